@@ -1,0 +1,44 @@
+"""tensoradapt: tensor-decomposition adapters for transformers.
+
+Layouts are strings, parameterizations are labelled networks, and only (A, B) crosses to the layers.
+Names are imported when first used, so planning from a config and analysing runs work without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# not lazy: the first import of the module tensoradapt.plan would otherwise put the module in this name's place
+from tensoradapt.plan import Plan, plan
+
+_HOME = {
+    "TensorAdaptError": "tensoradapt.errors",
+    "find_sites": "tensoradapt.sites",
+    "FactoredTensor": "tensoradapt.factored",
+    "Adapter": "tensoradapt.adapter",
+    "attach": "tensoradapt.surgery",
+    "detach": "tensoradapt.surgery",
+    "disabled": "tensoradapt.surgery",
+    "merge": "tensoradapt.surgery",
+    "unmerge": "tensoradapt.surgery",
+    "load": "tensoradapt.checkpoint",
+    "fit": "tensoradapt.training",
+    "load_runs": "tensoradapt.sweep.store",
+    "frontier": "tensoradapt.analysis.frontier",
+}
+_MODULES = {"parameterizations": "tensoradapt.parameterizations", "published": "tensoradapt.published", "plots": "tensoradapt.analysis.plots"}
+__all__ = ["Plan", "plan", *_HOME, *_MODULES]  # noqa: PLE0604
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'tensoradapt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

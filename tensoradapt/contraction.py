@@ -1,0 +1,77 @@
+"""Contraction programs: the order is searched once, from shapes; running one decides nothing.
+
+``torch.einsum`` repeats the path search on every call with three or more operands, which costs 60 times a small
+adapter's own products; two-operand products never search.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import opt_einsum
+
+Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Fixed pairwise products. Each step pops the operands at its positions and appends their product."""
+
+    inputs: tuple[Labels, ...]
+    output: Labels
+    steps: tuple[tuple[tuple[int, ...], str], ...]
+
+    def run(self, operands: Sequence[Any], einsum: Callable[..., Any]) -> Any:
+        """The contraction of ``operands`` (arrays whose axes are ``inputs``), axes in the order of ``output``."""
+        stack = list(operands)
+        for positions, equation in self.steps:
+            stack.append(einsum(equation, *(stack.pop(i) for i in positions)))
+        return stack[0]
+
+    def __str__(self) -> str:
+        return "; ".join(equation for _, equation in self.steps)
+
+
+def compile_program(inputs: Sequence[Labels], output: Labels, sizes: Mapping[str, int]) -> Program:
+    """The program that contracts ``inputs`` to ``output``; a label in neither is summed."""
+    key = tuple(sorted({(label, sizes[label]) for labels in (*inputs, output) for label in labels}))
+    return _compile(tuple(map(tuple, inputs)), tuple(output), key)
+
+
+@lru_cache(maxsize=4096)
+def _compile(inputs: tuple[Labels, ...], output: Labels, key: tuple[tuple[str, int], ...]) -> Program:
+    sizes = dict(key)
+    symbol = {label: opt_einsum.get_symbol(i) for i, label in enumerate(sizes)}
+    stack, steps = list(inputs), []
+    for positions in _path(inputs, output, sizes, symbol):
+        taken = [stack.pop(i) for i in positions]
+        kept = {label for labels in (*stack, output) for label in labels}
+        product = output if not stack else tuple(dict.fromkeys(x for labels in taken for x in labels if x in kept))
+        text = [("".join(symbol[x] for x in labels)) for labels in (*taken, product)]
+        steps.append((positions, f"{','.join(text[:-1])}->{text[-1]}"))
+        stack.append(product)
+    return Program(inputs, output, tuple(steps))
+
+
+def _path(
+    inputs: tuple[Labels, ...], output: Labels, sizes: Mapping[str, int], symbol: Mapping[str, str]
+) -> list[tuple[int, ...]]:
+    """Positions popped one after the other, highest first so that none moves before it is taken."""
+    if len(inputs) == 1:
+        return [(0,)]
+    equation = ",".join("".join(symbol[x] for x in labels) for labels in inputs)
+    shapes = [tuple(sizes[x] for x in labels) for labels in inputs]
+    search = "optimal" if len(inputs) <= 7 else "auto"
+    path, _ = opt_einsum.contract_path(
+        f"{equation}->{''.join(symbol[x] for x in output)}", *shapes, shapes=True, optimize=search
+    )
+    return [tuple(sorted(step, reverse=True)) for step in path]
+
+
+def size(labels: Labels, sizes: Mapping[str, int]) -> int:
+    """Number of entries of an array with these axes."""
+    return math.prod(sizes[label] for label in labels)

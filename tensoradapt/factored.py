@@ -1,0 +1,204 @@
+"""FactoredTensor: the numbers of one network, and the four questions asked of it: full, delta, pair, apply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tensoradapt import init
+from tensoradapt.contraction import Labels, Program, compile_program
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.modes import At
+from tensoradapt.network import Factor, Network
+
+
+class Bases(nn.Module):
+    """Random frozen matrices, one for each factor name, as large as the largest network needs; never saved."""
+
+    def __init__(self, networks: Iterable[Network], seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        shapes: dict[str, tuple[int, int]] = {}
+        for network in networks:
+            for factor in network.factors:
+                if not factor.trainable:
+                    known, own = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
+                    shapes[factor.name] = (max(known[0], own[0]), max(known[1], own[1]))
+        for name, shape in shapes.items():
+            values = torch.from_numpy(init.frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
+            self.register_buffer(name, values, persistent=False)
+
+    def read(self, network: Network, factor: Factor) -> Tensor:
+        """One network's slice, in the factor's own shape."""
+        rows, cols = _matrix_shape(network, factor)
+        return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
+
+
+class FactoredTensor(nn.Module):
+    """A tensor of weight updates over ``network.layout``, held in factored form.
+
+    Starts at exactly zero. ``scale`` multiplies the tensor: "matched" and "paper" are solved from the draw (design of
+    ``init``), a number is taken as it is. The laws: ``full()[at] == delta(at)``; ``B @ A == delta(at)`` with
+    ``A, B = pair(at)``; ``apply(x, at) == x @ delta(at).T``.
+
+    >>> from tensoradapt.modes import Layout
+    >>> from tensoradapt.parameterizations import cp
+    >>> layout = Layout.parse("layer : out : in", {"layer": 3, "out": 4, "in": 5})
+    >>> tensor = FactoredTensor(cp.build(layout, 2))
+    >>> tensor.delta({"layer": 1}).shape, float(tensor.full().abs().max())
+    (torch.Size([4, 5]), 0.0)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        seed: int = 0,
+        name: str = "0",
+        scale: str | float = "matched",
+        alpha: float | None = None,
+        bases: Bases | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        if bases is None:
+            self.own_bases = bases = Bases([network], seed)
+        self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
+        drawn = init.draw(network, seed, name, matched=scale == "matched")
+        every = {**drawn, **{f.name: bases.read(network, f) for f in network.factors if not f.trainable}}
+        self.scale = _solve(network, every, scale, alpha)
+        self.trained = nn.ParameterDict({key: nn.Parameter(value.to(torch.get_default_dtype())) for key, value in drawn.items()})
+
+    @property
+    def factors(self) -> dict[str, Tensor]:
+        """The raw factors by name, unscaled; frozen ones too."""
+        bases = self._bases[0]
+        return {f.name: self.trained[f.name] if f.trainable else bases.read(self.network, f) for f in self.network.factors}
+
+    def full(self) -> Tensor:  # layout.shape
+        """The dense tensor."""
+        net = self.network
+        program = compile_program([f.labels for f in net.factors], net.layout.names, net.sizes)
+        return self.scale * program.run(list(self.factors.values()), torch.einsum)
+
+    def delta(
+        self,
+        at: At,  # index modes -> int; row and column modes may carry a range
+    ) -> Tensor:  # (out, in)
+        """The dense slice, ``full()[at]`` as a matrix."""
+        program, operands = _slice_program(self.network), self._taken(at, self.network.factors)
+        out, in_ = _widths(self.network, at)
+        return self.scale * program.run(operands, torch.einsum).reshape(out, in_)
+
+    def pair(
+        self,
+        at: At,
+    ) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
+        """LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut."""
+        a, b, (legs_a, legs_b) = _pair_programs(self.network)
+        cut, named = self.network.cut, {factor.name: factor for factor in self.network.factors}
+        out, in_ = _widths(self.network, at)
+        left = [*self._taken(at, [named[n] for n in cut.a]), *self._eyes(at, legs_a)]
+        right = [*self._taken(at, [named[n] for n in cut.b]), *self._eyes(at, legs_b)]
+        made_a = a.run(left, torch.einsum) if left else self._ones()
+        made_b = b.run(right, torch.einsum) if right else self._ones()
+        return made_a.reshape(-1, in_), self.scale * made_b.reshape(out, -1)
+
+    def apply(  # type: ignore[override]  # nn.Module.apply maps a function over modules; the design's name wins here
+        self,
+        x: Tensor,  # (*, in)
+        at: At,
+    ) -> Tensor:  # (*, out)
+        """``x @ delta(at).T`` without forming delta."""
+        a, b = self.pair(at)
+        return F.linear(F.linear(x, a.to(x.dtype)), b.to(x.dtype))
+
+    def _taken(self, at: At, factors: Iterable[Factor]) -> list[Tensor]:
+        """The factors at a position: index modes picked, ranges narrowed."""
+        _check_at(self.network, at)
+        pick = {label: slice(v.start, v.stop) if isinstance(v, range) else v for label, v in at.items()}
+        have = self.factors
+        return [have[f.name][tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
+
+    def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
+        like = next(iter(self.trained.values()))
+        return [torch.eye(_width(self.network, at, mode), dtype=like.dtype, device=like.device) for mode in legs]
+
+    def _ones(self) -> Tensor:
+        like = next(iter(self.trained.values()))
+        return torch.ones((), dtype=like.dtype, device=like.device)
+
+    def extra_repr(self) -> str:
+        return f"{self.network.layout}, rank {dict(self.network.bonds)}, scale {self.scale:.4g}"
+
+
+def _solve(network: Network, factors: Mapping[str, Tensor], scale: str | float, alpha: float | None) -> float:
+    if scale == "matched":
+        return init.matched_scale(network, factors, alpha)
+    return init.paper_scale(network, alpha) if scale == "paper" else float(scale)
+
+
+def _matrix_shape(network: Network, factor: Factor) -> tuple[int, int]:
+    """A frozen factor as a matrix: its bond against all its modes, in the order it is stored."""
+    shape = network.shape(factor)
+    cut = 1 if factor.labels[0] in network.bonds else len(shape) - 1
+    return math.prod(shape[:cut]), math.prod(shape[cut:])
+
+
+def _check_at(network: Network, at: At) -> None:
+    needed = {mode.name: mode.size for mode in network.layout.index}
+    sizes = network.layout.size_of
+    for name, value in at.items():
+        inside = isinstance(value, range) and value.step == 1 and 0 <= value.start <= value.stop <= sizes.get(name, -1)
+        if not inside and not (name in needed and isinstance(value, int) and 0 <= value < needed[name]):
+            raise TensorAdaptError(f"position {name}={value!r} is not in layout {str(network.layout)!r} {network.layout.shape}")
+    if missing := [name for name in needed if not isinstance(at.get(name), int)]:
+        raise TensorAdaptError(f"position {dict(at)} does not fix index mode {missing[0]!r} of layout {str(network.layout)!r}")
+
+
+def _width(network: Network, at: At, mode: str) -> int:
+    value = at.get(mode)
+    return len(value) if isinstance(value, range) else network.layout.size_of[mode]
+
+
+def _widths(network: Network, at: At) -> tuple[int, int]:
+    layout = network.layout
+    return math.prod(_width(network, at, m.name) for m in layout.rows), math.prod(_width(network, at, m.name) for m in layout.cols)
+
+
+def _free(network: Network, labels: Labels) -> Labels:
+    index = {mode.name for mode in network.layout.index}
+    return tuple(label for label in labels if label not in index)
+
+
+@lru_cache(maxsize=4096)
+def _slice_program(network: Network) -> Program:
+    output = tuple(mode.name for mode in (*network.layout.rows, *network.layout.cols))
+    return compile_program([_free(network, f.labels) for f in network.factors], output, network.sizes)
+
+
+@lru_cache(maxsize=4096)
+def _pair_programs(network: Network) -> tuple[Program, Program, tuple[Labels, Labels]]:
+    """Programs for A and B, and the modes whose identities each takes besides.
+
+    A mode held by the other side's factor crosses the cut: it is renamed there, and an identity joins the two names.
+    """
+    cut, layout = network.cut, network.layout
+    rows, cols = tuple(m.name for m in layout.rows), tuple(m.name for m in layout.cols)
+    sizes: dict[str, Any] = {**network.sizes, **{f"{m}*": n for m, n in layout.size_of.items()}}
+    crossing = tuple(f"{x}*" if x in layout.size_of else x for x in cut.crossing)
+    programs = []
+    for side, own, other, names in (("A", cols, rows, cut.a), ("B", rows, cols, cut.b)):
+        held = [_free(network, f.labels) for f in network.factors if f.name in names]
+        legs = tuple(m for m in cut.crossing if m in own)
+        inputs = [*(tuple(f"{x}*" if x in other else x for x in labels) for labels in held), *((m, f"{m}*") for m in legs)]
+        output = (*crossing, *own) if side == "A" else (*own, *crossing)
+        programs.append((compile_program(inputs, output, sizes) if inputs else Program((), (), ()), legs))
+    (a, legs_a), (b, legs_b) = programs
+    return a, b, (legs_a, legs_b)

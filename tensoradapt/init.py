@@ -1,0 +1,141 @@
+"""Draws and scale: how factors start, and the multiplier that makes families comparable at one learning rate.
+
+Random frozen entries are a pure function of (seed, name, row, column): Philox words mapped to uniforms, so no torch
+version changes them and a smaller site reads a slice of a larger one.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tensoradapt.contraction import compile_program, size
+from tensoradapt.network import Factor, Network
+
+LORA_RANK, LORA_ALPHA = 8, 16.0  # the reference whose first step "matched" means
+
+
+def draw(network: Network, seed: int, name: str, matched: bool) -> dict[str, Tensor]:
+    """The trainable factors at the start, float64 on the CPU: the matched rule's, or the paper's own."""
+    made = {}
+    for factor in network.factors:
+        if factor.trainable:
+            shape = network.shape(factor)
+            generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
+            rule = _matched if matched else _paper
+            made[factor.name] = torch.zeros(shape, dtype=torch.float64) if factor.init == "zero" else rule(network, factor, generator)
+    return made
+
+
+def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:
+    """Uniform entries of unit variance, (n_rows, n_cols); each depends on (seed, name, its row, its column) alone."""
+    key, half = np.array([seed, zlib.crc32(name.encode())], dtype=np.uint64), math.sqrt(3)
+    made = np.empty((n_rows, n_cols))
+    for i in range(n_rows):
+        words = np.random.Philox(key=key, counter=np.array([0, i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
+        made[i] = ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * 2 - 1) * half
+    return made
+
+
+def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float | None = None) -> float:
+    """The multiplier s with which the first Adam step per unit learning rate is that of LoRA r=8, alpha=16.
+
+    s^2 sum_k ||J_k||^2 / numel = 4 * 8 / (3 d_in), from the drawn values: J_k is the exact Jacobian of the dense tensor in
+    trainable factor k. Raises nothing: the zero factor's term is positive whenever the others are not zero.
+    """
+    target = (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * network.layout.in_))
+    power = sum(jacobian_norm2(network, factors, factor) for factor in network.factors if factor.trainable)
+    return target / math.sqrt(power / math.prod(network.layout.shape))
+
+
+def paper_scale(network: Network, alpha: float | None) -> float:
+    """The paper's multiplier, times the bounds of frozen factors (stored with unit variance)."""
+    frozen = math.prod(_std(factor) for factor in network.factors if not factor.trainable)
+    return (network.alpha if alpha is None else alpha) / network.divisor * frozen
+
+
+def jacobian_norm2(network: Network, factors: Mapping[str, Tensor], of: Factor) -> float:
+    """The squared Frobenius norm of the dense tensor's Jacobian in one factor: one contraction with doubled bonds.
+
+    Modes and the factor's own bonds are squared entry by entry; every other bond is summed in each copy alone.
+    """
+    others = [factor for factor in network.factors if factor is not of]
+    if any(not factors[factor.name].count_nonzero() for factor in others):
+        return 0.0
+    shared = set(network.layout.names) | set(of.labels)
+    twin = [tuple(x if x in shared else f"{x}'" for x in factor.labels) for factor in others]
+    sizes = {**network.sizes, **{f"{bond}'": n for bond, n in network.bonds.items()}}
+    program = compile_program([*(factor.labels for factor in others), *twin], (), sizes)
+    operands = [factors[factor.name].double() for factor in others]
+    held = {label for factor in others for label in factor.labels}
+    # a label of this factor alone repeats the same entries
+    repeats = size(tuple(x for x in of.labels if x not in held), sizes)
+    return float(program.run([*operands, *operands], torch.einsum)) * repeats
+
+
+def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
+    """Orthonormal columns or rows (random signs on modes shorter than the bond), rescaled to the rule's entry size."""
+    shape, bonds = network.shape(factor), set(network.bonds)
+    last = max((i for i, label in enumerate(factor.labels) if label in bonds), default=len(shape) - 1)
+    batch = _batch(network, factor)
+    axes = [*batch, *(i for i in range(len(shape)) if i not in batch and i != last), last]
+    n_batch, n_bond = math.prod(shape[i] for i in batch), shape[last]
+    n_rest = math.prod(shape) // (n_batch * n_bond)
+    signs = n_rest < n_bond and sum(label in bonds for label in factor.labels) == 1
+    flat = torch.stack([_signs(n_rest, n_bond, generator) if signs else _orthonormal(n_rest, n_bond, generator) for _ in range(n_batch)])
+    drawn = flat.reshape([shape[i] for i in axes]).permute(*(axes.index(i) for i in range(len(shape)))).contiguous()
+    return drawn * (_entry_rms(network, factor) / drawn.square().mean().sqrt())
+
+
+def _batch(network: Network, factor: Factor) -> list[int]:
+    """Index modes beside a row or column mode: every position is a draw of its own."""
+    index = {mode.name for mode in network.layout.index}
+    wide = set(network.layout.names) - index
+    return [i for i, label in enumerate(factor.labels) if label in index] if wide & set(factor.labels) else []
+
+
+def _entry_rms(network: Network, factor: Factor) -> float:
+    """1 / sqrt(3 d_in) for the input side's drawn factor, shared out where there are several; 1 for the rest."""
+    wide = {mode.name for mode in network.layout.cols}
+    inputs = [f for f in network.factors if f.trainable and f.init != "zero" and wide & set(f.labels)]
+    return (3 * network.layout.in_) ** (-0.5 / len(inputs)) if factor in inputs else 1.0
+
+
+def _orthonormal(n: int, m: int, generator: torch.Generator) -> Tensor:
+    tall = torch.randn(max(n, m), min(n, m), generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(tall)
+    q = q * r.diagonal().sign()  # without it the draw is not uniform over orthonormal frames
+    return q if n >= m else q.T
+
+
+def _signs(n: int, m: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, (n, m), generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def _paper(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
+    kind, value = factor.paper
+    shape = network.shape(factor)
+    if kind == "uniform":
+        return (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1) * value
+    if kind == "normal":
+        return torch.randn(shape, generator=generator, dtype=torch.float64) * value
+    if kind == "constant":
+        return torch.full(shape, value, dtype=torch.float64)
+    if kind == "orthogonal":
+        return _orthonormal(math.prod(shape[:-1]), shape[-1], generator).reshape(shape) * value
+    return torch.eye(shape[0], shape[-1], dtype=torch.float64)[:, None].expand(shape).clone() * value
+
+
+def _std(factor: Factor) -> float:
+    kind, value = factor.paper
+    return value / math.sqrt(3) if kind == "uniform" else value
+
+
+def _seed(seed: int, name: str) -> int:
+    """A generator seed for one factor: independent of every other factor's, of their order and of torch."""
+    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1))

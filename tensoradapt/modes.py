@@ -1,0 +1,180 @@
+"""Layouts: a tensor of weight updates as named modes, written ``"layer proj : head dim : model"``.
+
+Index modes, row modes and column modes are separated by colons. Modes left of the first colon are *tied*:
+one tensor spans them. Parentheses merge modes into one. No torch: everything here is names and sizes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+
+At = Mapping[str, "int | range"]  # a position: index modes -> int; row and column modes may carry a range
+
+INDEX = ("stack", "layer", "attn", "proj", "expert", "block")  # the coordinates a site can have
+ROWS = ("out", "head", "dim", "ff")
+COLS = ("in", "model")
+_TOKEN = re.compile(r"\(([^()]*)\)|([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A named axis; ``parts`` are the names merged into it, outermost first, or empty."""
+
+    name: str
+    size: int
+    parts: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"({' '.join(self.parts)})" if self.parts else self.name
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A layout without sizes: three groups of axes, each axis a tuple of the names merged into it."""
+
+    index: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str, ...], ...]
+    cols: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """The pattern a layout string writes.
+
+        >>> Pattern.parse("(layer proj) : out : in").index
+        (('layer', 'proj'),)
+        """
+        groups = text.split(":") if isinstance(text, str) else ()
+        if len(groups) != 3:
+            raise TensorAdaptError(
+                f"layout {text!r} has {max(len(groups) - 1, 0)} colons; expected exactly two, as in "
+                '"layer proj : head dim : model" (index modes : row modes : column modes)'
+            )
+        pattern = cls(*(_axes(group, text) for group in groups))
+        pattern._check(text)
+        return pattern
+
+    def _check(self, text: str) -> None:
+        for role, axes in (("row", self.rows), ("column", self.cols)):
+            if not axes:
+                raise TensorAdaptError(f'layout {text!r} leaves its {role} modes empty; expected e.g. ": out : in"')
+        names = [name for axis in self.axes for name in axis]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise TensorAdaptError(f"layout {text!r} names {', '.join(twice)} more than once; each mode has one place")
+        for role, axes, valid in (("index", self.index, INDEX), ("row", self.rows, ROWS), ("column", self.cols, COLS)):
+            for name in (name for axis in axes for name in axis):
+                if stem(name) not in valid:
+                    raise TensorAdaptError(f"layout {text!r} has an unknown {role} mode {name!r}{did_you_mean(name, valid)}")
+        if len({stem(name) for axis in self.cols for name in axis}) > 1:
+            raise TensorAdaptError(f"layout {text!r} mixes column modes in and model; the column name fixes one orientation")
+
+    @property
+    def axes(self) -> tuple[tuple[str, ...], ...]:
+        return self.index + self.rows + self.cols
+
+    @property
+    def residual(self) -> bool:
+        """True in the residual orientation, where the columns are always the residual stream (``model``)."""
+        return stem(self.cols[0][0]) == "model"
+
+    def __str__(self) -> str:
+        return " : ".join(" ".join(map(_axis_text, group)) for group in (self.index, self.rows, self.cols)).strip()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A pattern with sizes: what a parameterization is built over. Equal layouts hash equal.
+
+    Law: ``Layout.parse(str(layout), layout.sizes) == layout``.
+    """
+
+    index: tuple[Mode, ...]
+    rows: tuple[Mode, ...]
+    cols: tuple[Mode, ...]
+
+    @classmethod
+    def parse(cls, text: str | Pattern, sizes: Mapping[str, int]) -> Layout:
+        """The layout of ``text`` with ``sizes`` for its names; a merged mode takes the size under its joined
+        name (``"layer proj"``) where given, else the product of its parts.
+
+        >>> Layout.parse("layer proj : head dim : model", dict(layer=2, proj=4, head=3, dim=5, model=15)).shape
+        (2, 4, 3, 5, 15)
+        """
+        pattern = text if isinstance(text, Pattern) else Pattern.parse(text)
+
+        def mode(axis: tuple[str, ...]) -> Mode:
+            joined = " ".join(axis)
+            missing = [name for name in axis if name not in sizes and joined not in sizes]
+            if missing:
+                raise TensorAdaptError(f"layout {str(pattern)!r} needs a size for {missing[0]!r}{did_you_mean(missing[0], sizes)}")
+            size = sizes[joined] if joined in sizes else math.prod(sizes[name] for name in axis)
+            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise TensorAdaptError(f"mode {joined!r} has size {size!r}; expected a whole number of 1 or more")
+            return Mode("_".join(axis), size, axis if len(axis) > 1 else ())
+
+        return cls(*(tuple(map(mode, axes)) for axes in (pattern.index, pattern.rows, pattern.cols)))
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        return self.index + self.rows + self.cols
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(mode.name for mode in self.modes)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(mode.size for mode in self.modes)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {" ".join(mode.parts) or mode.name: mode.size for mode in self.modes}
+
+    @cached_property
+    def size_of(self) -> Mapping[str, int]:
+        return dict(zip(self.names, self.shape, strict=True))
+
+    @property
+    def out(self) -> int:
+        """Rows of one slice."""
+        return math.prod(mode.size for mode in self.rows)
+
+    @property
+    def in_(self) -> int:
+        """Columns of one slice."""
+        return math.prod(mode.size for mode in self.cols)
+
+    def __str__(self) -> str:
+        return " : ".join(" ".join(map(str, group)) for group in (self.index, self.rows, self.cols)).strip()
+
+
+def stem(name: str) -> str:
+    """The mode a split name belongs to: ``out2`` -> ``out``."""
+    return name.rstrip("0123456789")
+
+
+def split_sizes(split: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Sizes of the modes that ``split`` makes: ``{"out": (8, 12)}`` -> ``{"out1": 8, "out2": 12}``."""
+    return {f"{name}{i}": size for name, parts in split.items() for i, size in enumerate(parts, 1)}
+
+
+def _axes(group: str, text: str) -> tuple[tuple[str, ...], ...]:
+    rest = _TOKEN.sub("", group).strip()
+    if rest:
+        raise TensorAdaptError(
+            f"layout {text!r} does not parse at {rest!r}; expected mode names, with parentheses only to merge modes, "
+            'as in "(layer proj) : out : in"'
+        )
+    axes = tuple(tuple(match[1].split()) if match[1] is not None else (match[2],) for match in _TOKEN.finditer(group))
+    if () in axes:
+        raise TensorAdaptError(f"layout {text!r} has empty parentheses; expected names to merge, as in (layer proj)")
+    return axes
+
+
+def _axis_text(axis: tuple[str, ...]) -> str:
+    return axis[0] if len(axis) == 1 else f"({' '.join(axis)})"

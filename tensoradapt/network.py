@@ -1,0 +1,135 @@
+"""Labelled networks: factors joined by bonds, over a layout. Shapes only.
+
+Everything a parameterization is follows from its labels: the dense tensor, any slice, the LoRA pair, the parameter
+count, the rank bound. A label may occur in more than two factors (CP, VeRA).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Literal
+
+from tensoradapt.contraction import size
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.modes import Layout
+
+Paper = tuple[Literal["uniform", "normal", "constant", "identity", "orthogonal"], float]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One small array: its axes are mode and bond names.
+
+    ``init`` is what the start rule needs to know ("zero" for exactly one factor); ``paper`` is the draw of the paper
+    (bound, standard deviation, value or gain), used with ``scale="paper"``. A frozen factor's entries are a pure
+    function of (seed, name, row, column).
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    init: Literal["normal", "zero"] = "normal"
+    paper: Paper = ("normal", 1.0)
+    trainable: bool = True
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which factors form A, which B; the labels that cross; ``rank`` is their product, the export rank R."""
+
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+    crossing: tuple[str, ...]
+    rank: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """Factors and bonds over a layout. The paper's multiplier is alpha / divisor, ``alpha`` its usual value."""
+
+    layout: Layout
+    factors: tuple[Factor, ...]
+    bonds: Mapping[str, int] = field(hash=False)
+    alpha: float = 1.0
+    divisor: float = 1.0
+
+    def __post_init__(self) -> None:
+        used = {label for factor in self.factors for label in factor.labels}
+        if absent := [name for name in self.layout.names if name not in used]:
+            raise TensorAdaptError(f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one")
+        if unknown := sorted(used - set(self.layout.names) - set(self.bonds)):
+            raise TensorAdaptError(f"factor label {unknown[0]!r} is neither a mode nor a bond of the network")
+        if clash := sorted(set(self.bonds) & set(self.layout.names)):
+            raise TensorAdaptError(f"bond {clash[0]!r} has the name of a mode; give it another")
+        zeros = [factor.name for factor in self.factors if factor.init == "zero"]
+        if len(zeros) != 1:
+            raise TensorAdaptError(
+                f"factors that start at zero: {', '.join(zeros) or 'none'}; expected exactly one "
+                "(two never train, none does not start at the base model)"
+            )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {**self.layout.size_of, **self.bonds}
+
+    @property
+    def zero(self) -> Factor:
+        return next(factor for factor in self.factors if factor.init == "zero")
+
+    def shape(self, factor: Factor) -> tuple[int, ...]:
+        return tuple(self.sizes[label] for label in factor.labels)
+
+    @property
+    def n_params(self) -> int:
+        """Trainable numbers."""
+        return sum(math.prod(self.shape(factor)) for factor in self.factors if factor.trainable)
+
+    @property
+    def cut(self) -> Cut:
+        """The minimum cut between row and column modes at a fixed position of the index modes."""
+        return _cut(self)
+
+    @property
+    def equation(self) -> str:
+        """The einsum in words: ``head[head r] model[model r] -> head model``."""
+        left = " ".join(f"{factor.name}[{' '.join(factor.labels)}]" for factor in self.factors)
+        return f"{left} -> {' '.join(self.layout.names)}"
+
+    def clipped(self) -> Network:
+        """The network with no bond larger than what either of its two factors can carry; others are left alone."""
+        bonds, before = dict(self.bonds), None
+        while bonds != before:
+            before = dict(bonds)
+            for bond in bonds:
+                sides = [factor.labels for factor in self.factors if bond in factor.labels]
+                if len(sides) == 2:
+                    sizes = {**self.layout.size_of, **bonds, bond: 1}
+                    bonds[bond] = min(bonds[bond], *(size(labels, sizes) for labels in sides))
+        return replace(self, bonds=bonds)
+
+
+@lru_cache(maxsize=4096)
+def _cut(network: Network) -> Cut:
+    names = [factor.name for factor in network.factors]
+    best: Cut | None = None
+    for sides in itertools.product("AB", repeat=len(names)):
+        crossing = _crossing(network, sides)
+        rank = size(crossing, network.sizes)
+        if best is None or rank < best.rank:
+            a, b = (tuple(n for n, s in zip(names, sides, strict=True) if s == side) for side in "AB")
+            best = Cut(a, b, crossing, rank)
+    assert best is not None
+    return best
+
+
+def _crossing(network: Network, sides: tuple[str, ...]) -> tuple[str, ...]:
+    """Bonds on both sides, and legs on the wrong one: a row mode held by A reaches B through an identity."""
+    held: dict[str, set[str]] = {"A": set(), "B": set()}
+    for factor, side in zip(network.factors, sides, strict=True):
+        held[side].update(factor.labels)
+    rows, cols = ({mode.name for mode in modes} for modes in (network.layout.rows, network.layout.cols))
+    bonds = held["A"] & held["B"] & set(network.bonds)
+    return tuple(sorted(bonds | (held["A"] & rows) | (held["B"] & cols)))

@@ -1,0 +1,37 @@
+"""LoRA: ``delta = B A``, a matrix of rank r for every position of the index modes.
+
+Hu et al., arXiv 2106.09685, equation 3. Over ``: out : in`` every matrix has its own pair. Choose it as the reference:
+the most parameters per rank, and the easiest to train.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from tensoradapt.modes import Layout
+from tensoradapt.network import Factor, Network
+
+layouts = (": out : in",)
+label = "LoRA"
+
+
+def build(layout: Layout, rank: int) -> Network:
+    """Factors A (index, r, columns) and B (index, rows, r); B starts at zero. Paper multiplier: alpha / r."""
+    index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
+    a = Factor("A", (*index, "r", *cols), paper=("uniform", 1 / math.sqrt(layout.in_)))
+    b = Factor("B", (*index, *rows, "r"), "zero")
+    return Network(layout, (a, b), {"r": rank}, alpha=16, divisor=rank)
+
+
+def count(layout: Layout, rank: int) -> int:
+    """r (d_in + d_out) for every position of the index modes."""
+    return math.prod(m.size for m in layout.index) * rank * (layout.in_ + layout.out)
+
+
+def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """B @ A, matrix by matrix."""
+    a, b, n = factors["A"], factors["B"], math.prod(m.size for m in layout.index)
+    rank = b.shape[-1]
+    pairs = zip(b.reshape(n, layout.out, rank), a.reshape(n, rank, layout.in_), strict=True)
+    return np.stack([left @ right for left, right in pairs]).reshape(layout.shape)

@@ -1,0 +1,200 @@
+"""Plan: sites + layout + parameterization + rank -> which tensors will exist, and which site reads which slice.
+
+Everything shapes can decide is decided and refused here, before anything is allocated or changed. No torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tensoradapt import parameterizations, report
+from tensoradapt import published as papers
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.grouping import Member, bundles
+from tensoradapt.network import Network
+from tensoradapt.ranks import Rank, check_rank, counted, networks, resolved, within_budget
+from tensoradapt.sites import Site, Sites, find_sites
+
+STARTS = ("zero",)
+RULES = ("add",)
+MISMATCH = ("split", "crop", "error")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One tensor: its network and the sites that read it."""
+
+    network: Network
+    members: tuple[Member, ...]
+
+    @property
+    def rank(self) -> Rank:
+        """The rank used, after clipping; what ``count`` takes."""
+        return resolved(self.network)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``attach`` will do. ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place."""
+
+    parameterization: str
+    groups: tuple[Group, ...]
+    scale: str | float = "matched"
+    alpha: float | None = None
+    start: str = "zero"
+    rule: str = "add"
+    train: tuple[str, ...] = ()
+    n_trained_base: int | None = 0  # None: known when attached
+    budget: int | None = None
+    published: str | None = None
+    skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    source: str = ""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return tuple(member.site for group in self.groups for member in group.members)
+
+    @property
+    def n_params(self) -> int:
+        return sum(group.network.n_params for group in self.groups)
+
+    @property
+    def n_dense(self) -> int:
+        """Entries of all the matrices that are adapted."""
+        return sum(site.out * site.in_ for site in self.sites)
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether drawing the start needs the base model's values (none of these starts does)."""
+        return self.start == "gradient"
+
+    def __str__(self) -> str:
+        return report.text(self)
+
+
+def plan(
+    sites: Any,
+    layout: str | Sequence[str] | None = None,
+    parameterization: str | Any = None,
+    rank: Rank | None = None,
+    *,
+    published: str | None = None,
+    budget: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    split: Mapping[str, Sequence[int]] | None = None,
+    on_mismatch: str = "split",
+    scale: str | float | None = None,
+    alpha: float | None = None,
+    start: str | None = None,
+    rule: str = "add",
+    train: Sequence[str] = (),
+) -> Plan:
+    """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (then: its attention, or a paper's targets).
+
+    Exactly one of ``rank`` and ``budget``; an int rank is an upper bound, clipped to what each mode and bond can carry,
+    except with ``published``. ``scale``: "matched" (default: the first step of LoRA r=8, alpha=16), "paper" (default of
+    published rows), or a number that multiplies the tensor.
+
+    Raises TensorAdaptError for everything that shapes and names decide.
+    """
+    row = papers.get(published) if published else None
+    family_name = parameterization if parameterization is not None else row.parameterization if row else None
+    if family_name is None:
+        valid = ", ".join(parameterizations.names())
+        raise TensorAdaptError(f"no parameterization was given: pass parameterization= (one of {valid}) or published=")
+    family = parameterizations.get(family_name)
+    scale = scale if scale is not None else row.scale if row else "matched"
+    alpha = alpha if alpha is not None else row.alpha if row and scale == "paper" else None
+    start = start or (row.start if row else "zero")
+    _check_choices(scale, alpha, start, rule, on_mismatch, rank, budget)
+    found = _sites(sites, row)
+    layouts = [layout] if isinstance(layout, str) else list(layout or (row.layout if row else parameterizations.layouts_of(family)))
+    tensors = bundles(found, layouts, dict(split or {}), on_mismatch)
+    kinds = counted([bundle.layout for bundle in tensors])
+    opts, clip = dict(options or (row.options if row else {})), row is None
+    _check_options(family, family_name, opts, tensors[0].layout)
+    if budget is not None:
+        nets = within_budget(family, kinds, budget, opts, clip)
+    else:
+        assert rank is not None
+        nets = networks(family, kinds, rank, opts, clip)
+    groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
+    made = Plan(
+        parameterizations.name_of(family_name), groups, scale, alpha, start, rule, tuple(train), _count_trained(sites, train),
+        budget, published, getattr(found, "skipped", ()), getattr(found, "source", ""),
+    )  # fmt: skip
+    return _refuse_dense(made)
+
+
+def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
+    if isinstance(sites, Site):
+        sites = [sites]
+    if isinstance(sites, Sites) or (isinstance(sites, Iterable) and not hasattr(sites, "named_modules")):
+        found: Any = sites if isinstance(sites, Sites) else tuple(sites)
+        if len(found) == 0 or not all(isinstance(site, Site) for site in found):
+            raise TensorAdaptError("the sites are empty or hold something else; expected what find_sites(model) returns, or a model")
+        return found
+    return find_sites(sites, row.projections if row else "attention")
+
+
+def _check_choices(scale: Any, alpha: Any, start: str, rule: str, on_mismatch: str, rank: Any, budget: Any) -> None:
+    for what, value, valid in (("start", start, STARTS), ("rule", rule, RULES), ("on_mismatch", on_mismatch, MISMATCH)):
+        if value not in valid:
+            raise TensorAdaptError(f"{what} is {value!r}{did_you_mean(value, valid)}")
+    if isinstance(scale, str):
+        if scale not in ("matched", "paper"):
+            raise TensorAdaptError(f"scale is {scale!r}{did_you_mean(scale, ('matched', 'paper'))}, or a number")
+    else:
+        check_number("scale", scale, above=0)
+        if alpha is not None:
+            raise TensorAdaptError(f"both scale={scale!r} and alpha={alpha!r} were given; a number as scale is the whole multiplier")
+    if alpha is not None:
+        check_number("alpha", alpha, above=0)
+    if (rank is None) == (budget is None):
+        raise TensorAdaptError(f"rank={rank!r} and budget={budget!r} were given; expected exactly one of them")
+    if rank is not None:
+        check_rank(rank)
+
+
+def check_number(what: str, value: Any, above: float) -> None:
+    """Refuses what is not a finite number above a bound."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
+        raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above {above}")
+
+
+def _check_options(family: Any, name: Any, options: Mapping[str, Any], layout: Any) -> None:
+    try:
+        family.build(layout, 1, **options)
+    except TypeError as error:
+        raise TensorAdaptError(f"options {sorted(options)} do not fit parameterization {name!r}: {error}") from None
+
+
+def _count_trained(model: Any, train: Sequence[str]) -> int | None:
+    """Numbers of the base modules in ``train``; None without a model to count in."""
+    if not train:
+        return 0
+    if not hasattr(model, "named_modules"):
+        return None
+    seen = {id(p): p.numel() for name in train for p in trained_module(model, name).parameters()}
+    return sum(seen.values())
+
+
+def trained_module(model: Any, name: str) -> Any:
+    """The base module that ``train`` names."""
+    modules = dict(model.named_modules())
+    if name not in modules or not name:
+        heads = [n for n in modules if n and "." not in n]
+        raise TensorAdaptError(f"train names {name!r}, which {type(model).__name__} does not have{did_you_mean(name, heads)}")
+    return modules[name]
+
+
+def _refuse_dense(made: Plan) -> Plan:
+    if made.n_params >= made.n_dense:
+        raise TensorAdaptError(
+            f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves have only "
+            f"{made.n_dense:,}; lower the rank or the budget, or tie more modes"
+        )
+    return made

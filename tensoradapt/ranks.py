@@ -1,0 +1,131 @@
+"""Ranks: what a rank or a budget of parameters means for a family over the layouts of a plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.modes import Layout
+from tensoradapt.network import Network
+
+Rank = int | Mapping[str, int]
+
+
+def resolved(network: Network) -> Rank:
+    """The rank a network was built with: an int for one bond ``r``, else bonds by name without ``r_``.
+
+    It is what the parameterization's ``count`` takes.
+    """
+    bonds = dict(network.bonds)
+    return bonds["r"] if set(bonds) == {"r"} else {name.removeprefix("r_"): n for name, n in bonds.items()}
+
+
+def check_rank(rank: Any, what: str = "rank") -> None:
+    """Refuses everything but a whole number of 1 or more, or a mapping of such."""
+    if isinstance(rank, Mapping):
+        if not rank:
+            raise TensorAdaptError("rank is an empty mapping; expected a rank for each mode, or one whole number")
+        for name, value in rank.items():
+            check_rank(value, f"rank of {name!r}")
+    elif isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise TensorAdaptError(f"{what} is {rank!r}; expected a whole number of 1 or more")
+
+
+def networks(
+    family: Any,
+    layouts: Mapping[Layout, int],
+    rank: Rank,
+    options: Mapping[str, Any],
+    clip: bool,
+) -> dict[Layout, Network]:
+    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is."""
+    if not isinstance(rank, Mapping):
+        return {layout: _clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options) for layout in layouts}
+    nets, used = {}, set()
+    for layout in layouts:
+        keys = _keys(family.build(layout, 1, **options))
+        used |= keys
+        nets[layout] = _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)
+    if unknown := sorted(set(rank) - used):
+        raise TensorAdaptError(f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(used))}")
+    return nets
+
+
+def within_budget(
+    family: Any, layouts: Mapping[Layout, int], budget: int, options: Mapping[str, Any], clip: bool
+) -> dict[Layout, Network]:
+    """The largest networks at or under ``budget`` parameters.
+
+    The largest rank for all that fits, then each bond of the families that have several is raised in turn while it fits.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+        raise TensorAdaptError(f"budget is {budget!r}; expected a whole number of parameters, 1 or more")
+
+    def at(rank: int) -> dict[Layout, Network]:
+        return networks(family, layouts, rank, options, clip)
+
+    if (least := total(at(1), layouts)) > budget:
+        raise TensorAdaptError(f"budget {budget:,} is below the smallest possible: rank 1 takes {least:,} parameters")
+    best = _largest(lambda rank: total(at(rank), layouts), budget)
+    return _raise_bonds(family, at(best), layouts, budget, options)
+
+
+def total(nets: Mapping[Layout, Network], layouts: Mapping[Layout, int]) -> int:
+    """Parameters of all tensors; ``layouts`` says how many tensors each layout has."""
+    return sum(nets[layout].n_params * n for layout, n in layouts.items())
+
+
+def _clipped(family: Any, layout: Layout, rank: int, options: Mapping[str, Any]) -> Network:
+    return family.build(layout, resolved(family.build(layout, rank, **options).clipped()), **options)
+
+
+def _explicit(family: Any, layout: Layout, rank: Mapping[str, int], options: Mapping[str, Any]) -> Network:
+    net = family.build(layout, rank["r"] if set(rank) == {"r"} else rank, **options)
+    for bond, size in net.clipped().bonds.items():
+        if size < net.bonds[bond]:
+            raise TensorAdaptError(
+                f"rank {net.bonds[bond]} of {bond.removeprefix('r_')!r} is above the {size} that its mode or the other ranks "
+                f"can carry in layout {str(layout)!r} {layout.shape}; give {size} or less, or one whole number to have it clipped"
+            )
+    return net
+
+
+def _keys(network: Network) -> set[str]:
+    return {bond.removeprefix("r_") for bond in network.bonds}
+
+
+def _largest(count: Callable[[int], int], budget: int) -> int:
+    """The largest rank whose count is within budget; stops where a larger rank changes nothing."""
+    low, high = 1, 2
+    while count(high) <= budget and count(high) > count(low):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(middle) <= budget else (low, middle)
+    return low
+
+
+def _raise_bonds(
+    family: Any, nets: dict[Layout, Network], layouts: Mapping[Layout, int], budget: int, options: Mapping[str, Any]
+) -> dict[Layout, Network]:
+    open_bonds = [(layout, bond) for layout in layouts for bond in nets[layout].bonds if bond != "r"]
+    while open_bonds:
+        layout, bond = open_bonds.pop(0)
+        wider = {**nets, layout: _wider(family, nets[layout], bond, options)}
+        if total(nets, layouts) < total(wider, layouts) <= budget:
+            nets = wider
+            open_bonds.append((layout, bond))
+    return nets
+
+
+def _wider(family: Any, net: Network, bond: str, options: Mapping[str, Any]) -> Network:
+    rank = {name.removeprefix("r_"): n + (name == bond) for name, n in net.bonds.items()}
+    wider = family.build(net.layout, rank, **options)
+    return wider if dict(wider.clipped().bonds) == dict(wider.bonds) else net
+
+
+def counted(layouts: list[Layout]) -> Counter[Layout]:
+    """How many tensors each layout has."""
+    return Counter(layouts)

@@ -1,0 +1,93 @@
+"""The printed plan: what will be adapted, from which slice, at what cost; what is passed over, and why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensoradapt.plan import Group, Plan
+
+
+def text(plan: Plan) -> str:
+    """The plan as a text table, one line per projection (layers are folded)."""
+    share = 100 * plan.n_params / plan.n_dense
+    head = [
+        f"{plan.published or plan.parameterization} over {len(plan.sites)} matrices ({plan.source or 'given sites'}): "
+        f"{plan.n_params:,} parameters, {share:.3g} % of their {plan.n_dense:,}",
+        f"scale {plan.scale}{_alpha(plan)}, start {plan.start}, rule {plan.rule}, "
+        f"{'needs the base weights' if plan.needs_weights else 'needs no base weights'}",
+    ]
+    if plan.budget is not None:
+        head.append(f"budget {plan.budget:,}: reached {plan.n_params:,}, {plan.budget - plan.n_params:,} unused")
+    if plan.train:
+        count = "counted when attached" if plan.n_trained_base is None else f"{plan.n_trained_base:,} parameters"
+        head.append(f"trained in place: {', '.join(plan.train)} ({count}, not in the figure above)")
+    return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), *_skipped(plan)])
+
+
+def _alpha(plan: Plan) -> str:
+    return f" (alpha {plan.alpha:g})" if plan.alpha is not None else ""
+
+
+def _tensors(groups: Iterable[Group]) -> list[str]:
+    kinds = Counter((group.network.layout, _rank(group), group.network.n_params, group.network.cut.rank) for group in groups)
+    rows = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
+    for (layout, rank, n_params, cut), n in kinds.items():
+        rows.append((str(n), str(layout), " x ".join(map(str, layout.shape)), rank, str(cut), f"{n_params:,}"))
+    return _align(rows)
+
+
+def _rank(group: Group) -> str:
+    rank = group.rank
+    return str(rank) if not isinstance(rank, Mapping) else " ".join(f"{name}={n}" for name, n in rank.items())
+
+
+def _sites(plan: Plan) -> list[str]:
+    """One row for all layers of a projection that read the same way."""
+    folded: dict[tuple[str, ...], list[Any]] = {}
+    for number, group in enumerate(plan.groups):
+        for member in group.members:
+            at = " ".join(f"{k}={_slice(v)}" for k, v in member.at.items() if k != "layer")
+            side = "transposed" if member.transposed else "as stored"
+            key = (_folded(member.site.name), f"{member.site.out} x {member.site.in_}", at, side, str(group.network.cut.rank))
+            folded.setdefault(key, []).append((member.site.coord.get("layer"), number))
+    rows = [("site", "out x in", "slice", "orientation", "R", "layers", "tensor")]
+    for key, found in folded.items():
+        tensors = {number for _, number in found}
+        own = "each its own" if len(tensors) == len(found) > 1 else _ranges(tensors)
+        rows.append((*key, _ranges(layer for layer, _ in found), own))  # type: ignore[arg-type]
+    return _align(rows)
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[.]\d+[.]", ".*.", name, count=1)
+
+
+def _slice(value: int | range) -> str:
+    return str(value) if isinstance(value, int) else f"{value.start}:{value.stop}"
+
+
+def _ranges(numbers: Iterable[Any]) -> str:
+    """``0-3, 7`` for 0, 1, 2, 3, 7."""
+    found = sorted(set(numbers))
+    runs: list[list[int]] = []
+    for n in found:
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def _skipped(plan: Plan) -> list[str]:
+    folded: dict[tuple[str, str], int] = Counter((_folded(name), why) for name, why in plan.skipped if name not in plan.train)
+    rows = [(f"  {name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
+    return ["", "skipped:", *_align(rows)] if rows else []
+
+
+def _align(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,34 @@
+"""Layer kinds: how each stores its logical (out, in) matrix. Storage order exists here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from tensoradapt.errors import TensorAdaptError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``logical`` views a stored weight as (out, in); writing to the view writes to the weight."""
+
+    name: str
+    logical: Callable[[Tensor], Tensor]
+
+
+LINEAR = Kind("Linear", lambda weight: weight)
+CONV1D = Kind("Conv1D", lambda weight: weight.T)
+
+
+def kind_of(module: nn.Module, site: str) -> Kind:
+    """The kind of a layer.
+
+    GPT-2's Conv1D is known by its class name: importing transformers to compare classes would make it a dependency.
+    """
+    if isinstance(module, nn.Linear):
+        return LINEAR
+    if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None and module.weight.ndim == 2:
+        return CONV1D
+    raise TensorAdaptError(f"site {site} is a {type(module).__name__}; expected Linear or Conv1D. Leave it out with exclude=")

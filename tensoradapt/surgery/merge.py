@@ -1,0 +1,51 @@
+"""merge and unmerge: fold the updates into the weights, and give back the original ones bit for bit."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from tensoradapt.adapter import Adapter
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.surgery.attach import attached, restore_weights, wrapped
+from tensoradapt.surgery.kinds import kind_of
+from tensoradapt.surgery.wrapped import Wrapped
+
+
+def merge(model: nn.Module, *, keep: bool = True) -> None:
+    """Adds every update to its weight, summed in fp32 or wider and rounded once.
+
+    The originals are kept so that ``unmerge`` restores them bit for bit; ``keep=False`` saves that memory and gives up
+    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Non-finite factors are refused before
+    any weight changes.
+    """
+    adapter = attached(model)
+    if adapter.merged:
+        raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
+    for name, parameter in adapter.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise TensorAdaptError(f"factor {name} has non-finite entries; nothing was merged. Load a good checkpoint first")
+    layers = dict(wrapped(model))
+    adapter.kept = {name: layer.weight.detach().clone() for name, layer in layers.items()} if keep else None
+    with torch.no_grad():
+        for layer in layers.values():
+            _add(layer, adapter)
+    adapter.merged = True
+
+
+def unmerge(model: nn.Module) -> None:
+    """The weights as they were before ``merge``, bit for bit."""
+    adapter = attached(model)
+    if not adapter.merged:
+        raise TensorAdaptError("the adapter is not merged; there is nothing to unmerge")
+    if adapter.kept is None:
+        raise TensorAdaptError("the adapter was merged with keep=False, so the original weights are gone; load the base model again")
+    restore_weights(model, adapter)
+
+
+def _add(layer: Wrapped, adapter: Adapter) -> None:
+    matrix = kind_of(layer.base, layer.sites[0].name).logical(layer.weight)
+    wide = torch.promote_types(matrix.dtype, torch.float32)
+    for site in layer.sites:
+        block = matrix if site.rows is None else matrix[site.rows[0] : site.rows[1]]
+        block.copy_(block.to(wide) + adapter.delta(site).to(matrix.device, wide))

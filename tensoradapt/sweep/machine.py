@@ -1,0 +1,62 @@
+"""What a run was made with: versions, processor, source commit, command line. Nothing is imported to find out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    *("tensoradapt", "torch", "transformers", "tokenizers", "datasets", "peft", "safetensors"),
+    *("tensorly", "opt_einsum", "numpy", "scipy", "matplotlib"),
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, processor, source commit and command line; nothing is imported for it, no host or user is named."""
+    return {
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cpu_count": os.cpu_count(),
+        "packages": dict(_versions()),
+        "commit": _commit(Path(__file__).parents[2]),
+        "argv": [_without_folders(argument) for argument in sys.argv],
+    }
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            yield package, metadata.version(package)
+
+
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        if match := re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return match[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit(root: Path) -> str | None:
+    """The commit of a checkout at ``root``, with ``-dirty`` if files differ from it."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]
+    try:
+        done = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _without_folders(argument: str) -> str:
+    """The argument with absolute paths cut to their last name; URLs stay."""
+    return re.sub(r"(^|[=,]|:(?!//))(?:[A-Za-z]:)?[/\\](?:[^=,:]*[/\\])?", r"\1", argument)

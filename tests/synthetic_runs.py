@@ -1,0 +1,112 @@
+"""Runs that were never trained: known accuracies, written through the store, for tests of what reads runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.sweep.store import Run, load_runs, run_id, write_run
+
+LABELS = {"cp": "CP (LoRTA)", "tt": "TT (MetaTT)", "tucker": "Tucker", "lora": "LoRA", "vera": "VeRA"}
+
+
+def logits(rng: np.random.Generator, labels: np.ndarray, accuracy: float) -> np.ndarray:
+    """(n, 2) logits of which exactly ``round(accuracy * n)`` are right."""
+    right = np.zeros(len(labels), bool)
+    right[rng.permutation(len(labels))[: round(accuracy * len(labels))]] = True
+    guess = np.where(right, labels, 1 - labels)
+    return np.stack([1.0 - guess, guess], axis=1) + 0.1
+
+
+def write_synthetic(
+    root: Path,
+    *,
+    kind: str = "adapter",
+    parameterization: str | None = "cp",
+    rank: int | Mapping[str, int] | None = 4,
+    n_params: int = 1000,
+    seed: int = 0,
+    accuracy: float = 0.8,
+    status: str = "finished",
+    metric: str = "accuracy",
+    n_test: int = 200,
+    predictions: bool = True,
+    **changes: Any,
+) -> Path:
+    """Write one run and return its folder; ``changes`` overwrite keys of its config."""
+    labels = np.random.default_rng(99).integers(0, 2, n_test)
+    names = {"head": "head only", "full": "full fine-tuning"}
+    config = {
+        "kind": kind,
+        "parameterization": parameterization if kind == "adapter" else None,
+        "label": names.get(kind) or LABELS.get(str(parameterization), str(parameterization)),
+        "layout": "layer proj : head dim : model" if kind == "adapter" else None,
+        "rank": rank if kind == "adapter" else None,
+        "seed": seed,
+        "model": "tiny-model",
+        "task": "rte",
+        "lr": 1e-3,
+        "head_lr": 1e-3,
+        "steps": 100,
+        "batch": 16,
+        "n_train": 500,
+        **changes,
+    }
+    scored = logits(np.random.default_rng([seed, n_params, round(1e6 * accuracy)]), labels, accuracy)
+    reached = float((scored.argmax(1) == labels).mean())
+    result = {
+        "status": status,
+        "n_params": {"adapter": n_params, "head": 0, "full": 10_000_000}[kind],
+        "n_trained_base": 770,
+        "metric": metric,
+        "chance": 0.5 if metric == "accuracy" else 0.0,
+        "validation": {metric: reached},
+        "test": {metric: None if status == "diverged" else reached},
+        "note": "",
+    }
+    arrays = {"predictions": scored, "labels": labels} if predictions else {}
+    return write_run(
+        root,
+        run_id(config),
+        config=config,
+        result=result,
+        measurements={"seconds": 1.5},
+        provenance={"python": "3"},
+        arrays=arrays,
+    )
+
+
+def write_many(
+    root: Path,
+    curves: Mapping[str, Iterable[tuple[Any, int, float]]],
+    *,
+    seeds: Iterable[int] = (0, 1, 2),
+    spread: float = 0.01,
+    head: float | None = 0.70,
+    full: float | None = 0.90,
+    collapsed: Iterable[str] = (),
+) -> list[Run]:
+    """Runs of several methods: ``curves`` maps a parameterization to (rank, n_params, accuracy) triples."""
+    rng = np.random.default_rng(0)
+    broken = set(collapsed)
+    for seed in seeds:
+        for name, curve in curves.items():
+            for rank, n_params, mean in curve:
+                accuracy = 0.5 if name in broken else float(np.clip(mean + spread * rng.normal(), 0, 1))
+                status = "collapsed" if name in broken else "finished"
+                write_synthetic(
+                    root,
+                    parameterization=name,
+                    rank=rank,
+                    n_params=n_params,
+                    seed=seed,
+                    accuracy=accuracy,
+                    status=status,
+                )
+        for kind, mean_of in (("head", head), ("full", full)):
+            if mean_of is not None:
+                write_synthetic(root, kind=kind, seed=seed, accuracy=mean_of + spread * rng.normal())
+    return load_runs(root)
