@@ -111,12 +111,21 @@ def _pip_config() -> dict[str, str]:
     """Option values by bare name; a later rank wins: global, install, download, then the environment."""
     rank = {"global": 0, "install": 1, "download": 2, ":env:": 3}
     rows = []
-    for line in _run_pip("-m", "pip", "config", "list").splitlines():
+    for line in _config_lines():
         key, _, value = line.partition("=")
         section, _, option = key.rpartition(".")
         if section in rank:
             rows.append((rank[section], option, str(ast.literal_eval(value))))
     return {option: value for _, option, value in sorted(rows)}
+
+
+def _config_lines() -> list[str]:
+    try:
+        return _run_pip("-m", "pip", "config", "list").splitlines()
+    except TensorAdaptError:
+        # environments made without pip still have its variables
+        options = {key[4:].lower().replace("_", "-"): value for key, value in os.environ.items() if key[:4] == "PIP_"}
+        return [f":env:.{option}={value!r}" for option, value in options.items()]
 
 
 def _run_pip(*arguments: str) -> str:
@@ -127,7 +136,7 @@ def _run_pip(*arguments: str) -> str:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise TensorAdaptError(
             f"asking pip for its index failed ({last}), expected pip to be installed beside this Python: "
-            "run python -m ensurepip, or put the archive into the cache's downloads folder"
+            "run python -m ensurepip, set PIP_INDEX_URL, or put the archive into the cache's downloads folder"
         )
     return done.stdout
 

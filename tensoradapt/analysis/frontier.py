@@ -11,17 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tensoradapt.analysis.statistics import (
-    Floats,
-    Interval,
-    non_dominated,
-    on_frontier_probability,
-    paired_difference,
-    t_interval,
-)
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.analysis.comparison import check_comparable, check_group, score, versus
+from tensoradapt.analysis.statistics import Interval, non_dominated, on_frontier_probability, t_interval
 from tensoradapt.sweep.store import Run, replace_file
 
 Rank = int | Mapping[str, int] | None
@@ -65,7 +56,7 @@ def points(runs: Iterable[Run]) -> list[Point]:
     tasks, models or metrics, two runs of one seed and two learning rates in one point raise TensorAdaptError.
     """
     every = list(runs)
-    _check_comparable(every)
+    check_comparable(every)
     against = {kind: _of_kind(every, kind) for kind in REFERENCES}
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
@@ -116,7 +107,7 @@ def rank_text(rank: Rank) -> str:
 
 
 def _reference_points(runs: Sequence[Run]) -> dict[str, Point]:
-    _check_comparable(runs)
+    check_comparable(runs)
     against = {kind: _of_kind(runs, kind) for kind in REFERENCES}
     return {kind: _point(group, against, kind) for kind, group in against.items() if group}
 
@@ -127,7 +118,13 @@ def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
 
 def _key(run: Run) -> tuple[Any, ...]:
     config = run.config
-    return config["label"], config.get("layout"), json.dumps(config.get("rank"), sort_keys=True), run.result["n_params"]
+    return config["label"], _layout(run), json.dumps(config.get("rank"), sort_keys=True), run.result["n_params"]
+
+
+def _layout(run: Run) -> str | None:
+    """The layout as text; several layouts, of which each site takes the first that fits, are one choice."""
+    layout = run.config.get("layout")
+    return " | ".join(layout) if isinstance(layout, list) else layout
 
 
 def _order(point: Point) -> tuple[Any, ...]:
@@ -137,23 +134,23 @@ def _order(point: Point) -> tuple[Any, ...]:
 def _point(group: list[Run], against: Mapping[str, list[Run]], kind: str | None = None) -> Point:
     group = sorted(group, key=lambda run: run.config["seed"])
     first = group[0]
-    _check_group(group)
+    check_group(group, f"{first.config['label']} {rank_text(first.config.get('rank'))}".strip())
     statuses = [run.result["status"] for run in group]
-    versus = {other: None if other == kind else _versus(group, runs) for other, runs in against.items()}
+    compared = {other: None if other == kind else versus(group, runs) for other, runs in against.items()}
     return Point(
         label=first.config["label"],
         parameterization=first.config.get("parameterization"),
-        layout=first.config.get("layout"),
+        layout=_layout(first),
         rank=first.config.get("rank"),
         n_params=first.result["n_params"],
         metric=first.result["metric"],
-        interval=t_interval([_score(run) for run in group]),
+        interval=t_interval([score(run) for run in group]),
         n_collapsed=statuses.count("collapsed"),
         n_diverged=statuses.count("diverged"),
         seeds=tuple(run.config["seed"] for run in group),
         lr=first.config.get("lr"),
-        vs_head=versus["head"],
-        vs_full=versus["full"],
+        vs_head=compared["head"],
+        vs_full=compared["full"],
     )
 
 
@@ -170,102 +167,6 @@ def _with_frontier(found: list[Point]) -> list[Point]:
         replace(point, p_frontier=float(p), on_frontier=bool(on))
         for point, p, on in zip(found, chances, mask, strict=True)
     ]
-
-
-def _score(run: Run) -> float:
-    """Test score; a diverged run has none of its own and counts as chance."""
-    result = run.result
-    value = result["chance"] if result["status"] == "diverged" else result["test"].get(result["metric"])
-    if value is None:
-        raise TensorAdaptError(
-            f"run {run.name} has no test {result['metric']}; expected a number in {run.path / 'result.json'}: "
-            f"delete the folder {run.path} to run it again"
-        )
-    return float(value)
-
-
-def _versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
-    """Paired difference of the group to the reference over the seeds both ran; None if there is none."""
-    other = {run.config["seed"]: run for run in reference}
-    pairs = [(run, other[run.config["seed"]]) for run in group if run.config["seed"] in other]
-    if not pairs:
-        return None
-    if _has_examples([run for pair in pairs for run in pair]):
-        scores = [[_correct(run) for run in side] for side in zip(*pairs, strict=True)]
-        return paired_difference(np.array(scores[0]), np.array(scores[1]))
-    return t_interval([_score(a) - _score(b) for a, b in pairs])
-
-
-def _has_examples(runs: Sequence[Run]) -> bool:
-    """True if the score is a mean over test examples that every run stored; then the labels must be the same."""
-    if runs[0].result["metric"] != "accuracy" or not all(run.has("predictions") and run.has("labels") for run in runs):
-        return False
-    labels = runs[0].labels()
-    for run in runs[1:]:
-        if not np.array_equal(run.labels(), labels):
-            raise TensorAdaptError(
-                f"runs {runs[0].name} and {run.name} have different test labels; expected one test set: "
-                "analyse runs of different data apart"
-            )
-    return True
-
-
-def _correct(run: Run) -> Floats:
-    """Score of each test example, (n_test,): 1 if right, 0 if wrong, chance throughout for a diverged run."""
-    labels = run.labels()
-    if run.result["status"] == "diverged":
-        return np.full(len(labels), float(run.result["chance"]))
-    predictions = run.predictions()
-    if predictions.ndim != 2 or len(predictions) != len(labels):
-        raise TensorAdaptError(
-            f"run {run.name} has predictions of shape {predictions.shape} for {len(labels)} labels; expected "
-            f"(n_test, n_labels): delete the folder {run.path} to run it again"
-        )
-    return (predictions.argmax(1) == labels).astype(float)
-
-
-def _check_comparable(runs: Sequence[Run]) -> None:
-    _check_complete(runs)
-    for key, values in (
-        ("model", {str(run.config.get("model")) for run in runs}),
-        ("task", {str(run.config.get("task")) for run in runs}),
-        ("metric", {str(run.result["metric"]) for run in runs}),
-    ):
-        if len(values) > 1:
-            raise TensorAdaptError(
-                f"the runs have {len(values)} {key}s: {', '.join(sorted(values))}; expected one, as scores of "
-                f"different {key}s do not compare: select the runs of one first"
-            )
-
-
-def _check_complete(runs: Sequence[Run]) -> None:
-    for run in runs:
-        for name, record, keys in (
-            ("config", run.config, ("kind", "label", "seed")),
-            ("result", run.result, ("status", "n_params", "metric", "chance", "test")),
-        ):
-            if missing := [key for key in keys if key not in record]:
-                raise TensorAdaptError(
-                    f"run {run.name} has no {missing[0]!r}; expected it in {run.path / name}.json: "
-                    f"delete the folder {run.path} to run it again"
-                )
-
-
-def _check_group(group: Sequence[Run]) -> None:
-    seeds = [run.config["seed"] for run in group]
-    rates = sorted({run.config.get("lr") for run in group}, key=str)
-    twice = [run.name for run in group if seeds.count(run.config["seed"]) > 1]
-    what = f"{group[0].config['label']} {rank_text(group[0].config.get('rank'))}".strip()
-    if len(rates) > 1:
-        raise TensorAdaptError(
-            f"{what} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
-            "select the runs of that rate first"
-        )
-    if twice:
-        raise TensorAdaptError(
-            f"{what} has several runs of one seed: {', '.join(twice)}; expected one run per seed: "
-            "select the runs that share all other settings first"
-        )
 
 
 def _row(point: Point) -> dict[str, Any]:

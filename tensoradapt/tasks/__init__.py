@@ -5,7 +5,7 @@ from tensoradapt.tasks import glue, metrics, planted, snippets
 from tensoradapt.tasks._splits import disjoint, subsample
 from tensoradapt.tasks._types import Data, Split, Task
 
-__all__ = ["Data", "Split", "Task", "get", "load", "names"]
+__all__ = ["Data", "Split", "Task", "get", "load", "names", "subsample"]
 
 _TEST_SEED = 0
 _TASKS = {task.name: task for task in (snippets.TASK, *glue.TASKS.values(), planted.TASK)}

@@ -1,0 +1,69 @@
+"""The sentences below a plot: what a reader must know to judge it. Text only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tensoradapt.analysis.frontier import Point, points, references
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sweep.store import Run
+
+TUNED = "tuned on validation per parameterization"
+LOST = (("collapsed", "collapsed to chance"), ("diverged", "diverged"))
+
+
+def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", rates: str = TUNED) -> str:
+    """Model, task, seeds, intervals, learning rates, lost runs, and how many of ``total`` runs are still to come.
+
+    ``rates`` says how the learning rates were chosen: runs do not know. No run raises TensorAdaptError.
+    """
+    every = some_runs(runs)
+    config, found = every[0].config, points(every)
+    counts = {point.interval.n for point in found} | {interval.n for interval in references(every).values()}
+    metric = str(every[0].result["metric"]).replace("_", " ")
+    sentences = (
+        f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
+        _rates(found, rates),
+        _lost(every),
+        f"Partial: {len(every)} of {total} runs finished." if total is not None and len(every) < total else "",
+        extra,
+    )
+    return " ".join(filter(None, sentences))
+
+
+def some_runs(runs: Iterable[Run]) -> list[Run]:
+    """The runs as a list; TensorAdaptError if there is none that a plot can show."""
+    every = list(runs)
+    if not any(run.config.get("kind") in ("adapter", "head", "full") for run in every):
+        raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
+    return every
+
+
+def _seeds(counts: set[int]) -> str:
+    if counts == {1}:
+        return "of one seed, so without intervals"
+    number = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"over {number} seeds (mean; bars and bands are 95 % t-intervals over seeds)"
+
+
+def _rates(found: Sequence[Point], how: str) -> str:
+    """The learning rates, one list per label; the same rate for all is said once."""
+    chosen: dict[str, list[float]] = {}
+    for point in found:
+        rates = chosen.setdefault(point.label, [])
+        if point.lr is not None and point.lr not in rates:
+            rates.append(point.lr)
+    texts = {label: "/".join(f"{rate:g}" for rate in sorted(rates)) for label, rates in chosen.items() if rates}
+    if not texts:
+        return ""
+    if len(set(texts.values())) == 1:
+        return f"Learning rates {how}: {next(iter(texts.values()))}{' for all' if len(texts) > 1 else ''}."
+    return f"Learning rates {how}: {', '.join(f'{label} {text}' for label, text in sorted(texts.items()))}."
+
+
+def _lost(runs: Sequence[Run]) -> str:
+    statuses = [run.result["status"] for run in runs]
+    lost = [f"{statuses.count(status)} {what}" for status, what in LOST if status in statuses]
+    if not lost:
+        return f"{len(runs)} runs, none collapsed or diverged." if len(runs) > 1 else ""
+    return f"Of {len(runs)} runs, {' and '.join(lost)} (hollow markers; kept in the means)."

@@ -1,0 +1,108 @@
+"""Which runs may be compared, what each scores, and how much better one group is than a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tensoradapt.analysis.statistics import Floats, Interval, paired_difference, t_interval
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sweep.store import Run
+
+
+def score(run: Run) -> float:
+    """Test score; a diverged run has none of its own and counts as chance."""
+    result = run.result
+    value = result["chance"] if result["status"] == "diverged" else result["test"].get(result["metric"])
+    if value is None:
+        raise TensorAdaptError(
+            f"run {run.name} ({result['status']}) has no test {result['metric']}; expected a number in "
+            f"{run.path / 'result.json'}: delete the folder {run.path} to run it again"
+        )
+    return float(value)
+
+
+def versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
+    """Paired difference of the group to the reference over the seeds both ran; None if there is none."""
+    other = {run.config["seed"]: run for run in reference}
+    pairs = [(run, other[run.config["seed"]]) for run in group if run.config["seed"] in other]
+    if not pairs:
+        return None
+    if _has_examples([run for pair in pairs for run in pair]):
+        scores = [[_correct(run) for run in side] for side in zip(*pairs, strict=True)]
+        return paired_difference(np.array(scores[0]), np.array(scores[1]))
+    return t_interval([score(a) - score(b) for a, b in pairs])
+
+
+def _has_examples(runs: Sequence[Run]) -> bool:
+    """True if the score is a mean over test examples that every run stored; then the labels must be the same."""
+    if runs[0].result["metric"] != "accuracy" or not all(run.has("predictions") and run.has("labels") for run in runs):
+        return False
+    labels = runs[0].labels()
+    for run in runs[1:]:
+        if not np.array_equal(run.labels(), labels):
+            raise TensorAdaptError(
+                f"runs {runs[0].name} and {run.name} have different test labels; expected one test set: "
+                "analyse runs of different data apart"
+            )
+    return True
+
+
+def _correct(run: Run) -> Floats:
+    """Score of each test example, (n_test,): 1 if right, 0 if wrong, chance throughout for a diverged run."""
+    labels = run.labels()
+    if run.result["status"] == "diverged":
+        return np.full(len(labels), float(run.result["chance"]))
+    predictions = run.predictions()
+    if predictions.ndim != 2 or len(predictions) != len(labels):
+        raise TensorAdaptError(
+            f"run {run.name} has predictions of shape {predictions.shape} for {len(labels)} labels; expected "
+            f"(n_test, n_labels): delete the folder {run.path} to run it again"
+        )
+    return (predictions.argmax(1) == labels).astype(float)
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """TensorAdaptError unless the runs are complete and share model, task and metric."""
+    _check_complete(runs)
+    for key, values in (
+        ("model", {str(run.config.get("model")) for run in runs}),
+        ("task", {str(run.config.get("task")) for run in runs}),
+        ("metric", {str(run.result["metric"]) for run in runs}),
+    ):
+        if len(values) > 1:
+            raise TensorAdaptError(
+                f"the runs have {len(values)} {key}s: {', '.join(sorted(values))}; expected one, as scores of "
+                f"different {key}s do not compare: select the runs of one first"
+            )
+
+
+def _check_complete(runs: Sequence[Run]) -> None:
+    for run in runs:
+        for name, record, keys in (
+            ("config", run.config, ("kind", "label", "seed")),
+            ("result", run.result, ("status", "n_params", "metric", "chance", "test")),
+        ):
+            if missing := [key for key in keys if key not in record]:
+                raise TensorAdaptError(
+                    f"run {run.name} has no {missing[0]!r}; expected it in {run.path / name}.json: "
+                    f"delete the folder {run.path} to run it again"
+                )
+
+
+def check_group(group: Sequence[Run], what: str) -> None:
+    """TensorAdaptError unless the runs of one point, named ``what``, differ in the seed alone as far as one can see."""
+    seeds = [run.config["seed"] for run in group]
+    rates = sorted({run.config.get("lr") for run in group}, key=str)
+    twice = [run.name for run in group if seeds.count(run.config["seed"]) > 1]
+    if len(rates) > 1:
+        raise TensorAdaptError(
+            f"{what} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
+            "select the runs of that rate first"
+        )
+    if twice:
+        raise TensorAdaptError(
+            f"{what} has several runs of one seed: {', '.join(twice)}; expected one run per seed: "
+            "select the runs that share all other settings first"
+        )

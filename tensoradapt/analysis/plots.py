@@ -1,0 +1,268 @@
+"""The frontier plot: test score against trainable parameters, readable from the first finished run on."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+
+from tensoradapt.analysis.annotations import DARK, GREY, MARKER, REFERENCES, Style, name_ranks, name_references
+from tensoradapt.analysis.caption import TUNED, caption, some_runs
+from tensoradapt.analysis.frontier import Point, points, references
+from tensoradapt.analysis.statistics import Interval
+from tensoradapt.sweep.store import Run, replace_file
+
+# Okabe and Ito's colours, told apart with any colour vision; their yellow is left out, white paper swallows it.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 7 are coprime: 77 pairs before one repeats
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.hinting": "none",  # else text is wider at some resolutions than where it was measured
+    "axes.labelsize": 9.5,
+    "pdf.fonttype": 42,
+    "savefig.bbox": None,
+    "figure.constrained_layout.use": False,
+    "figure.autolayout": False,
+}
+WIDTH, HEIGHT, DPI = 7.0, 4.6, 200  # inches
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the figure shows, worked out once."""
+
+    points: list[Point]
+    references: dict[str, Interval]
+    styles: dict[str, Style]
+    metric: str
+
+
+def frontier(
+    runs: Iterable[Run],
+    ax: Axes | None = None,
+    *,
+    total: int | None = None,
+    caption_extra: str = "",
+    rates: str = TUNED,
+) -> Axes:
+    """Draw the runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
+
+    Points are means over seeds, bars 95 % t-intervals; in a hollow marker a run collapsed or diverged. ``total`` is
+    the number of runs the whole sweep has, ``rates`` how learning rates were chosen. No run raises TensorAdaptError.
+    """
+    every = some_runs(runs)
+    if ax is not None:
+        shown = _shown(every)
+        _plot(ax, shown)
+        return _annotate(ax, shown)
+    from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
+
+    with mpl.rc_context(RC):
+        text = caption(every, total=total, extra=caption_extra, rates=rates)
+        return _compose(pyplot.figure(figsize=(WIDTH, HEIGHT)), every, text)
+
+
+def save_frontier(
+    runs: Iterable[Run],
+    stem: Path,
+    caption_extra: str = "",
+    *,
+    total: int | None = None,
+    rates: str = TUNED,
+) -> tuple[Path, Path]:
+    """Write the plot as ``stem``.png (200 dpi) and ``stem``.pdf and return both paths.
+
+    Each file is replaced whole, and the same runs give the same bytes. Needs no display.
+    """
+    every, stem = some_runs(runs), Path(stem)
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+        FigureCanvasAgg(figure)
+        _compose(figure, every, caption(every, total=total, extra=caption_extra, rates=rates))
+        png = _write(figure, stem.with_name(f"{stem.name}.png"), {"Software": None})
+        pdf = _write(figure, stem.with_name(f"{stem.name}.pdf"), {"CreationDate": None})
+    return png, pdf
+
+
+def _write(figure: Figure, path: Path, metadata: dict[str, Any]) -> Path:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:], dpi=DPI, metadata=metadata)
+    return replace_file(path, buffer.getvalue())
+
+
+def _compose(figure: Figure, runs: Sequence[Run], text: str) -> Axes:
+    """Axes sized so that legend, caption, tick labels and the names of the references have room; in inches."""
+    note = figure.text(0.12 / WIDTH, 0.1 / HEIGHT, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
+    note.set_gid("caption")
+    below = 0.64 + _wrap(note, text, WIDTH - 0.35)
+    shown = _shown(runs)
+    right = 1.2 if shown.references else 0.25
+
+    def fit(left: float, above: float) -> tuple[float, float, float, float]:
+        return left / WIDTH, below / HEIGHT, (WIDTH - left - right) / WIDTH, (HEIGHT - below - above) / HEIGHT
+
+    ax = figure.add_axes(fit(0.7, 0.5))
+    _plot(ax, shown)
+    legend, label = ax.get_legend(), ax.yaxis.get_tightbbox()
+    left = 0.12 + (ax.get_window_extent().x0 - label.x0) / figure.dpi if label else 0.7
+    above = 0.08 + (legend.get_window_extent().height / figure.dpi if legend else 0.1)
+    ax.set_position(fit(left, above))
+    return _annotate(ax, shown)
+
+
+def _shown(runs: Sequence[Run]) -> Shown:
+    found = points(runs)
+    labels = sorted({point.label for point in found})
+    styles = dict(zip(labels, map(Style, itertools.cycle(COLOURS), itertools.cycle(MARKERS)), strict=False))
+    return Shown(found, references(runs), styles, str(runs[0].result["metric"]).replace("_", " "))
+
+
+def _wrap(note: Text, text: str, width: float) -> float:
+    """Break ``text`` into lines no wider than ``width`` inches; returns the height of the block in inches."""
+    dpi = _figure(note).dpi
+    for columns in range(160, 20, -2):
+        note.set_text(textwrap.fill(text, columns))
+        if note.get_window_extent().width <= width * dpi:
+            break
+    return note.get_window_extent().height / dpi
+
+
+def _plot(ax: Axes, shown: Shown) -> None:
+    """All but the labels, which need to know where everything else ends up."""
+    _frame(ax, shown)
+    _draw_references(ax, shown.references)
+    _draw_step(ax, shown.points)
+    for label, style in shown.styles.items():
+        _draw_method(ax, [point for point in shown.points if point.label == label], style)
+    _legend(ax, shown.styles)
+
+
+def _annotate(ax: Axes, shown: Shown) -> Axes:
+    _figure(ax).draw_without_rendering()  # a layout engine moves the axes only now; labels are placed in pixels
+    name_references(ax, shown.references)
+    name_ranks(ax, shown.points, shown.styles)
+    return ax
+
+
+def _frame(ax: Axes, shown: Shown) -> None:
+    ax.set_xscale("log")
+    ax.set_xlim(_x_limits(shown.points))
+    intervals = [point.interval for point in shown.points] + list(shown.references.values())
+    ax.set_ylim(_y_limits(intervals, shown.metric))
+    ax.set_xlabel("trainable parameters (adapter)")
+    ax.set_ylabel(f"test {shown.metric}")
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color(GREY)
+    ax.tick_params(which="both", color=GREY, labelcolor=DARK)
+    ax.grid(True, which="major", color="#ebebeb", linewidth=0.7)
+    ax.set_axisbelow(True)
+    if not shown.points:
+        ax.set_xticks([])
+        ax.set_xticks([], minor=True)
+        ax.text(0.5, 0.5, "no adapter run yet", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
+
+
+def _x_limits(found: Sequence[Point]) -> tuple[float, float]:
+    """Half a decade around the points, and a little over two decades at least."""
+    sizes = np.log10([max(point.n_params, 1) for point in found] or [1_000, 1_000_000])
+    low, high = float(sizes.min()), float(sizes.max())
+    pad = max(0.06 * (high - low) + 0.12, (2.2 - (high - low)) / 2)
+    return 10 ** (low - pad), 10 ** (high + pad)
+
+
+def _y_limits(intervals: Sequence[Interval], metric: str) -> tuple[float, float]:
+    """All means, and the bars as far as they do not squeeze the means: three seeds can give bars of any length."""
+    means = [interval.mean for interval in intervals]
+    low, high = min(means), max(means)
+    room = 0.4 * max(high - low, 0.05)
+    low = max(low - room, np.nanmin([low, *(interval.low for interval in intervals)]))
+    high = min(high + room, np.nanmax([high, *(interval.high for interval in intervals)]))
+    pad = max(0.07 * (high - low), (0.05 - (high - low)) / 2)
+    top = high + pad
+    return float(low - pad), float(min(top, 1 + 0.07 * (high - low)) if metric == "accuracy" and high <= 1 else top)
+
+
+def _draw_references(ax: Axes, against: dict[str, Interval]) -> None:
+    for kind, interval in against.items():
+        ax.axhline(interval.mean, color=GREY, linestyle=REFERENCES[kind][1], linewidth=1.1, zorder=1.5)
+        if np.isfinite(interval.low):
+            ax.axhspan(interval.low, interval.high, color=GREY, alpha=0.1, linewidth=0, zorder=0.5)
+
+
+def _draw_step(ax: Axes, found: Sequence[Point]) -> None:
+    steps = [(point.n_params, point.interval.mean) for point in found if point.on_frontier]
+    if steps:
+        x, y = zip(*steps, (ax.get_xlim()[1], steps[-1][1]), strict=True)
+        ax.step(x, y, where="post", color=DARK, alpha=0.45, linewidth=2.6, zorder=1.8, solid_capstyle="butt")
+
+
+def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
+    x = [point.n_params for point in found]
+    y = [point.interval.mean for point in found]
+    ax.plot(x, y, color=style.colour, linewidth=0.9, alpha=0.55, zorder=2)
+    low, high = ax.get_ylim()
+    for point in found:
+        interval, lost = point.interval, point.n_collapsed + point.n_diverged
+        if np.isfinite(interval.low):
+            ax.plot([point.n_params] * 2, [interval.low, interval.high], color=style.colour, linewidth=1.2, zorder=2.5)
+            for cut, edge, arrow in ((interval.low < low, low, "v"), (interval.high > high, high, "^")):
+                if cut:  # the bar goes on outside
+                    ax.plot(point.n_params, edge, arrow, color=style.colour, markersize=3.5, clip_on=False, zorder=2.6)
+        ax.plot(
+            point.n_params,
+            interval.mean,
+            style.marker,
+            color=style.colour,
+            markerfacecolor="white" if lost else style.colour,
+            markeredgecolor=style.colour if lost else "white",
+            markeredgewidth=1.2 if lost else 0.6,
+            markersize=MARKER,
+            zorder=3,
+        )
+
+
+def _legend(ax: Axes, styles: dict[str, Style]) -> None:
+    """Above the axes, as many columns as fit."""
+    handles = [
+        Line2D([], [], color=style.colour, marker=style.marker, markersize=MARKER, linewidth=0.9, label=label)
+        for label, style in styles.items()
+    ]
+    if not handles:
+        return
+    handles.append(Line2D([], [], color=DARK, alpha=0.45, linewidth=2.6, label="frontier"))
+    for columns in range(len(handles), 0, -1):
+        legend = ax.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=columns,
+            frameon=False,
+            fontsize=8.5,
+            handlelength=1.6,
+            columnspacing=1.3,
+            borderaxespad=0.2,
+        )
+        if legend.get_window_extent().width <= 1.2 * ax.get_window_extent().width:
+            return
+
+
+def _figure(artist: Artist) -> Figure:
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    return figure

@@ -1,0 +1,140 @@
+"""Command line: thin. Exit code 0: done; 1: stopped or incomplete; 2: bad input."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensoradapt.errors import TensorAdaptError
+
+DEFAULT_OUT = Path("runs") / "frontier"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; errors print as one block, with the traceback under ``--debug``."""
+    # before torch: spinning threads slow every step on a shared machine; tokenizers warn when forked
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    args = parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except TensorAdaptError as error:
+        if args.debug:
+            raise
+        width = min(100, os.get_terminal_size().columns if sys.stderr.isatty() else 100)
+        print(textwrap.fill(f"error: {error}", width, subsequent_indent="  ", break_on_hyphens=False), file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _frontier_options(commands.add_parser("frontier", help="fine-tune a model with several parameterizations and plot the trade-off"))
+    _plan_options(commands.add_parser("plan", help="print what an adapter would be, without building it"))
+    plot = commands.add_parser("plot", help="draw the frontier of a folder of runs again")
+    plot.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
+    plot.set_defaults(command=_plot)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return top
+
+
+def _frontier_options(p: argparse.ArgumentParser) -> None:
+    p.description = (
+        "Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one folder per run, "
+        "frontier.csv, frontier.png and frontier.pdf. Stop it at any time: the same command goes on where it was."
+    )
+    size = p.add_mutually_exclusive_group()
+    size.add_argument("--quick", dest="size", action="store_const", const="quick", help="every parameterization once, about 2 minutes")
+    size.add_argument("--full", dest="size", action="store_const", const="full", help="ranks 1 to 64 and longer training, about 2 hours")
+    p.set_defaults(size="default", command=_frontier)
+    p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
+    p.add_argument("--model", default="all-minilm-l6-v2", help="a built-in model, a folder, or a name on the hub (default: %(default)s)")
+    p.add_argument("--task", default="snippets", help="snippets, sst2, cola, rte, mrpc, stsb or planted (default: %(default)s)")
+    p.add_argument("--parameterization", nargs="+", metavar="NAME", help="default: lora cp tucker tensor_train vera")
+    p.add_argument("--layout", nargs="+", metavar="LAYOUT", help='for all of them, such as "layer proj : head dim : model"')
+    how = p.add_mutually_exclusive_group()
+    how.add_argument("--rank", nargs="+", type=int, metavar="R", help="ranks instead of the size's own")
+    how.add_argument("--budget", nargs="+", type=int, metavar="N", help="numbers of parameters instead of ranks")
+    p.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2 (--quick: 0)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
+    p.add_argument("--lr", type=float, help="one learning rate for all adapters instead of the tuned ones")
+    p.add_argument("--steps", type=int, help="training steps of each run")
+
+
+def _plan_options(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(command=_plan)
+    p.add_argument("--model", default="all-minilm-l6-v2", help="as for frontier; only its config is read (default: %(default)s)")
+    which = p.add_mutually_exclusive_group(required=True)
+    which.add_argument("--parameterization", metavar="NAME")
+    which.add_argument("--published", metavar="NAME", help="a paper's adapter with its own layout, targets and scale")
+    how = p.add_mutually_exclusive_group(required=True)
+    how.add_argument("--rank", type=int, metavar="R")
+    how.add_argument("--budget", type=int, metavar="N")
+    p.add_argument("--layout", nargs="+", metavar="LAYOUT")
+    p.add_argument("--projections", nargs="+", metavar="P", help="attention, mlp, all, or names such as q v")
+    p.add_argument("--on-mismatch", default="split", help="split, crop or error (default: %(default)s)")
+
+
+def _frontier(args: argparse.Namespace) -> int:
+    from tensoradapt.sweep import frontier, spec
+
+    configs = spec.frontier_configs(
+        spec.SIZES[args.size], model=args.model, task=args.task, families=args.parameterization or spec.FRONTIER, ranks=args.rank,
+        budgets=args.budget, layout=args.layout, seeds=args.seeds, lr=args.lr, steps=args.steps,
+    )  # fmt: skip
+    try:
+        outcome = frontier.run_frontier(configs, args.out, args.device, print)
+    except KeyboardInterrupt:
+        done = len(frontier.draw(configs, args.out))
+        print(f"\nstopped: {done} of {len(configs)} runs are finished in {args.out}; the same command goes on from there", file=sys.stderr)
+        return 1
+    _print_table(frontier.rows(outcome.runs))
+    print(f"{len(outcome.runs)} of {outcome.total} runs; figure, table and runs are in {args.out}")
+    if outcome.elsewhere:
+        print(f"{outcome.elsewhere} runs are being computed by another process in the same folder")
+    return 0 if len(outcome.runs) == outcome.total else 1
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    console = Console()
+    # a file or pipe has no width to keep to
+    (console if console.is_terminal else Console(width=140)).print(table)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    import tensoradapt as ta
+    from tensoradapt import models
+
+    config = models.config(args.model)
+    sites = ta.find_sites(config, args.projections[0] if len(args.projections) == 1 else args.projections) if args.projections else config
+    print(ta.plan(sites, args.layout, args.parameterization, args.rank, published=args.published, budget=args.budget, on_mismatch=args.on_mismatch))
+    return 0
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from tensoradapt.analysis import frontier, plots
+    from tensoradapt.sweep.store import load_runs
+
+    runs = load_runs(args.runs)
+    png, pdf = plots.save_frontier(runs, args.runs / "frontier")
+    print(f"{png}\n{pdf}\n{frontier.write_csv(runs, args.runs / 'frontier.csv')}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Claims: a kernel lock per run, so that two processes in one folder never compute the same run.
+
+The kernel releases a lock at any death, so there are no leases and no heartbeats. Good on one machine; on network file
+systems locks may be local to a node (there a scheduler must hand out runs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: a run done twice gives the same result, and the first is kept
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextlib.contextmanager
+def claim(root: Path, name: str) -> Iterator[bool]:
+    """True if this process may compute the run; False while another one does."""
+    path = root / f".{name}.lock"
+    with path.open("a") as file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+            return
+        yield True
+        path.unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""One run from its config: model, data, adapter, training, predictions. Everything random follows from the seed."""
+
+from __future__ import annotations
+
+import math
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import tensoradapt as ta
+from tensoradapt import models
+from tensoradapt.plan import Plan
+from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.tasks import Data, Split, metrics, planted
+from tensoradapt.tasks import get as get_task
+from tensoradapt.tasks import load as load_task
+from tensoradapt.tasks import subsample
+from tensoradapt.training import fit
+
+HEADS = ("classifier", "score")
+
+
+def execute(config: RunConfig, device: str, on_step: Callable[[int, float], None] | None = None) -> dict[str, Any]:
+    """The contents of a run folder: result, measurements and arrays of one run."""
+    begun = time.perf_counter()
+    data = _data(config.task, config.model, config.n_train, config.n_test, config.seed)
+    model, plan = prepare(config)
+    model.to(device)
+    train, test = (encoded(split, config) for split in (data.train, data.test))
+    validation = subsample(data.validation, config.n_validation, 0, "n_validation")
+    torch.manual_seed(config.seed)
+    heads = head_of(model)
+    fitted = fit(
+        model, _batches(train, data.train.labels, config, device), lr=config.lr, head_lr=config.head_lr, steps=config.steps,
+        heads=heads, on_step=on_step,
+    )  # fmt: skip
+    trained = time.perf_counter()
+    scores = {"validation": predict(model, encoded(validation, config), device), "test": predict(model, test, device)}
+    result = _result(config, data, fitted, scores, validation, plan, model, heads)
+    measured = {"seconds": time.perf_counter() - begun, "evaluation_seconds": time.perf_counter() - trained, **_measured(fitted.seconds, device)}
+    arrays = {"predictions": scores["test"], "labels": data.test.labels, "losses": np.array(fitted.losses)}
+    return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
+
+
+def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
+    """The model of a run, ready to train: head drawn from the seed, adapter attached or base frozen."""
+    random.seed(config.seed)
+    torch.manual_seed(config.seed)
+    model = models.load(config.model, get_task(config.task))
+    heads = head_of(model)
+    if config.kind == "adapter":
+        plan = plan_of(config, model, heads)
+        return model, ta.attach(model, plan, seed=config.seed).plan
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(config.kind == "full" or any(name.startswith(f"{head}.") for head in heads))
+    return model, None
+
+
+def plan_of(config: RunConfig, model: Any, heads: tuple[str, ...]) -> Plan:
+    """The plan of an adapter run, for a model or its config."""
+    return ta.plan(
+        ta.find_sites(model), list(config.layout) if config.layout else None, config.parameterization, config.rank,
+        budget=config.budget, scale=config.scale, train=heads,
+    )  # fmt: skip
+
+
+def head_of(model: nn.Module) -> tuple[str, ...]:
+    """The freshly drawn head of a transformers classifier."""
+    return tuple(name for name, _ in model.named_children() if name in HEADS)
+
+
+def encoded(split: Split, config: RunConfig) -> list[list[int]]:
+    """Token ids of every example."""
+    return split.tokens.tolist() if split.tokens is not None else models.encoder(config.model)(split.texts or (), config.max_length)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, rows: list[list[int]], device: str, batch: int = 64) -> np.ndarray:
+    """Logits, (n, n_labels); batches are of similar length, so little is computed on padding."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    parts = [model(**collate([rows[i] for i in order[at : at + batch]], device)).logits for at in range(0, len(rows), batch)]
+    logits = np.empty((len(rows), parts[0].shape[-1]), dtype=np.float32)
+    logits[order] = torch.cat(parts).float().cpu().numpy()
+    return logits
+
+
+def collate(rows: list[list[int]], device: str) -> dict[str, Tensor]:
+    """Padded ids and their mask, (batch, longest)."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def _batches(rows: list[list[int]], labels: np.ndarray, config: RunConfig, device: str) -> Iterator[Mapping[str, Tensor]]:
+    """Endless shuffled batches, a new order every epoch.
+
+    Within eight shuffled batches examples are grouped by length: half the tokens of a mixed batch are padding.
+    """
+    rng = np.random.default_rng([config.seed, 1])
+    target = torch.as_tensor(labels, dtype=torch.float32 if labels.dtype.kind == "f" else torch.int64)
+    size = min(config.batch, len(rows))
+    while True:
+        order = rng.permutation(len(rows))
+        pools = (sorted(order[at : at + 8 * size], key=lambda i: len(rows[i])) for at in range(0, len(rows), 8 * size))
+        batches = [pool[at : at + size] for pool in pools for at in range(0, len(pool) - size + 1, size)]
+        for i in rng.permutation(len(batches)):
+            yield {**collate([rows[j] for j in batches[i]], device), "labels": target[batches[i]].to(device)}
+
+
+@lru_cache(maxsize=4)
+def _data(task: str, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
+    data = load_task(task, n_train=n_train, n_test=n_test, seed=seed)
+    return planted.label(data, _teacher(model)) if task == planted.TASK.name else data
+
+
+def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The base model with a known rank-2 CP delta: what an adapter can learn exactly."""
+    torch.manual_seed(0)
+    model = models.load(model_name, planted.TASK)
+    adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=2), seed=1)
+    for tensor in adapter.tensors:
+        nn.init.normal_(tensor.trained[tensor.network.zero.name])  # type: ignore[union-attr, operator, index, arg-type]
+    model.eval()
+    return lambda tokens: predict(model, tokens.tolist(), "cpu")
+
+
+def _result(
+    config: RunConfig, data: Data, fitted: Any, scores: Mapping[str, np.ndarray], validation: Split, plan: Plan | None,
+    model: nn.Module, heads: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    task = data.task
+    finite = all(np.isfinite(values).all() for values in scores.values())
+    found = {name: metrics.evaluate(task, scores[name], split.labels) if finite else {} for name, split in
+             (("validation", validation), ("test", data.test))}  # fmt: skip
+    status, note = fitted.status, fitted.note
+    if status == "finished" and not finite:
+        status, note = "diverged", "predictions are not finite"
+    if status == "finished" and at_chance(found["test"][task.metric], data.chance, task.metric, len(data.test)):
+        status, note = "collapsed", f"test {task.metric} {found['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}"
+    in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    n_params = plan.n_params if plan else 0 if config.kind == "head" else trained - in_head
+    return {"status": status, "note": note, "metric": task.metric, "chance": data.chance, "n_params": n_params, "n_trained_base": in_head, **found}
+
+
+def at_chance(value: float, chance: float, metric: str, n: int) -> bool:
+    """Whether a metric is within two standard errors of what a constant answer gives."""
+    spread = math.sqrt(max(chance * (1 - chance), 0) / n) if metric in ("accuracy", "f1") else 1 / math.sqrt(n)
+    return not value > chance + 2 * spread
+
+
+def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
+    unit = 1 if sys.platform == "darwin" else 1024
+    measured = {
+        "step_seconds_median": statistics.median(seconds) if seconds else None,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    if device.startswith("cuda"):
+        measured |= {"peak_device_bytes": torch.cuda.max_memory_allocated(), "device_name": torch.cuda.get_device_name()}
+    return measured

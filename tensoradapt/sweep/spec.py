@@ -1,0 +1,123 @@
+"""What one run is: a frozen record from which its id, its folder name and all its results follow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from tensoradapt import parameterizations
+from tensoradapt.sweep.store import run_id
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run. ``kind``: "adapter" (head trained besides), "head" (frozen base) or "full" (everything)."""
+
+    kind: str
+    seed: int
+    model: str
+    task: str
+    lr: float
+    steps: int
+    parameterization: str | None = None
+    layout: tuple[str, ...] | None = None
+    rank: int | Mapping[str, int] | None = None
+    budget: int | None = None
+    head_lr: float | None = None  # None: lr
+    batch: int = 32
+    n_train: int | None = None
+    n_validation: int | None = None
+    n_test: int | None = None
+    max_length: int = 64
+    scale: str | float = "matched"
+
+    @property
+    def label(self) -> str:
+        """The name shown in tables and figures."""
+        if self.parameterization is None:
+            return {"head": "frozen base, trained head", "full": "full fine-tuning"}[self.kind]
+        return getattr(parameterizations.get(self.parameterization), "label", self.parameterization)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is stored as config.json and hashed."""
+        return {**asdict(self), "label": self.label}
+
+    @property
+    def name(self) -> str:
+        """Folder name: readable, and unique by the first half of the id."""
+        parts = [self.parameterization or self.kind, self._size(), f"seed{self.seed}", run_id(self.as_dict())[:8]]
+        return "-".join(part for part in parts if part)
+
+    def _size(self) -> str:
+        if self.budget is not None:
+            return f"n{self.budget}"
+        if self.rank is None:
+            return ""
+        return f"r{self.rank}" if isinstance(self.rank, int) else "r" + "_".join(map(str, self.rank.values()))
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything a frontier runs."""
+
+    ranks: tuple[int, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    n_train: int
+    n_validation: int
+    n_test: int
+
+
+SIZES: Mapping[str, Size] = {
+    "quick": Size((8,), (0,), 12, 1000, 200, 400),
+    "default": Size((1, 8), (0, 1, 2), 30, 2000, 100, 700),
+    "full": Size((1, 4, 16, 64), (0, 1, 2), 100, 4000, 300, 1500),
+}
+FRONTIER = ("lora", "cp", "tucker", "tensor_train", "vera")
+
+
+@lru_cache(maxsize=1)
+def rates() -> dict[str, float]:
+    """Learning rates by parameterization ("head", "full" too), chosen on validation by benchmarks/tune_rates.py."""
+    return json.loads((files("tensoradapt.sweep") / "rates.json").read_text())["lr"]
+
+
+def layouts_for(family: str) -> tuple[str, ...]:
+    """The layout of a parameterization over attention's projections."""
+    return parameterizations.layouts_of(family)[:1]
+
+
+def rate(kind: str) -> float:
+    """The tuned learning rate; for a parameterization that was not tuned, LoRA's, which the matched scale makes a fair guess."""
+    return rates().get(kind, rates()["lora"])
+
+
+def frontier_configs(
+    size: Size,
+    *,
+    model: str,
+    task: str,
+    families: Sequence[str] = FRONTIER,
+    ranks: Sequence[int] | None = None,
+    budgets: Sequence[int] | None = None,
+    layout: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    lr: float | None = None,
+    steps: int | None = None,
+) -> list[RunConfig]:
+    """The runs of a frontier, seed by seed, so that the figure covers every configuration as early as it can."""
+    shared: dict[str, Any] = {"model": model, "task": task, "steps": steps or size.steps, "n_train": size.n_train,
+                              "n_validation": size.n_validation, "n_test": size.n_test, "head_lr": rate("head")}  # fmt: skip
+    sizes: list[dict[str, Any]] = [{"budget": n} for n in budgets] if budgets else [{"rank": n} for n in ranks or size.ranks]
+    made = []
+    for seed in seeds or size.seeds:
+        made += [RunConfig("head", seed, lr=rate("head"), **shared)]
+        for one in sizes:
+            for family in families:
+                layouts = tuple(layout or layouts_for(family))
+                made.append(RunConfig("adapter", seed, lr=lr or rate(family), parameterization=family, layout=layouts, **one, **shared))
+        made += [RunConfig("full", seed, lr=rate("full"), **shared)]
+    return made

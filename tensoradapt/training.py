@@ -1,0 +1,109 @@
+"""Training: the plainest loop that is right."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tensoradapt.errors import TensorAdaptError
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training run went. ``status``: "finished" or "diverged"; ``note`` then names step and parameter."""
+
+    status: str
+    note: str
+    losses: tuple[float, ...]
+    seconds: tuple[float, ...]  # of each step
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    lr: float,
+    steps: int,
+    head_lr: float | None = None,
+    heads: Sequence[str] = (),
+    warmup: float = 0.1,
+    clip: float = 1.0,
+    weight_decay: float = 0.0,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+) -> Fitted:
+    """Trains whatever requires gradients with AdamW; leaves the model in eval mode.
+
+    Parameters of the modules in ``heads`` learn at ``head_lr``, all others (factors) at ``lr``. Both rise linearly over the
+    first ``warmup`` share of ``steps`` and fall linearly to zero. Gradients are clipped to norm ``clip``. ``loss(model, batch)``
+    defaults to ``model(**batch).loss``. A loss or gradient that is not finite stops the run before the step is taken: it is
+    a result ("diverged"), not an error.
+    """
+    _check(lr, head_lr, steps, warmup)
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not named:
+        raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
+    optimizer = torch.optim.AdamW(_groups(named, lr, head_lr or lr, heads), weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, warmup))
+    losses: list[float] = []
+    seconds: list[float] = []
+    note = ""
+    model.train()
+    for step, batch in zip(range(1, steps + 1), batches, strict=False):
+        start = time.perf_counter()
+        value = loss(model, batch) if loss else model(**batch).loss
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        if note := _fault(step, value, named, clip):
+            break
+        optimizer.step()
+        schedule.step()
+        losses.append(float(value.detach()))
+        seconds.append(time.perf_counter() - start)
+        if on_step:
+            on_step(step, losses[-1])
+    model.eval()
+    if not note and len(losses) < steps:
+        raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give at least as many as steps")
+    return Fitted("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
+
+
+def _check(lr: float, head_lr: float | None, steps: int, warmup: float) -> None:
+    for what, value in (("lr", lr), ("head_lr", lr if head_lr is None else head_lr)):
+        if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above 0")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise TensorAdaptError(f"steps is {steps!r}; expected a whole number of 1 or more")
+    if not 0 <= warmup < 1:
+        raise TensorAdaptError(f"warmup is {warmup!r}; expected a share of the steps, from 0 up to, not including, 1")
+
+
+def _groups(named: Mapping[str, nn.Parameter], lr: float, head_lr: float, heads: Sequence[str]) -> list[dict[str, Any]]:
+    in_head = {name for name in named if any(name.startswith(f"{head}.") for head in heads)}
+    groups = [([p for n, p in named.items() if n not in in_head], lr), ([p for n, p in named.items() if n in in_head], head_lr)]
+    return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
+
+
+def _rate(step: int, steps: int, warmup: float) -> float:
+    """The schedule's multiplier at a step counted from 0: up over the warm-up, then down to zero after the last."""
+    rising = max(1, round(warmup * steps))
+    return (step + 1) / rising if step < rising else (steps - step) / max(1, steps - rising)
+
+
+def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: float) -> str:
+    """Clips the gradients; what is not finite, or nothing."""
+    if not torch.isfinite(value):
+        return f"step {step}: the loss is {float(value.detach())}"
+    norm = nn.utils.clip_grad_norm_(list(named.values()), clip)
+    if torch.isfinite(norm):
+        return ""
+    first = next(n for n, p in named.items() if p.grad is not None and not torch.isfinite(p.grad).all())
+    return f"step {step}: the gradient of {first} is not finite"

@@ -1,0 +1,11 @@
+"""Hypothesis profiles: dev (25 examples), ci (100, where the variable CI is set), nightly (2000, by name)."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("dev", max_examples=25, **CALM)
+settings.register_profile("ci", max_examples=100, **CALM)
+settings.register_profile("nightly", max_examples=2000, **CALM)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
