@@ -22,7 +22,7 @@ _HOME = {
     "disabled": "tensoradapt.surgery",
     "merge": "tensoradapt.surgery",
     "unmerge": "tensoradapt.surgery",
-    "load": "tensoradapt.checkpoint",
+    "load": "tensoradapt.surgery",
     "fit": "tensoradapt.training",
     "load_runs": "tensoradapt.sweep.store",
     "frontier": "tensoradapt.analysis.frontier",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from tensoradapt import checkpoint
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.factored import Bases, FactoredTensor
 from tensoradapt.grouping import Member
@@ -28,6 +31,8 @@ class Adapter(nn.Module):
         self.enabled, self.merged = True, False
         self.kept: dict[str, Tensor] | None = None  # the weights as they were, while merged
         self.before: tuple[dict[str, bool], dict[str, Tensor]] = ({}, {})  # requires_grad flags and heads at attach
+        self.dropout, self.base = 0.0, ""  # of the attached model: dropout of the updates, hash of the base weights
+        self._heads: tuple[Mapping[str, nn.Module]] = ({},)  # in a tuple: they are the model's, not registered here
         networks = [group.network for group in plan.groups]
         self.bases = Bases(networks, seed)
         self.tensors = nn.ModuleList(
@@ -60,6 +65,36 @@ class Adapter(nn.Module):
         i, member, factor = self._where[name]
         return self.tensors[i], member, factor  # type: ignore[return-value]
 
+    def save(self, path: str | Path) -> None:
+        """Writes the adapter and the heads trained with it into a folder, for ``load``.
+
+        Raises TensorAdaptError while merged, for non-finite numbers, and for a folder that cannot be written.
+        """
+        if self.merged:
+            raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
+        factors = {f"{i}.{name}": p for i, t in enumerate(self.tensors) for name, p in t.trained.items()}  # type: ignore[operator, union-attr]
+        saved = {name: p.detach().contiguous().cpu() for name, p in factors.items()}
+        heads = head_tensors(self._heads[0])
+        for tensors in (saved, heads):
+            checkpoint.check_tensors(tensors, {name: tuple(p.shape) for name, p in tensors.items()}, Path(path))
+        scales = tuple(tensor.scale for tensor in self.tensors)
+        checkpoint.write(checkpoint.Checkpoint(self.plan, self.seed, self.dropout, scales, self.base, saved, heads), Path(path))  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def restore(self, saved: checkpoint.Checkpoint) -> None:
+        """Takes over a checkpoint's numbers, those of the heads too."""
+        for i, tensor in enumerate(self.tensors):
+            tensor.scale = saved.scales[i]  # type: ignore[assignment]
+            for name, parameter in tensor.trained.items():  # type: ignore[operator, union-attr]
+                parameter.copy_(saved.factors[f"{i}.{name}"])
+        for head, module in self._heads[0].items():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(saved.heads[f"{head}.{name}"])
+
+    def follow(self, heads: Mapping[str, nn.Module], dropout: float, base: str) -> None:
+        """Told by ``attach`` what it was attached to."""
+        self._heads, self.dropout, self.base = (heads,), dropout, base
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Within it the wrapped layers are the base layers."""
@@ -76,6 +111,11 @@ class Adapter(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
+
+
+def head_tensors(heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Trained numbers of base modules by name, on the CPU."""
+    return {f"{head}.{k}": p.detach().contiguous().cpu() for head, m in heads.items() for k, p in m.named_parameters()}
 
 
 def multiplier(plan: Plan, group: int, site: Site) -> float:

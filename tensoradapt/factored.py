@@ -155,7 +155,7 @@ def _check_at(network: Network, at: At) -> None:
     needed = {mode.name: mode.size for mode in network.layout.index}
     sizes = network.layout.size_of
     for name, value in at.items():
-        inside = isinstance(value, range) and value.step == 1 and 0 <= value.start <= value.stop <= sizes.get(name, -1)
+        inside = isinstance(value, range) and value.step == 1 and 0 <= value.start < value.stop <= sizes.get(name, -1)
         if not inside and not (name in needed and isinstance(value, int) and 0 <= value < needed[name]):
             raise TensorAdaptError(f"position {name}={value!r} is not in layout {str(network.layout)!r} {network.layout.shape}")
     if missing := [name for name in needed if not isinstance(at.get(name), int)]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tensoradapt.surgery.kinds import kind_of
 from tensoradapt.surgery.wrapped import Wrapped
 
 ROOT = "tensoradapt"  # the adapter's name in the model
+SAMPLE = 1024  # entries of each base weight that the hash covers
 Before = tuple[dict[str, bool], dict[str, Tensor]]
 
 
@@ -33,7 +35,8 @@ def attach(model: nn.Module, plan: Plan, *, seed: int = 0, dropout: float = 0.0)
     adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values())), seed)
     first = model.get_submodule(next(iter(by_module))).weight
     adapter.to(first.device)  # type: ignore[union-attr, arg-type]
-    adapter.before = _remember(model, heads)  # type: ignore[assignment]
+    adapter.before = _remember(model, heads)
+    adapter.follow(heads, dropout, base_hash(model, plan))
     for parameter in model.parameters():
         parameter.requires_grad_(id(parameter) in numbers)
     for name, sites in by_module.items():
@@ -84,6 +87,17 @@ def attached(model: nn.Module) -> Adapter:
 def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:
     """Names and wrapped layers of a model."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Wrapped))
+
+
+def base_hash(model: nn.Module, plan: Plan) -> str:
+    """A hash over the first entries of every weight the plan adapts: tells bases apart, cheaply at any size."""
+    digest, modules = hashlib.sha256(), dict(model.named_modules())
+    for name in dict.fromkeys(site.module for site in plan.sites):
+        if name not in modules:
+            continue  # attach names it
+        weight: Tensor = modules[name].weight  # type: ignore[assignment]
+        digest.update(name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def restore_weights(model: nn.Module, adapter: Adapter) -> None:

@@ -1,0 +1,91 @@
+"""Tiny random models of every family; sizes are pairwise different, above 1, and no matrix that can avoid it is square."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+import tensoradapt as ta
+
+ENCODER = {"num_hidden_layers": 3, "num_attention_heads": 5, "hidden_size": 30, "intermediate_size": 34}
+DECODER = {**ENCODER, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 26, "vocab_size": 50}
+DECODER |= {"max_position_embeddings": 32, "tie_word_embeddings": False}
+TEXT = {"vocab_size": 50, "max_position_embeddings": 32, "num_labels": 7, "pad_token_id": 1}
+IMAGE = {"image_size": 16, "patch_size": 8, "num_labels": 7}
+GPT2 = {"n_layer": 3, "n_head": 5, "n_embd": 30, "n_inner": 34, "n_positions": 32, "vocab_size": 50}
+GPT2 |= {"bos_token_id": 0, "eos_token_id": 1, "tie_word_embeddings": False}
+DINO = {**ENCODER, **IMAGE, "mlp_ratio": 2}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How to make one family's tiny model, and what it takes."""
+
+    config: Callable[[], Any]
+    model: str
+    head: str
+
+    @property
+    def image(self) -> bool:
+        return self.model.endswith("ImageClassification")
+
+
+FAMILIES = {
+    "bert": Family(lambda: transformers.BertConfig(**ENCODER, **TEXT), "BertForSequenceClassification", "classifier"),
+    "roberta": Family(
+        lambda: transformers.RobertaConfig(**ENCODER, **TEXT), "RobertaForSequenceClassification", "classifier"
+    ),
+    "gpt2": Family(lambda: transformers.GPT2Config(**GPT2), "GPT2LMHeadModel", "lm_head"),
+    "llama": Family(lambda: transformers.LlamaConfig(**DECODER, head_dim=8), "LlamaForCausalLM", "lm_head"),
+    "qwen2": Family(lambda: transformers.Qwen2Config(**{**DECODER, "hidden_size": 48}), "Qwen2ForCausalLM", "lm_head"),
+    "qwen3": Family(lambda: transformers.Qwen3Config(**DECODER, head_dim=8), "Qwen3ForCausalLM", "lm_head"),
+    "mistral": Family(lambda: transformers.MistralConfig(**DECODER, head_dim=8), "MistralForCausalLM", "lm_head"),
+    "vit": Family(lambda: transformers.ViTConfig(**ENCODER, **IMAGE), "ViTForImageClassification", "classifier"),
+    "dinov2": Family(lambda: transformers.Dinov2Config(**DINO), "Dinov2ForImageClassification", "classifier"),
+    "dinov2-swiglu": Family(
+        lambda: transformers.Dinov2Config(**DINO, use_swiglu_ffn=True), "Dinov2ForImageClassification", "classifier"
+    ),
+}
+GROUPED = ("llama", "qwen2", "qwen3", "mistral")  # fewer key and value heads than query heads
+
+
+def make(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """A model in eval mode with no weight at a special value: norms are not 1 and biases not 0."""
+    family, generator = FAMILIES[name], torch.Generator().manual_seed(3)
+    model = getattr(transformers, family.model)(family.config())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+    return model.to(dtype).eval()
+
+
+def inputs(name: str, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """A batch of two."""
+    generator = torch.Generator().manual_seed(4)
+    if FAMILIES[name].image:
+        return {"pixel_values": torch.randn(2, 3, 16, 16, generator=generator).to(dtype)}
+    return {"input_ids": torch.randint(2, 50, (2, 7), generator=generator)}
+
+
+def perturb(adapter: ta.Adapter, std: float = 0.3) -> None:
+    """Gives every trainable factor normal entries: at the start everything is zero and any mistake is invisible."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * std)
+
+
+def weights_with_deltas(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tensor]:
+    """Parameters of the base model plus the updates: what an attached model must compute with."""
+    weights = {name: p.detach().clone() for name, p in base.named_parameters()}
+    for site in adapter.plan.sites:
+        weight, delta = weights[f"{site.module}.weight"], adapter.delta(site).detach()
+        stored = weight.T if type(base.get_submodule(site.module)).__name__ == "Conv1D" else weight
+        start, stop = site.rows or (0, len(stored))
+        stored[start:stop] += delta.to(weight.dtype)
+    return weights
