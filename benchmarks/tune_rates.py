@@ -1,4 +1,5 @@
-"""Chooses the learning rates that `tensoradapt frontier` uses, on validation, and writes them with the sweep behind them.
+"""Chooses the learning rates that `tensoradapt frontier` uses, on validation, and writes them with the sweep behind
+them.
 
     python benchmarks/tune_rates.py
 
@@ -30,7 +31,8 @@ def main() -> None:
     for kind, grid in GRID.items():
         chosen[kind] = choose(kind, grid, chosen.get("head"))
     how = (
-        f"the smallest rate within one standard error of the best validation accuracy (one seed, {SEED}; rank {RANK}; {STEPS} steps; "
+        f"the smallest rate within one standard error of the best validation accuracy (one seed, {SEED}; rank "
+        f"{RANK}; {STEPS} steps; "
         f"{N_VALIDATION} examples); the sweep is benchmarks/records/rates.csv"
     )
     CHOSEN.write_text(json.dumps({"how": how, "lr": chosen}, indent=2) + "\n")
@@ -55,9 +57,20 @@ def choose(kind: str, grid: tuple[float, ...], head_lr: float | None) -> float:
 def config(kind: str, lr: float, head_lr: float) -> RunConfig:
     adapter = kind in FRONTIER
     return RunConfig(
-        "adapter" if adapter else kind, SEED, "all-minilm-l6-v2", "snippets", lr, STEPS, kind if adapter else None,
-        layouts_for(kind) if adapter else None, RANK if adapter else None, head_lr=head_lr, n_train=2000, n_validation=N_VALIDATION, n_test=64,
-    )  # fmt: skip
+        "adapter" if adapter else kind,
+        SEED,
+        "all-minilm-l6-v2",
+        "snippets",
+        lr,
+        STEPS,
+        kind if adapter else None,
+        layouts_for(kind) if adapter else None,
+        RANK if adapter else None,
+        head_lr=head_lr,
+        n_train=2000,
+        n_validation=N_VALIDATION,
+        n_test=64,
+    )
 
 
 def validation(run: RunConfig) -> float:
@@ -73,11 +86,36 @@ def table() -> None:
     CSV.parent.mkdir(exist_ok=True)
     with CSV.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", "rank", "lr", "head_lr", "steps", "seed", "n_train", "validation_accuracy", "n_validation", "status"])
+        writer.writerow(
+            [
+                "method",
+                "rank",
+                "lr",
+                "head_lr",
+                "steps",
+                "seed",
+                "n_train",
+                "validation_accuracy",
+                "n_validation",
+                "status",
+            ]
+        )
         for run in load_runs(RUNS):
             c, r = run.config, run.result
-            writer.writerow([c["parameterization"] or c["kind"], c["rank"], c["lr"], c["head_lr"], c["steps"], c["seed"], c["n_train"],
-                             r["validation"].get("accuracy"), c["n_validation"], r["status"]])  # fmt: skip
+            writer.writerow(
+                [
+                    c["parameterization"] or c["kind"],
+                    c["rank"],
+                    c["lr"],
+                    c["head_lr"],
+                    c["steps"],
+                    c["seed"],
+                    c["n_train"],
+                    r["validation"].get("accuracy"),
+                    c["n_validation"],
+                    r["status"],
+                ]
+            )
 
 
 if __name__ == "__main__":

@@ -27,8 +27,12 @@ _HOME = {
     "load_runs": "tensoradapt.sweep.store",
     "frontier": "tensoradapt.analysis.frontier",
 }
-_MODULES = {"parameterizations": "tensoradapt.parameterizations", "published": "tensoradapt.published", "plots": "tensoradapt.analysis.plots"}
-__all__ = ["Plan", "plan", *_HOME, *_MODULES]  # noqa: PLE0604
+_MODULES = {
+    "parameterizations": "tensoradapt.parameterizations",
+    "published": "tensoradapt.published",
+    "plots": "tensoradapt.analysis.plots",
+}
+__all__ = ["Plan", "plan", *_HOME, *_MODULES]
 __version__ = "0.1.0"
 
 

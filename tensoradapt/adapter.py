@@ -21,8 +21,8 @@ from tensoradapt.sites import Site
 class Adapter(nn.Module):
     """The tensors of ``plan``, drawn from ``seed``; registered once, at the model's root.
 
-    Wrapped layers read their pairs from here at forward time, so ``parameters()``, ``.to()`` and ``state_dict()`` see each
-    number once.
+    Wrapped layers read their pairs from here at forward time, so ``parameters()``, ``.to()`` and ``state_dict()`` see
+    each number once.
     """
 
     def __init__(self, plan: Plan, seed: int = 0) -> None:
@@ -45,6 +45,10 @@ class Adapter(nn.Module):
             for member in group.members
         }
 
+    @property
+    def _tensors(self) -> list[FactoredTensor]:
+        return list(self.tensors)  # type: ignore[arg-type]  # nn.ModuleList does not know what it holds
+
     def pair(self, site: Site | str) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
         """LoRA factors of a site as its matrix is stored (out, in), scale included: ``B @ A == delta(site)``."""
         tensor, member, factor = self._at(site)
@@ -61,7 +65,9 @@ class Adapter(nn.Module):
     def _at(self, site: Site | str) -> tuple[FactoredTensor, Member, float]:
         name = site if isinstance(site, str) else site.name
         if name not in self._where:
-            raise TensorAdaptError(f"site {name!r} is not in this adapter{did_you_mean(name, list(self._where)[:8])} ...")
+            raise TensorAdaptError(
+                f"site {name!r} is not in this adapter{did_you_mean(name, list(self._where)[:8])} ..."
+            )
         i, member, factor = self._where[name]
         return self.tensors[i], member, factor  # type: ignore[return-value]
 
@@ -72,20 +78,22 @@ class Adapter(nn.Module):
         """
         if self.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
-        factors = {f"{i}.{name}": p for i, t in enumerate(self.tensors) for name, p in t.trained.items()}  # type: ignore[operator, union-attr]
+        factors = {f"{i}.{name}": p for i, t in enumerate(self._tensors) for name, p in t.trained.items()}
         saved = {name: p.detach().contiguous().cpu() for name, p in factors.items()}
         heads = head_tensors(self._heads[0])
         for tensors in (saved, heads):
             checkpoint.check_tensors(tensors, {name: tuple(p.shape) for name, p in tensors.items()}, Path(path))
-        scales = tuple(tensor.scale for tensor in self.tensors)
-        checkpoint.write(checkpoint.Checkpoint(self.plan, self.seed, self.dropout, scales, self.base, saved, heads), Path(path))  # type: ignore[arg-type]
+        scales = tuple(tensor.scale for tensor in self._tensors)
+        checkpoint.write(
+            checkpoint.Checkpoint(self.plan, self.seed, self.dropout, scales, self.base, saved, heads), Path(path)
+        )
 
     @torch.no_grad()
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint's numbers, those of the heads too."""
-        for i, tensor in enumerate(self.tensors):
-            tensor.scale = saved.scales[i]  # type: ignore[assignment]
-            for name, parameter in tensor.trained.items():  # type: ignore[operator, union-attr]
+        for i, tensor in enumerate(self._tensors):
+            tensor.scale = saved.scales[i]
+            for name, parameter in tensor.trained.items():
                 parameter.copy_(saved.factors[f"{i}.{name}"])
         for head, module in self._heads[0].items():
             for name, parameter in module.named_parameters():
@@ -119,5 +127,7 @@ def head_tensors(heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
 
 
 def multiplier(plan: Plan, group: int, site: Site) -> float:
-    """The fixed factor of one site: matched scale steps as sqrt(1 / d_in) of each stored matrix, its tensor has one width."""
+    """The fixed factor of one site: matched scale steps as sqrt(1 / d_in) of each stored matrix, its tensor has one
+    width.
+    """
     return math.sqrt(plan.groups[group].network.layout.in_ / site.in_) if plan.scale == "matched" else 1.0

@@ -81,7 +81,9 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int,
     """Refuses tensors that are missing, unexpected, of another shape, not floating point or not finite."""
     if wrong := sorted(set(found) ^ set(expected)):
         side = "lacks" if wrong[0] in expected else "has an unexpected"
-        raise TensorAdaptError(f"{path} {side} tensor {wrong[0]!r}; the checkpoint does not fit its plan and this model")
+        raise TensorAdaptError(
+            f"{path} {side} tensor {wrong[0]!r}; the checkpoint does not fit its plan and this model"
+        )
     for name, shape in expected.items():
         tensor = found[name]
         if tuple(tensor.shape) != shape or not tensor.is_floating_point():
@@ -107,10 +109,13 @@ def _record(path: Path) -> dict[str, Any]:
         raise TensorAdaptError(f"{path} is not a tensoradapt checkpoint; expected a folder that adapter.save wrote")
     if record.get("schema") != SCHEMA:
         raise TensorAdaptError(
-            f"{path} has schema {record.get('schema')!r}, and this version reads {SCHEMA}; use the version that wrote it"
+            f"{path} has schema {record.get('schema')!r}, and this version reads {SCHEMA}; use the version that "
+            f"wrote it"
         )
     if odd := sorted(set(record) ^ KEYS):
-        raise TensorAdaptError(f"{path} lacks or has unexpected keys {', '.join(odd)}; the checkpoint is damaged, save it again")
+        raise TensorAdaptError(
+            f"{path} lacks or has unexpected keys {', '.join(odd)}; the checkpoint is damaged, save it again"
+        )
     return record
 
 
@@ -120,10 +125,13 @@ def _tensors(path: Path, name: str, hashes: Mapping[str, str]) -> dict[str, Tens
     try:
         data = (path / name).read_bytes()
     except OSError as error:
-        raise TensorAdaptError(f"{path / name} cannot be read ({reason(error)}); the checkpoint is incomplete, save it again") from None
+        raise TensorAdaptError(
+            f"{path / name} cannot be read ({reason(error)}); the checkpoint is incomplete, save it again"
+        ) from None
     if (found := hashlib.sha256(data).hexdigest()) != hashes[name]:
         raise TensorAdaptError(
-            f"{path / name} has SHA-256 {found[:12]}..., and {JSON} says {hashes[name][:12]}...; it is damaged or of another save"
+            f"{path / name} has SHA-256 {found[:12]}..., and {JSON} says {hashes[name][:12]}...; it is damaged or of "
+            f"another save"
         )
     try:
         return parse_tensors(data)

@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     top = argparse.ArgumentParser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _frontier_options(commands.add_parser("frontier", help="fine-tune a model with several parameterizations and plot the trade-off"))
+    _frontier_options(
+        commands.add_parser("frontier", help="fine-tune a model with several parameterizations and plot the trade-off")
+    )
     _plan_options(commands.add_parser("plan", help="print what an adapter would be, without building it"))
     plot = commands.add_parser("plot", help="draw the frontier of a folder of runs again")
     plot.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
@@ -46,18 +48,35 @@ def parser() -> argparse.ArgumentParser:
 
 def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.description = (
-        "Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one folder per run, "
+        "Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one folder per "
+        "run, "
         "frontier.csv, frontier.png and frontier.pdf. Stop it at any time: the same command goes on where it was."
     )
     size = p.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="size", action="store_const", const="quick", help="every parameterization once, about 2 minutes")
-    size.add_argument("--full", dest="size", action="store_const", const="full", help="ranks 1 to 64 and longer training, about 2 hours")
+    size.add_argument(
+        "--quick", dest="size", action="store_const", const="quick", help="every parameterization once, about 2 minutes"
+    )
+    size.add_argument(
+        "--full",
+        dest="size",
+        action="store_const",
+        const="full",
+        help="ranks 1 to 64 and longer training, about 2 hours",
+    )
     p.set_defaults(size="default", command=_frontier)
     p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
-    p.add_argument("--model", default="all-minilm-l6-v2", help="a built-in model, a folder, or a name on the hub (default: %(default)s)")
-    p.add_argument("--task", default="snippets", help="snippets, sst2, cola, rte, mrpc, stsb or planted (default: %(default)s)")
+    p.add_argument(
+        "--model",
+        default="all-minilm-l6-v2",
+        help="a built-in model, a folder, or a name on the hub (default: %(default)s)",
+    )
+    p.add_argument(
+        "--task", default="snippets", help="snippets, sst2, cola, rte, mrpc, stsb or planted (default: %(default)s)"
+    )
     p.add_argument("--parameterization", nargs="+", metavar="NAME", help="default: lora cp tucker tensor_train vera")
-    p.add_argument("--layout", nargs="+", metavar="LAYOUT", help='for all of them, such as "layer proj : head dim : model"')
+    p.add_argument(
+        "--layout", nargs="+", metavar="LAYOUT", help='for all of them, such as "layer proj : head dim : model"'
+    )
     how = p.add_mutually_exclusive_group()
     how.add_argument("--rank", nargs="+", type=int, metavar="R", help="ranks instead of the size's own")
     how.add_argument("--budget", nargs="+", type=int, metavar="N", help="numbers of parameters instead of ranks")
@@ -69,7 +88,9 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
 
 def _plan_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(command=_plan)
-    p.add_argument("--model", default="all-minilm-l6-v2", help="as for frontier; only its config is read (default: %(default)s)")
+    p.add_argument(
+        "--model", default="all-minilm-l6-v2", help="as for frontier; only its config is read (default: %(default)s)"
+    )
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--parameterization", metavar="NAME")
     which.add_argument("--published", metavar="NAME", help="a paper's adapter with its own layout, targets and scale")
@@ -85,14 +106,25 @@ def _frontier(args: argparse.Namespace) -> int:
     from tensoradapt.sweep import frontier, spec
 
     configs = spec.frontier_configs(
-        spec.SIZES[args.size], model=args.model, task=args.task, families=args.parameterization or spec.FRONTIER, ranks=args.rank,
-        budgets=args.budget, layout=args.layout, seeds=args.seeds, lr=args.lr, steps=args.steps,
-    )  # fmt: skip
+        spec.SIZES[args.size],
+        model=args.model,
+        task=args.task,
+        families=args.parameterization or spec.FRONTIER,
+        ranks=args.rank,
+        budgets=args.budget,
+        layout=args.layout,
+        seeds=args.seeds,
+        lr=args.lr,
+        steps=args.steps,
+    )
     try:
         outcome = frontier.run_frontier(configs, args.out, args.device, print)
     except KeyboardInterrupt:
         done = len(frontier.draw(configs, args.out))
-        print(f"\nstopped: {done} of {len(configs)} runs are finished in {args.out}; the same command goes on from there", file=sys.stderr)
+        print(
+            f"\nstopped: {done} of {len(configs)} runs are finished in {args.out}; the same command goes on from there",
+            file=sys.stderr,
+        )
         return 1
     _print_table(frontier.rows(outcome.runs))
     print(f"{len(outcome.runs)} of {outcome.total} runs; figure, table and runs are in {args.out}")
@@ -121,8 +153,22 @@ def _plan(args: argparse.Namespace) -> int:
     from tensoradapt import models
 
     config = models.config(args.model)
-    sites = ta.find_sites(config, args.projections[0] if len(args.projections) == 1 else args.projections) if args.projections else config
-    print(ta.plan(sites, args.layout, args.parameterization, args.rank, published=args.published, budget=args.budget, on_mismatch=args.on_mismatch))
+    sites = (
+        ta.find_sites(config, args.projections[0] if len(args.projections) == 1 else args.projections)
+        if args.projections
+        else config
+    )
+    print(
+        ta.plan(
+            sites,
+            args.layout,
+            args.parameterization,
+            args.rank,
+            published=args.published,
+            budget=args.budget,
+            on_mismatch=args.on_mismatch,
+        )
+    )
     return 0
 
 

@@ -22,4 +22,6 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
 
 def missing_extra(package: str, extra: str, purpose: str) -> TensorAdaptError:
     """The error for an optional dependency that is not installed."""
-    return TensorAdaptError(f'{purpose} needs `{package}`, which is not installed: run pip install "tensoradapt[{extra}]"')
+    return TensorAdaptError(
+        f'{purpose} needs `{package}`, which is not installed: run pip install "tensoradapt[{extra}]"'
+    )

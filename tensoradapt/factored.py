@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,19 +67,24 @@ class FactoredTensor(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
+        self._slice, self._halves = _slice_program(network), _halves(network)
         if bases is None:
             self.own_bases = bases = Bases([network], seed)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
         drawn = init.draw(network, seed, name, matched=scale == "matched")
         every = {**drawn, **{f.name: bases.read(network, f) for f in network.factors if not f.trainable}}
         self.scale = _solve(network, every, scale, alpha)
-        self.trained = nn.ParameterDict({key: nn.Parameter(value.to(torch.get_default_dtype())) for key, value in drawn.items()})
+        self.trained = nn.ParameterDict(
+            {key: nn.Parameter(value.to(torch.get_default_dtype())) for key, value in drawn.items()}
+        )
 
     @property
     def factors(self) -> dict[str, Tensor]:
         """The raw factors by name, unscaled; frozen ones too."""
-        bases = self._bases[0]
-        return {f.name: self.trained[f.name] if f.trainable else bases.read(self.network, f) for f in self.network.factors}
+        return {factor.name: self._values(factor) for factor in self.network.factors}
+
+    def _values(self, factor: Factor) -> Tensor:
+        return self.trained[factor.name] if factor.trainable else self._bases[0].read(self.network, factor)
 
     def full(self) -> Tensor:  # layout.shape
         """The dense tensor."""
@@ -92,23 +97,21 @@ class FactoredTensor(nn.Module):
         at: At,  # index modes -> int; row and column modes may carry a range
     ) -> Tensor:  # (out, in)
         """The dense slice, ``full()[at]`` as a matrix."""
-        program, operands = _slice_program(self.network), self._taken(at, self.network.factors)
-        out, in_ = _widths(self.network, at)
-        return self.scale * program.run(operands, torch.einsum).reshape(out, in_)
+        operands = self._taken(at, self.network.factors)
+        return self.scale * self._slice.run(operands, torch.einsum).reshape(_widths(self.network, at))
 
     def pair(
         self,
         at: At,
     ) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
         """LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut."""
-        a, b, (legs_a, legs_b) = _pair_programs(self.network)
-        cut, named = self.network.cut, {factor.name: factor for factor in self.network.factors}
+        a, b = (self._half(at, half) for half in self._halves)
         out, in_ = _widths(self.network, at)
-        left = [*self._taken(at, [named[n] for n in cut.a]), *self._eyes(at, legs_a)]
-        right = [*self._taken(at, [named[n] for n in cut.b]), *self._eyes(at, legs_b)]
-        made_a = a.run(left, torch.einsum) if left else self._ones()
-        made_b = b.run(right, torch.einsum) if right else self._ones()
-        return made_a.reshape(-1, in_), self.scale * made_b.reshape(out, -1)
+        return a.reshape(-1, in_), self.scale * b.reshape(out, -1)
+
+    def _half(self, at: At, half: Half) -> Tensor:
+        operands = [*self._taken(at, half.factors), *self._eyes(at, half.legs)]
+        return half.program.run(operands, torch.einsum) if operands else self._ones()
 
     def apply(  # type: ignore[override]  # nn.Module.apply maps a function over modules; the design's name wins here
         self,
@@ -123,8 +126,7 @@ class FactoredTensor(nn.Module):
         """The factors at a position: index modes picked, ranges narrowed."""
         _check_at(self.network, at)
         pick = {label: slice(v.start, v.stop) if isinstance(v, range) else v for label, v in at.items()}
-        have = self.factors
-        return [have[f.name][tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
+        return [self._values(f)[tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
 
     def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
         like = next(iter(self.trained.values()))
@@ -157,9 +159,13 @@ def _check_at(network: Network, at: At) -> None:
     for name, value in at.items():
         inside = isinstance(value, range) and value.step == 1 and 0 <= value.start < value.stop <= sizes.get(name, -1)
         if not inside and not (name in needed and isinstance(value, int) and 0 <= value < needed[name]):
-            raise TensorAdaptError(f"position {name}={value!r} is not in layout {str(network.layout)!r} {network.layout.shape}")
+            raise TensorAdaptError(
+                f"position {name}={value!r} is not in layout {str(network.layout)!r} {network.layout.shape}"
+            )
     if missing := [name for name in needed if not isinstance(at.get(name), int)]:
-        raise TensorAdaptError(f"position {dict(at)} does not fix index mode {missing[0]!r} of layout {str(network.layout)!r}")
+        raise TensorAdaptError(
+            f"position {dict(at)} does not fix index mode {missing[0]!r} of layout {str(network.layout)!r}"
+        )
 
 
 def _width(network: Network, at: At, mode: str) -> int:
@@ -169,7 +175,9 @@ def _width(network: Network, at: At, mode: str) -> int:
 
 def _widths(network: Network, at: At) -> tuple[int, int]:
     layout = network.layout
-    return math.prod(_width(network, at, m.name) for m in layout.rows), math.prod(_width(network, at, m.name) for m in layout.cols)
+    return math.prod(_width(network, at, m.name) for m in layout.rows), math.prod(
+        _width(network, at, m.name) for m in layout.cols
+    )
 
 
 def _free(network: Network, labels: Labels) -> Labels:
@@ -183,22 +191,31 @@ def _slice_program(network: Network) -> Program:
     return compile_program([_free(network, f.labels) for f in network.factors], output, network.sizes)
 
 
+@dataclass(frozen=True)
+class Half:
+    """How A or B is made: its factors, and the modes whose identities it takes besides."""
+
+    program: Program
+    factors: tuple[Factor, ...]
+    legs: Labels
+
+
 @lru_cache(maxsize=4096)
-def _pair_programs(network: Network) -> tuple[Program, Program, tuple[Labels, Labels]]:
-    """Programs for A and B, and the modes whose identities each takes besides.
+def _halves(network: Network) -> tuple[Half, Half]:
+    """A and B of the minimum cut.
 
     A mode held by the other side's factor crosses the cut: it is renamed there, and an identity joins the two names.
     """
     cut, layout = network.cut, network.layout
-    rows, cols = tuple(m.name for m in layout.rows), tuple(m.name for m in layout.cols)
-    sizes: dict[str, Any] = {**network.sizes, **{f"{m}*": n for m, n in layout.size_of.items()}}
+    rows, cols = (tuple(m.name for m in modes) for modes in (layout.rows, layout.cols))
+    sizes = {**network.sizes, **{f"{m}*": n for m, n in layout.size_of.items()}}
     crossing = tuple(f"{x}*" if x in layout.size_of else x for x in cut.crossing)
-    programs = []
-    for side, own, other, names in (("A", cols, rows, cut.a), ("B", rows, cols, cut.b)):
-        held = [_free(network, f.labels) for f in network.factors if f.name in names]
+
+    def half(names: tuple[str, ...], own: Labels, other: Labels, output: Labels) -> Half:
+        factors = tuple(f for f in network.factors if f.name in names)
         legs = tuple(m for m in cut.crossing if m in own)
-        inputs = [*(tuple(f"{x}*" if x in other else x for x in labels) for labels in held), *((m, f"{m}*") for m in legs)]
-        output = (*crossing, *own) if side == "A" else (*own, *crossing)
-        programs.append((compile_program(inputs, output, sizes) if inputs else Program((), (), ()), legs))
-    (a, legs_a), (b, legs_b) = programs
-    return a, b, (legs_a, legs_b)
+        renamed = [tuple(f"{x}*" if x in other else x for x in _free(network, f.labels)) for f in factors]
+        inputs = [*renamed, *((m, f"{m}*") for m in legs)]
+        return Half(compile_program(inputs, output, sizes) if inputs else Program((), (), ()), factors, legs)
+
+    return half(cut.a, cols, rows, (*crossing, *cols)), half(cut.b, rows, cols, (*rows, *crossing))

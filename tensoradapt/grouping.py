@@ -98,8 +98,10 @@ def _by_shape(
     if len(shapes) > 1 and on_mismatch == "error":
         (big, first), (small, other) = list(shapes.items())[:2]
         raise TensorAdaptError(
-            f"site {other[0].name} is {_times(small)}, but {first[0].name} of the same tensor is {_times(big)}. These cannot "
-            'share modes of one size: use on_mismatch="split" (a tensor for each shape) or "crop" (the first entries of the larger)'
+            f"site {other[0].name} is {_times(small)}, but {first[0].name} of the same tensor is {_times(big)}. "
+            f"These cannot "
+            'share modes of one size: use on_mismatch="split" (a tensor for each shape) or "crop" (the first entries '
+            "of the larger)"
         )
     return [sites] if on_mismatch == "crop" else shapes.values()
 
@@ -114,7 +116,8 @@ def _check_cover(site: Site, pattern: Pattern, sizes: Sizes) -> None:
         names = [name for axis in axes for name in axis]
         if (covered := math.prod(sizes[name] for name in names)) != width:
             raise TensorAdaptError(
-                f"{role} {_times((n, sizes[n]) for n in names)} of layout {str(pattern)!r} cover {covered} of the {width} of site "
+                f"{role} {_times((n, sizes[n]) for n in names)} of layout {str(pattern)!r} cover {covered} of the "
+                f"{width} of site "
                 f"{site.name}; expected modes that multiply to {width}"
             )
 
@@ -141,7 +144,8 @@ def _refuse_holes(sites: list[Site], pattern: Pattern, values: Mapping[tuple[str
     names = " ".join(name for axis in pattern.index for name in axis)
     sides = " x ".join(f"{' '.join(axis)}={len(found)}" for axis, found in values.items())
     raise TensorAdaptError(
-        f"the tied grid {sides} has {expected - len(present)} holes: only {len(present)} of {expected} positions are sites. "
+        f"the tied grid {sides} has {expected - len(present)} holes: only {len(present)} of {expected} positions are "
+        f"sites. "
         f'Merge the modes, "({names}) : ...", or tie fewer of {", ".join(INDEX)}'
     )
 

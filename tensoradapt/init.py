@@ -28,7 +28,9 @@ def draw(network: Network, seed: int, name: str, matched: bool) -> dict[str, Ten
             shape = network.shape(factor)
             generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
             rule = _matched if matched else _paper
-            made[factor.name] = torch.zeros(shape, dtype=torch.float64) if factor.init == "zero" else rule(network, factor, generator)
+            made[factor.name] = (
+                torch.zeros(shape, dtype=torch.float64) if factor.init == "zero" else rule(network, factor, generator)
+            )
     return made
 
 
@@ -45,8 +47,8 @@ def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray
 def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float | None = None) -> float:
     """The multiplier s with which the first Adam step per unit learning rate is that of LoRA r=8, alpha=16.
 
-    s^2 sum_k ||J_k||^2 / numel = 4 * 8 / (3 d_in), from the drawn values: J_k is the exact Jacobian of the dense tensor in
-    trainable factor k. Raises nothing: the zero factor's term is positive whenever the others are not zero.
+    Solves s^2 sum_k ||J_k||^2 / numel = 4 * 8 / (3 d_in) from the drawn values: J_k is the exact Jacobian of the dense
+    tensor in trainable factor k. The zero factor's term is positive whenever the others are not zero.
     """
     target = (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * network.layout.in_))
     power = sum(jacobian_norm2(network, factors, factor) for factor in network.factors if factor.trainable)
@@ -87,7 +89,12 @@ def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Te
     n_batch, n_bond = math.prod(shape[i] for i in batch), shape[last]
     n_rest = math.prod(shape) // (n_batch * n_bond)
     signs = n_rest < n_bond and sum(label in bonds for label in factor.labels) == 1
-    flat = torch.stack([_signs(n_rest, n_bond, generator) if signs else _orthonormal(n_rest, n_bond, generator) for _ in range(n_batch)])
+    flat = torch.stack(
+        [
+            _signs(n_rest, n_bond, generator) if signs else _orthonormal(n_rest, n_bond, generator)
+            for _ in range(n_batch)
+        ]
+    )
     drawn = flat.reshape([shape[i] for i in axes]).permute(*(axes.index(i) for i in range(len(shape)))).contiguous()
     return drawn * (_entry_rms(network, factor) / drawn.square().mean().sqrt())
 
@@ -138,4 +145,6 @@ def _std(factor: Factor) -> float:
 
 def _seed(seed: int, name: str) -> int:
     """A generator seed for one factor: independent of every other factor's, of their order and of torch."""
-    return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(
+        np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    )

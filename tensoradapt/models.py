@@ -14,7 +14,13 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.tasks import Task
 
 MINILM, TINY = "all-minilm-l6-v2", "tiny-random-bert"
-TINY_SIZES = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 40, "vocab_size": 64}
+TINY_SIZES = {
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "vocab_size": 64,
+}
 
 Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
 
@@ -31,7 +37,9 @@ def load(name: str, task: Task) -> Any:
     """
     hf = transformers()
     if name == TINY:
-        return hf.BertForSequenceClassification(hf.BertConfig(**TINY_SIZES, max_position_embeddings=128, **_labels(task)))
+        return hf.BertForSequenceClassification(
+            hf.BertConfig(**TINY_SIZES, max_position_embeddings=128, **_labels(task))
+        )
     return _from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
 
 
@@ -69,7 +77,10 @@ def transformers() -> Any:
 def hashed_words(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
     """Token ids of the tiny model: a hash of each word, [CLS] 2 in front, [SEP] 1 behind each sentence."""
     size = TINY_SIZES["vocab_size"] - 3
-    rows = [[2] + [i for part in text for i in [*(zlib.crc32(w.encode()) % size + 3 for w in part.split()), 1]] for text in texts]
+    rows = [
+        [2] + [i for part in text for i in [*(zlib.crc32(w.encode()) % size + 3 for w in part.split()), 1]]
+        for text in texts
+    ]
     return [row[:max_length] for row in rows]
 
 
@@ -90,7 +101,8 @@ def _unknown(name: str, error: Exception) -> str:
         return f"folder {name} does not hold a model that transformers can load ({_first_line(error)})"
     offline = " HF_HUB_OFFLINE is set, so the hub was not asked." if os.environ.get("HF_HUB_OFFLINE") else ""
     return (
-        f"unknown model {name!r}: not built in, no such folder, and not loaded from the hub ({_first_line(error)}).{offline} "
+        f"unknown model {name!r}: not built in, no such folder, and not loaded from the hub "
+        f"({_first_line(error)}).{offline} "
         f"Built in{did_you_mean(name, names())}"
     )
 

@@ -69,9 +69,13 @@ class Pattern:
         for role, axes, valid in (("index", self.index, INDEX), ("row", self.rows, ROWS), ("column", self.cols, COLS)):
             for name in (name for axis in axes for name in axis):
                 if stem(name) not in valid:
-                    raise TensorAdaptError(f"layout {text!r} has an unknown {role} mode {name!r}{did_you_mean(name, valid)}")
+                    raise TensorAdaptError(
+                        f"layout {text!r} has an unknown {role} mode {name!r}{did_you_mean(name, valid)}"
+                    )
         if len({stem(name) for axis in self.cols for name in axis}) > 1:
-            raise TensorAdaptError(f"layout {text!r} mixes column modes in and model; the column name fixes one orientation")
+            raise TensorAdaptError(
+                f"layout {text!r} mixes column modes in and model; the column name fixes one orientation"
+            )
 
     @property
     def axes(self) -> tuple[tuple[str, ...], ...]:
@@ -111,7 +115,9 @@ class Layout:
             joined = " ".join(axis)
             missing = [name for name in axis if name not in sizes and joined not in sizes]
             if missing:
-                raise TensorAdaptError(f"layout {str(pattern)!r} needs a size for {missing[0]!r}{did_you_mean(missing[0], sizes)}")
+                raise TensorAdaptError(
+                    f"layout {str(pattern)!r} needs a size for {missing[0]!r}{did_you_mean(missing[0], sizes)}"
+                )
             size = sizes[joined] if joined in sizes else math.prod(sizes[name] for name in axis)
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise TensorAdaptError(f"mode {joined!r} has size {size!r}; expected a whole number of 1 or more")

@@ -59,7 +59,9 @@ class Network:
     def __post_init__(self) -> None:
         used = {label for factor in self.factors for label in factor.labels}
         if absent := [name for name in self.layout.names if name not in used]:
-            raise TensorAdaptError(f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one")
+            raise TensorAdaptError(
+                f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one"
+            )
         if unknown := sorted(used - set(self.layout.names) - set(self.bonds)):
             raise TensorAdaptError(f"factor label {unknown[0]!r} is neither a mode nor a bond of the network")
         if clash := sorted(set(self.bonds) & set(self.layout.names)):

@@ -92,7 +92,8 @@ def plan(
     rule: str = "add",
     train: Sequence[str] = (),
 ) -> Plan:
-    """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (then: its attention, or a paper's targets).
+    """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (then: its attention, or a paper's
+    targets).
 
     Exactly one of ``rank`` and ``budget``; an int rank is an upper bound, clipped to what each mode and bond can carry,
     except with ``published``. ``scale``: "matched" (default: the first step of LoRA r=8, alpha=16), "paper" (default of
@@ -111,7 +112,11 @@ def plan(
     start = start or (row.start if row else "zero")
     _check_choices(scale, alpha, start, rule, on_mismatch, rank, budget)
     found = _sites(sites, row)
-    layouts = [layout] if isinstance(layout, str) else list(layout or (row.layout if row else parameterizations.layouts_of(family)))
+    layouts = (
+        [layout]
+        if isinstance(layout, str)
+        else list(layout or (row.layout if row else parameterizations.layouts_of(family)))
+    )
     tensors = bundles(found, layouts, dict(split or {}), on_mismatch)
     kinds = counted([bundle.layout for bundle in tensors])
     opts, clip = dict(options or (row.options if row else {})), row is None
@@ -123,9 +128,19 @@ def plan(
         nets = networks(family, kinds, rank, opts, clip)
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
     made = Plan(
-        parameterizations.name_of(family_name), groups, scale, alpha, start, rule, tuple(train), _count_trained(sites, train),
-        budget, published, getattr(found, "skipped", ()), getattr(found, "source", ""),
-    )  # fmt: skip
+        parameterizations.name_of(family_name),
+        groups,
+        scale,
+        alpha,
+        start,
+        rule,
+        tuple(train),
+        _count_trained(sites, train),
+        budget,
+        published,
+        getattr(found, "skipped", ()),
+        getattr(found, "source", ""),
+    )
     return _refuse_dense(made)
 
 
@@ -135,7 +150,9 @@ def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
     if isinstance(sites, Sites) or (isinstance(sites, Iterable) and not hasattr(sites, "named_modules")):
         found: Any = sites if isinstance(sites, Sites) else tuple(sites)
         if len(found) == 0 or not all(isinstance(site, Site) for site in found):
-            raise TensorAdaptError("the sites are empty or hold something else; expected what find_sites(model) returns, or a model")
+            raise TensorAdaptError(
+                "the sites are empty or hold something else; expected what find_sites(model) returns, or a model"
+            )
         return found
     return find_sites(sites, row.projections if row else "attention")
 
@@ -150,7 +167,9 @@ def _check_choices(scale: Any, alpha: Any, start: str, rule: str, on_mismatch: s
     else:
         check_number("scale", scale, above=0)
         if alpha is not None:
-            raise TensorAdaptError(f"both scale={scale!r} and alpha={alpha!r} were given; a number as scale is the whole multiplier")
+            raise TensorAdaptError(
+                f"both scale={scale!r} and alpha={alpha!r} were given; a number as scale is the whole multiplier"
+            )
     if alpha is not None:
         check_number("alpha", alpha, above=0)
     if (rank is None) == (budget is None):
@@ -187,14 +206,17 @@ def trained_module(model: Any, name: str) -> Any:
     modules = dict(model.named_modules())
     if name not in modules or not name:
         heads = [n for n in modules if n and "." not in n]
-        raise TensorAdaptError(f"train names {name!r}, which {type(model).__name__} does not have{did_you_mean(name, heads)}")
+        raise TensorAdaptError(
+            f"train names {name!r}, which {type(model).__name__} does not have{did_you_mean(name, heads)}"
+        )
     return modules[name]
 
 
 def _refuse_dense(made: Plan) -> Plan:
     if made.n_params >= made.n_dense:
         raise TensorAdaptError(
-            f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves have only "
+            f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves "
+            f"have only "
             f"{made.n_dense:,}; lower the rank or the budget, or tie more modes"
         )
     return made

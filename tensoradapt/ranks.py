@@ -42,14 +42,19 @@ def networks(
 ) -> dict[Layout, Network]:
     """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is."""
     if not isinstance(rank, Mapping):
-        return {layout: _clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options) for layout in layouts}
+        return {
+            layout: _clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options)
+            for layout in layouts
+        }
     nets, used = {}, set()
     for layout in layouts:
         keys = _keys(family.build(layout, 1, **options))
         used |= keys
         nets[layout] = _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)
     if unknown := sorted(set(rank) - used):
-        raise TensorAdaptError(f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(used))}")
+        raise TensorAdaptError(
+            f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(used))}"
+        )
     return nets
 
 
@@ -58,7 +63,8 @@ def within_budget(
 ) -> dict[Layout, Network]:
     """The largest networks at or under ``budget`` parameters.
 
-    The largest rank for all that fits, then each bond of the families that have several is raised in turn while it fits.
+    The largest rank for all that fits, then each bond of the families that have several is raised in turn while it
+    fits.
     """
     if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
         raise TensorAdaptError(f"budget is {budget!r}; expected a whole number of parameters, 1 or more")
@@ -86,8 +92,10 @@ def _explicit(family: Any, layout: Layout, rank: Mapping[str, int], options: Map
     for bond, size in net.clipped().bonds.items():
         if size < net.bonds[bond]:
             raise TensorAdaptError(
-                f"rank {net.bonds[bond]} of {bond.removeprefix('r_')!r} is above the {size} that its mode or the other ranks "
-                f"can carry in layout {str(layout)!r} {layout.shape}; give {size} or less, or one whole number to have it clipped"
+                f"rank {net.bonds[bond]} of {bond.removeprefix('r_')!r} is above the {size} that its mode or the "
+                f"other ranks "
+                f"can carry in layout {str(layout)!r} {layout.shape}; give {size} or less, or one whole number to "
+                f"have it clipped"
             )
     return net
 

@@ -130,11 +130,11 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
             raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, named)}")
         return named[recipe]
     by_type: Mapping[str, Recipe] = {kind: row for row in RECIPES for kind in row.model_types}
-    kind = getattr(config, "model_type", None)
+    kind = getattr(config, "model_type", None) or ""
     if kind not in by_type:
         found = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
         raise TensorAdaptError(
-            f"no recipe for {found}{did_you_mean(kind or '', by_type)}. Pass recipe= (a name, or your own Recipe)"
+            f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (a name, or your own Recipe)"
         )
     return by_type[kind]
 
@@ -162,5 +162,7 @@ def _first(config: Any, *names: str, default: int | None = None) -> int:
         if value is not None:
             return int(value)
     if default is None:
-        raise TensorAdaptError(f"the config ({type(config).__name__}) has none of {', '.join(names)}; expected a transformer's config")
+        raise TensorAdaptError(
+            f"the config ({type(config).__name__}) has none of {', '.join(names)}; expected a transformer's config"
+        )
     return default

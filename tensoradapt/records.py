@@ -14,14 +14,29 @@ from tensoradapt.network import Factor, Network
 from tensoradapt.plan import Group, Plan
 from tensoradapt.sites import Site
 
-PLAN = ("parameterization", "scale", "alpha", "start", "rule", "train", "n_trained_base", "budget", "published", "source")
+PLAN = (
+    "parameterization",
+    "scale",
+    "alpha",
+    "start",
+    "rule",
+    "train",
+    "n_trained_base",
+    "budget",
+    "published",
+    "source",
+)
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
     """A plan in JSON's types; equal networks are stored once."""
     networks = list(dict.fromkeys(group.network for group in plan.groups))
     groups = [[networks.index(g.network), [_member(m) for m in g.members]] for g in plan.groups]
-    return {**{name: getattr(plan, name) for name in PLAN}, "networks": [_network(n) for n in networks], "groups": groups}
+    return {
+        **{name: getattr(plan, name) for name in PLAN},
+        "networks": [_network(n) for n in networks],
+        "groups": groups,
+    }
 
 
 def plan_from_record(record: Any, path: Path) -> Plan:
@@ -34,17 +49,27 @@ def plan_from_record(record: Any, path: Path) -> Plan:
         values = {name: record[name] for name in PLAN}
         return Plan(groups=groups, **{**values, "train": tuple(values["train"])})
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise TensorAdaptError(f"{path} does not hold a plan ({type(error).__name__}: {error}); the checkpoint is damaged, save it again") from None
+        raise TensorAdaptError(
+            f"{path} does not hold a plan ({type(error).__name__}: {error}); the checkpoint is damaged, save it again"
+        ) from None
 
 
 def _network(network: Network) -> dict[str, Any]:
     factors = [[getattr(factor, field.name) for field in fields(Factor)] for factor in network.factors]
     layout = [str(network.layout), network.layout.sizes]
-    return {"layout": layout, "factors": factors, "bonds": dict(network.bonds), "alpha": network.alpha, "divisor": network.divisor}
+    return {
+        "layout": layout,
+        "factors": factors,
+        "bonds": dict(network.bonds),
+        "alpha": network.alpha,
+        "divisor": network.divisor,
+    }
 
 
 def _read_network(*, layout: Any, factors: Any, bonds: Mapping[str, int], alpha: float, divisor: float) -> Network:
-    made = tuple(Factor(name, tuple(labels), init, tuple(paper), trainable) for name, labels, init, paper, trainable in factors)
+    made = tuple(
+        Factor(name, tuple(labels), init, tuple(paper), trainable) for name, labels, init, paper, trainable in factors
+    )
     return Network(Layout.parse(*layout), made, bonds, alpha, divisor)
 
 
@@ -52,9 +77,33 @@ def _member(member: Member) -> list[Any]:
     site = member.site
     at = {k: v if isinstance(v, int) else [v.start, v.stop] for k, v in member.at.items()}
     own_name = "" if site.name == site.module else site.name  # most names repeat the module's
-    return [own_name, site.module, site.coord, site.out, site.in_, dict(site.inner), site.reads, site.rows, at, member.transposed]
+    return [
+        own_name,
+        site.module,
+        site.coord,
+        site.out,
+        site.in_,
+        dict(site.inner),
+        site.reads,
+        site.rows,
+        at,
+        member.transposed,
+    ]
 
 
-def _read_member(name: str, module: str, coord: dict, out: int, in_: int, inner: dict, reads: bool, rows: Any, at: dict, transposed: bool) -> Member:
-    site = Site(name or module, module, tuple(coord.items()), out, in_, tuple(inner.items()), reads, rows and (rows[0], rows[1]))
+def _read_member(
+    name: str,
+    module: str,
+    coord: dict,
+    out: int,
+    in_: int,
+    inner: dict,
+    reads: bool,
+    rows: Any,
+    at: dict,
+    transposed: bool,
+) -> Member:
+    site = Site(
+        name or module, module, tuple(coord.items()), out, in_, tuple(inner.items()), reads, rows and (rows[0], rows[1])
+    )
     return Member(site, {k: v if isinstance(v, int) else range(*v) for k, v in at.items()}, transposed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ def _alpha(plan: Plan) -> str:
 
 
 def _tensors(groups: Iterable[Group]) -> list[str]:
-    kinds = Counter((group.network.layout, _rank(group), group.network.n_params, group.network.cut.rank) for group in groups)
-    rows = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
+    kinds = Counter(
+        (group.network.layout, _rank(group), group.network.n_params, group.network.cut.rank) for group in groups
+    )
+    rows: list[tuple[str, ...]] = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
     for (layout, rank, n_params, cut), n in kinds.items():
         rows.append((str(n), str(layout), " x ".join(map(str, layout.shape)), rank, str(cut), f"{n_params:,}"))
     return _align(rows)
@@ -52,13 +54,19 @@ def _sites(plan: Plan) -> list[str]:
         for member in group.members:
             at = " ".join(f"{k}={_slice(v)}" for k, v in member.at.items() if k != "layer")
             side = "transposed" if member.transposed else "as stored"
-            key = (_folded(member.site.name), f"{member.site.out} x {member.site.in_}", at, side, str(group.network.cut.rank))
+            key = (
+                _folded(member.site.name),
+                f"{member.site.out} x {member.site.in_}",
+                at,
+                side,
+                str(group.network.cut.rank),
+            )
             folded.setdefault(key, []).append((member.site.coord.get("layer"), number))
-    rows = [("site", "out x in", "slice", "orientation", "R", "layers", "tensor")]
-    for key, found in folded.items():
+    rows: list[tuple[str, ...]] = [("site", "out x in", "slice", "orientation", "R", "layers", "tensor")]
+    for cells, found in folded.items():
         tensors = {number for _, number in found}
         own = "each its own" if len(tensors) == len(found) > 1 else _ranges(tensors)
-        rows.append((*key, _ranges(layer for layer, _ in found), own))  # type: ignore[arg-type]
+        rows.append((*cells, _ranges(layer for layer, _ in found), own))
     return _align(rows)
 
 
@@ -83,11 +91,13 @@ def _ranges(numbers: Iterable[Any]) -> str:
 
 
 def _skipped(plan: Plan) -> list[str]:
-    folded: dict[tuple[str, str], int] = Counter((_folded(name), why) for name, why in plan.skipped if name not in plan.train)
+    folded: dict[tuple[str, str], int] = Counter(
+        (_folded(name), why) for name, why in plan.skipped if name not in plan.train
+    )
     rows = [(f"  {name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
     return ["", "skipped:", *_align(rows)] if rows else []
 
 
-def _align(rows: list[tuple[str, ...]]) -> list[str]:
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -16,8 +16,9 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 class Site:
     """A block of one module's logical (out, in) matrix, with the coordinates a layout can tie.
 
-    ``reads`` is true where the residual stream is the input (q, k, v, up, gate), false where it is the output (o, down).
-    ``inner`` names the other side's modes, outermost first. ``rows`` is the block of the module's rows, None for all.
+    ``reads`` is true where the residual stream is the input (q, k, v, up, gate), false where it is the output (o,
+    down). ``inner`` names the other side's modes, outermost first. ``rows`` is the block of the module's rows, None
+    for all.
     """
 
     name: str  # unique: "transformer.h.3.attn.c_attn[k]"
@@ -49,8 +50,8 @@ class Site:
         sizes = {"in": self.in_, "out": self.out}
         if self.reads:
             return {**sizes, **dict(self.inner)}
-        heads = dict(self.inner).get("head")
-        fits = heads is not None and self.out % heads == 0
+        heads = dict(self.inner).get("head", 0)
+        fits = heads and self.out % heads == 0
         return {**sizes, "head": heads, "dim": self.out // heads} if fits else sizes
 
 
@@ -98,7 +99,9 @@ def find_sites(
     if is_model:
         _refuse_tied(model_or_config, kept)
         skipped += _other_modules(model_or_config, {site.module for site in every})
-    return Sites(tuple(kept), tuple(skipped), f"{getattr(config, 'model_type', type(config).__name__)} by recipe {row.name}")
+    return Sites(
+        tuple(kept), tuple(skipped), f"{getattr(config, 'model_type', type(config).__name__)} by recipe {row.name}"
+    )
 
 
 def _projections(asked: str | Sequence[str], parts: Sequence[recipes.Part], recipe: str) -> set[str]:
@@ -111,7 +114,9 @@ def _projections(asked: str | Sequence[str], parts: Sequence[recipes.Part], reci
             valid = [*have, "attention", "mlp", "all"]
             raise TensorAdaptError(f"projection {proj!r} matches nothing in recipe {recipe}{did_you_mean(proj, valid)}")
     if not asked:
-        raise TensorAdaptError(f"no projections were asked for; expected some of {', '.join(have)}, or attention, mlp, all")
+        raise TensorAdaptError(
+            f"no projections were asked for; expected some of {', '.join(have)}, or attention, mlp, all"
+        )
     return set(asked)
 
 
@@ -154,12 +159,17 @@ def _paths_in(
 
 
 def _refuse_missing(
-    model: Any, row: recipes.Recipe, parts: Sequence[recipes.Part], size: recipes.Dims, found: Mapping[tuple[str, int], str]
+    model: Any,
+    row: recipes.Recipe,
+    parts: Sequence[recipes.Part],
+    size: recipes.Dims,
+    found: Mapping[tuple[str, int], str],
 ) -> None:
     for part, n in ((part, n) for part in parts for n in range(size.layers)):
         if (part.proj, n) not in found:
             raise TensorAdaptError(
-                f"{type(model).__name__} has no module {row.layers[0].format(n)}.{part.paths[0]}, where recipe {row.name} "
+                f"{type(model).__name__} has no module {row.layers[0].format(n)}.{part.paths[0]}, where recipe "
+                f"{row.name} "
                 f"expects {part.proj} of layer {n}. Pass recipe= with this model's own names"
             )
 
@@ -193,7 +203,9 @@ def _select(
     asked = [site for site in every if site.coord["proj"] in wanted and site.coord["layer"] in layers]
     for pattern in exclude:
         if not any(fnmatch.fnmatchcase(site.name, pattern) for site in asked):
-            raise TensorAdaptError(f"exclude pattern {pattern!r} matches none of the {len(asked)} sites, such as {asked[0].name!r}")
+            raise TensorAdaptError(
+                f"exclude pattern {pattern!r} matches none of the {len(asked)} sites, such as {asked[0].name!r}"
+            )
     kept = [s for s in asked if not any(fnmatch.fnmatchcase(s.name, p) for p in exclude)]
     if not kept:
         raise TensorAdaptError(f"exclude patterns {', '.join(exclude)} leave none of the {len(asked)} sites")

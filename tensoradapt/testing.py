@@ -184,7 +184,9 @@ def pair(case: Case) -> None:
     a, b = tensor.pair(case.at)
     sizes = {**case.network.sizes, **{name: len(v) for name, v in case.at.items() if isinstance(v, range)}}
     crossing = math.prod(sizes[label] for label in case.network.cut.crossing)  # R, less where a crossing leg is cropped
-    assert len(a) == b.shape[1] == crossing <= case.network.cut.rank, f"A has {len(a)} rows, {crossing} numbers cross the cut"
+    assert len(a) == b.shape[1] == crossing <= case.network.cut.rank, (
+        f"A has {len(a)} rows, {crossing} numbers cross the cut"
+    )
     _assert_same(b @ a, tensor.delta(case.at))
 
 

@@ -42,10 +42,10 @@ def fit(
 ) -> Fitted:
     """Trains whatever requires gradients with AdamW; leaves the model in eval mode.
 
-    Parameters of the modules in ``heads`` learn at ``head_lr``, all others (factors) at ``lr``. Both rise linearly over the
-    first ``warmup`` share of ``steps`` and fall linearly to zero. Gradients are clipped to norm ``clip``. ``loss(model, batch)``
-    defaults to ``model(**batch).loss``. A loss or gradient that is not finite stops the run before the step is taken: it is
-    a result ("diverged"), not an error.
+    Parameters of the modules in ``heads`` learn at ``head_lr``, all others (factors) at ``lr``. Both rise linearly
+    over the first ``warmup`` share of ``steps`` and fall linearly to zero. Gradients are clipped to norm ``clip``.
+    ``loss(model, batch)`` defaults to ``model(**batch).loss``. A loss or gradient that is not finite stops the run
+    before the step is taken: it is a result ("diverged"), not an error.
     """
     _check(lr, head_lr, steps, warmup)
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -72,7 +72,9 @@ def fit(
             on_step(step, losses[-1])
     model.eval()
     if not note and len(losses) < steps:
-        raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give at least as many as steps")
+        raise TensorAdaptError(
+            f"the batches ended after {len(losses)} of {steps} steps; give at least as many as steps"
+        )
     return Fitted("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
 
 
@@ -88,7 +90,10 @@ def _check(lr: float, head_lr: float | None, steps: int, warmup: float) -> None:
 
 def _groups(named: Mapping[str, nn.Parameter], lr: float, head_lr: float, heads: Sequence[str]) -> list[dict[str, Any]]:
     in_head = {name for name in named if any(name.startswith(f"{head}.") for head in heads)}
-    groups = [([p for n, p in named.items() if n not in in_head], lr), ([p for n, p in named.items() if n in in_head], head_lr)]
+    groups = [
+        ([p for n, p in named.items() if n not in in_head], lr),
+        ([p for n, p in named.items() if n in in_head], head_lr),
+    ]
     return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
 
 

@@ -1,4 +1,6 @@
-"""Tiny random models of every family; sizes are pairwise different, above 1, and no matrix that can avoid it is square."""
+"""Tiny random models of every family; sizes are pairwise different, above 1, and no matrix that can avoid it is
+square.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,13 @@ from torch import Tensor, nn
 import tensoradapt as ta
 
 ENCODER = {"num_hidden_layers": 3, "num_attention_heads": 5, "hidden_size": 30, "intermediate_size": 34}
-DECODER = {**ENCODER, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 26, "vocab_size": 50}
+DECODER = {**ENCODER, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 24, "vocab_size": 50}
 DECODER |= {"max_position_embeddings": 32, "tie_word_embeddings": False}
 TEXT = {"vocab_size": 50, "max_position_embeddings": 32, "num_labels": 7, "pad_token_id": 1}
 IMAGE = {"image_size": 16, "patch_size": 8, "num_labels": 7}
 GPT2 = {"n_layer": 3, "n_head": 5, "n_embd": 30, "n_inner": 34, "n_positions": 32, "vocab_size": 50}
 GPT2 |= {"bos_token_id": 0, "eos_token_id": 1, "tie_word_embeddings": False}
-DINO = {**ENCODER, **IMAGE, "mlp_ratio": 2}
+DINO = {"num_hidden_layers": 3, "num_attention_heads": 5, "hidden_size": 30, "mlp_ratio": 2, **IMAGE}
 
 
 @dataclass(frozen=True)

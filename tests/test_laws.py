@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tensoradapt import parameterizations
 from tensoradapt.modes import Layout
-from tensoradapt.testing import LAWS, cases, laws
+from tensoradapt.testing import LAWS, cases
 
 
 def orders(layout: Layout) -> st.SearchStrategy[dict[str, Any]]:

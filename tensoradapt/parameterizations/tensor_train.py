@@ -19,7 +19,8 @@ label = "Tensor-train"
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | None = None) -> Network:
-    """A core per mode in ``order`` (columns, index, rows unless given); the last starts at zero. Paper multiplier: alpha.
+    """A core per mode in ``order`` (columns, index, rows unless given); the last starts at zero. Paper multiplier:
+    alpha.
 
     The bond after mode m is named for it: ``rank={"model": 8, "layer": 6, ...}`` gives one for every mode but the last.
     """
@@ -53,5 +54,7 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 def _chain(layout: Layout, order: Sequence[str] | None) -> tuple[str, ...]:
     usual = tuple(m.name for m in (*layout.cols, *layout.index, *layout.rows))
     if order is not None and sorted(order) != sorted(usual):
-        raise TensorAdaptError(f"order {tuple(order)} is not a permutation of the modes {usual} of layout {str(layout)!r}")
+        raise TensorAdaptError(
+            f"order {tuple(order)} is not a permutation of the modes {usual} of layout {str(layout)!r}"
+        )
     return tuple(order or usual)

@@ -1,8 +1,8 @@
 """VeRA: ``delta = diag(b) B diag(d) A`` with random frozen A and B shared by every matrix of a model.
 
-Kopiczko et al., arXiv 2310.11454, equation 2. Only the vectors d (r) and b (rows) are trained, for every position of the
-index modes. A and B are read from one pure function of (seed, name, row, column), so a narrower site holds a slice of
-the wider one's and nothing frozen is stored. Choose it when bytes per task matter most and a large r is affordable.
+Kopiczko et al., arXiv 2310.11454, equation 2. Only the vectors d (r) and b (rows) are trained, for every position of
+the index modes. A and B are read from one pure function of (seed, name, row, column), so a narrower site holds a slice
+of the wider one's and nothing frozen is stored. Choose it when bytes per task matter most and a large r is affordable.
 """
 
 import math
@@ -18,7 +18,8 @@ label = "VeRA"
 
 
 def build(layout: Layout, rank: int) -> Network:
-    """Frozen A (r, columns) and B (rows, r), trained d (index, r) at 0.1 and b (index, rows) at zero. Multiplier: alpha.
+    """Frozen A (r, columns) and B (rows, r), trained d (index, r) at 0.1 and b (index, rows) at zero. Multiplier:
+    alpha.
 
     The paper's code draws A and B uniformly within sqrt(6 / fan_in).
     """

@@ -26,8 +26,8 @@ def attach(model: nn.Module, plan: Plan, *, seed: int = 0, dropout: float = 0.0)
     """Wraps the plan's layers and registers the adapter at the model's root; the output does not change.
 
     Freezes the base, all but the modules in ``plan.train``. Factors are fp32 (torch's default dtype) on each base's
-    device. Raises TensorAdaptError, with the model untouched, for a root that is a container, a second attach, dropout or
-    seed out of range, and modules that are missing or not of the planned shape.
+    device. Raises TensorAdaptError, with the model untouched, for a root that is a container, a second attach, dropout
+    or seed out of range, and modules that are missing or not of the planned shape.
     """
     by_module = _check(model, plan, seed, dropout)
     heads = {name: trained_module(model, name) for name in plan.train}
@@ -71,7 +71,9 @@ def disabled(model: nn.Module) -> Iterator[None]:
     """Within it the model computes what it did before attach (trained heads stay)."""
     adapter = attached(model)
     if adapter.merged:
-        raise TensorAdaptError("the adapter is merged into the weights and cannot be disabled; call unmerge(model) first")
+        raise TensorAdaptError(
+            "the adapter is merged into the weights and cannot be disabled; call unmerge(model) first"
+        )
     with adapter.disabled():
         yield
 
@@ -127,7 +129,8 @@ def _check(model: nn.Module, plan: Plan, seed: int, dropout: float) -> dict[str,
         raise TensorAdaptError(f"dropout is {dropout!r}; expected a number from 0 up to, not including, 1")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise TensorAdaptError(f"seed is {seed!r}; expected a whole number from 0 up to 2**63 - 1")
-    modules, found = dict(model.named_modules()), {}
+    modules = dict(model.named_modules())
+    found: dict[str, list[Site]] = {}
     for site in plan.sites:
         _check_site(modules, site, type(model).__name__)
         found.setdefault(site.module, []).append(site)
@@ -157,4 +160,7 @@ def _check_site(modules: dict[str, nn.Module], site: Site, model: str) -> None:
 def _check_train(plan: Plan, found: dict[str, list[Site]]) -> None:
     for name in plan.train:
         if hit := [module for module in found if module == name or module.startswith(f"{name}.")]:
-            raise TensorAdaptError(f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, not both")
+            raise TensorAdaptError(
+                f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "
+                f"not both"
+            )

@@ -31,4 +31,6 @@ def kind_of(module: nn.Module, site: str) -> Kind:
         return LINEAR
     if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None and module.weight.ndim == 2:
         return CONV1D
-    raise TensorAdaptError(f"site {site} is a {type(module).__name__}; expected Linear or Conv1D. Leave it out with exclude=")
+    raise TensorAdaptError(
+        f"site {site} is a {type(module).__name__}; expected Linear or Conv1D. Leave it out with exclude="
+    )

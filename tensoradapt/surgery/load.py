@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from tensoradapt import checkpoint
@@ -17,8 +16,8 @@ from tensoradapt.surgery.attach import attach, base_hash
 def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
     """The saved adapter, attached to a base model, with its trained heads: the saved model's outputs, bit for bit.
 
-    Raises TensorAdaptError, with the model untouched, for a missing, damaged or future file, tensors that do not fit the
-    plan, and (``strict``) a base with other weights than the adapter was attached to when it was saved.
+    Raises TensorAdaptError, with the model untouched, for a missing, damaged or future file, tensors that do not fit
+    the plan, and (``strict``) a base with other weights than the adapter was attached to when it was saved.
     """
     path = Path(path)
     saved = checkpoint.read(path)
@@ -27,7 +26,8 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
     checkpoint.check_tensors(saved.heads, shapes, path / checkpoint.HEADS)
     if strict and (found := base_hash(model, saved.plan)) != saved.base:
         raise TensorAdaptError(
-            f"the base weights of this {type(model).__name__} (hash {found[:12]}) are not those the adapter in {path} was trained on "
+            f"the base weights of this {type(model).__name__} (hash {found[:12]}) are not those the adapter in "
+            f"{path} was trained on "
             f"({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach it all the same"
         )
     adapter = attach(model, saved.plan, seed=saved.seed, dropout=saved.dropout)

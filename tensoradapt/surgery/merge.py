@@ -16,15 +16,17 @@ def merge(model: nn.Module, *, keep: bool = True) -> None:
     """Adds every update to its weight, summed in fp32 or wider and rounded once.
 
     The originals are kept so that ``unmerge`` restores them bit for bit; ``keep=False`` saves that memory and gives up
-    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Non-finite factors are refused before
-    any weight changes.
+    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Non-finite factors are refused
+    before any weight changes.
     """
     adapter = attached(model)
     if adapter.merged:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     for name, parameter in adapter.named_parameters():
         if not torch.isfinite(parameter).all():
-            raise TensorAdaptError(f"factor {name} has non-finite entries; nothing was merged. Load a good checkpoint first")
+            raise TensorAdaptError(
+                f"factor {name} has non-finite entries; nothing was merged. Load a good checkpoint first"
+            )
     layers = dict(wrapped(model))
     adapter.kept = {name: layer.weight.detach().clone() for name, layer in layers.items()} if keep else None
     with torch.no_grad():
@@ -39,7 +41,9 @@ def unmerge(model: nn.Module) -> None:
     if not adapter.merged:
         raise TensorAdaptError("the adapter is not merged; there is nothing to unmerge")
     if adapter.kept is None:
-        raise TensorAdaptError("the adapter was merged with keep=False, so the original weights are gone; load the base model again")
+        raise TensorAdaptError(
+            "the adapter was merged with keep=False, so the original weights are gone; load the base model again"
+        )
     restore_weights(model, adapter)
 
 

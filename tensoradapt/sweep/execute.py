@@ -20,10 +20,9 @@ import tensoradapt as ta
 from tensoradapt import models
 from tensoradapt.plan import Plan
 from tensoradapt.sweep.spec import RunConfig
-from tensoradapt.tasks import Data, Split, metrics, planted
+from tensoradapt.tasks import Data, Split, metrics, planted, subsample
 from tensoradapt.tasks import get as get_task
 from tensoradapt.tasks import load as load_task
-from tensoradapt.tasks import subsample
 from tensoradapt.training import fit
 
 HEADS = ("classifier", "score")
@@ -40,13 +39,22 @@ def execute(config: RunConfig, device: str, on_step: Callable[[int, float], None
     torch.manual_seed(config.seed)
     heads = head_of(model)
     fitted = fit(
-        model, _batches(train, data.train.labels, config, device), lr=config.lr, head_lr=config.head_lr, steps=config.steps,
-        heads=heads, on_step=on_step,
-    )  # fmt: skip
+        model,
+        _batches(train, data.train.labels, config, device),
+        lr=config.lr,
+        head_lr=config.head_lr,
+        steps=config.steps,
+        heads=heads,
+        on_step=on_step,
+    )
     trained = time.perf_counter()
     scores = {"validation": predict(model, encoded(validation, config), device), "test": predict(model, test, device)}
     result = _result(config, data, fitted, scores, validation, plan, model, heads)
-    measured = {"seconds": time.perf_counter() - begun, "evaluation_seconds": time.perf_counter() - trained, **_measured(fitted.seconds, device)}
+    measured = {
+        "seconds": time.perf_counter() - begun,
+        "evaluation_seconds": time.perf_counter() - trained,
+        **_measured(fitted.seconds, device),
+    }
     arrays = {"predictions": scores["test"], "labels": data.test.labels, "losses": np.array(fitted.losses)}
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
 
@@ -80,14 +88,20 @@ def head_of(model: nn.Module) -> tuple[str, ...]:
 
 def encoded(split: Split, config: RunConfig) -> list[list[int]]:
     """Token ids of every example."""
-    return split.tokens.tolist() if split.tokens is not None else models.encoder(config.model)(split.texts or (), config.max_length)
+    return (
+        split.tokens.tolist()
+        if split.tokens is not None
+        else models.encoder(config.model)(split.texts or (), config.max_length)
+    )
 
 
 @torch.no_grad()
 def predict(model: nn.Module, rows: list[list[int]], device: str, batch: int = 64) -> np.ndarray:
     """Logits, (n, n_labels); batches are of similar length, so little is computed on padding."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    parts = [model(**collate([rows[i] for i in order[at : at + batch]], device)).logits for at in range(0, len(rows), batch)]
+    parts = [
+        model(**collate([rows[i] for i in order[at : at + batch]], device)).logits for at in range(0, len(rows), batch)
+    ]
     logits = np.empty((len(rows), parts[0].shape[-1]), dtype=np.float32)
     logits[order] = torch.cat(parts).float().cpu().numpy()
     return logits
@@ -101,7 +115,9 @@ def collate(rows: list[list[int]], device: str) -> dict[str, Tensor]:
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-def _batches(rows: list[list[int]], labels: np.ndarray, config: RunConfig, device: str) -> Iterator[Mapping[str, Tensor]]:
+def _batches(
+    rows: list[list[int]], labels: np.ndarray, config: RunConfig, device: str
+) -> Iterator[Mapping[str, Tensor]]:
     """Endless shuffled batches, a new order every epoch.
 
     Within eight shuffled batches examples are grouped by length: half the tokens of a mixed batch are padding.
@@ -146,11 +162,22 @@ def _result(
     if status == "finished" and not finite:
         status, note = "diverged", "predictions are not finite"
     if status == "finished" and at_chance(found["test"][task.metric], data.chance, task.metric, len(data.test)):
-        status, note = "collapsed", f"test {task.metric} {found['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}"
+        status, note = (
+            "collapsed",
+            f"test {task.metric} {found['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}",
+        )
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     n_params = plan.n_params if plan else 0 if config.kind == "head" else trained - in_head
-    return {"status": status, "note": note, "metric": task.metric, "chance": data.chance, "n_params": n_params, "n_trained_base": in_head, **found}
+    return {
+        "status": status,
+        "note": note,
+        "metric": task.metric,
+        "chance": data.chance,
+        "n_params": n_params,
+        "n_trained_base": in_head,
+        **found,
+    }
 
 
 def at_chance(value: float, chance: float, metric: str, n: int) -> bool:
@@ -168,5 +195,8 @@ def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
         "device": device,
     }
     if device.startswith("cuda"):
-        measured |= {"peak_device_bytes": torch.cuda.max_memory_allocated(), "device_name": torch.cuda.get_device_name()}
+        measured |= {
+            "peak_device_bytes": torch.cuda.max_memory_allocated(),
+            "device_name": torch.cuda.get_device_name(),
+        }
     return measured

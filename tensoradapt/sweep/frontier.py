@@ -79,13 +79,24 @@ def draw(configs: Sequence[RunConfig], out: Path) -> list[Run]:
 
 def rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """The printed table: one row per configuration and reference, best-founded figures only."""
-    made = [("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "lost", "P(frontier)", "lr")]
+    made: list[tuple[str, ...]] = [
+        ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "lost", "P(frontier)", "lr")
+    ]
     for row in table(runs):
         lost = (row["n_collapsed"] or 0) + (row["n_diverged"] or 0)
-        made.append((
-            row["label"], str(row["rank"] or ""), f"{row['n_params']:,}", f"{row['mean']:.3f}", _interval(row["low"], row["high"]),
-            _difference(row), f"{lost} of {row['n_seeds']}" if lost else "", _number(row["p_frontier"], ".2f"), _number(row["lr"], "g"),
-        ))  # fmt: skip
+        made.append(
+            (
+                row["label"],
+                str(row["rank"] or ""),
+                f"{row['n_params']:,}",
+                f"{row['mean']:.3f}",
+                _interval(row["low"], row["high"]),
+                _difference(row),
+                f"{lost} of {row['n_seeds']}" if lost else "",
+                _number(row["p_frontier"], ".2f"),
+                _number(row["lr"], "g"),
+            )
+        )
     return made
 
 
@@ -109,7 +120,9 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise TensorAdaptError(f"device {name!r} cannot be used ({str(error).splitlines()[0]}); expected auto, cpu or cuda") from None
+        raise TensorAdaptError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]}); expected auto, cpu or cuda"
+        ) from None
     return name
 
 
@@ -120,7 +133,9 @@ def _check(configs: Sequence[RunConfig]) -> None:
     planned = models.load(first.model, task)
     tasks.load(first.task, n_train=first.n_train, n_test=first.n_test)
     heads = tuple(name for name, _ in planned.named_children() if name in ("classifier", "score"))
-    for config in {c.as_dict()["label"] + repr((c.rank, c.budget, c.layout)): c for c in configs if c.kind == "adapter"}.values():
+    for config in {
+        c.as_dict()["label"] + repr((c.rank, c.budget, c.layout)): c for c in configs if c.kind == "adapter"
+    }.values():
         plan_of(config, planned, heads)
 
 
@@ -144,7 +159,9 @@ class _Bar:
         value = result["test"].get(result["metric"])
         text = f"{result['metric']} {value:.3f}" if value is not None else result["status"]
         lost = f" ({result['status']}: {result['note']})" if result["status"] != "finished" else ""
-        self.progress.console.print(f"{_title(config):44s} {result['n_params']:>12,} parameters  test {text}{lost}", highlight=False)
+        self.progress.console.print(
+            f"{_title(config):44s} {result['n_params']:>12,} parameters  test {text}{lost}", highlight=False
+        )
 
 
 def _title(config: RunConfig) -> str:
@@ -155,10 +172,24 @@ def _title(config: RunConfig) -> str:
 @contextmanager
 def _progress(steps: int, total: int) -> Any:
     try:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
     except ImportError:
         raise missing_extra("rich", "demo", "tensoradapt frontier") from None
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn(),
-               TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False))  # fmt: skip
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
     with Progress(*columns, speed_estimate_period=300) as progress:
         yield _Bar(progress, progress.add_task("starting", total=steps), total)

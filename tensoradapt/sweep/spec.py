@@ -12,6 +12,7 @@ from typing import Any
 from tensoradapt import parameterizations
 from tensoradapt.sweep.store import run_id
 
+
 @dataclass(frozen=True)
 class RunConfig:
     """One run. ``kind``: "adapter" (head trained besides), "head" (frozen base) or "full" (everything)."""
@@ -91,7 +92,9 @@ def layouts_for(family: str) -> tuple[str, ...]:
 
 
 def rate(kind: str) -> float:
-    """The tuned learning rate; for a parameterization that was not tuned, LoRA's, which the matched scale makes a fair guess."""
+    """The tuned learning rate; for a parameterization that was not tuned, LoRA's, which the matched scale makes a fair
+    guess.
+    """
     return rates().get(kind, rates()["lora"])
 
 
@@ -109,15 +112,28 @@ def frontier_configs(
     steps: int | None = None,
 ) -> list[RunConfig]:
     """The runs of a frontier, seed by seed, so that the figure covers every configuration as early as it can."""
-    shared: dict[str, Any] = {"model": model, "task": task, "steps": steps or size.steps, "n_train": size.n_train,
-                              "n_validation": size.n_validation, "n_test": size.n_test, "head_lr": rate("head")}  # fmt: skip
-    sizes: list[dict[str, Any]] = [{"budget": n} for n in budgets] if budgets else [{"rank": n} for n in ranks or size.ranks]
+    shared: dict[str, Any] = {
+        "model": model,
+        "task": task,
+        "steps": steps or size.steps,
+        "n_train": size.n_train,
+        "n_validation": size.n_validation,
+        "n_test": size.n_test,
+        "head_lr": rate("head"),
+    }
+    sizes: list[dict[str, Any]] = (
+        [{"budget": n} for n in budgets] if budgets else [{"rank": n} for n in ranks or size.ranks]
+    )
     made = []
     for seed in seeds or size.seeds:
         made += [RunConfig("head", seed, lr=rate("head"), **shared)]
         for one in sizes:
             for family in families:
                 layouts = tuple(layout or layouts_for(family))
-                made.append(RunConfig("adapter", seed, lr=lr or rate(family), parameterization=family, layout=layouts, **one, **shared))
+                made.append(
+                    RunConfig(
+                        "adapter", seed, lr=lr or rate(family), parameterization=family, layout=layouts, **one, **shared
+                    )
+                )
         made += [RunConfig("full", seed, lr=rate("full"), **shared)]
     return made
