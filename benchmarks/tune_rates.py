@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"
 CHOSEN = HERE.parent / "tensoradapt" / "sweep" / "rates.json"
 SEED, STEPS, RANK, N_VALIDATION = 1000, 40, 8, 500
-GRID = {"head": (6e-3, 2e-2), "full": (3e-5, 1e-4, 3e-4), **dict.fromkeys(FRONTIER, (3e-4, 1e-3, 3e-3, 1e-2))}
+GRID = {"head": (6e-3, 2e-2), **dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
 
 
 def main() -> None:

@@ -37,10 +37,23 @@ def load(name: str, task: Task) -> Any:
     """
     hf = transformers()
     if name == TINY:
-        return hf.BertForSequenceClassification(
-            hf.BertConfig(**TINY_SIZES, max_position_embeddings=128, **_labels(task))
-        )
+        return _tiny(hf, task)
     return _from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
+
+
+def _tiny(hf: Any, task: Task) -> Any:
+    """The tiny model: always the same base, like a pretrained one; only its head is drawn anew.
+
+    Weights ten times BERT's usual size, so that attention is far from uniform and worth adapting.
+    """
+    import torch
+
+    config = hf.BertConfig(**TINY_SIZES, max_position_embeddings=128, initializer_range=0.2, **_labels(task))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = hf.BertForSequenceClassification(config)
+    model.classifier.reset_parameters()
+    return model
 
 
 @lru_cache(maxsize=2)

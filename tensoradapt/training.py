@@ -107,8 +107,11 @@ def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: fl
     """Clips the gradients; what is not finite, or nothing."""
     if not torch.isfinite(value):
         return f"step {step}: the loss is {float(value.detach())}"
-    norm = nn.utils.clip_grad_norm_(list(named.values()), clip)
+    gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
+    norm = nn.utils.get_total_norm(list(gradients.values()))
     if torch.isfinite(norm):
+        nn.utils.clip_grads_with_norm_(list(named.values()), clip, norm)
         return ""
-    first = next(n for n, p in named.items() if p.grad is not None and not torch.isfinite(p.grad).all())
+    # before clipping: a norm that is not finite would spread to every gradient and hide the first
+    first = next(name for name, gradient in gradients.items() if not torch.isfinite(gradient).all())
     return f"step {step}: the gradient of {first} is not finite"

@@ -4,8 +4,10 @@ square.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -58,11 +60,16 @@ GROUPED = ("llama", "qwen2", "qwen3", "mistral")  # fewer key and value heads th
 
 def make(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
     """A model in eval mode with no weight at a special value: norms are not 1 and biases not 0."""
+    return copy.deepcopy(_first(name, dtype))
+
+
+@cache  # a copy is made far sooner than a model
+def _first(name: str, dtype: torch.dtype) -> nn.Module:
     family, generator = FAMILIES[name], torch.Generator().manual_seed(3)
     model = getattr(transformers, family.model)(family.config())
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + (parameter.ndim == 1) * 0.5)
     return model.to(dtype).eval()
 
 

@@ -50,18 +50,28 @@ def test_no_rank_label_overlaps_another_on_a_dense_figure(dense: Axes) -> None:
     assert [pair for pair in itertools.combinations(labels, 2) if Bbox.overlaps(*pair)] == []
 
 
+def covered(ax: Axes, zorder: float) -> list[tuple[float, float]]:
+    """Points on the markers (zorder 3) or error bars (2.5) that lie under a rank label."""
+    ends = [ax.transData.transform(line.get_xydata()) for line in ax.get_lines() if line.get_zorder() == zorder]
+    assert len(ends) == 20
+    points = [tuple(point) for line in ends for point in np.linspace(line[0], line[-1], 50)]
+    return [point for point in points for label in boxes(ax, "rank") if label.contains(*point)]
+
+
 def test_no_rank_label_covers_a_marker_or_an_error_bar_or_leaves_the_axes(dense: Axes) -> None:
-    ax = dense
-    lines = [line for line in ax.get_lines() if len(line.get_xdata()) <= 2 and line.get_zorder() in (2.5, 3)]
-    assert len(lines) == 40
-    for label in boxes(ax, "rank"):
-        for line in lines:
-            ends = ax.transData.transform(line.get_xydata())
-            points = np.linspace(ends[0], ends[-1], 50)
-            assert not any(label.contains(*point) for point in points)
-        frame = ax.get_window_extent()
+    assert covered(dense, 3) == covered(dense, 2.5) == []
+    frame = dense.get_window_extent()
+    for label in boxes(dense, "rank"):
         assert frame.x0 <= label.x0 <= label.x1 <= frame.x1
         assert frame.y0 <= label.y0 <= label.y1 <= frame.y1
+
+
+def test_no_rank_label_covers_a_marker_without_an_error_bar(tmp_path: Path) -> None:
+    close = {
+        name: [(r, 100 + 9 * i + 25 * j, 0.8 + 0.001 * i) for j, r in enumerate((1, 2, 4, 8))]
+        for i, name in enumerate(LABELS)
+    }
+    assert covered(plots.frontier(write_many(tmp_path, close, seeds=[0], spread=0), axes()), 3) == []
 
 
 @settings(max_examples=50)
@@ -195,11 +205,12 @@ def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     assert first[1].read_bytes().startswith(b"%PDF")
 
 
-def test_saving_opens_no_window_and_leaves_the_settings_alone(tmp_path: Path) -> None:
-    before = dict(mpl.rcParams)
+def test_saving_leaves_the_settings_of_the_user_alone(tmp_path: Path) -> None:
     write_synthetic(tmp_path / "runs")
-    plots.save_frontier(load_runs(tmp_path / "runs"), tmp_path / "a")
-    assert dict(mpl.rcParams) == before
+    with mpl.rc_context({"font.size": 3, "savefig.bbox": "tight"}):
+        before = dict(mpl.rcParams)
+        plots.save_frontier(load_runs(tmp_path / "runs"), tmp_path / "a")
+        assert dict(mpl.rcParams) == before
 
 
 def test_without_axes_a_figure_with_a_caption_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

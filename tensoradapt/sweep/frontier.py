@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.store import Run, check_writable, is_finished, provenance, read_run, write_run
 
 REDRAW_SECONDS = 15.0  # drawing takes one to two; a short sweep must not spend its time on it
-STALE = ("torch", "transformers", "tensoradapt")
+WIDE = 200  # columns of a file or pipe, which has no width to keep to
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class _Bar:
     def skip(self, config: RunConfig) -> None:
         self.progress.advance(self.task, config.steps)
 
-    def done(self, config: RunConfig, result: dict[str, Any]) -> None:
+    def done(self, config: RunConfig, result: Mapping[str, Any]) -> None:
         value = result["test"].get(result["metric"])
         text = f"{result['metric']} {value:.3f}" if value is not None else result["status"]
         lost = f" ({result['status']}: {result['note']})" if result["status"] != "finished" else ""
@@ -170,8 +170,9 @@ def _title(config: RunConfig) -> str:
 
 
 @contextmanager
-def _progress(steps: int, total: int) -> Any:
+def _progress(steps: int, total: int) -> Iterator[_Bar]:
     try:
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -191,5 +192,8 @@ def _progress(steps: int, total: int) -> Any:
         TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False),
     )
-    with Progress(*columns, speed_estimate_period=300) as progress:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    with Progress(*columns, console=console, speed_estimate_period=300) as progress:
         yield _Bar(progress, progress.add_task("starting", total=steps), total)

@@ -1,0 +1,163 @@
+"""Saved adapters: the same numbers come back, nothing is stored twice, and what is damaged is refused."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+import tensoradapt as ta
+
+FAMILIES = ta.parameterizations.names()
+
+
+def bert(layers=3):
+    torch.manual_seed(0)
+    config = BertConfig(
+        hidden_size=24, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=40, vocab_size=50, num_labels=3
+    )
+    return BertForSequenceClassification(config).eval()
+
+
+def trained(model, family, dropout=0.0):
+    plan = ta.plan(ta.find_sites(model, "all"), parameterization=family, rank=2, train=("classifier",))
+    adapter = ta.attach(model, plan, seed=5, dropout=dropout)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return adapter
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+IDS = torch.arange(14).reshape(2, 7)
+NEW_PROCESS = """
+import sys, torch
+sys.path.insert(0, sys.argv[3])
+import tensoradapt as ta
+from test_checkpoint import IDS, bert
+model = bert()
+ta.load(model, sys.argv[1])
+torch.save(model(IDS).logits.detach(), sys.argv[2])
+"""
+
+
+def test_a_new_process_gets_the_same_logits_head_included(tmp_path, request):
+    model = bert()
+    trained(model, "vera").save(tmp_path / "saved")
+    out = tmp_path / "logits.pt"
+    tests = str(request.path.parent)
+    subprocess.run([sys.executable, "-c", NEW_PROCESS, str(tmp_path / "saved"), str(out), tests], check=True, timeout=120)
+    assert torch.equal(torch.load(out), model(IDS).logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_load_restores_factors_heads_scales_seed_and_dropout(tmp_path, family):
+    model, again = bert(), bert()
+    adapter = trained(model, family, dropout=0.25)
+    adapter.save(tmp_path)
+    loaded = ta.load(again, tmp_path)
+    assert torch.equal(again(IDS).logits, model(IDS).logits)
+    assert (loaded.seed, loaded.dropout) == (5, 0.25)
+    assert [t.scale for t in loaded.tensors] == [t.scale for t in adapter.tensors]
+    assert loaded.plan.groups == adapter.plan.groups
+    ta.detach(again)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), bert().state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layers", [2, 9])
+def test_the_file_holds_every_trained_number_once_and_a_header_at_any_depth(tmp_path, family, layers):
+    adapter = trained(bert(layers), family)
+    adapter.save(tmp_path)
+    for name, numbers in (("adapter.safetensors", adapter.n_params), ("trained/model.safetensors", adapter.plan.n_trained_base)):
+        data = (tmp_path / name).read_bytes()
+        assert len(data) == 8 + int.from_bytes(data[:8], "little") + 4 * numbers
+
+
+def damage(path, what):
+    if what == "a flipped bit":
+        data = bytearray((path / "adapter.safetensors").read_bytes())
+        data[-3] ^= 1
+        (path / "adapter.safetensors").write_bytes(data)
+    elif what == "a truncated file":
+        data = (path / "adapter.safetensors").read_bytes()
+        (path / "adapter.safetensors").write_bytes(data[: len(data) // 2])
+    elif what == "a lost file":
+        shutil.rmtree(path / "trained")
+    elif what == "no adapter.json":
+        (path / "adapter.json").unlink()
+    elif what == "text that is not JSON":
+        (path / "adapter.json").write_text("{")
+    else:
+        record = json.loads((path / "adapter.json").read_text())
+        {
+            "a future schema": lambda: record.update(schema=2),
+            "a foreign file": lambda: record.update(format="other"),
+            "an unknown key": lambda: record.update(colour="red"),
+            "an unknown plan key": lambda: record["plan"].update(colour="red"),
+            "a damaged plan": lambda: record["plan"]["groups"].append([99, []]),
+        }[what]()
+        (path / "adapter.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("a flipped bit", "SHA-256 .* it is damaged or of another save"),
+        ("a truncated file", "SHA-256"),
+        ("a lost file", "cannot be read .*save it again"),
+        ("no adapter.json", "expected a folder that adapter.save wrote"),
+        ("text that is not JSON", "is not JSON .*save it again"),
+        ("a future schema", "has schema 2, and this version reads 1; use the version that wrote it"),
+        ("a foreign file", "is not a tensoradapt checkpoint"),
+        ("an unknown key", "unexpected keys colour"),
+        ("an unknown plan key", "does not hold a plan .*colour"),
+        ("a damaged plan", "does not hold a plan"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_and_the_model_untouched(tmp_path, what, says):
+    trained(bert(), "cp").save(tmp_path)
+    damage(tmp_path, what)
+    model = bert()
+    before = state(model)
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.load(model, tmp_path)
+    assert list(before) == list(model.state_dict())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_another_base_is_refused_unless_asked_for(tmp_path):
+    trained(bert(), "cp").save(tmp_path)
+    other = bert()
+    with torch.no_grad():
+        other.bert.encoder.layer[1].attention.self.query.weight[0, 0] += 1
+    with pytest.raises(ta.TensorAdaptError, match="not those the adapter .* was trained on .* strict=False"):
+        ta.load(other, tmp_path)
+    assert len(ta.load(other, tmp_path, strict=False).plan.sites) == 18
+
+
+def test_a_model_of_another_depth_is_refused(tmp_path):
+    trained(bert(4), "cp").save(tmp_path)
+    with pytest.raises(ta.TensorAdaptError, match="has no module 'bert.encoder.layer.3"):
+        ta.load(bert(3), tmp_path, strict=False)
+
+
+def test_merged_and_non_finite_adapters_are_not_saved(tmp_path):
+    model = bert()
+    adapter = trained(model, "cp")
+    ta.merge(model)
+    with pytest.raises(ta.TensorAdaptError, match=r"merged into the weights; call unmerge\(model\)"):
+        adapter.save(tmp_path)
+    ta.unmerge(model)
+    with torch.no_grad():
+        adapter.tensors[0].trained["model"][0, 0] = float("nan")
+    with pytest.raises(ta.TensorAdaptError, match="non-finite"):
+        adapter.save(tmp_path)
+    assert not list(tmp_path.iterdir())
