@@ -12,6 +12,7 @@ from pathlib import Path
 from tensoradapt.errors import TensorAdaptError
 
 DEFAULT_OUT = Path("runs") / "frontier"
+PROJECTIONS = "attention, mlp, all, or names such as q v"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,6 +78,7 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--layout", nargs="+", metavar="LAYOUT", help='for all of them, such as "layer proj : head dim : model"'
     )
+    p.add_argument("--projections", nargs="+", metavar="P", default=["attention"], help=PROJECTIONS)
     how = p.add_mutually_exclusive_group()
     how.add_argument("--rank", nargs="+", type=int, metavar="R", help="ranks instead of the size's own")
     how.add_argument("--budget", nargs="+", type=int, metavar="N", help="numbers of parameters instead of ranks")
@@ -98,7 +100,7 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     how.add_argument("--rank", type=int, metavar="R")
     how.add_argument("--budget", type=int, metavar="N")
     p.add_argument("--layout", nargs="+", metavar="LAYOUT")
-    p.add_argument("--projections", nargs="+", metavar="P", help="attention, mlp, all, or names such as q v")
+    p.add_argument("--projections", nargs="+", metavar="P", help=PROJECTIONS)
     p.add_argument("--on-mismatch", default="split", help="split, crop or error (default: %(default)s)")
 
 
@@ -113,14 +115,16 @@ def _frontier(args: argparse.Namespace) -> int:
         ranks=args.rank,
         budgets=args.budget,
         layout=args.layout,
+        projections=args.projections,
         seeds=args.seeds,
         lr=args.lr,
         steps=args.steps,
     )
+    rates = "as given" if args.lr else frontier.TUNED
     try:
-        outcome = frontier.run_frontier(configs, args.out, args.device, print)
+        outcome = frontier.run_frontier(configs, args.out, args.device, print, rates)
     except KeyboardInterrupt:
-        done = len(frontier.draw(configs, args.out))
+        done = len(frontier.draw(configs, args.out, rates))
         print(
             f"\nstopped: {done} of {len(configs)} runs are finished in {args.out}; the same command goes on from there",
             file=sys.stderr,

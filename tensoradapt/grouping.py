@@ -72,6 +72,12 @@ def _check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern]
                 f"split of {mode} makes {', '.join(split_sizes({mode: parts}))}, but no layout names {absent[0]}; "
                 f"write all of them where {mode} stood"
             )
+    made = split_sizes(split)
+    if unknown := sorted(name for name in used if name != stem(name) and name not in made):
+        raise TensorAdaptError(
+            f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(made) or 'no modes'}; "
+            f"give the sizes of its parts, as in split={{{stem(unknown[0])!r}: (8, 12)}}"
+        )
 
 
 def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:

@@ -147,7 +147,9 @@ def plan(
 def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
     if isinstance(sites, Site):
         sites = [sites]
-    if isinstance(sites, Sites) or (isinstance(sites, Iterable) and not hasattr(sites, "named_modules")):
+    # containers of modules and transformers' configs iterate too
+    is_source = hasattr(sites, "named_modules") or hasattr(sites, "model_type")
+    if isinstance(sites, Iterable) and not is_source:
         found: Any = sites if isinstance(sites, Sites) else tuple(sites)
         if len(found) == 0 or not all(isinstance(site, Site) for site in found):
             raise TensorAdaptError(

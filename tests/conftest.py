@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -9,3 +10,5 @@ settings.register_profile("dev", max_examples=25, **CALM)
 settings.register_profile("ci", max_examples=100, **CALM)
 settings.register_profile("nightly", max_examples=2000, **CALM)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+pytest.register_assert_rewrite("models")

@@ -98,3 +98,13 @@ def weights_with_deltas(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tenso
         start, stop = site.rows or (0, len(stored))
         stored[start:stop] += delta.to(weight.dtype)
     return weights
+
+
+def assert_identical(model: nn.Module, base: nn.Module) -> None:
+    """Module tree, keys, bits and requires_grad flags."""
+    assert str(model) == str(base)
+    found, expected = model.state_dict(), base.state_dict()
+    assert list(found) == list(expected)
+    assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
+    flags = {name: p.requires_grad for name, p in base.named_parameters()}
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == flags

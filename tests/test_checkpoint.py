@@ -17,7 +17,12 @@ FAMILIES = ta.parameterizations.names()
 def bert(layers=3):
     torch.manual_seed(0)
     config = BertConfig(
-        hidden_size=24, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=40, vocab_size=50, num_labels=3
+        hidden_size=24,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=40,
+        vocab_size=50,
+        num_labels=3,
     )
     return BertForSequenceClassification(config).eval()
 
@@ -53,7 +58,9 @@ def test_a_new_process_gets_the_same_logits_head_included(tmp_path, request):
     trained(model, "vera").save(tmp_path / "saved")
     out = tmp_path / "logits.pt"
     tests = str(request.path.parent)
-    subprocess.run([sys.executable, "-c", NEW_PROCESS, str(tmp_path / "saved"), str(out), tests], check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-c", NEW_PROCESS, str(tmp_path / "saved"), str(out), tests], check=True, timeout=120
+    )
     assert torch.equal(torch.load(out), model(IDS).logits)
 
 
@@ -68,7 +75,9 @@ def test_load_restores_factors_heads_scales_seed_and_dropout(tmp_path, family):
     assert [t.scale for t in loaded.tensors] == [t.scale for t in adapter.tensors]
     assert loaded.plan.groups == adapter.plan.groups
     ta.detach(again)
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), bert().state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), bert().state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -76,7 +85,10 @@ def test_load_restores_factors_heads_scales_seed_and_dropout(tmp_path, family):
 def test_the_file_holds_every_trained_number_once_and_a_header_at_any_depth(tmp_path, family, layers):
     adapter = trained(bert(layers), family)
     adapter.save(tmp_path)
-    for name, numbers in (("adapter.safetensors", adapter.n_params), ("trained/model.safetensors", adapter.plan.n_trained_base)):
+    for name, numbers in (
+        ("adapter.safetensors", adapter.n_params),
+        ("trained/model.safetensors", adapter.plan.n_trained_base),
+    ):
         data = (tmp_path / name).read_bytes()
         assert len(data) == 8 + int.from_bytes(data[:8], "little") + 4 * numbers
 
@@ -138,14 +150,14 @@ def test_another_base_is_refused_unless_asked_for(tmp_path):
     other = bert()
     with torch.no_grad():
         other.bert.encoder.layer[1].attention.self.query.weight[0, 0] += 1
-    with pytest.raises(ta.TensorAdaptError, match="not those the adapter .* was trained on .* strict=False"):
+    with pytest.raises(ta.TensorAdaptError, match=r"not those the adapter .* was trained on .* strict=False"):
         ta.load(other, tmp_path)
     assert len(ta.load(other, tmp_path, strict=False).plan.sites) == 18
 
 
 def test_a_model_of_another_depth_is_refused(tmp_path):
     trained(bert(4), "cp").save(tmp_path)
-    with pytest.raises(ta.TensorAdaptError, match="has no module 'bert.encoder.layer.3"):
+    with pytest.raises(ta.TensorAdaptError, match=r"has no module 'bert.encoder.layer.3"):
         ta.load(bert(3), tmp_path, strict=False)
 
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import write_synthetic
 
+from tensoradapt import files
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep import machine, store
 
@@ -134,7 +135,7 @@ def test_a_full_disk_leaves_no_trace_and_says_so(tmp_path: Path, monkeypatch: py
     with pytest.raises(TensorAdaptError, match=r"run x cannot be written to .* \(No space left on device\)"):
         store.write_run(tmp_path, "x", **EMPTY)
     with pytest.raises(TensorAdaptError, match=r"table\.csv cannot be written \(No space left on device\)"):
-        store.replace_file(tmp_path / "table.csv", b"x")
+        files.replace_file(tmp_path / "table.csv", b"x")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -201,7 +202,7 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pyt
     def read_only(path: Path, data: bytes) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(store, "_write_synced", read_only)
+    monkeypatch.setattr(store, "write_synced", read_only)
     with pytest.raises(TensorAdaptError, match="Read-only file system"):
         store.check_writable(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from models import FAMILIES, GROUPED, inputs, make, perturb, weights_with_deltas
+from models import FAMILIES, GROUPED, assert_identical, inputs, make, perturb, weights_with_deltas
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -78,7 +78,7 @@ def test_attach_leaves_the_output_and_detach_the_model_bit_for_bit(
     assert torch.equal(setup.output(), setup.base_output())
     perturb(setup.adapter)
     assert ta.detach(setup.model) is setup.adapter
-    _assert_identical(setup.model, setup.base)
+    assert_identical(setup.model, setup.base)
     assert torch.equal(setup.output(), setup.base_output())
 
 
@@ -169,7 +169,7 @@ def test_ten_merges_into_bfloat16_give_every_bit_back(name: str) -> None:
         ta.unmerge(setup.model)
     ta.merge(setup.model)
     ta.detach(setup.model)  # a merged model is unmerged first
-    _assert_identical(setup.model, setup.base)
+    assert_identical(setup.model, setup.base)
 
 
 @every_model
@@ -204,7 +204,7 @@ def test_detach_restores_a_trained_head(name: str) -> None:
         parameter.data.add_(1.0)
     assert not torch.equal(setup.output(), setup.base_output())
     ta.detach(setup.model)
-    _assert_identical(setup.model, setup.base)
+    assert_identical(setup.model, setup.base)
 
 
 @every_model
@@ -215,7 +215,7 @@ def test_flags_frozen_before_attach_are_frozen_after_detach(name: str) -> None:
     base = copy.deepcopy(model)
     ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
     ta.detach(model)
-    _assert_identical(model, base)
+    assert_identical(model, base)
 
 
 @every_model
@@ -235,13 +235,3 @@ def block(base: nn.Module, site: Site, slope: Tensor) -> Tensor:
     """A site's block of a stored gradient, as (out, in)."""
     logical = slope.T if type(base.get_submodule(site.module)).__name__ == "Conv1D" else slope
     return logical if site.rows is None else logical[slice(*site.rows)]
-
-
-def _assert_identical(model: nn.Module, base: nn.Module) -> None:
-    """Keys, bits, flags and module tree."""
-    found, expected = model.state_dict(), base.state_dict()
-    assert list(found) == list(expected)
-    assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
-    flags = {name: p.requires_grad for name, p in base.named_parameters()}
-    assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
-    assert str(model) == str(base)

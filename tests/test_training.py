@@ -1,5 +1,7 @@
 """The training loop: what moves, how fast, and what happens when numbers blow up."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -56,7 +58,7 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_zero_after_the_last_step()
 
     fit(model, batches(), lr=1.0, steps=10, warmup=0.3, clip=1e9, loss=loss)
     seen.append(list(model.parameters()))
-    steps = [(a[0] - b[0]).mean().item() for a, b in zip(seen, seen[1:], strict=False)]
+    steps = [(a[0] - b[0]).mean().item() for a, b in itertools.pairwise(seen)]
     expected = [1 / 3, 2 / 3, 1, *((10 - k) / 7 for k in range(3, 10))]
     assert steps == pytest.approx(expected, rel=1e-3)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from tensoradapt.analysis.comparison import check_comparable, check_group, score, versus
 from tensoradapt.analysis.statistics import Interval, non_dominated, on_frontier_probability, t_interval
-from tensoradapt.sweep.store import Run, replace_file
+from tensoradapt.files import replace_file
+from tensoradapt.sweep.store import Run
 
 Rank = int | Mapping[str, int] | None
 REFERENCES = ("head", "full")

@@ -24,7 +24,8 @@ from tensoradapt.analysis.annotations import DARK, GREY, MARKER, REFERENCES, Sty
 from tensoradapt.analysis.caption import TUNED, caption, some_runs
 from tensoradapt.analysis.frontier import Point, points, references
 from tensoradapt.analysis.statistics import Interval
-from tensoradapt.sweep.store import Run, replace_file
+from tensoradapt.files import replace_file
+from tensoradapt.sweep.store import Run
 
 # Okabe and Ito's colours, told apart with any colour vision; their yellow is left out, white paper swallows it.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

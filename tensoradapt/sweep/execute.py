@@ -31,11 +31,13 @@ HEADS = ("classifier", "score")
 def execute(config: RunConfig, device: str, on_step: Callable[[int, float], None] | None = None) -> dict[str, Any]:
     """The contents of a run folder: result, measurements and arrays of one run."""
     begun = time.perf_counter()
-    data = _data(config.task, config.model, config.n_train, config.n_test, config.seed)
+    data = load_data(config.task, config.model, config.n_train, config.n_test, config.seed)
     model, plan = prepare(config)
     model.to(device)
     train, test = (encoded(split, config) for split in (data.train, data.test))
-    validation = subsample(data.validation, config.n_validation, 0, "n_validation")
+    validation = subsample(
+        data.validation, config.n_validation and min(config.n_validation, len(data.validation)), 0, "n_validation"
+    )
     torch.manual_seed(config.seed)
     heads = head_of(model)
     fitted = fit(
@@ -75,10 +77,16 @@ def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
 
 def plan_of(config: RunConfig, model: Any, heads: tuple[str, ...]) -> Plan:
     """The plan of an adapter run, for a model or its config."""
+    wanted = config.projections[0] if len(config.projections) == 1 else config.projections
     return ta.plan(
-        ta.find_sites(model), list(config.layout) if config.layout else None, config.parameterization, config.rank,
-        budget=config.budget, scale=config.scale, train=heads,
-    )  # fmt: skip
+        ta.find_sites(model, wanted),
+        config.layout,
+        config.parameterization,
+        config.rank,
+        budget=config.budget,
+        scale=config.scale,
+        train=heads,
+    )
 
 
 def head_of(model: nn.Module) -> tuple[str, ...]:
@@ -134,9 +142,13 @@ def _batches(
 
 
 @lru_cache(maxsize=4)
-def _data(task: str, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
-    data = load_task(task, n_train=n_train, n_test=n_test, seed=seed)
-    return planted.label(data, _teacher(model)) if task == planted.TASK.name else data
+def load_data(task: str, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
+    """A task's splits with at most the numbers asked for; small tasks give what they have."""
+    if task == planted.TASK.name:
+        return planted.label(load_task(task, n_train=n_train, n_test=n_test, seed=seed), _teacher(model))
+    whole = load_task(task)
+    train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
+    return load_task(task, n_train=train, n_test=test, seed=seed)
 
 
 def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -176,6 +188,7 @@ def _result(
         "chance": data.chance,
         "n_params": n_params,
         "n_trained_base": in_head,
+        "n_train": len(data.train),
         **found,
     }
 

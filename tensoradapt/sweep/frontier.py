@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from tensoradapt import models, tasks
+from tensoradapt.analysis.caption import TUNED
 from tensoradapt.analysis.frontier import table, write_csv
 from tensoradapt.analysis.plots import save_frontier
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.sweep.claims import claim
-from tensoradapt.sweep.execute import execute, plan_of
+from tensoradapt.sweep.execute import execute, head_of, load_data, plan_of
 from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.store import Run, check_writable, is_finished, provenance, read_run, write_run
 
@@ -33,8 +34,12 @@ class Outcome:
     elsewhere: int
 
 
-def run_frontier(configs: Sequence[RunConfig], out: Path, device: str, say: Callable[[str], None]) -> Outcome:
+def run_frontier(
+    configs: Sequence[RunConfig], out: Path, device: str, say: Callable[[str], None], rates: str = TUNED
+) -> Outcome:
     """Runs every config that has no finished folder in ``out``; leaves frontier.csv, .png and .pdf beside them.
+
+    ``rates`` says in the figure's caption how the learning rates were chosen.
 
     Raises TensorAdaptError before the first run for a device, model, task, plan or folder that will not do.
     """
@@ -45,7 +50,7 @@ def run_frontier(configs: Sequence[RunConfig], out: Path, device: str, say: Call
     if len(pending) < len(configs):
         say(f"{len(configs) - len(pending)} of {len(configs)} runs are there already; going on with the rest")
     drawn, elsewhere = 0.0, 0
-    with _progress(sum(config.steps for config in pending), len(configs)) as bar:
+    with _progress(sum(config.steps for config in pending)) as bar:
         for config in pending:
             with claim(out, config.name) as ours:
                 elsewhere += not ours
@@ -58,9 +63,9 @@ def run_frontier(configs: Sequence[RunConfig], out: Path, device: str, say: Call
                 write_run(out, config.name, **parts, provenance=provenance(), arrays=arrays)
                 bar.done(config, parts["result"])
             if time.monotonic() - drawn > REDRAW_SECONDS:
-                draw(configs, out)
+                draw(configs, out, rates)
                 drawn = time.monotonic()
-    return Outcome(tuple(draw(configs, out)), len(configs), elsewhere)
+    return Outcome(tuple(draw(configs, out, rates)), len(configs), elsewhere)
 
 
 def finished(configs: Sequence[RunConfig], out: Path) -> list[Run]:
@@ -68,11 +73,11 @@ def finished(configs: Sequence[RunConfig], out: Path) -> list[Run]:
     return [read_run(out / config.name) for config in configs if is_finished(out, config.name)]
 
 
-def draw(configs: Sequence[RunConfig], out: Path) -> list[Run]:
+def draw(configs: Sequence[RunConfig], out: Path, rates: str = TUNED) -> list[Run]:
     """Writes the figure and the table of what is finished; returns the runs."""
     runs = finished(configs, out)
     if runs:
-        save_frontier(runs, out / "frontier", total=len(configs))
+        save_frontier(runs, out / "frontier", total=len(configs), rates=rates)
         write_csv(runs, out / "frontier.csv")
     return runs
 
@@ -131,22 +136,19 @@ def _check(configs: Sequence[RunConfig]) -> None:
     first = configs[0]
     task = tasks.get(first.task)
     planned = models.load(first.model, task)
-    tasks.load(first.task, n_train=first.n_train, n_test=first.n_test)
-    heads = tuple(name for name, _ in planned.named_children() if name in ("classifier", "score"))
-    for config in {
-        c.as_dict()["label"] + repr((c.rank, c.budget, c.layout)): c for c in configs if c.kind == "adapter"
-    }.values():
-        plan_of(config, planned, heads)
+    load_data(first.task, first.model, first.n_train, first.n_test, first.seed)
+    kinds = {(c.parameterization, repr(c.rank), c.budget, c.layout): c for c in configs if c.kind == "adapter"}
+    for config in kinds.values():
+        plan_of(config, planned, head_of(planned))
 
 
 class _Bar:
     """Progress of a frontier: steps done and time left of what is still to run, and a line per finished run."""
 
-    def __init__(self, progress: Any, task: Any, total: int) -> None:
-        self.progress, self.task, self.total, self.n = progress, task, total, 0
+    def __init__(self, progress: Any, task: Any) -> None:
+        self.progress, self.task = progress, task
 
     def start(self, config: RunConfig) -> None:
-        self.n += 1
         self.progress.update(self.task, description=_title(config))
 
     def step(self, _step: int, _loss: float) -> None:
@@ -170,7 +172,7 @@ def _title(config: RunConfig) -> str:
 
 
 @contextmanager
-def _progress(steps: int, total: int) -> Iterator[_Bar]:
+def _progress(steps: int) -> Iterator[_Bar]:
     try:
         from rich.console import Console
         from rich.progress import (
@@ -196,4 +198,4 @@ def _progress(steps: int, total: int) -> Iterator[_Bar]:
     if not console.is_terminal:
         console = Console(width=WIDE)
     with Progress(*columns, console=console, speed_estimate_period=300) as progress:
-        yield _Bar(progress, progress.add_task("starting", total=steps), total)
+        yield _Bar(progress, progress.add_task("starting", total=steps))

@@ -25,6 +25,7 @@ class RunConfig:
     steps: int
     parameterization: str | None = None
     layout: tuple[str, ...] | None = None
+    projections: tuple[str, ...] = ("attention",)
     rank: int | Mapping[str, int] | None = None
     budget: int | None = None
     head_lr: float | None = None  # None: lr
@@ -86,9 +87,10 @@ def rates() -> dict[str, float]:
     return json.loads((files("tensoradapt.sweep") / "rates.json").read_text())["lr"]
 
 
-def layouts_for(family: str) -> tuple[str, ...]:
-    """The layout of a parameterization over attention's projections."""
-    return parameterizations.layouts_of(family)[:1]
+def layouts_for(family: str, projections: Sequence[str] = ("attention",)) -> tuple[str, ...]:
+    """The usual layouts of a parameterization; over attention alone, its first."""
+    every = parameterizations.layouts_of(family)
+    return every[:1] if tuple(projections) == ("attention",) else every
 
 
 def rate(kind: str) -> float:
@@ -107,6 +109,7 @@ def frontier_configs(
     ranks: Sequence[int] | None = None,
     budgets: Sequence[int] | None = None,
     layout: Sequence[str] | None = None,
+    projections: Sequence[str] = ("attention",),
     seeds: Sequence[int] | None = None,
     lr: float | None = None,
     steps: int | None = None,
@@ -121,6 +124,7 @@ def frontier_configs(
         "n_test": size.n_test,
         "head_lr": rate("head"),
     }
+    adapter: dict[str, Any] = {"kind": "adapter", "projections": tuple(projections)}
     sizes: list[dict[str, Any]] = (
         [{"budget": n} for n in budgets] if budgets else [{"rank": n} for n in ranks or size.ranks]
     )
@@ -129,11 +133,10 @@ def frontier_configs(
         made += [RunConfig("head", seed, lr=rate("head"), **shared)]
         for one in sizes:
             for family in families:
-                layouts = tuple(layout or layouts_for(family))
+                layouts = tuple(layout or layouts_for(family, projections))
+                one_lr = lr or rate(family)
                 made.append(
-                    RunConfig(
-                        "adapter", seed, lr=lr or rate(family), parameterization=family, layout=layouts, **one, **shared
-                    )
+                    RunConfig(seed=seed, lr=one_lr, parameterization=family, layout=layouts, **one, **adapter, **shared)
                 )
         made += [RunConfig("full", seed, lr=rate("full"), **shared)]
     return made

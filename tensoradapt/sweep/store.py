@@ -7,7 +7,6 @@ The folder exists exactly if the run is done: there is no half-written state to 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
@@ -23,6 +22,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import reason, sync_folder, write_synced
 from tensoradapt.sweep.machine import provenance as provenance
 
 FILES = ("config", "result", "measurements", "provenance")
@@ -50,7 +50,7 @@ class Run:
             return np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise TensorAdaptError(
-                f"{path} cannot be read ({_reason(error)}); expected an array written by write_run: "
+                f"{path} cannot be read ({reason(error)}); expected an array written by write_run: "
                 f"delete the folder {self.path} to run it again"
             ) from error
 
@@ -106,13 +106,13 @@ def write_run(
         root.mkdir(parents=True, exist_ok=True)
         temp.mkdir()
         for file, data in contents.items():
-            _write_synced(temp / file, data)
-        _sync_folder(temp)
+            write_synced(temp / file, data)
+        sync_folder(temp)
         _publish(temp, root / name)
-        _sync_folder(root)
+        sync_folder(root)
     except OSError as error:
         raise TensorAdaptError(
-            f"run {name} cannot be written to {root} ({_reason(error)}); expected a writable folder with free space: "
+            f"run {name} cannot be written to {root} ({reason(error)}); expected a writable folder with free space: "
             "free or choose another, then run it again"
         ) from error
     finally:
@@ -131,12 +131,12 @@ def check_writable(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         probe.mkdir()
         try:
-            _write_synced(probe / "probe", b"probe")
+            write_synced(probe / "probe", b"probe")
         finally:
             shutil.rmtree(probe, ignore_errors=True)
     except OSError as error:
         raise TensorAdaptError(
-            f"{root} cannot be written ({_reason(error)}); expected a folder for runs: "
+            f"{root} cannot be written ({reason(error)}); expected a folder for runs: "
             "choose another path, or remove what is in the way or change its permissions"
         ) from error
 
@@ -162,24 +162,6 @@ def read_run(path: Path) -> Run:
     """The run in the folder ``path``; TensorAdaptError if one of its JSON files is missing or damaged."""
     path = Path(path)
     return Run(path.name, path, **{name: _read_json(path / f"{name}.json") for name in FILES})
-
-
-def replace_file(path: Path, data: bytes) -> Path:
-    """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part; returns ``path``."""
-    path = Path(path)
-    temp = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(temp, data)
-        temp.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temp.unlink()
-        raise TensorAdaptError(
-            f"{path} cannot be written ({_reason(error)}); expected a place for a file: choose another path"
-        ) from error
-    return path
 
 
 def _plain(value: Any, where: str, number: Callable[[float, str], Any]) -> Any:
@@ -234,21 +216,6 @@ def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.
     return contents
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _publish(temp: Path, final: Path) -> None:
     try:
         temp.rename(final)
@@ -278,11 +245,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise ValueError(f"a {type(document).__name__} at its top")
     except (OSError, ValueError) as error:
         raise TensorAdaptError(
-            f"{path} cannot be read ({_reason(error)}); expected a JSON object written by write_run: "
+            f"{path} cannot be read ({reason(error)}); expected a JSON object written by write_run: "
             f"delete the folder {path.parent} to run it again"
         ) from error
     return document
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

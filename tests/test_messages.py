@@ -1,0 +1,214 @@
+"""What is refused says what was found, what was expected and what to do, before anything has changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from models import make
+from test_plan import TIED, llama
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt.modes import Layout
+from tensoradapt.parameterizations import cp
+from tensoradapt.recipes import Part, Recipe
+
+Call = Callable[[], Any]
+
+
+def plan(**changes: Any) -> Call:
+    """A plan of the tiny Llama's q and o, with something wrong about it."""
+    wrong = {"layout": TIED, "parameterization": "tucker", "rank": 2, "projections": ("q", "o"), **changes}
+    return lambda: ta.plan(ta.find_sites(llama(), wrong.pop("projections")), **wrong)
+
+
+def find(given: Any = None, **changes: Any) -> Call:
+    return lambda: ta.find_sites(llama() if given is None else given, **changes)
+
+
+def holes() -> Call:
+    sites = ta.find_sites(llama(), ("q", "o"), exclude=["*.1.self_attn.o_proj"])
+    return lambda: ta.plan(sites, TIED, "cp", rank=2)
+
+
+RANKS = {"layer": 1, "proj": 1, "head": 2, "dim": 2, "model": 2}
+REFUSED: dict[str, tuple[Call, list[str]]] = {
+    "rank 0": (plan(rank=0), ["rank is 0", "expected a whole number of 1 or more"]),
+    "rank below 0": (plan(rank=-3), ["rank is -3", "expected a whole number of 1 or more"]),
+    "rank not whole": (plan(rank=2.0), ["rank is 2.0", "expected a whole number"]),
+    "rank True": (plan(rank=True), ["rank is True", "expected a whole number"]),
+    "rank empty": (plan(rank={}), ["rank is an empty mapping", "expected a rank for each mode"]),
+    "rank of a mode 0": (plan(rank={**RANKS, "head": 0}), ["rank of 'head' is 0", "expected a whole number"]),
+    "rank above its mode": (
+        plan(rank={**RANKS, "head": 7}),
+        ["rank 7 of 'head' is above the", TIED, "(3, 2, 6, 8, 24)", "or one whole number to have it clipped"],
+    ),
+    "rank of a mode missing": (
+        plan(rank={"layer": 1, "head": 2}),
+        ["rank names head, layer", "layer, proj, head, dim, model"],
+    ),
+    "rank of an unknown mode": (plan(rank={**RANKS, "heads": 2}), ["rank names 'heads'", 'did you mean "head"?']),
+    "neither rank nor budget": (plan(rank=None), ["rank=None and budget=None", "expected exactly one"]),
+    "rank and budget": (plan(budget=500), ["rank=2 and budget=500", "expected exactly one"]),
+    "budget too small": (plan(rank=None, budget=40), ["budget 40 is below the smallest possible", "rank 1 takes 44"]),
+    "budget not whole": (plan(rank=None, budget=1e4), ["budget is 10000.0", "expected a whole number of parameters"]),
+    "budget True": (plan(rank=None, budget=True), ["budget is True", "expected a whole number of parameters"]),
+    "as many as dense": (
+        plan(layout=": out : in", parameterization="lora", rank=50, projections=("q",)),
+        ["would have 5,184 parameters", "the 3 matrices themselves have only 3,456", "lower the rank or the budget"],
+    ),
+    "layout without colons": (plan(layout="out in"), ["'out in' has 0 colons", "expected exactly two"]),
+    "layout with three colons": (
+        plan(layout=": out : in :"),
+        ["has 3 colons", "index modes : row modes : column modes"],
+    ),
+    "layout not text": (plan(layout=[3]), ["layout 3", "expected exactly two"]),
+    "layout with a stray sign": (plan(layout="layer+ : out : in"), ["does not parse at '+'", "expected mode names"]),
+    "layout with an open bracket": (
+        plan(layout="(layer : out : in"),
+        ["does not parse at '('", "parentheses only to merge"],
+    ),
+    "layout with empty brackets": (plan(layout="() : out : in"), ["has empty parentheses", "names to merge"]),
+    "layout without rows": (plan(layout="layer : : in"), ["leaves its row modes empty", "expected e.g."]),
+    "layout without columns": (plan(layout="layer : out :"), ["leaves its column modes empty", "expected e.g."]),
+    "layout with a mode twice": (plan(layout="layer layer : out : in"), ["names layer more than once", "one place"]),
+    "layout with an unknown mode": (
+        plan(layout="layr : out : in"),
+        ["unknown index mode 'layr'", 'did you mean "layer"?'],
+    ),
+    "layout with a row mode as index": (plan(layout="head : out : in"), ["unknown index mode 'head'", "Valid: stack"]),
+    "layout with two orientations": (plan(layout=": out : in model"), ["mixes column modes in and model"]),
+    "layout of modes no site has": (
+        plan(layout="layer : ff : model"),
+        ["self_attn.q_proj has none of the layouts", "head"],
+    ),
+    "layout that covers less": (plan(layout=": head : model"), ["rows head=6", "cover 6 of the 48", "multiply to 48"]),
+    "split of another product": (
+        plan(layout=": out1 out2 : in", split={"out": (5, 9)}),
+        ["split out=(5, 9) has the product 45", "is 48 wide", "must multiply to the width"],
+    ),
+    "split of a mode that stands whole": (
+        plan(layout=": out : in", split={"out": (6, 8)}),
+        ["out1, out2", "no layout names out1"],
+    ),
+    "split into halves": (
+        plan(layout=": out1 out2 : in", split={"out": (96, 0.5)}),
+        ["split out=(96, 0.5)", "whole number"],
+    ),
+    "split into nothing": (plan(layout=": out : in", split={"out": ()}), ["split out=()", "whole number"]),
+    "split names without a split": (
+        plan(layout=": out1 out2 : in"),
+        ["a layout names 'out1'", "makes no modes", "split={'out': (8, 12)}"],
+    ),
+    "split with a part too few": (
+        plan(layout=": out1 out2 out3 : in", split={"out": (6, 8)}),
+        ["a layout names 'out3'", "makes out1, out2", "split={'out': (8, 12)}"],
+    ),
+    "keys narrower than queries": (
+        plan(projections=("q", "k"), on_mismatch="error"),
+        ["k_proj is head=2 x dim=8 x model=24", "q_proj of the same tensor is head=6", '"split"', '"crop"'],
+    ),
+    "a grid with holes": (holes(), ["layer=3 x proj=2 has 1 holes", "only 5 of 6", '"(layer proj) : ..."']),
+    "unknown mismatch": (plan(on_mismatch="cropp"), ["on_mismatch is 'cropp'", 'did you mean "crop"?']),
+    "unknown start": (plan(start="zeros"), ["start is 'zeros'", 'did you mean "zero"?']),
+    "unknown rule": (plan(rule="ad"), ["rule is 'ad'", 'did you mean "add"?']),
+    "unknown scale": (plan(scale="match"), ["scale is 'match'", 'did you mean "matched"?', "or a number"]),
+    "scale 0": (plan(scale=0), ["scale is 0", "expected a finite number above 0"]),
+    "scale NaN": (plan(scale=math.nan), ["scale is nan", "expected a finite number above 0"]),
+    "alpha below 0": (plan(alpha=-1.0), ["alpha is -1.0", "expected a finite number above 0"]),
+    "alpha infinite": (plan(alpha=math.inf), ["alpha is inf", "expected a finite number above 0"]),
+    "alpha beside a number as scale": (plan(alpha=2, scale=3), ["both scale=3 and alpha=2", "the whole multiplier"]),
+    "no parameterization": (plan(parameterization=None), ["no parameterization was given", "one of cp, lora"]),
+    "unknown parameterization": (plan(parameterization="tuker"), ["'tuker'", 'did you mean "tucker"?', "lora"]),
+    "parameterization without its functions": (
+        plan(parameterization=SimpleNamespace(build=cp.build)),
+        ["has no count, oracle", "build(layout, rank, **options)"],
+    ),
+    "options that do not fit": (plan(options={"order": ("q",)}), ["options ['order'] do not fit", "'tucker'"]),
+    "an order that is none": (
+        plan(parameterization="tensor_train", options={"order": ("model", "head")}),
+        ["order ('model', 'head') is not a permutation", "'layer', 'proj', 'head', 'dim'"],
+    ),
+    "unknown published": (
+        lambda: ta.plan(llama(), published="lortaa", rank=2),
+        ["unknown published adapter 'lortaa'", 'did you mean "lorta"?'],
+    ),
+    "no sites": (lambda: ta.plan([], TIED, "cp", rank=2), ["the sites are empty", "find_sites(model)"]),
+    "sites that are names": (
+        lambda: ta.plan(["q_proj"], TIED, "cp", rank=2),
+        ["hold something else", "find_sites(model)"],
+    ),
+    "train unknown": (
+        lambda: ta.plan(make("bert"), TIED, "cp", rank=2, train=("clasifier",)),
+        ["train names 'clasifier', which BertForSequenceClassification does not have", 'did you mean "classifier"?'],
+    ),
+    "unknown model": (
+        find(SimpleNamespace(model_type="lama")),
+        ["no recipe for model type 'lama'", 'did you mean "llama"?', "recipe="],
+    ),
+    "not a model": (find("bert"), ["no recipe for a str without a model_type", "recipe="]),
+    "unknown recipe": (find(recipe="berth"), ["unknown recipe 'berth'", 'did you mean "bert"?']),
+    "a config without sizes": (
+        find(SimpleNamespace(model_type="bert")),
+        ["has none of hidden_size, n_embd", "expected"],
+    ),
+    "a recipe for another model": (
+        find(make("llama"), recipe="bert"),
+        ["has no module encoder.layer.0", "q of layer 0", "recipe="],
+    ),
+    "projection matching nothing": (
+        find(projections=("q", "up", "c_attn")),
+        ["projection 'c_attn' matches nothing", "attention"],
+    ),
+    "no projections": (find(projections=()), ["no projections were asked for", "q, k, v, o"]),
+    "layer matching nothing": (find(layers=[0, 3]), ["layer 3 matches nothing", "layers 0 to 2"]),
+    "no layers": (find(layers=[]), ["layers= is empty", "0 to 2"]),
+    "exclude matching nothing": (
+        find(exclude=["*.q_proj", "*.fc1"]),
+        ["exclude pattern '*.fc1' matches none of the 12 sites", "model.layers.0.self_attn.q_proj"],
+    ),
+    "exclude matching all": (find(exclude=["*"]), ["leave none of the 12 sites"]),
+    "mode of size 0": (lambda: Layout.parse(": out : in", {"out": 0, "in": 3}), ["mode 'out' has size 0", "1 or more"]),
+    "mode without size": (
+        lambda: Layout.parse(": out : in", {"out": 2, "inn": 3}),
+        ["needs a size for 'in'", 'did you mean "inn"?'],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_says_what_was_found_and_what_to_do(case: str) -> None:
+    call, fragments = REFUSED[case]
+    with pytest.raises(ta.TensorAdaptError) as error:
+        call()
+    message = " ".join(str(error.value).split())
+    assert [fragment for fragment in fragments if fragment not in message] == [], message
+
+
+class Two(nn.Module):
+    """Two layers that hold one weight, under names a recipe knows."""
+
+    config = SimpleNamespace(
+        model_type="x", hidden_size=30, num_hidden_layers=2, num_attention_heads=5, intermediate_size=34
+    )
+
+    def __init__(self, other: str) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ModuleDict({"q": nn.Linear(30, 30)}) for _ in range(2))
+        self.head = nn.Linear(30, 30)
+        {"head": self.head, "layer": self.layers[1]["q"]}[other].weight = self.layers[0]["q"].weight
+
+
+@pytest.mark.parametrize(("other", "name"), [("head", "head"), ("layer", "layers.1.q")])
+def test_tied_weights_are_refused_where_they_are_targeted(other: str, name: str) -> None:
+    recipe = Recipe("x", ("x",), ("layers.{}",), (Part("q", ("q",)),))
+    with pytest.raises(
+        ta.TensorAdaptError, match=f"tied weights are targeted.*layers.0.q and {name} hold one.*exclude="
+    ):
+        ta.find_sites(Two(other), "all", recipe=recipe)
+    if other == "head":
+        assert len(ta.find_sites(Two(other), "all", recipe=recipe, exclude=["layers.0.q"])) == 1
