@@ -69,6 +69,8 @@ def jacobian_norm2(network: Network, factors: Mapping[str, Tensor], of: Factor) 
     others = [factor for factor in network.factors if factor is not of]
     if any(not factors[factor.name].count_nonzero() for factor in others):
         return 0.0
+    if not others:
+        return float(size(of.labels, network.sizes))  # the factor is the tensor
     shared = set(network.layout.names) | set(of.labels)
     twin = [tuple(x if x in shared else f"{x}'" for x in factor.labels) for factor in others]
     sizes = {**network.sizes, **{f"{bond}'": n for bond, n in network.bonds.items()}}

@@ -238,7 +238,3 @@ def _other_modules(model: Any, known: set[str]) -> list[tuple[str, str]]:
     """Modules with a weight matrix that no part of the recipe names: heads, poolers, embeddings."""
     weights = ((name, getattr(module, "weight", None)) for name, module in model.named_modules() if name not in known)
     return [(name, "not an attention or MLP projection") for name, w in weights if w is not None and w.ndim >= 2]
-
-
-def by_name(sites: Iterable[Site]) -> Mapping[str, Site]:
-    return {site.name: site for site in sites}

@@ -145,7 +145,8 @@ def _batches(
 def load_data(task: str, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
     """A task's splits with at most the numbers asked for; small tasks give what they have."""
     if task == planted.TASK.name:
-        return planted.label(load_task(task, n_train=n_train, n_test=n_test, seed=seed), _teacher(model))
+        # one training set for all seeds: the teacher's threshold, and so the test labels, follow from it
+        return planted.label(load_task(task, n_train=n_train, n_test=n_test), _teacher(model))
     whole = load_task(task)
     train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
     return load_task(task, n_train=train, n_test=test, seed=seed)

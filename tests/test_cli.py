@@ -1,0 +1,94 @@
+"""The command line: exit codes, one readable block per error, and the same figures as the library."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tensoradapt as ta
+from tensoradapt.cli import main
+from tensoradapt.sweep.store import load_runs
+
+TINY = ["frontier", "--quick", "--model", "tiny-random-bert", "--task", "planted", "--rank", "2", "--steps", "4"]
+
+
+def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
+    assert main([*TINY, "--parameterization", "cp", "--lr", "0.01", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "CP (LoRTA)" in shown and "over frozen base" in shown and "3 of 3 runs" in shown
+    assert main(["plot", str(tmp_path)]) == 0
+    assert "frontier.png" in capsys.readouterr().out
+
+
+def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch):
+    from tensoradapt.sweep import frontier
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frontier, "execute", stop)
+    assert main([*TINY, "--out", str(tmp_path)]) == 1
+    assert (
+        f"stopped: 0 of 7 runs are finished in {tmp_path}; the same command goes on from there"
+        in capsys.readouterr().err
+    )
+
+
+def test_plan_prints_the_plan_without_building_it(capsys):
+    assert main(["plan", "--model", "tiny-random-bert", "--published", "lorta", "--rank", "2"]) == 0
+    assert "lorta over 12 matrices" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([*TINY, "--parameterization", "tuker"], 'did you mean "tucker"?'),
+        (
+            ["plan", "--model", "tiny-random-bert", "--parameterization", "cp", "--rank", "0"],
+            "rank is 0; expected a whole",
+        ),
+        (["plan", "--model", "no/such", "--parameterization", "cp", "--rank", "1"], "unknown model 'no/such'"),
+        (["plot", "no-such-folder"], "no-such-folder is nothing; expected a folder of runs"),
+    ],
+)
+def test_bad_input_is_one_block_without_a_traceback_and_returns_two(arguments, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert says in " ".join(shown.split()) and shown.startswith("error: ") and "Traceback" not in shown
+
+
+def test_debug_shows_the_traceback():
+    with pytest.raises(ta.TensorAdaptError):
+        main(["plan", "--model", "tiny-random-bert", "--parameterization", "cp", "--rank", "0", "--debug"])
+
+
+def test_a_wrong_option_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["frontier", "--rank", "1.5"])
+    assert stop.value.code == 2 and "invalid int value: '1.5'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_frontier_goes_on_where_it_was(tmp_path, end):
+    command = [sys.executable, "-m", "tensoradapt.cli", *TINY, "--steps", "150", "--seeds", "0", "1", "--out"]
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while len(finished := list((tmp_path / "killed").glob("*/result.json"))) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.05)
+    process.send_signal(end)
+    process.wait(60)
+    written = {path: path.stat().st_mtime_ns for path in finished}
+    for folder in ("killed", "whole"):
+        subprocess.run([*command, str(tmp_path / folder)], check=True, stdout=subprocess.DEVNULL, timeout=600)
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "a finished run was run again"
+    results = [
+        {r.name: Path(r.path, "result.json").read_bytes() for r in load_runs(tmp_path / f)} for f in ("killed", "whole")
+    ]
+    assert len(results[0]) == 14 and results[0] == results[1]
