@@ -92,3 +92,29 @@ def test_a_killed_frontier_goes_on_where_it_was(tmp_path, end):
         {r.name: Path(r.path, "result.json").read_bytes() for r in load_runs(tmp_path / f)} for f in ("killed", "whole")
     ]
     assert len(results[0]) == 14 and results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("blocked", "arguments", "says"),
+    [
+        (
+            "transformers",
+            TINY,
+            'loading a model needs `transformers`, which is not installed: run pip install "tensoradapt[demo]"',
+        ),
+        (
+            "rich",
+            TINY,
+            'tensoradapt frontier needs `rich`, which is not installed: run pip install "tensoradapt[demo]"',
+        ),
+    ],
+)
+def test_a_missing_extra_is_named_with_the_command_that_installs_it(
+    blocked, arguments, says, capsys, tmp_path, monkeypatch
+):
+    for name in [name for name in sys.modules if name.split(".")[0] == blocked]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, blocked, None)
+    assert main([*arguments, "--out", str(tmp_path)]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())

@@ -118,6 +118,8 @@ GOLDEN = [
     [0.25301903476495397, 1.6855794862961264, -0.1631011595096824],
 ]
 
+peft_on_transformers = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
 
 @pytest.fixture
 def bert() -> nn.Module:
@@ -130,6 +132,7 @@ def targets(adapter: ta.Adapter, model: nn.Module) -> dict[str, Any]:
     return {site.name: model.base_model.model.get_submodule(site.module) for site in adapter.plan.sites}
 
 
+@peft_on_transformers
 def test_matched_lora_of_rank_8_is_pefts_lora_with_alpha_16(bert: nn.Module) -> None:
     theirs = peft.get_peft_model(
         copy.deepcopy(bert),
@@ -141,8 +144,8 @@ def test_matched_lora_of_rank_8_is_pefts_lora_with_alpha_16(bert: nn.Module) -> 
     layers = targets(adapter, theirs)
     assert {tuple(layer.weight.shape) for layer in layers.values()} == {(30, 30), (34, 30), (30, 34)}
     for tensor, layer in zip(adapter.tensors, layers.values(), strict=True):
-        a = layer.lora_A["default"].weight
-        assert tensor.factors["A"].square().mean().sqrt() == pytest.approx(float(a.square().mean().sqrt()), rel=0.1)
+        ours, peers = (a.detach().square().mean().sqrt() for a in (tensor.factors["A"], layer.lora_A["default"].weight))
+        torch.testing.assert_close(ours, peers, rtol=0.1, atol=0)  # the same size of the start, drawn otherwise
     perturb(adapter)
     for tensor, (name, layer) in zip(adapter.tensors, layers.items(), strict=True):
         layer.lora_A["default"].weight.data.copy_(tensor.factors["A"])
@@ -152,6 +155,7 @@ def test_matched_lora_of_rank_8_is_pefts_lora_with_alpha_16(bert: nn.Module) -> 
     torch.testing.assert_close(ours, peers, rtol=0, atol=1e-5)
 
 
+@peft_on_transformers
 def test_vera_is_pefts_vera_with_our_frozen_matrices(bert: nn.Module) -> None:
     theirs = peft.get_peft_model(
         copy.deepcopy(bert),

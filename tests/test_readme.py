@@ -1,0 +1,31 @@
+"""What the README and CONTRIBUTING say is true."""
+
+import doctest
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_readme_example_runs_and_prints_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
+    assert found.attempted >= 10 and found.failed == 0
+    assert (tmp_path / "my-adapter" / "adapter.json").is_file()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_a_page_names_is_there(page):
+
+    text = (ROOT / page).read_text()
+    named = re.findall(r"\]\(([^)#:]+)\)|`((?:tensoradapt|tests|benchmarks|docs|\.ci)/[\w./]+)`", text)
+    paths = [link or code for link, code in named]
+    assert paths and not [
+        path for path in paths if not ((ROOT / page).parent / path).exists() and not (ROOT / path).exists()
+    ]
+
+
+def test_contributing_stays_short():
+    assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 60
