@@ -51,7 +51,7 @@ class FactoredTensor(nn.Module):
     >>> from tensoradapt.parameterizations import cp
     >>> layout = Layout.parse("layer : out : in", {"layer": 3, "out": 4, "in": 5})
     >>> tensor = FactoredTensor(cp.build(layout, 2))
-    >>> tensor.delta({"layer": 1}).shape, float(tensor.full().abs().max())
+    >>> tensor.delta({"layer": 1}).shape, tensor.full().abs().max().item()
     (torch.Size([4, 5]), 0.0)
     """
 

@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+# before transformers is imported: an unknown model is to be refused at once, not after the hub's retries
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=25, **CALM)
 settings.register_profile("ci", max_examples=100, **CALM)
