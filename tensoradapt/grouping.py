@@ -150,8 +150,7 @@ def _refuse_holes(sites: list[Site], pattern: Pattern, values: Mapping[tuple[str
     names = " ".join(name for axis in pattern.index for name in axis)
     sides = " x ".join(f"{' '.join(axis)}={len(found)}" for axis, found in values.items())
     raise TensorAdaptError(
-        f"the tied grid {sides} has {expected - len(present)} holes: only {len(present)} of {expected} positions are "
-        f"sites. "
+        f"the tied grid {sides} has holes: only {len(present)} of its {expected} positions are sites. "
         f'Merge the modes, "({names}) : ...", or tie fewer of {", ".join(INDEX)}'
     )
 

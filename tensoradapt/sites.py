@@ -11,6 +11,8 @@ from typing import Any
 from tensoradapt import recipes
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
+ROOT = "tensoradapt"  # the name of an attached adapter in its model
+
 
 @dataclass(frozen=True)
 class Site:
@@ -89,7 +91,7 @@ def find_sites(
     Raises TensorAdaptError for an unknown model, a selector that matches nothing, and tied weights.
     """
     is_model = hasattr(model_or_config, "named_modules")
-    config = getattr(model_or_config, "config", None) if is_model else model_or_config
+    config = _config_of(model_or_config) if is_model else model_or_config
     row, size = recipes.find(config, recipe), recipes.dims(config)
     parts = row.parts_for(config)
     wanted, numbers = _projections(projections, parts, row.name), _layers(layers, size.layers)
@@ -102,6 +104,17 @@ def find_sites(
     return Sites(
         tuple(kept), tuple(skipped), f"{getattr(config, 'model_type', type(config).__name__)} by recipe {row.name}"
     )
+
+
+def _config_of(model: Any) -> Any:
+    if hasattr(model, ROOT):
+        raise TensorAdaptError(f"{type(model).__name__} already has an adapter attached; call detach(model) first")
+    if getattr(model, "config", None) is None:
+        raise TensorAdaptError(
+            f"{type(model).__name__} has no config, so its number of heads and layers is not known; "
+            "set model.config (model_type, hidden_size, num_hidden_layers, num_attention_heads) or pass a config"
+        )
+    return model.config
 
 
 def _projections(asked: str | Sequence[str], parts: Sequence[recipes.Part], recipe: str) -> set[str]:

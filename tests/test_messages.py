@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         plan(projections=("q", "k"), on_mismatch="error"),
         ["k_proj is head=2 x dim=8 x model=24", "q_proj of the same tensor is head=6", '"split"', '"crop"'],
     ),
-    "a grid with holes": (holes(), ["layer=3 x proj=2 has 1 holes", "only 5 of 6", '"(layer proj) : ..."']),
+    "a grid with holes": (holes(), ["layer=3 x proj=2 has holes", "only 5 of its 6", '"(layer proj) : ..."']),
     "unknown mismatch": (plan(on_mismatch="cropp"), ["on_mismatch is 'cropp'", 'did you mean "crop"?']),
     "unknown start": (plan(start="zeros"), ["start is 'zeros'", 'did you mean "zero"?']),
     "unknown rule": (plan(rule="ad"), ["rule is 'ad'", 'did you mean "add"?']),

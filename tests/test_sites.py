@@ -156,3 +156,15 @@ def place(root: nn.Module, path: str, module: nn.Module) -> None:
             root.add_module(parent, nn.Module())
         root = getattr(root, parent)
     root.add_module(name, module)
+
+
+def test_a_model_with_an_adapter_says_so_when_it_is_planned_again() -> None:
+    model = make("bert")
+    ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    with pytest.raises(ta.TensorAdaptError, match=r"already has an adapter attached; call detach\(model\) first"):
+        ta.plan(model, parameterization="cp", rank=2)
+
+
+def test_a_model_without_a_config_says_what_to_set() -> None:
+    with pytest.raises(ta.TensorAdaptError, match=r"Linear has no config, .* set model.config"):
+        ta.find_sites(nn.Linear(2, 3))

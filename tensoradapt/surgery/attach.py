@@ -13,11 +13,10 @@ from torch import Tensor, nn
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.plan import Plan, trained_module
-from tensoradapt.sites import Site
+from tensoradapt.sites import ROOT, Site
 from tensoradapt.surgery.kinds import kind_of
 from tensoradapt.surgery.wrapped import Wrapped
 
-ROOT = "tensoradapt"  # the adapter's name in the model
 SAMPLE = 1024  # entries of each base weight that the hash covers
 Before = tuple[dict[str, bool], dict[str, Tensor]]
 
