@@ -120,7 +120,7 @@ def _frontier(args: argparse.Namespace) -> int:
         lr=args.lr,
         steps=args.steps,
     )
-    rates = "as given" if args.lr else frontier.TUNED
+    rates = "as given" if args.lr is not None else frontier.TUNED
     try:
         outcome = frontier.run_frontier(configs, args.out, args.device, print, rates)
     except KeyboardInterrupt:

@@ -47,7 +47,7 @@ def fit(
     ``loss(model, batch)`` defaults to ``model(**batch).loss``. A loss or gradient that is not finite stops the run
     before the step is taken: it is a result ("diverged"), not an error.
     """
-    _check(lr, head_lr, steps, warmup)
+    check_settings(lr, head_lr, steps, warmup)
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not named:
         raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
@@ -78,7 +78,8 @@ def fit(
     return Fitted("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
 
 
-def _check(lr: float, head_lr: float | None, steps: int, warmup: float) -> None:
+def check_settings(lr: float, head_lr: float | None, steps: int, warmup: float = 0.0) -> None:
+    """Refuses rates and steps that ``fit`` cannot use."""
     for what, value in (("lr", lr), ("head_lr", lr if head_lr is None else head_lr)):
         if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
             raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above 0")

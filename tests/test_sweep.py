@@ -82,6 +82,10 @@ def test_the_name_of_a_run_follows_from_what_it_is():
     assert run.name.startswith("cp-r2-seed0-")
 
 
+def test_a_rank_or_seed_named_twice_is_one_run():
+    assert len(configs(ranks=[2, 2], seeds=[0, 1, 0])) == len(configs(ranks=[2], seeds=[0, 1]))
+
+
 def test_every_size_runs_all_parameterizations_and_both_references_on_each_seed():
     for size, count in (("quick", 7), ("default", 36), ("full", 66)):
         plan = frontier_configs(SIZES[size], model="all-minilm-l6-v2", task="snippets")
@@ -124,6 +128,9 @@ def test_padding_does_not_change_what_is_said_about_a_sentence():
         ({"model": "all-minilm-l6"}, "unknown model 'all-minilm-l6'.*did you mean \"all-minilm-l6-v2\""),
         ({"task": "snippet"}, 'unknown task "snippet"; did you mean "snippets"'),
         ({"families": ["tuker"]}, "unknown parameterization 'tuker'; did you mean \"tucker\""),
+        ({"lr": 0.0}, "lr is 0.0; expected a finite number above 0"),
+        ({"steps": 0}, "steps is 0; expected a whole number of 1 or more"),
+        ({"seeds": [-1]}, "seed is -1; expected a whole number from 0"),
         ({"ranks": [0]}, "rank is 0; expected a whole number of 1 or more"),
         ({"budgets": [3]}, "budget 3 is below the smallest possible"),
         ({"layout": ["layer : head dim : model : x"]}, "has 3 colons; expected exactly two"),

@@ -20,6 +20,7 @@ from tensoradapt.sweep.claims import claim
 from tensoradapt.sweep.execute import execute, head_of, load_data, plan_of
 from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.store import Run, check_writable, is_finished, provenance, read_run, write_run
+from tensoradapt.training import check_settings
 
 REDRAW_SECONDS = 15.0  # drawing takes one to two; a short sweep must not spend its time on it
 WIDE = 200  # columns of a file or pipe, which has no width to keep to
@@ -133,6 +134,10 @@ def _device(name: str) -> str:
 
 def _check(configs: Sequence[RunConfig]) -> None:
     """Everything that would fail in a run fails here: task and model are fetched, every configuration is planned."""
+    for config in configs:
+        check_settings(config.lr, config.head_lr, config.steps)
+        if not 0 <= config.seed < 2**31:
+            raise TensorAdaptError(f"seed is {config.seed}; expected a whole number from 0 up to 2**31 - 1")
     first = configs[0]
     task = tasks.get(first.task)
     planned = models.load(first.model, task)

@@ -118,7 +118,7 @@ def frontier_configs(
     shared: dict[str, Any] = {
         "model": model,
         "task": task,
-        "steps": steps or size.steps,
+        "steps": size.steps if steps is None else steps,
         "n_train": size.n_train,
         "n_validation": size.n_validation,
         "n_test": size.n_test,
@@ -134,9 +134,9 @@ def frontier_configs(
         for one in sizes:
             for family in families:
                 layouts = tuple(layout or layouts_for(family, projections))
-                one_lr = lr or rate(family)
+                one_lr = rate(family) if lr is None else lr
                 made.append(
                     RunConfig(seed=seed, lr=one_lr, parameterization=family, layout=layouts, **one, **adapter, **shared)
                 )
         made += [RunConfig("full", seed, lr=rate("full"), **shared)]
-    return made
+    return list({run.name: run for run in made}.values())  # a rank or seed named twice is one run
