@@ -62,7 +62,7 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
         dest="size",
         action="store_const",
         const="full",
-        help="ranks 1 to 64 and longer training, about 2 hours",
+        help="ranks 1 to 64 and longer training, 1 to 2 hours",
     )
     p.set_defaults(size="default", command=_frontier)
     p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
