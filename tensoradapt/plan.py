@@ -14,6 +14,7 @@ from tensoradapt import parameterizations, report
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.grouping import Member, bundles
+from tensoradapt.modes import Layout
 from tensoradapt.network import Network
 from tensoradapt.ranks import Rank, check_rank, counted, networks, resolved, within_budget
 from tensoradapt.sites import Site, Sites, find_sites
@@ -102,46 +103,43 @@ def plan(
     Raises TensorAdaptError for everything that shapes and names decide.
     """
     row = papers.get(published) if published else None
-    family_name = parameterization if parameterization is not None else row.parameterization if row else None
-    if family_name is None:
-        valid = ", ".join(parameterizations.names())
-        raise TensorAdaptError(f"no parameterization was given: pass parameterization= (one of {valid}) or published=")
-    family = parameterizations.get(family_name)
+    name = _family_name(parameterization, row)
+    family = parameterizations.get(name)
     scale = scale if scale is not None else row.scale if row else "matched"
     alpha = alpha if alpha is not None else row.alpha if row and scale == "paper" else None
     start = start or (row.start if row else "zero")
     _check_choices(scale, alpha, start, rule, on_mismatch, rank, budget)
     found = _sites(sites, row)
-    layouts = (
-        [layout]
-        if isinstance(layout, str)
-        else list(layout or (row.layout if row else parameterizations.layouts_of(family)))
-    )
+    usual = row.layout if row else parameterizations.layouts_of(family)
+    layouts = [layout] if isinstance(layout, str) else list(layout or usual)
     tensors = bundles(found, layouts, dict(split or {}), on_mismatch)
+    opts = dict(options or (row.options if row else {}))
+    _check_options(family, name, opts, tensors[0].layout)
     kinds = counted([bundle.layout for bundle in tensors])
-    opts, clip = dict(options or (row.options if row else {})), row is None
-    _check_options(family, family_name, opts, tensors[0].layout)
-    if budget is not None:
-        nets = within_budget(family, kinds, budget, opts, clip)
-    else:
-        assert rank is not None
-        nets = networks(family, kinds, rank, opts, clip)
+    nets = _networks(family, kinds, rank, budget, opts, clip=row is None)
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
-    made = Plan(
-        parameterizations.name_of(family_name),
-        groups,
-        scale,
-        alpha,
-        start,
-        rule,
-        tuple(train),
-        _count_trained(sites, train),
-        budget,
-        published,
-        getattr(found, "skipped", ()),
-        getattr(found, "source", ""),
-    )
+    skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
+    n_trained, shown = _count_trained(sites, train), parameterizations.name_of(name)
+    made = Plan(shown, groups, scale, alpha, start, rule, tuple(train), n_trained, budget, published, skipped, source)
     return _refuse_dense(made)
+
+
+def _family_name(parameterization: Any, row: papers.Published | None) -> Any:
+    if parameterization is not None:
+        return parameterization
+    if row is not None:
+        return row.parameterization
+    valid = ", ".join(parameterizations.names())
+    raise TensorAdaptError(f"no parameterization was given: pass parameterization= (one of {valid}) or published=")
+
+
+def _networks(
+    family: Any, kinds: Mapping[Layout, int], rank: Rank | None, budget: int | None, opts: Mapping[str, Any], clip: bool
+) -> dict[Layout, Network]:
+    if budget is not None:
+        return within_budget(family, kinds, budget, opts, clip)
+    assert rank is not None  # exactly one of the two: checked
+    return networks(family, kinds, rank, opts, clip)
 
 
 def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
