@@ -75,7 +75,7 @@ class Size:
 
 SIZES: Mapping[str, Size] = {
     "quick": Size((8,), (0,), 24, 1000, 200, 400),
-    "default": Size((1, 8), (0, 1, 2), 36, 2000, 100, 700),
+    "default": Size((1, 8), (0, 1, 2), 30, 2000, 100, 500),
     "full": Size((1, 4, 16, 64), (0, 1, 2), 100, 4000, 300, 1500),
 }
 FRONTIER = ("lora", "cp", "tucker", "tensor_train", "vera")
