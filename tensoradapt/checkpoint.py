@@ -24,7 +24,7 @@ from tensoradapt.files import reason, replace_file
 from tensoradapt.plan import Plan
 from tensoradapt.records import plan_from_record, plan_record
 
-SCHEMA = 1
+SCHEMA = 2
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
 KEYS = {"format", "schema", "seed", "dropout", "plan", "scales", "base", "sha256"}
 

@@ -27,7 +27,7 @@ class Bases(nn.Module):
         shapes: dict[str, tuple[int, int]] = {}
         for network in networks:
             for factor in network.factors:
-                if not factor.trainable:
+                if not factor.trainable and factor.source == "draw":
                     known, own = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
                     shapes[factor.name] = (max(known[0], own[0]), max(known[1], own[1]))
         for name, shape in shapes.items():
@@ -40,12 +40,23 @@ class Bases(nn.Module):
         return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
 
 
+class Held(nn.Module):
+    """Numbers that are stored but not trained, by factor name."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in values.items():
+            self.register_buffer(name, value)
+
+
 class FactoredTensor(nn.Module):
     """A tensor of weight updates over ``network.layout``, held in factored form.
 
-    Starts at exactly zero. ``scale`` multiplies the tensor: "matched" and "paper" are solved from the draw (design of
-    ``init``), a number is taken as it is. The laws: ``full()[at] == delta(at)``; ``B @ A == delta(at)`` with
-    ``A, B = pair(at)``; ``apply(x, at) == x @ delta(at).T``.
+    Starts at exactly zero, but for ``start="paper"`` where the paper does not; with ``start="subtract"`` the initial
+    value is held and subtracted. ``scale`` multiplies the tensor: "matched" and "paper" are solved from the draw
+    (``init``), a number is taken as it is. ``values`` replace draws, and are needed for factors of source "base". The
+    laws: ``full()[at] == delta(at)``; ``B @ A == delta(at)`` with ``A, B = pair(at)``;
+    ``apply(x, at) == x @ delta(at).T``.
 
     >>> from tensoradapt.modes import Layout
     >>> from tensoradapt.parameterizations import cp
@@ -64,6 +75,8 @@ class FactoredTensor(nn.Module):
         scale: str | float = "matched",
         alpha: float | None = None,
         bases: Bases | None = None,
+        start: str = "zero",
+        values: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -71,46 +84,88 @@ class FactoredTensor(nn.Module):
         if bases is None:
             self.own_bases = bases = Bases([network], seed)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
-        drawn = init.draw(network, seed, name, matched=scale == "matched")
-        every = {**drawn, **{f.name: bases.read(network, f) for f in network.factors if not f.trainable}}
-        self.scale = _solve(network, every, scale, alpha)
-        self.trained = nn.ParameterDict(
-            {key: nn.Parameter(value.to(torch.get_default_dtype())) for key, value in drawn.items()}
-        )
+        drawn = {**init.draw(network, seed, name, scale == "matched", start), **(values or {})}
+        _check_values(network, drawn)
+        frozen = {f.name: bases.read(network, f) for f in network.factors if not f.trainable and f.source == "draw"}
+        self.scale = _solve(network, {**frozen, **drawn}, scale, alpha)
+        own = {key: value.to(torch.get_default_dtype()) for key, value in drawn.items()}
+        trained = {f.name: own[f.name] for f in network.factors if f.trainable}
+        self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
+        self.fixed = Held({f.name: own[f.name] for f in network.factors if f.source == "base" and not f.trainable})
+        self.initial = Held(trained if start == "subtract" else {})
 
     @property
     def factors(self) -> dict[str, Tensor]:
         """The raw factors by name, unscaled; frozen ones too."""
         return {factor.name: self._values(factor) for factor in self.network.factors}
 
-    def _values(self, factor: Factor) -> Tensor:
-        return self.trained[factor.name] if factor.trainable else self._bases[0].read(self.network, factor)
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """What is stored besides the trained factors: bases from the weights, and the value that is subtracted."""
+        parts = {"fixed": self.fixed, "initial": self.initial}
+        return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_buffers()}
+
+    def _values(self, factor: Factor, initial: bool = False) -> Tensor:
+        if factor.trainable:
+            return self.initial.get_buffer(factor.name) if initial else self.trained[factor.name]
+        if factor.source == "base":
+            return self.fixed.get_buffer(factor.name)
+        return self._bases[0].read(self.network, factor)
+
+    @property
+    def _subtracts(self) -> bool:
+        return next(self.initial.buffers(), None) is not None
 
     def full(self) -> Tensor:  # layout.shape
         """The dense tensor."""
         net = self.network
         program = compile_program([f.labels for f in net.factors], net.layout.names, net.sizes)
-        return self.scale * program.run(list(self.factors.values()), torch.einsum)
+
+        def contracted(initial: bool) -> Tensor:
+            return program.run([self._values(f, initial) for f in net.factors], torch.einsum)
+
+        return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
 
     def delta(
         self,
         at: At,  # index modes -> int; row and column modes may carry a range
     ) -> Tensor:  # (out, in)
         """The dense slice, ``full()[at]`` as a matrix."""
-        operands = self._taken(at, self.network.factors)
-        return self.scale * self._slice.run(operands, torch.einsum).reshape(_widths(self.network, at))
+
+        def contracted(initial: bool) -> Tensor:
+            operands = self._taken(at, self.network.factors, initial)
+            return self._slice.run(operands, torch.einsum).reshape(_widths(self.network, at))
+
+        return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
 
     def pair(
         self,
         at: At,
     ) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
-        """LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut."""
-        a, b = (self._half(at, half) for half in self._halves)
+        """LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut, doubled where the initial
+        value is subtracted.
+        """
+        a, b = zip(*self.pairs(at), strict=True)
+        return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
+
+    def pairs(
+        self,
+        at: At,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Pairs whose products sum to ``delta(at)``: one, or two that cancel exactly at a subtracted start."""
+        found = [self._pair(at, initial=False)]
+        if self._subtracts:
+            a, b = self._pair(at, initial=True)
+            found.append((a, -b))
+        return found
+
+    def _pair(self, at: At, initial: bool) -> tuple[Tensor, Tensor]:
+        a, b = (self._half(at, half, initial) for half in self._halves)
         out, in_ = _widths(self.network, at)
         return a.reshape(-1, in_), self.scale * b.reshape(out, -1)
 
-    def _half(self, at: At, half: Half) -> Tensor:
-        operands = [*self._taken(at, half.factors), *self._eyes(at, half.legs)]
+    def _half(self, at: At, half: Half, initial: bool) -> Tensor:
+        operands = [*self._taken(at, half.factors, initial), *self._eyes(at, half.legs)]
         return half.program.run(operands, torch.einsum) if operands else self._ones()
 
     def apply(  # type: ignore[override]  # nn.Module.apply maps a function over modules; the design's name wins here
@@ -119,14 +174,13 @@ class FactoredTensor(nn.Module):
         at: At,
     ) -> Tensor:  # (*, out)
         """``x @ delta(at).T`` without forming delta."""
-        a, b = self.pair(at)
-        return F.linear(F.linear(x, a.to(x.dtype)), b.to(x.dtype))
+        return through(x, self.pairs(at))
 
-    def _taken(self, at: At, factors: Iterable[Factor]) -> list[Tensor]:
+    def _taken(self, at: At, factors: Iterable[Factor], initial: bool = False) -> list[Tensor]:
         """The factors at a position: index modes picked, ranges narrowed."""
         _check_at(self.network, at)
         pick = {label: slice(v.start, v.stop) if isinstance(v, range) else v for label, v in at.items()}
-        return [self._values(f)[tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
+        return [self._values(f, initial)[tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
 
     def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
         like = next(iter(self.trained.values()))
@@ -138,6 +192,31 @@ class FactoredTensor(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.network.layout}, rank {dict(self.network.bonds)}, scale {self.scale:.4g}"
+
+
+def through(
+    x: Tensor,  # (*, in)
+    pairs: Iterable[tuple[Tensor, Tensor]],  # A: (R, in), B: (out, R)
+) -> Tensor:  # (*, out)
+    """The sum of ``x A^T B^T``, in the dtype of x."""
+    first, *rest = (F.linear(F.linear(x, a.to(x)), b.to(x)) for a, b in pairs)
+    return sum(rest, first)
+
+
+def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
+    """Refuses a factor without a value, and values of another shape or not finite."""
+    for factor in network.factors:
+        if factor.name not in values:
+            if factor.source == "base":
+                raise TensorAdaptError(
+                    f"factor {factor.name!r} comes from the base weights, and none were given; "
+                    "use attach(model, plan), or pass values="
+                )
+            continue
+        shape, value = network.shape(factor), values[factor.name]
+        if tuple(value.shape) != shape or not torch.isfinite(value).all():
+            what = f"shape {tuple(value.shape)}" if tuple(value.shape) != shape else "non-finite entries"
+            raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers of shape {shape}")
 
 
 def _solve(network: Network, factors: Mapping[str, Tensor], scale: str | float, alpha: float | None) -> float:

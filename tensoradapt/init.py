@@ -20,17 +20,18 @@ from tensoradapt.network import Factor, Network
 LORA_RANK, LORA_ALPHA = 8, 16.0  # the reference whose first step "matched" means
 
 
-def draw(network: Network, seed: int, name: str, matched: bool) -> dict[str, Tensor]:
-    """The trainable factors at the start, float64 on the CPU: the matched rule's, or the paper's own."""
+def draw(network: Network, seed: int, name: str, matched: bool, start: str = "zero") -> dict[str, Tensor]:
+    """The drawn trainable factors at the start, float64 on the CPU: by the matched rule, or as the paper's code does.
+
+    The zero factor is zero, except with ``start="subtract"``, and with ``start="paper"`` where the paper draws it.
+    """
+    rule = _matched if matched else _paper
     made = {}
-    for factor in network.factors:
-        if factor.trainable:
-            shape = network.shape(factor)
-            generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
-            rule = _matched if matched else _paper
-            made[factor.name] = (
-                torch.zeros(shape, dtype=torch.float64) if factor.init == "zero" else rule(network, factor, generator)
-            )
+    for factor in (f for f in network.factors if f.trainable and f.source == "draw"):
+        generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
+        zero = factor.init == "zero" and not (start == "subtract" or (start == "paper" and factor.paper))
+        shape = network.shape(factor)
+        made[factor.name] = torch.zeros(shape, dtype=torch.float64) if zero else rule(network, factor, generator)
     return made
 
 
@@ -47,17 +48,18 @@ def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray
 def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float | None = None) -> float:
     """The multiplier s with which the first Adam step per unit learning rate is that of LoRA r=8, alpha=16.
 
-    Solves s^2 sum_k ||J_k||^2 / numel = 4 * 8 / (3 d_in) from the drawn values: J_k is the exact Jacobian of the dense
-    tensor in trainable factor k. The zero factor's term is positive whenever the others are not zero.
+    Solves s^2 sum_k (rate_k)^2 ||J_k||^2 / numel = 4 * 8 / (3 d_in) from the drawn values: J_k is the exact Jacobian of
+    the dense tensor in trainable factor k. The zero factor's term is positive whenever the others are not zero.
     """
     target = (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * network.layout.in_))
-    power = sum(jacobian_norm2(network, factors, factor) for factor in network.factors if factor.trainable)
+    trained = [factor for factor in network.factors if factor.trainable]
+    power = sum(factor.rate**2 * jacobian_norm2(network, factors, factor) for factor in trained)
     return target / math.sqrt(power / math.prod(network.layout.shape))
 
 
 def paper_scale(network: Network, alpha: float | None) -> float:
     """The paper's multiplier, times the bounds of frozen factors (stored with unit variance)."""
-    frozen = math.prod(_std(factor) for factor in network.factors if not factor.trainable)
+    frozen = math.prod(_std(f) for f in network.factors if not f.trainable and f.source == "draw")
     return (network.alpha if alpha is None else alpha) / network.divisor * frozen
 
 
@@ -127,21 +129,35 @@ def _signs(n: int, m: int, generator: torch.Generator) -> Tensor:
 
 
 def _paper(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
-    kind, value = factor.paper
+    kind, value = factor.paper or ("normal", 1.0)
     shape = network.shape(factor)
-    if kind == "uniform":
-        return (torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1) * value
-    if kind == "normal":
-        return torch.randn(shape, generator=generator, dtype=torch.float64) * value
     if kind == "constant":
         return torch.full(shape, value, dtype=torch.float64)
+    if kind == "identity":
+        return torch.eye(shape[0], shape[-1], dtype=torch.float64)[:, None].expand(shape).clone() * value
     if kind == "orthogonal":
         return _orthonormal(math.prod(shape[:-1]), shape[-1], generator).reshape(shape) * value
-    return torch.eye(shape[0], shape[-1], dtype=torch.float64)[:, None].expand(shape).clone() * value
+    if kind in ("normal", "xavier_normal", "unit"):
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return drawn * (value / drawn.norm() if kind == "unit" else value * _deviation(network, factor, kind))
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
+    return drawn * (value * _deviation(network, factor, kind))
+
+
+def _deviation(network: Network, factor: Factor, kind: str) -> float:
+    """What torch's initialisers multiply by, from the factor's own shape: fans as torch.nn.init counts them."""
+    shape = network.shape(factor)
+    if kind.startswith("xavier"):  # axes past the second count for both fans
+        fans = (shape[0] + shape[1]) * math.prod(shape[2:])
+        return math.sqrt((2 if kind == "xavier_normal" else 6) / fans)
+    if kind == "kaiming_bond":
+        return 1 / math.sqrt(shape[-1])
+    modes = size(tuple(x for x in factor.labels if x not in network.bonds), network.sizes)
+    return 1 / math.sqrt(modes) if kind == "kaiming" else 1.0
 
 
 def _std(factor: Factor) -> float:
-    kind, value = factor.paper
+    kind, value = factor.paper or ("normal", 1.0)
     return value / math.sqrt(3) if kind == "uniform" else value
 
 

@@ -11,13 +11,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from tensoradapt.contraction import size
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.modes import Layout
 
-Paper = tuple[Literal["uniform", "normal", "constant", "identity", "orthogonal"], float]
+# how a paper draws a factor, and its bound, standard deviation, value or gain
+Draws = Literal[
+    "uniform",
+    "normal",
+    "constant",
+    "identity",
+    "orthogonal",
+    "kaiming",
+    "kaiming_bond",
+    "xavier",
+    "xavier_normal",
+    "unit",
+]
+Paper = tuple[Draws, float]
 
 
 @dataclass(frozen=True)
@@ -25,15 +38,19 @@ class Factor:
     """One small array: its axes are mode and bond names.
 
     ``init`` is what the start rule needs to know ("zero" for exactly one factor); ``paper`` is the draw of the paper
-    (bound, standard deviation, value or gain), used with ``scale="paper"``. A frozen factor's entries are a pure
-    function of (seed, name, row, column).
+    (bound, standard deviation, value or gain), used with ``scale="paper"``. The factor that ``start="zero"`` zeroes has
+    one only where the paper does not start at zero. ``source="base"``: the values come from the base weights, by the
+    parameterization's ``decompose``; otherwise a frozen factor's entries are a pure function of (seed, name, row,
+    column). ``rate`` multiplies the learning rate.
     """
 
     name: str
     labels: tuple[str, ...]
     init: Literal["normal", "zero"] = "normal"
-    paper: Paper = ("normal", 1.0)
+    paper: Paper | None = None
     trainable: bool = True
+    source: Literal["draw", "base"] = "draw"
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +65,17 @@ class Cut:
 
 @dataclass(frozen=True)
 class Network:
-    """Factors and bonds over a layout. The paper's multiplier is alpha / divisor, ``alpha`` its usual value."""
+    """Factors and bonds over a layout. The paper's multiplier is alpha / divisor, ``alpha`` its usual value.
+
+    ``derived`` bonds follow from the others and the layout, so a rank does not name them.
+    """
 
     layout: Layout
     factors: tuple[Factor, ...]
     bonds: Mapping[str, int] = field(hash=False)
     alpha: float = 1.0
     divisor: float = 1.0
+    derived: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         used = {label for factor in self.factors for label in factor.labels}
@@ -90,6 +111,11 @@ class Network:
         return sum(math.prod(self.shape(factor)) for factor in self.factors if factor.trainable)
 
     @property
+    def n_base(self) -> int:
+        """Frozen numbers that come from the base weights, so that a checkpoint has to store them."""
+        return sum(math.prod(self.shape(f)) for f in self.factors if f.source == "base" and not f.trainable)
+
+    @property
     def cut(self) -> Cut:
         """The minimum cut between row and column modes at a fixed position of the index modes."""
         return _cut(self)
@@ -100,12 +126,27 @@ class Network:
         left = " ".join(f"{factor.name}[{' '.join(factor.labels)}]" for factor in self.factors)
         return f"{left} -> {' '.join(self.layout.names)}"
 
+    def with_factors(self, zero: str | None = None, **changes: Mapping[str, Any]) -> Network:
+        """The network with another factor zero at the start, or other fields of its factors: ``paper={"B": ...}``."""
+        names = [factor.name for factor in self.factors]
+        asked = [*([zero] if zero else []), *(name for named in changes.values() for name in named)]
+        if unknown := [name for name in asked if name not in names]:
+            raise TensorAdaptError(f"there is no factor {unknown[0]!r}{did_you_mean(unknown[0], names)}")
+
+        def changed(factor: Factor) -> Factor:
+            own = {key: named[factor.name] for key, named in changes.items() if factor.name in named}
+            if zero:
+                own["init"] = "zero" if factor.name == zero else "normal"
+            return replace(factor, **own)
+
+        return replace(self, factors=tuple(map(changed, self.factors)))
+
     def clipped(self) -> Network:
         """The network with no bond larger than what either of its two factors can carry; others are left alone."""
         bonds, before = dict(self.bonds), None
         while bonds != before:
             before = dict(bonds)
-            for bond in bonds:
+            for bond in set(bonds) - set(self.derived):
                 sides = [factor.labels for factor in self.factors if bond in factor.labels]
                 if len(sides) == 2:
                     sizes = {**self.layout.size_of, **bonds, bond: 1}

@@ -16,9 +16,9 @@ Rank = int | Mapping[str, int]
 def resolved(network: Network) -> Rank:
     """The rank a network was built with: an int for one bond ``r``, else bonds by name without ``r_``.
 
-    It is what the parameterization's ``count`` takes.
+    It is what the parameterization's ``count`` takes. Derived bonds are left out.
     """
-    bonds = dict(network.bonds)
+    bonds = {name: n for name, n in network.bonds.items() if name not in network.derived}
     return bonds["r"] if set(bonds) == {"r"} else {name.removeprefix("r_"): n for name, n in bonds.items()}
 
 
@@ -101,7 +101,7 @@ def _explicit(family: Any, layout: Layout, rank: Mapping[str, int], options: Map
 
 
 def _keys(network: Network) -> set[str]:
-    return {bond.removeprefix("r_") for bond in network.bonds}
+    return {bond.removeprefix("r_") for bond in network.bonds if bond not in network.derived}
 
 
 def _largest(count: Callable[[int], int], budget: int) -> int:
@@ -118,7 +118,9 @@ def _largest(count: Callable[[int], int], budget: int) -> int:
 def _raise_bonds(
     family: Any, nets: dict[Layout, Network], layouts: Mapping[Layout, int], budget: int, options: Mapping[str, Any]
 ) -> dict[Layout, Network]:
-    open_bonds = [(layout, bond) for layout in layouts for bond in nets[layout].bonds if bond != "r"]
+    open_bonds = [
+        (layout, bond) for layout in layouts for bond in nets[layout].bonds if bond not in ("r", *nets[layout].derived)
+    ]
     while open_bonds:
         layout, bond = open_bonds.pop(0)
         wider = {**nets, layout: _wider(family, nets[layout], bond, options)}
@@ -129,7 +131,8 @@ def _raise_bonds(
 
 
 def _wider(family: Any, net: Network, bond: str, options: Mapping[str, Any]) -> Network:
-    rank = {name.removeprefix("r_"): n + (name == bond) for name, n in net.bonds.items()}
+    own = {name: n for name, n in net.bonds.items() if name not in net.derived}
+    rank = {name.removeprefix("r_"): n + (name == bond) for name, n in own.items()}
     wider = family.build(net.layout, rank, **options)
     return wider if dict(wider.clipped().bonds) == dict(wider.bonds) else net
 

@@ -63,14 +63,17 @@ def _network(network: Network) -> dict[str, Any]:
         "bonds": dict(network.bonds),
         "alpha": network.alpha,
         "divisor": network.divisor,
+        "derived": list(network.derived),
     }
 
 
-def _read_network(*, layout: Any, factors: Any, bonds: Mapping[str, int], alpha: float, divisor: float) -> Network:
+def _read_network(
+    *, layout: Any, factors: Any, bonds: Mapping[str, int], alpha: float, divisor: float, derived: Any
+) -> Network:
     made = tuple(
-        Factor(name, tuple(labels), init, tuple(paper), trainable) for name, labels, init, paper, trainable in factors
+        Factor(name, tuple(labels), init, paper and tuple(paper), *rest) for name, labels, init, paper, *rest in factors
     )
-    return Network(Layout.parse(*layout), made, bonds, alpha, divisor)
+    return Network(Layout.parse(*layout), made, bonds, alpha, divisor, tuple(derived))
 
 
 def _member(member: Member) -> list[Any]:

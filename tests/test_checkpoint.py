@@ -127,7 +127,7 @@ def damage(path, what):
         ("a lost file", "cannot be read .*save it again"),
         ("no adapter.json", "expected a folder that adapter.save wrote"),
         ("text that is not JSON", "is not JSON .*save it again"),
-        ("a future schema", "has schema 2, and this version reads 1; use the version that wrote it"),
+        ("a future schema", "has schema 3, and this version reads 2; use the version that wrote it"),
         ("a foreign file", "is not a tensoradapt checkpoint"),
         ("an unknown key", "unexpected keys colour"),
         ("an unknown plan key", "does not hold a plan .*colour"),

@@ -82,9 +82,9 @@ def hadamard_oracle(layout: Any, factors: Any) -> np.ndarray:
     return np.stack([(b0 @ a[0].T) * (b1 @ a[1].T) for b0, b1 in zip(*b, strict=True)]).reshape(layout.shape)
 
 
-def taken_from_the_other_end(self: FactoredTensor, at: At, factors: Any) -> Any:
+def taken_from_the_other_end(self: FactoredTensor, at: At, factors: Any, initial: bool = False) -> Any:
     sizes = self.network.layout.size_of
-    return TAKEN(self, {k: v if isinstance(v, range) else sizes[k] - 1 - v for k, v in at.items()}, factors)
+    return TAKEN(self, {k: v if isinstance(v, range) else sizes[k] - 1 - v for k, v in at.items()}, factors, initial)
 
 
 def delta_by_columns(self: FactoredTensor, at: At) -> Tensor:
@@ -148,7 +148,7 @@ def state_without_the_last(self: FactoredTensor, *args: Any, **kwargs: Any) -> d
 
 
 def values(change: Callable[[Tensor], Tensor]) -> Callable[[Patch], Any]:
-    return patched(FactoredTensor, "_values", lambda self, factor: change(VALUES(self, factor)))
+    return patched(FactoredTensor, "_values", lambda self, factor, initial=False: change(VALUES(self, factor)))
 
 
 def pair_and_apply(monkeypatch: Patch) -> None:

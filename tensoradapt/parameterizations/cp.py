@@ -16,8 +16,9 @@ from tensoradapt.network import Factor, Network
 label = "CP (LoRTA)"
 
 
-def build(layout: Layout, rank: int) -> Network:
-    """One (mode, r) factor per mode; the last row mode's starts at zero. Paper multiplier: alpha / r.
+def build(layout: Layout, rank: int, weights: bool = False) -> Network:
+    """One (mode, r) factor per mode; the last row mode's starts at zero. ``weights``: a weight for each component too
+    (CaRA). Paper multiplier: alpha / r.
 
     The paper's code draws the input factor uniformly within 1/sqrt(r) and the others within sqrt(6/r).
     """
@@ -25,16 +26,19 @@ def build(layout: Layout, rank: int) -> Network:
 
     def factor(mode: str) -> Factor:
         bound = math.sqrt(1 / rank) if mode in wide else math.sqrt(6 / rank)
-        return Factor(mode, (mode, "r"), "zero" if mode == zero else "normal", ("uniform", bound))
+        return Factor(
+            mode, (mode, "r"), "zero" if mode == zero else "normal", None if mode == zero else ("uniform", bound)
+        )
 
-    return Network(layout, tuple(map(factor, layout.names)), {"r": rank}, alpha=16, divisor=rank)
+    own = (Factor("weights", ("r",), paper=("constant", 1.0)),) if weights else ()
+    return Network(layout, (*map(factor, layout.names), *own), {"r": rank}, alpha=16, divisor=rank)
 
 
-def count(layout: Layout, rank: int) -> int:
-    """r times the sum of the mode sizes."""
-    return rank * sum(layout.shape)
+def count(layout: Layout, rank: int, weights: bool = False) -> int:
+    """r times the sum of the mode sizes; r more with weights."""
+    return rank * (sum(layout.shape) + weights)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """TensorLy's CP reconstruction."""
-    return tensorly.cp_to_tensor((None, [factors[m] for m in layout.names]))
+    return tensorly.cp_to_tensor((factors.get("weights"), [factors[m] for m in layout.names]))
