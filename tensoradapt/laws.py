@@ -37,9 +37,19 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, **changes: Any) -> FactoredTensor:
-        """The tensor as drawn, in float64."""
+        """The tensor as drawn, in float64; what it takes from base weights comes from random ones."""
+        given = {"seed": self.seed, "scale": self.scale, "values": self.values(), **changes}
         with float64():
-            return FactoredTensor(self.network, **{"seed": self.seed, "scale": self.scale, **changes})
+            return FactoredTensor(self.network, **given)
+
+    def values(self) -> dict[str, Tensor]:
+        """The factors that come from base weights, for standard normal ones."""
+        if all(factor.source == "draw" for factor in self.network.factors):
+            return {}
+        weights = _normal(self.network.layout.shape, torch.Generator().manual_seed(self.seed))
+        family = parameterizations.get(self.parameterization)
+        made = family.decompose(self.network, weights.numpy())
+        return {name: torch.from_numpy(value) for name, value in made.items()}
 
     def perturbed(self) -> FactoredTensor:
         """The tensor with every trainable factor standard normal."""
@@ -198,7 +208,7 @@ def seed(case: Case) -> None:
     again = case.start().factors
     moved = [name for name, value in first.factors.items() if not torch.equal(value, again[name])]
     assert not moved, f"factors that the same seed draws differently: {moved}"
-    drawn = [factor for factor in case.network.factors if factor.init != "zero"]
+    drawn = [factor for factor in case.network.factors if factor.init != "zero" and factor.source == "draw"]
     _assert_drawn_anew(case, drawn, [{"seed": case.seed + i} for i in range(1, 40)])
     # frozen factors are the same for tensors of every name
     _assert_drawn_anew(case, [f for f in drawn if f.trainable], [{"name": str(i)} for i in range(1, 40)])

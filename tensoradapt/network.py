@@ -142,16 +142,26 @@ class Network:
         return replace(self, factors=tuple(map(changed, self.factors)))
 
     def clipped(self) -> Network:
-        """The network with no bond larger than what either of its two factors can carry; others are left alone."""
+        """The network with no bond larger than what its two factors can carry; bonds of more factors are left alone.
+
+        A factor can carry as many as it has entries besides the bond, if the other one is trained and can take over
+        what is left. A label that only picks a matrix of both (an index mode, a bond of more factors) carries nothing.
+        """
         bonds, before = dict(self.bonds), None
         while bonds != before:
             before = dict(bonds)
             for bond in set(bonds) - set(self.derived):
-                sides = [factor.labels for factor in self.factors if bond in factor.labels]
+                sides = [factor for factor in self.factors if bond in factor.labels]
                 if len(sides) == 2:
-                    sizes = {**self.layout.size_of, **bonds, bond: 1}
-                    bonds[bond] = min(bonds[bond], *(size(labels, sizes) for labels in sides))
+                    picks = {x for x in set(sides[0].labels) & set(sides[1].labels) if self._is_shared(x)}
+                    sizes = {**self.layout.size_of, **bonds, **dict.fromkeys((bond, *picks), 1)}
+                    pairs = ((sides[0], sides[1]), (sides[1], sides[0]))
+                    limits = [size(one.labels, sizes) for one, other in pairs if other.trainable]
+                    bonds[bond] = min([bonds[bond], *limits])
         return replace(self, bonds=bonds)
+
+    def _is_shared(self, label: str) -> bool:
+        return label in self.layout.size_of or sum(label in factor.labels for factor in self.factors) > 2
 
 
 @lru_cache(maxsize=4096)

@@ -43,7 +43,7 @@ def networks(
     """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is."""
     if not isinstance(rank, Mapping):
         return {
-            layout: _clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options)
+            layout: clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options)
             for layout in layouts
         }
     nets, used = {}, set()
@@ -70,7 +70,8 @@ def within_budget(
         raise TensorAdaptError(f"budget is {budget!r}; expected a whole number of parameters, 1 or more")
 
     def at(rank: int) -> dict[Layout, Network]:
-        return networks(family, layouts, rank, options, clip)
+        defined = rank if clip else min(_most(family, layout, rank) for layout in layouts)
+        return networks(family, layouts, min(rank, defined), options, clip)
 
     if (least := total(at(1), layouts)) > budget:
         raise TensorAdaptError(f"budget {budget:,} is below the smallest possible: rank 1 takes {least:,} parameters")
@@ -83,8 +84,16 @@ def total(nets: Mapping[Layout, Network], layouts: Mapping[Layout, int]) -> int:
     return sum(nets[layout].n_params * n for layout, n in layouts.items())
 
 
-def _clipped(family: Any, layout: Layout, rank: int, options: Mapping[str, Any]) -> Network:
+def clipped(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any]) -> Network:
+    """The network of a rank as an upper bound: no bond is larger than what its factors carry."""
+    if not isinstance(rank, Mapping):
+        rank = min(rank, _most(family, layout, rank))
     return family.build(layout, resolved(family.build(layout, rank, **options).clipped()), **options)
+
+
+def _most(family: Any, layout: Layout, rank: int) -> int:
+    """The largest rank the family is defined for, where it has one."""
+    return family.largest(layout) if hasattr(family, "largest") else rank
 
 
 def _explicit(family: Any, layout: Layout, rank: Mapping[str, int], options: Mapping[str, Any]) -> Network:

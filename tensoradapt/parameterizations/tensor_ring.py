@@ -1,0 +1,46 @@
+"""Tensor ring: a tensor-train closed to a ring, ``delta[m1, ..., mN] = trace(G1[m1] G2[m2] ... GN[mN])``.
+
+Zhao et al., arXiv 1606.05535, equation 1. No adapter for language models has been published with it. Choose it where a
+tensor-train would be limited by its ends: no mode is at an end, so every one has two bonds to its neighbours.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tensorly.tr_tensor import tr_to_tensor
+
+from tensoradapt.modes import Layout
+from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations.tensor_train import _chain as ring
+from tensoradapt.parameterizations.tucker import per_mode
+
+label = "Tensor ring"
+
+
+def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | None = None) -> Network:
+    """A core (r_left, mode, r_right) per mode in ``order`` (columns, index, rows unless given); the last starts at
+    zero. Multiplier: alpha.
+
+    The bond after mode m is named for it; that of the last mode joins it to the first. There is no paper to draw as:
+    every core is uniform within 1/sqrt(r_right).
+    """
+    chain = ring(layout, order)
+    ranks = per_mode(chain, rank, layout)
+    factors = tuple(
+        Factor(m, (f"r_{left}", m, f"r_{m}"), "zero" if m == chain[-1] else "normal", ("kaiming_bond", 1.0))
+        for left, m in itertools.pairwise((chain[-1], *chain))
+    )
+    return Network(layout, factors, {f"r_{m}": ranks[m] for m in chain})
+
+
+def count(layout: Layout, rank: Mapping[str, int], order: Sequence[str] | None = None) -> int:
+    """The sum of r_{k-1} n_k r_k around the ring."""
+    chain = ring(layout, order)
+    return sum(rank[left] * layout.size_of[m] * rank[m] for left, m in itertools.pairwise((chain[-1], *chain)))
+
+
+def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """TensorLy's ring reconstruction; the order is the one the factors come in."""
+    chain = list(factors)
+    return np.transpose(tr_to_tensor([factors[m] for m in chain]), [chain.index(m) for m in layout.names])
