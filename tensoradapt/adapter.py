@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,20 +12,23 @@ from torch import Tensor, nn
 
 from tensoradapt import checkpoint
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.factored import Bases, FactoredTensor
+from tensoradapt.factored import Bases, FactoredTensor, through
 from tensoradapt.grouping import Member
+from tensoradapt.modes import RUNTIME, At
 from tensoradapt.plan import Plan
 from tensoradapt.sites import Site
+
+TASK = RUNTIME[0]
 
 
 class Adapter(nn.Module):
     """The tensors of ``plan``, drawn from ``seed``; registered once, at the model's root.
 
     Wrapped layers read their pairs from here at forward time, so ``parameters()``, ``.to()`` and ``state_dict()`` see
-    each number once.
+    each number once. ``values``: of each tensor, factors that replace the drawn ones.
     """
 
-    def __init__(self, plan: Plan, seed: int = 0) -> None:
+    def __init__(self, plan: Plan, seed: int = 0, values: Sequence[Mapping[str, Tensor]] | None = None) -> None:
         super().__init__()
         self.plan, self.seed = plan, seed
         self.enabled, self.merged = True, False
@@ -36,9 +39,20 @@ class Adapter(nn.Module):
         networks = [group.network for group in plan.groups]
         self.bases = Bases(networks, seed)
         self.tensors = nn.ModuleList(
-            FactoredTensor(network, seed=seed, name=str(i), scale=plan.scale, alpha=plan.alpha, bases=self.bases)
+            FactoredTensor(
+                network,
+                seed=seed,
+                name=str(i),
+                scale=plan.scale,
+                alpha=plan.alpha,
+                bases=self.bases,
+                start=plan.start,
+                values=values[i] if values else None,
+            )
             for i, network in enumerate(networks)
         )
+        self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
+        self._selected: int | Tensor | None = None  # the task, or one for each sample of a batch
         self._where: dict[str, tuple[int, Member, float]] = {
             member.site.name: (i, member, multiplier(plan, i, member.site))
             for i, group in enumerate(plan.groups)
@@ -51,15 +65,70 @@ class Adapter(nn.Module):
 
     def pair(self, site: Site | str) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
         """LoRA factors of a site as its matrix is stored (out, in), scale included: ``B @ A == delta(site)``."""
+        a, b = zip(*self.pairs(site), strict=True)
+        return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
+
+    def pairs(self, site: Site | str) -> list[tuple[Tensor, Tensor]]:
+        """Pairs whose products sum to ``delta(site)``: one, or two that cancel exactly at a subtracted start."""
+        return self._pairs(site, self._task())
+
+    def _pairs(self, site: Site | str, at: At) -> list[tuple[Tensor, Tensor]]:
         tensor, member, factor = self._at(site)
-        a, b = tensor.pair(member.at)
-        a, b = (b.T, a.T) if member.transposed else (a, b)
-        return a, b if factor == 1 else factor * b
+        found = tensor.pairs({**member.at, **at})
+        if member.transposed:
+            found = [(b.T, a.T) for a, b in found]
+        return found if factor == 1 else [(a, factor * b) for a, b in found]
+
+    def update(
+        self,
+        x: Tensor,  # (batch, ..., in) of the site
+        site: Site,
+    ) -> Tensor:  # (batch, ..., out)
+        """``x delta^T``, for each sample of the batch with its own task where one was selected for each."""
+        if not isinstance(self._selected, Tensor):
+            return through(x, self.pairs(site))
+        if len(self._selected) != len(x):
+            raise TensorAdaptError(
+                f"select(task=) was given {len(self._selected)} tasks and the batch has {len(x)} samples; give one each"
+            )
+        y = x.new_zeros(*x.shape[:-1], site.out)
+        for task in self._selected.unique().tolist():
+            rows = (self._selected == task).nonzero().squeeze(1).to(x.device)
+            y = y.index_copy(0, rows, through(x[rows], self._pairs(site, {TASK: task})))
+        return y
+
+    def bias(self, site: Site) -> Tensor | None:  # (out of the module,)
+        """The shared bias of a site's projection."""
+        proj = str(site.coord.get("proj"))
+        return self.biases[proj] if proj in self.biases else None
+
+    def select(self, *, task: str | Sequence[str]) -> None:
+        """Chooses the task of a plan made with ``tasks=``: one name, or one for each sample of the next batches.
+
+        Raises TensorAdaptError for a name that is none of the plan's tasks.
+        """
+        known = self.plan.tasks
+        asked = [task] if isinstance(task, str) else list(task)
+        if wrong := [name for name in asked if name not in known]:
+            raise TensorAdaptError(f"task {wrong[0]!r} is not in this adapter{did_you_mean(wrong[0], known)}")
+        numbers = [known.index(name) for name in asked]
+        self._selected = numbers[0] if isinstance(task, str) else torch.tensor(numbers)
+
+    def _task(self) -> dict[str, int]:
+        if not self.plan.tasks:
+            return {}
+        if not isinstance(self._selected, int):
+            state = "no task is selected" if self._selected is None else "a task for each sample is selected"
+            raise TensorAdaptError(
+                f"{state}, and a site's update is of one task; call adapter.select(task=...) with one of "
+                f"{', '.join(self.plan.tasks)}"
+            )
+        return {TASK: self._selected}
 
     def delta(self, site: Site | str) -> Tensor:  # (out, in)
         """The dense update of a site as its matrix is stored, scale included."""
         tensor, member, factor = self._at(site)
-        dense = tensor.delta(member.at)
+        dense = tensor.delta({**member.at, **self._task()})
         return factor * (dense.T if member.transposed else dense)
 
     def _at(self, site: Site | str) -> tuple[FactoredTensor, Member, float]:
@@ -78,8 +147,7 @@ class Adapter(nn.Module):
         """
         if self.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
-        factors = {f"{i}.{name}": p for i, t in enumerate(self._tensors) for name, p in t.trained.items()}
-        saved = {name: p.detach().contiguous().cpu() for name, p in factors.items()}
+        saved = {name: p.detach().contiguous().cpu() for name, p in self._stored()}
         heads = head_tensors(self._heads[0])
         for tensors in (saved, heads):
             checkpoint.check_tensors(tensors, {name: tuple(p.shape) for name, p in tensors.items()}, Path(path))
@@ -88,13 +156,19 @@ class Adapter(nn.Module):
             checkpoint.Checkpoint(self.plan, self.seed, self.dropout, scales, self.base, saved, heads), Path(path)
         )
 
+    def _stored(self) -> Iterator[tuple[str, Tensor]]:
+        """Every number a checkpoint has to hold, by its name there."""
+        for i, tensor in enumerate(self._tensors):
+            yield from ((f"{i}.{name}", value) for name, value in {**tensor.trained, **tensor.held}.items())
+        yield from ((f"bias.{proj}", value) for proj, value in self.biases.items())
+
     @torch.no_grad()
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint's numbers, those of the heads too."""
         for i, tensor in enumerate(self._tensors):
             tensor.scale = saved.scales[i]
-            for name, parameter in tensor.trained.items():
-                parameter.copy_(saved.factors[f"{i}.{name}"])
+        for name, number in self._stored():
+            number.copy_(saved.factors[name])
         for head, module in self._heads[0].items():
             for name, parameter in module.named_parameters():
                 parameter.copy_(saved.heads[f"{head}.{name}"])

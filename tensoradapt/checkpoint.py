@@ -67,14 +67,22 @@ def read(path: Path) -> Checkpoint:
     record = _record(path / JSON)
     plan = plan_from_record(record["plan"], path / JSON)
     factors, heads = (_tensors(path, name, record["sha256"]) for name in (FACTORS, HEADS))
-    expected = {
-        f"{i}.{factor.name}": group.network.shape(factor)
-        for i, group in enumerate(plan.groups)
-        for factor in group.network.factors
-        if factor.trainable
-    }
-    check_tensors(factors, expected, path / FACTORS)
+    check_tensors(factors, _expected(plan), path / FACTORS)
     return Checkpoint(plan, record["seed"], record["dropout"], tuple(record["scales"]), record["base"], factors, heads)
+
+
+def _expected(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what a plan's checkpoint holds: factors, bases from weights, subtracted values, biases."""
+    shapes: dict[str, tuple[int, ...]] = {f"bias.{proj}": (width,) for proj, width in plan.biases}
+    for i, group in enumerate(plan.groups):
+        for factor in group.network.factors:
+            shape = group.network.shape(factor)
+            if factor.trainable:
+                shapes[f"{i}.{factor.name}"] = shape
+                shapes |= {f"{i}.initial.{factor.name}": shape} if plan.start == "subtract" else {}
+            elif factor.source == "base":
+                shapes[f"{i}.fixed.{factor.name}"] = shape
+    return shapes
 
 
 def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:

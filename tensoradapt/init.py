@@ -100,7 +100,7 @@ def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Te
         ]
     )
     drawn = flat.reshape([shape[i] for i in axes]).permute(*(axes.index(i) for i in range(len(shape)))).contiguous()
-    return drawn * (_entry_rms(network, factor) / drawn.square().mean().sqrt())
+    return drawn * (entry_rms(network, factor) / drawn.square().mean().sqrt())
 
 
 def _batch(network: Network, factor: Factor) -> list[int]:
@@ -110,7 +110,7 @@ def _batch(network: Network, factor: Factor) -> list[int]:
     return [i for i, label in enumerate(factor.labels) if label in index] if wide & set(factor.labels) else []
 
 
-def _entry_rms(network: Network, factor: Factor) -> float:
+def entry_rms(network: Network, factor: Factor) -> float:
     """1 / sqrt(3 d_in) for the input side's drawn factor, shared out where there are several; 1 for the rest."""
     wide = {mode.name for mode in network.layout.cols}
     inputs = [f for f in network.factors if f.trainable and f.init != "zero" and wide & set(f.labels)]

@@ -16,9 +16,11 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 At = Mapping[str, "int | range"]  # a position: index modes -> int; row and column modes may carry a range
 
-INDEX = ("stack", "layer", "attn", "proj", "expert", "block")  # the coordinates a site can have
+RUNTIME = ("task",)  # chosen when the adapter runs, not a property of a site
+INDEX = ("stack", "layer", "attn", "proj", "expert", "block", *RUNTIME)  # the coordinates a site can have
+COLS = ("in", "model", "out")  # as stored; the residual stream; as stored and transposed
 ROWS = ("out", "head", "dim", "ff")
-COLS = ("in", "model")
+ROWS_TRANSPOSED = ("in", "head", "dim", "ff")
 _TOKEN = re.compile(r"\(([^()]*)\)|([A-Za-z_]\w*)")
 
 
@@ -66,15 +68,16 @@ class Pattern:
         names = [name for axis in self.axes for name in axis]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise TensorAdaptError(f"layout {text!r} names {', '.join(twice)} more than once; each mode has one place")
-        for role, axes, valid in (("index", self.index, INDEX), ("row", self.rows, ROWS), ("column", self.cols, COLS)):
+        rows = ROWS_TRANSPOSED if self.orientation == "out" else ROWS
+        for role, axes, valid in (("index", self.index, INDEX), ("column", self.cols, COLS), ("row", self.rows, rows)):
             for name in (name for axis in axes for name in axis):
                 if stem(name) not in valid:
                     raise TensorAdaptError(
                         f"layout {text!r} has an unknown {role} mode {name!r}{did_you_mean(name, valid)}"
                     )
-        if len({stem(name) for axis in self.cols for name in axis}) > 1:
+        if len(mixed := dict.fromkeys(stem(name) for axis in self.cols for name in axis)) > 1:
             raise TensorAdaptError(
-                f"layout {text!r} mixes column modes in and model; the column name fixes one orientation"
+                f"layout {text!r} mixes column modes {' and '.join(mixed)}; the column name fixes one orientation"
             )
 
     @property
@@ -82,9 +85,9 @@ class Pattern:
         return self.index + self.rows + self.cols
 
     @property
-    def residual(self) -> bool:
-        """True in the residual orientation, where the columns are always the residual stream (``model``)."""
-        return stem(self.cols[0][0]) == "model"
+    def orientation(self) -> str:
+        """The column mode: "in" (as stored), "model" (the residual stream in the columns), "out" (transposed)."""
+        return stem(self.cols[0][0])
 
     def __str__(self) -> str:
         return " : ".join(" ".join(map(_axis_text, group)) for group in (self.index, self.rows, self.cols)).strip()

@@ -5,6 +5,7 @@ Everything shapes can decide is decided and refused here, before anything is all
 
 from __future__ import annotations
 
+import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,13 +14,14 @@ from typing import Any
 from tensoradapt import parameterizations, report
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.grouping import Member, bundles
+from tensoradapt.grouping import Member, Split, bundles
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
 from tensoradapt.ranks import Rank, check_rank, counted, networks, resolved, within_budget
 from tensoradapt.sites import Site, Sites, find_sites
+from tensoradapt.variants import Variant, check_rates
 
-STARTS = ("zero",)
+STARTS = ("zero", "subtract", "paper", "gradient")
 RULES = ("add",)
 MISMATCH = ("split", "crop", "error")
 
@@ -51,8 +53,11 @@ class Plan:
     n_trained_base: int | None = 0  # None: known when attached
     budget: int | None = None
     published: str | None = None
+    tasks: tuple[str, ...] = ()
+    biases: tuple[tuple[str, int], ...] = ()  # shared by all layers: projection and width
     skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     source: str = ""
+    family: Any = field(default=None, repr=False, compare=False)  # name or object; None once attached
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -60,7 +65,17 @@ class Plan:
 
     @property
     def n_params(self) -> int:
-        return sum(group.network.n_params for group in self.groups)
+        return sum(group.network.n_params for group in self.groups) + self.n_biases
+
+    @property
+    def n_biases(self) -> int:
+        """Those of ``n_params`` that are shared biases."""
+        return sum(width for _, width in self.biases)
+
+    @property
+    def n_base(self) -> int:
+        """Frozen numbers taken from the base weights: stored, not trained, not in ``n_params``."""
+        return sum(group.network.n_base for group in self.groups)
 
     @property
     def n_dense(self) -> int:
@@ -69,8 +84,8 @@ class Plan:
 
     @property
     def needs_weights(self) -> bool:
-        """Whether drawing the start needs the base model's values (none of these starts does)."""
-        return self.start == "gradient"
+        """Whether the start needs the base model's values: singular bases, or the first gradients."""
+        return self.start == "gradient" or any(f.source == "base" for g in self.groups for f in g.network.factors)
 
     def __str__(self) -> str:
         return report.text(self)
@@ -85,42 +100,54 @@ def plan(
     published: str | None = None,
     budget: int | None = None,
     options: Mapping[str, Any] | None = None,
-    split: Mapping[str, Sequence[int]] | None = None,
+    split: Split | None = None,
     on_mismatch: str = "split",
     scale: str | float | None = None,
     alpha: float | None = None,
     start: str | None = None,
     rule: str = "add",
     train: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    rates: Mapping[str, float] | None = None,
 ) -> Plan:
     """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (then: its attention, or a paper's
     targets).
 
     Exactly one of ``rank`` and ``budget``; an int rank is an upper bound, clipped to what each mode and bond can carry,
     except with ``published``. ``scale``: "matched" (default: the first step of LoRA r=8, alpha=16), "paper" (default of
-    published rows), or a number that multiplies the tensor.
+    published rows), or a number that multiplies the tensor. ``start``: "zero" (one factor is), "subtract" (the drawn
+    value is held and subtracted), "paper" (as the source draws; it may not be zero), "gradient" (the non-zero factors
+    from the first batches' gradients, given to ``attach``). ``split``: parts of modes, or of each width a mode can
+    have; ``out*`` in a layout names them all. ``train``: base modules to train in place, by name or pattern.
+    ``tasks``: values of a ``task`` mode. ``rates``: learning-rate multipliers by factor name.
 
     Raises TensorAdaptError for everything that shapes and names decide.
     """
     row = papers.get(published) if published else None
     name = _family_name(parameterization, row)
-    family = parameterizations.get(name)
+    family = _variant(name, row, rates or {})
     scale = scale if scale is not None else row.scale if row else "matched"
     alpha = alpha if alpha is not None else row.alpha if row and scale == "paper" else None
     start = start or (row.start if row else "zero")
     _check_choices(scale, alpha, start, rule, on_mismatch, rank, budget)
     found = _sites(sites, row)
-    usual = row.layout if row else parameterizations.layouts_of(family)
-    layouts = [layout] if isinstance(layout, str) else list(layout or usual)
-    tensors = bundles(found, layouts, dict(split or {}), on_mismatch)
+    layouts: list[Any] = [layout] if isinstance(layout, str) else list(layout or _usual_layouts(family, row))
+    tensors = bundles(found, layouts, split or (row.splits if row else {}), on_mismatch, tasks)
     opts = dict(options or (row.options if row else {}))
     _check_options(family, name, opts, tensors[0].layout)
     kinds = counted([bundle.layout for bundle in tensors])
     nets = _networks(family, kinds, rank, budget, opts, clip=row is None)
+    check_rates(rates or {}, list(nets.values()))
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
     skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
+    train = (*train, *(row.train if row else ()))
     n_trained, shown = _count_trained(sites, train), parameterizations.name_of(name)
-    made = Plan(shown, groups, scale, alpha, start, rule, tuple(train), n_trained, budget, published, skipped, source)
+    biases = _bias_widths(found, row.biases if row else ())
+    made = Plan(
+        *(shown, groups, scale, alpha, start, rule, train, n_trained, budget, published, tuple(tasks), biases),
+        *(skipped, source, name),
+    )
+    _check_start(made, family)
     return _refuse_dense(made)
 
 
@@ -131,6 +158,41 @@ def _family_name(parameterization: Any, row: papers.Published | None) -> Any:
         return row.parameterization
     valid = ", ".join(parameterizations.names())
     raise TensorAdaptError(f"no parameterization was given: pass parameterization= (one of {valid}) or published=")
+
+
+def _variant(name: Any, row: papers.Published | None, rates: Mapping[str, float]) -> Any:
+    family = parameterizations.get(name)
+    for factor, rate in rates.items():
+        check_number(f"rate of {factor!r}", rate, above=0)
+    if row is None or name != row.parameterization:
+        return Variant(family, rates=rates) if rates else family
+    return Variant(family, row.zero, row.draws, {**row.rates, **rates}, row.base, row.power)
+
+
+def _usual_layouts(family: Any, row: papers.Published | None) -> Sequence[Any]:
+    """A row with one layout takes whatever sites are given; with several, each is for its own projections."""
+    if row is None:
+        return parameterizations.layouts_of(family)
+    return row.layout if len(row.tensors) == 1 else row.tensors
+
+
+def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tuple[str, int], ...]:
+    """The width of each projection's shared bias."""
+    found: dict[str, int] = {}
+    for site in sites:
+        proj = str(site.coord.get("proj"))
+        if proj in projections:
+            found[proj] = max(found.get(proj, 0), site.rows[1] if site.rows else site.out)
+    return tuple(found.items())
+
+
+def _check_start(made: Plan, family: Any) -> None:
+    """Bases come from the parameterization's own decomposition of the weights."""
+    if made.needs_weights and made.start != "gradient" and not callable(getattr(family, "decompose", None)):
+        raise TensorAdaptError(
+            f"parameterization {made.parameterization!r} takes factors from the base weights and has no decompose; "
+            "add decompose(network, tensor, seed) that returns them"
+        )
 
 
 def _networks(
@@ -154,7 +216,12 @@ def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
                 "the sites are empty or hold something else; expected what find_sites(model) returns, or a model"
             )
         return found
-    return find_sites(sites, row.projections if row else "attention")
+    if row is None:
+        return find_sites(sites)
+    try:
+        return find_sites(sites, row.projections, blocks=row.blocks)
+    except TensorAdaptError as error:
+        raise TensorAdaptError(f"published={row.name!r} is not defined on this model: {error}") from None
 
 
 def _check_choices(scale: Any, alpha: Any, start: str, rule: str, on_mismatch: str, rank: Any, budget: Any) -> None:
@@ -197,19 +264,23 @@ def _count_trained(model: Any, train: Sequence[str]) -> int | None:
         return 0
     if not hasattr(model, "named_modules"):
         return None
-    seen = {id(p): p.numel() for name in train for p in trained_module(model, name).parameters()}
+    seen = {id(p): p.numel() for module in trained_modules(model, train).values() for p in module.parameters()}
     return sum(seen.values())
 
 
-def trained_module(model: Any, name: str) -> Any:
-    """The base module that ``train`` names."""
-    modules = dict(model.named_modules())
-    if name not in modules or not name:
-        heads = [n for n in modules if n and "." not in n]
-        raise TensorAdaptError(
-            f"train names {name!r}, which {type(model).__name__} does not have{did_you_mean(name, heads)}"
-        )
-    return modules[name]
+def trained_modules(model: Any, train: Sequence[str]) -> dict[str, Any]:
+    """The base modules that ``train`` names, by name or by a pattern such as ``*norm*``; none inside another."""
+    modules = {name: module for name, module in model.named_modules() if name}
+    found: dict[str, Any] = {}
+    for pattern in train:
+        matched = [name for name in modules if fnmatch.fnmatchcase(name, pattern)]
+        if not matched:
+            heads = [n for n in modules if "." not in n]
+            raise TensorAdaptError(
+                f"train names {pattern!r}, which {type(model).__name__} does not have{did_you_mean(pattern, heads)}"
+            )
+        found |= {name: modules[name] for name in matched}
+    return {name: m for name, m in found.items() if not any(name.startswith(f"{other}.") for other in found)}
 
 
 def _refuse_dense(made: Plan) -> Plan:

@@ -1,41 +1,17 @@
-"""Published adapters as rows of data: a paper's name -> layout, parameterization, targets, start, scale and source."""
+"""Published adapters by name, and their closed parameter counts. The rows are data: ``published_rows``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import itertools
+import math
+from collections.abc import Sequence
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.published_row import Published
+from tensoradapt.published_rows import ROWS
+from tensoradapt.recipes import Dims
 
-
-@dataclass(frozen=True)
-class Published:
-    """One paper's adapter. Ranks are never clipped; ``alpha`` is the released code's default."""
-
-    name: str
-    layout: tuple[str, ...]
-    parameterization: str
-    projections: tuple[str, ...]
-    source: str
-    alpha: float
-    scale: str = "paper"
-    start: str = "zero"
-    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-
-
-ROWS: tuple[Published, ...] = (
-    Published("lora", (": out : in",), "lora", ("q", "v"), "Hu et al., arXiv 2106.09685", alpha=16),
-    Published(
-        "lorta",
-        ("layer proj : head dim : model",),
-        "cp",
-        ("q", "k", "v", "o"),
-        "Hounie et al., arXiv 2410.04060; factors and draws as in the authors' code",
-        alpha=16,
-    ),
-    Published("vera", (": out : in",), "vera", ("q", "v"), "Kopiczko et al., arXiv 2310.11454, equation 2", alpha=1),
-)
+__all__ = ["Published", "closed_count", "get", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -49,3 +25,31 @@ def get(name: str) -> Published:
     if name not in rows:
         raise TensorAdaptError(f"unknown published adapter {name!r}{did_you_mean(name, rows)}")
     return rows[name]
+
+
+def closed_count(row: Published, dims: Dims, rank: int, n_tasks: int = 1) -> int:
+    """The row's formula at a model's sizes; what the source trains of the base is not in it.
+
+    >>> closed_count(get("lorta"), Dims(layers=12, width=768, heads=12, kv_heads=12, head_dim=64, ff=3072), rank=8)
+    6880
+    """
+    letters = {"d": dims.width, "f": dims.ff, "H": dims.heads, "h": dims.head_dim, "L": dims.layers}
+    parts = {"n": row.split.get(dims.width, ()), "cores": row.options.get("cores", {}).get(dims.width, ())}
+    own = {"M": len(row.projections), "T": n_tasks, "r": rank}
+    words = {"ceil": math.ceil, "train": _train, "mpo": _mpo, "gates": _gates}
+    return int(eval(row.formula, {"__builtins__": {}}, {**letters, **parts, **own, **words}))  # our own text
+
+
+def _train(sizes: Sequence[int], rank: int) -> int:
+    """Numbers in a tensor-train of one rank."""
+    return rank * (sizes[0] + sizes[-1]) + rank**2 * sum(sizes[1:-1])
+
+
+def _mpo(sizes: Sequence[int], rank: int) -> int:
+    """Numbers in a tensor-train of matrices with equal rows and columns."""
+    return _train([n * n for n in sizes], rank)
+
+
+def _gates(sizes: Sequence[int]) -> int:
+    """Numbers in a gate for each pair of axes."""
+    return sum((a * b) ** 2 for a, b in itertools.combinations(sizes, 2))

@@ -25,6 +25,8 @@ PLAN = (
     "budget",
     "published",
     "source",
+    "tasks",
+    "biases",
 )
 
 
@@ -47,7 +49,9 @@ def plan_from_record(record: Any, path: Path) -> Plan:
         networks = [_read_network(**n) for n in record["networks"]]
         groups = tuple(Group(networks[i], tuple(_read_member(*m) for m in members)) for i, members in record["groups"])
         values = {name: record[name] for name in PLAN}
-        return Plan(groups=groups, **{**values, "train": tuple(values["train"])})
+        lists = {name: tuple(values[name]) for name in ("train", "tasks")}
+        biases = tuple((str(proj), int(width)) for proj, width in values["biases"])
+        return Plan(groups=groups, **{**values, **lists, "biases": biases})
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise TensorAdaptError(
             f"{path} does not hold a plan ({type(error).__name__}: {error}); the checkpoint is damaged, save it again"
@@ -89,6 +93,7 @@ def _member(member: Member) -> list[Any]:
         dict(site.inner),
         site.reads,
         site.rows,
+        site.cols,
         at,
         member.transposed,
     ]
@@ -103,10 +108,10 @@ def _read_member(
     inner: dict,
     reads: bool,
     rows: Any,
+    cols: Any,
     at: dict,
     transposed: bool,
 ) -> Member:
-    site = Site(
-        name or module, module, tuple(coord.items()), out, in_, tuple(inner.items()), reads, rows and (rows[0], rows[1])
-    )
+    blocks = [block and (block[0], block[1]) for block in (rows, cols)]
+    site = Site(name or module, module, tuple(coord.items()), out, in_, tuple(inner.items()), reads, *blocks)
     return Member(site, {k: v if isinstance(v, int) else range(*v) for k, v in at.items()}, transposed)

@@ -22,6 +22,13 @@ def text(plan: Plan) -> str:
     ]
     if plan.budget is not None:
         head.append(f"budget {plan.budget:,}: reached {plan.n_params:,}, {plan.budget - plan.n_params:,} unused")
+    if plan.n_biases:
+        named = ", ".join(proj for proj, _ in plan.biases)
+        head.append(f"of these, {plan.n_biases:,} in biases of {named} that all layers share")
+    if plan.n_base:
+        head.append(f"frozen bases from the weights: {plan.n_base:,} numbers, stored and not trained")
+    if plan.tasks:
+        head.append(f"tasks: {', '.join(plan.tasks)}; adapter.select(task=...) chooses")
     if plan.train:
         count = "counted when attached" if plan.n_trained_base is None else f"{plan.n_trained_base:,} parameters"
         head.append(f"trained in place: {', '.join(plan.train)} ({count}, not in the figure above)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tensoradapt import recipes
@@ -19,8 +19,8 @@ class Site:
     """A block of one module's logical (out, in) matrix, with the coordinates a layout can tie.
 
     ``reads`` is true where the residual stream is the input (q, k, v, up, gate), false where it is the output (o,
-    down). ``inner`` names the other side's modes, outermost first. ``rows`` is the block of the module's rows, None
-    for all.
+    down). ``inner`` names the other side's modes, outermost first. ``rows`` and ``cols`` are the block of the module's
+    rows and columns, None for all.
     """
 
     name: str  # unique: "transformer.h.3.attn.c_attn[k]"
@@ -31,6 +31,7 @@ class Site:
     inner: tuple[tuple[str, int], ...]  # (("head", 12), ("dim", 64)) or (("ff", 3072),)
     reads: bool = True
     rows: tuple[int, int] | None = None
+    cols: tuple[int, int] | None = None
 
     @property
     def coord(self) -> dict[str, int | str]:
@@ -41,20 +42,29 @@ class Site:
         """Width of the residual stream."""
         return self.in_ if self.reads else self.out
 
-    def modes(self, residual: bool) -> dict[str, int]:
-        """Sizes of the row and column modes this site can have in an orientation.
+    def modes(self, orientation: str) -> dict[str, int]:
+        """Sizes of the row and column modes this site can have with column mode "in", "model" or "out".
 
-        As stored, ``head dim`` are the heads of the output: for o, whose output is the residual stream, as many slices
-        of it as there are heads.
+        As stored ("in"), ``head dim`` are the heads of the output: for o, whose output is the residual stream, as many
+        slices of it as there are heads. Transposed ("out") they are those of the input, in the same way.
         """
-        if residual:
+        if orientation == "model":
             return {"model": self.model, **dict(self.inner)}
         sizes = {"in": self.in_, "out": self.out}
-        if self.reads:
+        if self.reads == (orientation == "in"):
             return {**sizes, **dict(self.inner)}
         heads = dict(self.inner).get("head", 0)
-        fits = heads and self.out % heads == 0
-        return {**sizes, "head": heads, "dim": self.out // heads} if fits else sizes
+        fits = heads and self.model % heads == 0
+        return {**sizes, "head": heads, "dim": self.model // heads} if fits else sizes
+
+    def shape(self, orientation: str) -> tuple[int, int]:
+        """Rows and columns with column mode "in", "model" or "out"."""
+        stored = (self.out, self.in_)
+        return stored[::-1] if self.transposed(orientation) else stored
+
+    def transposed(self, orientation: str) -> bool:
+        """Whether that orientation turns the stored matrix around."""
+        return orientation == "out" or (orientation == "model" and not self.reads)
 
 
 @dataclass(frozen=True)
@@ -82,13 +92,16 @@ def find_sites(
     layers: Iterable[int] | None = None,
     exclude: Sequence[str] = (),
     recipe: str | recipes.Recipe | None = None,
+    blocks: bool = False,
 ) -> Sites:
     """The sites of a model (on any device, meta included) or of a config.
 
     ``projections``: "attention" (q, k, v, o), "mlp", "all", or names. ``layers``: which layer numbers. ``exclude``:
-    patterns over site names. Every selector must match something.
+    patterns over site names. Every selector must match something. ``blocks``: MLP matrices as square blocks of the
+    model's width, each a site with a ``block`` coordinate (FacT, CaRA).
 
-    Raises TensorAdaptError for an unknown model, a selector that matches nothing, and tied weights.
+    Raises TensorAdaptError for an unknown model, a selector that matches nothing, tied weights, and ``blocks`` where
+    the MLP's width is no multiple of the model's.
     """
     is_model = hasattr(model_or_config, "named_modules")
     config = _config_of(model_or_config) if is_model else model_or_config
@@ -97,6 +110,8 @@ def find_sites(
     wanted, numbers = _projections(projections, parts, row.name), _layers(layers, size.layers)
     paths = _paths_in(model_or_config, row, parts, size) if is_model else _paths_from_config(row, parts, size)
     every = [_site(part, layer, paths[part.proj, layer], size) for layer in range(size.layers) for part in parts]
+    if blocks:
+        every = [block for site in every for block in ([site] if site.coord["proj"] not in wanted else _blocks(site))]
     kept, skipped = _select(every, wanted, numbers, exclude)
     if is_model:
         _refuse_tied(model_or_config, kept)
@@ -201,6 +216,27 @@ def _inner(proj: str, size: recipes.Dims) -> tuple[tuple[str, int], ...]:
     if proj not in recipes.ATTENTION:
         return (("ff", size.ff),)
     return (("head", size.kv_heads if proj in ("k", "v") else size.heads), ("dim", size.head_dim))
+
+
+def _blocks(site: Site) -> list[Site]:
+    """A site cut into square blocks along its inner side; attention is one block."""
+    width, inner = site.model, site.in_ if not site.reads else site.out
+    if "ff" not in dict(site.inner):
+        return [replace(site, coords=(*site.coords, ("block", 0)))]
+    if inner % width or site.rows:
+        raise TensorAdaptError(
+            f"site {site.name} is {site.out} x {site.in_}{' inside a fused module' if site.rows else ''}; blocks need "
+            f"an inner width that is a multiple of the model's {width}. Leave it out with projections=, or use no blocks"
+        )
+    return [_block(site, i, width) for i in range(inner // width)]
+
+
+def _block(site: Site, i: int, width: int) -> Site:
+    part = (i * width, (i + 1) * width)
+    side: dict[str, Any] = {"rows": part} if site.reads else {"cols": part}
+    name = f"{site.module}[{site.coord['proj']}{i}]"
+    inner = (("ff", width),)
+    return replace(site, name=name, coords=(*site.coords, ("block", i)), out=width, in_=width, inner=inner, **side)
 
 
 def _rows(part: recipes.Part, size: recipes.Dims) -> tuple[int, int]:

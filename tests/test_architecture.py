@@ -15,8 +15,8 @@ import tensoradapt as ta
 
 ROOT = Path(ta.__file__).parent
 ORDER = (
-    *("errors", "files", "modes", "contraction", "network", "parameterizations", "published", "recipes", "sites"),
-    *("grouping", "ranks", "report", "plan", "records", "checkpoint", "init", "factored", "adapter", "surgery"),
+    *("errors", "files", "modes", "contraction", "network", "parameterizations", "published_row", "published_rows", "recipes", "published", "sites"),
+    *("grouping", "ranks", "report", "variants", "plan", "records", "checkpoint", "init", "factored", "stacking", "adapter", "surgery"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "training"),
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli"),
 )

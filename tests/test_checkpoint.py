@@ -110,7 +110,7 @@ def damage(path, what):
     else:
         record = json.loads((path / "adapter.json").read_text())
         {
-            "a future schema": lambda: record.update(schema=2),
+            "a future schema": lambda: record.update(schema=3),
             "a foreign file": lambda: record.update(format="other"),
             "an unknown key": lambda: record.update(colour="red"),
             "an unknown plan key": lambda: record["plan"].update(colour="red"),

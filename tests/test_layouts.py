@@ -45,6 +45,6 @@ def test_a_merged_mode_has_the_product_of_its_parts_unless_its_own_size_is_given
 
 def test_only_the_column_name_decides_the_orientation() -> None:
     for rows in ("head dim", "(head dim)", "ff", "out1 out2"):
-        assert Pattern.parse(f"layer : {rows} : model").residual is True
-        assert Pattern.parse(f"layer : {rows} : model1 model2").residual is True
-        assert Pattern.parse(f"layer : {rows} : in").residual is False
+        assert Pattern.parse(f"layer : {rows} : model").orientation == "model"
+        assert Pattern.parse(f"layer : {rows} : model1 model2").orientation == "model"
+        assert Pattern.parse(f"layer : {rows} : in").orientation == "in"

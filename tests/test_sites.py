@@ -53,7 +53,7 @@ def test_a_site_has_the_shape_of_its_block_and_names_are_unique(name: str) -> No
         rows, cols = module.weight.T.shape if type(module).__name__ == "Conv1D" else module.weight.shape
         start, stop = site.rows or (0, rows)
         assert (site.out, site.in_) == (stop - start, cols)
-        assert site.modes(residual=True)["model"] == (cols if site.reads else site.out)
+        assert site.modes("model")["model"] == (cols if site.reads else site.out)
 
 
 @every_model

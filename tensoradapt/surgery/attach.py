@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tensoradapt import parameterizations
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.plan import Plan, trained_module
+from tensoradapt.plan import Group, Plan, trained_modules
 from tensoradapt.sites import ROOT, Site
-from tensoradapt.surgery.kinds import kind_of
+from tensoradapt.stacking import stack
+from tensoradapt.surgery.gradients import gradient_values
+from tensoradapt.surgery.kinds import block_of, kind_of
 from tensoradapt.surgery.wrapped import Wrapped
 
 SAMPLE = 1024  # entries of each base weight that the hash covers
 Before = tuple[dict[str, bool], dict[str, Tensor]]
 
 
-def attach(model: nn.Module, plan: Plan, *, seed: int = 0, dropout: float = 0.0) -> Adapter:
-    """Wraps the plan's layers and registers the adapter at the model's root; the output does not change.
+def attach(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    seed: int = 0,
+    dropout: float = 0.0,
+    values: Sequence[Mapping[str, Tensor]] | None = None,
+    batches: Iterable[Any] | None = None,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+) -> Adapter:
+    """Wraps the plan's layers and registers the adapter at the model's root; the output does not change (but for
+    ``start="paper"``, where the paper does not start at zero).
 
     Freezes the base, all but the modules in ``plan.train``. Factors are fp32 (torch's default dtype) on each base's
-    device. Raises TensorAdaptError, with the model untouched, for a root that is a container, a second attach, dropout
-    or seed out of range, and modules that are missing or not of the planned shape.
+    device. ``values``: of each tensor of the plan, factors that replace the drawn ones (from ``compress``).
+    ``batches``: for ``start="gradient"``, the batches whose gradient it takes; ``loss`` as in ``fit``. Raises
+    TensorAdaptError, with the model untouched, for a root that is a container, a second attach, dropout or seed out of
+    range, modules that are missing or not of the planned shape, and weights that are needed and have no values.
     """
     by_module = _check(model, plan, seed, dropout)
-    heads = {name: trained_module(model, name) for name in plan.train}
+    heads = trained_modules(model, plan.train)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
-    adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values())), seed)
+    if plan.start == "gradient" and values is None:
+        values = gradient_values(model, plan, batches, loss)
+    elif plan.needs_weights and values is None:
+        values = [
+            _from_weights(modules=dict(model.named_modules()), group=g, plan=plan, seed=seed) for g in plan.groups
+        ]
+    adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values)
     first = model.get_submodule(next(iter(by_module))).weight
     adapter.to(first.device)  # type: ignore[union-attr, arg-type]
     adapter.before = _remember(model, heads)
@@ -42,6 +65,20 @@ def attach(model: nn.Module, plan: Plan, *, seed: int = 0, dropout: float = 0.0)
         model.set_submodule(name, Wrapped(model.get_submodule(name), adapter, sites, dropout))
     model.add_module(ROOT, adapter)
     return adapter
+
+
+def _from_weights(modules: dict[str, nn.Module], group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
+    """The factors of one tensor that come from the base weights, by the parameterization's own decomposition."""
+    wanted = [factor.name for factor in group.network.factors if factor.source == "base"]
+    weights = stack(group, lambda site: stored_block(modules[site.module], site))
+    found = parameterizations.get(plan.family).decompose(group.network, weights.numpy(), seed=seed)
+    return {name: torch.from_numpy(np.ascontiguousarray(found[name])) for name in wanted}
+
+
+def stored_block(module: nn.Module, site: Site) -> Tensor:  # (out, in), a view of the weight
+    """A site's block of its module's matrix as stored."""
+    matrix = kind_of(module, site.name).logical(module.weight)  # type: ignore[arg-type]
+    return block_of(matrix, site)
 
 
 def detach(model: nn.Module) -> Adapter:
@@ -104,9 +141,17 @@ def base_hash(model: nn.Module, plan: Plan) -> str:
 def restore_weights(model: nn.Module, adapter: Adapter) -> None:
     """Puts back the weights that merge kept."""
     with torch.no_grad():
-        for name, module in wrapped(model):
-            module.weight.copy_(adapter.kept[name])  # type: ignore[index]
+        for name, value in written(dict(wrapped(model))):
+            value.copy_(adapter.kept[name])  # type: ignore[index]
     adapter.kept, adapter.merged = None, False
+
+
+def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:
+    """Weights and biases that merging changes."""
+    for name, layer in layers.items():
+        yield f"{name}.weight", layer.weight
+        if layer.bias is not None and layer._adapter[0].biases:
+            yield f"{name}.bias", layer.bias
 
 
 def _remember(model: nn.Module, heads: dict[str, nn.Module]) -> Before:
@@ -132,8 +177,9 @@ def _check(model: nn.Module, plan: Plan, seed: int, dropout: float) -> dict[str,
     found: dict[str, list[Site]] = {}
     for site in plan.sites:
         _check_site(modules, site, type(model).__name__)
+        _check_values_at(modules[site.module], site, plan)
         found.setdefault(site.module, []).append(site)
-    _check_train(plan, found)
+    _check_train(model, plan, found)
     return {name: tuple(sites) for name, sites in found.items()}
 
 
@@ -147,17 +193,24 @@ def _check_site(modules: dict[str, nn.Module], site: Site, model: str) -> None:
     stored: Tensor = kind_of(module, site.name).logical(module.weight)  # type: ignore[arg-type]
     if not stored.is_floating_point():
         raise TensorAdaptError(f"site {site.name} holds {stored.dtype} weights; expected floating point ones")
-    rows = stored.shape[0] if site.rows is None else site.rows[1] - site.rows[0]
-    fits = (rows, stored.shape[1]) == (site.out, site.in_) and (site.rows is None or site.rows[1] <= stored.shape[0])
-    if not fits:
+    if tuple(block_of(stored, site).shape) != (site.out, site.in_) or (site.rows and site.rows[1] > len(stored)):
         raise TensorAdaptError(
             f"site {site.name} is {site.out} x {site.in_} in the plan and the module's matrix is "
             f"{stored.shape[0]} x {stored.shape[1]}; make the plan from this model"
         )
 
 
-def _check_train(plan: Plan, found: dict[str, list[Site]]) -> None:
-    for name in plan.train:
+def _check_values_at(module: nn.Module, site: Site, plan: Plan) -> None:
+    if plan.needs_weights and module.weight.is_meta:  # type: ignore[union-attr]
+        what = "the first gradients" if plan.start == "gradient" else "factors from the base weights"
+        raise TensorAdaptError(
+            f"site {site.name} is on the meta device, and {plan.published or plan.parameterization} with "
+            f"start={plan.start!r} needs {what}; load the weights first, or choose a start that does not"
+        )
+
+
+def _check_train(model: nn.Module, plan: Plan, found: dict[str, list[Site]]) -> None:
+    for name in trained_modules(model, plan.train):
         if hit := [module for module in found if module == name or module.startswith(f"{name}.")]:
             raise TensorAdaptError(
                 f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "

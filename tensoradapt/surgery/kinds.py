@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sites import Site
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,15 @@ class Kind:
 
     name: str
     logical: Callable[[Tensor], Tensor]
+
+
+def block_of(
+    matrix: Tensor,  # a module's logical (out, in) matrix
+    site: Site,
+) -> Tensor:  # a view: writing to it writes to the matrix
+    """The rows and columns that a site is."""
+    rows, cols = (slice(None) if block is None else slice(*block) for block in (site.rows, site.cols))
+    return matrix[rows, cols]
 
 
 LINEAR = Kind("Linear", lambda weight: weight)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from tensoradapt import checkpoint
 from tensoradapt.adapter import Adapter, head_tensors
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.plan import trained_module
+from tensoradapt.plan import trained_modules
 from tensoradapt.surgery.attach import attach, base_hash
+
+
+def _from_weights(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
+    """Saved factors that would otherwise be taken from the base weights again."""
+    parts = [[f for f in group.network.factors if f.source == "base"] for group in saved.plan.groups]
+    return [
+        {f.name: saved.factors[f"{i}.{f.name}" if f.trainable else f"{i}.fixed.{f.name}"] for f in factors}
+        for i, factors in enumerate(parts)
+    ]
 
 
 def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
@@ -21,7 +30,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
     """
     path = Path(path)
     saved = checkpoint.read(path)
-    heads = {name: trained_module(model, name) for name in saved.plan.train}
+    heads = trained_modules(model, saved.plan.train)
     shapes = {name: tuple(value.shape) for name, value in head_tensors(heads).items()}
     checkpoint.check_tensors(saved.heads, shapes, path / checkpoint.HEADS)
     if strict and (found := base_hash(model, saved.plan)) != saved.base:
@@ -30,6 +39,6 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
             f"{path} was trained on "
             f"({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach it all the same"
         )
-    adapter = attach(model, saved.plan, seed=saved.seed, dropout=saved.dropout)
+    adapter = attach(model, saved.plan, seed=saved.seed, dropout=saved.dropout, values=_from_weights(saved))
     adapter.restore(saved)
     return adapter

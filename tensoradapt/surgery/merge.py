@@ -7,8 +7,8 @@ from torch import nn
 
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.surgery.attach import attached, restore_weights, wrapped
-from tensoradapt.surgery.kinds import kind_of
+from tensoradapt.surgery.attach import attached, restore_weights, wrapped, written
+from tensoradapt.surgery.kinds import block_of, kind_of
 from tensoradapt.surgery.wrapped import Wrapped
 
 
@@ -28,7 +28,10 @@ def merge(model: nn.Module, *, keep: bool = True) -> None:
                 f"factor {name} has non-finite entries; nothing was merged. Load a good checkpoint first"
             )
     layers = dict(wrapped(model))
-    adapter.kept = {name: layer.weight.detach().clone() for name, layer in layers.items()} if keep else None
+    for name, layer in layers.items():
+        if adapter.bias(layer.sites[0]) is not None and layer.bias is None:
+            raise TensorAdaptError(f"{name} has no bias to merge the adapter's shared bias into; use it unmerged")
+    adapter.kept = {name: value.detach().clone() for name, value in written(layers)} if keep else None
     with torch.no_grad():
         for layer in layers.values():
             _add(layer, adapter)
@@ -51,5 +54,7 @@ def _add(layer: Wrapped, adapter: Adapter) -> None:
     matrix = kind_of(layer.base, layer.sites[0].name).logical(layer.weight)
     wide = torch.promote_types(matrix.dtype, torch.float32)
     for site in layer.sites:
-        block = matrix if site.rows is None else matrix[site.rows[0] : site.rows[1]]
+        block = block_of(matrix, site)
         block.copy_(block.to(wide) + adapter.delta(site).to(matrix.device, wide))
+    if (bias := adapter.bias(layer.sites[0])) is not None:
+        layer.bias.copy_(layer.bias.to(wide) + bias.to(matrix.device, wide))  # type: ignore[union-attr]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tensoradapt.adapter import Adapter
@@ -38,12 +37,10 @@ class Wrapped(nn.Module):
             return y
         x = self.dropout(x)
         for site in self.sites:
-            y = _add_rows(y, self._update(x, adapter, site), site.rows)
-        return y
-
-    def _update(self, x: Tensor, adapter: Adapter, site: Site) -> Tensor:
-        a, b = adapter.pair(site)
-        return F.linear(F.linear(x, a.to(x)), b.to(x))
+            read = x if site.cols is None else x[..., site.cols[0] : site.cols[1]]
+            y = _add_rows(y, adapter.update(read, site), site.rows)
+        bias = adapter.bias(self.sites[0])
+        return y if bias is None else y + bias.to(y)
 
     def extra_repr(self) -> str:
         return ", ".join(site.name for site in self.sites)

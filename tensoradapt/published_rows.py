@@ -1,0 +1,304 @@
+"""The rows of the published adapters: data, one row per paper's method. ``published`` looks them up.
+
+A row's ``formula`` is its closed parameter count in the paper's letters: d width, f width of the MLP, H heads, h head
+dimension, L layers, M adapted matrices of a layer, T tasks, r rank, n the parts that the width is split into, cores
+those of LoRETTA's trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tensoradapt.network import Paper
+from tensoradapt.published_row import Published, Splits
+
+ATTENTION = ("q", "k", "v", "o")
+ALL = (*ATTENTION, "up", "down")
+QV, QKV = ("q", "v"), ("q", "k", "v")
+FREE, SPLIT = ": out : in", ": out* : in*"
+
+_LORTA = "r*(d + h + H + L + M)"
+_FACT = ("(layer proj block) : out : in", ALL)
+_UNIT: Mapping[str, Paper] = dict.fromkeys(("out", "in"), ("normal", 1.0))
+_CARA: Mapping[str, Paper] = {
+    "layer_proj": ("xavier_normal", 1.0),
+    "layer_proj_block": ("xavier_normal", 1.0),
+    **dict.fromkeys(("head", "dim", "out"), ("orthogonal", 1.0)),
+}
+# widths the sources name, and two that are as near to them as can be
+_THREE: Splits = {768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 16, 16)}
+_QUANTA: Splits = {768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 8, 8, 4)}
+_LORETTA: Splits = {768: (8, 8, 12), 1024: (16, 8, 8), 4096: (16, 16, 8, 2)}
+_LORETTA_CORES: Splits = {768: (8, 8, 12, 8), 1024: (16, 8, 8, 8), 4096: (16, 16, 8, 4, 4)}
+_KRONECKER: Splits = {768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
+_SPLIT_NOTE = "widths 768, 1024 and 4096; others with split="
+
+_TENSLORA = {  # the modes tied or split, the formula's sum of mode sizes, how many tensors
+    "att": (": head dim : in", "d + h + H", "M*L"),
+    "qkv": ("proj : out : in", "2*d + M", "L"),
+    "depth": ("layer : out : in", "2*d + L", "M"),
+    "att_qkv": ("proj : head dim : in", "d + h + H + M", "L"),
+    "att_depth": ("layer : head dim : in", "d + h + H + L", "M"),
+    "qkv_depth": ("layer proj : out : in", "2*d + M + L", "1"),
+    "att_qkv_depth": ("layer proj : head dim : in", "d + h + H + M + L", "1"),
+}
+_TENSLORA_SOURCE = (
+    "Marmoret et al., arXiv 2509.19391; heads in the model's order, where the released code mixes them up"
+)
+
+
+def _tenslora(kind: str) -> tuple[Published, Published]:
+    layout, sides, tensors = _TENSLORA[kind]
+    order = len(layout.replace(":", " ").split())
+    tucker = Published(
+        f"tenslora-{kind}", ((layout, QKV),), "tucker", _TENSLORA_SOURCE, f"{tensors}*(r*({sides}) + r**{order})"
+    )
+    draws: Mapping[str, Paper] = dict.fromkeys(
+        (name for name in layout.replace(":", " ").split() if name != "in"), ("orthogonal", 1.0)
+    )
+    return tucker, Published(
+        f"tenslora-cp-{kind}",
+        ((layout, QKV),),
+        "cp",
+        _TENSLORA_SOURCE,
+        f"{tensors}*r*({sides})",
+        power=0,
+        zero="in",
+        draws=draws,
+    )
+
+
+ROWS: tuple[Published, ...] = (
+    Published("lora", ((FREE, QV),), "lora", "Hu et al., arXiv 2106.09685", "2*d*r*M*L", 16),
+    Published("rslora", ((FREE, QV),), "lora", "Kalajdzievski, arXiv 2312.03732", "2*d*r*M*L", 16, power=0.5),
+    Published(
+        "lora+",
+        ((FREE, QV),),
+        "lora",
+        "Hayou et al., arXiv 2402.12354",
+        "2*d*r*M*L",
+        16,
+        rates={"B": 16.0},
+        note="B learns 16 times as fast as A",
+    ),
+    Published(
+        "pissa",
+        ((FREE, QV),),
+        "lora",
+        "Meng et al., arXiv 2404.02948",
+        "2*d*r*M*L",
+        start="subtract",
+        power=0,
+        base=("A", "B"),
+        note="A and B start as the weight's first r singular directions",
+    ),
+    Published(
+        "lorta",
+        (("layer proj : head dim : model", ATTENTION),),
+        "cp",
+        "Hounie et al., arXiv 2410.04060; factors and draws as in the authors' code",
+        _LORTA,
+        16,
+        note="each head reads and writes its own slice",
+    ),
+    Published(
+        "lorta-litgpt",
+        (("layer proj : head dim : in", ATTENTION),),
+        "cp",
+        "Hounie et al., arXiv 2410.04060; the instruction-tuning code",
+        _LORTA,
+        16,
+        note="heads on the output of all four; the released code then reads q, k, v interleaved",
+    ),
+    Published(
+        "lorta-peft",
+        (("layer proj : head dim : out", ATTENTION),),
+        "cp",
+        "Hounie et al., arXiv 2410.04060; the released fork of PEFT",
+        _LORTA,
+        8,
+        note="heads on the input of all four",
+    ),
+    Published(
+        "lotr",
+        (("(layer proj) : out : in", QV),),
+        "tucker",
+        "Bershatsky et al., arXiv 2402.01376",
+        "2*d*r + M*L*r**2",
+        power=1,
+        options={"only": ("out", "in")},
+        draws=_UNIT,
+    ),
+    Published(
+        "fact-tt",
+        (_FACT,),
+        "tucker",
+        "Jie & Deng, arXiv 2212.03145",
+        "2*d*r + (4 + 2*f//d)*L*r**2",
+        zero="out",
+        options={"only": ("out", "in")},
+        draws={"in": ("kaiming", 1.0), "core": ("kaiming_bond", 1.0)},
+        blocks=True,
+        note="defined where the MLP's width is a multiple of the model's; alpha is chosen per data set",
+    ),
+    Published(
+        "fact-tk",
+        (_FACT,),
+        "tucker",
+        "Jie & Deng, arXiv 2212.03145",
+        "2*d*r + r**3 + (4 + 2*f//d)*L*r",
+        zero="out",
+        draws={"in": ("kaiming", 1.0), "core": ("xavier", 1.0), "layer_proj_block": ("xavier", 1.0)},
+        blocks=True,
+        note="defined where the MLP's width is a multiple of the model's; alpha is chosen per data set",
+    ),
+    Published(
+        "aurora",
+        (("(layer proj) : out : in", QKV),),
+        "tucker",
+        "Wang et al., arXiv 2305.08381; the released code",
+        "2*d*r + r**3 + M*L*r",
+        zero="out",
+        draws={"in": ("kaiming", 1.0), "core": ("xavier", 1.0), "layer_proj": ("xavier", 1.0)},
+        note="FacT-TK's equation, though the paper writes CP; targets q, k, v are this library's choice",
+    ),
+    Published(
+        "metatt-4d",
+        (("layer proj : out : in", QV),),
+        "tensor_train",
+        "Lopez-Piqueres et al., arXiv 2506.09105",
+        "2*d*r + (L + M)*r**2",
+    ),
+    Published(
+        "metatt-5d",
+        (("layer proj : head dim : in", QV),),
+        "tensor_train",
+        "Lopez-Piqueres et al., arXiv 2506.09105",
+        "(d + h)*r + (L + M + H)*r**2",
+    ),
+    Published(
+        "metatt-4+1d",
+        (("layer proj task : out : in", QV),),
+        "tensor_train",
+        "Lopez-Piqueres et al., arXiv 2506.09105",
+        "2*d*r + (L + M + T)*r**2",
+        note="needs tasks=; adapter.select(task=...) chooses one, or one per sample",
+    ),
+    Published(
+        "cara",
+        (("(layer proj) : head dim : in", QKV), ("(layer proj block) : out : in", ("o", "up", "down"))),
+        "cp",
+        "Veeramacheneni et al., ICML 2025",
+        "r*(3*L + d + H + h) + r*((1 + 2*f//d)*L + 2*d) + 2*r + 2*d + f",
+        power=0,
+        zero="in",
+        draws=_CARA,
+        options={"weights": True},
+        blocks=True,
+        biases=("o", "up", "down"),
+        note="defined where the MLP's width is a multiple of the model's; 6 d of its numbers are shared biases",
+    ),
+    *(row for kind in _TENSLORA for row in _tenslora(kind)),
+    Published(
+        "tenslora+",
+        (("layer proj : head dim : in", QKV),),
+        "tucker",
+        "TensLoRA+, released code",
+        "r*(d + h + H + M + L) + r**5",
+        rates={"core": 8.0},
+        note="att_qkv_depth whose core learns 8 times as fast",
+    ),
+    Published(
+        "tt-lora",
+        ((SPLIT, QV),),
+        "tensor_train",
+        "Anjum et al., arXiv 2408.01008",
+        "M*L*train([*n, *n], r)",
+        start="paper",
+        draws={f"{mode}{i}": ("unit", 1.0) for mode in ("out", "in") for i in range(1, 5)},
+        split=_THREE,
+        note=f"does not start at zero; {_SPLIT_NOTE} (the paper searches for the parts)",
+    ),
+    Published(
+        "loretta-rep",
+        ((SPLIT, QV),),
+        "loretta",
+        "Yang et al., arXiv 2402.11417",
+        "2*M*L*train(cores, r)",
+        16,
+        start="paper",
+        split=_LORETTA,
+        options={"bottleneck": 8, "cores": _LORETTA_CORES},
+        train=("*[nN]orm*",),
+        note=f"does not start at zero; trains every norm layer besides; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "flora",
+        ((FREE, QV),),
+        "tucker",
+        "Si et al., arXiv 2405.14739; as in the authors' PEFT code",
+        "M*L*(2*d*r + r**2)",
+        16,
+        power=1,
+        draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
+    ),
+    Published("vera", ((FREE, QV),), "vera", "Kopiczko et al., arXiv 2310.11454, equation 2", "M*L*(d + r)"),
+    Published(
+        "randlora",
+        ((FREE, QV),),
+        "randlora",
+        "Albert et al., arXiv 2502.00987; as in PEFT",
+        "M*L*ceil(d/r)*(d + r)",
+        640,
+    ),
+    Published(
+        "lora-xs",
+        ((FREE, QV),),
+        "lora_xs",
+        "Balazy et al., arXiv 2405.17604; released code",
+        "M*L*r**2",
+        16,
+        start="paper",
+        note="starts at 1e-5 times random numbers; its bases come from the weights",
+    ),
+    Published(
+        "tinylora",
+        ((FREE, QV),),
+        "tinylora",
+        "arXiv 2602.04118; as in PEFT",
+        "M*L*r",
+        note="r numbers for each matrix; its bases come from the weights",
+    ),
+    Published("loha", ((FREE, QV),), "loha", "Hyeon-Woo et al., arXiv 2108.06098; as in PEFT", "4*d*r*M*L", 8),
+    Published(
+        "lokr",
+        ((SPLIT, QV),),
+        "kronecker",
+        "LyCORIS, arXiv 2309.14859; as in PEFT",
+        "M*L*(n[0]**2 + 2*n[1]*r)",
+        8,
+        split=_KRONECKER,
+        note=_SPLIT_NOTE,
+    ),
+    Published(
+        "quanta",
+        ((SPLIT, QV),),
+        "quanta",
+        "Chen et al., arXiv 2406.00132",
+        "M*L*gates(n)",
+        start="subtract",
+        split=_QUANTA,
+        note=f"has no rank; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "dota",
+        ((SPLIT, QV),),
+        "tt_matrix",
+        "Hu et al., arXiv 2412.20891",
+        "M*L*mpo(n, r)",
+        start="subtract",
+        base=("*",),
+        split=_THREE,
+        note=f"starts as the weight's own truncated train; {_SPLIT_NOTE}",
+    ),
+)

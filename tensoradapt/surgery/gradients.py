@@ -1,0 +1,114 @@
+"""The gradient start: non-zero factors from a decomposition of the first batches' gradient tensor.
+
+The zero factor's first step then follows the directions in which the loss falls most, and not random ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tensoradapt import init, parameterizations
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.network import Network
+from tensoradapt.plan import Group, Plan
+from tensoradapt.stacking import stack
+from tensoradapt.surgery.kinds import block_of, kind_of
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+def gradient_values(
+    model: nn.Module, plan: Plan, batches: Iterable[Any] | None, loss: Loss | None
+) -> list[dict[str, Tensor]]:
+    """Of each tensor of the plan, the factors of its gradient's decomposition, at the matched rule's sizes.
+
+    Raises TensorAdaptError without batches, and for gradients that are zero or not finite.
+    """
+    found = list(batches) if batches is not None else []
+    if not found:
+        raise TensorAdaptError(
+            'start="gradient" needs the batches whose gradient it takes; pass attach(model, plan, batches=[...])'
+        )
+    sums = summed_gradients(model, {site.module for site in plan.sites}, found, loss)
+
+    def of(site: Any) -> Tensor:
+        module = model.get_submodule(site.module)
+        return block_of(kind_of(module, site.name).logical(sums[site.module]), site)
+
+    return [_values(plan, group, stack(group, of)) for group in plan.groups]
+
+
+def summed_gradients(
+    model: nn.Module, modules: Iterable[str], batches: Iterable[Any], loss: Loss | None = None
+) -> dict[str, Tensor]:
+    """The loss's gradient in each module's weight, summed over batches, as it is stored; fp32 on the CPU.
+
+    The model computes as in evaluation. Each gradient leaves the device as soon as it is there, so no more than one is
+    held there at a time.
+    """
+    sums: dict[str, Tensor] = {}
+    with ExitStack() as held:
+        held.enter_context(_only(model, modules))
+        for name in modules:
+            weight: nn.Parameter = model.get_submodule(name).weight  # type: ignore[assignment]
+            held.callback(weight.register_post_accumulate_grad_hook(_collector(name, sums)).remove)
+        for batch in batches:
+            (loss(model, batch) if loss else model(**batch).loss).backward()
+    return sums
+
+
+def _collector(name: str, sums: dict[str, Tensor]) -> Callable[[Tensor], None]:
+    def collect(weight: Tensor) -> None:
+        own = weight.grad.detach().float().cpu()  # type: ignore[union-attr]
+        sums[name] = sums[name] + own if name in sums else own
+        weight.grad = None
+
+    return collect
+
+
+@contextmanager
+def _only(model: nn.Module, modules: Iterable[str]) -> Iterator[None]:
+    """Within it these modules' weights alone require gradients, and the model is in eval mode."""
+    flags = {p: p.requires_grad for p in model.parameters()}
+    training = {m: m.training for m in model.modules()}
+    wanted = {id(model.get_submodule(name).weight) for name in modules}
+    model.eval()
+    try:
+        for parameter in flags:
+            parameter.requires_grad_(id(parameter) in wanted)
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _values(plan: Plan, group: Group, gradient: Tensor) -> dict[str, Tensor]:
+    network, where = group.network, group.members[0].site.name
+    if not torch.isfinite(gradient).all() or not gradient.count_nonzero():
+        what = "zero" if torch.isfinite(gradient).all() else "not finite"
+        raise TensorAdaptError(
+            f"the gradient of the tensor with site {where} is {what}; give other batches, or start='zero'"
+        )
+    found = parameterizations.get(plan.family).decompose(network, gradient.numpy(), seed=0)
+    return {f.name: _sized(network, f.name, found[f.name]) for f in network.factors if f.trainable}
+
+
+def _sized(network: Network, name: str, value: np.ndarray) -> Tensor:
+    """A factor at the matched rule's entry size, or zero; with one bond, every component alike."""
+    factor = next(f for f in network.factors if f.name == name)
+    made = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
+    if factor.init == "zero":
+        return torch.zeros_like(made)
+    bonds = [i for i, label in enumerate(factor.labels) if label in network.bonds]
+    over = [i for i in range(made.ndim) if i != bonds[0]] if len(bonds) == 1 else list(range(made.ndim))
+    rms = made.square().mean(dim=over, keepdim=True).sqrt() if over else made.abs()
+    return made / rms.clamp_min(torch.finfo(made.dtype).tiny) * init.entry_rms(network, factor)
