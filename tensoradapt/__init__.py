@@ -24,6 +24,8 @@ _HOME = {
     "unmerge": "tensoradapt.surgery",
     "load": "tensoradapt.surgery",
     "fit": "tensoradapt.training",
+    "parameter_groups": "tensoradapt.training",
+    "preconditioned": "tensoradapt.preconditioning",
     "load_runs": "tensoradapt.sweep.store",
     "frontier": "tensoradapt.analysis.frontier",
 }

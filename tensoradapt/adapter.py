@@ -60,7 +60,8 @@ class Adapter(nn.Module):
         }
 
     @property
-    def _tensors(self) -> list[FactoredTensor]:
+    def factored(self) -> list[FactoredTensor]:
+        """The tensors, typed."""
         return list(self.tensors)  # type: ignore[arg-type]  # nn.ModuleList does not know what it holds
 
     def pair(self, site: Site | str) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
@@ -140,6 +141,15 @@ class Adapter(nn.Module):
         i, member, factor = self._where[name]
         return self.tensors[i], member, factor  # type: ignore[return-value]
 
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Learning-rate multipliers of the factors."""
+        return {
+            tensor.trained[factor.name]: factor.rate  # type: ignore[misc]
+            for tensor in self.factored
+            for factor in tensor.network.factors
+            if factor.trainable
+        }
+
     def save(self, path: str | Path) -> None:
         """Writes the adapter and the heads trained with it into a folder, for ``load``.
 
@@ -151,21 +161,21 @@ class Adapter(nn.Module):
         heads = head_tensors(self._heads[0])
         for tensors in (saved, heads):
             checkpoint.check_tensors(tensors, {name: tuple(p.shape) for name, p in tensors.items()}, Path(path))
-        scales = tuple(tensor.scale for tensor in self._tensors)
+        scales = tuple(tensor.scale for tensor in self.factored)
         checkpoint.write(
             checkpoint.Checkpoint(self.plan, self.seed, self.dropout, scales, self.base, saved, heads), Path(path)
         )
 
     def _stored(self) -> Iterator[tuple[str, Tensor]]:
         """Every number a checkpoint has to hold, by its name there."""
-        for i, tensor in enumerate(self._tensors):
+        for i, tensor in enumerate(self.factored):
             yield from ((f"{i}.{name}", value) for name, value in {**tensor.trained, **tensor.held}.items())
         yield from ((f"bias.{proj}", value) for proj, value in self.biases.items())
 
     @torch.no_grad()
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint's numbers, those of the heads too."""
-        for i, tensor in enumerate(self._tensors):
+        for i, tensor in enumerate(self.factored):
             tensor.scale = saved.scales[i]
         for name, number in self._stored():
             number.copy_(saved.factors[name])

@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.preconditioning import preconditioned
+from tensoradapt.sites import ROOT
 
 Batch = Mapping[str, Tensor]
 
@@ -38,20 +41,23 @@ def fit(
     clip: float = 1.0,
     weight_decay: float = 0.0,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    precondition: float | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Fitted:
     """Trains whatever requires gradients with AdamW; leaves the model in eval mode.
 
     Parameters of the modules in ``heads`` learn at ``head_lr``, all others (factors) at ``lr``. Both rise linearly
     over the first ``warmup`` share of ``steps`` and fall linearly to zero. Gradients are clipped to norm ``clip``.
-    ``loss(model, batch)`` defaults to ``model(**batch).loss``. A loss or gradient that is not finite stops the run
-    before the step is taken: it is a result ("diverged"), not an error.
+    ``loss(model, batch)`` defaults to ``model(**batch).loss``. ``precondition``: the epsilon of ``preconditioned``,
+    None for plain gradients. A loss or gradient that is not finite stops the run before the step is taken: it is a
+    result ("diverged"), not an error.
     """
     check_settings(lr, head_lr, steps, warmup)
+    groups = parameter_groups(model, lr, head_lr, heads)
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not named:
-        raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
-    optimizer = torch.optim.AdamW(_groups(named, lr, head_lr or lr, heads), weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+    if precondition is not None:
+        preconditioned(optimizer, model, precondition)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, warmup))
     losses: list[float] = []
     seconds: list[float] = []
@@ -89,13 +95,25 @@ def check_settings(lr: float, head_lr: float | None, steps: int, warmup: float =
         raise TensorAdaptError(f"warmup is {warmup!r}; expected a share of the steps, from 0 up to, not including, 1")
 
 
-def _groups(named: Mapping[str, nn.Parameter], lr: float, head_lr: float, heads: Sequence[str]) -> list[dict[str, Any]]:
-    in_head = {name for name in named if any(name.startswith(f"{head}.") for head in heads)}
-    groups = [
-        ([p for n, p in named.items() if n not in in_head], lr),
-        ([p for n, p in named.items() if n in in_head], head_lr),
-    ]
-    return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters]
+def parameter_groups(
+    model: nn.Module, lr: float, head_lr: float | None = None, heads: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """What requires gradients, as an optimizer's groups: factors at ``lr`` times their own multiplier (LoRA+), modules
+    in ``heads`` at ``head_lr``.
+
+    Raises TensorAdaptError where nothing requires gradients.
+    """
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not named:
+        raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
+    adapter = getattr(model, ROOT, None)
+    multipliers = adapter.rates() if isinstance(adapter, Adapter) else {}
+    found: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        in_head = any(name.startswith(f"{head}.") for head in heads)
+        rate = (head_lr or lr) if in_head else lr * multipliers.get(parameter, 1.0)
+        found.setdefault(rate, []).append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in found.items()]
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:

@@ -17,7 +17,7 @@ ROOT = Path(ta.__file__).parent
 ORDER = (
     *("errors", "files", "modes", "contraction", "network", "parameterizations", "published_row", "published_rows", "recipes", "published", "sites"),
     *("grouping", "ranks", "report", "variants", "plan", "records", "checkpoint", "init", "factored", "stacking", "adapter", "surgery"),
-    *("laws", "testing", "_index", "assets", "tasks", "models", "training"),
+    *("laws", "testing", "_index", "assets", "tasks", "models", "preconditioning", "training"),
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli"),
 )
 # third-party packages that a function may import when it runs: optional, or too slow for what does not need them

@@ -42,7 +42,7 @@ def execute(config: RunConfig, device: str, on_step: Callable[[int, float], None
     heads = head_of(model)
     fitted = fit(
         model,
-        _batches(train, data.train.labels, config, device),
+        batches(train, data.train.labels, config, device),
         lr=config.lr,
         head_lr=config.head_lr,
         steps=config.steps,
@@ -123,7 +123,7 @@ def collate(rows: list[list[int]], device: str) -> dict[str, Tensor]:
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-def _batches(
+def batches(
     rows: list[list[int]], labels: np.ndarray, config: RunConfig, device: str
 ) -> Iterator[Mapping[str, Tensor]]:
     """Endless shuffled batches, a new order every epoch.
@@ -136,9 +136,9 @@ def _batches(
     while True:
         order = rng.permutation(len(rows))
         pools = (sorted(order[at : at + 8 * size], key=lambda i: len(rows[i])) for at in range(0, len(rows), 8 * size))
-        batches = [pool[at : at + size] for pool in pools for at in range(0, len(pool) - size + 1, size)]
-        for i in rng.permutation(len(batches)):
-            yield {**collate([rows[j] for j in batches[i]], device), "labels": target[batches[i]].to(device)}
+        taken = [pool[at : at + size] for pool in pools for at in range(0, len(pool) - size + 1, size)]
+        for i in rng.permutation(len(taken)):
+            yield {**collate([rows[j] for j in taken[i]], device), "labels": target[taken[i]].to(device)}
 
 
 @lru_cache(maxsize=4)

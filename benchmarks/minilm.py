@@ -1,0 +1,77 @@
+"""What the benchmarks on a real model share: all-MiniLM-L6-v2 on the rated sentences, trained and scored one way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import tensoradapt as ta
+from tensoradapt import models
+from tensoradapt.sweep.execute import batches, encoded, head_of, load_data, predict
+from tensoradapt.sweep.spec import RunConfig, rate
+from tensoradapt.tasks import get
+
+MODEL, TASK = "all-minilm-l6-v2", "snippets"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Sizes of the data, and the steps of one training."""
+
+    steps: int = 30
+    n_train: int = 2000
+    n_validation: int = 300
+    n_test: int = 500
+    batch: int = 32
+
+    def config(self, seed: int) -> RunConfig:
+        """As the frontier's runs are configured."""
+        sizes = {"n_train": self.n_train, "n_validation": self.n_validation, "n_test": self.n_test}
+        return RunConfig("adapter", seed, MODEL, TASK, 1e-3, self.steps, batch=self.batch, **sizes)
+
+
+class Bench:
+    """One seed's model and data; every ``fresh`` model is the same."""
+
+    def __init__(self, setting: Setting, seed: int) -> None:
+        self.setting, self.seed, self.config = setting, seed, setting.config(seed)
+
+    @cached_property
+    def data(self) -> Any:
+        return load_data(TASK, MODEL, self.setting.n_train, self.setting.n_test, self.seed)
+
+    def fresh(self) -> nn.Module:
+        """The pretrained model with its head drawn from the seed."""
+        torch.manual_seed(self.seed)
+        return models.load(MODEL, get(TASK))
+
+    @cached_property
+    def _rows(self) -> dict[str, list[list[int]]]:
+        return {name: encoded(getattr(self.data, name), self.config) for name in ("train", "validation", "test")}
+
+    def batches(self, order: int = 0) -> Iterator[Mapping[str, Tensor]]:
+        """Shuffled batches; another ``order`` for a second training."""
+        config = self.setting.config(self.seed + 1000 * order)
+        return batches(self._rows["train"], self.data.train.labels, config, "cpu")
+
+    def fit(self, model: nn.Module, lr: float, steps: int | None = None, order: int = 0, **options: Any) -> Any:
+        """Trains as the frontier does: the head at its own rate."""
+        torch.manual_seed(self.seed)
+        options = {"head_lr": rate("head"), "heads": head_of(model), **options}
+        return ta.fit(model, self.batches(order), lr=lr, steps=steps or self.setting.steps, **options)
+
+    def correct(self, model: nn.Module, split: str = "test") -> np.ndarray:  # bool (n,)
+        """Which examples the model has right."""
+        n = self.setting.n_validation if split == "validation" else None
+        rows, labels = self._rows[split][:n], getattr(self.data, split).labels[:n]
+        return predict(model, rows, "cpu").argmax(1) == labels
+
+    def accuracy(self, model: nn.Module, split: str = "test") -> float:
+        """The share of examples the model has right."""
+        return float(self.correct(model, split).mean())
