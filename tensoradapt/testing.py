@@ -9,6 +9,8 @@ Needs hypothesis, which nothing else in the package imports.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,11 +20,16 @@ from hypothesis import strategies as st
 from tensoradapt import parameterizations
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.laws import LAWS, Case
-from tensoradapt.modes import INDEX, At, Layout, Pattern
-from tensoradapt.ranks import resolved
+from tensoradapt.modes import INDEX, RUNTIME, At, Layout, Pattern
+from tensoradapt.ranks import clipped, resolved
 
 ROWS = ("out", "ff", "head dim", "(head dim)", "out1 out2", "out1 out2 out3")
 COLS = ("model", "in", "in1 in2", "model1 model2")
+PARTS = {  # row and column modes of equal number
+    1: (("out", "ff", "(head dim)"), ("model", "in")),
+    2: (("head dim", "out1 out2"), ("in1 in2", "model1 model2")),
+    3: (("out1 out2 out3",), ("in1 in2 in3", "model1 model2 model3")),
+}
 SCALES: tuple[str | float, ...] = ("matched", "paper", 0.37)
 MAX_ENTRIES = 600  # of one dense tensor: Jacobians are checked entry by entry
 
@@ -30,24 +37,33 @@ Options = Callable[[Layout], st.SearchStrategy[dict[str, Any]]]
 
 
 @st.composite
-def patterns(draw: st.DrawFn) -> Pattern:
-    """Layouts without sizes: 0 to 3 index modes, tied or merged, over whole, split and merged rows and columns."""
+def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
+    """Layouts without sizes: 0 to 3 index modes, tied or merged, over whole, split and merged rows and columns.
+
+    ``parts``: so many row modes, and as many column modes.
+    """
     names = draw(st.lists(st.sampled_from(INDEX), max_size=3, unique=True))
-    merged = [draw(st.booleans()) for _ in names[1:]]
+    merged = [draw(st.booleans()) and not {*pair} & {*RUNTIME} for pair in itertools.pairwise(names)]
     axes: list[list[str]] = []
     for name, joins in zip(names, [False, *merged], strict=False):
         axes[-1:] = [[*axes[-1], name]] if joins else [*axes[-1:], [name]]
     index = " ".join(f"({' '.join(axis)})" if len(axis) > 1 else axis[0] for axis in axes)
-    return Pattern.parse(f"{index} : {draw(st.sampled_from(ROWS))} : {draw(st.sampled_from(COLS))}")
+    rows, cols = PARTS[parts] if parts else (ROWS, COLS)
+    return Pattern.parse(f"{index} : {draw(st.sampled_from(rows))} : {draw(st.sampled_from(cols))}")
 
 
 @st.composite
-def layouts(draw: st.DrawFn) -> Layout:
-    """Layouts with mode sizes from 1 to 5 and at most MAX_ENTRIES entries."""
-    pattern, sizes, left = draw(patterns()), {}, MAX_ENTRIES
+def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> Layout:
+    """Layouts with mode sizes from 1 to 5 and at most MAX_ENTRIES entries; ``square``: rows as large as columns."""
+    pattern, left = draw(patterns(parts)), MAX_ENTRIES
+    sizes: dict[str, int] = {}
+    twins = dict(zip(pattern.cols, pattern.rows, strict=True)) if square else {}
     for axis in (*pattern.cols, *pattern.rows, *pattern.index):
-        sizes[" ".join(axis)] = size = draw(st.integers(1, min(5, left)))
-        left //= size
+        if " ".join(axis) not in sizes:
+            together = [axis, *([twins[axis]] if axis in twins else [])]
+            n = draw(st.integers(1, min(5, math.floor(left ** (1 / len(together))))))
+            sizes |= {" ".join(one): n for one in together}
+            left //= n ** len(together)
     return Layout.parse(pattern, sizes)
 
 
@@ -69,13 +85,15 @@ def cases(draw: st.DrawFn, parameterization: str | Any = None, options: Options 
     ``options`` makes a strategy for build's options from a layout. Layouts the parameterization refuses are left out.
     """
     chosen = draw(st.sampled_from(parameterizations.names())) if parameterization is None else parameterization
-    family, layout = parameterizations.get(chosen), draw(layouts())
+    family = parameterizations.get(chosen)
+    parts = getattr(family, "parts", None)
+    layout = draw(layouts(draw(st.sampled_from(parts)) if parts else None, getattr(family, "square", False)))
     extra = draw(options(layout)) if options else {}
     ranks = st.integers(1, 4)
     try:
         rank = resolved(family.build(layout, 1, **extra))
         rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
-        network = family.build(layout, resolved(family.build(layout, rank, **extra).clipped()), **extra)
+        network = clipped(family, layout, rank, extra)
     except TensorAdaptError:
         reject()
     scale: str | float = draw(st.sampled_from(SCALES))

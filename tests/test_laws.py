@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +21,40 @@ def orders(layout: Layout) -> st.SearchStrategy[dict[str, Any]]:
     return st.permutations(layout.names).map(lambda order: {"order": order}) | st.just({})
 
 
-OPTIONS = {"tensor_train": orders}
+def some(layout: Layout) -> st.SearchStrategy[dict[str, Any]]:
+    """Tucker's usual factors, or those of some modes."""
+    return st.sets(st.sampled_from(layout.names)).map(lambda only: {"only": tuple(only)}) | st.just({})
+
+
+@st.composite
+def cores(draw: st.DrawFn, layout: Layout) -> dict[str, Any]:
+    """LoRETTA's usual cores, or neighbouring modes and pieces of the bottleneck joined at random."""
+    pieces = draw(st.sampled_from([(1,), (3,), (2, 2), (4,), (2, 3), (2, 2, 2)]))
+    usual = {"bottleneck": math.prod(pieces)}
+    if draw(st.booleans()):
+        return usual
+    rows, cols = ([m.size for m in modes] for modes in (layout.rows, layout.cols))
+    joined = {}
+    for side, sizes in (("in", [*cols, *pieces]), ("out", [*pieces, *rows])):
+        ends = [i for i in range(1, len(sizes)) if draw(st.booleans())]
+        joined[side] = tuple(math.prod(sizes[i:j]) for i, j in itertools.pairwise([0, *ends, len(sizes)]))
+    return {**usual, "cores": joined}
+
+
+def flags(name: str, *values: Any) -> Callable[[Layout], st.SearchStrategy[dict[str, Any]]]:
+    return lambda layout: st.sampled_from(values).map(lambda value: {name: value})
+
+
+OPTIONS: dict[str, Any] = {
+    "cp": flags("weights", False, True),
+    "tucker": some,
+    "tensor_train": orders,
+    "tensor_ring": orders,
+    "block_term": flags("terms", 1, 2, 3),
+    "kronecker": flags("full", False, True),
+    "loretta": cores,
+    "tinylora": flags("svd_rank", 1, 2, 3),
+}
 
 
 @pytest.mark.parametrize("law", LAWS)

@@ -1,0 +1,32 @@
+"""Dense: ``delta = W``, one full tensor. The ceiling of what any other can reach, and of what it can cost.
+
+Full fine-tuning of the adapted matrices, with the number of parameters that every other is compared to. ``plan``
+refuses what has as many parameters as the matrices themselves, so it is for small studies of a single tensor.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.modes import Layout
+from tensoradapt.network import Factor, Network
+
+layouts = (": out : in",)
+label = "Dense"
+
+
+def build(layout: Layout, rank: Any = None) -> Network:
+    """One factor W with every mode, which starts at zero; it has no rank. Multiplier: alpha."""
+    return Network(layout, (Factor("W", layout.names, "zero"),), {})
+
+
+def count(layout: Layout, rank: Any = None) -> int:
+    """The product of the mode sizes."""
+    return math.prod(layout.shape)
+
+
+def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """W itself."""
+    return factors["W"]
