@@ -10,13 +10,19 @@ from collections.abc import Mapping
 
 import numpy as np
 import tensorly
+from tensorly.decomposition import tucker
 
+from tensoradapt import als
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.modes import Layout
 from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, widened
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Block-term"
+POLISHED = 1024  # numbers of all cores up to which they are solved for together
+
+Term = tuple[np.ndarray, list[np.ndarray]]  # a core and a factor for each mode
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], terms: int = 2) -> Network:
@@ -44,3 +50,45 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
         tensorly.tucker_to_tensor((core, [factors[m][:, b] for m in layout.names]))
         for b, core in enumerate(factors["core"])
     )
+
+
+def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = 4) -> dict[str, np.ndarray]:
+    """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
+
+    First each term in turn becomes the Tucker decomposition of what the others leave. Where the cores are small,
+    alternating least squares goes on from there, and from random starts. There are local minima: a tensor that is a sum
+    of such terms need not be found. A zero tensor gives zero cores, and factors with orthonormal columns.
+    """
+    tensor, small = checked(network, tensor), network.clipped()
+    size = float(np.linalg.norm(tensor))
+    with tensorly_on_numpy(), np.errstate(invalid="ignore"):  # TensorLy divides by the norm of a zero tensor
+        best = _relaxed(small, tensor / (size or 1))
+    if size and best["core"].size <= POLISHED:
+        starts = [best, *(als.draw(small, seed + i) for i in range(restarts - 1))]
+        fits = [als.fit(small, tensor / size, start) for start in starts]
+        best = min(fits, key=lambda found: found[1])[0]
+    return widened(network, small, {**best, "core": best["core"] * size}, seed)
+
+
+def _relaxed(network: Network, tensor: np.ndarray, sweeps: int = 30) -> dict[str, np.ndarray]:
+    ranks = [network.bonds[f"r_{m}"] for m in network.layout.names]
+    terms = [_tucker(np.zeros_like(tensor), ranks)] * network.bonds["b"]
+    parts = [np.zeros_like(tensor)] * len(terms)
+    errors = [float(np.linalg.norm(tensor))]
+    for _ in range(sweeps):
+        for b, part in enumerate(parts):
+            left = tensor - sum(parts) + part
+            term = _tucker(left, ranks)
+            new = tensorly.tucker_to_tensor(term)
+            if np.linalg.norm(left - new) < np.linalg.norm(left - part):
+                terms[b], parts[b] = term, new
+        errors.append(float(np.linalg.norm(tensor - sum(parts))))
+        if errors[-2] - errors[-1] <= 1e-4 * errors[-1]:
+            break
+    factors = {m: np.stack([own[i] for _, own in terms], axis=1) for i, m in enumerate(network.layout.names)}
+    return {**factors, "core": np.stack([core for core, _ in terms])}
+
+
+def _tucker(tensor: np.ndarray, ranks: list[int]) -> Term:
+    core, factors = tucker(tensor, ranks, n_iter_max=2)
+    return core, factors

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import tensorly
+from tensorly.decomposition import parafac, tucker
 
+from tensoradapt import als
 from tensoradapt.modes import Layout
 from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, unit_columns
 
 label = "CP (LoRTA)"
+RESTARTS = 4  # alternating least squares from the singular vectors, and from this many random starts less one
+DEAD = 1e-13  # of the largest component: below it a component is noise
 
 
 def build(layout: Layout, rank: int, weights: bool = False) -> Network:
@@ -42,3 +47,59 @@ def count(layout: Layout, rank: int, weights: bool = False) -> int:
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """TensorLy's CP reconstruction."""
     return tensorly.cp_to_tensor((factors.get("weights"), [factors[m] for m in layout.names]))
+
+
+def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = RESTARTS) -> dict[str, np.ndarray]:
+    """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
+
+    TensorLy's ALS on the tensor's Tucker core, then our own on the tensor itself, which reports its error honestly.
+    Each component's norm is shared equally by its factors. A component that the tensor has no use for is zero in the
+    network's zero factor alone, so that training can use it. A best approximation need not exist: look at ``growth``.
+    """
+    tensor = checked(network, tensor)
+    plain = Network(network.layout, network.factors[: tensor.ndim], network.bonds)
+    found = _fitted(plain, tensor, seed, restarts) if tensor.any() else als.draw(plain, seed)
+    return _balanced(network, found, bool(tensor.any()), np.random.default_rng(seed))
+
+
+def growth(factors: Mapping[str, np.ndarray], norm: float) -> float:
+    """The largest component's norm over the tensor's: far above 1, components cancel and the fit is degenerate."""
+    return float(_norms(factors).max() / norm) if norm else 0.0
+
+
+def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> dict[str, np.ndarray]:
+    names, rank, size = network.layout.names, network.bonds["r"], np.linalg.norm(tensor)
+    fits = []
+    with tensorly_on_numpy():
+        # components live in the leading singular vectors of each mode: restarts there cost a fraction
+        core, bases = tucker(tensor / size, [min(n, 2 * rank) for n in tensor.shape], n_iter_max=1)
+        for i in range(restarts):
+            try:
+                how = "svd" if i == 0 else "random"
+                _, small = parafac(core, rank, n_iter_max=200, init=how, tol=1e-9, random_state=seed + i)
+            except np.linalg.LinAlgError:  # two components became one: this start is lost
+                continue
+            start = {name: basis @ f for name, basis, f in zip(names, bases, small, strict=True)}
+            if all(np.isfinite(f).all() for f in start.values()):
+                fits.append((als.relative_error(network, tensor / size, start, 1.0), i, start))
+    best = min(fits)[2] if fits else als.draw(network, seed)
+    found, _ = als.fit(network, tensor / size, best, sweeps=50)
+    return {**found, names[0]: found[names[0]] * size}
+
+
+def _norms(factors: Mapping[str, np.ndarray]) -> np.ndarray:  # (r,)
+    return np.prod([np.linalg.norm(f, axis=0) if f.ndim > 1 else np.abs(f) for f in factors.values()], axis=0)
+
+
+def _balanced(
+    network: Network, factors: Mapping[str, np.ndarray], alive: bool, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    norms, n = _norms(factors), len(factors)
+    dead = norms <= DEAD * norms.max() if alive else np.ones(len(norms), dtype=bool)
+    level = np.where(dead, norms[~dead].mean() if not dead.all() else 1.0, norms) ** (1 / n)
+    made = {}
+    for name, values in factors.items():
+        fill = unit_columns(len(values), values.shape[1], generator) * (name != network.zero.name)
+        own = np.linalg.norm(values, axis=0)
+        made[name] = np.where(dead, fill, values / np.where(own > 0, own, 1)) * level
+    return made if len(network.factors) == n else {**made, "weights": np.ones(len(norms))}

@@ -6,12 +6,16 @@ tensor-train would be limited by its ends: no mode is at an end, so every one ha
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from tensorly.tr_tensor import tr_to_tensor
 
+from tensoradapt import als
 from tensoradapt.modes import Layout
 from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations import tensor_train
+from tensoradapt.parameterizations._dense import checked, widened
 from tensoradapt.parameterizations.tensor_train import _chain as ring
 from tensoradapt.parameterizations.tucker import per_mode
 
@@ -44,3 +48,28 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """TensorLy's ring reconstruction; the order is the one the factors come in."""
     chain = list(factors)
     return np.transpose(tr_to_tensor([factors[m] for m in chain]), [chain.index(m) for m in layout.names])
+
+
+def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = 3) -> dict[str, np.ndarray]:
+    """Cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): alternating least squares, best of several
+    starts.
+
+    The first start is the tensor-train of the same bonds, so the ring is never further from the tensor than that. A
+    zero tensor gives zeros in the network's zero core.
+    """
+    tensor = checked(network, tensor)
+    size, last = float(np.linalg.norm(tensor)), network.factors[-1].name
+    if not size:
+        return als.zero(network, seed)
+    starts = [_from_train(network, tensor / size, seed), *(als.draw(network, seed + i) for i in range(restarts - 1))]
+    best = min((als.fit(network, tensor / size, start) for start in starts), key=lambda found: found[1])[0]
+    return als.revived(network, {**best, last: best[last] * size}, seed)
+
+
+def _from_train(network: Network, tensor: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """The ring that is a tensor-train: the bond that closes it is 1 wide where the train needs it."""
+    chain = tuple(factor.name for factor in network.factors)
+    opened = replace(network, bonds={**network.bonds, f"r_{chain[-1]}": 1}).clipped()
+    train = tensor_train.build(network.layout, {m: opened.bonds[f"r_{m}"] for m in chain[:-1]}, chain)
+    cores = tensor_train.decompose(train, tensor, seed)
+    return widened(network, opened, {f.name: cores[f.name].reshape(opened.shape(f)) for f in opened.factors}, seed)

@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorly
+from tensorly.decomposition import tensor_train
 
+from tensoradapt import als
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.modes import Layout
 from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, widened
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Tensor-train"
@@ -49,6 +52,40 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     cores = [g[None] if i == 0 else g for i, g in enumerate(cores)]
     cores = [g[..., None] if i == last else g for i, g in enumerate(cores)]
     return np.transpose(tensorly.tt_to_tensor(cores), [chain.index(m) for m in layout.names])
+
+
+def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """Cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape), by successive singular values (TT-SVD).
+
+    Every core but the last is orthonormal towards the next, and the last holds the energy. Bonds wider than either side
+    can carry, and the cores of a zero tensor, are filled from ``seed``; nothing else is random.
+    """
+    chain, small = tuple(factor.name for factor in network.factors), network.clipped()
+    if not checked(network, tensor).any():
+        return als.zero(network, seed)
+    turned = np.transpose(checked(network, tensor), [network.layout.names.index(mode) for mode in chain])
+    ranks = [1, *(small.bonds[f"r_{mode}"] for mode in chain[:-1]), 1]
+    with tensorly_on_numpy():
+        cores = list(tensor_train(turned, ranks))
+    values = {f.name: core.reshape(small.shape(f)) for f, core in zip(small.factors, cores, strict=True)}
+    return widened(network, small, values, seed)
+
+
+def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The CP tensor of ``factors`` (mode, r), exactly: diagonal cores, then bonds cut to what either side can carry.
+
+    The network's bonds are those that ``build`` clips r to.
+    """
+    chain = tuple(factor.name for factor in network.factors)
+    inner = [np.einsum("mr,rs->rms", factors[mode], np.eye(factors[mode].shape[1])) for mode in chain]
+    inner[0], inner[-1] = inner[0].sum(0, keepdims=True), inner[-1].sum(2, keepdims=True)
+    for i in range(len(inner) - 1, 0, -1):  # orthonormal from the right: cuts bonds to the sizes behind them
+        q, r = np.linalg.qr(inner[i].reshape(len(inner[i]), -1).T)
+        inner[i], inner[i - 1] = q.T.reshape(-1, *inner[i].shape[1:]), inner[i - 1] @ r.T
+    for i in range(len(inner) - 1):  # and from the left, as decompose leaves them
+        q, r = np.linalg.qr(inner[i].reshape(-1, inner[i].shape[2]))
+        inner[i], inner[i + 1] = q.reshape(*inner[i].shape[:2], -1), np.tensordot(r, inner[i + 1], 1)
+    return {f.name: core.reshape(network.shape(f)) for f, core in zip(network.factors, inner, strict=True)}
 
 
 def _chain(layout: Layout, order: Sequence[str] | None) -> tuple[str, ...]:

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorly
+from tensorly.decomposition import partial_tucker
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.modes import Layout
 from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, widened
 
 label = "Tucker"
 
@@ -40,6 +42,32 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """TensorLy's Tucker reconstruction: a mode without a factor has the identity."""
     every = [factors[m] if m in factors else np.eye(n) for m, n in layout.size_of.items()]
     return tensorly.tucker_to_tensor((factors["core"], every))
+
+
+def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape), by higher-order orthogonal iteration.
+
+    The factors' columns are orthonormal and the core holds the energy: exactly zero where the tensor is.
+    """
+    tensor, names, small = checked(network, tensor), network.layout.names, network.clipped()
+    modes = [factor.name for factor in network.factors if factor.name != "core"]
+    ranks = [small.bonds[f"r_{mode}"] for mode in modes]
+    size = np.linalg.norm(tensor) or 1.0
+    with tensorly_on_numpy(), np.errstate(invalid="ignore"):  # it divides by the norm of a zero tensor
+        axes = [names.index(mode) for mode in modes]
+        (_, factors), _ = partial_tucker(tensor / size, ranks, modes=axes, tol=1e-9, random_state=seed)
+        core = tensorly.tenalg.multi_mode_dot(tensor, factors, modes=axes, transpose=True)
+    return widened(network, small, {**dict(zip(modes, factors, strict=True)), "core": core}, seed)
+
+
+def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The CP tensor of ``factors`` (mode, r), exactly: orthonormal bases of the factors, and a core that is CP itself.
+
+    The network's ranks are ``min(n, r)``, as ``build`` clips r to.
+    """
+    bases = {mode: np.linalg.qr(factors[mode]) for mode in network.layout.names if f"r_{mode}" in network.bonds}
+    inner = [bases[mode][1] if mode in bases else factors[mode] for mode in network.layout.names]
+    return {**{mode: q for mode, (q, _) in bases.items()}, "core": tensorly.cp_to_tensor((None, inner))}
 
 
 def _compressed(layout: Layout, only: Sequence[str] | None) -> tuple[str, ...]:
