@@ -115,11 +115,15 @@ def apply(case: Case) -> None:
 
 
 def rank(case: Case) -> None:
-    """The numerical rank of a generic slice is ``min(R, out, in)``: the cut is neither wrong nor wasteful."""
+    """The numerical rank of a generic slice is ``min(R, out, in)``: the cut is neither wrong nor wasteful.
+
+    It can be less only where the parameterization says why, in ``below_cut``.
+    """
     tensor, layout = case.perturbed(), case.network.layout
     delta = tensor.delta({mode.name: case.at[mode.name] for mode in layout.index})
     found, expected = int(torch.linalg.matrix_rank(delta, rtol=1e-11)), min(case.network.cut.rank, *delta.shape)
-    assert found == expected, f"the rank of delta is {found}, min(R, out, in) is {expected}"
+    excused = found < expected and getattr(parameterizations.get(case.parameterization), "below_cut", "")
+    assert found == expected or excused, f"the rank of delta is {found}, min(R, out, in) is {expected}"
 
 
 def start(case: Case) -> None:

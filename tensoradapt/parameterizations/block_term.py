@@ -20,6 +20,9 @@ from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, wid
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Block-term"
+# why a slice's rank can be less than the minimum cut: over modes of 4 and 3, two terms of ranks 3 and 2 have spans of
+# dimension 6 that meet in 2, so together they span 10 of 12
+below_cut = "over split modes the spans of two terms can meet"
 POLISHED = 1024  # numbers of all cores up to which they are solved for together
 
 Term = tuple[np.ndarray, list[np.ndarray]]  # a core and a factor for each mode

@@ -11,6 +11,8 @@ import numpy as np
 
 from tensoradapt.modes import Layout
 from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations import _svd
+from tensoradapt.parameterizations._dense import widened
 
 layouts = (": out : in",)
 label = "LoRA"
@@ -27,6 +29,18 @@ def build(layout: Layout, rank: int) -> Network:
 def count(layout: Layout, rank: int) -> int:
     """r (d_in + d_out) for every position of the index modes."""
     return math.prod(m.size for m in layout.index) * rank * (layout.in_ + layout.out)
+
+
+def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """The nearest tensor: the first r singular vectors of each matrix, the root of their values on both sides (PiSSA).
+
+    Meng et al., arXiv 2404.02948, equations 2 and 3.
+    """
+    clipped = network.clipped()
+    u, s, vt = _svd.by_position(network, tensor, clipped.bonds["r"])
+    (a, b), root = (clipped.shape(factor) for factor in network.factors), np.sqrt(s)
+    values = {"A": (root[..., None] * vt).reshape(a), "B": (u * root[..., None, :]).reshape(b)}
+    return widened(network, clipped, values, seed)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""TinyLoRA: ``delta = B (sum_i v_i P_i) A`` between frozen singular vectors of the base weight; only v is trained.
+
+arXiv 2602.04118, as in PEFT: LoRA-XS whose middle matrix is a combination of ``rank`` random frozen ones, with the root
+of the singular values on both sides. Choose it for a handful of numbers per matrix. More than svd_rank^2 of them say
+nothing new about one matrix, so a whole rank is clipped there.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.modes import Layout
+from tensoradapt.network import Factor, Network
+from tensoradapt.parameterizations import _svd
+
+layouts = (": out : in",)
+label = "TinyLoRA"
+
+
+def build(layout: Layout, rank: int, svd_rank: int = 2) -> Network:
+    """Frozen A (index, p, columns) and B (index, rows, q) from the base weights and P (r, q, p), random and the same
+    for every matrix; v (index, r) is trained and starts at zero. Paper multiplier: alpha.
+
+    p = q = svd_rank, or min(d_in, d_out) where that is less. PEFT draws P with variance 1/p, for each layer anew.
+    """
+    if isinstance(svd_rank, bool) or not isinstance(svd_rank, int) or svd_rank < 1:
+        raise TensorAdaptError(f"svd_rank is {svd_rank!r}; expected a whole number of 1 or more")
+    index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
+    p = min(svd_rank, layout.out, layout.in_)
+    factors = (
+        Factor("A", (*index, "p", *cols), trainable=False, source="base"),
+        Factor("v", (*index, "r"), "zero"),
+        Factor("P", ("r", "q", "p"), paper=("normal", 1 / math.sqrt(p)), trainable=False),
+        Factor("B", (*index, *rows, "q"), trainable=False, source="base"),
+    )
+    return Network(layout, factors, {"r": rank, "p": p, "q": p}, derived=("p", "q"))
+
+
+def count(layout: Layout, rank: int, svd_rank: int = 2) -> int:
+    """r for every position of the index modes, whatever the widths."""
+    return math.prod(m.size for m in layout.index) * rank
+
+
+def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """A and B for the base weights: sqrt(S) V^T and U sqrt(S) of each matrix."""
+    u, s, vt = _svd.by_position(network, tensor, network.bonds["p"])
+    a, *_, b = (network.shape(factor) for factor in network.factors)
+    return {"A": (np.sqrt(s)[..., None] * vt).reshape(a), "B": (u * np.sqrt(s)[..., None, :]).reshape(b)}
+
+
+def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
+    """B (sum_i v_i P_i) A, matrix by matrix."""
+    rank, p = factors["P"].shape[:2]
+    a, b = factors["A"].reshape(-1, p, layout.in_), factors["B"].reshape(-1, layout.out, p)
+    middles = [sum(v[i] * factors["P"][i] for i in range(rank)) for v in factors["v"].reshape(-1, rank)]
+    return np.stack([np.linalg.multi_dot(three) for three in zip(b, middles, a, strict=True)]).reshape(layout.shape)
