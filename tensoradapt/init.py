@@ -27,12 +27,18 @@ def draw(network: Network, seed: int, name: str, matched: bool, start: str = "ze
     """
     rule = _matched if matched else _paper
     made = {}
-    for factor in (f for f in network.factors if f.trainable and f.source == "draw"):
+    for factor in (f for f in network.factors if f.trainable):
         generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
-        zero = factor.init == "zero" and not (start == "subtract" or (start == "paper" and factor.paper))
-        shape = network.shape(factor)
-        made[factor.name] = torch.zeros(shape, dtype=torch.float64) if zero else rule(network, factor, generator)
+        if starts_at_zero(factor, start):
+            made[factor.name] = torch.zeros(network.shape(factor), dtype=torch.float64)
+        elif factor.source == "draw":
+            made[factor.name] = rule(network, factor, generator)
     return made
+
+
+def starts_at_zero(factor: Factor, start: str) -> bool:
+    """Whether a factor is zero with that start."""
+    return factor.init == "zero" and not (start == "subtract" or (start == "paper" and factor.paper is not None))
 
 
 def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:

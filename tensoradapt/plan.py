@@ -132,7 +132,7 @@ def plan(
     _check_choices(scale, alpha, start, rule, on_mismatch, rank, budget)
     found = _sites(sites, row)
     layouts: list[Any] = [layout] if isinstance(layout, str) else list(layout or _usual_layouts(family, row))
-    tensors = bundles(found, layouts, split or (row.splits if row else {}), on_mismatch, tasks)
+    tensors = bundles(found, layouts, split or (row.split if row else {}), on_mismatch, tasks)
     opts = dict(options or (row.options if row else {}))
     _check_options(family, name, opts, tensors[0].layout)
     kinds = counted([bundle.layout for bundle in tensors])

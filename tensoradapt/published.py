@@ -34,7 +34,10 @@ def closed_count(row: Published, dims: Dims, rank: int, n_tasks: int = 1) -> int
     6880
     """
     letters = {"d": dims.width, "f": dims.ff, "H": dims.heads, "h": dims.head_dim, "L": dims.layers}
-    parts = {"n": row.split.get(dims.width, ()), "cores": row.options.get("cores", {}).get(dims.width, ())}
+    parts = {
+        "n": row.split.get("in", {}).get(dims.width, ()),
+        "cores": row.options.get("cores", {}).get(dims.width, ()),
+    }
     own = {"M": len(row.projections), "T": n_tasks, "r": rank}
     words = {"ceil": math.ceil, "train": _train, "mpo": _mpo, "gates": _gates}
     return int(eval(row.formula, {"__builtins__": {}}, {**letters, **parts, **own, **words}))  # our own text

@@ -34,7 +34,7 @@ class Published:
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
     base: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    split: Splits = field(default_factory=dict, hash=False)
+    split: Mapping[str, Splits] = field(default_factory=dict, hash=False)  # as plan takes it: parts by mode and width
     blocks: bool = False
     train: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
@@ -49,8 +49,3 @@ class Published:
     def layout(self) -> tuple[str, ...]:
         """The layouts, without their targets."""
         return tuple(text for text, _ in self.tensors)
-
-    @property
-    def splits(self) -> dict[str, Splits]:
-        """``split=`` of plan for this row."""
-        return dict.fromkeys(("out", "in"), self.split) if self.split else {}

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from tensoradapt.network import Paper
 from tensoradapt.published_row import Published, Splits
+from tensoradapt.published_tenslora import TENSLORA
 
 ATTENTION = ("q", "k", "v", "o")
 ALL = (*ATTENTION, "up", "down")
@@ -19,7 +20,6 @@ FREE, SPLIT = ": out : in", ": out* : in*"
 
 _LORTA = "r*(d + h + H + L + M)"
 _FACT = ("(layer proj block) : out : in", ALL)
-_UNIT: Mapping[str, Paper] = dict.fromkeys(("out", "in"), ("normal", 1.0))
 _CARA: Mapping[str, Paper] = {
     "layer_proj": ("xavier_normal", 1.0),
     "layer_proj_block": ("xavier_normal", 1.0),
@@ -27,46 +27,15 @@ _CARA: Mapping[str, Paper] = {
 }
 # widths the sources name, and two that are as near to them as can be
 _THREE: Splits = {768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 16, 16)}
+_BOTH_THREE: Mapping[str, Splits] = dict.fromkeys(("out", "in"), _THREE)
 _QUANTA: Splits = {768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 8, 8, 4)}
-_LORETTA: Splits = {768: (8, 8, 12), 1024: (16, 8, 8), 4096: (16, 16, 8, 2)}
+_LORETTA: Mapping[str, Splits] = {
+    "in": {768: (8, 8, 12), 1024: (16, 8, 8), 4096: (16, 16, 8, 2)},
+    "out": {768: (8, 12, 8), 1024: (2, 8, 8, 8), 4096: (2, 16, 8, 4, 4)},
+}
 _LORETTA_CORES: Splits = {768: (8, 8, 12, 8), 1024: (16, 8, 8, 8), 4096: (16, 16, 8, 4, 4)}
 _KRONECKER: Splits = {768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
 _SPLIT_NOTE = "widths 768, 1024 and 4096; others with split="
-
-_TENSLORA = {  # the modes tied or split, the formula's sum of mode sizes, how many tensors
-    "att": (": head dim : in", "d + h + H", "M*L"),
-    "qkv": ("proj : out : in", "2*d + M", "L"),
-    "depth": ("layer : out : in", "2*d + L", "M"),
-    "att_qkv": ("proj : head dim : in", "d + h + H + M", "L"),
-    "att_depth": ("layer : head dim : in", "d + h + H + L", "M"),
-    "qkv_depth": ("layer proj : out : in", "2*d + M + L", "1"),
-    "att_qkv_depth": ("layer proj : head dim : in", "d + h + H + M + L", "1"),
-}
-_TENSLORA_SOURCE = (
-    "Marmoret et al., arXiv 2509.19391; heads in the model's order, where the released code mixes them up"
-)
-
-
-def _tenslora(kind: str) -> tuple[Published, Published]:
-    layout, sides, tensors = _TENSLORA[kind]
-    order = len(layout.replace(":", " ").split())
-    tucker = Published(
-        f"tenslora-{kind}", ((layout, QKV),), "tucker", _TENSLORA_SOURCE, f"{tensors}*(r*({sides}) + r**{order})"
-    )
-    draws: Mapping[str, Paper] = dict.fromkeys(
-        (name for name in layout.replace(":", " ").split() if name != "in"), ("orthogonal", 1.0)
-    )
-    return tucker, Published(
-        f"tenslora-cp-{kind}",
-        ((layout, QKV),),
-        "cp",
-        _TENSLORA_SOURCE,
-        f"{tensors}*r*({sides})",
-        power=0,
-        zero="in",
-        draws=draws,
-    )
-
 
 ROWS: tuple[Published, ...] = (
     Published("lora", ((FREE, QV),), "lora", "Hu et al., arXiv 2106.09685", "2*d*r*M*L", 16),
@@ -127,7 +96,7 @@ ROWS: tuple[Published, ...] = (
         "2*d*r + M*L*r**2",
         power=1,
         options={"only": ("out", "in")},
-        draws=_UNIT,
+        draws=dict.fromkeys(("out", "in"), ("normal", 1.0)),
     ),
     Published(
         "fact-tt",
@@ -198,7 +167,7 @@ ROWS: tuple[Published, ...] = (
         biases=("o", "up", "down"),
         note="defined where the MLP's width is a multiple of the model's; 6 d of its numbers are shared biases",
     ),
-    *(row for kind in _TENSLORA for row in _tenslora(kind)),
+    *TENSLORA,
     Published(
         "tenslora+",
         (("layer proj : head dim : in", QKV),),
@@ -216,7 +185,7 @@ ROWS: tuple[Published, ...] = (
         "M*L*train([*n, *n], r)",
         start="paper",
         draws={f"{mode}{i}": ("unit", 1.0) for mode in ("out", "in") for i in range(1, 5)},
-        split=_THREE,
+        split=_BOTH_THREE,
         note=f"does not start at zero; {_SPLIT_NOTE} (the paper searches for the parts)",
     ),
     Published(
@@ -277,7 +246,7 @@ ROWS: tuple[Published, ...] = (
         "LyCORIS, arXiv 2309.14859; as in PEFT",
         "M*L*(n[0]**2 + 2*n[1]*r)",
         8,
-        split=_KRONECKER,
+        split=dict.fromkeys(("out", "in"), _KRONECKER),
         note=_SPLIT_NOTE,
     ),
     Published(
@@ -287,7 +256,7 @@ ROWS: tuple[Published, ...] = (
         "Chen et al., arXiv 2406.00132",
         "M*L*gates(n)",
         start="subtract",
-        split=_QUANTA,
+        split=dict.fromkeys(("out", "in"), _QUANTA),
         note=f"has no rank; {_SPLIT_NOTE}",
     ),
     Published(
@@ -298,7 +267,7 @@ ROWS: tuple[Published, ...] = (
         "M*L*mpo(n, r)",
         start="subtract",
         base=("*",),
-        split=_THREE,
+        split=_BOTH_THREE,
         note=f"starts as the weight's own truncated train; {_SPLIT_NOTE}",
     ),
 )

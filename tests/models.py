@@ -95,8 +95,8 @@ def weights_with_deltas(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tenso
     for site in adapter.plan.sites:
         weight, delta = weights[f"{site.module}.weight"], adapter.delta(site).detach()
         stored = weight.T if type(base.get_submodule(site.module)).__name__ == "Conv1D" else weight
-        start, stop = site.rows or (0, len(stored))
-        stored[start:stop] += delta.to(weight.dtype)
+        rows, cols = (slice(None) if block is None else slice(*block) for block in (site.rows, site.cols))
+        stored[rows, cols] += delta.to(weight.dtype)
     return weights
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tensoradapt import parameterizations
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.init import starts_at_zero
 from tensoradapt.plan import Group, Plan, trained_modules
 from tensoradapt.sites import ROOT, Site
 from tensoradapt.stacking import stack
@@ -69,7 +70,8 @@ def attach(
 
 def _from_weights(modules: dict[str, nn.Module], group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
     """The factors of one tensor that come from the base weights, by the parameterization's own decomposition."""
-    wanted = [factor.name for factor in group.network.factors if factor.source == "base"]
+    based = [factor for factor in group.network.factors if factor.source == "base"]
+    wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
     weights = stack(group, lambda site: stored_block(modules[site.module], site))
     found = parameterizations.get(plan.family).decompose(group.network, weights.numpy(), seed=seed)
     return {name: torch.from_numpy(np.ascontiguousarray(found[name])) for name in wanted}

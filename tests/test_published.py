@@ -1,0 +1,202 @@
+"""Published adapters: counts against closed formulas at real sizes, and every row attached, moved, saved and loaded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from models import ENCODER, TEXT, inputs, perturb, weights_with_deltas
+from torch import nn
+from torch.func import functional_call
+
+import tensoradapt as ta
+from tensoradapt import published, recipes
+
+CONFIGS = {
+    "roberta-base": transformers.RobertaConfig(),
+    "roberta-large": transformers.RobertaConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+    ),
+    "vit-b": transformers.ViTConfig(),
+    "llama-2-7b": transformers.LlamaConfig(
+        hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008
+    ),
+}
+BLOCKS = ("fact-tt", "fact-tk", "cara")  # where the MLP's width is no multiple of the model's they are not defined
+TASKS = {"metatt-4+1d": {"tasks": ("rte", "cola", "sst2")}}
+every_row = pytest.mark.parametrize("name", published.names())
+
+
+@every_row
+@pytest.mark.parametrize("model", CONFIGS)
+def test_every_count_is_the_closed_formula_at_real_sizes(name: str, model: str) -> None:
+    row, config = published.get(name), CONFIGS[model]
+    for rank in (4, 8):
+        if (name, model) in {(block, "llama-2-7b") for block in BLOCKS}:
+            with pytest.raises(
+                ta.TensorAdaptError, match=r"not defined on this model: .*up_proj.*11008 x 4096.*multiple"
+            ):
+                ta.plan(config, published=name, rank=rank)
+            continue
+        expected = published.closed_count(row, recipes.dims(config), rank, n_tasks=3)
+        assert ta.plan(config, published=name, rank=rank, **TASKS.get(name, {})).n_params == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "rank", "expected"),
+    [
+        ("lorta", "roberta-base", 8, 6_880),
+        ("lorta", "roberta-large", 4, 4_528),
+        ("lorta", "llama-2-7b", 8, 34_336),
+        ("metatt-4d", "roberta-base", 8, 13_184),
+        ("metatt-4d", "roberta-base", 64, 155_648),
+        ("metatt-5d", "roberta-base", 16, 19_968),
+        ("lotr", "roberta-base", 40, 99_840),
+        ("fact-tt", "vit-b", 4, 8_448),
+        ("fact-tt", "vit-b", 16, 61_440),
+        ("fact-tk", "vit-b", 16, 30_976),
+        ("fact-tk", "vit-b", 32, 86_528),
+        ("cara", "vit-b", 32, 85_440),
+        ("cara", "vit-b", 16, 45_024),
+        ("loretta-rep", "roberta-base", 5, 27_840),
+        ("loretta-rep", "llama-2-7b", 8, 249_856),
+        ("quanta", "llama-2-7b", 1, 2_752_512),
+        ("vera", "llama-2-7b", 256, 278_528),
+    ],
+)
+def test_counts_that_the_sources_print(name: str, model: str, rank: int, expected: int) -> None:
+    assert ta.plan(CONFIGS[model], published=name, rank=rank).n_params == expected
+
+
+def test_what_a_source_trains_besides_is_counted_apart() -> None:
+    cara = ta.plan(CONFIGS["vit-b"], published="cara", rank=32)
+    assert (cara.n_params, cara.n_biases) == (85_440, 4_608)
+    assert "of these, 4,608 in biases of o, up, down that all layers share" in str(cara)
+    with torch.device("meta"):
+        llama = transformers.LlamaForCausalLM(CONFIGS["llama-2-7b"])
+        roberta = transformers.RobertaForMaskedLM(CONFIGS["roberta-base"])
+    loretta = ta.plan(llama, published="loretta-rep", rank=8)
+    assert (loretta.n_params, loretta.n_trained_base) == (249_856, 266_240)
+    assert "trained in place: *[nN]orm* (266,240 parameters, not in the figure above)" in str(loretta)
+    small = ta.plan(ta.find_sites(roberta.roberta, ("q", "v")), published="loretta-rep", rank=5)
+    assert small.n_params == 27_840
+    norms = ta.plan(roberta.roberta, published="loretta-rep", rank=5)
+    assert norms.n_trained_base == 38_400
+
+
+# tiny sizes: a split of its width for the rows that need one, tasks for the row that has them
+SPLITS = {"tt-lora": (2, 3, 5), "dota": (2, 3, 5), "lokr": (5, 6), "quanta": (2, 3, 5)}
+SPLIT_OPTIONS: dict[str, Any] = {
+    "loretta-rep": {
+        "split": {"in": (5, 6), "out": (6, 5)},
+        "options": {"bottleneck": 4, "cores": {"in": (5, 6, 4), "out": (4, 6, 5)}},
+    },
+    **{name: {"split": {"in": parts, "out": parts}} for name, parts in SPLITS.items()},
+    "tinylora": {"options": {"svd_rank": 3}},
+    **TASKS,
+}
+MOVES_AT_ONCE = ("tt-lora", "loretta-rep", "lora-xs")  # the sources do not start at zero
+
+
+def tiny(seed: int = 0) -> nn.Module:
+    """A BERT whose MLP is twice as wide as the model, so that it can be cut into blocks."""
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(**{**ENCODER, "intermediate_size": 60}, **TEXT, initializer_range=0.2)
+    return transformers.BertForSequenceClassification(config).double().eval()
+
+
+def attached(name: str, model: nn.Module, **changes: Any) -> ta.Adapter:
+    plan = ta.plan(model, published=name, rank=2, **{**SPLIT_OPTIONS.get(name, {}), **changes})
+    adapter = ta.attach(model, plan, seed=1)
+    if adapter.plan.tasks:
+        adapter.select(task="cola")
+    return adapter
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**inputs("bert")).logits
+
+
+@every_row
+def test_every_row_starts_where_its_source_does_and_is_its_deltas(name: str) -> None:
+    base, model = tiny(), tiny()
+    torch.set_default_dtype(torch.float64)
+    try:
+        adapter = attached(name, model)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    same = torch.equal(logits(model), logits(base))
+    assert same != (name in MOVES_AT_ONCE)
+    perturb(adapter)
+    weights = weights_with_deltas(base, adapter)
+    for site in adapter.plan.sites:
+        if (bias := adapter.bias(site)) is not None:
+            own = dict(base.named_parameters())[f"{site.module}.bias"].detach()
+            weights[f"{site.module}.bias"] = own + bias.detach()
+    weights |= {n.replace(".base.", "."): p for n, p in model.named_parameters() if "norm" in n.lower()}
+    expected = functional_call(base, weights, (), inputs("bert")).logits
+    torch.testing.assert_close(model(**inputs("bert")).logits, expected, rtol=1e-10, atol=1e-10)
+    moved = logits(model)
+    ta.merge(model)
+    torch.testing.assert_close(logits(model), moved, rtol=1e-9, atol=1e-9)
+    ta.unmerge(model)
+    assert torch.equal(logits(model), moved)
+
+
+@every_row
+def test_every_row_is_saved_and_loaded_bit_for_bit(name: str, tmp_path: Path) -> None:
+    model = tiny()
+    adapter = attached(name, model)
+    perturb(adapter)
+    before = logits(model)
+    adapter.save(tmp_path)
+    again = tiny()
+    loaded = ta.load(again, tmp_path)
+    if loaded.plan.tasks:
+        loaded.select(task="cola")
+    assert torch.equal(logits(again), before)
+    assert replace(loaded.plan, skipped=()) == replace(adapter.plan, skipped=())
+    assert loaded.n_params == adapter.plan.n_params == sum(p.numel() for p in adapter.parameters())
+
+
+@every_row
+def test_every_row_learns(name: str) -> None:
+    model = tiny().float()
+    attached(name, model)
+    batch = {**inputs("bert"), "labels": torch.tensor([2, 5])}
+    fitted = ta.fit(model, [batch] * 12, lr=3e-3, steps=12, warmup=0)
+    assert fitted.status == "finished"
+    assert fitted.losses[-1] < fitted.losses[0]
+
+
+@every_row
+def test_matched_scale_gives_every_row_loras_first_step(name: str) -> None:
+    model = tiny()
+    plan = ta.plan(model, published=name, rank=2, scale="matched", start="zero", **SPLIT_OPTIONS.get(name, {}))
+    adapter = ta.attach(model, plan)
+    if plan.tasks:
+        adapter.select(task="rte")
+    assert all(math.isfinite(tensor.scale) and tensor.scale > 0 for tensor in adapter.factored)
+    assert torch.equal(logits(model), logits(tiny()))
+
+
+@every_row
+def test_a_row_says_what_it_is(name: str) -> None:
+    row = published.get(name)
+    assert row.source and row.formula
+    assert row.parameterization in ta.parameterizations.names()
+    if row.split:
+        with pytest.raises(ta.TensorAdaptError, match=r"no parts for the width 30 .*only for 768, 1024, 4096.*split="):
+            ta.plan(tiny(), published=name, rank=2)
+
+
+def test_one_word_swaps_one_adapter_for_another() -> None:
+    model = tiny()
+    counts = {name: ta.plan(model, published=name, rank=2).n_params for name in ("lora", "lorta", "lotr", "fact-tk")}
+    assert len(set(counts.values())) == 4
