@@ -6,10 +6,12 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.report import align
 
 DEFAULT_OUT = Path("runs") / "frontier"
 PROJECTIONS = "attention, mlp, all, or names such as q v"
@@ -23,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.command(args)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except TensorAdaptError as error:
         if args.debug:
             raise
@@ -39,6 +44,10 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser("frontier", help="fine-tune a model with several parameterizations and plot the trade-off")
     )
     _plan_options(commands.add_parser("plan", help="print what an adapter would be, without building it"))
+    methods = commands.add_parser("methods", help="list the published adapters: layout, formula, start, scale, source")
+    methods.add_argument("--model", help="count each at this model's sizes: a built-in model, a folder, or a hub name")
+    methods.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
+    methods.set_defaults(command=_methods)
     plot = commands.add_parser("plot", help="draw the frontier of a folder of runs again")
     plot.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
     plot.set_defaults(command=_plot)
@@ -174,6 +183,41 @@ def _plan(args: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _methods(args: argparse.Namespace) -> int:
+    from tensoradapt import models, published
+
+    if args.model is not None:
+        config = models.config(args.model)
+        print(
+            "\n".join(
+                align([("name", f"parameters at rank {args.rank}"), *map(_counted(config, args.rank), published.ROWS)])
+            )
+        )
+        return 0
+    print(published.LETTERS)
+    for row in published.ROWS:
+        layouts = "; ".join(f"{text}  ({' '.join(projections)})" for text, projections in row.tensors)
+        print(f"\n{row.name}: {row.parameterization} over {layouts}")
+        print(f"  parameters {row.formula}; start {row.start}; scale {row.scale}, alpha {row.alpha:g}")
+        print(f"  {row.source}" + (f"\n  {row.note}" if row.note else ""))
+    return 0
+
+
+def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
+    """A row's count at a model's sizes, or why it has none."""
+    import tensoradapt as ta
+
+    def of(row: Any) -> tuple[str, str]:
+        tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
+        try:
+            plan = ta.plan(config, published=row.name, rank=rank, tasks=tasks)
+        except TensorAdaptError as error:
+            return row.name, f"- ({error})"
+        return row.name, f"{plan.n_params:,}" + (" (2 tasks)" if tasks else "")
+
+    return of
 
 
 def _plot(args: argparse.Namespace) -> int:

@@ -87,12 +87,21 @@ class Network:
             raise TensorAdaptError(f"factor label {unknown[0]!r} is neither a mode nor a bond of the network")
         if clash := sorted(set(self.bonds) & set(self.layout.names)):
             raise TensorAdaptError(f"bond {clash[0]!r} has the name of a mode; give it another")
+        held = [label for factor in self.factors for label in factor.labels]
+        if loose := [bond for bond in self.bonds if held.count(bond) < 2]:
+            raise TensorAdaptError(
+                f"bond {loose[0]!r} is held by {held.count(loose[0])} factor(s) of {self._names()}; a bond joins two or "
+                "more: neighbours in a chain need one and the same bond name"
+            )
         zeros = [factor.name for factor in self.factors if factor.init == "zero"]
         if len(zeros) != 1:
             raise TensorAdaptError(
                 f"factors that start at zero: {', '.join(zeros) or 'none'}; expected exactly one "
                 "(two never train, none does not start at the base model)"
             )
+
+    def _names(self) -> str:
+        return ", ".join(f"{factor.name}[{' '.join(factor.labels)}]" for factor in self.factors)
 
     @property
     def sizes(self) -> dict[str, int]:

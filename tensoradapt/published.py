@@ -11,7 +11,11 @@ from tensoradapt.published_row import Published
 from tensoradapt.published_rows import ROWS
 from tensoradapt.recipes import Dims
 
-__all__ = ["Published", "closed_count", "get", "names"]
+__all__ = ["LETTERS", "ROWS", "Published", "closed_count", "get", "names"]
+LETTERS = (
+    "d width, f width of the MLP, H heads, h head dimension, L layers, M adapted matrices of a layer, T tasks, r rank, "
+    "n the parts of the width, cores those of a train"
+)
 
 
 def names() -> tuple[str, ...]:

@@ -25,17 +25,17 @@ _CARA: Mapping[str, Paper] = {
     "layer_proj_block": ("xavier_normal", 1.0),
     **dict.fromkeys(("head", "dim", "out"), ("orthogonal", 1.0)),
 }
-# widths the sources name, and two that are as near to them as can be
-_THREE: Splits = {768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 16, 16)}
+# widths the sources name, and others as near to them as can be
+_THREE: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 16, 16)}
 _BOTH_THREE: Mapping[str, Splits] = dict.fromkeys(("out", "in"), _THREE)
-_QUANTA: Splits = {768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 8, 8, 4)}
+_QUANTA: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 8, 8, 4)}
 _LORETTA: Mapping[str, Splits] = {
-    "in": {768: (8, 8, 12), 1024: (16, 8, 8), 4096: (16, 16, 8, 2)},
-    "out": {768: (8, 12, 8), 1024: (2, 8, 8, 8), 4096: (2, 16, 8, 4, 4)},
+    "in": {384: (8, 8, 6), 768: (8, 8, 12), 1024: (16, 8, 8), 4096: (16, 16, 8, 2)},
+    "out": {384: (8, 6, 8), 768: (8, 12, 8), 1024: (2, 8, 8, 8), 4096: (2, 16, 8, 4, 4)},
 }
-_LORETTA_CORES: Splits = {768: (8, 8, 12, 8), 1024: (16, 8, 8, 8), 4096: (16, 16, 8, 4, 4)}
-_KRONECKER: Splits = {768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
-_SPLIT_NOTE = "widths 768, 1024 and 4096; others with split="
+_LORETTA_CORES: Splits = {384: (8, 8, 6, 8), 768: (8, 8, 12, 8), 1024: (16, 8, 8, 8), 4096: (16, 16, 8, 4, 4)}
+_KRONECKER: Splits = {384: (16, 24), 768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
+_SPLIT_NOTE = "widths 384, 768, 1024 and 4096; others with split="
 
 ROWS: tuple[Published, ...] = (
     Published("lora", ((FREE, QV),), "lora", "Hu et al., arXiv 2106.09685", "2*d*r*M*L", 16),

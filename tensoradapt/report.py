@@ -46,7 +46,7 @@ def _tensors(groups: Iterable[Group]) -> list[str]:
     rows: list[tuple[str, ...]] = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
     for (layout, rank, n_params, cut), n in kinds.items():
         rows.append((str(n), str(layout), " x ".join(map(str, layout.shape)), rank, str(cut), f"{n_params:,}"))
-    return _align(rows)
+    return align(rows)
 
 
 def _rank(group: Group) -> str:
@@ -74,7 +74,7 @@ def _sites(plan: Plan) -> list[str]:
         tensors = {number for _, number in found}
         own = "each its own" if len(tensors) == len(found) > 1 else _ranges(tensors)
         rows.append((*cells, _ranges(layer for layer, _ in found), own))
-    return _align(rows)
+    return align(rows)
 
 
 def _folded(name: str) -> str:
@@ -102,9 +102,10 @@ def _skipped(plan: Plan) -> list[str]:
         (_folded(name), why) for name, why in plan.skipped if name not in plan.train
     )
     rows = [(f"  {name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
-    return ["", "skipped:", *_align(rows)] if rows else []
+    return ["", "skipped:", *align(rows)] if rows else []
 
 
-def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of a table whose columns are as wide as their widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensoradapt import init, parameterizations
+from tensoradapt import als, init, parameterizations
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.network import Network
 from tensoradapt.plan import Group, Plan
@@ -98,7 +98,8 @@ def _values(plan: Plan, group: Group, gradient: Tensor) -> dict[str, Tensor]:
         raise TensorAdaptError(
             f"the gradient of the tensor with site {where} is {what}; give other batches, or start='zero'"
         )
-    found = parameterizations.get(plan.family).decompose(network, gradient.numpy(), seed=0)
+    decompose = getattr(parameterizations.get(plan.family), "decompose", als.decompose)
+    found = decompose(network, gradient.numpy(), seed=0)
     return {f.name: _sized(network, f.name, found[f.name]) for f in network.factors if f.trainable}
 
 

@@ -1,0 +1,252 @@
+"""Starts that are not zero, starts from the weights and from the first gradients, and a task chosen at run time."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from models import DECODER, assert_identical, inputs, make, perturb
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt import init
+from tensoradapt.factored import FactoredTensor
+from tensoradapt.laws import float64
+from tensoradapt.modes import Layout
+from tensoradapt.parameterizations import cp
+from tensoradapt.stacking import stack
+from tensoradapt.surgery.gradients import summed_gradients
+
+TIED, FREE = "layer proj : head dim : model", ": out : in"
+
+
+def batch(**labels: Any) -> dict[str, torch.Tensor]:
+    return {**inputs("bert"), "labels": torch.tensor([2, 5]), **labels}
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**inputs("bert")).logits
+
+
+@pytest.mark.parametrize("parameterization", ["cp", "tucker", "tensor_train", "lora", "block_term", "loha"])
+def test_a_subtracted_start_is_exactly_zero_and_alive(parameterization: str) -> None:
+    model, base = make("bert", torch.float32), make("bert", torch.float32)
+    layout = FREE if parameterization in ("lora", "loha") else TIED
+    sites = ta.find_sites(model, ("q", "v"))
+    adapter = ta.attach(model, ta.plan(sites, layout, parameterization, rank=2, start="subtract"))
+    assert torch.equal(logits(model), logits(base))
+    for site in adapter.plan.sites:
+        a, b = adapter.pair(site)
+        assert not adapter.delta(site).count_nonzero()
+        assert len(a) == 2 * adapter.plan.groups[0].network.cut.rank
+    model(**batch()).loss.backward()
+    assert all(p.grad.count_nonzero() for p in adapter.parameters())
+    perturb(adapter)
+    for site in adapter.plan.sites:
+        a, b = adapter.pair(site)
+        torch.testing.assert_close(b @ a, adapter.delta(site), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_subtracted_survives_saving(tmp_path: Path) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, TIED, "cp", rank=2, start="subtract"))
+    perturb(adapter)
+    adapter.save(tmp_path)
+    again = make("bert")
+    ta.load(again, tmp_path)
+    assert torch.equal(logits(again), logits(model))
+
+
+def test_pissa_starts_as_the_weights_first_singular_directions() -> None:
+    model = make("bert")
+    with float64():
+        adapter = ta.attach(model, ta.plan(model, published="pissa", rank=3))
+    for tensor, site in zip(adapter.factored, adapter.plan.sites, strict=True):
+        weight = model.get_submodule(site.module).weight
+        u, s, vt = np.linalg.svd(weight.numpy())
+        product = (tensor.factors["B"] @ tensor.factors["A"]).detach().numpy()
+        np.testing.assert_allclose(product, u[:, :3] * s[:3] @ vt[:3], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["lora-xs", "tinylora", "pissa"])
+def test_bases_from_the_weights_are_refused_without_weights_before_anything_changes(name: str) -> None:
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**DECODER, head_dim=8))
+    plan = ta.plan(model, published=name, rank=2)
+    assert plan.needs_weights and "needs the base weights" in str(plan)
+    before = str(model)
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"site model[.]layers.0.self_attn.q_proj is on the meta device.*load the"
+    ):
+        ta.attach(model, plan)
+    assert str(model) == before
+
+
+def test_stacked_matrices_stand_where_their_sites_read() -> None:
+    model = make("llama")
+    plan = ta.plan(ta.find_sites(model), TIED, "cp", rank=2, on_mismatch="crop", scale=1.0)
+    [group] = plan.groups
+    with float64():
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    whole = stack(group, adapter.delta)
+    full = adapter.factored[0].full().detach()
+    for member in group.members:
+        at = tuple(member.at.get(name, slice(None)) for name in group.network.layout.names)
+        at = tuple(slice(v.start, v.stop) if isinstance(v, range) else v for v in at)
+        torch.testing.assert_close(whole[at], full[at], rtol=1e-12, atol=1e-12)
+
+
+def test_summed_gradients_are_the_losss_and_leave_the_model_as_it_was() -> None:
+    model = make("bert").train()
+    model.classifier.requires_grad_(False)
+    before, names = copy.deepcopy(model), {"bert.encoder.layer.1.attention.self.query"}
+    found = summed_gradients(model, names, [batch(), batch(labels=torch.tensor([1, 1]))])
+    assert_identical(model, before)
+    assert model.training and all(p.grad is None for p in model.parameters())
+    twin = copy.deepcopy(before).eval()
+    for one in (batch(), batch(labels=torch.tensor([1, 1]))):
+        twin(**one).loss.backward()
+    [name] = names
+    torch.testing.assert_close(found[name], twin.get_submodule(name).weight.grad.float())
+
+
+@pytest.mark.parametrize(
+    "parameterization", ["cp", "tucker", "tensor_train", "tensor_ring", "lora", "block_term", "loha"]
+)
+def test_a_gradient_start_is_zero_and_its_first_step_falls_faster_than_a_random_ones(parameterization: str) -> None:
+    layout = FREE if parameterization in ("lora", "loha") else TIED
+    falls = {}
+    for start in ("zero", "gradient"):
+        model = make("bert")
+        plan = ta.plan(ta.find_sites(model, ("q", "v")), layout, parameterization, rank=2, start=start)
+        with float64():
+            adapter = ta.attach(model, plan, seed=1, **({"batches": [batch()]} if start == "gradient" else {}))
+        assert torch.equal(logits(model), logits(make("bert")))
+        loss = model(**batch()).loss
+        loss.backward()
+        # what one normalised step of the update itself would gain, per unit of its length
+        gains = [p.grad.square().sum() for p in adapter.parameters() if p.grad is not None]
+        falls[start] = float(sum(gains).sqrt())
+    assert falls["gradient"] > 1.2 * falls["zero"], falls
+
+
+def test_a_gradient_start_keeps_the_matched_rules_sizes_and_first_step() -> None:
+    model = make("bert")
+    plan = ta.plan(ta.find_sites(model, ("q", "v")), TIED, "cp", rank=2, start="gradient")
+    with float64():
+        adapter = ta.attach(model, plan, batches=[batch()])
+    [tensor], [group] = adapter.factored, plan.groups
+    assert tensor.factors["model"].square().mean().sqrt().item() == pytest.approx((3 * 30) ** -0.5)
+    assert init.matched_scale(group.network, tensor.factors) == pytest.approx(tensor.scale)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, 'start="gradient" needs the batches .*batches='),
+        ({"batches": []}, 'start="gradient" needs the batches'),
+        (
+            {"batches": [batch()], "loss": lambda model, _: model.classifier.bias.sum() * 0 + zero(model)},
+            "is zero; give",
+        ),
+    ],
+)
+def test_a_gradient_start_without_gradients_is_refused(given: dict[str, Any], says: str) -> None:
+    model, before = make("bert"), make("bert")
+    plan = ta.plan(ta.find_sites(model, ("q", "v")), TIED, "cp", rank=2, start="gradient")
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.attach(model, plan, **given)
+    assert_identical(model, before)
+
+
+def zero(model: nn.Module) -> torch.Tensor:
+    return sum((p * 0).sum() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda value: value[:-1], r"factor 'layer' has shape \(2, 2\); expected finite numbers of shape \(3, 2\)"),
+        (lambda value: value * float("nan"), r"factor 'layer' has non-finite entries"),
+    ],
+)
+def test_values_of_another_shape_or_not_finite_are_refused(change: Any, says: str) -> None:
+    network = cp.build(Layout.parse("layer : out : in", {"layer": 3, "out": 4, "in": 5}), 2)
+    good = dict(FactoredTensor(network).factors)
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        FactoredTensor(network, values={**good, "layer": change(good["layer"].detach())})
+
+
+def tasked(**changes: Any) -> tuple[nn.Module, ta.Adapter]:
+    model = make("bert")
+    plan = ta.plan(model, published="metatt-4+1d", rank=2, tasks=("rte", "cola", "sst2"), **changes)
+    with float64():
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    return model, adapter
+
+
+def test_a_task_is_chosen_for_all_or_for_each_sample() -> None:
+    model, adapter = tasked()
+    alone = {}
+    for task in adapter.plan.tasks:
+        adapter.select(task=task)
+        alone[task] = logits(model)
+    assert not torch.allclose(alone["rte"], alone["cola"])
+    adapter.select(task=["sst2", "rte"])
+    mixed = logits(model)
+    torch.testing.assert_close(mixed, torch.stack([alone["sst2"][0], alone["rte"][1]]), rtol=1e-10, atol=1e-10)
+
+
+def test_a_tasks_delta_is_its_slice_of_the_train() -> None:
+    _, adapter = tasked()
+    adapter.select(task="cola")
+    [tensor] = adapter.factored
+    f = {name: value.detach() for name, value in tensor.factors.items()}
+    site = adapter.plan.sites[0]
+    row = f["in"] @ f["layer"][:, 0] @ f["proj"][:, 0] @ f["task"][:, 1] @ f["out"]
+    torch.testing.assert_close(adapter.delta(site).detach(), tensor.scale * row.T)
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (lambda model, _: logits(model), r"no task is selected.*select\(task=...\) with one of rte, cola, sst2"),
+        (lambda _, adapter: adapter.select(task="mnli"), "task 'mnli' is not in this adapter.*Valid: rte, cola, sst2"),
+        (lambda _, adapter: adapter.select(task=["rte", "colla"]), 'did you mean "cola"'),
+    ],
+)
+def test_an_unknown_or_missing_task_is_refused(run: Any, says: str) -> None:
+    model, adapter = tasked()
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        run(model, adapter)
+
+
+def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
+    model, adapter = tasked()
+    adapter.select(task=["rte", "cola", "sst2"])
+    with pytest.raises(ta.TensorAdaptError, match="was given 3 tasks and the batch has 2 samples"):
+        logits(model)
+    with pytest.raises(ta.TensorAdaptError, match="a task for each sample is selected"):
+        adapter.delta(adapter.plan.sites[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"layout": "layer task : out : in"}, "has a task mode; name the tasks"),
+        ({"layout": "layer : out : in", "tasks": ("a",)}, "tasks=.*'a'.* has no task mode"),
+        ({"layout": "(layer task) : out : in", "tasks": ("a",)}, "merges layer task; task needs a mode of its own"),
+        ({"layout": "layer task : out : in", "tasks": ("a", "a")}, "names one twice"),
+    ],
+)
+def test_tasks_and_layouts_that_do_not_fit_are_refused_in_plan(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.plan(make("bert"), parameterization="cp", rank=2, **asked)
