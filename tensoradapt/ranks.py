@@ -73,9 +73,16 @@ def within_budget(
         defined = rank if clip else min(_most(family, layout, rank) for layout in layouts)
         return networks(family, layouts, min(rank, defined), options, clip)
 
-    if (least := total(at(1), layouts)) > budget:
-        raise TensorAdaptError(f"budget {budget:,} is below the smallest possible: rank 1 takes {least:,} parameters")
-    best = _largest(lambda rank: total(at(rank), layouts), budget)
+    def count(rank: int) -> int:
+        return total(at(rank), layouts)
+
+    top = max(_most(family, layout, 1) for layout in layouts)
+    smallest = min((1, top), key=count)
+    if (least := count(smallest)) > budget:
+        raise TensorAdaptError(
+            f"budget {budget:,} is below the smallest possible: rank {smallest} takes {least:,} parameters"
+        )
+    best = _largest(count, budget) if smallest == 1 else _best(count, budget, top)
     return _raise_bonds(family, at(best), layouts, budget, options)
 
 
@@ -91,9 +98,9 @@ def clipped(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any])
     return family.build(layout, resolved(family.build(layout, rank, **options).clipped()), **options)
 
 
-def _most(family: Any, layout: Layout, rank: int) -> int:
-    """The largest rank the family is defined for, where it has one."""
-    return family.largest(layout) if hasattr(family, "largest") else rank
+def _most(family: Any, layout: Layout, otherwise: int) -> int:
+    """The largest rank that is of use, where the family names one."""
+    return family.largest(layout) if hasattr(family, "largest") else otherwise
 
 
 def _explicit(family: Any, layout: Layout, rank: Mapping[str, int], options: Mapping[str, Any]) -> Network:
@@ -122,6 +129,12 @@ def _largest(count: Callable[[int], int], budget: int) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if count(middle) <= budget else (low, middle)
     return low
+
+
+def _best(count: Callable[[int], int], budget: int, top: int) -> int:
+    """The rank with the most parameters within budget, where a higher rank may have fewer of them."""
+    counts = {rank: count(rank) for rank in range(1, top + 1)}
+    return max((rank for rank, n in counts.items() if n <= budget), key=lambda rank: counts[rank])
 
 
 def _raise_bonds(

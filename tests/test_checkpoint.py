@@ -7,11 +7,12 @@ import sys
 
 import pytest
 import torch
+from families import PLANNED, planned
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
 
-FAMILIES = ta.parameterizations.names()
+FAMILIES = PLANNED
 
 
 def bert(layers=3):
@@ -28,7 +29,7 @@ def bert(layers=3):
 
 
 def trained(model, family, dropout=0.0):
-    plan = ta.plan(ta.find_sites(model, "all"), parameterization=family, rank=2, train=("classifier",))
+    plan = planned(ta.find_sites(model, "all"), family, rank=2, train=("classifier",))
     adapter = ta.attach(model, plan, seed=5, dropout=dropout)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -82,11 +83,13 @@ def test_load_restores_factors_heads_scales_seed_and_dropout(tmp_path, family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layers", [2, 9])
-def test_the_file_holds_every_trained_number_once_and_a_header_at_any_depth(tmp_path, family, layers):
+def test_the_file_holds_every_trained_number_and_base_once_and_a_header_at_any_depth(tmp_path, family, layers):
     adapter = trained(bert(layers), family)
     adapter.save(tmp_path)
+    bases = sum(group.network.n_base for group in adapter.plan.groups)
+    assert (bases > 0) == (family in ("lora_xs", "tinylora"))
     for name, numbers in (
-        ("adapter.safetensors", adapter.n_params),
+        ("adapter.safetensors", adapter.n_params + bases),
         ("trained/model.safetensors", adapter.plan.n_trained_base),
     ):
         data = (tmp_path / name).read_bytes()

@@ -3,7 +3,7 @@
 ``build(layout, rank, **options)`` returns a Network; ``count(layout, rank, **options)`` is the paper's closed formula
 for resolved ranks; ``oracle(layout, factors)`` is the paper's own definition of the dense tensor. A module may also
 name its usual ``layouts`` and its display ``label``; how many row modes, and as many column modes, it takes (``parts``)
-and whether these have equal sizes (``square``); ``largest(layout)``, the rank above which it is not defined; why an
+and whether these have equal sizes (``square``); ``largest(layout)``, the largest rank that is of use; why an
 update's rank can be less than the network's minimum cut (``below_cut``); and ``decompose(network, tensor)``, factors
 for a given tensor, which is needed where some come from the base weights.
 """

@@ -36,6 +36,11 @@ def build(layout: Layout, rank: int) -> Network:
     return Network(layout, factors, {"r": rank, "n": n}, alpha=640, divisor=rank, derived=("n",))
 
 
+def largest(layout: Layout) -> int:
+    """The rank at which one term has full rank: min(d_in, d_out). A lower one has more terms and more parameters."""
+    return min(layout.in_, layout.out)
+
+
 def count(layout: Layout, rank: int) -> int:
     """n (r + min(d_in, d_out)) with n = ceil(min(d_in, d_out) / r), for every position of the index modes."""
     smaller = min(layout.in_, layout.out)
