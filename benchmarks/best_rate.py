@@ -3,8 +3,8 @@
     python benchmarks/best_rate.py            # runs what is missing, writes records/best_rate.csv
     python benchmarks/best_rate.py --figure   # the figure of what is there
 
-All adapt q, k, v, o of all-MiniLM-L6-v2 for 30 steps. Rates are judged by the training loss of the last ten steps, which
-is far less noisy than the accuracy of a few hundred examples. The grid under the matched scale is finer, because there
+All adapt q, k, v, o of all-MiniLM-L6-v2 for 30 steps. Rates are judged by the training loss of the last ten steps,
+which is far less noisy than the accuracy of a few hundred examples. The grid under the matched scale is finer, because there
 the question is whether the best rates lie within a factor of 4; under the papers' scales they spread over decades.
 """
 
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 from minilm import Bench, Setting
 
 import tensoradapt as ta
 
-CSV = Path(__file__).parent / "records" / "best_rate.csv"
+HERE = Path(__file__).parent
+CSV, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "figures" / "best_rate.png"
 RANKS, SEED = (1, 8, 64), 2000
 RATES = {"matched": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2), "paper": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)}
 METHODS = {
@@ -40,7 +40,14 @@ def main() -> None:
     done = {(row["scale"], row["method"], int(row["rank"]), float(row["lr"])) for row in rows}
     bench = Bench(Setting(), SEED)
     # all of the first rate's methods before the second's rates: the figure covers everything as early as it can
-    todo = [(s, m, r, lr) for i in (2, 1, 3, 0, 4) for r in (8, 1, 64) for m in METHODS for s in RATES for lr in RATES[s][i:i + 1]]
+    todo = [
+        (s, m, r, lr)
+        for i in (2, 1, 3, 0, 4)
+        for r in (8, 1, 64)
+        for m in METHODS
+        for s in RATES
+        for lr in RATES[s][i : i + 1]
+    ]
     for key in (key for key in todo if key not in done):
         write(one(bench, *key))
 
@@ -78,7 +85,56 @@ def write(row: dict[str, object]) -> None:
         writer.writerow(row)
 
 
+def best(rows: list[dict[str, str]], scale: str, method: str, rank: int) -> float:
+    """The rate of the least loss: of the parabola through the best point and its neighbours, in log rate."""
+    own = sorted((math.log(float(r["lr"])), float(r["loss"])) for r in rows if of(r, scale, method, rank))
+    x, y = np.array(own).T
+    i = int(np.nanargmin(np.where(np.isfinite(y), y, np.nan)))
+    if i in (0, len(x) - 1) or not np.isfinite(y[i - 1 : i + 2]).all():
+        return math.exp(x[i])
+    a, b, _ = np.polyfit(x[i - 1 : i + 2], y[i - 1 : i + 2], 2)
+    return math.exp(-b / (2 * a))
+
+
+def of(row: dict[str, str], scale: str, method: str, rank: int) -> bool:
+    return (row["scale"], row["method"], int(row["rank"])) == (scale, method, rank)
+
+
+def figure() -> None:
+    """Loss against rate for each method and rank, and the best rates of each scale in one strip."""
+    rows = read()
+    styles = dict(
+        zip(METHODS, (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"), ("P", "--")), strict=True)
+    )
+    grid, axes = plt.subplots(2, 4, figsize=(15, 7), constrained_layout=True)
+    for line, scale in zip(axes, RATES, strict=True):
+        for ax, rank in zip(line, RANKS, strict=False):
+            for method, (marker, dash) in styles.items():
+                own = sorted((float(r["lr"]), float(r["loss"])) for r in rows if of(r, scale, method, rank))
+                ax.plot(*zip(*own, strict=True), marker=marker, linestyle=dash, label=method)
+            ax.set(xscale="log", title=f"{scale} scale, r = {rank}", xlabel="learning rate", ylim=(0.45, 0.8))
+        line[0].set_ylabel("training loss, steps 21 to 30")
+        strip(line[3], rows, scale, styles)
+    axes[0][0].legend(frameon=False, fontsize=8)
+    grid.savefig(FIGURE, dpi=150)
+
+
+def strip(ax: plt.Axes, rows: list[dict[str, str]], scale: str, styles: dict[str, tuple[str, str]]) -> None:
+    found = {(m, r): best(rows, scale, m, r) for m in METHODS for r in RANKS}
+    for i, (method, (marker, _)) in enumerate(styles.items()):
+        for j, rank in enumerate(RANKS):
+            ax.plot(found[method, rank], i + 0.25 * (j - 1), marker=marker, color=f"C{i}", markersize=4 + 2 * j)
+    spread = max(found.values()) / min(found.values())
+    ax.set(
+        xscale="log",
+        title=f"best rates: largest / smallest = {spread:.3g}",
+        xlabel="learning rate (small to large marker: r = 1, 8, 64)",
+    )
+    ax.set_yticks(range(len(METHODS)), METHODS)
+    print(scale, f"spread {spread:.3g}", {f"{m} r={r}": f"{lr:.2g}" for (m, r), lr in found.items()})
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--figure", action="store_true")
-    main()
+    figure() if parser.parse_args().figure else main()

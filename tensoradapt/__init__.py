@@ -23,6 +23,7 @@ _HOME = {
     "merge": "tensoradapt.surgery",
     "unmerge": "tensoradapt.surgery",
     "load": "tensoradapt.surgery",
+    "compress": "tensoradapt.compression",
     "fit": "tensoradapt.training",
     "parameter_groups": "tensoradapt.training",
     "preconditioned": "tensoradapt.preconditioning",
@@ -33,6 +34,8 @@ _MODULES = {
     "parameterizations": "tensoradapt.parameterizations",
     "published": "tensoradapt.published",
     "plots": "tensoradapt.analysis.plots",
+    "spectra": "tensoradapt.analysis.spectra",
+    "spectra_plots": "tensoradapt.analysis.spectra_plots",
 }
 __all__ = ["Plan", "plan", *_HOME, *_MODULES]
 __version__ = "0.1.0"
