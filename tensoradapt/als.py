@@ -117,29 +117,30 @@ def revived(network: Network, factors: Mapping[str, np.ndarray], seed: int) -> F
     """The same tensor with every entry of a bond trainable.
 
     Where two factors are zero at an entry of their bond, no gradient reaches either: all but one, the network's zero
-    factor if it is among them, are drawn anew there, and that one is exactly zero.
+    factor if it is among them, are drawn anew there, and that one is exactly zero. Labels that all of a bond's factors
+    have pick a matrix of each, so every position of them is looked at alone.
     """
     made, drawn, cleared = {n: np.array(f) for n, f in factors.items()}, draw(network, seed), []
-    for bond, n in network.bonds.items():
+    for bond in network.bonds:
         held = sorted((f for f in network.factors if bond in f.labels), key=lambda f: f.init == "zero")
-        norms = np.array([_slice_norms(factors[f.name], f.labels.index(bond)) for f in held])
-        empty = norms <= NOTHING * norms.max(axis=1, keepdims=True)
-        for i in (i for i in range(n) if empty[:, i].sum() > 1):
-            for factor in held[:-1]:
-                place = _at(factor, bond, i)
+        keys = [bond, *(x for x in held[0].labels if x != bond and all(x in f.labels for f in held))]
+        norms = np.array([_norms(factors[f.name], f.labels, keys) for f in held])
+        empty = norms <= NOTHING * norms.max(axis=tuple(range(1, norms.ndim)), keepdims=True)
+        for position in np.argwhere(empty.sum(axis=0) > 1):
+            places = [tuple(dict(zip(keys, position, strict=True)).get(x, slice(None)) for x in f.labels) for f in held]
+            for factor, place in zip(held[:-1], places, strict=False):
                 made[factor.name][place] = drawn[factor.name][place]
-            cleared.append((held[-1], bond, i))
-    for factor, bond, i in cleared:  # last: a path through several such entries is to meet a zero
-        made[factor.name][_at(factor, bond, i)] = 0
+            cleared.append((held[-1].name, places[-1]))
+    for name, place in cleared:  # last: a path through several such entries is to meet a zero
+        made[name][place] = 0
     return made
 
 
-def _slice_norms(values: np.ndarray, axis: int) -> np.ndarray:
-    return np.linalg.norm(np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1), axis=1)
-
-
-def _at(factor: Factor, bond: str, i: int) -> tuple[slice | int, ...]:
-    return tuple(i if label == bond else slice(None) for label in factor.labels)
+def _norms(values: np.ndarray, labels: Sequence[str], keys: Sequence[str]) -> np.ndarray:
+    """Norms over the axes that are not in ``keys``, axes in the order of ``keys``."""
+    axes = [labels.index(key) for key in keys]
+    turned = np.moveaxis(values, axes, range(len(axes)))
+    return np.linalg.norm(turned.reshape(*turned.shape[: len(axes)], -1), axis=-1)
 
 
 def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:

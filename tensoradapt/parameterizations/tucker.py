@@ -55,7 +55,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
     size = np.linalg.norm(tensor) or 1.0
     with tensorly_on_numpy(), np.errstate(invalid="ignore"):  # it divides by the norm of a zero tensor
         axes = [names.index(mode) for mode in modes]
-        (_, factors), _ = partial_tucker(tensor / size, ranks, modes=axes, tol=1e-9, random_state=seed)
+        (_, factors), _ = partial_tucker(tensor / size, ranks, modes=axes, n_iter_max=50, tol=1e-7, random_state=seed)
         core = tensorly.tenalg.multi_mode_dot(tensor, factors, modes=axes, transpose=True)
     return widened(network, small, {**dict(zip(modes, factors, strict=True)), "core": core}, seed)
 

@@ -1,0 +1,68 @@
+"""Compress and convert: updates trained in one form, in any other factored form, with the true error stated."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tensoradapt.compressed import Compressed, stated
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.fitting import Job, fit_within, in_best_order
+from tensoradapt.plan import check_number
+from tensoradapt.ranks import Rank
+from tensoradapt.updates import read
+
+ORDERS = ("given", "search")
+
+
+def compress(
+    source: Any,
+    sites: Any = None,
+    layout: str | Sequence[str] | None = None,
+    parameterization: str | Any = None,
+    rank: Rank | None = None,
+    *,
+    max_error: float | None = None,
+    budget: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    split: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    order: str = "given",
+) -> Compressed:
+    """Trained updates in factored form, with exactly one of ``rank``, ``max_error`` and ``budget``.
+
+    ``source``: the path of a LoRA folder as PEFT saves it; an Adapter; a pair (tuned model, base model); or a mapping
+    of site names to (A, B) or dense (out, in) updates. ``sites``: from ``find_sites``, or a model or config (then:
+    those the source has); an Adapter knows its own. ``max_error``: the smallest rank whose relative Frobenius error
+    over everything is at most this. ``order="search"``: for families with ``order``, the one with the least error.
+
+    A LoRA stack is decomposed as a small core (QR) wherever a side of the layout is one mode, exactly and without the
+    dense stack. CP adapters become Tucker and tensor-train of their own rank exactly. Other families with all factors
+    trained are decomposed by their own ``decompose``, or by alternating least squares.
+
+    Raises TensorAdaptError for sources that cannot be read, modules and sites that differ, families with frozen
+    factors, and an error that no rank reaches.
+    """
+    began = time.perf_counter()
+    _check_choices(rank, max_error, budget, order)
+    job = Job(read(source, sites), layout, parameterization, dict(options or {}), split, seed)
+    if order == "search":
+        job = in_best_order(job, rank, budget, max_error)
+    fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
+    return stated(job, fit, tried, time.perf_counter() - began)
+
+
+def _check_choices(rank: Any, max_error: Any, budget: Any, order: str) -> None:
+    given = {"rank": rank, "max_error": max_error, "budget": budget}
+    if sum(value is not None for value in given.values()) != 1:
+        shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise TensorAdaptError(f"{shown} were given; expected exactly one of them")
+    if max_error is not None:
+        check_number("max_error", max_error, above=0)
+        if max_error >= 1:
+            raise TensorAdaptError(
+                f"max_error is {max_error!r}, which no update at all meets; expected a number under 1"
+            )
+    if order not in ORDERS:
+        raise TensorAdaptError(f"order is {order!r}; expected one of {', '.join(ORDERS)}. An order itself is an option")
