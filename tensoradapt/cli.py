@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     methods = commands.add_parser("methods", help="list the published adapters: layout, formula, start, scale, source")
     methods.add_argument("--model", help="count each at this model's sizes: a built-in model, a folder, or a hub name")
     methods.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
+    methods.add_argument("--markdown", action="store_true", help="as docs/methods.md, with the parameterizations")
     methods.set_defaults(command=_methods)
     plot = commands.add_parser("plot", help="draw the frontier of a folder of runs again")
     plot.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
@@ -186,8 +187,11 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _methods(args: argparse.Namespace) -> int:
-    from tensoradapt import models, published
+    from tensoradapt import methods_page, models, published
 
+    if args.markdown:
+        print(methods_page.text(), end="")
+        return 0
     if args.model is not None:
         config = models.config(args.model)
         print(

@@ -21,6 +21,7 @@ ORDER = (
         "published_rows",
         "recipes",
         "published",
+        "methods_page",
         "sites",
         "grouping",
         "ranks",
@@ -28,7 +29,7 @@ ORDER = (
         "variants",
     ),
     *("plan", "records", "checkpoint", "init", "factored", "stacking", "adapter", "surgery"),
-    *("peft_folder", "updates", "cores", "compress"),
+    *("peft_folder", "updates", "cores", "fitting", "compressed", "compression"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "preconditioning", "training"),
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli"),
 )

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tensoradapt import methods_page
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,6 +27,10 @@ def test_every_file_a_page_names_is_there(page):
     assert paths and not [
         path for path in paths if not ((ROOT / page).parent / path).exists() and not (ROOT / path).exists()
     ]
+
+
+def test_the_page_of_methods_is_what_the_code_says():
+    assert (ROOT / "docs" / "methods.md").read_text() == methods_page.text()
 
 
 def test_contributing_stays_short():
