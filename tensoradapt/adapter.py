@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.factored import Bases, FactoredTensor, through
 from tensoradapt.grouping import Member
 from tensoradapt.modes import RUNTIME, At
+from tensoradapt.network import Network
 from tensoradapt.plan import Plan
 from tensoradapt.sites import Site
 
@@ -149,6 +151,18 @@ class Adapter(nn.Module):
             for factor in tensor.network.factors
             if factor.trainable
         }
+
+    def replace_tensor(self, i: int, network: Network, values: Mapping[str, Tensor]) -> None:
+        """Puts another network with these values in the place of a tensor, whose multiplier stays."""
+        old = self.factored[i]
+        new = FactoredTensor(network, seed=self.seed, name=str(i), scale=old.scale, bases=self.bases, values=values)
+        new.to(next(old.parameters())).train(old.training)
+        with torch.no_grad():
+            for name, value in values.items():  # again, in their own dtype: tensors are made in torch's default one
+                new.trained[name].copy_(value).requires_grad_(old.trained[name].requires_grad)
+        self.tensors[i] = new
+        groups = [replace(g, network=network) if k == i else g for k, g in enumerate(self.plan.groups)]
+        self.plan = replace(self.plan, groups=tuple(groups))
 
     def save(self, path: str | Path) -> None:
         """Writes the adapter and the heads trained with it into a folder, for ``load``.

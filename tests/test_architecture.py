@@ -30,6 +30,7 @@ ORDER = (
     ),
     *("plan", "records", "checkpoint", "init", "factored", "stacking", "adapter", "surgery"),
     *("peft_folder", "updates", "cores", "fitting", "compressed", "compression"),
+    *("rounding", "rank_choice", "rank_adaptation"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "preconditioning", "training"),
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli"),
 )
