@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from families import FIRST
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensoradapt import parameterizations
@@ -57,8 +58,19 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+OTHERS = tuple(name for name in parameterizations.names() if name not in FIRST)
+
+
 @pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("parameterization", parameterizations.names())
+@pytest.mark.parametrize("parameterization", FIRST)
 @given(data=st.data())
 def test_the_law_holds(law: str, parameterization: str, data: st.DataObject) -> None:
+    LAWS[law](data.draw(cases(parameterization, OPTIONS.get(parameterization))))
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("parameterization", OTHERS)
+@settings(max_examples=settings.default.max_examples // 2)  # they are many, and share the core with the first five
+@given(data=st.data())
+def test_the_law_holds_for_all_others(law: str, parameterization: str, data: st.DataObject) -> None:
     LAWS[law](data.draw(cases(parameterization, OPTIONS.get(parameterization))))
