@@ -34,7 +34,7 @@ def count(layout: Layout, rank: int) -> int:
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """The nearest tensor: the first r singular vectors of each matrix, the root of their values on both sides (PiSSA).
 
-    Meng et al., arXiv 2404.02948, equations 2 and 3.
+    Meng et al., arXiv 2404.02948.
     """
     clipped = network.clipped()
     u, s, vt = _svd.by_position(network, tensor, clipped.bonds["r"])

@@ -1,6 +1,6 @@
 """Tensor ring: a tensor-train closed to a ring, ``delta[m1, ..., mN] = trace(G1[m1] G2[m2] ... GN[mN])``.
 
-Zhao et al., arXiv 1606.05535, equation 1. No adapter for language models has been published with it. Choose it where a
+Zhao et al., arXiv 1606.05535. No adapter for language models has been published with it. Choose it where a
 tensor-train would be limited by its ends: no mode is at an end, so every one has two bonds to its neighbours.
 """
 
