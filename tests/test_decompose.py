@@ -157,6 +157,7 @@ def test_growth_tells_a_degenerate_cp() -> None:
     assert growths[0] < 1.1
     assert growths[1] > 3
     assert cp.growth(cp.decompose(net, 0 * plain), 0.0) == 0
+    assert cp.growth({"out": np.array([[1.0, 0.0], [0.0, 2.0]]), "in": np.array([[3.0, 4.0]])}, 2.0) == 8 / 2
 
 
 @pytest.mark.parametrize("name", ["tucker", "tucker only", "tensor_train", "tensor_train order"])
@@ -215,6 +216,26 @@ def test_als_never_gets_worse_and_reports_the_true_error() -> None:
         errors.append(reported)
     assert reported == pytest.approx(np.linalg.norm(noise() - cp.oracle(LAYOUT, factors)) / np.linalg.norm(noise()))
     assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(errors))
+
+
+def test_the_error_of_als_is_right_where_the_expanded_square_has_no_digits_left() -> None:
+    family, net = network("cp")
+    truth = als.draw(net, 1)
+    tensor = family.oracle(LAYOUT, truth)
+    norm = float(np.linalg.norm(tensor))
+    off = {**truth, "dim": truth["dim"] * (1 + 1e-11)}
+    assert als.relative_error(net, tensor, off, norm) == pytest.approx(1e-11, rel=1e-3)
+
+
+def test_reviving_a_bond_changes_the_tensor_by_nothing() -> None:
+    """Also where what is left there is not quite zero, and against columns drawn anew it would count."""
+    net = network("tucker", 2)[1]
+    values = als.draw(net, 1)
+    values["dim"][:, 1], values["core"][:, :, 1] = 0, 1e-11 * values["core"][:, :, 1]
+    found = als.revived(net, values, 0)
+    assert found["dim"][:, 1].any()
+    assert not found["core"][:, :, 1].any()
+    np.testing.assert_allclose(als.dense(net, found), als.dense(net, values), rtol=0, atol=1e-15)
 
 
 def test_als_refuses_a_system_it_cannot_hold() -> None:

@@ -76,7 +76,7 @@ def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> d
         for i in range(restarts):
             try:
                 how = "svd" if i == 0 else "random"
-                _, small = parafac(core, rank, n_iter_max=200, init=how, tol=1e-9, random_state=seed + i)
+                _, small = parafac(core, rank, n_iter_max=200, init=how, tol=1e-7, random_state=seed + i)
             except np.linalg.LinAlgError:  # two components became one: this start is lost
                 continue
             start = {name: basis @ f for name, basis, f in zip(names, bases, small, strict=True)}
