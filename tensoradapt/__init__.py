@@ -27,6 +27,7 @@ _HOME = {
     "fit": "tensoradapt.training",
     "parameter_groups": "tensoradapt.training",
     "preconditioned": "tensoradapt.preconditioning",
+    "reduce_rank": "tensoradapt.rank_adaptation",
     "load_runs": "tensoradapt.sweep.store",
     "frontier": "tensoradapt.analysis.frontier",
 }

@@ -8,8 +8,8 @@ from tensoradapt import parameterizations, published
 
 HEAD = """# Methods
 
-Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one file in `tensoradapt/parameterizations/`, a
-published adapter one row of `tensoradapt/published_rows.py`.
+Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one file in
+`tensoradapt/parameterizations/`, a published adapter one row of `tensoradapt/published_rows.py`.
 
 """
 

@@ -90,8 +90,8 @@ class Network:
         held = [label for factor in self.factors for label in factor.labels]
         if loose := [bond for bond in self.bonds if held.count(bond) < 2]:
             raise TensorAdaptError(
-                f"bond {loose[0]!r} is held by {held.count(loose[0])} factor(s) of {self._names()}; a bond joins two or "
-                "more: neighbours in a chain need one and the same bond name"
+                f"bond {loose[0]!r} is held by {held.count(loose[0])} factor(s) of {self._names()}; a bond joins two "
+                "or more: neighbours in a chain need one and the same bond name"
             )
         zeros = [factor.name for factor in self.factors if factor.init == "zero"]
         if len(zeros) != 1:

@@ -1,7 +1,8 @@
 """LoRA adapters as PEFT saves them: a folder with adapter_config.json and adapter_model.safetensors.
 
 ``delta = s B A`` with A (r, in), B (out, r) and s = lora_alpha / r, or / sqrt(r) with rslora; A and B have these shapes
-whichever way the layer stores its weight. What changes a model in any other way is refused by name. Nothing is unpickled.
+whichever way the layer stores its weight. What changes a model in any other way is refused by name. Nothing is
+unpickled.
 """
 
 from __future__ import annotations
@@ -105,8 +106,8 @@ def _refuse(config: Mapping[str, Any], path: Path) -> None:
         on.append("bias")
     if on:
         raise TensorAdaptError(
-            f"{path} sets {', '.join(f'{key}={config[key]!r}' for key in on)}; only plain LoRA can be read, whose whole "
-            "update is B A. Train without it, or pass the updates themselves as a mapping of site names"
+            f"{path} sets {', '.join(f'{key}={config[key]!r}' for key in on)}; only plain LoRA can be read, whose "
+            "whole update is B A. Train without it, or pass the updates themselves as a mapping of site names"
         )
     start = config.get("init_lora_weights", True)
     if start not in PLAIN_STARTS:

@@ -284,7 +284,7 @@ def trained_modules(model: Any, train: Sequence[str]) -> dict[str, Any]:
 
 
 def _refuse_dense(made: Plan) -> Plan:
-    if made.n_params >= made.n_dense:
+    if made.n_params > made.n_dense:  # as many are dense: the ceiling
         raise TensorAdaptError(
             f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves "
             f"have only "

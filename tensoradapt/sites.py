@@ -226,7 +226,7 @@ def _blocks(site: Site) -> list[Site]:
     if inner % width or site.rows:
         raise TensorAdaptError(
             f"site {site.name} is {site.out} x {site.in_}{' inside a fused module' if site.rows else ''}; blocks need "
-            f"an inner width that is a multiple of the model's {width}. Leave it out with projections=, or use no blocks"
+            f"an inner width that is a multiple of the model's {width}. Leave it out with projections=, or blocks=False"
         )
     return [_block(site, i, width) for i in range(inner // width)]
 

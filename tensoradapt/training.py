@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.preconditioning import preconditioned
+from tensoradapt.rank_adaptation import check_schedule, reduce_rank
 from tensoradapt.sites import ROOT
 
 Batch = Mapping[str, Tensor]
@@ -42,6 +43,7 @@ def fit(
     weight_decay: float = 0.0,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     precondition: float | None = None,
+    reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Fitted:
     """Trains whatever requires gradients with AdamW; leaves the model in eval mode.
@@ -49,12 +51,14 @@ def fit(
     Parameters of the modules in ``heads`` learn at ``head_lr``, all others (factors) at ``lr``. Both rise linearly
     over the first ``warmup`` share of ``steps`` and fall linearly to zero. Gradients are clipped to norm ``clip``.
     ``loss(model, batch)`` defaults to ``model(**batch).loss``. ``precondition``: the epsilon of ``preconditioned``,
-    None for plain gradients. A loss or gradient that is not finite stops the run before the step is taken: it is a
+    None for plain gradients. ``reduce``: step -> rank that the adapter is reduced to after it (``reduce_rank``). A loss
+    or gradient that is not finite stops the run before the step is taken: it is a
     result ("diverged"), not an error.
     """
     check_settings(lr, head_lr, steps, warmup)
     groups = parameter_groups(model, lr, head_lr, heads)
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    check_schedule(model, reduce or {}, steps)
+    named = _trained(model)
     optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
     if precondition is not None:
         preconditioned(optimizer, model, precondition)
@@ -72,6 +76,9 @@ def fit(
             break
         optimizer.step()
         schedule.step()
+        if reduce and step in reduce:
+            reduce_rank(model, optimizer, rank=reduce[step])
+            named = _trained(model)
         losses.append(float(value.detach()))
         seconds.append(time.perf_counter() - start)
         if on_step:
@@ -103,7 +110,7 @@ def parameter_groups(
 
     Raises TensorAdaptError where nothing requires gradients.
     """
-    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    named = _trained(model)
     if not named:
         raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
     adapter = getattr(model, ROOT, None)
@@ -114,6 +121,10 @@ def parameter_groups(
         rate = (head_lr or lr) if in_head else lr * multipliers.get(parameter, 1.0)
         found.setdefault(rate, []).append(parameter)
     return [{"params": parameters, "lr": rate} for rate, parameters in found.items()]
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:

@@ -110,7 +110,6 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "weights of another shape": (decompose("lora", (4, 6)), ["shape (4, 6)", "': out : in' expects (6, 4)"]),
     "weights of another shape for bases": (decompose("lora_xs", (6, 5)), ["shape (6, 5)", "expects (6, 4)"]),
-    "a dense tensor in a plan": (plan("dense", rank=1), ["would have 6,912 parameters", "have only 6,912"]),
     "a split layout without a split": (plan("tt_matrix", rank=2), ["out*"]),
     "a budget below RandLoRA's least": (
         plan("randlora", budget=100),

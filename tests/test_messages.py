@@ -122,7 +122,10 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "alpha below 0": (plan(alpha=-1.0), ["alpha is -1.0", "expected a finite number above 0"]),
     "alpha infinite": (plan(alpha=math.inf), ["alpha is inf", "expected a finite number above 0"]),
     "alpha beside a number as scale": (plan(alpha=2, scale=3), ["both scale=3 and alpha=2", "the whole multiplier"]),
-    "no parameterization": (plan(parameterization=None), ["no parameterization was given", "one of block_term, cp", "lora, lora_xs"]),
+    "no parameterization": (
+        plan(parameterization=None),
+        ["no parameterization was given", "one of block_term, cp", "lora, lora_xs"],
+    ),
     "unknown parameterization": (plan(parameterization="tuker"), ["'tuker'", 'did you mean "tucker"?', "lora"]),
     "parameterization without its functions": (
         plan(parameterization=SimpleNamespace(build=cp.build)),

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from models import inputs, make
 from torch import nn
 
 import tensoradapt as ta
@@ -126,3 +127,19 @@ def test_too_few_batches_and_nothing_to_train_are_refused():
         fit(Regression(), batches(2), lr=0.1, steps=5)
     with pytest.raises(ta.TensorAdaptError, match="nothing in the model requires gradients"):
         fit(Regression().requires_grad_(False), batches(), lr=0.1, steps=5)
+
+
+def test_the_rank_falls_on_schedule_while_training_goes_on() -> None:
+    model, batch = make("bert", torch.float32), {**inputs("bert"), "labels": torch.tensor([2, 5])}
+    adapter = ta.attach(model, ta.plan(model, parameterization="tensor_train", rank=4))
+    ranks: list[int] = []
+
+    def note(step: int, loss: float) -> None:
+        ranks.append(max(adapter.plan.groups[0].network.bonds.values()))
+
+    fitted = ta.fit(model, [batch] * 9, lr=1e-2, steps=9, reduce={3: 3, 6: 2}, on_step=note)
+    assert ranks == [4, 4, 3, 3, 3, 2, 2, 2, 2]
+    assert fitted.losses[-1] < fitted.losses[0]
+    assert adapter.plan.n_params == sum(p.numel() for p in adapter.parameters())
+    with pytest.raises(ta.TensorAdaptError, match=r"rank 8 at step 2; expected .* ranks that fall from 2 on"):
+        ta.fit(model, [batch] * 9, lr=1e-2, steps=9, reduce={2: 8})
