@@ -23,7 +23,7 @@ from tensoradapt.sweep.spec import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "figures" / "spectra"
-BUDGETS, SEEDS, FAMILIES = (20_000, 40_000), (0, 1, 2), ("cp", "tensor_train")
+BUDGETS, SEEDS, FAMILIES = (20_000,), (0, 1, 2), ("cp", "tensor_train")
 COLUMNS = ("parameterization", "budget", "layout", "advised", "seed", "n_params", "loss_last", "accuracy")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensoradapt import cli_compress
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.report import align
 
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     methods.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
     methods.add_argument("--markdown", action="store_true", help="as docs/methods.md, with the parameterizations")
     methods.set_defaults(command=_methods)
+    cli_compress.add_parser(commands)
     plot = commands.add_parser("plot", help="draw the frontier of a folder of runs again")
     plot.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
     plot.set_defaults(command=_plot)
@@ -111,6 +113,7 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     how.add_argument("--budget", type=int, metavar="N")
     p.add_argument("--layout", nargs="+", metavar="LAYOUT")
     p.add_argument("--projections", nargs="+", metavar="P", help=PROJECTIONS)
+    p.add_argument("--tasks", nargs="+", metavar="T", default=(), help="values of a layout's task mode")
     p.add_argument("--on-mismatch", default="split", help="split, crop or error (default: %(default)s)")
 
 
@@ -181,6 +184,7 @@ def _plan(args: argparse.Namespace) -> int:
             published=args.published,
             budget=args.budget,
             on_mismatch=args.on_mismatch,
+            tasks=args.tasks,
         )
     )
     return 0

@@ -37,6 +37,19 @@ def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch)
     )
 
 
+def test_methods_lists_every_published_adapter_and_counts_it_at_a_models_sizes(capsys):
+    assert main(["methods"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{name}: " in shown for name in ta.published.names())
+    assert "fact-tk: tucker over (layer proj block) : out : in  (q k v o up down)" in shown
+    assert main(["methods", "--model", "all-minilm-l6-v2", "--rank", "4"]) == 0
+    counts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:])
+    assert set(counts) == set(ta.published.names())
+    assert counts["lorta"] == "1,752"
+    assert main(["methods", "--model", "tiny-random-bert"]) == 0
+    assert "not defined" not in capsys.readouterr().out.splitlines()[1]
+
+
 def test_plan_prints_the_plan_without_building_it(capsys):
     assert main(["plan", "--model", "tiny-random-bert", "--published", "lorta", "--rank", "2"]) == 0
     assert "lorta over 12 matrices" in capsys.readouterr().out
