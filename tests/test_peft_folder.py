@@ -20,6 +20,7 @@ from tensoradapt.peft_folder import read_lora
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",
+    "ignore:The following alpha_pattern keys did not match:RuntimeWarning",  # that is what the case is for
     "ignore:Adapter 'default'. 9 LoRA tensor.s. have invalid shape",  # lora_bias saves what it then finds odd
 )
 TARGETS = {
@@ -51,8 +52,11 @@ def deltas(model: nn.Module) -> dict[str, torch.Tensor]:
     return {n: d.T if layers[n].fan_in_fan_out else d for n, d in found.items()}
 
 
-PATTERNS = {
-    "bert": {"rank_pattern": {"query": 5}, "alpha_pattern": {"value": 7, "layer.1.intermediate.dense": 3}},
+PATTERNS = {  # layer.2 matches nothing: a pattern is for the end of a name
+    "bert": {
+        "rank_pattern": {"query": 5},
+        "alpha_pattern": {"layer.2": 9, "value": 7, "layer.1.intermediate.dense": 3},
+    },
     "gpt2": {"rank_pattern": {"0.attn.c_attn": 2}, "alpha_pattern": {".*.1.attn.c_attn": 3}},
     "llama": {"rank_pattern": {"model.layers.1.self_attn.q_proj": 4, "k_proj": 2}, "alpha_pattern": {"k_proj": 9}},
 }
