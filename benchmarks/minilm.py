@@ -15,7 +15,7 @@ import tensoradapt as ta
 from tensoradapt import models
 from tensoradapt.sweep.execute import batches, encoded, head_of, load_data, predict
 from tensoradapt.sweep.spec import RunConfig, rate
-from tensoradapt.tasks import get
+from tensoradapt.tasks import get, subsample
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"
 
@@ -52,8 +52,15 @@ class Bench:
         return models.load(MODEL, get(TASK))
 
     @cached_property
+    def _splits(self) -> dict[str, Any]:
+        n = min(self.setting.n_validation, len(self.data.validation))
+        # a subsample, not the first rows: these are sorted by label
+        validation = subsample(self.data.validation, n, 0, "n_validation")
+        return {"train": self.data.train, "validation": validation, "test": self.data.test}
+
+    @cached_property
     def _rows(self) -> dict[str, list[list[int]]]:
-        return {name: encoded(getattr(self.data, name), self.config) for name in ("train", "validation", "test")}
+        return {name: encoded(split, self.config) for name, split in self._splits.items()}
 
     def batches(self, order: int = 0) -> Iterator[Mapping[str, Tensor]]:
         """Shuffled batches; another ``order`` for a second training."""
@@ -68,9 +75,7 @@ class Bench:
 
     def correct(self, model: nn.Module, split: str = "test") -> np.ndarray:  # bool (n,)
         """Which examples the model has right."""
-        n = self.setting.n_validation if split == "validation" else None
-        rows, labels = self._rows[split][:n], getattr(self.data, split).labels[:n]
-        return predict(model, rows, "cpu").argmax(1) == labels
+        return predict(model, self._rows[split], "cpu").argmax(1) == self._splits[split].labels
 
     def accuracy(self, model: nn.Module, split: str = "test") -> float:
         """The share of examples the model has right."""
