@@ -90,17 +90,16 @@ def changes(network: Network, values: Values, bonds: Mapping[str, int], sweeps: 
     """The changes of basis to smaller ``bonds``. The rounded tensor is ``changed(...)`` of the values.
 
     One bond after the other, each the best for what the ones before it left: the squared errors add up exactly. Further
-    ``sweeps`` go back and forth and choose each bond again, given the others (for Tucker: HOOI).
+    ``sweeps`` choose each bond again, given the others (for Tucker: higher-order orthogonal iteration).
     """
     smaller = [bond for bond, n in network.bonds.items() if bonds[bond] < n]
     if smaller and not is_tree(network):
         return {smaller[0]: _selection(network, values, smaller[0], bonds[smaller[0]])}
     made: dict[str, Change] = {}
-    for sweep in range(sweeps if len(smaller) > 1 else 1):
-        for bond in smaller if sweep % 2 == 0 else smaller[::-1]:
-            others = {name: change for name, change in made.items() if name != bond}
-            small = replace(network, bonds={**network.bonds, **{name: bonds[name] for name in others}})
-            made[bond] = _truncation(small, changed(network, values, others), bond, bonds[bond])
+    for bond in smaller * (sweeps if len(smaller) > 1 else 1):
+        others = {name: change for name, change in made.items() if name != bond}
+        small = replace(network, bonds={**network.bonds, **{name: bonds[name] for name in others}})
+        made[bond] = _truncation(small, changed(network, values, others), bond, bonds[bond])
     return made
 
 

@@ -198,6 +198,8 @@ def test_cp_drops_components_that_cancel_before_smaller_ones_that_do_not() -> No
     small = replace(network, bonds={"r": 2})
     error = float((rounded(network, values, small) - dense(network, values)).norm())
     assert error == pytest.approx(0.5, rel=1e-9)
+    errors = rounding.spectra(network, values)["r"]
+    assert (errors[1:] <= errors[:-1]).all() and float(errors[2:].sum()) >= 0.25  # in the order in which they go
 
 
 def test_the_new_bases_are_of_equal_size_dual_and_near_the_old_ones() -> None:
