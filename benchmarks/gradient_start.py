@@ -4,7 +4,8 @@
 
 Head and gradient come first: the head is trained alone for 30 steps, the gradient of four batches is taken at that
 head, and both starts go on from there with the same data order. Each start's rate is the better of two by
-validation at the smaller rank, on a seed of its own; then three other seeds, differences paired over seeds and test examples. Writes
+validation at the smaller rank, on a seed of its own; then three other seeds, differences paired over seeds and test
+examples. Writes
 records/gradient_start.csv; a rerun goes on where it was.
 """
 

@@ -46,14 +46,15 @@ def fit(
     sweeps: int = 100,
     tolerance: float = 1e-5,
 ) -> tuple[Factors, float]:
-    """Factors from ``start`` on, and their relative Frobenius error; the error falls with each solved factor.
+    """Factors from ``start`` on, and their relative Frobenius error; the error falls with each solved factor. Frozen
+    factors stay as they are.
 
     Stops after ``sweeps``, at an error of 1e-14, or where ten sweeps gain less than ``tolerance`` of the error.
     """
     factors, norm = {name: np.array(value) for name, value in start.items()}, float(np.linalg.norm(tensor))
     errors = [relative_error(network, tensor, factors, norm)]
     for sweep in range(sweeps):
-        for factor in network.factors:
+        for factor in (f for f in network.factors if f.trainable):
             factors[factor.name] = solve(network, tensor, factors, factor)
         errors.append(relative_error(network, tensor, factors, norm))
         stalled = sweep >= 10 and errors[-11] - errors[-1] < tolerance * errors[-11]

@@ -137,6 +137,23 @@ def test_a_gradient_start_is_zero_and_its_first_step_falls_faster_than_a_random_
     assert falls["gradient"] > 1.2 * falls["zero"], falls
 
 
+@pytest.mark.parametrize("name", ["vera", "randlora", "lora-xs", "tinylora", "pissa", "lokr"])
+def test_a_gradient_start_leaves_frozen_factors_as_they_are(name: str) -> None:
+    model, plain = make("bert"), make("bert")
+    options: dict[str, Any] = {"split": {"in": (5, 6), "out": (5, 6)}} if name == "lokr" else {}
+    options |= {"options": {"svd_rank": 3}} if name == "tinylora" else {}
+    plan = ta.plan(model, published=name, rank=2, start="gradient", scale="matched", **options)
+    adapter = ta.attach(model, plan, batches=[batch()])
+    assert torch.equal(logits(model), logits(make("bert")))
+    drawn = ta.attach(plain, ta.plan(plain, published=name, rank=2, start="zero", scale="matched", **options))
+    for one, other in zip(adapter.factored, drawn.factored, strict=True):
+        for factor in one.network.factors:
+            if not factor.trainable:
+                torch.testing.assert_close(one.factors[factor.name].abs(), other.factors[factor.name].abs())
+    model(**batch()).loss.backward()
+    assert all(t.trained[t.network.zero.name].grad.count_nonzero() for t in adapter.factored)
+
+
 def test_a_gradient_start_keeps_the_matched_rules_sizes_and_first_step() -> None:
     model = make("bert")
     plan = ta.plan(ta.find_sites(model, ("q", "v")), TIED, "cp", rank=2, start="gradient")

@@ -49,12 +49,10 @@ def attach(
     by_module = _check(model, plan, seed, dropout)
     heads = trained_modules(model, plan.train)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
-    if plan.start == "gradient" and values is None:
-        values = gradient_values(model, plan, batches, loss)
-    elif plan.needs_weights and values is None:
-        values = [
-            _from_weights(modules=dict(model.named_modules()), group=g, plan=plan, seed=seed) for g in plan.groups
-        ]
+    if plan.needs_weights and values is None:
+        values = based = [_from_weights(dict(model.named_modules()), group, plan, seed) for group in plan.groups]
+        if plan.start == "gradient":
+            values = gradient_values(model, plan, batches, loss, based, seed)
     adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values)
     first = model.get_submodule(next(iter(by_module))).weight
     adapter.to(first.device)  # type: ignore[union-attr, arg-type]
@@ -71,7 +69,11 @@ def attach(
 def _from_weights(modules: dict[str, nn.Module], group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
     """The factors of one tensor that come from the base weights, by the parameterization's own decomposition."""
     based = [factor for factor in group.network.factors if factor.source == "base"]
+    if plan.start == "gradient":
+        based = [factor for factor in based if not factor.trainable]
     wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
+    if not wanted:
+        return {}
     weights = stack(group, lambda site: stored_block(modules[site.module], site))
     found = parameterizations.get(plan.family).decompose(group.network, weights.numpy(), seed=seed)
     return {name: torch.from_numpy(np.ascontiguousarray(found[name])) for name in wanted}

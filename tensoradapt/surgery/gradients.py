@@ -5,7 +5,7 @@ The zero factor's first step then follows the directions in which the loss falls
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tensoradapt import als, init, parameterizations
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.factored import Bases
 from tensoradapt.network import Network
 from tensoradapt.plan import Group, Plan
 from tensoradapt.stacking import stack
@@ -24,9 +25,16 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 
 def gradient_values(
-    model: nn.Module, plan: Plan, batches: Iterable[Any] | None, loss: Loss | None
+    model: nn.Module,
+    plan: Plan,
+    batches: Iterable[Any] | None,
+    loss: Loss | None,
+    based: Sequence[dict[str, Tensor]],  # of each tensor, its frozen factors from the base weights
+    seed: int,
 ) -> list[dict[str, Tensor]]:
     """Of each tensor of the plan, the factors of its gradient's decomposition, at the matched rule's sizes.
+
+    With frozen factors the others are those of least squares.
 
     Raises TensorAdaptError without batches, and for gradients that are zero or not finite.
     """
@@ -41,7 +49,8 @@ def gradient_values(
         module = model.get_submodule(site.module)
         return block_of(kind_of(module, site.name).logical(sums[site.module]), site)
 
-    return [_values(plan, group, stack(group, of)) for group in plan.groups]
+    bases = Bases([group.network for group in plan.groups], seed)
+    return [_values(plan, g, stack(g, of), own, bases) for g, own in zip(plan.groups, based, strict=True)]
 
 
 def summed_gradients(
@@ -91,16 +100,22 @@ def _only(model: nn.Module, modules: Iterable[str]) -> Iterator[None]:
             module.training = mode
 
 
-def _values(plan: Plan, group: Group, gradient: Tensor) -> dict[str, Tensor]:
+def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor], bases: Bases) -> dict[str, Tensor]:
     network, where = group.network, group.members[0].site.name
     if not torch.isfinite(gradient).all() or not gradient.count_nonzero():
         what = "zero" if torch.isfinite(gradient).all() else "not finite"
         raise TensorAdaptError(
             f"the gradient of the tensor with site {where} is {what}; give other batches, or start='zero'"
         )
-    decompose = getattr(parameterizations.get(plan.family), "decompose", als.decompose)
-    found = decompose(network, gradient.numpy(), seed=0)
-    return {f.name: _sized(network, f.name, found[f.name]) for f in network.factors if f.trainable}
+    drawn = [f for f in network.factors if not f.trainable and f.source == "draw"]
+    frozen = {**based, **{f.name: bases.read(network, f) for f in drawn}}
+    if frozen:
+        start = {**als.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
+        found, _ = als.fit(network, (gradient / gradient.norm()).numpy(), start)
+    else:
+        decompose = getattr(parameterizations.get(plan.family), "decompose", als.decompose)
+        found = decompose(network, gradient.numpy(), seed=0)
+    return based | {f.name: _sized(network, f.name, found[f.name]) for f in network.factors if f.trainable}
 
 
 def _sized(network: Network, name: str, value: np.ndarray) -> Tensor:
