@@ -10,7 +10,6 @@ question is whether the best rates lie within a factor of 4; under the papers' s
 """
 
 import argparse
-import csv
 import itertools
 import math
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from minilm import Bench, Setting
+from minilm import Bench, Setting, append, read
 
 import tensoradapt as ta
 
@@ -34,16 +33,16 @@ METHODS = {
     "lotr": {"published": "lotr"},
     "vera": {"published": "vera"},
 }
-COLUMNS = ("scale", "method", "rank", "lr", "n_params", "status", "loss", "validation_accuracy", "seconds")
+COLUMNS = ("scale", "method", "rank", "lr", "n_params", "status", "loss", "seconds")
 
 
 def main() -> None:
     bench = Bench(Setting(), SEED)
     for i in range(5):
         for rank, method, scale in itertools.product((8, 1, 64), METHODS, RATES):
-            losses = [loss(read(), scale, method, rank, lr) for lr in RATES[scale][: i + 1]]
+            losses = [loss(read(CSV), scale, method, rank, lr) for lr in RATES[scale][: i + 1]]
             if losses[i] is None and not (i > 1 and (None in losses[:i] or losses[i - 1] > losses[i - 2])):
-                write(one(bench, scale, method, rank, RATES[scale][i]))
+                append(CSV, one(bench, scale, method, rank, RATES[scale][i]))
 
 
 def loss(rows: list[dict[str, str]], scale: str, method: str, rank: int, lr: float) -> float | None:
@@ -61,28 +60,10 @@ def one(bench: Bench, scale: str, method: str, rank: int, lr: float) -> dict[str
         parameter.requires_grad_(parameter.requires_grad or name.startswith("classifier."))
     fitted = bench.fit(model, lr)
     loss = float(np.mean(fitted.losses[-10:])) if fitted.status == "finished" else math.inf
-    accuracy = bench.accuracy(model, "validation")
     seconds = round(time.perf_counter() - begun, 1)
-    row = (scale, method, rank, lr, plan.n_params, fitted.status, round(loss, 4), round(accuracy, 4), seconds)
+    row = (scale, method, rank, lr, plan.n_params, fitted.status, round(loss, 4), seconds)
     print(*row, flush=True)
     return dict(zip(COLUMNS, row, strict=True))
-
-
-def read() -> list[dict[str, str]]:
-    if not CSV.exists():
-        return []
-    with CSV.open() as file:
-        return list(csv.DictReader(file))
-
-
-def write(row: dict[str, object]) -> None:
-    CSV.parent.mkdir(exist_ok=True)
-    new = not CSV.exists()
-    with CSV.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 def best(rows: list[dict[str, str]], scale: str, method: str, rank: int) -> float:
@@ -102,7 +83,7 @@ def of(row: dict[str, str], scale: str, method: str, rank: int) -> bool:
 
 def figure() -> None:
     """Loss against rate for each method and rank, and the best rates of each scale in one strip."""
-    rows = read()
+    rows = read(CSV)
     styles = dict(
         zip(METHODS, (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"), ("P", "--")), strict=True)
     )

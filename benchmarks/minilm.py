@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,3 +82,22 @@ class Bench:
     def accuracy(self, model: nn.Module, split: str = "test") -> float:
         """The share of examples the model has right."""
         return float(self.correct(model, split).mean())
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a record, or none yet."""
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, row: Mapping[str, object]) -> None:
+    """One more row of a record, with a header before the first."""
+    path.parent.mkdir(exist_ok=True)
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -12,7 +12,6 @@ just before and after is of the next four batches, in eval mode.
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from minilm import Bench, Setting
+from minilm import Bench, Setting, append, read
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -45,7 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     steps = 2 if args.quick else STEPS
     seeds = SEEDS[:1] if args.quick else SEEDS
-    rows = [] if args.quick else read()
+    rows = [] if args.quick else read(CSV)
     done = {(row["family"], row["kind"], int(row["seed"])) for row in rows}
     benches = {seed: Bench(Setting(steps=steps, n_test=100 if args.quick else 500), seed) for seed in seeds}
     # one family's first three kinds before anything else: they answer the question
@@ -54,7 +53,7 @@ def main() -> None:
         row = one(benches[seed], family, kind, seed, steps)
         rows.append({name: str(value) for name, value in row.items()})
         if not args.quick:
-            append(row)
+            append(CSV, row)
     table(rows)
 
 
@@ -154,23 +153,6 @@ def table(rows: list[dict[str, str]]) -> None:
 def interval(values: list[float]) -> str:
     found = t_interval(values)
     return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
-
-
-def read() -> list[dict[str, str]]:
-    if not CSV.exists():
-        return []
-    with CSV.open() as file:
-        return list(csv.DictReader(file))
-
-
-def append(row: dict[str, object]) -> None:
-    CSV.parent.mkdir(exist_ok=True)
-    new = not CSV.exists()
-    with CSV.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
 
 
 if __name__ == "__main__":
