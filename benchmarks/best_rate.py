@@ -66,11 +66,15 @@ def one(bench: Bench, scale: str, method: str, rank: int, lr: float) -> dict[str
     return dict(zip(COLUMNS, row, strict=True))
 
 
-def best(rows: list[dict[str, str]], scale: str, method: str, rank: int) -> float:
-    """The rate of the least loss: of the parabola through the best point and its neighbours, in log rate."""
+def best(rows: list[dict[str, str]], scale: str, method: str, rank: int) -> float | None:
+    """The rate of the least loss: of the parabola through the best point and its neighbours, in log rate. None where no
+    rate gained 0.01 on chance, log 2.
+    """
     own = sorted((math.log(float(r["lr"])), float(r["loss"])) for r in rows if of(r, scale, method, rank))
     x, y = np.array(own).T
     i = int(np.nanargmin(np.where(np.isfinite(y), y, np.nan)))
+    if y[i] > math.log(2) - 0.01:
+        return None
     if i in (0, len(x) - 1) or not np.isfinite(y[i - 1 : i + 2]).all():
         return math.exp(x[i])
     a, b, _ = np.polyfit(x[i - 1 : i + 2], y[i - 1 : i + 2], 2)
@@ -104,15 +108,15 @@ def strip(ax: plt.Axes, rows: list[dict[str, str]], scale: str, styles: dict[str
     found = {(m, r): best(rows, scale, m, r) for m in METHODS for r in RANKS}
     for i, (method, (marker, _)) in enumerate(styles.items()):
         for j, rank in enumerate(RANKS):
-            ax.plot(found[method, rank], i + 0.25 * (j - 1), marker=marker, color=f"C{i}", markersize=4 + 2 * j)
-    spread = max(found.values()) / min(found.values())
-    ax.set(
-        xscale="log",
-        title=f"best rates: largest / smallest = {spread:.3g}",
-        xlabel="learning rate (small to large marker: r = 1, 8, 64)",
-    )
+            if found[method, rank] is not None:
+                ax.plot(found[method, rank], i + 0.25 * (j - 1), marker=marker, color=f"C{i}", markersize=4 + 2 * j)
+    learnt = [lr for lr in found.values() if lr is not None]
+    spread = max(learnt) / min(learnt)
+    ax.set(xscale="log", xlim=(3e-4, 2e-1), title=f"best rates: largest / smallest = {spread:.3g}")
+    ax.set_xlabel("learning rate (markers: r = 1, 8, 64)")
     ax.set_yticks(range(len(METHODS)), METHODS)
-    print(scale, f"spread {spread:.3g}", {f"{m} r={r}": f"{lr:.2g}" for (m, r), lr in found.items()})
+    shown = {f"{m} r={r}": lr and float(f"{lr:.2g}") for (m, r), lr in found.items()}
+    print(scale, f"spread {spread:.3g} of {len(learnt)} that learnt", shown)
 
 
 if __name__ == "__main__":
