@@ -97,7 +97,7 @@ def fit_within(job: Job, max_error: float) -> tuple[Fit, dict[int, Fit]]:
 
 
 def _larger(job: Job, rank: int, found: Fit) -> int:
-    """Twice the rank, or less where that takes as many parameters as the matrices; the rank itself where a larger one
+    """Twice the rank, or less where that takes more parameters than the matrices; the rank itself where a larger one
     changes nothing.
     """
     step = rank
@@ -116,7 +116,7 @@ def _unreached(fits: Mapping[int, Fit], max_error: float) -> TensorAdaptError:
     return TensorAdaptError(
         f"max_error={max_error:g} is not reached by {best.plan.parameterization} over these layouts: the best is "
         f"{best.error:.3g} at rank {max(fits)} with {best.plan.n_params:,} parameters; a larger one changes nothing or "
-        "takes as many parameters as the matrices. Tie fewer modes, allow more error, or choose another family"
+        "takes more parameters than the matrices. Tie fewer modes, allow more error, or choose another family"
     )
 
 

@@ -1,7 +1,7 @@
 """Dense: ``delta = W``, one full tensor. The ceiling of what any other can reach, and of what it can cost.
 
 Full fine-tuning of the adapted matrices, with the number of parameters that every other is compared to. ``plan``
-refuses what has as many parameters as the matrices themselves, so it is for small studies of a single tensor.
+refuses what has more parameters than the matrices themselves, which dense over tied positions just has not.
 """
 
 import math
