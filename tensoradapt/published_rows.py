@@ -184,7 +184,7 @@ ROWS: tuple[Published, ...] = (
         "Anjum et al., arXiv 2408.01008",
         "M*L*train([*n, *n], r)",
         start="paper",
-        draws={f"{mode}{i}": ("unit", 1.0) for mode in ("out", "in") for i in range(1, 5)},
+        draws={f"{mode}{i}": ("unit", 1.0) for mode in ("out", "in") for i in range(1, 13)},
         split=_BOTH_THREE,
         note=f"does not start at zero; {_SPLIT_NOTE} (the paper searches for the parts)",
     ),

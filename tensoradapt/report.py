@@ -27,6 +27,9 @@ def text(plan: Plan) -> str:
         head.append(f"of these, {plan.n_biases:,} in biases of {named} that all layers share")
     if plan.n_base:
         head.append(f"frozen bases from the weights: {plan.n_base:,} numbers, stored and not trained")
+    if plan.start == "subtract":
+        held = f"{plan.n_params - plan.n_biases:,} numbers besides"
+        head.append(f"the start is subtracted: {held}, stored and not trained")
     if plan.tasks:
         head.append(f"tasks: {', '.join(plan.tasks)}; adapter.select(task=...) chooses")
     if plan.train:

@@ -221,7 +221,7 @@ def stored(adapter: ta.Adapter, folder: Path) -> int:
 
 def test_claim_22_a_plan_says_what_is_in_its_count(tmp_path: Path) -> None:
     """Heads and LoRETTA's norms are counted apart, CaRA's biases are in the count and named, random bases are made from
-    the seed and not stored, bases from the weights are stored and counted apart.
+    the seed and not stored, bases from the weights and a subtracted start are stored and counted apart.
     """
     model = tiny()
     plan = ta.plan(model, published="lora", rank=2, train=("classifier",))
@@ -247,3 +247,6 @@ def test_claim_22_a_plan_says_what_is_in_its_count(tmp_path: Path) -> None:
     assert (adapter.n_params, adapter.plan.n_base) == (2 * L * 4, 2 * L * 2 * 2 * D)
     assert f"frozen bases from the weights: {adapter.plan.n_base} numbers, stored and not trained" in said
     assert stored(adapter, tmp_path / "xs") == adapter.n_params + adapter.plan.n_base
+    adapter, said = of("pissa")
+    assert f"the start is subtracted: {adapter.n_params} numbers besides, stored and not trained" in said
+    assert stored(adapter, tmp_path / "pissa") == 2 * adapter.n_params

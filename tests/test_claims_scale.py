@@ -236,3 +236,13 @@ def test_claim_18_tt_loras_start_is_a_train_of_cores_of_norm_one(rank: int, norm
     assert max(norms) <= 1 + 1e-12
     assert float(np.mean(norms)) == pytest.approx(norm, rel=0.15)
     assert all(float((deltas[0] - other).norm()) > 0.5 * norms[0] for other in deltas[1:])
+
+
+@pytest.mark.parametrize("parts", [(768,), (12, 8, 8), (4, 4, 4, 4, 3)])
+def test_claim_18_every_core_of_tt_lora_starts_with_norm_one_however_many_there_are(parts: tuple[int, ...]) -> None:
+    sites = ta.find_sites(transformers.RobertaConfig(), ("q",), layers=(0,))
+    plan = ta.plan(sites, published="tt-lora", rank=2, split={"in": parts, "out": parts})
+    (tensor,) = ta.Adapter(plan).factored
+    assert len(tensor.trained) == 2 * len(parts)
+    for value in tensor.trained.values():
+        assert float(value.detach().norm()) == pytest.approx(1, rel=1e-6)
