@@ -1,0 +1,184 @@
+"""A tensor with the structure of one method, fitted by all of them at one budget: who finds it, who misses by what.
+
+    python benchmarks/planted.py            # about 5 minutes on one thread, writes records/planted.csv
+    python benchmarks/planted.py --figure   # the figure of the table that is there
+
+The updates of 8 square matrices of width 48 (4 layers, 2 projections, 4 heads of 12). Each method draws one such
+tensor: normal factors at the rank given in METHODS, brought to an RMS of 1. Every method is then fitted to it with the
+largest ranks that have at most as many numbers; the method that drew it with the ranks it was drawn with. Kronecker and
+TT-matrix split the widths into 16 x 3 and 3 x 4 x 4.
+
+Two ways of fitting, both by least squares on all entries. "adam": as adapters are trained, from the zero start of
+scale="matched", with Adam and a rate that falls linearly to zero; the best of RATES by the median over seeds. "als":
+the method's own ``decompose``, or alternating least squares where it has none, best of several starts: what the
+structure can hold, as far as it is found. The error is the Frobenius norm of what is left over that of the tensor; 0
+means found, 1 that nothing fits. Both stop somewhere: below 0.01 counts as found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from minilm import append, read
+from torch import Tensor
+
+from tensoradapt import als, parameterizations
+from tensoradapt.contraction import compile_program
+from tensoradapt.factored import FactoredTensor
+from tensoradapt.modes import Layout
+from tensoradapt.network import Network
+from tensoradapt.ranks import within_budget
+
+CSV = Path(__file__).parent / "records" / "planted.csv"
+SIZES = {"layer": 4, "proj": 2, "head": 4, "dim": 12, "model": 48, "out": 48, "in": 48}
+RATES, SEEDS, STEPS = (3e-2, 1e-1, 3e-1), (0, 1, 2), 1000
+COLUMNS = ("planted", "fitted", "how", "n_planted", "n_fitted", "rank", "rate", "error", "error_min", "error_max")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A parameterization over a layout, and the rank it plants."""
+
+    parameterization: str
+    rank: Any
+    layout: str = "layer proj : head dim : model"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    split: tuple[int, ...] = ()
+
+    @property
+    def over(self) -> Layout:
+        parts = {f"{side}{i}": n for side in ("out", "in") for i, n in enumerate(self.split, 1)}
+        return Layout.parse(self.layout, {**SIZES, **parts})
+
+    @property
+    def family(self) -> Any:
+        return parameterizations.get(self.parameterization)
+
+    def planted(self) -> Network:
+        """The network that draws a tensor."""
+        return self.family.build(self.over, self.rank, **self.options)
+
+    def within(self, budget: int) -> Network:
+        """The largest network of at most ``budget`` numbers."""
+        return within_budget(self.family, {self.over: 1}, budget, self.options, clip=True)[self.over]
+
+
+FREE, TWO, THREE = (
+    f"layer proj : {sides}" for sides in ("out : in", "out1 out2 : in1 in2", "out1 out2 out3 : in1 in2 in3")
+)
+METHODS = {
+    "LoRA": Method("lora", 3, FREE),
+    "LoHa": Method("loha", 2, FREE),
+    "Kronecker": Method("kronecker", 2, TWO, split=(16, 3)),
+    "TT-matrix": Method("tt_matrix", {"layer": 4, "proj": 8, "out1": 8, "out2": 8}, THREE, split=(3, 4, 4)),
+    "LoTR": Method("tucker", 11, "(layer proj) : out : in", {"only": ("out", "in")}),
+    "CP": Method("cp", 28),
+    "Tucker": Method("tucker", {"layer": 3, "proj": 2, "head": 3, "dim": 6, "model": 12}),
+    "Tensor-train": Method("tensor_train", {"model": 12, "layer": 12, "proj": 12, "head": 12}),
+    "Tensor ring": Method("tensor_ring", 5),
+    "Block-term": Method("block_term", {"layer": 2, "proj": 2, "head": 2, "dim": 5, "model": 10}),
+}
+
+
+def plant(network: Network, seed: int) -> np.ndarray:  # layout.shape
+    """A tensor of the network's structure with an RMS of 1."""
+    tensor = als.dense(network, als.draw(network, seed))
+    return tensor / np.sqrt(np.mean(tensor**2))
+
+
+def by_adam(network: Network, tensor: np.ndarray, steps: int = STEPS) -> dict[float, list[float]]:
+    """Errors of every seed by rate: all of them trained side by side, along a batch axis of every factor."""
+    starts = [FactoredTensor(network, seed=seed) for seed in SEEDS] * len(RATES)
+    rates = torch.tensor([rate for rate in RATES for _ in SEEDS])
+    scales = torch.tensor([start.scale for start in starts]).reshape(-1, *[1] * tensor.ndim)
+    factors = [torch.stack([start.trained[f.name].detach() for start in starts]) for f in network.factors]
+    labels = [("seed", *f.labels) for f in network.factors]
+    program = compile_program(labels, ("seed", *network.layout.names), {**network.sizes, "seed": len(starts)})
+    target, memory = torch.from_numpy(tensor).float(), [(torch.zeros_like(f), torch.zeros_like(f)) for f in factors]
+    for step in range(1, steps + 1):
+        for factor in factors:
+            factor.requires_grad_()
+        left = scales * program.run(factors, torch.einsum) - target
+        gradients = torch.autograd.grad(0.5 * left.square().sum(), factors)
+        with torch.no_grad():
+            factors = [
+                factor - _along(rates, factor) * (1 - (step - 1) / steps) * adam_step(*own, gradient, step)
+                for factor, gradient, own in zip(factors, gradients, memory, strict=True)
+            ]
+    left = scales * program.run(factors, torch.einsum) - target
+    errors = left.flatten(1).norm(dim=1) / target.norm()
+    return {rate: errors[i * len(SEEDS) : (i + 1) * len(SEEDS)].tolist() for i, rate in enumerate(RATES)}
+
+
+def adam_step(first: Tensor, second: Tensor, gradient: Tensor, step: int) -> Tensor:
+    """Adam's step of one factor per unit rate, betas 0.9 and 0.999; its two moments are updated in place."""
+    first.lerp_(gradient, 0.1)
+    second.lerp_(gradient.square(), 0.001)
+    return first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+
+
+def _along(rates: Tensor, factor: Tensor) -> Tensor:
+    return rates.reshape(-1, *[1] * (factor.ndim - 1))
+
+
+def by_als(method: Method, network: Network, tensor: np.ndarray) -> float:
+    """The error of the method's own decomposition."""
+    own = getattr(method.family, "decompose", None)
+    factors = own(network, tensor, seed=0) if own else als.decompose(network, tensor, seed=0)
+    return als.relative_error(network, tensor, factors, float(np.linalg.norm(tensor)))
+
+
+def measured(planted: str, fitted: str) -> Iterator[dict[str, Any]]:
+    """Both ways of fitting one method to another's tensor."""
+    source, method = METHODS[planted].planted(), METHODS[fitted]
+    network = source if planted == fitted else method.within(source.n_params)
+    tensor = plant(source, 0).reshape(network.layout.shape)
+    rank = " ".join(f"{name}={n}" for name, n in network.bonds.items())
+    row = {
+        "planted": planted,
+        "fitted": fitted,
+        "n_planted": source.n_params,
+        "n_fitted": network.n_params,
+        "rank": rank,
+    }
+    by_rate = by_adam(network, tensor)
+    rate = min(by_rate, key=lambda rate: statistics.median(by_rate[rate]))
+    errors = by_rate[rate]
+    yield {**row, "how": "adam", "rate": rate, **_spread(errors)}
+    yield {**row, "how": "als", "rate": "", **_spread([by_als(method, network, tensor)])}
+
+
+def _spread(errors: list[float]) -> dict[str, float]:
+    found = {"error": statistics.median(errors), "error_min": min(errors), "error_max": max(errors)}
+    return {key: float(f"{value:.3g}") for key, value in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figure", action="store_true")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    done = {(row["planted"], row["fitted"]) for row in read(CSV) if row["how"] == "als"}
+    for pair in itertools.product(METHODS, METHODS):
+        if pair not in done and not asked.figure:
+            begun = time.process_time()
+            for row in measured(*pair):
+                append(CSV, {column: row[column] for column in COLUMNS})
+                print(*(row[c] for c in ("planted", "fitted", "how", "n_planted", "n_fitted", "error")), end=" ")
+            print(f"{time.process_time() - begun:.1f} s", flush=True)
+    from planted_figure import draw
+
+    draw(read(CSV))
+
+
+if __name__ == "__main__":
+    main()
