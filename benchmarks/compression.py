@@ -82,6 +82,8 @@ def figure() -> None:
             own = sorted((int(r["n_params"]), float(r[column])) for r in rows if r["form"] == family)
             ax.plot(*zip(*own, strict=True), marker=marker, linestyle=line, label=family)
         ax.set(xscale="log", xlabel="parameters", title=title)
+        ax.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
+        ax.minorticks_off()
         for name, shade in (("lora", "0.2"), ("frozen base", "0.6")):
             if column != "error" and fixed[name][column]:
                 ax.axhline(float(fixed[name][column]), color=shade, linewidth=1)
