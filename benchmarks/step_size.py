@@ -21,8 +21,8 @@ they have one layer at any depth, and LoRA as their reference too. Rows are buil
 a tensor has at most MAX_PARAMS numbers, and above that with every bond clipped to what it can carry (column
 ``clipped``); they are left out where that has over five times as many. Factors from base weights come from random
 weights: orthonormal singular vectors with values k^-1/2, or a normal matrix for DoTA. Widths that a row has no split
-for get three nearly equal parts. Dense and RandLoRA stop at width 2048. First steps under "matched" have five seeds,
-all else one; the steps after the tenth are measured at some of the values, and under "matched" alone.
+for get three nearly equal parts. Rows whose updates are of full rank stop at width 2048. First steps under "matched"
+have five seeds, all else one; the steps after the tenth are measured at some of the values, and under "matched" alone.
 """
 
 from __future__ import annotations

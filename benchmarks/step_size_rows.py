@@ -44,7 +44,7 @@ THREE |= {2048: (16, 16, 8), 4096: (16, 16, 16)}
 TWO = {64: (8, 8), 128: (8, 16), 256: (16, 16), 512: (16, 32), 768: (24, 32), 1024: (32, 32), 2048: (32, 64)}
 TWO |= {4096: (64, 64)}
 RANKLESS = ("quanta", "quanta, from zero", "dense", "kronecker, full")  # the same at every rank: measured once
-WIDEST = dict.fromkeys(("dense", "randlora"), 2048)
+WIDEST = dict.fromkeys(("dense", "randlora", "quanta", "quanta, from zero", "kronecker, full"), 2048)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""What two benchmarks rest on: losses and sizes worked out in factored form, and the optimizer of the planted fits."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+import planted
+import step_size
+from step_size_rows import Point, adapter, layers_of, plan
+
+SMALL = Point(rank=3, layers=2, width=128)
+
+
+@pytest.mark.parametrize(
+    "name", ["lora", "lorta", "lorta-peft", "tenslora-att", "metatt-4+1d", "fact-tk", "loha", "quanta", "tinylora"]
+)
+def test_the_factored_loss_is_the_sum_over_sites_of_gradient_times_update(name: str) -> None:
+    made, _ = plan(name, SMALL, "matched")  # type: ignore[misc]
+    own, drive = adapter(made, 1), step_size.Drive(SMALL.width, layers_of(made), 2, tasks=len(made.tasks) or 1)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in own.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    coefficients, expected = drive.coefficients(), 0.0
+    for task, value in enumerate(made.tasks or (None,)):
+        if value:
+            own.select(task=value)
+        for site in made.sites:
+            at = task, int(site.coord["layer"]), step_size.PROJECTIONS.index(str(site.coord["proj"]))
+            u, v = drive.directions[at]
+            delta = own.delta(site) + initial(own, site)
+            expected += (delta * (u.T @ (coefficients[at][:, None] * v))).sum().item()
+    pulls = [step_size.Pull(t, g.members, drive) for t, g in zip(own.factored, made.groups, strict=True)]
+    assert sum(pull.loss(coefficients).item() for pull in pulls) == pytest.approx(expected, rel=1e-9)
+
+
+def initial(own: Any, site: Any) -> torch.Tensor | float:
+    """What a subtracted start takes away: the loss is of the factors alone."""
+    pairs = own.pairs(site)
+    return -(pairs[1][1] @ pairs[1][0]) if len(pairs) > 1 else 0.0
+
+
+@pytest.mark.parametrize("rank", [2, 20])  # from Gram matrices, and from the product
+def test_the_size_of_a_change_is_that_of_the_dense_difference(rank: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b, c, d = (torch.randn(n, generator=generator, dtype=torch.float64) for n in ((rank, 30), (40, rank)) * 2)
+    expected = (d @ c - b @ a).square().mean().sqrt()
+    assert step_size.change([(a, b)], [(c, d)]) == pytest.approx(float(expected))
+    assert step_size.change([], [(c, d)]) == pytest.approx(float((d @ c).square().mean().sqrt()))
+
+
+def test_a_rows_drift_is_lora_s_own_for_lora() -> None:
+    [found] = step_size.compared("lora", Point(width=128, layers=3), "paper", 0, (1,))
+    assert found["rms_ratio_to_lora"] == pytest.approx(1)
+    assert found["worst_site_ratio"] == pytest.approx(1, abs=0.2)
+
+
+def test_the_planted_fits_take_adams_steps() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = torch.randn(5, generator=generator)
+    theirs = torch.nn.Parameter(ours.clone())
+    optimizer, first, second = torch.optim.Adam([theirs], lr=0.1), torch.zeros(5), torch.zeros(5)
+    for step in range(1, 5):
+        gradient = torch.randn(5, generator=generator)
+        theirs.grad = gradient.clone()
+        optimizer.step()
+        ours = ours - 0.1 * planted.adam_step(first, second, gradient, step)
+    torch.testing.assert_close(ours, theirs.detach())
+
+
+@pytest.mark.parametrize("name", [name for name in planted.METHODS if name != "Block-term"])  # which takes seconds
+def test_a_planted_tensor_is_of_its_methods_structure(name: str) -> None:
+    method = planted.METHODS[name]
+    network = method.planted()
+    tensor = planted.plant(network, 0)
+    assert np.sqrt(np.mean(tensor**2)) == pytest.approx(1)
+    assert dict(network.clipped().bonds) == dict(network.bonds)
+    assert planted.by_als(method, network, tensor) < 1e-6
+
+
+def test_budgets_hold_for_all_but_the_smallest_kronecker() -> None:
+    for source in planted.METHODS.values():
+        budget = source.planted().n_params
+        for name, method in planted.METHODS.items():
+            assert method.within(budget).n_params <= (max(budget, 2096) if name == "Kronecker" else budget)
+
+
+def test_adam_finds_a_planted_lora_and_not_with_one_rank_less() -> None:
+    method = planted.METHODS["LoRA"]
+    source = method.planted()
+    tensor = planted.plant(source, 0)
+    assert max(planted.by_adam(source, tensor, steps=300)[0.1]) < 0.01
+    assert min(planted.by_adam(method.within(source.n_params - 1), tensor, steps=300)[0.1]) > 0.1
