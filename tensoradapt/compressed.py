@@ -20,7 +20,7 @@ from tensoradapt.plan import Plan
 from tensoradapt.surgery.attach import attach
 from tensoradapt.updates import Source, update_of
 
-GROWN = 3.0  # components that do not cancel are at most about as large as the tensor
+GROWN = 2.0  # components that do not cancel are at most about as large as the tensor
 
 
 @dataclass(frozen=True)

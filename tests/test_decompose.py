@@ -155,7 +155,7 @@ def test_growth_tells_a_degenerate_cp() -> None:
     net = cp.build(layout, 2)
     growths = [cp.growth(cp.decompose(net, tensor), float(np.linalg.norm(tensor))) for tensor in (plain, border)]
     assert growths[0] < 1.1
-    assert growths[1] > 3
+    assert growths[1] > 2
     assert cp.growth(cp.decompose(net, 0 * plain), 0.0) == 0
     assert cp.growth({"out": np.array([[1.0, 0.0], [0.0, 2.0]]), "in": np.array([[3.0, 4.0]])}, 2.0) == 8 / 2
 

@@ -6,10 +6,11 @@ attention matrix of a model. Choose it for the fewest parameters; every mode sha
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import tensorly
-from tensorly.decomposition import parafac, tucker
+from tensorly.decomposition import tucker
 
 from tensoradapt import als
 from tensoradapt.modes import Layout
@@ -17,7 +18,7 @@ from tensoradapt.network import Factor, Network
 from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, unit_columns
 
 label = "CP (LoRTA)"
-RESTARTS = 4  # alternating least squares from the singular vectors, and from this many random starts less one
+RESTARTS = 4  # of alternating least squares: from the singular vectors, and at random
 DEAD = 1e-13  # of the largest component: below it a component is noise
 
 
@@ -52,8 +53,8 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = RESTARTS) -> dict[str, np.ndarray]:
     """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
 
-    TensorLy's ALS on the tensor's Tucker core, then our own on the tensor itself, which reports its error honestly.
-    Each component's norm is shared equally by its factors. A component that the tensor has no use for is zero in the
+    Alternating least squares on the tensor's Tucker core from each start, then from the best on the tensor itself. Each
+    component's norm is shared equally by its factors. A component that the tensor has no use for is zero in the
     network's zero factor alone, so that training can use it. A best approximation need not exist: look at ``growth``.
     """
     tensor = checked(network, tensor)
@@ -68,22 +69,25 @@ def growth(factors: Mapping[str, np.ndarray], norm: float) -> float:
 
 
 def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> dict[str, np.ndarray]:
+    """Our own least squares rather than TensorLy's parafac, which takes a Python step for each component."""
     names, rank, size = network.layout.names, network.bonds["r"], np.linalg.norm(tensor)
-    fits = []
     with tensorly_on_numpy():
-        # components live in the leading singular vectors of each mode: restarts there cost a fraction
+        # components live in the leading singular vectors of each mode: starts there cost a fraction
         core, bases = tucker(tensor / size, [min(n, 2 * rank) for n in tensor.shape], n_iter_max=1)
-        for i in range(restarts):
-            try:
-                how = "svd" if i == 0 else "random"
-                _, small = parafac(core, rank, n_iter_max=200, init=how, tol=1e-7, random_state=seed + i)
-            except np.linalg.LinAlgError:  # two components became one: this start is lost
-                continue
-            start = {name: basis @ f for name, basis, f in zip(names, bases, small, strict=True)}
-            if all(np.isfinite(f).all() for f in start.values()):
-                fits.append((als.relative_error(network, tensor / size, start, 1.0), i, start))
-    best = min(fits)[2] if fits else als.draw(network, seed)
-    found, _ = als.fit(network, tensor / size, best, sweeps=50)
+    sizes = {" ".join(m.parts) or m.name: n for m, n in zip(network.layout.modes, core.shape, strict=True)}
+    small = replace(network, layout=Layout.parse(str(network.layout), sizes))
+    fits = []
+    for i in range(restarts):
+        start = als.draw(small, seed + i)
+        if i == 0:  # the singular vectors themselves, as far as there are some
+            start = {
+                name: np.where(np.arange(rank) < n, np.eye(n, rank), start[name])
+                for name, n in zip(names, core.shape, strict=True)
+            }
+        found, error = als.fit(small, core, start)
+        fits.append((error, i, found))
+    best = {name: basis @ min(fits)[2][name] for name, basis in zip(names, bases, strict=True)}
+    found, _ = als.fit(network, tensor / size, best, sweeps=20)
     return {**found, names[0]: found[names[0]] * size}
 
 
