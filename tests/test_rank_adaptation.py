@@ -418,15 +418,18 @@ def test_a_budget_is_reached_by_the_least_of_all_directions(parameterization: st
     report = reduce_rank(model, budget=budget)
     assert adapter.n_params == adapter.plan.n_params == report.n_params <= budget
     assert adapter.plan.budget == budget and "reached" in str(adapter.plan)
-    kept, gone = [], []
+    kept, gone, again = [], [], {}
     for tensor, (network, values) in zip(adapter.factored, old, strict=True):
         norm = float(dense(network, values).norm()) ** 2
         for bond, errors in rounding.spectra(network, values).items():
             n = tensor.network.bonds[bond]
             kept += (errors[1:n] / norm).tolist()
             gone += (errors[n:] / norm).tolist()
+            if n < len(errors):
+                wider = replace(tensor.network, bonds={**tensor.network.bonds, bond: n + 1})
+                again[gone[-len(errors) + n]] = wider.n_params - tensor.network.n_params
     assert max(gone) <= min(kept)
-    assert report.n_params > 0.3 * report.n_before
+    assert report.n_params + again[max(gone)] > budget  # the last to go had to
 
 
 @pytest.mark.parametrize("parameterization", FAMILIES)
@@ -448,6 +451,10 @@ def test_bonds_are_reduced_by_name() -> None:
     reduce_rank(model, rank={"head": 2, "model": 3})
     assert adapter_of(model).plan.groups[0].network.bonds == {**before, "r_head": 2, "r_model": 3}
     assert adapter_of(model).plan.groups[0].rank["head"] == 2
+    reduce_rank(model, rank=3)  # an upper bound: no bond grows
+    assert adapter_of(model).plan.groups[0].network.bonds == {
+        b: min(n, 2 if b == "r_head" else 3) for b, n in before.items()
+    }
 
 
 @pytest.mark.parametrize("parameterization", FAMILIES)
