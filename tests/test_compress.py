@@ -440,6 +440,7 @@ def test_some_sites_without_an_update(sites: Any) -> None:
     found = approximation(rough)
     for name in names:
         assert rough.site_errors[name] == pytest.approx(np.linalg.norm(found[name]) / scale, rel=1e-9)
+    assert rough.site_errors[names[-1]] > 1e-3  # the only one of its layer
     lora = compress(source, sites, "layer : out : in", "lora", 2)  # of one layer both factors are zero as they come
     for group, factors in zip(lora.plan.groups, lora.factors, strict=True):
         for at in range(group.network.layout.shape[0]):
@@ -543,3 +544,18 @@ def test_families_without_a_way_of_their_own_are_fitted_by_least_squares(sites: 
     plain, own = (compress(source, sites, MATRIX, family, 2) for family in (Plain(), "tucker"))
     assert plain.error == pytest.approx(own.error, rel=1e-3)
     assert als.dense(plain.plan.groups[0].network, plain.factors[0]).shape == (12, 30, 30)
+
+
+def test_what_a_family_of_ones_own_leaves_dead_is_revived(sites: Any) -> None:
+    class Still:
+        """Tucker that gives up: all its factors are zero."""
+
+        build, count, oracle = staticmethod(tucker.build), staticmethod(tucker.count), staticmethod(tucker.oracle)
+
+        @staticmethod
+        def decompose(network: Any, tensor: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+            return {factor.name: np.zeros(network.shape(factor)) for factor in network.factors}
+
+    result = compress(pairs(sites), sites, MATRIX, Still(), 2)
+    assert result.error == pytest.approx(1)
+    assert [name for name, values in result.factors[0].items() if not values.any()] == ["core"]
