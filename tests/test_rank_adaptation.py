@@ -368,6 +368,24 @@ def test_carried_first_moments_are_the_gradients_in_the_new_factors(case: str) -
         torch.testing.assert_close(found, expected[factor.name], rtol=1e-8, atol=1e-8 * float(found.abs().max()))
 
 
+def test_moments_change_as_gradients_and_as_their_squares() -> None:
+    model = attached()
+    adapter = adapter_of(model)
+    perturb(adapter)
+    optimizer = torch.optim.Adam(adapter.parameters())
+    step(model, optimizer)
+    old, network = dict(adapter.factored[0].trained), adapter.factored[0].network
+    kept = {name: dict(optimizer.state[p]) for name, p in old.items()}
+    values = {name: p.detach() for name, p in old.items()}
+    made = rounding.changes(network, values, smaller(network, 3).bonds)
+    reduce_rank(model, optimizer, rank=3)
+    for factor in network.factors:
+        state = optimizer.state[adapter.factored[0].trained[factor.name]]
+        for name, square in (("exp_avg", False), ("exp_avg_sq", True)):
+            expected = rounding.transported(factor, kept[factor.name][name], made, gradient=True, square=square)
+            torch.testing.assert_close(state[name], expected, rtol=1e-12, atol=0)
+
+
 def test_the_optimizers_groups_keep_their_settings_and_hold_the_new_factors() -> None:
     model = attached()
     perturb(adapter_of(model))
@@ -475,14 +493,14 @@ def test_a_reduced_adapter_is_saved_and_loaded(parameterization: str, tmp_path: 
 def test_a_reduction_keeps_dtype_mode_and_frozen_factors() -> None:
     torch.set_default_dtype(torch.float32)
     model = attached()
-    adapter = adapter_of(model).double().train()
+    adapter = adapter_of(model).double().eval()
     perturb(adapter)
     adapter.factored[0].trained["layer"].requires_grad_(False)
     whole = adapter.factored[0].full().detach()
     expected, network = reduced_dense(adapter, 3), adapter.factored[0].network
     reduce_rank(model, rank=3)
     assert network is not adapter.factored[0].network
-    assert {p.dtype for p in adapter.parameters()} == {torch.float64} and adapter.factored[0].training
+    assert {p.dtype for p in adapter.parameters()} == {torch.float64} and not adapter.factored[0].training
     assert [name for name, p in adapter.factored[0].trained.items() if not p.requires_grad] == ["layer"]
     found = adapter.factored[0].full().detach()
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(whole.norm()))
