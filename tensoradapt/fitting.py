@@ -73,6 +73,8 @@ class Job:
         return Fit(made, tuple(factors for factors, _ in parts), math.sqrt(left / total) if total else 0.0)
 
     def _one(self, network: Network, core: Core) -> tuple[Factors, float]:
+        if not core.values.any():  # a basis of nothing would leave the draw in one direction
+            return als.zero(network, self.seed), 0.0
         small = core.over(network)
         net = replace(network, layout=small.layout)
         decompose = getattr(self.family, "decompose", als.decompose)

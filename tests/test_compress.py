@@ -204,6 +204,20 @@ def test_an_error_out_of_reach_names_the_best(sites: Any) -> None:
         compress(source, sites, ": out : in", "lora", max_error=0.01)
 
 
+def test_a_family_that_no_rank_makes_larger_is_tried_once(sites: Any) -> None:
+    class One:
+        """CP of rank 1, whatever is asked."""
+
+        count, oracle = staticmethod(cp.count), staticmethod(cp.oracle)
+
+        @staticmethod
+        def build(layout: Layout, rank: int) -> Any:
+            return cp.build(layout, 1)
+
+    with pytest.raises(TensorAdaptError, match=r"not reached by One .* at rank 1 with 72 parameters"):
+        compress(pairs(sites), sites, MATRIX, One(), max_error=0.1)
+
+
 def test_a_budget_is_kept(sites: Any) -> None:
     result = compress(shared(sites), sites, MATRIX, "tucker", budget=500)
     assert 400 < result.n_params <= 500
@@ -387,6 +401,7 @@ def test_other_starts_and_what_is_no_matrix_update_alone(sites: Any) -> None:
     result = compress(adapter, None, TIED, "tucker", 4)
     assert not result.exact
     assert result.error < 1e-7
+    assert not compress(adapter, None, TIED, "tucker", 2).exact  # what is subtracted is part of the update
     model = make("bert")
     tasks = ta.attach(model, ta.plan(ta.find_sites(model), f"task {TIED}", "cp", 2, tasks=("rte", "cola")))
     with pytest.raises(TensorAdaptError, match=r"the adapter has tasks: its updates are more than one matrix a site"):
@@ -435,7 +450,7 @@ def test_some_sites_without_an_update(sites: Any) -> None:
     exact = compress(source, sites, MATRIX, "tucker", {"layer_proj": 7, "out": 3, "in": 3})
     assert exact.error < 1e-12
     assert max(exact.site_errors.values()) < 1e-11
-    rough = compress(source, sites, MATRIX, "tucker", 2)
+    rough = compress(source, sites, TIED, "tucker", 2)
     scale = math.hypot(*(np.linalg.norm(d) for d in dense(source).values())) / math.sqrt(12)
     found = approximation(rough)
     for name in names:
@@ -516,6 +531,14 @@ def test_the_result_is_the_same_each_time_and_leaves_torchs_generator_alone(site
     first, again = (compress(pairs(sites), sites, MATRIX, "cp", 3, seed=5) for _ in range(2))
     assert all(np.array_equal(first.factors[0][key], again.factors[0][key]) for key in first.factors[0])
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("family", ["cp", "tucker", "tensor_train"])
+def test_an_adapter_of_no_update_is_drawn_in_all_of_the_space_from_the_seed(sites: Any, family: str) -> None:
+    none = {name: (a, 0 * b) for name, (a, b) in pairs(sites).items()}
+    drawn = [compress(none, sites, MATRIX, family, 3, seed=seed).factors[0]["in"] for seed in (5, 6)]
+    assert not np.allclose(*drawn)
+    assert np.linalg.matrix_rank(drawn[0]) == 3
 
 
 # Norms of pairs
