@@ -46,7 +46,7 @@ def draw(rows: Sequence[Row]) -> None:
     """Writes the PNG."""
     with mpl.rc_context(RC):
         figure = Figure(figsize=(11, 9.6), dpi=DPI)
-        grid = figure.subplots(len(PANELS), len(AXES), sharey="row", sharex="col")
+        grid = figure.subplots(len(PANELS), len(AXES), sharex="col")
         for i, (scale, step, column, limits, band, label) in enumerate(PANELS):
             for ax, axis in zip(grid[i], AXES, strict=True):
                 own = [r for r in rows if (r["axis"], r["scale"], int(r["step"])) == (axis, scale, step)]
@@ -54,9 +54,12 @@ def draw(rows: Sequence[Row]) -> None:
                     ax.set_visible(False)
                     continue
                 panel(ax, own, column, band)
-                if limits[1] < 10:
+                wide = axis == "lr"  # rates that run away: a range of its own
+                ax.set_ylim((0.012, 400) if wide else limits)
+                if limits[1] < 10 and not wide:
                     ax.set_yticks([0.25, 0.5, 1, 2, 4, 8])
-                ax.set_ylim(limits)
+                    ax.set_ylim(limits)
+                ax.tick_params(labelleft=axis in ("rank", "lr"))
                 if axis == "rank" and column == "rms_ratio_to_lora":
                     ax.axvline(96, color=GREY, linewidth=0.9, linestyle=":")
             grid[i, 0].set_ylabel(label)
@@ -67,7 +70,9 @@ def draw(rows: Sequence[Row]) -> None:
         figure.suptitle(
             "RMS of the change of all adapted matrices, over LoRA's (r=8, alpha=16)", x=0.075, ha="left", fontsize=11
         )
-        figure.subplots_adjust(0.075, 0.055, 0.99, 0.95, wspace=0.06, hspace=0.09)
+        figure.subplots_adjust(0.085, 0.055, 0.99, 0.95, wspace=0.06, hspace=0.09)
+        box = grid[1, 3].get_position()
+        grid[1, 3].set_position((box.x0 + 0.022, box.y0, box.width - 0.022, box.height))
         figure.savefig(PNG, metadata={"Software": None})
 
 
