@@ -1,6 +1,6 @@
 """How far the first Adam steps move the adapted matrices, by method, rank, depth and width: a check of the scale rule.
 
-    python benchmarks/step_size.py            # about 10 minutes on one thread, writes records/step_size.csv
+    python benchmarks/step_size.py            # about 14 minutes on one thread, writes records/step_size.csv
     python benchmarks/step_size.py --quick    # seconds, prints what it finds and writes nothing
     python benchmarks/step_size.py --figure   # the figure of the table that is there
 
