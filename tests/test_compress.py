@@ -570,6 +570,8 @@ def test_families_without_a_way_of_their_own_are_fitted_by_least_squares(sites: 
 
 
 def test_what_a_family_of_ones_own_leaves_dead_is_revived(sites: Any) -> None:
+    seeds = []
+
     class Still:
         """Tucker that gives up: all its factors are zero."""
 
@@ -577,8 +579,10 @@ def test_what_a_family_of_ones_own_leaves_dead_is_revived(sites: Any) -> None:
 
         @staticmethod
         def decompose(network: Any, tensor: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+            seeds.append(seed)
             return {factor.name: np.zeros(network.shape(factor)) for factor in network.factors}
 
-    result = compress(pairs(sites), sites, MATRIX, Still(), 2)
+    result = compress(pairs(sites), sites, MATRIX, Still(), 2, seed=4)
+    assert seeds == [4]
     assert result.error == pytest.approx(1)
     assert [name for name, values in result.factors[0].items() if not values.any()] == ["core"]
