@@ -4,9 +4,10 @@
     python benchmarks/rank_adaptation.py --quick   # two steps of each kind, nothing written to records/
 
 Adapts q, k, v, o of all-MiniLM-L6-v2 for 80 steps at the tuned rates. "carry", "reset": rank 32, reduced to 8 after 40
-steps, with the optimizer's moments in the new bases, or begun anew. "root": as carry, in bases that share the singular
-values equally between neighbours, where ``reduce_rank`` keeps the factors' sizes. "rank 8", "rank 32": fixed. The loss
-just before and after is of the next four batches, in eval mode.
+steps, with the optimizer's moments in the new bases, or begun anew. "slow", "slow reset": in five falls, to 24, 18, 13,
+10 and 8 after 40, 45, 50, 55 and 60 steps. "root": as carry, in bases that share the singular values equally between
+neighbours, where ``reduce_rank`` keeps the factors' sizes. "rank 8", "rank 32": fixed. The loss just before and after a
+fall is of the next four batches, in eval mode; of several falls the one with the largest jump is kept.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +34,9 @@ from tensoradapt.sweep.spec import layouts_for, rate
 CSV = Path(__file__).parent / "records" / "rank_adaptation.csv"
 SEEDS, STEPS, LARGE, SMALL = (3000, 3001, 3002), 80, 32, 8
 FAMILIES = ("tensor_train", "tucker", "cp")
-KINDS = ("rank 8", "carry", "reset", "rank 32", "root")
+FALLS = {"carry": {40: SMALL}, "slow": {40: 24, 45: 18, 50: 13, 55: 10, 60: SMALL}}
+FALLS |= {"reset": FALLS["carry"], "root": FALLS["carry"], "slow reset": FALLS["slow"]}
+KINDS = ("rank 8", "carry", "reset", "slow", "slow reset", "rank 32", "root")
 COLUMNS = ("family", "kind", "seed", "n_params", "error", "loss_before", "loss_after", "loss", "accuracy", "seconds")
 
 
@@ -62,9 +65,9 @@ def one(bench: Bench, family: str, kind: str, seed: int, steps: int) -> dict[str
     begun, model = time.perf_counter(), bench.fresh()
     rank = SMALL if kind == "rank 8" else LARGE
     ta.attach(model, ta.plan(model, layouts_for(family), family, rank, train=head_of(model)), seed=seed)
-    fall = steps // 2 if kind in ("carry", "reset", "root") else None
+    falls = {at * steps // STEPS: rank for at, rank in FALLS.get(kind, {}).items()}
     with equal_roots(kind == "root"):
-        losses, jump = train(bench, model, family, steps, fall, "reset" if kind == "reset" else "carry")
+        losses, jump = train(bench, model, family, steps, falls, "reset" if "reset" in kind else "carry")
     loss, accuracy = float(np.mean(losses[-10:])), bench.accuracy(model)
     shown = [attached(model).n_params, *(round(x, 5) for x in jump), round(loss, 4), accuracy]
     row = dict(zip(COLUMNS, (family, kind, seed, *shown, round(time.perf_counter() - begun, 1)), strict=True))
@@ -77,9 +80,9 @@ def attached(model: nn.Module) -> ta.Adapter:
 
 
 def train(
-    bench: Bench, model: nn.Module, family: str, steps: int, fall: int | None, moments: str
+    bench: Bench, model: nn.Module, family: str, steps: int, falls: Mapping[int, int], moments: str
 ) -> tuple[list[float], tuple[float, float, float]]:
-    """Losses of a training as ``fit``'s; at step ``fall``: the relative error, the loss before and that after."""
+    """Losses of a training as ``fit``'s; of the worst fall: the relative error, the loss before and that after."""
     torch.manual_seed(bench.seed)
     heads = head_of(model)
     groups = ta.parameter_groups(model, rate(family), rate("head"), heads)
@@ -88,7 +91,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: (s + 1) / warm if s < warm else (steps - s) / max(1, steps - warm)
     )
-    losses, jump, batches = [], (np.nan,) * 3, bench.batches()
+    losses, jumps, batches = [], [], bench.batches()
     model.train()
     for step in range(1, steps + 1):
         value = model(**next(batches)).loss
@@ -98,13 +101,13 @@ def train(
         optimizer.step()
         schedule.step()
         losses.append(float(value.detach()))
-        if step == fall:
-            following = list(itertools.islice(bench.batches(), fall, fall + 4))
+        if step in falls:
+            following = list(itertools.islice(bench.batches(), step, step + 4))
             before = mean_loss(model, following)
-            report = reduce_rank(model, optimizer, rank=SMALL, moments=moments)
-            jump = (max(one.error for one in report.tensors), before, mean_loss(model, following))
+            report = reduce_rank(model, optimizer, rank=falls[step], moments=moments)
+            jumps.append((max(one.error for one in report.tensors), before, mean_loss(model, following)))
     model.eval()
-    return losses, jump
+    return losses, max(jumps, key=lambda one: one[2] / one[1], default=(np.nan,) * 3)
 
 
 @torch.no_grad()
@@ -135,7 +138,7 @@ def equal_roots(on: bool) -> Iterator[None]:
 
 def table(rows: list[dict[str, str]]) -> None:
     """Means over seeds with 95 % t-intervals; differences to the small rank are paired over seeds."""
-    print("\nfamily        kind     params  accuracy               minus rank 8            jump of the loss  error")
+    print("\nfamily        kind        params  accuracy               minus rank 8            jump of the loss  error")
     for family, kind in dict.fromkeys((row["family"], row["kind"]) for row in rows):
         own = {row["seed"]: row for row in rows if (row["family"], row["kind"]) == (family, kind)}
         base = {row["seed"]: row for row in rows if (row["family"], row["kind"]) == (family, "rank 8")}
@@ -147,7 +150,7 @@ def table(rows: list[dict[str, str]]) -> None:
         errors = [float(row["error"]) for row in own.values()]
         cells.append(f"{np.mean(errors):.2f}" if np.isfinite(errors).all() else "")
         n_params = int(next(iter(own.values()))["n_params"])
-        print(f"{family:12}  {kind:7}  {n_params:6,}  {cells[0]:21}  {cells[1]:22}  {cells[2]:16}  {cells[3]}")
+        print(f"{family:12}  {kind:10}  {n_params:6,}  {cells[0]:21}  {cells[1]:22}  {cells[2]:16}  {cells[3]}")
 
 
 def interval(values: list[float]) -> str:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tensoradapt.contraction import compile_program, size
+from tensoradapt import first_step
+from tensoradapt.contraction import size
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.network import Factor, Network
 
 LORA_RANK, LORA_ALPHA = 8, 16.0  # the reference whose first step "matched" means
@@ -54,13 +57,19 @@ def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray
 def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float | None = None) -> float:
     """The multiplier s with which the first Adam step per unit learning rate is that of LoRA r=8, alpha=16.
 
-    Solves s^2 sum_k (rate_k)^2 ||J_k||^2 / numel = 4 * 8 / (3 d_in) from the drawn values: J_k is the exact Jacobian of
-    the dense tensor in trainable factor k. The zero factor's term is positive whenever the others are not zero.
+    Solves s^2 E ||sum_k rate_k J_k sign(J_k^T G)||^2 / numel = 4 * 8 / (3 d_in) from the drawn values: J_k is the exact
+    Jacobian of the dense tensor in trainable factor k, G a gradient of independent normal entries (``first_step``).
+    Raises TensorAdaptError where two factors are zero.
     """
     target = (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * network.layout.in_))
-    trained = [factor for factor in network.factors if factor.trainable]
-    power = sum(factor.rate**2 * jacobian_norm2(network, factors, factor) for factor in trained)
-    return target / math.sqrt(power / math.prod(network.layout.shape))
+    power = first_step.mean_square(network, factors)
+    if not power > 0:
+        zeros = [factor.name for factor in network.factors if not factors[factor.name].count_nonzero()]
+        raise TensorAdaptError(
+            f"the tensor {network.equation} has no first step: its factors {', '.join(zeros)} are zero, and nothing "
+            'would ever move; expected one zero factor at most. Give other values, or scale="paper"'
+        )
+    return target / math.sqrt(power)
 
 
 def paper_scale(network: Network, alpha: float | None) -> float:
@@ -69,36 +78,16 @@ def paper_scale(network: Network, alpha: float | None) -> float:
     return (network.alpha if alpha is None else alpha) / network.divisor * frozen
 
 
-def jacobian_norm2(network: Network, factors: Mapping[str, Tensor], of: Factor) -> float:
-    """The squared Frobenius norm of the dense tensor's Jacobian in one factor: one contraction with doubled bonds.
-
-    Modes and the factor's own bonds are squared entry by entry; every other bond is summed in each copy alone.
-    """
-    others = [factor for factor in network.factors if factor is not of]
-    if any(not factors[factor.name].count_nonzero() for factor in others):
-        return 0.0
-    if not others:
-        return float(size(of.labels, network.sizes))  # the factor is the tensor
-    shared = set(network.layout.names) | set(of.labels)
-    twin = [tuple(x if x in shared else f"{x}'" for x in factor.labels) for factor in others]
-    sizes = {**network.sizes, **{f"{bond}'": n for bond, n in network.bonds.items()}}
-    program = compile_program([*(factor.labels for factor in others), *twin], (), sizes)
-    operands = [factors[factor.name].detach().double() for factor in others]
-    held = {label for factor in others for label in factor.labels}
-    # a label of this factor alone repeats the same entries
-    repeats = size(tuple(x for x in of.labels if x not in held), sizes)
-    return float(program.run([*operands, *operands], torch.einsum)) * repeats
-
-
 def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
     """Orthonormal columns or rows (random signs on modes shorter than the bond), rescaled to the rule's entry size."""
     shape, bonds = network.shape(factor), set(network.bonds)
     last = max((i for i, label in enumerate(factor.labels) if label in bonds), default=len(shape) - 1)
-    batch = _batch(network, factor)
+    batch = _batch(network, factor, last)
     axes = [*batch, *(i for i in range(len(shape)) if i not in batch and i != last), last]
     n_batch, n_bond = math.prod(shape[i] for i in batch), shape[last]
     n_rest = math.prod(shape) // (n_batch * n_bond)
-    signs = n_rest < n_bond and sum(label in bonds for label in factor.labels) == 1
+    inner = [label for i, label in enumerate(factor.labels) if i not in batch]
+    signs = n_rest < n_bond and len(bonds.intersection(inner)) == 1
     flat = torch.stack(
         [
             _signs(n_rest, n_bond, generator) if signs else _orthonormal(n_rest, n_bond, generator)
@@ -109,11 +98,14 @@ def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Te
     return drawn * (entry_rms(network, factor) / drawn.square().mean().sqrt())
 
 
-def _batch(network: Network, factor: Factor) -> list[int]:
-    """Index modes beside a row or column mode: every position is a draw of its own."""
+def _batch(network: Network, factor: Factor, last: int) -> list[int]:
+    """Axes whose every position is a draw of its own: index modes beside a row or column mode, and a bond that counts
+    terms (more than two factors hold it) beside the bond of each term."""
     index = {mode.name for mode in network.layout.index}
-    wide = set(network.layout.names) - index
-    return [i for i, label in enumerate(factor.labels) if label in index] if wide & set(factor.labels) else []
+    wide = bool(set(factor.labels) & set(network.layout.names) - index)
+    holders = Counter(label for one in network.factors for label in one.labels)
+    terms = {bond for bond in network.bonds if holders[bond] > 2}
+    return [i for i, x in enumerate(factor.labels) if i != last and ((wide and x in index) or x in terms)]
 
 
 def entry_rms(network: Network, factor: Factor) -> float:

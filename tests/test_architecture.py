@@ -28,7 +28,7 @@ ORDER = (
         "report",
         "variants",
     ),
-    *("plan", "records", "checkpoint", "init", "factored", "stacking", "adapter", "surgery"),
+    *("plan", "records", "checkpoint", "first_step", "init", "factored", "stacking", "adapter", "surgery"),
     *("peft_folder", "updates", "cores", "fitting", "compressed", "compression"),
     *("rounding", "rank_choice", "rank_adaptation"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "preconditioning", "training"),

@@ -1,9 +1,7 @@
 """Matched scale: the first Adam step of every published row moves the matrices as far as LoRA's does.
 
-The gradients are of rank 4 with directions that sites share in part. Where a row's parameters say the same thing
-several times over, their signs conspire and the step is longer than the rule, which takes them as independent: a factor
-with more columns than its mode has entries (published rows are not clipped), a chain of cores that all move at once.
-Those rows are held to what they do, so that a better rule shows.
+The gradients are of rank 4 with directions that sites share in part; the rule is solved for gradients of independent
+entries, so the two agree only as far as the rule does not depend on them.
 """
 
 from __future__ import annotations
@@ -39,16 +37,6 @@ OWN: dict[str, dict[str, Any]] = {
     "loretta-rep": {**THREE, "options": {"bottleneck": 8}},
     "lokr": {"split": {"in": (8, 8), "out": (8, 8)}},
     "metatt-4+1d": {"tasks": ("a", "b")},
-}
-# beyond 10 %: what the row's parameters say more than once, and the range of its first step over LoRA's
-REDUNDANT = {
-    **dict.fromkeys(
-        ("tenslora-qkv", "tenslora-att_qkv", "tenslora-qkv_depth", "tenslora-att_qkv_depth", "tenslora+"),
-        ("8 columns for the 2 projections that are adapted here", 1.8, 3.2),
-    ),
-    "tt-lora": ("all cores of a train move at once", 1.3, 1.9),
-    "loretta-rep": ("all cores of two trains move at once", 1.3, 2.2),
-    "tinylora": ("8 numbers for the 4 entries of a matrix", 1.1, 1.7),
 }
 
 
@@ -111,15 +99,9 @@ def mean_step(name: str, rank: int, scale: str) -> float:
     return statistics.fmean(first_step(plan, row, seed) for seed in range(SEEDS))
 
 
-@pytest.mark.parametrize("name", [name for name in published.names() if name not in REDUNDANT])
+@pytest.mark.parametrize("name", published.names())
 def test_the_first_step_of_every_row_is_loras_within_a_tenth(name: str) -> None:
     assert ratio(name) == pytest.approx(1, rel=0.1)
-
-
-@pytest.mark.parametrize("name", REDUNDANT)
-def test_rows_with_redundant_parameters_step_too_far_by_a_known_factor(name: str) -> None:
-    _, low, high = REDUNDANT[name]
-    assert low <= ratio(name) <= high
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("lotr", 2, math.inf), ("loha", 0, 0.2), ("vera", 0, 0.2)])

@@ -16,18 +16,19 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
-from tensoradapt import factored, init, network
+from tensoradapt import factored, first_step, init, network
 from tensoradapt.factored import FactoredTensor
 from tensoradapt.laws import LAWS, Case
 from tensoradapt.modes import At
 from tensoradapt.network import Cut, Factor, Network
-from tensoradapt.parameterizations import cp, tucker
+from tensoradapt.parameterizations import cp, tensor_train, tucker
 from tensoradapt.testing import cases, laws
 
 Patch = pytest.MonkeyPatch
 EXAMPLES = 12
 DELTA, PAIR, TAKEN, VALUES = FactoredTensor.delta, FactoredTensor.pair, FactoredTensor._taken, FactoredTensor._values
-DRAW, SEED, MATCHED, JACOBIAN = init.draw, init._seed, init.matched_scale, init.jacobian_norm2
+DRAW, SEED, MATCHED = init.draw, init._seed, init.matched_scale
+MEAN_SQUARE, BACK = first_step.mean_square, first_step._Small.back
 STATE = FactoredTensor.state_dict
 
 
@@ -139,8 +140,13 @@ def draw_two_zeros(net: Network, *args: Any, **kwargs: Any) -> dict[str, Tensor]
     return {**made, first: torch.zeros_like(made[first])}
 
 
-def jacobian_without_signs(net: Network, factors: Any, of: Factor) -> float:
-    return JACOBIAN(net, {name: value.abs() for name, value in factors.items()}, of)
+def mean_square_without_signs(net: Network, factors: Any) -> float:
+    return MEAN_SQUARE(net, {name: value.abs() for name, value in factors.items()})
+
+
+def independent_gradients(self: Any, factor: Factor, gradient: Tensor, sizes: Any) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(BACK(self, factor, gradient, sizes).shape, generator=generator, dtype=gradient.dtype)
 
 
 def state_without_the_last(self: FactoredTensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -179,8 +185,11 @@ MUTANTS = {
     "the matched scale is off by the root of two": Mutant(
         "first step", patched(init, "matched_scale", lambda *args: MATCHED(*args) * math.sqrt(2))
     ),
-    "the Jacobian leaves signs out": Mutant(
-        "first step", patched(init, "jacobian_norm2", jacobian_without_signs, tucker)
+    "the step is that of factors without signs": Mutant(
+        "first step", patched(first_step, "mean_square", mean_square_without_signs, tensor_train)
+    ),
+    "signs are taken as independent": Mutant(
+        "first step", patched(first_step._Small, "back", independent_gradients, tensor_train)
     ),
     "factors are clipped": Mutant("linear", values(lambda value: value.clamp(-20, 20))),
     "gradients have the wrong sign": Mutant("gradients", values(lambda value: 2 * value.detach() - value)),
