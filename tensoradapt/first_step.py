@@ -19,7 +19,9 @@ from tensoradapt.contraction import Labels, compile_program, size
 from tensoradapt.network import Factor, Network
 
 SIGNS = 2**14  # drawn for an expectation: its root is then known to better than 1 % in all but the smallest networks
-ENTRIES = 2**20  # of all probes; a tensor that has more and cannot be reduced is probed in a corner
+# of all probes; a tensor that has more and cannot be reduced is probed in a corner, which takes overlapping factors for
+# more alike than they are: by 8 % in TT-LoRA r=4 at width 4096, 5 % at r=8; up to width 1024 the whole is probed
+ENTRIES = 2**20
 PROBE = "probe*"
 
 
