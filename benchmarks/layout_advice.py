@@ -4,10 +4,9 @@
 
 LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 80 steps (seed 100); `advice` orders its index modes layer and
 proj by how few directions carry 90 % of the energy. Advised: tie the more compressible one ("layer : out : in", a
-tensor
-for each projection, or "proj : out : in", a tensor for each layer). The opposite ties the other. Tucker at 20,000
-parameters, 60 steps, three seeds, differences paired over seeds and test examples. Writes records/layout_advice.csv and
-the spectra, docs/figures/spectra.png.
+tensor for each projection, or "proj : out : in", a tensor for each layer). The opposite ties the other. CP and
+tensor-train at 20,000 parameters, 60 steps, three seeds, differences paired over seeds and test examples. Writes
+records/layout_advice.csv and the spectra, docs/figures/spectra.png.
 """
 
 import csv
