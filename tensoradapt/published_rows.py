@@ -35,6 +35,11 @@ _LORETTA: Mapping[str, Splits] = {
 }
 _LORETTA_CORES: Splits = {384: (8, 8, 6, 8), 768: (8, 8, 12, 8), 1024: (4, 8, 8, 8, 4), 4096: (16, 16, 8, 4, 4)}
 _KRONECKER: Splits = {384: (16, 24), 768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
+_BLOCKS_NOTE = "defined where the MLP's width is a multiple of the model's"
+_METATT_NOTE = (
+    "the paper's start is not confirmed (ze-id-id-id, as recalled, suggests a first core of zero and identities "
+    "after it); here the last core is zero, the first orthogonal, those between identities"
+)
 _SPLIT_NOTE = "widths 384, 768, 1024 and 4096; others with split="
 
 ROWS: tuple[Published, ...] = (
@@ -108,7 +113,8 @@ ROWS: tuple[Published, ...] = (
         options={"only": ("out", "in")},
         draws={"in": ("kaiming", 1.0), "core": ("kaiming_bond", 1.0)},
         blocks=True,
-        note="defined where the MLP's width is a multiple of the model's; alpha is chosen per data set",
+        note=f"{_BLOCKS_NOTE}; alpha is chosen per data set; every core is drawn within 1/sqrt(r), where the released "
+        "code draws down's within 1/sqrt(r f/d)",
     ),
     Published(
         "fact-tk",
@@ -119,7 +125,8 @@ ROWS: tuple[Published, ...] = (
         zero="out",
         draws={"in": ("kaiming", 1.0), "core": ("xavier", 1.0), "layer_proj_block": ("xavier", 1.0)},
         blocks=True,
-        note="defined where the MLP's width is a multiple of the model's; alpha is chosen per data set",
+        note=f"{_BLOCKS_NOTE}; alpha is chosen per data set; the paper's equation, where the released code reads the "
+        "cores of up and down with rank and block exchanged, and down's with its two ranks exchanged besides",
     ),
     Published(
         "aurora",
@@ -129,7 +136,9 @@ ROWS: tuple[Published, ...] = (
         "r*(o + i) + r**3 + M*L*r",
         zero="out",
         draws={"in": ("kaiming", 1.0), "core": ("xavier", 1.0), "layer_proj": ("xavier", 1.0)},
-        note="FacT-TK's equation, though the paper writes CP; targets q, k, v are this library's choice",
+        note="FacT-TK's equation, though the paper writes CP; q, k, v as in the code's text encoder; p is drawn as one "
+        "matrix, within sqrt(6/(r + M L)), so 0.37 at r=8 and 12 layers, where the code draws (r, 1) for each matrix "
+        "of the text encoder and (r, 4) for each layer of the image encoder, within 0.82 and 0.71",
     ),
     Published(
         "metatt-4d",
@@ -137,6 +146,7 @@ ROWS: tuple[Published, ...] = (
         "tensor_train",
         "Lopez-Piqueres et al., arXiv 2506.09105",
         "r*(o + i) + (L + M)*r**2",
+        note=_METATT_NOTE,
     ),
     Published(
         "metatt-5d",
@@ -144,6 +154,7 @@ ROWS: tuple[Published, ...] = (
         "tensor_train",
         "Lopez-Piqueres et al., arXiv 2506.09105",
         "(i + h)*r + (L + M + H)*r**2",
+        note=_METATT_NOTE,
     ),
     Published(
         "metatt-4+1d",
@@ -151,7 +162,7 @@ ROWS: tuple[Published, ...] = (
         "tensor_train",
         "Lopez-Piqueres et al., arXiv 2506.09105",
         "r*(o + i) + (L + M + T)*r**2",
-        note="needs tasks=; adapter.select(task=...) chooses one, or one per sample",
+        note=f"needs tasks=; adapter.select(task=...) chooses one, or one per sample; {_METATT_NOTE}",
     ),
     Published(
         "cara",
@@ -165,7 +176,8 @@ ROWS: tuple[Published, ...] = (
         options={"weights": True},
         blocks=True,
         biases=("o", "up", "down"),
-        note="defined where the MLP's width is a multiple of the model's; 6 d of its numbers are shared biases",
+        note=f"{_BLOCKS_NOTE}; 6 d of its numbers are shared biases; o, up and down have one orientation, with zero on "
+        "the input, where the released code turns down around: zero on the output of o and up, on the input of down",
     ),
     *TENSLORA,
     Published(
@@ -186,7 +198,8 @@ ROWS: tuple[Published, ...] = (
         start="paper",
         draws={f"{mode}{i}": ("unit", 1.0) for mode in ("out", "in") for i in range(1, 13)},
         split=_BOTH_THREE,
-        note=f"does not start at zero; {_SPLIT_NOTE} (the paper searches for the parts)",
+        note="does not start at zero: cores of norm 1, drawn for each matrix; in the other published start all layers "
+        f"share one truncated dense draw (seed 42); {_SPLIT_NOTE} (the paper searches for the parts)",
     ),
     Published(
         "loretta-rep",
@@ -199,7 +212,9 @@ ROWS: tuple[Published, ...] = (
         split=_LORETTA,
         options={"bottleneck": 8, "cores": _LORETTA_CORES},
         train=("*[nN]orm*",),
-        note=f"does not start at zero; trains every norm layer besides; {_SPLIT_NOTE}",
+        note="does not start at zero; trains every norm layer besides; for classification the source also puts a "
+        "random tensor-train in the place of classifier.dense and pooler.dense, which this row leaves out; "
+        f"{_SPLIT_NOTE}",
     ),
     Published(
         "flora",

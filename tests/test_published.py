@@ -208,6 +208,49 @@ def test_counts_that_the_sources_print(name: str, model: str, rank: int, expecte
     assert ta.plan(CONFIGS[model], published=name, rank=rank).n_params == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "factor", "bound", "source", "says"),
+    [
+        ("fact-tt", "vit-b", "core", 1 / math.sqrt(8), 1 / math.sqrt(4 * 8), "down's within 1/sqrt(r f/d)"),
+        ("aurora", "roberta-base", "layer_proj", math.sqrt(6 / (8 + 36)), math.sqrt(6 / (8 + 1)), "0.37 at r=8"),
+    ],
+)
+def test_draws_that_are_not_the_sources_are_named(
+    name: str, model: str, factor: str, bound: float, source: float, says: str
+) -> None:
+    """FacT-TT's down is an nn.Linear(4 r, r) in the code, Aurora's p a matrix (r, 1) for each adapted one."""
+    adapter = ta.Adapter(ta.plan(CONFIGS[model], published=name, rank=8))
+    (drawn,) = (part.factors[factor].detach() for part in adapter.factored)
+    if name == "fact-tt":
+        down = [m.at["layer_proj_block"] for m in adapter.plan.groups[0].members if m.site.coord["proj"] == "down"]
+        drawn = drawn[down]
+    assert float(drawn.abs().max()) == pytest.approx(bound, rel=0.05)
+    assert bound != pytest.approx(source, rel=0.3)
+    assert says in published.get(name).note
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        *((name, "the paper's start is not confirmed") for name in ("metatt-4d", "metatt-5d", "metatt-4+1d")),
+        ("fact-tk", "rank and block exchanged"),
+        ("loretta-rep", "in the place of classifier.dense and pooler.dense, which this row leaves out"),
+        ("cara", "one orientation"),
+    ],
+)
+def test_other_departures_from_a_source_are_named(name: str, says: str) -> None:
+    assert says in published.get(name).note
+
+
+def test_a_train_of_metatt_starts_as_its_note_says() -> None:
+    (part,) = ta.Adapter(ta.plan(CONFIGS["roberta-base"], published="metatt-4d", rank=4)).factored
+    first, *middle, last = (value.detach() for value in part.factors.values())
+    assert list(part.factors) == ["in", "layer", "proj", "out"]
+    torch.testing.assert_close(first.T @ first, torch.eye(4))
+    assert all(torch.equal(core, torch.eye(4)[:, None].expand(core.shape)) for core in middle)
+    assert not last.count_nonzero()
+
+
 def test_what_a_source_trains_besides_is_counted_apart() -> None:
     cara = ta.plan(CONFIGS["vit-b"], published="cara", rank=32)
     assert (cara.n_params, cara.n_biases) == (85_440, 4_608)
