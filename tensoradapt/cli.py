@@ -114,7 +114,7 @@ def _plan_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--layout", nargs="+", metavar="LAYOUT")
     p.add_argument("--projections", nargs="+", metavar="P", help=PROJECTIONS)
     p.add_argument("--tasks", nargs="+", metavar="T", default=(), help="values of a layout's task mode")
-    p.add_argument("--on-mismatch", default="split", help="split, crop or error (default: %(default)s)")
+    p.add_argument("--on-mismatch", help="split, crop or error (default: split; with --published: error)")
 
 
 def _frontier(args: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from tensoradapt.modes import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
 from tensoradapt.sites import Site
 
 Sizes = Mapping[str, int]
+Shape = tuple[tuple[str, int], ...]  # the row and column modes of a site, with their sizes
 Parts = Sequence[int] | Mapping[int, Sequence[int]]  # of a split mode; or of each width it can have
 Split = Mapping[str, Parts]
 
@@ -40,8 +42,11 @@ def bundles(
     split: Split,
     on_mismatch: str,
     tasks: Sequence[str] = (),
+    published: str | None = None,
 ) -> list[Bundle]:
-    """The tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has."""
+    """The tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has. ``published``:
+    the row they are of, for a refusal to name.
+    """
     targets = [one if isinstance(one, tuple) else (one, None) for one in layouts]
     tied: dict[Any, list[Site]] = {}
     for site in sites:
@@ -51,10 +56,14 @@ def bundles(
         pattern = _pattern_for(site, [p for p, (_, of) in zip(patterns, targets, strict=True) if _is_for(site, of)])
         free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
         tied.setdefault((pattern, free), []).append(site)
-    found = []
-    for (pattern, _), together in tied.items():
+    for pattern, _ in tied:
         _check_tasks(pattern, tasks)
-        for group in _by_shape(together, pattern, split, on_mismatch):
+    shaped = [(pattern, _by_shape(together, pattern, split)) for (pattern, _), together in tied.items()]
+    if on_mismatch == "error":
+        _refuse_mismatch([shapes for _, shapes in shaped], published)
+    found = []
+    for (pattern, shapes), together in zip(shaped, tied.values(), strict=True):
+        for group in [together] if on_mismatch == "crop" else shapes.values():
             found.append(_bundle(group, pattern, split, tasks))
     return found
 
@@ -145,21 +154,41 @@ def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:
     )
 
 
-def _by_shape(sites: list[Site], pattern: Pattern, split: Split, on_mismatch: str) -> Iterable[list[Site]]:
-    shapes: dict[tuple[tuple[str, int], ...], list[Site]] = {}
+def _by_shape(sites: list[Site], pattern: Pattern, split: Split) -> dict[Shape, list[Site]]:
+    shapes: dict[Shape, list[Site]] = {}
     for site in sites:
         sizes = block_sizes(site, pattern, split)
         _check_cover(site, pattern, sizes)
         shapes.setdefault(tuple(sizes.items()), []).append(site)
-    if len(shapes) > 1 and on_mismatch == "error":
-        (big, first), (small, other) = list(shapes.items())[:2]
-        raise TensorAdaptError(
-            f"site {other[0].name} is {_times(small)}, but {first[0].name} of the same tensor is {_times(big)}. "
-            f"These cannot "
-            'share modes of one size: use on_mismatch="split" (a tensor for each shape) or "crop" (the first entries '
-            "of the larger)"
-        )
-    return [sites] if on_mismatch == "crop" else shapes.values()
+    return shapes
+
+
+def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: str | None) -> None:
+    torn = [shapes for shapes in tensors if len(shapes) > 1]
+    if not torn:
+        return
+    (big, first), (small, other) = list(torn[0].items())[:2]
+    blocks = ", blocks=True" if "block" in first[0].coord else ""
+    counted = ", and so another count than the paper has" if published else ""
+    calls = [f"find_sites(model, {projections}{blocks})" for projections in _of_one_shape(tensors)]
+    raise TensorAdaptError(
+        f"{f'published={published!r} is not defined on these matrices: ' if published else ''}"
+        f"site {other[0].name} is {_times(small)}, but {first[0].name} of the same tensor is {_times(big)}. "
+        f'These cannot share modes of one size: use on_mismatch="split" (a tensor for each shape{counted}) or "crop" '
+        "(the first entries of the larger)"
+        f"{', or sites of one shape: ' if calls else ''}{' or '.join(calls)}"
+    )
+
+
+def _of_one_shape(tensors: Sequence[Mapping[Shape, list[Site]]]) -> list[tuple[str, ...]]:
+    """The largest choices of projections with which no tensor has sites of two shapes."""
+    kinds = [[frozenset(site.coord.get("proj") for site in sites) for sites in shapes.values()] for shapes in tensors]
+    torn = [one for one in dict.fromkeys(map(tuple, kinds)) if len(one) > 1]
+    every = dict.fromkeys(site.coord.get("proj") for shapes in tensors for sites in shapes.values() for site in sites)
+    whole = set(every) - {proj for one in torn for kind in one for proj in kind}
+    chosen = [whole.union(*kept) for kept in itertools.product(*torn)]
+    sound = [one for one in chosen if all(sum(bool(kind & one) for kind in kinds) == 1 for kinds in torn)]
+    return [tuple(str(proj) for proj in every if proj in one) for one in sound if None not in one]
 
 
 def _times(sizes: Iterable[tuple[str, int]]) -> str:

@@ -30,7 +30,7 @@ def _parameterizations() -> list[str]:
 
 
 def _published() -> list[str]:
-    lines = ["## Published adapters", "", f"Letters: {published.LETTERS}. Counts are of square matrices.", ""]
+    lines = ["## Published adapters", "", f"Letters: {published.LETTERS}.", ""]
     lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for row in published.ROWS:

@@ -5,7 +5,6 @@ Everything shapes can decide is decided and refused here, before anything is all
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from tensoradapt.modes import Layout
 from tensoradapt.network import Network
 from tensoradapt.ranks import Rank, check_rank, counted, networks, resolved, within_budget
 from tensoradapt.sites import Site, Sites, find_sites
+from tensoradapt.trained import count_trained
 from tensoradapt.variants import Variant, check_rates
 
 STARTS = ("zero", "subtract", "paper", "gradient")
@@ -101,7 +101,7 @@ def plan(
     budget: int | None = None,
     options: Mapping[str, Any] | None = None,
     split: Split | None = None,
-    on_mismatch: str = "split",
+    on_mismatch: str | None = None,
     scale: str | float | None = None,
     alpha: float | None = None,
     start: str | None = None,
@@ -118,8 +118,11 @@ def plan(
     published rows), or a number that multiplies the tensor. ``start``: "zero" (one factor is), "subtract" (the drawn
     value is held and subtracted), "paper" (as the source draws; it may not be zero), "gradient" (the non-zero factors
     from the first batches' gradients, given to ``attach``). ``split``: parts of modes, or of each width a mode can
-    have; ``out*`` in a layout names them all. ``train``: base modules to train in place, by name or pattern.
-    ``tasks``: values of a ``task`` mode. ``rates``: learning-rate multipliers by factor name.
+    have; ``out*`` in a layout names them all. ``on_mismatch``, where matrices of several shapes are tied: "split" (a
+    tensor for each shape; the default but for ``published``), "crop" (the smaller read the first entries of the larger)
+    or "error" (default of published rows: no source defines it). ``train``: base modules to train in place, by name or
+    pattern, besides those of a published row. ``tasks``: values of a ``task`` mode. ``rates``: learning-rate
+    multipliers by factor name.
 
     Raises TensorAdaptError for everything that shapes and names decide.
     """
@@ -129,10 +132,11 @@ def plan(
     scale = scale if scale is not None else row.scale if row else "matched"
     alpha = alpha if alpha is not None else row.alpha if row and scale == "paper" else None
     start = start or (row.start if row else "zero")
+    on_mismatch = on_mismatch or ("error" if row else "split")
     _check_choices(scale, alpha, start, rule, on_mismatch, rank, budget)
     found = _sites(sites, row)
     layouts: list[Any] = [layout] if isinstance(layout, str) else list(layout or _usual_layouts(family, row))
-    tensors = bundles(found, layouts, split or (row.split if row else {}), on_mismatch, tasks)
+    tensors = bundles(found, layouts, split or (row.split if row else {}), on_mismatch, tasks, published)
     opts = dict(options or (row.options if row else {}))
     _check_options(family, name, opts, tensors[0].layout)
     kinds = counted([bundle.layout for bundle in tensors])
@@ -141,7 +145,7 @@ def plan(
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
     skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
     train = (*train, *(row.train if row else ()))
-    n_trained, shown = _count_trained(sites, train), parameterizations.name_of(name)
+    n_trained, shown = count_trained(sites, train, published), parameterizations.name_of(name)
     biases = _bias_widths(found, row.biases if row else ())
     made = Plan(
         *(shown, groups, scale, alpha, start, rule, train, n_trained, budget, published, tuple(tasks), biases),
@@ -152,10 +156,19 @@ def plan(
 
 
 def _family_name(parameterization: Any, row: papers.Published | None) -> Any:
+    if row is not None:
+        if parameterization is None or parameterizations.get(parameterization) is parameterizations.get(
+            row.parameterization
+        ):
+            return row.parameterization
+        layout = row.layout if len(row.layout) > 1 else row.layout[0]
+        raise TensorAdaptError(
+            f"published={row.name!r} is a {row.parameterization}, and parameterization="
+            f"{parameterizations.name_of(parameterization)!r} was given too; another one is not that paper's. Leave "
+            f"published= out and give its layout={layout!r} with that parameterization, or leave parameterization= out"
+        )
     if parameterization is not None:
         return parameterization
-    if row is not None:
-        return row.parameterization
     valid = ", ".join(parameterizations.names())
     raise TensorAdaptError(f"no parameterization was given: pass parameterization= (one of {valid}) or published=")
 
@@ -164,7 +177,7 @@ def _variant(name: Any, row: papers.Published | None, rates: Mapping[str, float]
     family = parameterizations.get(name)
     for factor, rate in rates.items():
         check_number(f"rate of {factor!r}", rate, above=0)
-    if row is None or name != row.parameterization:
+    if row is None:
         return Variant(family, rates=rates) if rates else family
     return Variant(family, row.zero, row.draws, {**row.rates, **rates}, row.base, row.power)
 
@@ -256,31 +269,6 @@ def _check_options(family: Any, name: Any, options: Mapping[str, Any], layout: A
         family.build(layout, 1, **options)
     except TypeError as error:
         raise TensorAdaptError(f"options {sorted(options)} do not fit parameterization {name!r}: {error}") from None
-
-
-def _count_trained(model: Any, train: Sequence[str]) -> int | None:
-    """Numbers of the base modules in ``train``; None without a model to count in."""
-    if not train:
-        return 0
-    if not hasattr(model, "named_modules"):
-        return None
-    seen = {id(p): p.numel() for module in trained_modules(model, train).values() for p in module.parameters()}
-    return sum(seen.values())
-
-
-def trained_modules(model: Any, train: Sequence[str]) -> dict[str, Any]:
-    """The base modules that ``train`` names, by name or by a pattern such as ``*norm*``; none inside another."""
-    modules = {name: module for name, module in model.named_modules() if name}
-    found: dict[str, Any] = {}
-    for pattern in train:
-        matched = [name for name in modules if fnmatch.fnmatchcase(name, pattern)]
-        if not matched:
-            heads = [n for n in modules if "." not in n]
-            raise TensorAdaptError(
-                f"train names {pattern!r}, which {type(model).__name__} does not have{did_you_mean(pattern, heads)}"
-            )
-        found |= {name: modules[name] for name in matched}
-    return {name: m for name, m in found.items() if not any(name.startswith(f"{other}.") for other in found)}
 
 
 def _refuse_dense(made: Plan) -> Plan:

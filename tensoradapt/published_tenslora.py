@@ -9,13 +9,13 @@ from tensoradapt.published_row import Published
 
 QKV = ("q", "k", "v")
 _TENSLORA = {  # the modes tied or split, the formula's sum of mode sizes, how many tensors
-    "att": (": head dim : in", "d + h + H", "M*L"),
-    "qkv": ("proj : out : in", "2*d + M", "L"),
-    "depth": ("layer : out : in", "2*d + L", "M"),
-    "att_qkv": ("proj : head dim : in", "d + h + H + M", "L"),
-    "att_depth": ("layer : head dim : in", "d + h + H + L", "M"),
-    "qkv_depth": ("layer proj : out : in", "2*d + M + L", "1"),
-    "att_qkv_depth": ("layer proj : head dim : in", "d + h + H + M + L", "1"),
+    "att": (": head dim : in", "i + h + H", "M*L"),
+    "qkv": ("proj : out : in", "o + i + M", "L"),
+    "depth": ("layer : out : in", "o + i + L", "M"),
+    "att_qkv": ("proj : head dim : in", "i + h + H + M", "L"),
+    "att_depth": ("layer : head dim : in", "i + h + H + L", "M"),
+    "qkv_depth": ("layer proj : out : in", "o + i + M + L", "1"),
+    "att_qkv_depth": ("layer proj : head dim : in", "i + h + H + M + L", "1"),
 }
 _TENSLORA_SOURCE = (
     "Marmoret et al., arXiv 2509.19391; heads in the model's order, where the released code mixes them up"

@@ -20,6 +20,8 @@ def text(plan: Plan) -> str:
         f"scale {plan.scale}{_alpha(plan)}, start {plan.start}, rule {plan.rule}, "
         f"{'needs the base weights' if plan.needs_weights else 'needs no base weights'}",
     ]
+    if plan.published and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
+        head.append(f"split by shape: {len(plan.groups)} tensors where {plan.published} has {n}; not the paper's count")
     if plan.budget is not None:
         head.append(f"budget {plan.budget:,}: reached {plan.n_params:,}, {plan.budget - plan.n_params:,} unused")
     if plan.n_biases:
@@ -40,6 +42,15 @@ def text(plan: Plan) -> str:
 
 def _alpha(plan: Plan) -> str:
     return f" (alpha {plan.alpha:g})" if plan.alpha is not None else ""
+
+
+def _tied(group: Group) -> tuple[Any, ...]:
+    """What the groups of one tensor that was split by shape have in common: the layout, and the coordinates it leaves
+    free.
+    """
+    layout = group.network.layout
+    index = {name for mode in layout.index for name in (mode.parts or (mode.name,))}
+    return str(layout), tuple(one for one in group.members[0].site.coords if one[0] not in index)
 
 
 def _tensors(groups: Iterable[Group]) -> list[str]:

@@ -114,12 +114,21 @@ def lorta_on(f: Factors, at: Place, inner: int, stream: int) -> float:  # sum_k 
     return sum(math.prod(f[mode][n, k] for mode, n in places.items()) for k in range(RANK))
 
 
-def cara(f: Factors, at: Place, o: int, i: int) -> float:  # sum_k l_k A1 A2 A3 A4; sum_k l'_k P1 P2 P3
+def cara(f: Factors, at: Place, o: int, i: int) -> float:  # sum_k l_k A1 A2 A3 A4; sum_k l'_k P1 P2 P3, P2 on the input
     head, j = divmod(o, DIM)
     if at.proj in ("q", "k", "v"):
         places = {"layer_proj": at.attention, "head": head, "dim": j, "in": i}
     else:
         places = {"layer_proj_block": at.others, "out": o, "in": i}
+    return sum(f["weights"][k] * math.prod(f[mode][n, k] for mode, n in places.items()) for k in range(RANK))
+
+
+def cara_released(f: Factors, at: Place, o: int, i: int) -> float:
+    """The second tensor as in the code, with P2, zero at the start, on the output of o and up and on the input of
+    down.
+    """
+    two, three = (i, o) if at.proj == "down" else (o, i)
+    places = {"layer_proj_block": at.others, "in": two, "out": three}  # the library's in is P2
     return sum(f["weights"][k] * math.prod(f[mode][n, k] for mode, n in places.items()) for k in range(RANK))
 
 

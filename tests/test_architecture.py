@@ -27,6 +27,7 @@ ORDER = (
         "ranks",
         "report",
         "variants",
+        "trained",
     ),
     *("plan", "records", "checkpoint", "first_step", "init", "factored", "stacking", "adapter", "surgery"),
     *("peft_folder", "updates", "cores", "fitting", "compressed", "compression"),

@@ -238,6 +238,26 @@ def test_claim_18_tt_loras_start_is_a_train_of_cores_of_norm_one(rank: int, norm
     assert all(float((deltas[0] - other).norm()) > 0.5 * norms[0] for other in deltas[1:])
 
 
+def test_claim_18_the_other_start_of_tt_lora_is_one_truncated_draw_that_all_layers_share() -> None:
+    """A dense draw (Kaiming, a = sqrt(8), seed 42 in every layer) and its TT-SVD: given as values=, it is one start of
+    every matrix. The row draws the other start and says so.
+    """
+    assert "all layers share one truncated dense draw (seed 42)" in published.get("tt-lora").note
+    sites = ta.find_sites(transformers.RobertaConfig(), ("q", "v"), layers=range(3))
+    plan = ta.plan(sites, published="tt-lora", rank=4)
+    layout = plan.groups[0].network.layout
+    torch.manual_seed(42)
+    drawn = torch.nn.init.kaiming_uniform_(torch.empty(768, 768, dtype=torch.float64), a=math.sqrt(8)).numpy()
+    cores = parameterizations.get("tensor_train").decompose(plan.groups[0].network, drawn.reshape(layout.shape))
+    shared = {name: torch.from_numpy(np.ascontiguousarray(core)) for name, core in cores.items()}
+    with float64():
+        adapter, own = ta.Adapter(plan, 0, [shared] * len(plan.groups)), ta.Adapter(plan, 0)
+    first, *others = (adapter.delta(site).detach() for site in sites)
+    assert 0 < float(first.norm()) < float(np.linalg.norm(drawn))
+    assert all(torch.equal(first, other) for other in others)
+    assert not torch.equal(own.delta(sites[0]), own.delta(sites[1]))
+
+
 @pytest.mark.parametrize("parts", [(768,), (12, 8, 8), (4, 4, 4, 4, 3)])
 def test_claim_18_every_core_of_tt_lora_starts_with_norm_one_however_many_there_are(parts: tuple[int, ...]) -> None:
     sites = ta.find_sites(transformers.RobertaConfig(), ("q",), layers=(0,))

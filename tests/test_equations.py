@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from equations import PARTS, RANK, ROWS, D, Entry, Factors, Place, dota, loretta
+from equations import PARTS, RANK, ROWS, D, Entry, Factors, Place, cara_released, dota, loretta
 from models import perturb
 from test_published import attached, tiny
 
@@ -83,6 +83,21 @@ def test_every_rows_update_is_its_papers_equation(name: str) -> None:
             block = int(site.name[-2])
             assert (site.rows, site.cols)[site.name[-4:-2] != "up"] == (block * D, (block + 1) * D), site.name
     assert_by_equation(name, adapter, sites, published.get(name).projections)
+
+
+def test_caras_row_departs_from_the_released_code_as_its_note_says() -> None:
+    """Down is the code's; o and up are its transposed, for their P2 is on the output there and on the input here."""
+    assert "turns down around: zero on the output of o and up, on the input of down" in published.get("cara").note
+    with float64():
+        adapter = attached("cara", tiny())
+    assert not raw(adapter, next(s for s in adapter.plan.sites if s.coord["proj"] == "o"))["in"].any()
+    perturb(adapter)
+    for site in (one for one in chosen(adapter) if one.coord["proj"] in ("o", "up", "down")):
+        at = place_of(site, published.get("cara").projections)
+        code = by_equation(cara_released, raw(adapter, site), at, (D, D))
+        expected = code if at.proj == "down" else code.T
+        np.testing.assert_allclose(adapter.delta(site).detach().numpy(), expected, rtol=0, atol=1e-12)
+        assert np.abs(code - code.T).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", FREE)

@@ -159,11 +159,12 @@ def test_matched_lora_of_rank_8_is_pefts_lora_with_alpha_16(bert: nn.Module) -> 
 def test_vera_is_pefts_vera_with_our_frozen_matrices(bert: nn.Module) -> None:
     theirs = peft.get_peft_model(
         copy.deepcopy(bert),
-        peft.VeraConfig(r=6, target_modules=r".*(query|intermediate\.dense|layer\.\d+\.output\.dense)"),
+        peft.VeraConfig(r=6, target_modules=r".*(query|output\.dense|intermediate\.dense)"),
     ).eval()
-    sites = ta.find_sites(bert, ("q", "up", "down"))
+    sites = ta.find_sites(bert, ("q", "o", "up", "down"))
     adapter = ta.attach(bert, ta.plan(sites, FREE, "vera", rank=6, scale=1.0))
     perturb(adapter)
+    assert {(site.out, site.in_) for site in sites} == {(30, 30), (34, 30), (30, 34)}
     shared = theirs.base_model
     shared.vera_A["default"].copy_(adapter.bases.A)
     shared.vera_B["default"].copy_(adapter.bases.B)

@@ -1,4 +1,4 @@
-"""PEFT's own update from our factors, in the stored orientation: LoHa, LoKr, RandLoRA and TinyLoRA."""
+"""PEFT's own update from our factors, in the stored orientation: rsLoRA, PiSSA, LoHa, LoKr, RandLoRA, TinyLoRA."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def bert() -> nn.Module:
 
 
 def pairs(
-    bert: nn.Module, config: peft.PeftConfig, parameterization: str, **changes: Any
+    bert: nn.Module, config: peft.PeftConfig, parameterization: str | None = None, **changes: Any
 ) -> Iterator[tuple[ta.Adapter, FactoredTensor, nn.Module, str]]:
     """Ours and PEFT's for each site, ours with the published multiplier and perturbed."""
     theirs = peft.get_peft_model(copy.deepcopy(bert), config).eval()
     model = copy.deepcopy(bert)
     sites = ta.find_sites(model, ("q", "o", "up", "down"))
-    adapter = ta.attach(model, planned(sites, parameterization, scale="paper", **changes))
+    plan = planned(sites, parameterization, scale="paper", **changes) if parameterization else ta.plan(sites, **changes)
+    adapter = ta.attach(model, plan)
     perturb(adapter, std=0.5)
     assert {(site.out, site.in_) for site in adapter.plan.sites} == SHAPES
     for group, tensor in zip(adapter.plan.groups, adapter.tensors, strict=True):
@@ -45,7 +46,7 @@ def pairs(
     check_models(model, theirs, parameterization)
 
 
-def check_models(model: nn.Module, theirs: nn.Module, parameterization: str) -> None:
+def check_models(model: nn.Module, theirs: nn.Module, parameterization: str | None) -> None:
     if parameterization != "randlora":  # PEFT's layers share bases that are relabelled for one of them at a time
         ours, peers = (one(**inputs("bert")).last_hidden_state for one in (model, theirs))
         torch.testing.assert_close(ours, peers, rtol=0, atol=2e-4)
@@ -61,6 +62,40 @@ def copy_into(layer: nn.Module, values: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, value in values.items():
             getattr(layer, name)["default"].copy_(value)
+
+
+def test_rslora_is_pefts(bert: nn.Module) -> None:
+    config = peft.LoraConfig(r=3, lora_alpha=16, use_rslora=True, target_modules=TARGETS)
+    for adapter, tensor, layer, name in pairs(bert, config, published="rslora", rank=3):
+        assert not layer.lora_B["default"].weight.count_nonzero()
+        copy_lora(layer, tensor)
+        assert_same(adapter, name, layer)
+        other = 16 / 3 * tensor.factors["B"] @ tensor.factors["A"]  # LoRA's own multiplier
+        assert (other - adapter.delta(name)).abs().max() > 0.1
+
+
+def test_pissa_is_pefts(bert: nn.Module) -> None:
+    """PEFT takes the first r directions out of the weight; here they are subtracted from the update. So PEFT's update
+    less its start is ours, and so are the outputs.
+    """
+    config = peft.LoraConfig(r=3, lora_alpha=3, init_lora_weights="pissa", target_modules=TARGETS)
+    for adapter, tensor, layer, name in pairs(bert, config, published="pissa", rank=3):
+        start = layer.get_delta_weight("default").detach()
+        a, b = tensor.held["initial.A"], tensor.held["initial.B"]
+        torch.testing.assert_close(b @ a, start, rtol=0, atol=1e-5)
+        # a singular vector's sign is free, its share of the singular value is not
+        for ours, peers, dim in ((a, layer.lora_A, 1), (b, layer.lora_B, 0)):
+            torch.testing.assert_close(ours.norm(dim=dim), peers["default"].weight.norm(dim=dim), rtol=1e-4, atol=0)
+        copy_lora(layer, tensor)
+        expected = layer.get_delta_weight("default").detach() - start
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(adapter.delta(name), expected, rtol=0, atol=1e-5)
+
+
+def copy_lora(layer: nn.Module, tensor: FactoredTensor) -> None:
+    with torch.no_grad():
+        layer.lora_A["default"].weight.copy_(tensor.factors["A"])
+        layer.lora_B["default"].weight.copy_(tensor.factors["B"])
 
 
 def test_loha_is_pefts(bert: nn.Module) -> None:

@@ -16,12 +16,13 @@ from tensoradapt import parameterizations
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.init import starts_at_zero
-from tensoradapt.plan import Group, Plan, trained_modules
+from tensoradapt.plan import Group, Plan
 from tensoradapt.sites import ROOT, Site
 from tensoradapt.stacking import stack
 from tensoradapt.surgery.gradients import gradient_values
 from tensoradapt.surgery.kinds import block_of, kind_of
 from tensoradapt.surgery.wrapped import Wrapped
+from tensoradapt.trained import trained_modules
 
 SAMPLE = 1024  # entries of each base weight that the hash covers
 Before = tuple[dict[str, bool], dict[str, Tensor]]
@@ -47,7 +48,7 @@ def attach(
     range, modules that are missing or not of the planned shape, and weights that are needed and have no values.
     """
     by_module = _check(model, plan, seed, dropout)
-    heads = trained_modules(model, plan.train)
+    heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if plan.needs_weights and values is None:
         values = based = [_from_weights(dict(model.named_modules()), group, plan, seed) for group in plan.groups]
@@ -214,7 +215,7 @@ def _check_values_at(module: nn.Module, site: Site, plan: Plan) -> None:
 
 
 def _check_train(model: nn.Module, plan: Plan, found: dict[str, list[Site]]) -> None:
-    for name in trained_modules(model, plan.train):
+    for name in trained_modules(model, plan.train, plan.published):
         if hit := [module for module in found if module == name or module.startswith(f"{name}.")]:
             raise TensorAdaptError(
                 f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "

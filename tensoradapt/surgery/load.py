@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from tensoradapt import checkpoint
 from tensoradapt.adapter import Adapter, head_tensors
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.plan import trained_modules
 from tensoradapt.surgery.attach import attach, base_hash
+from tensoradapt.trained import trained_modules
 
 
 def _from_weights(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
@@ -30,7 +30,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
     """
     path = Path(path)
     saved = checkpoint.read(path)
-    heads = trained_modules(model, saved.plan.train)
+    heads = trained_modules(model, saved.plan.train, saved.plan.published)
     shapes = {name: tuple(value.shape) for name, value in head_tensors(heads).items()}
     checkpoint.check_tensors(saved.heads, shapes, path / checkpoint.HEADS)
     if strict and (found := base_hash(model, saved.plan)) != saved.base:

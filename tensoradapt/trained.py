@@ -1,0 +1,49 @@
+"""Base modules that are trained in place beside an adapter: heads, and what a published row trains. No torch."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+from tensoradapt import published as papers
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+
+
+def count_trained(model: Any, train: Sequence[str], published: str | None = None) -> int | None:
+    """Numbers of the base modules in ``train``; None without a model to count in."""
+    if not train:
+        return 0
+    if not hasattr(model, "named_modules"):
+        return None
+    found = trained_modules(model, train, published).values()
+    seen = {id(p): p.numel() for module in found for p in module.parameters()}
+    return sum(seen.values())
+
+
+def trained_modules(model: Any, train: Sequence[str], published: str | None = None) -> dict[str, Any]:
+    """The base modules that ``train`` names, by name or by a pattern such as ``*norm*``; none inside another.
+
+    Raises TensorAdaptError for one that matches nothing. A pattern of the published row may, beside others: models name
+    their norm layers differently, and the others say which those are.
+    """
+    modules = {name: module for name, module in model.named_modules() if name}
+    of_row = {pattern for row in papers.ROWS if row.name == published for pattern in row.train}
+    found: dict[str, Any] = {}
+    for pattern in train:
+        matched = [name for name in modules if fnmatch.fnmatchcase(name, pattern)]
+        if not matched and not (pattern in of_row and set(train) - of_row):
+            raise TensorAdaptError(_absent(model, pattern, list(modules), published if pattern in of_row else None))
+        found |= {name: modules[name] for name in matched}
+    return {name: m for name, m in found.items() if not any(name.startswith(f"{other}.") for other in found)}
+
+
+def _absent(model: Any, pattern: str, names: Sequence[str], published: str | None) -> str:
+    kind = type(model).__name__
+    if published is None:
+        heads = [name for name in names if "." not in name]
+        return f"train names {pattern!r}, which {kind} does not have{did_you_mean(pattern, heads)}"
+    return (
+        f"published={published!r} trains the modules {pattern!r} too, and {kind} has none of that name; say with "
+        'train= which of its modules they are, by name or pattern, as in train=("*ln_*",)'
+    )
