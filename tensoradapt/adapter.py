@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt import checkpoint
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.factored import Bases, FactoredTensor, through
 from tensoradapt.grouping import Member
 from tensoradapt.modes import RUNTIME, At
@@ -38,21 +38,8 @@ class Adapter(nn.Module):
         self.before: tuple[dict[str, bool], dict[str, Tensor]] = ({}, {})  # requires_grad flags and heads at attach
         self.dropout, self.base = 0.0, ""  # of the attached model: dropout of the updates, hash of the base weights
         self._heads: tuple[Mapping[str, nn.Module]] = ({},)  # in a tuple: they are the model's, not registered here
-        networks = [group.network for group in plan.groups]
-        self.bases = Bases(networks, seed)
-        self.tensors = nn.ModuleList(
-            FactoredTensor(
-                network,
-                seed=seed,
-                name=str(i),
-                scale=plan.scale,
-                alpha=plan.alpha,
-                bases=self.bases,
-                start=plan.start,
-                values=values[i] if values else None,
-            )
-            for i, network in enumerate(networks)
-        )
+        self.bases = Bases([group.network for group in plan.groups], seed)
+        self.tensors = nn.ModuleList(self._made(i, values[i] if values else None) for i in range(len(plan.groups)))
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
         self._selected: int | Tensor | None = None  # the task, or one for each sample of a batch
         self._where: dict[str, tuple[int, Member, float]] = {
@@ -60,6 +47,20 @@ class Adapter(nn.Module):
             for i, group in enumerate(plan.groups)
             for member in group.members
         }
+
+    def _made(self, i: int, values: Mapping[str, Tensor] | None) -> FactoredTensor:
+        plan, group = self.plan, self.plan.groups[i]
+        with located(f"site {group.members[0].site.name}"):
+            return FactoredTensor(
+                group.network,
+                seed=self.seed,
+                name=str(i),
+                scale=plan.scale,
+                alpha=plan.alpha,
+                bases=self.bases,
+                start=plan.start,
+                values=values,
+            )
 
     @property
     def factored(self) -> list[FactoredTensor]:

@@ -1,6 +1,7 @@
 """The one error class: every message says what was found, what was expected, and what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -18,6 +19,15 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     close = get_close_matches(str(name), names, n=1)
     hint = f'; did you mean "{close[0]}"?' if close else "."
     return f"{hint} Valid: {', '.join(names)}" if names else f"{hint} There are none"
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Within it a refusal is preceded by where it was found: by code that knows shapes and no sites."""
+    try:
+        yield
+    except TensorAdaptError as error:
+        raise TensorAdaptError(f"{where}: {error}") from None
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> TensorAdaptError:

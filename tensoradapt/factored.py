@@ -213,10 +213,10 @@ def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
                     "use attach(model, plan), or pass values="
                 )
             continue
-        shape, value = network.shape(factor), values[factor.name]
-        if tuple(value.shape) != shape or not torch.isfinite(value).all():
-            what = f"shape {tuple(value.shape)}" if tuple(value.shape) != shape else "non-finite entries"
-            raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers of shape {shape}")
+        needed, found = network.shape(factor), tuple(values[factor.name].shape)
+        if found != needed or not torch.isfinite(values[factor.name]).all():
+            what, axes = f"shape {found}" if found != needed else "non-finite entries", network.axes(factor)
+            raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
 
 
 def _solve(network: Network, factors: Mapping[str, Tensor], scale: str | float, alpha: float | None) -> float:

@@ -172,6 +172,21 @@ def split_sizes(split: Mapping[str, Sequence[int]]) -> dict[str, int]:
     return {f"{name}{i}": size for name, parts in split.items() for i, size in enumerate(parts, 1)}
 
 
+def near_equal(width: int, n_parts: int) -> tuple[int, ...]:
+    """Parts that multiply to a width, each in turn the divisor nearest to an equal share; the largest first.
+
+    >>> near_equal(768, 3), near_equal(30, 2), near_equal(31, 2)
+    ((12, 8, 8), (6, 5), (31, 1))
+    """
+    rest, parts = width, []
+    for left in range(n_parts, 0, -1):
+        share = rest ** (1 / left)
+        divisors = [n for n in range(1, rest + 1) if rest % n == 0]
+        parts.append(min(divisors, key=lambda n: max(n / share, share / n)))
+        rest //= parts[-1]
+    return tuple(sorted(parts, reverse=True))
+
+
 def _axes(group: str, text: str) -> tuple[tuple[str, ...], ...]:
     rest = _TOKEN.sub("", group).strip()
     if rest:

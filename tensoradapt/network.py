@@ -101,7 +101,9 @@ class Network:
             )
 
     def _names(self) -> str:
-        return ", ".join(f"{factor.name}[{' '.join(factor.labels)}]" for factor in self.factors)
+        sizes = self.layout.size_of
+        shown = {f.name: (f"{x}={sizes[x]}" if x in sizes else x for x in f.labels) for f in self.factors}
+        return ", ".join(f"{name}[{' '.join(labels)}]" for name, labels in shown.items())
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -113,6 +115,11 @@ class Network:
 
     def shape(self, factor: Factor) -> tuple[int, ...]:
         return tuple(self.sizes[label] for label in factor.labels)
+
+    def axes(self, factor: Factor) -> str:
+        """A factor's shape in words: ``of shape (4, 12), r_in=4 x layer=12``."""
+        names = " x ".join(f"{label}={self.sizes[label]}" for label in factor.labels)
+        return f"of shape {self.shape(factor)}, {names}"
 
     @property
     def n_params(self) -> int:

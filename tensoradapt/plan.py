@@ -12,8 +12,8 @@ from typing import Any
 
 from tensoradapt import parameterizations, report
 from tensoradapt import published as papers
-from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.grouping import Member, Split, bundles
+from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+from tensoradapt.grouping import Bundle, Member, Split, bundles
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
 from tensoradapt.ranks import Rank, check_rank, counted, networks, resolved, within_budget
@@ -138,9 +138,7 @@ def plan(
     layouts: list[Any] = [layout] if isinstance(layout, str) else list(layout or _usual_layouts(family, row))
     tensors = bundles(found, layouts, split or (row.split if row else {}), on_mismatch, tasks, published)
     opts = dict(options or (row.options if row else {}))
-    _check_options(family, name, opts, tensors[0].layout)
-    kinds = counted([bundle.layout for bundle in tensors])
-    nets = _networks(family, kinds, rank, budget, opts, clip=row is None)
+    nets = _networks(family, name, tensors, rank, budget, opts, clip=row is None)
     check_rates(rates or {}, list(nets.values()))
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
     skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
@@ -209,12 +207,22 @@ def _check_start(made: Plan, family: Any) -> None:
 
 
 def _networks(
-    family: Any, kinds: Mapping[Layout, int], rank: Rank | None, budget: int | None, opts: Mapping[str, Any], clip: bool
+    family: Any,
+    name: Any,
+    tensors: Sequence[Bundle],
+    rank: Rank | None,
+    budget: int | None,
+    opts: Mapping[str, Any],
+    clip: bool,
 ) -> dict[Layout, Network]:
+    sites = {bundle.layout: bundle.members[0].site.name for bundle in reversed(tensors)}
+    kinds = counted([bundle.layout for bundle in tensors])
+    with located(f"site {sites[tensors[0].layout]}"):
+        _check_options(family, name, opts, tensors[0].layout)
     if budget is not None:
-        return within_budget(family, kinds, budget, opts, clip)
+        return within_budget(family, kinds, budget, opts, clip, sites)
     assert rank is not None  # exactly one of the two: checked
-    return networks(family, kinds, rank, opts, clip)
+    return networks(family, kinds, rank, opts, clip, sites)
 
 
 def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
@@ -231,10 +239,8 @@ def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
         return found
     if row is None:
         return find_sites(sites)
-    try:
+    with located(f"published={row.name!r} is not defined on this model"):
         return find_sites(sites, row.projections, blocks=row.blocks)
-    except TensorAdaptError as error:
-        raise TensorAdaptError(f"published={row.name!r} is not defined on this model: {error}") from None
 
 
 def _check_choices(scale: Any, alpha: Any, start: str, rule: str, on_mismatch: str, rank: Any, budget: Any) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
 
@@ -39,27 +40,38 @@ def networks(
     rank: Rank,
     options: Mapping[str, Any],
     clip: bool,
+    sites: Mapping[Layout, str] | None = None,
 ) -> dict[Layout, Network]:
-    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is."""
-    if not isinstance(rank, Mapping):
-        return {
-            layout: clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options)
-            for layout in layouts
-        }
-    nets, used = {}, set()
+    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is.
+
+    ``sites``: of each layout the site that a refusal names.
+    """
+    nets = {}
     for layout in layouts:
-        keys = _keys(family.build(layout, 1, **options))
-        used |= keys
-        nets[layout] = _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)
-    if unknown := sorted(set(rank) - used):
+        with located(f"site {sites[layout]}") if sites else nullcontext():
+            nets[layout] = _network(family, layout, rank, options, clip)
+    names = {name for net in nets.values() for name in _keys(net)}
+    if isinstance(rank, Mapping) and (unknown := sorted(set(rank) - names)):
         raise TensorAdaptError(
-            f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(used))}"
+            f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(names))}"
         )
     return nets
 
 
+def _network(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any], clip: bool) -> Network:
+    if isinstance(rank, Mapping):
+        keys = _keys(family.build(layout, 1, **options))
+        return _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)
+    return clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options)
+
+
 def within_budget(
-    family: Any, layouts: Mapping[Layout, int], budget: int, options: Mapping[str, Any], clip: bool
+    family: Any,
+    layouts: Mapping[Layout, int],
+    budget: int,
+    options: Mapping[str, Any],
+    clip: bool,
+    sites: Mapping[Layout, str] | None = None,
 ) -> dict[Layout, Network]:
     """The largest networks at or under ``budget`` parameters.
 
@@ -71,7 +83,7 @@ def within_budget(
 
     def at(rank: int) -> dict[Layout, Network]:
         defined = rank if clip else min(_most(family, layout, rank) for layout in layouts)
-        return networks(family, layouts, min(rank, defined), options, clip)
+        return networks(family, layouts, min(rank, defined), options, clip, sites)
 
     def count(rank: int) -> int:
         return total(at(rank), layouts)

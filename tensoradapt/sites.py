@@ -111,6 +111,7 @@ def find_sites(
     paths = _paths_in(model_or_config, row, parts, size) if is_model else _paths_from_config(row, parts, size)
     every = [_site(part, layer, paths[part.proj, layer], size) for layer in range(size.layers) for part in parts]
     if blocks:
+        _check_blocks([site for site in every if site.coord["proj"] in wanted])
         every = [block for site in every for block in ([site] if site.coord["proj"] not in wanted else _blocks(site))]
     kept, skipped = _select(every, wanted, numbers, exclude)
     if is_model:
@@ -187,18 +188,13 @@ def _paths_in(
 
 
 def _refuse_missing(
-    model: Any,
-    row: recipes.Recipe,
-    parts: Sequence[recipes.Part],
-    size: recipes.Dims,
-    found: Mapping[tuple[str, int], str],
+    model: Any, row: recipes.Recipe, parts: Sequence[recipes.Part], size: recipes.Dims, found: Mapping[Any, str]
 ) -> None:
     for part, n in ((part, n) for part in parts for n in range(size.layers)):
         if (part.proj, n) not in found:
             raise TensorAdaptError(
                 f"{type(model).__name__} has no module {row.layers[0].format(n)}.{part.paths[0]}, where recipe "
-                f"{row.name} "
-                f"expects {part.proj} of layer {n}. Pass recipe= with this model's own names"
+                f"{row.name} expects {part.proj} of layer {n}. Pass recipe= with this model's own names"
             )
 
 
@@ -218,17 +214,26 @@ def _inner(proj: str, size: recipes.Dims) -> tuple[tuple[str, int], ...]:
     return (("head", size.kv_heads if proj in ("k", "v") else size.heads), ("dim", size.head_dim))
 
 
+def _check_blocks(sites: Sequence[Site]) -> None:
+    uneven = {s.coord["proj"] for s in sites if (ff := dict(s.inner).get("ff")) and (ff % s.model or s.rows)}
+    if not uneven:
+        return
+    site = next(s for s in sites if s.coord["proj"] in uneven)
+    asked = dict.fromkeys(str(site.coord["proj"]) for site in sites)
+    even = tuple(proj for proj in asked if proj not in uneven)
+    fused = " inside a fused module" if site.rows else ""
+    raise TensorAdaptError(
+        f"site {site.name} is {site.out} x {site.in_}{fused}; blocks need an inner width that is a multiple of the "
+        f"model's {site.model}. Adapt what find_sites(model, {even or tuple(asked)}, blocks={bool(even)}) returns"
+    )
+
+
 def _blocks(site: Site) -> list[Site]:
     """A site cut into square blocks along its inner side; attention is one block."""
-    width, inner = site.model, site.in_ if not site.reads else site.out
-    if "ff" not in dict(site.inner):
+    ff = dict(site.inner).get("ff")
+    if ff is None:
         return [replace(site, coords=(*site.coords, ("block", 0)))]
-    if inner % width or site.rows:
-        raise TensorAdaptError(
-            f"site {site.name} is {site.out} x {site.in_}{' inside a fused module' if site.rows else ''}; blocks need "
-            f"an inner width that is a multiple of the model's {width}. Leave it out with projections=, or blocks=False"
-        )
-    return [_block(site, i, width) for i in range(inner // width)]
+    return [_block(site, i, site.model) for i in range(ff // site.model)]
 
 
 def _block(site: Site, i: int, width: int) -> Site:
@@ -273,7 +278,7 @@ def _refuse_tied(model: Any, sites: Sequence[Site]) -> None:
     targeted = {site.module for site in sites}
     holders: dict[int, str] = {}
     for name, module in model.named_modules(remove_duplicate=False):
-        weight = getattr(module, "weight", None)
+        weight = _stored(module)
         if weight is None or not (other := holders.setdefault(id(weight), name)) or other == name:
             continue
         if hit := {name, other} & targeted:
@@ -285,5 +290,10 @@ def _refuse_tied(model: Any, sites: Sequence[Site]) -> None:
 
 def _other_modules(model: Any, known: set[str]) -> list[tuple[str, str]]:
     """Modules with a weight matrix that no part of the recipe names: heads, poolers, embeddings."""
-    weights = ((name, getattr(module, "weight", None)) for name, module in model.named_modules() if name not in known)
+    weights = ((name, _stored(module)) for name, module in model.named_modules() if name not in known)
     return [(name, "not an attention or MLP projection") for name, w in weights if w is not None and w.ndim >= 2]
+
+
+def _stored(module: Any) -> Any:
+    """The weight a module holds, or None; one that it makes when asked (quantised layers) is another each time."""
+    return dict(module.named_parameters(recurse=False, remove_duplicate=False)).get("weight")

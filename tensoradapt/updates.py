@@ -21,6 +21,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.peft_folder import Pair, read_lora
 from tensoradapt.sites import Site, find_sites
 from tensoradapt.surgery.attach import stored_block
+from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,10 @@ def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> Source:
     found = _given(sites) or find_sites(base if sites is None else sites, "all")
     updates = {}
     for site in found:
-        new, old = (stored_block(_submodule(model, site), site) for model in (tuned, base))
+        modules = [_submodule(model, site) for model in (tuned, base)]
+        for module in modules:
+            check_readable(module, site.name, "a difference of weights", f"{DEQUANTISE}, both of them")
+        new, old = (stored_block(module, site) for module in modules)
         if new.shape != old.shape:
             raise TensorAdaptError(
                 f"site {site.name} is {tuple(new.shape)} in the tuned model and {tuple(old.shape)} in the base"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from models import make
 from test_plan import TIED, llama
 from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.modes import Layout
+from tensoradapt.network import Factor, Network
 from tensoradapt.parameterizations import cp
 from tensoradapt.recipes import Part, Recipe
 
@@ -35,6 +40,12 @@ def holes() -> Call:
     return lambda: ta.plan(sites, TIED, "cp", rank=2)
 
 
+def loose(layout: Layout, rank: Any) -> Network:
+    """A train whose first two cores name the bond between them differently."""
+    first, inner = Factor("in", ("in", "r1")), Factor("layer", ("r2", "layer", "r3"))
+    return Network(layout, (first, inner, Factor("out", ("r3", "out"), "zero")), {"r1": 2, "r2": 2, "r3": 2})
+
+
 RANKS = {"layer": 1, "proj": 1, "head": 2, "dim": 2, "model": 2}
 REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank 0": (plan(rank=0), ["rank is 0", "expected a whole number of 1 or more"]),
@@ -45,7 +56,12 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank of a mode 0": (plan(rank={**RANKS, "head": 0}), ["rank of 'head' is 0", "expected a whole number"]),
     "rank above its mode": (
         plan(rank={**RANKS, "head": 7}),
-        ["rank 7 of 'head' is above the", TIED, "(3, 2, 6, 8, 24)", "or one whole number to have it clipped"],
+        [
+            "site model.layers.0.self_attn.q_proj: rank 7 of 'head' is above the",
+            TIED,
+            "(3, 2, 6, 8, 24)",
+            "or one whole number to have it clipped",
+        ],
     ),
     "rank of a mode missing": (
         plan(rank={"layer": 1, "head": 2}),
@@ -91,6 +107,18 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         plan(layout=": out1 out2 : in", split={"out": (5, 9)}),
         ["split out=(5, 9) has the product 45", "is 48 wide", "must multiply to the width"],
     ),
+    "split of another product, beside one that is right": (
+        plan(layout=": out1 out2 : in1 in2", split={"out": {48: (5, 9), 24: (4, 6)}, "in": (4, 6)}),
+        ["is 48 wide", "as in split={'out': {48: (8, 6), 24: (4, 6)}, 'in': {24: (4, 6), 48: (8, 6)}}"],
+    ),
+    "split that is a number": (
+        plan(layout=": out1 out2 : in", split={"out": 6}),
+        ["split out=6 is no sequence", "the sizes of its parts"],
+    ),
+    "split by width without one of them": (
+        plan(layout=": out* : in", split={"out": {48: (6, 2, 4)}}),
+        ["no parts for the width 24 of site", "self_attn.o_proj", "split={'out': {48: (6, 2, 4), 24: (4, 3, 2)}}"],
+    ),
     "split of a mode that stands whole": (
         plan(layout=": out : in", split={"out": (6, 8)}),
         ["out1, out2", "no layout names out1"],
@@ -135,6 +163,26 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "an order that is none": (
         plan(parameterization="tensor_train", options={"order": ("model", "head")}),
         ["order ('model', 'head') is not a permutation", "'layer', 'proj', 'head', 'dim'"],
+    ),
+    "a train whose bonds do not chain": (
+        plan(
+            layout="layer : out : in", parameterization=SimpleNamespace(build=loose, count=cp.count, oracle=cp.oracle)
+        ),
+        [
+            "site model.layers.0.self_attn.q_proj: bond 'r1' is held by 1 factor(s)",
+            "of in[in=24 r1], layer[r2 layer=3 r3], out[r3 out=48]; a bond joins two or more",
+        ],
+    ),
+    "blocks of a layout and whole sites": (
+        plan(layout="layer block : out : in"),
+        ["has none of the layouts 'layer block : out : in'", "Find the sites with blocks=True, or give a layout"],
+    ),
+    "blocks of an MLP that no block fits": (
+        find(projections=("up", "down"), blocks=True),
+        [
+            "site model.layers.0.mlp.up_proj is 34 x 24; blocks need an inner width that is a multiple of the model's",
+            "Adapt what find_sites(model, ('up', 'down'), blocks=False) returns",
+        ],
     ),
     "unknown published": (
         lambda: ta.plan(llama(), published="lortaa", rank=2),
@@ -190,6 +238,67 @@ def test_a_refusal_says_what_was_found_and_what_to_do(case: str) -> None:
         call()
     message = " ".join(str(error.value).split())
     assert [fragment for fragment in fragments if fragment not in message] == [], message
+
+
+@pytest.mark.parametrize("name", ["fact-tt", "fact-tk", "cara"])
+def test_the_sites_that_a_refusal_of_blocks_names_are_taken(name: str) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=f"{name}' is not defined on this model.*up_proj is 34 x 24") as error:
+        ta.plan(llama(), published=name, rank=1)
+    projections = named_in(error.value, r"find_sites\(model, (\(.*?\)), blocks=True\)")
+    sites = ta.find_sites(llama(), projections, blocks=True)  # k and v are narrower, and so a tensor of their own
+    taken = ta.plan(sites, published=name, rank=1, on_mismatch="split").sites
+    assert {site.coord["proj"] for site in taken} == {"q", "k", "v", "o"}
+
+
+SPLIT = ("tt-lora", "loretta-rep", "lokr", "dota")
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("quanta", "bert"), *((name, family) for name in SPLIT for family in ("bert", "llama"))]
+)
+def test_the_split_that_a_refusal_names_is_taken(name: str, family: str) -> None:
+    """The rows name parts of the widths in their papers alone, and these are others."""
+    sites = ta.find_sites(make(family), ("q", "v"))
+    with pytest.raises(ta.TensorAdaptError, match="no parts for the width") as error:
+        ta.plan(sites, published=name, rank=1)
+    split = named_in(error.value, r"give them with split=(\{.*\})")
+    assert len(ta.plan(sites, published=name, rank=1, split=split).sites) == len(sites)
+
+
+def test_parts_that_multiply_to_the_width_are_named_for_those_that_do_not() -> None:
+    sites, text = ta.find_sites(make("llama")), ": out1 out2 : in1 in2"
+    with pytest.raises(ta.TensorAdaptError, match="has the product 35") as error:
+        ta.plan(sites, text, "tensor_train", rank=1, split={"out": (5, 7), "in": (7, 5)})
+    split = named_in(error.value, r"as in split=(\{.*\})")
+    assert len(ta.plan(sites, text, "tensor_train", rank=1, split=split).sites) == len(sites)
+
+
+def named_in(error: Exception, pattern: str) -> Any:
+    found = re.search(pattern, str(error))
+    assert found is not None, str(error)
+    return ast.literal_eval(found[1])
+
+
+class Linear(nn.Module):
+    """As quantised layers have it: a weight that is made when asked."""
+
+    def weight(self) -> torch.Tensor:
+        return torch.zeros(30, 30)
+
+
+def test_layers_that_make_their_weight_when_asked_are_not_taken_for_tied_and_named_in_full(tmp_path: Path) -> None:
+    model = make("bert")
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear):
+            model.set_submodule(name, Linear())
+    plan = ta.plan(model, TIED, "cp", rank=2)
+    saved = make("bert")
+    ta.attach(saved, plan).save(tmp_path)
+    for call in (lambda: ta.attach(model, plan), lambda: ta.load(model, tmp_path)):
+        with pytest.raises(ta.TensorAdaptError) as error:
+            call()
+        assert "query is a Linear (test_messages.Linear); expected Linear or Conv1D (of torch.nn," in str(error.value)
+        assert "as it was before its layers were replaced (by quantising" in str(error.value)
 
 
 class Two(nn.Module):

@@ -29,7 +29,7 @@ def build(layout: Layout, rank: Any, bottleneck: int = 8, cores: Cores | None = 
     """Cores A1, A2, ... and B1, B2, ... of one rank, for every position of the index modes; the last of B starts at
     zero. Paper multiplier: alpha / bottleneck.
 
-    ``cores``: the flat sizes under "in" and "out" (or under the width); one per mode and one for the bottleneck unless
+    ``cores``: the flat sizes under "in" and "out", or under widths; one per mode and one for the bottleneck unless
     given. The paper does not start at zero: a core is normal with deviation (1/sqrt(rows + columns))^(1/order) /
     sqrt(right bond).
     """
@@ -80,9 +80,9 @@ def _sizes(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, tu
         raise TensorAdaptError(f"bottleneck is {bottleneck!r}; expected a whole number of 1 or more")
     rows, cols = (tuple(m.size for m in modes) for modes in (layout.rows, layout.cols))
     usual = {"in": (*cols, bottleneck), "out": (bottleneck, *rows)}
-    found = {}
+    asked, found = cores or {}, {}
     for side, width in (("in", layout.in_), ("out", layout.out)):
-        given = tuple((cores or {}).get(side, (cores or {}).get(width, () if cores else usual[side])))
+        given = tuple(asked.get(side, asked.get(width, () if usual.keys() & asked else usual[side])))
         if not given or math.prod(given) != width * bottleneck:
             raise TensorAdaptError(
                 f"cores of {side!r} are {given or 'not given'}; expected sizes with the product {width} x {bottleneck} "

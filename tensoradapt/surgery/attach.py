@@ -19,6 +19,7 @@ from tensoradapt.init import starts_at_zero
 from tensoradapt.plan import Group, Plan
 from tensoradapt.sites import ROOT, Site
 from tensoradapt.stacking import stack
+from tensoradapt.surgery.checks import Values, check_attach, check_loaded, checked_values
 from tensoradapt.surgery.gradients import gradient_values
 from tensoradapt.surgery.kinds import block_of, kind_of
 from tensoradapt.surgery.wrapped import Wrapped
@@ -34,7 +35,7 @@ def attach(
     *,
     seed: int = 0,
     dropout: float = 0.0,
-    values: Sequence[Mapping[str, Tensor]] | None = None,
+    values: Sequence[Mapping[str, Tensor | np.ndarray]] | None = None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
 ) -> Adapter:
@@ -42,12 +43,27 @@ def attach(
     ``start="paper"``, where the paper does not start at zero).
 
     Freezes the base, all but the modules in ``plan.train``. Factors are fp32 (torch's default dtype) on each base's
-    device. ``values``: of each tensor of the plan, factors that replace the drawn ones (from ``compress``).
-    ``batches``: for ``start="gradient"``, the batches whose gradient it takes; ``loss`` as in ``fit``. Raises
-    TensorAdaptError, with the model untouched, for a root that is a container, a second attach, dropout or seed out of
-    range, modules that are missing or not of the planned shape, and weights that are needed and have no values.
+    device. ``values``: of each tensor of the plan, all its stored factors, in the place of drawn ones (from
+    ``compress``). ``batches``: for ``start="gradient"``, the batches whose gradient it takes; ``loss`` as in ``fit``.
+    Raises TensorAdaptError, with the model untouched, for a root that is a container, a second attach, dropout or seed
+    out of range, modules that are missing or not of the planned shape, weights on the meta device, quantised weights
+    where the factors come from them, and values that are not those of the plan's tensors.
     """
-    by_module = _check(model, plan, seed, dropout)
+    given = None if values is None else checked_values(plan, values)
+    return attach_with(model, plan, seed, dropout, given, batches, loss)
+
+
+def attach_with(
+    model: nn.Module,
+    plan: Plan,
+    seed: int,
+    dropout: float,
+    values: Values | None,
+    batches: Iterable[Any] | None = None,
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+) -> Adapter:
+    """``attach`` with values of some factors only; the others are drawn."""
+    by_module = check_attach(model, plan, seed, dropout, reads=plan.needs_weights and values is None)
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if plan.needs_weights and values is None:
@@ -138,6 +154,7 @@ def base_hash(model: nn.Module, plan: Plan) -> str:
     for name in dict.fromkeys(site.module for site in plan.sites):
         if name not in modules:
             continue  # attach names it
+        check_loaded(modules[name], name)
         weight: Tensor = modules[name].weight  # type: ignore[assignment]
         digest.update(name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
     return digest.hexdigest()
@@ -163,61 +180,3 @@ def _remember(model: nn.Module, heads: dict[str, nn.Module]) -> Before:
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     values = {f"{name}.{key}": p.detach().clone() for name, head in heads.items() for key, p in head.named_parameters()}
     return flags, values
-
-
-def _check(model: nn.Module, plan: Plan, seed: int, dropout: float) -> dict[str, tuple[Site, ...]]:
-    """Everything attach can refuse; returns the plan's sites by module."""
-    if isinstance(model, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-        raise TensorAdaptError(
-            f"the root is an nn.{type(model).__name__}, where a registered adapter would become one of its stages; "
-            "wrap it in a module of your own and attach to that"
-        )
-    if isinstance(getattr(model, ROOT, None), Adapter):
-        raise TensorAdaptError(f"{type(model).__name__} already has an adapter attached; call detach(model) first")
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise TensorAdaptError(f"dropout is {dropout!r}; expected a number from 0 up to, not including, 1")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise TensorAdaptError(f"seed is {seed!r}; expected a whole number from 0 up to 2**63 - 1")
-    modules = dict(model.named_modules())
-    found: dict[str, list[Site]] = {}
-    for site in plan.sites:
-        _check_site(modules, site, type(model).__name__)
-        _check_values_at(modules[site.module], site, plan)
-        found.setdefault(site.module, []).append(site)
-    _check_train(model, plan, found)
-    return {name: tuple(sites) for name, sites in found.items()}
-
-
-def _check_site(modules: dict[str, nn.Module], site: Site, model: str) -> None:
-    if site.module not in modules:
-        raise TensorAdaptError(
-            f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model "
-            "(or from a config, whose names may lack a prefix): make it from this one"
-        )
-    module = modules[site.module]
-    stored: Tensor = kind_of(module, site.name).logical(module.weight)  # type: ignore[arg-type]
-    if not stored.is_floating_point():
-        raise TensorAdaptError(f"site {site.name} holds {stored.dtype} weights; expected floating point ones")
-    if tuple(block_of(stored, site).shape) != (site.out, site.in_) or (site.rows and site.rows[1] > len(stored)):
-        raise TensorAdaptError(
-            f"site {site.name} is {site.out} x {site.in_} in the plan and the module's matrix is "
-            f"{stored.shape[0]} x {stored.shape[1]}; make the plan from this model"
-        )
-
-
-def _check_values_at(module: nn.Module, site: Site, plan: Plan) -> None:
-    if plan.needs_weights and module.weight.is_meta:  # type: ignore[union-attr]
-        what = "the first gradients" if plan.start == "gradient" else "factors from the base weights"
-        raise TensorAdaptError(
-            f"site {site.name} is on the meta device, and {plan.published or plan.parameterization} with "
-            f"start={plan.start!r} needs {what}; load the weights first, or choose a start that does not"
-        )
-
-
-def _check_train(model: nn.Module, plan: Plan, found: dict[str, list[Site]]) -> None:
-    for name in trained_modules(model, plan.train, plan.published):
-        if hit := [module for module in found if module == name or module.startswith(f"{name}.")]:
-            raise TensorAdaptError(
-                f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "
-                f"not both"
-            )

@@ -42,5 +42,7 @@ def kind_of(module: nn.Module, site: str) -> Kind:
     if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None and module.weight.ndim == 2:
         return CONV1D
     raise TensorAdaptError(
-        f"site {site} is a {type(module).__name__}; expected Linear or Conv1D. Leave it out with exclude="
+        f"site {site} is a {type(module).__name__} ({type(module).__module__}.{type(module).__qualname__}); expected "
+        "Linear or Conv1D (of torch.nn, of transformers). Attach to the model as it was before its layers were "
+        "replaced (by quantising it, say), or leave the site out with find_sites(model, exclude=[...])"
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tensoradapt import checkpoint
 from tensoradapt.adapter import Adapter, head_tensors
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.surgery.attach import attach, base_hash
+from tensoradapt.surgery.attach import attach_with, base_hash
 from tensoradapt.trained import trained_modules
 
 
@@ -39,6 +39,6 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
             f"{path} was trained on "
             f"({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach it all the same"
         )
-    adapter = attach(model, saved.plan, seed=saved.seed, dropout=saved.dropout, values=_from_weights(saved))
+    adapter = attach_with(model, saved.plan, saved.seed, saved.dropout, _from_weights(saved))
     adapter.restore(saved)
     return adapter

@@ -8,6 +8,7 @@ from torch import nn
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.surgery.attach import attached, restore_weights, wrapped, written
+from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.kinds import block_of, kind_of
 from tensoradapt.surgery.wrapped import Wrapped
 
@@ -16,8 +17,8 @@ def merge(model: nn.Module, *, keep: bool = True) -> None:
     """Adds every update to its weight, summed in fp32 or wider and rounded once.
 
     The originals are kept so that ``unmerge`` restores them bit for bit; ``keep=False`` saves that memory and gives up
-    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Non-finite factors are refused
-    before any weight changes.
+    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Non-finite factors and quantised
+    weights are refused before any weight changes.
     """
     adapter = attached(model)
     if adapter.merged:
@@ -31,6 +32,9 @@ def merge(model: nn.Module, *, keep: bool = True) -> None:
     for name, layer in layers.items():
         if adapter.bias(layer.sites[0]) is not None and layer.bias is None:
             raise TensorAdaptError(f"{name} has no bias to merge the adapter's shared bias into; use it unmerged")
+        check_readable(
+            layer.base, layer.sites[0].name, "merge", f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
+        )
     adapter.kept = {name: value.detach().clone() for name, value in written(layers)} if keep else None
     with torch.no_grad():
         for layer in layers.values():

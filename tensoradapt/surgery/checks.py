@@ -1,0 +1,155 @@
+"""What attach and merge refuse, site by site and before anything has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tensoradapt.adapter import Adapter
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.plan import Group, Plan
+from tensoradapt.sites import ROOT, Site
+from tensoradapt.surgery.kinds import block_of, kind_of
+from tensoradapt.trained import trained_modules
+
+Values = Sequence[Mapping[str, Tensor]]
+DEQUANTISE = "Dequantise the model first (load it without its quantisation)"
+
+
+def check_attach(
+    model: nn.Module,
+    plan: Plan,
+    seed: int,
+    dropout: float,
+    reads: bool,  # whether factors are made from the weights
+) -> dict[str, tuple[Site, ...]]:
+    """Everything attach can refuse of a model; returns the plan's sites by module."""
+    if isinstance(model, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        raise TensorAdaptError(
+            f"the root is an nn.{type(model).__name__}, where a registered adapter would become one of its stages; "
+            "wrap it in a module of your own and attach to that"
+        )
+    if isinstance(getattr(model, ROOT, None), Adapter):
+        raise TensorAdaptError(f"{type(model).__name__} already has an adapter attached; call detach(model) first")
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise TensorAdaptError(f"dropout is {dropout!r}; expected a number from 0 up to, not including, 1")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise TensorAdaptError(f"seed is {seed!r}; expected a whole number from 0 up to 2**63 - 1")
+    modules = dict(model.named_modules())
+    found: dict[str, list[Site]] = {}
+    for site in plan.sites:
+        _check_site(modules, site, type(model).__name__)
+        if reads:
+            check_readable(modules[site.module], site.name, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
+        found.setdefault(site.module, []).append(site)
+    _check_train(model, plan, found)
+    return {name: tuple(sites) for name, sites in found.items()}
+
+
+def _check_site(modules: dict[str, nn.Module], site: Site, model: str) -> None:
+    if site.module not in modules:
+        raise TensorAdaptError(
+            f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model "
+            "(or from a config, whose names may lack a prefix): make it from this one"
+        )
+    module = modules[site.module]
+    check_loaded(module, site.name)
+    stored: Tensor = kind_of(module, site.name).logical(module.weight)  # type: ignore[arg-type]
+    if not stored.is_floating_point():
+        raise TensorAdaptError(
+            f"site {site.name} holds {stored.dtype} weights; expected floating point ones. {DEQUANTISE}, or leave the "
+            "site out with find_sites(model, exclude=[...])"
+        )
+    if tuple(block_of(stored, site).shape) != (site.out, site.in_) or (site.rows and site.rows[1] > len(stored)):
+        raise TensorAdaptError(
+            f"site {site.name} is {site.out} x {site.in_} in the plan and the module's matrix is "
+            f"{stored.shape[0]} x {stored.shape[1]}; make the plan from this model"
+        )
+
+
+def check_loaded(module: nn.Module, site: str) -> None:
+    """Refuses other layers, and a weight without values."""
+    kind_of(module, site)
+    if module.weight.is_meta:  # type: ignore[union-attr]
+        raise TensorAdaptError(
+            f"site {site} is on the meta device, where weights have shapes and no values; load the weights first, with "
+            "from_pretrained or model.load_state_dict(weights, assign=True)"
+        )
+
+
+def check_readable(module: nn.Module, site: str, use: str, instead: str) -> None:
+    """Refuses a weight whose entries are not the layer's matrix: codes, and what computes or packs its values."""
+    check_loaded(module, site)
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    if type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1:
+        return
+    raise TensorAdaptError(
+        f"site {site} holds its weight as a {type(weight).__module__}.{type(weight).__qualname__} of {weight.dtype}; "
+        f"{use} needs a plain floating point Parameter of two bytes or more, whose entries are the layer's matrix. "
+        f"{instead}"
+    )
+
+
+def _use(plan: Plan) -> str:
+    what = "the first gradients" if plan.start == "gradient" else "factors from the base weights"
+    return f"{plan.published or plan.parameterization} with start={plan.start!r} takes {what}, and"
+
+
+def _without(plan: Plan) -> str:
+    """What needs no weights: another start where that is enough, or another method."""
+    if any(factor.source == "base" for group in plan.groups for factor in group.network.factors):
+        return 'plan a method that needs no base weights, such as published="lora" or parameterization="cp"'
+    return 'plan with start="zero"'
+
+
+def _check_train(model: nn.Module, plan: Plan, found: dict[str, list[Site]]) -> None:
+    for name in trained_modules(model, plan.train, plan.published):
+        if hit := [module for module in found if module == name or module.startswith(f"{name}.")]:
+            raise TensorAdaptError(
+                f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "
+                f"not both"
+            )
+
+
+def checked_values(plan: Plan, values: Any) -> list[dict[str, Tensor]]:
+    """``values`` as tensors on the CPU: one mapping for each tensor of the plan, of exactly the factors it stores."""
+    n = len(plan.groups)
+    if not isinstance(values, Sequence) or len(values) != n:
+        found = f"holds {len(values)} mappings" if isinstance(values, Sequence) else f"is a {type(values).__name__}"
+        raise TensorAdaptError(
+            f"values= {found}, and the plan has {n} tensor{'s' * (n > 1)}; expected a list with a mapping of factor "
+            "names to numbers for each, in the plan's order"
+        )
+    return [_checked_factors(group, own) for group, own in zip(plan.groups, values, strict=True)]
+
+
+def _checked_factors(group: Group, values: Any) -> dict[str, Tensor]:
+    network, where = group.network, f"values of the tensor of site {group.members[0].site.name}"
+    stored = {f.name: f for f in network.factors if f.trainable or f.source == "base"}
+    if not isinstance(values, Mapping):
+        raise TensorAdaptError(f"{where} are a {type(values).__name__}; expected a mapping of {', '.join(stored)}")
+    frozen = {factor.name for factor in network.factors} - set(stored)
+    for name in values:
+        if name in frozen:
+            raise TensorAdaptError(f"{where} name {name!r}, which is drawn from the seed and frozen; leave it out")
+        if name not in stored:
+            raise TensorAdaptError(f"{where} name {name!r}, which it does not have{did_you_mean(name, stored)}")
+    for name, factor in stored.items():
+        if name not in values:
+            raise TensorAdaptError(
+                f"{where} lack factor {name!r} {network.axes(factor)}; expected all of {', '.join(stored)}"
+            )
+    return {name: _as_tensor(values[name], f"{where}: {name!r}") for name in stored}
+
+
+def _as_tensor(value: Any, where: str) -> Tensor:
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return torch.from_numpy(value.astype(np.float64))
+    if isinstance(value, Tensor) and value.is_floating_point() and not value.is_meta:
+        return value.detach().cpu()
+    found = f"{type(value).__name__} of {value.dtype}" if isinstance(value, Tensor | np.ndarray) else repr(value)
+    raise TensorAdaptError(f"{where} is a {found}; expected a floating point tensor or numpy array that holds values")
