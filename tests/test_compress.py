@@ -569,6 +569,16 @@ def test_families_without_a_way_of_their_own_are_fitted_by_least_squares(sites: 
     assert als.dense(plain.plan.groups[0].network, plain.factors[0]).shape == (12, 30, 30)
 
 
+@pytest.mark.parametrize(("family", "layout"), [("dense", ": out : in"), ("dense", MATRIX), ("quanta", ": out* : in*")])
+def test_one_factor_takes_on_the_updates_as_they_are(sites: Any, family: str, layout: str) -> None:
+    """A gate over both axes is the matrix, its axes in another order."""
+    source = pairs(sites)
+    split = {"out": (5, 6), "in": (5, 6)} if family == "quanta" else None
+    result = compress(source, sites, layout, family, 1, split=split)
+    assert result.error < 1e-13
+    assert relative(approximation(result), dense(source)) < 1e-13
+
+
 def test_what_a_family_of_ones_own_leaves_dead_is_revived(sites: Any) -> None:
     seeds = []
 

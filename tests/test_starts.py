@@ -164,6 +164,18 @@ def test_a_gradient_start_keeps_the_matched_rules_sizes_and_first_step() -> None
     assert init.matched_scale(group.network, tensor.factors) == pytest.approx(tensor.scale)
 
 
+@pytest.mark.parametrize(("parameterization", "layout"), [("dense", FREE), ("quanta", ": out* : in*")])
+def test_a_gradient_start_of_one_factor_is_zero_and_learns(parameterization: str, layout: str) -> None:
+    """One factor is the zero one, so the gradient has no other to be drawn from."""
+    model = make("bert")
+    split = {"split": {"in": (5, 6), "out": (5, 6)}} if parameterization == "quanta" else {}
+    plan = ta.plan(ta.find_sites(model, ("q",)), layout, parameterization, rank=1, start="gradient", **split)
+    adapter = ta.attach(model, plan, batches=[batch()])
+    assert torch.equal(logits(model), logits(make("bert")))
+    model(**batch()).loss.backward()
+    assert all(p.grad.count_nonzero() for p in adapter.parameters())
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
