@@ -102,6 +102,11 @@ def _expanded(text: str, own: Mapping[str, Sequence[int]]) -> Pattern:
 
 
 def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
+    sequence = isinstance(tasks, Sequence) and not isinstance(tasks, str)
+    if not sequence or not all(isinstance(name, str) and name.strip() for name in tasks):
+        raise TensorAdaptError(
+            f"tasks={tasks!r}; expected a sequence of distinct, non-empty names, as in tasks=('rte', 'cola')"
+        )
     named = any(set(axis) & set(RUNTIME) for axis in pattern.index)
     if merged := [axis for axis in pattern.index if len(axis) > 1 and set(axis) & set(RUNTIME)]:
         raise TensorAdaptError(f"layout {str(pattern)!r} merges {' '.join(merged[0])}; task needs a mode of its own")
