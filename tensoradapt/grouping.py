@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.modes import COLS, INDEX, ROWS, RUNTIME, Layout, Pattern, split_sizes, stem
 from tensoradapt.sites import Site
 
 Sizes = Mapping[str, int]
@@ -42,6 +42,7 @@ def bundles(
     tasks: Sequence[str] = (),
 ) -> list[Bundle]:
     """The tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has."""
+    _check_parts(split)
     targets = [one if isinstance(one, tuple) else (one, None) for one in layouts]
     tied: dict[Any, list[Site]] = {}
     for site in sites:
@@ -116,6 +117,23 @@ def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
         raise TensorAdaptError(f"tasks={tuple(tasks)} were given, and layout {str(pattern)!r} has no task mode")
     if len(set(tasks)) < len(tasks):
         raise TensorAdaptError(f"tasks={tuple(tasks)} names one twice; each has a place of its own")
+
+
+def _check_parts(split: Any) -> None:
+    example = "{'out': (8, 12)}"
+    if not isinstance(split, Mapping):
+        raise TensorAdaptError(
+            f"split is {split!r}; expected a mapping of modes to the sizes of their parts: {example}"
+        )
+    for mode, parts in split.items():
+        if mode not in (valid := dict.fromkeys((*ROWS, *COLS))):
+            raise TensorAdaptError(f"split names {mode!r}, no row or column mode{did_you_mean(mode, valid)}")
+        for one in parts.values() if isinstance(parts, Mapping) else (parts,):
+            if isinstance(one, str) or not isinstance(one, Sequence):
+                raise TensorAdaptError(
+                    f"split {mode}={parts!r}; expected the sizes of its parts, as in {example}, or these by width, as "
+                    "in {'out': {96: (8, 12)}}"
+                )
 
 
 def _check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern]) -> None:

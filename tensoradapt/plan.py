@@ -106,20 +106,20 @@ def plan(
     alpha: float | None = None,
     start: str | None = None,
     rule: str = "add",
-    train: Sequence[str] = (),
+    train: str | Sequence[str] = (),
     tasks: Sequence[str] = (),
     rates: Mapping[str, float] | None = None,
 ) -> Plan:
-    """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (then: its attention, or a paper's
-    targets).
+    """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (its attention, a paper's targets).
 
-    Exactly one of ``rank`` and ``budget``; an int rank is an upper bound, clipped to what each mode and bond can carry,
-    except with ``published``. ``scale``: "matched" (default: the first step of LoRA r=8, alpha=16), "paper" (default of
-    published rows), or a number that multiplies the tensor. ``start``: "zero" (one factor is), "subtract" (the drawn
-    value is held and subtracted), "paper" (as the source draws; it may not be zero), "gradient" (the non-zero factors
-    from the first batches' gradients, given to ``attach``). ``split``: parts of modes, or of each width a mode can
-    have; ``out*`` in a layout names them all. ``train``: base modules to train in place, by name or pattern.
-    ``tasks``: values of a ``task`` mode. ``rates``: learning-rate multipliers by factor name.
+    Exactly one of ``rank`` and ``budget``, or neither for dense and quanta, which have no rank; an int rank is an upper
+    bound, clipped to what each mode and bond can carry, except with ``published``. ``scale``: "matched" (default: the
+    first step of LoRA r=8, alpha=16), "paper" (default of published rows), or a number that multiplies the tensor.
+    ``start``: "zero" (one factor is), "subtract" (the drawn value is held and subtracted), "paper" (as the source
+    draws; it may not be zero), "gradient" (the non-zero factors from the first batches' gradients, given to
+    ``attach``). ``split``: parts of modes, or of each width a mode can have; ``out*`` in a layout names them all.
+    ``train``: base modules to train in place, by name or pattern, one or several. ``tasks``: values of a ``task`` mode.
+    ``rates``: learning-rate multipliers by factor name.
 
     Raises TensorAdaptError for everything that shapes and names decide.
     """
@@ -140,7 +140,7 @@ def plan(
     check_rates(rates or {}, list(nets.values()))
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
     skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
-    train = (*train, *(row.train if row else ()))
+    train = (*_patterns(train), *(row.train if row else ()))
     n_trained, shown = _count_trained(sites, train), parameterizations.name_of(name)
     biases = _bias_widths(found, row.biases if row else ())
     made = Plan(
@@ -200,7 +200,6 @@ def _networks(
 ) -> dict[Layout, Network]:
     if budget is not None:
         return within_budget(family, kinds, budget, opts, clip)
-    assert rank is not None  # exactly one of the two: checked
     return networks(family, kinds, rank, opts, clip)
 
 
@@ -239,7 +238,7 @@ def _check_choices(scale: Any, alpha: Any, start: str, rule: str, on_mismatch: s
             )
     if alpha is not None:
         check_number("alpha", alpha, above=0)
-    if (rank is None) == (budget is None):
+    if rank is not None and budget is not None:
         raise TensorAdaptError(f"rank={rank!r} and budget={budget!r} were given; expected exactly one of them")
     if rank is not None:
         check_rank(rank)
@@ -256,6 +255,15 @@ def _check_options(family: Any, name: Any, options: Mapping[str, Any], layout: A
         family.build(layout, 1, **options)
     except TypeError as error:
         raise TensorAdaptError(f"options {sorted(options)} do not fit parameterization {name!r}: {error}") from None
+
+
+def _patterns(train: Any) -> tuple[str, ...]:
+    found = (train,) if isinstance(train, str) else train
+    if not isinstance(found, Sequence) or not all(isinstance(one, str) and one for one in found):
+        raise TensorAdaptError(
+            f"train is {train!r}; expected names or patterns of base modules, as in ('classifier', '*norm*')"
+        )
+    return tuple(found)
 
 
 def _count_trained(model: Any, train: Sequence[str]) -> int | None:
@@ -287,7 +295,6 @@ def _refuse_dense(made: Plan) -> Plan:
     if made.n_params > made.n_dense:  # as many are dense: the ceiling
         raise TensorAdaptError(
             f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves "
-            f"have only "
-            f"{made.n_dense:,}; lower the rank or the budget, or tie more modes"
+            f"have only {made.n_dense:,}; lower the rank or the budget, or tie more modes"
         )
     return made

@@ -36,11 +36,18 @@ def check_rank(rank: Any, what: str = "rank") -> None:
 def networks(
     family: Any,
     layouts: Mapping[Layout, int],
-    rank: Rank,
+    rank: Rank | None,
     options: Mapping[str, Any],
     clip: bool,
 ) -> dict[Layout, Network]:
-    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is."""
+    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is; None is
+    for families without one.
+    """
+    if rank is None:
+        made = {layout: family.build(layout, 1, **options) for layout in layouts}
+        if any(map(_keys, made.values())):
+            raise TensorAdaptError("rank=None and budget=None were given; expected exactly one of them")
+        return made
     if not isinstance(rank, Mapping):
         return {
             layout: clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options)

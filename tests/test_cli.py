@@ -53,6 +53,8 @@ def test_methods_lists_every_published_adapter_and_counts_it_at_a_models_sizes(c
 def test_plan_prints_the_plan_without_building_it(capsys):
     assert main(["plan", "--model", "tiny-random-bert", "--published", "lorta", "--rank", "2"]) == 0
     assert "lorta over 12 matrices" in capsys.readouterr().out
+    assert main(["plan", "--model", "tiny-random-bert", "--parameterization", "dense"]) == 0
+    assert "dense over 12 matrices" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,7 @@ def test_plan_prints_the_plan_without_building_it(capsys):
             ["plan", "--model", "tiny-random-bert", "--parameterization", "cp", "--rank", "0"],
             "rank is 0; expected a whole",
         ),
+        (["plan", "--model", "tiny-random-bert", "--parameterization", "cp"], "rank=None and budget=None were given"),
         (["plan", "--model", "no/such", "--parameterization", "cp", "--rank", "1"], "unknown model 'no/such'"),
         (["plot", "no-such-folder"], "no-such-folder is nothing; expected a folder of runs"),
     ],

@@ -574,7 +574,7 @@ def test_one_factor_takes_on_the_updates_as_they_are(sites: Any, family: str, la
     """A gate over both axes is the matrix, its axes in another order."""
     source = pairs(sites)
     split = {"out": (5, 6), "in": (5, 6)} if family == "quanta" else None
-    result = compress(source, sites, layout, family, 1, split=split)
+    result = compress(source, sites, layout, family, split=split)
     assert result.error < 1e-13
     assert relative(approximation(result), dense(source)) < 1e-13
 
