@@ -129,6 +129,16 @@ def test_sides_of_one_mode_are_cut_to_the_rank_of_the_stack_and_others_kept(site
     assert "sides model 30 cut to 5, head dim kept whole" in str(compress(few, sites[:4], TIED, "tucker", 2))
 
 
+def test_a_side_is_kept_whole_where_the_ranks_sum_to_its_width_and_the_result_says_so(sites: Any) -> None:
+    less = compress(pairs(sites, rank=2), sites, MATRIX, "tucker", 2)
+    assert "sides out 30 cut to 24, in 30 cut to 24: a core of 0.0527 MiB" in str(less)
+    more = compress(pairs(sites, rank=3), sites, MATRIX, "tucker", 2)
+    why = "kept whole (the ranks of its matrices sum to its width or more)"
+    assert f"sides out 30 {why}, in 30 {why}: a core of 0.0824 MiB" in str(more)
+    core = core_of(more.plan.groups[0], {name: Update(*pair) for name, pair in pairs(sites, rank=3).items()})
+    assert core.values.nbytes == pytest.approx(0.0824 * 2**20, rel=1e-3)
+
+
 def test_ranks_above_the_stacks_own_have_bases_to_grow_into(sites: Any) -> None:
     result = compress(shared(sites, width=3), sites, MATRIX, "tucker", {"layer_proj": 9, "out": 5, "in": 4})
     assert result.error < 1e-12
@@ -236,7 +246,10 @@ def test_exactly_one_of_rank_max_error_and_budget(sites: Any, asked: dict[str, A
         ({"max_error": 1.0}, r"max_error is 1.0, which no update at all meets"),
         ({"max_error": -0.1}, r"max_error is -0.1; expected a finite number above 0"),
         ({"rank": 2, "order": "best"}, r"order is 'best'; expected one of given, search"),
-        ({"rank": 2, "order": "search"}, r"options \['order'\] do not fit parameterization 'cp'"),
+        (
+            {"rank": 2, "order": "search"},
+            r"order='search' is for chains \(tensor_ring, tensor_train\), and the modes of 'cp' have no order",
+        ),
     ],
 )
 def test_senseless_wishes_are_refused(sites: Any, asked: dict[str, Any], message: str) -> None:
