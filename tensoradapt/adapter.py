@@ -74,7 +74,7 @@ class Adapter(nn.Module):
 
     def pairs(self, site: Site | str) -> list[tuple[Tensor, Tensor]]:
         """Pairs whose products sum to ``delta(site)``: one, or two that cancel exactly at a subtracted start."""
-        return self._pairs(site, self._task())
+        return self._pairs(site, self._at_task())
 
     def _pairs(self, site: Site | str, at: At) -> list[tuple[Tensor, Tensor]]:
         tensor, member, factor = self._at(site)
@@ -114,21 +114,26 @@ class Adapter(nn.Module):
         """
         self._selected = task_numbers(self.plan.tasks, task)
 
-    def _task(self) -> dict[str, int]:
+    def task(self) -> str | None:
+        """The selected task, None of a plan without tasks; TensorAdaptError where it is not one."""
         if not self.plan.tasks:
-            return {}
+            return None
         if not isinstance(self._selected, int):
             state = "no task is selected" if self._selected is None else "a task for each sample is selected"
             raise TensorAdaptError(
                 f"{state}, and a site's update is of one task; call adapter.select(task=...) with one of "
                 f"{', '.join(self.plan.tasks)}"
             )
-        return {TASK: self._selected}
+        return self.plan.tasks[self._selected]
+
+    def _at_task(self) -> dict[str, int]:
+        task = self.task()
+        return {} if task is None else {TASK: self.plan.tasks.index(task)}
 
     def delta(self, site: Site | str) -> Tensor:  # (out, in)
         """The dense update of a site as its matrix is stored, scale included."""
         tensor, member, factor = self._at(site)
-        dense = tensor.delta({**member.at, **self._task()})
+        dense = tensor.delta({**member.at, **self._at_task()})
         return factor * (dense.T if member.transposed else dense)
 
     def _at(self, site: Site | str) -> tuple[FactoredTensor, Member, float]:

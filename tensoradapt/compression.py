@@ -33,17 +33,17 @@ def compress(
     """Trained updates in factored form, with exactly one of ``rank``, ``max_error`` and ``budget`` (families without a
     rank need none).
 
-    ``source``: the path of a LoRA folder as PEFT saves it; an Adapter; a pair (tuned model, base model); or a mapping
-    of site names to (A, B) or dense (out, in) updates. ``sites``: from ``find_sites``, or a model or config (then:
-    those the source has); an Adapter knows its own. ``max_error``: the smallest rank whose relative Frobenius error
-    over everything is at most this. ``order="search"``: of chains (tensor_train, tensor_ring), the order of modes with
-    the least error.
+    ``source``: the path of a LoRA folder as PEFT saves it; an Adapter (of one with tasks the selected; shared biases
+    are left out and named); a pair (tuned model, base model); or a mapping of site names to (A, B) or dense (out, in)
+    updates. ``sites``: from ``find_sites``, or a model or config (then: those the source has); an Adapter knows its
+    own. ``max_error``: the smallest rank whose relative Frobenius error over everything is at most this.
+    ``order="search"``: of chains (tensor_train, tensor_ring), the order of modes with the least error.
 
     A LoRA stack is decomposed as a small core (QR), exactly and without the dense stack, wherever a side of the layout
     is one mode that is wider than its matrices' ranks summed. Other sides are kept whole; with both whole, the dense
-    stack is in memory: 8 bytes an entry, several times over while it is decomposed. The result prints what was
-    cut and the size of each core. CP adapters become Tucker and tensor-train of their own rank exactly. Other families
-    with all factors trained are decomposed by their own ``decompose``, or by alternating least squares.
+    stack is in memory: 8 bytes an entry, several times over while it is decomposed. The result prints what was cut and
+    the size of each core. CP adapters become Tucker and tensor-train of their own rank exactly. Other families with all
+    factors trained are decomposed by their own ``decompose``, or by alternating least squares.
 
     >>> import numpy as np
     >>> from tensoradapt.sites import Site

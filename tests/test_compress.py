@@ -406,7 +406,7 @@ def test_cp_adapters_are_converted_exactly(family: str, rank: int) -> None:
     assert less.error > 1e-3
 
 
-def test_other_starts_and_what_is_no_matrix_update_alone(sites: Any) -> None:
+def test_what_is_subtracted_is_part_of_the_update() -> None:
     model = make("bert")
     plan = ta.plan(ta.find_sites(model), TIED, "cp", 2, start="subtract", scale=1.0)
     adapter = ta.attach(model, plan)
@@ -414,11 +414,40 @@ def test_other_starts_and_what_is_no_matrix_update_alone(sites: Any) -> None:
     result = compress(adapter, None, TIED, "tucker", 4)
     assert not result.exact
     assert result.error < 1e-7
-    assert not compress(adapter, None, TIED, "tucker", 2).exact  # what is subtracted is part of the update
+    assert not compress(adapter, None, TIED, "tucker", 2).exact
+
+
+def test_of_an_adapter_with_tasks_the_selected_one_is_converted() -> None:
     model = make("bert")
-    tasks = ta.attach(model, ta.plan(ta.find_sites(model), f"task {TIED}", "cp", 2, tasks=("rte", "cola")))
-    with pytest.raises(TensorAdaptError, match=r"the adapter has tasks: its updates are more than one matrix a site"):
-        compress(tasks, None, TIED, "tucker", 2)
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model), f"task {TIED}", "cp", 2, tasks=("rte", "cola")))
+    perturb(adapter)
+    says = r"no task is selected.*call adapter.select\(task=...\) with one of rte, cola"
+    with pytest.raises(TensorAdaptError, match=says):
+        compress(adapter, None, TIED, "tucker", 2)
+    adapter.select(task=["rte", "cola"])
+    with pytest.raises(TensorAdaptError, match=r"a task for each sample is selected.*one of rte, cola"):
+        compress(adapter, None, TIED, "tucker", 2)
+    for task in adapter.plan.tasks:
+        adapter.select(task=task)
+        result = compress(adapter, None, TIED, "tensor_train", 2)
+        expected = {site.name: adapter.delta(site).detach().numpy().astype(float) for site in adapter.plan.sites}
+        assert relative(approximation(result), expected) < 1e-5
+        assert f"tensor_train of cp adapter, task {task}: " in str(result)
+        assert result.plan.tasks == ()
+
+
+def test_what_cara_shares_besides_its_tensors_is_left_out_and_named() -> None:
+    config = transformers.BertConfig(hidden_size=30, intermediate_size=60, num_hidden_layers=2, num_attention_heads=5)
+    adapter = ta.Adapter(ta.plan(config, published="cara", rank=2))
+    layout = "(layer proj block) : out : in"  # of both its tensors, whose rank is 2
+    assert compress(adapter, None, layout, "tucker", 4).left_out == ()  # biases that are zero are no loss
+    perturb(adapter)
+    result = compress(adapter, None, layout, "tucker", 4)
+    expected = {site.name: adapter.delta(site).detach().numpy().astype(float) for site in adapter.plan.sites}
+    assert relative(approximation(result), expected) < 1e-5
+    assert "not in the error: 3 other parameters changed, such as bias.o" in str(result)
+    assert result.left_out == ("bias.o", "bias.up", "bias.down")
+    assert result.n_source_params == adapter.plan.n_params - adapter.plan.n_biases
 
 
 def test_mappings_must_be_of_the_sites(sites: Any) -> None:
