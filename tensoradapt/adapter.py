@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,7 @@ class Adapter(nn.Module):
 
     def pairs(self, site: Site | str) -> list[tuple[Tensor, Tensor]]:
         """Pairs whose products sum to ``delta(site)``: one, or two that cancel exactly at a subtracted start."""
-        return self._pairs(site, self._task())
+        return self._pairs(site, self._at_task())
 
     def _pairs(self, site: Site | str, at: At) -> list[tuple[Tensor, Tensor]]:
         tensor, member, factor = self._at(site)
@@ -106,33 +107,34 @@ class Adapter(nn.Module):
         proj = str(site.coord.get("proj"))
         return self.biases[proj] if proj in self.biases else None
 
-    def select(self, *, task: str | Sequence[str]) -> None:
-        """Chooses the task of a plan made with ``tasks=``: one name, or one for each sample of the next batches.
+    def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
+        """Chooses the task of a plan made with ``tasks=``, by name or by index: one, or one for each sample of the next
+        batches.
 
-        Raises TensorAdaptError for a name that is none of the plan's tasks.
+        Raises TensorAdaptError for what is none of the plan's tasks; the choice before stays.
         """
-        known = self.plan.tasks
-        asked = [task] if isinstance(task, str) else list(task)
-        if wrong := [name for name in asked if name not in known]:
-            raise TensorAdaptError(f"task {wrong[0]!r} is not in this adapter{did_you_mean(wrong[0], known)}")
-        numbers = [known.index(name) for name in asked]
-        self._selected = numbers[0] if isinstance(task, str) else torch.tensor(numbers)
+        self._selected = task_numbers(self.plan.tasks, task)
 
-    def _task(self) -> dict[str, int]:
+    def task(self) -> str | None:
+        """The selected task, None of a plan without tasks; TensorAdaptError where it is not one."""
         if not self.plan.tasks:
-            return {}
+            return None
         if not isinstance(self._selected, int):
             state = "no task is selected" if self._selected is None else "a task for each sample is selected"
             raise TensorAdaptError(
                 f"{state}, and a site's update is of one task; call adapter.select(task=...) with one of "
                 f"{', '.join(self.plan.tasks)}"
             )
-        return {TASK: self._selected}
+        return self.plan.tasks[self._selected]
+
+    def _at_task(self) -> dict[str, int]:
+        task = self.task()
+        return {} if task is None else {TASK: self.plan.tasks.index(task)}
 
     def delta(self, site: Site | str) -> Tensor:  # (out, in)
         """The dense update of a site as its matrix is stored, scale included."""
         tensor, member, factor = self._at(site)
-        dense = tensor.delta({**member.at, **self._task()})
+        dense = tensor.delta({**member.at, **self._at_task()})
         return factor * (dense.T if member.transposed else dense)
 
     def _at(self, site: Site | str) -> tuple[FactoredTensor, Member, float]:
@@ -218,6 +220,34 @@ class Adapter(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
+
+
+def task_numbers(tasks: Sequence[str], task: Any) -> int | Tensor:  # (samples,)
+    """The index of a task given by name or index; of a sequence, an index for each sample."""
+    if not tasks:
+        raise TensorAdaptError(
+            "the adapter was planned without tasks, so none can be selected; plan with tasks= and a layout with task"
+        )
+    given = _plain(task)
+    several = isinstance(given, Sequence) and not isinstance(given, str)
+    asked = list(map(_plain, given)) if several else [given]
+    if not asked or any(isinstance(one, bool) or not isinstance(one, str | int) for one in asked):
+        raise TensorAdaptError(
+            f"task is {task!r}; expected a name or index of {', '.join(tasks)} (0 to {len(tasks) - 1}), or a sequence "
+            "with one for each sample"
+        )
+    if wrong := [one for one in asked if one not in tasks and one not in range(len(tasks))]:
+        raise TensorAdaptError(
+            f"task {wrong[0]!r} is not in this adapter{did_you_mean(wrong[0], tasks)}, or their indices 0 to "
+            f"{len(tasks) - 1}"
+        )
+    numbers = [tasks.index(one) if isinstance(one, str) else one for one in asked]
+    return torch.tensor(numbers) if several else numbers[0]
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, numbers of numpy and torch as Python's."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def head_tensors(heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -66,6 +66,8 @@ def fit(
 def solve(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray], factor: Factor) -> np.ndarray:
     """The factor that brings the network closest to ``tensor`` with the others as they are (least squares)."""
     others = [f for f in network.factors if f is not factor]
+    if not others:  # the factor is the tensor
+        return np.transpose(tensor, [network.layout.names.index(x) for x in factor.labels]).copy()
     held = {label for other in others for label in other.labels}
     modes = [label for label in factor.labels if label in network.layout.size_of]
     batch, own = tuple(m for m in modes if m in held), tuple(m for m in modes if m not in held)

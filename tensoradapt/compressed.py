@@ -13,8 +13,9 @@ from torch import nn
 
 from tensoradapt import checkpoint
 from tensoradapt.adapter import Adapter
-from tensoradapt.cores import Core
+from tensoradapt.cores import Core, can_be_cut
 from tensoradapt.fitting import Factors, Fit, Job
+from tensoradapt.modes import Mode
 from tensoradapt.network import Network
 from tensoradapt.plan import Plan
 from tensoradapt.surgery.attach import attach
@@ -134,8 +135,14 @@ def _cut_text(network: Network, core: Core) -> str:
     sizes = network.layout.size_of
     cut = [f"{mode} {sizes[mode]} cut to {basis.shape[1]}" for mode, basis in core.bases.items()]
     sides = (network.layout.rows, network.layout.cols)
-    whole = [" ".join(m.name for m in side) for side in sides if side[0].name not in core.bases]
-    return ", ".join([*cut, *(f"{side} kept whole" for side in whole)])
+    whole = [_whole_text(network, side) for side in sides if side[0].name not in core.bases]
+    return f"{', '.join([*cut, *whole])}: a core of {core.values.nbytes / 2**20:.3g} MiB"
+
+
+def _whole_text(network: Network, side: Sequence[Mode]) -> str:
+    if not can_be_cut(network, side):
+        return f"{' '.join(mode.name for mode in side)} kept whole"
+    return f"{side[0].name} {side[0].size} kept whole (the ranks of its matrices sum to its width or more)"
 
 
 def _tensors(factors: Sequence[Factors]) -> list[dict[str, torch.Tensor]]:

@@ -30,16 +30,20 @@ def compress(
     seed: int = 0,
     order: str = "given",
 ) -> Compressed:
-    """Trained updates in factored form, with exactly one of ``rank``, ``max_error`` and ``budget``.
+    """Trained updates in factored form, with exactly one of ``rank``, ``max_error`` and ``budget`` (families without a
+    rank need none).
 
-    ``source``: the path of a LoRA folder as PEFT saves it; an Adapter; a pair (tuned model, base model); or a mapping
-    of site names to (A, B) or dense (out, in) updates. ``sites``: from ``find_sites``, or a model or config (then:
-    those the source has); an Adapter knows its own. ``max_error``: the smallest rank whose relative Frobenius error
-    over everything is at most this. ``order="search"``: for families with ``order``, the one with the least error.
+    ``source``: the path of a LoRA folder as PEFT saves it; an Adapter (of one with tasks the selected; shared biases
+    are left out and named); a pair (tuned model, base model); or a mapping of site names to (A, B) or dense (out, in)
+    updates. ``sites``: from ``find_sites``, or a model or config (then: those the source has); an Adapter knows its
+    own. ``max_error``: the smallest rank whose relative Frobenius error over everything is at most this.
+    ``order="search"``: of chains (tensor_train, tensor_ring), the order of modes with the least error.
 
-    A LoRA stack is decomposed as a small core (QR) wherever a side of the layout is one mode, exactly and without the
-    dense stack. CP adapters become Tucker and tensor-train of their own rank exactly. Other families with all factors
-    trained are decomposed by their own ``decompose``, or by alternating least squares.
+    A LoRA stack is decomposed as a small core (QR), exactly and without the dense stack, wherever a side of the layout
+    is one mode that is wider than its matrices' ranks summed. Other sides are kept whole; with both whole, the dense
+    stack is in memory: 8 bytes an entry, several times over while it is decomposed. The result prints what was cut and
+    the size of each core. CP adapters become Tucker and tensor-train of their own rank exactly. Other families with all
+    factors trained are decomposed by their own ``decompose``, or by alternating least squares.
 
     >>> import numpy as np
     >>> from tensoradapt.sites import Site
@@ -55,6 +59,8 @@ def compress(
     began = time.perf_counter()
     _check_choices(rank, max_error, budget, order)
     job = Job(read(source, sites), layout, parameterization, dict(options or {}), split, seed)
+    if rank is None and max_error is None and budget is None and any(group.rank for group in job.plan(1).groups):
+        raise _one_of(rank, max_error, budget)
     if order == "search":
         job = in_best_order(job, rank, budget, max_error)
     fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
@@ -62,10 +68,8 @@ def compress(
 
 
 def _check_choices(rank: Any, max_error: Any, budget: Any, order: str) -> None:
-    given = {"rank": rank, "max_error": max_error, "budget": budget}
-    if sum(value is not None for value in given.values()) != 1:
-        shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
-        raise TensorAdaptError(f"{shown} were given; expected exactly one of them")
+    if sum(value is not None for value in (rank, max_error, budget)) > 1:
+        raise _one_of(rank, max_error, budget)
     if max_error is not None:
         check_number("max_error", max_error, above=0)
         if max_error >= 1:
@@ -74,3 +78,9 @@ def _check_choices(rank: Any, max_error: Any, budget: Any, order: str) -> None:
             )
     if order not in ORDERS:
         raise TensorAdaptError(f"order is {order!r}; expected one of {', '.join(ORDERS)}. An order itself is an option")
+
+
+def _one_of(rank: Any, max_error: Any, budget: Any) -> TensorAdaptError:
+    return TensorAdaptError(
+        f"rank={rank!r}, max_error={max_error!r}, budget={budget!r} were given; expected exactly one of them"
+    )

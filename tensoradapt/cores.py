@@ -3,7 +3,8 @@
 Where all rows (or all columns) of a layout are one mode, the stack's rows live in the span of the pairs' B (its columns
 in that of their A): ``stack = core x_rows U x_cols V``, exactly, with as many basis vectors as the stack has rank
 there. Decomposing the core and multiplying the factor of that mode by the basis is decomposing the stack. Several modes
-on a side (head, dim) have factors of their own, which no basis of the side respects: such a side is kept whole.
+on a side (head, dim) have factors of their own, which no basis of the side respects: such a side is kept whole. So is
+one that the pairs' ranks, summed, fill: with both sides whole the core is the dense stack, 8 bytes an entry.
 """
 
 from __future__ import annotations
@@ -72,13 +73,17 @@ def _place(member: Member, layout: Layout) -> tuple[int, ...]:
 
 def _basis(network: Network, modes: Sequence[Mode], updates: Sequence[Update], side: str) -> np.ndarray | None:
     """Singular vectors of the whole stack on one side; None where it is kept whole."""
-    held = [f for f in network.factors if modes[0].name in f.labels]
-    if len(modes) > 1 or len(held) > 1 or sum(update.rank for update in updates) >= modes[0].size:
+    if not can_be_cut(network, modes) or sum(update.rank for update in updates) >= modes[0].size:
         return None
     q, r = np.linalg.qr(np.concatenate([_half(u if side == "u" else u.T) for u in updates], axis=1))
     u, s, _ = np.linalg.svd(r)
     rank = int(np.count_nonzero(s > s[0] * np.finfo(float).eps * max(q.shape)))
     return q @ u[:, : max(rank, 1)]
+
+
+def can_be_cut(network: Network, modes: Sequence[Mode]) -> bool:
+    """Whether a side of these modes is one that a basis can stand for: one mode, in one factor."""
+    return len(modes) == 1 and sum(modes[0].name in factor.labels for factor in network.factors) == 1
 
 
 def _half(update: Update) -> np.ndarray:  # (out, R)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 from collections.abc import Mapping
@@ -127,6 +128,12 @@ def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: fl
 
     With ``max_error`` the orders are compared at the number of parameters that the usual one needs.
     """
+    if not _has_order(job.family):
+        chains = ", ".join(name for name in parameterizations.names() if _has_order(parameterizations.get(name)))
+        raise TensorAdaptError(
+            f"order='search' is for chains ({chains}), and the modes of "
+            f"{parameterizations.name_of(job.parameterization)!r} have no order; leave it out, or choose one of these"
+        )
     if max_error is not None:
         budget = _params_within(job, max_error)
     names = {group.network.layout.names for group in job.plan(rank, budget).groups}
@@ -139,6 +146,10 @@ def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: fl
     orders = [one for one in itertools.permutations(names.pop()) if one <= one[::-1]]  # a chain has two ends alike
     jobs = [replace(job, options={**job.options, "order": one}) for one in orders]
     return min(jobs, key=lambda one: _cost(one, rank, budget))
+
+
+def _has_order(family: Any) -> bool:
+    return "order" in inspect.signature(family.build).parameters
 
 
 def _cost(job: Job, rank: Rank | None, budget: int | None) -> tuple[float, int]:

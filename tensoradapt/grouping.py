@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import INDEX, RUNTIME, Layout, Pattern, near_equal, split_sizes, stem
+from tensoradapt.modes import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
 from tensoradapt.sites import Site
+from tensoradapt.splits import Split, check_parts, check_product, check_split, check_widths, parts_at
 
 Sizes = Mapping[str, int]
 Shape = tuple[tuple[str, int], ...]  # the row and column modes of a site, with their sizes
-Parts = Sequence[int] | Mapping[int, Sequence[int]]  # of a split mode; or of each width it can have
-Split = Mapping[str, Parts]
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ def bundles(
     """
     targets = [one if isinstance(one, tuple) else (one, None) for one in layouts]
     tied: dict[Any, list[Site]] = {}
-    _check_parts(split)
-    _check_widths(sites, split)
+    check_parts(split)
+    check_widths(sites, split)
     for site in sites:
-        own = _parts_at(site, split)
+        own = parts_at(site, split)
         patterns = [_expanded(text, own) for text, _ in targets]
-        _check_split(own, patterns)
+        check_split(own, patterns)
         pattern = _pattern_for(site, [p for p, (_, of) in zip(patterns, targets, strict=True) if _is_for(site, of)])
-        _check_product(site, pattern, sites, split)
+        check_product(site, pattern, sites, split)
         free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
         tied.setdefault((pattern, free), []).append(site)
     for pattern, _ in tied:
@@ -73,79 +72,13 @@ def bundles(
 
 def block_sizes(site: Site, pattern: Pattern, split: Split) -> dict[str, int]:
     """Sizes of a layout's row and column modes at one site."""
-    modes, own = site.modes(pattern.orientation), _parts_at(site, split)
+    modes, own = site.modes(pattern.orientation), parts_at(site, split)
     names = [name for axis in (*pattern.rows, *pattern.cols) for name in axis]
     return {name: {**modes, **split_sizes(own)}[name] for name in names}
 
 
 def _is_for(site: Site, projections: Sequence[str] | None) -> bool:
     return projections is None or site.coord.get("proj") in projections
-
-
-def _widths(site: Site) -> dict[str, int]:
-    """The width of every mode a site can have."""
-    return {**site.modes("in"), **site.modes("out"), **site.modes("model")}
-
-
-def _parts_at(site: Site, split: Split) -> dict[str, Sequence[int]]:
-    """The parts of each split mode for one site's widths."""
-    widths = _widths(site)
-    found: dict[str, Sequence[int]] = {}
-    for mode, parts in split.items():
-        if not isinstance(parts, Mapping):
-            found[mode] = parts
-        elif mode in widths:
-            found[mode] = parts[widths[mode]]
-    return found
-
-
-def _check_parts(split: Split) -> None:
-    for mode, given in split.items():
-        for parts in given.values() if isinstance(given, Mapping) else (given,):
-            if not isinstance(parts, Sequence) or isinstance(parts, str):
-                raise TensorAdaptError(
-                    f"split {mode}={parts!r} is no sequence; give the sizes of its parts, as in (8, 12)"
-                )
-            if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in parts) or not parts:
-                raise TensorAdaptError(
-                    f"split {mode}={tuple(parts)} has a part that is not a whole number of 1 or more"
-                )
-
-
-def _check_widths(sites: Sequence[Site], split: Split) -> None:
-    by_width = {mode: parts for mode, parts in split.items() if isinstance(parts, Mapping)}
-    for site in sites:
-        for mode, parts in by_width.items():
-            if (width := _widths(site).get(mode)) is not None and width not in parts:
-                raise TensorAdaptError(
-                    f"split of {mode} has no parts for the width {width} of site {site.name}, only for "
-                    f"{', '.join(map(str, parts)) or 'none'}; give them with {_fitting(sites, split)}"
-                )
-
-
-def _check_product(site: Site, pattern: Pattern, sites: Sequence[Site], split: Split) -> None:
-    modes, own = site.modes(pattern.orientation), _parts_at(site, split)
-    names = [name for axis in (*pattern.rows, *pattern.cols) for name in axis]
-    for mode in dict.fromkeys(stem(name) for name in names if name not in modes):
-        if math.prod(own[mode]) != modes[mode]:
-            raise TensorAdaptError(
-                f"split {mode}={tuple(own[mode])} has the product {math.prod(own[mode])}, but {mode} of site "
-                f"{site.name} is {modes[mode]} wide; the parts must multiply to the width, as in "
-                f"{_fitting(sites, split)}"
-            )
-
-
-def _fitting(sites: Sequence[Site], split: Split) -> str:
-    """The split with near-equal parts wherever what it has does not multiply to a site's width."""
-    found: dict[str, Any] = {}
-    for mode, parts in split.items():
-        widths = dict.fromkeys(width for site in sites if (width := _widths(site).get(mode)))
-        given = parts if isinstance(parts, Mapping) else dict.fromkeys(widths, parts)
-        n = min(map(len, given.values()), default=2)
-        right = {width: tuple(own) for width, own in given.items() if math.prod(own) == width}
-        own = {width: right.get(width) or near_equal(width, n) for width in widths}
-        found[mode] = own if len(own) > 1 else next(iter(own.values()), parts)
-    return f"split={found}"
 
 
 def _expanded(text: str, own: Mapping[str, Sequence[int]]) -> Pattern:
@@ -157,6 +90,11 @@ def _expanded(text: str, own: Mapping[str, Sequence[int]]) -> Pattern:
 
 
 def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
+    sequence = isinstance(tasks, Sequence) and not isinstance(tasks, str)
+    if not sequence or not all(isinstance(name, str) and name.strip() for name in tasks):
+        raise TensorAdaptError(
+            f"tasks={tasks!r}; expected a sequence of distinct, non-empty names, as in tasks=('rte', 'cola')"
+        )
     named = any(set(axis) & set(RUNTIME) for axis in pattern.index)
     if merged := [axis for axis in pattern.index if len(axis) > 1 and set(axis) & set(RUNTIME)]:
         raise TensorAdaptError(f"layout {str(pattern)!r} merges {' '.join(merged[0])}; task needs a mode of its own")
@@ -166,22 +104,6 @@ def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
         raise TensorAdaptError(f"tasks={tuple(tasks)} were given, and layout {str(pattern)!r} has no task mode")
     if len(set(tasks)) < len(tasks):
         raise TensorAdaptError(f"tasks={tuple(tasks)} names one twice; each has a place of its own")
-
-
-def _check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern]) -> None:
-    used = {name for pattern in patterns for axis in pattern.axes for name in axis}
-    for mode, parts in split.items():
-        if absent := [name for name in split_sizes({mode: parts}) if name not in used]:
-            raise TensorAdaptError(
-                f"split of {mode} makes {', '.join(split_sizes({mode: parts}))}, but no layout names {absent[0]}; "
-                f"write all of them where {mode} stood"
-            )
-    made = split_sizes(split)
-    if unknown := sorted(name for name in used if name != stem(name) and name not in made):
-        raise TensorAdaptError(
-            f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(made) or 'no modes'}; "
-            f"give the sizes of its parts, as in split={{{stem(unknown[0])!r}: (8, 12)}}"
-        )
 
 
 def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:

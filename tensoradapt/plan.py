@@ -13,12 +13,13 @@ from typing import Any
 from tensoradapt import parameterizations, report
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
-from tensoradapt.grouping import Bundle, Member, Split, bundles
+from tensoradapt.grouping import Bundle, Member, bundles
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
 from tensoradapt.ranks import Rank, check_rank, counted, networks, resolved, within_budget
 from tensoradapt.sites import Site, Sites, find_sites
-from tensoradapt.trained import count_trained
+from tensoradapt.splits import Split
+from tensoradapt.trained import count_trained, patterns
 from tensoradapt.variants import Variant, check_rates
 
 STARTS = ("zero", "subtract", "paper", "gradient")
@@ -106,23 +107,22 @@ def plan(
     alpha: float | None = None,
     start: str | None = None,
     rule: str = "add",
-    train: Sequence[str] = (),
+    train: str | Sequence[str] = (),
     tasks: Sequence[str] = (),
     rates: Mapping[str, float] | None = None,
 ) -> Plan:
-    """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (then: its attention, or a paper's
-    targets).
+    """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (its attention, a paper's targets).
 
-    Exactly one of ``rank`` and ``budget``; an int rank is an upper bound, clipped to what each mode and bond can carry,
-    except with ``published``. ``scale``: "matched" (default: the first step of LoRA r=8, alpha=16), "paper" (default of
-    published rows), or a number that multiplies the tensor. ``start``: "zero" (one factor is), "subtract" (the drawn
-    value is held and subtracted), "paper" (as the source draws; it may not be zero), "gradient" (the non-zero factors
-    from the first batches' gradients, given to ``attach``). ``split``: parts of modes, or of each width a mode can
-    have; ``out*`` in a layout names them all. ``on_mismatch``, where matrices of several shapes are tied: "split" (a
-    tensor for each shape; the default but for ``published``), "crop" (the smaller read the first entries of the larger)
-    or "error" (default of published rows: no source defines it). ``train``: base modules to train in place, by name or
-    pattern, besides those of a published row. ``tasks``: values of a ``task`` mode. ``rates``: learning-rate
-    multipliers by factor name.
+    Exactly one of ``rank`` and ``budget``, or neither for dense and quanta, which have no rank; an int rank is an upper
+    bound, clipped to what each mode and bond can carry, except with ``published``. ``scale``: "matched" (default: the
+    first step of LoRA r=8, alpha=16), "paper" (default of published rows), or a number that multiplies the tensor.
+    ``start``: "zero" (one factor is), "subtract" (the drawn value is held and subtracted), "paper" (as the source
+    draws; it may not be zero), "gradient" (the non-zero factors from the first batches' gradients, given to
+    ``attach``). ``split``: parts of modes, or of each width a mode can have; ``out*`` in a layout names them all.
+    ``on_mismatch``, where matrices of several shapes are tied: "split" (a tensor for each shape; the default but for
+    ``published``), "crop" (the smaller read the first entries of the larger) or "error" (default of published rows: no
+    source defines it). ``train``: base modules to train in place, by name or pattern, one or several, besides those of
+    a published row. ``tasks``: values of a ``task`` mode. ``rates``: learning-rate multipliers by factor name.
 
     Raises TensorAdaptError for everything that shapes and names decide.
     """
@@ -142,7 +142,7 @@ def plan(
     check_rates(rates or {}, list(nets.values()))
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
     skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
-    train = (*train, *(row.train if row else ()))
+    train = (*patterns(train), *(row.train if row else ()))
     n_trained, shown = count_trained(sites, train, published), parameterizations.name_of(name)
     biases = _bias_widths(found, row.biases if row else ())
     made = Plan(
@@ -221,7 +221,6 @@ def _networks(
         _check_options(family, name, opts, tensors[0].layout)
     if budget is not None:
         return within_budget(family, kinds, budget, opts, clip, sites)
-    assert rank is not None  # exactly one of the two: checked
     return networks(family, kinds, rank, opts, clip, sites)
 
 
@@ -258,7 +257,7 @@ def _check_choices(scale: Any, alpha: Any, start: str, rule: str, on_mismatch: s
             )
     if alpha is not None:
         check_number("alpha", alpha, above=0)
-    if (rank is None) == (budget is None):
+    if rank is not None and budget is not None:
         raise TensorAdaptError(f"rank={rank!r} and budget={budget!r} were given; expected exactly one of them")
     if rank is not None:
         check_rank(rank)
@@ -281,7 +280,6 @@ def _refuse_dense(made: Plan) -> Plan:
     if made.n_params > made.n_dense:  # as many are dense: the ceiling
         raise TensorAdaptError(
             f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves "
-            f"have only "
-            f"{made.n_dense:,}; lower the rank or the budget, or tie more modes"
+            f"have only {made.n_dense:,}; lower the rank or the budget, or tie more modes"
         )
     return made

@@ -37,14 +37,13 @@ def check_rank(rank: Any, what: str = "rank") -> None:
 def networks(
     family: Any,
     layouts: Mapping[Layout, int],
-    rank: Rank,
+    rank: Rank | None,
     options: Mapping[str, Any],
     clip: bool,
     sites: Mapping[Layout, str] | None = None,
 ) -> dict[Layout, Network]:
-    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is.
-
-    ``sites``: of each layout the site that a refusal names.
+    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is; None is
+    for families without one. ``sites``: of each layout the site that a refusal names.
     """
     nets = {}
     for layout in layouts:
@@ -58,7 +57,12 @@ def networks(
     return nets
 
 
-def _network(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any], clip: bool) -> Network:
+def _network(family: Any, layout: Layout, rank: Rank | None, options: Mapping[str, Any], clip: bool) -> Network:
+    if rank is None:
+        made = family.build(layout, 1, **options)
+        if _keys(made):
+            raise TensorAdaptError("rank=None and budget=None were given; expected exactly one of them")
+        return made
     if isinstance(rank, Mapping):
         keys = _keys(family.build(layout, 1, **options))
         return _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)

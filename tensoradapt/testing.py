@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FailedHealthCheck, Unsatisfiable
 
 from tensoradapt import parameterizations
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.laws import LAWS, Case
 from tensoradapt.modes import INDEX, RUNTIME, At, Layout, Pattern
+from tensoradapt.network import Network
 from tensoradapt.ranks import clipped, resolved
 
 ROWS = ("out", "ff", "head dim", "(head dim)", "out1 out2", "out1 out2 out3")
@@ -78,32 +81,54 @@ def positions(draw: st.DrawFn, layout: Layout) -> At:
     return at
 
 
-@st.composite
-def cases(draw: st.DrawFn, parameterization: str | Any = None, options: Options | None = None) -> Case:
+def cases(parameterization: str | Any = None, options: Options | None = None) -> st.SearchStrategy[Case]:
     """Cases of one parameterization (of all that have a name, unless given) at ranks from 1 to 4, clipped as in a plan.
 
     ``options`` makes a strategy for build's options from a layout. Layouts the parameterization refuses are left out.
     """
+    return _cases(parameterization, options, [])
+
+
+@st.composite
+def _cases(draw: st.DrawFn, parameterization: str | Any, options: Options | None, refused: list[str]) -> Case:
     chosen = draw(st.sampled_from(parameterizations.names())) if parameterization is None else parameterization
     family = parameterizations.get(chosen)
     parts = getattr(family, "parts", None)
     layout = draw(layouts(draw(st.sampled_from(parts)) if parts else None, getattr(family, "square", False)))
     extra = draw(options(layout)) if options else {}
     ranks = st.integers(1, 4)
-    try:
-        rank = resolved(family.build(layout, 1, **extra))
-        rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
+    with _building(chosen, layout, refused):
+        first = family.build(layout, 1, **extra)
+        if not isinstance(first, Network):
+            raise TypeError(f"build returned {first!r}; expected a Network")
+        rank = resolved(first)
+    rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
+    with _building(chosen, layout, refused):
         network = clipped(family, layout, rank, extra)
-    except TensorAdaptError:
-        reject()
     scale: str | float = draw(st.sampled_from(SCALES))
     return Case(chosen, network, draw(positions(layout)), draw(st.integers(0, 2**32)), scale, extra)
+
+
+@contextmanager
+def _building(parameterization: str | Any, layout: Layout, refused: list[str]) -> Iterator[None]:
+    """Within it a refusal leaves the layout out, and any other error is the parameterization's failure."""
+    try:
+        yield
+    except TensorAdaptError as error:
+        refused.append(str(error))
+        reject()
+    except Exception as error:
+        raise AssertionError(
+            f"{parameterizations.name_of(parameterization)!r} builds no network over {str(layout)!r} {layout.shape}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def laws(parameterization: str | Any, *, examples: int = 25, options: Options | None = None) -> None:
     """Checks every law on a parameterization, given by name or as an object with build, count and oracle.
 
-    Raises AssertionError naming the first law that fails, and the smallest case found.
+    Raises AssertionError naming the first law that fails, and the smallest case found; TensorAdaptError where the
+    parameterization refuses the layouts it is tried with.
     """
     for name in LAWS:
         check(name, parameterization, examples=examples, options=options)
@@ -115,15 +140,31 @@ def check(
     """Checks one law; the examples are the same at every call."""
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     calm = [HealthCheck.too_slow, HealthCheck.nested_given]
+    refused: list[str] = []
 
     @settings(
-        max_examples=examples, deadline=None, database=None, derandomize=True, phases=phases, suppress_health_check=calm
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=phases,
+        suppress_health_check=calm,
+        report_multiple_bugs=False,
     )
-    @given(cases(parameterization, options))
+    @given(_cases(parameterization, options, refused))
     def holds(case: Case) -> None:
         try:
             LAWS[law](case)
         except Exception as error:
             raise AssertionError(f"law {law!r} does not hold for {case!r}: {error}") from error
 
-    holds()
+    try:
+        holds()
+    except (FailedHealthCheck, Unsatisfiable):
+        if not refused:
+            raise
+        raise TensorAdaptError(
+            f"{parameterizations.name_of(parameterization)!r} refuses nearly every layout it is tried with, at last: "
+            f"{refused[-1]}. Name the numbers of row modes, and of as many column modes, that it takes as `parts`, and "
+            "whether these have equal sizes as `square`"
+        ) from None

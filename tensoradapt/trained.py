@@ -10,6 +10,16 @@ from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 
+def patterns(train: Any) -> tuple[str, ...]:
+    """One name or pattern of base modules, or several; TensorAdaptError for anything else."""
+    found = (train,) if isinstance(train, str) else train
+    if not isinstance(found, Sequence) or not all(isinstance(one, str) and one for one in found):
+        raise TensorAdaptError(
+            f"train is {train!r}; expected names or patterns of base modules, as in ('classifier', '*norm*')"
+        )
+    return tuple(found)
+
+
 def count_trained(model: Any, train: Sequence[str], published: str | None = None) -> int | None:
     """Numbers of the base modules in ``train``; None without a model to count in."""
     if not train:

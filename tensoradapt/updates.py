@@ -187,17 +187,14 @@ def _block(site: Site, a: Tensor, b: Tensor) -> Update:
 
 
 def _from_adapter(adapter: Adapter, sites: Any) -> Source:
-    plan = adapter.plan
-    more = {"shared biases": plan.biases, "tasks": plan.tasks, f"rule {plan.rule!r}": plan.rule != "add"}
-    if lacking := [what for what, has in more.items() if has]:
-        raise TensorAdaptError(
-            f"the adapter has {lacking[0]}: its updates are more than one matrix a site; use one without"
-        )
-    own, twin = adapter.plan.sites, in_double(adapter)
+    plan, task = adapter.plan, adapter.task()
+    own, twin = plan.sites, in_double(adapter)
     found = own if sites is None else _given(sites) or find_sites(sites, "all")
     _check_names([site.name for site in found], [site.name for site in own], "the adapter")
     updates = {site.name: update_of(twin, site) for site in own}
-    return Source(updates, found, adapter.plan.n_params, f"{adapter.plan.parameterization} adapter", adapter=twin)
+    name = f"{plan.parameterization} adapter{f', task {task}' if task else ''}"
+    biases = tuple(f"bias.{proj}" for proj, _ in plan.biases if adapter.biases[proj].count_nonzero())
+    return Source(updates, found, plan.n_params - plan.n_biases, name, biases, twin)
 
 
 @torch.no_grad()
@@ -207,6 +204,8 @@ def in_double(adapter: Adapter) -> Adapter:
     values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source == "base"} for t in tensors]
     twin = Adapter(adapter.plan, adapter.seed, values).double()
     twin.load_state_dict(adapter.state_dict())
+    if task := adapter.task():
+        twin.select(task=task)
     for own, theirs in zip(twin.tensors, tensors, strict=True):
         own.scale = theirs.scale
     return twin

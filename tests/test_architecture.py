@@ -23,6 +23,7 @@ ORDER = (
         "published",
         "methods_page",
         "sites",
+        "splits",
         "grouping",
         "ranks",
         "report",

@@ -56,6 +56,8 @@ def test_plan_prints_the_plan_without_building_it(capsys):
     mixed = ["plan", "--model", "tiny-random-bert", "--published", "lotr", "--projections", "q", "up", "--rank", "1"]
     assert main([*mixed, "--on-mismatch", "split"]) == 0
     assert "split by shape: 2 tensors where lotr has 1" in capsys.readouterr().out
+    assert main(["plan", "--model", "tiny-random-bert", "--parameterization", "dense"]) == 0
+    assert "dense over 12 matrices" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,7 @@ def test_plan_prints_the_plan_without_building_it(capsys):
             ["plan", "--model", "tiny-random-bert", "--published", "lotr", "--projections", "q", "up", "--rank", "1"],
             "published='lotr' is not defined on these matrices: ",
         ),
+        (["plan", "--model", "tiny-random-bert", "--parameterization", "cp"], "rank=None and budget=None were given"),
         (["plan", "--model", "no/such", "--parameterization", "cp", "--rank", "1"], "unknown model 'no/such'"),
         (["plot", "no-such-folder"], "no-such-folder is nothing; expected a folder of runs"),
     ],

@@ -129,6 +129,16 @@ def test_sides_of_one_mode_are_cut_to_the_rank_of_the_stack_and_others_kept(site
     assert "sides model 30 cut to 5, head dim kept whole" in str(compress(few, sites[:4], TIED, "tucker", 2))
 
 
+def test_a_side_is_kept_whole_where_the_ranks_sum_to_its_width_and_the_result_says_so(sites: Any) -> None:
+    less = compress(pairs(sites, rank=2), sites, MATRIX, "tucker", 2)
+    assert "sides out 30 cut to 24, in 30 cut to 24: a core of 0.0527 MiB" in str(less)
+    more = compress(pairs(sites, rank=3), sites, MATRIX, "tucker", 2)
+    why = "kept whole (the ranks of its matrices sum to its width or more)"
+    assert f"sides out 30 {why}, in 30 {why}: a core of 0.0824 MiB" in str(more)
+    core = core_of(more.plan.groups[0], {name: Update(*pair) for name, pair in pairs(sites, rank=3).items()})
+    assert core.values.nbytes == pytest.approx(0.0824 * 2**20, rel=1e-3)
+
+
 def test_ranks_above_the_stacks_own_have_bases_to_grow_into(sites: Any) -> None:
     result = compress(shared(sites, width=3), sites, MATRIX, "tucker", {"layer_proj": 9, "out": 5, "in": 4})
     assert result.error < 1e-12
@@ -236,7 +246,10 @@ def test_exactly_one_of_rank_max_error_and_budget(sites: Any, asked: dict[str, A
         ({"max_error": 1.0}, r"max_error is 1.0, which no update at all meets"),
         ({"max_error": -0.1}, r"max_error is -0.1; expected a finite number above 0"),
         ({"rank": 2, "order": "best"}, r"order is 'best'; expected one of given, search"),
-        ({"rank": 2, "order": "search"}, r"options \['order'\] do not fit parameterization 'cp'"),
+        (
+            {"rank": 2, "order": "search"},
+            r"order='search' is for chains \(tensor_ring, tensor_train\), and the modes of 'cp' have no order",
+        ),
     ],
 )
 def test_senseless_wishes_are_refused(sites: Any, asked: dict[str, Any], message: str) -> None:
@@ -393,7 +406,7 @@ def test_cp_adapters_are_converted_exactly(family: str, rank: int) -> None:
     assert less.error > 1e-3
 
 
-def test_other_starts_and_what_is_no_matrix_update_alone(sites: Any) -> None:
+def test_what_is_subtracted_is_part_of_the_update() -> None:
     model = make("bert")
     plan = ta.plan(ta.find_sites(model), TIED, "cp", 2, start="subtract", scale=1.0)
     adapter = ta.attach(model, plan)
@@ -401,11 +414,40 @@ def test_other_starts_and_what_is_no_matrix_update_alone(sites: Any) -> None:
     result = compress(adapter, None, TIED, "tucker", 4)
     assert not result.exact
     assert result.error < 1e-7
-    assert not compress(adapter, None, TIED, "tucker", 2).exact  # what is subtracted is part of the update
+    assert not compress(adapter, None, TIED, "tucker", 2).exact
+
+
+def test_of_an_adapter_with_tasks_the_selected_one_is_converted() -> None:
     model = make("bert")
-    tasks = ta.attach(model, ta.plan(ta.find_sites(model), f"task {TIED}", "cp", 2, tasks=("rte", "cola")))
-    with pytest.raises(TensorAdaptError, match=r"the adapter has tasks: its updates are more than one matrix a site"):
-        compress(tasks, None, TIED, "tucker", 2)
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model), f"task {TIED}", "cp", 2, tasks=("rte", "cola")))
+    perturb(adapter)
+    says = r"no task is selected.*call adapter.select\(task=...\) with one of rte, cola"
+    with pytest.raises(TensorAdaptError, match=says):
+        compress(adapter, None, TIED, "tucker", 2)
+    adapter.select(task=["rte", "cola"])
+    with pytest.raises(TensorAdaptError, match=r"a task for each sample is selected.*one of rte, cola"):
+        compress(adapter, None, TIED, "tucker", 2)
+    for task in adapter.plan.tasks:
+        adapter.select(task=task)
+        result = compress(adapter, None, TIED, "tensor_train", 2)
+        expected = {site.name: adapter.delta(site).detach().numpy().astype(float) for site in adapter.plan.sites}
+        assert relative(approximation(result), expected) < 1e-5
+        assert f"tensor_train of cp adapter, task {task}: " in str(result)
+        assert result.plan.tasks == ()
+
+
+def test_what_cara_shares_besides_its_tensors_is_left_out_and_named() -> None:
+    config = transformers.BertConfig(hidden_size=30, intermediate_size=60, num_hidden_layers=2, num_attention_heads=5)
+    adapter = ta.Adapter(ta.plan(config, published="cara", rank=2))
+    layout = "(layer proj block) : out : in"  # of both its tensors, whose rank is 2
+    assert compress(adapter, None, layout, "tucker", 4).left_out == ()  # biases that are zero are no loss
+    perturb(adapter)
+    result = compress(adapter, None, layout, "tucker", 4)
+    expected = {site.name: adapter.delta(site).detach().numpy().astype(float) for site in adapter.plan.sites}
+    assert relative(approximation(result), expected) < 1e-5
+    assert "not in the error: 3 other parameters changed, such as bias.o" in str(result)
+    assert result.left_out == ("bias.o", "bias.up", "bias.down")
+    assert result.n_source_params == adapter.plan.n_params - adapter.plan.n_biases
 
 
 def test_mappings_must_be_of_the_sites(sites: Any) -> None:
@@ -567,6 +609,16 @@ def test_families_without_a_way_of_their_own_are_fitted_by_least_squares(sites: 
     plain, own = (compress(source, sites, MATRIX, family, 2) for family in (Plain(), "tucker"))
     assert plain.error == pytest.approx(own.error, rel=1e-3)
     assert als.dense(plain.plan.groups[0].network, plain.factors[0]).shape == (12, 30, 30)
+
+
+@pytest.mark.parametrize(("family", "layout"), [("dense", ": out : in"), ("dense", MATRIX), ("quanta", ": out* : in*")])
+def test_one_factor_takes_on_the_updates_as_they_are(sites: Any, family: str, layout: str) -> None:
+    """A gate over both axes is the matrix, its axes in another order."""
+    source = pairs(sites)
+    split = {"out": (5, 6), "in": (5, 6)} if family == "quanta" else None
+    result = compress(source, sites, layout, family, split=split)
+    assert result.error < 1e-13
+    assert relative(approximation(result), dense(source)) < 1e-13
 
 
 def test_what_a_family_of_ones_own_leaves_dead_is_revived(sites: Any) -> None:

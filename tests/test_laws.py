@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensoradapt import parameterizations
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.modes import Layout
-from tensoradapt.testing import LAWS, cases
+from tensoradapt.parameterizations import cp
+from tensoradapt.testing import LAWS, cases, laws
 
 
 def orders(layout: Layout) -> st.SearchStrategy[dict[str, Any]]:
@@ -74,3 +77,35 @@ def test_the_law_holds(law: str, parameterization: str, data: st.DataObject) -> 
 @given(data=st.data())
 def test_the_law_holds_for_all_others(law: str, parameterization: str, data: st.DataObject) -> None:
     LAWS[law](data.draw(cases(parameterization, OPTIONS.get(parameterization))))
+
+
+def mine(build: Callable[..., Any]) -> Any:
+    """CP built in another way."""
+    return SimpleNamespace(build=build, count=cp.count, oracle=cp.oracle, __name__="mine")
+
+
+def refuses(layout: Layout, rank: Any) -> Any:
+    raise TensorAdaptError(f"never over {len(layout.rows)} row modes")
+
+
+def breaks(layout: Layout, rank: Any) -> Any:
+    raise ValueError("boom") if len(layout.rows) > 1 else KeyError("bang")
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda layout, rank: 3, "'mine' builds no network over ': out : .*build returned 3; expected a Network"),
+        (lambda layout, rank: None, "'mine' builds no network over .*build returned None; expected a Network"),
+        (breaks, "'mine' builds no network over ': out : .*KeyError: 'bang'"),
+    ],
+)
+def test_what_builds_no_network_is_one_failure_with_the_layout(build: Callable[..., Any], says: str) -> None:
+    with pytest.raises(AssertionError, match=says):
+        laws(mine(build), examples=20)
+
+
+def test_what_refuses_every_layout_is_told_what_to_name() -> None:
+    says = "'mine' refuses nearly every layout it is tried with, at last: never over . row modes.*`parts`.*`square`"
+    with pytest.raises(TensorAdaptError, match=says):
+        laws(mine(refuses), examples=5)

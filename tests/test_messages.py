@@ -113,7 +113,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "split that is a number": (
         plan(layout=": out1 out2 : in", split={"out": 6}),
-        ["split out=6 is no sequence", "the sizes of its parts"],
+        ["split out=6; expected the sizes of its parts, as in {'out': (8, 12)}"],
     ),
     "split by width without one of them": (
         plan(layout=": out* : in", split={"out": {48: (6, 2, 4)}}),
@@ -128,6 +128,25 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         ["split out=(96, 0.5)", "whole number"],
     ),
     "split into nothing": (plan(layout=": out : in", split={"out": ()}), ["split out=()", "whole number"]),
+    "split into a number": (
+        plan(layout=": out1 out2 : in", split={"out": 24}),
+        ["split out=24", "expected the sizes of its parts, as in {'out': (8, 12)}", "or these by width"],
+    ),
+    "split of a width into a number": (
+        plan(layout=": out1 out2 : in", split={"out": {48: 24, 24: (4, 6)}}),
+        ["split out={48: 24, 24: (4, 6)}", "expected the sizes of its parts"],
+    ),
+    "split into letters": (plan(split={"out": "ab"}), ["split out='ab'", "expected the sizes of its parts"]),
+    "split that is none": (plan(split=(24, 32)), ["split is (24, 32)", "expected a mapping", "{'out': (8, 12)}"]),
+    "split of an unknown mode": (
+        plan(split={"outt": (6, 8)}),
+        ["split names 'outt', no row or column mode", 'did you mean "out"?', "head"],
+    ),
+    "split of an unknown mode by width": (
+        plan(split={"foo": {768: (24, 32)}}),
+        ["split names 'foo', no row or column"],
+    ),
+    "split of an index mode": (plan(split={"layer": (1, 3)}), ["split names 'layer', no row or column mode"]),
     "split names without a split": (
         plan(layout=": out1 out2 : in"),
         ["a layout names 'out1'", "makes no modes", "split={'out': (8, 12)}"],
@@ -197,6 +216,10 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         lambda: ta.plan(make("bert"), TIED, "cp", rank=2, train=("clasifier",)),
         ["train names 'clasifier', which BertForSequenceClassification does not have", 'did you mean "classifier"?'],
     ),
+    "train that is a number": (plan(train=3), ["train is 3", "expected names or patterns of base modules"]),
+    "train that is None": (plan(train=None), ["train is None", "as in ('classifier', '*norm*')"]),
+    "train of what is no name": (plan(train=("classifier", None)), ["train is ('classifier', None)", "expected names"]),
+    "train empty": (plan(train=""), ["train is ''", "expected names"]),
     "unknown model": (
         find(SimpleNamespace(model_type="lama")),
         ["no recipe for model type 'lama'", 'did you mean "llama"?', "recipe="],

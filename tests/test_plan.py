@@ -207,6 +207,34 @@ def test_modules_trained_in_place_are_counted_apart(name: str) -> None:
     assert ta.plan(model.config, parameterization="cp", rank=2, train=(head,)).n_trained_base is None
 
 
+def test_one_name_to_train_in_place_is_no_sequence_of_letters() -> None:
+    for model in (make("bert"), make("bert").config):
+        one, several = (ta.plan(model, parameterization="cp", rank=2, train=t) for t in ("classifier", ("classifier",)))
+        assert one.train == ("classifier",)
+        assert one == several
+
+
+def test_a_family_without_a_rank_needs_none() -> None:
+    split = {"out": (5, 6), "in": (5, 6)}
+    for family, changes in (("dense", {}), ("quanta", {"split": split})):
+        sites = ta.find_sites(make("bert"), ("q",))
+        free = ta.plan(sites, parameterization=family, **changes)
+        assert free == ta.plan(sites, parameterization=family, rank=1, **changes)
+        assert not any(group.rank for group in free.groups)
+    rated = ta.plan(sites, parameterization="dense", rates={"W": 2.0})
+    assert rated.n_params == 3 * 900
+    assert ta.plan(sites, published="quanta", split=split).n_params == 3 * 900
+
+
+@every_parameterization
+def test_a_family_with_a_rank_says_that_it_needs_one(parameterization: str) -> None:
+    if parameterization == "quanta":
+        return
+    says = "rank=None and budget=None were given; expected exactly one of them"
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        planned(ta.find_sites(llama_for(parameterization)), parameterization)
+
+
 def test_a_plan_prints_what_it_will_do() -> None:
     sites = ta.find_sites(llama(), ("q", "k", "o", "up"), layers=[0, 2])
     plan = ta.plan(sites, [TIED, ": out : in"], "cp", budget=400, on_mismatch="crop", train=("lm_head",))

@@ -130,6 +130,34 @@ def test_without_noise_the_noise_rank_is_the_numerical_rank(shape: tuple[int, ..
     assert ranks == tuple(np.linalg.matrix_rank(unfolded(tensor, axis)) for axis in range(len(shape)))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("shape", [(2, 4, 4, 16, 64), (3, 4, 5, 12, 60), LARGE])
+def test_the_rounding_of_a_narrower_dtype_has_no_rank(shape: tuple[int, ...], dtype: type) -> None:
+    """CP of rank 3, computed in float32 as an adapter does and stored in ``dtype``; its float64 has the same ranks."""
+    rng = np.random.default_rng(1)
+    factors = [rng.standard_normal((n, 3)).astype(np.float32) for n in shape]
+    ranks = dict(zip(STACK, (min(n, 3) for n in shape), strict=True))
+    for kind, stored in ((np.float32, dtype), (np.float64, np.float64)):
+        stack = np.einsum("ar,br,cr,dr,er->abcde", *(f.astype(kind) for f in factors), optimize=True).astype(stored)
+        assert spectra(stack, STACK).noise_rank == ranks
+
+
+@pytest.mark.parametrize(("n", "rank"), [(48, 2), (256, 16)])
+def test_a_float32_stack_of_lora_updates_has_their_rank(n: int, rank: int) -> None:
+    rng = np.random.default_rng(2)
+    a, b = (rng.standard_normal((4, *shape)).astype(np.float32) for shape in ((rank, n), (n, rank)))
+    assert spectra(b @ a, ("layer", "out", "in")).noise_rank == {"layer": 4, "out": 4 * rank, "in": 4 * rank}
+
+
+def test_a_direction_well_above_the_rounding_of_float32_is_counted() -> None:
+    """A ten-thousandth of the largest: with the bound of ``numpy.linalg.matrix_rank`` a stack of this size hides it."""
+    rng, shape = np.random.default_rng(3), (6, 200, 300)
+    frames = [frame(n, 2, rng) for n in shape]
+    stack = np.einsum("r,ar,br,cr->abc", [1, 1e-4], *frames, optimize=True).astype(np.float32)
+    assert np.linalg.matrix_rank(unfolded(stack, 0)) == 1
+    assert set(spectra(stack, ("layer", "out", "in")).noise_rank.values()) == {2}
+
+
 @pytest.mark.parametrize("shape", [(3, 4, 5), (2, 3, 4, 5), (40, 3, 2), (7, 2), (2, 7), (9,), (1, 1, 3)])
 def test_singular_values_are_those_of_numpy_for_each_unfolding(shape: tuple[int, ...]) -> None:
     tensor = np.random.default_rng(0).standard_normal(shape)

@@ -21,6 +21,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 TRACY_WIDOM = 4.36  # 99.99 % point of the Tracy-Widom law of order 1
 ALARM = 1e-3  # chance that the first bound on the noise variance is too low
+ROUNDING = 10  # eps of the largest: rounded entries of a product leave up to 0.6, whatever the size
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +97,8 @@ def spectra(
     edge of noise and the variance left outside them are recomputed until they agree (after Kritchman and Nadler,
     Chemom. Intell. Lab. Syst. 94, 2008), at last with the other modes cut to their ranks, which shows directions that a
     whole unfolding hides. Not told from noise: a direction below the edge, a signal that fills every mode evenly, a
-    vector. Counted as signal: noise whose variance differs between entries. Without noise beyond rounding, as in
-    updates of exactly low rank, ``noise_rank`` is the numerical rank of ``numpy.linalg.matrix_rank``.
+    vector. Counted as signal: noise whose variance differs between entries. Without noise beyond the
+    rounding of the tensor's dtype, as in updates of exactly low rank, ``noise_rank`` is the numerical rank.
 
     >>> rng = np.random.default_rng(0)
     >>> signal = np.einsum("ar,br,cr->abc", *(rng.standard_normal((n, 2)) for n in (6, 8, 10)))
@@ -107,7 +108,7 @@ def spectra(
 
     An array that is empty, not real or not finite, and names that do not fit it raise TensorAdaptError.
     """
-    data = _checked(tensor, names)
+    data, eps = _checked(tensor, names)
     unit = float(np.abs(data).max()) or 1.0  # squares neither overflow nor vanish
     core = data / unit
     values = []
@@ -115,7 +116,7 @@ def spectra(
         left, found = _left(_unfold(core, axis))
         core = _rotate(core, left, axis)
         values.append(found)
-    variance, ranks = _above_noise(core, values, data.shape)
+    variance, ranks = _above_noise(core, values, data.shape, eps)
     return Spectra(
         shape=dict(zip(names, data.shape, strict=True)),
         values={name: found * unit for name, found in zip(names, values, strict=True)},
@@ -139,7 +140,7 @@ def similarity(
            [1., 1., 0.],
            [0., 0., 1.]])
     """
-    data = _checked(tensor, names)
+    data, _ = _checked(tensor, names)
     _check_mode(mode, names)
     rows = _unfold(data, list(names).index(mode))
     rows = _divided(rows, np.abs(rows).max(1))  # so that no norm overflows or vanishes
@@ -169,8 +170,8 @@ def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float =
     return tuple(sorted(found, key=lambda one: (one.ratio, one.effective_rank / one.size)))
 
 
-def _checked(tensor: Any, names: Sequence[str]) -> Floats:
-    """The tensor in float64, if it is real, finite and has an axis for each name."""
+def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
+    """The tensor in float64, if it is real, finite and has an axis for each name; and what its own dtype rounds to."""
     try:
         data = np.asarray(tensor)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -187,7 +188,7 @@ def _checked(tensor: Any, names: Sequence[str]) -> Floats:
         raise TensorAdaptError(
             f"{found}, {n_bad} entries are not finite; expected finite ones: leave out runs that diverged"
         )
-    return data.astype(np.float64)
+    return data.astype(np.float64), float(np.finfo(data.dtype).eps) if data.dtype.kind == "f" else 0.0
 
 
 def _check_mode(mode: str, names: Iterable[str]) -> None:
@@ -224,10 +225,10 @@ def _exp_entropy(shares: Floats) -> float:
     return float(np.exp(-(some * np.log(some)).sum())) if len(some) else 0.0
 
 
-def _above_noise(core: Floats, values: list[Floats], shape: tuple[int, ...]) -> tuple[float, list[int]]:
+def _above_noise(core: Floats, values: list[Floats], shape: tuple[int, ...], eps: float) -> tuple[float, list[int]]:
     """Variance of the noise in an entry, and the directions of each mode that stand above it."""
     modes = [(found, n, math.prod(shape) // n) for found, n in zip(values, shape, strict=True)]
-    exact = [found[0] * max(n, m) * np.finfo(float).eps for found, n, m in modes]
+    exact = [found[0] * max(max(n, m) * np.finfo(float).eps, ROUNDING * eps) for found, n, m in modes]
     variance = min(_bound(*mode) for mode in modes)
     ranks: list[int] = []
     while True:  # ends: the variance only falls, so ranks only grow
@@ -295,5 +296,4 @@ def _marchenko_pastur(n: int, m: int) -> Floats:
     t = (np.arange(4096) + 0.5) * np.pi / 4096
     x = n + m + 2 * math.sqrt(n * m) * np.cos(t)
     share = np.cumsum(np.sin(t) ** 2 / x)
-    k = min(n, m)
-    return np.interp((np.arange(k) + 0.5) / k, share / share[-1], x)
+    return np.interp((np.arange(min(n, m)) + 0.5) / min(n, m), share / share[-1], x)
