@@ -180,14 +180,15 @@ def _check(model: nn.Module, plan: Plan, seed: int, dropout: float) -> dict[str,
     modules = dict(model.named_modules())
     found: dict[str, list[Site]] = {}
     for site in plan.sites:
-        _check_site(modules, site, type(model).__name__)
+        check_site(modules, site, type(model).__name__)
         _check_values_at(modules[site.module], site, plan)
         found.setdefault(site.module, []).append(site)
     _check_train(model, plan, found)
     return {name: tuple(sites) for name, sites in found.items()}
 
 
-def _check_site(modules: dict[str, nn.Module], site: Site, model: str) -> None:
+def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> None:
+    """Refuses a site whose module the model lacks, or has in another shape or in whole numbers."""
     if site.module not in modules:
         raise TensorAdaptError(
             f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model "
