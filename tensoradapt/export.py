@@ -119,4 +119,4 @@ def _exported(module: str, made: Made, a: Tensor, b: Tensor) -> Exported:
     """The errors, relative to the adapter's update: of truncation, and of rounding to the dtype after it."""
     written = LoraPair(a.double().numpy(), b.double().numpy())
     whole = made.own.norm or 1.0
-    return Exported(module, made.pair.rank, made.lost / whole, written.minus(made.pair).norm / whole)
+    return Exported(module, made.pair.rank, made.lost / whole, made.pair.padded(written.rank).rounded(written) / whole)

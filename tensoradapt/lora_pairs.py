@@ -44,6 +44,13 @@ class LoraPair:
         """The difference of the two updates."""
         return LoraPair(np.concatenate([self.a, other.a]), np.concatenate([self.b, -other.b], axis=1))
 
+    def rounded(self, other: LoraPair) -> float:
+        """How far an update is whose A and B are nearly these: ``dB A + B dA``, whose terms do not cancel, so that the
+        cheaper Gram matrices have digits enough.
+        """
+        a, b = np.concatenate([other.a, other.a - self.a]), np.concatenate([other.b - self.b, self.b], axis=1)
+        return math.sqrt(max(0.0, float(np.sum((a @ a.T) * (b.T @ b)))))
+
     def padded(self, rank: int) -> LoraPair:
         """The same update with zero rows of A and columns of B up to a rank."""
         more = rank - self.rank

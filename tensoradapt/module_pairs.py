@@ -89,7 +89,8 @@ def _of_module(twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence
     pair, lost = merged(own) if len(terms) > 1 else own, 0.0
     if pair.rank > (most := min(*shape, rank or min(shape))):
         pair, lost = reduced(pair, most)
-    if not (away := own.minus(pair).norm) <= lost + ROUNDING * own.size:
+    away = 0.0 if pair is own else own.minus(pair).norm
+    if not away <= lost + ROUNDING * own.size:
         raise TensorAdaptError(
             f"the pair of module {name} is {away:.3g} away from the adapter's update, of norm {own.norm:.3g}, and at "
             f"most {lost:.3g} was expected; nothing was written. Please report this plan"

@@ -190,6 +190,9 @@ def test_the_norms_of_a_pair_are_those_of_its_product() -> None:
         pair = LoraPair(rng.standard_normal((rank, in_)), rng.standard_normal((out, rank)))
         assert pair.norm == pytest.approx(np.linalg.norm(pair.b @ pair.a), rel=1e-12)
         assert pair.minus(pair).norm < 1e-14 * pair.size
+        near = LoraPair(pair.a.astype(np.float32), pair.b.astype(np.float32))
+        error = np.linalg.norm(near.b.astype(np.float64) @ near.a.astype(np.float64) - pair.b @ pair.a)
+        assert pair.rounded(near) == pytest.approx(error, rel=1e-6) and pair.rounded(pair) == 0
         assert pair.padded(12).rank == 12 and pair.padded(12).minus(pair).norm < 1e-14 * pair.size
 
 
