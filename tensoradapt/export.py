@@ -35,7 +35,7 @@ def export_lora(
     task_type: str | None = None,
     heads: str = "refuse",
 ) -> LoraExport:
-    """Writes the updates into a LoRA folder, exactly, with one pair for each adapted module of the base model.
+    """Writes the updates into a LoRA folder, exactly: ``B A`` is the update of each adapted module of the base model.
 
     Every scale is in B, all pairs have one rank R (zero-padded) and ``r = lora_alpha = R``. R is the largest of the
     modules' minimum cuts; several sites of a fused module are stacked, with equal rows of A stored once. A projection
@@ -45,6 +45,16 @@ def export_lora(
     ``round_up``: zeros up to the next rank vLLM can be set to. ``task``: of an adapter with tasks. ``task_type``: as
     PEFT calls it. ``heads="leave"``: without modules trained in place and shared biases, which a LoRA cannot hold.
     An adapter that is merged is exported for the weights as they were before.
+
+    >>> import tempfile
+    >>> import tensoradapt as ta
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
+    >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=30, num_key_value_heads=3, **sizes))
+    >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 4))
+    >>> report = export_lora(model, tempfile.mkdtemp())
+    >>> report.rank, len(report.modules), report.exact, report.max_lora_rank
+    (4, 8, True, 8)
 
     Returns the report, with every module's errors. Raises TensorAdaptError, with nothing written, for what a LoRA
     cannot hold, numbers that are not finite or outgrow ``dtype``, and a folder with other files in it.
