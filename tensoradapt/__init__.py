@@ -24,6 +24,7 @@ _HOME = {
     "unmerge": "tensoradapt.surgery",
     "load": "tensoradapt.surgery",
     "compress": "tensoradapt.compression",
+    "export_lora": "tensoradapt.export",
     "fit": "tensoradapt.training",
     "parameter_groups": "tensoradapt.training",
     "preconditioned": "tensoradapt.preconditioning",

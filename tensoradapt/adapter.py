@@ -218,6 +218,11 @@ class Adapter(nn.Module):
         """Trainable numbers of the adapter."""
         return sum(p.numel() for p in self.parameters())
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the numbers that ``save`` stores, heads aside."""
+        return sum(value.nbytes for _, value in self._stored())
+
     def extra_repr(self) -> str:
         return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
 

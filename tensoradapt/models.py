@@ -76,6 +76,22 @@ def config(name: str) -> Any:
     return hf.BertConfig(**TINY_SIZES) if name == TINY else _from_pretrained(hf.AutoConfig, name)
 
 
+def skeleton(name: str, architecture: str | None = None) -> Any:
+    """A named model's modules without weights: of the class that is named, or that its config names."""
+    import torch
+
+    hf, found = transformers(), config(name)
+    kind = architecture or next(
+        iter(found.architectures or ()), "BertForSequenceClassification" if name == TINY else ""
+    )
+    made_by = getattr(hf, kind, None) if kind else None
+    if not (isinstance(made_by, type) and issubclass(made_by, hf.PreTrainedModel)):
+        what = f"{kind!r} is no model class of transformers" if kind else f"the config of {name} names no architecture"
+        raise TensorAdaptError(f"{what}; give its class, such as LlamaForCausalLM or BertForSequenceClassification")
+    with torch.device("meta"):
+        return made_by(found)
+
+
 def transformers() -> Any:
     """The transformers library, quiet about missing and new weights: the head is new by intent."""
     try:

@@ -206,6 +206,8 @@ def in_double(adapter: Adapter) -> Adapter:
     twin.load_state_dict(adapter.state_dict())
     if task := adapter.task():
         twin.select(task=task)
+    for name, base in adapter.bases.named_buffers():  # not in the state, and rounded where the adapter was cast
+        twin.bases.get_buffer(name).copy_(base)
     for own, theirs in zip(twin.tensors, tensors, strict=True):
         own.scale = theirs.scale
     return twin

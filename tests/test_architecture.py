@@ -31,10 +31,11 @@ ORDER = (
         "trained",
     ),
     *("plan", "records", "checkpoint", "first_step", "init", "factored", "stacking", "adapter", "surgery"),
-    *("peft_folder", "updates", "cores", "fitting", "compressed", "compression"),
+    *("peft_folder", "lora_folder", "updates", "cores", "fitting", "compressed", "compression"),
+    *("lora_pairs", "module_pairs", "export_report", "export"),
     *("rounding", "rank_choice", "rank_adaptation"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "preconditioning", "training"),
-    *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli"),
+    *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli"),
 )
 # third-party packages that a function may import when it runs: optional, or too slow for what does not need them
 LAZY = {"torch", "transformers", "datasets", "rich", "scipy", "matplotlib"}
@@ -61,6 +62,11 @@ def test_analysis_and_plans_reach_no_torch() -> None:
         while more := {other for one in reached for other in imported(one)} - reached:
             reached |= more
         assert not [one for one in reached if "torch" in outside(one)], module
+
+
+@every_file
+def test_nothing_needs_peft(module: str) -> None:
+    assert "peft" not in outside(module)
 
 
 @every_file

@@ -42,7 +42,8 @@ def check_attach(
     modules = dict(model.named_modules())
     found: dict[str, list[Site]] = {}
     for site in plan.sites:
-        _check_site(modules, site, type(model).__name__)
+        check_site(modules, site, type(model).__name__)
+        check_loaded(modules[site.module], site.name)
         if reads:
             check_readable(modules[site.module], site.name, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
         found.setdefault(site.module, []).append(site)
@@ -50,14 +51,14 @@ def check_attach(
     return {name: tuple(sites) for name, sites in found.items()}
 
 
-def _check_site(modules: dict[str, nn.Module], site: Site, model: str) -> None:
+def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> None:
+    """Refuses a site whose module the model lacks, or has in another shape, or in codes."""
     if site.module not in modules:
         raise TensorAdaptError(
             f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model "
             "(or from a config, whose names may lack a prefix): make it from this one"
         )
     module = modules[site.module]
-    check_loaded(module, site.name)
     stored: Tensor = kind_of(module, site.name).logical(module.weight)  # type: ignore[arg-type]
     if not stored.is_floating_point():
         raise TensorAdaptError(

@@ -22,6 +22,14 @@ def _from_weights(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
     ]
 
 
+def unattached(path: str | Path) -> Adapter:
+    """The saved adapter without a model, for what needs its updates alone; trained heads stay in their file."""
+    saved = checkpoint.read(Path(path))
+    adapter = Adapter(saved.plan, saved.seed, _from_weights(saved))
+    adapter.restore(saved)
+    return adapter
+
+
 def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
     """The saved adapter, attached to a base model, with its trained heads: the saved model's outputs, bit for bit.
 
