@@ -76,10 +76,10 @@ class _Small:
         used = {x for labels in self.labels.values() for x in labels}
         self.modes = tuple(x for x in network.layout.names if x in used)
         self.numel = math.prod(network.layout.shape) / repeats
-        self._corner(set(self.modes) - reduced)
+        self._corner([x for x in self.modes if x not in reduced])
         self.n_moving = sum(size(self.labels[factor.name], self.sizes) for factor in moving)
 
-    def _corner(self, whole: set[str]) -> None:
+    def _corner(self, whole: list[str]) -> None:
         while size(self.modes, self.sizes) > ENTRIES and (most := max(whole, key=self.sizes.__getitem__, default="")):
             if self.sizes[most] == 1:
                 return

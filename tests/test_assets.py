@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -116,6 +117,7 @@ def quick_pip(*arguments: str) -> str:
     return "".join(f":env:.{option}={value!r}\n" for option, value in options.items() if option != "config-file")
 
 
+@lru_cache  # an archive holds the time it was made at
 def wheel() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -68,3 +71,25 @@ def test_matched_lora_is_the_reference_exactly() -> None:
     assert found == pytest.approx(2.0, rel=1e-12)
     assert init.matched_scale(network, init.draw(network, 0, "0", True), alpha=8.0) == pytest.approx(1.0, rel=1e-12)
     assert math.isclose(init.LORA_ALPHA / init.LORA_RANK, 2.0)
+
+
+def test_a_corner_is_the_same_in_every_process() -> None:
+    code = f"""
+from tensoradapt import first_step, init, parameterizations
+from tensoradapt.modes import Layout
+first_step.ENTRIES = 8192  # three of the four modes are halved
+layout = Layout.parse(": out1 out2 : in1 in2", {PARTS})
+network = parameterizations.get("loretta").build(layout, 4, bottleneck=4)
+print(first_step.mean_square(network, init.draw(network, 0, "0", True, "subtract")))
+"""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
