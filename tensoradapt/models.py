@@ -38,7 +38,7 @@ def load(name: str, task: Task) -> Any:
     hf = transformers()
     if name == TINY:
         return _tiny(hf, task)
-    return _from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
+    return from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
 
 
 def _tiny(hf: Any, task: Task) -> Any:
@@ -61,7 +61,7 @@ def encoder(name: str) -> Encode:
     """The text encoder of a named model: token ids of one or two sentences each, cut to a length."""
     if name == TINY:
         return hashed_words
-    tokenizer = _from_pretrained(transformers().AutoTokenizer, name)
+    tokenizer = from_pretrained(transformers().AutoTokenizer, name)
 
     def encode(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
         columns = [list(column) for column in zip(*texts, strict=True)]
@@ -73,7 +73,7 @@ def encoder(name: str) -> Encode:
 def config(name: str) -> Any:
     """The config of a named model, for planning without its weights."""
     hf = transformers()
-    return hf.BertConfig(**TINY_SIZES) if name == TINY else _from_pretrained(hf.AutoConfig, name)
+    return hf.BertConfig(**TINY_SIZES) if name == TINY else from_pretrained(hf.AutoConfig, name)
 
 
 def skeleton(name: str, architecture: str | None = None) -> Any:
@@ -118,7 +118,8 @@ def _labels(task: Task) -> dict[str, Any]:
     return {"num_labels": task.n_labels, **regression}
 
 
-def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    """What ``kind.from_pretrained`` makes of a name; TensorAdaptError where it is not to be had."""
     try:
         return kind.from_pretrained(assets.fetch(MINILM) if name == MINILM else name, **options)
     except OSError as error:
