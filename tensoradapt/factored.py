@@ -253,10 +253,9 @@ def _width(network: Network, at: At, mode: str) -> int:
 
 
 def _widths(network: Network, at: At) -> tuple[int, int]:
-    layout = network.layout
-    return math.prod(_width(network, at, m.name) for m in layout.rows), math.prod(
-        _width(network, at, m.name) for m in layout.cols
-    )
+    # lists: torch.compile cannot trace a generator here
+    rows, cols = ([_width(network, at, m.name) for m in modes] for modes in (network.layout.rows, network.layout.cols))
+    return math.prod(rows), math.prod(cols)
 
 
 def _free(network: Network, labels: Labels) -> Labels:

@@ -1,0 +1,80 @@
+"""torch.compile takes an adapted model as one graph: no break, no recompilation over steps, equal numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from models import make
+from torch import Tensor, nn
+
+import tensoradapt as ta
+
+TIED, FREE = "layer proj : head dim : model", ": out : in"
+FAMILIES = {
+    **dict.fromkeys(("cp", "tucker", "tensor_train", "tensor_ring", "block_term"), TIED),
+    **dict.fromkeys(("lora", "loha", "vera", "randlora", "dense"), FREE),
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def adapted(family: str) -> nn.Module:
+    """The model with every factor perturbed."""
+    model, generator = make("llama", torch.float32), torch.Generator().manual_seed(0)
+    adapter = ta.attach(model, ta.plan(model, FAMILIES[family], family, 2), seed=0)
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model
+
+
+def gradients(model: nn.Module, call: nn.Module, ids: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    call(ids).logits.square().mean().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def check(family: str) -> None:
+    model, ids = adapted(family), torch.arange(10)[None]
+    expected = gradients(model, model, ids)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(ids).logits, model(ids).logits, rtol=1e-6, atol=1e-6)
+    for _ in range(3):
+        found = gradients(model, compiled, ids)
+    assert set(found) == set(expected) != set()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-5, atol=1e-6)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_an_adapted_model_is_one_graph() -> None:
+    check("cp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "cp"])
+def test_an_adapted_model_is_one_graph_whatever_the_parameterization(family: str) -> None:
+    check(family)
+
+
+@pytest.mark.slow
+def test_merging_and_disabling_compile_anew_and_are_seen() -> None:
+    model, ids = adapted("cp"), torch.arange(10)[None]
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        on = compiled(ids).logits
+        with ta.disabled(model):
+            off = compiled(ids).logits
+            torch.testing.assert_close(off, model(ids).logits, rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(on, off)
+        ta.merge(model)
+        torch.testing.assert_close(compiled(ids).logits, on, rtol=1e-4, atol=1e-4)
