@@ -50,6 +50,8 @@ def networks(
         with located(f"site {sites[layout]}") if sites else nullcontext():
             nets[layout] = _network(family, layout, rank, options, clip)
     names = {name for net in nets.values() for name in _keys(net)}
+    if rank is None and names:
+        raise TensorAdaptError("rank=None and budget=None were given; expected exactly one of them")
     if isinstance(rank, Mapping) and (unknown := sorted(set(rank) - names)):
         raise TensorAdaptError(
             f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(names))}"
@@ -59,10 +61,7 @@ def networks(
 
 def _network(family: Any, layout: Layout, rank: Rank | None, options: Mapping[str, Any], clip: bool) -> Network:
     if rank is None:
-        made = family.build(layout, 1, **options)
-        if _keys(made):
-            raise TensorAdaptError("rank=None and budget=None were given; expected exactly one of them")
-        return made
+        return family.build(layout, 1, **options)
     if isinstance(rank, Mapping):
         keys = _keys(family.build(layout, 1, **options))
         return _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)
