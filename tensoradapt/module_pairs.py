@@ -42,9 +42,7 @@ def module_pairs(
     adapter: Adapter, modules: Mapping[str, nn.Module], task: str | None, rank: int | None
 ) -> dict[str, Made]:
     """The pair of each adapted module, and zeros where another layer has one, in the model's order."""
-    twin = in_double(adapter)
-    if task is not None:
-        twin.select(task=task)
+    twin = in_double(adapter, task)
     sites: dict[str, list[Site]] = {}
     for site in adapter.plan.sites:
         sites.setdefault(site.module, []).append(site)

@@ -188,7 +188,7 @@ def _block(site: Site, a: Tensor, b: Tensor) -> Update:
 
 def _from_adapter(adapter: Adapter, sites: Any) -> Source:
     plan, task = adapter.plan, adapter.task()
-    own, twin = plan.sites, in_double(adapter)
+    own, twin = plan.sites, in_double(adapter, task)
     found = own if sites is None else _given(sites) or find_sites(sites, "all")
     _check_names([site.name for site in found], [site.name for site in own], "the adapter")
     updates = {site.name: update_of(twin, site) for site in own}
@@ -198,13 +198,15 @@ def _from_adapter(adapter: Adapter, sites: Any) -> Source:
 
 
 @torch.no_grad()
-def in_double(adapter: Adapter) -> Adapter:
-    """The adapter in float64 on the CPU: products of the factors as they are stored, without float32's rounding."""
+def in_double(adapter: Adapter, task: str | None) -> Adapter:
+    """The adapter in float64 on the CPU, with a task of its own: products of the factors as they are stored, without
+    float32's rounding.
+    """
     tensors: list[Any] = list(adapter.tensors)
     values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source == "base"} for t in tensors]
     twin = Adapter(adapter.plan, adapter.seed, values).double()
     twin.load_state_dict(adapter.state_dict())
-    if task := adapter.task():
+    if task is not None:
         twin.select(task=task)
     for name, base in adapter.bases.named_buffers():  # not in the state, and rounded where the adapter was cast
         twin.bases.get_buffer(name).copy_(base)
