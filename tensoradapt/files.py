@@ -1,10 +1,14 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and JSON read strictly."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
+from collections import Counter
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
 
@@ -47,3 +51,29 @@ def sync_folder(path: Path) -> None:
 def reason(error: Exception) -> str:
     """What the operating system said, without the path."""
     return str(getattr(error, "strerror", None) or error)
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """A file to read; a named pipe, whose reader would wait for a writer, is read as empty."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+
+
+def parse_json(data: bytes, path: Path, hint: str) -> Any:
+    """JSON of an untrusted file: UTF-8, each key once, finite numbers, no deeper than Python's stack."""
+    try:
+        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise TensorAdaptError(f"{path} is not JSON ({error}); {hint}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"key {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} stands twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return value
