@@ -34,7 +34,7 @@ JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.saf
 KEYS = {"format", "schema", "seed", "dropout", "plan", "scales", "base", "tensors", "checksum"}
 LARGEST = 64 * 2**20  # bytes of adapter.json and of a safetensors header: some hundred thousand tensors
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
-DRAWN = 2**24  # frozen numbers that any adapter may draw; of large ones as many as four times the matrices have
+DRAWN = 2**28, 2**32  # frozen numbers that a factor may have: any, and those of an adapter for very large matrices
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NEVER = "a pickle, which can run code when it is read and is never unpickled here"
 Shapes = Mapping[str, tuple[int, ...]]
@@ -218,13 +218,14 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
 
 
 def _check_names_and_draws(plan: Plan) -> None:
-    taken = {*dir(nn.ParameterDict()), "seed", "read"}  # attributes of the modules that hold factors
-    most = max(DRAWN, 4 * plan.n_dense)
+    taken = set(dir(nn.ParameterDict()))
+    most = min(max(DRAWN[0], 4 * plan.n_dense), DRAWN[1])
     for network in dict.fromkeys(group.network for group in plan.groups):
         for factor in network.factors:
-            if factor.name in taken:
+            drawn = not factor.trainable and factor.source == "draw"
+            if factor.name in taken or (drawn and factor.name in ("seed", "read")):  # as Bases holds them
                 raise ValueError(f"factor {factor.name!r} has a name that torch's modules need")
-            if not factor.trainable and (n := math.prod(network.shape(factor))) > most:
+            if drawn and (n := math.prod(network.shape(factor))) > most:
                 raise ValueError(f"frozen factor {factor.name!r} has {n:,} numbers; expected at most {most:,}")
     if odd := [proj for proj, _ in plan.biases if proj in taken]:
         raise ValueError(f"bias {odd[0]!r} has a name that torch's modules need")

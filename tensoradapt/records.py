@@ -88,9 +88,9 @@ def text(value: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    """A name of a factor or projection: what Python could name so, hence no path and no dots."""
-    if not isinstance(value, str) or not value.isidentifier():
-        raise ValueError(f"{value!r} is not a name of letters, digits and underscores")
+    """A name of a factor, bond or projection: what torch can register, hence no dots, and no path."""
+    if not value or set(text(value)) & set("./\\"):
+        raise ValueError(f"{value!r} is not a name without dots and slashes")
     return value
 
 

@@ -116,8 +116,10 @@ FORGED = {
     "a mode of true": (network_of(lambda n: n["layout"][1].update(layer=True)), "mode 'layer' has size True"),
     "a hundred factors": (network_of(lambda n: n.update(factors=n["factors"] * 20)), "a network of 100 factors"),
     "a factor twice": (network_of(lambda n: n.update(factors=n["factors"] * 2)), "two factors have one name"),
-    "a path as a factor": (factor_of(0, "../../x"), "'../../x' is not a name"),
-    "a factor of no text": (factor_of(0, 7), "7 is not a name"),
+    "a path as a factor": (factor_of(0, "../../x"), "'../../x' is not a name without dots and slashes"),
+    "an absolute path as a factor": (factor_of(0, "/etc/passwd"), "'/etc/passwd' is not a name"),
+    "a factor without a name": (factor_of(0, ""), "'' is not a name"),
+    "a factor of no text": (factor_of(0, 7), "7 is not a printable text"),
     "a factor that is a method": (factor_of(0, "keys"), "'keys' has a name that torch's modules need"),
     "an unknown draw": (factor_of(3, ["evil", 1.0]), "has draw 'evil'"),
     "a trainable of 1": (factor_of(4, 1), "1 or no labels"),
@@ -247,4 +249,4 @@ def test_a_frozen_base_as_large_as_the_file_says_is_not_drawn(tmp_path):
             factor[1].append("huge")
 
     edit(tmp_path, enlarge)
-    assert_refused(tmp_path, "frozen factor '.*' has .* numbers; expected at most 16,777,216")
+    assert_refused(tmp_path, "frozen factor '.*' has .* numbers; expected at most 268,435,456")
