@@ -214,7 +214,9 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
                 raise ValueError(f"tensor {name!r} has dtype {dtype!r} or a checksum that are none")
         _check_names_and_draws(plan)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise TensorAdaptError(f"{path} holds no checkpoint ({error}); it is damaged, save it again") from None
+        raise TensorAdaptError(
+            f"{path} holds no checkpoint ({str(error)[:300]}); it is damaged, save it again"
+        ) from None
 
 
 def _check_names_and_draws(plan: Plan) -> None:

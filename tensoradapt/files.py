@@ -6,11 +6,15 @@ import contextlib
 import json
 import math
 import os
+import re
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
+
+DEPTH = 32  # of JSON: what is written needs ten, and deeper values would overflow the stack of whoever shows them
 
 
 def replace_file(path: Path, data: bytes) -> Path:
@@ -59,11 +63,20 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def parse_json(data: bytes, path: Path, hint: str) -> Any:
-    """JSON of an untrusted file: UTF-8, each key once, finite numbers, no deeper than Python's stack."""
+    """JSON of an untrusted file: UTF-8, each key once, finite numbers, nested ``DEPTH`` deep at most."""
     try:
-        return json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise TensorAdaptError(f"{path} is not JSON ({error}); {hint}") from None
+        text = data.decode()
+        if (depth := _depth(text)) > DEPTH:
+            raise ValueError(f"it is nested {depth} deep, and at most {DEPTH} are read")
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite)
+    except ValueError as error:
+        raise TensorAdaptError(f"{path} is not JSON ({str(error)[:300]}); {hint}") from None
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested, those in strings aside."""
+    brackets = re.finditer(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text))
+    return max(accumulate(1 if match[0] in "[{" else -1 for match in brackets), default=0)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any, get_args
 
 from tensoradapt.errors import TensorAdaptError
@@ -15,6 +16,7 @@ from tensoradapt.network import Draws, Factor, Network
 from tensoradapt.plan import RULES, STARTS, Group, Plan
 from tensoradapt.sites import Site
 
+TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 20  # the cut is searched over all ways to share them out
 PLAN = (
     "parameterization",
@@ -62,40 +64,48 @@ def plan_from_record(record: Any, path: Path) -> Plan:
     # TensorAdaptError is a ValueError: a layout or network that is none
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise TensorAdaptError(
-            f"{path} does not hold a plan ({type(error).__name__}: {error}); the checkpoint is damaged, save it again"
+            f"{path} does not hold a plan ({type(error).__name__}: {str(error)[:300]}); the checkpoint is "
+            "damaged, save it again"
         ) from None
 
 
 def whole(value: Any, least: int = 0) -> int:
     """A whole number from ``least``, no larger than a file can have bytes; booleans are none."""
     if type(value) is not int or not least <= value < 2**63:
-        raise ValueError(f"{value!r} is not a whole number from {least} to 2**63 - 1")
+        raise ValueError(f"{shown(value)} is not a whole number from {least} to 2**63 - 1")
     return value
 
 
 def number(value: Any, least: float = -math.inf, below: float = math.inf) -> float:
     """A finite number from ``least`` up to, not including, ``below``."""
-    if type(value) not in (int, float) or not math.isfinite(value) or not least <= value < below:
-        raise ValueError(f"{value!r} is not a finite number from {least} to {below}")
+    huge = type(value) is int and abs(value) >= 2**63  # torch takes no such number
+    if type(value) not in (int, float) or huge or not math.isfinite(value) or not least <= value < below:
+        raise ValueError(f"{shown(value)} is not a finite number from {least} to {below}")
     return value
 
 
 def text(value: Any) -> str:
     """A text without control characters and halves of characters."""
     if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"{value!r} is not a printable text")
+        raise ValueError(f"{shown(value)} is not a printable text")
     return value
 
 
 def _name(value: Any) -> str:
     """A name of a factor, bond or projection: what torch can register, hence no dots, and no path."""
     if not value or set(text(value)) & set("./\\"):
-        raise ValueError(f"{value!r} is not a name without dots and slashes")
+        raise ValueError(f"{shown(value)} is not a name without dots and slashes")
     return value
 
 
 def _check_values(plan: Plan) -> None:
-    for value in (plan.parameterization, plan.source, plan.published or "", plan.start, plan.rule):
+    for value in (
+        plan.parameterization,
+        plan.source,
+        "" if plan.published is None else plan.published,
+        plan.start,
+        plan.rule,
+    ):
         text(value)
     if plan.start not in STARTS or plan.rule not in RULES:
         raise ValueError(f"start {plan.start!r} or rule {plan.rule!r} is unknown")
@@ -157,7 +167,12 @@ def _read_network(
         raise ValueError("two factors have one name")
     sizes = {_name(bond): whole(size, 1) for bond, size in bonds.items()}
     return Network(
-        Layout.parse(*layout), made, sizes, number(alpha), number(divisor), tuple(_name(bond) for bond in derived)
+        Layout.parse(*layout),
+        made,
+        sizes,
+        number(alpha, TINY),
+        number(divisor, TINY),
+        tuple(_name(bond) for bond in derived),
     )
 
 
@@ -169,7 +184,7 @@ def _read_factor(name: str, labels: Any, init: str, paper: Any, trainable: bool,
         paper = (draws, number(value))
     if init not in ("normal", "zero") or source not in ("draw", "base") or type(trainable) is not bool or not labels:
         raise ValueError(f"factor {name!r} has {init!r}, {source!r}, {trainable!r} or no labels")
-    made = _name(name), tuple(map(_name, labels)), init, paper, trainable, source, number(rate)
+    made = _name(name), tuple(map(_name, labels)), init, paper, trainable, source, number(rate, TINY)
     return Factor(*made)  # type: ignore[arg-type]  # checked above
 
 
