@@ -1,14 +1,19 @@
 """Checkpoint files: safetensors and strict JSON, each trained number once; never unpickles.
 
 ``adapter.json`` stores sites, networks (labels and sizes), multipliers and seed, so loading needs neither the plug-in
-that built a network nor the recipe that found the sites. Random frozen entries are drawn again from the seed.
+that built a network nor the recipe that found the sites. Random frozen entries are drawn again from the seed. It holds
+the checksum of every tensor and its own, so a flipped bit is found and named. A file is read only where its size is
+what the plan's shapes say.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +22,22 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import reason, replace_file
+from tensoradapt.files import open_bytes, parse_json, reason, replace_file
 from tensoradapt.plan import Plan
-from tensoradapt.records import plan_from_record, plan_record
+from tensoradapt.records import number, plan_from_record, plan_record, whole
 
-SCHEMA = 2
+SCHEMA = 3
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
-KEYS = {"format", "schema", "seed", "dropout", "plan", "scales", "base", "sha256"}
+KEYS = {"format", "schema", "seed", "dropout", "plan", "scales", "base", "tensors", "checksum"}
+LARGEST = 64 * 2**20  # bytes of adapter.json and of a safetensors header: some hundred thousand tensors
+DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
+DRAWN = 2**28, 2**32  # frozen numbers that a factor may have: any, and those of an adapter for very large matrices
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+NEVER = "a pickle, which can run code when it is read and is never unpickled here"
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -43,10 +54,8 @@ class Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes a folder, each file whole or not at all; adapter.json comes last and names the hashes of the others."""
-    files = {FACTORS: pack_tensors(dict(checkpoint.factors))}
-    if checkpoint.heads:
-        files[HEADS] = pack_tensors(dict(checkpoint.heads))
+    """Writes a folder, each file whole or not at all; adapter.json comes last and names the sums of all tensors."""
+    files = {FACTORS: dict(checkpoint.factors), HEADS: dict(checkpoint.heads)}
     record = {
         "format": "tensoradapt",
         "schema": SCHEMA,
@@ -55,19 +64,42 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "plan": plan_record(checkpoint.plan),
         "scales": checkpoint.scales,
         "base": checkpoint.base,
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "tensors": {file: {k: [str(v.dtype)[6:], checksum(v)] for k, v in own.items()} for file, own in files.items()},
     }
-    for name, data in files.items():
-        replace_file(path / name, data)
-    replace_file(path / JSON, json.dumps(record, separators=(",", ":"), allow_nan=False).encode())
+    text = json.dumps({**record, "checksum": seal(record)}, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > LARGEST:
+        raise TensorAdaptError(
+            f"{path / JSON} would have {len(text):,} bytes, and at most {LARGEST:,} are read back; adapt fewer sites"
+        )
+    for name, tensors in files.items():
+        if tensors:
+            replace_file(path / name, pack_tensors(tensors))
+    replace_file(path / JSON, text)
 
 
-def read(path: Path) -> Checkpoint:
-    """The checkpoint in a folder; TensorAdaptError for a missing, damaged, foreign or future file."""
-    record = _record(path / JSON)
+def seal(record: Mapping[str, Any]) -> str:
+    """The checksum of a record over all but its own entry."""
+    rest = {key: value for key, value in record.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def checksum(tensor: Tensor) -> str:
+    """The checksum of a tensor's dtype, shape and bytes."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Checkpoint:
+    """The checkpoint in a folder; TensorAdaptError for a missing, damaged, foreign or future file.
+
+    ``head_shapes``: what the trained heads of a plan are in the model at hand; without it they stay in their file.
+    """
+    record = _record(path)
     plan = plan_from_record(record["plan"], path / JSON)
-    factors, heads = (_tensors(path, name, record["sha256"]) for name in (FACTORS, HEADS))
-    check_tensors(factors, _expected(plan), path / FACTORS)
+    _check_record(record, plan, path / JSON)
+    factors = _tensors(path, FACTORS, record, _expected(plan))
+    heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
     return Checkpoint(plan, record["seed"], record["dropout"], tuple(record["scales"]), record["base"], factors, heads)
 
 
@@ -85,18 +117,15 @@ def _expected(plan: Plan) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
+def check_tensors(found: Mapping[str, Tensor], expected: Shapes, path: Path) -> None:
     """Refuses tensors that are missing, unexpected, of another shape, not floating point or not finite."""
-    if wrong := sorted(set(found) ^ set(expected)):
-        side = "lacks" if wrong[0] in expected else "has an unexpected"
-        raise TensorAdaptError(
-            f"{path} {side} tensor {wrong[0]!r}; the checkpoint does not fit its plan and this model"
-        )
+    _check_names(found, expected, path)
     for name, shape in expected.items():
         tensor = found[name]
-        if tuple(tensor.shape) != shape or not tensor.is_floating_point():
+        if tuple(tensor.shape) != shape or tensor.dtype not in DTYPES.values():
             raise TensorAdaptError(
-                f"{path}: tensor {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected floating point {shape}"
+                f"{path}: tensor {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected floating point {shape} of "
+                f"two bytes or more"
             )
         if not torch.isfinite(tensor).all():
             raise TensorAdaptError(
@@ -104,44 +133,147 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, tuple[int,
             )
 
 
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
+def _check_names(found: Mapping[str, Any], expected: Shapes, path: Path) -> None:
+    if wrong := sorted(set(found) ^ set(expected)):
+        side = "lacks" if wrong[0] in expected else "has an unexpected"
         raise TensorAdaptError(
-            f"{path} cannot be read ({reason(error)}); expected a folder that adapter.save wrote, with {JSON} in it"
-        ) from None
-    except ValueError as error:
-        raise TensorAdaptError(f"{path} is not JSON ({error}); the checkpoint is damaged, save it again") from None
+            f"{path} {side} tensor {wrong[0]!r}; the checkpoint does not fit its plan and this model"
+        )
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / JSON
+    try:
+        with open_bytes(path) as file:
+            data = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {_instead(folder)}") from None
+    if len(data) > LARGEST:
+        raise TensorAdaptError(
+            f"{path} has more than {LARGEST:,} bytes, the most that save writes; it is no checkpoint of tensoradapt"
+        )
+    record = parse_json(data, path, "the checkpoint is damaged, save it again")
     if not isinstance(record, dict) or record.get("format") != "tensoradapt":
         raise TensorAdaptError(f"{path} is not a tensoradapt checkpoint; expected a folder that adapter.save wrote")
-    if record.get("schema") != SCHEMA:
+    if (found := record.get("schema")) != SCHEMA or type(found) is not int:
+        newer = type(found) is int and found > SCHEMA
         raise TensorAdaptError(
-            f"{path} has schema {record.get('schema')!r}, and this version reads {SCHEMA}; use the version that "
-            f"wrote it"
+            f"{path} has schema {found!r}, and this version reads {SCHEMA}; "
+            + (
+                "update tensoradapt to the version that wrote it"
+                if newer
+                else "it was written before the first release"
+                " or is damaged: train again, or export_lora it with the version that wrote it"
+            )
         )
     if odd := sorted(set(record) ^ KEYS):
         raise TensorAdaptError(
             f"{path} lacks or has unexpected keys {', '.join(odd)}; the checkpoint is damaged, save it again"
         )
+    if record["checksum"] != (own := seal(record)):
+        raise TensorAdaptError(
+            f"{path} has checksum {own[:12]}..., and says {str(record['checksum'])[:12]}...; it is damaged or was "
+            "edited. Change an adapter with tensoradapt and save it again"
+        )
     return record
 
 
-def _tensors(path: Path, name: str, hashes: Mapping[str, str]) -> dict[str, Tensor]:
-    if name not in hashes:
-        return {}
+def _instead(folder: Path) -> str:
+    """What a place without adapter.json is, and what to do with it."""
+    wanted = f"expected a folder that adapter.save wrote, with {JSON} in it"
+    if not folder.is_dir():
+        pickled = folder.is_file() and folder.suffix in PICKLES
+        return f"{folder.name} is {NEVER}; {wanted}" if pickled else wanted
+    names = sorted(one.name for one in folder.iterdir())
+    pickles = [name for name in names if Path(name).suffix in PICKLES and not name.startswith("training_args")]
+    if "adapter_config.json" in names:
+        found = (
+            f"the folder was saved by PEFT: use compress({str(folder)!r}, model, ...) to make an adapter of its LoRA"
+        )
+        if "adapter_model.safetensors" in names or not pickles:
+            return found
+        return f"{found}, but first save it with safe_serialization=True: its {pickles[0]} is {NEVER}"
+    return f"its {pickles[0]} is {NEVER}; {wanted}" if pickles else wanted
+
+
+def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
+    """Refuses values that no save writes, before anything is allocated for them."""
     try:
-        data = (path / name).read_bytes()
+        whole(record["seed"])
+        number(record["dropout"], 0, 1)
+        if not isinstance(record["scales"], list) or len(record["scales"]) != len(plan.groups):
+            raise ValueError(f"scales are not a list of {len(plan.groups)} numbers")
+        for scale in record["scales"]:
+            number(scale)
+        if not isinstance(record["base"], str):
+            raise ValueError(f"base is {record['base']!r}, not a hash")
+        if set(record["tensors"]) != {FACTORS, HEADS}:
+            raise ValueError(f"tensors names the files {sorted(record['tensors'])}, not {FACTORS} and {HEADS}")
+        for name, (dtype, digest) in (item for own in record["tensors"].values() for item in own.items()):
+            if dtype not in DTYPES or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+                raise ValueError(f"tensor {name!r} has dtype {dtype!r} or a checksum that are none")
+        _check_names_and_draws(plan)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise TensorAdaptError(
+            f"{path} holds no checkpoint ({str(error)[:300]}); it is damaged, save it again"
+        ) from None
+
+
+def _check_names_and_draws(plan: Plan) -> None:
+    taken = set(dir(nn.ParameterDict()))
+    most = min(max(DRAWN[0], 4 * plan.n_dense), DRAWN[1])
+    for network in dict.fromkeys(group.network for group in plan.groups):
+        for factor in network.factors:
+            drawn = not factor.trainable and factor.source == "draw"
+            if factor.name in taken or (drawn and factor.name in ("seed", "read")):  # as Bases holds them
+                raise ValueError(f"factor {factor.name!r} has a name that torch's modules need")
+            if drawn and (n := math.prod(network.shape(factor))) > most:
+                raise ValueError(f"frozen factor {factor.name!r} has {n:,} numbers; expected at most {most:,}")
+    if odd := [proj for proj, _ in plan.biases if proj in taken]:
+        raise ValueError(f"bias {odd[0]!r} has a name that torch's modules need")
+
+
+def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes) -> dict[str, Tensor]:
+    path, listed = folder / name, record["tensors"][name]
+    _check_names(listed, shapes, folder / JSON)
+    if not shapes:
+        return {}
+    data = _whole(path, sum(math.prod(shape) * DTYPES[listed[key][0]].itemsize for key, shape in shapes.items()))
+    try:
+        found = parse_tensors(data)
+    # an unknown dtype is a KeyError, and shapes with a zero in them reach torch unchecked
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TensorAdaptError(f"{path} is not a safetensors file ({error}); save the adapter again") from None
+    for key in sorted(set(found) & set(listed)):
+        if (own := checksum(found[key])) != listed[key][1]:
+            raise TensorAdaptError(
+                f"{path}: tensor {key!r} has checksum {own[:12]}..., and {JSON} says {listed[key][1][:12]}...; it is "
+                "damaged or of another save. Copy or save the adapter again"
+            )
+    check_tensors(found, shapes, path)
+    return found
+
+
+def _whole(path: Path, n_bytes: int) -> bytes:
+    """A safetensors file whose tensors have that many bytes; refused by its size before it is read."""
+    try:
+        with open_bytes(path) as file:
+            start, size = file.read(8), os.fstat(file.fileno()).st_size
+            header = int.from_bytes(start, "little")
+            if len(start) == 8 and header <= LARGEST and size == 8 + header + n_bytes:
+                return start + file.read(header + n_bytes)
     except OSError as error:
         raise TensorAdaptError(
-            f"{path / name} cannot be read ({reason(error)}); the checkpoint is incomplete, save it again"
+            f"{path} cannot be read ({reason(error)}); the checkpoint is incomplete, save it again"
         ) from None
-    if (found := hashlib.sha256(data).hexdigest()) != hashes[name]:
+    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and header > LARGEST):
+        raise TensorAdaptError(f"{path} is {NEVER}; expected the safetensors file that adapter.save wrote")
+    if header > LARGEST:
         raise TensorAdaptError(
-            f"{path / name} has SHA-256 {found[:12]}..., and {JSON} says {hashes[name][:12]}...; it is damaged or of "
-            f"another save"
+            f"{path} says that its header has {header:,} bytes, and at most {LARGEST:,} are read; it is damaged, copy "
+            "or save the adapter again"
         )
-    try:
-        return parse_tensors(data)
-    except SafetensorError as error:
-        raise TensorAdaptError(f"{path / name} is not a safetensors file ({error}); save the adapter again") from None
+    raise TensorAdaptError(
+        f"{path} has {size:,} bytes; expected {8 + header + n_bytes:,}, 8 and a header of {header:,} and tensors of "
+        f"{n_bytes:,} as {JSON} says. It is truncated or of another save: copy or save the adapter again"
+    )

@@ -7,8 +7,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from tensoradapt import checkpoint
-from tensoradapt.adapter import Adapter, head_tensors
+from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.plan import Plan
 from tensoradapt.surgery.attach import attach_with, base_hash
 from tensoradapt.trained import trained_modules
 
@@ -37,10 +38,12 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
     the plan, and (``strict``) a base with other weights than the adapter was attached to when it was saved.
     """
     path = Path(path)
-    saved = checkpoint.read(path)
-    heads = trained_modules(model, saved.plan.train, saved.plan.published)
-    shapes = {name: tuple(value.shape) for name, value in head_tensors(heads).items()}
-    checkpoint.check_tensors(saved.heads, shapes, path / checkpoint.HEADS)
+
+    def head_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
+        heads = trained_modules(model, plan.train, plan.published)
+        return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}
+
+    saved = checkpoint.read(path, head_shapes)
     if strict and (found := base_hash(model, saved.plan)) != saved.base:
         raise TensorAdaptError(
             f"the base weights of this {type(model).__name__} (hash {found[:12]}) are not those the adapter in "
