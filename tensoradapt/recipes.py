@@ -187,18 +187,23 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if recipe is not None:
-        named = {row.name: row for row in RECIPES}
-        if recipe not in named:
-            raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, named)}")
-        return named[recipe]
+        if recipe not in _named():
+            raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, _named())}")
+        return _named()[recipe]
     by_type: Mapping[str, Recipe] = {kind: row for row in RECIPES for kind in row.model_types}
     kind = getattr(config, "model_type", None) or ""
     if kind not in by_type:
         found = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
         raise TensorAdaptError(
-            f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (a name, or your own Recipe)"
+            f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (one of {', '.join(_named())}) if its "
+            'modules are named alike, or your own: Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) '
+            "from tensoradapt.recipes, with the layer's path, and the paths of q, k, v, o, gate, up, down below it"
         )
     return by_type[kind]
+
+
+def _named() -> dict[str, Recipe]:
+    return {row.name: row for row in RECIPES}
 
 
 def dims(config: Any) -> Dims:

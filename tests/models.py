@@ -87,6 +87,17 @@ FAMILIES = {
         "lm_head",
         passed=("mlp.gate",),
     ),
+    "qwen2_moe": Family(
+        lambda: transformers.Qwen2MoeConfig(
+            **{**EXPERTS, "hidden_size": 48},
+            num_experts=3,
+            moe_intermediate_size=10,
+            shared_expert_intermediate_size=14,
+        ),
+        "Qwen2MoeForCausalLM",
+        "lm_head",
+        passed=("mlp.gate", "mlp.shared_expert_gate", "gate_proj", "up_proj", "down_proj"),
+    ),
     "qwen3_moe": Family(
         lambda: transformers.Qwen3MoeConfig(**EXPERTS, head_dim=8, num_experts=3, moe_intermediate_size=10),
         "Qwen3MoeForCausalLM",
@@ -100,8 +111,31 @@ FAMILIES = {
         lambda: transformers.Dinov2Config(**DINO, use_swiglu_ffn=True), "Dinov2ForImageClassification", "classifier"
     ),
 }
-GROUPED = ("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3", "phi3", "mixtral", "qwen3_moe")
-RENAMED = ("esm", "distilbert", "deberta-v2", "gemma", "gemma2", "gemma3", "mixtral", "qwen3_moe", "whisper")
+GROUPED = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "mixtral",
+    "qwen2_moe",
+    "qwen3_moe",
+)
+RENAMED = (
+    "esm",
+    "distilbert",
+    "deberta-v2",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "mixtral",
+    "qwen2_moe",
+    "qwen3_moe",
+    "whisper",
+)
 """Fewer key and value heads than query heads; and other names for modules of the same kinds and shapes."""
 
 
