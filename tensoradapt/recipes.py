@@ -71,6 +71,7 @@ def _parts(fused: tuple[str, ...] = (), **paths: str | tuple[str, ...]) -> tuple
 
 
 _GATED = _parts(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
+_SEPARATE = _parts(q="self_attn.q_proj", k="self_attn.k_proj", v="self_attn.v_proj", o="self_attn.o_proj")
 _VIT = _parts(
     q=("attention.q_proj", "attention.attention.query"),
     k=("attention.k_proj", "attention.attention.key"),
@@ -82,7 +83,7 @@ _VIT = _parts(
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "bert",
-        ("bert", "roberta", "xlm-roberta", "camembert", "electra"),
+        ("bert", "roberta", "xlm-roberta", "camembert", "electra", "esm"),
         ("encoder.layer.{}",),
         _parts(
             q="attention.self.query",
@@ -92,6 +93,42 @@ RECIPES: tuple[Recipe, ...] = (
             up="intermediate.dense",
             down="output.dense",
         ),
+    ),
+    Recipe(
+        "distilbert",
+        ("distilbert",),
+        ("transformer.layer.{}",),
+        _parts(
+            q="attention.q_lin",
+            k="attention.k_lin",
+            v="attention.v_lin",
+            o="attention.out_lin",
+            up="ffn.lin1",
+            down="ffn.lin2",
+        ),
+    ),
+    Recipe(
+        "deberta-v2",
+        ("deberta-v2",),
+        ("encoder.layer.{}",),
+        _parts(
+            q="attention.self.query_proj",
+            k="attention.self.key_proj",
+            v="attention.self.value_proj",
+            o="attention.output.dense",
+            up="intermediate.dense",
+            down="output.dense",
+        ),
+    ),
+    Recipe(
+        "modernbert",
+        ("modernbert",),
+        ("layers.{}",),
+        (
+            *_parts(("q", "k", "v"), q="attn.Wqkv", k="attn.Wqkv", v="attn.Wqkv", o="attn.Wo"),
+            *_parts(("gate", "up"), gate="mlp.Wi", up="mlp.Wi", down="mlp.Wo"),
+        ),
+        prefix="model.",
     ),
     Recipe(
         "gpt2",
@@ -110,10 +147,35 @@ RECIPES: tuple[Recipe, ...] = (
     ),
     Recipe(
         "llama",
-        ("llama", "mistral", "qwen2", "qwen3"),
+        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
         ("layers.{}",),
-        (*_parts(q="self_attn.q_proj", k="self_attn.k_proj", v="self_attn.v_proj", o="self_attn.o_proj"), *_GATED),
+        (*_SEPARATE, *_GATED),
         prefix="model.",
+    ),
+    Recipe(
+        "phi3",
+        ("phi3",),
+        ("layers.{}",),
+        (
+            *_parts(("q", "k", "v"), **dict.fromkeys("qkv", "self_attn.qkv_proj"), o="self_attn.o_proj"),
+            *_parts(("gate", "up"), gate="mlp.gate_up_proj", up="mlp.gate_up_proj", down="mlp.down_proj"),
+        ),
+        prefix="model.",
+    ),
+    # attention only: their experts are stacked in one parameter, which is no module
+    Recipe("experts", ("mixtral", "qwen2_moe", "qwen3_moe"), ("layers.{}",), _SEPARATE, prefix="model."),
+    Recipe(
+        "whisper-encoder",
+        ("whisper",),
+        ("encoder.layers.{}",),
+        _parts(
+            q="self_attn.q_proj",
+            k="self_attn.k_proj",
+            v="self_attn.v_proj",
+            o="self_attn.out_proj",
+            up="fc1",
+            down="fc2",
+        ),
     ),
     Recipe("vit", ("vit", "deit"), ("layers.{}", "encoder.layer.{}"), _VIT),
     Recipe("dinov2", ("dinov2",), ("encoder.layer.{}", "layers.{}"), _VIT, swiglu=_GATED),
@@ -125,29 +187,35 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if recipe is not None:
-        named = {row.name: row for row in RECIPES}
-        if recipe not in named:
-            raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, named)}")
-        return named[recipe]
+        if recipe not in _named():
+            raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, _named())}")
+        return _named()[recipe]
     by_type: Mapping[str, Recipe] = {kind: row for row in RECIPES for kind in row.model_types}
     kind = getattr(config, "model_type", None) or ""
     if kind not in by_type:
         found = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
         raise TensorAdaptError(
-            f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (a name, or your own Recipe)"
+            f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (one of {', '.join(_named())}) if its "
+            'modules are named alike, or your own: Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) '
+            "from tensoradapt.recipes, with the layer's path, and the paths of q, k, v, o, gate, up, down below it"
         )
     return by_type[kind]
 
 
+def _named() -> dict[str, Recipe]:
+    return {row.name: row for row in RECIPES}
+
+
 def dims(config: Any) -> Dims:
     """Sizes read from a config, whatever its family calls them."""
-    width = _first(config, "hidden_size", "n_embd")
-    heads = _first(config, "num_attention_heads", "n_head")
-    ff = _first(config, "intermediate_size", "n_inner", default=0) or int(width * getattr(config, "mlp_ratio", 4))
+    width = _first(config, "hidden_size", "n_embd", "dim", "d_model")
+    heads = _first(config, "num_attention_heads", "n_head", "n_heads", "encoder_attention_heads")
+    ff = _first(config, "intermediate_size", "n_inner", "hidden_dim", "encoder_ffn_dim", default=0)
+    ff = ff or int(width * getattr(config, "mlp_ratio", 4))
     if getattr(config, "use_swiglu_ffn", False):  # DINOv2 rounds two thirds of it up to a multiple of 8
         ff = (int(ff * 2 / 3) + 7) // 8 * 8
     return Dims(
-        layers=_first(config, "num_hidden_layers", "n_layer"),
+        layers=_first(config, "num_hidden_layers", "n_layer", "n_layers", "encoder_layers"),
         width=width,
         heads=heads,
         kv_heads=_first(config, "num_key_value_heads", default=0) or heads,

@@ -222,7 +222,12 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "train empty": (plan(train=""), ["train is ''", "expected names"]),
     "unknown model": (
         find(SimpleNamespace(model_type="lama")),
-        ["no recipe for model type 'lama'", 'did you mean "llama"?', "recipe="],
+        [
+            "no recipe for model type 'lama'",
+            'did you mean "llama"? Valid: bert, roberta,',
+            "Pass recipe= (one of bert, distilbert,",
+            'Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) from tensoradapt.recipes',
+        ],
     ),
     "not a model": (find("bert"), ["no recipe for a str without a model_type", "recipe="]),
     "unknown recipe": (find(recipe="berth"), ["unknown recipe 'berth'", 'did you mean "bert"?']),

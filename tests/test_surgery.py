@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from families import FIRST, PLANNED, planned
-from models import FAMILIES, GROUPED, assert_identical, inputs, make, perturb, weights_with_deltas
+from models import FAMILIES, GROUPED, RENAMED, assert_identical, inputs, make, perturb, weights_with_deltas
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -18,7 +18,7 @@ from tensoradapt.sites import Site
 COMBINATIONS = [
     pytest.param(name, parameterization, mismatch, id=f"{name}-{parameterization}-{mismatch}")
     for name in FAMILIES
-    for parameterization in (PLANNED if name in ("bert", "gpt2", "qwen2") else FIRST)
+    for parameterization in (PLANNED if name in ("bert", "gpt2", "qwen2") else ["cp"] if name in RENAMED else FIRST)
     for mismatch in (("split", "crop") if name in GROUPED else ("split",))
 ]
 every_combination = pytest.mark.parametrize(("name", "parameterization", "mismatch"), COMBINATIONS)
