@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.peft_folder import read_lora
 
-FAMILIES = ("bert", "gpt2", "llama")
+FAMILIES = ("bert", "gpt2", "llama", "phi3")
 TIED = ("layer proj : head dim : model", "layer proj : ff : model")
 WAYS: dict[str, dict[str, Any]] = {
     "cp": {"layout": TIED, "rank": 3},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from models import FAMILIES, inputs, make
+from models import FAMILIES, inputs, make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -73,6 +74,19 @@ def test_beside_a_gate_only_up_moves_what_down_reads_in_proportion(name: str) ->
         move = partial(moved, name, proj, "down", head=False)
         assert set(move(step=0.5).any(1).nonzero().flatten().tolist()) == {TOKEN}
         assert linear(move) == (proj == "up" and "gate" in projections), proj
+
+
+@every_model
+def test_a_saved_adapter_is_the_same_on_another_copy(name: str, tmp_path: Path) -> None:
+    model, again = make(name), make(name)
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model, "all"), parameterization="cp", rank=2))
+    perturb(adapter)
+    adapter.save(tmp_path)
+    ta.load(again, tmp_path)
+    with torch.no_grad():
+        found, expected, base = (one(**inputs(name)).logits for one in (again, model, make(name)))
+    assert torch.equal(found, expected)
+    assert not torch.equal(expected, base)
 
 
 def config(family: str, layers: int, width: int, heads: int, ff: int, **more: int) -> Any:
