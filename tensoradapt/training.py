@@ -85,9 +85,7 @@ def fit(
             on_step(step, losses[-1])
     model.eval()
     if not note and len(losses) < steps:
-        raise TensorAdaptError(
-            f"the batches ended after {len(losses)} of {steps} steps; give at least as many as steps"
-        )
+        raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return Fitted("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
 
 
