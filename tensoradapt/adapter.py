@@ -28,10 +28,17 @@ class Adapter(nn.Module):
     """The tensors of ``plan``, drawn from ``seed``; registered once, at the model's root.
 
     Wrapped layers read their pairs from here at forward time, so ``parameters()``, ``.to()`` and ``state_dict()`` see
-    each number once. ``values``: of each tensor, factors that replace the drawn ones.
+    each number once. ``values``: of each tensor, factors that replace the drawn ones; ``scales``: the multipliers,
+    where they are known and need not be solved.
     """
 
-    def __init__(self, plan: Plan, seed: int = 0, values: Sequence[Mapping[str, Tensor]] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        seed: int = 0,
+        values: Sequence[Mapping[str, Tensor]] | None = None,
+        scales: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.plan, self.seed = plan, seed
         self.enabled, self.merged = True, False
@@ -40,7 +47,10 @@ class Adapter(nn.Module):
         self.dropout, self.base = 0.0, ""  # of the attached model: dropout of the updates, hash of the base weights
         self._heads: tuple[Mapping[str, nn.Module]] = ({},)  # in a tuple: they are the model's, not registered here
         self.bases = Bases([group.network for group in plan.groups], seed)
-        self.tensors = nn.ModuleList(self._made(i, values[i] if values else None) for i in range(len(plan.groups)))
+        self.tensors = nn.ModuleList(
+            self._made(i, values[i] if values else None, scales[i] if scales else plan.scale)
+            for i in range(len(plan.groups))
+        )
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
         self._selected: int | Tensor | None = None  # the task, or one for each sample of a batch
         self._where: dict[str, tuple[int, Member, float]] = {
@@ -49,14 +59,14 @@ class Adapter(nn.Module):
             for member in group.members
         }
 
-    def _made(self, i: int, values: Mapping[str, Tensor] | None) -> FactoredTensor:
+    def _made(self, i: int, values: Mapping[str, Tensor] | None, scale: str | float) -> FactoredTensor:
         plan, group = self.plan, self.plan.groups[i]
         with located(f"site {group.members[0].site.name}"):
             return FactoredTensor(
                 group.network,
                 seed=self.seed,
                 name=str(i),
-                scale=plan.scale,
+                scale=scale,
                 alpha=plan.alpha,
                 bases=self.bases,
                 start=plan.start,
@@ -192,8 +202,6 @@ class Adapter(nn.Module):
     @torch.no_grad()
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint's numbers, those of the heads too."""
-        for i, tensor in enumerate(self.factored):
-            tensor.scale = saved.scales[i]
         for name, number in self._stored():
             number.copy_(saved.factors[name])
         for head, module in self._heads[0].items():

@@ -88,7 +88,8 @@ class FactoredTensor(nn.Module):
         _check_values(network, drawn)
         frozen = {f.name: bases.read(network, f) for f in network.factors if not f.trainable and f.source == "draw"}
         self.scale = _solve(network, {**frozen, **drawn}, scale, alpha)
-        own = {key: value.to(torch.get_default_dtype()) for key, value in drawn.items()}
+        # contiguous: products of transposed factors round in other ways, and a loaded adapter has to give the same bits
+        own = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
         trained = {f.name: own[f.name] for f in network.factors if f.trainable}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
         self.fixed = Held({f.name: own[f.name] for f in network.factors if f.source == "base" and not f.trainable})

@@ -204,14 +204,12 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     """
     tensors: list[Any] = list(adapter.tensors)
     values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source == "base"} for t in tensors]
-    twin = Adapter(adapter.plan, adapter.seed, values).double()
+    twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()
     twin.load_state_dict(adapter.state_dict())
     if task is not None:
         twin.select(task=task)
     for name, base in adapter.bases.named_buffers():  # not in the state, and rounded where the adapter was cast
         twin.bases.get_buffer(name).copy_(base)
-    for own, theirs in zip(twin.tensors, tensors, strict=True):
-        own.scale = theirs.scale
     return twin
 
 

@@ -61,8 +61,9 @@ def attach_with(
     values: Values | None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    scales: Sequence[float] | None = None,
 ) -> Adapter:
-    """``attach`` with values of some factors only; the others are drawn."""
+    """``attach`` with values of some factors only; the others are drawn. ``scales``: known multipliers."""
     by_module = check_attach(model, plan, seed, dropout, reads=plan.needs_weights and values is None)
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
@@ -70,7 +71,7 @@ def attach_with(
         values = based = [_from_weights(dict(model.named_modules()), group, plan, seed) for group in plan.groups]
         if plan.start == "gradient":
             values = gradient_values(model, plan, batches, loss, based, seed)
-    adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values)
+    adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values, scales)
     first = model.get_submodule(next(iter(by_module))).weight
     adapter.to(first.device)  # type: ignore[union-attr, arg-type]
     adapter.before = _remember(model, heads)

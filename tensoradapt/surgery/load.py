@@ -26,7 +26,7 @@ def _from_weights(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
 def unattached(path: str | Path) -> Adapter:
     """The saved adapter without a model, for what needs its updates alone; trained heads stay in their file."""
     saved = checkpoint.read(Path(path))
-    adapter = Adapter(saved.plan, saved.seed, _from_weights(saved))
+    adapter = Adapter(saved.plan, saved.seed, _from_weights(saved), saved.scales)
     adapter.restore(saved)
     return adapter
 
@@ -50,6 +50,6 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
             f"{path} was trained on "
             f"({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach it all the same"
         )
-    adapter = attach_with(model, saved.plan, saved.seed, saved.dropout, _from_weights(saved))
+    adapter = attach_with(model, saved.plan, saved.seed, saved.dropout, _from_weights(saved), scales=saved.scales)
     adapter.restore(saved)
     return adapter
