@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -98,19 +98,21 @@ class Adapter(nn.Module):
         self,
         x: Tensor,  # (batch, ..., in) of the site
         site: Site,
+        apply: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor] = through,
     ) -> Tensor:  # (batch, ..., out)
-        """``x delta^T``, for each sample of the batch with its own task where one was selected for each."""
+        """``x delta^T``, for each sample of the batch with its own task where one was selected for each.
+
+        ``apply`` computes it from pairs, for layers that are no matrix product.
+        """
         if not isinstance(self._selected, Tensor):
-            return through(x, self.pairs(site))
+            return apply(x, self.pairs(site))
         if len(self._selected) != len(x):
             raise TensorAdaptError(
                 f"select(task=) was given {len(self._selected)} tasks and the batch has {len(x)} samples; give one each"
             )
-        y = x.new_zeros(*x.shape[:-1], site.out)
-        for task in self._selected.unique().tolist():
-            rows = (self._selected == task).nonzero().squeeze(1).to(x.device)
-            y = y.index_copy(0, rows, through(x[rows], self._pairs(site, {TASK: task})))
-        return y
+        rows = [(self._selected == task).nonzero().squeeze(1).to(x.device) for task in range(len(self.plan.tasks))]
+        parts = [apply(x[own], self._pairs(site, {TASK: task})) for task, own in enumerate(rows) if len(own)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
 
     def bias(self, site: Site) -> Tensor | None:  # (out of the module,)
         """The shared bias of a site's projection."""

@@ -29,7 +29,7 @@ from tensoradapt.files import open_bytes, parse_json, reason, replace_file
 from tensoradapt.plan import Plan
 from tensoradapt.records import number, plan_from_record, plan_record, whole
 
-SCHEMA = 3
+SCHEMA = 4
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
 KEYS = {"format", "schema", "seed", "dropout", "plan", "scales", "base", "tensors", "checksum"}
 LARGEST = 64 * 2**20  # bytes of adapter.json and of a safetensors header: some hundred thousand tensors

@@ -62,7 +62,7 @@ class Term:
     """One product, and the rows and columns of the module that it updates."""
 
     pair: LoraPair
-    rows: slice
+    rows: slice | list[int]
     cols: slice
 
 

@@ -11,7 +11,7 @@ from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora_pairs import LoraPair, Term, merged, reduced, stacked
 from tensoradapt.sites import ROOT, Site
-from tensoradapt.surgery.kinds import kind_of
+from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of
 from tensoradapt.surgery.wrapped import Wrapped
 from tensoradapt.updates import in_double
 
@@ -47,13 +47,21 @@ def module_pairs(
     for site in adapter.plan.sites:
         sites.setdefault(site.module, []).append(site)
     wanted = set(sites).union(*(_in_other_layers(modules, own[0]) for own in sites.values()))
-    shapes = {name: _shape(name, module) for name, module in modules.items() if name in wanted}
+    plain = {name: sites[name][0] if name in sites else name for name in wanted}
+    shapes = {name: _shape(plain[name], module) for name, module in modules.items() if name in wanted}
     _check_rank(rank, max(map(min, shapes.values())))
     return {name: _of_module(twin, name, shape, sites.get(name, ()), rank) for name, shape in shapes.items()}
 
 
-def _shape(name: str, module: nn.Module) -> tuple[int, int]:
-    out, in_ = kind_of(module, name).logical(module.weight).shape  # type: ignore[arg-type]
+def _shape(site: Site | str, module: nn.Module) -> tuple[int, int]:
+    kind = kind_of(module, site)
+    if kind not in (LINEAR, CONV1D):
+        name = site if isinstance(site, str) else site.name
+        raise TensorAdaptError(
+            f"site {name} is a {kind.name}, and servers read LoRA of linear layers alone; export an adapter without "
+            "it, or merge(model) and save the model"
+        )
+    out, in_ = kind.logical(module.weight).shape  # type: ignore[arg-type]
     return out, in_
 
 
@@ -97,6 +105,5 @@ def _of_module(twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence
 
 
 def _terms(twin: Adapter, site: Site) -> Iterator[Term]:
-    rows, cols = (slice(None) if block is None else slice(*block) for block in (site.rows, site.cols))
     for a, b in twin.pairs(site):
-        yield Term(LoraPair(a.numpy(), b.numpy()), rows, cols)
+        yield Term(LoraPair(a.numpy(), b.numpy()), *site.block)

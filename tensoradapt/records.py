@@ -202,6 +202,7 @@ def _member(member: Member) -> list[Any]:
         site.reads,
         site.rows,
         site.cols,
+        _place(site),
         at,
         member.transposed,
     ]
@@ -217,6 +218,7 @@ def _read_member(
     reads: bool,
     rows: Any,
     cols: Any,
+    place: Any,
     at: dict,
     transposed: bool,
 ) -> Member:
@@ -225,8 +227,23 @@ def _read_member(
         raise ValueError(f"site {name or module!r} has {reads!r} and {transposed!r} for true or false")
     coords = tuple((_name(k), v if isinstance(v, str) and text(v) else whole(v)) for k, v in coord.items())
     modes = tuple((_name(k), whole(v, 1)) for k, v in inner.items())
-    site = Site(text(name) or text(module), text(module), coords, whole(out, 1), whole(in_, 1), modes, reads, *blocks)
+    period, parameter, slot = _read_place(*place) if place else (None, "weight", None)
+    names, sizes = (text(name) or text(module), text(module)), (whole(out, 1), whole(in_, 1))
+    site = Site(*names, coords, *sizes, modes, reads, blocks[0], blocks[1], period, parameter, slot)
     return Member(site, {k: range(*_block(*v)) if isinstance(v, list) else whole(v) for k, v in at.items()}, transposed)
+
+
+def _place(site: Site) -> list[Any] | None:
+    """Most sites are rows of the weight, and say so by nothing."""
+    place = [site.period, site.parameter, site.slot]
+    return None if place == [None, "weight", None] else place
+
+
+def _read_place(period: Any, parameter: Any, slot: Any) -> tuple[int | None, str, int | None]:
+    """Which rows of which parameter, where it is not the rows of the weight."""
+    if not parameter or set(text(parameter)) & set("/\\"):
+        raise ValueError(f"{shown(parameter)} is not a parameter's name")
+    return None if period is None else whole(period, 1), parameter, None if slot is None else whole(slot)
 
 
 def _block(start: Any, stop: Any) -> tuple[int, int]:

@@ -4,85 +4,16 @@ from __future__ import annotations
 
 import fnmatch
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tensoradapt import recipes
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.site import Site, Sites
 
+__all__ = ["ROOT", "Site", "Sites", "find_sites"]
 ROOT = "tensoradapt"  # the name of an attached adapter in its model
-
-
-@dataclass(frozen=True)
-class Site:
-    """A block of one module's logical (out, in) matrix, with the coordinates a layout can tie.
-
-    ``reads`` is true where the residual stream is the input (q, k, v, up, gate), false where it is the output (o,
-    down). ``inner`` names the other side's modes, outermost first. ``rows`` and ``cols`` are the block of the module's
-    rows and columns, None for all.
-    """
-
-    name: str  # unique: "transformer.h.3.attn.c_attn[k]"
-    module: str
-    coords: tuple[tuple[str, int | str], ...]
-    out: int
-    in_: int
-    inner: tuple[tuple[str, int], ...]  # (("head", 12), ("dim", 64)) or (("ff", 3072),)
-    reads: bool = True
-    rows: tuple[int, int] | None = None
-    cols: tuple[int, int] | None = None
-
-    @property
-    def coord(self) -> dict[str, int | str]:
-        return dict(self.coords)
-
-    @property
-    def model(self) -> int:
-        """Width of the residual stream."""
-        return self.in_ if self.reads else self.out
-
-    def modes(self, orientation: str) -> dict[str, int]:
-        """Sizes of the row and column modes this site can have with column mode "in", "model" or "out".
-
-        As stored ("in"), ``head dim`` are the heads of the output: for o, whose output is the residual stream, as many
-        slices of it as there are heads. Transposed ("out") they are those of the input, in the same way.
-        """
-        if orientation == "model":
-            return {"model": self.model, **dict(self.inner)}
-        sizes = {"in": self.in_, "out": self.out}
-        if self.reads == (orientation == "in"):
-            return {**sizes, **dict(self.inner)}
-        heads = dict(self.inner).get("head", 0)
-        fits = heads and self.model % heads == 0
-        return {**sizes, "head": heads, "dim": self.model // heads} if fits else sizes
-
-    def shape(self, orientation: str) -> tuple[int, int]:
-        """Rows and columns with column mode "in", "model" or "out"."""
-        stored = (self.out, self.in_)
-        return stored[::-1] if self.transposed(orientation) else stored
-
-    def transposed(self, orientation: str) -> bool:
-        """Whether that orientation turns the stored matrix around."""
-        return orientation == "out" or (orientation == "model" and not self.reads)
-
-
-@dataclass(frozen=True)
-class Sites(Sequence):
-    """Found sites, in model order, with what was passed over and why, and whether the model's names are known."""
-
-    sites: tuple[Site, ...]
-    skipped: tuple[tuple[str, str], ...] = ()
-    source: str = ""
-
-    def __iter__(self) -> Iterator[Site]:
-        return iter(self.sites)
-
-    def __len__(self) -> int:
-        return len(self.sites)
-
-    def __getitem__(self, i: Any) -> Any:
-        return self.sites[i]
 
 
 def find_sites(

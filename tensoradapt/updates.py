@@ -20,8 +20,8 @@ from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.peft_folder import Pair, read_lora
 from tensoradapt.sites import Site, find_sites
-from tensoradapt.surgery.attach import stored_block
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
+from tensoradapt.surgery.kinds import block_of
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _check_covered(sites: Sequence[Site], of: Mapping[str, Pair], path: Path) ->
 
 
 def _block(site: Site, a: Tensor, b: Tensor) -> Update:
-    rows, cols = (slice(*block) if block else slice(None) for block in (site.rows, site.cols))
+    rows, cols = site.block
     return Update(a[:, cols].numpy(), b[rows].numpy())
 
 
@@ -246,14 +246,14 @@ def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> Source:
     for site in found:
         modules = [_submodule(model, site) for model in (tuned, base)]
         for module in modules:
-            check_readable(module, site.name, "a difference of weights", f"{DEQUANTISE}, both of them")
-        new, old = (stored_block(module, site) for module in modules)
+            check_readable(module, site, "a difference of weights", f"{DEQUANTISE}, both of them")
+        new, old = (block_of(module, site) for module in modules)
         if new.shape != old.shape:
             raise TensorAdaptError(
                 f"site {site.name} is {tuple(new.shape)} in the tuned model and {tuple(old.shape)} in the base"
             )
         updates[site.name] = Update(_numpy(new) - _numpy(old))
-    covered = {f"{site.module}.weight" for site in found}
+    covered = {site.key for site in found}
     others, own = dict(base.named_parameters()), dict(tuned.named_parameters())
     changed = [n for n, p in own.items() if n not in covered and (n not in others or not torch.equal(p, others[n]))]
     n_params = sum(site.out * site.in_ for site in found)

@@ -22,6 +22,7 @@ ORDER = (
         "recipes",
         "published",
         "methods_page",
+        "site",
         "sites",
         "splits",
         "grouping",

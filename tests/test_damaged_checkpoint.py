@@ -85,7 +85,7 @@ def factor_of(place, value, i=0):
 
 # a change to adapter.json under a valid checksum, and what the refusal says
 FORGED = {
-    "a future schema": (lambda r: r.update(schema=4), "has schema 4, and this version reads 3; update tensoradapt"),
+    "a future schema": (lambda r: r.update(schema=5), "has schema 5, and this version reads 4; update tensoradapt"),
     "an old schema": (lambda r: r.update(schema=2), "has schema 2, .* train again, or export_lora it"),
     "a schema of true": (lambda r: r.update(schema=True), "has schema True"),
     "a foreign file": (lambda r: r.update(format="other"), "is not a tensoradapt checkpoint"),
@@ -129,9 +129,12 @@ FORGED = {
     "a width of true": (member_of(3, True), "True is not a whole number"),
     "a width too large": (member_of(3, 10**15), "is not of the shape that it reads"),
     "rows backwards": (member_of(7, [9, 3]), "a block from 9 to 3"),
-    "a position past the end": (member_of(9, {"layer": 99, "proj": 0}), "reads past the end|has no position"),
-    "no position": (member_of(9, {}), "has no position"),
-    "an orientation of 0": (member_of(10, 0), "for true or false"),
+    "a path as a parameter": (member_of(9, [None, "../weight", None]), "is not a parameter's name"),
+    "a period of nothing": (member_of(9, [0, "weight", None]), "0 is not a whole number from 1"),
+    "a place before the first": (member_of(9, [None, "weight", -1]), "-1 is not a whole number from 0"),
+    "a position past the end": (member_of(10, {"layer": 99, "proj": 0}), "reads past the end|has no position"),
+    "no position": (member_of(10, {}), "has no position"),
+    "an orientation of 0": (member_of(11, 0), "for true or false"),
     "a text for train": (plan_of(lambda p: p.update(train=[1])), "1 is not a printable text"),
     "an unknown start": (plan_of(lambda p: p.update(start="soon")), "start 'soon'"),
     "a scale name": (plan_of(lambda p: p.update(scale="large")), "'large' is not a finite number"),

@@ -103,7 +103,7 @@ REFUSED: dict[str, tuple[Callable[[nn.Module], ta.Plan], dict[str, Any], list[st
         {},
         ["layer.1.attention.self.query is 30 x 30 in the plan", "is 35 x 30", "make the plan from this model"],
     ),
-    "a module of another kind": (kind_of_q, {}, ["query is a Bilinear", "expected Linear or Conv1D", "exclude="]),
+    "a module of another kind": (kind_of_q, {}, ["query is a Bilinear", "expected one of Linear, Conv1D", "exclude="]),
     "quantised weights": (
         dtype_of_q,
         {},

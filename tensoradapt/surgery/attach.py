@@ -17,11 +17,11 @@ from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.init import starts_at_zero
 from tensoradapt.plan import Group, Plan
-from tensoradapt.sites import ROOT, Site
+from tensoradapt.sites import ROOT
 from tensoradapt.stacking import stack
 from tensoradapt.surgery.checks import Values, check_attach, check_loaded, checked_values
 from tensoradapt.surgery.gradients import gradient_values
-from tensoradapt.surgery.kinds import block_of, kind_of
+from tensoradapt.surgery.kinds import block_of, weight_of
 from tensoradapt.surgery.wrapped import Wrapped
 from tensoradapt.trained import trained_modules
 
@@ -72,8 +72,8 @@ def attach_with(
         if plan.start == "gradient":
             values = gradient_values(model, plan, batches, loss, based, seed)
     adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values, scales)
-    first = model.get_submodule(next(iter(by_module))).weight
-    adapter.to(first.device)  # type: ignore[union-attr, arg-type]
+    first = plan.sites[0]
+    adapter.to(weight_of(model.get_submodule(first.module), first).device)
     adapter.before = _remember(model, heads)
     adapter.follow(heads, dropout, base_hash(model, plan))
     for parameter in model.parameters():
@@ -92,15 +92,9 @@ def _from_weights(modules: dict[str, nn.Module], group: Group, plan: Plan, seed:
     wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
     if not wanted:
         return {}
-    weights = stack(group, lambda site: stored_block(modules[site.module], site))
+    weights = stack(group, lambda site: block_of(modules[site.module], site))
     found = parameterizations.get(plan.family).decompose(group.network, weights.numpy(), seed=seed)
     return {name: torch.from_numpy(np.ascontiguousarray(found[name])) for name in wanted}
-
-
-def stored_block(module: nn.Module, site: Site) -> Tensor:  # (out, in), a view of the weight
-    """A site's block of its module's matrix as stored."""
-    matrix = kind_of(module, site.name).logical(module.weight)  # type: ignore[arg-type]
-    return block_of(matrix, site)
 
 
 def detach(model: nn.Module) -> Adapter:
@@ -152,12 +146,12 @@ def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:
 def base_hash(model: nn.Module, plan: Plan) -> str:
     """A hash over the first entries of every weight the plan adapts: tells bases apart, cheaply at any size."""
     digest, modules = hashlib.sha256(), dict(model.named_modules())
-    for name in dict.fromkeys(site.module for site in plan.sites):
-        if name not in modules:
+    for site in plan.sites:
+        if site.module not in modules:
             continue  # attach names it
-        check_loaded(modules[name], name)
-        weight: Tensor = modules[name].weight  # type: ignore[assignment]
-        digest.update(name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
+        check_loaded(modules[site.module], site)
+        weight = weight_of(modules[site.module], site)
+        digest.update(site.name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -172,8 +166,9 @@ def restore_weights(model: nn.Module, adapter: Adapter) -> None:
 def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:
     """Weights and biases that merging changes."""
     for name, layer in layers.items():
-        yield f"{name}.weight", layer.weight
-        if layer.bias is not None and layer._adapter[0].biases:
+        for parameter in dict.fromkeys(site.parameter for site in layer.sites):
+            yield f"{name}.{parameter}", layer.base.get_parameter(parameter)
+        if layer._adapter[0].biases and getattr(layer, "bias", None) is not None:
             yield f"{name}.bias", layer.bias
 
 

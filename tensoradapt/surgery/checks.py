@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.plan import Group, Plan
 from tensoradapt.sites import ROOT, Site
-from tensoradapt.surgery.kinds import block_of, kind_of
+from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, matrix_of, weight_of
 from tensoradapt.trained import trained_modules
 
 Values = Sequence[Mapping[str, Tensor]]
@@ -43,9 +44,10 @@ def check_attach(
     found: dict[str, list[Site]] = {}
     for site in plan.sites:
         check_site(modules, site, type(model).__name__)
-        check_loaded(modules[site.module], site.name)
+        check_loaded(modules[site.module], site)
         if reads:
-            check_readable(modules[site.module], site.name, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
+            check_readable(modules[site.module], site, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
+        _check_bias(plan, modules[site.module], site)
         found.setdefault(site.module, []).append(site)
     _check_train(model, plan, found)
     return {name: tuple(sites) for name, sites in found.items()}
@@ -59,39 +61,55 @@ def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> None
             "(or from a config, whose names may lack a prefix): make it from this one"
         )
     module = modules[site.module]
-    stored: Tensor = kind_of(module, site.name).logical(module.weight)  # type: ignore[arg-type]
+    stored = matrix_of(module, site)
     if not stored.is_floating_point():
         raise TensorAdaptError(
             f"site {site.name} holds {stored.dtype} weights; expected floating point ones. {DEQUANTISE}, or leave the "
             "site out with find_sites(model, exclude=[...])"
         )
-    if tuple(block_of(stored, site).shape) != (site.out, site.in_) or (site.rows and site.rows[1] > len(stored)):
+    if not _fits(stored, site):
         raise TensorAdaptError(
             f"site {site.name} is {site.out} x {site.in_} in the plan and the module's matrix is "
             f"{stored.shape[0]} x {stored.shape[1]}; make the plan from this model"
         )
 
 
-def check_loaded(module: nn.Module, site: str) -> None:
-    """Refuses other layers, and a weight without values."""
-    kind_of(module, site)
-    if module.weight.is_meta:  # type: ignore[union-attr]
+def _check_bias(plan: Plan, module: nn.Module, site: Site) -> None:
+    kind = kind_of(module, site)
+    if site.coord.get("proj") in dict(plan.biases) and kind not in (LINEAR, CONV1D):
         raise TensorAdaptError(
-            f"site {site} is on the meta device, where weights have shapes and no values; load the weights first, with "
-            "from_pretrained or model.load_state_dict(weights, assign=True)"
+            f"published={plan.published!r} adds a bias after {site.name}, which is a {kind.name}; expected Linear or "
+            "Conv1D. Plan its layout and parameterization without published="
         )
 
 
-def check_readable(module: nn.Module, site: str, use: str, instead: str) -> None:
+def _fits(matrix: Tensor, site: Site) -> bool:
+    """Whether the site's rows and columns are all there."""
+    rows, cols = site.block
+    last = rows[-1] + 1 if isinstance(rows, list) else rows.stop or 0
+    return last <= len(matrix) and tuple(matrix[rows, cols].shape) == (site.out, site.in_)
+
+
+def check_loaded(module: nn.Module, site: Site) -> None:
+    """Refuses other layers, and a weight without values."""
+    kind_of(module, site)
+    if weight_of(module, site).is_meta:
+        raise TensorAdaptError(
+            f"site {site.name} is on the meta device, where weights have shapes and no values; load the weights first, "
+            "with from_pretrained or model.load_state_dict(weights, assign=True)"
+        )
+
+
+def check_readable(module: nn.Module, site: Site, use: str, instead: str) -> None:
     """Refuses a weight whose entries are not the layer's matrix: codes, and what computes or packs its values."""
     check_loaded(module, site)
-    weight: Tensor = module.weight  # type: ignore[assignment]
+    weight = weight_of(module, replace(site, slot=None))
     if type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1:
         return
     raise TensorAdaptError(
-        f"site {site} holds its weight as a {type(weight).__module__}.{type(weight).__qualname__} of {weight.dtype}; "
-        f"{use} needs a plain floating point Parameter of two bytes or more, whose entries are the layer's matrix. "
-        f"{instead}"
+        f"site {site.name} holds its weight as a {type(weight).__module__}.{type(weight).__qualname__} of "
+        f"{weight.dtype}; {use} needs a plain floating point Parameter of two bytes or more, whose entries are "
+        f"the layer's matrix. {instead}"
     )
 
 

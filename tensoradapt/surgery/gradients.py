@@ -19,7 +19,7 @@ from tensoradapt.factored import Bases
 from tensoradapt.network import Network
 from tensoradapt.plan import Group, Plan
 from tensoradapt.stacking import stack
-from tensoradapt.surgery.kinds import block_of, kind_of
+from tensoradapt.surgery.kinds import kind_of
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
@@ -43,29 +43,30 @@ def gradient_values(
         raise TensorAdaptError(
             'start="gradient" needs the batches whose gradient it takes; pass attach(model, plan, batches=[...])'
         )
-    sums = summed_gradients(model, {site.module for site in plan.sites}, found, loss)
+    sums = summed_gradients(model, {site.key for site in plan.sites}, found, loss)
 
     def of(site: Any) -> Tensor:
         module = model.get_submodule(site.module)
-        return block_of(kind_of(module, site.name).logical(sums[site.module]), site)
+        whole = sums[site.key]
+        return kind_of(module, site).logical(whole if site.slot is None else whole[site.slot])[site.block]
 
     bases = Bases([group.network for group in plan.groups], seed)
     return [_values(plan, g, stack(g, of), own, bases) for g, own in zip(plan.groups, based, strict=True)]
 
 
 def summed_gradients(
-    model: nn.Module, modules: Iterable[str], batches: Iterable[Any], loss: Loss | None = None
+    model: nn.Module, weights: Iterable[str], batches: Iterable[Any], loss: Loss | None = None
 ) -> dict[str, Tensor]:
-    """The loss's gradient in each module's weight, summed over batches, as it is stored; fp32 on the CPU.
+    """The loss's gradient in each named weight, summed over batches, as it is stored; fp32 on the CPU.
 
     The model computes as in evaluation. Each gradient leaves the device as soon as it is there, so no more than one is
     held there at a time.
     """
     sums: dict[str, Tensor] = {}
     with ExitStack() as held:
-        held.enter_context(_only(model, modules))
-        for name in modules:
-            weight: nn.Parameter = model.get_submodule(name).weight  # type: ignore[assignment]
+        held.enter_context(_only(model, weights))
+        for name in weights:
+            weight = model.get_parameter(name)
             held.callback(weight.register_post_accumulate_grad_hook(_collector(name, sums)).remove)
         for batch in batches:
             (loss(model, batch) if loss else model(**batch).loss).backward()
@@ -82,11 +83,11 @@ def _collector(name: str, sums: dict[str, Tensor]) -> Callable[[Tensor], None]:
 
 
 @contextmanager
-def _only(model: nn.Module, modules: Iterable[str]) -> Iterator[None]:
-    """Within it these modules' weights alone require gradients, and the model is in eval mode."""
+def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
+    """Within it these weights alone require gradients, and the model is in eval mode."""
     flags = {p: p.requires_grad for p in model.parameters()}
     training = {m: m.training for m in model.modules()}
-    wanted = {id(model.get_submodule(name).weight) for name in modules}
+    wanted = {id(model.get_parameter(name)) for name in weights}
     model.eval()
     try:
         for parameter in flags:

@@ -9,7 +9,7 @@ from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.surgery.attach import attached, restore_weights, wrapped, written
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
-from tensoradapt.surgery.kinds import block_of, kind_of
+from tensoradapt.surgery.kinds import matrix_of, weight_of
 from tensoradapt.surgery.wrapped import Wrapped
 
 
@@ -33,7 +33,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> None:
         if adapter.bias(layer.sites[0]) is not None and layer.bias is None:
             raise TensorAdaptError(f"{name} has no bias to merge the adapter's shared bias into; use it unmerged")
         check_readable(
-            layer.base, layer.sites[0].name, "merge", f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
+            layer.base, layer.sites[0], "merge", f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
         )
     adapter.kept = {name: value.detach().clone() for name, value in written(layers)} if keep else None
     with torch.no_grad():
@@ -55,10 +55,13 @@ def unmerge(model: nn.Module) -> None:
 
 
 def _add(layer: Wrapped, adapter: Adapter) -> None:
-    matrix = kind_of(layer.base, layer.sites[0].name).logical(layer.weight)
-    wide = torch.promote_types(matrix.dtype, torch.float32)
     for site in layer.sites:
-        block = block_of(matrix, site)
-        block.copy_(block.to(wide) + adapter.delta(site).to(matrix.device, wide))
+        matrix = matrix_of(layer.base, site)
+        wide = torch.promote_types(matrix.dtype, torch.float32)
+        summed = matrix.to(wide, copy=True)
+        summed[site.block] += adapter.delta(site).to(matrix.device, wide)
+        weight = weight_of(layer.base, site)
+        weight.copy_(layer.kind.stored(summed, weight.shape))
     if (bias := adapter.bias(layer.sites[0])) is not None:
-        layer.bias.copy_(layer.bias.to(wide) + bias.to(matrix.device, wide))  # type: ignore[union-attr]
+        wide = torch.promote_types(layer.bias.dtype, torch.float32)  # type: ignore[union-attr]
+        layer.bias.copy_(layer.bias.to(wide) + bias.to(layer.bias.device, wide))  # type: ignore[union-attr]
