@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,9 @@ from tensoradapt.grouping import Member
 from tensoradapt.modes import RUNTIME, At
 from tensoradapt.network import Network
 from tensoradapt.plan import Plan
+from tensoradapt.routing import task_numbers
 from tensoradapt.sites import Site
+from tensoradapt.strips import Strip
 
 TASK = RUNTIME[0]
 
@@ -41,17 +42,22 @@ class Adapter(nn.Module):
     ) -> None:
         super().__init__()
         self.plan, self.seed = plan, seed
-        self.enabled, self.merged = True, False
-        self.kept: dict[str, Tensor] | None = None  # the weights as they were, while merged
-        self.before: tuple[dict[str, bool], dict[str, Tensor]] = ({}, {})  # requires_grad flags and heads at attach
-        self.dropout, self.base = 0.0, ""  # of the attached model: dropout of the updates, hash of the base weights
+        self.enabled, self.used, self.merged = True, True, False
+        self.gated = False  # whether the update is multiplied by ``share``: a number, or one for each sample
+        self.share: Tensor
+        self.register_buffer("share", torch.ones(()), persistent=False)
+        self.dropout = self.rank_dropout = 0.0  # of the input of the updates, of the components of each pair
+        self.base = ""  # hash of the base weights
         self._heads: tuple[Mapping[str, nn.Module]] = ({},)  # in a tuple: they are the model's, not registered here
+        self.shelf: dict[str, Tensor] = {}  # the heads' numbers while the model has those of another adapter
         self.bases = Bases([group.network for group in plan.groups], seed)
         self.tensors = nn.ModuleList(
             self._made(i, values[i] if values else None, scales[i] if scales else plan.scale)
             for i in range(len(plan.groups))
         )
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
+        self._strip: dict[Strip, int] = {strip: i for i, strip in enumerate(plan.strips)}
+        self.magnitudes = nn.ParameterList(torch.zeros(strip.out) for strip in plan.strips)
         self._selected: int | Tensor | None = None  # the task, or one for each sample of a batch
         self._where: dict[str, tuple[int, Member, float]] = {
             member.site.name: (i, member, multiplier(plan, i, member.site))
@@ -118,6 +124,32 @@ class Adapter(nn.Module):
         """The shared bias of a site's projection."""
         proj = str(site.coord.get("proj"))
         return self.biases[proj] if proj in self.biases else None
+
+    def magnitude(self, strip: Strip) -> Tensor:  # (out of the strip,)
+        """DoRA's trained lengths of a strip's rows."""
+        return self.magnitudes[self._strip[strip]]
+
+    @property
+    def live(self) -> bool:
+        """Whether the layers are to add its updates: it is used and enabled, and not in their weights already."""
+        return self.used and self.enabled and not self.merged
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether each sample of the batch has a share of its own."""
+        return self.gated and self.share.ndim > 0
+
+    def shared(self, update: Tensor) -> Tensor:  # of the update's shape
+        """An update times the adapter's share, of each sample where they differ."""
+        if not self.gated:
+            return update
+        if self.share.ndim and len(self.share) != len(update):
+            raise TensorAdaptError(
+                f"use(model, samples=) was given {len(self.share)} samples and the batch has {len(update)}; give one "
+                "each"
+            )
+        share = self.share.to(update)
+        return (share.reshape(-1, *[1] * (update.ndim - 1)) if share.ndim else share) * update
 
     def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
         """Chooses the task of a plan made with ``tasks=``, by name or by index: one, or one for each sample of the next
@@ -187,19 +219,19 @@ class Adapter(nn.Module):
         if self.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
         saved = {name: p.detach().contiguous().cpu() for name, p in self._stored()}
-        heads = head_tensors(self._heads[0])
+        heads = head_tensors(self._heads[0]) | {k: v.cpu() for k, v in self.shelf.items()}
         for tensors in (saved, heads):
             checkpoint.check_tensors(tensors, {name: tuple(p.shape) for name, p in tensors.items()}, Path(path))
         scales = tuple(tensor.scale for tensor in self.factored)
-        checkpoint.write(
-            checkpoint.Checkpoint(self.plan, self.seed, self.dropout, scales, self.base, saved, heads), Path(path)
-        )
+        numbers = self.seed, self.dropout, self.rank_dropout, scales
+        checkpoint.write(checkpoint.Checkpoint(self.plan, *numbers, self.base, saved, heads), Path(path))
 
     def _stored(self) -> Iterator[tuple[str, Tensor]]:
         """Every number a checkpoint has to hold, by its name there."""
         for i, tensor in enumerate(self.factored):
             yield from ((f"{i}.{name}", value) for name, value in {**tensor.trained, **tensor.held}.items())
         yield from ((f"bias.{proj}", value) for proj, value in self.biases.items())
+        yield from ((f"magnitude.{i}", value) for i, value in enumerate(self.magnitudes))
 
     @torch.no_grad()
     def restore(self, saved: checkpoint.Checkpoint) -> None:
@@ -210,9 +242,13 @@ class Adapter(nn.Module):
             for name, parameter in module.named_parameters():
                 parameter.copy_(saved.heads[f"{head}.{name}"])
 
-    def follow(self, heads: Mapping[str, nn.Module], dropout: float, base: str) -> None:
+    def follow(self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str) -> None:
         """Told by ``attach`` what it was attached to."""
-        self._heads, self.dropout, self.base = (heads,), dropout, base
+        self._heads, (self.dropout, self.rank_dropout), self.base = (heads,), dropouts, base
+
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """The base numbers trained with it, by their names in the model."""
+        return {f"{head}.{name}": p for head, m in self._heads[0].items() for name, p in m.named_parameters()}
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -235,34 +271,6 @@ class Adapter(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
-
-
-def task_numbers(tasks: Sequence[str], task: Any) -> int | Tensor:  # (samples,)
-    """The index of a task given by name or index; of a sequence, an index for each sample."""
-    if not tasks:
-        raise TensorAdaptError(
-            "the adapter was planned without tasks, so none can be selected; plan with tasks= and a layout with task"
-        )
-    given = _plain(task)
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    asked = list(map(_plain, given)) if several else [given]
-    if not asked or any(isinstance(one, bool) or not isinstance(one, str | int) for one in asked):
-        raise TensorAdaptError(
-            f"task is {task!r}; expected a name or index of {', '.join(tasks)} (0 to {len(tasks) - 1}), or a sequence "
-            "with one for each sample"
-        )
-    if wrong := [one for one in asked if one not in tasks and one not in range(len(tasks))]:
-        raise TensorAdaptError(
-            f"task {wrong[0]!r} is not in this adapter{did_you_mean(wrong[0], tasks)}, or their indices 0 to "
-            f"{len(tasks) - 1}"
-        )
-    numbers = [tasks.index(one) if isinstance(one, str) else one for one in asked]
-    return torch.tensor(numbers) if several else numbers[0]
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, numbers of numpy and torch as Python's."""
-    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def head_tensors(heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ from tensoradapt.records import number, plan_from_record, plan_record, whole
 
 SCHEMA = 4
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
-KEYS = {"format", "schema", "seed", "dropout", "plan", "scales", "base", "tensors", "checksum"}
+KEYS = {"format", "schema", "seed", "dropout", "rank_dropout", "plan", "scales", "base", "tensors", "checksum"}
 LARGEST = 64 * 2**20  # bytes of adapter.json and of a safetensors header: some hundred thousand tensors
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
 DRAWN = 2**28, 2**32  # frozen numbers that a factor may have: any, and those of an adapter for very large matrices
@@ -47,6 +47,7 @@ class Checkpoint:
     plan: Plan
     seed: int
     dropout: float
+    rank_dropout: float
     scales: tuple[float, ...]
     base: str
     factors: Mapping[str, Tensor]
@@ -61,6 +62,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "schema": SCHEMA,
         "seed": checkpoint.seed,
         "dropout": checkpoint.dropout,
+        "rank_dropout": checkpoint.rank_dropout,
         "plan": plan_record(checkpoint.plan),
         "scales": checkpoint.scales,
         "base": checkpoint.base,
@@ -100,12 +102,14 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
     _check_record(record, plan, path / JSON)
     factors = _tensors(path, FACTORS, record, _expected(plan))
     heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
-    return Checkpoint(plan, record["seed"], record["dropout"], tuple(record["scales"]), record["base"], factors, heads)
+    numbers = record["seed"], record["dropout"], record["rank_dropout"], tuple(record["scales"])
+    return Checkpoint(plan, *numbers, record["base"], factors, heads)
 
 
 def _expected(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what a plan's checkpoint holds: factors, bases from weights, subtracted values, biases."""
     shapes: dict[str, tuple[int, ...]] = {f"bias.{proj}": (width,) for proj, width in plan.biases}
+    shapes |= {f"magnitude.{i}": (strip.out,) for i, strip in enumerate(plan.strips)}
     for i, group in enumerate(plan.groups):
         for factor in group.network.factors:
             shape = group.network.shape(factor)
@@ -201,6 +205,7 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
     try:
         whole(record["seed"])
         number(record["dropout"], 0, 1)
+        number(record["rank_dropout"], 0, 1)
         if not isinstance(record["scales"], list) or len(record["scales"]) != len(plan.groups):
             raise ValueError(f"scales are not a list of {len(plan.groups)} numbers")
         for scale in record["scales"]:

@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tensoradapt.choices import check_number
 from tensoradapt.compressed import Compressed, stated
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.fitting import Job, fit_within, in_best_order
-from tensoradapt.plan import check_number
 from tensoradapt.ranks import Rank
 from tensoradapt.updates import read
 

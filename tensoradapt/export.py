@@ -14,8 +14,8 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.export_report import Exported, LoraExport, max_lora_rank
 from tensoradapt.lora_folder import check_place, check_task_type, lora_config, write_lora
 from tensoradapt.lora_pairs import LoraPair
-from tensoradapt.module_pairs import Made, base_modules, module_pairs
-from tensoradapt.surgery.attach import attached
+from tensoradapt.module_pairs import Made, module_pairs
+from tensoradapt.surgery.adapters import attached, original_modules
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.kinds import CONV1D, kind_of
 
@@ -65,7 +65,7 @@ def export_lora(
     _check(adapter, name, task, heads)
     check_task_type(task_type)
     check_place(path)
-    modules = base_modules(model)
+    modules = original_modules(model)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
     made = module_pairs(adapter, modules, task, rank)

@@ -10,9 +10,8 @@ from torch import nn
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora_pairs import LoraPair, Term, merged, reduced, stacked
-from tensoradapt.sites import ROOT, Site
+from tensoradapt.sites import Site
 from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of
-from tensoradapt.surgery.wrapped import Wrapped
 from tensoradapt.updates import in_double
 
 ROUNDING = 1e-10  # of a pair's own size: far above float64's rounding, far below float32's
@@ -25,17 +24,6 @@ class Made:
     own: LoraPair
     pair: LoraPair
     lost: float = 0.0  # by truncation: the distance between the two
-
-
-def base_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The model's modules as they are without an adapter."""
-    layers = {name: module.base for name, module in model.named_modules() if isinstance(module, Wrapped)}
-    inside = (f"{ROOT}.", *(f"{name}." for name in layers))
-    return {
-        name: layers.get(name, module)
-        for name, module in model.named_modules()
-        if name not in ("", ROOT) and not name.startswith(inside)
-    }
 
 
 def module_pairs(

@@ -5,26 +5,23 @@ Everything shapes can decide is decided and refused here, before anything is all
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensoradapt import parameterizations, report
 from tensoradapt import published as papers
-from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+from tensoradapt.choices import check_choices, check_number
+from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.grouping import Bundle, Member, bundles
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
-from tensoradapt.ranks import Rank, check_rank, counted, networks, resolved, within_budget
+from tensoradapt.ranks import Rank, counted, networks, resolved, within_budget
 from tensoradapt.sites import Site, Sites, find_sites
 from tensoradapt.splits import Split
+from tensoradapt.strips import Strip, strips
 from tensoradapt.trained import count_trained, patterns
 from tensoradapt.variants import Variant, check_rates
-
-STARTS = ("zero", "subtract", "paper", "gradient")
-RULES = ("add",)
-MISMATCH = ("split", "crop", "error")
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,22 @@ class Plan:
 
     @property
     def n_params(self) -> int:
-        return sum(group.network.n_params for group in self.groups) + self.n_biases
+        return sum(group.network.n_params for group in self.groups) + self.n_biases + self.n_magnitudes
 
     @property
     def n_biases(self) -> int:
         """Those of ``n_params`` that are shared biases."""
         return sum(width for _, width in self.biases)
+
+    @property
+    def strips(self) -> tuple[Strip, ...]:
+        """What DoRA scales: rows of stored matrices; none by another rule."""
+        return strips(self.sites) if self.rule == "dora" else ()
+
+    @property
+    def n_magnitudes(self) -> int:
+        """Those of ``n_params`` that are DoRA's lengths of rows."""
+        return sum(strip.out for strip in self.strips)
 
     @property
     def n_base(self) -> int:
@@ -118,7 +125,8 @@ def plan(
     first step of LoRA r=8, alpha=16), "paper" (default of published rows), or a number that multiplies the tensor.
     ``start``: "zero" (one factor is), "subtract" (the drawn value is held and subtracted), "paper" (as the source
     draws; it may not be zero), "gradient" (the non-zero factors from the first batches' gradients, given to
-    ``attach``). ``split``: parts of modes, or of each width a mode can have; ``out*`` in a layout names them all.
+    ``attach``). ``rule``: "add", or "dora" (arXiv 2402.09353: updates turn each row, whose length is trained apart).
+    ``split``: parts of modes, or of each width a mode can have; ``out*`` in a layout names them all.
     ``on_mismatch``, where matrices of several shapes are tied: "split" (a tensor for each shape; the default but for
     ``published``), "crop" (the smaller read the first entries of the larger) or "error" (default of published rows: no
     source defines it). ``train``: base modules to train in place, by name or pattern, one or several, besides those of
@@ -133,18 +141,19 @@ def plan(
     alpha = alpha if alpha is not None else row.alpha if row and scale == "paper" else None
     start = start or (row.start if row else "zero")
     on_mismatch = on_mismatch or ("error" if row else "split")
-    _check_choices(scale, alpha, start, rule, on_mismatch, rank, budget)
+    check_choices(scale, alpha, start, rule, on_mismatch, rank, budget, tasks)
     found = _sites(sites, row)
     layouts: list[Any] = [layout] if isinstance(layout, str) else list(layout or _usual_layouts(family, row))
     tensors = bundles(found, layouts, split or (row.split if row else {}), on_mismatch, tasks, published)
     opts = dict(options or (row.options if row else {}))
-    nets = _networks(family, name, tensors, rank, budget, opts, clip=row is None)
+    biases = _bias_widths(found, row.biases if row else ())
+    besides = sum(width for _, width in biases) + sum(strip.out for strip in strips(found) if rule == "dora")
+    nets = _networks(family, name, tensors, rank, budget, opts, row is None, besides)
     check_rates(rates or {}, list(nets.values()))
     groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
     skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
     train = (*patterns(train), *(row.train if row else ()))
     n_trained, shown = count_trained(sites, train, published), parameterizations.name_of(name)
-    biases = _bias_widths(found, row.biases if row else ())
     made = Plan(
         *(shown, groups, scale, alpha, start, rule, train, n_trained, budget, published, tuple(tasks), biases),
         *(skipped, source, name),
@@ -214,13 +223,14 @@ def _networks(
     budget: int | None,
     opts: Mapping[str, Any],
     clip: bool,
+    besides: int,
 ) -> dict[Layout, Network]:
     sites = {bundle.layout: bundle.members[0].site.name for bundle in reversed(tensors)}
     kinds = counted([bundle.layout for bundle in tensors])
     with located(f"site {sites[tensors[0].layout]}"):
         _check_options(family, name, opts, tensors[0].layout)
     if budget is not None:
-        return within_budget(family, kinds, budget, opts, clip, sites)
+        return within_budget(family, kinds, budget, opts, clip, sites, besides)
     return networks(family, kinds, rank, opts, clip, sites)
 
 
@@ -240,33 +250,6 @@ def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
         return find_sites(sites)
     with located(f"published={row.name!r} is not defined on this model"):
         return find_sites(sites, row.projections, blocks=row.blocks)
-
-
-def _check_choices(scale: Any, alpha: Any, start: str, rule: str, on_mismatch: str, rank: Any, budget: Any) -> None:
-    for what, value, valid in (("start", start, STARTS), ("rule", rule, RULES), ("on_mismatch", on_mismatch, MISMATCH)):
-        if value not in valid:
-            raise TensorAdaptError(f"{what} is {value!r}{did_you_mean(value, valid)}")
-    if isinstance(scale, str):
-        if scale not in ("matched", "paper"):
-            raise TensorAdaptError(f"scale is {scale!r}{did_you_mean(scale, ('matched', 'paper'))}, or a number")
-    else:
-        check_number("scale", scale, above=0)
-        if alpha is not None:
-            raise TensorAdaptError(
-                f"both scale={scale!r} and alpha={alpha!r} were given; a number as scale is the whole multiplier"
-            )
-    if alpha is not None:
-        check_number("alpha", alpha, above=0)
-    if rank is not None and budget is not None:
-        raise TensorAdaptError(f"rank={rank!r} and budget={budget!r} were given; expected exactly one of them")
-    if rank is not None:
-        check_rank(rank)
-
-
-def check_number(what: str, value: Any, above: float) -> None:
-    """Refuses what is not a finite number above a bound."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
-        raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above {above}")
 
 
 def _check_options(family: Any, name: Any, options: Mapping[str, Any], layout: Any) -> None:

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter import Adapter
 from tensoradapt.contraction import Labels, compile_program
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.network import Factor, Network
-from tensoradapt.sites import ROOT
+from tensoradapt.surgery import adapters
 
 
 def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: float = 1e-6) -> Any:
@@ -28,15 +27,15 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     so only its gradient is changed in more than its size. Raises TensorAdaptError for a model without an adapter and an
     epsilon that is not positive.
     """
-    adapter = getattr(model, ROOT, None)
-    if not isinstance(adapter, Adapter):
+    found = list(adapters(model).values())
+    if not found:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter to precondition; call attach(model, plan) first")
     if not isinstance(epsilon, int | float) or not epsilon > 0:
         raise TensorAdaptError(f"epsilon is {epsilon!r}; expected a number above 0, such as 1e-6")
 
     @torch.no_grad()
     def hook(*_: Any) -> None:
-        for tensor in adapter.factored:
+        for tensor in (tensor for adapter in found for tensor in adapter.factored):
             made = {
                 factor.name: divided(tensor.network, tensor.factors, factor, value.grad, epsilon)
                 for factor in tensor.network.factors

@@ -75,8 +75,9 @@ def within_budget(
     options: Mapping[str, Any],
     clip: bool,
     sites: Mapping[Layout, str] | None = None,
+    besides: int = 0,  # parameters that no rank changes: biases, DoRA's magnitudes
 ) -> dict[Layout, Network]:
-    """The largest networks at or under ``budget`` parameters.
+    """The largest networks at or under ``budget`` parameters, those ``besides`` included.
 
     The largest rank for all that fits, then each bond of the families that have several is raised in turn while it
     fits.
@@ -89,7 +90,7 @@ def within_budget(
         return networks(family, layouts, min(rank, defined), options, clip, sites)
 
     def count(rank: int) -> int:
-        return total(at(rank), layouts)
+        return total(at(rank), layouts) + besides
 
     top = max(_most(family, layout, 1) for layout in layouts)
     smallest = min((1, top), key=count)
@@ -98,7 +99,7 @@ def within_budget(
             f"budget {budget:,} is below the smallest possible: rank {smallest} takes {least:,} parameters"
         )
     best = _largest(count, budget) if smallest == 1 else _best(count, budget, top)
-    return _raise_bonds(family, at(best), layouts, budget, options)
+    return _raise_bonds(family, at(best), layouts, budget - besides, options)
 
 
 def total(nets: Mapping[Layout, Network], layouts: Mapping[Layout, int]) -> int:

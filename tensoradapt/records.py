@@ -9,11 +9,12 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any, get_args
 
+from tensoradapt.choices import RULES, STARTS
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.grouping import Member
 from tensoradapt.modes import RUNTIME, Layout
 from tensoradapt.network import Draws, Factor, Network
-from tensoradapt.plan import RULES, STARTS, Group, Plan
+from tensoradapt.plan import Group, Plan
 from tensoradapt.sites import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero

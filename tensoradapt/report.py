@@ -27,10 +27,12 @@ def text(plan: Plan) -> str:
     if plan.n_biases:
         named = ", ".join(proj for proj, _ in plan.biases)
         head.append(f"of these, {plan.n_biases:,} in biases of {named} that all layers share")
+    if plan.n_magnitudes:
+        head.append(f"of these, {plan.n_magnitudes:,} lengths of the weights' rows (DoRA)")
     if plan.n_base:
         head.append(f"frozen bases from the weights: {plan.n_base:,} numbers, stored and not trained")
     if plan.start == "subtract":
-        held = f"{plan.n_params - plan.n_biases:,} numbers besides"
+        held = f"{plan.n_params - plan.n_biases - plan.n_magnitudes:,} numbers besides"
         head.append(f"the start is subtracted: {held}, stored and not trained")
     if plan.tasks:
         head.append(f"tasks: {', '.join(plan.tasks)}; adapter.select(task=...) chooses")

@@ -187,6 +187,11 @@ def _block(site: Site, a: Tensor, b: Tensor) -> Update:
 
 
 def _from_adapter(adapter: Adapter, sites: Any) -> Source:
+    if adapter.plan.rule != "add":
+        raise TensorAdaptError(
+            f"the adapter has rule {adapter.plan.rule!r}, whose change of a weight is no sum of updates; merge(model) "
+            "it, and pass the pair (model, base)"
+        )
     plan, task = adapter.plan, adapter.task()
     own, twin = plan.sites, in_double(adapter, task)
     found = own if sites is None else _given(sites) or find_sites(sites, "all")

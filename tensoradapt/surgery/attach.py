@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,14 +19,17 @@ from tensoradapt.init import starts_at_zero
 from tensoradapt.plan import Group, Plan
 from tensoradapt.sites import ROOT
 from tensoradapt.stacking import stack
+from tensoradapt.surgery.adapters import Adapters, adapters, attached, give_heads, original_modules, registered
+from tensoradapt.surgery.change import lengths
 from tensoradapt.surgery.checks import Values, check_attach, check_loaded, checked_values
 from tensoradapt.surgery.gradients import gradient_values
-from tensoradapt.surgery.kinds import block_of, weight_of
-from tensoradapt.surgery.wrapped import Wrapped
+from tensoradapt.surgery.kinds import block_of, matrix_of, weight_of
+from tensoradapt.surgery.use import use
+from tensoradapt.surgery.wrapped import Wrapped, wrapped
 from tensoradapt.trained import trained_modules
 
 SAMPLE = 1024  # entries of each base weight that the hash covers
-Before = tuple[dict[str, bool], dict[str, Tensor]]
+FUSED = "activation_relu_or_gelu"  # of an encoder layer: which of them its fused kernel is to use, 0 for neither
 
 
 def attach(
@@ -35,53 +38,82 @@ def attach(
     *,
     seed: int = 0,
     dropout: float = 0.0,
+    rank_dropout: float = 0.0,
     values: Sequence[Mapping[str, Tensor | np.ndarray]] | None = None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    name: str = "default",
 ) -> Adapter:
     """Wraps the plan's layers and registers the adapter at the model's root; the output does not change (but for
     ``start="paper"``, where the paper does not start at zero).
 
     Freezes the base, all but the modules in ``plan.train``. Factors are fp32 (torch's default dtype) on each base's
-    device. ``values``: of each tensor of the plan, all its stored factors, in the place of drawn ones (from
-    ``compress``). ``batches``: for ``start="gradient"``, the batches whose gradient it takes; ``loss`` as in ``fit``.
-    Raises TensorAdaptError, with the model untouched, for a root that is a container, a second attach, dropout or seed
-    out of range, modules that are missing or not of the planned shape, weights on the meta device, quantised weights
-    where the factors come from them, and values that are not those of the plan's tensors.
+    device. ``dropout``: of the input of the updates (not of embeddings', nor of layers computed with W + delta);
+    ``rank_dropout``: of the components of each update, the R rows of its pair. ``values``: of each tensor of the plan,
+    all its stored factors, in the place of drawn ones (from ``compress``). ``batches``: for ``start="gradient"``, the
+    batches whose gradient it takes; ``loss`` as in ``fit``. ``name``: of the adapter in the model, which may have
+    several; the new one is used alone until ``use`` says otherwise.
+
+    Raises TensorAdaptError, with the model untouched, for a root that is a container, a name that is taken, dropout or
+    seed out of range, modules that are missing or not of the planned shape, weights on the meta device, quantised
+    weights where the factors come from them, and values that are not those of the plan's tensors.
     """
     given = None if values is None else checked_values(plan, values)
-    return attach_with(model, plan, seed, dropout, given, batches, loss)
+    return attach_with(model, plan, seed, (dropout, rank_dropout), given, batches, loss, name=name)
 
 
 def attach_with(
     model: nn.Module,
     plan: Plan,
     seed: int,
-    dropout: float,
+    dropouts: tuple[float, float],  # of the updates' input, and of their components
     values: Values | None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     scales: Sequence[float] | None = None,
+    name: str = "default",
 ) -> Adapter:
     """``attach`` with values of some factors only; the others are drawn. ``scales``: known multipliers."""
-    by_module = check_attach(model, plan, seed, dropout, reads=plan.needs_weights and values is None)
+    modules = original_modules(model)
+    by_module = check_attach(model, modules, plan, seed, dropouts, name, reads=plan.needs_weights and values is None)
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if plan.needs_weights and values is None:
-        values = based = [_from_weights(dict(model.named_modules()), group, plan, seed) for group in plan.groups]
+        values = based = [_from_weights(modules, group, plan, seed) for group in plan.groups]
         if plan.start == "gradient":
-            values = gradient_values(model, plan, batches, loss, based, seed)
+            values = gradient_values(model, modules, plan, batches, loss, based, seed)
     adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values, scales)
     first = plan.sites[0]
-    adapter.to(weight_of(model.get_submodule(first.module), first).device)
-    adapter.before = _remember(model, heads)
-    adapter.follow(heads, dropout, base_hash(model, plan))
-    for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in numbers)
-    for name, sites in by_module.items():
-        model.set_submodule(name, Wrapped(model.get_submodule(name), adapter, sites, dropout))
-    model.add_module(ROOT, adapter)
+    adapter.to(weight_of(modules[first.module], first).device)
+    set_magnitudes(adapter, modules)
+    adapter.follow(heads, dropouts, base_hash(modules, plan))
+    _register(model, name, adapter)
+    for module, sites in by_module.items():
+        if not isinstance(layer := model.get_submodule(module), Wrapped):
+            model.set_submodule(module, layer := Wrapped(layer, sites[0]))
+        layer.add(adapter, sites)
+    switch_off_fast_paths(model)
+    use(model, name)
     return adapter
+
+
+def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
+    if (found := registered(model)) is None:
+        model.add_module(ROOT, found := Adapters(model))
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+    for key, parameter in adapter.head_parameters().items():
+        found.originals.setdefault(key, parameter.detach().clone())
+    found[name] = adapter
+
+
+@torch.no_grad()
+def set_magnitudes(adapter: Adapter, modules: Mapping[str, nn.Module]) -> None:
+    """DoRA starts with the lengths that the rows of W + delta have."""
+    for strip in adapter.plan.strips:
+        site = strip.sites[0]
+        matrix = matrix_of(modules[site.module], site)
+        adapter.magnitude(strip).copy_(lengths(adapter, strip, matrix))
 
 
 def _from_weights(modules: dict[str, nn.Module], group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
@@ -97,55 +129,65 @@ def _from_weights(modules: dict[str, nn.Module], group: Group, plan: Plan, seed:
     return {name: torch.from_numpy(np.ascontiguousarray(found[name])) for name in wanted}
 
 
-def detach(model: nn.Module) -> Adapter:
-    """Takes the adapter out; weights, heads, requires_grad flags and module tree are bit for bit as before attach.
+def detach(model: nn.Module, name: str | None = None) -> Adapter:
+    """Takes an adapter out; without its last one, weights, heads, requires_grad flags and module tree of the model are
+    bit for bit as before attach.
 
-    A merged model is unmerged first; one merged with ``keep=False`` keeps its merged weights. Returns the adapter.
+    A merged model is unmerged first; one merged with ``keep=False`` keeps its merged weights. ``name`` is needed where
+    there are several. Returns the adapter, which still has the heads it trained.
     """
-    adapter = attached(model)
-    if adapter.merged and adapter.kept is not None:
-        restore_weights(model, adapter)
-    flags, values = adapter.before  # type: ignore[misc]
-    for name, module in list(wrapped(model)):
-        model.set_submodule(name, module.base)
-    delattr(model, ROOT)
-    named = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in values.items():
-            named[name].copy_(value)
-    for name, flag in flags.items():
-        named[name].requires_grad_(flag)
+    adapter = attached(model, name)
+    found: Adapters = getattr(model, ROOT)
+    name = next(key for key, one in found.named().items() if one is adapter)
+    if found.merged and found.kept is not None:
+        restore_weights(model)
+    give_heads(model, [key for key in found.used if key != name])
+    for module, layer in list(wrapped(model)):
+        if not layer.remove(adapter):
+            model.set_submodule(module, layer.base)
+    del found[name]
+    if not found.named():
+        _unregister(model, found)
     return adapter
+
+
+def _unregister(model: nn.Module, found: Adapters) -> None:
+    delattr(model, ROOT)
+    for module, attribute, value in found.fast:
+        setattr(module, attribute, value)
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(found.flags[key])
 
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
     """Within it the model computes what it did before attach (trained heads stay)."""
-    adapter = attached(model)
-    if adapter.merged:
+    attached_ = adapters(model) or {"": attached(model)}  # which says that there is none
+    if any(adapter.merged for adapter in attached_.values()):
         raise TensorAdaptError(
             "the adapter is merged into the weights and cannot be disabled; call unmerge(model) first"
         )
-    with adapter.disabled():
+    with ExitStack() as held:
+        for adapter in attached_.values():
+            held.enter_context(adapter.disabled())
         yield
 
 
-def attached(model: nn.Module) -> Adapter:
-    """The adapter in a model."""
-    adapter = getattr(model, ROOT, None)
-    if not isinstance(adapter, Adapter):
-        raise TensorAdaptError(f"{type(model).__name__} has no adapter attached; call attach(model, plan) first")
-    return adapter
+def switch_off_fast_paths(model: nn.Module) -> None:
+    """In evaluation torch's encoder computes from the weights of its layers without calling them; here it must not."""
+    found: Adapters = getattr(model, ROOT)
+    for module in model.modules():
+        switches = (nn.TransformerEncoder, "use_nested_tensor", False), (nn.TransformerEncoderLayer, FUSED, 0)
+        for kind, attribute, off in switches:
+            holds = isinstance(module, kind) and any(isinstance(part, Wrapped) for part in module.modules())
+            if holds and getattr(module, attribute, off) != off:
+                found.fast.append((module, attribute, getattr(module, attribute)))
+                setattr(module, attribute, off)
 
 
-def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:
-    """Names and wrapped layers of a model."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, Wrapped))
-
-
-def base_hash(model: nn.Module, plan: Plan) -> str:
+def base_hash(modules: Mapping[str, nn.Module], plan: Plan) -> str:
     """A hash over the first entries of every weight the plan adapts: tells bases apart, cheaply at any size."""
-    digest, modules = hashlib.sha256(), dict(model.named_modules())
+    digest = hashlib.sha256()
     for site in plan.sites:
         if site.module not in modules:
             continue  # attach names it
@@ -155,12 +197,15 @@ def base_hash(model: nn.Module, plan: Plan) -> str:
     return digest.hexdigest()
 
 
-def restore_weights(model: nn.Module, adapter: Adapter) -> None:
+def restore_weights(model: nn.Module) -> None:
     """Puts back the weights that merge kept."""
+    found: Adapters = getattr(model, ROOT)
     with torch.no_grad():
         for name, value in written(dict(wrapped(model))):
-            value.copy_(adapter.kept[name])  # type: ignore[index]
-    adapter.kept, adapter.merged = None, False
+            value.copy_(found.kept[name])  # type: ignore[index]
+    found.kept, found.merged = None, False
+    for adapter in found.named().values():
+        adapter.merged = False
 
 
 def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:
@@ -168,11 +213,5 @@ def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:
     for name, layer in layers.items():
         for parameter in dict.fromkeys(site.parameter for site in layer.sites):
             yield f"{name}.{parameter}", layer.base.get_parameter(parameter)
-        if layer._adapter[0].biases and getattr(layer, "bias", None) is not None:
+        if any(adapter.biases for adapter, _ in layer.updates) and getattr(layer, "bias", None) is not None:
             yield f"{name}.bias", layer.bias
-
-
-def _remember(model: nn.Module, heads: dict[str, nn.Module]) -> Before:
-    flags = {name: p.requires_grad for name, p in model.named_parameters()}
-    values = {f"{name}.{key}": p.detach().clone() for name, head in heads.items() for key, p in head.named_parameters()}
-    return flags, values

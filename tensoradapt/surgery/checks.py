@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.plan import Group, Plan
-from tensoradapt.sites import ROOT, Site
+from tensoradapt.sites import Site
+from tensoradapt.surgery.adapters import registered
 from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, matrix_of, weight_of
 from tensoradapt.trained import trained_modules
 
@@ -23,9 +23,11 @@ DEQUANTISE = "Dequantise the model first (load it without its quantisation)"
 
 def check_attach(
     model: nn.Module,
+    modules: Mapping[str, nn.Module],  # as they are without adapters
     plan: Plan,
     seed: int,
-    dropout: float,
+    dropouts: tuple[float, float],
+    name: str,
     reads: bool,  # whether factors are made from the weights
 ) -> dict[str, tuple[Site, ...]]:
     """Everything attach can refuse of a model; returns the plan's sites by module."""
@@ -34,23 +36,41 @@ def check_attach(
             f"the root is an nn.{type(model).__name__}, where a registered adapter would become one of its stages; "
             "wrap it in a module of your own and attach to that"
         )
-    if isinstance(getattr(model, ROOT, None), Adapter):
-        raise TensorAdaptError(f"{type(model).__name__} already has an adapter attached; call detach(model) first")
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise TensorAdaptError(f"dropout is {dropout!r}; expected a number from 0 up to, not including, 1")
+    _check_name(model, name)
+    for what, value in zip(("dropout", "rank_dropout"), dropouts, strict=True):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise TensorAdaptError(f"seed is {seed!r}; expected a whole number from 0 up to 2**63 - 1")
-    modules = dict(model.named_modules())
     found: dict[str, list[Site]] = {}
     for site in plan.sites:
         check_site(modules, site, type(model).__name__)
         check_loaded(modules[site.module], site)
-        if reads:
+        if reads or plan.rule == "dora":
             check_readable(modules[site.module], site, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
         _check_bias(plan, modules[site.module], site)
         found.setdefault(site.module, []).append(site)
     _check_train(model, plan, found)
     return {name: tuple(sites) for name, sites in found.items()}
+
+
+def _check_name(model: nn.Module, name: str) -> None:
+    """A name that the model's adapters can have, and none of them has."""
+    found, taken = registered(model), name in dir(nn.ModuleDict()) if isinstance(name, str) else True
+    if taken or not name.isidentifier():
+        raise TensorAdaptError(
+            f"name is {name!r}; expected one word of letters, digits and underscores that torch's modules do not use, "
+            "such as 'summaries'"
+        )
+    if found is None:
+        return
+    if name in found:
+        raise TensorAdaptError(
+            f"{type(model).__name__} already has an adapter attached as {name!r}; attach this one with another name=, "
+            f"or call detach(model, {name!r}) first"
+        )
+    if found.merged:
+        raise TensorAdaptError("an adapter is merged into the weights; call unmerge(model) before attaching another")
 
 
 def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> None:
@@ -114,12 +134,16 @@ def check_readable(module: nn.Module, site: Site, use: str, instead: str) -> Non
 
 
 def _use(plan: Plan) -> str:
+    if plan.rule == "dora" and not plan.needs_weights:
+        return 'rule="dora" takes the lengths of the rows, and'
     what = "the first gradients" if plan.start == "gradient" else "factors from the base weights"
     return f"{plan.published or plan.parameterization} with start={plan.start!r} takes {what}, and"
 
 
 def _without(plan: Plan) -> str:
-    """What needs no weights: another start where that is enough, or another method."""
+    """What needs no weights: another rule or start where that is enough, or another method."""
+    if plan.rule == "dora" and not plan.needs_weights:
+        return 'plan with rule="add"'
     if any(factor.source == "base" for group in plan.groups for factor in group.network.factors):
         return 'plan a method that needs no base weights, such as published="lora" or parameterization="cp"'
     return 'plan with start="zero"'

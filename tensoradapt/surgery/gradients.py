@@ -5,7 +5,7 @@ The zero factor's first step then follows the directions in which the loss falls
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 def gradient_values(
     model: nn.Module,
+    modules: Mapping[str, nn.Module],  # as they are without adapters
     plan: Plan,
     batches: Iterable[Any] | None,
     loss: Loss | None,
@@ -46,7 +47,7 @@ def gradient_values(
     sums = summed_gradients(model, {site.key for site in plan.sites}, found, loss)
 
     def of(site: Any) -> Tensor:
-        module = model.get_submodule(site.module)
+        module = modules[site.module]
         whole = sums[site.key]
         return kind_of(module, site).logical(whole if site.slot is None else whole[site.slot])[site.block]
 

@@ -10,6 +10,7 @@ from tensoradapt import checkpoint
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.plan import Plan
+from tensoradapt.surgery.adapters import original_modules
 from tensoradapt.surgery.attach import attach_with, base_hash
 from tensoradapt.trained import trained_modules
 
@@ -31,9 +32,10 @@ def unattached(path: str | Path) -> Adapter:
     return adapter
 
 
-def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
+def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
     """The saved adapter, attached to a base model, with its trained heads: the saved model's outputs, bit for bit.
 
+    ``name``: what it is to be called in the model, which may have other adapters; it is used alone then.
     Raises TensorAdaptError, with the model untouched, for a missing, damaged or future file, tensors that do not fit
     the plan, and (``strict``) a base with other weights than the adapter was attached to when it was saved.
     """
@@ -44,12 +46,13 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True) -> Adapter:
         return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}
 
     saved = checkpoint.read(path, head_shapes)
-    if strict and (found := base_hash(model, saved.plan)) != saved.base:
+    if strict and (found := base_hash(original_modules(model), saved.plan)) != saved.base:
         raise TensorAdaptError(
             f"the base weights of this {type(model).__name__} (hash {found[:12]}) are not those the adapter in "
             f"{path} was trained on "
             f"({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach it all the same"
         )
-    adapter = attach_with(model, saved.plan, saved.seed, saved.dropout, _from_weights(saved), scales=saved.scales)
+    dropouts = saved.dropout, saved.rank_dropout
+    adapter = attach_with(model, saved.plan, saved.seed, dropouts, _from_weights(saved), scales=saved.scales, name=name)
     adapter.restore(saved)
     return adapter
