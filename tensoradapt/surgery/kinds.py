@@ -36,7 +36,7 @@ def _linear(_: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
 
 
 def _embedding(module: nn.Module, ids: Tensor, pairs: Pairs) -> Tensor:
-    """Rows of A^T are looked up; the dense (vocabulary x width) update is never formed. A padding row is one of them."""
+    """Rows of A^T are looked up, a padding row among them; the dense (vocabulary x width) update is never formed."""
     dtype: torch.dtype = module.weight.dtype  # type: ignore[assignment, union-attr]
     first, *rest = (F.linear(F.embedding(ids, a.T.to(dtype)), b.to(dtype)) for a, b in pairs)
     return sum(rest, first)
