@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -11,7 +11,7 @@ from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora_pairs import LoraPair, Term, merged, reduced, stacked
 from tensoradapt.sites import Site
-from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of
+from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, shape_of
 from tensoradapt.updates import in_double
 
 ROUNDING = 1e-10  # of a pair's own size: far above float64's rounding, far below float32's
@@ -34,23 +34,20 @@ def module_pairs(
     sites: dict[str, list[Site]] = {}
     for site in adapter.plan.sites:
         sites.setdefault(site.module, []).append(site)
-    wanted = set(sites).union(*(_in_other_layers(modules, own[0]) for own in sites.values()))
-    plain = {name: sites[name][0] if name in sites else name for name in wanted}
-    shapes = {name: _shape(plain[name], module) for name, module in modules.items() if name in wanted}
+    first = [own[0] for own in sites.values()]
+    wanted = {name: replace(one, name=name) for one in first for name in (*_in_other_layers(modules, one), one.module)}
+    shapes = {name: _shape(wanted[name], module) for name, module in modules.items() if name in wanted}
     _check_rank(rank, max(map(min, shapes.values())))
     return {name: _of_module(twin, name, shape, sites.get(name, ()), rank) for name, shape in shapes.items()}
 
 
-def _shape(site: Site | str, module: nn.Module) -> tuple[int, int]:
-    kind = kind_of(module, site)
-    if kind not in (LINEAR, CONV1D):
-        name = site if isinstance(site, str) else site.name
-        raise TensorAdaptError(
-            f"site {name} is a {kind.name}, and servers read LoRA of linear layers alone; export an adapter without "
-            "it, or merge(model) and save the model"
-        )
-    out, in_ = kind.logical(module.weight).shape  # type: ignore[arg-type]
-    return out, in_
+def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
+    if (kind := kind_of(module, site)) in (LINEAR, CONV1D):
+        return shape_of(module, site)
+    raise TensorAdaptError(
+        f"site {site.name} is a {kind.name}, and servers read LoRA of linear layers alone; export an adapter without "
+        "it, or merge(model) and save the model"
+    )
 
 
 def _check_rank(rank: int | None, widest: int) -> None:

@@ -41,7 +41,7 @@ ORDER = (
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli"),
 )
 # third-party packages that a function may import when it runs: optional, or too slow for what does not need them
-LAZY = {"torch", "transformers", "datasets", "rich", "scipy", "matplotlib"}
+LAZY = {"torch", "bitsandbytes", "torchao", "transformers", "datasets", "rich", "scipy", "matplotlib"}
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))

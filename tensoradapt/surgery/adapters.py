@@ -23,6 +23,7 @@ class Adapters(nn.ModuleDict):
         self.originals: dict[str, Tensor] = {}  # numbers of heads as they were before any adapter trained them
         self.owners: dict[str, str | None] = {}  # whose numbers each of them are now; None: the originals
         self.kept: dict[str, Tensor] | None = None  # the weights as they were, while merged
+        self.packed: dict[str, tuple[Any, ...]] = {}  # quantised weights as they were, by layer
         self.merged = False
         self.fast: list[tuple[nn.Module, str, Any]] = []  # torch's fast paths that were switched off
 

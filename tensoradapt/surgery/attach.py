@@ -24,6 +24,7 @@ from tensoradapt.surgery.change import lengths
 from tensoradapt.surgery.checks import Values, check_attach, check_loaded, checked_values
 from tensoradapt.surgery.gradients import gradient_values
 from tensoradapt.surgery.kinds import block_of, matrix_of, weight_of
+from tensoradapt.surgery.quantised import quantised
 from tensoradapt.surgery.use import use
 from tensoradapt.surgery.wrapped import Wrapped, wrapped
 from tensoradapt.trained import trained_modules
@@ -192,7 +193,8 @@ def base_hash(modules: Mapping[str, nn.Module], plan: Plan) -> str:
         if site.module not in modules:
             continue  # attach names it
         check_loaded(modules[site.module], site)
-        weight = weight_of(modules[site.module], site)
+        packed = quantised(modules[site.module])
+        weight = packed.matrix(modules[site.module]) if packed else weight_of(modules[site.module], site)
         digest.update(site.name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
     return digest.hexdigest()
 
@@ -203,15 +205,18 @@ def restore_weights(model: nn.Module) -> None:
     with torch.no_grad():
         for name, value in written(dict(wrapped(model))):
             value.copy_(found.kept[name])  # type: ignore[index]
-    found.kept, found.merged = None, False
+    for name, layer in wrapped(model):
+        if (state := found.packed.get(name)) is not None:
+            quantised(layer.base).restore(layer.base, state)  # type: ignore[union-attr]
+    found.kept, found.packed, found.merged = None, {}, False
     for adapter in found.named().values():
         adapter.merged = False
 
 
 def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:
-    """Weights and biases that merging changes."""
+    """Weights and biases that merging changes in place: all but quantised ones."""
     for name, layer in layers.items():
-        for parameter in dict.fromkeys(site.parameter for site in layer.sites):
+        for parameter in dict.fromkeys(site.parameter for site in layer.sites if quantised(layer.base) is None):
             yield f"{name}.{parameter}", layer.base.get_parameter(parameter)
         if any(adapter.biases for adapter, _ in layer.updates) and getattr(layer, "bias", None) is not None:
             yield f"{name}.bias", layer.bias

@@ -14,7 +14,8 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.plan import Group, Plan
 from tensoradapt.sites import Site
 from tensoradapt.surgery.adapters import registered
-from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, matrix_of, weight_of
+from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, shape_of, weight_of
+from tensoradapt.surgery.quantised import quantised
 from tensoradapt.trained import trained_modules
 
 Values = Sequence[Mapping[str, Tensor]]
@@ -48,6 +49,11 @@ def check_attach(
         check_loaded(modules[site.module], site)
         if reads or plan.rule == "dora":
             check_readable(modules[site.module], site, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
+        if reads and plan.start == "gradient" and (packed := quantised(modules[site.module])):
+            raise TensorAdaptError(
+                f"site {site.name} is a {packed.name} layer, whose codes have no gradient; {DEQUANTISE}, or plan with "
+                'start="zero"'
+            )
         _check_bias(plan, modules[site.module], site)
         found.setdefault(site.module, []).append(site)
     _check_train(model, plan, found)
@@ -81,16 +87,16 @@ def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> None
             "(or from a config, whose names may lack a prefix): make it from this one"
         )
     module = modules[site.module]
-    stored = matrix_of(module, site)
-    if not stored.is_floating_point():
+    weight, shape = weight_of(module, site), shape_of(module, site)
+    if not weight.is_floating_point() and quantised(module) is None:
         raise TensorAdaptError(
-            f"site {site.name} holds {stored.dtype} weights; expected floating point ones. {DEQUANTISE}, or leave the "
+            f"site {site.name} holds {weight.dtype} weights; expected floating point ones. {DEQUANTISE}, or leave the "
             "site out with find_sites(model, exclude=[...])"
         )
-    if not _fits(stored, site):
+    if not _fits(shape, site):
         raise TensorAdaptError(
             f"site {site.name} is {site.out} x {site.in_} in the plan and the module's matrix is "
-            f"{stored.shape[0]} x {stored.shape[1]}; make the plan from this model"
+            f"{shape[0]} x {shape[1]}; make the plan from this model"
         )
 
 
@@ -103,11 +109,12 @@ def _check_bias(plan: Plan, module: nn.Module, site: Site) -> None:
         )
 
 
-def _fits(matrix: Tensor, site: Site) -> bool:
+def _fits(shape: tuple[int, int], site: Site) -> bool:
     """Whether the site's rows and columns are all there."""
-    rows, cols = site.block
-    last = rows[-1] + 1 if isinstance(rows, list) else rows.stop or 0
-    return last <= len(matrix) and tuple(matrix[rows, cols].shape) == (site.out, site.in_)
+    rows, cols = (
+        list(range(n)[block]) if isinstance(block, slice) else block for n, block in zip(shape, site.block, strict=True)
+    )
+    return (len(rows), len(cols)) == (site.out, site.in_) and rows[-1] < shape[0]
 
 
 def check_loaded(module: nn.Module, site: Site) -> None:
@@ -121,8 +128,12 @@ def check_loaded(module: nn.Module, site: Site) -> None:
 
 
 def check_readable(module: nn.Module, site: Site, use: str, instead: str) -> None:
-    """Refuses a weight whose entries are not the layer's matrix: codes, and what computes or packs its values."""
+    """Refuses a weight whose entries are not the layer's matrix and cannot be made it: codes, and what computes or
+    packs its values.
+    """
     check_loaded(module, site)
+    if quantised(module) is not None:
+        return
     weight = weight_of(module, replace(site, slot=None))
     if type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1:
         return

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.factored import through
 from tensoradapt.sites import Site
+from tensoradapt.surgery.quantised import quantised
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
 
@@ -132,8 +133,18 @@ def weight_of(module: nn.Module, site: Site) -> Tensor:
 
 
 def matrix_of(module: nn.Module, site: Site) -> Tensor:  # (out, in), a view where the layout allows
-    """The logical matrix that the site is a block of."""
+    """The logical matrix that the site is a block of; of a quantised layer as it computes with it, in fp32."""
+    if (packed := quantised(module)) is not None:
+        return packed.matrix(module)
     return kind_of(module, site).logical(weight_of(module, site))
+
+
+def shape_of(module: nn.Module, site: Site) -> tuple[int, int]:
+    """Rows and columns of that matrix, without making it."""
+    if quantised(module) is not None:
+        return module.out_features, module.in_features  # type: ignore[return-value]
+    out, in_ = kind_of(module, site).logical(weight_of(module, site)).shape
+    return out, in_
 
 
 def block_of(module: nn.Module, site: Site) -> Tensor:  # (out, in) of the site

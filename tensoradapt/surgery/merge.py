@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
@@ -13,15 +15,20 @@ from tensoradapt.surgery.attach import restore_weights, written
 from tensoradapt.surgery.change import change
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.kinds import matrix_of, weight_of
+from tensoradapt.surgery.quantised import quantised
 from tensoradapt.surgery.wrapped import Wrapped, in_matrix, wrapped
 
+UNMERGED = f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
 
-def merge(model: nn.Module, *, keep: bool = True) -> None:
-    """Adds the updates of the adapters in use to the weights, summed in fp32 or wider and rounded once.
+
+def merge(model: nn.Module, *, keep: bool = True) -> dict[str, float]:
+    """Adds the updates of the adapters in use to the weights, summed in fp32 or wider and rounded once; quantised
+    weights (bitsandbytes, torchao int8) are dequantised and quantised again.
 
     The originals are kept so that ``unmerge`` restores them bit for bit; ``keep=False`` saves that memory and gives up
-    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Non-finite factors and quantised
-    weights are refused before any weight changes.
+    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Returns by layer how much of its
+    change rounding lost: the distance between what is stored and W + delta, over the norm of delta (0 without any).
+    Non-finite factors and weights stored in other ways are refused before any weight changes.
     """
     found = _registered(model)
     if found.merged:
@@ -30,12 +37,14 @@ def merge(model: nn.Module, *, keep: bool = True) -> None:
     layers = {name: layer for name, layer in wrapped(model) if any(a.used for a, _ in layer.updates)}
     _check(found, layers)
     found.kept = {name: value.detach().clone() for name, value in written(dict(wrapped(model)))} if keep else None
+    states = {name: (packed, layer.base) for name, layer in layers.items() if (packed := quantised(layer.base))}
+    found.packed = {name: packed.state(base) for name, (packed, base) in states.items() if keep}
     with torch.no_grad():
-        for layer in layers.values():
-            _add(layer)
+        lost = {name: _add(layer) for name, layer in layers.items()}
     found.merged = True
     for adapter in used:
         adapter.merged = True
+    return lost
 
 
 def unmerge(model: nn.Module) -> None:
@@ -72,16 +81,24 @@ def _check(found: Adapters, layers: dict[str, Wrapped]) -> None:
                     f"factor {key} has non-finite entries; nothing was merged. Load a good checkpoint first"
                 )
     for name, layer in layers.items():
-        for adapter, own in layer.updates:
-            if adapter.used and adapter.bias(own[0].sites[0]) is not None and layer.bias is None:
-                raise TensorAdaptError(f"{name} has no bias to merge the adapter's shared bias into; use it unmerged")
-        for site in layer.sites:
-            check_readable(layer.base, site, "merge", f"{DEQUANTISE} and attach to that, or use the adapter unmerged")
+        _check_layer(name, layer)
 
 
-def _add(layer: Wrapped) -> None:
+def _check_layer(name: str, layer: Wrapped) -> None:
+    if any(one.used and one.bias(own[0].sites[0]) is not None for one, own in layer.updates) and layer.bias is None:
+        raise TensorAdaptError(f"{name} has no bias to merge the adapter's shared bias into; use it unmerged")
+    for site in layer.sites:
+        check_readable(layer.base, site, "merge", UNMERGED)
+    if (packed := quantised(layer.base)) and packed.store is None:
+        weight = type(layer.base.weight).__name__
+        raise TensorAdaptError(f"{name} holds a {weight} of {packed.name}, which cannot be made anew. {UNMERGED}")
+
+
+def _add(layer: Wrapped) -> float:
+    """Changes one layer's weights; the share of the change that was lost in storing it."""
     used = [(adapter, own) for adapter, own in layer.updates if adapter.used]
     places = {(s.parameter, s.slot): s for _, own in used for strip in own for s in strip.sites}
+    lost = size = 0.0
     for (parameter, slot), site in places.items():
         matrix = matrix_of(layer.base, site)
         wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
@@ -89,10 +106,20 @@ def _add(layer: Wrapped) -> None:
         for adapter, own in used:
             if here := in_matrix(own, parameter, slot):
                 summed += adapter.shared(change(adapter, here, wide))
-        weight = weight_of(layer.base, site)
-        weight.copy_(layer.kind.stored(summed, weight.shape))
+        _store(layer, site, summed)
+        lost += float((matrix_of(layer.base, site).to(wide) - summed).square().sum())
+        size += float((summed - wide).square().sum())
     for adapter, own in used:
         _add_bias(layer, adapter, own[0].sites[0])
+    return math.sqrt(lost / size) if size else 0.0
+
+
+def _store(layer: Wrapped, site: Site, matrix: Tensor) -> None:
+    if (packed := quantised(layer.base)) is not None:
+        packed.store(layer.base, matrix)  # type: ignore[misc]  # refused before where it is None
+        return
+    weight = weight_of(layer.base, site)
+    weight.copy_(layer.kind.stored(matrix, weight.shape))
 
 
 def _add_bias(layer: Wrapped, adapter: Adapter, site: Site) -> None:

@@ -1,0 +1,110 @@
+"""Quantised linear layers: their matrix as they compute with it, and a matrix stored again in their way.
+
+A layer is known by the class of its weight, so that neither library is imported for models without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+State = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A row of the table below.
+
+    ``matrix`` is the (out, in) matrix in fp32; ``store`` quantises one in the layer's own way, None where that is not
+    known. ``state`` is all that ``store`` changes, which ``restore`` puts back.
+    """
+
+    name: str
+    matrix: Callable[[Any], Tensor]
+    store: Callable[[Any, Tensor], None] | None
+    state: Callable[[Any], State] = lambda module: (module.weight,)
+    restore: Callable[[Any, State], None] = lambda module, state: setattr(module, "weight", state[0])
+
+
+def _four_bits(module: Any) -> Tensor:
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(module.weight.data, module.weight.quant_state).float()
+
+
+def _store_four_bits(module: Any, matrix: Tensor) -> None:
+    old = module.weight
+    names = ("blocksize", "compress_statistics", "quant_type", "quant_storage")
+    data = matrix.to("cpu", old.quant_state.dtype)  # quantised when it is moved to its device
+    options = {name: getattr(old, name) for name in names}
+    module.weight = type(old)(data, requires_grad=False, module=module, **options).to(old.device)
+
+
+def _codes(module: Any) -> tuple[Tensor, Tensor]:
+    """Codes and the largest entry of each row: with the weight until the first forward pass, with the state after."""
+    held = module.weight if module.weight.CB is not None else module.state
+    return held.CB, held.SCB
+
+
+def _eight_bits(module: Any) -> Tensor:
+    codes, largest = _codes(module)
+    return codes.float() * (largest.float() / 127)[:, None]
+
+
+def _store_eight_bits(module: Any, matrix: Tensor) -> None:
+    old = module.weight
+    module.weight = type(old)(matrix.to("cpu", torch.float16), requires_grad=False).to(old.device)
+    module.state.CB = module.state.SCB = None
+
+
+def _state_of_eight_bits(module: Any) -> State:
+    return module.weight, module.weight.CB, module.weight.SCB, module.state.CB, module.state.SCB
+
+
+def _restore_eight_bits(module: Any, state: State) -> None:
+    module.weight, module.weight.CB, module.weight.SCB, module.state.CB, module.state.SCB = state
+
+
+def _unpacked(module: Any) -> Tensor:
+    return module.weight.dequantize().float()
+
+
+def _store_int8(module: Any, matrix: Tensor) -> None:
+    """One scale for each block of a row, or for each row; symmetric ones alone have no zero points."""
+    from torchao.quantization.granularity import PerGroup, PerRow
+
+    old = module.weight
+    size = old.block_size[-1]
+    granularity = PerRow() if size == matrix.shape[1] else PerGroup(size)
+    made = type(old).from_hp(matrix.to(old.device, old.dtype), granularity, act_quant_kwargs=old.act_quant_kwargs)
+    module.weight = nn.Parameter(made, requires_grad=False)
+
+
+FOUR_BITS = Quantised("bitsandbytes 4-bit", _four_bits, _store_four_bits)
+EIGHT_BITS = Quantised("bitsandbytes 8-bit", _eight_bits, _store_eight_bits, _state_of_eight_bits, _restore_eight_bits)
+INT8 = Quantised("torchao int8", _unpacked, _store_int8)
+PACKED = Quantised("torchao", _unpacked, None)
+
+
+def quantised(module: nn.Module) -> Quantised | None:
+    """The row of a quantised linear layer; None of any other layer, and of one not yet quantised."""
+    weight = module._parameters.get("weight")
+    name, library = type(weight).__name__, type(weight).__module__.split(".")[0]
+    if library == "bitsandbytes":
+        if name == "Params4bit":
+            return FOUR_BITS if weight.quant_state is not None else None  # type: ignore[union-attr]
+        codes = name == "Int8Params" and weight.dtype == torch.int8  # type: ignore[union-attr]
+        return EIGHT_BITS if codes else None
+    if library != "torchao" or not isinstance(module, nn.Linear):
+        return None
+    return INT8 if name == "Int8Tensor" and _is_symmetric(weight) else PACKED
+
+
+def _is_symmetric(weight: Any) -> bool:
+    """Whether rows, or blocks of them, have a scale alone: what ``store`` makes."""
+    points = weight.zero_point
+    return weight.block_size[0] == 1 and weight.act_quant_kwargs is None and (points is None or not points.any())
