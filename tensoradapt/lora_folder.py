@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import reason, replace_file
-from tensoradapt.peft_folder import CONFIG, PREFIX, TENSORS
+from tensoradapt.peft_config import CONFIG, TENSORS
+from tensoradapt.peft_folder import PREFIX
 
 Pair = tuple[Tensor, Tensor]  # A: (R, in), B: (out, R)
 

@@ -34,7 +34,7 @@ ORDER = (
         "trained",
     ),
     *("plan", "records", "checkpoint", "first_step", "init", "factored", "stacking", "routing", "adapter", "surgery"),
-    *("peft_folder", "lora_folder", "updates", "cores", "fitting", "compressed", "compression"),
+    *("peft_config", "peft_folder", "lora_folder", "updates", "cores", "fitting", "compressed", "compression"),
     *("lora_pairs", "module_pairs", "export_report", "export"),
     *("rounding", "rank_choice", "rank_adaptation"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "language_models", "preconditioning", "training"),
