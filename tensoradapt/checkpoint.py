@@ -102,13 +102,33 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
 
     ``head_shapes``: what the trained heads of a plan are in the model at hand; without it they stay in their file.
     """
-    record = _record(path)
-    plan = plan_from_record(record["plan"], path / JSON)
-    _check_record(record, plan, path / JSON)
+    record, plan = _checked(path)
     factors = _tensors(path, FACTORS, record, _expected(plan))
     heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
     numbers = record["seed"], record["dropout"], record["rank_dropout"], tuple(record["scales"])
     return Checkpoint(plan, *numbers, record["base"], factors, heads)
+
+
+def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
+    """The other files that the adapter.json in a folder needs, and the most bytes each can have."""
+    record, plan = _checked(path)
+    sizes = {}
+    for name, shapes in ((FACTORS, _expected(plan)), (HEADS, head_shapes(plan))):
+        _check_names(record["tensors"][name], shapes, path / JSON)
+        sizes[name] = LARGEST + _n_bytes(record["tensors"][name], shapes)
+    return {name: most for name, most in sizes.items() if record["tensors"][name]}
+
+
+def _checked(path: Path) -> tuple[dict[str, Any], Plan]:
+    record = _record(path)
+    plan = plan_from_record(record["plan"], path / JSON)
+    _check_record(record, plan, path / JSON)
+    return record, plan
+
+
+def _n_bytes(listed: Mapping[str, Any], shapes: Shapes) -> int:
+    """The bytes of tensors of these shapes, in the dtypes that adapter.json lists."""
+    return sum(math.prod(shape) * DTYPES[listed[name][0]].itemsize for name, shape in shapes.items())
 
 
 def _expected(plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -243,7 +263,7 @@ def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes)
     _check_names(listed, shapes, folder / JSON)
     if not shapes:
         return {}
-    data = _whole(path, sum(math.prod(shape) * DTYPES[listed[key][0]].itemsize for key, shape in shapes.items()))
+    data = _whole(path, _n_bytes(listed, shapes))
     try:
         found = parse_tensors(data)
     # an unknown dtype is a KeyError, and shapes with a zero in them reach torch unchecked
