@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tensoradapt import published
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.plan import Plan
+from tensoradapt.report import rank_text
 from tensoradapt.sites import ROOT
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def origin_of(model: Any) -> Origin:
     config, kind = getattr(model, "config", None), type(model)
     name = str(getattr(config, "_name_or_path", None) or "")
     name = name if HUB_NAME.fullmatch(name) and not Path(name).exists() else ""
-    if not kind.__module__.startswith("transformers."):
+    if getattr(sys.modules.get("transformers"), kind.__name__, None) is not kind:
         return Origin(name)
     options: dict[str, Any] = {"dtype": str(model.dtype).removeprefix("torch.")}
     labels = getattr(config, "num_labels", LABELS)
@@ -145,7 +147,7 @@ def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
     layouts = dict.fromkeys(str(group.network.layout) for group in plan.groups)
     yield "layout", ", ".join(f"`{layout}`" for layout in layouts)
     yield "parameterization", f"`{plan.parameterization}`" + (f", as `{plan.published}`" if plan.published else "")
-    yield "rank", ", ".join(dict.fromkeys(str(group.rank) for group in plan.groups if group.rank)) or "none"
+    yield "rank", ", ".join(dict.fromkeys(rank_text(group) for group in plan.groups if group.rank)) or "none"
     share = 100 * plan.n_params / plan.n_dense
     yield "parameters", f"{plan.n_params:,}, {share:.3g} % of the {plan.n_dense:,} of the {len(plan.sites)} matrices"
     yield "scale", f"{plan.scale}" + (f", alpha {plan.alpha:g}" if plan.alpha is not None else "")
