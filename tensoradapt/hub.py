@@ -167,8 +167,11 @@ def _refusals(hf: Any, repo_id: str, revision: str | None, verb: str) -> Iterato
 
 def _reason(hf: Any, error: Exception) -> str:
     """What the hub refused, and what to do."""
-    errors, status = hf.errors, getattr(getattr(error, "response", None), "status_code", None)
-    log_in = "log in with `hf auth login`, or pass token="
+    errors = hf.errors
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # what kept it from the hub, before it looked into its cache
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    log_in = "log in with `hf auth login`, or pass token=, as one who may"
     if isinstance(error, errors.HFValidationError):
         return f"it is no folder here, and no name on the hub, such as me/my-adapter ({_first_line(error)})"
     if isinstance(error, errors.GatedRepoError):
@@ -178,15 +181,14 @@ def _reason(hf: Any, error: Exception) -> str:
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"the hub has no such repository, or not for you. Check the name; if it is private, {log_in}"
     if status in (401, 403):
-        return f"the hub does not let you ({_first_line(error)}). To do that, {log_in}: one that may write here"
+        return f"the hub does not let you ({_first_line(error)}). Check the name, and {log_in}"
     if hf.constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set, and it is not in the cache. Unset it, or load the adapter from a folder"
     if status is not None:
         return f"the hub answered {status} ({_first_line(error)}). Try again later"
     if isinstance(error, ValueError):
         return f"huggingface_hub refuses it ({' '.join(str(error).split())[:300]}). Change what it names"
-    cause = error.__cause__ or error
-    return f"the hub was not reached ({type(cause).__name__}: {_first_line(cause)}). Check the network and HF_ENDPOINT"
+    return f"the hub was not reached ({type(error).__name__}: {_first_line(error)}). Check the network and HF_ENDPOINT"
 
 
 def _first_line(error: BaseException) -> str:

@@ -33,6 +33,7 @@ class FakeHub(ThreadingHTTPServer):
         self.branches: dict[str, dict[str, str]] = {}
         self.asked: list[tuple[str, str]] = []
         self.closed: set[str] = set()  # repositories that nobody may write to
+        self.refused: dict[str, tuple[int, str]] = {}  # repositories that answer with a status and a code
         self.private: dict[str, Any] = {}
 
     def create(self, repo: str) -> None:
@@ -89,11 +90,11 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def found(self, repo: str, revision: str | None = None) -> bool:
-        code = None if repo in self.server.commits else "RepoNotFound"
+        status, code = self.server.refused.get(repo, (404, None if repo in self.server.commits else "RepoNotFound"))
         if code is None and revision is not None and self.server.oid(repo, revision) is None:
             code = "RevisionNotFound"
         if code:
-            self.answer(404, {"error": code}, {"X-Error-Code": code, "X-Error-Message": code})
+            self.answer(status, {"error": code}, {"X-Error-Code": code, "X-Error-Message": code})
         return code is None
 
     def create(self, asked: dict[str, Any]) -> None:

@@ -287,6 +287,23 @@ def test_what_the_hub_refuses_is_said(hub: FakeHub) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ((403, "GatedRepo"), "its owner asks who wants it. Accept the conditions on its page, and log in with"),
+        ((401, "Unauthorized"), "the hub does not let you .*401.* Check the name, and log in with .hf auth login., or"),
+        ((403, "Forbidden"), "the hub does not let you .*403"),
+        ((418, "Teapot"), r"the hub answered 418 \(.*418.*\). Try again later"),
+    ],
+)
+def test_what_the_hub_answers_of_a_repository_is_said(
+    hub: FakeHub, answer: tuple[int, str], message: str, tmp_path: Path
+) -> None:
+    ta.push_to_hub(trained()[1], NAME, endpoint=hub.url)
+    hub.refused[NAME] = answer
+    refuses(lambda: get(hub, tmp_path), f"'me/my-adapter' cannot be loaded from: {message}")
+
+
 def test_offline_and_unreachable_hubs_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = trained()[1]
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
