@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -247,9 +248,7 @@ class Adapter(nn.Module):
             for name, parameter in module.named_parameters():
                 parameter.copy_(saved.heads[f"{head}.{name}"])
 
-    def follow(
-        self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str, origin: Origin
-    ) -> None:
+    def follow(self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str, origin: Origin) -> None:
         """Told by ``attach`` what it was attached to."""
         self._heads, (self.dropout, self.rank_dropout), self.base, self.origin = (heads,), dropouts, base, origin
 

@@ -96,8 +96,8 @@ def adapter_of(source: Any) -> Adapter:
     few = [one for one in named.values() if len(named) == 1 or one.used]
     if len(few) != 1:
         raise TensorAdaptError(
-            f"{type(source).__name__} has the adapters {', '.join(named)}, of which {len(few)} are in use; pass the one "
-            "that is meant, as attach or load returned it"
+            f"{type(source).__name__} has the adapters {', '.join(named)}, of which {len(few)} are in use; pass the "
+            "one that is meant, as attach or load returned it"
         )
     if not isinstance(getattr(few[0], "plan", None), Plan) or not callable(getattr(few[0], "save", None)):
         raise TensorAdaptError(
@@ -134,8 +134,7 @@ def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator
     yield "Only `adapter.json` and safetensors files are downloaded, and nothing is unpickled. The base must have"
     yield "the weights that the adapter was trained on: a hash over the first entries of every adapted matrix, in the"
     yield "table, is compared, and `strict=False` attaches the adapter to another base all the same.\n"
-    yield from ("## As a LoRA\n", "```python", f'ta.export_lora(model, "lora"{_export_options(plan)})', "```\n")
-    yield "writes a folder that PEFT, vLLM, TGI and llama.cpp read alike, of the same updates.\n"
+    yield from _as_lora(plan)
     yield from ("## What is adapted\n", "```", str(plan), "```")
     if plan.published in published.names():
         row = published.get(plan.published)
@@ -151,7 +150,8 @@ def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
     share = 100 * plan.n_params / plan.n_dense
     yield "parameters", f"{plan.n_params:,}, {share:.3g} % of the {plan.n_dense:,} of the {len(plan.sites)} matrices"
     yield "scale", f"{plan.scale}" + (f", alpha {plan.alpha:g}" if plan.alpha is not None else "")
-    yield "start, seed, dropout", f"{plan.start}, {adapter.seed}, {adapter.dropout:g}"
+    yield "start, rule, seed", f"{plan.start}, {plan.rule}, {adapter.seed}"
+    yield "dropout, of the input and of ranks", f"{adapter.dropout:g}, {adapter.rank_dropout:g}"
     if plan.tasks:
         yield "tasks", f"{', '.join(plan.tasks)}: `adapter.select(task={plan.tasks[0]!r})` chooses"
     if plan.train:
@@ -173,6 +173,16 @@ def _loading(repo_id: str, base: str, origin: Origin) -> Iterator[str]:
     else:
         yield f"\nmodel = ...  # the base model{f', {base}' if base else ''}"
     yield f"adapter = ta.from_pretrained(model, {repo_id!r})"
+
+
+def _as_lora(plan: Plan) -> Iterator[str]:
+    if plan.rule != "add":
+        yield from ("## Without tensoradapt\n", "```python", "ta.merge(model, keep=False)")
+        yield from ("ta.detach(model).eval()", 'model.save_pretrained("merged")', "```\n")
+        yield f"saves a plain model; a LoRA cannot hold rule {plan.rule}.\n"
+        return
+    yield from ("## As a LoRA\n", "```python", f'ta.export_lora(model, "lora"{_export_options(plan)})', "```\n")
+    yield "writes a folder that PEFT, vLLM, TGI and llama.cpp read alike, of the same updates.\n"
 
 
 def _export_options(plan: Plan) -> str:

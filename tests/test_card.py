@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
-from models import make, perturb
+from models import inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
@@ -25,7 +25,7 @@ def attached(family: str = "bert", name: str = BASE, **options: Any) -> tuple[nn
     model = make(family, torch.float32)
     model.config._name_or_path = name
     how = {"layout": TIED, "parameterization": "cp", "rank": 2, **options}
-    return model, ta.attach(model, ta.plan(model, **how), seed=11, dropout=0.25)
+    return model, ta.attach(model, ta.plan(model, **how), seed=11, dropout=0.25, rank_dropout=0.5)
 
 
 def published(name: str) -> ta.Adapter:
@@ -70,7 +70,8 @@ def test_the_figures_are_the_plans() -> None:
         "| parameterization | `cp` |",
         "| rank | 2 |",
         "| scale | matched |",
-        "| start, seed, dropout | zero, 11, 0.25 |",
+        "| start, rule, seed | zero, add, 11 |",
+        "| dropout, of the input and of ranks | 0.25, 0.5 |",
         "| trained besides | `classifier` (217 parameters, saved with it) |",
         f"| hash of the base weights | `{adapter.base}` |",
     ):
@@ -125,6 +126,32 @@ def test_the_export_it_shows_is_one_that_works(tmp_path: Path, monkeypatch: pyte
     exec(code(text)[1], {"ta": ta, "model": model})
 
 
+def test_an_adapter_that_no_lora_holds_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, adapter = attached(rule="dora")
+    perturb(adapter)
+    expected = model(**inputs("bert")).logits
+    text = ta.model_card(model)
+    assert "a LoRA cannot hold rule dora" in text and "export_lora" not in text
+    exec(code(text)[1], {"ta": ta, "model": model})
+    merged = type(model).from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(merged(**inputs("bert")).logits, expected)
+
+
+def test_of_several_adapters_the_one_in_use_is_meant() -> None:
+    model, first = attached()
+    second = ta.attach(model, ta.plan(make("bert"), ": out : in", "lora", 1), name="second")
+    assert "| parameterization | `lora` |" in ta.model_card(model)
+    assert "| parameterization | `cp` |" in ta.model_card(first)
+    ta.use(model, ["default", "second"])
+    with pytest.raises(
+        ta.TensorAdaptError, match="has the adapters default, second, of which 2 are in use; pass the one"
+    ):
+        ta.model_card(model)
+    assert ta.model_card(second) and ta.detach(model, "default") is first
+    assert "| parameterization | `lora` |" in ta.model_card(model)
+
+
 def test_folders_of_this_machine_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "mine").mkdir(parents=True)
@@ -155,7 +182,7 @@ def test_a_loaded_adapter_has_the_same_card(tmp_path: Path) -> None:
     again = make("bert", torch.float32)
     again.config._name_or_path = BASE
     cards = [ta.model_card(one).split("## What is adapted")[0] for one in (model, ta.load(again, tmp_path))]
-    assert cards[0] == cards[1] and "subtract, 11, 0.25" in cards[0]
+    assert cards[0] == cards[1] and "subtract, add, 11" in cards[0]
 
 
 def test_one_that_knows_no_base_says_how_to_load_it() -> None:

@@ -7,5 +7,14 @@ from tensoradapt.surgery.merge import merge, unmerge
 from tensoradapt.surgery.use import use
 
 __all__ = [
-    *("adapters", "attach", "attached", "detach", "disabled", "from_pretrained", "load", "merge", "unmerge", "use"),
+    "adapters",
+    "attach",
+    "attached",
+    "detach",
+    "disabled",
+    "from_pretrained",
+    "load",
+    "merge",
+    "unmerge",
+    "use",
 ]
