@@ -131,6 +131,17 @@ def test_a_revision_is_honoured_both_ways(hub: FakeHub, tmp_path: Path) -> None:
         assert torch.equal(logits(get(hub, tmp_path, revision=revision)), logits(model))
 
 
+def test_several_are_loaded_into_one_model_by_name(hub: FakeHub, tmp_path: Path) -> None:
+    pushed = {name: trained(seed=seed) for name, seed in (("one", 1), ("two", 2))}
+    model = make("bert", torch.float32)
+    for name, (_, adapter) in pushed.items():
+        ta.push_to_hub(adapter, name, endpoint=hub.url)
+        ta.from_pretrained(model, f"me/{name}", name=name, endpoint=hub.url, cache_dir=tmp_path)
+    for name, (alone, _) in pushed.items():
+        ta.use(model, name)
+        assert torch.equal(logits(model), logits(alone))
+
+
 def test_a_later_push_takes_heads_away_and_keeps_what_is_not_ours(hub: FakeHub, tmp_path: Path) -> None:
     ta.push_to_hub(trained()[1], NAME, endpoint=hub.url)
     hub.put(NAME, {"notes.txt": b"mine"})
