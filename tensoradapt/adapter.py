@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tensoradapt import checkpoint
+from tensoradapt import checkpoint, hub
+from tensoradapt.card import Origin
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.factored import Bases, FactoredTensor, through
 from tensoradapt.grouping import Member
@@ -47,7 +49,7 @@ class Adapter(nn.Module):
         self.share: Tensor
         self.register_buffer("share", torch.ones(()), persistent=False)
         self.dropout = self.rank_dropout = 0.0  # of the input of the updates, of the components of each pair
-        self.base = ""  # hash of the base weights
+        self.base, self.origin = "", Origin()  # of the attached model: hash of its weights, and what its card says
         self._heads: tuple[Mapping[str, nn.Module]] = ({},)  # in a tuple: they are the model's, not registered here
         self.shelf: dict[str, Tensor] = {}  # the heads' numbers while the model has those of another adapter
         self.bases = Bases([group.network for group in plan.groups], seed)
@@ -226,6 +228,10 @@ class Adapter(nn.Module):
         numbers = self.seed, self.dropout, self.rank_dropout, scales
         checkpoint.write(checkpoint.Checkpoint(self.plan, *numbers, self.base, saved, heads), Path(path))
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Pushes what ``save`` writes, and a card, to the hub; ``tensoradapt.push_to_hub`` says with which options."""
+        return hub.push_to_hub(self, repo_id, **options)
+
     def _stored(self) -> Iterator[tuple[str, Tensor]]:
         """Every number a checkpoint has to hold, by its name there."""
         for i, tensor in enumerate(self.factored):
@@ -242,9 +248,9 @@ class Adapter(nn.Module):
             for name, parameter in module.named_parameters():
                 parameter.copy_(saved.heads[f"{head}.{name}"])
 
-    def follow(self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str) -> None:
+    def follow(self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str, origin: Origin) -> None:
         """Told by ``attach`` what it was attached to."""
-        self._heads, (self.dropout, self.rank_dropout), self.base = (heads,), dropouts, base
+        self._heads, (self.dropout, self.rank_dropout), self.base, self.origin = (heads,), dropouts, base, origin
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """The base numbers trained with it, by their names in the model."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,18 +24,24 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import open_bytes, parse_json, reason, replace_file
+from tensoradapt.files import (
+    LARGEST,
+    NEVER,
+    PICKLES,
+    parse_json,
+    read_bounded,
+    read_safetensors,
+    reason,
+    replace_file,
+)
 from tensoradapt.plan import Plan
 from tensoradapt.records import number, plan_from_record, plan_record, whole
 
 SCHEMA = 4
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
 KEYS = {"format", "schema", "seed", "dropout", "rank_dropout", "plan", "scales", "base", "tensors", "checksum"}
-LARGEST = 64 * 2**20  # bytes of adapter.json and of a safetensors header: some hundred thousand tensors
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
 DRAWN = 2**28, 2**32  # frozen numbers that a factor may have: any, and those of an adapter for very large matrices
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
-NEVER = "a pickle, which can run code when it is read and is never unpickled here"
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -97,13 +102,33 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
 
     ``head_shapes``: what the trained heads of a plan are in the model at hand; without it they stay in their file.
     """
-    record = _record(path)
-    plan = plan_from_record(record["plan"], path / JSON)
-    _check_record(record, plan, path / JSON)
+    record, plan = _checked(path)
     factors = _tensors(path, FACTORS, record, _expected(plan))
     heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
     numbers = record["seed"], record["dropout"], record["rank_dropout"], tuple(record["scales"])
     return Checkpoint(plan, *numbers, record["base"], factors, heads)
+
+
+def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
+    """The other files that the adapter.json in a folder needs, and the most bytes each can have."""
+    record, plan = _checked(path)
+    sizes = {}
+    for name, shapes in ((FACTORS, _expected(plan)), (HEADS, head_shapes(plan))):
+        _check_names(record["tensors"][name], shapes, path / JSON)
+        sizes[name] = LARGEST + _n_bytes(record["tensors"][name], shapes)
+    return {name: most for name, most in sizes.items() if record["tensors"][name]}
+
+
+def _checked(path: Path) -> tuple[dict[str, Any], Plan]:
+    record = _record(path)
+    plan = plan_from_record(record["plan"], path / JSON)
+    _check_record(record, plan, path / JSON)
+    return record, plan
+
+
+def _n_bytes(listed: Mapping[str, Any], shapes: Shapes) -> int:
+    """The bytes of tensors of these shapes, in the dtypes that adapter.json lists."""
+    return sum(math.prod(shape) * DTYPES[listed[name][0]].itemsize for name, shape in shapes.items())
 
 
 def _expected(plan: Plan) -> dict[str, tuple[int, ...]]:
@@ -148,14 +173,9 @@ def _check_names(found: Mapping[str, Any], expected: Shapes, path: Path) -> None
 def _record(folder: Path) -> dict[str, Any]:
     path = folder / JSON
     try:
-        with open_bytes(path) as file:
-            data = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:
+        data = read_bounded(path, "the most that save writes; it is no checkpoint of tensoradapt")
+    except OSError as error:
         raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {_instead(folder)}") from None
-    if len(data) > LARGEST:
-        raise TensorAdaptError(
-            f"{path} has more than {LARGEST:,} bytes, the most that save writes; it is no checkpoint of tensoradapt"
-        )
     record = parse_json(data, path, "the checkpoint is damaged, save it again")
     if not isinstance(record, dict) or record.get("format") != "tensoradapt":
         raise TensorAdaptError(f"{path} is not a tensoradapt checkpoint; expected a folder that adapter.save wrote")
@@ -243,7 +263,7 @@ def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes)
     _check_names(listed, shapes, folder / JSON)
     if not shapes:
         return {}
-    data = _whole(path, sum(math.prod(shape) * DTYPES[listed[key][0]].itemsize for key, shape in shapes.items()))
+    data = _whole(path, _n_bytes(listed, shapes))
     try:
         found = parse_tensors(data)
     # an unknown dtype is a KeyError, and shapes with a zero in them reach torch unchecked
@@ -262,23 +282,8 @@ def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes)
 def _whole(path: Path, n_bytes: int) -> bytes:
     """A safetensors file whose tensors have that many bytes; refused by its size before it is read."""
     try:
-        with open_bytes(path) as file:
-            start, size = file.read(8), os.fstat(file.fileno()).st_size
-            header = int.from_bytes(start, "little")
-            if len(start) == 8 and header <= LARGEST and size == 8 + header + n_bytes:
-                return start + file.read(header + n_bytes)
+        return read_safetensors(path, lambda _: n_bytes, JSON, "the safetensors file that adapter.save wrote")
     except OSError as error:
         raise TensorAdaptError(
             f"{path} cannot be read ({reason(error)}); the checkpoint is incomplete, save it again"
         ) from None
-    if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and header > LARGEST):
-        raise TensorAdaptError(f"{path} is {NEVER}; expected the safetensors file that adapter.save wrote")
-    if header > LARGEST:
-        raise TensorAdaptError(
-            f"{path} says that its header has {header:,} bytes, and at most {LARGEST:,} are read; it is damaged, copy "
-            "or save the adapter again"
-        )
-    raise TensorAdaptError(
-        f"{path} has {size:,} bytes; expected {8 + header + n_bytes:,}, 8 and a header of {header:,} and tensors of "
-        f"{n_bytes:,} as {JSON} says. It is truncated or of another save: copy or save the adapter again"
-    )

@@ -29,6 +29,9 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--dtype", default="float32", help="float32, float16, bfloat16 or float64 (default: %(default)s)")
     p.add_argument("--task", metavar="T", help="which of an adapter's tasks")
     p.add_argument("--task-type", metavar="T", help="as PEFT calls it; CAUSAL_LM is found from the class")
+    p.add_argument(
+        "--prefix", default="", metavar="PATH", help="where the model is in the served one, as model for a LlamaModel"
+    )
     p.add_argument("--leave-heads", action="store_true", help="export without trained heads and shared biases")
 
 
@@ -48,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         task=args.task,
         task_type=args.task_type,
         heads="leave" if args.leave_heads else "refuse",
+        prefix=args.prefix,
     )
     print(report)
     return 0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.export_report import Exported, LoraExport, max_lora_rank
-from tensoradapt.lora_folder import check_place, check_task_type, lora_config, write_lora
+from tensoradapt.lora_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
 from tensoradapt.lora_pairs import LoraPair
 from tensoradapt.module_pairs import Made, module_pairs
 from tensoradapt.surgery.adapters import attached, original_modules
@@ -35,6 +35,7 @@ def export_lora(
     task: str | None = None,
     task_type: str | None = None,
     heads: str = "refuse",
+    prefix: str = "",
 ) -> LoraExport:
     """Writes the updates into a LoRA folder, exactly: ``B A`` is the update of each adapted module of the base model.
 
@@ -45,7 +46,9 @@ def export_lora(
     ``adapter``: one that is not attached, such as ``detach`` returns. ``rank``: at most this one, by truncation;
     ``round_up``: zeros up to the next rank vLLM can be set to. ``task``: of an adapter with tasks. ``task_type``: as
     PEFT calls it. ``heads="leave"``: without modules trained in place and shared biases, which a LoRA cannot hold.
-    An adapter that is merged is exported for the weights as they were before.
+    An adapter that is merged is exported for the weights as they were before. ``prefix``: where this model is inside
+    the one that will be served, as in ``prefix="model"`` for a bare LlamaModel in a LlamaForCausalLM; without it the
+    names are those that PEFT would write for the model itself, and the report says so where the model is a bare one.
 
     >>> import tempfile
     >>> import tensoradapt as ta
@@ -64,6 +67,7 @@ def export_lora(
     adapter = attached(model) if adapter is None else adapter
     _check(adapter, name, task, heads)
     check_task_type(task_type)
+    check_prefix(prefix)
     check_place(path)
     modules = original_modules(model)
     for site in adapter.plan.sites:
@@ -72,11 +76,15 @@ def export_lora(
     full = max(1, *(one.pair.rank for one in made.values()))
     full = (round_up and max_lora_rank(full)) or full
     pairs = {module: _cast(module, one.pair.padded(full), name) for module, one in made.items()}
-    exported = tuple(_exported(module, made[module], *pairs[module]) for module in made)
+    inside = {module: f"{prefix}.{module}" if prefix else module for module in modules}
+    exported = tuple(_exported(inside[module], made[module], *pairs[module]) for module in made)
     transposed = any(kind_of(modules[module], module) is CONV1D for module in made)
-    write_lora(path, lora_config(model, full, made, modules, transposed, task_type), pairs)
+    served = {inside[module]: pair for module, pair in pairs.items()}
+    config = lora_config(model, full, served, inside.values(), transposed, task_type, own=not prefix)
+    write_lora(path, config, served)
     n_bytes = sum(half.nbytes for pair in pairs.values() for half in pair)
-    return LoraExport(path, full, name, exported, adapter.n_bytes, n_bytes, tuple(_besides(adapter)))
+    held_as = "" if prefix else bare_name(model)
+    return LoraExport(path, full, name, exported, adapter.n_bytes, n_bytes, tuple(_besides(adapter)), held_as)
 
 
 def _check(adapter: Adapter, dtype: str, task: str | None, heads: str) -> None:

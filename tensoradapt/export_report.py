@@ -8,6 +8,10 @@ from pathlib import Path
 from tensoradapt.report import align
 
 SERVED = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's --max-lora-rank
+WITHOUT_HEAD = (
+    "the model has no head, and names are those of the model alone; to serve it in one with a head, such as "
+    "...ForCausalLM, call export_lora(model, path, prefix={0!r}) (command line: --prefix {0})"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Exported:
 class LoraExport:
     """A LoRA folder: ``rank`` is its r, of all its pairs; bytes are those of the tensors.
 
-    ``left_out``: what was trained besides and is not in the folder.
+    ``left_out``: what was trained besides and is not in the folder. ``held_as``: of a model without a head, whose own
+    names were written, what models with a head call it; the ``prefix`` of an export for these.
     """
 
     path: Path
@@ -37,6 +42,7 @@ class LoraExport:
     n_bytes_native: int
     n_bytes: int
     left_out: tuple[str, ...] = ()
+    held_as: str = ""
 
     @property
     def max_lora_rank(self) -> int | None:
@@ -58,6 +64,7 @@ class LoraExport:
             if self.max_lora_rank
             else f"vLLM takes ranks up to {SERVED[-1]}; export it with a smaller rank= to serve it there",
             *(f"left out: {what}" for what in self.left_out),
+            *([WITHOUT_HEAD.format(self.held_as)] if self.held_as else ()),
         ]
         rows = [("module", "rank", "truncation error", "rounding error")]
         rows += [(m.module, str(m.rank), f"{m.truncation:.3g}", f"{m.rounding:.3g}") for m in self.modules]

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and JSON read strictly."""
+"""Files written whole or not at all, read within bounds, and JSON read strictly. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import math
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
 
+LARGEST = 64 * 2**20  # bytes of a JSON file and of a safetensors header: some hundred thousand tensors
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
+NEVER = "a pickle, which can run code when it is read and is never unpickled here"
 DEPTH = 32  # of JSON: what is written needs ten, and deeper values would overflow the stack of whoever shows them
 
 
@@ -62,7 +66,45 @@ def open_bytes(path: Path) -> BinaryIO:
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
-def parse_json(data: bytes, path: Path, hint: str) -> Any:
+def read_bounded(path: Path, instead: str) -> bytes:
+    """A file of at most ``LARGEST`` bytes; TensorAdaptError for a larger one, unread. An OSError is the caller's."""
+    try:
+        with open_bytes(path) as file:
+            data = file.read(LARGEST + 1)
+    except ValueError as error:  # a path with a null byte
+        raise OSError(str(error)) from None
+    if len(data) > LARGEST:
+        raise TensorAdaptError(f"{path} has more than {LARGEST:,} bytes, {instead}")
+    return data
+
+
+def read_safetensors(path: Path, n_bytes: Callable[[bytes], int], says: str, wanted: str) -> bytes:
+    """A safetensors file, read only where its size is that of its header and of the tensors, which have ``n_bytes`` of
+    the header. ``says``: who says so; ``wanted``: what was expected in the place of a pickle. An OSError is the
+    caller's.
+    """
+    with open_bytes(path) as file:
+        start, size = file.read(8), os.fstat(file.fileno()).st_size
+        header = int.from_bytes(start, "little")
+        if start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and header > LARGEST):
+            raise TensorAdaptError(f"{path} is {NEVER}; expected {wanted}")
+        if header > LARGEST:
+            raise TensorAdaptError(
+                f"{path} says that its header has {header:,} bytes, and at most {LARGEST:,} are read; it is damaged, "
+                "copy or save the adapter again"
+            )
+        text = file.read(header)
+        whole = len(start) == 8 and len(text) == header
+        tensors = n_bytes(text) if whole else 0
+        if whole and size == 8 + header + tensors:
+            return start + text + file.read(tensors)
+    raise TensorAdaptError(
+        f"{path} has {size:,} bytes; expected {8 + header + tensors:,}, 8 and a header of {header:,} and tensors of "
+        f"{tensors:,} as {says} says. It is truncated or of another save: copy or save the adapter again"
+    )
+
+
+def parse_json(data: bytes, path: Path | str, hint: str) -> Any:
     """JSON of an untrusted file: UTF-8, each key once, finite numbers, nested ``DEPTH`` deep at most."""
     try:
         text = data.decode()

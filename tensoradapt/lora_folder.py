@@ -7,6 +7,7 @@ and no other trained modules.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import reason, replace_file
-from tensoradapt.peft_folder import CONFIG, PREFIX, TENSORS
+from tensoradapt.peft_config import CONFIG, TENSORS
+from tensoradapt.peft_folder import PREFIX
 
 Pair = tuple[Tensor, Tensor]  # A: (R, in), B: (out, R)
 
@@ -79,15 +81,23 @@ def _ours(path: Path) -> bool:
 
 
 def lora_config(
-    model: Any, rank: int, modules: Iterable[str], names: Iterable[str], transposed: bool, task_type: str | None
+    model: Any,
+    rank: int,
+    modules: Iterable[str],
+    names: Iterable[str],
+    transposed: bool,
+    task_type: str | None,
+    own: bool,
 ) -> dict[str, Any]:
-    """The adapter_config.json of pairs of one rank at ``modules``; ``names`` are all of the base model's."""
+    """The adapter_config.json of pairs of one rank at ``modules``; ``names`` are all of the base model's. ``own``: that
+    is ``model`` itself, and no other around it, whose class is not known.
+    """
     kind = type(model)
     task_type = task_type or _certain_task(kind.__name__)
     origin = {"base_model_class": kind.__name__, "parent_library": kind.__module__}
     return {
         **PLAIN,
-        "auto_mapping": None if task_type else origin,
+        "auto_mapping": None if task_type or not own else origin,
         "base_model_name_or_path": getattr(getattr(model, "config", None), "_name_or_path", None) or None,
         "fan_in_fan_out": transposed,
         "lora_alpha": rank,
@@ -106,6 +116,21 @@ def check_task_type(task_type: str | None) -> None:
         )
     if task_type is not None and task_type not in TASK_TYPES:
         raise TensorAdaptError(f"task_type is {task_type!r}{did_you_mean(task_type, TASK_TYPES)}")
+
+
+def check_prefix(prefix: Any) -> None:
+    """Refuses what is no module's path: names with dots between them, or nothing."""
+    if isinstance(prefix, str) and (not prefix or all(re.fullmatch(r"\w+", one) for one in prefix.split("."))):
+        return
+    raise TensorAdaptError(
+        f"prefix is {prefix!r}; expected the path of this model in the one that will be served: names with dots "
+        "between them and none at the ends, as in prefix='model' or prefix='model.language_model'"
+    )
+
+
+def bare_name(model: Any) -> str:
+    """What models with a head call a bare transformers model that they hold; empty for any other model."""
+    return getattr(model, "base_model_prefix", "") if getattr(model, "base_model", None) is model else ""
 
 
 def _certain_task(model: str) -> str | None:

@@ -16,7 +16,7 @@ from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.grouping import Bundle, Member, bundles
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
-from tensoradapt.ranks import Rank, counted, networks, resolved, within_budget
+from tensoradapt.ranks import Rank, built, counted, networks, resolved, within_budget
 from tensoradapt.sites import Site, Sites, find_sites
 from tensoradapt.splits import Split
 from tensoradapt.strips import Strip, strips
@@ -254,7 +254,7 @@ def _sites(sites: Any, row: papers.Published | None) -> Sequence[Site]:
 
 def _check_options(family: Any, name: Any, options: Mapping[str, Any], layout: Any) -> None:
     try:
-        family.build(layout, 1, **options)
+        built(family, layout, 1, options)
     except TypeError as error:
         raise TensorAdaptError(f"options {sorted(options)} do not fit parameterization {name!r}: {error}") from None
 

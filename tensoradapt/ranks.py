@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from reprlib import repr as shown
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
+from tensoradapt.parameterizations import name_of
 
 Rank = int | Mapping[str, int]
 
@@ -21,6 +23,20 @@ def resolved(network: Network) -> Rank:
     """
     bonds = {name: n for name, n in network.bonds.items() if name not in network.derived}
     return bonds["r"] if set(bonds) == {"r"} else {name.removeprefix("r_"): n for name, n in bonds.items()}
+
+
+def built(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any]) -> Network:
+    """The family's network over a layout; TensorAdaptError where its ``build`` returns anything else."""
+    made = family.build(layout, rank, **options)
+    if isinstance(made, Network) and made.layout == layout:
+        return made
+    found = f"{type(made).__name__} {shown(made)}"
+    if isinstance(made, Network):
+        found = f"a network over {str(made.layout)!r} {made.layout.shape}"
+    raise TensorAdaptError(
+        f"build of parameterization {name_of(family)!r} returned {found}; expected a Network over {str(layout)!r} "
+        f"{layout.shape}. Let it end in return Network(layout, factors, bonds), with the layout that it is given"
+    )
 
 
 def check_rank(rank: Any, what: str = "rank") -> None:
@@ -61,11 +77,11 @@ def networks(
 
 def _network(family: Any, layout: Layout, rank: Rank | None, options: Mapping[str, Any], clip: bool) -> Network:
     if rank is None:
-        return family.build(layout, 1, **options)
+        return built(family, layout, 1, options)
     if isinstance(rank, Mapping):
-        keys = _keys(family.build(layout, 1, **options))
+        keys = _keys(built(family, layout, 1, options))
         return _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)
-    return clipped(family, layout, rank, options) if clip else family.build(layout, rank, **options)
+    return clipped(family, layout, rank, options) if clip else built(family, layout, rank, options)
 
 
 def within_budget(
@@ -111,7 +127,7 @@ def clipped(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any])
     """The network of a rank as an upper bound: no bond is larger than what its factors carry."""
     if not isinstance(rank, Mapping):
         rank = min(rank, _most(family, layout, rank))
-    return family.build(layout, resolved(family.build(layout, rank, **options).clipped()), **options)
+    return built(family, layout, resolved(built(family, layout, rank, options).clipped()), options)
 
 
 def _most(family: Any, layout: Layout, otherwise: int) -> int:
@@ -120,7 +136,7 @@ def _most(family: Any, layout: Layout, otherwise: int) -> int:
 
 
 def _explicit(family: Any, layout: Layout, rank: Mapping[str, int], options: Mapping[str, Any]) -> Network:
-    net = family.build(layout, rank["r"] if set(rank) == {"r"} else rank, **options)
+    net = built(family, layout, rank["r"] if set(rank) == {"r"} else rank, options)
     for bond, size in net.clipped().bonds.items():
         if size < net.bonds[bond]:
             raise TensorAdaptError(
@@ -171,7 +187,7 @@ def _raise_bonds(
 def _wider(family: Any, net: Network, bond: str, options: Mapping[str, Any]) -> Network:
     own = {name: n for name, n in net.bonds.items() if name not in net.derived}
     rank = {name.removeprefix("r_"): n + (name == bond) for name, n in own.items()}
-    wider = family.build(net.layout, rank, **options)
+    wider = built(family, net.layout, rank, options)
     return wider if dict(wider.clipped().bonds) == dict(wider.bonds) else net
 
 

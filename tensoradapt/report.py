@@ -57,7 +57,7 @@ def _tied(group: Group) -> tuple[Any, ...]:
 
 def _tensors(groups: Iterable[Group]) -> list[str]:
     kinds = Counter(
-        (group.network.layout, _rank(group), group.network.n_params, group.network.cut.rank) for group in groups
+        (group.network.layout, rank_text(group), group.network.n_params, group.network.cut.rank) for group in groups
     )
     rows: list[tuple[str, ...]] = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
     for (layout, rank, n_params, cut), n in kinds.items():
@@ -65,7 +65,8 @@ def _tensors(groups: Iterable[Group]) -> list[str]:
     return align(rows)
 
 
-def _rank(group: Group) -> str:
+def rank_text(group: Group) -> str:
+    """The rank of a tensor, or ``mode=rank`` of each of its bonds; empty without any."""
     rank = group.rank
     return str(rank) if not isinstance(rank, Mapping) else " ".join(f"{name}={n}" for name, n in rank.items())
 

@@ -13,6 +13,7 @@ from typing import Any
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network, Paper
+from tensoradapt.ranks import built
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Variant:
 
     def build(self, layout: Layout, rank: Any, **options: Any) -> Network:
         """The family's network, changed."""
-        net: Network = self.family.build(layout, rank, **options)
+        net = built(self.family, layout, rank, options)
         names = [factor.name for factor in net.factors]
 
         def own(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,15 +33,26 @@ ORDER = (
         "variants",
         "trained",
     ),
-    *("plan", "records", "checkpoint", "first_step", "init", "factored", "stacking", "routing", "adapter", "surgery"),
-    *("peft_folder", "lora_folder", "updates", "cores", "fitting", "compressed", "compression"),
+    *("plan", "records", "checkpoint", "card", "hub"),
+    *("first_step", "init", "factored", "stacking", "routing", "adapter", "surgery"),
+    *("peft_config", "peft_folder", "lora_folder", "updates", "cores", "fitting", "compressed", "compression"),
     *("lora_pairs", "module_pairs", "export_report", "export"),
     *("rounding", "rank_choice", "rank_adaptation"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "language_models", "preconditioning", "training"),
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli"),
 )
 # third-party packages that a function may import when it runs: optional, or too slow for what does not need them
-LAZY = {"torch", "bitsandbytes", "torchao", "transformers", "datasets", "rich", "scipy", "matplotlib"}
+LAZY = {
+    "torch",
+    "transformers",
+    "datasets",
+    "rich",
+    "scipy",
+    "matplotlib",
+    "huggingface_hub",
+    "bitsandbytes",
+    "torchao",
+}
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for path in sorted(ROOT.rglob("*.py"))

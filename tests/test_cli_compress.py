@@ -65,11 +65,23 @@ def test_without_out_nothing_is_written(folder: Path, capsys: pytest.CaptureFixt
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_family_without_a_rank_needs_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how = ("--model", folder / "base", "--parameterization", "dense", "--layout", ": out : in")
+    assert call(folder, *how, "--out", tmp_path / "new") == 0
+    assert "ranks {}" in capsys.readouterr().out
+    model = make("llama", torch.float32)
+    adapter = ta.load(model, tmp_path / "new", strict=False)
+    expected = compress(folder, make("llama"), ": out : in", "lora", 2).attach(make("llama"))
+    for site in adapter.plan.sites:
+        torch.testing.assert_close(adapter.delta(site), expected.delta(site))
+
+
 def test_wishes_that_exclude_each_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     how = ("--model", folder / "base", "--parameterization", "cp")
-    for wish in ((), ("--rank", 2, "--budget", 900)):
-        with pytest.raises(SystemExit):
-            call(folder, *how, *wish)
-    assert "--max-error" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call(folder, *how, "--rank", 2, "--budget", 900)
+    assert "not allowed with argument --rank" in capsys.readouterr().err
+    with pytest.raises(TensorAdaptError, match=r"rank=None, max_error=None, budget=None .* exactly one of them"):
+        call(folder, *how)
     with pytest.raises(TensorAdaptError, match="budget 9 is below the smallest possible"):
         call(folder, *how, "--budget", 9)

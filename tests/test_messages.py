@@ -46,6 +46,21 @@ def loose(layout: Layout, rank: Any) -> Network:
     return Network(layout, (first, inner, Factor("out", ("r3", "out"), "zero")), {"r1": 2, "r2": 2, "r3": 2})
 
 
+def building(**made: Any) -> Any:
+    """A parameterization of one's own: ``first`` is what its build returns for rank 1, ``later`` for others."""
+
+    def build(layout: Layout, rank: Any) -> Any:
+        return made["first" if rank == 1 else "later"](layout)
+
+    return SimpleNamespace(__name__="mine", build=build, count=cp.count, oracle=cp.oracle)
+
+
+def shrunk(layout: Layout) -> Network:
+    """A network over one layer less than it was asked for."""
+    return cp.build(Layout.parse(str(layout), {**layout.size_of, "layer": 1}), 2)
+
+
+NOT_BUILT = ["build of parameterization 'mine' returned ", "expected a Network over 'layer proj : head dim : model' ("]
 RANKS = {"layer": 1, "proj": 1, "head": 2, "dim": 2, "model": 2}
 REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank 0": (plan(rank=0), ["rank is 0", "expected a whole number of 1 or more"]),
@@ -53,6 +68,30 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank not whole": (plan(rank=2.0), ["rank is 2.0", "expected a whole number"]),
     "rank True": (plan(rank=True), ["rank is True", "expected a whole number"]),
     "rank empty": (plan(rank={}), ["rank is an empty mapping", "expected a rank for each mode"]),
+    "build that returns nothing": (
+        plan(parameterization=building(first=lambda _: None)),
+        [*NOT_BUILT, "NoneType None", "return Network(layout, factors, bonds)"],
+    ),
+    "build that returns its factors": (
+        plan(parameterization=building(first=lambda layout: cp.build(layout, 1).factors), budget=900, rank=None),
+        [*NOT_BUILT, "tuple (Factor("],
+    ),
+    "build that returns nothing above rank 1": (
+        plan(parameterization=building(first=lambda layout: cp.build(layout, 1), later=lambda _: None)),
+        [*NOT_BUILT, "NoneType None"],
+    ),
+    "build that returns nothing for a mapping": (
+        plan(parameterization=building(first=lambda layout: cp.build(layout, 1), later=lambda _: {}), rank={"r": 2}),
+        [*NOT_BUILT, "dict {}"],
+    ),
+    "build that returns nothing, with rates": (
+        plan(parameterization=building(first=lambda _: "cp"), rates={"layer": 2.0}),
+        [*NOT_BUILT, "str 'cp'"],
+    ),
+    "build that returns another layout": (
+        plan(parameterization=building(first=shrunk)),
+        [*NOT_BUILT, "a network over 'layer proj : head dim : model' (1, 2, ", "with the layout that it is given"],
+    ),
     "rank of a mode 0": (plan(rank={**RANKS, "head": 0}), ["rank of 'head' is 0", "expected a whole number"]),
     "rank above its mode": (
         plan(rank={**RANKS, "head": 7}),

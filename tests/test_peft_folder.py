@@ -15,6 +15,7 @@ from models import make
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.peft_folder import read_lora
 
@@ -137,16 +138,24 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     refuses(tmp_path, r"A \(3, 3[04]\) and B \(3[04], 3\); expected \(r, in\) and \(out, r\) with r = 4")
     damaged(tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
-    refuses(tmp_path, "is not a whole safetensors file")
+    refuses(tmp_path, r"has 15,\d+ bytes; expected 15,\d+, .* as its header says. It is truncated")
     (tmp_path / "adapter_config.json").write_text("{")
     refuses(tmp_path, "adapter_config.json is not JSON")
+
+
+def test_a_folder_of_our_own_is_named(tmp_path: Path) -> None:
+    model = make("bert", torch.float32)
+    ta.attach(model, ta.plan(model, parameterization="cp", rank=1)).save(tmp_path)
+    refuses(
+        tmp_path, r"adapter_config.json cannot be read .* was saved by tensoradapt: load\(model, .* pass the adapter"
+    )
 
 
 def test_pickled_tensors_are_never_read(tmp_path: Path) -> None:
     damaged(tmp_path).rename(tmp_path / "adapter_model.bin")
     refuses(tmp_path, "adapter_model.bin is there, but pickled files run code when read")
     (tmp_path / "adapter_model.bin").unlink()
-    refuses(tmp_path, r"adapter_model.safetensors cannot be read \(No such file or directory\)$")
+    refuses(tmp_path, r"adapter_model.safetensors cannot be read \(No such file or directory\); the folder is damaged")
 
 
 def test_tensors_that_are_no_pair_are_refused(tmp_path: Path) -> None:

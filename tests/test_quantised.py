@@ -130,7 +130,7 @@ def test_merging_quantises_anew_says_what_it_lost_and_is_undone_bit_for_bit(name
     before, on = [matrix.clone() for matrix in _matrices(model)], model(X)
     wanted = [w + adapter.delta(site) for w, site in zip(before, SITES, strict=True)]
     for _ in range(3):
-        lost = ta.merge(model)
+        lost = ta.merge(model).lost
         for site, found, whole, old in zip(SITES, _matrices(model), wanted, before, strict=True):
             own = float((found - whole).norm() / (whole - old).norm())
             assert lost[site.module] == pytest.approx(own, rel=1e-4)

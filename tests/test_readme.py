@@ -18,7 +18,20 @@ def test_the_readme_example_runs_and_prints_what_it_says(tmp_path, monkeypatch):
     assert (tmp_path / "my-adapter" / "adapter.json").is_file()
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_page_of_checkpoints_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testfile(str(ROOT / "docs" / "checkpoints.md"), module_relative=False)
+    assert found.attempted >= 10 and found.failed == 0
+
+
+def test_the_page_of_checkpoints_names_tests_that_exist():
+    text = (ROOT / "docs" / "checkpoints.md").read_text()
+    there = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", text)
+    assert len(named) >= 6 and not [name for name in named if f"def {name}(" not in there]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checkpoints.md"])
 def test_every_file_a_page_names_is_there(page):
 
     text = (ROOT / page).read_text()

@@ -2,8 +2,19 @@
 
 from tensoradapt.surgery.adapters import adapters, attached
 from tensoradapt.surgery.attach import attach, detach, disabled
-from tensoradapt.surgery.load import load
+from tensoradapt.surgery.load import from_pretrained, load
 from tensoradapt.surgery.merge import merge, unmerge
 from tensoradapt.surgery.use import use
 
-__all__ = ["adapters", "attach", "attached", "detach", "disabled", "load", "merge", "unmerge", "use"]
+__all__ = [
+    "adapters",
+    "attach",
+    "attached",
+    "detach",
+    "disabled",
+    "from_pretrained",
+    "load",
+    "merge",
+    "unmerge",
+    "use",
+]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tensoradapt import parameterizations
 from tensoradapt.adapter import Adapter
+from tensoradapt.card import origin_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.init import starts_at_zero
 from tensoradapt.plan import Group, Plan
@@ -87,7 +88,7 @@ def attach_with(
     first = plan.sites[0]
     adapter.to(weight_of(modules[first.module], first).device)
     set_magnitudes(adapter, modules)
-    adapter.follow(heads, dropouts, base_hash(modules, plan))
+    adapter.follow(heads, dropouts, base_hash(modules, plan), origin_of(model))
     _register(model, name, adapter)
     for module, sites in by_module.items():
         if not isinstance(layer := model.get_submodule(module), Wrapped):

@@ -1,4 +1,4 @@
-"""load: attach a saved adapter and restore its trained heads."""
+"""load and from_pretrained: attach a saved adapter, from a folder or the hub, and restore its trained heads."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from tensoradapt import checkpoint
+from tensoradapt import checkpoint, hub
 from tensoradapt.adapter import Adapter
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.plan import Plan
 from tensoradapt.surgery.adapters import original_modules
 from tensoradapt.surgery.attach import attach_with, base_hash
@@ -32,6 +32,12 @@ def unattached(path: str | Path) -> Adapter:
     return adapter
 
 
+def _head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
+    """The trained numbers of a plan's heads, in the model at hand."""
+    heads = trained_modules(model, plan.train, plan.published)
+    return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}
+
+
 def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
     """The saved adapter, attached to a base model, with its trained heads: the saved model's outputs, bit for bit.
 
@@ -40,12 +46,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     the plan, and (``strict``) a base with other weights than the adapter was attached to when it was saved.
     """
     path = Path(path)
-
-    def head_shapes(plan: Plan) -> dict[str, tuple[int, ...]]:
-        heads = trained_modules(model, plan.train, plan.published)
-        return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}
-
-    saved = checkpoint.read(path, head_shapes)
+    saved = checkpoint.read(path, lambda plan: _head_shapes(model, plan))
     if strict and (found := base_hash(original_modules(model), saved.plan)) != saved.base:
         raise TensorAdaptError(
             f"the base weights of this {type(model).__name__} (hash {found[:12]}) are not those the adapter in "
@@ -56,3 +57,36 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     adapter = attach_with(model, saved.plan, saved.seed, dropouts, _from_weights(saved), scales=saved.scales, name=name)
     adapter.restore(saved)
     return adapter
+
+
+def from_pretrained(
+    model: nn.Module,
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    strict: bool = True,
+    name: str = "default",
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> Adapter:
+    """``load``, from a folder or from a repository on the hub that ``push_to_hub`` wrote.
+
+    Of a repository adapter.json, adapter.safetensors and trained/model.safetensors are downloaded, all of one commit,
+    into huggingface_hub's cache, and nothing else. ``revision``: a branch, tag or commit. ``token``, ``endpoint`` and
+    ``cache_dir``: as huggingface_hub takes them; ``strict`` and ``name``: as ``load`` does. Raises TensorAdaptError,
+    with the model untouched, for what ``load`` refuses, a repository that is not there or holds something else, and a
+    hub that cannot be reached.
+    """
+    if not Path(source).is_dir():
+
+        def listed(path: Path) -> dict[str, int]:
+            return checkpoint.files(path, lambda plan: _head_shapes(model, plan))
+
+        where = {"token": token, "endpoint": endpoint, "cache_dir": cache_dir}
+        found = hub.fetch(str(source), listed, revision, where)
+        with located(f"{source} at {found.name[:12]}"):
+            return load(model, found, strict=strict, name=name)
+    if revision is not None:
+        raise TensorAdaptError(f"{source} is a folder here, which has no revision {revision!r}; leave revision= out")
+    return load(model, source, strict=strict, name=name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,14 +23,27 @@ from tensoradapt.surgery.wrapped import Wrapped, in_matrix, wrapped
 UNMERGED = f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
 
 
-def merge(model: nn.Module, *, keep: bool = True) -> dict[str, float]:
+@dataclass(frozen=True)
+class Merged:
+    """By layer, how much of its change rounding lost: the distance between what is stored and W + delta, over the norm
+    of delta (0 without any).
+    """
+
+    lost: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        worst = max(self.lost.values())
+        return f"merged into {len(self.lost)} layers; rounding lost at most {worst:.2g} of a layer's change"
+
+
+def merge(model: nn.Module, *, keep: bool = True) -> Merged:
     """Adds the updates of the adapters in use to the weights, summed in fp32 or wider and rounded once; quantised
     weights (bitsandbytes, torchao int8) are dequantised and quantised again.
 
     The originals are kept so that ``unmerge`` restores them bit for bit; ``keep=False`` saves that memory and gives up
-    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Returns by layer how much of its
-    change rounding lost: the distance between what is stored and W + delta, over the norm of delta (0 without any).
-    Non-finite factors and weights stored in other ways are refused before any weight changes.
+    unmerging: ``detach`` then leaves a plain model with the updates in its weights. Returns what
+    rounding lost, layer by layer. Non-finite factors and weights stored in other ways are refused before any weight
+    changes.
     """
     found = _registered(model)
     if found.merged:
@@ -44,7 +59,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> dict[str, float]:
     found.merged = True
     for adapter in used:
         adapter.merged = True
-    return lost
+    return Merged(lost)
 
 
 def unmerge(model: nn.Module) -> None:

@@ -1,0 +1,142 @@
+"""adapter_config.json of a LoRA folder as PEFT writes it: read strictly, as a file that anyone may have written.
+
+What makes an update more than ``B A`` is refused by name, and so is a setting that this version does not know.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from reprlib import repr as shown
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import parse_json, read_bounded, reason
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+NATIVE = "adapter.json"  # of a folder that adapter.save wrote
+AGAIN = "the folder is damaged: copy it, or save the adapter again"
+# settings under which the updates are more than B A, or not B A on the base model's own weights
+OTHER_UPDATES = (
+    *("lora_bias", "modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication"),
+    *("alora_invocation_tokens", "arrow_config", "kasa_config", "velora_config", "monteclora_config"),
+)
+HARMLESS = {"use_rslora"}
+# what PEFT writes that leaves the update at B A: which layers are meant, how it started, where it came from
+KNOWN = {
+    *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying"),
+    *("eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern"),
+    *("layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_config"),
+    *("megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision"),
+    *("runtime_config", "target_modules", "task_type", "use_rslora"),
+}
+PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base weights before training
+LONGEST = 500  # characters of a pattern; the names of modules have far fewer
+REPEATS = 3  # in a pattern; with more, or with a repeated group, it can take for ever on a name that it does not match
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The settings in a LoRA folder, checked.
+
+    Raises TensorAdaptError for a missing, oversized or damaged file, other methods than LoRA, settings under which the
+    updates are not B A alone, and ranks, scales and patterns that are none.
+    """
+    config = parse_json(_bytes(path), path / CONFIG, AGAIN)
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise TensorAdaptError(
+            f"{path / CONFIG} has peft_type {shown(kind)}; expected 'LORA'. Convert it to LoRA first"
+        )
+    _refuse(config, path / CONFIG)
+    _check_values(config, path / CONFIG)
+    return config
+
+
+def rank_of(config: Mapping[str, Any], module: str) -> int:
+    """The rank of a module's pair."""
+    return _of(config, "rank_pattern", module, config.get("r", 8))
+
+
+def scale_of(config: Mapping[str, Any], module: str) -> float:
+    """The multiplier of a module's ``B A``."""
+    rank, alpha = rank_of(config, module), _of(config, "alpha_pattern", module, config.get("lora_alpha", 8))
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _of(config: Mapping[str, Any], pattern: str, module: str, usual: Any) -> Any:
+    """A module's own setting: the first pattern that matches the end of its name, as PEFT reads them."""
+    for key, value in (config.get(pattern) or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return usual
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return read_bounded(path / CONFIG, f"and no {CONFIG} has as many; {AGAIN}")
+    except OSError as error:
+        wanted = f"expected a LoRA folder as PEFT saves it, with {CONFIG} and {TENSORS}"
+        if (path / NATIVE).is_file():
+            wanted = f"the folder was saved by tensoradapt: load(model, {str(path)!r}) it, and pass the adapter"
+        raise TensorAdaptError(f"{path / CONFIG} cannot be read ({reason(error)}); {wanted}") from None
+
+
+def _refuse(config: Mapping[str, Any], path: Path) -> None:
+    switches = [key for key in config if key.startswith("use_")]
+    on = [key for key in (*switches, *OTHER_UPDATES) if config.get(key) and key not in HARMLESS]
+    if config.get("bias", "none") != "none":
+        on.append("bias")
+    if on:
+        raise TensorAdaptError(
+            f"{path} sets {', '.join(f'{key}={shown(config[key])}' for key in on)}; only plain LoRA can be read, whose "
+            "whole update is B A. Train without it, or pass the updates themselves as a mapping of site names"
+        )
+    if unknown := [key for key in config if config[key] and key not in KNOWN]:
+        raise TensorAdaptError(
+            f"{path} sets {', '.join(f'{key}={shown(config[key])}' for key in unknown[:3])}, which this version does "
+            "not know, so B A may not be the whole update. Update tensoradapt; or, where it changes no update, take it "
+            "out of the file"
+        )
+    start = config.get("init_lora_weights", True)
+    if start not in PLAIN_STARTS:
+        raise TensorAdaptError(
+            f"{path} has init_lora_weights={shown(start)}, which changed the base weights before training, so B A is "
+            "not the update. Save it with path_initial_model_for_weight_conversion, which converts it to plain LoRA"
+        )
+
+
+def _check_values(config: Mapping[str, Any], path: Path) -> None:
+    """Refuses ranks, scales and patterns that PEFT cannot have written."""
+    wrong = [("use_rslora", config.get("use_rslora"))] if config.get("use_rslora") not in (None, True, False) else []
+    wrong += [("r", config["r"])] if not _is_rank(config.get("r", 8)) else []
+    wrong += [("lora_alpha", config["lora_alpha"])] if not _is_number(config.get("lora_alpha", 8)) else []
+    for name, fits in (("rank_pattern", _is_rank), ("alpha_pattern", _is_number)):
+        given = config.get(name) or {}
+        if not isinstance(given, dict) or not all(map(fits, given.values())) or not all(map(_is_pattern, given)):
+            wrong.append((name, given))
+    if wrong:
+        raise TensorAdaptError(
+            f"{path} has {' and '.join(f'{name}={shown(value)}' for name, value in wrong)}; expected ranks of 1 or "
+            f"more, finite numbers as alpha, and patterns of at most {LONGEST} characters and {REPEATS} repeats, none "
+            f"of them of a group; {AGAIN}"
+        )
+
+
+def _is_rank(value: Any) -> bool:
+    return type(value) is int and 1 <= value < 2**31
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**63  # a NaN is less than nothing
+
+
+def _is_pattern(key: str) -> bool:
+    if len(key) > LONGEST or sum(map(key.count, "*+?{")) > REPEATS or re.search(r"[)][*+?{]", key):
+        return False
+    try:
+        re.compile(f"({key})")
+    except (re.error, OverflowError):
+        return False
+    return True
