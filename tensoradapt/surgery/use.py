@@ -70,7 +70,7 @@ def _set(adapter: Any, share: Tensor) -> None:
     if adapter.share.shape == share.shape:
         adapter.share.copy_(share)
     else:
-        adapter.share = share.to(adapter.share.device)
+        adapter.share = share.to(adapter.share.device, copy=True)  # none shares it with another
 
 
 def _shares(found: Adapters, names: Any) -> dict[str, float]:
