@@ -93,6 +93,8 @@ PACKED = Quantised("torchao", _unpacked, None)
 def quantised(module: nn.Module) -> Quantised | None:
     """The row of a quantised linear layer; None of any other layer, and of one not yet quantised."""
     weight = module._parameters.get("weight")
+    if type(weight) is nn.Parameter:  # said apart, for torch.compile, which traces this and no names of modules
+        return None
     name, library = type(weight).__name__, type(weight).__module__.split(".")[0]
     if library == "bitsandbytes":
         if name == "Params4bit":
