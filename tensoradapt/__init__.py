@@ -27,6 +27,7 @@ _HOME = {
     "from_pretrained": "tensoradapt.surgery",
     "push_to_hub": "tensoradapt.hub",
     "model_card": "tensoradapt.card",
+    "restore": "tensoradapt.surgery",
     "use": "tensoradapt.surgery",
     "compress": "tensoradapt.compression",
     "export_lora": "tensoradapt.export",

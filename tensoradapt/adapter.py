@@ -21,6 +21,7 @@ from tensoradapt.modes import RUNTIME, At
 from tensoradapt.network import Network
 from tensoradapt.plan import Plan
 from tensoradapt.routing import task_numbers
+from tensoradapt.sharding import placed_like, whole, write_once
 from tensoradapt.sites import Site
 from tensoradapt.strips import Strip
 
@@ -49,6 +50,7 @@ class Adapter(nn.Module):
         self.share: Tensor
         self.register_buffer("share", torch.ones(()), persistent=False)
         self.dropout = self.rank_dropout = 0.0  # of the input of the updates, of the components of each pair
+        self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
         self.base, self.origin = "", Origin()  # of the attached model: hash of its weights, and what its card says
         self._heads: tuple[Mapping[str, nn.Module]] = ({},)  # in a tuple: they are the model's, not registered here
         self.shelf: dict[str, Tensor] = {}  # the heads' numbers while the model has those of another adapter
@@ -209,24 +211,27 @@ class Adapter(nn.Module):
         with torch.no_grad():
             for name, value in values.items():  # again, in their own dtype: tensors are made in torch's default one
                 new.trained[name].copy_(value).requires_grad_(old.trained[name].requires_grad)
-        self.tensors[i] = new
+        self.tensors[i], self.averaged_by = new, 0
         groups = [replace(g, network=network) if k == i else g for k, g in enumerate(self.plan.groups)]
         self.plan = replace(self.plan, groups=tuple(groups))
 
     def save(self, path: str | Path) -> None:
         """Writes the adapter and the heads trained with it into a folder, for ``load``.
 
-        Raises TensorAdaptError while merged, for non-finite numbers, and for a folder that cannot be written.
+        Under DDP one rank is enough. Under FSDP2 every rank calls it: shards are gathered, and rank 0 writes. Raises
+        TensorAdaptError while merged, for non-finite numbers, for factors that are not of the plan's shapes (as other
+        libraries leave them that partition in place), and for a folder that cannot be written.
         """
         if self.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
-        saved = {name: p.detach().contiguous().cpu() for name, p in self._stored()}
+        saved = {name: whole(p) for name, p in self._stored()}
         heads = head_tensors(self._heads[0]) | {k: v.cpu() for k, v in self.shelf.items()}
-        for tensors in (saved, heads):
-            checkpoint.check_tensors(tensors, {name: tuple(p.shape) for name, p in tensors.items()}, Path(path))
+        checkpoint.check_tensors(saved, checkpoint.expected(self.plan), Path(path))
+        checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, Path(path))
         scales = tuple(tensor.scale for tensor in self.factored)
         numbers = self.seed, self.dropout, self.rank_dropout, scales
-        checkpoint.write(checkpoint.Checkpoint(self.plan, *numbers, self.base, saved, heads), Path(path))
+        found = checkpoint.Checkpoint(self.plan, *numbers, self.base, saved, heads)
+        write_once(self, lambda: checkpoint.write(found, Path(path)))
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """Pushes what ``save`` writes, and a card, to the hub; ``tensoradapt.push_to_hub`` says with which options."""
@@ -243,10 +248,10 @@ class Adapter(nn.Module):
     def restore(self, saved: checkpoint.Checkpoint) -> None:
         """Takes over a checkpoint's numbers, those of the heads too."""
         for name, number in self._stored():
-            number.copy_(saved.factors[name])
+            number.copy_(placed_like(saved.factors[name], number))
         for head, module in self._heads[0].items():
             for name, parameter in module.named_parameters():
-                parameter.copy_(saved.heads[f"{head}.{name}"])
+                parameter.copy_(placed_like(saved.heads[f"{head}.{name}"], parameter))
 
     def follow(self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str, origin: Origin) -> None:
         """Told by ``attach`` what it was attached to."""
@@ -281,7 +286,7 @@ class Adapter(nn.Module):
 
 def head_tensors(heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Trained numbers of base modules by name, on the CPU."""
-    return {f"{head}.{k}": p.detach().contiguous().cpu() for head, m in heads.items() for k, p in m.named_parameters()}
+    return {f"{head}.{k}": whole(p) for head, m in heads.items() for k, p in m.named_parameters()}
 
 
 def multiplier(plan: Plan, group: int, site: Site) -> float:

@@ -103,7 +103,7 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
     ``head_shapes``: what the trained heads of a plan are in the model at hand; without it they stay in their file.
     """
     record, plan = _checked(path)
-    factors = _tensors(path, FACTORS, record, _expected(plan))
+    factors = _tensors(path, FACTORS, record, expected(plan))
     heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
     numbers = record["seed"], record["dropout"], record["rank_dropout"], tuple(record["scales"])
     return Checkpoint(plan, *numbers, record["base"], factors, heads)
@@ -113,7 +113,7 @@ def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
     """The other files that the adapter.json in a folder needs, and the most bytes each can have."""
     record, plan = _checked(path)
     sizes = {}
-    for name, shapes in ((FACTORS, _expected(plan)), (HEADS, head_shapes(plan))):
+    for name, shapes in ((FACTORS, expected(plan)), (HEADS, head_shapes(plan))):
         _check_names(record["tensors"][name], shapes, path / JSON)
         sizes[name] = LARGEST + _n_bytes(record["tensors"][name], shapes)
     return {name: most for name, most in sizes.items() if record["tensors"][name]}
@@ -131,7 +131,7 @@ def _n_bytes(listed: Mapping[str, Any], shapes: Shapes) -> int:
     return sum(math.prod(shape) * DTYPES[listed[name][0]].itemsize for name, shape in shapes.items())
 
 
-def _expected(plan: Plan) -> dict[str, tuple[int, ...]]:
+def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what a plan's checkpoint holds: factors, bases from weights, subtracted values, biases."""
     shapes: dict[str, tuple[int, ...]] = {f"bias.{proj}": (width,) for proj, width in plan.biases}
     shapes |= {f"magnitude.{i}": (strip.out,) for i, strip in enumerate(plan.strips)}

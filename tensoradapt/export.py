@@ -15,6 +15,7 @@ from tensoradapt.export_report import Exported, LoraExport, max_lora_rank
 from tensoradapt.lora_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
 from tensoradapt.lora_pairs import LoraPair
 from tensoradapt.module_pairs import Made, module_pairs
+from tensoradapt.sharding import refuse_sharded
 from tensoradapt.surgery.adapters import attached, original_modules
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.kinds import CONV1D, kind_of
@@ -65,6 +66,7 @@ def export_lora(
     """
     path, name = Path(path), str(dtype).removeprefix("torch.")
     adapter = attached(model) if adapter is None else adapter
+    refuse_sharded(model, "export")
     _check(adapter, name, task, heads)
     check_task_type(task_type)
     check_prefix(prefix)

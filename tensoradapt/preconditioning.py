@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tensoradapt.contraction import Labels, compile_program
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.network import Factor, Network
+from tensoradapt.sharding import refuse_sharded
 from tensoradapt.surgery import adapters
 
 
@@ -30,6 +31,7 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     found = list(adapters(model).values())
     if not found:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter to precondition; call attach(model, plan) first")
+    refuse_sharded(model, "preconditioning", "Leave it out under FSDP2, or train under DDP")
     if not isinstance(epsilon, int | float) or not epsilon > 0:
         raise TensorAdaptError(f"epsilon is {epsilon!r}; expected a number above 0, such as 1e-6")
 

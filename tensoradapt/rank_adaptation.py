@@ -21,6 +21,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.network import Network
 from tensoradapt.rank_choice import smaller_networks
 from tensoradapt.ranks import Rank, check_rank
+from tensoradapt.sharding import refuse_sharded
 from tensoradapt.surgery import attached
 
 # what optimizers call what they keep of gradients and of their squares
@@ -90,6 +91,7 @@ def reduce_rank(
     without the adapter's parameters or with other state.
     """
     adapter = attached(model)
+    refuse_sharded(model, "rank reduction")
     _check(adapter, sweeps, moments)
     values = [{name: value.detach().double() for name, value in t.factors.items()} for t in adapter.factored]
     networks = [tensor.network for tensor in adapter.factored]

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.preconditioning import preconditioned
 from tensoradapt.rank_adaptation import check_schedule, reduce_rank
-from tensoradapt.surgery import adapters
 
 Batch = Mapping[str, Tensor]
 
@@ -110,7 +110,9 @@ def parameter_groups(
     named = _trained(model)
     if not named:
         raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
-    multipliers = {p: rate for adapter in adapters(model).values() for p, rate in adapter.rates().items()}
+    # found among the modules, not at the root: DDP and torch.compile put the model inside another
+    held = [module for module in model.modules() if isinstance(module, Adapter)]
+    multipliers = {parameter: rate for adapter in held for parameter, rate in adapter.rates().items()}
     found: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named.items():
         in_head = any(name.startswith(f"{head}.") for head in heads)

@@ -33,12 +33,13 @@ ORDER = (
         "variants",
         "trained",
     ),
-    *("plan", "records", "checkpoint", "card", "hub"),
+    *("plan", "records", "checkpoint", "sharding", "card", "hub"),
     *("first_step", "init", "factored", "stacking", "routing", "adapter", "surgery"),
     *("peft_config", "peft_folder", "lora_folder", "updates", "cores", "fitting", "compressed", "compression"),
     *("lora_pairs", "module_pairs", "export_report", "export"),
     *("rounding", "rank_choice", "rank_adaptation"),
     *("laws", "testing", "_index", "assets", "tasks", "models", "language_models", "preconditioning", "training"),
+    "integrations",
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli"),
 )
 # third-party packages that a function may import when it runs: optional, or too slow for what does not need them

@@ -4,6 +4,7 @@ from tensoradapt.surgery.adapters import adapters, attached
 from tensoradapt.surgery.attach import attach, detach, disabled
 from tensoradapt.surgery.load import from_pretrained, load
 from tensoradapt.surgery.merge import merge, unmerge
+from tensoradapt.surgery.restore import restore
 from tensoradapt.surgery.use import use
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "from_pretrained",
     "load",
     "merge",
+    "restore",
     "unmerge",
     "use",
 ]

@@ -18,6 +18,7 @@ from tensoradapt.card import origin_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.init import starts_at_zero
 from tensoradapt.plan import Group, Plan
+from tensoradapt.sharding import refuse_sharded
 from tensoradapt.sites import ROOT
 from tensoradapt.stacking import stack
 from tensoradapt.surgery.adapters import Adapters, adapters, attached, give_heads, original_modules, registered
@@ -139,6 +140,7 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
     there are several. Returns the adapter, which still has the heads it trained.
     """
     adapter = attached(model, name)
+    refuse_sharded(model, "detach")
     found: Adapters = getattr(model, ROOT)
     name = next(key for key, one in found.named().items() if one is adapter)
     if found.merged and found.kept is not None:

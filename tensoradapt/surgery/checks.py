@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.plan import Group, Plan
+from tensoradapt.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.sites import Site
 from tensoradapt.surgery.adapters import registered
 from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, shape_of, weight_of
@@ -38,6 +39,7 @@ def check_attach(
             "wrap it in a module of your own and attach to that"
         )
     _check_name(model, name)
+    refuse_sharded(model, "attach", ATTACH_FIRST)
     for what, value in zip(("dropout", "rank_dropout"), dropouts, strict=True):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
             raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
@@ -121,6 +123,11 @@ def check_loaded(module: nn.Module, site: Site) -> None:
     """Refuses other layers, and a weight without values."""
     kind_of(module, site)
     if weight_of(module, site).is_meta:
+        if hasattr(module, "_hf_hook"):
+            raise TensorAdaptError(
+                f"site {site.name} is offloaded by accelerate: its weight has values only within a forward pass. Load "
+                "the model with a device_map that keeps the adapted layers on devices, or attach to fewer layers"
+            )
         raise TensorAdaptError(
             f"site {site.name} is on the meta device, where weights have shapes and no values; load the weights first, "
             "with from_pretrained or model.load_state_dict(weights, assign=True)"

@@ -10,6 +10,7 @@ from tensoradapt import checkpoint, hub
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.plan import Plan
+from tensoradapt.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.surgery.adapters import original_modules
 from tensoradapt.surgery.attach import attach_with, base_hash
 from tensoradapt.trained import trained_modules
@@ -32,7 +33,7 @@ def unattached(path: str | Path) -> Adapter:
     return adapter
 
 
-def _head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
+def head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
     """The trained numbers of a plan's heads, in the model at hand."""
     heads = trained_modules(model, plan.train, plan.published)
     return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}
@@ -46,7 +47,8 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     the plan, and (``strict``) a base with other weights than the adapter was attached to when it was saved.
     """
     path = Path(path)
-    saved = checkpoint.read(path, lambda plan: _head_shapes(model, plan))
+    refuse_sharded(model, "load", ATTACH_FIRST)
+    saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
     if strict and (found := base_hash(original_modules(model), saved.plan)) != saved.base:
         raise TensorAdaptError(
             f"the base weights of this {type(model).__name__} (hash {found[:12]}) are not those the adapter in "
@@ -81,7 +83,7 @@ def from_pretrained(
     if not Path(source).is_dir():
 
         def listed(path: Path) -> dict[str, int]:
-            return checkpoint.files(path, lambda plan: _head_shapes(model, plan))
+            return checkpoint.files(path, lambda plan: head_shapes(model, plan))
 
         where = {"token": token, "endpoint": endpoint, "cache_dir": cache_dir}
         found = hub.fetch(str(source), listed, revision, where)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sharding import refuse_sharded
 from tensoradapt.sites import ROOT, Site
 from tensoradapt.surgery.adapters import Adapters, attached
 from tensoradapt.surgery.attach import restore_weights, written
@@ -48,6 +49,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> Merged:
     found = _registered(model)
     if found.merged:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
+    refuse_sharded(model, "merge")
     used = list(found.used.values())
     layers = {name: layer for name, layer in wrapped(model) if any(a.used for a, _ in layer.updates)}
     _check(found, layers)

@@ -15,6 +15,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sites import Site
 from tensoradapt.strips import Strip, strips
 from tensoradapt.surgery.change import change, dropped, lengths
+from tensoradapt.surgery.ddp import check_ddp
 from tensoradapt.surgery.kinds import kind_of, matrix_of
 
 Update = tuple[Adapter, tuple[Strip, ...]]  # an adapter, and its sites in this layer
@@ -60,6 +61,8 @@ class Wrapped(nn.Module):
         live = [update for update in self.updates if update[0].live]
         if not live:
             return self.base(*args, **kwargs)
+        if self.training and not torch.compiler.is_compiling():
+            check_ddp(live)
         if self.kind.through is None:
             return functional_call(self.base, self._weights(live), args, kwargs)
         base = y = self.base(*args, **kwargs)

@@ -1,0 +1,1 @@
+"""Optional integrations: each module imports its own library, and nothing else does."""

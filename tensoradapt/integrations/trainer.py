@@ -1,0 +1,49 @@
+"""Hugging Face's Trainer: the adapter in each checkpoint folder, and checkpoints without the frozen base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tensoradapt.sharding import is_sharded
+from tensoradapt.surgery import attached
+
+FOLDER = "adapter"
+
+
+class SaveAdapter(TrainerCallback):
+    """Saves the attached adapter into ``checkpoint-<step>/adapter`` of every checkpoint, for ``load`` and ``restore``.
+
+    ``trained_only``: the Trainer's own ``model.safetensors`` then leaves out the frozen base, which does not change,
+    and resuming reads it as before. Give it to ``Trainer(callbacks=[...])``; a search over hyperparameters, which saves
+    into folders of its own, is not served. A checkpoint is written by the first process; of sharded parameters, all
+    take part. Raises TensorAdaptError, when the Trainer is made, for a model without an adapter.
+
+    >>> from transformers import BertConfig, BertForSequenceClassification, Trainer
+    >>> import tensoradapt as ta
+    >>> sizes = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
+    >>> model = BertForSequenceClassification(BertConfig(vocab_size=30, **sizes))
+    >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 4, train="classifier"))
+    >>> trainer = Trainer(model, callbacks=[SaveAdapter()])  # trainer.train() saves it, with its trained head
+    """
+
+    def __init__(self, trained_only: bool = True) -> None:
+        self.trained_only = trained_only
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Once, before anything is trained or resumed."""
+        model: nn.Module = kwargs["model"]
+        attached(model)
+        if self.trained_only:
+            named = model.named_parameters(remove_duplicate=False)
+            # transformers leaves these out of what it saves, and does not miss them in what it resumes from
+            model._keys_to_ignore_on_save = {name for name, p in named if not p.requires_grad}  # type: ignore[assignment]
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """After each checkpoint."""
+        adapter = attached(kwargs["model"])
+        if state.is_world_process_zero or is_sharded(adapter):
+            adapter.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / FOLDER)  # type: ignore[arg-type]
