@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,10 @@ def test_trl_trains_an_adapter_that_a_new_process_loads(kind: str, tmp_path: Pat
     losses = found["losses"]
     assert len(losses) == 20
     assert mean(losses[-5:]) < 0.9 * mean(losses[:5])
-    assert found["moved"] > 1e-2  # disabled, as DPO's reference, the model is the base
-    assert found["trained"] == 8 * (576 + 9 + 64 + 30 + 2) + 8 * (576 + 3 + 64 + 30 + 2)  # q and o, k and v: 9 and 3 heads
+    assert found["moved"] > 1e-2  # disabled, the model is the base
+    assert kind == "sft" or losses[0] == pytest.approx(math.log(2), abs=1e-4)  # DPO's reference is the disabled model
+    assert found["trained"] == 8 * (576 + 9 + 64 + 30 + 2) + 8 * (
+        576 + 3 + 64 + 30 + 2
+    )  # q and o, k and v: 9 and 3 heads
     assert found["saved"] < 1.05 * 4 * found["trained"] + 4096  # each number once, and a header
     assert run("load", tmp_path)["away"] < 1e-6

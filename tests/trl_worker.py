@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
+from tensoradapt.integrations.peft import TensorConfig
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from tensoradapt import tasks
-from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.language_models import SMOLLM2, load_causal
 
 STEPS, BATCH, LENGTH = 20, 4, 64
@@ -46,7 +46,9 @@ def said(text: str) -> list[dict[str, str]]:
 def examples(kind: str) -> Dataset:
     """Real review sentences: as the assistant's words, or those that liked the film before those that did not."""
     train = tasks.load("snippets", n_train=8 * STEPS * BATCH).train
-    texts = [[one[0] for one, label in zip(train.texts, train.labels, strict=True) if label == wanted] for wanted in (1, 0)]
+    texts = [
+        [one[0] for one, label in zip(train.texts, train.labels, strict=True) if label == wanted] for wanted in (1, 0)
+    ]
     if kind == "sft":
         return Dataset.from_list([{"messages": ASKED + said(text)} for text in texts[0][: STEPS * BATCH]])
     pairs = zip(*texts, strict=False)
