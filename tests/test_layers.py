@@ -250,6 +250,11 @@ REFUSED = {
     "a layer of another kind": (nn.Conv1d(4, 4, 3), site("x", 4, 12), "is a Conv1d"),
     "an expert that is not there": (Experts(), site("x", 10, 6, parameter="up", slot=3), "an expert 3"),
     "a parameter that is not there": (Experts(), site("x", 10, 6, parameter="gate", slot=0), "has no gate"),
+    "attention without separate keys": (
+        nn.MultiheadAttention(8, 2),
+        site("x", 8, 8, parameter="k_proj_weight"),
+        "has no parameter 'k_proj_weight'",
+    ),
     "rows past the end": (nn.Linear(8, 24), site("x", 8, 8, rows=(9, 13), period=12), "make the plan from this model"),
 }
 

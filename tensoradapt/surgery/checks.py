@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tensoradapt.plan import Group, Plan
 from tensoradapt.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.sites import Site
 from tensoradapt.surgery.adapters import registered
-from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, shape_of, weight_of
+from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, parameter_of, shape_of, weight_of
 from tensoradapt.surgery.quantised import quantised
 from tensoradapt.trained import trained_modules
 
@@ -141,7 +140,7 @@ def check_readable(module: nn.Module, site: Site, use: str, instead: str) -> Non
     check_loaded(module, site)
     if quantised(module) is not None:
         return
-    weight = weight_of(module, replace(site, slot=None))
+    weight = parameter_of(module, site)
     if type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1:
         return
     raise TensorAdaptError(

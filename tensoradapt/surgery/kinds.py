@@ -125,10 +125,21 @@ def _plain(module: nn.Embedding | nn.Conv2d, site: Site | str) -> Kind:
     return EMBEDDING if isinstance(module, nn.Embedding) else CONV2D
 
 
-def weight_of(module: nn.Module, site: Site) -> Tensor:
-    """What holds the site's matrix; of stacked ones, its own."""
+def parameter_of(module: nn.Module, site: Site) -> Tensor:
+    """The parameter that holds the site's matrix, alone or among others."""
+    kind_of(module, site)  # refuses a layer of another kind, and an expert that is not there
     owner, _, name = site.parameter.rpartition(".")
-    weight: Tensor = getattr(module.get_submodule(owner), name)
+    weight = getattr(module.get_submodule(owner), name, None)
+    if isinstance(weight, Tensor):
+        return weight
+    raise TensorAdaptError(
+        f"site {site.name}: {type(module).__name__} has no parameter {site.parameter!r}; make the plan from this model"
+    )
+
+
+def weight_of(module: nn.Module, site: Site) -> Tensor:
+    """The site's matrix as it is stored: all of its parameter, or its own of those that are stacked."""
+    weight = parameter_of(module, site)
     return weight if site.slot is None else weight[site.slot]
 
 
