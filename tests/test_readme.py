@@ -24,11 +24,12 @@ def test_the_page_of_checkpoints_runs(tmp_path, monkeypatch):
     assert found.attempted >= 10 and found.failed == 0
 
 
-def test_the_page_of_checkpoints_names_tests_that_exist():
-    text = (ROOT / "docs" / "checkpoints.md").read_text()
+@pytest.mark.parametrize(("page", "least"), [("checkpoints.md", 6), ("comparison.md", 35)])
+def test_a_page_names_tests_that_exist(page, least):
+    text = (ROOT / "docs" / page).read_text()
     there = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
     named = re.findall(r"`(test_\w+)`", text)
-    assert len(named) >= 6 and not [name for name in named if f"def {name}(" not in there]
+    assert len(named) >= least and not [name for name in named if f"def {name}(" not in there]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checkpoints.md"])
@@ -48,3 +49,8 @@ def test_the_page_of_methods_is_what_the_code_says():
 
 def test_contributing_stays_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 60
+
+
+def test_every_row_of_the_comparison_names_its_test():
+    rows = [line for line in (ROOT / "docs" / "comparison.md").read_text().splitlines() if line.startswith("| ")]
+    assert [row for row in rows[1:] if row.count("|") != 8 or not re.search(r"`test_\w+` \|$", row)] == []
