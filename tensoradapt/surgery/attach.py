@@ -82,7 +82,7 @@ def attach_with(
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if plan.needs_weights and values is None:
-        values = based = [_from_weights(modules, group, plan, seed) for group in plan.groups]
+        values = based = factors_from_weights(modules, plan, seed)
         if plan.start == "gradient":
             values = gradient_values(model, modules, plan, batches, loss, based, seed)
     adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values, scales)
@@ -119,7 +119,12 @@ def set_magnitudes(adapter: Adapter, modules: Mapping[str, nn.Module]) -> None:
         adapter.magnitude(strip).copy_(lengths(adapter, strip, matrix))
 
 
-def _from_weights(modules: dict[str, nn.Module], group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
+def factors_from_weights(modules: Mapping[str, nn.Module], plan: Plan, seed: int) -> list[dict[str, Tensor]]:
+    """Of each tensor of a plan, the factors that come from the base weights; ``modules``: by the names of the sites."""
+    return [_from_weights(modules, group, plan, seed) for group in plan.groups]
+
+
+def _from_weights(modules: Mapping[str, nn.Module], group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
     """The factors of one tensor that come from the base weights, by the parameterization's own decomposition."""
     based = [factor for factor in group.network.factors if factor.source == "base"]
     if plan.start == "gradient":
@@ -180,13 +185,19 @@ def disabled(model: nn.Module) -> Iterator[None]:
 def switch_off_fast_paths(model: nn.Module) -> None:
     """In evaluation torch's encoder computes from the weights of its layers without calling them; here it must not."""
     found: Adapters = getattr(model, ROOT)
+    for module, attribute, off in fast_paths(model, Wrapped):
+        found.fast.append((module, attribute, getattr(module, attribute)))
+        setattr(module, attribute, off)
+
+
+def fast_paths(model: nn.Module, adapted: type[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
+    """Torch's fast paths that are on in modules with adapted layers: module, attribute, and what switches it off."""
     for module in model.modules():
         switches = (nn.TransformerEncoder, "use_nested_tensor", False), (nn.TransformerEncoderLayer, FUSED, 0)
         for kind, attribute, off in switches:
-            holds = isinstance(module, kind) and any(isinstance(part, Wrapped) for part in module.modules())
+            holds = isinstance(module, kind) and any(isinstance(part, adapted) for part in module.modules())
             if holds and getattr(module, attribute, off) != off:
-                found.fast.append((module, attribute, getattr(module, attribute)))
-                setattr(module, attribute, off)
+                yield module, attribute, off
 
 
 def base_hash(modules: Mapping[str, nn.Module], plan: Plan) -> str:

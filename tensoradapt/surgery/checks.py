@@ -39,11 +39,7 @@ def check_attach(
         )
     _check_name(model, name)
     refuse_sharded(model, "attach", ATTACH_FIRST)
-    for what, value in zip(("dropout", "rank_dropout"), dropouts, strict=True):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise TensorAdaptError(f"seed is {seed!r}; expected a whole number from 0 up to 2**63 - 1")
+    check_draw(seed, dropouts)
     found: dict[str, list[Site]] = {}
     for site in plan.sites:
         check_site(modules, site, type(model).__name__)
@@ -59,6 +55,15 @@ def check_attach(
         found.setdefault(site.module, []).append(site)
     _check_train(model, plan, found)
     return {name: tuple(sites) for name, sites in found.items()}
+
+
+def check_draw(seed: int, dropouts: tuple[float, float]) -> None:
+    """Refuses a seed and dropouts that nothing can be drawn with."""
+    for what, value in zip(("dropout", "rank_dropout"), dropouts, strict=True):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+            raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise TensorAdaptError(f"seed is {seed!r}; expected a whole number from 0 up to 2**63 - 1")
 
 
 def _check_name(model: nn.Module, name: str) -> None:

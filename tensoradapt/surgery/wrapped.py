@@ -67,10 +67,10 @@ class Wrapped(nn.Module):
             return functional_call(self.base, self._weights(live), args, kwargs)
         base = y = self.base(*args, **kwargs)
         for adapter, own in live:
-            y = self._updated(y, base, adapter, own, *args, **kwargs)
+            y = self.updated(y, base, adapter, own, *args, **kwargs)
         return y
 
-    def _updated(self, y: Tensor, base: Tensor, adapter: Adapter, own: tuple[Strip, ...], x: Tensor) -> Tensor:
+    def updated(self, y: Tensor, base: Tensor, adapter: Adapter, own: tuple[Strip, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""
         if adapter.dropout and x.is_floating_point():
             x = F.dropout(x, adapter.dropout, self.training)

@@ -1,0 +1,126 @@
+"""TensorConfig: what ``plan`` takes, as a PEFT config that survives JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peft.config import PeftConfig
+from peft.utils import PeftType
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.surgery.checks import check_draw
+
+NAME = "tensoradapt"
+BIASES = ("none", "all", f"{NAME}_only")
+
+
+def _peft_type() -> PeftType:
+    """PEFT's enum with this method in it: ``register_peft_method`` refuses names that are not, and enums are closed."""
+    name = NAME.upper()
+    if name not in PeftType.__members__:
+        member = str.__new__(PeftType, name)
+        member._name_ = member._value_ = name
+        PeftType._member_map_[name] = PeftType._value2member_map_[name] = member
+        PeftType._member_names_.append(name)
+        type.__setattr__(PeftType, name, member)
+    return PeftType(name)
+
+
+PEFT_TYPE = _peft_type()
+
+
+@dataclass
+class TensorConfig(PeftConfig):
+    """An adapter as ``tensoradapt.plan`` describes it, for ``peft.get_peft_model``.
+
+    ``target_modules``, ``exclude_modules``, ``layers_to_transform``, ``layers_pattern``, ``modules_to_save`` and
+    ``bias`` ("none", "all", "tensoradapt_only") mean what they mean in PEFT; without ``target_modules`` a model with a
+    recipe is adapted where the published method does, else in its attention. ``parameterization`` ("cp" if nothing is
+    said), ``layout``, ``rank`` (8 if nothing is said), ``budget``, ``published``, ``options``, ``split``,
+    ``on_mismatch``, ``scale``, ``alpha``, ``start``, ``rule``, ``rates`` and ``tasks`` are the arguments of ``plan``;
+    ``seed``, ``dropout`` and ``rank_dropout`` those of ``attach``. In models without a recipe a layer has the modes
+    ``out`` and ``in``, the coordinate ``layer`` (its place in the nearest list of modules) and ``proj`` (its name
+    without that place).
+    ``init_weights=False`` adds noise to every factor, so that the adapter is not the identity: for tests.
+
+    Multipliers of learning rates reach an optimizer through ``parameter_groups`` alone. A task is selected at the
+    adapter, ``model.base_model.tensoradapt_bank["default"]``, whose ``plan`` says what is adapted.
+    """
+
+    target_modules: list[str] | str | None = None
+    exclude_modules: list[str] | str | None = None
+    layers_to_transform: list[int] | int | None = None
+    layers_pattern: list[str] | str | None = None
+    modules_to_save: list[str] | None = None
+    bias: str = "none"
+    parameterization: str | None = None
+    layout: Any = None  # a text, or several; or texts with the projections each is for
+    rank: Any = None  # a whole number, or one for each bond
+    budget: int | None = None
+    published: str | None = None
+    options: dict[str, Any] | None = None
+    split: dict[str, Any] | None = None
+    on_mismatch: str | None = None
+    scale: Any = None  # "matched", "paper", or a number
+    alpha: float | None = None
+    start: str | None = None
+    rule: str = "add"
+    rates: dict[str, float] | None = None
+    tasks: list[str] | None = None
+    seed: int = 0
+    dropout: float = 0.0
+    rank_dropout: float = 0.0
+    init_weights: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = PEFT_TYPE
+        self.layout, self.split = _layouts(self.layout), _split(self.split)
+        self._check()
+
+    def _check(self) -> None:
+        check_draw(self.seed, (self.dropout, self.rank_dropout))
+        if self.bias not in BIASES:
+            raise TensorAdaptError(f"bias is {self.bias!r}{did_you_mean(self.bias, BIASES)}")
+        if self.start == "gradient":
+            raise TensorAdaptError(
+                'start="gradient" needs batches of data, which no PEFT config can hold; attach the adapter with '
+                "tensoradapt.attach(model, plan, batches=[...]), or leave start= out"
+            )
+        if self.parameterization is not None and not isinstance(self.parameterization, str):
+            raise TensorAdaptError(
+                f"parameterization is a {type(self.parameterization).__name__}; a config that can be saved takes its "
+                "name (an entry point of the group tensoradapt.parameterizations gives it one)"
+            )
+        if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
+            raise TensorAdaptError(
+                f"layers_to_transform={self.layers_to_transform!r} and the text target_modules={self.target_modules!r} "
+                "were given; PEFT picks layers from a list of names only: give target_modules as a list"
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        """What ``plan`` is called with besides the sites."""
+        family = self.parameterization if self.published or self.parameterization else "cp"
+        rank = 8 if self.rank is None and self.budget is None else self.rank
+        same = ("layout", "published", "budget", "options", "split", "on_mismatch", "scale", "alpha", "start", "rates")
+        own = {"parameterization": family, "rank": rank, "rule": self.rule, "tasks": tuple(self.tasks or ())}
+        return {**own, **{name: getattr(self, name) for name in same}}
+
+
+def _layouts(layout: Any) -> Any:
+    """JSON has no tuples: a text with its projections comes back as a list."""
+    if isinstance(layout, list | tuple):
+        return [(one[0], tuple(one[1])) if isinstance(one, list | tuple) else one for one in layout]
+    return layout
+
+
+def _split(split: Any) -> Any:
+    """JSON has no numbers as keys: parts by width come back by its text."""
+    if not isinstance(split, Mapping):
+        return split
+    return {
+        mode: {int(width): tuple(own) for width, own in parts.items()} if isinstance(parts, Mapping) else tuple(parts)
+        for mode, parts in split.items()
+    }

@@ -1,0 +1,124 @@
+"""Which sites the targeted modules of a model are: the recipe's, or one of its own for each linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from tensoradapt import parameterizations
+from tensoradapt import published as papers
+from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.integrations.peft.config import TensorConfig
+from tensoradapt.plan import Plan, plan
+from tensoradapt.published_row import Published
+from tensoradapt.sites import Site, Sites, find_sites
+from tensoradapt.surgery.checks import check_readable, check_site
+from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of
+
+WHOLE = ": out : in"  # the layout that every matrix has
+
+
+def default_targets(model: nn.Module, config: TensorConfig) -> list[str]:
+    """Names of the modules that the published row adapts, else of those of the attention, in the layers asked for."""
+    row = _row(config)
+    with located("target_modules was not given and could not be found out"):
+        sites = find_sites(model, row.projections if row else "attention", layers=_layers(config))
+    return list(dict.fromkeys(site.module for site in sites))
+
+
+def planned(model: nn.Module, targets: Mapping[str, nn.Module], config: TensorConfig) -> Plan:
+    """The plan over the targeted modules, by their names in the model.
+
+    Raises TensorAdaptError for a module that is no linear layer, and for everything that ``plan`` refuses.
+    """
+    for name, module in targets.items():
+        _check_supported(model, name, module)
+    known, why = _known(model, _row(config))
+    sites = [site for site in known if site.module in targets]
+    have = {site.module for site in sites}
+    own = [generic_site(model, name, module) for name, module in targets.items() if name not in have]
+    skipped = tuple((site.name, "not among the target modules") for site in known if site.module not in targets)
+    arguments = config.arguments()
+    if own and arguments["layout"] is None and not config.published:
+        arguments["layout"] = _layouts(arguments["parameterization"])
+    try:
+        made = plan(Sites((*sites, *own), skipped, getattr(known, "source", "")), **arguments)
+    except TensorAdaptError as error:
+        raise TensorAdaptError(f"{error}{f'. No heads are known here: {why}' if why else ''}") from None
+    for site in made.sites:
+        _check_weight(model, targets[site.module], site, made)
+    return made
+
+
+def generic_site(model: nn.Module, name: str, module: nn.Module) -> Site:
+    """The site of a linear layer that no recipe names: ``layer`` is its place in the nearest list of modules that it
+    is in (0 without one), ``proj`` its name without that place."""
+    parts = name.split(".")
+    lists = [i for i in range(len(parts)) if _is_list(model.get_submodule(".".join(parts[:i])))]
+    at = lists[-1] if lists else None
+    layer, proj = (int(parts[at]), [*parts[:at], *parts[at + 1 :]]) if at is not None else (0, parts)
+    coords = (("layer", layer), ("proj", ".".join(proj)))
+    out, in_ = widths(module)
+    return Site(name, name, coords, out, in_, ())
+
+
+def widths(module: nn.Module) -> tuple[int, int]:
+    """Outputs and inputs of a linear layer, whatever its weight is packed into."""
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    stored: Tensor = module.weight  # type: ignore[assignment]  # Conv1D's, (in, out)
+    return stored.shape[1], stored.shape[0]
+
+
+def _is_list(module: nn.Module) -> bool:
+    return isinstance(module, nn.ModuleList | nn.Sequential)
+
+
+def _row(config: TensorConfig) -> Published | None:
+    return papers.get(config.published) if config.published else None
+
+
+def _layers(config: TensorConfig) -> list[int] | None:
+    asked = config.layers_to_transform
+    return [asked] if isinstance(asked, int) else asked or None
+
+
+def _known(model: nn.Module, row: Published | None) -> tuple[Sequence[Site], str]:
+    """The recipe's sites, with the blocks that a published row cuts; or none, and why."""
+    try:
+        found = find_sites(model, "all")
+        if row is None or not row.blocks:
+            return found, ""
+        blocks = find_sites(model, row.projections, blocks=True)
+    except TensorAdaptError as error:
+        return (), str(error)
+    cut = {site.module for site in blocks}
+    return Sites((*blocks, *(site for site in found if site.module not in cut)), (), blocks.source), ""
+
+
+def _layouts(parameterization: str) -> Sequence[str]:
+    usual = parameterizations.layouts_of(parameterization)
+    split = any("*" in text or "1" in text for text in usual)
+    return usual if split or WHOLE in usual else (*usual, WHOLE)
+
+
+def _check_supported(model: nn.Module, name: str, module: nn.Module) -> None:
+    # torch's MultiheadAttention reads its projection's weight and never calls it: an adapter there would train nothing
+    called = not isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
+    try:
+        supported = called and kind_of(module, name) in (LINEAR, CONV1D)
+    except TensorAdaptError:
+        supported = False
+    if not supported:
+        raise TensorAdaptError(
+            f"Target module {name} ({type(module).__name__}) is not supported. Currently, only torch.nn.Linear and "
+            "transformers' Conv1D are; leave it out of target_modules, or name it in exclude_modules"
+        )
+
+
+def _check_weight(model: nn.Module, module: nn.Module, site: Site, made: Plan) -> None:
+    if made.needs_weights or made.rule == "dora":
+        use = "a start or a rule that takes the base weights"
+        check_readable(module, site, use, "Adapt the model before it is quantised, or plan without them")
+    check_site({site.module: module}, site, type(model).__name__)
