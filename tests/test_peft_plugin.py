@@ -177,7 +177,7 @@ def test_adapters_are_switched_summed_and_deleted() -> None:
 @torch.no_grad()
 def test_each_sample_of_a_batch_has_its_own_adapter() -> None:
     model = usual()
-    model.add_adapter("other", TensorConfig(**SMALL, seed=1))
+    model.add_adapter("other", TensorConfig(**SMALL, target_modules=["q_proj", "v_proj"]))
     perturb(bank(model, "other"), 0.2)
     ids = inputs("llama")["input_ids"].repeat(2, 1)
     ids[2:, :2] += 1
@@ -326,11 +326,16 @@ def test_torchs_encoder_calls_its_adapted_layers() -> None:
 def test_a_quantised_layer_is_merged_by_quantising_anew_and_given_back_bit_for_bit() -> None:
     config = TensorConfig(target_modules=["layers.0", "layers.1"], layout="layer : out : in", rank=3)
     model = get_peft_model(four_bits("nf4"), config)
+    model.add_adapter("zero", config)
     before, codes = model(X), [layer.weight.clone() for layer in model.base_model.model.layers]
     perturb(bank(model), 0.4)
     adapted = model(X)
     model.merge_adapter()
     assert (model(X) - adapted).norm() < 0.2 * (adapted - before).norm()
+    once = model(X)
+    with pytest.warns(UserWarning, match="additionally merging zero"):
+        model.merge_adapter(["zero"])
+    assert torch.equal(model(X), once)
     model.unmerge_adapter()
     assert torch.equal(model(X), adapted)
     assert all(torch.equal(layer.weight, own) for layer, own in zip(model.base_model.model.layers, codes, strict=True))
@@ -508,6 +513,29 @@ def test_without_peft_one_error_says_what_to_install() -> None:
         "tensoradapt.errors.TensorAdaptError: tensoradapt.integrations.peft needs `peft`, which is not installed: run "
         'pip install "tensoradapt[peft]"'
     )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_layers_sharded_one_by_one_train_the_numbers_they_share(tmp_path: Path) -> None:
+    """FSDP2 in one process: a layer that held the shared tensor itself would be refused, or train nothing."""
+    from torch.distributed import destroy_process_group, device_mesh, init_process_group
+    from torch.distributed.fsdp import fully_shard
+
+    batch = inputs("llama")
+    plain, sharded = usual().train(), usual().train()
+    init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        mesh = device_mesh.init_device_mesh("cpu", (1,))
+        for layer in (*sharded.base_model.model.model.layers, sharded):
+            fully_shard(layer, mesh=mesh)
+        for model in (plain, sharded):
+            model(**batch, labels=batch["input_ids"]).loss.backward()
+        found = {name: p.grad.full_tensor() for name, p in sharded.named_parameters() if p.grad is not None}
+    finally:
+        destroy_process_group()
+    expected = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.slow  # a new process takes seconds to import PEFT
