@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
-from tensoradapt.integrations.peft import TensorConfig
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from tensoradapt import tasks
+from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.language_models import SMOLLM2, load_causal
 
 STEPS, BATCH, LENGTH = 20, 4, 64
