@@ -7,85 +7,36 @@ up, gate) or *writes* it (o, down), and, where one module holds several projecti
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-
-Kind = Literal["attention", "mlp"]
-ATTENTION = ("q", "k", "v", "o")
-WRITES = ("o", "down")
-
-
-@dataclass(frozen=True)
-class Part:
-    """One projection; ``paths`` are tried in order (libraries rename modules between releases)."""
-
-    proj: str
-    paths: tuple[str, ...]
-    fused: tuple[str, ...] = ()  # all projections stacked on the module's rows, in order
-
-    @property
-    def kind(self) -> Kind:
-        return "attention" if self.proj in ATTENTION else "mlp"
-
-    @property
-    def writes(self) -> bool:
-        return self.proj in WRITES
-
-
-@dataclass(frozen=True)
-class Dims:
-    """The sizes of one model family member that decide every site's shape."""
-
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    ff: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A model family: the ``model_type`` values it covers, the layer paths tried in order, and its parts."""
-
-    name: str
-    model_types: tuple[str, ...]
-    layers: tuple[str, ...]
-    parts: tuple[Part, ...]
-    prefix: str = ""  # where the layers stand in the usual task model, for sites made from a config alone
-    swiglu: tuple[Part, ...] = ()  # the MLP parts where the config says use_swiglu_ffn
-
-    def parts_for(self, config: Any) -> tuple[Part, ...]:
-        """The parts of one member of the family."""
-        if not getattr(config, "use_swiglu_ffn", False):
-            return self.parts
-        return tuple(p for p in self.parts if p.kind == "attention") + self.swiglu
-
-
-def _parts(fused: tuple[str, ...] = (), **paths: str | tuple[str, ...]) -> tuple[Part, ...]:
-    """Parts by projection; those in ``fused`` share one module's rows."""
-    texts = {proj: (path,) if isinstance(path, str) else path for proj, path in paths.items()}
-    return tuple(Part(proj, path, fused if proj in fused else ()) for proj, path in texts.items())
-
-
-_GATED = _parts(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
-_SEPARATE = _parts(q="self_attn.q_proj", k="self_attn.k_proj", v="self_attn.v_proj", o="self_attn.o_proj")
-_VIT = _parts(
-    q=("attention.q_proj", "attention.attention.query"),
-    k=("attention.k_proj", "attention.attention.key"),
-    v=("attention.v_proj", "attention.attention.value"),
-    o=("attention.o_proj", "attention.output.dense"),
-    up=("mlp.fc1", "intermediate.dense"),
-    down=("mlp.fc2", "output.dense"),
+from tensoradapt.recipe import ATTENTION, WRITES, Dims, Part, Recipe, Stack, dims
+from tensoradapt.recipe_parts import (
+    CROSS,
+    DENSE_LAYERS,
+    DINO_MLP,
+    EXPERTS,
+    FC,
+    GATED,
+    OUT_PROJ,
+    SEPARATE,
+    SHARED,
+    TOWER,
+    VIT_ATTENTION,
+    VIT_MLP,
+    each,
+    parts,
+    t5,
+    t5_mlp,
 )
+
+__all__ = ["ATTENTION", "RECIPES", "WRITES", "Dims", "Part", "Recipe", "Stack", "dims", "find", "known"]
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "bert",
         ("bert", "roberta", "xlm-roberta", "camembert", "electra", "esm"),
         ("encoder.layer.{}",),
-        _parts(
+        parts(
             q="attention.self.query",
             k="attention.self.key",
             v="attention.self.value",
@@ -98,7 +49,7 @@ RECIPES: tuple[Recipe, ...] = (
         "distilbert",
         ("distilbert",),
         ("transformer.layer.{}",),
-        _parts(
+        parts(
             q="attention.q_lin",
             k="attention.k_lin",
             v="attention.v_lin",
@@ -111,7 +62,7 @@ RECIPES: tuple[Recipe, ...] = (
         "deberta-v2",
         ("deberta-v2",),
         ("encoder.layer.{}",),
-        _parts(
+        parts(
             q="attention.self.query_proj",
             k="attention.self.key_proj",
             v="attention.self.value_proj",
@@ -125,8 +76,8 @@ RECIPES: tuple[Recipe, ...] = (
         ("modernbert",),
         ("layers.{}",),
         (
-            *_parts(("q", "k", "v"), q="attn.Wqkv", k="attn.Wqkv", v="attn.Wqkv", o="attn.Wo"),
-            *_parts(("gate", "up"), gate="mlp.Wi", up="mlp.Wi", down="mlp.Wo"),
+            *parts(("q", "k", "v"), q="attn.Wqkv", k="attn.Wqkv", v="attn.Wqkv", o="attn.Wo"),
+            *parts(("gate", "up"), gate="mlp.Wi", up="mlp.Wi", down="mlp.Wo"),
         ),
         prefix="model.",
     ),
@@ -134,7 +85,7 @@ RECIPES: tuple[Recipe, ...] = (
         "gpt2",
         ("gpt2",),
         ("h.{}",),
-        _parts(
+        parts(
             ("q", "k", "v"),
             q="attn.c_attn",
             k="attn.c_attn",
@@ -149,7 +100,7 @@ RECIPES: tuple[Recipe, ...] = (
         "llama",
         ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
         ("layers.{}",),
-        (*_SEPARATE, *_GATED),
+        (*SEPARATE, *GATED),
         prefix="model.",
     ),
     Recipe(
@@ -157,28 +108,78 @@ RECIPES: tuple[Recipe, ...] = (
         ("phi3",),
         ("layers.{}",),
         (
-            *_parts(("q", "k", "v"), **dict.fromkeys("qkv", "self_attn.qkv_proj"), o="self_attn.o_proj"),
-            *_parts(("gate", "up"), gate="mlp.gate_up_proj", up="mlp.gate_up_proj", down="mlp.down_proj"),
+            *parts(("q", "k", "v"), **dict.fromkeys("qkv", "self_attn.qkv_proj"), o="self_attn.o_proj"),
+            *parts(("gate", "up"), gate="mlp.gate_up_proj", up="mlp.gate_up_proj", down="mlp.down_proj"),
         ),
         prefix="model.",
     ),
-    # attention only: their experts are stacked in one parameter, which is no module
-    Recipe("experts", ("mixtral", "qwen2_moe", "qwen3_moe"), ("layers.{}",), _SEPARATE, prefix="model."),
     Recipe(
-        "whisper-encoder",
-        ("whisper",),
-        ("encoder.layers.{}",),
-        _parts(
-            q="self_attn.q_proj",
-            k="self_attn.k_proj",
-            v="self_attn.v_proj",
-            o="self_attn.out_proj",
-            up="fc1",
-            down="fc2",
+        "gpt_neox",
+        ("gpt_neox",),
+        ("layers.{}",),
+        (
+            *each(parts(("q", "k", "v"), **dict.fromkeys("qkv", "attention.query_key_value")), interleaved=True),
+            *parts(o="attention.dense", up="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h"),
+        ),
+        prefix="gpt_neox.",
+    ),
+    Recipe("mixtral", ("mixtral",), ("layers.{}",), (*SEPARATE, *EXPERTS), prefix="model."),
+    Recipe(
+        "qwen3_moe",
+        ("qwen3_moe",),
+        ("layers.{}",),
+        (*SEPARATE, *EXPERTS, *DENSE_LAYERS),
+        prefix="model.",
+    ),
+    Recipe(
+        "qwen2_moe",
+        ("qwen2_moe",),
+        ("layers.{}",),
+        (*SEPARATE, *EXPERTS, *SHARED, *DENSE_LAYERS),
+        prefix="model.",
+    ),
+    Recipe(
+        "t5",
+        ("t5", "mt5"),
+        stacks=(
+            Stack(("encoder.block.{}",), (*t5("self", 0), *t5_mlp(1)), "encoder"),
+            Stack(
+                ("decoder.block.{}",),
+                (*t5("self", 0), *t5("cross", 1), *t5_mlp(2)),
+                "decoder",
+                sizes=(("layers", "num_decoder_layers"),),
+            ),
         ),
     ),
-    Recipe("vit", ("vit", "deit"), ("layers.{}", "encoder.layer.{}"), _VIT),
-    Recipe("dinov2", ("dinov2",), ("encoder.layer.{}", "layers.{}"), _VIT, swiglu=_GATED),
+    Recipe(
+        "whisper",
+        ("whisper",),
+        stacks=(
+            Stack(("encoder.layers.{}",), (*each(OUT_PROJ, attn="self"), *FC), "encoder", "model."),
+            Stack(
+                ("decoder.layers.{}",),
+                (*each(OUT_PROJ, attn="self"), *each(CROSS, attn="cross"), *FC),
+                "decoder",
+                "model.",
+                sizes=(
+                    ("layers", "decoder_layers"),
+                    ("heads", "decoder_attention_heads"),
+                    ("ff", "decoder_ffn_dim"),
+                ),
+            ),
+        ),
+    ),
+    Recipe(
+        "clip",
+        ("clip",),
+        stacks=(
+            Stack(("text_model.encoder.layers.{}",), TOWER, "text", config="text_config"),
+            Stack(("vision_model.encoder.layers.{}",), TOWER, "vision", config="vision_config"),
+        ),
+    ),
+    Recipe("clip_tower", ("clip_text_model", "clip_vision_model"), ("encoder.layers.{}",), TOWER),
+    Recipe("vit", ("vit", "deit"), ("layers.{}", "encoder.layer.{}"), (*VIT_ATTENTION, *VIT_MLP)),
+    Recipe("dinov2", ("dinov2",), ("encoder.layer.{}", "layers.{}"), (*VIT_ATTENTION, *DINO_MLP)),
 )
 
 
@@ -190,47 +191,26 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
         if recipe not in _named():
             raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, _named())}")
         return _named()[recipe]
-    by_type: Mapping[str, Recipe] = {kind: row for row in RECIPES for kind in row.model_types}
-    kind = getattr(config, "model_type", None) or ""
+    kind, by_type = getattr(config, "model_type", None) or "", _by_type()
     if kind not in by_type:
         found = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
         raise TensorAdaptError(
             f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (one of {', '.join(_named())}) if its "
             'modules are named alike, or your own: Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) '
-            "from tensoradapt.recipes, with the layer's path, and the paths of q, k, v, o, gate, up, down below it"
+            "from tensoradapt.recipes, with the layer's path, and the paths of q, k, v, o, gate, up, down below it. "
+            "Without one, pass the model itself: its layers are then looked for in its module tree"
         )
     return by_type[kind]
 
 
+def known(config: Any) -> bool:
+    """Whether there is a recipe for the config's ``model_type``."""
+    return getattr(config, "model_type", None) in _by_type()
+
+
+def _by_type() -> Mapping[str, Recipe]:
+    return {kind: row for row in RECIPES for kind in row.model_types}
+
+
 def _named() -> dict[str, Recipe]:
     return {row.name: row for row in RECIPES}
-
-
-def dims(config: Any) -> Dims:
-    """Sizes read from a config, whatever its family calls them."""
-    width = _first(config, "hidden_size", "n_embd", "dim", "d_model")
-    heads = _first(config, "num_attention_heads", "n_head", "n_heads", "encoder_attention_heads")
-    ff = _first(config, "intermediate_size", "n_inner", "hidden_dim", "encoder_ffn_dim", default=0)
-    ff = ff or int(width * getattr(config, "mlp_ratio", 4))
-    if getattr(config, "use_swiglu_ffn", False):  # DINOv2 rounds two thirds of it up to a multiple of 8
-        ff = (int(ff * 2 / 3) + 7) // 8 * 8
-    return Dims(
-        layers=_first(config, "num_hidden_layers", "n_layer", "n_layers", "encoder_layers"),
-        width=width,
-        heads=heads,
-        kv_heads=_first(config, "num_key_value_heads", default=0) or heads,
-        head_dim=_first(config, "head_dim", default=0) or width // heads,
-        ff=ff,
-    )
-
-
-def _first(config: Any, *names: str, default: int | None = None) -> int:
-    for name in names:
-        value = getattr(config, name, None)
-        if value is not None:
-            return int(value)
-    if default is None:
-        raise TensorAdaptError(
-            f"the config ({type(config).__name__}) has none of {', '.join(names)}; expected a transformer's config"
-        )
-    return default

@@ -94,3 +94,11 @@ class Sites(Sequence):
 
     def __getitem__(self, i: Any) -> Any:
         return self.sites[i]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A site that could be asked for, and its group: attention, mlp, experts, or none."""
+
+    site: Site
+    kind: str

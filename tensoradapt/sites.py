@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import fnmatch
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tensoradapt import recipes
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.site import Site, Sites
+from tensoradapt.generic import sites_from_tree
+from tensoradapt.module_sites import module_sites
+from tensoradapt.recipe_sites import sites_from_config, sites_in
+from tensoradapt.site import Candidate, Site, Sites
 
 __all__ = ["ROOT", "Site", "Sites", "find_sites"]
 ROOT = "tensoradapt"  # the name of an attached adapter in its model
+GENERIC = "generic"
+GROUPS = {"attention": {"attention"}, "mlp": {"mlp", "experts"}, "experts": {"experts"}}
 
 
 def find_sites(
@@ -24,125 +28,174 @@ def find_sites(
     exclude: Sequence[str] = (),
     recipe: str | recipes.Recipe | None = None,
     blocks: bool = False,
+    scope: str | None = None,
+    modules: str | Sequence[str] = (),
 ) -> Sites:
     """The sites of a model (on any device, meta included) or of a config.
 
-    ``projections``: "attention" (q, k, v, o), "mlp", "all", or names. ``layers``: which layer numbers. ``exclude``:
-    patterns over site names. Every selector must match something. ``blocks``: MLP matrices as square blocks of the
-    model's width, each a site with a ``block`` coordinate (FacT, CaRA).
+    ``projections``: "attention" (q, k, v, o), "mlp" (experts included), "experts", "all", or names. ``layers``: which
+    layer numbers. ``exclude``: patterns over site names. ``scope``: only this stack ("encoder"), or what is inside
+    this module. ``modules``: patterns of module names outside the layers (embeddings, patch convolutions, heads).
+    Every selector must match something. ``blocks``: MLP matrices as square blocks of the model's width, each a site
+    with a ``block`` coordinate (FacT, CaRA).
 
-    Raises TensorAdaptError for an unknown model, a selector that matches nothing, tied weights, and ``blocks`` where
-    the MLP's width is no multiple of the model's.
+    A model for which there is no recipe, or ``recipe="generic"``, gets its sites from its module tree: look at the
+    printed plan.
+
+    Raises TensorAdaptError for a model without repeated layers and a config without a recipe, a selector that matches
+    nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
     """
     is_model = hasattr(model_or_config, "named_modules")
-    config = _config_of(model_or_config) if is_model else model_or_config
-    row, size = recipes.find(config, recipe), recipes.dims(config)
-    parts = row.parts_for(config)
-    wanted, numbers = _projections(projections, parts, row.name), _layers(layers, size.layers)
-    paths = _paths_in(model_or_config, row, parts, size) if is_model else _paths_from_config(row, parts, size)
-    every = [_site(part, layer, paths[part.proj, layer], size) for layer in range(size.layers) for part in parts]
+    if is_model:
+        candidates, source = _in_model(model_or_config, recipe, scope, bool(modules))
+    elif modules:
+        raise TensorAdaptError("modules= names modules of a model, and a config has none; pass the model")
+    elif recipe == GENERIC:
+        raise TensorAdaptError('recipe="generic" reads a module tree, and a config has none; pass the model')
+    else:
+        row = recipes.find(model_or_config, recipe)
+        candidates, source = sites_from_config(model_or_config, row), _source(model_or_config, row)
+    every = _within(candidates, scope)
+    wanted = _projections(projections, every, source, bool(modules))
+    numbers = _layers(layers, every, wanted)
     if blocks:
-        _check_blocks([site for site in every if site.coord["proj"] in wanted])
-        every = [block for site in every for block in ([site] if site.coord["proj"] not in wanted else _blocks(site))]
-    kept, skipped = _select(every, wanted, numbers, exclude)
+        every, wanted = _cut(every, wanted)
+    sites = [one.site for one in every]
+    if modules:
+        known = {site.module for site in sites}, {str(site.coord["proj"]) for site in sites}
+        found = module_sites(model_or_config, modules, *known)
+        sites, wanted = [*sites, *found], wanted | {site.name for site in found}
+    kept, skipped = _select(sites, wanted, numbers, exclude)
     if is_model:
         _refuse_tied(model_or_config, kept)
-        skipped += _other_modules(model_or_config, {site.module for site in every})
-    return Sites(
-        tuple(kept), tuple(skipped), f"{getattr(config, 'model_type', type(config).__name__)} by recipe {row.name}"
-    )
+        skipped += _other_modules(model_or_config, {site.key for site in sites}, scope)
+    return Sites(tuple(kept), tuple(skipped), source)
+
+
+def _in_model(
+    model: Any, recipe: str | recipes.Recipe | None, scope: str | None, alone: bool
+) -> tuple[list[Candidate], str]:
+    """Everything that could be adapted, and how it was found. ``alone``: modules outside the layers are asked for."""
+    if hasattr(model, ROOT):
+        raise TensorAdaptError(f"{type(model).__name__} already has an adapter attached; call detach(model) first")
+    given = recipe is not None and recipe != GENERIC
+    owner = "" if given else None if recipe == GENERIC else _owner(model, scope)
+    if owner is None:
+        return _from_tree(model, alone), "generic recipe: from the module tree, check the printed plan"
+    config = _config_of(model.get_submodule(owner))
+    row = recipes.find(config, recipe)
+    names = [name for name, _ in model.named_modules()]
+    inside = [name for name in (owner, scope) if name and name in names]
+    names = [name for name in names if all(f"{name}.".startswith(f"{path}.") for path in inside)]
+    source = _source(config, row)
+    return sites_in(type(model).__name__, names, config, row), f"{source} in {owner}" if owner else source
+
+
+def _owner(model: Any, scope: str | None) -> str | None:
+    """The module whose config has a recipe: the model, the scope, or the one such module of a model without config."""
+    if recipes.known(getattr(model, "config", None)):
+        return ""
+    known = [name for name, module in model.named_modules() if recipes.known(getattr(module, "config", None))]
+    outer = [name for name in known if not any(name.startswith(f"{other}.") for other in known)]
+    if scope is not None:
+        outer = [name for name in outer if f"{scope}.".startswith(f"{name}.")]
+    elif getattr(model, "config", None) is not None:
+        return None
+    return outer[0] if len(outer) == 1 else None
 
 
 def _config_of(model: Any) -> Any:
-    if hasattr(model, ROOT):
-        raise TensorAdaptError(f"{type(model).__name__} already has an adapter attached; call detach(model) first")
     if getattr(model, "config", None) is None:
         raise TensorAdaptError(
             f"{type(model).__name__} has no config, so its number of heads and layers is not known; "
-            "set model.config (model_type, hidden_size, num_hidden_layers, num_attention_heads) or pass a config"
+            "set model.config (model_type, hidden_size, num_hidden_layers, num_attention_heads), pass a config, or "
+            "leave recipe= out to look in its module tree"
         )
     return model.config
 
 
-def _projections(asked: str | Sequence[str], parts: Sequence[recipes.Part], recipe: str) -> set[str]:
-    have = {part.proj: part.kind for part in parts}
-    if isinstance(asked, str):
-        groups = {"all": set(have), **{k: {p for p, kind in have.items() if kind == k} for k in ("attention", "mlp")}}
-        asked = sorted(groups[asked]) if asked in groups else [asked]
-    for proj in asked:
-        if proj not in have:
-            valid = [*have, "attention", "mlp", "all"]
-            raise TensorAdaptError(f"projection {proj!r} matches nothing in recipe {recipe}{did_you_mean(proj, valid)}")
-    if not asked:
+def _from_tree(model: Any, alone: bool) -> list[Candidate]:
+    found = sites_from_tree(model)
+    if not found and not alone:
         raise TensorAdaptError(
-            f"no projections were asked for; expected some of {', '.join(have)}, or attention, mlp, all"
+            f"{type(model).__name__} has no recipe, and its module tree no list of repeated layers that hold linear "
+            "layers (nn.ModuleList or nn.Sequential). Name the layers to adapt with modules=, as in "
+            "find_sites(model, (), modules=('fc1',)), or pass recipe= with its names"
         )
-    return set(asked)
-
-
-def _layers(asked: Iterable[int] | None, n_layers: int) -> set[int]:
-    numbers = set(range(n_layers)) if asked is None else set(asked)
-    if wrong := sorted(n for n in numbers if n not in range(n_layers)):
-        raise TensorAdaptError(f"layer {wrong[0]} matches nothing: the model has layers 0 to {n_layers - 1}")
-    if not numbers:
-        raise TensorAdaptError(f"layers= is empty; expected some of 0 to {n_layers - 1}")
-    return numbers
-
-
-def _paths_from_config(
-    row: recipes.Recipe, parts: Sequence[recipes.Part], size: recipes.Dims
-) -> dict[tuple[str, int], str]:
-    prefix = row.prefix + row.layers[0]
-    return {(p.proj, n): f"{prefix.format(n)}.{p.paths[0]}" for p in parts for n in range(size.layers)}
-
-
-def _paths_in(
-    model: Any, row: recipes.Recipe, parts: Sequence[recipes.Part], size: recipes.Dims
-) -> dict[tuple[str, int], str]:
-    """Full module names: the recipe's layer and part paths below whatever prefix this model has."""
-    names = {name for name, _ in model.named_modules()}
-    options = [(part, f"{layer}.{path}") for part in parts for layer in row.layers for path in part.paths]
-    found: dict[tuple[str, int], str] = {}
-    for part, path in options:
-        first = [name for name in names if f".{name}".endswith(f".{path.format(0)}")]
-        prefixes = {name.removesuffix(path.format(0)) for name in first}
-        if len(prefixes) > 1:
-            raise TensorAdaptError(
-                f"{path.format(0)} stands under {' and '.join(sorted(prefixes))} in {type(model).__name__}; "
-                "expected one stack of layers. Pass the submodule that holds it"
-            )
-        for prefix in prefixes:
-            full = {(part.proj, n): prefix + path.format(n) for n in range(size.layers)}
-            found |= {key: name for key, name in full.items() if name in names}
-    _refuse_missing(model, row, parts, size, found)
     return found
 
 
-def _refuse_missing(
-    model: Any, row: recipes.Recipe, parts: Sequence[recipes.Part], size: recipes.Dims, found: Mapping[Any, str]
-) -> None:
-    for part, n in ((part, n) for part in parts for n in range(size.layers)):
-        if (part.proj, n) not in found:
-            raise TensorAdaptError(
-                f"{type(model).__name__} has no module {row.layers[0].format(n)}.{part.paths[0]}, where recipe "
-                f"{row.name} expects {part.proj} of layer {n}. Pass recipe= with this model's own names"
-            )
+def _source(config: Any, row: recipes.Recipe) -> str:
+    return f"{getattr(config, 'model_type', type(config).__name__)} by recipe {row.name}"
 
 
-def _site(part: recipes.Part, layer: int, module: str, size: recipes.Dims) -> Site:
-    inner, width = _inner(part.proj, size), size.width
-    across = math.prod(n for _, n in inner)
-    rows = _rows(part, size) if part.fused else None
-    name = f"{module}[{part.proj}]" if part.fused else module
-    coords = (("layer", layer), ("proj", part.proj))
-    out, in_ = (width, across) if part.writes else (across, width)
-    return Site(name, module, coords, out, in_, inner, not part.writes, rows)
+def _within(every: Sequence[Candidate], scope: str | None) -> list[Candidate]:
+    if scope is None:
+        return list(every)
+    inside = [one for one in every if one.site.coord.get("stack") == scope or _is_in(one.site.module, scope)]
+    if not inside:
+        stacks = dict.fromkeys(str(one.site.coord["stack"]) for one in every if "stack" in one.site.coord)
+        raise TensorAdaptError(f"scope {scope!r} holds no sites{did_you_mean(scope, {**stacks, **_holders(every)})}")
+    return inside
 
 
-def _inner(proj: str, size: recipes.Dims) -> tuple[tuple[str, int], ...]:
-    if proj not in recipes.ATTENTION:
-        return (("ff", size.ff),)
-    return (("head", size.kv_heads if proj in ("k", "v") else size.heads), ("dim", size.head_dim))
+def _is_in(module: str, path: str) -> bool:
+    return f"{module}.".startswith(f"{path}.")
+
+
+def _holders(every: Sequence[Candidate]) -> dict[str, None]:
+    """Modules that hold layers, above the numbers of these."""
+    paths = dict.fromkeys(one.site.module.split(f".{one.site.coord['layer']}.")[0] for one in every)
+    parts = [path.split(".") for path in paths]
+    return dict.fromkeys(".".join(path[:i]) for path in parts for i in range(1, len(path) + 1))
+
+
+def _projections(asked: str | Sequence[str], every: Sequence[Candidate], source: str, alone: bool) -> set[str]:
+    """Names of the sites of the projections and groups asked for."""
+    names = [asked] if isinstance(asked, str) else list(asked)
+    if alone and not every:
+        return set()
+    projs = dict.fromkeys(str(one.site.coord["proj"]) for one in every)
+    kinds = {one.kind for one in every}
+    groups = [group for group, own in GROUPS.items() if own & kinds]
+    wanted: set[str] = set()
+    for name in names:
+        found = {one.site.name for one in every if name in ("all", one.site.coord["proj"]) or _of(one, name)}
+        if not found:
+            valid = [*projs, *groups, "all"]
+            raise TensorAdaptError(f"projection {name!r} matches nothing in {source}{did_you_mean(name, valid)}")
+        wanted |= found
+    if not names and not alone:
+        raise TensorAdaptError(
+            f"no projections were asked for; expected some of {', '.join(projs)}, or {', '.join(groups)}, all"
+        )
+    return wanted
+
+
+def _of(one: Candidate, group: str) -> bool:
+    return one.kind in GROUPS.get(group, ())
+
+
+def _layers(asked: Iterable[int] | None, every: Sequence[Candidate], wanted: set[str]) -> set[int]:
+    have = {int(one.site.coord["layer"]) for one in every if one.site.name in wanted}
+    numbers = have if asked is None else set(asked)
+    listed = ", ".join(map(str, sorted(have))) if len(have) <= max(have, default=0) else f"0 to {max(have, default=0)}"
+    if wrong := sorted(n for n in numbers if n not in have):
+        raise TensorAdaptError(f"layer {wrong[0]} matches nothing: the model has layers {listed}")
+    if not numbers and have:
+        raise TensorAdaptError(f"layers= is empty; expected some of {listed}")
+    return numbers
+
+
+def _cut(every: Sequence[Candidate], wanted: set[str]) -> tuple[list[Candidate], set[str]]:
+    """The sites asked for in square blocks, and the names of those."""
+    _check_blocks([one.site for one in every if one.site.name in wanted])
+    found = [
+        Candidate(site, one.kind)
+        for one in every
+        for site in (_blocks(one.site) if one.site.name in wanted else [one.site])
+    ]
+    return found, {one.site.name for one in found if "block" in one.site.coord}
 
 
 def _check_blocks(sites: Sequence[Site]) -> None:
@@ -170,61 +223,68 @@ def _blocks(site: Site) -> list[Site]:
 def _block(site: Site, i: int, width: int) -> Site:
     part = (i * width, (i + 1) * width)
     side: dict[str, Any] = {"rows": part} if site.reads else {"cols": part}
-    name = f"{site.module}[{site.coord['proj']}{i}]"
+    label = f"{site.slot}.{site.coord['proj']}{i}" if site.slot is not None else f"{site.coord['proj']}{i}"
     inner = (("ff", width),)
-    return replace(site, name=name, coords=(*site.coords, ("block", i)), out=width, in_=width, inner=inner, **side)
-
-
-def _rows(part: recipes.Part, size: recipes.Dims) -> tuple[int, int]:
-    """Where a projection's block lies among those its module stacks."""
-    widths = [math.prod(n for _, n in _inner(proj, size)) for proj in part.fused]
-    at = part.fused.index(part.proj)
-    return sum(widths[:at]), sum(widths[: at + 1])
+    return replace(
+        site,
+        name=f"{site.module}[{label}]",
+        coords=(*site.coords, ("block", i)),
+        out=width,
+        in_=width,
+        inner=inner,
+        **side,
+    )
 
 
 def _select(
     every: Sequence[Site], wanted: set[str], layers: set[int], exclude: Sequence[str]
 ) -> tuple[list[Site], list[tuple[str, str]]]:
-    asked = [site for site in every if site.coord["proj"] in wanted and site.coord["layer"] in layers]
+    asked = [site for site in every if site.name in wanted and site.coord.get("layer", -1) in {*layers, -1}]
     for pattern in exclude:
-        if not any(fnmatch.fnmatchcase(site.name, pattern) for site in asked):
+        if not any(_matches(site.name, pattern) for site in asked):
             raise TensorAdaptError(
                 f"exclude pattern {pattern!r} matches none of the {len(asked)} sites, such as {asked[0].name!r}"
             )
-    kept = [s for s in asked if not any(fnmatch.fnmatchcase(s.name, p) for p in exclude)]
+    kept = [s for s in asked if not any(_matches(s.name, p) for p in exclude)]
     if not kept:
         raise TensorAdaptError(f"exclude patterns {', '.join(exclude)} leave none of the {len(asked)} sites")
     names = {site.name for site in kept}
     return kept, [(s.name, _why(s, wanted, layers)) for s in every if s.name not in names]
 
 
+def _matches(name: str, pattern: str) -> bool:
+    """Brackets are those of site names, as in c_attn[q], or a choice of letters."""
+    return any(fnmatch.fnmatchcase(name, text) for text in (pattern, pattern.replace("[", "[[]")))
+
+
 def _why(site: Site, wanted: set[str], layers: set[int]) -> str:
-    if site.coord["proj"] not in wanted:
+    if site.name not in wanted:
         return f"{site.coord['proj']} is not among the projections asked for"
-    return "layer not asked for" if site.coord["layer"] not in layers else "excluded by pattern"
+    return "layer not asked for" if site.coord.get("layer", -1) not in {*layers, -1} else "excluded by pattern"
 
 
 def _refuse_tied(model: Any, sites: Sequence[Site]) -> None:
     """One storage under two names would be adapted for both, or silently not for one of them."""
-    targeted = {site.module for site in sites}
+    targeted = {site.key: site.name for site in sites}
     holders: dict[int, str] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        weight = _stored(module)
-        if weight is None or not (other := holders.setdefault(id(weight), name)) or other == name:
-            continue
-        if hit := {name, other} & targeted:
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        other = holders.setdefault(id(weight), name)
+        if other != name and (hit := {name, other} & set(targeted)):
+            one, two = (key.removesuffix(".weight") for key in (other, name))
             raise TensorAdaptError(
-                f"tied weights are targeted: {other} and {name} hold one and the same weight. "
-                f"Leave {sorted(hit)[0]} out with exclude=, or untie the two first"
+                f"tied weights are targeted: {one} and {two} hold one and the same weight. "
+                f"Leave {targeted[sorted(hit)[0]]} out with exclude=, or untie the two first"
             )
 
 
-def _other_modules(model: Any, known: set[str]) -> list[tuple[str, str]]:
-    """Modules with a weight matrix that no part of the recipe names: heads, poolers, embeddings."""
-    weights = ((name, _stored(module)) for name, module in model.named_modules() if name not in known)
-    return [(name, "not an attention or MLP projection") for name, w in weights if w is not None and w.ndim >= 2]
-
-
-def _stored(module: Any) -> Any:
-    """The weight a module holds, or None; one that it makes when asked (quantised layers) is another each time."""
-    return dict(module.named_parameters(recurse=False, remove_duplicate=False)).get("weight")
+def _other_modules(model: Any, known: set[str], scope: str | None) -> list[tuple[str, str]]:
+    """Modules with a weight matrix in which no site can be: heads, poolers, embeddings, routers."""
+    own = {name: dict(module.named_parameters(recurse=False)).get("weight") for name, module in model.named_modules()}
+    why = (
+        "not an attention or MLP projection" if scope is None else f"outside {scope}, or no attention or MLP projection"
+    )
+    return [
+        (name, why)
+        for name, weight in own.items()
+        if weight is not None and weight.ndim >= 2 and f"{name}.weight" not in known
+    ]

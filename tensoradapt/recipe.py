@@ -1,0 +1,145 @@
+"""Recipe: what a model family calls its layers and projections, and which sizes its config gives them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tensoradapt.errors import TensorAdaptError
+
+Kind = Literal["attention", "mlp", "experts"]
+ATTENTION = ("q", "k", "v", "o")
+WRITES = ("o", "down")
+
+
+def always(config: Any, layer: int) -> bool:
+    """Every layer of every config."""
+    return True
+
+
+@dataclass(frozen=True)
+class Part:
+    """One projection; ``paths`` below the layer are tried in order (libraries rename modules between releases).
+
+    ``fused``: all projections stacked on the module's rows, in order; ``interleaved``: head by head. ``stacked``: the
+    parameter holds one matrix for each expert. ``width`` is the size in Dims of an MLP's inner side.
+    """
+
+    proj: str
+    paths: tuple[str, ...]
+    fused: tuple[str, ...] = ()
+    attn: str | None = None  # "self" or "cross", where layers have both
+    interleaved: bool = False
+    parameter: str = "weight"
+    stacked: bool = False
+    width: str = "ff"
+    when: Callable[[Any, int], bool] = always  # the layers of a config that have it
+
+    @property
+    def kind(self) -> Kind:
+        if self.proj in ATTENTION:
+            return "attention"
+        return "experts" if self.stacked else "mlp"
+
+    @property
+    def writes(self) -> bool:
+        return self.proj.rpartition("_")[2] in WRITES
+
+
+@dataclass(frozen=True)
+class Dims:
+    """The sizes of one model family member that decide every site's shape."""
+
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ff: int
+    experts: int = 0
+    expert_ff: int = 0
+    shared_ff: int = 0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack of layers: the layer paths tried in order, and the parts of a layer.
+
+    ``name`` is its coordinate where a model has several stacks, ``prefix`` where they stand in the usual task model
+    (for sites made from a config alone), ``config`` the attribute with its own config, ``sizes`` what the config calls
+    those of its sizes that differ.
+    """
+
+    layers: tuple[str, ...]
+    parts: tuple[Part, ...]
+    name: str | None = None
+    prefix: str = ""
+    config: str = ""
+    sizes: tuple[tuple[str, str], ...] = ()
+
+    def config_in(self, config: Any) -> Any:
+        """The stack's own config, or None where this one has none for it."""
+        return getattr(config, self.config, None) if self.config else config
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model family: the ``model_type`` values it covers, and its one stack of layers or its several ``stacks``."""
+
+    name: str
+    model_types: tuple[str, ...]
+    layers: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    prefix: str = ""
+    stacks: tuple[Stack, ...] = ()
+
+    @property
+    def every(self) -> tuple[Stack, ...]:
+        """All stacks of the family."""
+        return self.stacks or (Stack(self.layers, self.parts, prefix=self.prefix),)
+
+
+def dims(config: Any, sizes: Mapping[str, str] | None = None) -> Dims:
+    """Sizes read from a config, whatever its family calls them; ``sizes``: names of some of them."""
+    own = dict(sizes or {})
+    read: dict[str, int] = {field: _first(config, name) for field, name in own.items()}
+    width = read.get("width") or _first(config, "hidden_size", "n_embd", "dim", "d_model")
+    heads = read.get("heads") or _first(
+        config, "num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads"
+    )
+    layers = read.get("layers") or _first(
+        config, "num_hidden_layers", "n_layer", "n_layers", "encoder_layers", "num_layers"
+    )
+    ff = read.get("ff") or _ff(config, width)
+    return Dims(
+        layers=layers,
+        width=width,
+        heads=heads,
+        kv_heads=heads if "heads" in read else _first(config, "num_key_value_heads", default=0) or heads,
+        head_dim=_first(config, "head_dim", "d_kv", default=0) or width // heads,
+        ff=ff,
+        experts=_first(config, "num_local_experts", "num_experts", default=0),
+        expert_ff=_first(config, "moe_intermediate_size", default=0) or ff,
+        shared_ff=_first(config, "shared_expert_intermediate_size", default=0),
+    )
+
+
+def _ff(config: Any, width: int) -> int:
+    ff = _first(config, "intermediate_size", "n_inner", "hidden_dim", "encoder_ffn_dim", "d_ff", default=0)
+    ff = ff or int(width * getattr(config, "mlp_ratio", 4))
+    if getattr(config, "use_swiglu_ffn", False):  # DINOv2 rounds two thirds of it up to a multiple of 8
+        ff = (int(ff * 2 / 3) + 7) // 8 * 8
+    return ff
+
+
+def _first(config: Any, *names: str, default: int | None = None) -> int:
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None:
+            return int(value)
+    if default is None:
+        raise TensorAdaptError(
+            f"the config ({type(config).__name__}) has none of {', '.join(names)}; expected a transformer's config"
+        )
+    return default
