@@ -19,8 +19,9 @@ At = Mapping[str, "int | range"]  # a position: index modes -> int; row and colu
 RUNTIME = ("task",)  # chosen when the adapter runs, not a property of a site
 INDEX = ("stack", "layer", "attn", "proj", "expert", "block", *RUNTIME)  # the coordinates a site can have
 COLS = ("in", "model", "out")  # as stored; the residual stream; as stored and transposed
-ROWS = ("out", "head", "dim", "ff")
-ROWS_TRANSPOSED = ("in", "head", "dim", "ff")
+_PARTS = ("head", "dim", "ff", "token", "channel", "kh", "kw")  # of attention, MLPs, embeddings, convolutions
+ROWS = ("out", *_PARTS)
+ROWS_TRANSPOSED = ("in", *_PARTS)
 _TOKEN = re.compile(r"\(([^()]*)\)|([A-Za-z_]\w*)")
 
 

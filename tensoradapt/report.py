@@ -76,7 +76,7 @@ def _sites(plan: Plan) -> list[str]:
     folded: dict[tuple[str, ...], list[Any]] = {}
     for number, group in enumerate(plan.groups):
         for member in group.members:
-            at = " ".join(f"{k}={_slice(v)}" for k, v in member.at.items() if k != "layer")
+            at = " ".join(f"{k}={_slice(v)}" for k, v in member.at.items() if k not in ("layer", "expert"))
             side = "transposed" if member.transposed else "as stored"
             key = (
                 _folded(member.site.name),
@@ -95,7 +95,8 @@ def _sites(plan: Plan) -> list[str]:
 
 
 def _folded(name: str) -> str:
-    return re.sub(r"[.]\d+[.]", ".*.", name, count=1)
+    """A site's name for all layers, and for all experts of a layer."""
+    return re.sub(r"\[\d+[.]", "[*.", re.sub(r"[.]\d+[.]", ".*.", name, count=1))
 
 
 def _slice(value: int | range) -> str:

@@ -5,16 +5,19 @@ square.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
+import timm
 import torch
 import transformers
 from torch import Tensor, nn
 
 import tensoradapt as ta
+from tensoradapt.sites import Site
 
 ENCODER = {"num_hidden_layers": 3, "num_attention_heads": 5, "hidden_size": 30, "intermediate_size": 34}
 DECODER = {**ENCODER, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 24, "vocab_size": 50}
@@ -31,7 +34,17 @@ SPECIAL = {f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "cls", "sep")
 MODERN = {**ENCODER, "num_attention_heads": 6, "hidden_size": 24, "num_labels": 7, "vocab_size": 50, **SPECIAL}
 WHISPER = {"encoder_layers": 3, "encoder_attention_heads": 5, "d_model": 30, "encoder_ffn_dim": 34, "num_mel_bins": 4}
 WHISPER |= {"max_source_positions": 10, "num_labels": 7, "vocab_size": 50, **SPECIAL, "decoder_start_token_id": 1}
-EXPERTS = {**DECODER, "num_experts_per_tok": 2, "experts_implementation": "eager"}  # the default has no float64
+EXPERTS = {**DECODER, "num_experts_per_tok": 3}  # all, so that each of them changes the output
+EXPERTS |= {"experts_implementation": "eager"}  # the default has no float64
+NEOX = {**ENCODER, "vocab_size": 50, "max_position_embeddings": 32, "tie_word_embeddings": False}
+T5 = {"num_layers": 3, "num_decoder_layers": 2, "d_model": 30, "d_kv": 8, "num_heads": 5, "d_ff": 34, "vocab_size": 50}
+T5 |= {"decoder_start_token_id": 0, "relative_attention_num_buckets": 4}
+SPEECH = {**WHISPER, "decoder_layers": 2, "decoder_attention_heads": 6, "decoder_ffn_dim": 38}
+SPEECH |= {"max_target_positions": 12, "suppress_tokens": None, "begin_suppress_tokens": None}
+SPEECH |= {"tie_word_embeddings": False}
+CLIP_TEXT = {**ENCODER, "vocab_size": 50, "max_position_embeddings": 32, **SPECIAL, "eos_token_id": 2}
+CLIP_VISION = {**ENCODER, "num_hidden_layers": 2, "num_attention_heads": 6, "hidden_size": 24, "intermediate_size": 38}
+CLIP_VISION |= {"image_size": 16, "patch_size": 8}
 DINO = {"num_hidden_layers": 3, "num_attention_heads": 5, "hidden_size": 30, "mlp_ratio": 2, **IMAGE}
 
 
@@ -39,18 +52,60 @@ DINO = {"num_hidden_layers": 3, "num_attention_heads": 5, "hidden_size": 30, "ml
 class Family:
     """How to make one family's tiny model, and what it takes."""
 
-    config: Callable[[], Any]
-    model: str
+    config: Callable[[], Any] | None  # None: the model has none, and a class of its own
+    model: str | Callable[[], nn.Module]
     head: str
     passed: tuple[str, ...] = ()  # modules with weights inside the layers that its recipe leaves alone
+    scope: str | None = None  # the stack of its config that the model has, if it has not all
+    reads: tuple[str, ...] = ("input_ids",)
 
-    @property
-    def audio(self) -> bool:
-        return self.model.endswith("AudioClassification")
+    def make(self) -> nn.Module:
+        if self.config is None:
+            return self.model()  # type: ignore[operator]
+        return getattr(transformers, self.model)(self.config())  # type: ignore[arg-type]
 
-    @property
-    def image(self) -> bool:
-        return self.model.endswith("ImageClassification")
+
+class TorchEncoder(nn.Module):
+    """torch's own encoder below a head, without a config."""
+
+    def __init__(self, n_layers: int = 3) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 30)
+        layer = nn.TransformerEncoderLayer(30, 5, 34, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, n_layers, enable_nested_tensor=False)
+        self.head = nn.Linear(30, 7)
+
+    def forward(self, input_ids: Tensor, padding: Tensor | None = None) -> Any:
+        hidden = self.encoder(self.embed(input_ids), src_key_padding_mask=padding)
+        return SimpleNamespace(logits=self.head(hidden))
+
+
+class TorchLayers(nn.Module):
+    """A bare list of torch's decoder layers, which also read what they decode: two attentions in a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(50, 30)
+        self.layers = nn.ModuleList(nn.TransformerDecoderLayer(30, 5, 34, batch_first=True) for _ in range(3))
+        self.head = nn.Linear(30, 7)
+
+    def forward(self, input_ids: Tensor) -> Any:
+        hidden = memory = self.embed(input_ids)
+        for layer in self.layers:
+            hidden = layer(hidden, memory)
+        return SimpleNamespace(logits=self.head(hidden))
+
+
+class Timm(nn.Module):
+    """A timm model whose output is called logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"embed_dim": 30, "depth": 3, "num_heads": 5, "mlp_ratio": 34 / 30}
+        self.net = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=8, num_classes=7, **sizes)
+
+    def forward(self, pixel_values: Tensor) -> Any:
+        return SimpleNamespace(logits=self.net(pixel_values))
 
 
 FAMILIES = {
@@ -96,7 +151,7 @@ FAMILIES = {
         ),
         "Qwen2MoeForCausalLM",
         "lm_head",
-        passed=("mlp.gate", "mlp.shared_expert_gate", "gate_proj", "up_proj", "down_proj"),
+        passed=("mlp.gate", "mlp.shared_expert_gate"),
     ),
     "qwen3_moe": Family(
         lambda: transformers.Qwen3MoeConfig(**EXPERTS, head_dim=8, num_experts=3, moe_intermediate_size=10),
@@ -104,12 +159,80 @@ FAMILIES = {
         "lm_head",
         passed=("mlp.gate",),
     ),
-    "whisper": Family(lambda: transformers.WhisperConfig(**WHISPER), "WhisperForAudioClassification", "classifier"),
-    "vit": Family(lambda: transformers.ViTConfig(**ENCODER, **IMAGE), "ViTForImageClassification", "classifier"),
-    "dinov2": Family(lambda: transformers.Dinov2Config(**DINO), "Dinov2ForImageClassification", "classifier"),
-    "dinov2-swiglu": Family(
-        lambda: transformers.Dinov2Config(**DINO, use_swiglu_ffn=True), "Dinov2ForImageClassification", "classifier"
+    "qwen2_moe-mixed": Family(  # experts in every other layer
+        lambda: transformers.Qwen2MoeConfig(
+            **{**EXPERTS, "hidden_size": 48},
+            num_experts=3,
+            moe_intermediate_size=10,
+            shared_expert_intermediate_size=14,
+            decoder_sparse_step=2,
+        ),
+        "Qwen2MoeForCausalLM",
+        "lm_head",
+        passed=("mlp.gate", "mlp.shared_expert_gate"),
     ),
+    "gpt_neox": Family(lambda: transformers.GPTNeoXConfig(**NEOX), "GPTNeoXForCausalLM", "lm_head"),
+    "t5": Family(
+        lambda: transformers.T5Config(**T5),
+        "T5ForConditionalGeneration",
+        "decoder.final_layer_norm",  # its head is its embedding, always
+        passed=("relative_attention_bias",),
+        reads=("input_ids", "decoder_input_ids"),
+    ),
+    "mt5": Family(
+        lambda: transformers.MT5Config(**T5),
+        "MT5ForConditionalGeneration",
+        "decoder.final_layer_norm",
+        passed=("relative_attention_bias",),
+        reads=("input_ids", "decoder_input_ids"),
+    ),
+    "whisper": Family(
+        lambda: transformers.WhisperConfig(**WHISPER),
+        "WhisperForAudioClassification",
+        "classifier",
+        scope="encoder",
+        reads=("input_features",),
+    ),
+    "whisper-both": Family(
+        lambda: transformers.WhisperConfig(**SPEECH),
+        "WhisperForConditionalGeneration",
+        "proj_out",
+        reads=("input_features", "decoder_input_ids"),
+    ),
+    "clip": Family(
+        lambda: transformers.CLIPConfig(text_config=CLIP_TEXT, vision_config=CLIP_VISION, projection_dim=9),
+        "CLIPModel",
+        "text_projection",
+        reads=("input_ids", "pixel_values"),
+    ),
+    "clip-image": Family(
+        lambda: transformers.CLIPConfig(text_config=CLIP_TEXT, vision_config=CLIP_VISION, num_labels=7),
+        "CLIPForImageClassification",
+        "classifier",
+        scope="vision",
+        reads=("pixel_values",),
+    ),
+    "vit": Family(
+        lambda: transformers.ViTConfig(**ENCODER, **IMAGE),
+        "ViTForImageClassification",
+        "classifier",
+        reads=("pixel_values",),
+    ),
+    "dinov2": Family(
+        lambda: transformers.Dinov2Config(**DINO),
+        "Dinov2ForImageClassification",
+        "classifier",
+        reads=("pixel_values",),
+    ),
+    "dinov2-swiglu": Family(
+        lambda: transformers.Dinov2Config(**DINO, use_swiglu_ffn=True),
+        "Dinov2ForImageClassification",
+        "classifier",
+        reads=("pixel_values",),
+    ),
+    "timm-vit": Family(None, Timm, "net.head", reads=("pixel_values",)),
+    "torch-encoder": Family(None, TorchEncoder, "head"),
+    "torch-decoder": Family(None, TorchLayers, "head"),
 }
 GROUPED = (
     "llama",
@@ -133,10 +256,20 @@ RENAMED = (
     "gemma3",
     "mixtral",
     "qwen2_moe",
+    "qwen2_moe-mixed",
     "qwen3_moe",
+    "t5",
+    "mt5",
     "whisper",
+    "whisper-both",
+    "clip",
+    "clip-image",
+    "timm-vit",
+    "torch-encoder",
+    "torch-decoder",
 )
 """Fewer key and value heads than query heads; and other names for modules of the same kinds and shapes."""
+CONFIGURED = tuple(name for name, family in FAMILIES.items() if family.config is not None)
 
 
 def make(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -146,8 +279,7 @@ def make(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
 
 @cache  # a copy is made far sooner than a model
 def _first(name: str, dtype: torch.dtype) -> nn.Module:
-    family, generator = FAMILIES[name], torch.Generator().manual_seed(3)
-    model = getattr(transformers, family.model)(family.config())
+    model, generator = FAMILIES[name].make(), torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + (parameter.ndim == 1) * 0.5)
@@ -157,11 +289,18 @@ def _first(name: str, dtype: torch.dtype) -> nn.Module:
 def inputs(name: str, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """A batch of two."""
     generator = torch.Generator().manual_seed(4)
-    if FAMILIES[name].image:
-        return {"pixel_values": torch.randn(2, 3, 16, 16, generator=generator).to(dtype)}
-    if FAMILIES[name].audio:
-        return {"input_features": torch.randn(2, 4, 20, generator=generator).to(dtype)}
-    return {"input_ids": torch.randint(2, 50, (2, 7), generator=generator)}
+    every = {
+        "pixel_values": lambda: torch.randn(2, 3, 16, 16, generator=generator).to(dtype),
+        "input_features": lambda: torch.randn(2, 4, 20, generator=generator).to(dtype),
+        "input_ids": lambda: torch.randint(2, 50, (2, 7), generator=generator),
+        "decoder_input_ids": lambda: torch.randint(2, 50, (2, 5), generator=generator),
+    }
+    return {key: every[key]() for key in FAMILIES[name].reads}
+
+
+def logits(output: Any) -> Tensor:
+    """What a model answers; CLIP's is what it computes from both towers."""
+    return output.logits if hasattr(output, "logits") else output.logits_per_text
 
 
 def perturb(adapter: ta.Adapter, std: float = 0.3) -> None:
@@ -176,11 +315,16 @@ def weights_with_deltas(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tenso
     """Parameters of the base model plus the updates: what an attached model must compute with."""
     weights = {name: p.detach().clone() for name, p in base.named_parameters()}
     for site in adapter.plan.sites:
-        weight, delta = weights[f"{site.module}.weight"], adapter.delta(site).detach()
-        stored = weight.T if type(base.get_submodule(site.module)).__name__ == "Conv1D" else weight
-        rows, cols = (slice(None) if block is None else slice(*block) for block in (site.rows, site.cols))
-        stored[rows, cols] += delta.to(weight.dtype)
+        delta = adapter.delta(site).detach()
+        logical(base, site, weights)[site.block] += delta.to(weights[site.key].dtype)
     return weights
+
+
+def logical(base: nn.Module, site: Site, values: Mapping[str, Tensor]) -> Tensor:  # (out, in), a view
+    """A site's matrix among values stored as the model stores its parameters."""
+    stored, kind = values[site.key], type(base.get_submodule(site.module)).__name__
+    stored = stored if site.slot is None else stored[site.slot]
+    return stored.T if kind in ("Conv1D", "Embedding") else stored.flatten(1) if kind == "Conv2d" else stored
 
 
 def assert_identical(model: nn.Module, base: nn.Module) -> None:

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import transformers
-from models import FAMILIES, make
+from models import CONFIGURED, FAMILIES, logical, make
 from torch import nn
 
 import tensoradapt as ta
@@ -27,45 +26,48 @@ LLAMA = SimpleNamespace(
 )
 
 
-@every_model
+@pytest.mark.parametrize("name", CONFIGURED)
 def test_a_config_has_the_sites_of_its_model_under_a_prefix(name: str) -> None:
-    from_model, from_config = (ta.find_sites(given, "all") for given in (make(name), FAMILIES[name].config()))
+    from_model = ta.find_sites(make(name), "all")
+    from_config = ta.find_sites(FAMILIES[name].config(), "all", scope=FAMILIES[name].scope)
     assert len(from_model) == len(from_config)
     for found, computed in zip(from_model, from_config, strict=True):
-        prefix = found.module.removesuffix(computed.module)
-        assert prefix + computed.module == found.module
-        assert renamed(computed, prefix) == found
+        shorter, longer = sorted((found.module, computed.module), key=len)
+        assert f".{longer}".endswith(f".{shorter}")
+        assert dataclasses.replace(computed, name=found.name, module=found.module) == found
+        assert found.name.removeprefix(found.module) == computed.name.removeprefix(computed.module)
 
 
 @every_model
 def test_sites_on_the_meta_device_are_those_of_real_weights(name: str) -> None:
     with torch.device("meta"):
-        model = getattr(transformers, FAMILIES[name].model)(FAMILIES[name].config())
+        model = FAMILIES[name].make()
     assert ta.find_sites(model, "all") == ta.find_sites(make(name), "all")
 
 
 @every_model
-def test_a_site_has_the_shape_of_its_block_and_names_are_unique(name: str) -> None:
+def test_a_site_has_the_shape_of_its_block_and_a_name_and_coordinates_of_its_own(name: str) -> None:
     model, sites = make(name), ta.find_sites(make(name), "all")
-    assert len({site.name for site in sites}) == len(sites)
+    assert len({site.name for site in sites}) == len({site.coords for site in sites}) == len(sites)
+    values = dict(model.named_parameters())
     for site in sites:
-        module = model.get_submodule(site.module)
-        rows, cols = module.weight.T.shape if type(module).__name__ == "Conv1D" else module.weight.shape
-        start, stop = site.rows or (0, rows)
-        assert (site.out, site.in_) == (stop - start, cols)
-        assert site.modes("model")["model"] == (cols if site.reads else site.out)
+        assert tuple(logical(model, site, values)[site.block].shape) == (site.out, site.in_)
+        assert site.modes("model")["model"] == (site.in_ if site.reads else site.out)
 
 
 @every_model
-def test_every_weight_matrix_of_a_layer_is_a_site_and_the_rest_is_passed_over_by_name(name: str) -> None:
+def test_every_number_of_a_layers_matrices_is_in_one_site_and_the_rest_is_passed_over_by_name(name: str) -> None:
     model, sites = make(name), ta.find_sites(make(name), "all")
-    matrices = {
-        key for key, module in model.named_modules() if getattr(getattr(module, "weight", None), "ndim", 0) >= 2
-    }
+    matrices = {key: torch.zeros_like(p) for key, p in model.named_parameters(remove_duplicate=False) if p.ndim >= 2}
+    for site in sites:
+        logical(model, site, matrices)[site.block] += 1
     inside = {key for key in matrices if ".0." in key or ".1." in key or ".2." in key}
-    inside = {key for key in inside if not key.endswith(FAMILIES[name].passed)}
-    assert {site.module for site in sites} == inside
-    assert {key for key, why in sites.skipped if "not an attention or MLP projection" in why} == matrices - inside
+    inside = {key for key in inside if not key.removesuffix(".weight").endswith(FAMILIES[name].passed)}
+    assert {key for key, found in matrices.items() if (found == 1).all()} == inside
+    assert all(not found.any() for key, found in matrices.items() if key not in inside)
+    holders = {f"{key}.weight" for key, module in model.named_modules() if not isinstance(module, nn.ModuleList)}
+    passed = {key for key, why in sites.skipped if "not an attention or MLP projection" in why}
+    assert passed == {key.removesuffix(".weight") for key in matrices.keys() & holders - inside}
 
 
 def test_fused_projections_share_a_module_and_split_its_rows_in_order() -> None:
@@ -164,8 +166,3 @@ def test_a_model_with_an_adapter_says_so_when_it_is_planned_again() -> None:
     ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
     with pytest.raises(ta.TensorAdaptError, match=r"already has an adapter attached; call detach\(model\) first"):
         ta.plan(model, parameterization="cp", rank=2)
-
-
-def test_a_model_without_a_config_says_what_to_set() -> None:
-    with pytest.raises(ta.TensorAdaptError, match=r"Linear has no config, .* set model.config"):
-        ta.find_sites(nn.Linear(2, 3))

@@ -8,12 +8,22 @@ from dataclasses import dataclass
 import pytest
 import torch
 from families import FIRST, PLANNED, planned
-from models import FAMILIES, GROUPED, RENAMED, assert_identical, inputs, make, perturb, weights_with_deltas
+from models import (
+    FAMILIES,
+    GROUPED,
+    RENAMED,
+    assert_identical,
+    inputs,
+    logical,
+    logits,
+    make,
+    perturb,
+    weights_with_deltas,
+)
 from torch import Tensor, nn
 from torch.func import functional_call
 
 import tensoradapt as ta
-from tensoradapt.sites import Site
 
 COMBINATIONS = [
     pytest.param(name, parameterization, mismatch, id=f"{name}-{parameterization}-{mismatch}")
@@ -37,17 +47,22 @@ class Setup:
     def base_output(self) -> Tensor:
         return output(self.base, self.name)
 
+    def is_base(self, found: Tensor) -> bool:
+        """Bit for bit; torch picks other kernels for frozen weights, which an attached model has."""
+        frozen = copy.deepcopy(self.base).requires_grad_(False)
+        return any(torch.equal(found, output(model, self.name)) for model in (self.base, frozen))
+
     def output(self) -> Tensor:
         return output(self.model, self.name)
 
     def expected(self) -> Tensor:
         weights = weights_with_deltas(self.base, self.adapter)
-        return functional_call(self.base, weights, (), inputs(self.name), tie_weights=False).logits.detach()
+        return logits(functional_call(self.base, weights, (), inputs(self.name), tie_weights=False)).detach()
 
 
 def output(model: nn.Module, name: str) -> Tensor:
     torch.manual_seed(6)  # the same dropout at every call in train mode
-    return model(**inputs(name, next(model.parameters()).dtype)).logits.detach()
+    return logits(model(**inputs(name, next(model.parameters()).dtype))).detach()
 
 
 def attached(
@@ -76,7 +91,7 @@ def test_attach_leaves_the_output_and_detach_the_model_bit_for_bit(
     name: str, parameterization: str, mismatch: str
 ) -> None:
     setup = attached(name, parameterization, mismatch)
-    assert torch.equal(setup.output(), setup.base_output())
+    assert setup.is_base(setup.output())
     perturb(setup.adapter)
     assert ta.detach(setup.model) is setup.adapter
     assert_identical(setup.model, setup.base)
@@ -109,8 +124,10 @@ def test_each_trainable_number_is_held_once(name: str, parameterization: str, mi
         f"{head}.{key}" for key, _ in setup.base.get_submodule(head).named_parameters()
     }
     assert plan.n_params == setup.adapter.n_params > 0
-    storages = [value.data_ptr() for value in model.state_dict().values() if value.numel()]
-    assert len(storages) == len(set(storages))
+    own, before = (
+        [value.data_ptr() for value in one.state_dict().values() if value.numel()] for one in (model, setup.base)
+    )
+    assert len(own) - len(set(own)) == len(before) - len(set(before))  # T5's embeddings and head are one
     assert len(trainable) == len({id(p) for p in trainable.values()})
 
 
@@ -120,7 +137,8 @@ def test_each_perturbed_site_alone_changes_the_output(name: str, mode: str) -> N
     setup = attached(name)
     for model in (setup.model, setup.base):
         model.train(mode == "train")
-    before = setup.base_output()
+    before = setup.output()
+    assert setup.is_base(before)
     with torch.set_grad_enabled(mode != "no_grad"):
         for group, tensor in zip(setup.adapter.plan.groups, setup.adapter.tensors, strict=True):
             (member,) = group.members  # LoRA ties nothing: a tensor is a site
@@ -138,15 +156,14 @@ def test_gradients_are_those_of_the_base_with_deltas_in_its_weights(name: str) -
     setup = attached(name, "cp")
     perturb(setup.adapter)
     factors = list(setup.adapter.parameters())
-    found = torch.autograd.grad(setup.model(**inputs(name)).logits.square().sum(), factors)
+    found = torch.autograd.grad(logits(setup.model(**inputs(name))).square().sum(), factors)
     deltas = {site.name: setup.adapter.delta(site) for site in setup.adapter.plan.sites}
     weights = {key: w.requires_grad_() for key, w in weights_with_deltas(setup.base, setup.adapter).items()}
-    loss = functional_call(setup.base, weights, (), inputs(name), tie_weights=False).logits.square().sum()
-    used = {key: weights[key] for key in {f"{site.module}.weight" for site in setup.adapter.plan.sites}}
+    loss = logits(functional_call(setup.base, weights, (), inputs(name), tie_weights=False)).square().sum()
+    used = {key: weights[key] for key in {site.key for site in setup.adapter.plan.sites}}
     slopes = dict(zip(used, torch.autograd.grad(loss, list(used.values())), strict=True))
     through = sum(
-        (deltas[site.name] * block(setup.base, site, slopes[f"{site.module}.weight"])).sum()
-        for site in setup.adapter.plan.sites
+        (deltas[site.name] * logical(setup.base, site, slopes)[site.block]).sum() for site in setup.adapter.plan.sites
     )
     for one, other in zip(found, torch.autograd.grad(through, factors), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
@@ -157,7 +174,7 @@ def test_a_disabled_adapter_is_the_base_model(name: str) -> None:
     setup = attached(name)
     perturb(setup.adapter)
     with ta.disabled(setup.model):
-        assert torch.equal(setup.output(), setup.base_output())
+        assert setup.is_base(setup.output())
     assert not torch.equal(setup.output(), setup.base_output())
 
 
@@ -223,16 +240,10 @@ def test_flags_frozen_before_attach_are_frozen_after_detach(name: str) -> None:
 def test_fp32_factors_on_a_bfloat16_base_give_bfloat16_outputs_and_fp32_gradients(name: str) -> None:
     torch.set_default_dtype(torch.float32)
     setup = attached(name, dtype=torch.bfloat16)
-    perturb(setup.adapter, std=1.0)
-    logits = setup.model(**inputs(name, torch.bfloat16)).logits
-    assert logits.dtype == torch.bfloat16
-    logits.float().square().sum().backward()
+    perturb(setup.adapter, std=0.5)
+    found = logits(setup.model(**inputs(name, torch.bfloat16)))
+    assert found.dtype == torch.bfloat16
+    found.float().square().sum().backward()
     factors = dict(setup.adapter.named_parameters())
     assert {p.dtype for p in factors.values()} == {p.grad.dtype for p in factors.values()} == {torch.float32}
     assert [key for key, p in factors.items() if not p.grad.count_nonzero()] == []
-
-
-def block(base: nn.Module, site: Site, slope: Tensor) -> Tensor:
-    """A site's block of a stored gradient, as (out, in)."""
-    logical = slope.T if type(base.get_submodule(site.module)).__name__ == "Conv1D" else slope
-    return logical if site.rows is None else logical[slice(*site.rows)]
