@@ -107,8 +107,8 @@ def _heads(model: Any, layer: Any, every: Iterable[Found]) -> dict[bool, int]:
     found = {}
     for one in (one for one in every if one.proj == "q"):
         parts = one.matrix.path.split(".")
-        holders = [layer.get_submodule(".".join(parts[:i])) for i in range(len(parts), -1, -1)]
-        n = next((n for holder in [*holders, getattr(model, "config", None)] if (n := _count(holder))), 0)
+        holders = [*(layer.get_submodule(".".join(parts[:i])) for i in range(len(parts), -1, -1)), model]
+        n = next((n for holder in holders if (n := _count(holder) or _count(getattr(holder, "config", None)))), 0)
         if n and one.matrix.out % n == 0:
             found[one.cross] = one.matrix.out // n
     return found

@@ -24,14 +24,16 @@ def sites_from_config(config: Any, row: Recipe) -> list[Candidate]:
     return found
 
 
-def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe) -> list[Candidate]:
-    """The sites among a model's module names, below whatever prefix they have there; a task model may lack a stack."""
+def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe, scope: str | None) -> list[Candidate]:
+    """The sites among a model's module names, below whatever prefix they have there; a task model may lack a stack.
+    ``scope``: which of several places is meant.
+    """
     known = set(names)
     found: list[Candidate] = []
     for stack, own in _stacks(config, row):
         size = dims(own, dict(stack.sizes))
         places = _places(stack, own, size)
-        paths = _paths(model, known, stack, places)
+        paths = _paths(model, known, stack, places, scope)
         if any(place in paths for place in places):
             _refuse_missing(model, row, stack, places, paths)
             found += _candidates(stack, size, {place: paths[place] for place in places})
@@ -57,7 +59,7 @@ def _places(stack: Stack, config: Any, size: Dims) -> list[tuple[Part, int]]:
     return [(part, n) for n in range(size.layers) for part in stack.parts if part.when(config, n)]
 
 
-def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Part, int]]) -> Paths:
+def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Part, int]], scope: str | None) -> Paths:
     """Every place of the stack that a module of the model fills."""
     first = dict(reversed(places))
     options = [(part, f"{layer}.{path}") for part in first for layer in stack.layers for path in part.paths]
@@ -65,6 +67,8 @@ def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Par
     for part, path in options:
         end = path.format(first[part])
         prefixes = {name.removesuffix(end) for name in names if f".{name}".endswith(f".{end}")}
+        if len(prefixes) > 1 and scope is not None:
+            prefixes = {p for p in prefixes if f"{p}{end}".startswith(f"{scope}.") or f"{scope}.".startswith(p)}
         if len(prefixes) > 1:
             raise TensorAdaptError(
                 f"{end} stands under {' and '.join(sorted(prefixes))} in {model}; "

@@ -84,11 +84,9 @@ def _in_model(
         return _from_tree(model, alone), "generic recipe: from the module tree, check the printed plan"
     config = _config_of(model.get_submodule(owner))
     row = recipes.find(config, recipe)
-    names = [name for name, _ in model.named_modules()]
-    inside = [name for name in (owner, scope) if name and name in names]
-    names = [name for name in names if all(f"{name}.".startswith(f"{path}.") for path in inside)]
+    names = [name for name, _ in model.named_modules() if not owner or _is_in(name, owner)]
     source = _source(config, row)
-    return sites_in(type(model).__name__, names, config, row), f"{source} in {owner}" if owner else source
+    return sites_in(type(model).__name__, names, config, row, scope), f"{source} in {owner}" if owner else source
 
 
 def _owner(model: Any, scope: str | None) -> str | None:
