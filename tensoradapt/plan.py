@@ -16,6 +16,7 @@ from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.grouping import Bundle, Member, bundles
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
+from tensoradapt.rank_pattern import check_patterns, own_networks
 from tensoradapt.ranks import Rank, built, counted, networks, resolved, within_budget
 from tensoradapt.sites import Site, Sites, find_sites
 from tensoradapt.splits import Split
@@ -117,6 +118,7 @@ def plan(
     train: str | Sequence[str] = (),
     tasks: Sequence[str] = (),
     rates: Mapping[str, float] | None = None,
+    rank_pattern: Mapping[str, Rank] | None = None,
 ) -> Plan:
     """The plan of one adapter. ``sites``: from ``find_sites``, or a model or config (its attention, a paper's targets).
 
@@ -131,6 +133,7 @@ def plan(
     ``published``), "crop" (the smaller read the first entries of the larger) or "error" (default of published rows: no
     source defines it). ``train``: base modules to train in place, by name or pattern, one or several, besides those of
     a published row. ``tasks``: values of a ``task`` mode. ``rates``: learning-rate multipliers by factor name.
+    ``rank_pattern``: ranks of the tensors whose sites' names all match a pattern, in the place of ``rank``.
 
     Raises TensorAdaptError for everything that shapes and names decide.
     """
@@ -142,6 +145,7 @@ def plan(
     start = start or (row.start if row else "zero")
     on_mismatch = on_mismatch or ("error" if row else "split")
     check_choices(scale, alpha, start, rule, on_mismatch, rank, budget, tasks)
+    check_patterns(rank_pattern or {}, rank, budget)
     found = _sites(sites, row)
     layouts: list[Any] = [layout] if isinstance(layout, str) else list(layout or _usual_layouts(family, row))
     tensors = bundles(found, layouts, split or (row.split if row else {}), on_mismatch, tasks, published)
@@ -150,7 +154,8 @@ def plan(
     besides = sum(width for _, width in biases) + sum(strip.out for strip in strips(found) if rule == "dora")
     nets = _networks(family, name, tensors, rank, budget, opts, row is None, besides)
     check_rates(rates or {}, list(nets.values()))
-    groups = tuple(Group(nets[bundle.layout], bundle.members) for bundle in tensors)
+    own = own_networks(family, tensors, nets, rank_pattern or {}, opts, clip=row is None)
+    groups = tuple(Group(net, bundle.members) for net, bundle in zip(own, tensors, strict=True))
     skipped, source = getattr(found, "skipped", ()), getattr(found, "source", "")
     train = (*patterns(train), *(row.train if row else ()))
     n_trained, shown = count_trained(sites, train, published), parameterizations.name_of(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,3 +103,8 @@ class Candidate:
 
     site: Site
     kind: str
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern is for a site: brackets are those of names, as in ``*c_attn[q]``, or a choice of letters."""
+    return any(fnmatch.fnmatchcase(name, text) for text in (pattern, pattern.replace("[", "[[]")))

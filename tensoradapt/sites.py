@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.generic import sites_from_tree
 from tensoradapt.module_sites import module_sites
 from tensoradapt.recipe_sites import sites_from_config, sites_in
-from tensoradapt.site import Candidate, Site, Sites
+from tensoradapt.site import Candidate, Site, Sites, matches
 
 __all__ = ["ROOT", "Site", "Sites", "find_sites"]
 ROOT = "tensoradapt"  # the name of an attached adapter in its model
@@ -239,20 +238,15 @@ def _select(
 ) -> tuple[list[Site], list[tuple[str, str]]]:
     asked = [site for site in every if site.name in wanted and site.coord.get("layer", -1) in {*layers, -1}]
     for pattern in exclude:
-        if not any(_matches(site.name, pattern) for site in asked):
+        if not any(matches(site.name, pattern) for site in asked):
             raise TensorAdaptError(
                 f"exclude pattern {pattern!r} matches none of the {len(asked)} sites, such as {asked[0].name!r}"
             )
-    kept = [s for s in asked if not any(_matches(s.name, p) for p in exclude)]
+    kept = [s for s in asked if not any(matches(s.name, p) for p in exclude)]
     if not kept:
         raise TensorAdaptError(f"exclude patterns {', '.join(exclude)} leave none of the {len(asked)} sites")
     names = {site.name for site in kept}
     return kept, [(s.name, _why(s, wanted, layers)) for s in every if s.name not in names]
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Brackets are those of site names, as in c_attn[q], or a choice of letters."""
-    return any(fnmatch.fnmatchcase(name, text) for text in (pattern, pattern.replace("[", "[[]")))
 
 
 def _why(site: Site, wanted: set[str], layers: set[int]) -> str:

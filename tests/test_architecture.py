@@ -34,6 +34,7 @@ ORDER = (
         "splits",
         "grouping",
         "ranks",
+        "rank_pattern",
         "choices",
         "report",
         "variants",
