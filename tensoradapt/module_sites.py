@@ -22,7 +22,7 @@ def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], pr
     in the ``layers``.
     """
     asked = [patterns] if isinstance(patterns, str) else list(patterns)
-    named = {name: module for name, module in model.named_modules() if name}
+    named = dict(_named(model, ""))
     wanted: dict[str, Any] = {}
     for pattern in asked:
         wanted |= _matching(pattern, named, layers, type(model).__name__)
@@ -35,6 +35,17 @@ def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], pr
         for name, module in ordered.items()
         for site in _sites(name, ends[name] if ends[name] in unique else name, module)
     ]
+
+
+def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All modules by name, but for those inside an attention module, whose weights are its own sites."""
+    from torch import nn
+
+    if path:
+        yield path, module
+    if not isinstance(module, nn.MultiheadAttention):
+        for name, child in module.named_children():
+            yield from _named(child, f"{path}.{name}" if path else name)
 
 
 def _matching(pattern: str, named: dict[str, Any], layers: set[str], model: str) -> dict[str, Any]:

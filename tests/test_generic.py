@@ -117,6 +117,39 @@ def test_a_lone_attention_module_is_asked_for_by_name() -> None:
     assert [site.name for site in found] == [f"attention[{proj}]" for proj in "qkvo"]
 
 
+class Lone(nn.Module):
+    """One of torch's layers, in no list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(6, 2, 9, batch_first=True)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        return self.layer(x, src_key_padding_mask=padding)
+
+
+@pytest.mark.parametrize("module", ["self_attn", "linear1", "linear2"])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_lone_layer_of_torch_reads_the_adapter_in_eval(module: str, grad: bool) -> None:
+    model = Lone().eval()
+    x, padding = torch.randn(2, 4, 6), torch.tensor([[False] * 4, [False, False, True, True]])
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model, modules=f"layer.{module}"), ": out : in", "lora", rank=1))
+    with torch.set_grad_enabled(grad):
+        before = model(x, padding)
+        perturb(adapter, std=1.0)
+        assert (model(x, padding) - before).abs()[~padding].max() > 1e-3
+
+
+def test_a_pattern_over_a_layer_of_torch_names_each_matrix_once() -> None:
+    sites = ta.find_sites(Lone(), modules="layer.*")
+    assert len({site.key for site in sites}) == 4
+    assert [site.name for site in sites] == [
+        *(f"layer.self_attn[{proj}]" for proj in "qkvo"),
+        "layer.linear1",
+        "layer.linear2",
+    ]
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 def test_torchs_encoder_has_its_layers_whatever_their_number(layers: int) -> None:
     sites = ta.find_sites(TorchEncoder(layers))
@@ -305,3 +338,27 @@ def test_a_scope_chooses_one_of_two_stacks_under_one_recipe() -> None:
 def test_an_attention_without_a_number_of_heads_takes_that_of_its_own_config() -> None:
     sites = ta.find_sites(Around(one=make("llama"), two=make("llama")), ("q", "k"), layers=[0])
     assert [dict(site.inner) for site in sites] == [{"head": 6, "dim": 8}, {"head": 2, "dim": 8}] * 2
+
+
+class Heads(nn.Module):
+    """A layer with a list inside it, a module for each head; its up has the shape of no up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        heads = (nn.ModuleDict({"query": nn.Linear(6, 3), "key": nn.Linear(6, 3)}) for _ in range(2))
+        self.heads, self.fc1 = nn.ModuleList(heads), nn.Linear(4, 9)
+
+
+def test_a_list_inside_layers_that_are_all_alike_is_no_list_of_layers() -> None:
+    sites = ta.find_sites(Around(layers=nn.ModuleList(Heads() for _ in range(3))), "all")
+    assert [site.coord for site in sites if site.coord["layer"] == 1] == [
+        {"layer": 1, "proj": proj} for proj in ("heads.0.query", "heads.0.key", "heads.1.query", "heads.1.key", "fc1")
+    ]
+    assert sites[4].inner == ()  # a known name, and not the shape for it
+
+
+def test_a_scope_is_not_the_beginning_of_another_name() -> None:
+    model = Around(one=make("gpt2"), one2=make("bert"))
+    assert {site.module.split(".")[0] for site in ta.find_sites(model, "all", scope="one")} == {"one"}
+    with pytest.raises(ta.TensorAdaptError, match="scope 'on' holds no sites"):
+        ta.find_sites(model, "all", scope="on")
