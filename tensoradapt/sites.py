@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tensoradapt import recipes
+from tensoradapt.bare import ROOT, without_adapters
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.generic import sites_from_tree
 from tensoradapt.module_sites import module_sites
@@ -14,7 +15,6 @@ from tensoradapt.recipe_sites import sites_from_config, sites_in
 from tensoradapt.site import Candidate, Site, Sites, matches
 
 __all__ = ["ROOT", "Site", "Sites", "find_sites"]
-ROOT = "tensoradapt"  # the name of an attached adapter in its model
 GENERIC = "generic"
 GROUPS = {"attention": {"attention"}, "mlp": {"mlp", "experts"}, "experts": {"experts"}}
 
@@ -44,6 +44,7 @@ def find_sites(
     Raises TensorAdaptError for a model without repeated layers and a config without a recipe, a selector that matches
     nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
     """
+    model_or_config = without_adapters(model_or_config)
     is_model = hasattr(model_or_config, "named_modules")
     if is_model:
         candidates, source = _in_model(model_or_config, recipe, scope, bool(modules))
@@ -75,8 +76,6 @@ def _in_model(
     model: Any, recipe: str | recipes.Recipe | None, scope: str | None, alone: bool
 ) -> tuple[list[Candidate], str]:
     """Everything that could be adapted, and how it was found. ``alone``: modules outside the layers are asked for."""
-    if hasattr(model, ROOT):
-        raise TensorAdaptError(f"{type(model).__name__} already has an adapter attached; call detach(model) first")
     given = recipe is not None and recipe != GENERIC
     owner = "" if given else None if recipe == GENERIC else _owner(model, scope)
     if owner is None:

@@ -25,6 +25,7 @@ ORDER = (
         "published",
         "methods_page",
         "site",
+        "bare",
         "recipe_sites",
         "layer_stacks",
         "generic",

@@ -233,3 +233,15 @@ def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:
     plan = ta.plan(ta.find_sites(model), parameterization="cp", rank=4, start="subtract")
     ta.attach(model, plan, rank_dropout=0.5)
     torch.testing.assert_close(logits(model), base, rtol=0, atol=1e-12)
+
+
+def test_a_head_that_is_tied_to_an_embedding_is_trained_and_given_back() -> None:
+    model = make("t5")
+    base = copy.deepcopy(model)
+    assert model.lm_head.weight is model.shared.weight
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model), parameterization="cp", rank=2, train=("lm_head",)))
+    with torch.no_grad():
+        model.lm_head.weight += 1
+    assert list(adapter.head_parameters()) == ["lm_head.weight"]
+    ta.detach(model)
+    assert_identical(model, base)

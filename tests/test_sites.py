@@ -161,8 +161,13 @@ def place(root: nn.Module, path: str, module: nn.Module) -> None:
     root.add_module(name, module)
 
 
-def test_a_model_with_an_adapter_says_so_when_it_is_planned_again() -> None:
-    model = make("bert")
-    ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
-    with pytest.raises(ta.TensorAdaptError, match=r"already has an adapter attached; call detach\(model\) first"):
-        ta.plan(model, parameterization="cp", rank=2)
+@pytest.mark.parametrize("name", ["bert", "gpt2", "mixtral", "torch-encoder"])
+def test_a_model_with_an_adapter_has_the_sites_it_had(name: str) -> None:
+    model = make(name)
+    before = ta.find_sites(model, "all")
+    ta.attach(model, ta.plan(before, parameterization="lora", rank=2))
+    after = ta.find_sites(model, "all")
+    assert (after.sites, after.skipped, after.source) == (before.sites, before.skipped, before.source)
+    second = ta.attach(model, ta.plan(model, parameterization="cp", rank=2), name="second")
+    assert set(ta.adapters(model)) == {"default", "second"}
+    assert set(second.plan.sites) == set(ta.find_sites(model))

@@ -89,7 +89,7 @@ def give_heads(model: nn.Module, names: Iterable[str]) -> None:
     """
     found: Adapters = getattr(model, ROOT)
     wanted = _owners(found.named(), names)
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))  # a head may be tied to an embedding
     for key, original in found.originals.items():
         old, new = found.owners.get(key), wanted.get(key)
         if old == new:

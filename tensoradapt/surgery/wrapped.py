@@ -29,6 +29,8 @@ class Wrapped(nn.Module):
     Everything else asked of it is the base layer's: its weight's dtype (T5 reads it), its sizes.
     """
 
+    wraps = True  # for without_adapters, which knows no torch
+
     def __init__(self, base: nn.Module, site: Site) -> None:
         super().__init__()
         self.base, self.kind = base, kind_of(base, site)
