@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -42,11 +43,11 @@ def gradients(model: nn.Module, call: nn.Module, ids: Tensor) -> dict[str, Tenso
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def check(family: str, rule: str = "add") -> None:
+def check(family: str, rule: str = "add", backend: str = "aot_eager") -> None:
     model, ids = adapted(family, rule), torch.arange(10)[None]
     expected = gradients(model, model, ids)
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
-    torch.testing.assert_close(compiled(ids).logits, model(ids).logits, rtol=1e-6, atol=1e-6)
+    compiled = torch.compile(model, backend=backend, fullgraph=True)
+    torch.testing.assert_close(compiled(ids).logits, model(ids).logits, rtol=1e-5, atol=1e-5)
     for _ in range(3):
         found = gradients(model, compiled, ids)
     assert set(found) == set(expected) != set()
@@ -69,6 +70,12 @@ def test_an_adapted_model_is_one_graph_whatever_the_parameterization(family: str
 @pytest.mark.slow
 def test_a_model_whose_rows_are_turned_is_one_graph() -> None:
     check("cp", "dora")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="for a CPU torch's default backend writes C++")
+def test_the_default_backend_computes_the_same() -> None:
+    check("cp", backend="inductor")
 
 
 @pytest.mark.slow
