@@ -344,7 +344,7 @@ def test_a_quantised_layer_is_merged_by_quantising_anew_and_given_back_bit_for_b
 def test_layers_without_a_recipe_are_tied_by_their_place_in_a_list() -> None:
     config = TensorConfig(layout="layer : out : in", parameterization="cp", rank=2, target_modules=LINEAR)
     coords = {site.name: site.coords for site in bank(get_peft_model(Tower(), config)).plan.sites}
-    assert coords["blocks.1.2"] == (("layer", 2), ("proj", "blocks.1"))
+    assert coords["blocks.1.2"] == (("layer", 1), ("proj", "2"))
     assert coords["out"] == (("layer", 0), ("proj", "out"))
     assert len(set(coords.values())) == 7
 

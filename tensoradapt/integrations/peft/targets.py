@@ -40,7 +40,7 @@ def planned(model: nn.Module, targets: Mapping[str, nn.Module], config: TensorCo
     own = [generic_site(model, name, module) for name, module in targets.items() if name not in have]
     skipped = tuple((site.name, "not among the target modules") for site in known if site.module not in targets)
     arguments = config.arguments()
-    if own and arguments["layout"] is None and not config.published:
+    if arguments["layout"] is None and not config.published:
         arguments["layout"] = _layouts(arguments["parameterization"])
     try:
         made = plan(Sites((*sites, *own), skipped, getattr(known, "source", "")), **arguments)
