@@ -118,7 +118,14 @@ def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:
     other = "Find the sites with blocks=True, or give" if cut else "Give"
     raise TensorAdaptError(
         f"site {site.name} has none of the layouts {', '.join(repr(str(p)) for p in patterns)}: its modes are {have}. "
-        f'{other} a layout for it too (several are allowed), such as "layer proj : ff : model" for an MLP'
+        f"{other} a layout for it too (several are allowed), such as {_fitting(site)}"
+    )
+
+
+def _fitting(site: Site) -> str:
+    """A layout that a site has, for a refusal to name."""
+    return (
+        '"layer proj : ff : model" for an MLP' if "ff" in dict(site.inner) else '": out : in", which every matrix has'
     )
 
 

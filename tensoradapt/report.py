@@ -90,7 +90,8 @@ def _sites(plan: Plan) -> list[str]:
     for cells, found in folded.items():
         tensors = {number for _, number in found}
         own = "each its own" if len(tensors) == len(found) > 1 else _ranges(tensors)
-        rows.append((*cells, _ranges(layer for layer, _ in found), own))
+        layers = {layer for layer, _ in found} - {None}  # a module outside the layers has none
+        rows.append((*cells, _ranges(layers) or "-", own))
     return align(rows)
 
 

@@ -362,3 +362,10 @@ def test_a_scope_is_not_the_beginning_of_another_name() -> None:
     assert {site.module.split(".")[0] for site in ta.find_sites(model, "all", scope="one")} == {"one"}
     with pytest.raises(ta.TensorAdaptError, match="scope 'on' holds no sites"):
         ta.find_sites(model, "all", scope="on")
+
+
+def test_what_has_no_heads_is_told_of_a_layout_that_it_has() -> None:
+    with pytest.raises(ta.TensorAdaptError, match=r'such as ": out : in", which every matrix has'):
+        ta.plan(ta.find_sites(Own(), ("square",)), "layer proj : head dim : model", "cp", rank=2)
+    shown = str(ta.plan(ta.find_sites(Own(), (), modules=("patch",)), ": out : in", "lora", rank=1))
+    assert [line.split()[-2:] for line in shown.splitlines() if line.startswith("patch")] == [["-", "0"]]
