@@ -245,3 +245,13 @@ def test_a_head_that_is_tied_to_an_embedding_is_trained_and_given_back() -> None
     assert list(adapter.head_parameters()) == ["lm_head.weight"]
     ta.detach(model)
     assert_identical(model, base)
+
+
+def test_what_was_added_to_the_model_meanwhile_is_left_as_it_is() -> None:
+    model, base = several("a")
+    model.later, base.later = nn.Linear(2, 3), nn.Linear(2, 3)
+    base.later.load_state_dict(model.later.state_dict())
+    model.later.weight.requires_grad_(False)
+    base.later.weight.requires_grad_(False)
+    ta.detach(model)
+    assert_identical(model, base)

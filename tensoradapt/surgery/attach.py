@@ -165,7 +165,7 @@ def _unregister(model: nn.Module, found: Adapters) -> None:
     for module, attribute, value in found.fast:
         setattr(module, attribute, value)
     for key, parameter in model.named_parameters():
-        parameter.requires_grad_(found.flags[key])
+        parameter.requires_grad_(found.flags.get(key, parameter.requires_grad))  # it may be newer than the adapter
 
 
 @contextmanager
