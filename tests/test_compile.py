@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 
+pytestmark = pytest.mark.slow
 TIED, FREE = "layer proj : head dim : model", ": out : in"
 FAMILIES = {
     **dict.fromkeys(("cp", "tucker", "tensor_train", "tensor_ring", "block_term"), TIED),
@@ -57,28 +58,20 @@ def check(family: str, rule: str = "add", backend: str = "aot_eager") -> None:
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
-def test_an_adapted_model_is_one_graph() -> None:
-    check("cp")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "cp"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_an_adapted_model_is_one_graph_whatever_the_parameterization(family: str) -> None:
     check(family)
 
 
-@pytest.mark.slow
 def test_a_model_whose_rows_are_turned_is_one_graph() -> None:
     check("cp", "dora")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="for a CPU torch's default backend writes C++")
 def test_the_default_backend_computes_the_same() -> None:
     check("cp", backend="inductor")
 
 
-@pytest.mark.slow
 def test_merging_and_disabling_compile_anew_and_are_seen() -> None:
     model, ids = adapted("cp"), torch.arange(10)[None]
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -123,20 +116,17 @@ def same_in_one_graph(model: nn.Module, ids: Tensor, choices: list[dict[str, obj
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
-@pytest.mark.slow
 def test_switching_over_five_adapters_compiles_nothing_anew() -> None:
     choices = [{"names": name} for name in NAMES]
     choices += [{"names": {"a": 0.5, "c": -1.5}}, {"names": ("b", "e")}]
     same_in_one_graph(resident(), torch.arange(10)[None], choices)
 
 
-@pytest.mark.slow
 def test_adapters_for_each_sample_are_one_graph() -> None:
     choices = [{"samples": list(one)} for one in (("a", None, "b"), ("e", "d", "a"), ("c", "c", "c"))]
     same_in_one_graph(resident(), torch.arange(30).view(3, 10), choices)
 
 
-@pytest.mark.slow
 def test_each_choice_is_compiled_once_where_only_what_is_used_is_computed() -> None:
     model, ids = resident(), torch.arange(10)[None]
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
