@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.peft_folder import read_lora
 
-FAMILIES = ("bert", "gpt2", "llama", "phi3")
+FAMILIES = ("bert", "gpt2", "llama", "phi3", "gpt_neox")
 TIED = ("layer proj : head dim : model", "layer proj : ff : model")
 WAYS: dict[str, dict[str, Any]] = {
     "cp": {"layout": TIED, "rank": 3},
@@ -43,8 +43,7 @@ def updates(adapter: ta.Adapter, base: nn.Module) -> dict[str, Tensor]:
         module = base.get_submodule(site.module)
         conv = type(module).__name__ == "Conv1D"
         whole = found.setdefault(site.module, torch.zeros_like(module.weight.T if conv else module.weight))
-        rows, cols = (slice(None) if block is None else slice(*block) for block in (site.rows, site.cols))
-        whole[rows, cols] += adapter.delta(site).detach()
+        whole[site.block] += adapter.delta(site).detach()
     return found
 
 
