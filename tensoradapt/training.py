@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.preconditioning import preconditioned
 from tensoradapt.rank_adaptation import check_schedule, reduce_rank
+from tensoradapt.training_state import Checkpoint, collect, put_back
 
 Batch = Mapping[str, Tensor]
 
@@ -44,6 +45,7 @@ def fit(
     precondition: float | None = None,
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Fitted:
     """Trains whatever requires gradients with AdamW; leaves the model in eval mode.
 
@@ -52,21 +54,22 @@ def fit(
     ``loss(model, batch)`` defaults to ``model(**batch).loss``. ``precondition``: the epsilon of ``preconditioned``,
     None for plain gradients. ``reduce``: step -> rank that the adapter is reduced to after it (``reduce_rank``). A loss
     or gradient that is not finite stops the run before the step is taken: it is a
-    result ("diverged"), not an error.
+    result ("diverged"), not an error. ``checkpoint``: where the state is kept, and from where a training that was
+    stopped goes on; it passes over the batches that it has had.
     """
     check_settings(lr, head_lr, steps, warmup)
     groups = parameter_groups(model, lr, head_lr, heads)
     check_schedule(model, reduce or {}, steps)
+    _check_checkpoint(checkpoint, reduce)
     named = _trained(model)
     optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
     if precondition is not None:
         preconditioned(optimizer, model, precondition)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, warmup))
-    losses: list[float] = []
-    seconds: list[float] = []
+    losses, seconds = _resumed(checkpoint, model, optimizer)
+    schedule = _schedule(optimizer, steps, warmup, len(losses))
     note = ""
     model.train()
-    for step, batch in zip(range(1, steps + 1), batches, strict=False):
+    for step, batch in _numbered(batches, len(losses) + 1, steps):
         start = time.perf_counter()
         value = loss(model, batch) if loss else model(**batch).loss
         optimizer.zero_grad(set_to_none=True)
@@ -80,6 +83,8 @@ def fit(
             named = _trained(model)
         losses.append(float(value.detach()))
         seconds.append(time.perf_counter() - start)
+        if checkpoint and checkpoint.due(step):
+            checkpoint.write({**collect(model, optimizer), **_history(losses, seconds)})
         if on_step:
             on_step(step, losses[-1])
     model.eval()
@@ -97,6 +102,43 @@ def check_settings(lr: float, head_lr: float | None, steps: int, warmup: float =
         raise TensorAdaptError(f"steps is {steps!r}; expected a whole number of 1 or more")
     if not 0 <= warmup < 1:
         raise TensorAdaptError(f"warmup is {warmup!r}; expected a share of the steps, from 0 up to, not including, 1")
+
+
+def _check_checkpoint(checkpoint: Checkpoint | None, reduce: Mapping[int, int] | None) -> None:
+    if checkpoint and reduce:
+        raise TensorAdaptError(
+            "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
+        )
+
+
+def _resumed(
+    checkpoint: Checkpoint | None, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[list[float], list[float]]:
+    """Losses and seconds of the steps that a kept state has behind it, which is put back; none without one."""
+    state = checkpoint.read() if checkpoint else None
+    if not checkpoint or state is None or not put_back(model, optimizer, state):
+        return [], []
+    checkpoint.resumed = len(state["losses"])
+    return state["losses"].tolist(), state["seconds"].tolist()
+
+
+def _history(losses: Sequence[float], seconds: Sequence[float]) -> dict[str, Tensor]:
+    return {name: torch.tensor(v, dtype=torch.float64) for name, v in (("losses", losses), ("seconds", seconds))}
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, steps: int, warmup: float, done: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule, as it is after ``done`` steps."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, warmup), last_epoch=done - 1)
+
+
+def _numbered(batches: Iterable[Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:
+    """Batches with their step, counted from 1, from ``first`` on."""
+    numbered = zip(range(1, last + 1), batches, strict=False)
+    return ((step, batch) for step, batch in numbered if step >= first)
 
 
 def parameter_groups(

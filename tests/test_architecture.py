@@ -46,7 +46,8 @@ ORDER = (
     *("peft_config", "peft_folder", "lora_folder", "updates", "cores", "fitting", "compressed", "compression"),
     *("lora_pairs", "module_pairs", "export_report", "export"),
     *("rounding", "rank_choice", "rank_adaptation"),
-    *("laws", "testing", "_index", "assets", "tasks", "models", "language_models", "preconditioning", "training"),
+    *("laws", "testing", "_index", "assets", "tasks", "models", "language_models", "preconditioning"),
+    *("training_state", "training"),
     "integrations",
     *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli"),
 )

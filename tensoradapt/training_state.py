@@ -1,0 +1,116 @@
+"""The state of a training between two steps, in one safetensors file: what is trained, the optimizer, random numbers.
+
+Put back on the same machine, with the same versions and threads, the training goes on as if it had never stopped, bit
+for bit. Nothing is pickled. The batches are not in it: they follow from their seed, and are drawn again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor, nn
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import replace_file
+
+MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random."
+
+
+@dataclass
+class Checkpoint:
+    """Where ``fit`` keeps its state, every so many steps; 0: never. A state is put back only where ``key`` is its own.
+
+    ``failures``: writes that failed, as on a full disk. They never end a training: an older state, or none, is enough.
+    """
+
+    path: Path
+    every: int = 25
+    key: Mapping[str, str] = field(default_factory=dict)
+    failures: int = 0
+    resumed: int = 0  # the step that the training went on from
+
+    def due(self, step: int) -> bool:
+        """Whether the state is to be written after this step."""
+        return self.every > 0 and step % self.every == 0
+
+    def write(self, tensors: Mapping[str, Tensor]) -> None:
+        """Writes the state in the place of the one before, whole or not at all."""
+        held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        record = {"key": json.dumps(dict(self.key), sort_keys=True), "sha256": _digest(held)}
+        try:
+            replace_file(self.path, tensor_bytes(held, record))
+        except TensorAdaptError:
+            self.failures += 1
+
+    def read(self) -> dict[str, Tensor] | None:
+        """The state, or None where there is none, or it is damaged, or of other settings or versions."""
+        try:
+            data = self.path.read_bytes()
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            record, found = header["__metadata__"], parse_tensors(data)
+        except Exception:  # whatever a damaged file does to its readers: the run is computed from its first step
+            return None
+        if record.get("key") != json.dumps(dict(self.key), sort_keys=True) or record.get("sha256") != _digest(found):
+            return None
+        return found
+
+
+def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What the next step depends on: trained parameters, buffers, the optimizer's state, torch's random numbers."""
+    state = {f"{MODEL}{name}": tensor for name, tensor in _held(model).items()}
+    for name, parameter in _trained(model).items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            state[f"{OPTIMIZER}{key}.{name}"] = value
+    state[f"{RANDOM}cpu"] = torch.get_rng_state()
+    if device := _cuda(model):
+        state[f"{RANDOM}cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+@torch.no_grad()
+def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> bool:
+    """Undoes ``collect``; False, with nothing changed, where the state is of another model."""
+    held, trained = _held(model), _trained(model)
+    saved = {name.removeprefix(MODEL): tensor for name, tensor in state.items() if name.startswith(MODEL)}
+    if {name: tensor.shape for name, tensor in held.items()} != {name: tensor.shape for name, tensor in saved.items()}:
+        return False
+    for name, tensor in held.items():
+        tensor.copy_(saved[name])
+    for full, tensor in state.items():
+        if full.startswith(OPTIMIZER):
+            key, name = full.removeprefix(OPTIMIZER).split(".", 1)
+            # Adam counts its steps on the CPU, wherever the parameter is
+            optimizer.state[trained[name]][key] = tensor if key == "step" else tensor.to(trained[name].device)
+    torch.set_rng_state(state[f"{RANDOM}cpu"])
+    if (device := _cuda(model)) and f"{RANDOM}cuda" in state:
+        torch.cuda.set_rng_state(state[f"{RANDOM}cuda"], device)
+    return True
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _held(model: nn.Module) -> dict[str, Tensor]:
+    """Trained parameters, and buffers that a state dict would have."""
+    kept = model.state_dict(keep_vars=True)
+    return {**_trained(model), **{name: buffer for name, buffer in model.named_buffers() if name in kept}}
+
+
+def _cuda(model: nn.Module) -> torch.device | None:
+    return next((p.device for p in model.parameters() if p.is_cuda), None)
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
