@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# not lazy: the first import of the module tensoradapt.plan would otherwise put the module in this name's place
+# not lazy: the first import of the modules tensoradapt.plan and tensoradapt.sweep would put them in these names' places
 from tensoradapt.plan import Plan, plan
+from tensoradapt.sweep import sweep
 
 _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
@@ -45,7 +46,7 @@ _MODULES = {
     "spectra": "tensoradapt.analysis.spectra",
     "spectra_plots": "tensoradapt.analysis.spectra_plots",
 }
-__all__ = ["Plan", "plan", *_HOME, *_MODULES]
+__all__ = ["Plan", "plan", "sweep", *_HOME, *_MODULES]
 __version__ = "0.1.0"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import cli_compress, cli_export
+from tensoradapt import cli_compress, cli_export, cli_sweep
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.report import align
 
@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     methods.set_defaults(command=_methods)
     cli_compress.add_parser(commands)
     cli_export.add_parser(commands)
+    cli_sweep.add_parsers(commands)
     plot = commands.add_parser("plot", help="draw the frontier of a folder of runs again")
     plot.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
     plot.set_defaults(command=_plot)

@@ -49,7 +49,7 @@ ORDER = (
     *("laws", "testing", "_index", "assets", "tasks", "models", "language_models", "preconditioning"),
     *("training_state", "training"),
     "integrations",
-    *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli"),
+    *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli_sweep", "cli"),
 )
 # third-party packages that a function may import when it runs: optional, or too slow for what does not need them
 LAZY = {
@@ -62,6 +62,8 @@ LAZY = {
     "huggingface_hub",
     "bitsandbytes",
     "torchao",
+    "pandas",
+    "pyarrow",
 }
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -150,7 +152,9 @@ def run(code: str) -> str:
 
 
 def level(module: str) -> int:
-    """The place in ORDER of the longest name there that the module is in; the lazy root comes before the sweep."""
+    """The place in ORDER of the longest name there that the module is in; the lazy roots come before the sweep."""
+    if module == "tensoradapt.sweep":
+        return ORDER.index("plan")  # it imports nothing; like plan it must be there before its name is asked for
     names = [i for i, name in enumerate(ORDER) if f"{module}.".startswith(f"tensoradapt.{name}.")]
     found = max(names, key=lambda i: len(ORDER[i]), default=ORDER.index("training"))
     assert names or module == "tensoradapt", f"{module} has no place in the order of imports"

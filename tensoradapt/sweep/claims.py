@@ -7,8 +7,10 @@ systems locks may be local to a node (there a scheduler must hand out runs).
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 try:
     import fcntl
@@ -21,11 +23,19 @@ def claim(root: Path, name: str) -> Iterator[bool]:
     """True if this process may compute the run; False while another one does."""
     path = root / f".{name}.lock"
     with path.open("a") as file:
-        try:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(file, path):
             yield False
             return
         yield True
         path.unlink(missing_ok=True)
+
+
+def _locked(file: IO[str], path: Path) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # whoever had it before unlinks the file: a lock on what has no name any more would keep nobody out
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -19,18 +17,28 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt import models
 from tensoradapt.plan import Plan
-from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.sweep.machine import peak_memory, reset_peak_memory
+from tensoradapt.sweep.spec import RunConfig, plan_of
 from tensoradapt.tasks import Data, Split, metrics, planted, subsample
 from tensoradapt.tasks import get as get_task
 from tensoradapt.tasks import load as load_task
 from tensoradapt.training import fit
+from tensoradapt.training_state import Checkpoint
 
 HEADS = ("classifier", "score")
 
 
-def execute(config: RunConfig, device: str, on_step: Callable[[int, float], None] | None = None) -> dict[str, Any]:
-    """The contents of a run folder: result, measurements and arrays of one run."""
+def execute(
+    config: RunConfig,
+    device: str,
+    on_step: Callable[[int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> dict[str, Any]:
+    """The contents of a run folder: result, measurements and arrays of one run, begun or gone on from a checkpoint."""
     begun = time.perf_counter()
+    reset_peak_memory()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
     data = load_data(config.task, config.model, config.n_train, config.n_test, config.seed)
     model, plan = prepare(config)
     model.to(device)
@@ -48,6 +56,7 @@ def execute(config: RunConfig, device: str, on_step: Callable[[int, float], None
         steps=config.steps,
         heads=heads,
         on_step=on_step,
+        checkpoint=checkpoint,
     )
     trained = time.perf_counter()
     scores = {"validation": predict(model, encoded(validation, config), device), "test": predict(model, test, device)}
@@ -56,6 +65,7 @@ def execute(config: RunConfig, device: str, on_step: Callable[[int, float], None
         "seconds": time.perf_counter() - begun,
         "evaluation_seconds": time.perf_counter() - trained,
         **_measured(fitted.seconds, device),
+        "resumed_at_step": checkpoint.resumed if checkpoint else 0,
     }
     arrays = {"predictions": scores["test"], "labels": data.test.labels, "losses": np.array(fitted.losses)}
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
@@ -68,25 +78,13 @@ def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
     model = models.load(config.model, get_task(config.task))
     heads = head_of(model)
     if config.kind == "adapter":
-        plan = plan_of(config, model, heads)
-        return model, ta.attach(model, plan, seed=config.seed).plan
+        adapter = ta.attach(model, plan_of(config, model, heads), seed=config.seed)
+        if adapter.plan.tasks:
+            adapter.select(task=config.task)
+        return model, adapter.plan
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(config.kind == "full" or any(name.startswith(f"{head}.") for head in heads))
     return model, None
-
-
-def plan_of(config: RunConfig, model: Any, heads: tuple[str, ...]) -> Plan:
-    """The plan of an adapter run, for a model or its config."""
-    wanted = config.projections[0] if len(config.projections) == 1 else config.projections
-    return ta.plan(
-        ta.find_sites(model, wanted),
-        config.layout,
-        config.parameterization,
-        config.rank,
-        budget=config.budget,
-        scale=config.scale,
-        train=heads,
-    )
 
 
 def head_of(model: nn.Module) -> tuple[str, ...]:
@@ -201,10 +199,9 @@ def at_chance(value: float, chance: float, metric: str, n: int) -> bool:
 
 
 def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
-    unit = 1 if sys.platform == "darwin" else 1024
     measured = {
         "step_seconds_median": statistics.median(seconds) if seconds else None,
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "peak_memory_bytes": peak_memory(),
         "threads": torch.get_num_threads(),
         "device": device,
     }

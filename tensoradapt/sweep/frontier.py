@@ -17,8 +17,8 @@ from tensoradapt.analysis.frontier import table, write_csv
 from tensoradapt.analysis.plots import save_frontier
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.sweep.claims import claim
-from tensoradapt.sweep.execute import execute, head_of, load_data, plan_of
-from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.sweep.execute import execute, head_of, load_data
+from tensoradapt.sweep.spec import RunConfig, plan_of
 from tensoradapt.sweep.store import Run, check_writable, is_finished, provenance, read_run, write_run
 from tensoradapt.training import check_settings
 
@@ -154,7 +154,7 @@ class _Bar:
         self.progress, self.task = progress, task
 
     def start(self, config: RunConfig) -> None:
-        self.progress.update(self.task, description=_title(config))
+        self.progress.update(self.task, description=config.title)
 
     def step(self, _step: int, _loss: float) -> None:
         self.progress.advance(self.task)
@@ -167,13 +167,8 @@ class _Bar:
         text = f"{result['metric']} {value:.3f}" if value is not None else result["status"]
         lost = f" ({result['status']}: {result['note']})" if result["status"] != "finished" else ""
         self.progress.console.print(
-            f"{_title(config):44s} {result['n_params']:>12,} parameters  test {text}{lost}", highlight=False
+            f"{config.title:44s} {result['n_params']:>12,} parameters  test {text}{lost}", highlight=False
         )
-
-
-def _title(config: RunConfig) -> str:
-    size = f" n≤{config.budget:,}" if config.budget else f" r={config.rank}" if config.rank else ""
-    return f"{config.label}{size}, seed {config.seed}"
 
 
 @contextmanager

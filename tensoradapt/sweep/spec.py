@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 from tensoradapt import parameterizations
+from tensoradapt import published as papers
+from tensoradapt.modes import RUNTIME
+from tensoradapt.plan import Plan, plan
+from tensoradapt.sites import find_sites
 from tensoradapt.sweep.store import run_id
 
 
@@ -35,23 +39,59 @@ class RunConfig:
     n_test: int | None = None
     max_length: int = 64
     scale: str | float = "matched"
+    published: str | None = None  # with it, empty projections are the paper's own targets
+    plan: Mapping[str, Any] = field(default_factory=dict)  # further arguments of ``tensoradapt.plan``
+    tuning: bool = False  # made to choose a learning rate: in no mean
+    method: str | None = None  # what a sweep calls it; a name, and so not part of the id
 
     @property
     def label(self) -> str:
         """The name shown in tables and figures."""
+        return self.method or self._label()
+
+    def _label(self) -> str:
+        if self.published is not None:
+            return self.published
         if self.parameterization is None:
             return {"head": "frozen base, trained head", "full": "full fine-tuning"}[self.kind]
         return getattr(parameterizations.get(self.parameterization), "label", self.parameterization)
 
     def as_dict(self) -> dict[str, Any]:
-        """What is stored as config.json and hashed."""
+        """What is stored as config.json."""
         return {**asdict(self), "label": self.label}
+
+    @property
+    def id(self) -> str:
+        """The hash of what the run means. Fields that came later count where they are not at their default, so that
+        earlier runs keep their ids.
+        """
+        later: dict[str, Any] = {"published": None, "plan": {}, "tuning": False, "method": self.method}
+        said = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
+        return run_id({**said, "label": self._label()})
 
     @property
     def name(self) -> str:
         """Folder name: readable, and unique by the first half of the id."""
-        parts = [self.parameterization or self.kind, self._size(), f"seed{self.seed}", run_id(self.as_dict())[:8]]
+        parts = [self.parameterization or self.kind, self._size(), f"seed{self.seed}", self.id[:8]]
         return "-".join(part for part in parts if part)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> RunConfig:
+        """The config of a config.json.
+
+        >>> config = RunConfig("head", 0, "tiny-random-bert", "planted", 1e-3, 60)
+        >>> RunConfig.from_dict(config.as_dict()) == config
+        True
+        """
+        known = {key: value for key, value in record.items() if key != "label"}
+        lists = {key: tuple(known[key]) for key in ("layout", "projections") if known.get(key) is not None}
+        return cls(**{**known, **lists})
+
+    @property
+    def title(self) -> str:
+        """What progress is reported of."""
+        size = f" n≤{self.budget:,}" if self.budget else f" r={self.rank}" if self.rank else ""
+        return f"{self.label}{size}, seed {self.seed}"
 
     def _size(self) -> str:
         if self.budget is not None:
@@ -59,6 +99,34 @@ class RunConfig:
         if self.rank is None:
             return ""
         return f"r{self.rank}" if isinstance(self.rank, int) else "r" + "_".join(map(str, self.rank.values()))
+
+
+def plan_of(config: RunConfig, model: Any, heads: Sequence[str] = ()) -> Plan:
+    """The plan of an adapter run, for a model or its config."""
+    wanted = config.projections[0] if len(config.projections) == 1 else config.projections
+    layouts = config.layout or (papers.get(config.published).layout if config.published else ())
+    with_task = any(RUNTIME[0] in text.split(":")[0].split() for text in layouts)
+    besides: dict[str, Any] = {key: _widths(v) if key == "split" else v for key, v in config.plan.items()}
+    return plan(
+        find_sites(model, wanted) if wanted else model,
+        config.layout,
+        config.parameterization,
+        config.rank,
+        published=config.published,
+        budget=config.budget,
+        scale=config.scale,
+        train=tuple(heads),
+        tasks=(config.task,) if with_task else (),
+        **besides,
+    )
+
+
+def _widths(split: Mapping[str, Any]) -> dict[str, Any]:
+    """Parts of modes, or by width, whose numbers JSON and TOML keep as text."""
+    return {
+        mode: {int(width): tuple(parts) for width, parts in found.items()} if isinstance(found, Mapping) else found
+        for mode, found in split.items()
+    }
 
 
 @dataclass(frozen=True)

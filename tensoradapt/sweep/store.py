@@ -88,18 +88,32 @@ def write_run(
     measurements: Mapping[str, Any],
     provenance: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
+    extra: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write the whole folder ``root/name`` in one step and return its path.
+    """Write the whole folder ``root/name`` in one step and return its path; ``extra`` are further files of it.
 
     If another process was first, its run is kept and ours dropped. Non-finite numbers become ``null`` (a diverged run
     is a result too), except in ``config``, where they raise TensorAdaptError, as do a full disk, an array of objects
     and a folder in the way that is not a finished run. Source of the order write, fsync, rename, fsync: the rename
     of a folder is atomic on POSIX, and only the fsyncs make it hold through a power cut.
     """
+    _check_name(name)
+    contents = _contents((config, result, measurements, provenance), arrays) | dict(extra or {})
+    return _write_folder(Path(root), name, contents)
+
+
+def write_failure(root: Path, name: str, error: Mapping[str, Any], extra: Mapping[str, bytes] | None = None) -> Path:
+    """Write the folder ``root/name`` of a run that failed, with ``error.json`` in it, in one step; returns its path."""
+    _check_name(name)
+    return _write_folder(Path(root), name, {"error.json": _document(error, "error", _finite_or_null), **(extra or {})})
+
+
+def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_][\w.=+,-]*", name):
         raise TensorAdaptError(f"run name {name!r} cannot be a folder; expected letters, digits and any of _.=+,- only")
-    root = Path(root)
-    contents = _contents((config, result, measurements, provenance), arrays)
+
+
+def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
     # A pid alone can repeat: containers that share a disk have pid spaces of their own.
     temp = root / f".{name}.{os.getpid()}.{os.urandom(3).hex()}.tmp"
     try:
@@ -144,6 +158,17 @@ def check_writable(root: Path) -> None:
 def is_finished(root: Path, name: str) -> bool:
     """True if ``root/name`` holds a finished run."""
     return (Path(root) / name / "result.json").is_file()
+
+
+def is_failed(root: Path, name: str) -> bool:
+    """True if ``root/name`` holds a run that failed, and no result."""
+    return (Path(root) / name / "error.json").is_file() and not is_finished(root, name)
+
+
+def load_failures(root: Path) -> dict[str, dict[str, Any]]:
+    """What went wrong, of each failed run in ``root`` by its name."""
+    names = sorted(path.parent.name for path in Path(root).glob("[!.]*/error.json"))
+    return {name: _read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
 
 
 def load_runs(root: Path) -> list[Run]:
@@ -203,8 +228,7 @@ def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.
     """File names and bytes of a run; built before anything touches the disk, so that bad input leaves no trace."""
     contents = {}
     for name, document in zip(FILES, documents, strict=True):
-        plain = _plain(document, name, _finite if name == "config" else _finite_or_null)
-        contents[f"{name}.json"] = (json.dumps(plain, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+        contents[f"{name}.json"] = _document(document, name, _finite if name == "config" else _finite_or_null)
     for name, array in arrays.items():
         if not name.isidentifier():
             raise TensorAdaptError(f"array name {name!r} cannot be a file; expected a plain name such as predictions")
@@ -214,6 +238,10 @@ def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.
         np.save(buffer, np.asarray(array), allow_pickle=False)
         contents[f"{name}.npy"] = buffer.getvalue()
     return contents
+
+
+def _document(document: Mapping[str, Any], name: str, number: Callable[[float, str], Any]) -> bytes:
+    return (json.dumps(_plain(document, name, number), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _publish(temp: Path, final: Path) -> None:

@@ -1,0 +1,155 @@
+"""The runs of a folder as a table, a row for each, finished or failed: filtered, and written for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.files import replace_file
+from tensoradapt.report import align
+from tensoradapt.sweep.store import Run, load_failures, load_runs
+
+COLUMNS = (
+    *("id", "status", "model", "task", "method", "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
+    *("metric", "validation", "test", "seconds", "peak_memory_bytes", "note"),
+)
+SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
+OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
+Row = dict[str, Any]
+
+
+def results(root: Path, where: Sequence[str] = ()) -> list[Row]:
+    """A row of ``COLUMNS`` for each run in ``root``, by task, method, parameters and seed; None where there is nothing.
+
+    ``where``: conditions such as "task=sst2" or "n_params<=5000", which all hold of what is returned. A column without
+    a value meets "!=" alone.
+
+    Raises TensorAdaptError for a folder that is none, a damaged run and a condition that cannot be read.
+    """
+    conditions = [_condition(text) for text in where]
+    failed = (_failed(name, error) for name, error in load_failures(root).items())
+    rows = [*map(_finished, load_runs(root)), *failed]
+    kept = [row for row in rows if all(_meets(row, *condition) for condition in conditions)]
+    return sorted(kept, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
+
+
+def shown(rows: Sequence[Row]) -> str:
+    """The rows as a table of text."""
+    return "\n".join(align([SHOWN, *(tuple(_text(row[column]) for column in SHOWN) for row in rows)]))
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> Path:
+    """Writes the rows as CSV, whole or not at all; returns the path."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**row, "rank": _plain_rank(row["rank"])} for row in rows)
+    return replace_file(Path(path), text.getvalue().encode())
+
+
+def write_parquet(rows: Sequence[Row], path: Path) -> Path:
+    """Writes the rows as Parquet; returns the path. TensorAdaptError without pandas and pyarrow."""
+    try:
+        import pandas
+        import pyarrow  # noqa: F401  # what pandas writes it with
+    except ImportError as error:
+        raise missing_extra(str(error.name), "results", "a Parquet table") from None
+    data = io.BytesIO()
+    frame = pandas.DataFrame([{**row, "rank": _plain_rank(row["rank"])} for row in rows], columns=list(COLUMNS))
+    frame.astype({"rank": "string", "note": "string"}).to_parquet(data, index=False)
+    return replace_file(Path(path), data.getvalue())
+
+
+def write_latex(rows: Sequence[Row], path: Path) -> Path:
+    """Writes the rows as a LaTeX table for the package booktabs; returns the path."""
+    head = " & ".join(_escaped(column) for column in SHOWN) + r" \\"
+    body = [" & ".join(_escaped(_text(row[column])) for column in SHOWN) + r" \\" for row in rows]
+    kinds = "".join("r" if column in NUMBERS else "l" for column in SHOWN)
+    lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
+
+
+NUMBERS = ("rank", "budget", "n_params", "lr", "seed", "steps", "validation", "test", "seconds", "peak_memory_bytes")
+
+
+def _finished(run: Run) -> Row:
+    result, metric = run.result, run.result["metric"]
+    more = {"validation": result["validation"].get(metric), "test": result["test"].get(metric)}
+    measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
+    own = {key: result[key] for key in ("status", "n_params", "metric", "note")}
+    return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **own, **more, **measured}
+
+
+def _failed(name: str, error: Mapping[str, Any]) -> Row:
+    note = f"{error['kind']}: {error['error']}"
+    return {**dict.fromkeys(COLUMNS), **_asked(name, error["config"]), "status": "failed", "note": note}
+
+
+def _asked(name: str, config: Mapping[str, Any]) -> Row:
+    same = ("model", "task", "rank", "budget", "lr", "seed", "steps")
+    asked = {key: config.get(key) for key in same}
+    return {"id": name, **asked, "method": config["label"], "tuning": bool(config.get("tuning"))}
+
+
+def _condition(text: str) -> tuple[str, str, str]:
+    found = min((op for op in OPERATORS if op in text), key=lambda op: (text.index(op), -len(op)), default=None)
+    if found is None:
+        raise TensorAdaptError(f"condition {text!r} has none of {' '.join(OPERATORS)}; expected one such as task=sst2")
+    column, value = (part.strip() for part in text.split(found, 1))
+    if column not in COLUMNS:
+        raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, COLUMNS)}")
+    return column, found, value
+
+
+def _meets(row: Row, column: str, op: str, wanted: str) -> bool:
+    value = row[column]
+    if value is None:
+        return op == "!="
+    left, right = _comparable(value, wanted)
+    return {
+        "=": left == right,
+        "!=": left != right,
+        "<": left < right,
+        ">": left > right,
+        "<=": left <= right,
+        ">=": left >= right,
+    }[op]
+
+
+def _comparable(value: Any, wanted: str) -> tuple[Any, Any]:
+    """Numbers as numbers, everything else as text."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return value, float(wanted)
+        except ValueError:
+            pass
+    return _text(value).lower(), wanted.lower()
+
+
+def _text(value: Any) -> str:
+    """A value in the space of a column."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(_plain_rank(value) if isinstance(value, Mapping) else value)
+
+
+def _plain_rank(rank: Any) -> str | None:
+    if isinstance(rank, Mapping):
+        return " ".join(f"{bond}={n}" for bond, n in rank.items())
+    return None if rank is None else str(rank)
+
+
+def _escaped(text: str) -> str:
+    return "".join(_special(character) for character in text)
+
+
+def _special(character: str) -> str:
+    if character in "&%$#_{}":
+        return f"\\{character}"
+    return {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}.get(character, character)

@@ -1,0 +1,230 @@
+"""The sweep itself: what is due is handed to an executor until nothing is left. All state is in the folder of runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tensoradapt import models
+from tensoradapt.files import replace_file
+from tensoradapt.sweep.announce import duration, ended_text, plan_text, size_of
+from tensoradapt.sweep.cells import Cell, cells, due
+from tensoradapt.sweep.claims import claim
+from tensoradapt.sweep.executors import ELSEWHERE, Executor
+from tensoradapt.sweep.slots import Slots, executor_for, slots_for
+from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.sweep.stale import settle
+from tensoradapt.sweep.store import (
+    check_writable,
+    is_failed,
+    is_finished,
+    load_failures,
+    read_run,
+    write_failure,
+)
+from tensoradapt.sweep.toml_spec import SweepSpec, read_spec
+from tensoradapt.sweep.work import WORK, Work, versions
+
+AGAIN = 1.0  # seconds until a run that another process has is asked for again
+DEATHS = 10  # of the process of one run, until it is taken to be the run's fault
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How a sweep ended: its runs in all, those that are finished and failed, and what could not be begun."""
+
+    total: int
+    finished: int
+    failed: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run has a result."""
+        return self.finished == self.total
+
+
+def run_sweep(
+    spec: SweepSpec | Mapping[str, Any] | Path | str,
+    out: Path | str,
+    *,
+    executor: str = "local",
+    workers: int | None = None,
+    device: str = "auto",
+    stale: str = "keep",
+    retry_failed: bool = False,
+    checkpoint_every: int = 25,
+    dry_run: bool = False,
+    say: Say = print,
+) -> Swept:
+    """Runs what a specification asks for and ``out`` has no finished folder for; says the whole plan first.
+
+    ``executor``: "local" (a process for each of ``workers``) or "inline" (this process). ``stale``: what to do about
+    results of other versions, "keep", "rerun" or "error". Stop it at any time: the same call goes on where it was,
+    within runs too, from a state kept every ``checkpoint_every`` steps (0: never). ``dry_run``: the plan alone.
+
+    Raises TensorAdaptError before the first run for a specification, machine or folder that will not do, and where a
+    result cannot be written.
+    """
+    spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
+    planned = _recorded(spec, root) or cells(spec, models.config(spec.model))
+    if retry_failed:
+        _retry(spec, planned, root)
+    settle(root, [config.id for config in due(spec, planned, root).configs], versions(), stale, say)
+    sweep = _Sweep(spec, planned, root, checkpoint_every, say)
+    left = sweep.left()
+    if left or dry_run:
+        slots = slots_for(executor, workers, device)
+        say(plan_text(spec, planned, due(spec, planned, root), sweep.todo()))
+        say(_cost(left, sweep.todo(), slots))
+    if left and not dry_run:
+        _record(spec, planned, root)
+        sweep.run(executor_for(executor, root, slots))
+    return sweep.outcome()
+
+
+def _cost(left: list[RunConfig], todo: int, slots: Slots) -> str:
+    """The estimate. Runs whose rate is not chosen yet are taken to cost what those that can be named do on average."""
+    if not left:
+        return "nothing is left to do"
+    found = importlib.import_module("tensoradapt.sweep.forecast")  # torch: not for a sweep that is done
+    cost = found.forecast(left, slots.device, slots.threads)
+    seconds = cost.seconds * todo / len(left) / min(slots.workers, len(left)) + found.START_SECONDS
+    return (
+        f"about {duration(seconds)} with {slots.workers} worker{'s' * (slots.workers > 1)} on {slots.device} "
+        f"({slots.threads} thread{'s' * (slots.threads > 1)} each), {size_of(cost.bytes * todo / len(left))} on disk"
+    )
+
+
+def _retry(spec: SweepSpec, planned: list[Cell], root: Path) -> None:
+    again = importlib.import_module("tensoradapt.sweep.perform").retry
+    while failed := [config.id for config in due(spec, planned, root).configs if is_failed(root, config.id)]:
+        for name in failed:
+            again(root, name)
+
+
+def _place(spec: SweepSpec, root: Path) -> Path:
+    return root / "sweeps" / f"{spec.id}.json"
+
+
+def _record(spec: SweepSpec, planned: list[Cell], root: Path) -> None:
+    """Leaves the specification and its plan beside the runs: for the report, and so that a rerun need not plan."""
+    record = {"spec": asdict(spec), "cells": [asdict(cell) for cell in planned], "provenance": versions()}
+    replace_file(_place(spec, root), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
+    """The plan that the same source made of the same specification."""
+    try:
+        record = json.loads(_place(spec, root).read_text())
+        if any(record["provenance"][key] != versions()[key] for key in ("packages", "commit")):
+            return None
+        return [Cell(**cell) for cell in record["cells"]]
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: it is planned again
+        return None
+
+
+@dataclass
+class _Sweep:
+    spec: SweepSpec
+    planned: list[Cell]
+    root: Path
+    checkpoint_every: int
+    say: Say
+    _ended: set[str] = field(default_factory=set)
+    _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
+    _waiting: dict[str, float] = field(default_factory=dict)  # in hand elsewhere, and when to ask again
+    _deaths: Counter[str] = field(default_factory=Counter)
+
+    def ended(self, name: str) -> bool:
+        """Whether a run has a result or a failure; asked of the disk until it has."""
+        if name not in self._ended and (is_finished(self.root, name) or is_failed(self.root, name)):
+            self._ended.add(name)
+        return name in self._ended
+
+    def left(self) -> list[RunConfig]:
+        """The runs that can be begun now."""
+        return [c for c in due(self.spec, self.planned, self.root, self.ended).configs if not self.ended(c.id)]
+
+    def todo(self) -> int:
+        """How many runs have no result, those included that cannot be named yet."""
+        now = due(self.spec, self.planned, self.root, self.ended)
+        return now.total - sum(self.ended(config.id) for config in now.configs)
+
+    def run(self, executor: Executor) -> None:
+        """Until every run has ended; the executor holds nothing when it returns or raises."""
+        check_writable(self.root)
+        try:
+            self._submit(executor, self.left())
+            while open_ := [name for name in self._known if name not in self._ended]:
+                for name, how in executor.poll().items():
+                    self._put_down(executor, name, how)
+                self._ask_again(executor)
+                if len(self._waiting) == len(open_):
+                    time.sleep(AGAIN / 4)
+        finally:
+            executor.cancel()
+
+    def _submit(self, executor: Executor, configs: list[RunConfig]) -> None:
+        new = [config for config in configs if config.id not in self._known]
+        for config in new:
+            self._known[config.id] = config
+            Work(self.root, config.id).prepare(config, self.checkpoint_every)
+        executor.submit([config.id for config in new])
+
+    def _put_down(self, executor: Executor, name: str, how: str) -> None:
+        if self.ended(name):
+            self._tell(name)
+            self._submit(executor, self.left())  # the last of its tuning runs makes a method's others due
+        elif how == ELSEWHERE:
+            self._waiting[name] = time.monotonic() + AGAIN
+        else:
+            self._deaths[name] += 1
+            if self._deaths[name] < DEATHS or not self._give_up(name):
+                self._again(executor, name)
+
+    def _ask_again(self, executor: Executor) -> None:
+        now = time.monotonic()
+        for name in [name for name, at in self._waiting.items() if at <= now or self.ended(name)]:
+            del self._waiting[name]
+            if self.ended(name):
+                self._put_down(executor, name, ELSEWHERE)
+            else:
+                self._again(executor, name)
+
+    def _again(self, executor: Executor, name: str) -> None:
+        Work(self.root, name).prepare(self._known[name], self.checkpoint_every)  # whoever had it may have cleared it
+        executor.submit([name])
+
+    def _give_up(self, name: str) -> bool:
+        """Writes down that a run's process keeps dying, as for want of memory; False if it is in hand elsewhere."""
+        text = f"its process died {DEATHS} times without a result; the machine may have too little memory for it"
+        record = {"kind": "killed", "error": text, "traceback": "", "config": self._known[name].as_dict()}
+        work = Work(self.root, name)
+        with claim(self.root / WORK, name) as ours:
+            if ours and not self.ended(name):
+                write_failure(self.root, name, record, {"attempts.jsonl": work.attempts()})
+                work.clear()
+        if self.ended(name):
+            self._tell(name)
+        return self.ended(name)
+
+    def _tell(self, name: str) -> None:
+        done = sum(1 for known in self._known if known in self._ended)
+        failed = None if is_finished(self.root, name) else load_failures(self.root).get(name)
+        result = None if failed is not None else read_run(self.root / name).result
+        self.say(f"[{done}/{len(self._known)}] {ended_text(self._known[name], result, failed)}")
+
+    def outcome(self) -> Swept:
+        """What is there now."""
+        now = due(self.spec, self.planned, self.root)
+        names = [config.id for config in now.configs]
+        failed = tuple(name for name in names if is_failed(self.root, name))
+        return Swept(now.total, sum(is_finished(self.root, name) for name in names), failed, now.blocked)

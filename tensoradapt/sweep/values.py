@@ -1,0 +1,67 @@
+"""Values of a specification: each check returns the value in its one form, or says what was found and expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError
+
+Check = Callable[[Any, str], Any]
+LARGEST = 2**31 - 1
+
+
+def text(value: Any, where: str) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise TensorAdaptError(f"{where} is {value!r}; expected a text")
+    return value
+
+
+def whole(value: Any, where: str, least: int = 1) -> int:
+    """A whole number; ``8.0`` is one.
+
+    >>> whole(8.0, "steps")
+    8
+    """
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or value != int(value) or not least <= value <= LARGEST:
+        raise TensorAdaptError(f"{where} is {value!r}; expected a whole number from {least} up to {LARGEST:,}")
+    return int(value)
+
+
+def number(value: Any, where: str) -> float:
+    """A finite number above zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        raise TensorAdaptError(f"{where} is {value!r}; expected a finite number above 0")
+    return float(value)
+
+
+def rank(value: Any, where: str) -> int | dict[str, int]:
+    """One rank, or one for each mode or bond."""
+    if isinstance(value, Mapping):
+        return {key: whole(one, f"{where}.{key}") for key, one in mapping(value, where).items()}
+    return whole(value, where)
+
+
+def mapping(value: Any, where: str) -> dict[str, Any]:
+    """A table that is not empty."""
+    if not isinstance(value, Mapping) or not value:
+        raise TensorAdaptError(f"{where} is {value!r}; expected a table with at least one key")
+    return dict(value)
+
+
+def listed(check: Check, value: Any, where: str) -> tuple[Any, ...]:
+    """A list that is not empty and names nothing twice."""
+    if not isinstance(value, list | tuple) or not value:
+        raise TensorAdaptError(f"{where} is {value!r}; expected a list of at least one")
+    made = [check(one, f"{where}[{i}]") for i, one in enumerate(value)]
+    if twice := [one for i, one in enumerate(made) if one in made[:i]]:
+        raise TensorAdaptError(f"{where} names {twice[0]!r} twice; name each once")
+    return tuple(made)
+
+
+def texts(value: Any, where: str) -> tuple[str, ...]:
+    """A list of texts, or one text."""
+    return listed(text, [value] if isinstance(value, str) else value, where)
