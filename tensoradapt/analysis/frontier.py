@@ -114,7 +114,9 @@ def _reference_points(runs: Sequence[Run]) -> dict[str, Point]:
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
-    return sorted((run for run in runs if run.config["kind"] == kind), key=lambda run: run.config["seed"])
+    """Those of a kind by seed, without the runs that only chose a learning rate."""
+    found = (run for run in runs if run.config["kind"] == kind and not run.config.get("tuning"))
+    return sorted(found, key=lambda run: run.config["seed"])
 
 
 def _key(run: Run) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ from tensoradapt.sweep.spec import RunConfig, plan_of
 from tensoradapt.sweep.store import is_failed, is_finished, read_run
 from tensoradapt.sweep.toml_spec import Method, Size, SweepSpec
 
-SMALLEST = "below the smallest possible"  # as plan says it of a budget
+UNREACHABLE = ("below the smallest possible", "themselves have only")  # as plan says it of a budget
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
         with located(f"method {method.name}"):
             plan = plan_of(config, model_config)
     except TensorAdaptError as error:
-        if SMALLEST not in str(error):
+        if "budget" not in size or not any(words in str(error) for words in UNREACHABLE):
             raise
         return None, None, str(error)
     return plan.n_params, tuple(group.network for group in plan.groups), ""

@@ -121,14 +121,15 @@ def _record(spec: SweepSpec, planned: list[Cell], root: Path) -> None:
 
 
 def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
-    """The plan that the same source made of the same specification."""
+    """The plan that was made of the same specification, by the same source or where nothing is left of it."""
     try:
         record = json.loads(_place(spec, root).read_text())
-        if any(record["provenance"][key] != versions()[key] for key in ("packages", "commit")):
-            return None
-        return [Cell(**cell) for cell in record["cells"]]
+        found = [Cell(**cell) for cell in record["cells"]]
+        same = all(record["provenance"][key] == versions()[key] for key in ("packages", "commit"))
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: it is planned again
         return None
+    now = due(spec, found, root)
+    return found if same or sum(is_finished(root, config.id) for config in now.configs) == now.total else None
 
 
 @dataclass
