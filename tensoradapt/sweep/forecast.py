@@ -12,7 +12,6 @@ from tensoradapt.sweep.execute import execute, load_data
 from tensoradapt.sweep.spec import RunConfig
 
 STEPS, EXAMPLES = 3, 64  # of the probe
-START_SECONDS = 5.0  # of a process: torch and transformers are loaded
 JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from tensoradapt import models
 from tensoradapt.files import replace_file
-from tensoradapt.sweep.announce import duration, ended_text, plan_text, size_of
+from tensoradapt.sweep.announce import ended_text, plan_text
 from tensoradapt.sweep.cells import Cell, cells, due
 from tensoradapt.sweep.claims import claim
+from tensoradapt.sweep.cost import cost_text
 from tensoradapt.sweep.executors import ELSEWHERE, Executor
-from tensoradapt.sweep.slots import Slots, executor_for, slots_for
+from tensoradapt.sweep.slots import executor_for, slots_for
 from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.stale import settle
 from tensoradapt.sweep.store import (
@@ -29,7 +30,7 @@ from tensoradapt.sweep.store import (
     write_failure,
 )
 from tensoradapt.sweep.toml_spec import SweepSpec, read_spec
-from tensoradapt.sweep.work import WORK, Work, versions
+from tensoradapt.sweep.work import WORK, Work, tidy, versions
 
 AGAIN = 1.0  # seconds until a run that another process has is asked for again
 DEATHS = 10  # of the process of one run, until it is taken to be the run's fault
@@ -79,28 +80,17 @@ def run_sweep(
         _retry(spec, planned, root)
     settle(root, [config.id for config in due(spec, planned, root).configs], versions(), stale, say)
     sweep = _Sweep(spec, planned, root, checkpoint_every, say)
-    left = sweep.left()
+    left, now = sweep.left(), due(spec, planned, root)
     if left or dry_run:
         slots = slots_for(executor, workers, device)
-        say(plan_text(spec, planned, due(spec, planned, root), sweep.todo()))
-        say(_cost(left, sweep.todo(), slots))
+        say(plan_text(spec, planned, now, sweep.todo()))
+        say(cost_text(root, now.configs, left, sweep.todo(), slots))
     if left and not dry_run:
         _record(spec, planned, root)
         sweep.run(executor_for(executor, root, slots))
+    if not dry_run:
+        tidy(root)
     return sweep.outcome()
-
-
-def _cost(left: list[RunConfig], todo: int, slots: Slots) -> str:
-    """The estimate. Runs whose rate is not chosen yet are taken to cost what those that can be named do on average."""
-    if not left:
-        return "nothing is left to do"
-    found = importlib.import_module("tensoradapt.sweep.forecast")  # torch: not for a sweep that is done
-    cost = found.forecast(left, slots.device, slots.threads)
-    seconds = cost.seconds * todo / len(left) / min(slots.workers, len(left)) + found.START_SECONDS
-    return (
-        f"about {duration(seconds)} with {slots.workers} worker{'s' * (slots.workers > 1)} on {slots.device} "
-        f"({slots.threads} thread{'s' * (slots.threads > 1)} each), {size_of(cost.bytes * todo / len(left))} on disk"
-    )
 
 
 def _retry(spec: SweepSpec, planned: list[Cell], root: Path) -> None:

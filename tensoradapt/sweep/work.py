@@ -18,8 +18,10 @@ from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, replace_file
+from tensoradapt.sweep.claims import claim
 from tensoradapt.sweep.machine import provenance
 from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.sweep.store import is_failed, is_finished
 
 WORK, ATTEMPTS = ".work", "attempts.jsonl"
 versions = lru_cache(maxsize=1)(provenance)  # asks git, once in a process
@@ -69,6 +71,19 @@ class Work:
         shutil.rmtree(self.path, ignore_errors=True)
         for left in Path(self.root).glob(f".{self.name}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def tidy(root: Path) -> None:
+    """Removes work and locks of runs that have ended: a process can be killed after it has written its result."""
+    folder = Path(root) / WORK
+    if not folder.is_dir():
+        return
+    names = {path.name.removeprefix(".").removesuffix(".lock") for path in folder.iterdir()}
+    for name in names:
+        if is_finished(root, name) or is_failed(root, name):
+            with claim(folder, name) as ours:
+                if ours:
+                    Work(root, name).clear()
 
 
 def state_key(name: str) -> Mapping[str, str]:

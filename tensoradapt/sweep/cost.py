@@ -1,0 +1,44 @@
+"""What is left of a sweep, in time and disk: measured by the runs that are done, or else by a short probe."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from tensoradapt.sweep.announce import duration, size_of
+from tensoradapt.sweep.slots import Slots
+from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.sweep.store import is_finished, read_run
+
+START_SECONDS = 5.0  # of a process: torch and transformers are loaded
+
+
+def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots) -> str:
+    """One line. ``left``: the runs among ``configs`` that can be begun; ``todo``: how many there will be.
+
+    Runs that cannot be named yet, for want of a rate, are taken to cost what the others do on average.
+    """
+    if not left:
+        return "nothing is left to do"
+    done = [config.id for config in configs if is_finished(root, config.id)]
+    seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots)
+    time = START_SECONDS + seconds * todo / min(slots.workers, todo)
+    workers = f"{slots.workers} worker{'s' * (slots.workers > 1)}"
+    threads = f"{slots.threads} thread{'s' * (slots.threads > 1)} each"
+    disk = size_of(n_bytes * todo)
+    return f"about {duration(time)} with {workers} on {slots.device} ({threads}), {disk} on disk ({how})"
+
+
+def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:
+    """Seconds and bytes of a run, as those that are done took."""
+    seconds = statistics.fmean(read_run(root / name).measurements.get("seconds") or 0.0 for name in done)
+    n_bytes = statistics.fmean(sum(path.stat().st_size for path in (root / name).iterdir()) for name in done)
+    return seconds, n_bytes, f"as the {len(done)} finished runs took"
+
+
+def _probed(left: Sequence[RunConfig], slots: Slots) -> tuple[float, float, str]:
+    # torch is loaded by whoever needs it, which a sweep that is done does not
+    found = importlib.import_module("tensoradapt.sweep.forecast").forecast(left, slots.device, slots.threads)
+    return found.seconds / len(left), found.bytes / len(left), "by a short probe"

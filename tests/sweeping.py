@@ -1,0 +1,100 @@
+"""Sweeps in processes of their own, which tests can kill, and what these leave in a folder of runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TINY: dict[str, Any] = {
+    "model": "tiny-random-bert",
+    "tasks": ["planted"],
+    "published": ["lora", "lorta"],
+    "ranks": [1, 2],
+    "learning_rates": [1e-3],
+    "seeds": [0],
+    "steps": 4,
+    "n_train": 64,
+    "n_validation": 32,
+    "n_test": 32,
+}
+
+
+def write_spec(folder: Path, **changes: Any) -> Path:
+    """The tiny sweep as a TOML file; JSON's values are TOML's."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in {**TINY, **changes}.items()]
+    path = folder / "spec.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def start(spec: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
+    """A sweep in a process of its own; its words go to a file beside ``out``."""
+    command = [sys.executable, "-m", "tensoradapt.cli", "sweep", str(spec), "--out", str(out), "--device", "cpu"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with out.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen([*command, *options], stdout=log, stderr=log, env=env)
+
+
+def finish(spec: Path, out: Path, *options: str, timeout: float = 240) -> None:
+    """Runs the sweep to its end."""
+    process = start(spec, out, *options)
+    assert process.wait(timeout) == 0, out.with_suffix(".log").read_text()[-2000:]
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """What is deterministic of every run: result, predictions, labels and losses."""
+    names = ("result.json", "predictions.npy", "labels.npy", "losses.npy")
+    return {path.parent.name: b"".join((path.parent / n).read_bytes() for n in names) for path in done(out)}
+
+
+def done(out: Path) -> list[Path]:
+    return sorted(out.glob("[!.]*/result.json"))
+
+
+def attempts(path: Path) -> list[dict[str, Any]]:
+    """The attempts of a run, from its folder or its work folder; none where it has none yet."""
+    with contextlib.suppress(FileNotFoundError):
+        # a process that is killed while it writes leaves half a line
+        return [json.loads(line) for line in (path / "attempts.jsonl").read_text().splitlines() if line.endswith("}")]
+    return []
+
+
+def started(out: Path) -> dict[str, int]:
+    """How often each finished run was begun."""
+    return {path.parent.name: sum(a["event"] == "started" for a in attempts(path.parent)) for path in done(out)}
+
+
+def workers(out: Path) -> list[int]:
+    """Processes that have a run in hand: the last attempt of each, where it is alive."""
+    last = [found[-1]["pid"] for path in out.glob(".work/[!.]*") if (found := attempts(path))]
+    return [pid for pid in last if alive(pid)]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for its parent to notice does not."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def wait_for(what: Callable[[], Any], timeout: float = 60) -> Any:
+    """What a function returns, as soon as that is true."""
+    end = time.monotonic() + timeout
+    while not (found := what()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+    return found
+
+
+def kill(pid: int) -> None:
+    """As a power cut would: no handler runs."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
