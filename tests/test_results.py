@@ -1,0 +1,106 @@
+"""The table of a folder of runs: every run is in it, conditions hold, and other programs read what is written."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+
+import pytest
+from synthetic_runs import write_synthetic
+
+import tensoradapt as ta
+from tensoradapt.cli import main
+from tensoradapt.sweep.results import COLUMNS, results, shown, write_csv, write_latex, write_parquet
+from tensoradapt.sweep.store import write_failure
+
+
+@pytest.fixture
+def root(tmp_path):
+    for seed in (0, 1):
+        write_synthetic(tmp_path, parameterization="cp", rank=4, n_params=300, seed=seed, accuracy=0.8)
+        write_synthetic(tmp_path, parameterization="lora", rank={"head": 2, "dim": 3}, n_params=900, seed=seed)
+    config = {"kind": "adapter", "label": "VeRA", "model": "m", "task": "rte", "lr": 1e-3, "seed": 0, "steps": 3}
+    write_failure(tmp_path, "broken", {"kind": "out of memory", "error": "no 5 % left", "config": config})
+    return tmp_path
+
+
+def test_every_run_is_a_row_in_an_order_that_does_not_change(root):
+    rows = results(root)
+    assert all(tuple(row) == COLUMNS for row in rows)
+    assert [(row["method"], row["seed"], row["status"]) for row in rows] == [
+        ("CP (LoRTA)", 0, "finished"),
+        ("CP (LoRTA)", 1, "finished"),
+        ("LoRA", 0, "finished"),
+        ("LoRA", 1, "finished"),
+        ("VeRA", 0, "failed"),
+    ]
+    assert rows[0]["test"] == 0.8 and rows[-1]["note"] == "out of memory: no 5 % left"
+    assert shown(rows).splitlines()[3].split()[4:7] == ["dim=3", "head=2", "900"]
+
+
+@pytest.mark.parametrize(
+    ("where", "methods"),
+    [
+        (["method=lora"], {"LoRA"}),
+        (["n_params<=300"], {"CP (LoRTA)"}),
+        (["n_params>=300", "n_params<900"], {"CP (LoRTA)"}),
+        (["status!=finished"], {"VeRA"}),
+        (["n_params!=300"], {"LoRA", "VeRA"}),
+        (["lr=1e-3", "seed>0"], {"CP (LoRTA)", "LoRA"}),
+        (["tuning=false", "rank=4"], {"CP (LoRTA)"}),
+    ],
+)
+def test_conditions_hold_of_what_is_shown(root, where, methods):
+    assert {row["method"] for row in results(root, where)} == methods
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [("lora", "condition 'lora' has none of"), ("tsk=rte", "unknown column 'tsk'; did you mean \"task\"")],
+)
+def test_a_condition_that_cannot_be_read_is_refused(root, where, says):
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        results(root, [where])
+
+
+def test_csv_and_parquet_hold_the_same_table(root, tmp_path):
+    pandas = pytest.importorskip("pandas", reason="an extra")
+    pytest.importorskip("pyarrow", reason="an extra")
+    rows = results(root)
+    with write_csv(rows, tmp_path / "t.csv").open() as file:
+        read = list(csv.DictReader(file))
+    frame = pandas.read_parquet(write_parquet(rows, tmp_path / "t.parquet"))
+    assert list(frame.columns) == list(COLUMNS) and len(frame) == len(read) == 5
+    assert [row["id"] for row in read] == list(frame["id"]) == [row["id"] for row in rows]
+    assert [float(row["test"] or "nan") for row in read] == pytest.approx(list(frame["test"]), nan_ok=True)
+
+
+def test_latex_is_a_table_whose_special_characters_are_escaped(root, tmp_path):
+    rows = [{**row, "method": "50 % of A_1 & B"} for row in results(root)]
+    lines = write_latex(rows, tmp_path / "t.tex").read_text().splitlines()
+    assert lines[0].startswith(r"\begin{tabular}{l") and lines[-1] == r"\end{tabular}"
+    assert r"50 \% of A\_1 \& B" in lines[4] and all(line.count(" & ") == 11 for line in lines[4:-2])
+
+
+def test_a_missing_extra_is_named(root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ta.TensorAdaptError, match=r"needs `pandas`.*pip install \"tensoradapt\[results\]\""):
+        write_parquet(results(root), tmp_path / "t.parquet")
+
+
+def test_the_command_shows_or_writes(root, tmp_path, capsys):
+    assert main(["results", str(root), "--where", "method=lora"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["results", str(root), "--csv", str(tmp_path / "t.csv")]) == 0
+    assert capsys.readouterr().out.split() == [str(tmp_path / "t.csv")]
+    assert main(["results", str(tmp_path / "absent")]) == 2
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_are_a_table_within_five_seconds(tmp_path):
+    for seed in range(1000):
+        write_synthetic(tmp_path, seed=seed, n_test=20)
+    begun = time.perf_counter()
+    assert len(results(tmp_path)) == 1000
+    assert time.perf_counter() - begun < 5
