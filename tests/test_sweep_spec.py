@@ -230,3 +230,9 @@ def test_a_layout_that_does_not_parse_is_refused_before_anything_is_run():
     found = spec(published=None, parameterizations=["cp"], layouts=["layer : out in"])
     with pytest.raises(ta.TensorAdaptError, match=r"method cp: .*colon"):
         cells(found, models.config(found.model))
+
+
+def test_two_methods_with_a_run_in_common_are_refused():
+    found = spec(methods=[{"name": "mine", "published": "lora", "ranks": [2, 3]}])
+    with pytest.raises(ta.TensorAdaptError, match="methods 'lora' and 'mine' have a run in common"):
+        configs(found)

@@ -99,7 +99,18 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
                 continue
             reported += [_config(spec, method, task, size, seed, rate) for size in sizes for seed in spec.seeds]
     reported.sort(key=lambda config: spec.seeds.index(config.seed))
+    _check_distinct([*tuning, *reported])
     return Due((*tuning, *reported), total, tuple(blocked))
+
+
+def _check_distinct(configs: Sequence[RunConfig]) -> None:
+    seen: dict[str, RunConfig] = {}
+    for config in configs:
+        if (other := seen.setdefault(config.id, config)) is not config:
+            raise TensorAdaptError(
+                f"methods {other.label!r} and {config.label!r} have a run in common ({config.title}); expected methods "
+                "that differ: leave one of them out, or its size"
+            )
 
 
 def tuning_runs(spec: SweepSpec, method: Method, task: str, sizes: Sequence[Size]) -> list[RunConfig]:

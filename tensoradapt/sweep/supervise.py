@@ -76,9 +76,10 @@ def run_sweep(
     """
     spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
     planned = _recorded(spec, root) or cells(spec, models.config(spec.model))
-    if retry_failed:
+    if retry_failed and not dry_run:
         _retry(spec, planned, root)
-    settle(root, [config.id for config in due(spec, planned, root).configs], versions(), stale, say)
+    how = "keep" if dry_run and stale == "rerun" else stale
+    settle(root, [config.id for config in due(spec, planned, root).configs], versions(), how, say)
     sweep = _Sweep(spec, planned, root, checkpoint_every, say)
     left, now = sweep.left(), due(spec, planned, root)
     if left or dry_run:
@@ -173,7 +174,8 @@ class _Sweep:
     def _put_down(self, executor: Executor, name: str, how: str) -> None:
         if self.ended(name):
             self._tell(name)
-            self._submit(executor, self.left())  # the last of its tuning runs makes a method's others due
+            if self._known[name].tuning:  # the last of them makes a method's other runs due
+                self._submit(executor, self.left())
         elif how == ELSEWHERE:
             self._waiting[name] = time.monotonic() + AGAIN
         else:
