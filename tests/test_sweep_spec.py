@@ -236,3 +236,14 @@ def test_two_methods_with_a_run_in_common_are_refused():
     found = spec(methods=[{"name": "mine", "published": "lora", "ranks": [2, 3]}])
     with pytest.raises(ta.TensorAdaptError, match="methods 'lora' and 'mine' have a run in common"):
         configs(found)
+
+
+def test_further_arguments_of_a_plan_reach_it_and_make_other_runs():
+    layout = {"parameterization": "cp", "layout": "layer proj : out1 out2 : in", "ranks": [2]}
+    parts = {"split": {"out": {"24": [4, 6]}}}
+    found = spec(published=None, methods=[{"name": "split", "plan": parts, **layout}])
+    (cell,) = cells(found, models.config(found.model))
+    assert cell.n_params == 2 * (3 + 4 + 4 + 6 + 24)
+    runs = due(found, [cell], Path("no-such-folder")).configs
+    other = spec(published=None, methods=[{"name": "split", "plan": {**parts, "start": "subtract"}, **layout}])
+    assert {c.id for c in runs}.isdisjoint(ids(other))

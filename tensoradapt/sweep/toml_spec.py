@@ -21,7 +21,16 @@ from tensoradapt.sweep.store import run_id
 from tensoradapt.sweep.values import Check, listed, mapping, number, rank, text, texts, whole
 
 REFERENCES = {"head": "frozen base, trained head", "full": "full fine-tuning"}
-PLAN = ("alpha", "on_mismatch", "options", "rates", "rule", "split", "start")  # passed on to ``tensoradapt.plan``
+PLAN = (
+    "alpha",
+    "on_mismatch",
+    "options",
+    "rank_pattern",
+    "rates",
+    "rule",
+    "split",
+    "start",
+)  # passed on to ``tensoradapt.plan``
 TUNING_SEED = 1000
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or nothing for what has no rank
 
