@@ -1,47 +1,27 @@
-"""The contract of an executor, the same for each: nothing lost, nothing run twice, whatever is killed when."""
+"""The contract of an executor, by the inline one, and what the local one starts; ``test_executor_kills`` kills both."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import random
-import time
+import subprocess
 from collections import Counter
 
 import pytest
-from sweeping import (
-    TINY,
-    alive,
-    attempts,
-    done,
-    finish,
-    kill,
-    results,
-    start,
-    started,
-    wait_for,
-    workers,
-    write_spec,
-)
+from sweeping import TINY, attempts, done, results, started
 
 import tensoradapt as ta
 from tensoradapt.sweep import supervise
+from tensoradapt.sweep.local import Local, cores
 from tensoradapt.sweep.store import load_failures, load_runs
 from tensoradapt.sweep.toml_spec import read_spec
 from tensoradapt.sweep.work import Work
-
-OPTIONS = {"inline": ["--executor", "inline"], "local": ["--executor", "local", "--workers", "2"]}
-LONG = {"steps": 120, "ranks": [1, 2, 3]}  # a second each, so that a kill finds something to kill
-every_executor = pytest.mark.parametrize("executor", OPTIONS)
 
 
 def sweep(tmp_path, executor="inline", said=None, **more):
     say = (lambda _: None) if said is None else said.append
     return ta.sweep(TINY, tmp_path, executor=executor, device="cpu", say=say, **more)
-
-
-# In this process, quickly: the inline executor
 
 
 def test_a_sweep_leaves_a_folder_for_each_run_with_one_attempt(tmp_path):
@@ -195,107 +175,23 @@ def test_what_will_not_do_is_refused_before_anything_is_written(more, says, tmp_
     assert not (tmp_path / "runs").exists()
 
 
-# In processes that are killed: every executor
+def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(tmp_path, monkeypatch):
+    real, seen, made = subprocess.Popen, [], []
 
+    def echo(_command, env, **options):
+        """A process that answers each run at once, and dies after the first where it sees GPU 5."""
+        seen.append((env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]))
+        made.append(real(["head", "-n1"] if seen[-1][0] == "5" else ["cat"], **options))
+        return made[-1]
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Undisturbed sweeps, one for each executor: their results."""
-    found = {}
-
-    def of(executor):
-        if executor not in found:
-            folder = tmp_path_factory.mktemp(executor)
-            finish(write_spec(folder, **LONG), folder / "runs", *OPTIONS[executor])
-            found[executor] = results(folder / "runs")
-        return found[executor]
-
-    return of
-
-
-@pytest.mark.slow
-@every_executor
-def test_after_its_supervisor_is_killed_a_sweep_goes_on_and_no_process_is_left(executor, whole, tmp_path):
-    spec, out = write_spec(tmp_path, **LONG), tmp_path / "runs"
-    process = start(spec, out, *OPTIONS[executor], "--checkpoint-every", "10")
-    wait_for(lambda: done(out) and workers(out))
-    computing = workers(out)
-    kill(process.pid)
-    process.wait()
-    wait_for(lambda: not any(alive(pid) for pid in computing), 10)
-    kept = {path: path.stat().st_mtime_ns for path in done(out)}
-    finish(spec, out, *OPTIONS[executor])
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "a finished run was run again"
-    assert results(out) == whole(executor)
-    assert all(attempts(path.parent)[-1]["event"] == "finished" for path in done(out))
-
-
-@pytest.mark.slow
-@every_executor
-def test_a_killed_worker_loses_no_run_and_a_run_goes_on_from_its_state(executor, whole, tmp_path):
-    spec, out = write_spec(tmp_path, **LONG), tmp_path / "runs"
-    process = start(spec, out, *OPTIONS[executor], "--checkpoint-every", "10")
-    wait_for(lambda: any(attempts(path.parent) for path in out.glob(".work/*/state.safetensors")))
-    kill(workers(out)[0])
-    if executor == "inline":  # it was the supervisor
-        process.wait()
-        finish(spec, out, *OPTIONS[executor])
-    assert executor == "inline" or process.wait(120) == 0, "the supervisor did not go on"
-    assert results(out) == whole(executor)
-    last = [attempts(path.parent)[-1] for path in done(out)]
-    assert any(a["resumed_at_step"] >= 10 for a in last) and sum(started(out).values()) == len(last) + 1
-
-
-@pytest.mark.slow
-@every_executor
-def test_two_supervisors_at_once_share_the_runs_and_run_none_twice(executor, whole, tmp_path):
-    spec, out = write_spec(tmp_path, **LONG), tmp_path / "runs"
-    both = [start(spec, out, *OPTIONS[executor]) for _ in range(2)]
-    assert [process.wait(240) for process in both] == [0, 0], out.with_suffix(".log").read_text()[-2000:]
-    assert results(out) == whole(executor)
-    assert set(started(out).values()) == {1}
-    assert len({a["pid"] for path in done(out) for a in attempts(path.parent)}) > 1, "one of them did everything"
-
-
-@pytest.mark.slow
-def test_a_finished_sweep_reruns_in_under_a_second_with_no_attempt(tmp_path):
-    spec, out = write_spec(tmp_path), tmp_path / "runs"
-    finish(spec, out, *OPTIONS["local"])
-    before = started(out)
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        finish(spec, out, *OPTIONS["local"])
-        seconds.append(time.perf_counter() - begun)
-    assert min(seconds) < 1 and started(out) == before
-
-
-@pytest.mark.slow
-def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path):
-    """24 runs, two workers; whoever is killed when, every result is that of an undisturbed sweep, to the byte."""
-    spec = write_spec(tmp_path, steps=150, ranks=[1, 2], seeds=list(range(6)))
-    options = [*OPTIONS["local"], "--checkpoint-every", "10"]
-    finish(spec, tmp_path / "whole", *options)
-    rng, out, process, killed = random.Random(0), tmp_path / "killed", None, Counter()
-    while sum(killed.values()) < 20:
-        if process is None or process.poll() is not None:
-            assert len(done(out)) < 24, f"the sweep ended after {dict(killed)}"
-            process = start(spec, out, *options)
-        time.sleep(rng.uniform(0.2, 2.5))
-        computing = workers(out)
-        if computing and rng.random() < 0.7:
-            kill(rng.choice(computing))
-            killed["worker"] += 1
-        elif out.exists() and rng.random() < 0.3:
-            kill(process.pid)
-            process.wait()
-            killed["supervisor"] += 1
-    process.wait(240)
-    finish(spec, out, *options)
-    assert min(killed["worker"], killed["supervisor"]) > 0
-    assert len(done(out)) == 24 and results(out) == results(tmp_path / "whole")
-    for path in done(out):
-        events = [a["event"] for a in attempts(path.parent)]
-        assert events.count("finished") == 1 and events[-1] == "finished" and events[0] == "started"
-    print(f"killed {dict(killed)}; {sum(started(out).values())} attempts for 24 runs")
-    assert not list(out.glob(".*.tmp")) and not list((out / ".work").iterdir())
+    monkeypatch.setattr(subprocess, "Popen", echo)
+    executor = Local(tmp_path, "cuda", workers=3, gpus=["2", "5"])
+    executor.submit("abcdefgh")
+    found = []
+    while len(found) < 8:
+        found += executor.poll().items()
+    executor.cancel()
+    share = str(max(1, cores() // 3))
+    assert seen[:3] == [("2", share), ("5", share), ("2", share)], "before torch is loaded, by the environment"
+    assert {name for name, _ in found} == set("abcdefgh") and {how for _, how in found} == {"ended"}
+    assert all(process.poll() is not None for process in made) and executor.poll() == {}

@@ -7,7 +7,7 @@ import selectors
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +54,6 @@ class Local:
         self._queue.clear()
         for slot in self._slots:
             self._bury(slot)
-
-    def pids(self) -> Iterator[int]:
-        """The processes that are alive."""
-        return (slot.process.pid for slot in self._slots if slot.process is not None)
 
     def _hand_out(self) -> None:
         for slot in self._slots:
