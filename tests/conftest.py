@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, settings
 
 # before transformers is imported: an unknown model is to be refused at once, not after the hub's retries
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is: workers that each take every core wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=25, **CALM)
 settings.register_profile("ci", max_examples=100, **CALM)
