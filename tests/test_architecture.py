@@ -64,6 +64,7 @@ LAZY = {
     "torchao",
     "pandas",
     "pyarrow",
+    "moocore",
 }
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path

@@ -1,0 +1,117 @@
+"""Scores over tasks and seeds in one number: interquartile mean, probability of improvement, stratified bootstrap.
+
+After Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021 (arXiv
+2108.13264). For one task use ``t_interval``: resampling three seeds covers about 70 % where it claims 95.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from tensoradapt.analysis.statistics import Floats, Interval
+from tensoradapt.errors import TensorAdaptError
+
+DRAWS = 2000
+
+
+def iqm(scores: ArrayLike) -> float:
+    """Interquartile mean of scores (tasks, seeds): of the middle half of all of them.
+
+    >>> iqm([[0.0, 0.5, 0.6, 1.0]])
+    0.55
+    """
+    return float(stats.trim_mean(np.asarray(scores, float).ravel(), 0.25))
+
+
+def improvement(
+    scores: ArrayLike,  # (tasks, seeds)
+    others: ArrayLike,  # (tasks, seeds of the other method)
+) -> float:
+    """Probability that a run beats another method's run of a random task: the mean over tasks of
+    P(X > Y) + P(X = Y) / 2 (Mann and Whitney's U over n m).
+
+    >>> improvement([[0.7, 0.8], [0.5, 0.5]], [[0.6, 0.8], [0.5, 0.5]])
+    0.5625
+    """
+    first, second = _scores(scores), _scores(others)
+    if len(first) != len(second):
+        raise TensorAdaptError(f"the methods have {len(first)} and {len(second)} tasks; expected the same ones")
+    signs = np.sign(first[:, :, None] - second[:, None, :])
+    return float(((signs + 1) / 2).mean())
+
+
+def stratified_bootstrap(
+    statistic: Callable[..., float],
+    *scores: ArrayLike,  # of each method: (tasks, seeds)
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of ``statistic(*scores)`` where the seeds of each task and method are drawn anew, with
+    replacement.
+
+    ``n`` is the number of all scores. Raises TensorAdaptError with one task, or fewer than three seeds: there is too
+    little to draw from.
+
+    >>> rng = np.random.default_rng(0)
+    >>> found = stratified_bootstrap(iqm, rng.normal(0.8, 0.02, (8, 5)))
+    >>> found.low < found.mean < found.high
+    True
+    """
+    given = [_scores(one) for one in scores]
+    for one in given:
+        if one.shape[0] < 2 or one.shape[1] < 3:
+            raise TensorAdaptError(
+                f"scores have shape {one.shape}; a stratified bootstrap needs at least 2 tasks and 3 seeds. Use "
+                "t_interval for one task"
+            )
+    if not 0 < confidence < 1:
+        raise TensorAdaptError(f"confidence is {confidence}; expected a share between 0 and 1, such as 0.95")
+    rng = np.random.default_rng(seed)
+    found = np.array([statistic(*(_resampled(one, rng) for one in given)) for _ in range(draws)])
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    n = sum(one.size for one in given)
+    return Interval(float(statistic(*given)), float(low), float(high), n, float(found.std(ddof=1)))
+
+
+def two_way_bootstrap(
+    a: ArrayLike,  # (seeds, examples)
+    b: ArrayLike,  # (seeds, examples)
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval for the mean of ``a - b`` where seeds and examples are both drawn anew (Owen, The pigeonhole
+    bootstrap, Annals of Applied Statistics 2007), to set beside ``paired_difference``, which is right for few seeds.
+
+    The pigeonhole bootstrap is conservative; with fewer than three seeds it is refused.
+    """
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if first.shape != second.shape or first.ndim != 2 or len(first) < 3:
+        raise TensorAdaptError(
+            f"scores have shapes {first.shape} and {second.shape}; expected the same (seeds, examples), with 3 "
+            "seeds or more. Use paired_difference for fewer"
+        )
+    difference, rng = first - second, np.random.default_rng(seed)
+    seeds, examples = difference.shape
+    # how often each is drawn, in place of the rows themselves
+    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
+    cols = rng.multinomial(examples, np.full(examples, 1 / examples), draws) / examples
+    found = np.einsum("ds,se,de->d", rows, difference, cols, optimize=True)
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(difference.mean()), float(low), float(high), seeds, float(found.std(ddof=1)))
+
+
+def _resampled(scores: Floats, rng: np.random.Generator) -> Floats:
+    return np.take_along_axis(scores, rng.integers(scores.shape[1], size=scores.shape), axis=1)
+
+
+def _scores(values: ArrayLike | Sequence[ArrayLike]) -> Floats:
+    data = np.asarray(values, float)
+    if data.ndim != 2 or data.size == 0 or not np.isfinite(data).all():
+        raise TensorAdaptError(f"scores have shape {data.shape}; expected finite (tasks, seeds)")
+    return data

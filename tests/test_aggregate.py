@@ -1,0 +1,180 @@
+"""Statistics over tasks, seeds and examples, against independent references and by coverage."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+import tensoradapt as ta
+from tensoradapt.analysis import aggregate, budgets, significance
+from tensoradapt.analysis.statistics import paired_difference, t_interval
+
+TRUE, TASKS = 0.8, 10
+LEVELS = {"a": 0.9, "b": 0.9, "c": 0.7, "d": 0.5}
+small = st.integers(0, 6).map(lambda n: n / 6)
+
+
+def coverage(interval, n: int, repeats: int = 400) -> float:
+    """How often the interval of n normal seeds holds their mean."""
+    rng = np.random.default_rng(n)
+    found = [interval(rng.normal(TRUE, 0.03, n)) for _ in range(repeats)]
+    return float(np.mean([one.low <= TRUE <= one.high for one in found]))
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_t_intervals_cover_what_they_claim_at_few_seeds(n: int) -> None:
+    assert coverage(t_interval, n, 1500) == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_bootstrap_of_three_seeds_does_not() -> None:
+    def percentile(values: np.ndarray) -> object:
+        found = stats.bootstrap((values,), np.mean, n_resamples=300, method="percentile", rng=0).confidence_interval
+        return found
+
+    assert coverage(percentile, 3) < 0.85
+
+
+@given(arrays(float, st.tuples(st.integers(1, 4), st.integers(1, 6)), elements=small))
+def test_the_interquartile_mean_is_of_the_middle_half(scores: np.ndarray) -> None:
+    ordered = np.sort(scores.ravel())
+    cut = len(ordered) // 4
+    assert aggregate.iqm(scores) == pytest.approx(ordered[cut : len(ordered) - cut].mean())
+
+
+@given(
+    arrays(float, st.tuples(st.just(3), st.integers(1, 5)), elements=small),
+    arrays(float, st.tuples(st.just(3), st.integers(1, 5)), elements=small),
+)
+def test_improvement_is_mann_and_whitneys_share_averaged_over_tasks(a: np.ndarray, b: np.ndarray) -> None:
+    u = [stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(a, b, strict=True)]
+    assert aggregate.improvement(a, b) == pytest.approx(np.mean(u))
+    assert aggregate.improvement(b, a) == pytest.approx(1 - np.mean(u))
+
+
+@pytest.mark.slow
+def test_a_stratified_bootstrap_covers_the_interquartile_mean_over_tasks() -> None:
+    rng, means, hits = np.random.default_rng(0), np.linspace(0.5, 0.9, TASKS), []
+    truth = aggregate.iqm(rng.normal(means[:, None], 0.03, (TASKS, 20_000)))
+    for seed in range(200):
+        found = aggregate.stratified_bootstrap(
+            aggregate.iqm, rng.normal(means[:, None], 0.03, (TASKS, 10)), draws=300, seed=seed
+        )
+        hits.append(found.low <= truth <= found.high)
+    assert 0.88 <= np.mean(hits) <= 0.99
+
+
+def test_a_stratified_bootstrap_draws_seeds_within_tasks() -> None:
+    apart = np.arange(4.0)[:, None] + np.zeros((4, 3))  # tasks differ, seeds do not: nothing to draw
+    found = aggregate.stratified_bootstrap(lambda scores: float(scores.mean()), apart)
+    assert found.low == found.high == found.mean == 1.5
+    again = [aggregate.stratified_bootstrap(aggregate.iqm, np.random.default_rng(1).random((3, 4))) for _ in range(2)]
+    assert again[0] == again[1]
+
+
+def test_two_ways_of_pairing_agree_with_many_seeds_and_examples() -> None:
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(0, 0.3, 300), rng.normal(0, 0.02, (40, 1))
+    a, b = 0.7 + shared + own + rng.normal(0, 0.1, (40, 300)), 0.65 + shared + rng.normal(0, 0.1, (40, 300))
+    model, drawn = paired_difference(a, b), aggregate.two_way_bootstrap(a, b)
+    assert drawn.mean == pytest.approx(model.mean)
+    assert drawn.high - drawn.low == pytest.approx(model.high - model.low, rel=0.25)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
+def test_holm_rejects_what_the_step_down_procedure_does(p: list[float]) -> None:
+    for alpha in (0.01, 0.05, 0.3):
+        rejected, m = set(), len(p)
+        for k, i in enumerate(sorted(range(m), key=lambda i: p[i])):
+            if p[i] * (m - k) > alpha:
+                break
+            rejected.add(i)
+        assert {i for i, value in enumerate(significance.holm(p)) if value <= alpha} == rejected
+
+
+def test_comparisons_are_paired_t_tests_corrected_together() -> None:
+    rng = np.random.default_rng(0)
+    scores = {name: 0.7 + 0.02 * i + rng.normal(0, 0.02, 5) for i, name in enumerate(("lora", "cp", "tucker"))}
+    found = significance.compare(scores)
+    assert [(one.first, one.second) for one in found] == [("lora", "cp"), ("lora", "tucker"), ("cp", "tucker")]
+    for one in found:
+        assert one.p == pytest.approx(stats.ttest_rel(scores[one.first], scores[one.second]).pvalue)
+        assert (one.p < 0.05) == (not one.difference.low <= 0 <= one.difference.high)
+    assert [one.adjusted for one in found] == pytest.approx(significance.holm([one.p for one in found]))
+    assert [one.second for one in significance.compare(scores, "lora")] == ["lora", "lora"]
+    assert [one.p for one in significance.compare({"a": [1, 2], "b": [1, 2], "c": [0, 1]})] == [1, 0, 0]
+
+
+def test_mcnemar_is_the_binomial_tail_of_the_examples_one_alone_gets_right() -> None:
+    a, b = np.array([1] * 9 + [0] * 2 + [1] * 5), np.array([0] * 9 + [1] * 2 + [1] * 5)
+    tail = sum(stats.binom.pmf(k, 11, 0.5) for k in range(3))
+    assert significance.mcnemar(a, b) == pytest.approx(2 * tail)
+    assert significance.mcnemar(a, a) == 1
+
+
+def test_ranks_and_cliques_are_those_of_the_definition() -> None:
+    rng = np.random.default_rng(3)
+    base = rng.normal(0, 0.05, 20)
+    scores = {name: base + level + rng.normal(0, 0.01, 20) for name, level in LEVELS.items()}
+    found = significance.ranking(scores)
+    assert list(found.ranks)[2:] == ["c", "d"]
+    assert sum(found.ranks.values()) == pytest.approx(10)
+    assert found.friedman_p == pytest.approx(stats.friedmanchisquare(*scores.values()).pvalue)
+    assert [set(clique) for clique in found.cliques] == [{"a", "b"}]
+    alike = {name: base + rng.normal(0, 0.01, 20) for name in "abcd"}
+    assert [set(clique) for clique in significance.ranking(alike, alpha=1e-9).cliques] == [set("abcd")]
+
+
+@given(st.integers(2, 6), st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[0] < p[1])))
+def test_cliques_are_the_largest_runs_without_a_pair_apart(n: int, apart: set[tuple[int, int]]) -> None:
+    runs = [range(i, j) for i, j in product(range(n), range(2, n + 1)) if j - i > 1]
+    whole = [run for run in runs if not any((a, b) in apart for a in run for b in run)]
+    largest = [run for run in whole if not any(set(run) < set(other) for other in whole)]
+    assert list(significance._runs(n, apart)) == largest
+
+
+def test_a_score_at_a_budget_is_between_its_neighbours_and_never_beyond_the_sizes() -> None:
+    scores = np.array([[0.6, 0.62, 0.64], [0.7, 0.74, 0.72], [0.9, 0.88, 0.92]])
+    cost = [100, 1000, 10_000]
+    for size, own in zip(cost, scores, strict=True):
+        assert budgets.at_budget(cost, scores, size) == t_interval(own)
+    half = budgets.at_budget(cost[::-1], scores[::-1], np.sqrt(10) * 100)
+    assert half.mean == pytest.approx(scores[:2].mean())
+    for outside in (99, 10_001):
+        with pytest.raises(ta.TensorAdaptError, match="100 to 10000; nothing is extrapolated"):
+            budgets.at_budget(cost, scores, outside)
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=6))
+def test_the_hypervolume_is_the_area_of_the_boxes(points: list[tuple[int, int]]) -> None:
+    cost, score = 10.0 ** np.array([x for x, _ in points]), np.array([y for _, y in points], float)
+    cells = {(x, y) for a, b in points for x in range(a, 5) for y in range(1, b)}  # up to 10**5, from score 1
+    assert budgets.hypervolume(cost, score, (1e5, 1.0)) == pytest.approx(len(cells), abs=1e-9)
+
+
+REFUSED = {
+    "one task": (lambda: aggregate.stratified_bootstrap(aggregate.iqm, [[1, 2, 3]]), "at least 2 tasks and 3 seeds"),
+    "two seeds": (lambda: aggregate.stratified_bootstrap(aggregate.iqm, np.ones((3, 2))), "3 seeds"),
+    "other tasks": (lambda: aggregate.improvement([[1.0]], [[1.0], [2.0]]), "1 and 2 tasks"),
+    "a nan": (lambda: aggregate.improvement([[np.nan]], [[1.0]]), "expected finite"),
+    "two seeds of examples": (lambda: aggregate.two_way_bootstrap(np.ones((2, 5)), np.ones((2, 5))), "3 seeds or more"),
+    "other seeds": (lambda: significance.compare({"a": [1, 2], "b": [1]}), "the same seeds"),
+    "one seed": (lambda: significance.compare({"a": [1], "b": [1]}), "two or more"),
+    "an unknown reference": (lambda: significance.compare({"a": [1, 2], "b": [1, 3]}, "c"), "'c' is none"),
+    "other examples": (lambda: significance.mcnemar([1], [1, 0]), "the same"),
+    "few blocks": (lambda: significance.ranking({"a": [1], "b": [1], "c": [1]}), "on 5 blocks"),
+    "two of one cost": (lambda: budgets.at_budget([5, 5], [[1.0], [2.0]], 5), "two sizes have one cost"),
+    "a cost of zero": (lambda: budgets.hypervolume([0], [1], (1, 0)), "costs above 0"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_has_no_answer_is_refused(case: str) -> None:
+    call, says = REFUSED[case]
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        call()
