@@ -1,0 +1,61 @@
+"""Forests and rank diagrams show the numbers they are given, and nothing on them overlaps."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+
+import tensoradapt as ta
+from tensoradapt.analysis.difference_plots import critical_differences, forest
+from tensoradapt.analysis.significance import Ranking, compare, ranking
+
+rng = np.random.default_rng(0)
+SCORES = {name: level + rng.normal(0, 0.02, 5) for name, level in {"lora": 0.70, "lorta": 0.70, "vera": 0.6}.items()}
+BLOCKS = {f"method {i}": 0.9 - 0.04 * (i // 2) + rng.normal(0, 0.02, 20) for i in range(6)}
+
+
+def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
+    found = compare(SCORES)
+    ax = forest(found, metric="accuracy")
+    bars, dots = ax.lines[1::2], ax.lines[2::2]
+    assert [list(bar.get_xdata()) for bar in bars] == [[one.difference.low, one.difference.high] for one in found]
+    assert [dot.get_xdata()[0] for dot in dots] == [one.difference.mean for one in found]
+    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [one.adjusted < 0.05 for one in found]
+    assert {one.adjusted < 0.05 for one in found} == {True, False}
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["lora - lorta", "lora - vera", "lorta - vera"]
+    assert "accuracy, paired over 5 seeds, 95 % t interval" in ax.get_xlabel()
+    nothing_overlaps(ax)
+
+
+def test_a_rank_diagram_has_every_mean_rank_and_a_bar_for_each_clique() -> None:
+    found = ranking(BLOCKS)
+    ax = critical_differences(found)
+    assert [text.get_text() for text in ax.texts] == [f"{name}  {rank:.2f}" for name, rank in found.ranks.items()]
+    bars = [line for line in ax.lines if line.get_linewidth() > 3]
+    ends = [[found.ranks[clique[0]], found.ranks[clique[-1]]] for clique in found.cliques]
+    assert [list(bar.get_xdata()) for bar in bars] == ends != []
+    nothing_overlaps(ax)
+
+
+def test_methods_of_equal_rank_have_rows_of_their_own() -> None:
+    nothing_overlaps(critical_differences(Ranking(dict.fromkeys(("one", "two", "three"), 2.0), 1.0, ())))
+
+
+def test_nothing_to_draw_is_refused_and_axes_are_ones_own() -> None:
+    with pytest.raises(ta.TensorAdaptError, match="no comparisons to draw"):
+        forest([])
+    ax = forest(compare(SCORES))
+    assert forest(compare(SCORES), ax) is ax
+    assert critical_differences(ranking(BLOCKS), ax) is ax
+
+
+def nothing_overlaps(ax: Axes) -> None:
+    figure = ax.figure
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in (*ax.texts, *ax.get_yticklabels(), ax.xaxis.label)]
+    whole = figure.bbox
+    assert all(whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1 for box in boxes)
+    assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
