@@ -9,6 +9,10 @@ class TensorAdaptError(ValueError):
     """Raised for every input tensoradapt refuses; nothing has been changed when it is."""
 
 
+class OutOfReach(TensorAdaptError):
+    """A budget that no configuration meets: for a sweep an empty cell, for anyone else an error like the others."""
+
+
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
     """Suffix naming the closest valid name and all of them.
 
@@ -27,7 +31,7 @@ def located(where: str) -> Iterator[None]:
     try:
         yield
     except TensorAdaptError as error:
-        raise TensorAdaptError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> TensorAdaptError:

@@ -12,7 +12,7 @@ from typing import Any
 from tensoradapt import parameterizations, report
 from tensoradapt import published as papers
 from tensoradapt.choices import check_choices, check_number
-from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.errors import OutOfReach, TensorAdaptError, located
 from tensoradapt.grouping import Bundle, Member, bundles
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
@@ -266,7 +266,7 @@ def _check_options(family: Any, name: Any, options: Mapping[str, Any], layout: A
 
 def _refuse_dense(made: Plan) -> Plan:
     if made.n_params > made.n_dense:  # as many are dense: the ceiling
-        raise TensorAdaptError(
+        raise (TensorAdaptError if made.budget is None else OutOfReach)(
             f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves "
             f"have only {made.n_dense:,}; lower the rank or the budget, or tie more modes"
         )

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from reprlib import repr as shown
 from typing import Any
 
-from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+from tensoradapt.errors import OutOfReach, TensorAdaptError, did_you_mean, located
 from tensoradapt.modes import Layout
 from tensoradapt.network import Network
 from tensoradapt.parameterizations import name_of
@@ -111,7 +111,7 @@ def within_budget(
     top = max(_most(family, layout, 1) for layout in layouts)
     smallest = min((1, top), key=count)
     if (least := count(smallest)) > budget:
-        raise TensorAdaptError(
+        raise OutOfReach(
             f"budget {budget:,} is below the smallest possible: rank {smallest} takes {least:,} parameters"
         )
     best = _largest(count, budget) if smallest == 1 else _best(count, budget, top)

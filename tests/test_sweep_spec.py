@@ -181,6 +181,12 @@ def test_budgets_that_buy_the_same_are_one_cell():
     assert empty == ["", "its largest configuration within budget 42 is that of budget 41", ""]
 
 
+def test_ranks_that_are_clipped_to_one_another_are_one_cell():
+    found = spec(ranks=[2, 24, 30], published=None, parameterizations=["randlora"], projections=["q"])
+    empty = [cell.empty for cell in cells(found, models.config(found.model))]
+    assert empty == ["", "", "its largest configuration within rank 30 is that of rank 24"]
+
+
 def finish(root, config, validation):
     """A run that was never trained, with a score on validation."""
     result = {"status": "finished", "metric": "accuracy", "validation": {"accuracy": validation}}

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.errors import OutOfReach, TensorAdaptError, located
 from tensoradapt.sweep.spec import RunConfig, plan_of
 from tensoradapt.sweep.store import is_failed, is_finished, read_run
 from tensoradapt.sweep.toml_spec import Method, Size, SweepSpec
-
-UNREACHABLE = ("below the smallest possible", "themselves have only")  # as plan says it of a budget
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class Due:
 def cells(spec: SweepSpec, model_config: Any) -> list[Cell]:
     """Every method at every size, planned at a model's sizes.
 
-    A budget that a method cannot reach, or that buys the same as a smaller one, is an empty cell; everything else that
-    a plan refuses raises TensorAdaptError.
+    A budget that a method cannot reach, and a budget or rank that gives what another one before it does, is an empty
+    cell; everything else that a plan refuses raises TensorAdaptError.
     """
     return [cell for method in spec.methods for cell in _cells_of(spec, method, model_config)]
 
@@ -51,12 +49,16 @@ def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Ce
     seen: dict[Any, Size] = {}
     for size in method.sizes:
         n_params, key, empty = _counted(spec, method, size, model_config)
-        if not empty and key in seen:
-            n, other = next(iter(size.items()))
-            empty = f"its largest configuration within {n} {other:,} is that of {n} {next(iter(seen[key].values())):,}"
-        if not empty and "budget" in size:
+        if not empty and key is not None and key in seen:
+            (what, own), (_, smaller) = (next(iter(one.items())) for one in (size, seen[key]))
+            empty = f"its largest configuration within {what} {_shown(own)} is that of {what} {_shown(smaller)}"
+        if not empty:
             seen[key] = size
         yield Cell(method.name, size, n_params, empty)
+
+
+def _shown(size: Any) -> str:
+    return f"{size:,}" if isinstance(size, int) else str(size)
 
 
 def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:
@@ -66,9 +68,7 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
     try:
         with located(f"method {method.name}"):
             plan = plan_of(config, model_config)
-    except TensorAdaptError as error:
-        if "budget" not in size or not any(words in str(error) for words in UNREACHABLE):
-            raise
+    except OutOfReach as error:
         return None, None, str(error)
     return plan.n_params, tuple(group.network for group in plan.groups), ""
 
