@@ -72,9 +72,12 @@ def started(out: Path) -> dict[str, int]:
     return {path.parent.name: sum(a["event"] == "started" for a in attempts(path.parent)) for path in done(out)}
 
 
-def workers(out: Path) -> list[int]:
-    """Processes that have a run in hand: the last attempt of each, where it is alive."""
-    last = [found[-1]["pid"] for path in out.glob(".work/[!.]*") if (found := attempts(path))]
+def workers(out: Path, state: str = "") -> list[int]:
+    """Processes that have a run in hand: the last attempt of each, where it is alive; with ``state``, those that have
+    saved one.
+    """
+    folders = [path for path in out.glob(".work/[!.]*") if (path / state).exists()]
+    last = [found[-1]["pid"] for path in folders if (found := attempts(path))]
     return [pid for pid in last if alive(pid)]
 
 

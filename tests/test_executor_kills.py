@@ -65,8 +65,7 @@ def test_no_process_outlives_its_supervisor_within_a_long_run(tmp_path):
 def test_a_killed_worker_loses_no_run_and_a_run_goes_on_from_its_state(executor, whole, tmp_path):
     spec, out = write_spec(tmp_path, **LONG), tmp_path / "runs"
     process = start(spec, out, *OPTIONS[executor], "--checkpoint-every", "10")
-    wait_for(lambda: any(attempts(path.parent) for path in out.glob(".work/*/state.safetensors")))
-    kill(workers(out)[0])
+    kill(wait_for(lambda: workers(out, "state.safetensors"))[0])
     if executor == "inline":  # it was the supervisor
         process.wait()
         finish(spec, out, *OPTIONS[executor])
