@@ -62,9 +62,7 @@ def fit(
     check_schedule(model, reduce or {}, steps)
     _check_checkpoint(checkpoint, reduce)
     named = _trained(model)
-    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
-    if precondition is not None:
-        preconditioned(optimizer, model, precondition)
+    optimizer = _optimizer(model, groups, weight_decay, precondition)
     losses, seconds = _resumed(checkpoint, model, optimizer)
     schedule = _schedule(optimizer, steps, warmup, len(losses))
     note = ""
@@ -102,6 +100,15 @@ def check_settings(lr: float, head_lr: float | None, steps: int, warmup: float =
         raise TensorAdaptError(f"steps is {steps!r}; expected a whole number of 1 or more")
     if not 0 <= warmup < 1:
         raise TensorAdaptError(f"warmup is {warmup!r}; expected a share of the steps, from 0 up to, not including, 1")
+
+
+def _optimizer(
+    model: nn.Module, groups: list[dict[str, Any]], weight_decay: float, precondition: float | None
+) -> torch.optim.Optimizer:
+    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+    if precondition is not None:
+        preconditioned(optimizer, model, precondition)
+    return optimizer
 
 
 def _check_checkpoint(checkpoint: Checkpoint | None, reduce: Mapping[int, int] | None) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter import Adapter
+from tensoradapt.bare import without_adapters
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites import ROOT
-from tensoradapt.surgery.wrapped import Wrapped
 
 
 class Adapters(nn.ModuleDict):
@@ -43,6 +43,13 @@ def registered(model: nn.Module) -> Adapters | None:
     return found if isinstance(found, Adapters) else None
 
 
+def required(model: nn.Module) -> Adapters:
+    """A model's adapters; TensorAdaptError where it has none."""
+    if (found := registered(model)) is None:
+        raise TensorAdaptError(f"{type(model).__name__} has no adapter attached; call attach(model, plan) first")
+    return found
+
+
 def adapters(model: nn.Module) -> dict[str, Adapter]:
     """The adapters of a model by name; empty where it has none."""
     found = registered(model)
@@ -51,9 +58,7 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
 
 def attached(model: nn.Module, name: str | None = None) -> Adapter:
     """A model's adapter: the named one, else the only one, or of several the only one in use."""
-    found = adapters(model)
-    if not found:
-        raise TensorAdaptError(f"{type(model).__name__} has no adapter attached; call attach(model, plan) first")
+    found = required(model).named()
     if name is not None:
         if name not in found:
             raise TensorAdaptError(f"{type(model).__name__} has no adapter named {name!r}{did_you_mean(name, found)}")
@@ -69,16 +74,7 @@ def attached(model: nn.Module, name: str | None = None) -> Adapter:
 
 def original_modules(model: nn.Module) -> dict[str, nn.Module]:
     """The model's modules as they are without adapters."""
-    layers = {name: module.base for name, module in model.named_modules() if isinstance(module, Wrapped)}
-    inside = (f"{ROOT}.", *(f"{name}.base." for name in layers))
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        if name in ("", ROOT, *(f"{one}.base" for one in layers)) or name.startswith(inside):
-            continue
-        found[name] = layers.get(name, module)
-        if name in layers:
-            found |= {f"{name}.{key}": part for key, part in layers[name].named_modules() if key}
-    return found
+    return {name: module for name, module in without_adapters(model).named_modules() if name}
 
 
 @torch.no_grad()

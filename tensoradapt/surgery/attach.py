@@ -21,7 +21,7 @@ from tensoradapt.plan import Group, Plan
 from tensoradapt.sharding import refuse_sharded
 from tensoradapt.sites import ROOT
 from tensoradapt.stacking import stack
-from tensoradapt.surgery.adapters import Adapters, adapters, attached, give_heads, original_modules, registered
+from tensoradapt.surgery.adapters import Adapters, attached, give_heads, original_modules, registered, required
 from tensoradapt.surgery.change import lengths
 from tensoradapt.surgery.checks import Values, check_attach, check_loaded, checked_values
 from tensoradapt.surgery.gradients import gradient_values
@@ -171,13 +171,13 @@ def _unregister(model: nn.Module, found: Adapters) -> None:
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
     """Within it the model computes what it did before attach (trained heads stay)."""
-    attached_ = adapters(model) or {"": attached(model)}  # which says that there is none
-    if any(adapter.merged for adapter in attached_.values()):
+    found = required(model)
+    if found.merged:
         raise TensorAdaptError(
             "the adapter is merged into the weights and cannot be disabled; call unmerge(model) first"
         )
     with ExitStack() as held:
-        for adapter in attached_.values():
+        for adapter in found.named().values():
             held.enter_context(adapter.disabled())
         yield
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tensoradapt.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sharding import refuse_sharded
-from tensoradapt.sites import ROOT, Site
-from tensoradapt.surgery.adapters import Adapters, attached
+from tensoradapt.sites import Site
+from tensoradapt.surgery.adapters import Adapters, required
 from tensoradapt.surgery.attach import restore_weights, written
 from tensoradapt.surgery.change import change
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
@@ -46,7 +46,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> Merged:
     rounding lost, layer by layer. Non-finite factors and weights stored in other ways are refused before any weight
     changes.
     """
-    found = _registered(model)
+    found = required(model)
     if found.merged:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     refuse_sharded(model, "merge")
@@ -66,7 +66,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> Merged:
 
 def unmerge(model: nn.Module) -> None:
     """The weights as they were before ``merge``, bit for bit."""
-    found = _registered(model)
+    found = required(model)
     if not found.merged:
         raise TensorAdaptError("the adapter is not merged; there is nothing to unmerge")
     if found.kept is None:
@@ -74,13 +74,6 @@ def unmerge(model: nn.Module) -> None:
             "the adapter was merged with keep=False, so the original weights are gone; load the base model again"
         )
     restore_weights(model)
-
-
-def _registered(model: nn.Module) -> Adapters:
-    found = getattr(model, ROOT, None)
-    if not isinstance(found, Adapters):
-        attached(model)  # says that there is none
-    return found  # type: ignore[return-value]
 
 
 def _check(found: Adapters, layers: dict[str, Wrapped]) -> None:

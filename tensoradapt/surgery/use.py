@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from tensoradapt.choices import check_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites import ROOT
-from tensoradapt.surgery.adapters import Adapters, attached, give_heads
+from tensoradapt.surgery.adapters import Adapters, give_heads, required
 
 
 def use(
@@ -40,18 +39,15 @@ def use(
     >>> ta.use(model, samples=["a", None, "b"])
     >>> _ = model(torch.ones(3, 4, dtype=torch.long))
     """
-    attached_ = getattr(model, ROOT, None)
-    if not isinstance(attached_, Adapters):
-        attached(model)  # says that there is none
-        return
-    if attached_.merged:
+    found = required(model)
+    if found.merged:
         raise TensorAdaptError("the adapters in use are merged into the weights; call unmerge(model) first")
-    shares = _per_sample(attached_, samples) if names is None else _shares(attached_, names)
+    shares = _per_sample(found, samples) if names is None else _shares(found, names)
     if (names is None) == (samples is None):
         raise TensorAdaptError("expected names or samples=, one of them")
     give_heads(model, shares)
     none = torch.zeros(()) if samples is None else torch.zeros(len(samples))
-    for name, adapter in attached_.named().items():
+    for name, adapter in found.named().items():
         share = shares.get(name, none)
         adapter.used = every or name in shares
         adapter.gated = every or isinstance(share, Tensor) or share != 1
@@ -60,7 +56,7 @@ def use(
             for parameter in (*adapter.parameters(), *adapter.head_parameters().values()):
                 parameter.requires_grad_(False)
     for name in () if every else shares:
-        one = attached_.named()[name]
+        one = found.named()[name]
         for parameter in (*one.parameters(), *one.head_parameters().values()):
             parameter.requires_grad_(True)
 
