@@ -34,6 +34,7 @@ def write_synthetic(
     metric: str = "accuracy",
     n_test: int = 200,
     predictions: bool = True,
+    seconds: float = 1.5,
     **changes: Any,
 ) -> Path:
     """Write one run and return its folder; ``changes`` overwrite keys of its config."""
@@ -74,7 +75,7 @@ def write_synthetic(
         run_id(config),
         config=config,
         result=result,
-        measurements={"seconds": 1.5},
+        measurements={"seconds": seconds},
         provenance={"python": "3"},
         arrays=arrays,
     )

@@ -147,6 +147,38 @@ def test_the_csv_reads_back_as_the_table_and_is_the_same_every_time(tmp_path: Pa
     assert (rows[0]["rank"], rows[0]["low"], rows[0]["p_frontier"]) == ("dim=4 head=2", "", "")
 
 
+def test_a_measured_cost_is_the_median_over_seeds_and_decides_the_frontier(tmp_path: Path) -> None:
+    for label, n_params, accuracy, seconds in (("cp", 100, 0.8, (9, 1, 8)), ("lora", 1000, 0.7, (1, 2, 3))):
+        for seed, own in enumerate(seconds):
+            write_synthetic(
+                tmp_path, parameterization=label, n_params=n_params, seed=seed, accuracy=accuracy, seconds=own
+            )
+    found = analysis.points(load_runs(tmp_path), "seconds")
+    assert [(point.label, point.cost, point.on_frontier) for point in found] == [
+        ("LoRA", 2, True), ("CP (LoRTA)", 8, True),
+    ]  # fmt: skip
+    assert [point.label for point in analysis.frontier(load_runs(tmp_path))] == ["CP (LoRTA)"]
+    assert [row["cost"] for row in analysis.table(load_runs(tmp_path), "seconds")] == [2, 8]
+
+
+def test_every_point_leads_back_to_its_runs(tmp_path: Path) -> None:
+    runs = write_many(tmp_path, CURVES)
+    by_name = {run.name: run for run in runs}
+    for row in analysis.table(runs):
+        behind = [by_name[name] for name in row["runs"].split()]
+        assert len(behind) == row["n_seeds"]
+        mean = sum(run.result["test"]["accuracy"] for run in behind) / 3
+        assert (row["mean"], row["budget"]) == (pytest.approx(mean, rel=1e-5), behind[0].config["budget"])
+
+
+def test_a_cost_that_is_unknown_or_was_not_measured_is_refused(tmp_path: Path) -> None:
+    runs = write_many(tmp_path, CURVES)
+    with pytest.raises(TensorAdaptError, match="cost is 'second'; did you mean \"seconds\""):
+        analysis.points(runs, "second")
+    with pytest.raises(TensorAdaptError, match=r"has no peak_device_bytes; expected it in .*measurements\.json"):
+        analysis.points(runs, "peak_device_bytes")
+
+
 def test_runs_that_do_not_compare_are_refused(tmp_path: Path) -> None:
     write_synthetic(tmp_path)
     write_synthetic(tmp_path, task="sst2", seed=1)

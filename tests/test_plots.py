@@ -130,6 +130,8 @@ def test_means_bars_and_the_frontier_are_drawn_where_they_are(tmp_path: Path) ->
     (step,) = [line for line in ax.get_lines() if line.get_drawstyle() == "steps-post"]
     assert step.get_xydata().tolist()[:2] == [[100, first.interval.mean], [300, second.interval.mean]]
     assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "trainable parameters (adapter)")
+    timed = plots.frontier(load_runs(tmp_path), axes(), cost="seconds")
+    assert (timed.get_xscale(), timed.get_xlabel()) == ("linear", "time of a run (s)")
     assert ax.get_ylabel() == "test accuracy"
 
 

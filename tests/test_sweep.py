@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 import tensoradapt as ta
+from tensoradapt.card import adapter_of
 from tensoradapt.sweep import frontier
 from tensoradapt.sweep.claims import claim
-from tensoradapt.sweep.execute import at_chance, collate, execute
+from tensoradapt.sweep.execute import at_chance, collate, execute, prepare
 from tensoradapt.sweep.spec import FRONTIER, SIZES, RunConfig, Size, frontier_configs, rates
 from tensoradapt.sweep.store import load_runs
 
@@ -40,6 +42,15 @@ def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
         assert run.result["n_train"] == 64 and run.measurements["seconds"] > 0
     rows = frontier.rows(outcome.runs)
     assert [row[0] for row in rows] == ["method", "CP (LoRTA)", "LoRA", "frozen base, trained head", "full fine-tuning"]
+
+
+def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
+    config = next(one for one in configs(families=("vera",)) if one.kind == "adapter")
+    model, _ = prepare(config)
+    adapter_of(model).save(tmp_path)
+    with safe_open(tmp_path / "adapter.safetensors", "pt") as file:
+        stored = sum(file.get_tensor(name).nbytes for name in file.keys())
+    assert execute(config, "cpu")["measurements"]["adapter_bytes"] == stored > 0
 
 
 def test_a_stopped_frontier_goes_on_and_ends_with_the_same_results(tmp_path, monkeypatch):

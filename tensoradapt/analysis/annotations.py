@@ -62,7 +62,7 @@ def name_ranks(ax: Axes, found: Sequence[Point], styles: dict[str, Style]) -> No
     texts = [_rank_label(ax, point, styles[point.label]) for point in named]
     extents = [text.get_window_extent() for text in texts]
     bounds = ax.get_window_extent()
-    anchors = [_pixels(ax, point.n_params, point.interval.mean) for point in named]
+    anchors = [_pixels(ax, point.cost, point.interval.mean) for point in named]
     places = place_labels(
         anchors,
         [(extent.width, extent.height) for extent in extents],
@@ -85,7 +85,7 @@ def name_ranks(ax: Axes, found: Sequence[Point], styles: dict[str, Style]) -> No
 def _rank_label(ax: Axes, point: Point, style: Style) -> Annotation:
     text = ax.annotate(
         rank_text(point.rank),
-        xy=(point.n_params, point.interval.mean),
+        xy=(point.cost, point.interval.mean),
         xytext=(0, 0),
         textcoords="offset points",
         fontsize=7,
@@ -103,7 +103,7 @@ def _leader(ax: Axes, point: Point, offset: tuple[float, float], style: Style) -
     arrow = {"arrowstyle": "-", "color": style.colour, "linewidth": 0.6, "shrinkA": 3, "shrinkB": 3, "alpha": 0.8}
     ax.annotate(
         "",
-        xy=(point.n_params, point.interval.mean),
+        xy=(point.cost, point.interval.mean),
         xytext=offset,
         textcoords="offset points",
         arrowprops=arrow,
@@ -116,10 +116,10 @@ def _obstacles(ax: Axes, found: Sequence[Point], scale: float) -> list[Box]:
     half, thin = scale * (MARKER / 2 + 0.5), scale * 1.2
     boxes = []
     for point in found:
-        x, y = _pixels(ax, point.n_params, point.interval.mean)
+        x, y = _pixels(ax, point.cost, point.interval.mean)
         boxes.append((x - half, y - half, x + half, y + half))
         if np.isfinite(point.interval.low):
-            ends = [_pixels(ax, point.n_params, end)[1] for end in (point.interval.low, point.interval.high)]
+            ends = [_pixels(ax, point.cost, end)[1] for end in (point.interval.low, point.interval.high)]
             boxes.append((x - thin, ends[0], x + thin, ends[1]))
     return boxes
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +14,26 @@ from typing import Any
 
 from tensoradapt.analysis.comparison import check_comparable, check_group, score, versus
 from tensoradapt.analysis.statistics import Interval, non_dominated, on_frontier_probability, t_interval
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import replace_file
 from tensoradapt.sweep.store import Run
 
 Rank = int | Mapping[str, int] | None
 REFERENCES = ("head", "full")
+# what a frontier can be drawn over: parameters, or a measurement's key, and its name on an axis
+COSTS = {
+    "n_params": "trainable parameters (adapter)",
+    "adapter_bytes": "stored numbers of the adapter (bytes)",
+    "peak_memory_bytes": "peak resident memory (bytes)",
+    "peak_device_bytes": "peak GPU memory (bytes)",
+    "step_seconds_median": "median time of a step (s)",
+    "seconds": "time of a run (s)",
+}
 COLUMNS = (
     *("label", "parameterization", "layout", "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
     *("n_collapsed", "n_diverged", "lr", "diff_head", "diff_head_low", "diff_head_high"),
     *("diff_full", "diff_full_low", "diff_full_high", "above_head", "p_frontier", "on_frontier"),
+    *("budget", "cost", "runs"),
 )
 
 
@@ -29,8 +41,9 @@ COLUMNS = (
 class Point:
     """One configuration over its seeds.
 
-    ``interval`` is of the test score; ``vs_head`` and ``vs_full`` of the paired difference to the references, None
-    where no seed is shared. ``p_frontier`` is NaN for one seed.
+    ``cost`` is the number of parameters, or the median over seeds of what was asked for; ``interval`` is of the test
+    score; ``vs_head`` and ``vs_full`` of the paired difference to the references, None where no seed is shared.
+    ``p_frontier`` is NaN for one seed. ``budget`` is what was asked for, ``runs`` are the runs behind it, by seed.
     """
 
     label: str
@@ -38,31 +51,37 @@ class Point:
     layout: str | None
     rank: Rank
     n_params: int
+    cost: float
     metric: str
     interval: Interval
     n_collapsed: int
     n_diverged: int
     seeds: tuple[int, ...]
     lr: float | None
+    budget: int | None = None
+    runs: tuple[str, ...] = ()
     vs_head: Interval | None = None
     vs_full: Interval | None = None
     p_frontier: float = math.nan
     on_frontier: bool = False
 
 
-def points(runs: Iterable[Run]) -> list[Point]:
-    """The adapter runs as points, one per (label, layout, rank, n_params), fewest parameters first.
+def points(runs: Iterable[Run], cost: str = "n_params") -> list[Point]:
+    """The adapter runs as points, one per (label, layout, rank, n_params), least cost (one of ``COSTS``) first.
 
     Collapsed runs are results and stay in the mean; diverged runs count as chance; both are counted. Runs of two
-    tasks, models or metrics, two runs of one seed and two learning rates in one point raise TensorAdaptError.
+    tasks, models or metrics, two runs of one seed, two learning rates in one point, and a cost that a run has no
+    measurement of raise TensorAdaptError.
     """
     every = list(runs)
     check_comparable(every)
+    if cost not in COSTS:
+        raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
     against = {kind: _of_kind(every, kind) for kind in REFERENCES}
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
         groups.setdefault(_key(run), []).append(run)
-    found = sorted((_point(group, against) for group in groups.values()), key=_order)
+    found = sorted((_point(group, against, cost) for group in groups.values()), key=_order)
     return _with_frontier(found)
 
 
@@ -76,22 +95,22 @@ def references(runs: Iterable[Run]) -> dict[str, Interval]:
     return {kind: point.interval for kind, point in _reference_points(list(runs)).items()}
 
 
-def table(runs: Iterable[Run]) -> list[dict[str, Any]]:
+def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
     """One row per point, then one per reference; keys are ``COLUMNS``, numbers have 6 significant digits.
 
     ``above_head`` is True if the lower limit of the difference to the head alone is above 0. None where a number
     does not exist: no reference, or no interval from one seed.
     """
     every = list(runs)
-    return [_row(point) for point in (*points(every), *_reference_points(every).values())]
+    return [_row(point) for point in (*points(every, cost), *_reference_points(every).values())]
 
 
-def write_csv(runs: Iterable[Run], path: Path) -> Path:
-    """Write ``table(runs)`` to ``path``, whole or not at all, the same runs as the same bytes; returns ``path``."""
+def write_csv(runs: Iterable[Run], path: Path, cost: str = "n_params") -> Path:
+    """Write ``table(runs, cost)`` to ``path``, whole or not at all, the same runs as the same bytes; returns it."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table(runs))
+    writer.writerows(table(runs, cost))
     return replace_file(Path(path), text.getvalue().encode())
 
 
@@ -110,7 +129,7 @@ def rank_text(rank: Rank) -> str:
 def _reference_points(runs: Sequence[Run]) -> dict[str, Point]:
     check_comparable(runs)
     against = {kind: _of_kind(runs, kind) for kind in REFERENCES}
-    return {kind: _point(group, against, kind) for kind, group in against.items() if group}
+    return {kind: _point(group, against, "n_params", kind) for kind, group in against.items() if group}
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
@@ -131,10 +150,10 @@ def _layout(run: Run) -> str | None:
 
 
 def _order(point: Point) -> tuple[Any, ...]:
-    return point.n_params, point.label, str(point.layout), json.dumps(point.rank, sort_keys=True)
+    return point.cost, point.label, str(point.layout), json.dumps(point.rank, sort_keys=True)
 
 
-def _point(group: list[Run], against: Mapping[str, list[Run]], kind: str | None = None) -> Point:
+def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
     group = sorted(group, key=lambda run: run.config["seed"])
     first = group[0]
     check_group(group, f"{first.config['label']} {rank_text(first.config.get('rank'))}".strip())
@@ -146,21 +165,33 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], kind: str | None 
         layout=_layout(first),
         rank=first.config.get("rank"),
         n_params=first.result["n_params"],
+        cost=statistics.median(_cost(run, cost) for run in group),
         metric=first.result["metric"],
         interval=t_interval([score(run) for run in group]),
         n_collapsed=statuses.count("collapsed"),
         n_diverged=statuses.count("diverged"),
         seeds=tuple(run.config["seed"] for run in group),
         lr=first.config.get("lr"),
+        budget=first.config.get("budget"),
+        runs=tuple(run.name for run in group),
         vs_head=compared["head"],
         vs_full=compared["full"],
     )
 
 
+def _cost(run: Run, cost: str) -> float:
+    value = run.result["n_params"] if cost == "n_params" else run.measurements.get(cost)
+    if value is None:
+        raise TensorAdaptError(
+            f"run {run.name} has no {cost}; expected it in {run.path / 'measurements.json'}: choose another cost"
+        )
+    return value
+
+
 def _with_frontier(found: list[Point]) -> list[Point]:
     if not found:
         return []
-    sizes = [point.n_params for point in found]
+    sizes = [point.cost for point in found]
     means = [point.interval.mean for point in found]
     chances = on_frontier_probability(
         sizes, means, [point.interval.sd for point in found], [point.interval.n for point in found]
@@ -182,6 +213,7 @@ def _row(point: Point) -> dict[str, Any]:
         *((full.mean, full.low, full.high) if full else (None, None, None)),
         head.low > 0 if head and math.isfinite(head.low) else None,
         *(point.p_frontier, point.on_frontier),
+        *(point.budget, point.cost, " ".join(point.runs)),
     )
     return dict(zip(COLUMNS, map(_cell, values), strict=True))
 

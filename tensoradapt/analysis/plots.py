@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tensoradapt.analysis.annotations import DARK, GREY, MARKER, REFERENCES, Style, name_ranks, name_references
 from tensoradapt.analysis.caption import TUNED, caption, some_runs
-from tensoradapt.analysis.frontier import Point, points, references
+from tensoradapt.analysis.frontier import COSTS, Point, points, references
 from tensoradapt.analysis.statistics import Interval
 from tensoradapt.files import replace_file
 from tensoradapt.sweep.store import Run
@@ -40,6 +40,7 @@ RC: dict[Any, Any] = {
     "figure.constrained_layout.use": False,
     "figure.autolayout": False,
 }
+COUNTED = ("n_params", "adapter_bytes")  # costs over decades
 WIDTH, HEIGHT, DPI = 7.0, 4.6, 200  # inches
 
 
@@ -51,31 +52,35 @@ class Shown:
     references: dict[str, Interval]
     styles: dict[str, Style]
     metric: str
+    cost: str
 
 
 def frontier(
     runs: Iterable[Run],
     ax: Axes | None = None,
     *,
+    cost: str = "n_params",
     total: int | None = None,
     caption_extra: str = "",
     rates: str = TUNED,
 ) -> Axes:
     """Draw the runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
 
-    Points are means over seeds, bars 95 % t-intervals; in a hollow marker a run collapsed or diverged. ``total`` is
-    the number of runs the whole sweep has, ``rates`` how learning rates were chosen. No run raises TensorAdaptError.
+    Points are means over seeds, bars 95 % t-intervals; in a hollow marker a run collapsed or diverged. ``cost`` is
+    what x shows, one of ``tensoradapt.analysis.frontier.COSTS``: measured costs, medians over seeds, are on a linear
+    axis. ``total`` is the number of runs the whole sweep has, ``rates`` how learning rates were chosen. No run raises
+    TensorAdaptError.
     """
     every = some_runs(runs)
     if ax is not None:
-        shown = _shown(every)
+        shown = _shown(every, cost)
         _plot(ax, shown)
         return _annotate(ax, shown)
     from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
 
     with mpl.rc_context(RC):
         text = caption(every, total=total, extra=caption_extra, rates=rates)
-        return _compose(pyplot.figure(figsize=(WIDTH, HEIGHT)), every, text)
+        return _compose(pyplot.figure(figsize=(WIDTH, HEIGHT)), _shown(every, cost), text)
 
 
 def save_frontier(
@@ -83,6 +88,7 @@ def save_frontier(
     stem: Path,
     caption_extra: str = "",
     *,
+    cost: str = "n_params",
     total: int | None = None,
     rates: str = TUNED,
 ) -> tuple[Path, Path]:
@@ -94,7 +100,7 @@ def save_frontier(
     with mpl.rc_context(RC):
         figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
         FigureCanvasAgg(figure)
-        _compose(figure, every, caption(every, total=total, extra=caption_extra, rates=rates))
+        _compose(figure, _shown(every, cost), caption(every, total=total, extra=caption_extra, rates=rates))
         png = _write(figure, stem.with_name(f"{stem.name}.png"), {"Software": None})
         pdf = _write(figure, stem.with_name(f"{stem.name}.pdf"), {"CreationDate": None})
     return png, pdf
@@ -106,12 +112,11 @@ def _write(figure: Figure, path: Path, metadata: dict[str, Any]) -> Path:
     return replace_file(path, buffer.getvalue())
 
 
-def _compose(figure: Figure, runs: Sequence[Run], text: str) -> Axes:
+def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
     """Axes sized so that legend, caption, tick labels and the names of the references have room; in inches."""
     note = figure.text(0.12 / WIDTH, 0.1 / HEIGHT, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
     note.set_gid("caption")
     below = 0.64 + _wrap(note, text, WIDTH - 0.35)
-    shown = _shown(runs)
     right = 1.2 if shown.references else 0.25
 
     def fit(left: float, above: float) -> tuple[float, float, float, float]:
@@ -126,11 +131,11 @@ def _compose(figure: Figure, runs: Sequence[Run], text: str) -> Axes:
     return _annotate(ax, shown)
 
 
-def _shown(runs: Sequence[Run]) -> Shown:
-    found = points(runs)
+def _shown(runs: Sequence[Run], cost: str) -> Shown:
+    found = points(runs, cost)
     labels = sorted({point.label for point in found})
     styles = dict(zip(labels, map(Style, itertools.cycle(COLOURS), itertools.cycle(MARKERS)), strict=False))
-    return Shown(found, references(runs), styles, str(runs[0].result["metric"]).replace("_", " "))
+    return Shown(found, references(runs), styles, str(runs[0].result["metric"]).replace("_", " "), cost)
 
 
 def _wrap(note: Text, text: str, width: float) -> float:
@@ -161,11 +166,14 @@ def _annotate(ax: Axes, shown: Shown) -> Axes:
 
 
 def _frame(ax: Axes, shown: Shown) -> None:
-    ax.set_xscale("log")
-    ax.set_xlim(_x_limits(shown.points))
+    if shown.cost in COUNTED:
+        ax.set_xscale("log")
+        ax.set_xlim(_x_limits(shown.points))
+    else:
+        ax.set_xlim(_measured_limits(shown.points))
     intervals = [point.interval for point in shown.points] + list(shown.references.values())
     ax.set_ylim(_y_limits(intervals, shown.metric))
-    ax.set_xlabel("trainable parameters (adapter)")
+    ax.set_xlabel(COSTS[shown.cost])
     ax.set_ylabel(f"test {shown.metric}")
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     ax.spines[["top", "right"]].set_visible(False)
@@ -181,10 +189,17 @@ def _frame(ax: Axes, shown: Shown) -> None:
 
 def _x_limits(found: Sequence[Point]) -> tuple[float, float]:
     """Half a decade around the points, and a little over two decades at least."""
-    sizes = np.log10([max(point.n_params, 1) for point in found] or [1_000, 1_000_000])
+    sizes = np.log10([max(point.cost, 1) for point in found] or [1_000, 1_000_000])
     low, high = float(sizes.min()), float(sizes.max())
     pad = max(0.06 * (high - low) + 0.12, (2.2 - (high - low)) / 2)
     return 10 ** (low - pad), 10 ** (high + pad)
+
+
+def _measured_limits(found: Sequence[Point]) -> tuple[float, float]:
+    """A tenth of the range on both sides: measured costs of one model differ by less than decades."""
+    costs = [point.cost for point in found] or [0.0, 1.0]
+    pad = 0.1 * (max(costs) - min(costs)) or 0.5 * max(costs) or 1.0
+    return min(costs) - pad, max(costs) + pad
 
 
 def _y_limits(intervals: Sequence[Interval], metric: str) -> tuple[float, float]:
@@ -207,26 +222,26 @@ def _draw_references(ax: Axes, against: dict[str, Interval]) -> None:
 
 
 def _draw_step(ax: Axes, found: Sequence[Point]) -> None:
-    steps = [(point.n_params, point.interval.mean) for point in found if point.on_frontier]
+    steps = [(point.cost, point.interval.mean) for point in found if point.on_frontier]
     if steps:
         x, y = zip(*steps, (ax.get_xlim()[1], steps[-1][1]), strict=True)
         ax.step(x, y, where="post", color=DARK, alpha=0.45, linewidth=2.6, zorder=1.8, solid_capstyle="butt")
 
 
 def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
-    x = [point.n_params for point in found]
+    x = [point.cost for point in found]
     y = [point.interval.mean for point in found]
     ax.plot(x, y, color=style.colour, linewidth=0.9, alpha=0.55, zorder=2)
     low, high = ax.get_ylim()
     for point in found:
         interval, lost = point.interval, point.n_collapsed + point.n_diverged
         if np.isfinite(interval.low):
-            ax.plot([point.n_params] * 2, [interval.low, interval.high], color=style.colour, linewidth=1.2, zorder=2.5)
+            ax.plot([point.cost] * 2, [interval.low, interval.high], color=style.colour, linewidth=1.2, zorder=2.5)
             for cut, edge, arrow in ((interval.low < low, low, "v"), (interval.high > high, high, "^")):
                 if cut:  # the bar goes on outside
-                    ax.plot(point.n_params, edge, arrow, color=style.colour, markersize=3.5, clip_on=False, zorder=2.6)
+                    ax.plot(point.cost, edge, arrow, color=style.colour, markersize=3.5, clip_on=False, zorder=2.6)
         ax.plot(
-            point.n_params,
+            point.cost,
             interval.mean,
             style.marker,
             color=style.colour,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt import models
+from tensoradapt.checkpoint import expected
 from tensoradapt.plan import Plan
 from tensoradapt.sweep.machine import peak_memory, reset_peak_memory
 from tensoradapt.sweep.spec import RunConfig, plan_of
@@ -66,6 +67,7 @@ def execute(
         "evaluation_seconds": time.perf_counter() - trained,
         **_measured(fitted.seconds, device),
         "resumed_at_step": checkpoint.resumed if checkpoint else 0,
+        **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }
     arrays = {"predictions": scores["test"], "labels": data.test.labels, "losses": np.array(fitted.losses)}
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
