@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tensoradapt.analysis.examples import METRICS, example_scores
 from tensoradapt.analysis.statistics import Floats, Interval, paired_difference, t_interval
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run
@@ -29,16 +30,18 @@ def versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
     pairs = [(run, other[run.config["seed"]]) for run in group if run.config["seed"] in other]
     if not pairs:
         return None
-    if _has_examples([run for pair in pairs for run in pair]):
-        scores = [[_correct(run) for run in side] for side in zip(*pairs, strict=True)]
-        return paired_difference(np.array(scores[0]), np.array(scores[1]))
+    if (scores := paired_scores(pairs)) is not None:
+        return paired_difference(*scores)
     return t_interval([score(a) - score(b) for a, b in pairs])
 
 
-def _has_examples(runs: Sequence[Run]) -> bool:
-    """True if the score is a mean over test examples that every run stored; then the labels must be the same."""
-    if runs[0].result["metric"] != "accuracy" or not all(run.has("predictions") and run.has("labels") for run in runs):
-        return False
+def paired_scores(pairs: Sequence[tuple[Run, Run]]) -> tuple[Floats, Floats] | None:
+    """What each test example contributes to the scores of both runs of each pair, (seeds, n_test) of either side; None
+    where a run stored no predictions. Runs of other test labels raise TensorAdaptError.
+    """
+    runs = [run for pair in pairs for run in pair]
+    if runs[0].result["metric"] not in METRICS or not all(run.has("predictions") and run.has("labels") for run in runs):
+        return None
     labels = runs[0].labels()
     for run in runs[1:]:
         if not np.array_equal(run.labels(), labels):
@@ -46,21 +49,18 @@ def _has_examples(runs: Sequence[Run]) -> bool:
                 f"runs {runs[0].name} and {run.name} have different test labels; expected one test set: "
                 "analyse runs of different data apart"
             )
-    return True
+    first, second = (np.array([_shared_out(run, labels) for run in side]) for side in zip(*pairs, strict=True))
+    return first, second
 
 
-def _correct(run: Run) -> Floats:
-    """Score of each test example, (n_test,): 1 if right, 0 if wrong, chance throughout for a diverged run."""
-    labels = run.labels()
+def _shared_out(run: Run, labels: np.ndarray) -> Floats:
+    """Score of each test example, (n_test,); chance throughout for a diverged run."""
     if run.result["status"] == "diverged":
         return np.full(len(labels), float(run.result["chance"]))
-    predictions = run.predictions()
-    if predictions.ndim != 2 or len(predictions) != len(labels):
-        raise TensorAdaptError(
-            f"run {run.name} has predictions of shape {predictions.shape} for {len(labels)} labels; expected "
-            f"(n_test, n_labels): delete the folder {run.path} to run it again"
-        )
-    return (predictions.argmax(1) == labels).astype(float)
+    try:
+        return example_scores(run.result["metric"], run.predictions(), labels)
+    except TensorAdaptError as error:
+        raise TensorAdaptError(f"run {run.name}: {error}; delete the folder {run.path} to run it again") from None
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
