@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tensoradapt.analysis.statistics import Interval, t_interval
+from tensoradapt.analysis.statistics import Floats, Interval, t_interval
 from tensoradapt.errors import TensorAdaptError, missing_extra
 
 
@@ -15,13 +15,23 @@ def at_budget(
     budget: float,
     confidence: float = 0.95,
 ) -> Interval:
-    """One method's score at a budget between its own sizes: each seed's scores interpolated linearly in log cost, then
-    Student's t interval over seeds.
-
-    Nothing is extrapolated: a budget outside the sizes raises TensorAdaptError with their range.
+    """One method's score at a budget between its own sizes: Student's t interval over seeds of what ``interpolated``
+    gives.
 
     >>> at_budget([100, 10_000], [[0.6], [0.8]], 1000).mean.__round__(6)
     0.7
+    """
+    return t_interval(interpolated(cost, scores, budget), confidence)
+
+
+def interpolated(
+    cost: ArrayLike,  # (sizes,)
+    scores: ArrayLike,  # (sizes, seeds)
+    budget: float,
+) -> Floats:
+    """Each seed's score at a budget, (seeds,), linear in log cost between the sizes.
+
+    Nothing is extrapolated: a budget outside the sizes raises TensorAdaptError with their range.
     """
     size, data = np.asarray(cost, float), np.asarray(scores, float)
     if size.ndim != 1 or data.ndim != 2 or len(data) != len(size) or len(size) == 0 or size.min() <= 0:
@@ -36,7 +46,7 @@ def at_budget(
             "extrapolated"
         )
     order = np.argsort(size)
-    return t_interval([np.interp(np.log(budget), np.log(size[order]), one) for one in data[order].T], confidence)
+    return np.array([np.interp(np.log(budget), np.log(size[order]), one) for one in data[order].T])
 
 
 def hypervolume(

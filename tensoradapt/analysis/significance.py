@@ -16,13 +16,21 @@ from tensoradapt.errors import TensorAdaptError
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired difference of two methods; ``p`` as it is, ``adjusted`` for all comparisons of the family."""
+    """The paired difference of two methods; ``p`` as it is, ``adjusted`` for all comparisons of the family.
+
+    ``budget``: the parameters at which they are compared, if that was asked; ``over``: what is paired; ``drawn``: the
+    interval of the two-way bootstrap, to set beside; ``runs``: what it is about.
+    """
 
     first: str
     second: str
     difference: Interval
     p: float
     adjusted: float
+    budget: float | None = None
+    over: str = "seeds"
+    drawn: Interval | None = None
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,13 @@ def compare(
         raise TensorAdaptError(f"reference {reference!r} is none of the methods: {', '.join(data)}")
     pairs = [(name, reference) for name in data if name != reference] if reference else list(combinations(data, 2))
     differences = [data[a] - data[b] for a, b in pairs]
-    p = [_paired_p(one) for one in differences]
+    p = [paired_p(one) for one in differences]
     found = zip(pairs, differences, p, holm(p), strict=True)
     return [Comparison(a, b, t_interval(d, confidence), own, float(adjusted)) for (a, b), d, own, adjusted in found]
 
 
-def _paired_p(difference: Floats) -> float:
+def paired_p(difference: Floats) -> float:
+    """The paired t test's p value of differences (seeds,); where all are equal 1 if they are 0, else 0."""
     if np.ptp(difference) == 0:
         return float(not difference.any())
     return float(stats.ttest_1samp(difference, 0).pvalue)
