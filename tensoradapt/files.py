@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,6 +39,15 @@ def replace_file(path: Path, data: bytes) -> Path:
             f"{path} cannot be written ({reason(error)}); expected a place for a file: choose another path"
         ) from error
     return path
+
+
+def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """A table as CSV with a header, UTF-8, lines ended by a newline alone; None is an empty field."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def write_synced(path: Path, data: bytes) -> None:

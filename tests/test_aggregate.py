@@ -71,7 +71,7 @@ def test_a_stratified_bootstrap_covers_the_interquartile_mean_over_tasks() -> No
 
 def test_a_stratified_bootstrap_draws_seeds_within_tasks() -> None:
     apart = np.arange(4.0)[:, None] + np.zeros((4, 3))  # tasks differ, seeds do not: nothing to draw
-    found = aggregate.stratified_bootstrap(lambda scores: float(scores.mean()), apart)
+    found = aggregate.stratified_bootstrap(lambda scores: scores.mean((-2, -1)), apart)
     assert found.low == found.high == found.mean == 1.5
     again = [aggregate.stratified_bootstrap(aggregate.iqm, np.random.default_rng(1).random((3, 4))) for _ in range(2)]
     assert again[0] == again[1]

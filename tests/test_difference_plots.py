@@ -26,7 +26,7 @@ def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
     assert [dot.get_markerfacecolor() != "white" for dot in dots] == [one.adjusted < 0.05 for one in found]
     assert {one.adjusted < 0.05 for one in found} == {True, False}
     assert [text.get_text() for text in ax.get_yticklabels()] == ["lora - lorta", "lora - vera", "lorta - vera"]
-    assert "accuracy, paired over 5 seeds, 95 % t interval" in ax.get_xlabel()
+    assert "accuracy\n(paired over 5 seeds; 95 % t interval)" in ax.get_xlabel()
     nothing_overlaps(ax)
 
 

@@ -183,8 +183,8 @@ def test_nothing_on_a_saved_figure_is_cut_off_at_any_stage(
 ) -> None:
     curves, given_references = STAGES[stage]
     figures: list[Figure] = []
-    write = plots._write
-    monkeypatch.setattr(plots, "_write", lambda figure, *rest: (figures.append(figure), write(figure, *rest))[1])
+    write = plots.write
+    monkeypatch.setattr(plots, "write", lambda figure, *rest: (figures.append(figure), write(figure, *rest))[1])
     runs = write_many(tmp_path / "runs", curves, seeds=[0], **given_references)
     written = plots.save_frontier(runs, tmp_path / "out" / "plot.v1", "Extra words. " * 30, total=99)
     assert [path.name for path in written] == ["plot.v1.png", "plot.v1.pdf"]

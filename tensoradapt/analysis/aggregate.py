@@ -7,45 +7,49 @@ After Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from tensoradapt.analysis.statistics import Floats, Interval
 from tensoradapt.errors import TensorAdaptError
 
-DRAWS = 2000
+DRAWS, CHUNK = 2000, 250
 
 
-def iqm(scores: ArrayLike) -> float:
-    """Interquartile mean of scores (tasks, seeds): of the middle half of all of them.
+def iqm(scores: ArrayLike) -> Any:
+    """Interquartile mean of scores (..., tasks, seeds): of the middle half of all of them; a float, or (...).
 
     >>> iqm([[0.0, 0.5, 0.6, 1.0]])
     0.55
     """
-    return float(stats.trim_mean(np.asarray(scores, float).ravel(), 0.25))
+    data = np.asarray(scores, float)
+    return _plain(stats.trim_mean(data.reshape(*data.shape[:-2], -1), 0.25, axis=-1))
 
 
 def improvement(
-    scores: ArrayLike,  # (tasks, seeds)
-    others: ArrayLike,  # (tasks, seeds of the other method)
-) -> float:
+    scores: ArrayLike,  # (..., tasks, seeds)
+    others: ArrayLike,  # (..., tasks, seeds of the other method)
+) -> Any:
     """Probability that a run beats another method's run of a random task: the mean over tasks of
-    P(X > Y) + P(X = Y) / 2 (Mann and Whitney's U over n m).
+    P(X > Y) + P(X = Y) / 2 (Mann and Whitney's U over n m); a float, or (...).
 
     >>> improvement([[0.7, 0.8], [0.5, 0.5]], [[0.6, 0.8], [0.5, 0.5]])
     0.5625
     """
     first, second = _scores(scores), _scores(others)
-    if len(first) != len(second):
-        raise TensorAdaptError(f"the methods have {len(first)} and {len(second)} tasks; expected the same ones")
-    signs = np.sign(first[:, :, None] - second[:, None, :])
-    return float(((signs + 1) / 2).mean())
+    if first.shape[-2] != second.shape[-2]:
+        tasks = f"{first.shape[-2]} and {second.shape[-2]}"
+        raise TensorAdaptError(f"the methods have {tasks} tasks; expected the same ones")
+    signs = np.sign(first[..., :, None] - second[..., None, :])
+    return _plain(((signs + 1) / 2).mean((-3, -2, -1)))
 
 
 def stratified_bootstrap(
-    statistic: Callable[..., float],
+    statistic: Callable[..., Any],  # of (..., tasks, seeds) for each method: (...)
     *scores: ArrayLike,  # of each method: (tasks, seeds)
     confidence: float = 0.95,
     draws: int = DRAWS,
@@ -64,7 +68,7 @@ def stratified_bootstrap(
     """
     given = [_scores(one) for one in scores]
     for one in given:
-        if one.shape[0] < 2 or one.shape[1] < 3:
+        if one.ndim != 2 or one.shape[0] < 2 or one.shape[1] < 3:
             raise TensorAdaptError(
                 f"scores have shape {one.shape}; a stratified bootstrap needs at least 2 tasks and 3 seeds. Use "
                 "t_interval for one task"
@@ -72,7 +76,7 @@ def stratified_bootstrap(
     if not 0 < confidence < 1:
         raise TensorAdaptError(f"confidence is {confidence}; expected a share between 0 and 1, such as 0.95")
     rng = np.random.default_rng(seed)
-    found = np.array([statistic(*(_resampled(one, rng) for one in given)) for _ in range(draws)])
+    found = np.asarray(statistic(*(_resampled(one, draws, rng) for one in given)))
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
     n = sum(one.size for one in given)
     return Interval(float(statistic(*given)), float(low), float(high), n, float(found.std(ddof=1)))
@@ -96,22 +100,34 @@ def two_way_bootstrap(
             f"scores have shapes {first.shape} and {second.shape}; expected the same (seeds, examples), with 3 "
             "seeds or more. Use paired_difference for fewer"
         )
-    difference, rng = first - second, np.random.default_rng(seed)
-    seeds, examples = difference.shape
-    # how often each is drawn, in place of the rows themselves
-    rows = rng.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
-    cols = rng.multinomial(examples, np.full(examples, 1 / examples), draws) / examples
-    found = np.einsum("ds,se,de->d", rows, difference, cols, optimize=True)
+    difference = first - second
+    rows, cols = _counts(*difference.shape, draws, seed)
+    parts = [cols[at : at + CHUNK].astype(float) @ difference.T for at in range(0, draws, CHUNK)]
+    found = (rows * np.concatenate(parts)).sum(1) / difference.size
     low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(difference.mean()), float(low), float(high), seeds, float(found.std(ddof=1)))
+    return Interval(float(difference.mean()), float(low), float(high), len(difference), float(found.std(ddof=1)))
 
 
-def _resampled(scores: Floats, rng: np.random.Generator) -> Floats:
-    return np.take_along_axis(scores, rng.integers(scores.shape[1], size=scores.shape), axis=1)
+@lru_cache(maxsize=1)
+def _counts(seeds: int, examples: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """How often each seed and example is drawn, in place of the rows themselves: the same for all of a test set."""
+    rng = np.random.default_rng(seed)
+    rows, cols = (rng.multinomial(n, np.full(n, 1 / n), draws) for n in (seeds, examples))
+    return rows.astype(np.uint16), cols.astype(np.uint16)
+
+
+def _resampled(scores: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """(draws, tasks, seeds), the seeds of each task drawn anew."""
+    at = rng.integers(scores.shape[1], size=(draws, *scores.shape))
+    return np.take_along_axis(scores[None], at, axis=2)
+
+
+def _plain(value: Any) -> Any:
+    return value if np.ndim(value) else float(value)
 
 
 def _scores(values: ArrayLike | Sequence[ArrayLike]) -> Floats:
     data = np.asarray(values, float)
-    if data.ndim != 2 or data.size == 0 or not np.isfinite(data).all():
+    if data.ndim < 2 or data.size == 0 or not np.isfinite(data).all():
         raise TensorAdaptError(f"scores have shape {data.shape}; expected finite (tasks, seeds)")
     return data

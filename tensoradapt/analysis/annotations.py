@@ -1,10 +1,9 @@
-"""Text on the frontier plot: ranks beside their points, names beside the reference lines. Imported by plots alone."""
+"""Text on the frontier plot: ranks beside their points, names beside the reference lines."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,21 +12,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
+from tensoradapt.analysis.canvas import DARK, MARKER, Style
 from tensoradapt.analysis.frontier import Point, rank_text
 from tensoradapt.analysis.labels import Box, place_labels, spread
 from tensoradapt.analysis.statistics import Floats, Interval
 
 REFERENCES = {"head": ("head only", ":"), "full": ("full fine-tuning", "--")}
-DARK, GREY = "#404040", "#707070"
-MARKER = 6.0  # points
-
-
-@dataclass(frozen=True)
-class Style:
-    """Colour and marker of one method."""
-
-    colour: str
-    marker: str
 
 
 def name_references(ax: Axes, against: dict[str, Interval]) -> None:

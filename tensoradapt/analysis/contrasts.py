@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +32,10 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
         methods.setdefault(point.label, []).append(point)
     if len(methods) < 2:
         return []
-    chosen, by_name = _reference(methods, reference), {run.name: run for run in every}
+    chosen, by_name = (
+        reference_of({label: len(own) for label, own in methods.items()}, reference),
+        {run.name: run for run in every},
+    )
     found = [
         one
         for label in sorted(set(methods) - {chosen})
@@ -43,13 +46,14 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
     return [replace(one, adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)]
 
 
-def _reference(methods: dict[str, list[Point]], wanted: str | None) -> str:
+def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
+    """The method that others are compared with: the one that is named, LoRA, or the one with the most sizes."""
     if wanted is not None:
-        if wanted not in methods:
-            raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, tuple(methods))}")
+        if wanted not in sizes:
+            raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, tuple(sizes))}")
         return wanted
-    usual = [label for label in methods if label.lower() == "lora"]
-    return usual[0] if usual else min(methods, key=lambda label: (-len(methods[label]), label))
+    usual = [label for label in sizes if label.lower() == "lora"]
+    return usual[0] if usual else min(sizes, key=lambda label: (-sizes[label], label))
 
 
 def _contrasts(

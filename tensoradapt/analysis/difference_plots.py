@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from tensoradapt.analysis.annotations import DARK, GREY
-from tensoradapt.analysis.plots import DPI, RC
+from tensoradapt.analysis.canvas import DARK, GREY, frame, new_axes
 from tensoradapt.analysis.significance import Comparison, Ranking
 from tensoradapt.errors import TensorAdaptError
 
-ROW = 0.32  # inches
+ROW, DENSE = 0.32, 0.19  # inches
 
 
 def forest(
@@ -32,7 +28,7 @@ def forest(
     """
     if not comparisons:
         raise TensorAdaptError("there are no comparisons to draw; expected those of significance.compare")
-    ax = _axes(len(comparisons)) if ax is None else ax
+    ax = new_axes(5.6, 1.0 + (ROW if len(comparisons) < 9 else DENSE) * len(comparisons)) if ax is None else ax
     ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     for row, one in enumerate(comparisons):
         found = one.difference
@@ -41,11 +37,37 @@ def forest(
         ax.plot(found.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
         where: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": DARK}
         ax.annotate(f"p {_p(one.adjusted)}", (1.02, row), annotation_clip=False, **where)
-    ax.set_yticks(range(len(comparisons)), [f"{one.first} - {one.second}" for one in comparisons])
+    ax.set_yticks(range(len(comparisons)), [_named(one) for one in comparisons])
     ax.set_ylim(len(comparisons) - 0.4, -0.6)
-    n = {one.difference.n for one in comparisons}
-    ax.set_xlabel(f"difference in {metric}, paired over {' or '.join(map(str, sorted(n)))} seeds, 95 % t interval")
-    _frame(ax)
+    ax.set_xlabel(f"difference in {metric}\n(paired over {_paired(comparisons)}; 95 % t interval)")
+    frame(ax)
+    return ax
+
+
+def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
+    """A row for each method and size, by size: the interquartile mean over tasks with its bootstrap interval; right of
+    it the probability that a run beats one of the reference's.
+
+    ``rows``: of ``summary.summary_rows``. Returns ``ax``, a new one if None. Raises TensorAdaptError without rows.
+    """
+    if not rows:
+        raise TensorAdaptError("there are no rows to draw; expected those of summary.summary_rows")
+    ax = new_axes(6.4, 1.0 + DENSE * len(rows)) if ax is None else ax
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    ordered = sorted(rows, key=lambda row: (sizes.index(row["size"]), -row["iqm"]))
+    where: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": DARK}
+    for y, row in enumerate(ordered):
+        if y and row["size"] != ordered[y - 1]["size"]:
+            ax.axhline(y - 0.5, color=GREY, linewidth=0.5)
+        ax.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.4, solid_capstyle="butt")
+        ax.plot(row["iqm"], y, "o", color=DARK, markersize=5, zorder=3)
+        if row["better"] is not None:
+            text = f"P(> {row['reference']}) {row['better']:.2f}  [{row['better_low']:.2f}, {row['better_high']:.2f}]"
+            ax.annotate(text, (1.02, y), annotation_clip=False, **where)
+    ax.set_yticks(range(len(ordered)), [f"{row['label']}  {row['size']}" for row in ordered], fontsize=8)
+    ax.set_ylim(len(ordered) - 0.4, -0.6)
+    ax.set_xlabel("interquartile mean over tasks of (score - chance) / (1 - chance)")
+    frame(ax, "x")
     return ax
 
 
@@ -56,7 +78,7 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     Returns ``ax``, a new one if None.
     """
     ranks = list(found.ranks.items())
-    ax = _axes(len(ranks) + len(found.cliques)) if ax is None else ax
+    ax = new_axes(5.2, 0.9 + ROW * (len(ranks) + len(found.cliques))) if ax is None else ax
     top = len(found.cliques)
     for i, (name, rank) in enumerate(ranks):
         row = top + i + 0.5
@@ -75,27 +97,22 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_label_position("top")
     ax.set_xlabel(f"mean rank, 1 is best (Friedman p {_p(found.friedman_p)})")
     ax.set_yticks([])
-    _frame(ax)
+    frame(ax)
     ax.spines["top"].set_visible(True)
     for side in ("left", "bottom"):
         ax.spines[side].set_visible(False)
     return ax
 
 
+def _named(one: Comparison) -> str:
+    return f"{one.first} - {one.second}" + (f", {one.budget:,.0f}" if one.budget is not None else "")
+
+
+def _paired(comparisons: Sequence[Comparison]) -> str:
+    n = " or ".join(map(str, sorted({one.difference.n for one in comparisons})))
+    over = " or ".join(sorted({one.over for one in comparisons}))
+    return f"{n} {over}" if "one seed" not in over else over
+
+
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def _frame(ax: Axes) -> None:
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for spine in ax.spines.values():
-        spine.set_color(GREY)
-    ax.tick_params(color=GREY, labelcolor=DARK)
-
-
-def _axes(rows: int) -> Axes:
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(5.2, 0.9 + ROW * rows), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        return figure.add_subplot()

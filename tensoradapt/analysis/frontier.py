@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import statistics
@@ -15,7 +13,7 @@ from typing import Any
 from tensoradapt.analysis.comparison import check_comparable, check_group, score, versus
 from tensoradapt.analysis.statistics import Interval, non_dominated, on_frontier_probability, t_interval
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.files import replace_file
+from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.sweep.store import Run
 
 Rank = int | Mapping[str, int] | None
@@ -107,11 +105,7 @@ def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
 
 def write_csv(runs: Iterable[Run], path: Path, cost: str = "n_params") -> Path:
     """Write ``table(runs, cost)`` to ``path``, whole or not at all, the same runs as the same bytes; returns it."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table(runs, cost))
-    return replace_file(Path(path), text.getvalue().encode())
+    return replace_file(Path(path), csv_bytes(COLUMNS, table(runs, cost)))
 
 
 def rank_text(rank: Rank) -> str:

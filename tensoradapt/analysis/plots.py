@@ -2,46 +2,40 @@
 
 from __future__ import annotations
 
-import io
-import itertools
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from tensoradapt.analysis.annotations import DARK, GREY, MARKER, REFERENCES, Style, name_ranks, name_references
+from tensoradapt.analysis.annotations import REFERENCES, name_ranks, name_references
+from tensoradapt.analysis.canvas import (
+    DARK,
+    DPI,
+    GREY,
+    MARKER,
+    RC,
+    Style,
+    figure_of,
+    handles,
+    legend_above,
+    styles,
+    wrap,
+    write,
+)
 from tensoradapt.analysis.caption import TUNED, caption, some_runs
 from tensoradapt.analysis.frontier import COSTS, Point, points, references
 from tensoradapt.analysis.statistics import Interval
-from tensoradapt.files import replace_file
 from tensoradapt.sweep.store import Run
 
-# Okabe and Ito's colours, told apart with any colour vision; their yellow is left out, white paper swallows it.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 7 are coprime: 77 pairs before one repeats
-RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.hinting": "none",  # else text is wider at some resolutions than where it was measured
-    "axes.labelsize": 9.5,
-    "pdf.fonttype": 42,
-    "savefig.bbox": None,
-    "figure.constrained_layout.use": False,
-    "figure.autolayout": False,
-}
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades
-WIDTH, HEIGHT, DPI = 7.0, 4.6, 200  # inches
+WIDTH, HEIGHT = 7.0, 4.6  # inches
 
 
 @dataclass(frozen=True)
@@ -96,27 +90,25 @@ def save_frontier(
 
     Each file is replaced whole, and the same runs give the same bytes. Needs no display.
     """
-    every, stem = some_runs(runs), Path(stem)
+    every = some_runs(runs)
+    text = caption(every, total=total, extra=caption_extra, rates=rates)
+    return write(frontier_figure(every, text, cost), Path(stem))
+
+
+def frontier_figure(runs: Iterable[Run], text: str, cost: str = "n_params") -> Figure:
+    """The plot with a caption, on a figure that belongs to no window system."""
     with mpl.rc_context(RC):
         figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
         FigureCanvasAgg(figure)
-        _compose(figure, _shown(every, cost), caption(every, total=total, extra=caption_extra, rates=rates))
-        png = _write(figure, stem.with_name(f"{stem.name}.png"), {"Software": None})
-        pdf = _write(figure, stem.with_name(f"{stem.name}.pdf"), {"CreationDate": None})
-    return png, pdf
-
-
-def _write(figure: Figure, path: Path, metadata: dict[str, Any]) -> Path:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix[1:], dpi=DPI, metadata=metadata)
-    return replace_file(path, buffer.getvalue())
+        _compose(figure, _shown(some_runs(runs), cost), text)
+    return figure
 
 
 def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
     """Axes sized so that legend, caption, tick labels and the names of the references have room; in inches."""
     note = figure.text(0.12 / WIDTH, 0.1 / HEIGHT, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
     note.set_gid("caption")
-    below = 0.64 + _wrap(note, text, WIDTH - 0.35)
+    below = 0.64 + wrap(note, text, WIDTH - 0.35)
     right = 1.2 if shown.references else 0.25
 
     def fit(left: float, above: float) -> tuple[float, float, float, float]:
@@ -133,19 +125,13 @@ def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
 
 def _shown(runs: Sequence[Run], cost: str) -> Shown:
     found = points(runs, cost)
-    labels = sorted({point.label for point in found})
-    styles = dict(zip(labels, map(Style, itertools.cycle(COLOURS), itertools.cycle(MARKERS)), strict=False))
-    return Shown(found, references(runs), styles, str(runs[0].result["metric"]).replace("_", " "), cost)
-
-
-def _wrap(note: Text, text: str, width: float) -> float:
-    """Break ``text`` into lines no wider than ``width`` inches; returns the height of the block in inches."""
-    dpi = _figure(note).dpi
-    for columns in range(160, 20, -2):
-        note.set_text(textwrap.fill(text, columns))
-        if note.get_window_extent().width <= width * dpi:
-            break
-    return note.get_window_extent().height / dpi
+    return Shown(
+        found,
+        references(runs),
+        styles(point.label for point in found),
+        str(runs[0].result["metric"]).replace("_", " "),
+        cost,
+    )
 
 
 def _plot(ax: Axes, shown: Shown) -> None:
@@ -159,7 +145,7 @@ def _plot(ax: Axes, shown: Shown) -> None:
 
 
 def _annotate(ax: Axes, shown: Shown) -> Axes:
-    _figure(ax).draw_without_rendering()  # a layout engine moves the axes only now; labels are placed in pixels
+    figure_of(ax).draw_without_rendering()  # a layout engine moves the axes only now; labels are placed in pixels
     name_references(ax, shown.references)
     name_ranks(ax, shown.points, shown.styles)
     return ax
@@ -253,32 +239,6 @@ def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
         )
 
 
-def _legend(ax: Axes, styles: dict[str, Style]) -> None:
-    """Above the axes, as many columns as fit."""
-    handles = [
-        Line2D([], [], color=style.colour, marker=style.marker, markersize=MARKER, linewidth=0.9, label=label)
-        for label, style in styles.items()
-    ]
-    if not handles:
-        return
-    handles.append(Line2D([], [], color=DARK, alpha=0.45, linewidth=2.6, label="frontier"))
-    for columns in range(len(handles), 0, -1):
-        legend = ax.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=columns,
-            frameon=False,
-            fontsize=8.5,
-            handlelength=1.6,
-            columnspacing=1.3,
-            borderaxespad=0.2,
-        )
-        if legend.get_window_extent().width <= 1.2 * ax.get_window_extent().width:
-            return
-
-
-def _figure(artist: Artist) -> Figure:
-    figure = artist.get_figure(root=True)
-    assert figure is not None
-    return figure
+def _legend(ax: Axes, found: dict[str, Style]) -> None:
+    if found:
+        legend_above(ax, [*handles(found), Line2D([], [], color=DARK, alpha=0.45, linewidth=2.6, label="frontier")])

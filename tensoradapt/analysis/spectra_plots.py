@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tensoradapt.analysis.annotations import DARK, GREY
-from tensoradapt.analysis.plots import COLOURS, DPI, MARKERS, RC
+from tensoradapt.analysis.canvas import COLOURS, DARK, DPI, GREY, MARKERS, RC
 from tensoradapt.analysis.spectra import Spectra
 from tensoradapt.analysis.statistics import Floats
 from tensoradapt.errors import TensorAdaptError, did_you_mean

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
-from tensoradapt.files import replace_file
+from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.report import align
 from tensoradapt.sweep.store import Run, load_failures, load_runs
 
@@ -44,11 +43,7 @@ def shown(rows: Sequence[Row]) -> str:
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
     """Writes the rows as CSV, whole or not at all; returns the path."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({**row, "rank": _plain_rank(row["rank"])} for row in rows)
-    return replace_file(Path(path), text.getvalue().encode())
+    return replace_file(Path(path), csv_bytes(COLUMNS, ({**row, "rank": _plain_rank(row["rank"])} for row in rows)))
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> Path:

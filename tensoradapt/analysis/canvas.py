@@ -1,0 +1,138 @@
+"""What all figures share: type, colours and markers that tell methods apart in grey too, a legend, a caption, files."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+from tensoradapt.files import replace_file
+
+# Okabe and Ito's colours, told apart with any colour vision; their yellow is left out, white paper swallows it.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 7 are coprime: 77 pairs before one repeats
+DARK, GREY = "#404040", "#707070"
+MARKER, DPI = 6.0, 200  # points; dots per inch
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.hinting": "none",  # else text is wider at some resolutions than where it was measured
+    "axes.labelsize": 9.5,
+    "pdf.fonttype": 42,
+    "savefig.bbox": None,
+    "figure.constrained_layout.use": False,
+    "figure.autolayout": False,
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colour and marker of one method."""
+
+    colour: str
+    marker: str
+
+
+def styles(labels: Iterable[str]) -> dict[str, Style]:
+    """A style for each label, the same for the same labels in any order."""
+    return dict(zip(sorted(set(labels)), map(Style, itertools.cycle(COLOURS), itertools.cycle(MARKERS)), strict=False))
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Axes of a figure of so many inches that belongs to no window system."""
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        return figure.add_subplot()
+
+
+def frame(ax: Axes, grid: str | None = None) -> None:
+    """Two quiet spines and, where asked for ("x", "y" or "both"), a pale grid."""
+    ax.spines[["top", "right"]].set_visible(False)
+    for spine in ax.spines.values():
+        spine.set_color(GREY)
+    ax.tick_params(which="both", color=GREY, labelcolor=DARK)
+    if grid:
+        ax.grid(True, axis=grid, color="#e6e6e6", linewidth=0.6)  # type: ignore[arg-type]
+        ax.set_axisbelow(True)
+
+
+def handles(found: dict[str, Style]) -> list[Line2D]:
+    """Legend entries of methods."""
+    return [
+        Line2D([], [], color=style.colour, marker=style.marker, markersize=MARKER, linewidth=0.9, label=label)
+        for label, style in found.items()
+    ]
+
+
+def legend_above(ax: Axes, entries: Sequence[Line2D]) -> None:
+    """A legend above the axes, in as many columns as fit."""
+    for columns in range(len(entries), 0, -1):
+        legend = ax.legend(
+            handles=list(entries),
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=columns,
+            frameon=False,
+            fontsize=8.5,
+            handlelength=1.6,
+            columnspacing=1.3,
+            borderaxespad=0.2,
+        )
+        if legend.get_window_extent().width <= 1.2 * ax.get_window_extent().width:
+            return
+
+
+def add_caption(figure: Figure, text: str) -> None:
+    """Writes text below what is in a constrained figure, which grows by its height."""
+    width, height = figure.get_size_inches()
+    note = figure.text(0.12 / width, 0, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
+    note.set_gid("caption")
+    room = wrap(note, text, width - 0.25) + 0.14
+    figure.set_size_inches(width, height + room)
+    note.set_y(0.08 / (height + room))
+    figure.set_layout_engine("constrained", rect=(0, room / (height + room), 1, height / (height + room)))
+
+
+def wrap(note: Text, text: str, width: float) -> float:
+    """Breaks text into lines no wider than so many inches; returns the height of the block in inches."""
+    dpi = figure_of(note).dpi
+    for columns in range(160, 20, -2):
+        note.set_text(textwrap.fill(text, columns))
+        if note.get_window_extent().width <= width * dpi:
+            break
+    return note.get_window_extent().height / dpi
+
+
+def write(figure: Figure, stem: Path) -> tuple[Path, Path]:
+    """Writes ``stem``.png and ``stem``.pdf, each whole or not at all, the same figure as the same bytes."""
+    with mpl.rc_context(RC):
+        png = replace_file(stem.with_name(f"{stem.name}.png"), rendered(figure, "png", {"Software": None}))
+        pdf = replace_file(stem.with_name(f"{stem.name}.pdf"), rendered(figure, "pdf", {"CreationDate": None}))
+    return png, pdf
+
+
+def rendered(figure: Figure, kind: str, metadata: dict[str, Any], dpi: float = DPI) -> bytes:
+    """The bytes of a figure as a file of that kind."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()
+
+
+def figure_of(artist: Artist) -> Figure:
+    """The figure that an artist is in."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    return figure

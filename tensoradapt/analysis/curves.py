@@ -1,0 +1,132 @@
+"""What the curves and grids of a sweep are drawn from: rows of numbers, worked out once, which are also their CSV."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tensoradapt.analysis.comparison import check_comparable
+from tensoradapt.analysis.frontier import Point, points, rank_text, references
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sweep.store import Run
+
+Row = dict[str, Any]
+
+
+def tuned(run: Run) -> bool:
+    """Whether a run only helped to choose a learning rate."""
+    return bool(run.config.get("tuning"))
+
+
+def rank_rows(runs: Iterable[Run]) -> list[Row]:
+    """Test score over seeds at each rank of each method, one task: label, rank, n_params, mean, low, high, n, lost.
+
+    Ranks are numbers: a method with a budget or with ranks by bond has none to stand on one axis, and raises
+    TensorAdaptError, as no adapter run does.
+    """
+    found = points(runs)
+    odd = [point for point in found if not isinstance(point.rank, int)]
+    if odd or not found:
+        what = f"{odd[0].label} has {rank_text(odd[0].rank) or 'a budget'}" if odd else "there is no adapter run"
+        raise TensorAdaptError(f"{what}; expected methods with ranks that are numbers: draw the frontier instead")
+    rows = [{"label": p.label, "rank": p.rank, "n_params": p.n_params, **_interval(p)} for p in found]
+    return sorted(rows, key=lambda row: (row["label"], row["rank"]))
+
+
+def rate_rows(runs: Iterable[Run]) -> list[Row]:
+    """Validation score at each learning rate that was tried, one task: label, lr, validation, seed, size, chosen, lost.
+
+    ``chosen``: the rate that the method's reported runs have. No tuning run raises TensorAdaptError.
+    """
+    every = list(runs)
+    check_comparable(every)
+    tried = [run for run in every if tuned(run)]
+    if not tried:
+        raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
+    kept = {(run.config["label"], run.config["lr"]) for run in every if not tuned(run)}
+    rows = [
+        {
+            "label": run.config["label"],
+            "lr": run.config["lr"],
+            "validation": run.result["validation"].get(run.result["metric"]),
+            "seed": run.config["seed"],
+            "n_params": run.result["n_params"],
+            "chosen": (run.config["label"], run.config["lr"]) in kept,
+            "lost": run.result["status"] != "finished",
+            "run": run.name,
+        }
+        for run in tried
+    ]
+    return sorted(rows, key=lambda row: (row["label"], row["lr"]))
+
+
+def grid_rows(runs: Iterable[Run]) -> list[Row]:
+    """Each method's mean at each size on each task: label, size, task, metric, mean, low, high, n, gain, lost.
+
+    ``gain`` is (mean - chance) / (1 - chance), comparable between tasks. References are rows too. No run raises
+    TensorAdaptError.
+    """
+    every = [run for run in runs if not tuned(run)]
+    if not every:
+        raise TensorAdaptError("no run to show; expected one or more finished runs: run the sweep first")
+    rows = []
+    for task in sorted({run.config["task"] for run in every}):
+        own = [run for run in every if run.config["task"] == task]
+        chance, metric = own[0].result["chance"], own[0].result["metric"]
+        for point in sorted(points(own), key=lambda point: (point.budget or point.n_params, point.label)):
+            rows.append({"label": point.label, "size": size_text(point), "task": task, **_interval(point)})
+        for kind, interval in references(own).items():
+            found = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n, "lost": 0}
+            rows.append(
+                {"label": {"head": "head only", "full": "full fine-tuning"}[kind], "size": "", "task": task} | found
+            )
+        for row in rows:
+            if row["task"] == task:
+                row |= {"metric": metric, "gain": gain(row["mean"], chance)}
+    return rows
+
+
+def size_text(point: Point) -> str:
+    """The budget of a point, or its rank: what a sweep asked for."""
+    return f"n≤{point.budget:,}" if point.budget else rank_text(point.rank) or f"{point.n_params:,}"
+
+
+def gain(score: float, chance: float) -> float:
+    """A score as a share of the way from a constant answer to a perfect one."""
+    return (score - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def progress_rows(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """The events of a sweep in time, from the attempts of each run: hours since the first, event, run, finished so far.
+
+    Events are "started", "finished", "failed" and "resumed" (started after a start that ended in nothing).
+    """
+    events = []
+    for name, lines in attempts.items():
+        for i, line in enumerate(lines):
+            again = line["event"] == "started" and i > 0 and lines[i - 1]["event"] == "started"
+            events.append((line["time"], "resumed" if again else line["event"], name))
+    rows: list[Row] = []
+    done = 0
+    for at, event, name in sorted(events):
+        done += event == "finished"
+        rows.append({"hours": (at - min(events)[0]) / 3600, "event": event, "run": name, "finished": done})
+    return rows
+
+
+def read_attempts(runs: Iterable[Run]) -> dict[str, list[dict[str, Any]]]:
+    """The attempts of each run that noted them: runs of sweeps do."""
+    found = {}
+    for run in runs:
+        path = run.path / "attempts.jsonl"
+        if path.is_file():
+            found[run.name] = [json.loads(line) for line in path.read_text().splitlines()]
+    return found
+
+
+def _interval(point: Point) -> Row:
+    own = point.interval
+    lost = point.n_collapsed + point.n_diverged
+    return {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n, "lost": lost}

@@ -1,0 +1,230 @@
+"""Every figure that a folder of runs allows, each with its caption and the rows behind it; drawn when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tensoradapt.analysis import curve_plots, curves, difference_plots
+from tensoradapt.analysis.canvas import RC, add_caption, figure_of, write
+from tensoradapt.analysis.caption import TUNED, caption
+from tensoradapt.analysis.contrasts import contrasts
+from tensoradapt.analysis.curves import tuned
+from tensoradapt.analysis.frontier import COLUMNS, COSTS, table
+from tensoradapt.analysis.plots import frontier_figure
+from tensoradapt.analysis.significance import Comparison, Ranking
+from tensoradapt.analysis.summary import summary_rows, task_ranking
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.files import csv_bytes, replace_file
+from tensoradapt.sweep.store import Run
+
+Row = dict[str, Any]
+KINDS = ("frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "differences", "progress")
+
+
+@dataclass(frozen=True)
+class Figured:
+    """A figure that can be drawn: its kind, one of ``KINDS``, its task (None: of all), caption and rows."""
+
+    kind: str
+    task: str | None
+    caption: str
+    rows: Sequence[Row]
+    draw: Callable[[], Figure]
+
+    @property
+    def name(self) -> str:
+        """Of its files, without an ending."""
+        return f"{self.task}-{self.kind}" if self.task else self.kind
+
+    def save(self, folder: Path) -> tuple[Path, ...]:
+        """Writes PNG, PDF, CSV and the caption as text; returns the paths."""
+        stem = Path(folder) / self.name
+        text = replace_file(stem.with_name(f"{stem.name}.txt"), f"{self.caption}\n".encode())
+        columns = COLUMNS if self.kind == "frontier" else list(dict.fromkeys(key for row in self.rows for key in row))
+        table_ = replace_file(stem.with_name(f"{stem.name}.csv"), csv_bytes(columns, self.rows))
+        return *write(self.draw(), stem), table_, text
+
+
+def figures(
+    runs: Iterable[Run],
+    *,
+    kinds: Sequence[str] = KINDS,
+    cost: str = "n_params",
+    reference: str | None = None,
+    total: int | None = None,
+) -> list[Figured]:
+    """The figures of ``kinds`` that the runs allow, task by task and then those of all tasks.
+
+    ``cost``: x of frontiers, one of ``frontier.COSTS``; ``reference``: the method that others are compared with, by
+    default LoRA; ``total``: the runs of the whole sweep, where some are missing. A kind that is not ``KINDS``' raises
+    TensorAdaptError; one that the runs do not allow is left out.
+    """
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise TensorAdaptError(f"figure is {unknown[0]!r}{did_you_mean(unknown[0], KINDS)}")
+    every = list(runs)
+    tasks = sorted({str(run.config["task"]) for run in every})
+    found: list[Figured] = []
+    for task in tasks:
+        own = [run for run in every if run.config["task"] == task]
+        label = task if len(tasks) > 1 else None
+        if "frontier" in kinds:
+            found += _frontier(own, label, cost, total if len(tasks) == 1 else None)
+        found += [one for kind in OF_A_TASK if kind in kinds for one in OF_A_TASK[kind](own, label, reference)]
+    for kind, make in OF_ALL.items():
+        if kind in kinds:
+            found += make(every, reference, total)
+    return found
+
+
+def how_chosen(runs: Sequence[Run]) -> str:
+    """How the learning rates of these runs came about."""
+    tried = [run for run in runs if tuned(run)]
+    if tried:
+        rates = ", ".join(f"{rate:g}" for rate in sorted({run.config["lr"] for run in tried}))
+        seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
+        return f"chosen on validation among {rates} for each method at its middle size (seed {seeds})"
+    return "as given" if any(run.config.get("method") for run in runs) else TUNED
+
+
+def _frontier(runs: Sequence[Run], task: str | None, cost: str, total: int | None) -> list[Figured]:
+    reported = [run for run in runs if not tuned(run)]
+    if not reported:
+        return []
+    text = caption(reported, total=total, rates=how_chosen(runs), extra="" if cost == "n_params" else _measured(cost))
+    return [Figured("frontier", task, text, table(reported, cost), partial(frontier_figure, reported, text, cost))]
+
+
+def _measured(cost: str) -> str:
+    return f"x: {COSTS[cost]}, the median over seeds."
+
+
+def _ranks(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
+    reported = [run for run in runs if not tuned(run)]
+    try:
+        rows = curves.rank_rows(reported)
+    except TensorAdaptError:  # budgets, or no adapter
+        return []
+    if len({row["rank"] for row in rows}) < 2:
+        return []
+    text = caption(reported, rates=how_chosen(runs))
+    return [_captioned("ranks", task, text, rows, partial(curve_plots.rank_curves, rows, metric=_metric(runs)))]
+
+
+def _rates(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
+    if not any(tuned(run) for run in runs):
+        return []
+    rows = curves.rate_rows(runs)
+    seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
+    text = (
+        f"{_of(runs)}: validation {_metric(runs)} at each learning rate tried, one run each (seed {seeds}, so without "
+        "intervals), at the method's middle size. A ring: the rate that all reported runs of the method have. Hollow: "
+        "collapsed to chance or diverged."
+    )
+    return [_captioned("rates", task, text, rows, partial(curve_plots.rate_curves, rows, metric=_metric(runs)))]
+
+
+def _contrasts(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
+    found = contrasts(runs, reference)
+    if not found:
+        return []
+    text = (
+        f"{_of(runs)}: difference in test {_metric(runs)} to {found[0].second} at equal numbers of parameters, with "
+        f"95 % t intervals, paired over {' or '.join(sorted({one.over for one in found}))}. Filled: p < 0.05 after "
+        f"Holm's correction over the {len(found)} comparisons. Learning rates {how_chosen(runs)}."
+    )
+    draw = partial(difference_plots.forest, found, metric=_metric(runs))
+    return [_captioned("contrasts", task, text, [contrast_row(one) for one in found], draw)]
+
+
+def contrast_row(one: Comparison) -> Row:
+    """A comparison as a row of plain values."""
+    drawn = {"drawn_low": one.drawn.low, "drawn_high": one.drawn.high} if one.drawn else {}
+    row = {key: value for key, value in asdict(one).items() if key not in ("difference", "drawn", "runs")}
+    return {**row, **asdict(one.difference), **drawn, "runs": " ".join(one.runs)}
+
+
+def _grid(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
+    reported = [run for run in runs if not tuned(run)]
+    if not reported:
+        return []
+    rows = curves.grid_rows(reported)
+    n = " or ".join(str(n) for n in sorted({row["n"] for row in rows}))
+    text = (
+        f"{reported[0].config.get('model')}: mean test score over {n} seeds, ± half of its 95 % t interval. Darker: "
+        "further from a constant answer. Bold: the best mean of a task. A star: a run collapsed or diverged. Learning "
+        f"rates {how_chosen(runs)}."
+    )
+    return [_captioned("grid", None, text, rows, partial(curve_plots.task_grid, rows))]
+
+
+def _aggregates(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
+    rows = summary_rows(runs, reference)
+    if not rows:
+        return []
+    against = rows[0]["reference"]
+    text = (
+        f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds, and the probability that a "
+        f"run beats one of {against} at the same size, with 95 % intervals of a stratified bootstrap over seeds (2,000 "
+        f"draws). Learning rates {how_chosen(runs)}."
+    )
+    return [_captioned("aggregates", None, text, rows, partial(difference_plots.aggregates, rows))]
+
+
+def _differences(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
+    found = task_ranking(runs)
+    if found is None:
+        return []
+    n = len({run.config["task"] for run in runs})
+    text = (
+        f"Mean ranks over {n} tasks of each method's mean over its sizes and seeds. A bar joins methods that "
+        f"Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %). Learning rates {how_chosen(runs)}."
+    )
+    rows = ranking_rows(found)
+    return [_captioned("differences", None, text, rows, partial(difference_plots.critical_differences, found))]
+
+
+def ranking_rows(found: Ranking) -> list[Row]:
+    """Mean ranks as rows, with the cliques that each method is in, by number."""
+    cliques = {name: [i for i, one in enumerate(found.cliques) if name in one] for name in found.ranks}
+    return [
+        {"label": name, "rank": rank, "cliques": " ".join(map(str, cliques[name])), "friedman_p": found.friedman_p}
+        for name, rank in found.ranks.items()
+    ]
+
+
+def _progress(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
+    rows = curves.progress_rows(curves.read_attempts(runs))
+    if not rows:
+        return []
+    text = "Finished runs in time, tuning included. A tick: a run that was killed or preempted went on from its state."
+    return [_captioned("progress", None, text, rows, partial(curve_plots.progress, rows, total=total))]
+
+
+def _captioned(kind: str, task: str | None, text: str, rows: Sequence[Row], draw: Callable[[], Axes]) -> Figured:
+    def drawn() -> Figure:
+        with mpl.rc_context(RC):
+            figure = figure_of(draw())
+            add_caption(figure, text)
+        return figure
+
+    return Figured(kind, task, text, rows, drawn)
+
+
+def _of(runs: Sequence[Run]) -> str:
+    return f"{runs[0].config.get('model')} on {runs[0].config.get('task')}"
+
+
+def _metric(runs: Sequence[Run]) -> str:
+    return str(runs[0].result["metric"]).replace("_", " ")
+
+
+OF_A_TASK = {"ranks": _ranks, "rates": _rates, "contrasts": _contrasts}
+OF_ALL = {"grid": _grid, "aggregates": _aggregates, "differences": _differences, "progress": _progress}

@@ -1,0 +1,101 @@
+"""Methods over several tasks in one number each, and frontiers as areas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.analysis.aggregate import improvement, iqm, stratified_bootstrap
+from tensoradapt.analysis.budgets import hypervolume
+from tensoradapt.analysis.comparison import score
+from tensoradapt.analysis.contrasts import reference_of
+from tensoradapt.analysis.curves import gain, size_text, tuned
+from tensoradapt.analysis.frontier import Point, points
+from tensoradapt.analysis.significance import Ranking, ranking
+from tensoradapt.analysis.statistics import Floats
+from tensoradapt.sweep.store import Run
+
+Row = dict[str, Any]
+Key = tuple[str, str]  # method, size
+SEEDS = 3  # fewer give a bootstrap nothing to draw from
+
+
+def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]:
+    """Each method at each size over all tasks: label, size, tasks, seeds, iqm, low, high, better, better_low,
+    better_high, reference, of (score - chance) / (1 - chance).
+
+    ``iqm`` is the interquartile mean over tasks and seeds with its stratified bootstrap interval, ``better`` the
+    probability that a run beats one of the reference's at the same size (None for the reference). A method that lacks a
+    task, or has fewer than three seeds on one, has no row; neither has anything where there is one task.
+    """
+    found = gains(runs)
+    if not found:
+        return []
+    labels = [label for label, _ in found]
+    against = reference_of({label: labels.count(label) for label in labels}, reference)
+    rows = []
+    for (label, size), own in found.items():
+        other = found.get((against, size)) if label != against else None
+        middle = stratified_bootstrap(iqm, own)
+        better = stratified_bootstrap(improvement, own, other) if other is not None else None
+        between = (better.mean, better.low, better.high) if better else (None, None, None)
+        rows.append(
+            {"label": label, "size": size, "tasks": own.shape[0], "seeds": own.shape[1]}
+            | {"iqm": middle.mean, "low": middle.low, "high": middle.high}
+            | dict(zip(("better", "better_low", "better_high"), between, strict=True))
+            | {"reference": against}
+        )
+    return rows
+
+
+def gains(runs: Iterable[Run]) -> dict[Key, Floats]:
+    """Scores of each method and size as shares of the way from chance to perfect, (tasks, seeds); only those that ran
+    on every one of two tasks or more, with at least three seeds on each: the seeds that they have everywhere.
+    """
+    every = [run for run in runs if not tuned(run)]
+    tasks = sorted({run.config["task"] for run in every})
+    by_name = {run.name: run for run in every}
+    found: dict[Key, list[Point]] = {}
+    for task in tasks if len(tasks) > 1 else ():
+        for point in points(run for run in every if run.config["task"] == task):
+            found.setdefault((point.label, size_text(point)), []).append(point)
+    whole: dict[Key, Floats] = {}
+    for key, own in found.items():
+        seeds = sorted(set(own[0].seeds).intersection(*(point.seeds for point in own)))
+        if len(own) == len(tasks) and len(seeds) >= SEEDS:
+            behind = [[by_name[point.runs[point.seeds.index(seed)]] for seed in seeds] for point in own]
+            whole[key] = np.array([[gain(score(run), run.result["chance"]) for run in row] for row in behind])
+    return whole
+
+
+def task_ranking(runs: Iterable[Run]) -> Ranking | None:
+    """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods,
+    where no difference could be found.
+    """
+    found: dict[str, list[Floats]] = {}
+    for (label, _), own in gains(runs).items():
+        found.setdefault(label, []).append(own.mean(1))
+    if len(found) < 3 or len(next(iter(found.values()))[0]) < 5:
+        return None
+    return ranking({label: np.mean(own, axis=0) for label, own in found.items()})
+
+
+def volume_rows(runs: Iterable[Run]) -> list[Row]:
+    """The area that each method's own sizes dominate on each task, in decades of parameters times score: label, task,
+    volume, reference_cost (twice the largest of the task), reference_score (chance). Raises TensorAdaptError without
+    moocore.
+    """
+    every = [run for run in runs if not tuned(run)]
+    rows = []
+    for task in sorted({run.config["task"] for run in every}):
+        own = [run for run in every if run.config["task"] == task]
+        found, chance = points(own), float(own[0].result["chance"])
+        most = 2 * max((point.n_params for point in found), default=0)
+        for label in dict.fromkeys(sorted(point.label for point in found)):
+            mine = [point for point in found if point.label == label]
+            area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, chance))
+            at = {"reference_cost": most, "reference_score": chance}
+            rows.append({"label": label, "task": task, "volume": area, **at})
+    return rows

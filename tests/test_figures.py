@@ -1,0 +1,215 @@
+"""The figures of a sweep: which there are, that they show the numbers they are given, and what is written of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from synthetic_runs import write_many, write_synthetic
+
+from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
+from tensoradapt.analysis.aggregate import iqm, stratified_bootstrap
+from tensoradapt.analysis.figures import figures, how_chosen
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sweep.store import Run, load_runs
+
+LEVELS = {"lora": 0.70, "lorta": 0.74, "metatt-4d": 0.72, "vera": 0.6}
+RATES = (1e-3, 3e-3, 1e-2)
+
+
+def sweep(root: Path, tasks: tuple[str, ...] = ("sst2", "stsb"), seeds: tuple[int, ...] = (0, 1, 2)) -> list[Run]:
+    """Runs of a sweep with budgets and tuned rates; the middle rate is the best and the reported one."""
+    rng = np.random.default_rng(0)
+    for task in tasks:
+        for name, level in LEVELS.items():
+            same = {"parameterization": name, "rank": None, "task": task, "method": name, "label": name}
+            for i, budget in enumerate((10_000, 30_000, 90_000)):
+                for seed in seeds:
+                    accuracy = level + 0.03 * i + 0.01 * rng.normal()
+                    write_synthetic(root, n_params=budget - 9 * len(name), budget=budget, seed=seed, lr=3e-3,
+                                    accuracy=accuracy, **same)  # fmt: skip
+            for j, lr in enumerate(RATES):
+                write_synthetic(root, n_params=29_000, budget=30_000, seed=1000, lr=lr, tuning=True,
+                                accuracy=level - 0.05 * abs(j - 1), **same)  # fmt: skip
+        for seed in seeds:
+            write_synthetic(root, kind="head", seed=seed, task=task, accuracy=0.6, method="head")
+    for i, run in enumerate(load_runs(root)):
+        lines = [{"event": "started", "time": 60.0 * i}] * (1 + (i == 5)) + [
+            {"event": "finished", "time": 60.0 * i + 50}
+        ]
+        (run.path / "attempts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return load_runs(root)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    return sweep(tmp_path_factory.mktemp("runs"))
+
+
+def test_a_sweep_has_every_figure_its_runs_allow(runs: list[Run], tmp_path: Path) -> None:
+    assert [one.name for one in figures(runs)] == [
+        *("sst2-frontier", "sst2-rates", "sst2-contrasts", "stsb-frontier", "stsb-rates", "stsb-contrasts"),
+        *("grid", "aggregates", "progress"),
+    ]
+    ranks = write_many(tmp_path / "ranks", {"cp": [(1, 10, 0.7), (2, 20, 0.8)], "lora": [(1, 15, 0.7), (2, 30, 0.8)]})
+    assert [one.name for one in figures(ranks)] == ["frontier", "ranks", "contrasts", "grid"]
+    assert [one.name for one in figures(write_many(tmp_path / "head", {}, seeds=[0]))] == ["frontier", "grid"]
+    five = sweep(tmp_path / "five", tuple("abcde"))
+    (ranked,) = figures(five, kinds=["differences"])
+    assert [row["label"] for row in ranked.rows][-1] == "vera"
+
+
+def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs: list[Run], tmp_path: Path) -> None:
+    for one in figures(runs, total=99):
+        written = one.save(tmp_path / "a")
+        assert [path.name for path in written] == [f"{one.name}.{kind}" for kind in ("png", "pdf", "csv", "txt")]
+        again = one.save(tmp_path / "b")
+        assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
+        with written[2].open(newline="") as file:
+            assert len(list(csv.DictReader(file))) == len(one.rows) > 0
+        assert written[3].read_text() == f"{one.caption}\n"
+
+
+@pytest.mark.parametrize("kind", ["frontier", "rates", "contrasts", "grid", "aggregates", "progress"])
+def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -> None:
+    figure = figures(runs, kinds=[kind])[0].draw()
+    figure.canvas.draw()
+    (note,) = [text for text in figure.texts if text.get_gid() == "caption"]
+    (ax,) = figure.axes
+    whole, below = figure.bbox, note.get_window_extent()
+    shown = [
+        text
+        for axis in (ax.xaxis, ax.yaxis)
+        for text, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
+        if min(axis.get_view_interval()) <= at <= max(axis.get_view_interval())
+    ]
+    labels = [*shown, ax.xaxis.label, ax.yaxis.label]
+    boxes = [text.get_window_extent() for text in labels if text.get_text()]
+    for box in (*boxes, below):
+        assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
+    assert not [box for box in boxes if box.overlaps(below)]
+    assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
+
+
+def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], tmp_path: Path) -> None:
+    how = "chosen on validation among 0.001, 0.003, 0.01 for each method at its middle size (seed 1000)"
+    assert how_chosen(runs) == how
+    for one in figures(runs, kinds=["frontier", "contrasts", "grid", "aggregates"]):
+        assert how in one.caption
+        assert ("3 seeds" in one.caption or "paired over seeds" in one.caption) and "95 %" in one.caption
+    assert "without intervals" in figures(runs, kinds=["rates"])[0].caption
+    write_synthetic(tmp_path, method="lora")
+    assert how_chosen(load_runs(tmp_path)) == "as given"
+
+
+def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path: Path) -> None:
+    ranks = write_many(tmp_path, {"cp": [(1, 10, 0.7), (4, 20, 0.8)], "lora": [(2, 30, 0.8)]}, collapsed=["lora"])
+    rows = curves.rank_rows(ranks)
+    ax = curve_plots.rank_curves(rows)
+    drawn = [np.asarray(line.get_xydata()).tolist() for line in ax.lines]
+    for row in rows:
+        assert [[row["rank"], row["mean"]]] in drawn and [
+            [row["rank"], row["low"]],
+            [row["rank"], row["high"]],
+        ] in drawn
+    assert hollow(ax) == [[2, pytest.approx(0.5, abs=0.01)]]
+    assert list(ax.get_xticks()) == [1, 2, 4]
+    with pytest.raises(TensorAdaptError, match="metatt-4d has a budget; expected methods with ranks that are numbers"):
+        curves.rank_rows([run for run in runs if run.config["task"] == "sst2"])
+
+
+def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) -> None:
+    own = [run for run in runs if run.config["task"] == "sst2"]
+    rows = curves.rate_rows(own)
+    assert [(row["label"], row["lr"]) for row in rows if row["chosen"]] == [(name, 3e-3) for name in sorted(LEVELS)]
+    rings = [line for line in curve_plots.rate_curves(rows).lines if line.get_gid() == "chosen"]
+    assert [tuple(ring.get_xydata()[0]) for ring in rings] == [
+        (row["lr"], row["validation"]) for row in rows if row["chosen"]
+    ]
+    with pytest.raises(TensorAdaptError, match="no learning rate was tuned"):
+        curves.rate_rows([run for run in own if not run.config.get("tuning")])
+
+
+def test_the_grid_has_each_mean_in_its_cell_darker_further_from_chance(runs: list[Run]) -> None:
+    rows = curves.grid_rows(runs)
+    assert len(rows) == 2 * (4 * 3 + 1)
+    ax = curve_plots.task_grid(rows)
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == [f"{row['mean']:.3f} ±{(row['high'] - row['low']) / 2:.3f}" for row in rows]
+    shades = [patch.get_facecolor()[0] for patch in ax.patches]
+    order = np.argsort([row["gain"] for row in rows], kind="stable")
+    assert list(np.diff(np.array(shades)[order]) <= 1e-9) == [True] * (len(rows) - 1)
+    assert np.ptp(shades) > 0.05
+    bold = [text for text in ax.texts if text.get_fontweight() == "bold"]
+    assert [text.get_text()[:5] for text in bold] == [
+        f"{max(row['mean'] for row in rows if row['task'] == task):.3f}" for task in ("sst2", "stsb")
+    ]
+
+
+def test_progress_counts_what_finished_and_marks_what_was_resumed(runs: list[Run]) -> None:
+    rows = curves.progress_rows(curves.read_attempts(runs))
+    assert rows[-1]["finished"] == len(runs) and rows[0]["hours"] == 0
+    assert [row["run"] for row in rows if row["event"] == "resumed"] == [runs[5].name]
+    ax = curve_plots.progress(rows, total=200)
+    assert [line.get_xydata()[0].tolist() for line in ax.lines if line.get_gid() == "resumed"] == [[5 / 60, 5]]
+    assert [text.get_text() for text in ax.texts] == ["200 runs"]
+
+
+def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run], tmp_path: Path) -> None:
+    rows = summary.summary_rows(runs)
+    assert len(rows) == 4 * 3 and {row["reference"] for row in rows} == {"lora"}
+    lorta = next(row for row in rows if (row["label"], row["size"]) == ("lorta", "n≤30,000"))
+    behind = [
+        [run.result["test"]["accuracy"] for run in runs if (run.config["task"], run.config["label"]) == (task, "lorta")
+         and run.config["budget"] == 30_000 and not run.config.get("tuning")]
+        for task in ("sst2", "stsb")
+    ]  # fmt: skip
+    found = stratified_bootstrap(iqm, (np.array(behind) - 0.5) / 0.5)
+    assert lorta["iqm"] == pytest.approx(found.mean) and lorta["better"] > 0.8
+    assert [row["better"] for row in rows if row["label"] == "lora"] == [None] * 3
+    ax = difference_plots.aggregates(rows)
+    assert sorted(line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o") == sorted(
+        r["iqm"] for r in rows
+    )
+    lost = [run for run in runs if (run.config["task"], run.config["label"]) != ("sst2", "vera")]
+    assert {row["label"] for row in summary.summary_rows(lost)} == set(LEVELS) - {"vera"}
+    assert summary.summary_rows(sweep(tmp_path / "two", seeds=(0, 1))) == []
+    assert summary.summary_rows([run for run in runs if run.config["task"] == "sst2"]) == []
+
+
+def test_a_frontiers_area_counts_decades_up_to_twice_the_largest_size(tmp_path: Path) -> None:
+    rows = summary.volume_rows(write_many(tmp_path, {"cp": [(1, 100, 0.7), (2, 1000, 0.8)]}, spread=0))
+    assert rows[0]["volume"] == pytest.approx(0.2 * 1 + 0.3 * np.log10(2), rel=1e-6)
+    assert (rows[0]["reference_cost"], rows[0]["reference_score"]) == (2000, 0.5)
+
+
+def test_an_unknown_figure_is_refused_and_nothing_cannot_be_drawn(runs: list[Run]) -> None:
+    with pytest.raises(TensorAdaptError, match="figure is 'frontiers'; did you mean \"frontier\""):
+        figures(runs, kinds=["frontiers"])
+    for draw in (curve_plots.rank_curves, curve_plots.rate_curves, curve_plots.task_grid, curve_plots.progress):
+        with pytest.raises(TensorAdaptError, match="there is nothing to draw"):
+            draw([])
+    with pytest.raises(TensorAdaptError, match="there are no rows to draw"):
+        difference_plots.aggregates([])
+
+
+def test_axes_are_ones_own(runs: list[Run]) -> None:
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    ax = figure.subplots()
+    assert curve_plots.progress(curves.progress_rows(curves.read_attempts(runs)), ax) is ax
+    assert curve_plots.task_grid(curves.grid_rows(runs), ax) is ax
+
+
+def hollow(ax: Axes) -> list[list[float]]:
+    lines = [
+        line for line in ax.lines if line.get_marker() not in ("None", "") and line.get_markerfacecolor() == "white"
+    ]
+    return [line.get_xydata()[0].tolist() for line in lines]
