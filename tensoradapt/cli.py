@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import cli_compress, cli_export, cli_sweep
+from tensoradapt import cli_compress, cli_export, cli_figures, cli_sweep
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.report import align
 
@@ -53,9 +53,7 @@ def parser() -> argparse.ArgumentParser:
     cli_compress.add_parser(commands)
     cli_export.add_parser(commands)
     cli_sweep.add_parsers(commands)
-    plot = commands.add_parser("plot", help="draw the frontier of a folder of runs again")
-    plot.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
-    plot.set_defaults(command=_plot)
+    cli_figures.add_parsers(commands, DEFAULT_OUT)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return top
@@ -228,16 +226,6 @@ def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
         return row.name, f"{plan.n_params:,}" + (" (2 tasks)" if tasks else "")
 
     return of
-
-
-def _plot(args: argparse.Namespace) -> int:
-    from tensoradapt.analysis import frontier, plots
-    from tensoradapt.sweep.store import load_runs
-
-    runs = load_runs(args.runs)
-    png, pdf = plots.save_frontier(runs, args.runs / "frontier")
-    print(f"{png}\n{pdf}\n{frontier.write_csv(runs, args.runs / 'frontier.csv')}")
-    return 0
 
 
 if __name__ == "__main__":

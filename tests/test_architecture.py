@@ -49,7 +49,17 @@ ORDER = (
     *("laws", "testing", "_index", "assets", "tasks", "models", "language_models", "preconditioning"),
     *("training_state", "training"),
     "integrations",
-    *("sweep.machine", "sweep.store", "analysis", "sweep", "cli_compress", "cli_export", "cli_sweep", "cli"),
+    *(
+        "sweep.machine",
+        "sweep.store",
+        "analysis",
+        "sweep",
+        "cli_compress",
+        "cli_export",
+        "cli_sweep",
+        "cli_figures",
+        "cli",
+    ),
 )
 # third-party packages that a function may import when it runs: optional, or too slow for what does not need them
 LAZY = {
@@ -65,6 +75,7 @@ LAZY = {
     "pandas",
     "pyarrow",
     "moocore",
+    "jinja2",
 }
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path

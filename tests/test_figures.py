@@ -79,7 +79,8 @@ def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs
 
 @pytest.mark.parametrize("kind", ["frontier", "rates", "contrasts", "grid", "aggregates", "progress"])
 def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -> None:
-    figure = figures(runs, kinds=[kind])[0].draw()
+    one = figures(runs, kinds=[kind])[0]
+    figure = one.draw(one.caption)
     figure.canvas.draw()
     (note,) = [text for text in figure.texts if text.get_gid() == "caption"]
     (ax,) = figure.axes

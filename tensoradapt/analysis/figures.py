@@ -31,13 +31,15 @@ KINDS = ("frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "diffe
 
 @dataclass(frozen=True)
 class Figured:
-    """A figure that can be drawn: its kind, one of ``KINDS``, its task (None: of all), caption and rows."""
+    """A figure that can be drawn: its kind, one of ``KINDS``, its task (None: of all), caption and rows; ``draw`` is
+    given the text to write below it, which may be none.
+    """
 
     kind: str
     task: str | None
     caption: str
     rows: Sequence[Row]
-    draw: Callable[[], Figure]
+    draw: Callable[[str], Figure]
 
     @property
     def name(self) -> str:
@@ -50,7 +52,7 @@ class Figured:
         text = replace_file(stem.with_name(f"{stem.name}.txt"), f"{self.caption}\n".encode())
         columns = COLUMNS if self.kind == "frontier" else list(dict.fromkeys(key for row in self.rows for key in row))
         table_ = replace_file(stem.with_name(f"{stem.name}.csv"), csv_bytes(columns, self.rows))
-        return *write(self.draw(), stem), table_, text
+        return *write(self.draw(self.caption), stem), table_, text
 
 
 def figures(
@@ -99,7 +101,7 @@ def _frontier(runs: Sequence[Run], task: str | None, cost: str, total: int | Non
     if not reported:
         return []
     text = caption(reported, total=total, rates=how_chosen(runs), extra="" if cost == "n_params" else _measured(cost))
-    return [Figured("frontier", task, text, table(reported, cost), partial(frontier_figure, reported, text, cost))]
+    return [Figured("frontier", task, text, table(reported, cost), partial(frontier_figure, reported, cost=cost))]
 
 
 def _measured(cost: str) -> str:
@@ -209,10 +211,11 @@ def _progress(runs: Sequence[Run], reference: str | None, total: int | None) -> 
 
 
 def _captioned(kind: str, task: str | None, text: str, rows: Sequence[Row], draw: Callable[[], Axes]) -> Figured:
-    def drawn() -> Figure:
+    def drawn(below: str) -> Figure:
         with mpl.rc_context(RC):
             figure = figure_of(draw())
-            add_caption(figure, text)
+            if below:
+                add_caption(figure, below)
         return figure
 
     return Figured(kind, task, text, rows, drawn)

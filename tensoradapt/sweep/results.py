@@ -29,11 +29,17 @@ def results(root: Path, where: Sequence[str] = ()) -> list[Row]:
 
     Raises TensorAdaptError for a folder that is none, a damaged run and a condition that cannot be read.
     """
+    runs, failed = select(root, where)
+    rows = [*map(_finished, runs), *(_failed(name, error) for name, error in failed.items())]
+    return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
+
+
+def select(root: Path, where: Sequence[str] = ()) -> tuple[list[Run], dict[str, dict[str, Any]]]:
+    """The finished runs and, by name, the failures whose rows meet the conditions of ``results``."""
     conditions = [_condition(text) for text in where]
-    failed = (_failed(name, error) for name, error in load_failures(root).items())
-    rows = [*map(_finished, load_runs(root)), *failed]
-    kept = [row for row in rows if all(_meets(row, *condition) for condition in conditions)]
-    return sorted(kept, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
+    runs = [run for run in load_runs(root) if _meets_all(_finished(run), conditions)]
+    failed = load_failures(root).items()
+    return runs, {name: error for name, error in failed if _meets_all(_failed(name, error), conditions)}
 
 
 def shown(rows: Sequence[Row]) -> str:
@@ -98,6 +104,10 @@ def _condition(text: str) -> tuple[str, str, str]:
     if column not in COLUMNS:
         raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, COLUMNS)}")
     return column, found, value
+
+
+def _meets_all(row: Row, conditions: Sequence[tuple[str, str, str]]) -> bool:
+    return all(_meets(row, *condition) for condition in conditions)
 
 
 def _meets(row: Row, column: str, op: str, wanted: str) -> bool:

@@ -1,0 +1,150 @@
+"""A folder of runs as one HTML page: figures, tables that sort, what failed, and where every number comes from."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.analysis.canvas import rendered
+from tensoradapt.analysis.figures import Figured, figures, how_chosen
+from tensoradapt.analysis.summary import volume_rows
+from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.files import replace_file
+from tensoradapt.sweep.results import COLUMNS, results, select
+from tensoradapt.sweep.store import Run, load_sweeps
+
+Row = Mapping[str, Any]
+DOTS = 110  # per inch: as wide as the page's text
+POINT = (
+    *("label", "layout", "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_collapsed", "n_diverged"),
+    *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "runs"),
+)
+CONTRAST = (
+    *("first", "second", "budget", "mean", "low", "high", "drawn_low", "drawn_high", "p", "adjusted", "over", "runs"),
+)
+# of which figures the rows are shown too, as what, and with which columns (none: all)
+TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "frontier": ("Each configuration over its seeds", POINT),
+    "contrasts": ("At equal budget", CONTRAST),
+    "aggregates": ("Over tasks", ()),
+}
+LINKED = ("id", "runs", "run")
+
+
+def write_report(root: Path, path: Path, *, where: Sequence[str] = (), reference: str | None = None) -> Path:
+    """Writes the report of the runs in ``root``, whole or not at all; returns its path.
+
+    ``where``: conditions that the runs meet, such as "task=sst2" (``results``); ``reference``: the method that others
+    are compared with, by default LoRA. Raises TensorAdaptError where no run is left, for a condition that cannot be
+    read, an unknown reference, runs that do not compare, and where jinja2 is not installed.
+    """
+    return replace_file(Path(path), report(root, where=where, reference=reference).encode())
+
+
+def report(root: Path, *, where: Sequence[str] = (), reference: str | None = None) -> str:
+    """The page as text."""
+    try:
+        import jinja2
+    except ImportError:
+        raise missing_extra("jinja2", "report", "the HTML report") from None
+    runs, failed = select(root, where)
+    if not runs and not failed:
+        raise TensorAdaptError(
+            f"{root} holds no run{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a "
+            "sweep into it first, or ask for others"
+        )
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    page.filters.update(cell=_cell, key=_key, names=str.split)
+    source = resources.files("tensoradapt.sweep").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return page.from_string(source).render(**_contents(root, runs, failed, where, reference))
+
+
+def _contents(
+    root: Path, runs: list[Run], failed: Mapping[str, Any], where: Sequence[str], reference: str | None
+) -> dict[str, Any]:
+    drawn = figures(runs, reference=reference)
+    names = sorted({one.task for one in drawn if one.task})
+    sweeps = load_sweeps(root)
+    return {
+        "title": Path(root).resolve().name,
+        "where": " and ".join(where),
+        "models": sorted({str(run.config["model"]) for run in runs}),
+        "counts": _counts(runs, failed),
+        "rates": how_chosen(runs) if runs else "",
+        "overall": [_figure(one) for one in drawn if one.task is None],
+        "volumes": _volumes(runs),
+        "tasks": [(task, [_figure(one) for one in drawn if one.task == task]) for task in names],
+        "runs": _table("runs", "All runs", COLUMNS, results(root, where)),
+        "lost": [run for run in runs if run.result["status"] != "finished"],
+        "failed": failed,
+        "empty": [cell for sweep in sweeps for cell in sweep["cells"] if cell["empty"]],
+        "specs": [json.dumps(_said(sweep["spec"]), indent=2) for sweep in sweeps],
+        "made": _made(runs),
+    }
+
+
+def _counts(runs: Sequence[Run], failed: Mapping[str, Any]) -> list[tuple[str, int]]:
+    found = Counter(run.result["status"] for run in runs)
+    tuning = sum(bool(run.config.get("tuning")) for run in runs)
+    return [("runs with a result", len(runs)), ("of them to choose learning rates", tuning)] + [
+        (what, n)
+        for what, n in (("collapsed", found["collapsed"]), ("diverged", found["diverged"]), ("failed", len(failed)))
+    ]
+
+
+def _volumes(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    try:
+        rows = volume_rows(runs)
+    except TensorAdaptError:  # moocore is not installed
+        return []
+    title = "Area under each method's frontier, in decades of parameters times score"
+    return [_table("volumes", title, tuple(rows[0]), rows)] if rows else []
+
+
+def _figure(one: Figured) -> dict[str, Any]:
+    data = base64.b64encode(rendered(one.draw(""), "png", {"Software": None}, DOTS)).decode()
+    title, columns = TABLES.get(one.kind, ("", ()))
+    behind = _table(f"{one.name}-table", title, columns or tuple(one.rows[0]), one.rows) if title else None
+    return {"name": one.name, "caption": one.caption, "data": data, "table": behind}
+
+
+def _table(name: str, title: str, columns: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
+    """A table without the columns that are empty throughout."""
+    every = list(rows)
+    kept = [column for column in columns if any(_cell(row.get(column)) for row in every)]
+    return {"name": name, "title": title, "columns": kept, "rows": every, "linked": LINKED}
+
+
+def _made(runs: Sequence[Run]) -> list[tuple[int, str]]:
+    """What the runs were made with, and how many with each."""
+    keys = ("packages", "commit", "python", "platform", "cpu")
+    found = Counter(json.dumps({key: run.provenance.get(key) for key in keys}, indent=2) for run in runs)
+    return [(n, text) for text, n in found.most_common()]
+
+
+def _said(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if value not in (None, [], {}, "")}
+
+
+def _cell(value: Any) -> str:
+    """A value as a cell shows it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}" if value and not 1e-3 <= abs(value) < 1e4 else f"{value:.4f}".rstrip("0").rstrip(".")
+    return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
+
+
+def _key(value: Any) -> str:
+    """What a cell sorts by: the whole number, or its text."""
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else _cell(value)
