@@ -24,6 +24,9 @@ def add_parsers(commands: Any) -> None:
     p.add_argument(
         "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false'
     )
+    p.add_argument(
+        "--means", action="store_true", help="a row for each configuration: its mean and interval over seeds"
+    )
     for kind in ("csv", "parquet", "latex"):
         p.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write the table as {kind} and do not show it")
 
@@ -79,7 +82,7 @@ def show(args: argparse.Namespace) -> int:
     """Shows or writes the table; returns the exit code."""
     from tensoradapt.sweep import results
 
-    rows = results.results(args.runs, args.where)
+    rows = (results.means if args.means else results.results)(args.runs, args.where)
     files = {
         results.write_csv: args.csv,
         results.write_parquet: args.parquet,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis import frontier
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.report import align
@@ -17,6 +18,8 @@ COLUMNS = (
     *("metric", "validation", "test", "seconds", "peak_memory_bytes", "note"),
 )
 SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
+MEANS = ("task", *frontier.COLUMNS)
+SHOWN_MEANS = ("task", "label", "rank", "budget", "n_params", "metric", "mean", "low", "high", "n_seeds", "lr")
 OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
 Row = dict[str, Any]
 
@@ -42,14 +45,40 @@ def select(root: Path, where: Sequence[str] = ()) -> tuple[list[Run], dict[str, 
     return runs, {name: error for name, error in failed if _meets_all(_failed(name, error), conditions)}
 
 
+def means(root: Path, where: Sequence[str] = ()) -> list[Row]:
+    """A row of ``MEANS`` for each configuration over its seeds with its 95 % t interval, and each reference, by task;
+    what ``analysis.frontier.table`` gives. Runs that only chose a rate are in no mean.
+
+    Raises TensorAdaptError as ``results`` does, and for runs that do not compare.
+    """
+    runs, _ = select(root, where)
+    tasks = sorted({run.config["task"] for run in runs})
+    return [
+        {"task": task, **row}
+        for task in tasks
+        for row in frontier.table(run for run in runs if run.config["task"] == task)
+    ]
+
+
 def shown(rows: Sequence[Row]) -> str:
     """The rows as a table of text."""
-    return "\n".join(align([SHOWN, *(tuple(_text(row[column]) for column in SHOWN) for row in rows)]))
+    columns = _most_read(rows)
+    return "\n".join(align([columns, *(tuple(_text(row[column]) for column in columns) for row in rows)]))
+
+
+def _most_read(rows: Sequence[Row]) -> tuple[str, ...]:
+    return SHOWN_MEANS if rows and "mean" in rows[0] else SHOWN
+
+
+def _every(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(rows[0]) if rows else COLUMNS
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
     """Writes the rows as CSV, whole or not at all; returns the path."""
-    return replace_file(Path(path), csv_bytes(COLUMNS, ({**row, "rank": _plain_rank(row["rank"])} for row in rows)))
+    return replace_file(
+        Path(path), csv_bytes(_every(rows), ({**row, "rank": _plain_rank(row["rank"])} for row in rows))
+    )
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> Path:
@@ -60,21 +89,26 @@ def write_parquet(rows: Sequence[Row], path: Path) -> Path:
     except ImportError as error:
         raise missing_extra(str(error.name), "results", "a Parquet table") from None
     data = io.BytesIO()
-    frame = pandas.DataFrame([{**row, "rank": _plain_rank(row["rank"])} for row in rows], columns=list(COLUMNS))
-    frame.astype({"rank": "string", "note": "string"}).to_parquet(data, index=False)
+    frame = pandas.DataFrame([{**row, "rank": _plain_rank(row["rank"])} for row in rows], columns=list(_every(rows)))
+    texts = {column: "string" for column in ("rank", "note") if column in frame}
+    frame.astype(texts).to_parquet(data, index=False)
     return replace_file(Path(path), data.getvalue())
 
 
 def write_latex(rows: Sequence[Row], path: Path) -> Path:
     """Writes the rows as a LaTeX table for the package booktabs; returns the path."""
-    head = " & ".join(_escaped(column) for column in SHOWN) + r" \\"
-    body = [" & ".join(_escaped(_text(row[column])) for column in SHOWN) + r" \\" for row in rows]
-    kinds = "".join("r" if column in NUMBERS else "l" for column in SHOWN)
+    columns = _most_read(rows)
+    head = " & ".join(_escaped(column) for column in columns) + r" \\"
+    body = [" & ".join(_escaped(_text(row[column])) for column in columns) + r" \\" for row in rows]
+    kinds = "".join("r" if column in NUMBERS else "l" for column in columns)
     lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
 
 
-NUMBERS = ("rank", "budget", "n_params", "lr", "seed", "steps", "validation", "test", "seconds", "peak_memory_bytes")
+NUMBERS = (
+    *("rank", "budget", "n_params", "lr", "seed", "steps", "validation", "test", "seconds", "peak_memory_bytes"),
+    *("mean", "low", "high", "n_seeds"),
+)
 
 
 def _finished(run: Run) -> Row:
