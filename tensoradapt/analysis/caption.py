@@ -18,7 +18,7 @@ def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", r
     ``rates`` says how the learning rates were chosen: runs do not know. No run raises TensorAdaptError.
     """
     every = some_runs(runs)
-    config, found = every[0].config, points(every)
+    config, found = every[0].config, points(every, compare=False)
     counts = {point.interval.n for point in found} | {interval.n for interval in references(every).values()}
     metric = str(every[0].result["metric"]).replace("_", " ")
     sentences = (

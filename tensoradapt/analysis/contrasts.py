@@ -28,7 +28,7 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
     """
     every = list(runs)
     methods: dict[str, list[Point]] = {}
-    for point in points(every):
+    for point in points(every, compare=False):
         methods.setdefault(point.label, []).append(point)
     if len(methods) < 2:
         return []

@@ -26,7 +26,7 @@ def rank_rows(runs: Iterable[Run]) -> list[Row]:
     Ranks are numbers: a method with a budget or with ranks by bond has none to stand on one axis, and raises
     TensorAdaptError, as no adapter run does.
     """
-    found = points(runs)
+    found = points(runs, compare=False)
     odd = [point for point in found if not isinstance(point.rank, int)]
     if odd or not found:
         what = f"{odd[0].label} has {rank_text(odd[0].rank) or 'a budget'}" if odd else "there is no adapter run"
@@ -75,7 +75,9 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     for task in sorted({run.config["task"] for run in every}):
         own = [run for run in every if run.config["task"] == task]
         chance, metric = own[0].result["chance"], own[0].result["metric"]
-        for point in sorted(points(own), key=lambda point: (point.budget or point.n_params, point.label)):
+        for point in sorted(
+            points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label)
+        ):
             rows.append({"label": point.label, "size": size_text(point), "task": task, **_interval(point)})
         for kind, interval in references(own).items():
             found = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n, "lost": 0}

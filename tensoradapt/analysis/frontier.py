@@ -64,8 +64,10 @@ class Point:
     on_frontier: bool = False
 
 
-def points(runs: Iterable[Run], cost: str = "n_params") -> list[Point]:
+def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True) -> list[Point]:
     """The adapter runs as points, one per (label, layout, rank, n_params), least cost (one of ``COSTS``) first.
+
+    ``compare``: with differences to the references, for which predictions are read, and ``p_frontier``.
 
     Collapsed runs are results and stay in the mean; diverged runs count as chance; both are counted. Runs of two
     tasks, models or metrics, two runs of one seed, two learning rates in one point, and a cost that a run has no
@@ -75,22 +77,22 @@ def points(runs: Iterable[Run], cost: str = "n_params") -> list[Point]:
     check_comparable(every)
     if cost not in COSTS:
         raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
-    against = {kind: _of_kind(every, kind) for kind in REFERENCES}
+    against = {kind: _of_kind(every, kind) for kind in REFERENCES if compare}
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
         groups.setdefault(_key(run), []).append(run)
     found = sorted((_point(group, against, cost) for group in groups.values()), key=_order)
-    return _with_frontier(found)
+    return _with_frontier(found, compare)
 
 
 def frontier(runs: Iterable[Run]) -> list[Point]:
     """The non-dominated points, fewest parameters first: no other has as good a mean score with as few parameters."""
-    return [point for point in points(runs) if point.on_frontier]
+    return [point for point in points(runs, compare=False) if point.on_frontier]
 
 
 def references(runs: Iterable[Run]) -> dict[str, Interval]:
     """Test score of the references that were run: "head" (no adapter) and "full" (full fine-tuning)."""
-    return {kind: point.interval for kind, point in _reference_points(list(runs)).items()}
+    return {kind: point.interval for kind, point in _reference_points(list(runs), compare=False).items()}
 
 
 def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
@@ -120,10 +122,11 @@ def rank_text(rank: Rank) -> str:
     return "" if rank is None else f"r={rank}"
 
 
-def _reference_points(runs: Sequence[Run]) -> dict[str, Point]:
+def _reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Point]:
     check_comparable(runs)
-    against = {kind: _of_kind(runs, kind) for kind in REFERENCES}
-    return {kind: _point(group, against, "n_params", kind) for kind, group in against.items() if group}
+    found = {kind: _of_kind(runs, kind) for kind in REFERENCES}
+    against = found if compare else {}
+    return {kind: _point(group, against, "n_params", kind) for kind, group in found.items() if group}
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
@@ -168,8 +171,8 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
         lr=first.config.get("lr"),
         budget=first.config.get("budget"),
         runs=tuple(run.name for run in group),
-        vs_head=compared["head"],
-        vs_full=compared["full"],
+        vs_head=compared.get("head"),
+        vs_full=compared.get("full"),
     )
 
 
@@ -182,19 +185,17 @@ def _cost(run: Run, cost: str) -> float:
     return value
 
 
-def _with_frontier(found: list[Point]) -> list[Point]:
+def _with_frontier(found: list[Point], chances: bool) -> list[Point]:
     if not found:
         return []
     sizes = [point.cost for point in found]
     means = [point.interval.mean for point in found]
-    chances = on_frontier_probability(
-        sizes, means, [point.interval.sd for point in found], [point.interval.n for point in found]
-    )
-    mask = non_dominated(sizes, means)
-    return [
-        replace(point, p_frontier=float(p), on_frontier=bool(on))
-        for point, p, on in zip(found, chances, mask, strict=True)
-    ]
+    marked = [replace(p, on_frontier=bool(on)) for p, on in zip(found, non_dominated(sizes, means), strict=True)]
+    if not chances:
+        return marked
+    noise = [point.interval.sd for point in found], [point.interval.n for point in found]
+    p = on_frontier_probability(sizes, means, *noise)
+    return [replace(point, p_frontier=float(own)) for point, own in zip(marked, p, strict=True)]
 
 
 def _row(point: Point) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
 
 
 def _shown(runs: Sequence[Run], cost: str) -> Shown:
-    found = points(runs, cost)
+    found = points(runs, cost, compare=False)
     return Shown(
         found,
         references(runs),

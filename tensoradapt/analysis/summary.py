@@ -59,7 +59,7 @@ def gains(runs: Iterable[Run]) -> dict[Key, Floats]:
     by_name = {run.name: run for run in every}
     found: dict[Key, list[Point]] = {}
     for task in tasks if len(tasks) > 1 else ():
-        for point in points(run for run in every if run.config["task"] == task):
+        for point in points((run for run in every if run.config["task"] == task), compare=False):
             found.setdefault((point.label, size_text(point)), []).append(point)
     whole: dict[Key, Floats] = {}
     for key, own in found.items():
@@ -91,7 +91,7 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
     rows = []
     for task in sorted({run.config["task"] for run in every}):
         own = [run for run in every if run.config["task"] == task]
-        found, chance = points(own), float(own[0].result["chance"])
+        found, chance = points(own, compare=False), float(own[0].result["chance"])
         most = 2 * max((point.n_params for point in found), default=0)
         for label in dict.fromkeys(sorted(point.label for point in found)):
             mine = [point for point in found if point.label == label]

@@ -16,7 +16,7 @@ from tensoradapt.analysis.figures import Figured, figures, how_chosen
 from tensoradapt.analysis.summary import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
-from tensoradapt.sweep.results import COLUMNS, results, select
+from tensoradapt.sweep.results import COLUMNS, rows_of, select
 from tensoradapt.sweep.store import Run, load_sweeps
 
 Row = Mapping[str, Any]
@@ -80,7 +80,7 @@ def _contents(
         "overall": [_figure(one) for one in drawn if one.task is None],
         "volumes": _volumes(runs),
         "tasks": [(task, [_figure(one) for one in drawn if one.task == task]) for task in names],
-        "runs": _table("runs", "All runs", COLUMNS, results(root, where)),
+        "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed)),
         "lost": [run for run in runs if run.result["status"] != "finished"],
         "failed": failed,
         "empty": [cell for sweep in sweeps for cell in sweep["cells"] if cell["empty"]],

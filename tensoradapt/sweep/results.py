@@ -32,7 +32,11 @@ def results(root: Path, where: Sequence[str] = ()) -> list[Row]:
 
     Raises TensorAdaptError for a folder that is none, a damaged run and a condition that cannot be read.
     """
-    runs, failed = select(root, where)
+    return rows_of(*select(root, where))
+
+
+def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """A row of ``COLUMNS`` for each of these runs and failures, in the order of ``results``."""
     rows = [*map(_finished, runs), *(_failed(name, error) for name, error in failed.items())]
     return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
 
