@@ -65,6 +65,7 @@ LAZY = {
     "pandas",
     "pyarrow",
     "moocore",
+    "optuna",
 }
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
