@@ -45,6 +45,9 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--retry-failed", action="store_true", help="run again what has failed")
     p.add_argument("--checkpoint-every", type=int, default=25, metavar="STEPS", help="0: never (default: %(default)s)")
+    p.add_argument(
+        "--track", nargs="+", default=(), metavar="TRACKER", help="send losses to tensorboard, trackio or wandb besides"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
             stale=args.stale,
             retry_failed=args.retry_failed,
             checkpoint_every=args.checkpoint_every,
+            track=args.track,
             dry_run=args.dry_run,
             say=lambda text: print(text, flush=True),
         )

@@ -66,6 +66,8 @@ LAZY = {
     "pyarrow",
     "moocore",
     "optuna",
+    "trackio",
+    "wandb",
 }
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
