@@ -17,6 +17,7 @@ from tensoradapt.sweep import perform
 from tensoradapt.sweep.cells import cells, due
 from tensoradapt.sweep.store import is_finished, load_runs, write_failure, write_run
 from tensoradapt.sweep.toml_spec import read_spec
+from tensoradapt.sweep.watch import Watch
 
 RATES = {"low": 1e-4, "high": 1e-1}
 SEARCH = {
@@ -50,6 +51,7 @@ def pretend(root, spec, seed=0, end=put):
         now = due(spec, planned, root)
         left = [config for config in now.configs if not ended(root, config.id)]
         if not left:
+            assert {path.name for path in root.iterdir()} == {c.id for c in now.configs}, "a run was made for nothing"
             return now
         one = order.choice(left)
         end(root, one, score(one))
@@ -227,8 +229,10 @@ def test_the_plan_says_how_many_runs_and_what_is_searched(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_tuning_runs_of_a_search_are_in_no_mean(tmp_path):
+def test_tuning_runs_of_a_search_are_in_no_mean_and_its_runs_can_be_watched(tmp_path):
     sweep(tmp_path)
+    (row,) = Watch(tmp_path).frame().rows
+    assert (row.method, row.finished, row.waiting) == ("lora", 5, 0)
     assert sum(run.config["tuning"] for run in load_runs(tmp_path)) == 4
     assert len(ta.frontier(ta.load_runs(tmp_path))) == 1
 

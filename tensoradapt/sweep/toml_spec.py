@@ -72,6 +72,18 @@ class SweepSpec:
         """The hash of what the sweep means; without a search, which came later, it is what it was before."""
         return run_id({key: value for key, value in asdict(self).items() if key != "search" or value is not None})
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
+        """The specification that was recorded (``dataclasses.asdict``), as the JSON beside a sweep's runs has it.
+
+        >>> spec = read_spec({"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1],
+        ...                   "learning_rates": [1e-3], "seeds": [0], "steps": 60})
+        >>> SweepSpec.from_dict(asdict(spec)) == spec
+        True
+        """
+        methods, search = tuple(Method(**method) for method in record["methods"]), record.get("search")
+        return cls(**{**record, "methods": methods, "search": Search(**search) if search else None})
+
 
 def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     """The sweep of a TOML file or of a mapping with the same keys.
