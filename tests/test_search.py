@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from tensoradapt import models
 from tensoradapt.sweep import perform
 from tensoradapt.sweep.cells import cells, due
 from tensoradapt.sweep.store import is_finished, load_runs, write_failure, write_run
+from tensoradapt.sweep.study import study_of
 from tensoradapt.sweep.toml_spec import read_spec
 from tensoradapt.sweep.watch import Watch
 
@@ -51,6 +53,8 @@ def pretend(root, spec, seed=0, end=put):
         now = due(spec, planned, root)
         left = [config for config in now.configs if not ended(root, config.id)]
         if not left:
+            study_of.cache_clear()
+            assert due(spec, planned, root) == now, "another process finds other trials"
             assert {path.name for path in root.iterdir()} == {c.id for c in now.configs}, "a run was made for nothing"
             return now
         one = order.choice(left)
@@ -66,6 +70,22 @@ def test_trials_are_the_same_however_their_runs_end(tmp_path):
     found = spec(parallel=3, trials=9)
     ends = {tuple(c.id for c in pretend(tmp_path / str(i), found, i).configs) for i in range(3)}
     assert len(ends) == 1 and len(ends.pop()) == found_total(found) == 2 * (9 + 2)
+
+
+def test_a_study_follows_what_the_store_holds_now(tmp_path):
+    """Results that are set aside and made again, as by ``stale="rerun"``, may not be what they were."""
+    found = spec(published=["lora"])
+    planned, tried = cells(found, models.config(found.model)), pretend(tmp_path, found).configs
+    best = max(tried[:5], key=score)
+    k = tried.index(best) + 1
+    for gives in (0.0, score(best)):
+        shutil.rmtree(tmp_path / best.id)
+        assert due(found, planned, tmp_path).configs == tried[:k]
+        put(tmp_path, best, gives)
+        now = due(found, planned, tmp_path)
+        study_of.cache_clear()
+        assert due(found, planned, tmp_path) == now and now.configs[:k] == tried[:k]
+        assert (now.configs == tried) == (gives > 0)
 
 
 def found_total(found):
@@ -146,6 +166,7 @@ def test_what_failed_and_what_diverged_is_told_as_such_and_never_chosen(tmp_path
             put(root, config, found)
 
     now = pretend(tmp_path, spec(published=["lora"]), end=end)
+    study_of.cache_clear()
     monkeypatch.setattr(optuna.study.Study, "tell", spy)
     assert due(spec(published=["lora"]), cells(spec(published=["lora"]), models.config(TINY["model"])), tmp_path) == now
     tried = [c for c in now.configs if c.tuning]

@@ -127,7 +127,7 @@ def test_a_tracker_that_hangs_is_waited_for_once_and_not_for_long(where, tmp_pat
     released = threading.Event()
     kept()
     kind = trackers.TRACKERS["tensorboard"]
-    monkeypatch.setattr(kind, where, lambda *_: released.wait(60), raising=False)
+    monkeypatch.setattr(kind, where, lambda *_: released.wait(600), raising=False)
     monkeypatch.setattr(trackers, "PATIENCE", 0.3)
     monkeypatch.setattr(trackers, "_hung", set())
     try:
@@ -144,7 +144,7 @@ def test_a_tracker_that_hangs_is_waited_for_once_and_not_for_long(where, tmp_pat
 def test_what_a_tracker_is_too_slow_for_is_dropped_and_counted(tmp_path, kept, monkeypatch):
     calls, released = kept(), threading.Event()
     monkeypatch.setattr(trackers, "WAITING", 2)
-    monkeypatch.setattr(trackers.TRACKERS["tensorboard"], "start", lambda *_: released.wait(60), raising=False)
+    monkeypatch.setattr(trackers.TRACKERS["tensorboard"], "start", lambda *_: released.wait(600), raising=False)
     tracking = trackers.Tracking(["tensorboard"], "x", tmp_path, {})
     for step in range(1, 6):
         tracking.on_step(step, 0.5)

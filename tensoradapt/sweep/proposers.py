@@ -1,25 +1,23 @@
 """Proposers: which configurations of a method are tried, and which of them is then run on the reported seeds.
 
-A grid is every learning rate at once. A search is an Optuna study, which keeps nothing: it is made again from its seed
-and the store, by asking for the same trials in the same order and telling it what their runs gave.
+A grid is every learning rate at once. A search is a study that is asked for the same trials again and told what their
+runs gave, as the store has it.
 """
 
 from __future__ import annotations
 
+import json
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.errors import missing_extra
 from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.store import is_finished, read_run
+from tensoradapt.sweep.study import Outcome, study_of
 from tensoradapt.sweep.toml_spec import Method, Size, SweepSpec
 
-DIGITS = 4  # of a number that is proposed: it can be written down, and the last bits of a logarithm do not matter
-STARTUP = 5  # trials at random; Optuna's 10 would be most of a search that trains a model in each
 Scored = tuple[float, RunConfig]
 
 
@@ -90,7 +88,7 @@ def _grid(case: Case) -> Tuning:
         return Tuning((), 0, _at_sizes(runs[0], case.sizes))
     if not all(case.settled(config.id) for config in runs):
         return Tuning(runs, len(runs))
-    found = [(score, config) for config in runs if (score := _validation(config, case.root)) is not None]
+    found = [(score, config) for config in runs if (score := _outcome(config, case.root)[1]) is not None]
     best = _best(found)
     if best is None:
         return Tuning(runs, len(runs), lost="no learning rate gave a result")
@@ -106,60 +104,39 @@ def _best(found: Sequence[Scored]) -> RunConfig | None:
     return min(found, key=lambda one: (-one[0], one[1].lr))[1] if found else None
 
 
-def _validation(config: RunConfig, root: Path) -> float | None:
-    """The score of a run on validation; None where it has none."""
-    if not is_finished(root, config.id):
-        return None
-    result = read_run(root / config.id).result
-    return result["validation"].get(result["metric"])
-
-
 def _search(case: Case) -> Tuning:
-    """The trials of a study: as many as have been told, and ``parallel`` more, so that which trials there are does not
-    depend on which run ends first.
-    """
-    search = case.spec.search
+    """The trials of a study: as many as have been told, and ``parallel`` more."""
+    search, axes = case.spec.search, _axes(case)
     assert search is not None
-    study, axes = _study(case.spec.tuning_seed), _axes(case)
-    asked: list[tuple[Any, RunConfig]] = []
-    found: list[Scored] = []
-    told = 0
-    while told < search.trials:
-        while len(asked) < min(told + search.parallel, search.trials):
-            trial = study.ask()
-            asked.append((trial, _proposed(case, {name: _suggested(trial, name, axes[name]) for name in axes})))
-        trial, config = asked[told]
+    how = (json.dumps(axes), case.spec.tuning_seed, search.trials, search.parallel)
+    study = study_of(*how, str(case.root.absolute()), case.spec.id, case.method.name, case.task)
+    ended: list[tuple[RunConfig, Outcome]] = []
+    for i in range(search.trials):
+        config = _proposed(case, study.values(i))
         if not case.settled(config.id):
             break
-        if (score := _told(study, trial, config, case.root)) is not None:
-            found.append((score, config))
-        told += 1
-    runs = tuple({config.id: config for _, config in asked}.values())
-    if told < search.trials:
-        return Tuning(runs, int(min(len(runs) + search.trials - len(asked), _count(axes))))
-    best = _best(found)
+        ended.append((config, _outcome(config, case.root)))
+        study.tell(i, ended[-1][1])
+    asked = min(len(ended) + search.parallel, search.trials)
+    configs = [_proposed(case, study.values(i)) for i in range(asked)]
+    runs = tuple({config.id: config for config in configs}.values())
+    if len(ended) < search.trials:
+        return Tuning(runs, int(min(len(runs) + search.trials - asked, _count(axes))))
+    best = _best([(score, config) for config, (state, score) in ended if state == "COMPLETE" and score is not None])
     if best is None:
         return Tuning(runs, len(runs), lost="no trial gave a result")
     return Tuning(runs, len(runs), (best,) if search.size else _at_sizes(best, case.sizes))
 
 
-def _study(seed: int) -> Any:
-    """A study that maximises, in memory. Its sampler takes trials that are asked for and not told as bad ones, so those
-    that run at once differ.
+def _outcome(config: RunConfig, root: Path) -> Outcome:
+    """How a run ended, as a study is told. One that failed says nothing about its configuration; one that diverged
+    counts as pruned, which is among the bad.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise missing_extra("optuna", "optuna", 'proposer = "optuna"') from None
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a new study is no news
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar, before 5.0
-            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=STARTUP)
-        return optuna.create_study(direction="maximize", sampler=sampler)
-    finally:
-        optuna.logging.set_verbosity(level)
+    if not is_finished(root, config.id):
+        return "FAIL", None
+    result = read_run(root / config.id).result
+    score = result["validation"].get(result["metric"])
+    return "PRUNED" if score is None or result["status"] == "diverged" else "COMPLETE", score
 
 
 def _axes(case: Case) -> dict[str, Any]:
@@ -177,29 +154,7 @@ def _count(axes: Mapping[str, Any]) -> float:
     return math.prod(math.inf if isinstance(axis, Mapping) else len(axis) for axis in axes.values())
 
 
-def _suggested(trial: Any, name: str, axis: Any) -> Any:
-    if not isinstance(axis, Mapping):
-        return axis[trial.suggest_categorical(name, range(len(axis)))]
-    value = float(f"{trial.suggest_float(name, axis['low'], axis['high'], log=axis['log']):.{DIGITS}g}")
-    return min(max(value, axis["low"]), axis["high"])
-
-
 def _proposed(case: Case, values: Mapping[str, Any]) -> RunConfig:
     config = config_of(case.spec, case.method, case.task, values.get("size", case.middle), values["learning_rate"])
     renamed = {"head_learning_rate": "head_lr", "scale": "scale"}
     return replace(config, **{field: values[name] for name, field in renamed.items() if name in values})
-
-
-def _told(study: Any, trial: Any, config: RunConfig, root: Path) -> float | None:
-    """Tells how a trial's run ended; returns its score, None where there is none.
-
-    A run that failed says nothing about its configuration. One that diverged does: it counts as pruned, among the bad.
-    """
-    from optuna.trial import TrialState
-
-    if not is_finished(root, config.id):
-        study.tell(trial, state=TrialState.FAIL)
-        return None
-    score = None if read_run(root / config.id).result["status"] == "diverged" else _validation(config, root)
-    study.tell(trial, score, state=TrialState.PRUNED if score is None else TrialState.COMPLETE)
-    return score
