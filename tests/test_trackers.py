@@ -7,7 +7,7 @@ import sys
 import threading
 
 import pytest
-from sweeping import TINY, attempts, results
+from sweeping import TINY, attempts, results, wait_for
 
 import tensoradapt as ta
 from tensoradapt.integrations import trackers
@@ -101,6 +101,7 @@ def test_a_run_that_goes_on_is_tracked_from_where_it_was(tmp_path, kept, monkeyp
         patch.setattr(perform, "execute", stop)
         with pytest.raises(KeyboardInterrupt):
             sweep(tmp_path, "tensorboard", checkpoint_every=4)
+    wait_for(lambda: calls[-1][0] == "finish")
     sweep(tmp_path)
     assert [call[4] for call in calls if call[0] == "start"] == [1, 5], "which trackers there are is kept with the work"
 
@@ -126,13 +127,13 @@ def test_a_tracker_that_raises_in_each_call_does_not_stop_another(tmp_path, kept
 def test_a_tracker_that_hangs_is_waited_for_once_and_not_for_long(where, tmp_path, kept, untracked, monkeypatch):
     released = threading.Event()
     kept()
-    kind = trackers.TRACKERS["tensorboard"]
+    kind, before = trackers.TRACKERS["tensorboard"], set(threading.enumerate())
     monkeypatch.setattr(kind, where, lambda *_: released.wait(600), raising=False)
     monkeypatch.setattr(trackers, "PATIENCE", 0.3)
     monkeypatch.setattr(trackers, "_hung", set())
     try:
         ta.sweep({**ONE, "seeds": [0, 1, 2]}, tmp_path, executor="inline", say=[].append, track="tensorboard")
-        hanging = [thread for thread in threading.enumerate() if thread.name == "tracker tensorboard"]
+        hanging = set(threading.enumerate()) - before
     finally:
         released.set()
     assert len(hanging) == 1, "a run waited for its tracker to come back, or asked it again"

@@ -129,6 +129,11 @@ class Tracking:
         end = time.monotonic() + PATIENCE
         return [line for sink in self._sinks if (line := sink.close(end))]
 
+    def leave(self) -> None:
+        """Lets every tracker finish by itself; nothing is waited for."""
+        for sink in self._sinks:
+            sink.end()
+
     def _log(self, values: Mapping[str, float], step: int) -> None:
         for sink in self._sinks:
             if not self._started:
@@ -160,9 +165,12 @@ class _Sink:
         else:
             self._dropped += 1
 
+    def end(self) -> None:
+        self._values.put(None)
+
     def close(self, end: float) -> str:
         """Waits until ``end`` at most; what went wrong, or nothing."""
-        self._values.put(None)
+        self.end()
         if self._thread:
             self._thread.join(max(0.0, end - time.monotonic()))
             if self._thread.is_alive():

@@ -59,6 +59,9 @@ def _computed(root: Path, work: Work, device: str) -> str:
         extra = {"attempts.jsonl": work.attempts()}
         write_failure(root, work.name, {**record, "config": config.as_dict(), "provenance": versions()}, extra)
         return "failed"
+    except BaseException:  # an interrupt waits for nobody
+        tracking.leave()
+        raise
     parts["measurements"]["failed_checkpoints"] = checkpoint.failures
     parts["measurements"]["tracker_errors"] = tracking.finish(_scores(parts["result"]), config.steps)
     work.note("finished", resumed_at_step=checkpoint.resumed)
