@@ -1,15 +1,16 @@
-"""The commands ``tensoradapt sweep`` and ``tensoradapt results``."""
+"""The commands ``tensoradapt sweep``, ``tensoradapt watch`` and ``tensoradapt results``."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
 
 
 def add_parsers(commands: Any) -> None:
-    """Adds both commands to those of a parser (``add_subparsers``)."""
+    """Adds the commands to those of a parser (``add_subparsers``)."""
     _sweep_options(
         commands.add_parser(
             "sweep",
@@ -18,6 +19,11 @@ def add_parsers(commands: Any) -> None:
             "every run has a result; 1: stopped, or some failed; 2: bad input.",
         )
     )
+    p = commands.add_parser("watch", help="show how far the sweeps of a folder are, live; reads only")
+    p.set_defaults(command=watch)
+    p.add_argument("runs", type=Path, help="folder of runs")
+    p.add_argument("--once", action="store_true", help="print what there is now and stop")
+    p.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="default: %(default)s")
     p = commands.add_parser("results", help="show the runs of a folder as a table, or write it to a file")
     p.set_defaults(command=show)
     p.add_argument("runs", type=Path, help="folder of runs")
@@ -48,6 +54,9 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--retry-failed", action="store_true", help="run again what has failed")
     p.add_argument("--checkpoint-every", type=int, default=25, metavar="STEPS", help="0: never (default: %(default)s)")
+    p.add_argument(
+        "--track", nargs="+", default=(), metavar="TRACKER", help="send losses to tensorboard, trackio or wandb besides"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
             stale=args.stale,
             retry_failed=args.retry_failed,
             checkpoint_every=args.checkpoint_every,
+            track=args.track,
             dry_run=args.dry_run,
             say=lambda text: print(text, flush=True),
         )
@@ -76,6 +86,15 @@ def run(args: argparse.Namespace) -> int:
         print(f"failed: {args.out / name / 'error.json'} (run it again with --retry-failed)")
     print(f"{done.finished} of {done.total} runs are finished in {args.out}")
     return 0 if done.complete or args.dry_run else 1
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Shows the folder until nothing is left to run or it is interrupted; returns the exit code."""
+    from tensoradapt.sweep.watch_view import show
+
+    with contextlib.suppress(KeyboardInterrupt):
+        show(args.runs, args.once, args.every)
+    return 0
 
 
 def show(args: argparse.Namespace) -> int:

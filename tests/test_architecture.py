@@ -76,6 +76,9 @@ LAZY = {
     "pyarrow",
     "moocore",
     "jinja2",
+    "optuna",
+    "trackio",
+    "wandb",
 }
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path

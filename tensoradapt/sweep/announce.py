@@ -7,6 +7,7 @@ from typing import Any
 
 from tensoradapt.report import align
 from tensoradapt.sweep.cells import Cell, Due
+from tensoradapt.sweep.search_spec import Search
 from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.toml_spec import Method, Size, SweepSpec
 
@@ -20,7 +21,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     )
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
     empty = [f"empty: {cell.method}, {size_text(cell.size)}: {cell.empty}" for cell in cells if cell.empty]
-    return "\n".join([head, *align(rows), *empty, *_rates(spec)])
+    return "\n".join([head, *align(rows), *empty, *(_search(spec, spec.search) if spec.search else _rates(spec))])
 
 
 def _row(cell: Cell) -> tuple[str, str, str, str]:
@@ -52,6 +53,21 @@ def _rates(spec: SweepSpec) -> Iterator[str]:
         how = "" if len(grid) == 1 else f"; each method's is chosen on validation with seed {spec.tuning_seed}"
         named = "" if len(grids) == 1 else f" of {', '.join(method.name for method in methods)}"
         yield f"learning rate{'s' if len(grid) > 1 else ''}{named}: {' '.join(f'{lr:g}' for lr in grid)}{how}"
+
+
+def _search(spec: SweepSpec, search: Search) -> Iterator[str]:
+    at_once = f", {search.parallel} at once" if search.parallel > 1 else ""
+    yield (
+        f"search of each method on each task, by Optuna with seed {spec.tuning_seed}: {search.trials} trials{at_once}; "
+        "the best on validation is run with every seed"
+    )
+    yield from (f"  {name} {_axis_text(axis)}" for name, axis in search.space.items())
+
+
+def _axis_text(axis: Any) -> str:
+    if not isinstance(axis, Mapping):
+        return "of " + " ".join(map(str, axis))
+    return f"from {axis['low']:g} to {axis['high']:g}" + ("" if axis["log"] else ", not by its logarithm")
 
 
 def duration(seconds: float) -> str:

@@ -7,13 +7,14 @@ that work in one folder, agree on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import OutOfReach, TensorAdaptError, located
+from tensoradapt.sweep.proposers import Case, config_of, propose
 from tensoradapt.sweep.spec import RunConfig, plan_of
-from tensoradapt.sweep.store import is_failed, is_finished, read_run
+from tensoradapt.sweep.store import is_failed, is_finished
 from tensoradapt.sweep.toml_spec import Method, Size, SweepSpec
 
 
@@ -29,11 +30,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Due:
-    """The runs that can be named now, how many there will be in all, and what cannot go on, with the reason."""
+    """The runs that can be named now, how many there will be of each task and method (of a search, at most), and what
+    cannot go on, with the reason.
+    """
 
     configs: tuple[RunConfig, ...]
-    total: int
+    totals: Mapping[tuple[str, str], int]
     blocked: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many runs there will be in all."""
+        return sum(self.totals.values())
 
 
 def cells(spec: SweepSpec, model_config: Any) -> list[Cell]:
@@ -64,7 +72,7 @@ def _shown(size: Any) -> str:
 def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:
     if method.kind != "adapter":
         return (0 if method.kind == "head" else None), None, ""
-    config = _config(spec, method, spec.tasks[0], size, spec.seeds[0], method.learning_rates[0])
+    config = config_of(spec, method, spec.tasks[0], size, lr=1.0)  # a plan has no rate
     try:
         with located(f"method {method.name}"):
             plan = plan_of(config, model_config)
@@ -74,33 +82,29 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
 
 
 def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None) -> Due:
-    """The runs to make: for each task and method those that tune its rate, and once they are done, the reported ones.
+    """The runs to make: for each task and method those that tune it, and once they are done, the reported ones.
 
-    A method with one rate has none to tune. Reported runs come seed by seed, so that every method is covered early.
+    A method with one rate has nothing to tune. Reported runs come seed by seed, so that every method is covered early.
     """
     settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
     tuning: list[RunConfig] = []
     reported: list[RunConfig] = []
     blocked: list[str] = []
-    total = 0
+    totals: dict[tuple[str, str], int] = {}
     for task in spec.tasks:
         for method in spec.methods:
             sizes = [cell.size for cell in planned if cell.method == method.name and not cell.empty]
             if not sizes:
                 continue
-            tried = tuning_runs(spec, method, task, sizes)
-            tuning += tried
-            total += len(tried) + len(sizes) * len(spec.seeds)
-            if not all(settled(config.id) for config in tried):
-                continue
-            rate = chosen(tried, root) if tried else method.learning_rates[0]
-            if rate is None:
-                blocked.append(f"{method.name} on {task}: no learning rate gave a result")
-                continue
-            reported += [_config(spec, method, task, size, seed, rate) for size in sizes for seed in spec.seeds]
+            found = propose(Case(spec, method, task, sizes, Path(root), settled))
+            tuning += found.runs
+            n_reported = 1 if spec.search and spec.search.size else len(sizes)
+            totals[task, method.name] = found.total + n_reported * len(spec.seeds)
+            blocked += [f"{method.name} on {task}: {found.lost}"] * bool(found.lost)
+            reported += [replace(one, seed=seed, tuning=False) for one in found.reported for seed in spec.seeds]
     reported.sort(key=lambda config: spec.seeds.index(config.seed))
     _check_distinct([*tuning, *reported])
-    return Due((*tuning, *reported), total, tuple(blocked))
+    return Due((*tuning, *reported), totals, tuple(blocked))
 
 
 def _check_distinct(configs: Sequence[RunConfig]) -> None:
@@ -111,44 +115,3 @@ def _check_distinct(configs: Sequence[RunConfig]) -> None:
                 f"methods {other.label!r} and {config.label!r} have a run in common ({config.title}); expected methods "
                 "that differ: leave one of them out, or its size"
             )
-
-
-def tuning_runs(spec: SweepSpec, method: Method, task: str, sizes: Sequence[Size]) -> list[RunConfig]:
-    """One run for each rate of a method, at its middle size, on a seed that is not reported."""
-    if len(method.learning_rates) == 1:
-        return []
-    size = sizes[(len(sizes) - 1) // 2]
-    return [_config(spec, method, task, size, spec.tuning_seed, lr, tuning=True) for lr in method.learning_rates]
-
-
-def chosen(tried: Sequence[RunConfig], root: Path) -> float | None:
-    """The rate with the best validation score, the lower of two that are equal; None where no run has a score."""
-    scores = {}
-    for config in tried:
-        if is_finished(root, config.id):
-            result = read_run(Path(root) / config.id).result
-            scores[config.lr] = result["validation"].get(result["metric"])
-    found = {lr: score for lr, score in scores.items() if score is not None}
-    return min(found, key=lambda lr: (-found[lr], lr)) if found else None
-
-
-def _config(
-    spec: SweepSpec, method: Method, task: str, size: Mapping[str, Any], seed: int, lr: float, tuning: bool = False
-) -> RunConfig:
-    return RunConfig(
-        kind=method.kind,
-        seed=seed,
-        model=spec.model,
-        task=task,
-        lr=lr,
-        parameterization=method.parameterization,
-        layout=method.layout,
-        projections=method.projections,
-        scale=method.scale,
-        published=method.published,
-        plan=dict(method.plan or {}),
-        tuning=tuning,
-        method=method.name,
-        **size,
-        **spec.runs,
-    )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from tensoradapt.integrations.trackers import Tracking
 from tensoradapt.sweep.claims import claim
 from tensoradapt.sweep.execute import execute
 from tensoradapt.sweep.store import is_failed, is_finished, write_failure, write_run
@@ -43,22 +46,32 @@ def _done(root: Path, name: str) -> str:
 
 
 def _computed(root: Path, work: Work, device: str) -> str:
-    config, every = work.config()
+    config, every, track = work.config()
+    tracking = Tracking(track, config.name, root, config.as_dict())
     checkpoint = Checkpoint(work.path / "state.safetensors", every, state_key(work.name))
     work.note("started", device=device, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), commit=versions()["commit"])
     try:
-        parts = execute(config, device, checkpoint=checkpoint)
+        parts = execute(config, device, tracking.on_step, checkpoint)
     except Exception as error:  # a run that fails does not stop the others
+        tracking.finish({}, config.steps)
         work.note("failed")
         record = {"kind": _kind(error), "error": str(error), "traceback": traceback.format_exc()}
         extra = {"attempts.jsonl": work.attempts()}
         write_failure(root, work.name, {**record, "config": config.as_dict(), "provenance": versions()}, extra)
         return "failed"
+    except BaseException:  # an interrupt waits for nobody
+        tracking.leave()
+        raise
     parts["measurements"]["failed_checkpoints"] = checkpoint.failures
+    parts["measurements"]["tracker_errors"] = tracking.finish(_scores(parts["result"]), config.steps)
     work.note("finished", resumed_at_step=checkpoint.resumed)
     arrays = parts.pop("arrays")
     write_run(root, work.name, **parts, provenance=versions(), arrays=arrays, extra={"attempts.jsonl": work.attempts()})
     return "finished"
+
+
+def _scores(result: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
 
 
 def _kind(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -60,7 +60,7 @@ class RunConfig:
         """What is stored as config.json."""
         return {**asdict(self), "label": self.label}
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The hash of what the run means. Fields that came later count where they are not at their default, so that
         earlier runs keep their ids.

@@ -6,13 +6,14 @@ import importlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tensoradapt import models
 from tensoradapt.files import replace_file
+from tensoradapt.integrations import trackers
 from tensoradapt.sweep.announce import ended_text, plan_text
 from tensoradapt.sweep.cells import Cell, cells, due
 from tensoradapt.sweep.claims import claim
@@ -62,6 +63,7 @@ def run_sweep(
     stale: str = "keep",
     retry_failed: bool = False,
     checkpoint_every: int = 25,
+    track: Sequence[str] | str = (),
     dry_run: bool = False,
     say: Say = print,
 ) -> Swept:
@@ -69,18 +71,20 @@ def run_sweep(
 
     ``executor``: "local" (a process for each of ``workers``) or "inline" (this process). ``stale``: what to do about
     results of other versions, "keep", "rerun" or "error". Stop it at any time: the same call goes on where it was,
-    within runs too, from a state kept every ``checkpoint_every`` steps (0: never). ``dry_run``: the plan alone.
+    within runs too, from a state kept every ``checkpoint_every`` steps (0: never). ``track``: trackers that losses and
+    scores are sent to, of "tensorboard", "trackio" and "wandb". ``dry_run``: the plan alone.
 
     Raises TensorAdaptError before the first run for a specification, machine or folder that will not do, and where a
     result cannot be written.
     """
     spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
+    track = trackers.check(track)
     planned = _recorded(spec, root) or cells(spec, models.config(spec.model))
     if retry_failed and not dry_run:
         _retry(spec, planned, root)
     how = "keep" if dry_run and stale == "rerun" else stale
     settle(root, [config.id for config in due(spec, planned, root).configs], versions(), how, say)
-    sweep = _Sweep(spec, planned, root, checkpoint_every, say)
+    sweep = _Sweep(spec, planned, root, checkpoint_every, track, say)
     left, now = sweep.left(), due(spec, planned, root)
     if left or dry_run:
         slots = slots_for(executor, workers, device)
@@ -129,6 +133,7 @@ class _Sweep:
     planned: list[Cell]
     root: Path
     checkpoint_every: int
+    track: Sequence[str]
     say: Say
     _ended: set[str] = field(default_factory=set)
     _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
@@ -168,7 +173,7 @@ class _Sweep:
         new = [config for config in configs if config.id not in self._known]
         for config in new:
             self._known[config.id] = config
-            Work(self.root, config.id).prepare(config, self.checkpoint_every)
+            Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
         executor.submit([config.id for config in new])
 
     def _put_down(self, executor: Executor, name: str, how: str) -> None:
@@ -193,7 +198,8 @@ class _Sweep:
                 self._again(executor, name)
 
     def _again(self, executor: Executor, name: str) -> None:
-        Work(self.root, name).prepare(self._known[name], self.checkpoint_every)  # whoever had it may have cleared it
+        # whoever had it may have cleared it
+        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track)
         executor.submit([name])
 
     def _give_up(self, name: str) -> bool:

@@ -16,9 +16,10 @@ from tensoradapt import parameterizations, tasks
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import reason
+from tensoradapt.sweep.search_spec import PROPOSERS, Search, check_fixed, read_search, space_of
 from tensoradapt.sweep.spec import layouts_for
 from tensoradapt.sweep.store import run_id
-from tensoradapt.sweep.values import Check, listed, mapping, number, rank, text, texts, whole
+from tensoradapt.sweep.values import Check, checked, listed, mapping, number, one_of, rank, scale, text, texts, whole
 
 REFERENCES = {"head": "frozen base, trained head", "full": "full fine-tuning"}
 PLAN = (
@@ -53,7 +54,10 @@ class Method:
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """Everything that is run: methods x sizes x tasks x seeds; ``runs`` are further settings of every run."""
+    """Everything that is run: methods x sizes x tasks x seeds; ``runs`` are further settings of every run.
+
+    ``search``: what is searched in the place of grids of learning rates.
+    """
 
     model: str
     tasks: tuple[str, ...]
@@ -61,11 +65,24 @@ class SweepSpec:
     seeds: tuple[int, ...]
     tuning_seed: int
     runs: Mapping[str, Any]
+    search: Search | None = None
 
     @property
     def id(self) -> str:
-        """The hash of what the sweep means."""
-        return run_id(asdict(self))
+        """The hash of what the sweep means; without a search, which came later, it is what it was before."""
+        return run_id({key: value for key, value in asdict(self).items() if key != "search" or value is not None})
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
+        """The specification that was recorded (``dataclasses.asdict``), as the JSON beside a sweep's runs has it.
+
+        >>> spec = read_spec({"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1],
+        ...                   "learning_rates": [1e-3], "seeds": [0], "steps": 60})
+        >>> SweepSpec.from_dict(asdict(spec)) == spec
+        True
+        """
+        methods, search = tuple(Method(**method) for method in record["methods"]), record.get("search")
+        return cls(**{**record, "methods": methods, "search": Search(**search) if search else None})
 
 
 def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
@@ -76,9 +93,12 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     """
     if not isinstance(source, Mapping):
         source = _load(Path(source))
-    found = _checked(source, TOP, "")
+    found = checked(source, TOP, "")
     for key in ("model", "tasks", "seeds", "steps"):
         _require(found, key, "")
+    search = read_search(found)
+    if search and search.size:
+        found[f"{search.size}s"] = search.space[search.size]
     methods = tuple(_methods(found))
     _check_methods(methods, found)
     tuning = found.get("tuning_seed", TUNING_SEED)
@@ -95,6 +115,7 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
         found["seeds"],
         tuning,
         {k: v for k, v in runs.items() if v is not None},
+        search,
     )
 
 
@@ -106,17 +127,6 @@ def _load(path: Path) -> Mapping[str, Any]:
             f'{path} cannot be read ({reason(error)}); expected a sweep in TOML, such as model = "tiny-random-bert", '
             'tasks = ["planted"], published = ["lora"], ranks = [1], learning_rates = [1e-3], seeds = [0], steps = 60'
         ) from None
-
-
-def _checked(found: Any, keys: Mapping[str, Check], where: str) -> dict[str, Any]:
-    if not isinstance(found, Mapping):
-        raise TensorAdaptError(f"{where or 'the sweep'} is {found!r}; expected a table of settings")
-    made = {}
-    for key, value in found.items():
-        if key not in keys:
-            raise TensorAdaptError(f"unknown key {where}{key}{did_you_mean(key, keys)}")
-        made[key] = keys[key](value, f"{where}{key}")
-    return made
 
 
 def _require(found: Mapping[str, Any], key: str, where: str) -> Any:
@@ -136,12 +146,18 @@ def _methods(found: Mapping[str, Any]) -> list[Method]:
     rates = found.get("learning_rates")
     for kind in found.get("references", ()):
         own = rates.get(kind) if isinstance(rates, Mapping) else rates
-        made.append(Method(REFERENCES[kind], kind, ({},), _require({"learning_rates": own}, "learning_rates", "")))
+        made.append(Method(REFERENCES[kind], kind, ({},), _grid_of(own, found, "")))
     return made
 
 
+def _grid_of(rates: Any, found: Mapping[str, Any], where: str) -> tuple[float, ...]:
+    """A method's rates; none where they are searched."""
+    return () if "search" in found else _require({"learning_rates": rates}, "learning_rates", where)
+
+
 def _method(one: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Method:
-    own = _checked(one, METHOD, where)
+    own = checked(one, METHOD, where)
+    check_fixed(found.get("search", {}), own, where)
     row = papers.get(own["published"]) if own.get("published") else None
     family = own.get("parameterization")
     if (row is None) == (family is None):
@@ -159,7 +175,7 @@ def _method(one: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Met
         name=name,
         kind="adapter",
         sizes=_sizes(own, found, where, ranked=row is not None or family not in ("dense", "quanta")),
-        learning_rates=_require({"learning_rates": rates}, "learning_rates", f"{name}: "),
+        learning_rates=_grid_of(rates, found, f"{name}: "),
         published=row.name if row else None,
         parameterization=family,
         layout=layout,
@@ -194,18 +210,12 @@ def _check_methods(methods: Sequence[Method], found: Mapping[str, Any]) -> None:
         raise TensorAdaptError(f"learning_rates names {odd[0]!r}, which is no method{did_you_mean(odd[0], valid)}")
 
 
-def _one_of(names: Sequence[str], value: Any, where: str) -> str:
-    if value not in names:
-        raise TensorAdaptError(f"{where} is {value!r}{did_you_mean(value, names)}")
-    return str(value)
-
-
 def _published(value: Any, where: str) -> str:
     return papers.get(text(value, where)).name
 
 
 def _family(value: Any, where: str) -> str:
-    return _one_of(parameterizations.names(), value, where)
+    return one_of(parameterizations.names(), value, where)
 
 
 def _rates(value: Any, where: str) -> Any:
@@ -215,14 +225,10 @@ def _rates(value: Any, where: str) -> Any:
     return _grid(value, where)
 
 
-def _scale(value: Any, where: str) -> str | float:
-    return _one_of(("matched", "paper"), value, where) if isinstance(value, str) else number(value, where)
-
-
 def _plan(value: Any, where: str) -> dict[str, Any]:
     made = mapping(value, where)
     for key in made:
-        _one_of(PLAN, key, f"a key of {where}")
+        one_of(PLAN, key, f"a key of {where}")
     if made.get("start") == "gradient":
         raise TensorAdaptError(
             f'{where}.start is "gradient", which takes batches; expected "zero", "subtract" or "paper"'
@@ -235,7 +241,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
 
 
 _grid = partial(listed, number)
-SIZES: dict[str, Check] = {"ranks": partial(listed, rank), "budgets": partial(listed, whole), "scale": _scale}
+SIZES: dict[str, Check] = {"ranks": partial(listed, rank), "budgets": partial(listed, whole), "scale": scale}
 METHOD: dict[str, Check] = {
     **SIZES,
     "name": text,
@@ -254,13 +260,17 @@ TOP: dict[str, Check] = {
     "parameterizations": partial(listed, _family),
     "layouts": partial(listed, _layout),
     "methods": partial(listed, mapping),
-    "references": partial(listed, partial(_one_of, tuple(REFERENCES))),
+    "references": partial(listed, partial(one_of, tuple(REFERENCES))),
     "projections": texts,
     "learning_rates": _rates,
     "seeds": partial(listed, partial(whole, least=0)),
     "tuning_seed": partial(whole, least=0),
     "steps": whole,
     "head_learning_rate": number,
+    "proposer": partial(one_of, PROPOSERS),
+    "trials": whole,
+    "parallel": whole,
+    "search": space_of,
     **dict.fromkeys(("batch", "n_train", "n_validation", "n_test", "max_length"), whole),
 }
 # settings of every run: their names here and in RunConfig

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 Check = Callable[[Any, str], Any]
 LARGEST = 2**31 - 1
@@ -65,3 +65,34 @@ def listed(check: Check, value: Any, where: str) -> tuple[Any, ...]:
 def texts(value: Any, where: str) -> tuple[str, ...]:
     """A list of texts, or one text."""
     return listed(text, [value] if isinstance(value, str) else value, where)
+
+
+def flag(value: Any, where: str) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise TensorAdaptError(f"{where} is {value!r}; expected true or false")
+    return value
+
+
+def one_of(names: Sequence[str], value: Any, where: str) -> str:
+    """One of some names."""
+    if value not in names:
+        raise TensorAdaptError(f"{where} is {value!r}{did_you_mean(value, names)}")
+    return str(value)
+
+
+def scale(value: Any, where: str) -> str | float:
+    """The scale of an adapter: a rule by name, or a number."""
+    return one_of(("matched", "paper"), value, where) if isinstance(value, str) else number(value, where)
+
+
+def checked(found: Any, keys: Mapping[str, Check], where: str) -> dict[str, Any]:
+    """A table of known keys, each value checked; ``where`` is what their names begin with."""
+    if not isinstance(found, Mapping):
+        raise TensorAdaptError(f"{where or 'the sweep'} is {found!r}; expected a table of settings")
+    made = {}
+    for key, value in found.items():
+        if key not in keys:
+            raise TensorAdaptError(f"unknown key {where}{key}{did_you_mean(key, keys)}")
+        made[key] = keys[key](value, f"{where}{key}")
+    return made

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,16 +38,16 @@ class Work:
     def path(self) -> Path:
         return Path(self.root) / WORK / self.name
 
-    def prepare(self, config: RunConfig, checkpoint_every: int) -> None:
+    def prepare(self, config: RunConfig, checkpoint_every: int, track: Sequence[str] = ()) -> None:
         """Writes what a worker needs to know; the first of two sweeps that do so is enough."""
         if not (self.path / "config.json").is_file():
-            record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every}
+            record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": list(track)}
             replace_file(self.path / "config.json", json.dumps(record).encode())
 
-    def config(self) -> tuple[RunConfig, int]:
-        """The run's config, and after how many steps its state is kept."""
+    def config(self) -> tuple[RunConfig, int, list[str]]:
+        """The run's config, after how many steps its state is kept, and the names of its trackers."""
         record = json.loads((self.path / "config.json").read_text())
-        return RunConfig.from_dict(record["config"]), record["checkpoint_every"]
+        return RunConfig.from_dict(record["config"]), record["checkpoint_every"], record.get("track", [])
 
     def note(self, event: str, **more: Any) -> None:
         """A line in the run's attempts, on disk before the attempt goes on."""
