@@ -1,0 +1,116 @@
+"""The contract of an executor, on a SLURM of one node (``.ci/slurm.sh start``) and on a Ray of this machine."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+from sweeping import alive, attempts, break_one, done, finish, kill, results, start, started, wait_for, workers
+from sweeping import write_spec as write
+
+from tensoradapt.sweep.toml_spec import read_spec
+
+OPTIONS = {
+    "slurm": ["--executor", "slurm", "--slurm", "partition=low", "time=10", "--checkpoint-every", "10"],
+    "ray": ["--executor", "ray", "--workers", "2", "--checkpoint-every", "10"],
+}
+# two runs at a time, as the machine has two cores, each of some seconds, so that a kill finds something to kill
+LONG = {"steps": 400, "published": ["lora"], "ranks": [1, 2]}
+pytestmark = pytest.mark.cluster
+each = pytest.mark.parametrize("executor", OPTIONS)
+
+
+def write_spec(folder):
+    return write(folder, **LONG)
+
+
+def jobs():
+    """What SLURM has of our jobs."""
+    found = subprocess.run(["squeue", "--noheader", "--format=%j %T"], capture_output=True, text=True, check=True)
+    return [line for line in found.stdout.splitlines() if line.startswith("tensoradapt-")]
+
+
+def computing(out, number=1):
+    """Processes of that many runs that have kept a state."""
+    return wait_for(lambda: len(found := workers(out, "state.safetensors")) >= number and found)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The results of the same sweep by the inline executor."""
+    folder = tmp_path_factory.mktemp("inline")
+    finish(write_spec(folder), folder / "runs", "--executor", "inline")
+    return results(folder / "runs")
+
+
+@each
+def test_two_sweeps_at_once_run_nothing_twice_and_give_what_inline_gives(executor, whole, tmp_path):
+    spec, out = write_spec(tmp_path), tmp_path / "runs"
+    both = [start(spec, out, *OPTIONS[executor]) for _ in range(2)]
+    assert [process.wait(240) for process in both] == [0, 0], out.with_suffix(".log").read_text()[-2000:]
+    assert results(out) == whole and set(started(out).values()) == {1}
+    assert not list((out / ".work").iterdir()) and not list(out.glob(".slurm/*"))
+
+
+@each
+def test_a_run_that_fails_says_why_and_does_not_stop_the_other(executor, tmp_path):
+    spec, out = write(tmp_path, published=["lora"]), tmp_path / "runs"
+    bad = break_one(out, read_spec(spec))
+    process = start(spec, out, *OPTIONS[executor])
+    assert process.wait(120) == 1 and len(done(out)) == 1
+    assert "unknown model 'no-such-model'" in json.loads((out / bad / "error.json").read_text())["error"]
+    assert [a["event"] for a in attempts(out / bad)] == ["started", "failed"]
+
+
+@each
+def test_after_a_worker_is_killed_its_run_goes_on_from_its_state(executor, whole, tmp_path):
+    spec, out = write_spec(tmp_path), tmp_path / "runs"
+    process = start(spec, out, *OPTIONS[executor])
+    kill(computing(out)[0])
+    assert process.wait(240) == 0, out.with_suffix(".log").read_text()[-2000:]
+    assert results(out) == whole and sorted(started(out).values()) == [1, 2]
+    assert any(attempts(path.parent)[-1]["resumed_at_step"] >= 10 for path in done(out))
+
+
+@each
+def test_after_its_supervisor_is_killed_a_sweep_loses_nothing_and_finishes_nothing_twice(executor, whole, tmp_path):
+    """Jobs of SLURM outlive the sweep and are taken over; tasks of Ray end with it, and go on from their state."""
+    spec, out = write_spec(tmp_path), tmp_path / "runs"
+    process = start(spec, out, *OPTIONS[executor])
+    before = computing(out, 2)
+    kill(process.pid)
+    process.wait()
+    if executor == "ray":
+        wait_for(lambda: not any(alive(pid) for pid in before), 30)
+    finish(spec, out, *OPTIONS[executor])
+    assert results(out) == whole
+    events = [[a["event"] for a in attempts(path.parent)] for path in done(out)]
+    once = ["started", "finished"] if executor == "slurm" else ["started", "started", "finished"]
+    assert events == [once, once]
+
+
+@each
+def test_an_interrupted_sweep_leaves_nothing_that_runs(executor, tmp_path):
+    spec, out = write_spec(tmp_path), tmp_path / "runs"
+    process = start(spec, out, *OPTIONS[executor])
+    before = computing(out)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 1 and "the same command goes on" in out.with_suffix(".log").read_text()
+    assert not any(alive(pid) for pid in before) and not jobs() and not done(out)
+
+
+def test_a_preempted_job_resumes_at_the_step_of_its_state(whole, tmp_path):
+    """SLURM needs both cores for a partition that comes first: it signals the jobs, which ask to be queued again."""
+    spec, out = write_spec(tmp_path), tmp_path / "runs"
+    process = start(spec, out, *OPTIONS["slurm"])
+    computing(out, 2)
+    subprocess.run(["srun", "--quiet", "--partition=high", "--cpus-per-task=2", "true"], check=True, timeout=60)
+    assert all("PENDING" in job or "COMPLETING" in job for job in jobs()) and len(jobs()) == 2
+    assert process.wait(240) == 0, out.with_suffix(".log").read_text()[-2000:]
+    assert results(out) == whole
+    for path in done(out):
+        first, second, last = attempts(path.parent)
+        assert first["event"] == second["event"] == "started" and first["pid"] != second["pid"] == last["pid"]
+        assert last["event"] == "finished" and 10 <= last["resumed_at_step"] < LONG["steps"]
