@@ -48,7 +48,7 @@ SlurmctldPidFile=$state/slurmctld.pid
 SlurmdPidFile=$state/slurmd.pid
 SlurmctldLogFile=$state/slurmctld.log
 SlurmdLogFile=$state/slurmd.log
-NodeName=$host NodeAddr=127.0.0.1 CPUs=2
+NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000
 PartitionName=low Nodes=$host Default=YES PriorityTier=1 GraceTime=60
 PartitionName=high Nodes=$host PriorityTier=10
 END

@@ -26,7 +26,7 @@ from tensoradapt.sweep.work import ATTEMPTS, WORK
 
 LOGS = ".slurm"  # in the folder of runs
 WAIT = 0.5  # seconds that a poll waits
-PAUSE, SLOWER, LONGEST = 1.0, 1.3, 30.0  # seconds between two questions to SLURM, more and more while nothing changes
+PAUSE, SLOWER, LONGEST = 1.0, 1.3, 15.0  # seconds between two questions to SLURM, more and more while nothing changes
 GRACE = 60.0  # seconds that a submission may take, until whoever began it is taken to be dead
 BARREN = 3  # jobs of the same run that end before it begins, until nodes are taken to be without what they need
 PATIENCE = 600.0  # seconds without an answer, or until a cancelled job is gone
@@ -96,8 +96,7 @@ class Slurm:
         told: set[str] = set()
         while (queue := self._queue(self._held.values())) is None or queue.keys() & set(self._held.values()):
             jobs = {id_ for key, id_ in (queue or {}).items() if key in self._held.values()}
-            if jobs - told:
-                _run("scancel", *sorted(jobs - told))
+            if jobs - told and _run("scancel", *sorted(jobs - told)).returncode == 0:
                 told |= jobs
             if time.monotonic() > end:
                 raise TensorAdaptError(f"jobs {' '.join(sorted(jobs))} are still there after scancel; look at squeue")
@@ -132,6 +131,7 @@ class Slurm:
             for name, number in mine.items():
                 del self._held[name]
                 tickets.close(self._work(name), number, "refused")
+            shutil.rmtree(self.root / LOGS / job, ignore_errors=True)
             raise TensorAdaptError(f"sbatch has refused the jobs: {' '.join(str(error).split())[-600:]}") from error
         for (name, number), id_ in zip(mine.items(), ids, strict=True):
             tickets.close(self._work(name), number, id_)
