@@ -19,6 +19,7 @@ config() {
         return 1
     fi
     host=$(hostname -s)
+    rm -rf "$state"
     mkdir -p /etc/slurm "$state"
     head -c 1024 /dev/urandom >/etc/slurm/slurm.key
     chmod 600 /etc/slurm/slurm.key
@@ -57,7 +58,7 @@ END
 start() {
     stop
     config
-    slurmctld -c # without what an earlier one knew
+    slurmctld
     slurmd
     for _ in $(seq 150); do
         if sinfo --noheader --format=%T 2>/dev/null | grep -q idle; then return; fi
