@@ -31,7 +31,7 @@ from tensoradapt.sweep.work import WORK
             {"executor": "slurm", "slurm": ["time=3"]},
             "slurm time is '3'; expected a whole number of minutes, 4 or more",
         ),
-        ({"executor": "slurm", "slurm": {"time": True}}, "slurm time is True; expected a whole number of minutes"),
+        ({"executor": "slurm", "slurm": {"gpus": True}}, "slurm gpus is True; expected a whole number of GPUs"),
         (
             {"executor": "slurm", "slurm": {"gpus": 0.5}},
             "slurm gpus is 0.5; expected a whole number of GPUs, 0 or more",
