@@ -127,6 +127,12 @@ def executor(root):
     return Slurm(root, "cpu", None, {"cpus": 1, "gpus": 0, "time": 60})
 
 
+def submit(one, names):
+    """What the poll says that hands them in."""
+    one.submit(names)
+    return one.poll()
+
+
 def polled(one, seconds=100):
     found = {}
     for _ in range(2 * seconds):
@@ -135,13 +141,13 @@ def polled(one, seconds=100):
 
 
 def test_jobs_of_a_sweep_that_died_are_taken_over_and_cancelled_with_the_rest(cluster, tmp_path):
-    executor(tmp_path).submit("ab")
+    submit(executor(tmp_path), "ab")
     two = executor(tmp_path)
-    two.submit("abc")
+    submit(two, "abc")
     assert cluster.submitted == [["a", "b"], ["c"]] and polled(two) == {}
     cluster.alive = [line for line in cluster.alive if not line.endswith(" 10 0")]
     assert polled(two) == {"a": "ended"}
-    two.submit("a")
+    submit(two, "a")
     assert cluster.submitted == [["a", "b"], ["c"], ["a"]] and tickets.latest(cluster.works["a"]).number == 1
     two.cancel()
     assert sorted(cluster.cancelled) == ["10_1", "20", "30"] and not cluster.alive and polled(two) == {}
@@ -150,21 +156,19 @@ def test_jobs_of_a_sweep_that_died_are_taken_over_and_cancelled_with_the_rest(cl
 def test_a_submission_under_way_is_waited_for_and_in_the_end_taken_for_dead(cluster, tmp_path):
     tickets.take(cluster.works["a"], 0, "tensoradapt-other_0")
     one = executor(tmp_path)
-    one.submit("a")
-    assert one.poll() == {"a": "elsewhere"} and not cluster.submitted
+    assert submit(one, "a") == {"a": "elsewhere"} and not cluster.submitted
     cluster.clock += slurm.GRACE + 1
-    one.submit("a")
+    submit(one, "a")
     assert cluster.submitted == [["a"]]
 
 
 def test_while_slurm_does_not_answer_nothing_is_submitted_or_given_up(cluster, tmp_path):
-    executor(tmp_path).submit("a")
+    submit(executor(tmp_path), "a")
     two, alive = executor(tmp_path), cluster.alive
     cluster.alive = None
-    two.submit("a")
-    assert two.poll() == {"a": "elsewhere"} and len(cluster.submitted) == 1
+    assert submit(two, "a") == {"a": "elsewhere"} and len(cluster.submitted) == 1
     cluster.alive = alive
-    two.submit("a")
+    submit(two, "a")
     cluster.alive = None
     assert polled(two) == {}
     with pytest.raises(ta.TensorAdaptError, match="squeue has failed for 600 s: no answer"):
@@ -174,9 +178,9 @@ def test_while_slurm_does_not_answer_nothing_is_submitted_or_given_up(cluster, t
 def test_jobs_that_sbatch_refuses_can_be_submitted_again_at_once(cluster, tmp_path):
     cluster.refuses = "invalid partition specified: gpux"
     with pytest.raises(ta.TensorAdaptError, match="sbatch has refused the jobs: invalid partition specified: gpux"):
-        executor(tmp_path).submit("ab")
+        submit(executor(tmp_path), "ab")
     cluster.refuses = None
-    executor(tmp_path).submit("ab")
+    submit(executor(tmp_path), "ab")
     assert cluster.submitted == [["a", "b"]]
 
 
@@ -186,7 +190,7 @@ def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_sai
     (tmp_path / ".slurm" / "job" / "1_0_log.err").write_text("No module named tensoradapt")
     with pytest.raises(ta.TensorAdaptError, match=r"end before they begin a run.*No module named tensoradapt"):
         for _ in range(slurm.BARREN):
-            one.submit("a")
+            submit(one, "a")
             cluster.alive = []
             assert polled(one) == {"a": "ended"}
     assert len(cluster.submitted) == slurm.BARREN

@@ -48,9 +48,10 @@ class Slurm:
             )
         self.root, self.device, self.options = Path(root).resolve(), device, options
         self._parameters = _parameters(options, workers)
+        self._noted: list[str] = []  # submitted, not handed in yet
         self._held: dict[str, str] = {}  # the key of each run's job: the job's name and its place in the array
         self._elsewhere: set[str] = set()
-        self._open: dict[str, float] = {}  # tickets that were seen with their submission under way, and when first
+        self._open: dict[str, float] = {}  # tickets seen with their submission under way, and when first
         self._troubled: set[str] = set()  # job names with a run that ended without a result: their output is kept
         self._barren: Counter[str] = Counter()  # jobs of a run that left no trace of it, until a run has begun
         self._begun = False
@@ -58,25 +59,14 @@ class Slurm:
         self._pause = PAUSE
 
     def submit(self, names: Iterable[str]) -> None:
-        """Submits the runs that no job has in hand, and takes over the jobs that do."""
-        found = {name: tickets.latest(self._work(name)) for name in names}
-        queue = self._queue(ticket.key for ticket in found.values() if ticket)
-        due: dict[str, int] = {}
-        for name, ticket in found.items():
-            if ticket is None:
-                due[name] = 0
-            elif queue is None or (ticket.key not in queue and not self._gone(ticket)):
-                self._elsewhere.add(name)
-            elif ticket.key in queue:
-                self._held[name] = ticket.key
-            else:
-                due[name] = ticket.number + 1
-        for at in range(0, len(due), ARRAY):
-            self._hand_in(list(due.items())[at : at + ARRAY])
-        self._pause = PAUSE
+        """Notes the runs; the next poll hands them in, all in one array."""
+        self._noted.extend(names)
 
     def poll(self) -> Mapping[str, str]:
-        """The runs whose jobs have left the queue."""
+        """Hands in what was submitted; then the runs whose jobs have left the queue."""
+        noted, self._noted = self._noted, []
+        if noted:
+            self._take(noted)
         found, self._elsewhere = dict.fromkeys(self._elsewhere, ELSEWHERE), set()
         if not self._held:
             return found
@@ -92,6 +82,7 @@ class Slurm:
 
     def cancel(self) -> None:
         """Cancels every job in hand, those that were taken over too, and waits until they are gone."""
+        self._noted.clear()
         end = time.monotonic() + PATIENCE
         told: set[str] = set()
         while (queue := self._queue(self._held.values())) is None or queue.keys() & set(self._held.values()):
@@ -102,16 +93,35 @@ class Slurm:
                 raise TensorAdaptError(f"jobs {' '.join(sorted(jobs))} are still there after scancel; look at squeue")
             time.sleep(WAIT)
         for name in self._held:
-            if (ticket := tickets.latest(self._work(name))) and not ticket.over:
+            ticket = tickets.latest(self._work(name))
+            if ticket is not None and ticket.key == self._held[name] and not ticket.over:
                 tickets.close(self._work(name), ticket.number, "cancelled")
         self._let_go(list(self._held), queue)
+
+    def _take(self, names: Sequence[str]) -> None:
+        """Submits the runs that no job has in hand, and takes over the jobs that do."""
+        found = {name: tickets.latest(self._work(name)) for name in names}
+        queue = self._queue(ticket.key for ticket in found.values() if ticket)
+        due: dict[str, int] = {}
+        for name, ticket in found.items():
+            if ticket is None:
+                due[name] = 0
+            elif queue is None or (ticket.key not in queue and not self._gone(name, ticket)):
+                self._elsewhere.add(name)
+            elif ticket.key in queue:
+                self._held[name] = ticket.key
+            else:
+                due[name] = ticket.number + 1
+        for at in range(0, len(due), ARRAY):
+            self._hand_in(list(due.items())[at : at + ARRAY])
+        self._pause = PAUSE
 
     def _work(self, name: str) -> Path:
         return self.root / WORK / name
 
-    def _gone(self, ticket: tickets.Ticket) -> bool:
+    def _gone(self, name: str, ticket: tickets.Ticket) -> bool:
         """Whether a job that is not in the queue has been there: its submission is over, or its sweep died within."""
-        first = self._open.setdefault(f"{ticket.number} {ticket.key}", time.monotonic())
+        first = self._open.setdefault(f"{name} {ticket.number}", time.monotonic())
         return ticket.over or time.monotonic() > first + GRACE
 
     def _hand_in(self, due: Sequence[tuple[str, int]]) -> None:
