@@ -25,6 +25,7 @@ from tensoradapt.sweep.store import is_finished
 from tensoradapt.sweep.work import ATTEMPTS, WORK
 
 LOGS = ".slurm"  # in the folder of runs
+PREFIX = "tensoradapt-"  # of names of jobs
 WAIT = 0.5  # seconds that a poll waits
 PAUSE, SLOWER, LONGEST = 1.0, 1.3, 15.0  # seconds between two questions to SLURM, more and more while nothing changes
 GRACE = 60.0  # seconds that a submission may take, until whoever began it is taken to be dead
@@ -125,7 +126,7 @@ class Slurm:
         return ticket.over or time.monotonic() > first + GRACE
 
     def _hand_in(self, due: Sequence[tuple[str, int]]) -> None:
-        job = f"tensoradapt-{uuid.uuid4().hex[:12]}"
+        job = f"{PREFIX}{uuid.uuid4().hex[:12]}"
         mine: dict[str, int] = {}
         for name, number in due:
             if tickets.take(self._work(name), number, f"{job}_{len(mine)}"):
@@ -170,7 +171,8 @@ class Slurm:
             return None
         self._answered = time.monotonic()
         found = {}
-        for name, id_, place in (line.split() for line in done.stdout.splitlines()):
+        ours = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]  # not the names of clusters
+        for name, id_, place in map(str.split, ours):
             alone = place == "N/A"  # not an array
             found[f"{name}_{0 if alone else place}"] = id_ if alone else f"{id_}_{place}"
         return found
