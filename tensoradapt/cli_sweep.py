@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.sweep.cluster_options import KEYS
+
 
 def add_parsers(commands: Any) -> None:
     """Adds the commands to those of a parser (``add_subparsers``)."""
@@ -43,8 +45,12 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs, new or to go on with")
     p.add_argument("--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or one)")
     p.add_argument(
-        "--executor", default="local", help="local (a process for each worker) or inline (default: %(default)s)"
+        "--executor",
+        default="local",
+        help="local (a process for each worker), inline, slurm or ray (default: %(default)s)",
     )
+    p.add_argument("--slurm", nargs="+", metavar="KEY=VALUE", help=f"of each job: {', '.join(KEYS['slurm'])}")
+    p.add_argument("--ray", nargs="+", metavar="KEY=VALUE", help=f"of each task: {', '.join(KEYS['ray'])}")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
     p.add_argument(
@@ -75,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
             checkpoint_every=args.checkpoint_every,
             track=args.track,
             dry_run=args.dry_run,
+            slurm=args.slurm,
+            ray=args.ray,
             say=lambda text: print(text, flush=True),
         )
     except KeyboardInterrupt:

@@ -10,8 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from tensoradapt import models
+from tensoradapt.sweep.cells import cells, due
+from tensoradapt.sweep.toml_spec import SweepSpec
+from tensoradapt.sweep.work import Work
 
 TINY: dict[str, Any] = {
     "model": "tiny-random-bert",
@@ -33,6 +39,13 @@ def write_spec(folder: Path, **changes: Any) -> Path:
     path = folder / "spec.toml"
     path.write_text("\n".join(lines))
     return path
+
+
+def break_one(root: Path, spec: SweepSpec) -> str:
+    """Prepares the work folder of a sweep's second run with a model that is none; returns its id."""
+    config = due(spec, cells(spec, models.config(spec.model)), root).configs[1]
+    Work(root, config.id).prepare(replace(config, model="no-such-model"), 0)
+    return config.id
 
 
 def start(spec: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:

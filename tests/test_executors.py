@@ -9,7 +9,7 @@ import subprocess
 from collections import Counter
 
 import pytest
-from sweeping import TINY, attempts, done, results, started
+from sweeping import TINY, attempts, break_one, done, results, started
 
 import tensoradapt as ta
 from tensoradapt.sweep import supervise
@@ -56,8 +56,7 @@ def test_the_plan_is_said_before_anything_starts_and_a_dry_run_leaves_nothing(tm
 
 def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
     """The failing run's work folder names a model that is none; whoever computes it finds that out."""
-    spec = read_spec(TINY)
-    bad = break_one(tmp_path, spec)
+    bad = break_one(tmp_path, read_spec(TINY))
     said = []
     swept = sweep(tmp_path, said=said)
     assert (swept.finished, swept.failed) == (3, (bad,)) and not swept.complete
@@ -70,18 +69,6 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
     again = sweep(tmp_path)
     assert again.failed == (bad,) and len(attempts(tmp_path / bad)) == 2, "it was tried again without being asked"
     assert sweep(tmp_path, retry_failed=True).complete
-
-
-def break_one(root, spec):
-    """Prepares the work folder of a sweep's second run with a model that is none; returns its id."""
-    from dataclasses import replace
-
-    from tensoradapt import models
-    from tensoradapt.sweep.cells import cells, due
-
-    config = due(spec, cells(spec, models.config(spec.model)), root).configs[1]
-    Work(root, config.id).prepare(replace(config, model="no-such-model"), 0)
-    return config.id
 
 
 def test_a_full_disk_stops_the_sweep_and_fails_no_run(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ systems locks may be local to a node (there a scheduler must hand out runs).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ try:
     import fcntl
 except ImportError:  # not a POSIX system: a run done twice gives the same result, and the first is kept
     fcntl = None  # type: ignore[assignment]
+
+# what file systems without locks answer: a run is computed there all the same, as on systems that have none
+WITHOUT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
@@ -37,5 +41,5 @@ def _locked(file: IO[str], path: Path) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # whoever had it before unlinks the file: a lock on what has no name any more would keep nobody out
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in WITHOUT

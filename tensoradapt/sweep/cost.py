@@ -23,12 +23,15 @@ def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig
     if not left:
         return "nothing is left to do"
     done = [config.id for config in configs if is_finished(root, config.id)]
+    if slots.options and not done:  # a probe would measure this machine
+        return "time and disk are known when the first run is done"
     seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots)
-    time = START_SECONDS + seconds * todo / min(slots.workers, todo)
-    workers = f"{slots.workers} worker{'s' * (slots.workers > 1)}"
+    n = slots.workers or 1
+    time = START_SECONDS + seconds * todo / min(n, todo)
+    workers = f"with {n} worker{'s' * (n > 1)}" if slots.workers else "one after another"
     threads = f"{slots.threads} thread{'s' * (slots.threads > 1)} each"
     disk = size_of(n_bytes * todo)
-    return f"about {duration(time)} with {workers} on {slots.device} ({threads}), {disk} on disk ({how})"
+    return f"about {duration(time)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})"
 
 
 def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:

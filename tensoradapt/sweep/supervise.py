@@ -36,6 +36,7 @@ from tensoradapt.sweep.work import WORK, Work, tidy, versions
 AGAIN = 1.0  # seconds until a run that another process has is asked for again
 DEATHS = 10  # of the process of one run, until it is taken to be the run's fault
 Say = Callable[[str], None]
+Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, or texts as "time=60"
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,17 @@ def run_sweep(
     checkpoint_every: int = 25,
     track: Sequence[str] | str = (),
     dry_run: bool = False,
+    slurm: Options = None,
+    ray: Options = None,
     say: Say = print,
 ) -> Swept:
     """Runs what a specification asks for and ``out`` has no finished folder for; says the whole plan first.
 
-    ``executor``: "local" (a process for each of ``workers``) or "inline" (this process). ``stale``: what to do about
-    results of other versions, "keep", "rerun" or "error". Stop it at any time: the same call goes on where it was,
-    within runs too, from a state kept every ``checkpoint_every`` steps (0: never). ``track``: trackers that losses and
-    scores are sent to, of "tensorboard", "trackio" and "wandb". ``dry_run``: the plan alone.
+    ``executor``: "local" (a process for each of ``workers``), "inline" (this process), "slurm" or "ray", with what each
+    run asks for in the mapping of that name, such as ``slurm={"partition": "gpu", "time": 60, "gpus": 1}``. ``stale``:
+    what to do about results of other versions, "keep", "rerun" or "error". Stop it at any time: the same call goes on
+    where it was, within runs too, from a state kept every ``checkpoint_every`` steps (0: never). ``track``: trackers
+    that losses and scores are sent to, of "tensorboard", "trackio" and "wandb". ``dry_run``: the plan alone.
 
     Raises TensorAdaptError before the first run for a specification, machine or folder that will not do, and where a
     result cannot be written.
@@ -87,12 +91,13 @@ def run_sweep(
     sweep = _Sweep(spec, planned, root, checkpoint_every, track, say)
     left, now = sweep.left(), due(spec, planned, root)
     if left or dry_run:
-        slots = slots_for(executor, workers, device)
+        slots = slots_for(executor, workers, device, {"slurm": slurm, "ray": ray})
         say(plan_text(spec, planned, now, sweep.todo()))
         say(cost_text(root, now.configs, left, sweep.todo(), slots))
     if left and not dry_run:
+        chosen = executor_for(executor, root, slots)
         _record(spec, planned, root)
-        sweep.run(executor_for(executor, root, slots))
+        sweep.run(chosen)
     if not dry_run:
         tidy(root)
     return sweep.outcome()
