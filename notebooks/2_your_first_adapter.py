@@ -32,7 +32,7 @@ from tensoradapt import models, tasks
 from tensoradapt.analysis.statistics import paired_difference
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
-STEPS, N_TEST = (4, 40) if FAST else (100, 1000)
+STEPS, N_TEST = (4, 40) if FAST else (60, 800)
 
 plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
@@ -42,7 +42,7 @@ plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False,
 # A task has three disjoint splits, the metric it is judged by, and what the best constant answer would give.
 
 # %%
-data = tasks.load("snippets", n_train=3200, n_test=N_TEST, seed=0)
+data = tasks.load("snippets", n_train=2000, n_test=N_TEST, seed=0)
 print(len(data.train), "to train on,", len(data.test), f"to test on; a constant answer is right on {data.chance:.3f}")
 for i in (4, 6):
     print(data.train.labels[i], data.train.texts[i][0])
@@ -135,7 +135,7 @@ for run, colour, line, label in (
     ax.plot(step, run.losses, line, color=colour, linewidth=0.7, alpha=0.35)
     ax.plot(step, smooth(run.losses), line, color=colour, linewidth=1.8, label=label)
 ax.axhline(np.log(2), color="#555555", linewidth=0.9, linestyle=":")
-ax.annotate("a coin", (STEPS, np.log(2)), (0, 3), textcoords="offset points", ha="right", fontsize=8, color="#555555")
+ax.annotate("a coin", (1.01, np.log(2)), xycoords=ax.get_yaxis_transform(), va="center", fontsize=8, color="#555555")
 ax.set(xlabel="step of 32 sentences", ylabel="training loss")
 ax.legend(frameon=False, loc="lower left")
 plt.show()
