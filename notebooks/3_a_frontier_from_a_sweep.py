@@ -35,7 +35,7 @@ from tensoradapt.analysis.frontier import points, references
 from tensoradapt.sweep.spec import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
-BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000, 40_000], [0, 1, 2], 40, 400)
+BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000, 40_000], [0, 1, 2], 30, 300)
 
 plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110})
 
@@ -64,7 +64,7 @@ spec = {
     "steps": STEPS,
     "batch": 16,
     "n_train": 2000,
-    "n_validation": 50,
+    "n_validation": 20,
     "n_test": N_TEST,
     "max_length": 32,
 }

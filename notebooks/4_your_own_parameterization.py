@@ -114,8 +114,8 @@ laws(tree, examples=EXAMPLES)
 print("all laws hold")
 
 # %% [markdown]
-# A check that passes is worth what it catches. Here is the same tree with a mistake that is easy to make: a formula that
-# forgets the root.
+# A check that passes is worth what it catches. Here is the same tree with a mistake that is easy to make: a formula
+# that is one off.
 
 # %%
 wrong = SimpleNamespace(**{**vars(tree), "count": lambda layout, rank: count(layout, rank) - 1})
@@ -151,9 +151,9 @@ plt.show()
 # %% [markdown]
 # ## Training it
 #
-# Three methods at one budget on the review sentences, with the same data, heads and learning rate. The scale is matched:
-# the first step of each is that of LoRA at rank 8, whatever its factors are, so one rate is not absurd. It is not tuned
-# for any of them either, so this shows that the tree trains, and not which of the three is best.
+# Three methods at one budget on the review sentences, with the same data, heads and learning rate. The scale is
+# matched: the first step of each is that of LoRA at rank 8, whatever its factors are, so one rate is not absurd. It was
+# not tuned for the tree, so this shows that the tree trains, and not which of the three is best.
 
 # %%
 BUDGET = 5_000

@@ -72,9 +72,8 @@ def trained(parameterization, rank, lr):
     model.classifier.requires_grad_(True)
     feed = batches(encoded(data.train, config), data.train.labels, config, "cpu")
     fitted = ta.fit(model, feed, lr=lr, head_lr=0.06, heads=("classifier",), steps=STEPS)
-    print(
-        f"{parameterization}: loss {np.mean(fitted.losses[:10]):.3f} at first, {np.mean(fitted.losses[-10:]):.3f} at last"
-    )
+    first, last = np.mean(fitted.losses[:10]), np.mean(fitted.losses[-10:])
+    print(f"{parameterization}: loss {first:.3f} at first, {last:.3f} at last")
     return adapter
 
 
