@@ -47,7 +47,9 @@ def main(chosen: list[str]) -> None:
 
 def render(notebook: NotebookNode, name: str) -> None:
     """Executes one notebook and writes its page and figures."""
-    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(SOURCE)}}).execute()
+    # streams are joined: where prints are cut into blocks depends on the machine's speed
+    options = {"timeout": 1200, "coalesce_streams": True, "resources": {"metadata": {"path": str(SOURCE)}}}
+    NotebookClient(notebook, **options).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":  # what libraries say on stderr differs between machines and names their paths
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
