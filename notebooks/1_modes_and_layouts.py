@@ -138,10 +138,10 @@ for layout in LAYOUTS:
 # - CP and the tensor-train follow the same path: from 147,456 without tying to a few thousand with everything tied.
 # - Tucker has a core of one entry for each combination of ranks. With five modes at rank 8 (4 and 6 for the small
 #   modes) the core is larger than all factors together, so splitting `out` into `head dim` costs it more than it saves.
-# - VeRA trains diagonals only. Its count hardly depends on the layout.
+# - VeRA trains diagonals of its own for each matrix. Its count does not depend on the layout.
 #
-# The figure shows how the counts grow with the rank. Below the dashed line no rank of LoRA reaches: LoRA at rank 1 has
-# 18,432 parameters, and tied layouts have whole families of adapters under that.
+# The figure shows how the counts grow with the rank. LoRA cannot get below the dashed line, the 18,432 parameters of its
+# rank 1. Tied layouts have adapters of many ranks under it.
 
 # %%
 STYLES = list(zip(ta.plots.COLOURS, ta.plots.MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
@@ -175,8 +175,9 @@ figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", 
 plt.show()
 
 # %% [markdown]
-# Ranks are upper bounds: the plan clips each to what its mode can carry, so lines of small modes bend. A budget in the
-# place of a rank takes the largest configuration within it, which is how families are compared at equal size.
+# Ranks are upper bounds: the plan clips each to what its mode can carry, which is why Tucker's steepest line bends. A
+# budget in the place of a rank takes the largest configuration within it. That is how families are compared at equal
+# size.
 
 # %%
 for name in FAMILIES[1:]:
