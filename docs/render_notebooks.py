@@ -39,20 +39,25 @@ def main(chosen: list[str]) -> None:
     for source in sorted(SOURCE.glob("*.py")):
         notebook = jupytext.read(source)
         if not chosen or source.name.startswith(tuple(chosen)):
-            render(notebook, source.stem)
+            execute(notebook)
+            write_page(notebook, source.stem)
         title = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
         lines.append(f"{len(lines) + 1}. [{title}]({source.stem}.md)\n")
     (PAGES / "README.md").write_text(INDEX + "".join(lines))
 
 
-def render(notebook: NotebookNode, name: str) -> None:
-    """Executes one notebook and writes its page and figures."""
+def execute(notebook: NotebookNode) -> None:
+    """Runs all cells in the folder of the notebooks; keeps what they print and draw, and nothing from stderr."""
     # streams are joined: where prints are cut into blocks depends on the machine's speed
     options = {"timeout": 1200, "coalesce_streams": True, "resources": {"metadata": {"path": str(SOURCE)}}}
     NotebookClient(notebook, **options).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":  # what libraries say on stderr differs between machines and names their paths
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+
+
+def write_page(notebook: NotebookNode, name: str) -> None:
+    """Writes the page of an executed notebook, and its figures in the place of those that were there."""
     text, resources = MarkdownExporter().from_notebook_node(notebook, {"unique_key": name, "output_files_dir": "."})
     for old in PAGES.glob(f"{name}_*.png"):
         old.unlink()

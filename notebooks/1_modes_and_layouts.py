@@ -140,8 +140,8 @@ for layout in LAYOUTS:
 #   modes) the core is larger than all factors together, so splitting `out` into `head dim` costs it more than it saves.
 # - VeRA trains diagonals of its own for each matrix. Its count does not depend on the layout.
 #
-# The figure shows how the counts grow with the rank. LoRA cannot get below the dashed line, the 18,432 parameters of its
-# rank 1. Tied layouts have adapters of many ranks under it.
+# The figure shows how the counts grow with the rank. LoRA cannot get below the dashed line, the 18,432 parameters of
+# its rank 1. Tied layouts have adapters of many ranks under it.
 
 # %%
 STYLES = list(zip(ta.plots.COLOURS, ta.plots.MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
