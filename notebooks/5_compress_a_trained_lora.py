@@ -34,7 +34,7 @@ from tensoradapt.sweep.execute import batches, encoded, predict
 from tensoradapt.sweep.spec import RunConfig, rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
-STEPS, N_TEST, BUDGETS = (3, 30, [1_000, 3_000]) if FAST else (60, 600, [1_000, 3_000, 9_000, 27_000])
+STEPS, N_TEST, BUDGETS = (3, 30, [1_000, 3_000]) if FAST else (50, 400, [1_000, 3_000, 9_000, 27_000])
 
 plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 

@@ -33,7 +33,7 @@ from tensoradapt.sweep.execute import batches, encoded
 from tensoradapt.sweep.spec import RunConfig
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
-STEPS, PROJECTIONS = (3, ("q", "v")) if FAST else (60, ("q", "k", "v", "o"))
+STEPS, PROJECTIONS = (3, ("q", "v")) if FAST else (50, ("q", "k", "v", "o"))
 
 plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110})
 
@@ -64,7 +64,7 @@ data = tasks.load("snippets", n_train=2000, n_test=8, seed=0)
 
 
 def trained(parameterization, rank, lr):
-    config = RunConfig("adapter", 0, models.MINILM, "snippets", lr, STEPS, max_length=40)
+    config = RunConfig("adapter", 0, models.MINILM, "snippets", lr, STEPS, batch=16, max_length=32)
     torch.manual_seed(0)
     model = models.load(models.MINILM, data.task)
     sites = ta.find_sites(model, PROJECTIONS)
@@ -116,12 +116,6 @@ drawn(found, tensor)
 # %%
 for one in ta.spectra.advice(found, ("layer", "proj", "head")):
     print(f"{one.mode}: {one.rank} of {one.size} directions for 90 %, worth tying: {one.worth_tying}")
-
-# %%
-rank = found.rank_for(0.9)
-cut = ta.compress(dense, layout=LAYOUT, parameterization="tucker", rank=rank)
-print(f"Tucker of ranks {rank}: {cut.n_params:,} parameters for {cut.n_source_params:,}")
-print(f"it keeps {1 - cut.error**2:.3f} of the energy; promised is at least {1 - 0.1 * len(rank):.1f}")
 
 # %% [markdown]
 # ## An update that misleads
