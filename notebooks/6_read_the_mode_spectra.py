@@ -118,9 +118,9 @@ drawn(found, tensor)
 #   changed in unrelated directions.
 #
 # So this update cannot be cut to a small tied tensor without losing most of it. That is not the same as saying that a
-# tied adapter cannot learn the task. It finds another update, one that its layers can share. The spectra of an update say
-# what compressing *that update* costs. They were also taken after 50 steps of Adam at one seed; its steps are of nearly
-# equal size in every entry, which spreads the energy over many directions.
+# tied adapter cannot learn the task. It finds another update, one that its layers can share. The spectra of an update
+# say what compressing *that update* costs. They were also taken after 50 steps of Adam at one seed; its steps are of
+# nearly equal size in every entry, which spreads the energy over many directions.
 #
 # `advice` puts the index modes and heads in order, the most compressible first.
 
@@ -143,9 +143,9 @@ drawn(lora, lora_tensor)
 
 # %% [markdown]
 # A LoRA draws a matrix A for each site, and a site's update lies in the rows of its own A. So the updates of different
-# sites are orthogonal by construction, whatever the task: these cosines would be zero if the layers had learned the same
-# thing. In the width, 24 sites of rank 8 have 192 directions, half of 384, and the line falls to rounding there. That is
-# by construction too.
+# sites are nearly orthogonal by construction, whatever the task: these cosines would be near zero even if the layers
+# had learned the same thing. In the width, 24 sites of rank 8 have 192 directions, half of 384, and the line falls to
+# rounding there. That is by construction too.
 #
 # Here the free update happens to say the same about layers. From the LoRA alone one could not have known. To see what
 # modes share, look at an update whose form does not decide it.
