@@ -1,0 +1,156 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # A frontier from a sweep
+#
+# Which adapter gives the best score for its number of parameters? One run of each does not answer that: seeds differ
+# by as much as methods do. A sweep runs every method at several budgets and seeds, and the analysis says what the runs
+# show and what they do not.
+#
+# This is a small sweep, of a size that fits into three minutes. Its intervals are wide, and a good part of this page is
+# about reading them.
+
+# %%
+import os
+import tempfile
+
+import matplotlib.pyplot as plt
+
+import tensoradapt as ta
+from tensoradapt import models
+from tensoradapt.analysis import difference_plots, significance
+from tensoradapt.analysis.comparison import score
+from tensoradapt.analysis.frontier import points, references
+from tensoradapt.sweep.spec import rate
+
+FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
+BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000], [0, 1, 2], 40, 400)
+
+plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110})
+
+# %% [markdown]
+# ## The sweep
+#
+# A sweep is a mapping, or a TOML file with the same keys. Every method takes its largest configuration within each
+# budget, on the query and value matrices. `head` is the reference: the frozen base with a trained head. Learning rates
+# are those that `benchmarks/tune_rates.py` chose on validation. With several rates in a list, the sweep would tune each
+# method itself.
+
+# %%
+METHODS = {"LoRA": "lora", "CP (LoRTA)": "cp", "Tucker": "tucker"}
+spec = {
+    "model": models.MINILM,
+    "tasks": ["snippets"],
+    "methods": [
+        {"name": name, "parameterization": family, "learning_rates": [rate(family)]} for name, family in METHODS.items()
+    ],
+    "references": ["head"],
+    "learning_rates": {"head": [rate("head")]},
+    "head_learning_rate": rate("head"),
+    "projections": ["q", "v"],
+    "budgets": BUDGETS,
+    "seeds": SEEDS,
+    "steps": STEPS,
+    "batch": 16,
+    "n_train": 2000,
+    "n_validation": 50,
+    "n_test": N_TEST,
+    "max_length": 32,
+}
+
+# %% [markdown]
+# `executor="inline"` runs everything in this process, one run after the other; `workers=2` would start two processes.
+# `say` takes what the sweep reports. The plan is the first of it. At 2,500 parameters LoRA has no configuration: rank 1
+# needs 9,216. That cell stays empty, and the sweep says why.
+
+# %%
+holder = tempfile.TemporaryDirectory()  # for this page; give a folder that stays, and the sweep can be gone on with
+folder = holder.name
+lines = []
+swept = ta.sweep(spec, folder, executor="inline", say=lines.append)
+print(lines[0].replace(". ", ".\n"))
+assert swept.complete and not swept.failed
+
+# %% [markdown]
+# Each run is a folder of its own. Called again, the sweep finds all of them and has nothing to do. A sweep that was
+# stopped goes on in the same way.
+
+# %%
+print(ta.sweep(spec, folder, executor="inline", say=lines.append))
+runs = ta.load_runs(folder)
+
+# %% [markdown]
+# ## The frontier
+
+# %%
+ta.plots.frontier(runs)
+plt.show()
+
+# %% [markdown]
+# Points are means over seeds, bars are 95 % t intervals, and the line joins the points that no other point beats in
+# both parameters and score. A bar that ends in a triangle goes on outside the axes: with three seeds an interval is
+# 4.3 standard errors wide to either side.
+#
+# The table has the numbers. `P(frontier)` is the probability that a point is on the frontier, given the noise of all
+# means. A method that is on the line with a probability far from 1 is not known to belong there. (The smallest adapter
+# is always on it: no other has as few parameters.)
+
+# %%
+for kind, interval in references(runs).items():
+    print(f"{kind:12s} {'':8s} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})")
+for point in points(runs):
+    own, over = point.interval, point.vs_head
+    print(
+        f"{point.label:12s} {point.n_params:8,} {own.mean:.3f} ({own.low:.3f} to {own.high:.3f})",
+        f"over head {over.mean:+.3f} ({over.low:+.3f} to {over.high:+.3f})",
+        f"P(frontier) {point.p_frontier:.2f}{' on it' if point.on_frontier else ''}",
+    )
+
+# %% [markdown]
+# "Over head" is paired over seeds and test sentences: both models saw the same ones, so what is hard for both cancels.
+# That is why its interval can be narrower than that of the score itself.
+#
+# ## Which differences hold
+#
+# Two methods at one budget are compared seed by seed, as their heads were drawn and their batches shuffled by the same
+# seed. Every pair is tested, so p values are corrected for their number (Holm).
+
+# %%
+budget = 10_000
+scores = {name: [] for name in METHODS}
+for run in sorted(runs, key=lambda run: run.config["seed"]):
+    if run.config["budget"] == budget:
+        scores[run.config["label"]].append(score(run))
+comparisons = significance.compare(scores)
+figure, ax = plt.subplots(figsize=(6.2, 2), layout="constrained")
+difference_plots.forest(comparisons, ax, metric="accuracy")
+plt.show()
+
+# %%
+for one in comparisons:
+    found = one.difference
+    verdict = "holds" if one.adjusted < 0.05 else "is not shown"
+    print(f"{one.first} - {one.second}: {found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}), {verdict}")
+
+# %% [markdown]
+# ## What this says, and what it does not
+#
+# Here two rows hold: at about 9,500 parameters CP and Tucker are ahead of LoRA, and they are not told apart from each
+# other. That is a statement about this setting: these rates, this budget, this short training. Its interval covers
+# other seeds, drawn as these were. It does not cover other choices. The frontier in
+# [docs/figures](../figures/README.md) has five times as much training and adapts all four attention matrices, and there
+# LoRA with 18,432 parameters (0.820) is above CP with 28,032 (0.814). So a lead after a few steps is a lead after a few
+# steps.
+#
+# A row that does not hold is no proof that the two are equal. The interval says which differences remain possible. To
+# narrow it, add seeds: the sweep computes only the new ones.

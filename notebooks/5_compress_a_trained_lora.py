@@ -1,0 +1,149 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Compress a trained LoRA
+#
+# An adapter that is trained already can be turned into another form: `ta.compress` reads an adapter, a LoRA folder that
+# PEFT saved, or a full fine-tune, and decomposes its updates over any layout. It states the true error, recomputed from
+# the factors.
+#
+# The question is what that error means for the task. We train a LoRA, turn it into several forms at several sizes,
+# and score each of them as it comes out.
+
+# %%
+import os
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+import tensoradapt as ta
+from tensoradapt import models, tasks
+from tensoradapt.analysis.statistics import paired_difference
+from tensoradapt.sweep.execute import batches, encoded, predict
+from tensoradapt.sweep.spec import RunConfig, rate
+
+FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
+STEPS, N_TEST, BUDGETS = (3, 30, [1_000, 3_000]) if FAST else (50, 400, [1_000, 3_000, 9_000, 27_000])
+
+plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+
+# %% [markdown]
+# ## The LoRA
+#
+# Rank 8 on the query and value matrices of all-MiniLM-L6-v2, trained on the review sentences together with the head.
+
+# %%
+data = tasks.load("snippets", n_train=2000, n_test=N_TEST, seed=0)
+config = RunConfig("adapter", 0, models.MINILM, "snippets", rate("lora"), STEPS, max_length=40)
+test = encoded(data.test, config)
+
+
+def correct(model):  # bool (examples,)
+    return predict(model, test, "cpu").argmax(1) == data.test.labels
+
+
+torch.manual_seed(0)
+model = models.load(models.MINILM, data.task)
+sites = ta.find_sites(model, ("q", "v"))
+plan = ta.plan(sites, layout=": out : in", parameterization="lora", rank=8)
+lora = ta.attach(model, plan, seed=0)
+model.classifier.requires_grad_(True)
+feed = batches(encoded(data.train, config), data.train.labels, config, "cpu")
+ta.fit(model, feed, lr=config.lr, head_lr=rate("head"), heads=("classifier",), steps=STEPS)
+
+right = correct(model)
+with ta.disabled(model):
+    right_base = correct(model)
+print(f"LoRA with {plan.n_params:,} parameters: test accuracy {right.mean():.3f}; without it, {right_base.mean():.3f}")
+
+# %% [markdown]
+# ## One conversion
+#
+# All updates as one tensor with modes layer, projection, head, head dimension and width, as a tensor-train of at most
+# 3,000 parameters. The report has the error over all matrices and over the best and the worst of them. Instead of a
+# budget, `rank=` or `max_error=` can be given.
+
+# %%
+LAYOUT = "layer proj : head dim : model"
+made = ta.compress(lora, layout=LAYOUT, parameterization="tensor_train", budget=3_000)
+print("\n".join(str(made).splitlines()[:4]))
+
+# %% [markdown]
+# ## Error against parameters
+#
+# Four forms. Three of them share factors among all matrices. The fourth is LoRA itself at a lower rank: each matrix
+# alone, cut to its leading singular values. That is the plainest way to make a LoRA smaller, and the one to beat.
+#
+# CP is left at small sizes, as its alternating least squares takes minutes with many components.
+
+# %%
+FORMS = {
+    "Tensor-train": [{"layout": LAYOUT, "parameterization": "tensor_train", "budget": n} for n in BUDGETS],
+    "Tucker": [{"layout": LAYOUT, "parameterization": "tucker", "budget": n} for n in BUDGETS],
+    "CP": [{"layout": LAYOUT, "parameterization": "cp", "budget": n} for n in BUDGETS[:2]],
+    "LoRA, cut": [{"layout": ": out : in", "parameterization": "lora", "rank": r} for r in (1, 2, 4)],
+}
+compressed = {name: [ta.compress(lora, **wanted) for wanted in forms] for name, forms in FORMS.items()}
+for name, results in compressed.items():
+    print(f"{name:13s}", *(f"{one.n_params:7,}: {one.error:.3f}" for one in results))
+
+# %% [markdown]
+# ## Score after
+#
+# The compressed adapters are attached in the LoRA's place and scored on the same sentences, without further training.
+# The model keeps the head that was trained with the LoRA.
+
+# %%
+ta.detach(model)
+
+
+def correct_with(result):
+    result.attach(model)
+    found = correct(model)
+    ta.detach(model)
+    return found
+
+
+kept = {
+    name: [paired_difference(correct_with(one)[None], right[None]) for one in results]
+    for name, results in compressed.items()
+}
+lost = paired_difference(right_base[None], right[None])
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
+LINES = ("-", "--", "-.", ":")
+for i, (name, results) in enumerate(compressed.items()):
+    sizes = np.array([one.n_params for one in results])
+    style = {"color": ta.plots.COLOURS[i], "marker": ta.plots.MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
+    axes[0].semilogx(sizes, [one.error for one in results], label=name, **style)
+    mean = np.array([one.mean for one in kept[name]])
+    ends = [mean - [one.low for one in kept[name]], [one.high for one in kept[name]] - mean]
+    place = sizes * 1.06 ** (i - 1.5)  # side by side where sizes are equal
+    axes[1].errorbar(place, mean, ends, linewidth=1.2, elinewidth=1, **style)
+axes[1].set_xscale("log")
+axes[0].set(xlabel="parameters", ylabel="relative error of all updates", ylim=(0, 1.03))
+axes[1].set(xlabel="parameters", ylabel="test accuracy minus the LoRA's")
+GREY = {"color": "#555555", "fontsize": 8, "va": "center"}
+for value, text in ((0, "LoRA"), (lost.mean, "no\nadapter")):
+    axes[1].axhline(value, color="#555555", linewidth=0.9, zorder=0)
+    axes[1].annotate(text, (1.02, value), xycoords=axes[1].get_yaxis_transform(), **GREY)
+figure.legend(loc="outside upper center", ncols=4, frameon=False)
+plt.show()
+
+# %%
+for name, found in kept.items():
+    for one, difference in zip(compressed[name], found, strict=True):
+        low, high = f"{difference.low:+.3f}", f"{difference.high:+.3f}"
+        print(f"{name:13s} {one.n_params:7,}  error {one.error:.2f}  accuracy {difference.mean:+.3f} ({low} to {high})")
