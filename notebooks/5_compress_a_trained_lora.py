@@ -147,3 +147,9 @@ for name, found in kept.items():
     for one, difference in zip(compressed[name], found, strict=True):
         low, high = f"{difference.low:+.3f}", f"{difference.high:+.3f}"
         print(f"{name:13s} {one.n_params:7,}  error {one.error:.2f}  accuracy {difference.mean:+.3f} ({low} to {high})")
+
+# %% [markdown]
+# The plain cut is the best of them wherever it exists: at 9,216 parameters no loss is shown, where a tied train of
+# that size may have lost up to 0.06. Matrices trained apart share little, so tying them afterwards costs more than
+# cutting each. What ties can do is go below LoRA's rank 1, at a price. Accuracy falls less than the error suggests:
+# with an error of 0.64 most of the gain is kept. One LoRA at one seed; the intervals are over sentences.

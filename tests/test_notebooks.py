@@ -25,9 +25,7 @@ def test_a_notebook_runs_and_draws(path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [output for output in outputs if "image/png" in output.get("data", {})]
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in NOTEBOOKS if (PAGES / f"{path.stem}.md").is_file()], ids=lambda path: path.stem
-)
+@every_notebook
 def test_a_page_shows_the_code_of_its_notebook_and_figures_that_exist(path: Path) -> None:
     page = (PAGES / f"{path.stem}.md").read_text()
     code = [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code"]
