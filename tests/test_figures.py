@@ -21,6 +21,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
 
 LEVELS = {"lora": 0.70, "lorta": 0.74, "metatt-4d": 0.72, "vera": 0.6}
+LONG = "a method with a name that is as long as any"
 RATES = (1e-3, 3e-3, 1e-2)
 
 
@@ -93,6 +94,7 @@ def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -
     ]
     labels = [*shown, ax.xaxis.label, ax.yaxis.label]
     boxes = [text.get_window_extent() for text in labels if text.get_text()]
+    boxes += [legend.get_window_extent()] if (legend := ax.get_legend()) and kind != "progress" else []
     for box in (*boxes, below):
         assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
     assert not [box for box in boxes if box.overlaps(below)]
@@ -105,7 +107,10 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
     for one in figures(runs, kinds=["frontier", "contrasts", "grid", "aggregates"]):
         assert how in one.caption
         assert ("3 seeds" in one.caption or "paired over seeds" in one.caption) and "95 %" in one.caption
-    assert "without intervals" in figures(runs, kinds=["rates"])[0].caption
+    (rates, _) = figures(runs, kinds=["rates"])
+    assert "without intervals" in rates.caption and "an end of the grid" not in rates.caption
+    few = [run for run in runs if not (run.config["label"] == "vera" and run.config["lr"] == 1e-2)]
+    assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for vera.")
     write_synthetic(tmp_path, method="lora")
     assert how_chosen(load_runs(tmp_path)) == "as given"
 

@@ -78,7 +78,9 @@ def handles(found: dict[str, Style]) -> list[Line2D]:
 
 
 def legend_above(ax: Axes, entries: Sequence[Line2D]) -> None:
-    """A legend above the axes, in as many columns as fit."""
+    """A legend above the axes, in as many columns as fit into the figure."""
+    whole, own = figure_of(ax).bbox, ax.get_window_extent()
+    room = min(1.2 * own.width, 0.98 * whole.width - own.x0)
     for columns in range(len(entries), 0, -1):
         legend = ax.legend(
             handles=list(entries),
@@ -91,7 +93,7 @@ def legend_above(ax: Axes, entries: Sequence[Line2D]) -> None:
             columnspacing=1.3,
             borderaxespad=0.2,
         )
-        if legend.get_window_extent().width <= 1.2 * ax.get_window_extent().width:
+        if legend.get_window_extent().width <= room:
             return
 
 

@@ -128,9 +128,20 @@ def _rates(runs: Sequence[Run], task: str | None, reference: str | None) -> list
     text = (
         f"{_of(runs)}: validation {_metric(runs)} at each learning rate tried, one run each (seed {seeds}, so without "
         "intervals), at the method's middle size. A ring: the rate that all reported runs of the method have. Hollow: "
-        "collapsed to chance or diverged."
+        f"collapsed to chance or diverged.{_at_an_end(rows)}"
     )
     return [_captioned("rates", task, text, rows, partial(curve_plots.rate_curves, rows, metric=_metric(runs)))]
+
+
+def _at_an_end(rows: Sequence[Row]) -> str:
+    """The methods whose rate is the least or the largest that was tried: a better one may lie beyond."""
+    rates: dict[str, list[float]] = {}
+    for row in rows:
+        rates.setdefault(row["label"], []).append(row["lr"])
+    ends = [row["label"] for row in rows if row["chosen"] and row["lr"] in (min(own := rates[row["label"]]), max(own))]
+    return (
+        f" The rate is an end of the grid, and a better one may lie beyond it, for {', '.join(ends)}." if ends else ""
+    )
 
 
 def _contrasts(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
