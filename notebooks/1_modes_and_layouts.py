@@ -29,11 +29,12 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import models, tasks
+from tensoradapt.analysis import canvas
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 RANKS = [1, 4, 16] if FAST else [1, 2, 4, 8, 16, 32, 64, 128]
 
-plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## Sites
@@ -144,7 +145,7 @@ for layout in LAYOUTS:
 # its rank 1. Tied layouts have adapters of many ranks under it.
 
 # %%
-STYLES = list(zip(ta.plots.COLOURS, ta.plots.MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
+STYLES = list(zip(canvas.COLOURS, canvas.MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
 
 
 def counts(name, layout):

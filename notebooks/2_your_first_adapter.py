@@ -29,12 +29,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 import tensoradapt as ta
 from tensoradapt import models, tasks
+from tensoradapt.analysis import canvas
 from tensoradapt.analysis.statistics import paired_difference
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST = (4, 40) if FAST else (60, 800)
 
-plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## Data
@@ -128,8 +129,8 @@ def smooth(losses, width=10):
 
 figure, ax = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
 for run, colour, line, label in (
-    (head_only, ta.plots.COLOURS[1], "--", "head alone"),
-    (fitted, ta.plots.COLOURS[0], "-", f"adapter of {plan.n_params:,} and head"),
+    (head_only, canvas.COLOURS[1], "--", "head alone"),
+    (fitted, canvas.COLOURS[0], "-", f"adapter of {plan.n_params:,} and head"),
 ):
     step = np.arange(1, STEPS + 1)
     ax.plot(step, run.losses, line, color=colour, linewidth=0.7, alpha=0.35)

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 
 import tensoradapt as ta
 from tensoradapt import models
-from tensoradapt.analysis import difference_plots, significance
+from tensoradapt.analysis import canvas, difference_plots, significance
 from tensoradapt.analysis.comparison import score
 from tensoradapt.analysis.frontier import points, references
 from tensoradapt.sweep.spec import rate
@@ -36,7 +36,7 @@ from tensoradapt.sweep.spec import rate
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000], [0, 1, 2], 40, 400)
 
-plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110})
+plt.rcParams.update({**canvas.RC, "figure.dpi": 110})
 
 # %% [markdown]
 # ## The sweep

@@ -32,6 +32,7 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import models, tasks
+from tensoradapt.analysis import canvas
 from tensoradapt.analysis.statistics import t_interval
 from tensoradapt.network import Factor, Network
 from tensoradapt.sweep.execute import batches, encoded
@@ -41,7 +42,7 @@ from tensoradapt.testing import laws
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 EXAMPLES, STEPS, SEEDS = (2, 3, (0, 1)) if FAST else (25, 40, (0, 1, 2))
 
-plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## Three functions
@@ -134,7 +135,7 @@ except AssertionError as error:
 LAYOUT, RANKS = "layer proj : head dim : model", (1, 2, 4, 8, 16, 32)
 sites = ta.find_sites(models.config(models.MINILM))
 FAMILIES = {"CP": "cp", "Tree": tree, "Tucker": "tucker"}
-STYLES = dict(zip(FAMILIES, zip(ta.plots.COLOURS, ta.plots.MARKERS, ("-", "--", "-."), strict=False), strict=False))
+STYLES = dict(zip(FAMILIES, zip(canvas.COLOURS, canvas.MARKERS, ("-", "--", "-."), strict=False), strict=False))
 
 figure, ax = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
 for name, family in FAMILIES.items():

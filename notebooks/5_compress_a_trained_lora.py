@@ -29,6 +29,7 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import models, tasks
+from tensoradapt.analysis import canvas
 from tensoradapt.analysis.statistics import paired_difference
 from tensoradapt.sweep.execute import batches, encoded, predict
 from tensoradapt.sweep.spec import RunConfig, rate
@@ -36,7 +37,7 @@ from tensoradapt.sweep.spec import RunConfig, rate
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST, BUDGETS = (3, 30, [1_000, 3_000]) if FAST else (50, 400, [1_000, 3_000, 9_000, 27_000])
 
-plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## The LoRA
@@ -126,7 +127,7 @@ figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 LINES = ("-", "--", "-.", ":")
 for i, (name, results) in enumerate(compressed.items()):
     sizes = np.array([one.n_params for one in results])
-    style = {"color": ta.plots.COLOURS[i], "marker": ta.plots.MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
+    style = {"color": canvas.COLOURS[i], "marker": canvas.MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
     axes[0].semilogx(sizes, [one.error for one in results], label=name, **style)
     mean = np.array([one.mean for one in kept[name]])
     ends = [mean - [one.low for one in kept[name]], [one.high for one in kept[name]] - mean]

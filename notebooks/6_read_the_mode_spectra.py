@@ -28,6 +28,7 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import models, tasks
+from tensoradapt.analysis import canvas
 from tensoradapt.stacking import stack
 from tensoradapt.sweep.execute import batches, encoded
 from tensoradapt.sweep.spec import RunConfig
@@ -35,7 +36,7 @@ from tensoradapt.sweep.spec import RunConfig
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, PROJECTIONS = (3, ("q", "v")) if FAST else (50, ("q", "k", "v", "o"))
 
-plt.rcParams.update({**ta.plots.RC, "figure.dpi": 110})
+plt.rcParams.update({**canvas.RC, "figure.dpi": 110})
 
 # %% [markdown]
 # ## A tensor of known ranks
