@@ -134,11 +134,18 @@ def _rates(runs: Sequence[Run], task: str | None, reference: str | None) -> list
 
 
 def _at_an_end(rows: Sequence[Row]) -> str:
-    """The methods whose rate is the least or the largest that was tried: a better one may lie beyond."""
-    rates: dict[str, list[float]] = {}
+    """The methods whose rate is an end of what was tried, so that a better one may lie beyond. Not those to which
+    the rate makes no difference, as to a head with a rate of its own.
+    """
+    tried: dict[str, list[Row]] = {}
     for row in rows:
-        rates.setdefault(row["label"], []).append(row["lr"])
-    ends = [row["label"] for row in rows if row["chosen"] and row["lr"] in (min(own := rates[row["label"]]), max(own))]
+        tried.setdefault(row["label"], []).append(row)
+    ends = [
+        label
+        for label, own in tried.items()
+        if len({row["validation"] for row in own}) > 1
+        and any(row["chosen"] and row["lr"] in (own[0]["lr"], own[-1]["lr"]) for row in own)
+    ]
     return (
         f" The rate is an end of the grid, and a better one may lie beyond it, for {', '.join(ends)}." if ends else ""
     )
