@@ -11,7 +11,7 @@ from synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.analysis import frontier
 from tensoradapt.analysis.contrasts import contrasts
-from tensoradapt.analysis.significance import holm, mcnemar
+from tensoradapt.analysis.significance import crossed_paired_p, holm, mcnemar
 from tensoradapt.analysis.statistics import crossed_p, paired_difference
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import load_runs
@@ -41,7 +41,7 @@ def test_at_a_shared_budget_runs_are_paired_over_seeds_and_examples(tmp_path: Pa
     ]  # fmt: skip
     for one in found:
         sides = right(tmp_path, one.first, one.budget), right(tmp_path, one.second, one.budget)
-        assert (one.difference, one.p) == (paired_difference(*sides), crossed_p(*sides))
+        assert (one.difference, one.p) == (paired_difference(*sides), crossed_paired_p(*sides))
         assert (one.over, len(one.runs)) == ("seeds and test examples", 6)
         assert one.drawn is not None and one.drawn.low < one.difference.mean < one.drawn.high
     assert [one.adjusted for one in found] == pytest.approx(holm([one.p for one in found]).tolist())
@@ -95,6 +95,23 @@ def test_a_p_value_is_below_a_level_where_the_interval_leaves_nothing_out() -> N
         found = paired_difference(a, b)
         assert (crossed_p(a, b) < 0.05) == (not found.low <= 0 <= found.high)
     assert crossed_p([[1.0, 1.0]], [[0.0, 0.0]]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("between_seeds", [0, 0.02, 0.05, 0.1])
+def test_p_values_keep_their_level_far_in_the_tail(between_seeds: float) -> None:
+    """Three seeds, 300 examples, no difference: whatever the share of the seeds, and where Holm's correction looks."""
+    own = np.random.default_rng(1)
+    found, model = [], []
+    for _ in range(5000):
+        seeds, examples = between_seeds * own.normal(size=(3, 1)), 0.3 * own.normal(size=(1, 300))
+        apart = seeds + examples + 0.4 * own.normal(size=(3, 300))
+        found.append(crossed_paired_p(apart, np.zeros_like(apart)))
+        model.append(crossed_p(apart, np.zeros_like(apart)))
+    for level in (0.05, 0.01, 0.0024):
+        assert np.mean(np.array(found) < level) < level + 3 * np.sqrt(level / 5000)
+    if between_seeds == 0.1:  # the model alone does not
+        assert np.mean(np.array(model) < 0.0024) > 4 * 0.0024
 
 
 def test_the_reference_is_lora_or_the_method_with_the_most_sizes_or_the_one_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tensoradapt.analysis.aggregate import two_way_bootstrap
 from tensoradapt.analysis.budgets import interpolated
 from tensoradapt.analysis.comparison import paired_scores, score
 from tensoradapt.analysis.frontier import Point, points
-from tensoradapt.analysis.significance import Comparison, holm, mcnemar, paired_p
+from tensoradapt.analysis.significance import Comparison, crossed_paired_p, holm, mcnemar, paired_p
 from tensoradapt.analysis.statistics import crossed_p, paired_difference, t_interval
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sweep.store import Run
@@ -22,9 +22,9 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
     """Every method minus ``reference`` (by default "lora", else the method with the most sizes), one task's runs.
 
     Where both ran at a budget, their runs at it are paired over seeds and, from stored predictions, over test examples
-    (``paired_difference``, beside it the two-way bootstrap; of one seed McNemar's test). Else the method's scores are
-    interpolated at each of the reference's sizes within its own and paired over seeds. p values are corrected together
-    (Holm). No comparison: an empty list. An unknown reference raises TensorAdaptError.
+    (``paired_difference``, beside it the two-way bootstrap, p from ``crossed_paired_p``; of one seed McNemar's test).
+    Else the method's scores are interpolated at each of the reference's sizes within its own and paired over seeds. p
+    values are corrected together (Holm). No comparison: an empty list. An unknown reference raises TensorAdaptError.
     """
     every = list(runs)
     methods: dict[str, list[Point]] = {}
@@ -89,7 +89,7 @@ def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Co
         yield replace(found, difference=paired_difference(*scores), p=p, over="test examples of one seed")
     else:
         drawn = two_way_bootstrap(*scores) if len(pairs) > 2 else None
-        difference, p = paired_difference(*scores), crossed_p(*scores)
+        difference, p = paired_difference(*scores), crossed_paired_p(*scores)
         yield replace(found, difference=difference, p=p, over="seeds and test examples", drawn=drawn)
 
 
