@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,9 @@ def start(spec: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tensoradapt.cli", "sweep", str(spec), "--out", str(out), "--device", "cpu"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with out.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen([*command, *options], stdout=log, stderr=log, env=env)
+        # a shell's background jobs ignore SIGINT, and so would what they start
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen([*command, *options], stdout=log, stderr=log, env=env, preexec_fn=heed)
 
 
 def finish(spec: Path, out: Path, *options: str, timeout: float = 240) -> None:
