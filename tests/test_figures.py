@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
 
 LEVELS = {"lora": 0.70, "lorta": 0.74, "metatt-4d": 0.72, "vera": 0.6}
-LONG = "a method with a name that is as long as any"
 RATES = (1e-3, 3e-3, 1e-2)
 
 
@@ -141,6 +141,31 @@ def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) 
     ]
     with pytest.raises(TensorAdaptError, match="no learning rate was tuned"):
         curves.rate_rows([run for run in own if not run.config.get("tuning")])
+
+
+def test_a_legend_of_many_methods_fits_into_its_figure() -> None:
+    names = [*(f"method {i}" for i in range(8)), "frozen base, trained head"]
+    rows = [
+        {"label": name, "lr": lr, "validation": 0.5, "chosen": False, "lost": False} for name in names for lr in RATES
+    ]
+    ax = curve_plots.rate_curves(rows)
+    ax.figure.canvas.draw()
+    box, whole = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
+    assert ax.get_window_extent().width > 0.75 * whole.width
+
+
+def test_a_search_is_told_by_its_range_not_by_every_rate(runs: list[Run]) -> None:
+    tried = [run for run in runs if run.config.get("tuning")][:12]
+    searched = [replace(run, config={**run.config, "lr": (i + 1) / 1000}) for i, run in enumerate(tried)]
+    assert "among 12 rates from 0.001 to 0.012 for each" in how_chosen(searched)
+
+
+def test_a_damaged_run_is_no_reason_to_leave_a_figure_out(tmp_path: Path) -> None:
+    ranks = write_many(tmp_path, {"cp": [(1, 10, 0.7), (2, 20, 0.8)]})
+    (broken := ranks[0]).result["test"] = {}
+    with pytest.raises(TensorAdaptError, match=f"run {broken.name} .* has no test accuracy"):
+        figures(ranks, kinds=["ranks"])
 
 
 def test_the_grid_has_each_mean_in_its_cell_darker_further_from_chance(runs: list[Run]) -> None:

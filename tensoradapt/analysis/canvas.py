@@ -65,7 +65,7 @@ def frame(ax: Axes, grid: str | None = None) -> None:
         spine.set_color(GREY)
     ax.tick_params(which="both", color=GREY, labelcolor=DARK)
     if grid:
-        ax.grid(True, axis=grid, color="#e6e6e6", linewidth=0.6)  # type: ignore[arg-type]
+        ax.grid(True, axis=grid, color="#ebebeb", linewidth=0.7)  # type: ignore[arg-type]
         ax.set_axisbelow(True)
 
 

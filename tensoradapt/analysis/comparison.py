@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -10,6 +10,16 @@ from tensoradapt.analysis.examples import METRICS, example_scores
 from tensoradapt.analysis.statistics import Floats, Interval, paired_difference, t_interval
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run
+
+
+def tuned(run: Run) -> bool:
+    """Whether a run only helped to choose a learning rate."""
+    return bool(run.config.get("tuning"))
+
+
+def reported(runs: Iterable[Run]) -> list[Run]:
+    """The runs without those that only helped to choose a learning rate: what means and figures are of."""
+    return [run for run in runs if not tuned(run)]
 
 
 def score(run: Run) -> float:

@@ -7,17 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tensoradapt.analysis.comparison import check_comparable
+from tensoradapt.analysis.comparison import check_comparable, reported, tuned
 from tensoradapt.analysis.frontier import Point, points, rank_text, references
+from tensoradapt.analysis.statistics import Interval
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run
 
 Row = dict[str, Any]
-
-
-def tuned(run: Run) -> bool:
-    """Whether a run only helped to choose a learning rate."""
-    return bool(run.config.get("tuning"))
+NAMES = {"head": "head only", "full": "full fine-tuning"}
 
 
 def rank_rows(runs: Iterable[Run]) -> list[Row]:
@@ -45,7 +42,7 @@ def rate_rows(runs: Iterable[Run]) -> list[Row]:
     tried = [run for run in every if tuned(run)]
     if not tried:
         raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
-    kept = {(run.config["label"], run.config["lr"]) for run in every if not tuned(run)}
+    kept = {(run.config["label"], run.config["lr"]) for run in reported(every)}
     rows = [
         {
             "label": run.config["label"],
@@ -68,25 +65,21 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     ``gain`` is (mean - chance) / (1 - chance), comparable between tasks. References are rows too. No run raises
     TensorAdaptError.
     """
-    every = [run for run in runs if not tuned(run)]
+    every = reported(runs)
     if not every:
         raise TensorAdaptError("no run to show; expected one or more finished runs: run the sweep first")
     rows = []
     for task in sorted({run.config["task"] for run in every}):
         own = [run for run in every if run.config["task"] == task]
-        chance, metric = own[0].result["chance"], own[0].result["metric"]
-        for point in sorted(
-            points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label)
-        ):
-            rows.append({"label": point.label, "size": size_text(point), "task": task, **_interval(point)})
-        for kind, interval in references(own).items():
-            found = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n, "lost": 0}
-            rows.append(
-                {"label": {"head": "head only", "full": "full fine-tuning"}[kind], "size": "", "task": task} | found
-            )
-        for row in rows:
-            if row["task"] == task:
-                row |= {"metric": metric, "gain": gain(row["mean"], chance)}
+        found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label))
+        named = [(point.label, size_text(point), _interval(point)) for point in found]
+        named += [(NAMES[kind], "", _of(interval, 0)) for kind, interval in references(own).items()]
+        same = {"task": task, "metric": own[0].result["metric"]}
+        chance = own[0].result["chance"]
+        rows += [
+            {"label": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance)}
+            for label, size, mean in named
+        ]
     return rows
 
 
@@ -129,6 +122,8 @@ def read_attempts(runs: Iterable[Run]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _interval(point: Point) -> Row:
-    own = point.interval
-    lost = point.n_collapsed + point.n_diverged
+    return _of(point.interval, point.n_collapsed + point.n_diverged)
+
+
+def _of(own: Interval, lost: int) -> Row:
     return {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n, "lost": lost}

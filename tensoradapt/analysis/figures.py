@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,8 +16,8 @@ from matplotlib.figure import Figure
 from tensoradapt.analysis import curve_plots, curves, difference_plots
 from tensoradapt.analysis.canvas import RC, add_caption, figure_of, write
 from tensoradapt.analysis.caption import TUNED, caption
+from tensoradapt.analysis.comparison import reported, tuned
 from tensoradapt.analysis.contrasts import contrasts
-from tensoradapt.analysis.curves import tuned
 from tensoradapt.analysis.frontier import COLUMNS, COSTS, table
 from tensoradapt.analysis.plots import frontier_figure
 from tensoradapt.analysis.significance import Comparison, Ranking
@@ -26,6 +27,7 @@ from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.sweep.store import Run
 
 Row = dict[str, Any]
+LISTED = 6  # rates that a caption lists; a search tries more
 KINDS = ("frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "differences", "progress")
 
 
@@ -90,18 +92,21 @@ def how_chosen(runs: Sequence[Run]) -> str:
     """How the learning rates of these runs came about."""
     tried = [run for run in runs if tuned(run)]
     if tried:
-        rates = ", ".join(f"{rate:g}" for rate in sorted({run.config["lr"] for run in tried}))
+        found = sorted({run.config["lr"] for run in tried})
+        rates = ", ".join(f"{rate:g}" for rate in found)
+        if len(found) > LISTED:
+            rates = f"{len(found)} rates from {found[0]:g} to {found[-1]:g}"
         seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
         return f"chosen on validation among {rates} for each method at its middle size (seed {seeds})"
     return "as given" if any(run.config.get("method") for run in runs) else TUNED
 
 
 def _frontier(runs: Sequence[Run], task: str | None, cost: str, total: int | None) -> list[Figured]:
-    reported = [run for run in runs if not tuned(run)]
-    if not reported:
+    own = reported(runs)
+    if not own:
         return []
-    text = caption(reported, total=total, rates=how_chosen(runs), extra="" if cost == "n_params" else _measured(cost))
-    return [Figured("frontier", task, text, table(reported, cost), partial(frontier_figure, reported, cost=cost))]
+    text = caption(own, total=total, rates=how_chosen(runs), extra="" if cost == "n_params" else _measured(cost))
+    return [Figured("frontier", task, text, table(own, cost), partial(frontier_figure, own, cost=cost))]
 
 
 def _measured(cost: str) -> str:
@@ -109,14 +114,12 @@ def _measured(cost: str) -> str:
 
 
 def _ranks(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
-    reported = [run for run in runs if not tuned(run)]
-    try:
-        rows = curves.rank_rows(reported)
-    except TensorAdaptError:  # budgets, or no adapter
+    own = reported(runs)
+    ranks = {json.dumps(run.config.get("rank")) for run in own if run.config["kind"] == "adapter"}
+    if len(ranks) < 2 or not all(rank.isdigit() for rank in ranks):  # budgets, or ranks by bond
         return []
-    if len({row["rank"] for row in rows}) < 2:
-        return []
-    text = caption(reported, rates=how_chosen(runs))
+    rows = curves.rank_rows(own)
+    text = caption(own, rates=how_chosen(runs))
     return [_captioned("ranks", task, text, rows, partial(curve_plots.rank_curves, rows, metric=_metric(runs)))]
 
 
@@ -157,8 +160,9 @@ def _contrasts(runs: Sequence[Run], task: str | None, reference: str | None) -> 
         return []
     text = (
         f"{_of(runs)}: difference in test {_metric(runs)} to {found[0].second} at equal numbers of parameters, with "
-        f"95 % t intervals, paired over {' or '.join(sorted({one.over for one in found}))}. Filled: p < 0.05 after "
-        f"Holm's correction over the {len(found)} comparisons. Learning rates {how_chosen(runs)}."
+        f"95 % t intervals, paired over {' or '.join(sorted({one.over for one in found}))}. Filled: p < 0.05 (over "
+        f"seeds and, where predictions are stored, over examples too) after Holm's correction over the {len(found)} "
+        f"comparisons. Learning rates {how_chosen(runs)}."
     )
     draw = partial(difference_plots.forest, found, metric=_metric(runs))
     return [_captioned("contrasts", task, text, [contrast_row(one) for one in found], draw)]
@@ -172,13 +176,13 @@ def contrast_row(one: Comparison) -> Row:
 
 
 def _grid(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
-    reported = [run for run in runs if not tuned(run)]
-    if not reported:
+    own = reported(runs)
+    if not own:
         return []
-    rows = curves.grid_rows(reported)
+    rows = curves.grid_rows(own)
     n = " or ".join(str(n) for n in sorted({row["n"] for row in rows}))
     text = (
-        f"{reported[0].config.get('model')}: mean test score over {n} seeds, ± half of its 95 % t interval. Darker: "
+        f"{own[0].config.get('model')}: mean test score over {n} seeds, ± half of its 95 % t interval. Darker: "
         "further from a constant answer. Bold: the best mean of a task. A star: a run collapsed or diverged. Learning "
         f"rates {how_chosen(runs)}."
     )

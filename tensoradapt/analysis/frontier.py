@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.comparison import check_comparable, check_group, score, versus
+from tensoradapt.analysis.comparison import check_comparable, check_group, reported, score, versus
 from tensoradapt.analysis.statistics import Interval, non_dominated, on_frontier_probability, t_interval
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
@@ -130,9 +130,8 @@ def _reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Po
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
-    """Those of a kind by seed, without the runs that only chose a learning rate."""
-    found = (run for run in runs if run.config["kind"] == kind and not run.config.get("tuning"))
-    return sorted(found, key=lambda run: run.config["seed"])
+    """Those of a kind that are reported, by seed."""
+    return sorted((run for run in reported(runs) if run.config["kind"] == kind), key=lambda run: run.config["seed"])
 
 
 def _key(run: Run) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ from tensoradapt.analysis.canvas import (
     RC,
     Style,
     figure_of,
+    frame,
     handles,
     legend_above,
     styles,
@@ -162,11 +163,7 @@ def _frame(ax: Axes, shown: Shown) -> None:
     ax.set_xlabel(COSTS[shown.cost])
     ax.set_ylabel(f"test {shown.metric}")
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(GREY)
-    ax.tick_params(which="both", color=GREY, labelcolor=DARK)
-    ax.grid(True, which="major", color="#ebebeb", linewidth=0.7)
-    ax.set_axisbelow(True)
+    frame(ax, "both")
     if not shown.points:
         ax.set_xticks([])
         ax.set_xticks([], minor=True)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tensoradapt.analysis.canvas import COLOURS, DARK, DPI, GREY, MARKERS, RC
+from tensoradapt.analysis.canvas import COLOURS, DARK, DPI, GREY, MARKERS, RC, frame, write
 from tensoradapt.analysis.spectra import Spectra
 from tensoradapt.analysis.statistics import Floats
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -114,8 +114,7 @@ def save_spectra(
     The cosines of each mode go to ``stem``-mode.csv. Each file is replaced whole, the same data as the same bytes.
     """
     stem, found = Path(stem), figure(spectra, similarities, labels)
-    paths = [_drawn(found, stem.with_name(f"{stem.name}.png"), {"Software": None})]
-    paths.append(_drawn(found, stem.with_name(f"{stem.name}.pdf"), {"CreationDate": None}))
+    paths = [*write(found, stem)]
     paths.append(_table(_rows(spectra), stem.with_name(f"{stem.name}.csv")))
     for mode, matrix in (similarities or {}).items():
         names = (labels or {}).get(mode, [str(i) for i in range(len(matrix))])
@@ -145,13 +144,6 @@ def _table(rows: Sequence[Sequence[Any]], path: Path) -> Path:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return replace_file(path, text.getvalue().encode())
-
-
-def _drawn(found: Figure, path: Path, metadata: dict[str, Any]) -> Path:
-    buffer = io.BytesIO()
-    with mpl.rc_context(RC):
-        found.savefig(buffer, format=path.suffix[1:], dpi=DPI, metadata=metadata)
-    return replace_file(path, buffer.getvalue())
 
 
 def _draw_mode(ax: Axes, spectra: Spectra, mode: str, i: int) -> None:
@@ -194,11 +186,7 @@ def _legend(ax: Axes, spectra: Spectra) -> None:
 
 
 def _frame(ax: Axes) -> None:
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(GREY)
-    ax.tick_params(which="both", color=GREY, labelcolor=DARK)
-    ax.grid(True, which="major", color="#ebebeb", linewidth=0.7)
-    ax.set_axisbelow(True)
+    frame(ax, "both")
     if not ax.get_lines():
         ax.text(0.5, 0.5, "every entry is zero", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from tensoradapt.analysis.aggregate import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.budgets import hypervolume
-from tensoradapt.analysis.comparison import score
+from tensoradapt.analysis.comparison import reported, score
 from tensoradapt.analysis.contrasts import reference_of
-from tensoradapt.analysis.curves import gain, size_text, tuned
+from tensoradapt.analysis.curves import gain, size_text
 from tensoradapt.analysis.frontier import Point, points
 from tensoradapt.analysis.significance import Ranking, ranking
 from tensoradapt.analysis.statistics import Floats
@@ -54,7 +54,7 @@ def gains(runs: Iterable[Run]) -> dict[Key, Floats]:
     """Scores of each method and size as shares of the way from chance to perfect, (tasks, seeds); only those that ran
     on every one of two tasks or more, with at least three seeds on each: the seeds that they have everywhere.
     """
-    every = [run for run in runs if not tuned(run)]
+    every = reported(runs)
     tasks = sorted({run.config["task"] for run in every})
     by_name = {run.name: run for run in every}
     found: dict[Key, list[Point]] = {}
@@ -87,7 +87,7 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
     volume, reference_cost (twice the largest of the task), reference_score (chance). Raises TensorAdaptError without
     moocore.
     """
-    every = [run for run in runs if not tuned(run)]
+    every = reported(runs)
     rows = []
     for task in sorted({run.config["task"] for run in every}):
         own = [run for run in every if run.config["task"] == task]
