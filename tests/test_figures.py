@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
 from tensoradapt.analysis.aggregate import iqm, stratified_bootstrap
+from tensoradapt.analysis.canvas import RC
 from tensoradapt.analysis.figures import figures, how_chosen
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
@@ -148,8 +150,9 @@ def test_a_legend_of_many_methods_fits_into_its_figure() -> None:
     rows = [
         {"label": name, "lr": lr, "validation": 0.5, "chosen": False, "lost": False} for name in names for lr in RATES
     ]
-    ax = curve_plots.rate_curves(rows)
-    ax.figure.canvas.draw()
+    with mpl.rc_context(RC):
+        ax = curve_plots.rate_curves(rows)
+        ax.figure.canvas.draw()
     box, whole = ax.get_legend().get_window_extent(), ax.figure.bbox
     assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
     assert ax.get_window_extent().width > 0.75 * whole.width
