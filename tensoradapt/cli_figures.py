@@ -39,6 +39,7 @@ def add_parsers(commands: Any, default: Path) -> None:
         command.add_argument(
             "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000"'
         )
+        command.add_argument("--spec", type=Path, metavar="FILE", help="only the runs of this sweep")
         command.add_argument("--reference", metavar="METHOD", help="what others are compared with (default: LoRA)")
     plot.set_defaults(command=_plot)
 
@@ -47,11 +48,13 @@ def _plot(args: argparse.Namespace) -> int:
     from tensoradapt.analysis.figures import KINDS as every
     from tensoradapt.analysis.figures import figures
     from tensoradapt.errors import TensorAdaptError
-    from tensoradapt.sweep.results import select
+    from tensoradapt.sweep import recorded
+    from tensoradapt.sweep.results import select, sweeps
 
-    runs, _ = select(args.runs, args.where)
+    runs, _ = select(args.runs, args.where, args.spec)
     kinds = every if "all" in args.figures else args.figures
-    found = figures(runs, kinds=kinds, cost=args.x, reference=args.reference)
+    plans = [] if args.where else [one.due(args.runs) for one in sweeps(args.runs, args.spec)]
+    found = figures(runs, kinds=kinds, cost=args.x, reference=args.reference, total=recorded.total(plans))
     if not found:
         raise TensorAdaptError(
             f"the runs in {args.runs} allow no figure of {' '.join(kinds)}; expected finished runs of that kind: "
@@ -65,5 +68,6 @@ def _plot(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from tensoradapt.sweep.html_report import write_report
 
-    print(write_report(args.runs, args.out or args.runs / "report.html", where=args.where, reference=args.reference))
+    out = args.out or args.runs / "report.html"
+    print(write_report(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
     return 0

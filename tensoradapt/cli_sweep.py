@@ -32,6 +32,7 @@ def add_parsers(commands: Any) -> None:
     p.add_argument(
         "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false'
     )
+    p.add_argument("--spec", type=Path, metavar="FILE", help="only the runs of this sweep")
     p.add_argument(
         "--means", action="store_true", help="a row for each configuration: its mean and interval over seeds"
     )
@@ -109,7 +110,7 @@ def show(args: argparse.Namespace) -> int:
     """Shows or writes the table; returns the exit code."""
     from tensoradapt.sweep import results
 
-    rows = (results.means if args.means else results.results)(args.runs, args.where)
+    rows = (results.means if args.means else results.results)(args.runs, args.where, args.spec)
     files = {
         results.write_csv: args.csv,
         results.write_parquet: args.parquet,

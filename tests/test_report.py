@@ -17,9 +17,14 @@ from test_figures import sweep
 from tensoradapt.analysis.figures import figures
 from tensoradapt.cli import main
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sweep import recorded
+from tensoradapt.sweep.cells import Cell, due
 from tensoradapt.sweep.html_report import report, write_report
-from tensoradapt.sweep.store import load_runs, write_failure
+from tensoradapt.sweep.store import load_runs, write_failure, write_run
+from tensoradapt.sweep.toml_spec import read_spec
 
+SPEC = {"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1], "steps": 60}
+SPEC |= {"learning_rates": [1e-3], "seeds": [0, 1]}
 EVIL = "<script>alert(1)</script> & more"
 
 
@@ -70,10 +75,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_synthetic(found, n_params=89_964, budget=90_000, seed=3, status="diverged", lr=3e-3, **same)
     config = {"kind": "adapter", "label": "lora", "model": "m", "task": "sst2", "lr": 1e-3, "seed": 7, "steps": 3}
     write_failure(found, "broken", {"kind": "ValueError", "error": EVIL, "traceback": "at line 3", "config": config})
-    cells = [{"method": "vera", "size": {"budget": 10}, "n_params": None, "empty": "its smallest has 9,240"}]
-    (found / "sweeps").mkdir()
-    record = {"spec": {"model": "tiny", "steps": 60}, "cells": cells, "provenance": {}}
-    (found / "sweeps" / "a.json").write_text(json.dumps(record))
+    cells = [Cell("vera", {"budget": 10}, None, "its smallest has 9,240"), Cell("lora", {"rank": 1}, 9216)]
+    recorded.write(found, read_spec(SPEC), cells, {})
     return found
 
 
@@ -104,6 +107,7 @@ def test_what_was_lost_is_listed_and_its_text_is_no_markup(root: Path) -> None:
     assert "vera, budget 10: its smallest has 9,240" in said
     assert '"steps": 60' in said and "runs with" in said
     assert "diverged 1 failed 1" in said
+    assert f"runs with a result {len(load_runs(root))} of 2" in said
 
 
 def test_a_page_of_one_task_has_that_ones_runs_alone(root: Path, tmp_path: Path, capsys) -> None:
@@ -114,6 +118,32 @@ def test_a_page_of_one_task_has_that_ones_runs_alone(root: Path, tmp_path: Path,
     assert "broken" not in " ".join(page.text)
     before = (tmp_path / "a.html").read_bytes()
     assert write_report(root, tmp_path / "a.html", where=["task=stsb"]).read_bytes() == before
+
+
+def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> None:
+    """Other rates were tried and won: the runs of both sweeps do not compare, those of one do."""
+    specs = [{**SPEC, "learning_rates": [rate]} for rate in (1e-3, 1e-2)]
+    for i, spec in enumerate(specs):
+        cells = [Cell("lora", {"rank": 1}, 9216)]
+        recorded.write(tmp_path, read_spec(spec), cells, {})
+        for config in due(read_spec(spec), cells, tmp_path).configs[: 2 - i]:
+            result = {"status": "finished", "note": "", "metric": "accuracy", "chance": 0.5, "n_params": 9216}
+            scores = {"validation": {"accuracy": 0.8}, "test": {"accuracy": 0.8}}
+            parts = {"result": {**result, **scores}, "measurements": {}, "provenance": {}, "arrays": {}}
+            write_run(tmp_path, config.id, config=config.as_dict(), **parts)
+        lines = [f"{key} = {json.dumps(value)}" for key, value in spec.items()]
+        (tmp_path / f"{i}.toml").write_text("\n".join(lines))
+    with pytest.raises(TensorAdaptError, match=r"lora r=1 has runs with learning rates 0.001, 0.01"):
+        report(tmp_path)
+    said = [" ".join(" ".join(Page(report(tmp_path, spec=tmp_path / f"{i}.toml")).text).split()) for i in range(2)]
+    assert "runs with a result 2 of 2" in said[0] and "runs with a result 1 of 2" in said[1]
+    assert main(["results", str(tmp_path), "--spec", str(tmp_path / "1.toml")]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["plot", str(tmp_path), "--spec", str(tmp_path / "1.toml"), "--out", str(tmp_path / "figures")]) == 0
+    assert "Partial: 1 of 2 runs finished." in (tmp_path / "figures" / "frontier.txt").read_text()
+    (tmp_path / "0.toml").write_text((tmp_path / "0.toml").read_text().replace("60", "61"))
+    with pytest.raises(TensorAdaptError, match=r"has no sweep of .*0.toml on record; expected the specification"):
+        report(tmp_path, spec=tmp_path / "0.toml")
 
 
 def test_what_cannot_be_reported_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

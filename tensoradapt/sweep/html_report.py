@@ -7,17 +7,21 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.canvas import rendered
+from tensoradapt.analysis.comparison import tuned
 from tensoradapt.analysis.figures import Figured, figures, how_chosen
 from tensoradapt.analysis.summary import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
-from tensoradapt.sweep.results import COLUMNS, rows_of, select
-from tensoradapt.sweep.store import Run, load_sweeps
+from tensoradapt.sweep import recorded
+from tensoradapt.sweep.results import COLUMNS, rows_of, select, sweeps
+from tensoradapt.sweep.store import Run
 
 Row = Mapping[str, Any]
 DOTS = 110  # per inch: as wide as the page's text
@@ -37,45 +41,56 @@ TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
 LINKED = ("id", "runs", "run")
 
 
-def write_report(root: Path, path: Path, *, where: Sequence[str] = (), reference: str | None = None) -> Path:
+def write_report(
+    root: Path, path: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None
+) -> Path:
     """Writes the report of the runs in ``root``, whole or not at all; returns its path.
 
-    ``where``: conditions that the runs meet, such as "task=sst2" (``results``); ``reference``: the method that others
-    are compared with, by default LoRA. Raises TensorAdaptError where no run is left, for a condition that cannot be
-    read, an unknown reference, runs that do not compare, and where jinja2 is not installed.
+    ``where``: conditions that the runs meet, such as "task=sst2" (``results``); ``spec``: only the runs of this sweep,
+    where the folder holds those of several; ``reference``: the method that others are compared with, by default LoRA.
+    Raises TensorAdaptError where no run is left, for a condition that cannot be read, a sweep that was not run into the
+    folder, an unknown reference, runs that do not compare, and where jinja2 is not installed.
     """
-    return replace_file(Path(path), report(root, where=where, reference=reference).encode())
+    return replace_file(Path(path), report(root, where=where, spec=spec, reference=reference).encode())
 
 
-def report(root: Path, *, where: Sequence[str] = (), reference: str | None = None) -> str:
+def report(
+    root: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None
+) -> str:  # fmt: skip
     """The page as text."""
     try:
         import jinja2
     except ImportError:
         raise missing_extra("jinja2", "report", "the HTML report") from None
-    runs, failed = select(root, where)
+    runs, failed = select(root, where, spec)
     if not runs and not failed:
         raise TensorAdaptError(
             f"{root} holds no run{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a "
             "sweep into it first, or ask for others"
         )
+    found = sweeps(root, spec)
+    plans = [one.due(root) for one in found]
+    total = None if where else recorded.total(plans)
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page.filters.update(cell=_cell, key=_key, names=str.split)
     source = resources.files("tensoradapt.sweep").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return page.from_string(source).render(**_contents(root, runs, failed, where, reference))
+    drawn = figures(runs, reference=reference, total=total)
+    return page.from_string(source).render(
+        title=Path(root).resolve().name,
+        where=" and ".join(where),
+        counts=_counts(runs, failed, total),
+        **_results(runs, failed, drawn),
+        empty=[cell for one in found for cell in one.cells if cell.empty],
+        blocked=[reason for plan in plans for reason in plan.blocked],
+        specs=[json.dumps(_said(asdict(one.spec)), indent=2) for one in found],
+        made=_made(runs),
+    )
 
 
-def _contents(
-    root: Path, runs: list[Run], failed: Mapping[str, Any], where: Sequence[str], reference: str | None
-) -> dict[str, Any]:
-    drawn = figures(runs, reference=reference)
+def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Figured]) -> dict[str, Any]:
     names = sorted({one.task for one in drawn if one.task})
-    sweeps = load_sweeps(root)
     return {
-        "title": Path(root).resolve().name,
-        "where": " and ".join(where),
         "models": sorted({str(run.config["model"]) for run in runs}),
-        "counts": _counts(runs, failed),
         "rates": how_chosen(runs) if runs else "",
         "overall": [_figure(one) for one in drawn if one.task is None],
         "volumes": _volumes(runs),
@@ -83,26 +98,25 @@ def _contents(
         "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed)),
         "lost": [run for run in runs if run.result["status"] != "finished"],
         "failed": failed,
-        "empty": [cell for sweep in sweeps for cell in sweep["cells"] if cell["empty"]],
-        "specs": [json.dumps(_said(sweep["spec"]), indent=2) for sweep in sweeps],
-        "made": _made(runs),
     }
 
 
-def _counts(runs: Sequence[Run], failed: Mapping[str, Any]) -> list[tuple[str, int]]:
+def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None) -> list[tuple[str, str]]:
     found = Counter(run.result["status"] for run in runs)
-    tuning = sum(bool(run.config.get("tuning")) for run in runs)
-    return [("runs with a result", len(runs)), ("of them to choose learning rates", tuning)] + [
-        (what, n)
-        for what, n in (("collapsed", found["collapsed"]), ("diverged", found["diverged"]), ("failed", len(failed)))
+    return [
+        ("runs with a result", f"{len(runs)} of {total}" if total else f"{len(runs)}"),
+        ("of them to choose learning rates", f"{sum(map(tuned, runs))}"),
+        ("collapsed", f"{found['collapsed']}"),
+        ("diverged", f"{found['diverged']}"),
+        ("failed", f"{len(failed)}"),
     ]
 
 
 def _volumes(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    try:
-        rows = volume_rows(runs)
-    except TensorAdaptError:  # moocore is not installed
+    """None where moocore, an extra, is not installed."""
+    if find_spec("moocore") is None:
         return []
+    rows = volume_rows(runs)
     title = "Area under each method's frontier, in decades of parameters times score"
     return [_table("volumes", title, tuple(rows[0]), rows)] if rows else []
 

@@ -11,7 +11,9 @@ from tensoradapt.analysis import frontier
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.report import align
+from tensoradapt.sweep import recorded
 from tensoradapt.sweep.store import Run, load_failures, load_runs
+from tensoradapt.sweep.toml_spec import read_spec
 
 COLUMNS = (
     *("id", "status", "model", "task", "method", "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
@@ -24,15 +26,16 @@ OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
 Row = dict[str, Any]
 
 
-def results(root: Path, where: Sequence[str] = ()) -> list[Row]:
+def results(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
     """A row of ``COLUMNS`` for each run in ``root``, by task, method, parameters and seed; None where there is nothing.
 
     ``where``: conditions such as "task=sst2" or "n_params<=5000", which all hold of what is returned. A column without
-    a value meets "!=" alone.
+    a value meets "!=" alone. ``spec``: only the runs of this sweep, where the folder holds those of several.
 
-    Raises TensorAdaptError for a folder that is none, a damaged run and a condition that cannot be read.
+    Raises TensorAdaptError for a folder that is none, a damaged run, a condition that cannot be read, and a
+    specification that was not run into the folder.
     """
-    return rows_of(*select(root, where))
+    return rows_of(*select(root, where, spec))
 
 
 def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -41,21 +44,40 @@ def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> lis
     return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
 
 
-def select(root: Path, where: Sequence[str] = ()) -> tuple[list[Run], dict[str, dict[str, Any]]]:
-    """The finished runs and, by name, the failures whose rows meet the conditions of ``results``."""
+def select(
+    root: Path, where: Sequence[str] = (), spec: Path | None = None
+) -> tuple[list[Run], dict[str, dict[str, Any]]]:
+    """The finished runs and, by name, the failures of a sweep whose rows meet the conditions of ``results``."""
     conditions = [_condition(text) for text in where]
-    runs = [run for run in load_runs(root) if _meets_all(_finished(run), conditions)]
-    failed = load_failures(root).items()
-    return runs, {name: error for name, error in failed if _meets_all(_failed(name, error), conditions)}
+    own = {config.id for one in sweeps(root, spec) for config in one.due(root).configs} if spec else None
+
+    def kept(name: str, row: Row) -> bool:
+        return (own is None or name in own) and all(_meets(row, *condition) for condition in conditions)
+
+    runs = [run for run in load_runs(root) if kept(run.name, _finished(run))]
+    return runs, {name: error for name, error in load_failures(root).items() if kept(name, _failed(name, error))}
 
 
-def means(root: Path, where: Sequence[str] = ()) -> list[Row]:
+def sweeps(root: Path, spec: Path | None = None) -> list[recorded.Recorded]:
+    """The sweeps that ``root`` has on record, or that of a specification; TensorAdaptError where it has not."""
+    if spec is None:
+        return [recorded.read(path) for path in recorded.paths(root)]
+    path = recorded.place(root, read_spec(spec))
+    if not path.is_file():
+        raise TensorAdaptError(
+            f"{root} has no sweep of {spec} on record; expected the specification as it was run: run it into this "
+            "folder, or leave it out to take the runs of every sweep"
+        )
+    return [recorded.read(path)]
+
+
+def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
     """A row of ``MEANS`` for each configuration over its seeds with its 95 % t interval, and each reference, by task;
     what ``analysis.frontier.table`` gives. Runs that only chose a rate are in no mean.
 
     Raises TensorAdaptError as ``results`` does, and for runs that do not compare.
     """
-    runs, _ = select(root, where)
+    runs, _ = select(root, where, spec)
     tasks = sorted({run.config["task"] for run in runs})
     return [
         {"task": task, **row}
@@ -142,10 +164,6 @@ def _condition(text: str) -> tuple[str, str, str]:
     if column not in COLUMNS:
         raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, COLUMNS)}")
     return column, found, value
-
-
-def _meets_all(row: Row, conditions: Sequence[tuple[str, str, str]]) -> bool:
-    return all(_meets(row, *condition) for condition in conditions)
 
 
 def _meets(row: Row, column: str, op: str, wanted: str) -> bool:

@@ -183,11 +183,6 @@ def load_runs(root: Path) -> list[Run]:
     return [read_run(path) for path in sorted(root.iterdir()) if _holds_run(path)]
 
 
-def load_sweeps(root: Path) -> list[dict[str, Any]]:
-    """What each sweep into ``root`` left of itself: ``spec``, ``cells`` and ``provenance``; damage is refused."""
-    return [_read_json(path) for path in sorted(Path(root).glob("sweeps/*.json"))]
-
-
 def read_run(path: Path) -> Run:
     """The run in the folder ``path``; TensorAdaptError if one of its JSON files is missing or damaged."""
     path = Path(path)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tensoradapt import models
-from tensoradapt.files import replace_file
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations import trackers
+from tensoradapt.sweep import recorded
 from tensoradapt.sweep.announce import ended_text, plan_text
 from tensoradapt.sweep.cells import Cell, cells, due
 from tensoradapt.sweep.claims import claim
@@ -96,7 +96,7 @@ def run_sweep(
         say(cost_text(root, now.configs, left, sweep.todo(), slots))
     if left and not dry_run:
         chosen = executor_for(executor, root, slots)
-        _record(spec, planned, root)
+        recorded.write(root, spec, planned, versions())
         sweep.run(chosen)
     if not dry_run:
         tidy(root)
@@ -110,26 +110,16 @@ def _retry(spec: SweepSpec, planned: list[Cell], root: Path) -> None:
             again(root, name)
 
 
-def _place(spec: SweepSpec, root: Path) -> Path:
-    return root / "sweeps" / f"{spec.id}.json"
-
-
-def _record(spec: SweepSpec, planned: list[Cell], root: Path) -> None:
-    """Leaves the specification and its plan beside the runs: for the report, and so that a rerun need not plan."""
-    record = {"spec": asdict(spec), "cells": [asdict(cell) for cell in planned], "provenance": versions()}
-    replace_file(_place(spec, root), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
-
-
 def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
     """The plan that was made of the same specification, by the same source or where nothing is left of it."""
     try:
-        record = json.loads(_place(spec, root).read_text())
-        found = [Cell(**cell) for cell in record["cells"]]
-        same = all(record["provenance"][key] == versions()[key] for key in ("packages", "commit"))
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or damaged: it is planned again
+        found = recorded.read(recorded.place(root, spec))
+        same = all(found.provenance[key] == versions()[key] for key in ("packages", "commit"))
+    except (TensorAdaptError, KeyError):  # none yet, or damaged: it is planned again
         return None
-    now = due(spec, found, root)
-    return found if same or sum(is_finished(root, config.id) for config in now.configs) == now.total else None
+    now = found.due(root)
+    done = sum(is_finished(root, config.id) for config in now.configs) == now.total
+    return list(found.cells) if same or done else None
 
 
 @dataclass

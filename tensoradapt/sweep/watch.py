@@ -17,11 +17,11 @@ from pathlib import Path
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import LARGEST
+from tensoradapt.sweep import recorded
 from tensoradapt.sweep.announce import ended_text
-from tensoradapt.sweep.cells import Cell, Due, due
+from tensoradapt.sweep.cells import Due
 from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.store import is_failed, is_finished, read_run
-from tensoradapt.sweep.toml_spec import SweepSpec
 from tensoradapt.sweep.work import ATTEMPTS, WORK
 
 LAST = 5  # finished runs that are shown
@@ -96,18 +96,16 @@ class Watch:
 
     def _plans(self) -> tuple[list[Due], list[str]]:
         plans, notes = [], []
-        paths = sorted(self.root.glob("sweeps/*.json"))
+        paths = recorded.paths(self.root)
         if not paths:
             raise TensorAdaptError(
                 f"{self.root} holds no sweep; expected the folder that tensoradapt sweep --out names, once it has begun"
             )
         for path in paths:
             try:
-                record = json.loads(path.read_text())
-                spec = SweepSpec.from_dict(record["spec"])
-                plans.append(due(spec, [Cell(**cell) for cell in record["cells"]], self.root))
+                plans.append(recorded.read(path).due(self.root))
                 notes += [f"not run: {reason}" for reason in plans[-1].blocked]
-            except (OSError, ValueError, KeyError, TypeError) as error:  # damaged, or it changed while it was read
+            except TensorAdaptError as error:  # damaged, or what it is about changed while it was read
                 notes.append(f"{path.name} cannot be shown now: {error}")
         return plans, notes
 
