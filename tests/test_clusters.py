@@ -109,7 +109,8 @@ def test_after_its_supervisor_is_killed_a_sweep_loses_nothing_and_finishes_nothi
 
 @each
 def test_an_interrupted_sweep_leaves_nothing_that_runs(executor, tmp_path):
-    spec, out = write_spec(tmp_path), tmp_path / "runs"
+    # longer than the seconds that SLURM leaves a job after its first signal, within which a run may rightly end
+    spec, out = write(tmp_path, **{**LONG, "steps": 4000}), tmp_path / "runs"
     process = start(spec, out, *OPTIONS[executor])
     before = computing(out)
     process.send_signal(signal.SIGINT)
