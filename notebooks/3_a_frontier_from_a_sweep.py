@@ -69,7 +69,7 @@ spec = {
 }
 
 # %% [markdown]
-# `executor="inline"` runs everything in this process, one run after the other; `workers=2` would start two processes.
+# `workers=2` starts two processes, each with a share of the cores; `executor="inline"` would run all in this process.
 # `say` takes what the sweep reports. The plan is the first of it. At 2,500 parameters LoRA has no configuration: rank 1
 # needs 9,216. That cell stays empty, and the sweep says why.
 
@@ -77,7 +77,7 @@ spec = {
 holder = tempfile.TemporaryDirectory()  # for this page; give a folder that stays, and the sweep can be gone on with
 folder = holder.name
 lines = []
-swept = ta.sweep(spec, folder, executor="inline", say=lines.append)
+swept = ta.sweep(spec, folder, workers=2, say=lines.append)
 print(lines[0].replace(". ", ".\n"))
 assert swept.complete and not swept.failed
 
@@ -86,7 +86,7 @@ assert swept.complete and not swept.failed
 # stopped goes on in the same way.
 
 # %%
-print(ta.sweep(spec, folder, executor="inline", say=lines.append))
+print(ta.sweep(spec, folder, workers=2, say=lines.append))
 runs = ta.load_runs(folder)
 
 # %% [markdown]
