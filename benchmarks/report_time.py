@@ -3,8 +3,7 @@
     python benchmarks/report_time.py [--repeats 3] [--out benchmarks/records/report_time.json]
 
 The runs are made up: two shapes of a sweep, 2 tasks with 20 seeds and 7 tasks with 3 seeds, 500 test examples each.
-Wall
-and processor seconds of each repeat, and their medians.
+Printed and recorded: wall and processor seconds of each repeat, and their medians.
 """
 
 from __future__ import annotations
