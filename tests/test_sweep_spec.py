@@ -118,7 +118,14 @@ def test_frontier_runs_keep_the_ids_they_had_before_sweeps():
         ({"learning_rates": None}, "lora: learning_rates is missing"),
         ({"learning_rates": [math.nan]}, r"learning_rates\[0\] is nan; expected a finite number above 0"),
         ({"learning_rates": [0]}, r"learning_rates\[0\] is 0; expected a finite number above 0"),
-        ({"learning_rates": {"lora": [1e-3]}}, "lorta: learning_rates is missing"),
+        (
+            {"learning_rates": {"lora": [1e-3]}},
+            "learning_rates has no grid for 'lorta', only for lora; expected one for",
+        ),
+        (
+            {"learning_rates": {"lora": [1e-3], "lorta": [1e-3]}, "references": ["head"]},
+            "learning_rates has no grid for 'head', only for lora, lorta",
+        ),
         (
             {"learning_rates": {"lora": [1e-3], "lorta": [1e-3], "lort": [1]}},
             "learning_rates names 'lort', which is no method",
@@ -127,7 +134,22 @@ def test_frontier_runs_keep_the_ids_they_had_before_sweeps():
         ({"scale": "papers"}, "scale is 'papers'; did you mean \"paper\""),
         ({"methods": [{"published": "lora"}]}, "two methods are called 'lora'"),
         ({"methods": [{"name": "x"}]}, r"methods\[0\].published=None and parameterization=None were given"),
-        ({"methods": [{"published": "cara", "plan": {"ruel": 1}}]}, "a key of plan|a key of methods.*did you mean"),
+        (
+            {"methods": [{"published": "cara", "plan": {"ruel": 1}}]},
+            r"unknown key methods\[0\].plan.ruel; did you mean \"rule\"",
+        ),
+        ({"methods": [{"published": "cara", "plan": {"split": "ab"}}]}, "plan.split is 'ab'; expected a table"),
+        (
+            {"methods": [{"published": "cara", "plan": {"split": {"in": {"24": 3}}}}]},
+            "split.in.24 is 3; expected a list",
+        ),
+        (
+            {"methods": [{"published": "cara", "plan": {"split": {"in": {"a": [2, 12]}}}}]},
+            "split.in has the key 'a'; expected widths, such as 768",
+        ),
+        ({"methods": [{"published": "cara", "plan": {"rates": 3}}]}, "plan.rates is 3; expected a table"),
+        ({"methods": [{"published": "cara", "plan": {"options": 3}}]}, "plan.options is 3; expected a table"),
+        ({"methods": [{"published": "cara", "plan": {"alpha": "x"}}]}, "plan.alpha is 'x'; expected a finite number"),
         ({"methods": [{"published": "cara", "rank": 1}]}, r"unknown key methods\[0\].rank; did you mean \"ranks\""),
     ],
 )
@@ -209,6 +231,26 @@ def test_a_methods_rate_is_chosen_on_validation_with_its_own_seed_and_then_kept(
     reported = [c for c in second if not c.tuning]
     assert {(c.published, c.lr) for c in reported} == {("lorta", 3e-3)}, "of two equal rates the lower is taken"
     assert {c.seed for c in reported} == {0, 1, 2} and len(reported) == 6
+
+
+def test_the_middle_size_is_that_of_the_parameters_in_whatever_order_sizes_are_named():
+    for sizes in ({"ranks": [4, 1, 2]}, {"ranks": None, "budgets": [164, 41, 82]}):
+        found = spec(learning_rates=[1e-3, 1e-2], published=["lorta"], **sizes)
+        runs = due(found, cells(found, models.config(found.model)), Path("no-such-folder")).configs
+        assert {c.rank or c.budget for c in runs} == {2 if sizes["ranks"] else 82}
+
+
+def test_of_two_budgets_that_buy_the_same_the_smaller_is_filled_in_either_order():
+    found = spec(ranks=None, budgets=[42, 41], published=["lorta"])
+    filled = [cell.size["budget"] for cell in cells(found, models.config(found.model)) if not cell.empty]
+    assert filled == [41] and found.id == spec(ranks=None, budgets=[41, 42], published=["lorta"]).id
+
+
+def test_a_default_that_is_written_out_is_the_same_sweep(tmp_path):
+    said = {"batch": 32, "max_length": 64, "tuning_seed": 1000, "proposer": "grid"}
+    assert spec(**said).id == spec().id != spec(batch=16).id
+    (tmp_path / "marked.toml").write_text(SMALLEST, encoding="utf-8-sig")
+    assert read_spec(tmp_path / "marked.toml").id == spec().id, "a byte order mark is no part of a specification"
 
 
 def test_a_method_without_a_usable_rate_is_blocked_and_the_others_go_on(tmp_path):

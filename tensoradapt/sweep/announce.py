@@ -8,7 +8,7 @@ from typing import Any
 from tensoradapt.report import align
 from tensoradapt.sweep.cells import Cell, Due
 from tensoradapt.sweep.search_spec import Search
-from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.sweep.spec import RunConfig, rank_text
 from tensoradapt.sweep.toml_spec import Method, Size, SweepSpec
 
 
@@ -40,8 +40,7 @@ def size_text(size: Size) -> str:
     """
     if "budget" in size:
         return f"n≤{size['budget']:,}"
-    rank = size.get("rank")
-    return "" if rank is None else f"r={' '.join(map(str, rank.values())) if isinstance(rank, Mapping) else rank}"
+    return rank_text(size["rank"]) if "rank" in size else ""
 
 
 def _rates(spec: SweepSpec) -> Iterator[str]:

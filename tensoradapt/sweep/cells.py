@@ -93,9 +93,10 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
     totals: dict[tuple[str, str], int] = {}
     for task in spec.tasks:
         for method in spec.methods:
-            sizes = [cell.size for cell in planned if cell.method == method.name and not cell.empty]
-            if not sizes:
+            filled = [cell for cell in planned if cell.method == method.name and not cell.empty]
+            if not filled:
                 continue
+            sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
             found = propose(Case(spec, method, task, sizes, Path(root), settled))
             tuning += found.runs
             n_reported = 1 if spec.search and spec.search.size else len(sizes)

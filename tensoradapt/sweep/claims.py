@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import reason
+
 try:
     import fcntl
 except ImportError:  # not a POSIX system: a run done twice gives the same result, and the first is kept
@@ -26,12 +29,22 @@ WITHOUT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 def claim(root: Path, name: str) -> Iterator[bool]:
     """True if this process may compute the run; False while another one does."""
     path = root / f".{name}.lock"
-    with path.open("a") as file:
+    with _opened(path) as file:
         if not _locked(file, path):
             yield False
             return
         yield True
         path.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("a")
+    except OSError as error:
+        raise TensorAdaptError(
+            f"{path} cannot be written ({reason(error)}); expected a file for the lock of a run: remove what is in the "
+            "way or free space, then run the sweep again"
+        ) from error
 
 
 def _locked(file: IO[str], path: Path) -> bool:

@@ -25,7 +25,10 @@ def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig
     done = [config.id for config in configs if is_finished(root, config.id)]
     if slots.options and not done:  # a probe would measure this machine
         return "time and disk are known when the first run is done"
-    seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots)
+    try:
+        seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots)
+    except Exception as error:  # the first run may be the one that fails, and must not stop the others
+        return f"time and disk are not known: the probe of {left[0].title} failed ({type(error).__name__}: {error})"
     n = slots.workers or 1
     time = START_SECONDS + seconds * todo / min(n, todo)
     workers = f"with {n} worker{'s' * (n > 1)}" if slots.workers else "one after another"

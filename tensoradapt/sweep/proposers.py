@@ -23,7 +23,7 @@ Scored = tuple[float, RunConfig]
 
 @dataclass(frozen=True)
 class Case:
-    """A method on a task, at the sizes that it can have, over a folder of runs.
+    """A method on a task, at the sizes that it can have from the smallest up, over a folder of runs.
 
     ``settled``: whether the run with an id has a result or a failure.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.report import align
 from tensoradapt.sweep import recorded
+from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.store import Run, load_failures, load_runs
 from tensoradapt.sweep.toml_spec import read_spec
 
@@ -49,13 +51,30 @@ def select(
 ) -> tuple[list[Run], dict[str, dict[str, Any]]]:
     """The finished runs and, by name, the failures of a sweep whose rows meet the conditions of ``results``."""
     conditions = [_condition(text) for text in where]
-    own = {config.id for one in sweeps(root, spec) for config in one.due(root).configs} if spec else None
+    runs, failed = load_runs(root), load_failures(root)
+    if spec:
+        runs, failed = _of_sweep(runs, failed, {c.id: c for one in sweeps(root, spec) for c in one.due(root).configs})
 
-    def kept(name: str, row: Row) -> bool:
-        return (own is None or name in own) and all(_meets(row, *condition) for condition in conditions)
+    def kept(row: Row) -> bool:
+        return all(_meets(row, *condition) for condition in conditions)
 
-    runs = [run for run in load_runs(root) if kept(run.name, _finished(run))]
-    return runs, {name: error for name, error in load_failures(root).items() if kept(name, _failed(name, error))}
+    return [run for run in runs if kept(_finished(run))], {
+        name: error for name, error in failed.items() if kept(_failed(name, error))
+    }
+
+
+def _of_sweep(
+    runs: Sequence[Run], failed: Mapping[str, dict[str, Any]], own: Mapping[str, RunConfig]
+) -> tuple[list[Run], dict[str, dict[str, Any]]]:
+    """The runs of one sweep, called as it calls its methods: another may have made them under another name."""
+    return (
+        [replace(run, config={**run.config, **_names(own[run.name])}) for run in runs if run.name in own],
+        {k: {**one, "config": {**one["config"], **_names(own[k])}} for k, one in failed.items() if k in own},
+    )
+
+
+def _names(config: RunConfig) -> dict[str, Any]:
+    return {"label": config.label, "method": config.method}
 
 
 def sweeps(root: Path, spec: Path | None = None) -> list[recorded.Recorded]:
@@ -138,11 +157,17 @@ NUMBERS = (
 
 
 def _finished(run: Run) -> Row:
-    result, metric = run.result, run.result["metric"]
-    more = {"validation": result["validation"].get(metric), "test": result["test"].get(metric)}
+    result = run.result
     measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
-    own = {key: result[key] for key in ("status", "n_params", "metric", "note")}
-    return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **own, **more, **measured}
+    try:
+        more = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
+        own = {key: result[key] for key in ("status", "n_params", "metric", "note")}
+        return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **own, **more, **measured}
+    except KeyError as error:
+        raise TensorAdaptError(
+            f"{run.path} has no {error} among its documents; expected what a sweep writes: delete the folder to run it "
+            "again"
+        ) from None
 
 
 def _failed(name: str, error: Mapping[str, Any]) -> Row:

@@ -90,7 +90,7 @@ class RunConfig:
     @property
     def title(self) -> str:
         """What progress is reported of."""
-        size = f" n≤{self.budget:,}" if self.budget else f" r={self.rank}" if self.rank else ""
+        size = f" n≤{self.budget:,}" if self.budget else f" {rank_text(self.rank)}" if self.rank else ""
         return f"{self.label}{size}, seed {self.seed}"
 
     def _size(self) -> str:
@@ -99,6 +99,15 @@ class RunConfig:
         if self.rank is None:
             return ""
         return f"r{self.rank}" if isinstance(self.rank, int) else "r" + "_".join(map(str, self.rank.values()))
+
+
+def rank_text(rank: int | Mapping[str, int]) -> str:
+    """A rank, or those of each bond, in the space of a column.
+
+    >>> rank_text(8), rank_text({"layer": 2, "out": 4})
+    ('r=8', 'r=2 4')
+    """
+    return f"r={' '.join(map(str, rank.values())) if isinstance(rank, Mapping) else rank}"
 
 
 def plan_of(config: RunConfig, model: Any, heads: Sequence[str] = ()) -> Plan:

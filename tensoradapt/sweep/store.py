@@ -155,6 +155,19 @@ def check_writable(root: Path) -> None:
         ) from error
 
 
+def check_free(root: Path, name: str) -> None:
+    """TensorAdaptError where something that is no run is in the place of one: before it is computed, not after."""
+    # in this order: another process may publish the run in between, whole
+    if (Path(root) / name).exists() and not is_finished(root, name) and not is_failed(root, name):
+        raise _in_the_way(Path(root) / name)
+
+
+def _in_the_way(path: Path) -> TensorAdaptError:
+    return TensorAdaptError(
+        f"{path} is in the way and is not a finished run; expected no such path: delete it to run it again"
+    )
+
+
 def is_finished(root: Path, name: str) -> bool:
     """True if ``root/name`` holds a finished run."""
     return (Path(root) / name / "result.json").is_file()
@@ -252,9 +265,7 @@ def _publish(temp: Path, final: Path) -> None:
             return
         if not final.exists():
             raise
-        raise TensorAdaptError(
-            f"{final} is in the way and is not a finished run; expected no such path: delete it to run it again"
-        ) from error
+        raise _in_the_way(final) from error
 
 
 def _holds_run(path: Path) -> bool:

@@ -15,7 +15,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations import trackers
 from tensoradapt.sweep import recorded
 from tensoradapt.sweep.announce import ended_text, plan_text
-from tensoradapt.sweep.cells import Cell, cells, due
+from tensoradapt.sweep.cells import Cell, Due, cells, due
 from tensoradapt.sweep.claims import claim
 from tensoradapt.sweep.cost import cost_text
 from tensoradapt.sweep.executors import ELSEWHERE, Executor
@@ -23,6 +23,7 @@ from tensoradapt.sweep.slots import executor_for, slots_for
 from tensoradapt.sweep.spec import RunConfig
 from tensoradapt.sweep.stale import settle
 from tensoradapt.sweep.store import (
+    check_free,
     check_writable,
     is_failed,
     is_finished,
@@ -31,6 +32,7 @@ from tensoradapt.sweep.store import (
     write_failure,
 )
 from tensoradapt.sweep.toml_spec import SweepSpec, read_spec
+from tensoradapt.sweep.values import whole
 from tensoradapt.sweep.work import WORK, Work, tidy, versions
 
 AGAIN = 1.0  # seconds until a run that another process has is asked for again
@@ -83,31 +85,27 @@ def run_sweep(
     """
     spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
     track = trackers.check(track)
-    planned = _recorded(spec, root) or cells(spec, models.config(spec.model))
-    if retry_failed and not dry_run:
-        _retry(spec, planned, root)
-    how = "keep" if dry_run and stale == "rerun" else stale
-    settle(root, [config.id for config in due(spec, planned, root).configs], versions(), how, say)
+    whole(checkpoint_every, "checkpoint_every", least=0)
+    known = _recorded(spec, root)
+    planned = known or cells(spec, models.config(spec.model))
     sweep = _Sweep(spec, planned, root, checkpoint_every, track, say)
-    left, now = sweep.left(), due(spec, planned, root)
+    sweep.set_aside(stale, retry_failed, dry_run)
+    left = sweep.left()
     if left or dry_run:
         slots = slots_for(executor, workers, device, {"slurm": slurm, "ray": ray})
-        say(plan_text(spec, planned, now, sweep.todo()))
-        say(cost_text(root, now.configs, left, sweep.todo(), slots))
-    if left and not dry_run:
-        chosen = executor_for(executor, root, slots)
+        if not dry_run:
+            check_writable(root)
+        say(plan_text(spec, planned, sweep.due(), sweep.todo()))
+        say(cost_text(root, sweep.due().configs, left, sweep.todo(), slots))
+    if dry_run:
+        return sweep.outcome()
+    chosen = executor_for(executor, root, slots) if left else None
+    if chosen or known is None:
         recorded.write(root, spec, planned, versions())
+    if chosen:
         sweep.run(chosen)
-    if not dry_run:
-        tidy(root)
+    tidy(root)
     return sweep.outcome()
-
-
-def _retry(spec: SweepSpec, planned: list[Cell], root: Path) -> None:
-    again = importlib.import_module("tensoradapt.sweep.perform").retry
-    while failed := [config.id for config in due(spec, planned, root).configs if is_failed(root, config.id)]:
-        for name in failed:
-            again(root, name)
 
 
 def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
@@ -134,25 +132,47 @@ class _Sweep:
     _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
     _waiting: dict[str, float] = field(default_factory=dict)  # in hand elsewhere, and when to ask again
     _deaths: Counter[str] = field(default_factory=Counter)
+    _gone: frozenset[str] = frozenset()  # that a dry run takes to be gone
+
+    def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> None:
+        """Takes away what is to be run again; a dry run leaves it, and plans as if it were gone."""
+        failed = self._retry(dry_run) if retry_failed else []
+        configs = due(self.spec, self.planned, self.root).configs
+        old = settle(self.root, configs, versions(), stale, self.say, dry_run)
+        self._gone = frozenset((*failed, *old) if dry_run else ())
+
+    def _retry(self, dry_run: bool) -> list[str]:
+        again = importlib.import_module("tensoradapt.sweep.perform").retry
+        while failed := [c.id for c in due(self.spec, self.planned, self.root).configs if is_failed(self.root, c.id)]:
+            if dry_run:
+                return failed
+            for name in failed:
+                again(self.root, name)
+        return []
+
+    def due(self) -> Due:
+        """The runs that can be named now."""
+        return due(self.spec, self.planned, self.root, self.ended)
 
     def ended(self, name: str) -> bool:
         """Whether a run has a result or a failure; asked of the disk until it has."""
+        if name in self._gone:
+            return False
         if name not in self._ended and (is_finished(self.root, name) or is_failed(self.root, name)):
             self._ended.add(name)
         return name in self._ended
 
     def left(self) -> list[RunConfig]:
         """The runs that can be begun now."""
-        return [c for c in due(self.spec, self.planned, self.root, self.ended).configs if not self.ended(c.id)]
+        return [config for config in self.due().configs if not self.ended(config.id)]
 
     def todo(self) -> int:
         """How many runs have no result, those included that cannot be named yet."""
-        now = due(self.spec, self.planned, self.root, self.ended)
+        now = self.due()
         return now.total - sum(self.ended(config.id) for config in now.configs)
 
     def run(self, executor: Executor) -> None:
         """Until every run has ended; the executor holds nothing when it returns or raises."""
-        check_writable(self.root)
         try:
             self._submit(executor, self.left())
             while open_ := [name for name in self._known if name not in self._ended]:
@@ -167,6 +187,7 @@ class _Sweep:
     def _submit(self, executor: Executor, configs: list[RunConfig]) -> None:
         new = [config for config in configs if config.id not in self._known]
         for config in new:
+            check_free(self.root, config.id)
             self._known[config.id] = config
             Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
         executor.submit([config.id for config in new])

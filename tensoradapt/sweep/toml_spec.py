@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,24 @@ from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import reason
 from tensoradapt.sweep.search_spec import PROPOSERS, Search, check_fixed, read_search, space_of
-from tensoradapt.sweep.spec import layouts_for
+from tensoradapt.sweep.spec import RunConfig, layouts_for
 from tensoradapt.sweep.store import run_id
-from tensoradapt.sweep.values import Check, checked, listed, mapping, number, one_of, rank, scale, text, texts, whole
+from tensoradapt.sweep.values import (
+    Check,
+    checked,
+    listed,
+    listed_freely,
+    mapping,
+    number,
+    one_of,
+    rank,
+    scale,
+    text,
+    texts,
+    whole,
+)
 
 REFERENCES = {"head": "frozen base, trained head", "full": "full fine-tuning"}
-PLAN = (
-    "alpha",
-    "on_mismatch",
-    "options",
-    "rank_pattern",
-    "rates",
-    "rule",
-    "split",
-    "start",
-)  # passed on to ``tensoradapt.plan``
 TUNING_SEED = 1000
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or nothing for what has no rank
 
@@ -107,21 +110,21 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
             f"tuning_seed is {tuning}, which is one of seeds; expected another: rates chosen on a seed that is "
             "reported are chosen on the result"
         )
-    runs = {RUNS.get(key, key): found.get(key) for key in RUNS}
+    runs = {name: found.get(key) for key, name in RUNS.items()}
     return SweepSpec(
         found["model"],
         found["tasks"],
         methods,
         found["seeds"],
         tuning,
-        {k: v for k, v in runs.items() if v is not None},
+        {name: value for name, value in runs.items() if value is not None and value != DEFAULTS.get(name)},
         search,
     )
 
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except (OSError, ValueError) as error:
         raise TensorAdaptError(
             f'{path} cannot be read ({reason(error)}); expected a sweep in TOML, such as model = "tiny-random-bert", '
@@ -143,16 +146,23 @@ def _methods(found: Mapping[str, Any]) -> list[Method]:
             name = family if len(found.get("layouts", ())) < 2 else f"{family} over {' | '.join(layout)}"
             made.append(_method({"parameterization": family, "layout": layout, "name": name}, found, ""))
     made += [_method(one, found, f"methods[{i}].") for i, one in enumerate(found.get("methods", ()))]
-    rates = found.get("learning_rates")
     for kind in found.get("references", ()):
-        own = rates.get(kind) if isinstance(rates, Mapping) else rates
-        made.append(Method(REFERENCES[kind], kind, ({},), _grid_of(own, found, "")))
+        made.append(Method(REFERENCES[kind], kind, ({},), _grid_of(kind, found.get("learning_rates"), found)))
     return made
 
 
-def _grid_of(rates: Any, found: Mapping[str, Any], where: str) -> tuple[float, ...]:
+def _grid_of(name: str, rates: Any, found: Mapping[str, Any]) -> tuple[float, ...]:
     """A method's rates; none where they are searched."""
-    return () if "search" in found else _require({"learning_rates": rates}, "learning_rates", where)
+    if "search" in found:
+        return ()
+    if isinstance(rates, Mapping) and name not in rates:
+        raise TensorAdaptError(
+            f"learning_rates has no grid for {name!r}, only for {', '.join(rates)}; expected one for each method, such "
+            f'as "{name}" = [1e-3], or one list for all'
+        )
+    return _require(
+        {"learning_rates": rates[name] if isinstance(rates, Mapping) else rates}, "learning_rates", f"{name}: "
+    )
 
 
 def _method(one: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Method:
@@ -166,16 +176,13 @@ def _method(one: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Met
             "expected exactly one of them"
         )
     name = own.get("name") or (row.name if row else str(family))
-    rates = own.get("learning_rates") or found.get("learning_rates")
-    if isinstance(rates, Mapping):
-        rates = rates.get(name)
     projections = own.get("projections") or found.get("projections") or (() if row else ("attention",))
     layout = own.get("layout") or (None if row else layouts_for(family, projections))  # type: ignore[arg-type]
     return Method(
         name=name,
         kind="adapter",
         sizes=_sizes(own, found, where, ranked=row is not None or family not in ("dense", "quanta")),
-        learning_rates=_grid_of(rates, found, f"{name}: "),
+        learning_rates=_grid_of(name, own.get("learning_rates") or found.get("learning_rates"), found),
         published=row.name if row else None,
         parameterization=family,
         layout=layout,
@@ -193,7 +200,8 @@ def _sizes(own: Mapping[str, Any], found: Mapping[str, Any], where: str, ranked:
     if len(of.keys() & {"ranks", "budgets"}) != 1:
         given = " and ".join(sorted(of.keys() & {"ranks", "budgets"})) or "neither ranks nor budgets"
         raise TensorAdaptError(f"{where}{given} given; expected exactly one of ranks and budgets")
-    return tuple({"rank": r} for r in of.get("ranks", ())) or tuple({"budget": n} for n in of["budgets"])
+    # of two budgets that buy the same, the smaller is filled: it comes first
+    return tuple({"rank": r} for r in of.get("ranks", ())) or tuple({"budget": n} for n in sorted(of["budgets"]))
 
 
 def _check_methods(methods: Sequence[Method], found: Mapping[str, Any]) -> None:
@@ -226,9 +234,7 @@ def _rates(value: Any, where: str) -> Any:
 
 
 def _plan(value: Any, where: str) -> dict[str, Any]:
-    made = mapping(value, where)
-    for key in made:
-        one_of(PLAN, key, f"a key of {where}")
+    made = checked(mapping(value, where), PLAN, f"{where}.")
     if made.get("start") == "gradient":
         raise TensorAdaptError(
             f'{where}.start is "gradient", which takes batches; expected "zero", "subtract" or "paper"'
@@ -236,11 +242,33 @@ def _plan(value: Any, where: str) -> dict[str, Any]:
     return made
 
 
+def _of_each(check: Check, value: Any, where: str) -> dict[str, Any]:
+    return {key: check(one, f"{where}.{key}") for key, one in mapping(value, where).items()}
+
+
+def _parts(value: Any, where: str) -> Any:
+    """Sizes of a mode's parts, or those for each width that it can have, a number that TOML keeps as text."""
+    if not isinstance(value, Mapping):
+        return listed_freely(whole, value, where)
+    if odd := [width for width in value if not str(width).isdigit()]:
+        raise TensorAdaptError(f"{where} has the key {odd[0]!r}; expected widths, such as 768 = [24, 32]")
+    return {str(width): listed_freely(whole, parts, f"{where}.{width}") for width, parts in value.items()}
+
+
 def _layout(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) and value else texts(value, where)
 
 
 _grid = partial(listed, number)
+# passed on to ``tensoradapt.plan``, which knows what the texts may be
+PLAN: dict[str, Check] = {
+    **dict.fromkeys(("on_mismatch", "rule", "start"), text),
+    "alpha": number,
+    "options": mapping,
+    "rank_pattern": partial(_of_each, rank),
+    "rates": partial(_of_each, number),
+    "split": partial(_of_each, _parts),
+}
 SIZES: dict[str, Check] = {"ranks": partial(listed, rank), "budgets": partial(listed, whole), "scale": scale}
 METHOD: dict[str, Check] = {
     **SIZES,
@@ -278,3 +306,4 @@ RUNS = {
     **{key: key for key in ("steps", "batch", "n_train", "n_validation", "n_test", "max_length")},
     "head_learning_rate": "head_lr",
 }
+DEFAULTS = {one.name: one.default for one in fields(RunConfig)}

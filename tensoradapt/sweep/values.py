@@ -54,12 +54,17 @@ def mapping(value: Any, where: str) -> dict[str, Any]:
 
 def listed(check: Check, value: Any, where: str) -> tuple[Any, ...]:
     """A list that is not empty and names nothing twice."""
-    if not isinstance(value, list | tuple) or not value:
-        raise TensorAdaptError(f"{where} is {value!r}; expected a list of at least one")
-    made = [check(one, f"{where}[{i}]") for i, one in enumerate(value)]
+    made = listed_freely(check, value, where)
     if twice := [one for i, one in enumerate(made) if one in made[:i]]:
         raise TensorAdaptError(f"{where} names {twice[0]!r} twice; name each once")
-    return tuple(made)
+    return made
+
+
+def listed_freely(check: Check, value: Any, where: str) -> tuple[Any, ...]:
+    """A list that is not empty, where a value may come again."""
+    if not isinstance(value, list | tuple) or not value:
+        raise TensorAdaptError(f"{where} is {value!r}; expected a list of at least one")
+    return tuple(check(one, f"{where}[{i}]") for i, one in enumerate(value))
 
 
 def texts(value: Any, where: str) -> tuple[str, ...]:

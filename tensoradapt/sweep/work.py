@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, replace_file
@@ -53,8 +53,8 @@ class Work:
         """A line in the run's attempts, on disk before the attempt goes on."""
         line = {"event": event, "time": round(time.time(), 3), "pid": os.getpid(), **more}
         try:
-            with (self.path / ATTEMPTS).open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            with (self.path / ATTEMPTS).open("ab+") as file:
+                file.write(b"\n" * _torn(file) + json.dumps(line).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -71,6 +71,14 @@ class Work:
         shutil.rmtree(self.path, ignore_errors=True)
         for left in Path(self.root).glob(f".{self.name}.*.tmp"):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _torn(file: BinaryIO) -> bool:
+    """Whether the last line was cut off, as by a full disk: the next one is then a line of its own all the same."""
+    if not file.tell():
+        return False
+    file.seek(-1, os.SEEK_END)
+    return file.read() != b"\n"
 
 
 def tidy(root: Path) -> None:
