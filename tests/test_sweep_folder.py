@@ -95,10 +95,11 @@ def test_what_is_in_the_way_of_a_run_is_found_before_it_is_computed(root, monkey
     for path in (root / name).iterdir():
         path.unlink()
     (root / name / "mine.txt").write_text("kept")
-    monkeypatch.setattr(perform, "execute", None)
+    computed: list[str] = []
+    monkeypatch.setattr(perform, "execute", lambda config, *_: computed.append(config.id))
     with pytest.raises(ta.TensorAdaptError, match=f"{name} is in the way and is not a finished run; .*delete it"):
         sweep(root)
-    assert (root / name / "mine.txt").read_text() == "kept"
+    assert (root / name / "mine.txt").read_text() == "kept" and not computed
 
 
 def test_locks_and_folders_that_cannot_be_made_are_said_in_one_line(root, monkeypatch):
@@ -127,7 +128,9 @@ def test_a_file_in_the_place_of_the_folder_is_found_before_anything_is_measured(
 def test_a_result_without_what_it_should_say_is_named(root):
     name = next(iter(results(root)))
     (root / name / "result.json").write_text("{}")
-    with pytest.raises(ta.TensorAdaptError, match=f"{name} has no 'validation' among its documents; .*delete the folder"):
+    with pytest.raises(
+        ta.TensorAdaptError, match=f"{name} has no 'validation' among its documents; .*delete the folder"
+    ):
         table(root)
 
 
