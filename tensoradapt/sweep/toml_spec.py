@@ -23,10 +23,11 @@ from tensoradapt.sweep.values import (
     Check,
     checked,
     listed,
-    listed_freely,
     mapping,
     number,
+    of_each,
     one_of,
+    parts,
     rank,
     scale,
     text,
@@ -242,19 +243,6 @@ def _plan(value: Any, where: str) -> dict[str, Any]:
     return made
 
 
-def _of_each(check: Check, value: Any, where: str) -> dict[str, Any]:
-    return {key: check(one, f"{where}.{key}") for key, one in mapping(value, where).items()}
-
-
-def _parts(value: Any, where: str) -> Any:
-    """Sizes of a mode's parts, or those for each width that it can have, a number that TOML keeps as text."""
-    if not isinstance(value, Mapping):
-        return listed_freely(whole, value, where)
-    if odd := [width for width in value if not str(width).isdigit()]:
-        raise TensorAdaptError(f"{where} has the key {odd[0]!r}; expected widths, such as 768 = [24, 32]")
-    return {str(width): listed_freely(whole, parts, f"{where}.{width}") for width, parts in value.items()}
-
-
 def _layout(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) and value else texts(value, where)
 
@@ -265,9 +253,9 @@ PLAN: dict[str, Check] = {
     **dict.fromkeys(("on_mismatch", "rule", "start"), text),
     "alpha": number,
     "options": mapping,
-    "rank_pattern": partial(_of_each, rank),
-    "rates": partial(_of_each, number),
-    "split": partial(_of_each, _parts),
+    "rank_pattern": partial(of_each, rank),
+    "rates": partial(of_each, number),
+    "split": partial(of_each, parts),
 }
 SIZES: dict[str, Check] = {"ranks": partial(listed, rank), "budgets": partial(listed, whole), "scale": scale}
 METHOD: dict[str, Check] = {

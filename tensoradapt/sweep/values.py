@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -41,7 +42,7 @@ def number(value: Any, where: str) -> float:
 def rank(value: Any, where: str) -> int | dict[str, int]:
     """One rank, or one for each mode or bond."""
     if isinstance(value, Mapping):
-        return {key: whole(one, f"{where}.{key}") for key, one in mapping(value, where).items()}
+        return of_each(whole, value, where)
     return whole(value, where)
 
 
@@ -65,6 +66,20 @@ def listed_freely(check: Check, value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise TensorAdaptError(f"{where} is {value!r}; expected a list of at least one")
     return tuple(check(one, f"{where}[{i}]") for i, one in enumerate(value))
+
+
+def of_each(check: Check, value: Any, where: str) -> dict[str, Any]:
+    """A table whose values are all of one kind."""
+    return {key: check(one, f"{where}.{key}") for key, one in mapping(value, where).items()}
+
+
+def parts(value: Any, where: str) -> Any:
+    """Sizes of a mode's parts, or those for each width that it can have, a number that TOML keeps as text."""
+    if not isinstance(value, Mapping):
+        return listed_freely(whole, value, where)
+    if odd := [width for width in value if not str(width).isdigit()]:
+        raise TensorAdaptError(f"{where} has the key {odd[0]!r}; expected widths, such as 768 = [24, 32]")
+    return of_each(partial(listed_freely, whole), value, where)
 
 
 def texts(value: Any, where: str) -> tuple[str, ...]:
