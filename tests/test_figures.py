@@ -187,6 +187,15 @@ def test_the_grid_has_each_mean_in_its_cell_darker_further_from_chance(runs: lis
     ]
 
 
+def test_the_grid_stars_each_row_of_which_a_run_was_lost(tmp_path: Path) -> None:
+    for kind, status in (("adapter", "diverged"), ("head", "collapsed"), ("full", "finished")):
+        for seed in (0, 1):
+            write_synthetic(tmp_path, kind=kind, seed=seed, status=status if seed else "finished", accuracy=0.5)
+    rows = curves.grid_rows(load_runs(tmp_path))
+    assert {row["label"]: row["lost"] for row in rows} == {"CP (LoRTA)": 1, "head only": 1, "full fine-tuning": 0}
+    assert [text.get_text()[-1] == "*" for text in curve_plots.task_grid(rows).texts] == [True, True, False]
+
+
 def test_progress_counts_what_finished_and_marks_what_was_resumed(runs: list[Run]) -> None:
     rows = curves.progress_rows(curves.read_attempts(runs))
     assert rows[-1]["finished"] == len(runs) and rows[0]["hours"] == 0
@@ -194,6 +203,29 @@ def test_progress_counts_what_finished_and_marks_what_was_resumed(runs: list[Run
     ax = curve_plots.progress(rows, total=200)
     assert [line.get_xydata()[0].tolist() for line in ax.lines if line.get_gid() == "resumed"] == [[5 / 60, 5]]
     assert [text.get_text() for text in ax.texts] == ["200 runs"]
+
+
+def test_progress_marks_runs_that_failed_where_their_folders_are_given(tmp_path: Path) -> None:
+    runs, folder = sweep(tmp_path, ("sst2",), (0,)), tmp_path / "failed"
+    folder.mkdir()
+    (folder / "attempts.jsonl").write_text('{"event": "started", "time": 0}\n{"event": "failed", "time": 60}\n')
+    assert folder.name not in curves.read_attempts(runs)
+    rows = curves.progress_rows(curves.read_attempts(runs, [folder]))
+    assert rows[-1]["finished"] == len(runs)
+    (cross,) = [line for line in curve_plots.progress(rows).lines if line.get_gid() == "failed"]
+    assert cross.get_xydata().tolist() == [[1 / 60, 1]] and cross.get_label() == "1 failed"
+
+
+def test_attempts_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
+    runs = sweep(tmp_path, ("sst2",), (0,))
+    whole = curves.read_attempts(runs)
+    file = runs[0].path / "attempts.jsonl"
+    for left in (b'{"event": "sta', b'{"event": "started"}', b'[1, "time"]', b"7", b"", "{\u00e9".encode()[:-1]):
+        file.write_bytes(b'{"event": "started", "time": 0}\n' + left)
+        found = curves.read_attempts(runs)
+        assert found == whole | {runs[0].name: [{"event": "started", "time": 0.0}]}
+        assert curves.progress_rows(found)[-1]["finished"] == len(runs) - 1
+    assert curves.progress_rows({}) == []
 
 
 def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run], tmp_path: Path) -> None:
