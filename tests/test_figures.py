@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,8 +21,10 @@ from synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
 from tensoradapt.analysis.aggregate import iqm, stratified_bootstrap
-from tensoradapt.analysis.canvas import RC
-from tensoradapt.analysis.figures import figures, how_chosen
+from tensoradapt.analysis.canvas import RC, extent, folded
+from tensoradapt.analysis.contrasts import contrasts
+from tensoradapt.analysis.figures import Figured, figures, how_chosen
+from tensoradapt.analysis.plots import frontier
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
 
@@ -82,7 +87,92 @@ def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs
 
 @pytest.mark.parametrize("kind", ["frontier", "rates", "contrasts", "grid", "aggregates", "progress"])
 def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -> None:
-    one = figures(runs, kinds=[kind])[0]
+    nothing_is_cut_off_or_covered(figures(runs, kinds=[kind])[0])
+
+
+def renamed(runs: list[Run], form: str) -> list[Run]:
+    """Of adapters, to labels of their own."""
+    return [
+        replace(run, config={**run.config, "label": form.format(run.config["label"])})
+        if run.config["kind"] == "adapter"
+        else run
+        for run in runs
+    ]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Of five tasks, which every figure but that of ranks can be drawn of."""
+    return sweep(tmp_path_factory.mktemp("many"), tuple("abcde"))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", ["{} over layer proj : head dim : model", "{}" + 12 * " and more", "x-{}" + 90 * "y"])
+@pytest.mark.parametrize("kind", ["frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "differences"])
+def test_long_names_are_whole_and_take_nothing_from_the_axes(
+    many: list[Run], tmp_path: Path, kind: str, form: str
+) -> None:
+    runs = many
+    if kind == "ranks":
+        runs = write_many(tmp_path, {name: [(1, 10, 0.7), (2, 20, 0.8)] for name in LEVELS}, head=None, full=None)
+    one, plain = (figures(own, kinds=[kind])[0] for own in (renamed(runs, form), runs))
+    ax = nothing_is_cut_off_or_covered(one)
+    texts = [*ax.texts, *ax.get_yticklabels(), *(ax.get_legend().get_texts() if ax.get_legend() else ())]
+    drawn = " ".join(packed(text.get_text()) for text in texts)
+    names = {packed(run.config["label"]) for run in renamed(runs, form) if run.config["kind"] == "adapter"}
+    if kind == "contrasts":  # the reference is named once, below
+        names.remove(reference := packed(form.format("lora")))
+        assert reference in packed(ax.get_xlabel()) and reference not in drawn
+    assert {name for name in names if name not in drawn} == set()
+    before = nothing_is_cut_off_or_covered(plain)
+    for axis in (0, 1):
+        assert inches(ax)[axis] > 0.7 * inches(before)[axis]
+
+
+@pytest.mark.parametrize("label", ["a $\\foo$ b", "$1 and $2", r"\$ and $\frac$", "_hidden"])
+def test_names_are_no_formulas(many: list[Run], label: str) -> None:
+    runs = renamed(many, f"{label} {{}}")
+    for one in figures(runs, kinds=["frontier", "rates", "contrasts", "grid", "aggregates", "differences"]):
+        one.draw(one.caption).canvas.draw()
+    ax = figures(runs, kinds=["frontier"])[0].draw("").axes[0]
+    text = next(text for text in ax.get_legend().get_texts() if text.get_text().endswith(" lora"))
+    drawn = text.get_window_extent().width
+    text.set_parse_math(False)
+    text.set_text(f"{label} lora")
+    assert text.get_window_extent().width == drawn
+
+
+def test_names_are_no_formulas_on_axes_of_ones_own(many: list[Run]) -> None:
+    runs = renamed([run for run in many if run.config["task"] == "a"], "a $\\foo$ {}")
+    for draw in (
+        frontier,
+        lambda own, ax: curve_plots.rate_curves(curves.rate_rows(own), ax),
+        lambda own, ax: curve_plots.task_grid(curves.grid_rows(own), ax),
+        lambda own, ax: difference_plots.forest(contrasts(own), ax),
+    ):
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        draw(runs, figure.subplots())
+        figure.canvas.draw()
+
+
+@given(st.text("aW- $\\_^{", max_size=60), st.floats(0.3, 2))
+def test_a_folded_text_is_as_narrow_as_asked_and_has_every_letter(text: str, width: float) -> None:
+    found = folded(text, width)
+    assert extent([found])[0] <= width
+    assert packed(found.replace(r"\$", "$")) == packed(text)
+
+
+def packed(text: str) -> str:
+    return re.sub(r"\s", "", text)
+
+
+def inches(ax: Axes) -> tuple[float, float]:
+    box = ax.get_window_extent()
+    return box.width / ax.figure.dpi, box.height / ax.figure.dpi
+
+
+def nothing_is_cut_off_or_covered(one: Figured) -> Axes:
     figure = one.draw(one.caption)
     figure.canvas.draw()
     (note,) = [text for text in figure.texts if text.get_gid() == "caption"]
@@ -94,13 +184,14 @@ def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -
         for text, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
         if min(axis.get_view_interval()) <= at <= max(axis.get_view_interval())
     ]
-    labels = [*shown, ax.xaxis.label, ax.yaxis.label]
+    labels = [*shown, ax.xaxis.label, ax.yaxis.label, *(ax.texts if one.kind not in ("frontier", "progress") else ())]
     boxes = [text.get_window_extent() for text in labels if text.get_text()]
-    boxes += [legend.get_window_extent()] if (legend := ax.get_legend()) and kind != "progress" else []
+    boxes += [legend.get_window_extent()] if (legend := ax.get_legend()) and one.kind != "progress" else []
     for box in (*boxes, below):
         assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
     assert not [box for box in boxes if box.overlaps(below)]
     assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
+    return ax
 
 
 def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], tmp_path: Path) -> None:

@@ -10,10 +10,25 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from tensoradapt.analysis.canvas import DARK, GREY, MARKER, Style, frame, handles, legend_above, new_axes, styles
+from tensoradapt.analysis.canvas import (
+    DARK,
+    GREY,
+    MARKER,
+    NAME,
+    Style,
+    extent,
+    folded,
+    frame,
+    handles,
+    legend_above,
+    new_axes,
+    row_axes,
+    styles,
+)
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
+HEAD = 9  # points of the type above the columns of a grid
 HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
@@ -22,7 +37,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
 
     ``rows``: of ``curves.rank_rows``. Returns ``ax``, a new one if None.
     """
-    ax = new_axes(6.4, 4.0) if ax is None else ax
+    new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
     found = styles(row["label"] for row in _some(rows))
     for label, style in found.items():
         own = [row for row in rows if row["label"] == label]
@@ -35,7 +50,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     ax.set_xlabel("rank")
     ax.set_ylabel(f"test {metric}")
     frame(ax, "y")
-    legend_above(ax, handles(found))
+    legend_above(ax, handles(found), grow=new)
     return ax
 
 
@@ -44,7 +59,7 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
 
     ``rows``: of ``curves.rate_rows``. A run without a score is a gap. Returns ``ax``, a new one if None.
     """
-    ax = new_axes(6.4, 4.0) if ax is None else ax
+    new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
     found = styles(row["label"] for row in _some(rows))
     for label, style in found.items():
         own = [row for row in rows if row["label"] == label]
@@ -63,7 +78,7 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
     frame(ax, "y")
-    legend_above(ax, handles(found))
+    legend_above(ax, handles(found), grow=new)
     return ax
 
 
@@ -75,7 +90,10 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     """
     names = list(dict.fromkeys((row["label"], row["size"]) for row in _some(rows)))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    ax = new_axes(2.4 + 1.5 * len(tasks), 0.8 + 0.24 * len(names)) if ax is None else ax
+    sides = [folded(f"{label}  {size}".strip()) for label, size in names]
+    heads = _heads(rows)
+    if ax is None:
+        ax = row_axes(sides, 0.3 + 1.5 * len(tasks), 0.5 + extent(heads.values(), HEAD)[1], 0.24)
     best = {task: max(row["mean"] for row in rows if row["task"] == task) for task in tasks}
     ax.set_xlim(-0.5, len(tasks) - 0.5)
     ax.set_ylim(len(names) - 0.5, -0.5)
@@ -87,10 +105,9 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
         text = f"{row['mean']:.3f}{half}{'*' if row['lost'] else ''}"
         weight = "bold" if row["mean"] == best[row["task"]] else "normal"
         ax.text(x, y, text, ha="center", va="center", fontsize=7.5, color="black", fontweight=weight)
-    heads = {row["task"]: f"{row['task']}\n{row['metric'].replace('_', ' ')}" for row in rows}
-    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks])
+    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=HEAD)
     ax.xaxis.tick_top()
-    ax.set_yticks(range(len(names)), [f"{label}  {size}".strip() for label, size in names], fontsize=8)
+    ax.set_yticks(range(len(names)), sides, fontsize=NAME)
     ax.tick_params(length=0, labelcolor=DARK)
     ax.spines[:].set_visible(False)
     return ax
@@ -139,6 +156,12 @@ def _marker(ax: Axes, x: float, y: float, style: Style, hollow: bool) -> None:
         "markersize": MARKER,
     }
     ax.plot(x, y, style.marker, markeredgewidth=1.2 if hollow else 0.6, zorder=3, **look)
+
+
+def _heads(rows: Rows) -> dict[str, str]:
+    """Of the columns: each task and its metric, in lines that fit."""
+    parts = {row["task"]: (row["task"], row["metric"].replace("_", " ")) for row in rows}
+    return {task: "\n".join(folded(part, 1.4, HEAD) for part in own) for task, own in parts.items()}
 
 
 def _cell(x: float, y: float, shade: float) -> Any:

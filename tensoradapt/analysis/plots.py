@@ -36,7 +36,7 @@ from tensoradapt.analysis.statistics import Interval
 from tensoradapt.sweep.store import Run
 
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades
-WIDTH, HEIGHT = 7.0, 4.6  # inches
+WIDTH, HEIGHT, LOWEST = 7.0, 4.6, 2.6  # inches; the last of the axes
 
 
 @dataclass(frozen=True)
@@ -106,14 +106,19 @@ def frontier_figure(runs: Iterable[Run], text: str, cost: str = "n_params") -> F
 
 
 def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
-    """Axes sized so that legend, caption, tick labels and the names of the references have room; in inches."""
-    note = figure.text(0.12 / WIDTH, 0.1 / HEIGHT, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
+    """Axes sized so that legend, caption, tick labels and the names of the references have room, in inches; the figure
+    is higher where these leave the axes too little.
+    """
+    note = figure.text(0.12 / WIDTH, 0, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
     note.set_gid("caption")
     below = 0.64 + wrap(note, text, WIDTH - 0.35)
     right = 1.2 if shown.references else 0.25
 
     def fit(left: float, above: float) -> tuple[float, float, float, float]:
-        return left / WIDTH, below / HEIGHT, (WIDTH - left - right) / WIDTH, (HEIGHT - below - above) / HEIGHT
+        height = max(HEIGHT, above + LOWEST + below)
+        figure.set_size_inches(WIDTH, height)
+        note.set_y(0.1 / height)
+        return left / WIDTH, below / height, (WIDTH - left - right) / WIDTH, (height - below - above) / height
 
     ax = figure.add_axes(fit(0.7, 0.5))
     _plot(ax, shown)
