@@ -255,6 +255,18 @@ def test_a_search_is_told_by_its_range_not_by_every_rate(runs: list[Run]) -> Non
     assert "among 12 rates from 0.001 to 0.012 for each" in how_chosen(searched)
 
 
+@pytest.mark.parametrize("rates", [[1.2e-4, 0.0015, 0.04144, 0.04529], [1e-3 + i / 7000 for i in range(40)]])
+def test_rates_that_are_close_have_ticks_and_the_first_of_them_a_number(rates: list[float]) -> None:
+    rows = [{"label": "lora", "lr": lr, "validation": 0.5, "chosen": False, "lost": False} for lr in rates]
+    ax = curve_plots.rate_curves(rows)
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.get_xticklabels()]
+    assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
+    assert sorted([*ax.get_xticks(), *ax.get_xticks(minor=True)]) == rates
+    assert ax.get_xticklabels()[0].get_text() == f"{rates[0]:g}" and len(boxes) > 2
+    assert [text.get_text() for text in ax.get_xticklabels(minor=True)] == [""] * (len(rates) - len(boxes))
+
+
 def test_a_damaged_run_is_no_reason_to_leave_a_figure_out(tmp_path: Path) -> None:
     ranks = write_many(tmp_path, {"cp": [(1, 10, 0.7), (2, 20, 0.8)]})
     (broken := ranks[0]).result["test"] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.canvas import (
     DARK,
@@ -17,6 +17,7 @@ from tensoradapt.analysis.canvas import (
     NAME,
     Style,
     extent,
+    figure_of,
     folded,
     frame,
     handles,
@@ -28,7 +29,7 @@ from tensoradapt.analysis.canvas import (
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
-HEAD = 9  # points of the type above the columns of a grid
+HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
 HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
@@ -169,10 +170,25 @@ def _cell(x: float, y: float, shade: float) -> Any:
 
 
 def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
-    """Ticks at the values that were run, and a little room at both ends."""
+    """Ticks at the values that were run, with the value where it has room, and a little room at both ends."""
     ax.set_xscale("log", base=base)
     room = (values[-1] / values[0]) ** 0.06 * 1.08
     ax.set_xlim(values[0] / room, values[-1] * room)
-    ax.xaxis.set_major_locator(FixedLocator(values))
-    ax.xaxis.set_minor_locator(NullLocator())
+    named = _apart(ax, values)
+    ax.xaxis.set_major_locator(FixedLocator(named))
+    ax.xaxis.set_minor_locator(FixedLocator([value for value in values if value not in named]))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="x", labelsize=HEAD)
+
+
+def _apart(ax: Axes, values: Sequence[float]) -> list[float]:
+    """The values, in order, whose labels keep clear of that before them."""
+    found, end = [], -math.inf
+    for value in values:
+        middle = ax.transData.transform((value, 0))[0] / figure_of(ax).dpi
+        half = extent([f"{value:g}"], HEAD)[0] / 2 + 0.04
+        if middle - half > end:
+            found.append(value)
+            end = middle + half
+    return found
