@@ -224,6 +224,17 @@ def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path
         curves.rank_rows([run for run in runs if run.config["task"] == "sst2"])
 
 
+def test_no_method_hides_the_interval_of_another_at_its_rank(tmp_path: Path) -> None:
+    same = [(1, 10, 0.7), (4, 20, 0.7)]
+    ax = curve_plots.rank_curves(curves.rank_rows(write_many(tmp_path, {"cp": same, "lora": same, "tt": same})))
+    ax.figure.canvas.draw()
+    bars = [line for line in ax.lines if line.get_zorder() == 2.5]
+    at = sorted(line.get_transform().transform(line.get_xydata())[0, 0] * 72 / ax.figure.dpi for line in bars)
+    assert np.diff(at) == pytest.approx([3, 3, at[3] - at[2], 3, 3])
+    low, high = ax.get_ylim()
+    assert all(low < y < high for bar in bars for y in bar.get_ydata())
+
+
 def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) -> None:
     own = [run for run in runs if run.config["task"] == "sst2"]
     rows = curves.rate_rows(own)

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.transforms import offset_copy
 
 from tensoradapt.analysis.canvas import (
     DARK,
@@ -30,23 +31,29 @@ from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
 HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
+APART = 3  # points between methods of one rank
 HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
 def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
     """Mean test score against rank (log), a line for each method, bars 95 % t intervals; hollow where a run was lost.
 
-    ``rows``: of ``curves.rank_rows``. Returns ``ax``, a new one if None.
+    Methods are a little apart, so that no bar hides another. ``rows``: of ``curves.rank_rows``. Returns ``ax``, a new
+    one if None.
     """
     new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
     found = styles(row["label"] for row in _some(rows))
-    for label, style in found.items():
+    for i, (label, style) in enumerate(found.items()):
         own = [row for row in rows if row["label"] == label]
+        first = len(ax.lines)
         ax.plot([r["rank"] for r in own], [r["mean"] for r in own], color=style.colour, linewidth=0.9, zorder=2)
         for row in own:
             if math.isfinite(row["low"]):
                 ax.plot([row["rank"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.2, zorder=2.5)
             _marker(ax, row["rank"], row["mean"], style, bool(row["lost"]))
+        for line in ax.lines[first:]:  # moved once they are drawn: a line that is not in data's units has no limits
+            move = APART * (i - (len(found) - 1) / 2)
+            line.set_transform(offset_copy(ax.transData, figure_of(ax), move, units="points"))
     _log_axis(ax, sorted({row["rank"] for row in rows}), 2)
     ax.set_xlabel("rank")
     ax.set_ylabel(f"test {metric}")
