@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -28,6 +29,12 @@ def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
     assert [text.get_text() for text in ax.get_yticklabels()] == ["lora - lorta", "lora - vera", "lorta - vera"]
     assert "accuracy\n(paired over 5 seeds; 95 % t interval)" in ax.get_xlabel()
     nothing_overlaps(ax)
+
+
+def test_a_reference_of_all_comparisons_is_named_once_below_them() -> None:
+    ax = forest([replace(one, budget=3000) for one in compare(SCORES, "lora")], metric="accuracy")
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["lorta, 3,000", "vera, 3,000"]
+    assert ax.get_xlabel().splitlines()[0] == "difference in accuracy to lora"
 
 
 def test_a_rank_diagram_has_every_mean_rank_and_a_bar_for_each_clique() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -18,8 +21,10 @@ from synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
 from tensoradapt.analysis.aggregate import iqm, stratified_bootstrap
-from tensoradapt.analysis.canvas import RC
-from tensoradapt.analysis.figures import figures, how_chosen
+from tensoradapt.analysis.canvas import RC, extent, folded
+from tensoradapt.analysis.contrasts import contrasts
+from tensoradapt.analysis.figures import Figured, figures, how_chosen
+from tensoradapt.analysis.plots import frontier
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
 
@@ -82,7 +87,92 @@ def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs
 
 @pytest.mark.parametrize("kind", ["frontier", "rates", "contrasts", "grid", "aggregates", "progress"])
 def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -> None:
-    one = figures(runs, kinds=[kind])[0]
+    nothing_is_cut_off_or_covered(figures(runs, kinds=[kind])[0])
+
+
+def renamed(runs: list[Run], form: str) -> list[Run]:
+    """Of adapters, to labels of their own."""
+    return [
+        replace(run, config={**run.config, "label": form.format(run.config["label"])})
+        if run.config["kind"] == "adapter"
+        else run
+        for run in runs
+    ]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Of five tasks, which every figure but that of ranks can be drawn of."""
+    return sweep(tmp_path_factory.mktemp("many"), tuple("abcde"))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", ["{} over layer proj : head dim : model", "{}" + 12 * " and more", "x-{}" + 90 * "y"])
+@pytest.mark.parametrize("kind", ["frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "differences"])
+def test_long_names_are_whole_and_take_nothing_from_the_axes(
+    many: list[Run], tmp_path: Path, kind: str, form: str
+) -> None:
+    runs = many
+    if kind == "ranks":
+        runs = write_many(tmp_path, {name: [(1, 10, 0.7), (2, 20, 0.8)] for name in LEVELS}, head=None, full=None)
+    one, plain = (figures(own, kinds=[kind])[0] for own in (renamed(runs, form), runs))
+    ax = nothing_is_cut_off_or_covered(one)
+    texts = [*ax.texts, *ax.get_yticklabels(), *(ax.get_legend().get_texts() if ax.get_legend() else ())]
+    drawn = " ".join(packed(text.get_text()) for text in texts)
+    names = {packed(run.config["label"]) for run in renamed(runs, form) if run.config["kind"] == "adapter"}
+    if kind == "contrasts":  # the reference is named once, below
+        names.remove(reference := packed(form.format("lora")))
+        assert reference in packed(ax.get_xlabel()) and reference not in drawn
+    assert {name for name in names if name not in drawn} == set()
+    before = nothing_is_cut_off_or_covered(plain)
+    for axis in (0, 1):
+        assert inches(ax)[axis] > 0.7 * inches(before)[axis]
+
+
+@pytest.mark.parametrize("label", ["a $\\foo$ b", "$1 and $2", r"\$ and $\frac$", "_hidden"])
+def test_names_are_no_formulas(many: list[Run], label: str) -> None:
+    runs = renamed(many, f"{label} {{}}")
+    for one in figures(runs, kinds=["frontier", "rates", "contrasts", "grid", "aggregates", "differences"]):
+        one.draw(one.caption).canvas.draw()
+    ax = figures(runs, kinds=["frontier"])[0].draw("").axes[0]
+    text = next(text for text in ax.get_legend().get_texts() if text.get_text().endswith(" lora"))
+    drawn = text.get_window_extent().width
+    text.set_parse_math(False)
+    text.set_text(f"{label} lora")
+    assert text.get_window_extent().width == drawn
+
+
+def test_names_are_no_formulas_on_axes_of_ones_own(many: list[Run]) -> None:
+    runs = renamed([run for run in many if run.config["task"] == "a"], "a $\\foo$ {}")
+    for draw in (
+        frontier,
+        lambda own, ax: curve_plots.rate_curves(curves.rate_rows(own), ax),
+        lambda own, ax: curve_plots.task_grid(curves.grid_rows(own), ax),
+        lambda own, ax: difference_plots.forest(contrasts(own), ax),
+    ):
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        draw(runs, figure.subplots())
+        figure.canvas.draw()
+
+
+@given(st.text("aW- $\\_^{", max_size=60), st.floats(0.3, 2))
+def test_a_folded_text_is_as_narrow_as_asked_and_has_every_letter(text: str, width: float) -> None:
+    found = folded(text, width)
+    assert extent([found])[0] <= width
+    assert packed(found.replace(r"\$", "$")) == packed(text)
+
+
+def packed(text: str) -> str:
+    return re.sub(r"\s", "", text)
+
+
+def inches(ax: Axes) -> tuple[float, float]:
+    box = ax.get_window_extent()
+    return box.width / ax.figure.dpi, box.height / ax.figure.dpi
+
+
+def nothing_is_cut_off_or_covered(one: Figured) -> Axes:
     figure = one.draw(one.caption)
     figure.canvas.draw()
     (note,) = [text for text in figure.texts if text.get_gid() == "caption"]
@@ -94,13 +184,14 @@ def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -
         for text, at in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
         if min(axis.get_view_interval()) <= at <= max(axis.get_view_interval())
     ]
-    labels = [*shown, ax.xaxis.label, ax.yaxis.label]
+    labels = [*shown, ax.xaxis.label, ax.yaxis.label, *(ax.texts if one.kind not in ("frontier", "progress") else ())]
     boxes = [text.get_window_extent() for text in labels if text.get_text()]
-    boxes += [legend.get_window_extent()] if (legend := ax.get_legend()) and kind != "progress" else []
+    boxes += [legend.get_window_extent()] if (legend := ax.get_legend()) and one.kind != "progress" else []
     for box in (*boxes, below):
         assert whole.x0 <= box.x0 and box.x1 <= whole.x1 and whole.y0 <= box.y0 and box.y1 <= whole.y1
     assert not [box for box in boxes if box.overlaps(below)]
     assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
+    return ax
 
 
 def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], tmp_path: Path) -> None:
@@ -131,6 +222,17 @@ def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path
     assert list(ax.get_xticks()) == [1, 2, 4]
     with pytest.raises(TensorAdaptError, match="metatt-4d has a budget; expected methods with ranks that are numbers"):
         curves.rank_rows([run for run in runs if run.config["task"] == "sst2"])
+
+
+def test_no_method_hides_the_interval_of_another_at_its_rank(tmp_path: Path) -> None:
+    same = [(1, 10, 0.7), (4, 20, 0.7)]
+    ax = curve_plots.rank_curves(curves.rank_rows(write_many(tmp_path, {"cp": same, "lora": same, "tt": same})))
+    ax.figure.canvas.draw()
+    bars = [line for line in ax.lines if line.get_zorder() == 2.5]
+    at = sorted(line.get_transform().transform(line.get_xydata())[0, 0] * 72 / ax.figure.dpi for line in bars)
+    assert np.diff(at) == pytest.approx([3, 3, at[3] - at[2], 3, 3])
+    low, high = ax.get_ylim()
+    assert all(low < y < high for bar in bars for y in bar.get_ydata())
 
 
 def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) -> None:
@@ -164,6 +266,18 @@ def test_a_search_is_told_by_its_range_not_by_every_rate(runs: list[Run]) -> Non
     assert "among 12 rates from 0.001 to 0.012 for each" in how_chosen(searched)
 
 
+@pytest.mark.parametrize("rates", [[1.2e-4, 0.0015, 0.04144, 0.04529], [1e-3 + i / 7000 for i in range(40)]])
+def test_rates_that_are_close_have_ticks_and_the_first_of_them_a_number(rates: list[float]) -> None:
+    rows = [{"label": "lora", "lr": lr, "validation": 0.5, "chosen": False, "lost": False} for lr in rates]
+    ax = curve_plots.rate_curves(rows)
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.get_xticklabels()]
+    assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
+    assert sorted([*ax.get_xticks(), *ax.get_xticks(minor=True)]) == rates
+    assert ax.get_xticklabels()[0].get_text() == f"{rates[0]:g}" and len(boxes) > 2
+    assert [text.get_text() for text in ax.get_xticklabels(minor=True)] == [""] * (len(rates) - len(boxes))
+
+
 def test_a_damaged_run_is_no_reason_to_leave_a_figure_out(tmp_path: Path) -> None:
     ranks = write_many(tmp_path, {"cp": [(1, 10, 0.7), (2, 20, 0.8)]})
     (broken := ranks[0]).result["test"] = {}
@@ -187,6 +301,15 @@ def test_the_grid_has_each_mean_in_its_cell_darker_further_from_chance(runs: lis
     ]
 
 
+def test_the_grid_stars_each_row_of_which_a_run_was_lost(tmp_path: Path) -> None:
+    for kind, status in (("adapter", "diverged"), ("head", "collapsed"), ("full", "finished")):
+        for seed in (0, 1):
+            write_synthetic(tmp_path, kind=kind, seed=seed, status=status if seed else "finished", accuracy=0.5)
+    rows = curves.grid_rows(load_runs(tmp_path))
+    assert {row["label"]: row["lost"] for row in rows} == {"CP (LoRTA)": 1, "head only": 1, "full fine-tuning": 0}
+    assert [text.get_text()[-1] == "*" for text in curve_plots.task_grid(rows).texts] == [True, True, False]
+
+
 def test_progress_counts_what_finished_and_marks_what_was_resumed(runs: list[Run]) -> None:
     rows = curves.progress_rows(curves.read_attempts(runs))
     assert rows[-1]["finished"] == len(runs) and rows[0]["hours"] == 0
@@ -194,6 +317,29 @@ def test_progress_counts_what_finished_and_marks_what_was_resumed(runs: list[Run
     ax = curve_plots.progress(rows, total=200)
     assert [line.get_xydata()[0].tolist() for line in ax.lines if line.get_gid() == "resumed"] == [[5 / 60, 5]]
     assert [text.get_text() for text in ax.texts] == ["200 runs"]
+
+
+def test_progress_marks_runs_that_failed_where_their_folders_are_given(tmp_path: Path) -> None:
+    runs, folder = sweep(tmp_path, ("sst2",), (0,)), tmp_path / "failed"
+    folder.mkdir()
+    (folder / "attempts.jsonl").write_text('{"event": "started", "time": 0}\n{"event": "failed", "time": 60}\n')
+    assert folder.name not in curves.read_attempts(runs)
+    rows = curves.progress_rows(curves.read_attempts(runs, [folder]))
+    assert rows[-1]["finished"] == len(runs)
+    (cross,) = [line for line in curve_plots.progress(rows).lines if line.get_gid() == "failed"]
+    assert cross.get_xydata().tolist() == [[1 / 60, 1]] and cross.get_label() == "1 failed"
+
+
+def test_attempts_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
+    runs = sweep(tmp_path, ("sst2",), (0,))
+    whole = curves.read_attempts(runs)
+    file = runs[0].path / "attempts.jsonl"
+    for left in (b'{"event": "sta', b'{"event": "started"}', b'[1, "time"]', b"7", b"", "{\u00e9".encode()[:-1]):
+        file.write_bytes(b'{"event": "started", "time": 0}\n' + left)
+        found = curves.read_attempts(runs)
+        assert found == whole | {runs[0].name: [{"event": "started", "time": 0.0}]}
+        assert curves.progress_rows(found)[-1]["finished"] == len(runs) - 1
+    assert curves.progress_rows({}) == []
 
 
 def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run], tmp_path: Path) -> None:

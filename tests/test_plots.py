@@ -135,6 +135,21 @@ def test_means_bars_and_the_frontier_are_drawn_where_they_are(tmp_path: Path) ->
     assert ax.get_ylabel() == "test accuracy"
 
 
+@pytest.mark.parametrize("cost", ["n_params", "seconds"])
+def test_methods_of_equal_cost_are_side_by_side_and_others_where_they_are(tmp_path: Path, cost: str) -> None:
+    for name, n_params, seconds in (("cp", 41, 2.0), ("lora", 41, 2.0), ("tt", 41, 2.0), ("vera", 90, 5.0)):
+        for seed in (0, 1):
+            write_synthetic(tmp_path, parameterization=name, n_params=n_params, seconds=seconds, seed=seed)
+    ax = plots.frontier(load_runs(tmp_path), axes(), cost=cost)
+    first, middle, last, alone = sorted(line.get_xdata()[0] for line in ax.get_lines() if line.get_zorder() == 3)
+    assert (middle, alone) == ((41, 90) if cost == "n_params" else (2, 5))
+    gaps = np.diff([ax.transData.transform((x, 0.8))[0] for x in (first, middle, last)]) * 72 / ax.figure.dpi
+    assert gaps == pytest.approx([gaps[0]] * 2) and 5 < gaps[0] < 8
+    labels = boxes(ax, "rank")
+    assert len(labels) == 4
+    assert [pair for pair in itertools.combinations(labels, 2) if Bbox.overlaps(*pair)] == []
+
+
 def test_one_seed_has_no_error_bar(tmp_path: Path) -> None:
     ax = plots.frontier(write_many(tmp_path, {"cp": [(1, 100, 0.75)]}, seeds=[0]), axes())
     assert [line for line in ax.get_lines() if line.get_zorder() == 2.5] == []

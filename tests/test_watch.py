@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from sweeping import TINY, done, start, write_spec
@@ -92,6 +93,16 @@ def test_a_terminal_shows_the_same_counts(half):
         ["2", "0", "0", "0"],
         ["0", "0", "1", "1"],
     ]
+
+
+@pytest.mark.parametrize("name", ["lora [/b]", "[red]lora", r"\[b] :smile:"])
+def test_a_name_in_a_terminal_is_no_markup(half, name):
+    from rich.console import Console
+
+    frame, out = Watch(half).frame(), io.StringIO()
+    rows = tuple(replace(row, method=name, task=f"{name} task") for row in frame.rows)
+    Console(file=out, width=140).print(drawn(half, replace(frame, rows=rows)))
+    assert out.getvalue().count(f"{name} task") == 2 and out.getvalue().count(name) == 4
 
 
 def test_looking_changes_nothing_and_takes_no_lock(half, monkeypatch):

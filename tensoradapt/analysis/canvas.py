@@ -25,6 +25,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 7 are coprime: 77 pairs before one repeats
 DARK, GREY = "#404040", "#707070"
 MARKER, DPI = 6.0, 200  # points; dots per inch
+NAME, TITLE, LEGEND = 8.0, 9.5, 8.5  # points of the type of rows' names, of axes' labels and of legends
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -58,6 +59,34 @@ def new_axes(width: float, height: float) -> Axes:
         return figure.add_subplot()
 
 
+def row_axes(names: Sequence[str], width: float, height: float, row: float) -> Axes:
+    """Axes for rows with names left of them: of so many inches and those that the names need, ``row`` each or more."""
+    wide, high = extent(names)
+    return new_axes(width + wide, height + max(row, high + 0.06) * len(names))
+
+
+def plain(text: str) -> str:
+    """What draws a text as it is, with dollar signs that begin no formula."""
+    return text.replace("$", r"\$")
+
+
+def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
+    """What draws a text in lines no wider than so many inches. Nothing is left out: names can differ anywhere."""
+    whole = extent([plain(text)], size)[0]
+    columns = len(text) if whole <= width else int(1.2 * len(text) * width / whole)
+    while columns > 1 and extent([plain(textwrap.fill(text, columns))], size)[0] > width:
+        columns -= 1
+    return plain(textwrap.fill(text, max(columns, 1)))
+
+
+def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
+    """Inches of the widest and of the highest of some texts, drawn."""
+    figure = Figure(dpi=DPI)
+    FigureCanvasAgg(figure)
+    boxes = [figure.text(0, 0, text, fontsize=size).get_window_extent() for text in texts]
+    return max(box.width for box in boxes) / DPI, max(box.height for box in boxes) / DPI
+
+
 def frame(ax: Axes, grid: str | None = None) -> None:
     """Two quiet spines and, where asked for ("x", "y" or "both"), a pale grid."""
     ax.spines[["top", "right"]].set_visible(False)
@@ -72,13 +101,15 @@ def frame(ax: Axes, grid: str | None = None) -> None:
 def handles(found: dict[str, Style]) -> list[Line2D]:
     """Legend entries of methods."""
     return [
-        Line2D([], [], color=style.colour, marker=style.marker, markersize=MARKER, linewidth=0.9, label=label)
-        for label, style in found.items()
+        Line2D([], [], color=style.colour, marker=style.marker, markersize=MARKER, linewidth=0.9, label=name)
+        for name, style in zip((folded(label, 4.8, LEGEND) for label in found), found.values(), strict=True)
     ]
 
 
-def legend_above(ax: Axes, entries: Sequence[Line2D]) -> None:
-    """A legend above the axes, in as many columns as fit into the figure."""
+def legend_above(ax: Axes, entries: Sequence[Line2D], grow: bool = False) -> None:
+    """A legend above the axes, in as many columns as fit into the figure; ``grow``: which grows by what two lines do
+    not hold.
+    """
     whole, own = figure_of(ax).bbox, ax.get_window_extent()
     room = min(1.2 * own.width, 0.98 * whole.width - own.x0)
     for columns in range(len(entries), 0, -1):
@@ -88,13 +119,16 @@ def legend_above(ax: Axes, entries: Sequence[Line2D]) -> None:
             bbox_to_anchor=(0, 1.0),
             ncols=columns,
             frameon=False,
-            fontsize=8.5,
+            fontsize=LEGEND,
             handlelength=1.6,
             columnspacing=1.3,
             borderaxespad=0.2,
         )
         if legend.get_window_extent().width <= room:
-            return
+            break
+    if grow:
+        figure = figure_of(ax)
+        figure.set_figheight(figure.get_figheight() + max(0, legend.get_window_extent().height / figure.dpi - 0.4))
 
 
 def add_caption(figure: Figure, text: str) -> None:
@@ -112,7 +146,7 @@ def wrap(note: Text, text: str, width: float) -> float:
     """Breaks text into lines no wider than so many inches; returns the height of the block in inches."""
     dpi = figure_of(note).dpi
     for columns in range(160, 20, -2):
-        note.set_text(textwrap.fill(text, columns))
+        note.set_text(plain(textwrap.fill(text, columns)))
         if note.get_window_extent().width <= width * dpi:
             break
     return note.get_window_extent().height / dpi

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.comparison import check_comparable, reported, tuned
@@ -73,7 +75,7 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
         own = [run for run in every if run.config["task"] == task]
         found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label))
         named = [(point.label, size_text(point), _interval(point)) for point in found]
-        named += [(NAMES[kind], "", _of(interval, 0)) for kind, interval in references(own).items()]
+        named += [(NAMES[kind], "", _of(interval, _lost(own, kind))) for kind, interval in references(own).items()]
         same = {"task": task, "metric": own[0].result["metric"]}
         chance = own[0].result["chance"]
         rows += [
@@ -104,25 +106,37 @@ def progress_rows(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[R
             again = line["event"] == "started" and i > 0 and lines[i - 1]["event"] == "started"
             events.append((line["time"], "resumed" if again else line["event"], name))
     rows: list[Row] = []
-    done = 0
+    done, first = 0, min(events, default=(0.0,))[0]
     for at, event, name in sorted(events):
         done += event == "finished"
-        rows.append({"hours": (at - min(events)[0]) / 3600, "event": event, "run": name, "finished": done})
+        rows.append({"hours": (at - first) / 3600, "event": event, "run": name, "finished": done})
     return rows
 
 
-def read_attempts(runs: Iterable[Run]) -> dict[str, list[dict[str, Any]]]:
-    """The attempts of each run that noted them: runs of sweeps do."""
-    found = {}
-    for run in runs:
-        path = run.path / "attempts.jsonl"
-        if path.is_file():
-            found[run.name] = [json.loads(line) for line in path.read_text().splitlines()]
+def read_attempts(runs: Iterable[Run], failed: Iterable[Path] = ()) -> dict[str, list[dict[str, Any]]]:
+    """The attempts of each run that noted them, as runs of sweeps do; ``failed``: folders of runs without a result.
+
+    A line that is not whole is left out: a full disk or a power cut ends a file anywhere.
+    """
+    files = [path / "attempts.jsonl" for path in (*(run.path for run in runs), *failed)]
+    return {file.parent.name: _attempts(file) for file in files if file.is_file()}
+
+
+def _attempts(file: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            attempt = json.loads(line)
+            found.append({**attempt, "event": str(attempt["event"]), "time": float(attempt["time"])})
     return found
 
 
 def _interval(point: Point) -> Row:
     return _of(point.interval, point.n_collapsed + point.n_diverged)
+
+
+def _lost(runs: Iterable[Run], kind: str) -> int:
+    return sum(run.config["kind"] == kind and run.result["status"] != "finished" for run in runs)
 
 
 def _of(own: Interval, lost: int) -> Row:

@@ -7,11 +7,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from tensoradapt.analysis.canvas import DARK, GREY, frame, new_axes
+from tensoradapt.analysis.canvas import DARK, GREY, NAME, TITLE, extent, folded, frame, new_axes, row_axes
 from tensoradapt.analysis.significance import Comparison, Ranking
 from tensoradapt.errors import TensorAdaptError
 
 ROW, DENSE = 0.32, 0.19  # inches
+BESIDE = 7  # points of the type right of the axes
 
 
 def forest(
@@ -28,18 +29,20 @@ def forest(
     """
     if not comparisons:
         raise TensorAdaptError("there are no comparisons to draw; expected those of significance.compare")
-    ax = new_axes(5.6, 1.0 + (ROW if len(comparisons) < 9 else DENSE) * len(comparisons)) if ax is None else ax
+    names, label = _names(comparisons), _difference(comparisons, metric)
+    if ax is None:
+        ax = row_axes(names, 4.4, 0.7 + extent([label], TITLE)[1], ROW if len(comparisons) < 9 else DENSE)
     ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+    beside: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "annotation_clip": False}
     for row, one in enumerate(comparisons):
         found = one.difference
         ax.plot([found.low, found.high], [row, row], color=DARK, linewidth=1.4, solid_capstyle="butt")
         face = DARK if one.adjusted < alpha else "white"
         ax.plot(found.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
-        where: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": DARK}
-        ax.annotate(f"p {_p(one.adjusted)}", (1.02, row), annotation_clip=False, **where)
-    ax.set_yticks(range(len(comparisons)), [_named(one) for one in comparisons])
+        ax.annotate(f"p {_p(one.adjusted)}", (1.02, row), fontsize=BESIDE, color=DARK, **beside)
+    ax.set_yticks(range(len(comparisons)), names, fontsize=NAME)
     ax.set_ylim(len(comparisons) - 0.4, -0.6)
-    ax.set_xlabel(f"difference in {metric}\n(paired over {_paired(comparisons)}; 95 % t interval)")
+    ax.set_xlabel(label, fontsize=TITLE)
     frame(ax)
     return ax
 
@@ -52,19 +55,26 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
     """
     if not rows:
         raise TensorAdaptError("there are no rows to draw; expected those of summary.summary_rows")
-    ax = new_axes(6.4, 1.0 + DENSE * len(rows)) if ax is None else ax
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     ordered = sorted(rows, key=lambda row: (sizes.index(row["size"]), -row["iqm"]))
-    where: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "fontsize": 7, "color": DARK}
+    names = [folded(f"{row['label']}  {row['size']}") for row in ordered]
+    head = folded(f"P(> {rows[0]['reference']})", 1.5, BESIDE)
+    if ax is None:
+        wide, high = extent([head, "0.00  [0.00, 0.00]"], BESIDE)
+        ax = row_axes(names, 4.2 + wide, 0.9 + high, DENSE)
+    where: dict[str, Any] = {"annotation_clip": False, "fontsize": BESIDE, "color": DARK}
+    if any(row["better"] is not None for row in rows):
+        ax.annotate(head, (1.02, 1), xycoords="axes fraction", va="bottom", **where)
+    where |= {"xycoords": ax.get_yaxis_transform(), "va": "center"}
     for y, row in enumerate(ordered):
         if y and row["size"] != ordered[y - 1]["size"]:
             ax.axhline(y - 0.5, color=GREY, linewidth=0.5)
         ax.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.4, solid_capstyle="butt")
         ax.plot(row["iqm"], y, "o", color=DARK, markersize=5, zorder=3)
         if row["better"] is not None:
-            text = f"P(> {row['reference']}) {row['better']:.2f}  [{row['better_low']:.2f}, {row['better_high']:.2f}]"
-            ax.annotate(text, (1.02, y), annotation_clip=False, **where)
-    ax.set_yticks(range(len(ordered)), [f"{row['label']}  {row['size']}" for row in ordered], fontsize=8)
+            text = f"{row['better']:.2f}  [{row['better_low']:.2f}, {row['better_high']:.2f}]"
+            ax.annotate(text, (1.02, y), **where)
+    ax.set_yticks(range(len(ordered)), names, fontsize=NAME)
     ax.set_ylim(len(ordered) - 0.4, -0.6)
     ax.set_xlabel("interquartile mean over tasks of (score - chance) / (1 - chance)")
     frame(ax, "x")
@@ -77,16 +87,17 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
 
     Returns ``ax``, a new one if None.
     """
-    ranks = list(found.ranks.items())
-    ax = new_axes(5.2, 0.9 + ROW * (len(ranks) + len(found.cliques))) if ax is None else ax
-    top = len(found.cliques)
-    for i, (name, rank) in enumerate(ranks):
+    ranks, top = list(found.ranks.values()), len(found.cliques)
+    names = [folded(f"{name}  {rank:.2f}") for name, rank in found.ranks.items()]
+    if ax is None:
+        wide, high = extent(names)
+        ax = new_axes(5.2 + max(0, wide - 1), 0.9 + max(ROW, high + 0.08) * (len(ranks) + top))
+    for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
         row = top + i + 0.5
         ax.plot([rank, rank], [0, row], color=GREY, linewidth=0.8, zorder=0)
         ax.plot(rank, 0, "|", color=DARK, markersize=9)
         box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"}
-        text = f"{name}  {rank:.2f}"
-        ax.annotate(text, (rank, row), ha="center", va="center", fontsize=8, color=DARK, bbox=box)
+        ax.annotate(name, (rank, row), ha="center", va="center", fontsize=NAME, color=DARK, bbox=box)
     for i, clique in enumerate(found.cliques):
         ends = [found.ranks[clique[0]], found.ranks[clique[-1]]]
         ax.plot(ends, [i + 0.6] * 2, color=DARK, linewidth=3.5, solid_capstyle="butt")
@@ -104,8 +115,23 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _named(one: Comparison) -> str:
-    return f"{one.first} - {one.second}" + (f", {one.budget:,.0f}" if one.budget is not None else "")
+def _names(comparisons: Sequence[Comparison]) -> list[str]:
+    """Of the rows: the reference is left out where all have the same, which the axis then names."""
+    alone = _reference(comparisons) is not None
+    budgets = [f", {one.budget:,.0f}" if one.budget is not None else "" for one in comparisons]
+    sides = [one.first if alone else f"{one.first} - {one.second}" for one in comparisons]
+    return [folded(side + budget) for side, budget in zip(sides, budgets, strict=True)]
+
+
+def _difference(comparisons: Sequence[Comparison], metric: str) -> str:
+    reference = _reference(comparisons)
+    what = f"difference in {metric}" + (f" to {reference}" if reference is not None else "")
+    return f"{folded(what, 3.9, TITLE)}\n(paired over {_paired(comparisons)}; 95 % t interval)"
+
+
+def _reference(comparisons: Sequence[Comparison]) -> str | None:
+    found = {one.second for one in comparisons}
+    return found.pop() if len(found) == 1 else None
 
 
 def _paired(comparisons: Sequence[Comparison]) -> str:

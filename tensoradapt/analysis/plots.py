@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -36,14 +36,16 @@ from tensoradapt.analysis.statistics import Interval
 from tensoradapt.sweep.store import Run
 
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades
-WIDTH, HEIGHT = 7.0, 4.6  # inches
+WIDTH, HEIGHT, LOWEST = 7.0, 4.6, 2.6  # inches; the last of the axes
+APART = 0.016  # of the axis, about the width of a marker
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the figure shows, worked out once."""
+    """What the figure shows, worked out once; ``beside`` are the points where they are drawn."""
 
     points: list[Point]
+    beside: list[Point]
     references: dict[str, Interval]
     styles: dict[str, Style]
     metric: str
@@ -61,10 +63,10 @@ def frontier(
 ) -> Axes:
     """Draw the runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
 
-    Points are means over seeds, bars 95 % t-intervals; in a hollow marker a run collapsed or diverged. ``cost`` is
-    what x shows, one of ``tensoradapt.analysis.frontier.COSTS``: measured costs, medians over seeds, are on a linear
-    axis. ``total`` is the number of runs the whole sweep has, ``rates`` how learning rates were chosen. No run raises
-    TensorAdaptError.
+    Points are means over seeds, bars 95 % t-intervals; in a hollow marker a run collapsed or diverged; methods of equal
+    cost are side by side. ``cost`` is what x shows, one of ``tensoradapt.analysis.frontier.COSTS``: measured costs,
+    medians over seeds, are on a linear axis. ``total`` is the number of runs the whole sweep has, ``rates`` how
+    learning rates were chosen. No run raises TensorAdaptError.
     """
     every = some_runs(runs)
     if ax is not None:
@@ -106,14 +108,19 @@ def frontier_figure(runs: Iterable[Run], text: str, cost: str = "n_params") -> F
 
 
 def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
-    """Axes sized so that legend, caption, tick labels and the names of the references have room; in inches."""
-    note = figure.text(0.12 / WIDTH, 0.1 / HEIGHT, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
+    """Axes sized so that legend, caption, tick labels and the names of the references have room, in inches; the figure
+    is higher where these leave the axes too little.
+    """
+    note = figure.text(0.12 / WIDTH, 0, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
     note.set_gid("caption")
     below = 0.64 + wrap(note, text, WIDTH - 0.35)
     right = 1.2 if shown.references else 0.25
 
     def fit(left: float, above: float) -> tuple[float, float, float, float]:
-        return left / WIDTH, below / HEIGHT, (WIDTH - left - right) / WIDTH, (HEIGHT - below - above) / HEIGHT
+        height = max(HEIGHT, above + LOWEST + below)
+        figure.set_size_inches(WIDTH, height)
+        note.set_y(0.1 / height)
+        return left / WIDTH, below / height, (WIDTH - left - right) / WIDTH, (height - below - above) / height
 
     ax = figure.add_axes(fit(0.7, 0.5))
     _plot(ax, shown)
@@ -128,11 +135,24 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
     found = points(runs, cost, compare=False)
     return Shown(
         found,
+        _side_by_side(found, cost),
         references(runs),
         styles(point.label for point in found),
         str(runs[0].result["metric"]).replace("_", " "),
         cost,
     )
+
+
+def _side_by_side(found: Sequence[Point], cost: str) -> list[Point]:
+    """The points, those of one cost a marker apart: the interval of one would hide the other's."""
+    low, high = _limits(found, cost)
+    moved = []
+    for point in found:
+        same = [other.label for other in found if other.cost == point.cost]
+        steps = APART * (same.index(point.label) - (len(same) - 1) / 2)
+        at = point.cost * (high / low) ** steps if cost in COUNTED else point.cost + (high - low) * steps
+        moved.append(replace(point, cost=at))
+    return moved
 
 
 def _plot(ax: Axes, shown: Shown) -> None:
@@ -141,23 +161,20 @@ def _plot(ax: Axes, shown: Shown) -> None:
     _draw_references(ax, shown.references)
     _draw_step(ax, shown.points)
     for label, style in shown.styles.items():
-        _draw_method(ax, [point for point in shown.points if point.label == label], style)
+        _draw_method(ax, [point for point in shown.beside if point.label == label], style)
     _legend(ax, shown.styles)
 
 
 def _annotate(ax: Axes, shown: Shown) -> Axes:
     figure_of(ax).draw_without_rendering()  # a layout engine moves the axes only now; labels are placed in pixels
     name_references(ax, shown.references)
-    name_ranks(ax, shown.points, shown.styles)
+    name_ranks(ax, shown.beside, shown.styles)
     return ax
 
 
 def _frame(ax: Axes, shown: Shown) -> None:
-    if shown.cost in COUNTED:
-        ax.set_xscale("log")
-        ax.set_xlim(_x_limits(shown.points))
-    else:
-        ax.set_xlim(_measured_limits(shown.points))
+    ax.set_xscale("log" if shown.cost in COUNTED else "linear")
+    ax.set_xlim(_limits(shown.points, shown.cost))
     intervals = [point.interval for point in shown.points] + list(shown.references.values())
     ax.set_ylim(_y_limits(intervals, shown.metric))
     ax.set_xlabel(COSTS[shown.cost])
@@ -168,6 +185,10 @@ def _frame(ax: Axes, shown: Shown) -> None:
         ax.set_xticks([])
         ax.set_xticks([], minor=True)
         ax.text(0.5, 0.5, "no adapter run yet", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
+
+
+def _limits(found: Sequence[Point], cost: str) -> tuple[float, float]:
+    return _x_limits(found) if cost in COUNTED else _measured_limits(found)
 
 
 def _x_limits(found: Sequence[Point]) -> tuple[float, float]:

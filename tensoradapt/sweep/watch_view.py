@@ -92,5 +92,5 @@ def drawn(root: Path, frame: Frame) -> Any:
     for row in frame.rows:
         ended = row.finished + row.failed
         bar = ProgressBar(ended + row.running + row.waiting, ended, width=20)
-        table.add_row(row.task, row.method, bar, *(str(getattr(row, name)) for name in COLUMNS[2:]))
+        table.add_row(Text(row.task), Text(row.method), bar, *(str(getattr(row, name)) for name in COLUMNS[2:]))
     return Group(Text(head(root, frame)), table, *map(Text, _lines(frame)))
