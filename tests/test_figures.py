@@ -224,9 +224,12 @@ def test_a_frontiers_area_counts_decades_up_to_twice_the_largest_size(tmp_path: 
     assert (rows[0]["reference_cost"], rows[0]["reference_score"]) == (2000, 0.5)
 
 
-def test_an_unknown_figure_is_refused_and_nothing_cannot_be_drawn(runs: list[Run]) -> None:
+def test_an_unknown_figure_or_cost_is_refused_and_nothing_cannot_be_drawn(runs: list[Run]) -> None:
     with pytest.raises(TensorAdaptError, match="figure is 'frontiers'; did you mean \"frontier\""):
         figures(runs, kinds=["frontiers"])
+    for kind in ("frontier", "contrasts"):
+        with pytest.raises(TensorAdaptError, match="cost is 'second'; did you mean \"seconds\""):
+            figures(runs, kinds=[kind], cost="second")
     for draw in (curve_plots.rank_curves, curve_plots.rate_curves, curve_plots.task_grid, curve_plots.progress):
         with pytest.raises(TensorAdaptError, match="there is nothing to draw"):
             draw([])

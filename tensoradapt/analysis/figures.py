@@ -18,7 +18,7 @@ from tensoradapt.analysis.canvas import RC, add_caption, figure_of, write
 from tensoradapt.analysis.caption import TUNED, caption
 from tensoradapt.analysis.comparison import reported, tuned
 from tensoradapt.analysis.contrasts import contrasts
-from tensoradapt.analysis.frontier import COLUMNS, COSTS, table
+from tensoradapt.analysis.frontier import COLUMNS, COSTS, check_cost, table
 from tensoradapt.analysis.plots import frontier_figure
 from tensoradapt.analysis.significance import Comparison, Ranking
 from tensoradapt.analysis.summary import summary_rows, task_ranking
@@ -68,11 +68,12 @@ def figures(
     """The figures of ``kinds`` that the runs allow, task by task and then those of all tasks.
 
     ``cost``: x of frontiers, one of ``frontier.COSTS``; ``reference``: the method that others are compared with, by
-    default LoRA; ``total``: the runs of the whole sweep, where some are missing. A kind that is not ``KINDS``' raises
-    TensorAdaptError; one that the runs do not allow is left out.
+    default LoRA; ``total``: the runs of the whole sweep, where some are missing. A kind that is not ``KINDS``'
+    and a cost that is not ``COSTS``' raise TensorAdaptError; a kind that the runs do not allow is left out.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise TensorAdaptError(f"figure is {unknown[0]!r}{did_you_mean(unknown[0], KINDS)}")
+    check_cost(cost)
     every = list(runs)
     tasks = sorted({str(run.config["task"]) for run in every})
     found: list[Figured] = []

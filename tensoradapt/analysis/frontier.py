@@ -75,14 +75,19 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
     """
     every = list(runs)
     check_comparable(every)
-    if cost not in COSTS:
-        raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
+    check_cost(cost)
     against = {kind: _of_kind(every, kind) for kind in REFERENCES if compare}
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
         groups.setdefault(_key(run), []).append(run)
     found = sorted((_point(group, against, cost) for group in groups.values()), key=_order)
     return _with_frontier(found, compare)
+
+
+def check_cost(cost: str) -> None:
+    """TensorAdaptError unless a frontier can be drawn over it."""
+    if cost not in COSTS:
+        raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
 
 
 def frontier(runs: Iterable[Run]) -> list[Point]:
