@@ -224,6 +224,20 @@ def test_a_frontiers_area_counts_decades_up_to_twice_the_largest_size(tmp_path: 
     assert (rows[0]["reference_cost"], rows[0]["reference_score"]) == (2000, 0.5)
 
 
+def test_a_reference_that_a_task_lacks_is_left_out_there_and_one_that_no_run_has_is_refused(runs: list[Run]) -> None:
+    lost = [run for run in runs if (run.config["task"], run.config["label"]) != ("stsb", "vera")]
+    found = figures(lost, kinds=["contrasts", "aggregates"], reference="vera")
+    assert [one.name for one in found] == ["sst2-contrasts", "aggregates"]
+    assert {row["second"] for row in found[0].rows} == {"vera"}
+    assert "probability" not in found[1].caption and {row["better"] for row in found[1].rows} == {None}
+    assert found[1].draw(found[1].caption).axes
+    for kind in ("contrasts", "progress"):
+        with pytest.raises(TensorAdaptError, match="reference is 'veera'; did you mean \"vera\""):
+            figures(lost, kinds=[kind], reference="veera")
+    with pytest.raises(TensorAdaptError, match="reference is 'veera'"):
+        summary.summary_rows(lost, "veera")
+
+
 def test_an_unknown_figure_or_cost_is_refused_and_nothing_cannot_be_drawn(runs: list[Run]) -> None:
     with pytest.raises(TensorAdaptError, match="figure is 'frontiers'; did you mean \"frontier\""):
         figures(runs, kinds=["frontiers"])

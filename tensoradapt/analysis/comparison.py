@@ -22,6 +22,11 @@ def reported(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if not tuned(run)]
 
 
+def methods(runs: Iterable[Run]) -> list[str]:
+    """The names of the adapters that are reported."""
+    return sorted({str(run.config["label"]) for run in reported(runs) if run.config["kind"] == "adapter"})
+
+
 def score(run: Run) -> float:
     """Test score; a diverged run has none of its own and counts as chance."""
     result = run.result

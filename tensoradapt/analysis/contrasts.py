@@ -51,11 +51,17 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
     """The method that others are compared with: the one that is named, LoRA, or the one with the most sizes."""
     if wanted is not None:
-        if wanted not in sizes:
-            raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, tuple(sizes))}")
+        check_reference(wanted, sizes)
         return wanted
     usual = [label for label in sizes if label.lower() == "lora"]
     return usual[0] if usual else min(sizes, key=lambda label: (-sizes[label], label))
+
+
+def check_reference(wanted: str, labels: Iterable[str]) -> None:
+    """TensorAdaptError unless it is one of the methods."""
+    names = list(labels)
+    if wanted not in names:
+        raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
 
 
 def _contrasts(

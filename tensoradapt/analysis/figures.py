@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from tensoradapt.analysis import curve_plots, curves, difference_plots
 from tensoradapt.analysis.canvas import RC, add_caption, figure_of, write
 from tensoradapt.analysis.caption import TUNED, caption
-from tensoradapt.analysis.comparison import reported, tuned
-from tensoradapt.analysis.contrasts import contrasts
+from tensoradapt.analysis.comparison import methods, reported, tuned
+from tensoradapt.analysis.contrasts import check_reference, contrasts
 from tensoradapt.analysis.frontier import COLUMNS, COSTS, check_cost, table
 from tensoradapt.analysis.plots import frontier_figure
 from tensoradapt.analysis.significance import Comparison, Ranking
@@ -68,13 +68,16 @@ def figures(
     """The figures of ``kinds`` that the runs allow, task by task and then those of all tasks.
 
     ``cost``: x of frontiers, one of ``frontier.COSTS``; ``reference``: the method that others are compared with, by
-    default LoRA; ``total``: the runs of the whole sweep, where some are missing. A kind that is not ``KINDS``'
-    and a cost that is not ``COSTS``' raise TensorAdaptError; a kind that the runs do not allow is left out.
+    default LoRA, and not on tasks that lack it; ``total``: the runs of the whole sweep, where some are missing. A kind
+    or cost that is none and a reference that no run has raise TensorAdaptError; a kind that the runs do not allow is
+    left out.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise TensorAdaptError(f"figure is {unknown[0]!r}{did_you_mean(unknown[0], KINDS)}")
     check_cost(cost)
     every = list(runs)
+    if reference is not None:
+        check_reference(reference, methods(every))
     tasks = sorted({str(run.config["task"]) for run in every})
     found: list[Figured] = []
     for task in tasks:
@@ -156,7 +159,7 @@ def _at_an_end(rows: Sequence[Row]) -> str:
 
 
 def _contrasts(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
-    found = contrasts(runs, reference)
+    found = contrasts(runs, reference) if reference is None or reference in methods(runs) else []
     if not found:
         return []
     text = (
@@ -195,10 +198,10 @@ def _aggregates(runs: Sequence[Run], reference: str | None, total: int | None) -
     if not rows:
         return []
     against = rows[0]["reference"]
+    better = f", and the probability that a run beats one of {against} at the same size," if against else ""
     text = (
-        f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds, and the probability that a "
-        f"run beats one of {against} at the same size, with 95 % intervals of a stratified bootstrap over seeds (2,000 "
-        f"draws). Learning rates {how_chosen(runs)}."
+        f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds{better} with 95 % intervals of "
+        f"a stratified bootstrap over seeds (2,000 draws). Learning rates {how_chosen(runs)}."
     )
     return [_captioned("aggregates", None, text, rows, partial(difference_plots.aggregates, rows))]
 

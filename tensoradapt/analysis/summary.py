@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from tensoradapt.analysis.aggregate import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.budgets import hypervolume
-from tensoradapt.analysis.comparison import reported, score
-from tensoradapt.analysis.contrasts import reference_of
+from tensoradapt.analysis.comparison import methods, reported, score
+from tensoradapt.analysis.contrasts import check_reference, reference_of
 from tensoradapt.analysis.curves import gain, size_text
 from tensoradapt.analysis.frontier import Point, points
 from tensoradapt.analysis.significance import Ranking, ranking
@@ -28,16 +29,20 @@ def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]
 
     ``iqm`` is the interquartile mean over tasks and seeds with its stratified bootstrap interval, ``better`` the
     probability that a run beats one of the reference's at the same size (None for the reference). A method that lacks a
-    task, or has fewer than three seeds on one, has no row; neither has anything where there is one task.
+    task, or has fewer than three seeds on one, has no row, and as reference is None; nothing has a row where there is
+    one task. A reference that no run has raises TensorAdaptError.
     """
-    found = gains(runs)
+    every = list(runs)
+    if reference is not None:
+        check_reference(reference, methods(every))
+    found = gains(every)
     if not found:
         return []
-    labels = [label for label, _ in found]
-    against = reference_of({label: labels.count(label) for label in labels}, reference)
+    sizes = Counter(label for label, _ in found)
+    against = reference_of(sizes, reference) if reference is None or reference in sizes else None
     rows = []
     for (label, size), own in found.items():
-        other = found.get((against, size)) if label != against else None
+        other = found.get((against, size)) if against and label != against else None
         middle = stratified_bootstrap(iqm, own)
         better = stratified_bootstrap(improvement, own, other) if other is not None else None
         between = (better.mean, better.low, better.high) if better else (None, None, None)
