@@ -70,7 +70,7 @@ def test_a_sweep_has_every_figure_its_runs_allow(runs: list[Run], tmp_path: Path
 
 
 def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs: list[Run], tmp_path: Path) -> None:
-    for one in figures(runs, total=99):
+    for one in figures(runs, totals={"sst2": 60, "stsb": 60}):
         written = one.save(tmp_path / "a")
         assert [path.name for path in written] == [f"{one.name}.{kind}" for kind in ("png", "pdf", "csv", "txt")]
         again = one.save(tmp_path / "b")
@@ -115,6 +115,17 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
     assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for vera.")
     write_synthetic(tmp_path, method="lora")
     assert how_chosen(load_runs(tmp_path)) == "as given"
+
+
+def test_a_frontier_says_what_is_missing_of_its_own_task_and_nothing_where_all_is_there(runs: list[Run]) -> None:
+    here = len(runs) // 2
+    assert here == 4 * 3 * 3 + 4 * 3 + 3  # reported, tuning, head
+    some = figures(runs, kinds=["frontier"], totals={"sst2": here, "stsb": here + 5}, failed=["stsb"])
+    assert "artial" not in some[0].caption and "failed" not in some[0].caption
+    assert f"Partial: {here} of {here + 5} runs finished, 1 failed, tuning included." in some[1].caption
+    over = figures(runs, kinds=["frontier"], totals={"sst2": here + 1, "stsb": here + 2}, failed=["stsb", "stsb"])
+    assert f"Partial: {here} of {here + 1} runs finished, tuning included." in over[0].caption
+    assert "artial" not in over[1].caption and over[1].caption.endswith("2 runs failed, tuning included.")
 
 
 def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path: Path) -> None:

@@ -146,6 +146,15 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
         report(tmp_path, spec=tmp_path / "0.toml")
 
 
+def test_totals_are_of_each_task_and_a_run_that_two_sweeps_share_is_one(tmp_path: Path) -> None:
+    both = [{**SPEC, "tasks": ["planted", "sst2"]}, {**SPEC, "learning_rates": [1e-3, 1e-2]}]
+    plans = [due(read_spec(spec), [Cell("lora", {"rank": 1}, 9216)], tmp_path) for spec in both]
+    assert [recorded.totals([plan]) for plan in plans] == [{"planted": 2, "sst2": 2}, {"planted": 4}]
+    assert recorded.totals(plans) == {"planted": 6, "sst2": 2}  # which rate will be run is not known
+    assert recorded.totals([plans[0], plans[0]]) == recorded.totals(plans[:1])
+    assert recorded.total(plans) == 8 and recorded.total([]) is None and recorded.totals([]) == {}
+
+
 def test_what_cannot_be_reported_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TensorAdaptError, match="holds no run; expected a folder of runs"):
         report(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tensoradapt.analysis.comparison import tuned
 from tensoradapt.analysis.frontier import Point, points, references
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run
@@ -25,7 +26,7 @@ def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", r
         f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
         _rates(found, rates),
         _lost(every),
-        f"Partial: {len(every)} of {total} runs finished." if total is not None and len(every) < total else "",
+        how_partial(every, total),
         extra,
     )
     return " ".join(filter(None, sentences))
@@ -37,6 +38,18 @@ def some_runs(runs: Iterable[Run]) -> list[Run]:
     if not any(run.config.get("kind") in ("adapter", "head", "full") for run in every):
         raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
     return every
+
+
+def how_partial(runs: Sequence[Run], total: int | None, failed: int = 0) -> str:
+    """How many of ``total`` runs are there, and how many failed; nothing where all are there."""
+    if total is not None and len(runs) + failed < total:
+        lost = f", {failed} failed" if failed else ""
+        return f"Partial: {len(runs)} of {total} runs finished{lost}{_tuning(runs)}."
+    return f"{failed} {'run' if failed == 1 else 'runs'} failed{_tuning(runs)}." if failed else ""
+
+
+def _tuning(runs: Sequence[Run]) -> str:
+    return ", tuning included" if any(map(tuned, runs)) else ""
 
 
 def _seeds(counts: set[int]) -> str:

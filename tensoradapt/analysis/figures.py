@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from tensoradapt.analysis import curve_plots, curves, difference_plots
 from tensoradapt.analysis.canvas import RC, add_caption, figure_of, write
-from tensoradapt.analysis.caption import TUNED, caption
+from tensoradapt.analysis.caption import TUNED, caption, how_partial
 from tensoradapt.analysis.comparison import methods, reported, tuned
 from tensoradapt.analysis.contrasts import check_reference, contrasts
 from tensoradapt.analysis.frontier import COLUMNS, COSTS, check_cost, table
@@ -63,14 +63,15 @@ def figures(
     kinds: Sequence[str] = KINDS,
     cost: str = "n_params",
     reference: str | None = None,
-    total: int | None = None,
+    totals: Mapping[str, int] | None = None,
+    failed: Sequence[str] = (),
 ) -> list[Figured]:
     """The figures of ``kinds`` that the runs allow, task by task and then those of all tasks.
 
     ``cost``: x of frontiers, one of ``frontier.COSTS``; ``reference``: the method that others are compared with, by
-    default LoRA, and not on tasks that lack it; ``total``: the runs of the whole sweep, where some are missing. A kind
-    or cost that is none and a reference that no run has raise TensorAdaptError; a kind that the runs do not allow is
-    left out.
+    default LoRA, and not on tasks that lack it; ``totals``: how many runs the sweep has of each task, those that tune
+    included; ``failed``: the task of each run that failed. A kind or cost that is none and a reference that no run has
+    raise TensorAdaptError; a kind that the runs do not allow is left out.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise TensorAdaptError(f"figure is {unknown[0]!r}{did_you_mean(unknown[0], KINDS)}")
@@ -84,11 +85,12 @@ def figures(
         own = [run for run in every if run.config["task"] == task]
         label = task if len(tasks) > 1 else None
         if "frontier" in kinds:
-            found += _frontier(own, label, cost, total if len(tasks) == 1 else None)
+            missing = how_partial(own, totals.get(task) if totals else None, failed.count(task))
+            found += _frontier(own, label, cost, missing)
         found += [one for kind in OF_A_TASK if kind in kinds for one in OF_A_TASK[kind](own, label, reference)]
     for kind, make in OF_ALL.items():
         if kind in kinds:
-            found += make(every, reference, total)
+            found += make(every, reference, sum(totals.values()) if totals else None)
     return found
 
 
@@ -105,16 +107,13 @@ def how_chosen(runs: Sequence[Run]) -> str:
     return "as given" if any(run.config.get("method") for run in runs) else TUNED
 
 
-def _frontier(runs: Sequence[Run], task: str | None, cost: str, total: int | None) -> list[Figured]:
+def _frontier(runs: Sequence[Run], task: str | None, cost: str, missing: str) -> list[Figured]:
     own = reported(runs)
     if not own:
         return []
-    text = caption(own, total=total, rates=how_chosen(runs), extra="" if cost == "n_params" else _measured(cost))
+    x = "" if cost == "n_params" else f"x: {COSTS[cost]}, the median over seeds."
+    text = caption(own, rates=how_chosen(runs), extra=" ".join(filter(None, (missing, x))))
     return [Figured("frontier", task, text, table(own, cost), partial(frontier_figure, own, cost=cost))]
-
-
-def _measured(cost: str) -> str:
-    return f"x: {COSTS[cost]}, the median over seeds."
 
 
 def _ranks(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:

@@ -70,15 +70,16 @@ def report(
         )
     found = sweeps(root, spec)
     plans = [one.due(root) for one in found]
-    total = None if where else recorded.total(plans)
+    counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page.filters.update(cell=_cell, key=_key, names=str.split)
     source = resources.files("tensoradapt.sweep").joinpath("report.html.j2").read_text(encoding="utf-8")
-    drawn = figures(runs, reference=reference, total=total)
+    tasks = [error["config"]["task"] for error in failed.values()]
+    drawn = figures(runs, reference=reference, totals=recorded.totals(counted), failed=tasks)
     return page.from_string(source).render(
         title=Path(root).resolve().name,
         where=" and ".join(where),
-        counts=_counts(runs, failed, total),
+        counts=_counts(runs, failed, recorded.total(counted)),
         **_results(runs, failed, drawn),
         empty=[cell for one in found for cell in one.cells if cell.empty],
         blocked=[reason for plan in plans for reason in plan.blocked],
