@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from synthetic_runs import write_many, write_synthetic
 from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
 from tensoradapt.analysis.aggregate import iqm, stratified_bootstrap
 from tensoradapt.analysis.canvas import RC
-from tensoradapt.analysis.figures import figures, how_chosen
+from tensoradapt.analysis.caption import how_chosen
+from tensoradapt.analysis.figures import figures
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
 
@@ -110,7 +110,7 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
         assert how in one.caption
         assert ("3 seeds" in one.caption or "paired over seeds" in one.caption) and "95 %" in one.caption
     (rates, _) = figures(runs, kinds=["rates"])
-    assert "without intervals" in rates.caption and "an end of the grid" not in rates.caption
+    assert "without intervals" in rates.caption and "lie beyond" not in rates.caption
     few = [run for run in runs if not (run.config["label"] == "vera" and run.config["lr"] == 1e-2)]
     assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for vera.")
     write_synthetic(tmp_path, method="lora")
@@ -169,10 +169,46 @@ def test_a_legend_of_many_methods_fits_into_its_figure() -> None:
     assert ax.get_window_extent().width > 0.75 * whole.width
 
 
-def test_a_search_is_told_by_its_range_not_by_every_rate(runs: list[Run]) -> None:
-    tried = [run for run in runs if run.config.get("tuning")][:12]
-    searched = [replace(run, config={**run.config, "lr": (i + 1) / 1000}) for i, run in enumerate(tried)]
-    assert "among 12 rates from 0.001 to 0.012 for each" in how_chosen(searched)
+def tuning(root: Path, rates: dict[str, tuple[float, ...]], **more: object) -> list[Run]:
+    """Runs that tune methods, and for each a run that is reported."""
+    for name, tried in rates.items():
+        same = {"parameterization": name, "method": name, "label": name, "budget": None}
+        write_synthetic(root, lr=tried[0], **same)
+        for i, lr in enumerate(tried):
+            size = {"rank": 1 + i % 2 if more.get("sizes") else 4}
+            write_synthetic(root, lr=lr, seed=1000, tuning=True, accuracy=0.9 - 0.1 * lr, **same, **size)
+    return load_runs(root)
+
+
+def test_a_search_is_told_by_its_range_not_by_every_rate(tmp_path: Path) -> None:
+    rates = tuple((i + 1) / 1000 for i in range(12))
+    assert how_chosen(tuning(tmp_path, {"cp": rates})) == (
+        "chosen on validation among 12 rates from 0.001 to 0.012 for each method at its middle size (seed 1000)"
+    )
+
+
+def test_rates_are_said_to_be_those_of_each_method(tmp_path: Path) -> None:
+    own = {"cp": (1e-3, 1e-2), "lora": (1e-2, 1e-1), "tt": (1e-2, 1e-1)}
+    assert how_chosen(tuning(tmp_path / "own", own)) == (
+        "chosen on validation among each method's own rates (cp 0.001, 0.01; lora, tt 0.01, 0.1) at its middle size "
+        "(seed 1000)"
+    )
+    many = {name: (1e-3, 1e-2 + 1e-3 * i) for i, name in enumerate("abcd")}
+    assert "among each method's own rates, 0.001 to 0.013, at its middle" in how_chosen(tuning(tmp_path / "many", many))
+    write_synthetic(tmp_path / "given", parameterization="vera", method="vera", lr=5e-3)
+    assert how_chosen(tuning(tmp_path / "given", {"cp": (1e-3, 1e-2)})) == (
+        "as given for VeRA, and chosen on validation among 0.001, 0.01 for each other method at its middle size "
+        "(seed 1000)"
+    )
+
+
+def test_a_search_over_sizes_has_no_middle_one_and_no_end(tmp_path: Path) -> None:
+    rates = {"cp": (1e-3, 1e-2, 1e-1)}
+    (sized,) = figures(tuning(tmp_path / "sizes", rates, sizes=True), kinds=["rates"])
+    (grid,) = figures(tuning(tmp_path / "grid", rates), kinds=["rates"])
+    assert "over the sizes searched" in sized.caption and "at the method's middle size" in grid.caption
+    assert "lie beyond" not in sized.caption and grid.caption.endswith("lie beyond it, for cp.")
+    assert how_chosen(load_runs(tmp_path / "sizes")).endswith("for each method over the sizes searched (seed 1000)")
 
 
 def test_a_damaged_run_is_no_reason_to_leave_a_figure_out(tmp_path: Path) -> None:

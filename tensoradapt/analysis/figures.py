@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from tensoradapt.analysis import curve_plots, curves, difference_plots
 from tensoradapt.analysis.canvas import RC, add_caption, figure_of, write
-from tensoradapt.analysis.caption import TUNED, caption, how_partial
+from tensoradapt.analysis.caption import caption, how_chosen, how_partial, size_of, sizes_searched
 from tensoradapt.analysis.comparison import methods, reported, tuned
 from tensoradapt.analysis.contrasts import check_reference, contrasts
 from tensoradapt.analysis.frontier import COLUMNS, COSTS, check_cost, table
@@ -27,7 +27,6 @@ from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.sweep.store import Run
 
 Row = dict[str, Any]
-LISTED = 6  # rates that a caption lists; a search tries more
 KINDS = ("frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "differences", "progress")
 
 
@@ -94,19 +93,6 @@ def figures(
     return found
 
 
-def how_chosen(runs: Sequence[Run]) -> str:
-    """How the learning rates of these runs came about."""
-    tried = [run for run in runs if tuned(run)]
-    if tried:
-        found = sorted({run.config["lr"] for run in tried})
-        rates = ", ".join(f"{rate:g}" for rate in found)
-        if len(found) > LISTED:
-            rates = f"{len(found)} rates from {found[0]:g} to {found[-1]:g}"
-        seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
-        return f"chosen on validation among {rates} for each method at its middle size (seed {seeds})"
-    return "as given" if any(run.config.get("method") for run in runs) else TUNED
-
-
 def _frontier(runs: Sequence[Run], task: str | None, cost: str, missing: str) -> list[Figured]:
     own = reported(runs)
     if not own:
@@ -127,21 +113,23 @@ def _ranks(runs: Sequence[Run], task: str | None, reference: str | None) -> list
 
 
 def _rates(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
-    if not any(tuned(run) for run in runs):
+    tried = [run for run in runs if tuned(run)]
+    if not tried:
         return []
     rows = curves.rate_rows(runs)
     seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
+    where = size_of(tried, "the method's")
     text = (
         f"{_of(runs)}: validation {_metric(runs)} at each learning rate tried, one run each (seed {seeds}, so without "
-        "intervals), at the method's middle size. A ring: the rate that all reported runs of the method have. Hollow: "
-        f"collapsed to chance or diverged.{_at_an_end(rows)}"
+        f"intervals), {where}. A ring: the rate that all reported runs of the method have. Hollow: collapsed to chance "
+        f"or diverged.{'' if sizes_searched(tried) else _at_an_end(rows)}"
     )
     return [_captioned("rates", task, text, rows, partial(curve_plots.rate_curves, rows, metric=_metric(runs)))]
 
 
 def _at_an_end(rows: Sequence[Row]) -> str:
-    """The methods whose rate is an end of what was tried, so that a better one may lie beyond. Not those to which
-    the rate makes no difference, as to a head with a rate of its own.
+    """The methods whose rate is the lowest or highest of what was tried, so that a better one may lie beyond. Not those
+    to which the rate makes no difference, as to a head with a rate of its own.
     """
     tried: dict[str, list[Row]] = {}
     for row in rows:
@@ -153,7 +141,9 @@ def _at_an_end(rows: Sequence[Row]) -> str:
         and any(row["chosen"] and row["lr"] in (own[0]["lr"], own[-1]["lr"]) for row in own)
     ]
     return (
-        f" The rate is an end of the grid, and a better one may lie beyond it, for {', '.join(ends)}." if ends else ""
+        f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {', '.join(ends)}."
+        if ends
+        else ""
     )
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.canvas import rendered
+from tensoradapt.analysis.caption import how_chosen
 from tensoradapt.analysis.comparison import tuned
-from tensoradapt.analysis.figures import Figured, figures, how_chosen
+from tensoradapt.analysis.figures import Figured, figures
 from tensoradapt.analysis.summary import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
