@@ -130,6 +130,18 @@ def test_ranks_and_cliques_are_those_of_the_definition() -> None:
     assert [set(clique) for clique in significance.ranking(alike, alpha=1e-9).cliques] == [set("abcd")]
 
 
+@pytest.mark.parametrize(("methods", "enough"), [(3, 7), (4, 8), (8, 11)])
+def test_ranks_tell_methods_apart_from_the_number_of_tasks_on_that_the_smallest_p_allows(
+    methods: int, enough: int
+) -> None:
+    for blocks in (enough - 1, enough):
+        scores = {str(i): i * (1 + np.arange(blocks) / 9) for i in range(methods)}  # each above the last everywhere
+        found = significance.ranking(scores)
+        assert (found.cliques == ()) == (significance.least_p(methods, blocks) < 0.05) == (blocks == enough)
+        apart = significance.holm([stats.wilcoxon(scores["1"] - scores["0"]).pvalue] * (methods * (methods - 1) // 2))
+        assert significance.least_p(methods, blocks) == pytest.approx(min(apart))
+
+
 @given(st.integers(2, 6), st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[0] < p[1])))
 def test_cliques_are_the_largest_runs_without_a_pair_apart(n: int, apart: set[tuple[int, int]]) -> None:
     runs = [range(i, j) for i, j in product(range(n), range(2, n + 1)) if j - i > 1]

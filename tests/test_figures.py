@@ -67,6 +67,9 @@ def test_a_sweep_has_every_figure_its_runs_allow(runs: list[Run], tmp_path: Path
     five = sweep(tmp_path / "five", tuple("abcde"))
     (ranked,) = figures(five, kinds=["differences"])
     assert [row["label"] for row in ranked.rows][-1] == "vera"
+    assert "With 5 tasks the smallest corrected p of 6 comparisons is 0.38, so this test cannot" in ranked.caption
+    three = [run for run in sweep(tmp_path / "seven", tuple("abcdefg")) if run.config["label"] != "lora"]
+    assert "smallest" not in figures(three, kinds=["differences"])[0].caption
 
 
 def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs: list[Run], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from tensoradapt.analysis.comparison import methods, reported, tuned
 from tensoradapt.analysis.contrasts import check_reference, contrasts
 from tensoradapt.analysis.frontier import COLUMNS, COSTS, check_cost, table
 from tensoradapt.analysis.plots import frontier_figure
-from tensoradapt.analysis.significance import Comparison, Ranking
+from tensoradapt.analysis.significance import Comparison, Ranking, least_p
 from tensoradapt.analysis.summary import summary_rows, task_ranking
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
@@ -202,10 +203,21 @@ def _differences(runs: Sequence[Run], reference: str | None, total: int | None) 
     n = len({run.config["task"] for run in runs})
     text = (
         f"Mean ranks over {n} tasks of each method's mean over its sizes and seeds. A bar joins methods that "
-        f"Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %). Learning rates {how_chosen(runs)}."
+        f"Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %).{_too_few(n, len(found.ranks))} "
+        f"Learning rates {how_chosen(runs)}."
     )
     rows = ranking_rows(found)
     return [_captioned("differences", None, text, rows, partial(difference_plots.critical_differences, found))]
+
+
+def _too_few(tasks: int, ranked: int) -> str:
+    least = least_p(ranked, tasks)
+    if least < 0.05:
+        return ""
+    return (
+        f" With {tasks} tasks the smallest corrected p of {math.comb(ranked, 2)} comparisons is {least:.2g}, so this "
+        "test cannot tell any two methods apart; read the ranks only."
+    )
 
 
 def ranking_rows(found: Ranking) -> list[Row]:

@@ -76,8 +76,8 @@ def gains(runs: Iterable[Run]) -> dict[Key, Floats]:
 
 
 def task_ranking(runs: Iterable[Run]) -> Ranking | None:
-    """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods,
-    where no difference could be found.
+    """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods.
+    With many methods it takes more tasks than five to find a difference (``significance.least_p``).
     """
     found: dict[str, list[Floats]] = {}
     for (label, _), own in gains(runs).items():
