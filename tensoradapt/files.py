@@ -42,11 +42,11 @@ def replace_file(path: Path, data: bytes) -> Path:
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A table as CSV with a header, UTF-8, lines ended by a newline alone; None is an empty field."""
+    """A table as CSV with a header, UTF-8, lines ended by a newline alone; None and NaN are empty fields."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 

@@ -120,6 +120,25 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
     assert how_chosen(load_runs(tmp_path)) == "as given"
 
 
+def test_one_seed_is_told_from_several(tmp_path: Path) -> None:
+    for name, accuracy in (("lora", 0.7), ("cp", 0.8)):
+        write_synthetic(tmp_path, parameterization=name, accuracy=accuracy)
+    contrast, grid = figures(load_runs(tmp_path), kinds=["contrasts", "grid"])
+    assert "paired over test examples of one seed. Filled: p < 0.05 (of one seed over test examples alone: McNemar" in (
+        contrast.caption
+    )
+    assert "Holm" not in contrast.caption
+    assert "tiny-model: test score of one seed, without interval." in grid.caption and "±" not in grid.caption
+    for one in (contrast, grid):
+        assert "nan" not in one.save(tmp_path / "out")[2].read_text()
+    write_synthetic(tmp_path, parameterization="cp", seed=1)
+    (grid,) = figures(load_runs(tmp_path), kinds=["grid"])
+    assert "over 1 or 2 seeds, ± half of its 95 % t interval where there are several." in grid.caption
+    write_synthetic(tmp_path, parameterization="lora", seed=1)
+    (contrast,) = figures(load_runs(tmp_path), kinds=["contrasts"])
+    assert "paired over seeds and test examples. Filled: p < 0.05. Learning" in contrast.caption
+
+
 def test_a_frontier_says_what_is_missing_of_its_own_task_and_nothing_where_all_is_there(runs: list[Run]) -> None:
     here = len(runs) // 2
     assert here == 4 * 3 * 3 + 4 * 3 + 3  # reported, tuning, head

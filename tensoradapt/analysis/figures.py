@@ -152,14 +152,20 @@ def _contrasts(runs: Sequence[Run], task: str | None, reference: str | None) -> 
     found = contrasts(runs, reference) if reference is None or reference in methods(runs) else []
     if not found:
         return []
+    corrected = f" after Holm's correction over the {len(found)} comparisons" if len(found) > 1 else ""
     text = (
         f"{_of(runs)}: difference in test {_metric(runs)} to {found[0].second} at equal numbers of parameters, with "
-        f"95 % t intervals, paired over {' or '.join(sorted({one.over for one in found}))}. Filled: p < 0.05 (over "
-        f"seeds and, where predictions are stored, over examples too) after Holm's correction over the {len(found)} "
-        f"comparisons. Learning rates {how_chosen(runs)}."
+        f"95 % t intervals, paired over {' or '.join(sorted({one.over for one in found}))}. Filled: p < "
+        f"0.05{_tested(found)}{corrected}. Learning rates {how_chosen(runs)}."
     )
     draw = partial(difference_plots.forest, found, metric=_metric(runs))
     return [_captioned("contrasts", task, text, [contrast_row(one) for one in found], draw)]
+
+
+def _tested(found: Sequence[Comparison]) -> str:
+    if not any("one seed" in one.over for one in found):
+        return ""
+    return " (of one seed over test examples alone: McNemar's test of answers that are right or wrong, else a t test)"
 
 
 def contrast_row(one: Comparison) -> Row:
@@ -174,13 +180,19 @@ def _grid(runs: Sequence[Run], reference: str | None, total: int | None) -> list
     if not own:
         return []
     rows = curves.grid_rows(own)
-    n = " or ".join(str(n) for n in sorted({row["n"] for row in rows}))
     text = (
-        f"{own[0].config.get('model')}: mean test score over {n} seeds, ± half of its 95 % t interval. Darker: "
-        "further from a constant answer. Bold: the best mean of a task. A star: a run collapsed or diverged. Learning "
-        f"rates {how_chosen(runs)}."
+        f"{own[0].config.get('model')}: {_over_seeds({row['n'] for row in rows})}. Darker: further from a constant "
+        "answer. Bold: the best mean of a task. A star: a run collapsed or diverged. Learning rates "
+        f"{how_chosen(runs)}."
     )
     return [_captioned("grid", None, text, rows, partial(curve_plots.task_grid, rows))]
+
+
+def _over_seeds(counts: set[int]) -> str:
+    if counts == {1}:
+        return "test score of one seed, without interval"
+    some = " where there are several" if 1 in counts else ""
+    return f"mean test score over {' or '.join(map(str, sorted(counts)))} seeds, ± half of its 95 % t interval{some}"
 
 
 def _aggregates(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
