@@ -276,6 +276,9 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
     ]  # fmt: skip
     found = stratified_bootstrap(iqm, (np.array(behind) - 0.5) / 0.5)
     assert lorta["iqm"] == pytest.approx(found.mean) and lorta["better"] > 0.8
+    own = {run.name: run.config for run in runs if run.name in lorta["runs"].split()}
+    assert {(one["label"], one["budget"], one.get("tuning")) for one in own.values()} == {("lorta", 30_000, None)}
+    assert len(own) == len(lorta["runs"].split()) == 2 * 3
     assert [row["better"] for row in rows if row["label"] == "lora"] == [None] * 3
     ax = difference_plots.aggregates(rows)
     assert sorted(line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o") == sorted(
@@ -288,7 +291,9 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
 
 
 def test_a_frontiers_area_counts_decades_up_to_twice_the_largest_size(tmp_path: Path) -> None:
-    rows = summary.volume_rows(write_many(tmp_path, {"cp": [(1, 100, 0.7), (2, 1000, 0.8)]}, spread=0))
+    runs = write_many(tmp_path, {"cp": [(1, 100, 0.7), (2, 1000, 0.8)]}, spread=0)
+    rows = summary.volume_rows(runs)
+    assert set(rows[0]["runs"].split()) == {run.name for run in runs if run.config["kind"] == "adapter"}
     assert rows[0]["volume"] == pytest.approx(0.2 * 1 + 0.3 * np.log10(2), rel=1e-6)
     assert (rows[0]["reference_cost"], rows[0]["reference_score"]) == (2000, 0.5)
 

@@ -96,6 +96,10 @@ def test_every_number_leads_back_to_its_runs(root: Path) -> None:
     assert len(page.links) > 250
     assert not {link.removeprefix("#") for link in page.links} - set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+    tables = {name: [cell.strip() for cell in rows[0]] for name, rows in page.rows.items() if len(rows) > 1}
+    assert {"sst2-rates-table", "grid-table", "aggregates-table", "volumes"} < set(tables)
+    without = [name for name, head in tables.items() if not {"id", "run", "runs"} & set(head)]
+    assert without == ["grid-table"], "analysis.curves.grid_rows names no runs"
 
 
 def test_what_was_lost_is_listed_and_its_text_is_no_markup(root: Path) -> None:

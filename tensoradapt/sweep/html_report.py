@@ -36,7 +36,10 @@ CONTRAST = (
 # of which figures the rows are shown too, as what, and with which columns (none: all)
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "frontier": ("Each configuration over its seeds", POINT),
+    "ranks": ("Each rank over its seeds", ()),
+    "rates": ("Each learning rate tried", ()),
     "contrasts": ("At equal budget", CONTRAST),
+    "grid": ("Each method on each task", ()),
     "aggregates": ("Over tasks", ()),
 }
 LINKED = ("id", "runs", "run")
