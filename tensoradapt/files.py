@@ -26,6 +26,8 @@ DEPTH = 32  # of JSON: what is written needs ten, and deeper values would overfl
 def replace_file(path: Path, data: bytes) -> Path:
     """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part; returns ``path``."""
     path = Path(path)
+    if not path.name:  # "." or "/"
+        raise TensorAdaptError(f"{path} is a folder; expected a place for a file: add a name to it")
     temp = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
