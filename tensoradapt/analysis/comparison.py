@@ -114,10 +114,10 @@ def check_group(group: Sequence[Run], what: str) -> None:
     if len(rates) > 1:
         raise TensorAdaptError(
             f"{what} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
-            "select the runs of that rate first"
+            "select the runs of that rate first, by --spec FILE or --where"
         )
     if twice:
         raise TensorAdaptError(
             f"{what} has several runs of one seed: {', '.join(twice)}; expected one run per seed: "
-            "select the runs that share all other settings first"
+            "select the runs that share all other settings first, those of one sweep by --spec FILE, or by --where"
         )
