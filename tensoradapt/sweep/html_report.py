@@ -42,6 +42,7 @@ TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "grid": ("Each method on each task", ()),
     "aggregates": ("Over tasks", ()),
 }
+ROUNDING = 1e-12  # below it a difference is 0 but for rounding
 LINKED = ("id", "runs", "run")
 
 
@@ -160,6 +161,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
+        value = 0.0 if abs(value) < ROUNDING else value
         return f"{value:.4g}" if value and not 1e-3 <= abs(value) < 1e4 else f"{value:.4f}".rstrip("0").rstrip(".")
     return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
 
