@@ -51,10 +51,12 @@ def _plot(args: argparse.Namespace) -> int:
     from tensoradapt.sweep import recorded
     from tensoradapt.sweep.results import select, sweeps
 
-    runs, _ = select(args.runs, args.where, args.spec)
+    runs, failed = select(args.runs, args.where, args.spec)
     kinds = every if "all" in args.figures else args.figures
     plans = [] if args.where else [one.due(args.runs) for one in sweeps(args.runs, args.spec)]
-    found = figures(runs, kinds=kinds, cost=args.x, reference=args.reference, total=recorded.total(plans))
+    lost = {args.runs / name: error["config"]["task"] for name, error in failed.items()}
+    totals = recorded.totals(plans)
+    found = figures(runs, kinds=kinds, cost=args.x, reference=args.reference, totals=totals, failed=lost)
     if not found:
         raise TensorAdaptError(
             f"the runs in {args.runs} allow no figure of {' '.join(kinds)}; expected finished runs of that kind: "

@@ -26,6 +26,8 @@ DEPTH = 32  # of JSON: what is written needs ten, and deeper values would overfl
 def replace_file(path: Path, data: bytes) -> Path:
     """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part; returns ``path``."""
     path = Path(path)
+    if not path.name:  # "." or "/"
+        raise TensorAdaptError(f"{path} is a folder; expected a place for a file: add a name to it")
     temp = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,11 +44,11 @@ def replace_file(path: Path, data: bytes) -> Path:
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A table as CSV with a header, UTF-8, lines ended by a newline alone; None is an empty field."""
+    """A table as CSV with a header, UTF-8, lines ended by a newline alone; None and NaN are empty fields."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 

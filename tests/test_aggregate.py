@@ -15,7 +15,7 @@ import tensoradapt as ta
 from tensoradapt.analysis import aggregate, budgets, significance
 from tensoradapt.analysis.statistics import paired_difference, t_interval
 
-TRUE, TASKS = 0.8, 10
+TRUE, TASKS = 0.8, 7
 LEVELS = {"a": 0.9, "b": 0.9, "c": 0.7, "d": 0.5}
 small = st.integers(0, 6).map(lambda n: n / 6)
 
@@ -58,15 +58,25 @@ def test_improvement_is_mann_and_whitneys_share_averaged_over_tasks(a: np.ndarra
 
 
 @pytest.mark.slow
-def test_a_stratified_bootstrap_covers_the_interquartile_mean_over_tasks() -> None:
-    rng, means, hits = np.random.default_rng(0), np.linspace(0.5, 0.9, TASKS), []
-    truth = aggregate.iqm(rng.normal(means[:, None], 0.03, (TASKS, 20_000)))
-    for seed in range(200):
-        found = aggregate.stratified_bootstrap(
-            aggregate.iqm, rng.normal(means[:, None], 0.03, (TASKS, 10)), draws=300, seed=seed
-        )
-        hits.append(found.low <= truth <= found.high)
-    assert 0.88 <= np.mean(hits) <= 0.99
+@pytest.mark.parametrize(("seeds", "least"), [(3, 0.89), (5, 0.9), (10, 0.91)])
+def test_a_stratified_bootstrap_covers_at_few_seeds(seeds: int, least: float) -> None:
+    """Of the interquartile mean and of the probability of improvement between two that are alike."""
+    rng, means, hits = np.random.default_rng(seeds), np.linspace(0.5, 0.9, TASKS)[:, None], []
+    truth = aggregate.iqm(rng.normal(means, 0.03, (TASKS, 20_000)))
+    for seed in range(500):
+        one, other = rng.normal(means, 0.03, (2, TASKS, seeds))
+        middle = aggregate.stratified_bootstrap(aggregate.iqm, one, draws=300, seed=seed)
+        better = aggregate.stratified_bootstrap(aggregate.improvement, one, other, draws=300, seed=seed)
+        hits.append((middle.low <= truth <= middle.high, better.low <= 0.5 <= better.high))
+    covered, improved = np.mean(hits, axis=0)
+    assert least <= covered <= 0.98 and 0.93 <= improved <= 0.99
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_a_stratified_bootstrap_has_the_variance_of_a_mean_without_bias(seeds: int) -> None:
+    scores = np.random.default_rng(0).normal(0.7, 0.05, (4, seeds))
+    found = aggregate.stratified_bootstrap(lambda drawn: drawn.mean((-2, -1)), scores, draws=20_000)
+    assert found.sd == pytest.approx(np.sqrt((scores.var(axis=1, ddof=1) / seeds).sum()) / 4, rel=0.02)
 
 
 def test_a_stratified_bootstrap_draws_seeds_within_tasks() -> None:
@@ -128,6 +138,18 @@ def test_ranks_and_cliques_are_those_of_the_definition() -> None:
     assert [set(clique) for clique in found.cliques] == [{"a", "b"}]
     alike = {name: base + rng.normal(0, 0.01, 20) for name in "abcd"}
     assert [set(clique) for clique in significance.ranking(alike, alpha=1e-9).cliques] == [set("abcd")]
+
+
+@pytest.mark.parametrize(("methods", "enough"), [(3, 7), (4, 8), (8, 11)])
+def test_ranks_tell_methods_apart_from_the_number_of_tasks_on_that_the_smallest_p_allows(
+    methods: int, enough: int
+) -> None:
+    for blocks in (enough - 1, enough):
+        scores = {str(i): i * (1 + np.arange(blocks) / 9) for i in range(methods)}  # each above the last everywhere
+        found = significance.ranking(scores)
+        assert (found.cliques == ()) == (significance.least_p(methods, blocks) < 0.05) == (blocks == enough)
+        apart = significance.holm([stats.wilcoxon(scores["1"] - scores["0"]).pvalue] * (methods * (methods - 1) // 2))
+        assert significance.least_p(methods, blocks) == pytest.approx(min(apart))
 
 
 @given(st.integers(2, 6), st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[0] < p[1])))

@@ -81,6 +81,23 @@ def test_other_sizes_are_interpolated_in_the_log_and_never_extrapolated(tmp_path
     assert one.p == pytest.approx(stats.ttest_1samp(apart, 0).pvalue)
 
 
+def test_two_sizes_with_one_number_of_parameters_are_compared_with_nothing_and_stop_nothing(tmp_path: Path) -> None:
+    curves = {
+        "lora": [(1, 10, 0.6), (2, 50, 0.7), (4, 500, 0.8), (8, 5000, 0.8)],
+        "tucker": [({"in": 1}, 10, 0.6), ({"in": 2}, 100, 0.6), ({"out": 2}, 100, 0.8), ({"in": 4}, 900, 0.9),
+                   ({"in": 8}, 9000, 0.9)],
+    }  # fmt: skip
+    for name, rank, n_params, level in ((name, *one) for name, curve in curves.items() for one in curve):
+        for seed in range(3):
+            same = {"rank": rank, "n_params": n_params, "budget": None, "seed": seed}
+            write_synthetic(tmp_path, parameterization=name, accuracy=level + 0.01 * seed, **same)
+    runs = load_runs(tmp_path)
+    assert [one.budget for one in contrasts(runs)] == [10, 5000]  # 50 and 500 are beside the two of 100
+    labels = {run.name: run.result["n_params"] for run in runs}
+    assert {labels[name] for name in contrasts(runs)[-1].runs} == {900, 9000, 5000}
+    assert [one.budget for one in contrasts(runs, "Tucker")] == [10, 900]
+
+
 def test_a_diverged_run_counts_as_chance(tmp_path: Path) -> None:
     at_budgets(tmp_path)
     at_budgets(tmp_path / "lost", status="diverged")

@@ -22,8 +22,9 @@ from synthetic_runs import write_many, write_synthetic
 from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
 from tensoradapt.analysis.aggregate import iqm, stratified_bootstrap
 from tensoradapt.analysis.canvas import RC, extent, folded
+from tensoradapt.analysis.caption import how_chosen
 from tensoradapt.analysis.contrasts import contrasts
-from tensoradapt.analysis.figures import Figured, figures, how_chosen
+from tensoradapt.analysis.figures import Figured, figures
 from tensoradapt.analysis.plots import frontier
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
@@ -72,10 +73,13 @@ def test_a_sweep_has_every_figure_its_runs_allow(runs: list[Run], tmp_path: Path
     five = sweep(tmp_path / "five", tuple("abcde"))
     (ranked,) = figures(five, kinds=["differences"])
     assert [row["label"] for row in ranked.rows][-1] == "vera"
+    assert "With 5 tasks the smallest corrected p of 6 comparisons is 0.38, so this test cannot" in ranked.caption
+    three = [run for run in sweep(tmp_path / "seven", tuple("abcdefg")) if run.config["label"] != "lora"]
+    assert "smallest" not in figures(three, kinds=["differences"])[0].caption
 
 
 def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs: list[Run], tmp_path: Path) -> None:
-    for one in figures(runs, total=99):
+    for one in figures(runs, totals={"sst2": 60, "stsb": 60}):
         written = one.save(tmp_path / "a")
         assert [path.name for path in written] == [f"{one.name}.{kind}" for kind in ("png", "pdf", "csv", "txt")]
         again = one.save(tmp_path / "b")
@@ -201,11 +205,46 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
         assert how in one.caption
         assert ("3 seeds" in one.caption or "paired over seeds" in one.caption) and "95 %" in one.caption
     (rates, _) = figures(runs, kinds=["rates"])
-    assert "without intervals" in rates.caption and "an end of the grid" not in rates.caption
+    assert "without intervals" in rates.caption and "lie beyond" not in rates.caption
     few = [run for run in runs if not (run.config["label"] == "vera" and run.config["lr"] == 1e-2)]
     assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for vera.")
     write_synthetic(tmp_path, method="lora")
     assert how_chosen(load_runs(tmp_path)) == "as given"
+
+
+def test_one_seed_is_told_from_several(tmp_path: Path) -> None:
+    for name, accuracy in (("lora", 0.7), ("cp", 0.8)):
+        write_synthetic(tmp_path, parameterization=name, accuracy=accuracy)
+    contrast, grid = figures(load_runs(tmp_path), kinds=["contrasts", "grid"])
+    assert "paired over test examples of one seed. Filled: p < 0.05 (of one seed over test examples alone: McNemar" in (
+        contrast.caption
+    )
+    assert "Holm" not in contrast.caption
+    assert "tiny-model: test score of one seed, without interval." in grid.caption and "±" not in grid.caption
+    for one in (contrast, grid):
+        assert "nan" not in one.save(tmp_path / "out")[2].read_text()
+    write_synthetic(tmp_path, parameterization="cp", seed=1)
+    (grid,) = figures(load_runs(tmp_path), kinds=["grid"])
+    assert "over 1 or 2 seeds, ± half of its 95 % t interval where there are several." in grid.caption
+    write_synthetic(tmp_path, parameterization="lora", seed=1)
+    (contrast,) = figures(load_runs(tmp_path), kinds=["contrasts"])
+    assert "paired over seeds and test examples. Filled: p < 0.05. Learning" in contrast.caption
+
+
+def test_a_frontier_says_what_is_missing_of_its_own_task_and_nothing_where_all_is_there(runs: list[Run]) -> None:
+    here = len(runs) // 2
+    assert here == 4 * 3 * 3 + 4 * 3 + 3  # reported, tuning, head
+    some = figures(runs, kinds=["frontier"], totals={"sst2": here, "stsb": here + 5}, failed={Path("a"): "stsb"})
+    assert "artial" not in some[0].caption and "failed" not in some[0].caption
+    assert f"Partial: {here} of {here + 5} runs finished, 1 failed, tuning included." in some[1].caption
+    over = figures(
+        runs,
+        kinds=["frontier"],
+        totals={"sst2": here + 1, "stsb": here + 2},
+        failed=dict.fromkeys([Path("a"), Path("b")], "stsb"),
+    )
+    assert f"Partial: {here} of {here + 1} runs finished, tuning included." in over[0].caption
+    assert "artial" not in over[1].caption and over[1].caption.endswith("2 runs failed, tuning included.")
 
 
 def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path: Path) -> None:
@@ -260,10 +299,46 @@ def test_a_legend_of_many_methods_fits_into_its_figure() -> None:
     assert ax.get_window_extent().width > 0.75 * whole.width
 
 
-def test_a_search_is_told_by_its_range_not_by_every_rate(runs: list[Run]) -> None:
-    tried = [run for run in runs if run.config.get("tuning")][:12]
-    searched = [replace(run, config={**run.config, "lr": (i + 1) / 1000}) for i, run in enumerate(tried)]
-    assert "among 12 rates from 0.001 to 0.012 for each" in how_chosen(searched)
+def tuning(root: Path, rates: dict[str, tuple[float, ...]], **more: object) -> list[Run]:
+    """Runs that tune methods, and for each a run that is reported."""
+    for name, tried in rates.items():
+        same = {"parameterization": name, "method": name, "label": name, "budget": None}
+        write_synthetic(root, lr=tried[0], **same)
+        for i, lr in enumerate(tried):
+            size = {"rank": 1 + i % 2 if more.get("sizes") else 4}
+            write_synthetic(root, lr=lr, seed=1000, tuning=True, accuracy=0.9 - 0.1 * lr, **same, **size)
+    return load_runs(root)
+
+
+def test_a_search_is_told_by_its_range_not_by_every_rate(tmp_path: Path) -> None:
+    rates = tuple((i + 1) / 1000 for i in range(12))
+    assert how_chosen(tuning(tmp_path, {"cp": rates})) == (
+        "chosen on validation among 12 rates from 0.001 to 0.012 for each method at its middle size (seed 1000)"
+    )
+
+
+def test_rates_are_said_to_be_those_of_each_method(tmp_path: Path) -> None:
+    own = {"cp": (1e-3, 1e-2), "lora": (1e-2, 1e-1), "tt": (1e-2, 1e-1)}
+    assert how_chosen(tuning(tmp_path / "own", own)) == (
+        "chosen on validation among each method's own rates (cp 0.001, 0.01; lora, tt 0.01, 0.1) at its middle size "
+        "(seed 1000)"
+    )
+    many = {name: (1e-3, 1e-2 + 1e-3 * i) for i, name in enumerate("abcd")}
+    assert "among each method's own rates, 0.001 to 0.013, at its middle" in how_chosen(tuning(tmp_path / "many", many))
+    write_synthetic(tmp_path / "given", parameterization="vera", method="vera", lr=5e-3)
+    assert how_chosen(tuning(tmp_path / "given", {"cp": (1e-3, 1e-2)})) == (
+        "as given for VeRA, and chosen on validation among 0.001, 0.01 for each other method at its middle size "
+        "(seed 1000)"
+    )
+
+
+def test_a_search_over_sizes_has_no_middle_one_and_no_end(tmp_path: Path) -> None:
+    rates = {"cp": (1e-3, 1e-2, 1e-1)}
+    (sized,) = figures(tuning(tmp_path / "sizes", rates, sizes=True), kinds=["rates"])
+    (grid,) = figures(tuning(tmp_path / "grid", rates), kinds=["rates"])
+    assert "over the sizes searched" in sized.caption and "at the method's middle size" in grid.caption
+    assert "lie beyond" not in sized.caption and grid.caption.endswith("lie beyond it, for cp.")
+    assert how_chosen(load_runs(tmp_path / "sizes")).endswith("for each method over the sizes searched (seed 1000)")
 
 
 @pytest.mark.parametrize("rates", [[1.2e-4, 0.0015, 0.04144, 0.04529], [1e-3 + i / 7000 for i in range(40)]])
@@ -353,6 +428,9 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
     ]  # fmt: skip
     found = stratified_bootstrap(iqm, (np.array(behind) - 0.5) / 0.5)
     assert lorta["iqm"] == pytest.approx(found.mean) and lorta["better"] > 0.8
+    own = {run.name: run.config for run in runs if run.name in lorta["runs"].split()}
+    assert {(one["label"], one["budget"], one.get("tuning")) for one in own.values()} == {("lorta", 30_000, None)}
+    assert len(own) == len(lorta["runs"].split()) == 2 * 3
     assert [row["better"] for row in rows if row["label"] == "lora"] == [None] * 3
     ax = difference_plots.aggregates(rows)
     assert sorted(line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o") == sorted(
@@ -365,14 +443,33 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
 
 
 def test_a_frontiers_area_counts_decades_up_to_twice_the_largest_size(tmp_path: Path) -> None:
-    rows = summary.volume_rows(write_many(tmp_path, {"cp": [(1, 100, 0.7), (2, 1000, 0.8)]}, spread=0))
+    runs = write_many(tmp_path, {"cp": [(1, 100, 0.7), (2, 1000, 0.8)]}, spread=0)
+    rows = summary.volume_rows(runs)
+    assert set(rows[0]["runs"].split()) == {run.name for run in runs if run.config["kind"] == "adapter"}
     assert rows[0]["volume"] == pytest.approx(0.2 * 1 + 0.3 * np.log10(2), rel=1e-6)
     assert (rows[0]["reference_cost"], rows[0]["reference_score"]) == (2000, 0.5)
 
 
-def test_an_unknown_figure_is_refused_and_nothing_cannot_be_drawn(runs: list[Run]) -> None:
+def test_a_reference_that_a_task_lacks_is_left_out_there_and_one_that_no_run_has_is_refused(runs: list[Run]) -> None:
+    lost = [run for run in runs if (run.config["task"], run.config["label"]) != ("stsb", "vera")]
+    found = figures(lost, kinds=["contrasts", "aggregates"], reference="vera")
+    assert [one.name for one in found] == ["sst2-contrasts", "aggregates"]
+    assert {row["second"] for row in found[0].rows} == {"vera"}
+    assert "probability" not in found[1].caption and {row["better"] for row in found[1].rows} == {None}
+    assert found[1].draw(found[1].caption).axes
+    for kind in ("contrasts", "progress"):
+        with pytest.raises(TensorAdaptError, match="reference is 'veera'; did you mean \"vera\""):
+            figures(lost, kinds=[kind], reference="veera")
+    with pytest.raises(TensorAdaptError, match="reference is 'veera'"):
+        summary.summary_rows(lost, "veera")
+
+
+def test_an_unknown_figure_or_cost_is_refused_and_nothing_cannot_be_drawn(runs: list[Run]) -> None:
     with pytest.raises(TensorAdaptError, match="figure is 'frontiers'; did you mean \"frontier\""):
         figures(runs, kinds=["frontiers"])
+    for kind in ("frontier", "contrasts"):
+        with pytest.raises(TensorAdaptError, match="cost is 'second'; did you mean \"seconds\""):
+            figures(runs, kinds=[kind], cost="second")
     for draw in (curve_plots.rank_curves, curve_plots.rate_curves, curve_plots.task_grid, curve_plots.progress):
         with pytest.raises(TensorAdaptError, match="there is nothing to draw"):
             draw([])

@@ -19,7 +19,7 @@ from tensoradapt.cli import main
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep import recorded
 from tensoradapt.sweep.cells import Cell, due
-from tensoradapt.sweep.html_report import report, write_report
+from tensoradapt.sweep.html_report import _cell, report, write_report
 from tensoradapt.sweep.store import load_runs, write_failure, write_run
 from tensoradapt.sweep.toml_spec import read_spec
 
@@ -96,6 +96,10 @@ def test_every_number_leads_back_to_its_runs(root: Path) -> None:
     assert len(page.links) > 250
     assert not {link.removeprefix("#") for link in page.links} - set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+    tables = {name: [cell.strip() for cell in rows[0]] for name, rows in page.rows.items() if len(rows) > 1}
+    assert {"sst2-rates-table", "grid-table", "aggregates-table", "volumes"} < set(tables)
+    without = [name for name, head in tables.items() if not {"id", "run", "runs"} & set(head)]
+    assert not without
 
 
 def test_what_was_lost_is_listed_and_its_text_is_no_markup(root: Path) -> None:
@@ -133,7 +137,9 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
             write_run(tmp_path, config.id, config=config.as_dict(), **parts)
         lines = [f"{key} = {json.dumps(value)}" for key, value in spec.items()]
         (tmp_path / f"{i}.toml").write_text("\n".join(lines))
-    with pytest.raises(TensorAdaptError, match=r"lora r=1 has runs with learning rates 0.001, 0.01"):
+    with pytest.raises(
+        TensorAdaptError, match=r"lora r=1 has runs with learning rates 0.001, 0.01.*by --spec FILE or --where"
+    ):
         report(tmp_path)
     said = [" ".join(" ".join(Page(report(tmp_path, spec=tmp_path / f"{i}.toml")).text).split()) for i in range(2)]
     assert "runs with a result 2 of 2" in said[0] and "runs with a result 1 of 2" in said[1]
@@ -144,6 +150,26 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
     (tmp_path / "0.toml").write_text((tmp_path / "0.toml").read_text().replace("60", "61"))
     with pytest.raises(TensorAdaptError, match=r"has no sweep of .*0.toml on record; expected the specification"):
         report(tmp_path, spec=tmp_path / "0.toml")
+
+
+def test_totals_are_of_each_task_and_a_run_that_two_sweeps_share_is_one(tmp_path: Path) -> None:
+    both = [{**SPEC, "tasks": ["planted", "sst2"]}, {**SPEC, "learning_rates": [1e-3, 1e-2]}]
+    plans = [due(read_spec(spec), [Cell("lora", {"rank": 1}, 9216)], tmp_path) for spec in both]
+    assert [recorded.totals([plan]) for plan in plans] == [{"planted": 2, "sst2": 2}, {"planted": 4}]
+    assert recorded.totals(plans) == {"planted": 6, "sst2": 2}  # which rate will be run is not known
+    assert recorded.totals([plans[0], plans[0]]) == recorded.totals(plans[:1])
+    assert recorded.total(plans) == 8 and recorded.total([]) is None and recorded.totals([]) == {}
+
+
+def test_several_runs_of_one_seed_are_told_how_to_be_selected(tmp_path: Path) -> None:
+    for steps in (10, 20):
+        write_synthetic(tmp_path, steps=steps)
+    with pytest.raises(TensorAdaptError, match=r"several runs of one seed: .* by --spec FILE, or by --where"):
+        report(tmp_path)
+
+
+def test_a_difference_that_is_zero_but_for_rounding_is_shown_as_zero() -> None:
+    assert [_cell(value) for value in (-2.937e-17, 0.0, -2.937e-9, 0.25)] == ["0", "0", "-2.937e-09", "0.25"]
 
 
 def test_what_cannot_be_reported_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,10 @@ def test_every_run_is_a_row_in_an_order_that_does_not_change(root):
         (["status!=finished"], {"VeRA"}),
         (["n_params!=300"], {"LoRA", "VeRA"}),
         (["lr=1e-3", "seed>0"], {"CP (LoRTA)", "LoRA"}),
-        (["tuning=false", "rank=4"], {"CP (LoRTA)"}),
+        *[([f"tuning={no}", "rank=4"], {"CP (LoRTA)"}) for no in ("false", "0", "No")],
+        *[([f"tuning!={yes}", "rank=4"], {"CP (LoRTA)"}) for yes in ("true", "1", "yes")],
+        (["tuning=1"], set()),
+        (["rank=dim=3 head=2"], {"LoRA"}),
     ],
 )
 def test_conditions_hold_of_what_is_shown(root, where, methods):
@@ -57,7 +60,13 @@ def test_conditions_hold_of_what_is_shown(root, where, methods):
 
 @pytest.mark.parametrize(
     ("where", "says"),
-    [("lora", "condition 'lora' has none of"), ("tsk=rte", "unknown column 'tsk'; did you mean \"task\"")],
+    [
+        ("lora", "condition 'lora' has none of"),
+        ("tsk=rte", "unknown column 'tsk'; did you mean \"task\""),
+        ("n_params<=5k", "condition 'n_params<=5k': '5k' is no number; expected one, as n_params is a number"),
+        ("test>0,5", "'0,5' is no number"),
+        ("tuning=maybe", "'maybe' is neither yes nor no; expected one, as in tuning=no"),
+    ],
 )
 def test_a_condition_that_cannot_be_read_is_refused(root, where, says):
     with pytest.raises(ta.TensorAdaptError, match=says):
@@ -117,4 +126,6 @@ def test_the_command_shows_or_writes(root, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert main(["results", str(root), "--csv", str(tmp_path / "t.csv")]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "t.csv")]
+    assert main(["results", str(root), "--csv", "."]) == 2
+    assert capsys.readouterr().err == "error: . is a folder; expected a place for a file: add a name to it\n"
     assert main(["results", str(tmp_path / "absent")]) == 2

@@ -55,8 +55,8 @@ def stratified_bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of ``statistic(*scores)`` where the seeds of each task and method are drawn anew, with
-    replacement.
+    """Percentile interval of ``statistic(*scores)`` where of the n seeds of each task and method n - 1 are drawn anew,
+    with replacement, which makes the variance of a mean unbiased.
 
     ``n`` is the number of all scores. Raises TensorAdaptError with one task, or fewer than three seeds: there is too
     little to draw from.
@@ -117,8 +117,12 @@ def _counts(seeds: int, examples: int, draws: int, seed: int) -> tuple[NDArray[n
 
 
 def _resampled(scores: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """(draws, tasks, seeds), the seeds of each task drawn anew."""
-    at = rng.integers(scores.shape[1], size=(draws, *scores.shape))
+    """(draws, tasks, seeds - 1), the seeds of each task drawn anew: one less than there are, as draws of all n take the
+    variance of a mean for (n - 1) / n of what it is (McCarthy and Snowden, The bootstrap and finite population
+    sampling, 1985; Rao and Wu, Resampling inference with complex survey data, JASA 1988).
+    """
+    tasks, seeds = scores.shape
+    at = rng.integers(seeds, size=(draws, tasks, seeds - 1))
     return np.take_along_axis(scores[None], at, axis=2)
 
 

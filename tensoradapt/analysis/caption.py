@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
+from tensoradapt.analysis.comparison import methods, tuned
 from tensoradapt.analysis.frontier import Point, points, references
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run
 
 TUNED = "tuned on validation per parameterization"
+LISTED = 6  # rates that a caption lists; a search tries more
+GRIDS = 3  # of methods that a caption lists
 LOST = (("collapsed", "collapsed to chance"), ("diverged", "diverged"))
 
 
@@ -25,7 +29,7 @@ def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", r
         f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
         _rates(found, rates),
         _lost(every),
-        f"Partial: {len(every)} of {total} runs finished." if total is not None and len(every) < total else "",
+        how_partial(every, total),
         extra,
     )
     return " ".join(filter(None, sentences))
@@ -37,6 +41,68 @@ def some_runs(runs: Iterable[Run]) -> list[Run]:
     if not any(run.config.get("kind") in ("adapter", "head", "full") for run in every):
         raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
     return every
+
+
+def how_chosen(runs: Sequence[Run]) -> str:
+    """How the learning rates of these runs came about."""
+    tried = [run for run in runs if tuned(run)]
+    if not tried:
+        return "as given" if any(run.config.get("method") for run in runs) else TUNED
+    given = sorted(set(methods(runs)) - {run.config["label"] for run in tried})
+    others, each = (f"as given for {', '.join(given)}, and ", "each other") if given else ("", "each")
+    seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
+    return f"{others}chosen on validation among {_tried(tried, each)} {size_of(tried)} (seed {seeds})"
+
+
+def _tried(tuning: Sequence[Run], each: str) -> str:
+    """The rates that were tried, once where they are those of every method."""
+    rates: dict[str, set[float]] = {}
+    for run in tuning:
+        rates.setdefault(run.config["label"], set()).add(run.config["lr"])
+    tried: dict[str, list[str]] = {}
+    for label, own in sorted(rates.items()):
+        tried.setdefault(_listed(own), []).append(label)
+    if len(tried) == 1:
+        return f"{next(iter(tried))} for {each} method"
+    if len(tried) > GRIDS:
+        every = set().union(*rates.values())
+        return f"{each} method's own rates, {min(every):g} to {max(every):g},"
+    named = "; ".join(f"{', '.join(labels)} {text}" for text, labels in tried.items())
+    return f"{each} method's own rates ({named})"
+
+
+def _listed(rates: set[float]) -> str:
+    found = sorted(rates)
+    if len(found) > LISTED:
+        return f"{len(found)} rates from {found[0]:g} to {found[-1]:g}"
+    return ", ".join(f"{rate:g}" for rate in found)
+
+
+def size_of(tuning: Sequence[Run], its: str = "its") -> str:
+    """The size that rates were tuned at; a search may choose that too."""
+    return "over the sizes searched" if sizes_searched(tuning) else f"at {its} middle size"
+
+
+def sizes_searched(tuning: Sequence[Run]) -> bool:
+    """Whether rates of a method were tried at several sizes."""
+
+    def of(run: Run, *keys: str) -> str:
+        return json.dumps([run.config.get(key) for key in keys], sort_keys=True)
+
+    cases = {of(run, "task", "label") for run in tuning}
+    return len({of(run, "task", "label", "rank", "budget") for run in tuning}) > len(cases)
+
+
+def how_partial(runs: Sequence[Run], total: int | None, failed: int = 0) -> str:
+    """How many of ``total`` runs are there, and how many failed; nothing where all are there."""
+    if total is not None and len(runs) + failed < total:
+        lost = f", {failed} failed" if failed else ""
+        return f"Partial: {len(runs)} of {total} runs finished{lost}{_tuning(runs)}."
+    return f"{failed} {'run' if failed == 1 else 'runs'} failed{_tuning(runs)}." if failed else ""
+
+
+def _tuning(runs: Sequence[Run]) -> str:
+    return ", tuning included" if any(map(tuned, runs)) else ""
 
 
 def _seeds(counts: set[int]) -> str:

@@ -22,6 +22,11 @@ def reported(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if not tuned(run)]
 
 
+def methods(runs: Iterable[Run]) -> list[str]:
+    """The names of the adapters that are reported."""
+    return sorted({str(run.config["label"]) for run in reported(runs) if run.config["kind"] == "adapter"})
+
+
 def score(run: Run) -> float:
     """Test score; a diverged run has none of its own and counts as chance."""
     result = run.result
@@ -109,10 +114,10 @@ def check_group(group: Sequence[Run], what: str) -> None:
     if len(rates) > 1:
         raise TensorAdaptError(
             f"{what} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
-            "select the runs of that rate first"
+            "select the runs of that rate first, by --spec FILE or --where"
         )
     if twice:
         raise TensorAdaptError(
             f"{what} has several runs of one seed: {', '.join(twice)}; expected one run per seed: "
-            "select the runs that share all other settings first"
+            "select the runs that share all other settings first, those of one sweep by --spec FILE, or by --where"
         )

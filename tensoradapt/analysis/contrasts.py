@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -23,8 +24,9 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
 
     Where both ran at a budget, their runs at it are paired over seeds and, from stored predictions, over test examples
     (``paired_difference``, beside it the two-way bootstrap, p from ``crossed_paired_p``; of one seed McNemar's test).
-    Else the method's scores are interpolated at each of the reference's sizes within its own and paired over seeds. p
-    values are corrected together (Holm). No comparison: an empty list. An unknown reference raises TensorAdaptError.
+    Else the method's scores are interpolated at each of the reference's sizes within its own and paired over seeds;
+    not where that takes two sizes with one number of parameters, as neither is the method's score there. p values are
+    corrected together (Holm). No comparison: an empty list. An unknown reference raises TensorAdaptError.
     """
     every = list(runs)
     methods: dict[str, list[Point]] = {}
@@ -49,11 +51,17 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
     """The method that others are compared with: the one that is named, LoRA, or the one with the most sizes."""
     if wanted is not None:
-        if wanted not in sizes:
-            raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, tuple(sizes))}")
+        check_reference(wanted, sizes)
         return wanted
     usual = [label for label in sizes if label.lower() == "lora"]
     return usual[0] if usual else min(sizes, key=lambda label: (-sizes[label], label))
+
+
+def check_reference(wanted: str, labels: Iterable[str]) -> None:
+    """TensorAdaptError unless it is one of the methods."""
+    names = list(labels)
+    if wanted not in names:
+        raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
 
 
 def _contrasts(
@@ -64,10 +72,10 @@ def _contrasts(
         for budget in shared:
             yield from _at_budget(own[budget], other[budget], by_name)
         return
-    low, high = (end(point.n_params for point in method) for end in (min, max))
+    alone = Counter(point.n_params for point in reference)
     for point in reference:
-        if low <= point.n_params <= high:
-            yield from _between(method, point, by_name)
+        if alone[point.n_params] == 1:
+            yield from _between(_beside(method, point.n_params), point, by_name)
 
 
 def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Comparison]:
@@ -93,10 +101,20 @@ def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Co
         yield replace(found, difference=difference, p=p, over="seeds and test examples", drawn=drawn)
 
 
+def _beside(method: Sequence[Point], n_params: int) -> list[Point]:
+    """The sizes next to a number of parameters, or that of as many; none where there is no one such size."""
+    sizes = [point.n_params for point in method]
+    if not min(sizes) <= n_params <= max(sizes):
+        return []
+    ends = max(size for size in sizes if size <= n_params), min(size for size in sizes if size >= n_params)
+    found = [point for point in method if point.n_params in ends]
+    return found if len(found) == len(set(ends)) else []
+
+
 def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> Iterator[Comparison]:
-    """At one of the reference's sizes, over the seeds that all the method's sizes have in common with it."""
+    """At one of the reference's sizes, over the seeds that the method's sizes next to it have in common with it."""
     seeds = sorted(set(other.seeds).intersection(*(point.seeds for point in method)))
-    if len(seeds) < 2:
+    if not method or len(seeds) < 2:
         return
     scores = [[_of(point, seed, by_name) for seed in seeds] for point in method]
     mine = interpolated([point.n_params for point in method], scores, other.n_params)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.comparison import check_comparable, reported, tuned
-from tensoradapt.analysis.frontier import Point, points, rank_text, references
-from tensoradapt.analysis.statistics import Interval
+from tensoradapt.analysis.frontier import Point, points, rank_text, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run
 
@@ -20,17 +19,17 @@ NAMES = {"head": "head only", "full": "full fine-tuning"}
 
 
 def rank_rows(runs: Iterable[Run]) -> list[Row]:
-    """Test score over seeds at each rank of each method, one task: label, rank, n_params, mean, low, high, n, lost.
+    """Test score over seeds at each rank of each method, one task.
 
-    Ranks are numbers: a method with a budget or with ranks by bond has none to stand on one axis, and raises
-    TensorAdaptError, as no adapter run does.
+    Keys: label, rank, n_params, mean, low, high, n, lost, runs. Ranks are numbers: a method with a budget or with ranks
+    by bond has none to stand on one axis, and raises TensorAdaptError, as no adapter run does.
     """
     found = points(runs, compare=False)
     odd = [point for point in found if not isinstance(point.rank, int)]
     if odd or not found:
         what = f"{odd[0].label} has {rank_text(odd[0].rank) or 'a budget'}" if odd else "there is no adapter run"
         raise TensorAdaptError(f"{what}; expected methods with ranks that are numbers: draw the frontier instead")
-    rows = [{"label": p.label, "rank": p.rank, "n_params": p.n_params, **_interval(p)} for p in found]
+    rows = [{"label": p.label, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in found]
     return sorted(rows, key=lambda row: (row["label"], row["rank"]))
 
 
@@ -62,7 +61,7 @@ def rate_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def grid_rows(runs: Iterable[Run]) -> list[Row]:
-    """Each method's mean at each size on each task: label, size, task, metric, mean, low, high, n, gain, lost.
+    """Each method's mean at each size on each task: label, size, task, metric, mean, low, high, n, lost, runs, gain.
 
     ``gain`` is (mean - chance) / (1 - chance), comparable between tasks. References are rows too. No run raises
     TensorAdaptError.
@@ -74,8 +73,8 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     for task in sorted({run.config["task"] for run in every}):
         own = [run for run in every if run.config["task"] == task]
         found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label))
-        named = [(point.label, size_text(point), _interval(point)) for point in found]
-        named += [(NAMES[kind], "", _of(interval, _lost(own, kind))) for kind, interval in references(own).items()]
+        named = [(point.label, size_text(point), _of(point)) for point in found]
+        named += [(NAMES[kind], "", _of(point)) for kind, point in reference_points(own, compare=False).items()]
         same = {"task": task, "metric": own[0].result["metric"]}
         chance = own[0].result["chance"]
         rows += [
@@ -131,13 +130,7 @@ def _attempts(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _interval(point: Point) -> Row:
-    return _of(point.interval, point.n_collapsed + point.n_diverged)
-
-
-def _lost(runs: Iterable[Run], kind: str) -> int:
-    return sum(run.config["kind"] == kind and run.result["status"] != "finished" for run in runs)
-
-
-def _of(own: Interval, lost: int) -> Row:
-    return {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n, "lost": lost}
+def _of(point: Point) -> Row:
+    """What a row says of its runs."""
+    own, lost = point.interval, point.n_collapsed + point.n_diverged
+    return {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n, "lost": lost, "runs": " ".join(point.runs)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,19 +17,18 @@ from matplotlib.figure import Figure
 
 from tensoradapt.analysis import curve_plots, curves, difference_plots
 from tensoradapt.analysis.canvas import RC, add_caption, figure_of, write
-from tensoradapt.analysis.caption import TUNED, caption
-from tensoradapt.analysis.comparison import reported, tuned
-from tensoradapt.analysis.contrasts import contrasts
-from tensoradapt.analysis.frontier import COLUMNS, COSTS, table
+from tensoradapt.analysis.caption import caption, how_chosen, how_partial, size_of, sizes_searched
+from tensoradapt.analysis.comparison import methods, reported, tuned
+from tensoradapt.analysis.contrasts import check_reference, contrasts
+from tensoradapt.analysis.frontier import COLUMNS, COSTS, check_cost, table
 from tensoradapt.analysis.plots import frontier_figure
-from tensoradapt.analysis.significance import Comparison, Ranking
+from tensoradapt.analysis.significance import Comparison, Ranking, least_p
 from tensoradapt.analysis.summary import summary_rows, task_ranking
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.sweep.store import Run
 
 Row = dict[str, Any]
-LISTED = 6  # rates that a caption lists; a search tries more
 KINDS = ("frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "differences", "progress")
 
 
@@ -63,54 +64,44 @@ def figures(
     kinds: Sequence[str] = KINDS,
     cost: str = "n_params",
     reference: str | None = None,
-    total: int | None = None,
+    totals: Mapping[str, int] | None = None,
+    failed: Mapping[Path, str] | None = None,
 ) -> list[Figured]:
     """The figures of ``kinds`` that the runs allow, task by task and then those of all tasks.
 
     ``cost``: x of frontiers, one of ``frontier.COSTS``; ``reference``: the method that others are compared with, by
-    default LoRA; ``total``: the runs of the whole sweep, where some are missing. A kind that is not ``KINDS``' raises
-    TensorAdaptError; one that the runs do not allow is left out.
+    default LoRA, and not on tasks that lack it; ``totals``: how many runs the sweep has of each task, those that tune
+    included; ``failed``: the folders of runs that failed, with their tasks. A kind or cost that is none and a reference
+    that no run has raise TensorAdaptError; a kind that the runs do not allow is left out.
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise TensorAdaptError(f"figure is {unknown[0]!r}{did_you_mean(unknown[0], KINDS)}")
-    every = list(runs)
+    check_cost(cost)
+    every, lost = list(runs), Counter((failed or {}).values())
+    if reference is not None:
+        check_reference(reference, methods(every))
     tasks = sorted({str(run.config["task"]) for run in every})
     found: list[Figured] = []
     for task in tasks:
         own = [run for run in every if run.config["task"] == task]
         label = task if len(tasks) > 1 else None
         if "frontier" in kinds:
-            found += _frontier(own, label, cost, total if len(tasks) == 1 else None)
+            missing = how_partial(own, totals.get(task) if totals else None, lost[task])
+            found += _frontier(own, label, cost, missing)
         found += [one for kind in OF_A_TASK if kind in kinds for one in OF_A_TASK[kind](own, label, reference)]
-    for kind, make in OF_ALL.items():
-        if kind in kinds:
-            found += make(every, reference, total)
+    found += [one for kind in OF_ALL if kind in kinds for one in OF_ALL[kind](every, reference)]
+    if "progress" in kinds:
+        found += _progress(every, failed or {}, sum(totals.values()) if totals else None)
     return found
 
 
-def how_chosen(runs: Sequence[Run]) -> str:
-    """How the learning rates of these runs came about."""
-    tried = [run for run in runs if tuned(run)]
-    if tried:
-        found = sorted({run.config["lr"] for run in tried})
-        rates = ", ".join(f"{rate:g}" for rate in found)
-        if len(found) > LISTED:
-            rates = f"{len(found)} rates from {found[0]:g} to {found[-1]:g}"
-        seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
-        return f"chosen on validation among {rates} for each method at its middle size (seed {seeds})"
-    return "as given" if any(run.config.get("method") for run in runs) else TUNED
-
-
-def _frontier(runs: Sequence[Run], task: str | None, cost: str, total: int | None) -> list[Figured]:
+def _frontier(runs: Sequence[Run], task: str | None, cost: str, missing: str) -> list[Figured]:
     own = reported(runs)
     if not own:
         return []
-    text = caption(own, total=total, rates=how_chosen(runs), extra="" if cost == "n_params" else _measured(cost))
+    x = "" if cost == "n_params" else f"x: {COSTS[cost]}, the median over seeds."
+    text = caption(own, rates=how_chosen(runs), extra=" ".join(filter(None, (missing, x))))
     return [Figured("frontier", task, text, table(own, cost), partial(frontier_figure, own, cost=cost))]
-
-
-def _measured(cost: str) -> str:
-    return f"x: {COSTS[cost]}, the median over seeds."
 
 
 def _ranks(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
@@ -124,21 +115,23 @@ def _ranks(runs: Sequence[Run], task: str | None, reference: str | None) -> list
 
 
 def _rates(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
-    if not any(tuned(run) for run in runs):
+    tried = [run for run in runs if tuned(run)]
+    if not tried:
         return []
     rows = curves.rate_rows(runs)
     seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
+    where = size_of(tried, "the method's")
     text = (
         f"{_of(runs)}: validation {_metric(runs)} at each learning rate tried, one run each (seed {seeds}, so without "
-        "intervals), at the method's middle size. A ring: the rate that all reported runs of the method have. Hollow: "
-        f"collapsed to chance or diverged.{_at_an_end(rows)}"
+        f"intervals), {where}. A ring: the rate that all reported runs of the method have. Hollow: collapsed to chance "
+        f"or diverged.{'' if sizes_searched(tried) else _at_an_end(rows)}"
     )
     return [_captioned("rates", task, text, rows, partial(curve_plots.rate_curves, rows, metric=_metric(runs)))]
 
 
 def _at_an_end(rows: Sequence[Row]) -> str:
-    """The methods whose rate is an end of what was tried, so that a better one may lie beyond. Not those to which
-    the rate makes no difference, as to a head with a rate of its own.
+    """The methods whose rate is the lowest or highest of what was tried, so that a better one may lie beyond. Not those
+    to which the rate makes no difference, as to a head with a rate of its own.
     """
     tried: dict[str, list[Row]] = {}
     for row in rows:
@@ -150,22 +143,30 @@ def _at_an_end(rows: Sequence[Row]) -> str:
         and any(row["chosen"] and row["lr"] in (own[0]["lr"], own[-1]["lr"]) for row in own)
     ]
     return (
-        f" The rate is an end of the grid, and a better one may lie beyond it, for {', '.join(ends)}." if ends else ""
+        f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {', '.join(ends)}."
+        if ends
+        else ""
     )
 
 
 def _contrasts(runs: Sequence[Run], task: str | None, reference: str | None) -> list[Figured]:
-    found = contrasts(runs, reference)
+    found = contrasts(runs, reference) if reference is None or reference in methods(runs) else []
     if not found:
         return []
+    corrected = f" after Holm's correction over the {len(found)} comparisons" if len(found) > 1 else ""
     text = (
         f"{_of(runs)}: difference in test {_metric(runs)} to {found[0].second} at equal numbers of parameters, with "
-        f"95 % t intervals, paired over {' or '.join(sorted({one.over for one in found}))}. Filled: p < 0.05 (over "
-        f"seeds and, where predictions are stored, over examples too) after Holm's correction over the {len(found)} "
-        f"comparisons. Learning rates {how_chosen(runs)}."
+        f"95 % t intervals, paired over {' or '.join(sorted({one.over for one in found}))}. Filled: p < "
+        f"0.05{_tested(found)}{corrected}. Learning rates {how_chosen(runs)}."
     )
     draw = partial(difference_plots.forest, found, metric=_metric(runs))
     return [_captioned("contrasts", task, text, [contrast_row(one) for one in found], draw)]
+
+
+def _tested(found: Sequence[Comparison]) -> str:
+    if not any("one seed" in one.over for one in found):
+        return ""
+    return " (of one seed over test examples alone: McNemar's test of answers that are right or wrong, else a t test)"
 
 
 def contrast_row(one: Comparison) -> Row:
@@ -175,44 +176,61 @@ def contrast_row(one: Comparison) -> Row:
     return {**row, **asdict(one.difference), **drawn, "runs": " ".join(one.runs)}
 
 
-def _grid(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
+def _grid(runs: Sequence[Run], reference: str | None) -> list[Figured]:
     own = reported(runs)
     if not own:
         return []
     rows = curves.grid_rows(own)
-    n = " or ".join(str(n) for n in sorted({row["n"] for row in rows}))
     text = (
-        f"{own[0].config.get('model')}: mean test score over {n} seeds, ± half of its 95 % t interval. Darker: "
-        "further from a constant answer. Bold: the best mean of a task. A star: a run collapsed or diverged. Learning "
-        f"rates {how_chosen(runs)}."
+        f"{own[0].config.get('model')}: {_over_seeds({row['n'] for row in rows})}. Darker: further from a constant "
+        "answer. Bold: the best mean of a task. A star: a run collapsed or diverged. Learning rates "
+        f"{how_chosen(runs)}."
     )
     return [_captioned("grid", None, text, rows, partial(curve_plots.task_grid, rows))]
 
 
-def _aggregates(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
+def _over_seeds(counts: set[int]) -> str:
+    if counts == {1}:
+        return "test score of one seed, without interval"
+    some = " where there are several" if 1 in counts else ""
+    return f"mean test score over {' or '.join(map(str, sorted(counts)))} seeds, ± half of its 95 % t interval{some}"
+
+
+def _aggregates(runs: Sequence[Run], reference: str | None) -> list[Figured]:
     rows = summary_rows(runs, reference)
     if not rows:
         return []
     against = rows[0]["reference"]
+    better = f", and the probability that a run beats one of {against} at the same size," if against else ""
     text = (
-        f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds, and the probability that a "
-        f"run beats one of {against} at the same size, with 95 % intervals of a stratified bootstrap over seeds (2,000 "
-        f"draws). Learning rates {how_chosen(runs)}."
+        f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds{better} with 95 % intervals of "
+        f"a stratified bootstrap over seeds (2,000 draws). Learning rates {how_chosen(runs)}."
     )
     return [_captioned("aggregates", None, text, rows, partial(difference_plots.aggregates, rows))]
 
 
-def _differences(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
+def _differences(runs: Sequence[Run], reference: str | None) -> list[Figured]:
     found = task_ranking(runs)
     if found is None:
         return []
     n = len({run.config["task"] for run in runs})
     text = (
         f"Mean ranks over {n} tasks of each method's mean over its sizes and seeds. A bar joins methods that "
-        f"Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %). Learning rates {how_chosen(runs)}."
+        f"Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %).{_too_few(n, len(found.ranks))} "
+        f"Learning rates {how_chosen(runs)}."
     )
     rows = ranking_rows(found)
     return [_captioned("differences", None, text, rows, partial(difference_plots.critical_differences, found))]
+
+
+def _too_few(tasks: int, ranked: int) -> str:
+    least = least_p(ranked, tasks)
+    if least < 0.05:
+        return ""
+    return (
+        f" With {tasks} tasks the smallest corrected p of {math.comb(ranked, 2)} comparisons is {least:.2g}, so this "
+        "test cannot tell any two methods apart; read the ranks only."
+    )
 
 
 def ranking_rows(found: Ranking) -> list[Row]:
@@ -224,11 +242,14 @@ def ranking_rows(found: Ranking) -> list[Row]:
     ]
 
 
-def _progress(runs: Sequence[Run], reference: str | None, total: int | None) -> list[Figured]:
-    rows = curves.progress_rows(curves.read_attempts(runs))
+def _progress(runs: Sequence[Run], failed: Iterable[Path], total: int | None) -> list[Figured]:
+    rows = curves.progress_rows(curves.read_attempts(runs, failed))
     if not rows:
         return []
-    text = "Finished runs in time, tuning included. A tick: a run that was killed or preempted went on from its state."
+    text = (
+        "Finished runs in time, tuning included. A tick: a run that was killed or preempted went on from its state. A "
+        "cross: a run failed."
+    )
     return [_captioned("progress", None, text, rows, partial(curve_plots.progress, rows, total=total))]
 
 
@@ -252,4 +273,4 @@ def _metric(runs: Sequence[Run]) -> str:
 
 
 OF_A_TASK = {"ranks": _ranks, "rates": _rates, "contrasts": _contrasts}
-OF_ALL = {"grid": _grid, "aggregates": _aggregates, "differences": _differences, "progress": _progress}
+OF_ALL = {"grid": _grid, "aggregates": _aggregates, "differences": _differences}

@@ -75,14 +75,19 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
     """
     every = list(runs)
     check_comparable(every)
-    if cost not in COSTS:
-        raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
+    check_cost(cost)
     against = {kind: _of_kind(every, kind) for kind in REFERENCES if compare}
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
         groups.setdefault(_key(run), []).append(run)
     found = sorted((_point(group, against, cost) for group in groups.values()), key=_order)
     return _with_frontier(found, compare)
+
+
+def check_cost(cost: str) -> None:
+    """TensorAdaptError unless a frontier can be drawn over it."""
+    if cost not in COSTS:
+        raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
 
 
 def frontier(runs: Iterable[Run]) -> list[Point]:
@@ -92,7 +97,7 @@ def frontier(runs: Iterable[Run]) -> list[Point]:
 
 def references(runs: Iterable[Run]) -> dict[str, Interval]:
     """Test score of the references that were run: "head" (no adapter) and "full" (full fine-tuning)."""
-    return {kind: point.interval for kind, point in _reference_points(list(runs), compare=False).items()}
+    return {kind: point.interval for kind, point in reference_points(list(runs), compare=False).items()}
 
 
 def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
@@ -102,7 +107,7 @@ def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
     does not exist: no reference, or no interval from one seed.
     """
     every = list(runs)
-    return [_row(point) for point in (*points(every, cost), *_reference_points(every).values())]
+    return [_row(point) for point in (*points(every, cost), *reference_points(every).values())]
 
 
 def write_csv(runs: Iterable[Run], path: Path, cost: str = "n_params") -> Path:
@@ -122,7 +127,8 @@ def rank_text(rank: Rank) -> str:
     return "" if rank is None else f"r={rank}"
 
 
-def _reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Point]:
+def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Point]:
+    """The references that were run as points, with their runs: "head" and "full"."""
     check_comparable(runs)
     found = {kind: _of_kind(runs, kind) for kind in REFERENCES}
     against = found if compare else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -134,8 +135,8 @@ def ranking(
     """Mean ranks and the cliques of a critical-difference diagram by Wilcoxon's signed ranks with Holm's correction,
     which unlike Nemenyi's test does not hang on what other methods are there (Benavoli et al., JMLR 2016).
 
-    A clique is a largest run of methods, by rank, in which no pair differs at ``alpha``. Raises TensorAdaptError for
-    fewer than three methods or five blocks, where no difference could ever be found.
+    A clique is a largest run of methods, by rank, in which no pair differs at ``alpha``; on few blocks none can
+    (``least_p``). Raises TensorAdaptError for fewer than three methods or five blocks.
     """
     names = list(scores)
     data = np.array([np.asarray(scores[name], float) for name in names])
@@ -148,6 +149,16 @@ def ranking(
     apart = {pair for pair, value in zip(pairs, p, strict=True) if value < alpha}
     cliques = tuple(tuple(names[order[i]] for i in run) for run in _runs(len(order), apart))
     return Ranking({names[i]: float(mean[i]) for i in order}, float(stats.friedmanchisquare(*data).pvalue), cliques)
+
+
+def least_p(methods: int, blocks: int) -> float:
+    """The smallest corrected p value that ``ranking`` can find: all differences of a pair have one sign, 2 of 2^blocks
+    equally likely ways, times the number of pairs.
+
+    >>> least_p(3, 6), least_p(3, 7)
+    (0.09375, 0.046875)
+    """
+    return min(1.0, math.comb(methods, 2) * 2.0 ** (1 - blocks))
 
 
 def _signed_ranks(difference: Floats) -> float:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tensoradapt.analysis.aggregate import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.budgets import hypervolume
-from tensoradapt.analysis.comparison import reported, score
-from tensoradapt.analysis.contrasts import reference_of
+from tensoradapt.analysis.comparison import methods, reported, score
+from tensoradapt.analysis.contrasts import check_reference, reference_of
 from tensoradapt.analysis.curves import gain, size_text
 from tensoradapt.analysis.frontier import Point, points
 from tensoradapt.analysis.significance import Ranking, ranking
@@ -24,20 +25,25 @@ SEEDS = 3  # fewer give a bootstrap nothing to draw from
 
 def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]:
     """Each method at each size over all tasks: label, size, tasks, seeds, iqm, low, high, better, better_low,
-    better_high, reference, of (score - chance) / (1 - chance).
+    better_high, reference, runs, of (score - chance) / (1 - chance).
 
     ``iqm`` is the interquartile mean over tasks and seeds with its stratified bootstrap interval, ``better`` the
     probability that a run beats one of the reference's at the same size (None for the reference). A method that lacks a
-    task, or has fewer than three seeds on one, has no row; neither has anything where there is one task.
+    task, or has fewer than three seeds on one, has no row, and as reference is None; nothing has a row where there is
+    one task. A reference that no run has raises TensorAdaptError.
     """
-    found = gains(runs)
-    if not found:
+    every = list(runs)
+    if reference is not None:
+        check_reference(reference, methods(every))
+    behind = _compared(every)
+    if not behind:
         return []
-    labels = [label for label, _ in found]
-    against = reference_of({label: labels.count(label) for label in labels}, reference)
+    found = {key: _gains(own) for key, own in behind.items()}
+    sizes = Counter(label for label, _ in found)
+    against = reference_of(sizes, reference) if reference is None or reference in sizes else None
     rows = []
     for (label, size), own in found.items():
-        other = found.get((against, size)) if label != against else None
+        other = found.get((against, size)) if against and label != against else None
         middle = stratified_bootstrap(iqm, own)
         better = stratified_bootstrap(improvement, own, other) if other is not None else None
         between = (better.mean, better.low, better.high) if better else (None, None, None)
@@ -45,14 +51,19 @@ def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]
             {"label": label, "size": size, "tasks": own.shape[0], "seeds": own.shape[1]}
             | {"iqm": middle.mean, "low": middle.low, "high": middle.high}
             | dict(zip(("better", "better_low", "better_high"), between, strict=True))
-            | {"reference": against}
+            | {"reference": against, "runs": " ".join(run.name for row in behind[label, size] for run in row)}
         )
     return rows
 
 
-def gains(runs: Iterable[Run]) -> dict[Key, Floats]:
-    """Scores of each method and size as shares of the way from chance to perfect, (tasks, seeds); only those that ran
-    on every one of two tasks or more, with at least three seeds on each: the seeds that they have everywhere.
+def _gains(runs: Sequence[Sequence[Run]]) -> Floats:
+    """Scores as shares of the way from chance to perfect, (tasks, seeds)."""
+    return np.array([[gain(score(run), run.result["chance"]) for run in row] for row in runs])
+
+
+def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
+    """The runs of each method and size by task and seed; only of those that ran on every one of two tasks or more, with
+    at least three seeds on each: the seeds that they have everywhere.
     """
     every = reported(runs)
     tasks = sorted({run.config["task"] for run in every})
@@ -61,22 +72,21 @@ def gains(runs: Iterable[Run]) -> dict[Key, Floats]:
     for task in tasks if len(tasks) > 1 else ():
         for point in points((run for run in every if run.config["task"] == task), compare=False):
             found.setdefault((point.label, size_text(point)), []).append(point)
-    whole: dict[Key, Floats] = {}
+    whole: dict[Key, list[list[Run]]] = {}
     for key, own in found.items():
         seeds = sorted(set(own[0].seeds).intersection(*(point.seeds for point in own)))
         if len(own) == len(tasks) and len(seeds) >= SEEDS:
-            behind = [[by_name[point.runs[point.seeds.index(seed)]] for seed in seeds] for point in own]
-            whole[key] = np.array([[gain(score(run), run.result["chance"]) for run in row] for row in behind])
+            whole[key] = [[by_name[point.runs[point.seeds.index(seed)]] for seed in seeds] for point in own]
     return whole
 
 
 def task_ranking(runs: Iterable[Run]) -> Ranking | None:
-    """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods,
-    where no difference could be found.
+    """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods.
+    With many methods it takes more tasks than five to find a difference (``significance.least_p``).
     """
     found: dict[str, list[Floats]] = {}
-    for (label, _), own in gains(runs).items():
-        found.setdefault(label, []).append(own.mean(1))
+    for (label, _), own in _compared(runs).items():
+        found.setdefault(label, []).append(_gains(own).mean(1))
     if len(found) < 3 or len(next(iter(found.values()))[0]) < 5:
         return None
     return ranking({label: np.mean(own, axis=0) for label, own in found.items()})
@@ -84,8 +94,8 @@ def task_ranking(runs: Iterable[Run]) -> Ranking | None:
 
 def volume_rows(runs: Iterable[Run]) -> list[Row]:
     """The area that each method's own sizes dominate on each task, in decades of parameters times score: label, task,
-    volume, reference_cost (twice the largest of the task), reference_score (chance). Raises TensorAdaptError without
-    moocore.
+    volume, reference_cost (twice the largest of the task), reference_score (chance), runs. Raises TensorAdaptError
+    without moocore.
     """
     every = reported(runs)
     rows = []
@@ -97,5 +107,6 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
             mine = [point for point in found if point.label == label]
             area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, chance))
             at = {"reference_cost": most, "reference_score": chance}
-            rows.append({"label": label, "task": task, "volume": area, **at})
+            names = " ".join(name for point in mine for name in point.runs)
+            rows.append({"label": label, "task": task, "volume": area, **at, "runs": names})
     return rows

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.canvas import rendered
+from tensoradapt.analysis.caption import how_chosen
 from tensoradapt.analysis.comparison import tuned
-from tensoradapt.analysis.figures import Figured, figures, how_chosen
+from tensoradapt.analysis.figures import Figured, figures
 from tensoradapt.analysis.summary import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
@@ -35,9 +36,13 @@ CONTRAST = (
 # of which figures the rows are shown too, as what, and with which columns (none: all)
 TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "frontier": ("Each configuration over its seeds", POINT),
+    "ranks": ("Each rank over its seeds", ()),
+    "rates": ("Each learning rate tried", ()),
     "contrasts": ("At equal budget", CONTRAST),
+    "grid": ("Each method on each task", ()),
     "aggregates": ("Over tasks", ()),
 }
+ROUNDING = 1e-15  # below it a difference is 0 but for rounding
 LINKED = ("id", "runs", "run")
 
 
@@ -70,15 +75,16 @@ def report(
         )
     found = sweeps(root, spec)
     plans = [one.due(root) for one in found]
-    total = None if where else recorded.total(plans)
+    counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page.filters.update(cell=_cell, key=_key, names=str.split)
     source = resources.files("tensoradapt.sweep").joinpath("report.html.j2").read_text(encoding="utf-8")
-    drawn = figures(runs, reference=reference, total=total)
+    lost = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
+    drawn = figures(runs, reference=reference, totals=recorded.totals(counted), failed=lost)
     return page.from_string(source).render(
         title=Path(root).resolve().name,
         where=" and ".join(where),
-        counts=_counts(runs, failed, total),
+        counts=_counts(runs, failed, recorded.total(counted)),
         **_results(runs, failed, drawn),
         empty=[cell for one in found for cell in one.cells if cell.empty],
         blocked=[reason for plan in plans for reason in plan.blocked],
@@ -155,6 +161,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
+        value = 0.0 if abs(value) < ROUNDING else value
         return f"{value:.4g}" if value and not 1e-3 <= abs(value) < 1e4 else f"{value:.4f}".rstrip("0").rstrip(".")
     return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,7 +60,17 @@ def paths(root: Path) -> list[Path]:
 
 def total(plans: Sequence[Due]) -> int | None:
     """How many runs sweeps will have in all: one that two of them share is one run. None without sweeps."""
-    if not plans:
-        return None
-    named = {config.id for plan in plans for config in plan.configs}
-    return len(named) + sum(max(0, plan.total - len(plan.configs)) for plan in plans)
+    return sum(totals(plans).values()) if plans else None
+
+
+def totals(plans: Sequence[Due]) -> dict[str, int]:
+    """Of each task how many runs sweeps will have in all, as ``total`` counts them."""
+    named = {config.id: config for plan in plans for config in plan.configs}
+    found = Counter(config.task for config in named.values())
+    for plan in plans:
+        unnamed: Counter[str] = Counter()
+        for (task, _), n in plan.totals.items():
+            unnamed[task] += n
+        unnamed.subtract(config.task for config in plan.configs)
+        found.update(+unnamed)
+    return dict(found)

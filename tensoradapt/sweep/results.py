@@ -25,6 +25,7 @@ SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "
 MEANS = ("task", *frontier.COLUMNS)
 SHOWN_MEANS = ("task", "label", "rank", "budget", "n_params", "metric", "mean", "low", "high", "n_seeds", "lr")
 OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
+FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 Row = dict[str, Any]
 
 
@@ -181,17 +182,35 @@ def _asked(name: str, config: Mapping[str, Any]) -> Row:
     return {"id": name, **asked, "method": config["label"], "tuning": bool(config.get("tuning"))}
 
 
-def _condition(text: str) -> tuple[str, str, str]:
+def _condition(text: str) -> tuple[str, str, Any]:
     found = min((op for op in OPERATORS if op in text), key=lambda op: (text.index(op), -len(op)), default=None)
     if found is None:
         raise TensorAdaptError(f"condition {text!r} has none of {' '.join(OPERATORS)}; expected one such as task=sst2")
     column, value = (part.strip() for part in text.split(found, 1))
     if column not in COLUMNS:
         raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, COLUMNS)}")
-    return column, found, value
+    return column, found, _wanted(text, column, value)
 
 
-def _meets(row: Row, column: str, op: str, wanted: str) -> bool:
+def _wanted(text: str, column: str, value: str) -> Any:
+    """A condition's value as its column has it."""
+    if column == "tuning":
+        if value.lower() not in FLAGS:
+            raise TensorAdaptError(
+                f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no"
+            )
+        return FLAGS[value.lower()]
+    if column not in NUMBERS or column == "rank":  # which may be by bond
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise TensorAdaptError(
+            f"condition {text!r}: {value!r} is no number; expected one, as {column} is a number: such as 5000 or 1e-3"
+        ) from None
+
+
+def _meets(row: Row, column: str, op: str, wanted: Any) -> bool:
     value = row[column]
     if value is None:
         return op == "!="
@@ -206,9 +225,11 @@ def _meets(row: Row, column: str, op: str, wanted: str) -> bool:
     }[op]
 
 
-def _comparable(value: Any, wanted: str) -> tuple[Any, Any]:
+def _comparable(value: Any, wanted: Any) -> tuple[Any, Any]:
     """Numbers as numbers, everything else as text."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if not isinstance(wanted, str):
+        return value, wanted
+    if isinstance(value, int | float):
         try:
             return value, float(wanted)
         except ValueError:

@@ -94,15 +94,15 @@ def run_sweep(
     if left or dry_run:
         slots = slots_for(executor, workers, device, {"slurm": slurm, "ray": ray})
         if not dry_run:
+            chosen = executor_for(executor, root, slots)
             check_writable(root)
         say(plan_text(spec, planned, sweep.due(), sweep.todo()))
         say(cost_text(root, sweep.due().configs, left, sweep.todo(), slots))
     if dry_run:
         return sweep.outcome()
-    chosen = executor_for(executor, root, slots) if left else None
-    if chosen or known is None:
+    if left or known is None:
         recorded.write(root, spec, planned, versions())
-    if chosen:
+    if left:
         sweep.run(chosen)
     tidy(root)
     return sweep.outcome()
