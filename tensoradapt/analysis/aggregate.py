@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from tensoradapt.analysis.statistics import Floats, Interval
 from tensoradapt.errors import TensorAdaptError
@@ -27,7 +26,9 @@ def iqm(scores: ArrayLike) -> Any:
     0.55
     """
     data = np.asarray(scores, float)
-    return _plain(stats.trim_mean(data.reshape(*data.shape[:-2], -1), 0.25, axis=-1))
+    ordered = np.sort(data.reshape(*data.shape[:-2], -1), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return _plain(ordered[..., cut : ordered.shape[-1] - cut].mean(-1))
 
 
 def improvement(

@@ -7,6 +7,7 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,17 @@ def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
 
 def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
     """Inches of the widest and of the highest of some texts, drawn."""
-    figure = Figure(dpi=DPI)
-    FigureCanvasAgg(figure)
-    boxes = [figure.text(0, 0, text, fontsize=size).get_window_extent() for text in texts]
-    return max(box.width for box in boxes) / DPI, max(box.height for box in boxes) / DPI
+    sizes = [_extent(text, size) for text in texts]
+    return max(width for width, _ in sizes), max(height for _, height in sizes)
+
+
+@lru_cache(maxsize=4096)  # the names of methods are on every figure
+def _extent(text: str, size: float) -> tuple[float, float]:
+    with mpl.rc_context(RC):
+        figure = Figure(dpi=DPI)
+        FigureCanvasAgg(figure)
+        box = figure.text(0, 0, text, fontsize=size).get_window_extent()
+    return box.width / DPI, box.height / DPI
 
 
 def frame(ax: Axes, grid: str | None = None) -> None:
@@ -162,8 +170,12 @@ def write(figure: Figure, stem: Path) -> tuple[Path, Path]:
 
 def rendered(figure: Figure, kind: str, metadata: dict[str, Any], dpi: float = DPI) -> bytes:
     """The bytes of a figure as a file of that kind."""
-    buffer = io.BytesIO()
+    buffer, engine = io.BytesIO(), figure.get_layout_engine()
+    if engine is not None:  # once, as savefig draws a figure with an engine twice
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    figure.set_layout_engine(engine)
     return buffer.getvalue()
 
 

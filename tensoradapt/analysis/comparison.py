@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from tensoradapt.analysis.examples import METRICS, example_scores
 from tensoradapt.analysis.statistics import Floats, Interval, paired_difference, t_interval
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweep.store import Run
+from tensoradapt.sweep.store import Run, read_array
 
 
 def tuned(run: Run) -> bool:
@@ -57,25 +59,33 @@ def paired_scores(pairs: Sequence[tuple[Run, Run]]) -> tuple[Floats, Floats] | N
     runs = [run for pair in pairs for run in pair]
     if runs[0].result["metric"] not in METRICS or not all(run.has("predictions") and run.has("labels") for run in runs):
         return None
-    labels = runs[0].labels()
+    answers = {run.name: _answers(run) for run in runs}
     for run in runs[1:]:
-        if not np.array_equal(run.labels(), labels):
+        if not np.array_equal(answers[run.name][1], answers[runs[0].name][1]):
             raise TensorAdaptError(
                 f"runs {runs[0].name} and {run.name} have different test labels; expected one test set: "
                 "analyse runs of different data apart"
             )
-    first, second = (np.array([_shared_out(run, labels) for run in side]) for side in zip(*pairs, strict=True))
+    first, second = (np.array([answers[run.name][0] for run in side]) for side in zip(*pairs, strict=True))
     return first, second
 
 
-def _shared_out(run: Run, labels: np.ndarray) -> Floats:
-    """Score of each test example, (n_test,); chance throughout for a diverged run."""
-    if run.result["status"] == "diverged":
-        return np.full(len(labels), float(run.result["chance"]))
+def _answers(run: Run) -> tuple[Floats, np.ndarray]:
+    """Score of each test example, chance throughout for a diverged run, and the labels, (n_test,) each."""
+    chance = float(run.result["chance"]) if run.result["status"] == "diverged" else None
+    written = tuple((run.path / f"{name}.npy").stat().st_mtime_ns for name in ("predictions", "labels"))
     try:
-        return example_scores(run.result["metric"], run.predictions(), labels)
+        return _read(run.path, run.result["metric"], chance, written)
     except TensorAdaptError as error:
         raise TensorAdaptError(f"run {run.name}: {error}; delete the folder {run.path} to run it again") from None
+
+
+@lru_cache(maxsize=1024)  # a reference is asked for with every method
+def _read(folder: Path, metric: str, chance: float | None, written: tuple[int, ...]) -> tuple[Floats, np.ndarray]:
+    labels = read_array(folder, "labels")
+    if chance is not None:
+        return np.full(len(labels), chance), labels
+    return example_scores(metric, read_array(folder, "predictions"), labels), labels
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

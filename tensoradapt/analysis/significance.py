@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import scipy  # its stats take half a second to load, and do so when they are first used
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from tensoradapt.analysis.statistics import Floats, Interval, crossed_p, t_interval
 from tensoradapt.errors import TensorAdaptError
@@ -86,7 +86,8 @@ def paired_p(difference: Floats) -> float:
     """The paired t test's p value of differences (seeds,); where all are equal 1 if they are 0, else 0."""
     if np.ptp(difference) <= 1e-12 * np.abs(difference).max():  # equal but for rounding
         return float(not difference.any())
-    return float(stats.ttest_1samp(difference, 0).pvalue)
+    t = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(difference)))
+    return float(2 * scipy.special.stdtr(len(difference) - 1, -abs(t)))
 
 
 def crossed_paired_p(
@@ -125,7 +126,7 @@ def mcnemar(
     if first.shape != second.shape or first.ndim != 1:
         raise TensorAdaptError(f"answers have shapes {first.shape} and {second.shape}; expected the same (examples,)")
     alone = int((first & ~second).sum()), int((second & ~first).sum())
-    return float(stats.binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
+    return float(scipy.stats.binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
 
 
 def ranking(
@@ -142,13 +143,15 @@ def ranking(
     data = np.array([np.asarray(scores[name], float) for name in names])
     if data.ndim != 2 or len(data) < 3 or data.shape[1] < 5:
         raise TensorAdaptError(f"scores have shape {data.shape}; expected 3 methods or more on 5 blocks or more")
-    mean = stats.rankdata(-data, axis=0).mean(1)
+    mean = scipy.stats.rankdata(-data, axis=0).mean(1)
     order = [int(i) for i in np.argsort(mean, kind="stable")]
     pairs = list(combinations(range(len(order)), 2))
     p = holm([_signed_ranks(data[order[i]] - data[order[j]]) for i, j in pairs])
     apart = {pair for pair, value in zip(pairs, p, strict=True) if value < alpha}
     cliques = tuple(tuple(names[order[i]] for i in run) for run in _runs(len(order), apart))
-    return Ranking({names[i]: float(mean[i]) for i in order}, float(stats.friedmanchisquare(*data).pvalue), cliques)
+    return Ranking(
+        {names[i]: float(mean[i]) for i in order}, float(scipy.stats.friedmanchisquare(*data).pvalue), cliques
+    )
 
 
 def least_p(methods: int, blocks: int) -> float:
@@ -162,7 +165,7 @@ def least_p(methods: int, blocks: int) -> float:
 
 
 def _signed_ranks(difference: Floats) -> float:
-    return float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+    return float(scipy.stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
 
 
 def _runs(n: int, apart: set[tuple[int, int]]) -> Sequence[range]:

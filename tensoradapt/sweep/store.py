@@ -45,14 +45,7 @@ class Run:
 
     def array(self, name: str) -> np.ndarray:
         """The array ``name``, read from disk; TensorAdaptError if it is missing or damaged."""
-        path = self.path / f"{name}.npy"
-        try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise TensorAdaptError(
-                f"{path} cannot be read ({reason(error)}); expected an array written by write_run: "
-                f"delete the folder {self.path} to run it again"
-            ) from error
+        return read_array(self.path, name)
 
     def predictions(self) -> np.ndarray:
         """Logits on the test set, (n_test, n_labels)."""
@@ -61,6 +54,18 @@ class Run:
     def labels(self) -> np.ndarray:
         """True labels of the test set, (n_test,)."""
         return self.array("labels")
+
+
+def read_array(folder: Path, name: str) -> np.ndarray:
+    """An array of a run's folder; TensorAdaptError if it is missing or damaged."""
+    path = folder / f"{name}.npy"
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise TensorAdaptError(
+            f"{path} cannot be read ({reason(error)}); expected an array written by write_run: "
+            f"delete the folder {folder} to run it again"
+        ) from error
 
 
 def run_id(config: Mapping[str, Any]) -> str:
