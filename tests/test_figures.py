@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
@@ -157,7 +158,8 @@ def test_names_are_no_formulas_on_axes_of_ones_own(many: list[Run]) -> None:
         figure = Figure()
         FigureCanvasAgg(figure)
         draw(runs, figure.subplots())
-        figure.canvas.draw()
+        figure.canvas.draw()  # which is where a formula would be read
+        assert any("foo" in text.get_text() for text in figure.findobj(Text))
 
 
 @given(st.text("aW- $\\_^{", max_size=60), st.floats(0.3, 2))

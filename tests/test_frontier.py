@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import astuple
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from synthetic_runs import write_many, write_synthetic
 
 import tensoradapt.analysis.frontier as analysis
+from tensoradapt.analysis.comparison import versus
 from tensoradapt.analysis.statistics import t_interval
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweep.store import Run, load_runs
@@ -91,6 +93,17 @@ def test_the_difference_to_the_head_is_paired_by_example(tmp_path: Path) -> None
     np.testing.assert_allclose([point.vs_head.low, point.vs_head.high], oracle.confidence_interval())
     assert point.vs_head.mean == pytest.approx(0.1)
     assert point.vs_full is None
+
+
+def test_runs_of_one_name_in_two_folders_are_two_runs(tmp_path: Path) -> None:
+    """As of one configuration with two versions: each has its own answers, also once they are rewritten."""
+    for folder, accuracy in (("old", 0.7), ("new", 0.8), ("new", 0.9)):
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
+        write_synthetic(tmp_path / folder, accuracy=accuracy)
+        old, new = (load_runs(tmp_path / name) for name in ("old", folder))
+        found = versus(new, old)
+        assert found is not None and [run.name for run in old] == [run.name for run in new]
+        assert found.mean == pytest.approx(accuracy - 0.7)
 
 
 def test_without_predictions_the_difference_is_paired_by_seed(tmp_path: Path) -> None:

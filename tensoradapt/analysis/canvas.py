@@ -174,8 +174,10 @@ def rendered(figure: Figure, kind: str, metadata: dict[str, Any], dpi: float = D
     if engine is not None:  # once, as savefig draws a figure with an engine twice
         engine.execute(figure)
         figure.set_layout_engine(None)
-    figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
-    figure.set_layout_engine(engine)
+    try:
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+    finally:
+        figure.set_layout_engine(engine)
     return buffer.getvalue()
 
 

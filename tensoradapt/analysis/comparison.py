@@ -59,25 +59,21 @@ def paired_scores(pairs: Sequence[tuple[Run, Run]]) -> tuple[Floats, Floats] | N
     runs = [run for pair in pairs for run in pair]
     if runs[0].result["metric"] not in METRICS or not all(run.has("predictions") and run.has("labels") for run in runs):
         return None
-    answers = {run.name: _answers(run) for run in runs}
-    for run in runs[1:]:
-        if not np.array_equal(answers[run.name][1], answers[runs[0].name][1]):
+    scores, labels = zip(*map(_answers, runs), strict=True)
+    for run, own in zip(runs, labels, strict=True):
+        if not np.array_equal(own, labels[0]):
             raise TensorAdaptError(
                 f"runs {runs[0].name} and {run.name} have different test labels; expected one test set: "
                 "analyse runs of different data apart"
             )
-    first, second = (np.array([answers[run.name][0] for run in side]) for side in zip(*pairs, strict=True))
-    return first, second
+    return np.array(scores[0::2]), np.array(scores[1::2])
 
 
 def _answers(run: Run) -> tuple[Floats, np.ndarray]:
     """Score of each test example, chance throughout for a diverged run, and the labels, (n_test,) each."""
     chance = float(run.result["chance"]) if run.result["status"] == "diverged" else None
     written = tuple((run.path / f"{name}.npy").stat().st_mtime_ns for name in ("predictions", "labels"))
-    try:
-        return _read(run.path, run.result["metric"], chance, written)
-    except TensorAdaptError as error:
-        raise TensorAdaptError(f"run {run.name}: {error}; delete the folder {run.path} to run it again") from None
+    return _read(run.path, run.result["metric"], chance, written)
 
 
 @lru_cache(maxsize=1024)  # a reference is asked for with every method
@@ -85,7 +81,11 @@ def _read(folder: Path, metric: str, chance: float | None, written: tuple[int, .
     labels = read_array(folder, "labels")
     if chance is not None:
         return np.full(len(labels), chance), labels
-    return example_scores(metric, read_array(folder, "predictions"), labels), labels
+    predictions = read_array(folder, "predictions")
+    try:
+        return example_scores(metric, predictions, labels), labels
+    except TensorAdaptError as error:
+        raise TensorAdaptError(f"run {folder.name}: {error}; delete the folder {folder} to run it again") from None
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

@@ -90,14 +90,14 @@ def run_sweep(
     planned = known or cells(spec, models.config(spec.model))
     sweep = _Sweep(spec, planned, root, checkpoint_every, track, say)
     sweep.set_aside(stale, retry_failed, dry_run)
-    left = sweep.left()
+    left, now, todo = sweep.left(), sweep.due(), sweep.todo()
     if left or dry_run:
         slots = slots_for(executor, workers, device, {"slurm": slurm, "ray": ray})
         if not dry_run:
             chosen = executor_for(executor, root, slots)
             check_writable(root)
-        say(plan_text(spec, planned, sweep.due(), sweep.todo()))
-        say(cost_text(root, sweep.due().configs, left, sweep.todo(), slots))
+        say(plan_text(spec, planned, now, todo))
+        say(cost_text(root, now.configs, left, todo, slots))
     if dry_run:
         return sweep.outcome()
     if left or known is None:
