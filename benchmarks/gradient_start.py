@@ -17,8 +17,8 @@ import numpy as np
 from minilm import Bench, Setting
 
 import tensoradapt as ta
-from tensoradapt.analysis import statistics
-from tensoradapt.sweep.spec import rate
+from tensoradapt.analysis.statistics import intervals
+from tensoradapt.runs.config import rate
 
 HERE = Path(__file__).parent
 CSV, RIGHT = HERE / "records" / "gradient_start.csv", HERE / "runs" / "gradient_start"
@@ -57,7 +57,7 @@ def main() -> None:
     for family, rank in ((family, rank) for family in FAMILIES for rank in RANKS):
         random, gradient = (right[family, rank, start] for start in STARTS)
         means = [round(float(x.mean()), 4) for x in (random, gradient)]
-        print(family, rank, "random, gradient", means, statistics.paired_difference(gradient, random))
+        print(family, rank, "random, gradient", means, intervals.paired_difference(gradient, random))
 
 
 class Case:

@@ -17,8 +17,9 @@ import torch
 from minilm import Bench, Setting
 
 import tensoradapt as ta
-from tensoradapt.analysis import spectra, spectra_plots, statistics
-from tensoradapt.sweep.spec import rate
+from tensoradapt.analysis.figures import spectra_plots
+from tensoradapt.analysis.statistics import intervals, spectra
+from tensoradapt.runs.config import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "figures" / "spectra"
@@ -49,7 +50,7 @@ def main() -> None:
     for family in FAMILIES:
         for budget in BUDGETS:
             both = [np.stack([right[family, budget, mode, seed] for seed in SEEDS]).astype(float) for mode in order]
-            print(family, budget, [round(float(x.mean()), 4) for x in both], statistics.paired_difference(*both))
+            print(family, budget, [round(float(x.mean()), 4) for x in both], intervals.paired_difference(*both))
 
 
 def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:

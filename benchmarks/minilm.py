@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt import models
-from tensoradapt.sweep.execute import batches, encoded, head_of, load_data, predict
-from tensoradapt.sweep.spec import RunConfig, rate
-from tensoradapt.tasks import get, subsample
+from tensoradapt.data import models
+from tensoradapt.data.tasks import get, subsample
+from tensoradapt.runs.config import RunConfig, rate
+from tensoradapt.runs.execute import batches, encoded, head_of, load_data, predict
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"
 

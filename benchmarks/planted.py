@@ -32,12 +32,13 @@ import torch
 from minilm import append, read
 from torch import Tensor
 
-from tensoradapt import als, parameterizations
-from tensoradapt.contraction import compile_program
-from tensoradapt.factored import FactoredTensor
-from tensoradapt.modes import Layout
-from tensoradapt.network import Network
-from tensoradapt.ranks import within_budget
+from tensoradapt import parameterizations
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.contraction import compile_program
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.ranks import within_budget
 
 CSV = Path(__file__).parent / "records" / "planted.csv"
 SIZES = {"layer": 4, "proj": 2, "head": 4, "dim": 12, "model": 48, "out": 48, "in": 48}
@@ -95,7 +96,7 @@ METHODS = {
 
 def plant(network: Network, seed: int) -> np.ndarray:  # layout.shape
     """A tensor of the network's structure with an RMS of 1."""
-    tensor = als.dense(network, als.draw(network, seed))
+    tensor = least_squares.dense(network, least_squares.draw(network, seed))
     return tensor / np.sqrt(np.mean(tensor**2))
 
 
@@ -137,8 +138,8 @@ def _along(rates: Tensor, factor: Tensor) -> Tensor:
 def by_als(method: Method, network: Network, tensor: np.ndarray) -> float:
     """The error of the method's own decomposition."""
     own = getattr(method.family, "decompose", None)
-    factors = own(network, tensor, seed=0) if own else als.decompose(network, tensor, seed=0)
-    return als.relative_error(network, tensor, factors, float(np.linalg.norm(tensor)))
+    factors = own(network, tensor, seed=0) if own else least_squares.decompose(network, tensor, seed=0)
+    return least_squares.relative_error(network, tensor, factors, float(np.linalg.norm(tensor)))
 
 
 def measured(planted: str, fitted: str) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tensoradapt.analysis.canvas import DPI, RC
+from tensoradapt.analysis.figures.canvas import DPI, RC
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "planted.png"
 TITLES = {"adam": "trained with Adam from the zero start", "als": "decomposed (alternating least squares, SVD)"}

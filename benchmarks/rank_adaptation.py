@@ -26,11 +26,11 @@ from minilm import Bench, Setting, append, read
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt import rounding
-from tensoradapt.analysis.statistics import t_interval
-from tensoradapt.rank_adaptation import reduce_rank
-from tensoradapt.sweep.execute import head_of
-from tensoradapt.sweep.spec import layouts_for, rate
+from tensoradapt.analysis.statistics.intervals import t_interval
+from tensoradapt.runs.config import layouts_for, rate
+from tensoradapt.runs.execute import head_of
+from tensoradapt.training import rounding
+from tensoradapt.training.reduce_rank import reduce_rank
 
 CSV = Path(__file__).parent / "records" / "rank_adaptation.csv"
 SEEDS, STEPS, LARGE, SMALL = (3000, 3001, 3002), 80, 32, 8

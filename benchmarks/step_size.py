@@ -44,9 +44,9 @@ from minilm import append, read
 from step_size_rows import PROJECTIONS, RANKLESS, Point, adapter, layers_of, plan, rows
 from torch import Tensor
 
-from tensoradapt.adapter import Adapter
-from tensoradapt.factored import FactoredTensor
-from tensoradapt.grouping import Member
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.planning.grouping import Member
 
 CSV = Path(__file__).parent / "records" / "step_size.csv"
 COLUMNS = ("axis", "value", "row", "scale", "seed", "step", "lr", "clipped", "rms_ratio_to_lora", "worst_site_ratio")

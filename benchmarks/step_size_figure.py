@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tensoradapt.analysis.canvas import COLOURS, DARK, DPI, GREY, MARKERS, RC
+from tensoradapt.analysis.figures.canvas import COLOURS, DARK, DPI, GREY, MARKERS, RC
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "step_size.png"
 Row = Mapping[str, str]

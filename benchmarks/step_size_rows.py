@@ -16,12 +16,12 @@ from torch import Tensor
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
-from tensoradapt.adapter import Adapter
-from tensoradapt.init import starts_at_zero
-from tensoradapt.laws import float64
-from tensoradapt.plan import Group, Plan
-from tensoradapt.sites import Sites
-from tensoradapt.variants import Variant
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.draws import starts_at_zero
+from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.variant import Variant
+from tensoradapt.sites.site import Sites
+from tensoradapt.testing.laws import float64
 
 MAX_PARAMS, LR = 300_000, 1e-4  # of one tensor, as published; five times as many where clipped
 TASKS = ("a", "b", "c")  # of the row that has any: every task and site has gradients of its own

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
-from tensoradapt.sweep.execute import execute
-from tensoradapt.sweep.spec import FRONTIER, RunConfig, layouts_for
-from tensoradapt.sweep.store import is_finished, load_runs, provenance, read_run, write_run
+from tensoradapt.runs.config import FRONTIER, RunConfig, layouts_for
+from tensoradapt.runs.execute import execute
+from tensoradapt.runs.provenance import provenance
+from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
 
 HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"
-CHOSEN = HERE.parent / "tensoradapt" / "sweep" / "rates.json"
+CHOSEN = HERE.parent / "tensoradapt" / "sweeps" / "rates.json"
 SEED, STEPS, RANK, N_VALIDATION = 1000, 40, 8, 500
 GRID = {"head": (6e-3, 2e-2), **dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
 

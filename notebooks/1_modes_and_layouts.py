@@ -28,8 +28,8 @@ import matplotlib.pyplot as plt
 import torch
 
 import tensoradapt as ta
-from tensoradapt import models, tasks
-from tensoradapt.analysis import canvas
+from tensoradapt.analysis.figures import canvas
+from tensoradapt.data import models, tasks
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 RANKS = [1, 4, 16] if FAST else [1, 2, 4, 8, 16, 32, 64, 128]

@@ -28,9 +28,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import tensoradapt as ta
-from tensoradapt import models, tasks
-from tensoradapt.analysis import canvas
-from tensoradapt.analysis.statistics import paired_difference
+from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.statistics.intervals import paired_difference
+from tensoradapt.data import models, tasks
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST = (4, 40) if FAST else (60, 800)

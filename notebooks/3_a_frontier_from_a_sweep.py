@@ -27,11 +27,12 @@ import tempfile
 import matplotlib.pyplot as plt
 
 import tensoradapt as ta
-from tensoradapt import models
-from tensoradapt.analysis import canvas, difference_plots, significance
-from tensoradapt.analysis.comparison import score
-from tensoradapt.analysis.frontier import points, references
-from tensoradapt.sweep.spec import rate
+from tensoradapt.analysis.figures import canvas, difference_plots
+from tensoradapt.analysis.statistics import significance
+from tensoradapt.analysis.tables.comparable import score
+from tensoradapt.analysis.tables.frontier import points, references
+from tensoradapt.data import models
+from tensoradapt.runs.config import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000], [0, 1, 2], 40, 400)

@@ -31,12 +31,12 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
-from tensoradapt import models, tasks
-from tensoradapt.analysis import canvas
-from tensoradapt.analysis.statistics import t_interval
-from tensoradapt.network import Factor, Network
-from tensoradapt.sweep.execute import batches, encoded
-from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.statistics.intervals import t_interval
+from tensoradapt.data import models, tasks
+from tensoradapt.networks.network import Factor, Network
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import batches, encoded
 from tensoradapt.testing import laws
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests

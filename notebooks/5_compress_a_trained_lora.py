@@ -28,11 +28,11 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
-from tensoradapt import models, tasks
-from tensoradapt.analysis import canvas
-from tensoradapt.analysis.statistics import paired_difference
-from tensoradapt.sweep.execute import batches, encoded, predict
-from tensoradapt.sweep.spec import RunConfig, rate
+from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.statistics.intervals import paired_difference
+from tensoradapt.data import models, tasks
+from tensoradapt.runs.config import RunConfig, rate
+from tensoradapt.runs.execute import batches, encoded, predict
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST, BUDGETS = (3, 30, [1_000, 3_000]) if FAST else (50, 400, [1_000, 3_000, 9_000, 27_000])

@@ -27,11 +27,11 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
-from tensoradapt import models, tasks
-from tensoradapt.analysis import canvas
-from tensoradapt.stacking import stack
-from tensoradapt.sweep.execute import batches, encoded
-from tensoradapt.sweep.spec import RunConfig
+from tensoradapt.adapter.dense_stack import stack
+from tensoradapt.analysis.figures import canvas
+from tensoradapt.data import models, tasks
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import batches, encoded
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, PROJECTIONS = (3, ("q", "v")) if FAST else (50, ("q", "k", "v", "o"))

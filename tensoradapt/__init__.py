@@ -10,41 +10,41 @@ import importlib
 from typing import Any
 
 # not lazy: the first import of the modules tensoradapt.plan and tensoradapt.sweep would put them in these names' places
-from tensoradapt.plan import Plan, plan
-from tensoradapt.sweep import sweep
+from tensoradapt.planning.plan import Plan, plan
+from tensoradapt.sweeps import sweep
 
 _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
-    "find_sites": "tensoradapt.sites",
-    "FactoredTensor": "tensoradapt.factored",
-    "Adapter": "tensoradapt.adapter",
-    "adapters": "tensoradapt.surgery",
-    "attach": "tensoradapt.surgery",
-    "detach": "tensoradapt.surgery",
-    "disabled": "tensoradapt.surgery",
-    "merge": "tensoradapt.surgery",
-    "unmerge": "tensoradapt.surgery",
-    "load": "tensoradapt.surgery",
-    "from_pretrained": "tensoradapt.surgery",
-    "push_to_hub": "tensoradapt.hub",
-    "model_card": "tensoradapt.card",
-    "restore": "tensoradapt.surgery",
-    "use": "tensoradapt.surgery",
-    "compress": "tensoradapt.compression",
-    "export_lora": "tensoradapt.export",
-    "fit": "tensoradapt.training",
-    "parameter_groups": "tensoradapt.training",
-    "preconditioned": "tensoradapt.preconditioning",
-    "reduce_rank": "tensoradapt.rank_adaptation",
-    "load_runs": "tensoradapt.sweep.store",
-    "frontier": "tensoradapt.analysis.frontier",
+    "find_sites": "tensoradapt.sites.find",
+    "FactoredTensor": "tensoradapt.adapter.factored",
+    "Adapter": "tensoradapt.adapter.adapter",
+    "adapters": "tensoradapt.surgery.registry",
+    "attach": "tensoradapt.surgery.attach",
+    "detach": "tensoradapt.surgery.attach",
+    "disabled": "tensoradapt.surgery.attach",
+    "merge": "tensoradapt.surgery.merge",
+    "unmerge": "tensoradapt.surgery.merge",
+    "load": "tensoradapt.storage.load",
+    "from_pretrained": "tensoradapt.storage.load",
+    "push_to_hub": "tensoradapt.storage.hub",
+    "model_card": "tensoradapt.storage.card",
+    "restore": "tensoradapt.surgery.restore",
+    "use": "tensoradapt.surgery.use",
+    "compress": "tensoradapt.compression.compress",
+    "export_lora": "tensoradapt.lora.export",
+    "fit": "tensoradapt.training.fit",
+    "parameter_groups": "tensoradapt.training.fit",
+    "preconditioned": "tensoradapt.training.preconditioning",
+    "reduce_rank": "tensoradapt.training.reduce_rank",
+    "load_runs": "tensoradapt.runs.store",
+    "frontier": "tensoradapt.analysis.tables.frontier",
 }
 _MODULES = {
     "parameterizations": "tensoradapt.parameterizations",
     "published": "tensoradapt.published",
-    "plots": "tensoradapt.analysis.plots",
-    "spectra": "tensoradapt.analysis.spectra",
-    "spectra_plots": "tensoradapt.analysis.spectra_plots",
+    "plots": "tensoradapt.analysis.figures.frontier_plot",
+    "spectra": "tensoradapt.analysis.statistics.spectra",
+    "spectra_plots": "tensoradapt.analysis.figures.spectra_plots",
 }
 __all__ = ["Plan", "plan", "sweep", *_HOME, *_MODULES]
 __version__ = "0.1.0"

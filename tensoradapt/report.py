@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tensoradapt.plan import Group, Plan
+    from tensoradapt.planning.plan import Group, Plan
 
 
 def text(plan: Plan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tensoradapt.site import Site
+from tensoradapt.sites.site import Site
 
 
 @dataclass(frozen=True)

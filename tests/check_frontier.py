@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tensoradapt.sweep.spec import FRONTIER
-from tensoradapt.sweep.store import load_runs
+from tensoradapt.runs.config import FRONTIER
+from tensoradapt.runs.store import load_runs
 
 
 def main(out: Path) -> None:

@@ -10,7 +10,7 @@ from models import make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.peft_folder import read_lora
+from tensoradapt.lora.read_folder import read_lora
 
 FAMILIES = ("bert", "gpt2", "llama", "phi3", "gpt_neox")
 TIED = ("layer proj : head dim : model", "layer proj : ff : model")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import tensoradapt as ta
-from tensoradapt.sites import Site
+from tensoradapt.sites.site import Site
 
 PLANNED = tuple(
     name for name in ta.parameterizations.names() if name != "dense"

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.sites import Site
+from tensoradapt.sites.site import Site
 
 ENCODER = {"num_hidden_layers": 3, "num_attention_heads": 5, "hidden_size": 30, "intermediate_size": 34}
 DECODER = {**ENCODER, "num_attention_heads": 6, "num_key_value_heads": 2, "hidden_size": 24, "vocab_size": 50}

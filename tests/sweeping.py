@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import models
-from tensoradapt.sweep.cells import cells, due
-from tensoradapt.sweep.toml_spec import SweepSpec
-from tensoradapt.sweep.work import Work
+from tensoradapt.data import models
+from tensoradapt.runs.work_folder import Work
+from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.spec import SweepSpec
 
 TINY: dict[str, Any] = {
     "model": "tiny-random-bert",

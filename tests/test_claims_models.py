@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tensoradapt as ta
 from tensoradapt import published
-from tensoradapt.laws import float64
+from tensoradapt.testing.laws import float64
 
 # the one factor that each source starts at zero; all rows but those of claim 12
 ZERO = {

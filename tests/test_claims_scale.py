@@ -17,11 +17,11 @@ from torch import Tensor
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
-from tensoradapt.factored import FactoredTensor
-from tensoradapt.laws import float64
-from tensoradapt.modes import Layout
-from tensoradapt.network import Network
-from tensoradapt.variants import Variant
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.variant import Variant
+from tensoradapt.testing.laws import float64
 
 
 def first_step(network: Network, seed: int, random_signs: bool = False) -> float:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import tensoradapt as ta
-from tensoradapt.cli import main
-from tensoradapt.sweep.store import load_runs
+from tensoradapt.cli.main import main
+from tensoradapt.runs.store import load_runs
 
 TINY = ["frontier", "--quick", "--model", "tiny-random-bert", "--task", "planted", "--rank", "2", "--steps", "4"]
 
@@ -24,12 +24,12 @@ def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
 
 
 def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch):
-    from tensoradapt.sweep import frontier
+    from tensoradapt.sweeps import run_frontier
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(frontier, "execute", stop)
+    monkeypatch.setattr(run_frontier, "execute", stop)
     assert main([*TINY, "--out", str(tmp_path)]) == 1
     assert (
         f"stopped: 0 of 7 runs are finished in {tmp_path}; the same command goes on from there"

@@ -11,8 +11,8 @@ import torch
 from models import make
 
 import tensoradapt as ta
-from tensoradapt.cli_compress import add_parser
-from tensoradapt.compression import compress
+from tensoradapt.cli.compress import add_parser
+from tensoradapt.compression.compress import compress
 from tensoradapt.errors import TensorAdaptError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

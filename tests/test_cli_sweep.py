@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sweeping import done, write_spec
 
-from tensoradapt.cli import main
-from tensoradapt.sweep import perform
+from tensoradapt.cli.main import main
+from tensoradapt.runs import perform
 
 INLINE = ["--executor", "inline", "--device", "cpu"]
 

@@ -12,11 +12,12 @@ import pytest
 from sweeping import TINY, write_spec
 
 import tensoradapt as ta
-from tensoradapt.cli import main
-from tensoradapt.sweep import claims, slurm, slurm_task, tickets
-from tensoradapt.sweep.ray_cluster import RayCluster
-from tensoradapt.sweep.slurm import Slurm
-from tensoradapt.sweep.work import WORK
+from tensoradapt.cli.main import main
+from tensoradapt.runs import locks
+from tensoradapt.runs.work_folder import WORK
+from tensoradapt.sweeps.executors import slurm, slurm_job, slurm_tickets
+from tensoradapt.sweeps.executors.ray import RayCluster
+from tensoradapt.sweeps.executors.slurm import Slurm
 
 
 @pytest.mark.parametrize(
@@ -76,12 +77,12 @@ def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
 def test_of_many_that_take_a_ticket_one_gets_it_and_the_last_ticket_counts(tmp_path):
     for number in range(3):
         with ThreadPoolExecutor(8) as pool:
-            got = list(pool.map(lambda i, n=number: tickets.take(tmp_path, n, f"job_{n}_{i}"), range(8)))
+            got = list(pool.map(lambda i, n=number: slurm_tickets.take(tmp_path, n, f"job_{n}_{i}"), range(8)))
         assert sum(got) == 1
-        assert tickets.latest(tmp_path) == tickets.Ticket(number, f"job_{number}_{got.index(True)}", False)
-        tickets.close(tmp_path, number, "17_3")
-        assert tickets.latest(tmp_path).over
-    assert not tickets.take(tmp_path / "gone", 0, "job_0") and tickets.latest(tmp_path / "gone") is None
+        assert slurm_tickets.latest(tmp_path) == slurm_tickets.Ticket(number, f"job_{number}_{got.index(True)}", False)
+        slurm_tickets.close(tmp_path, number, "17_3")
+        assert slurm_tickets.latest(tmp_path).over
+    assert not slurm_tickets.take(tmp_path / "gone", 0, "job_0") and slurm_tickets.latest(tmp_path / "gone") is None
 
 
 class Cluster:
@@ -148,13 +149,13 @@ def test_jobs_of_a_sweep_that_died_are_taken_over_and_cancelled_with_the_rest(cl
     cluster.alive = [line for line in cluster.alive if not line.endswith(" 10 0")]
     assert polled(two) == {"a": "ended"}
     submit(two, "a")
-    assert cluster.submitted == [["a", "b"], ["c"], ["a"]] and tickets.latest(cluster.works["a"]).number == 1
+    assert cluster.submitted == [["a", "b"], ["c"], ["a"]] and slurm_tickets.latest(cluster.works["a"]).number == 1
     two.cancel()
     assert sorted(cluster.cancelled) == ["10_1", "20", "30"] and not cluster.alive and polled(two) == {}
 
 
 def test_a_submission_under_way_is_waited_for_and_in_the_end_taken_for_dead(cluster, tmp_path):
-    tickets.take(cluster.works["a"], 0, "tensoradapt-other_0")
+    slurm_tickets.take(cluster.works["a"], 0, "tensoradapt-other_0")
     one = executor(tmp_path)
     assert submit(one, "a") == {"a": "elsewhere"} and not cluster.submitted
     cluster.clock += slurm.GRACE + 1
@@ -197,24 +198,24 @@ def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_sai
 
 
 def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
-    task = slurm_task.Task(tmp_path, "a", "cpu", 1, "job_0")
+    task = slurm_job.Task(tmp_path, "a", "cpu", 1, "job_0")
     assert task() == "elsewhere"
-    tickets.take(cluster.works["a"], 0, "job_0")
-    tickets.take(cluster.works["a"], 1, "other_0")
+    slurm_tickets.take(cluster.works["a"], 0, "job_0")
+    slurm_tickets.take(cluster.works["a"], 1, "other_0")
     assert task() == "elsewhere"
 
 
 def test_a_job_that_is_stopped_again_and_again_without_a_new_state_is_not_requeued(cluster, tmp_path, monkeypatch):
     helpers = SimpleNamespace(DelayedSubmission=lambda task: task)
     monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(helpers=helpers))
-    task, state = slurm_task.Task(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"
-    for step in range(3 * slurm_task.IDLE):
+    task, state = slurm_job.Task(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"
+    for step in range(3 * slurm_job.IDLE):
         state.write_text(str(step))
         state.touch()
-        slurm_task.os.utime(state, ns=(step, step))
+        slurm_job.os.utime(state, ns=(step, step))
         assert task.checkpoint() is task
     with pytest.raises(ta.TensorAdaptError, match="stopped 10 times with no state kept in between; expected one"):
-        for _ in range(slurm_task.IDLE):
+        for _ in range(slurm_job.IDLE):
             task.checkpoint()
 
 
@@ -224,5 +225,5 @@ def test_a_run_is_computed_where_the_file_system_has_no_locks(number, ours, tmp_
         raise OSError(number, "no")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with claims.claim(tmp_path, "a") as found:
+    with locks.claim(tmp_path, "a") as found:
         assert found is ours

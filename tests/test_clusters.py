@@ -10,7 +10,7 @@ import pytest
 from sweeping import alive, attempts, break_one, done, finish, kill, results, start, started, wait_for, workers
 from sweeping import write_spec as write
 
-from tensoradapt.sweep.toml_spec import read_spec
+from tensoradapt.sweeps.spec import read_spec
 
 OPTIONS = {
     "slurm": ["--executor", "slurm", "--slurm", "partition=low", "time=10", "--checkpoint-every", "10"],

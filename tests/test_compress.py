@@ -18,14 +18,15 @@ from models import inputs, make, perturb, weights_with_deltas
 from torch.func import functional_call
 
 import tensoradapt as ta
-from tensoradapt import als, parameterizations
-from tensoradapt.compression import compress
-from tensoradapt.cores import core_of
+from tensoradapt import parameterizations
+from tensoradapt.compression.compress import compress
+from tensoradapt.compression.core import core_of
+from tensoradapt.compression.sources import Update
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.laws import float64
-from tensoradapt.modes import Layout
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import cp, tucker
-from tensoradapt.updates import Update
+from tensoradapt.testing.laws import float64
 
 TIED, MATRIX = "layer proj : head dim : model", "(layer proj) : out : in"
 Pairs = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -608,7 +609,7 @@ def test_families_without_a_way_of_their_own_are_fitted_by_least_squares(sites: 
     source = shared(sites, noise=0.1)
     plain, own = (compress(source, sites, MATRIX, family, 2) for family in (Plain(), "tucker"))
     assert plain.error == pytest.approx(own.error, rel=1e-3)
-    assert als.dense(plain.plan.groups[0].network, plain.factors[0]).shape == (12, 30, 30)
+    assert least_squares.dense(plain.plan.groups[0].network, plain.factors[0]).shape == (12, 30, 30)
 
 
 @pytest.mark.parametrize(("family", "layout"), [("dense", ": out : in"), ("dense", MATRIX), ("quanta", ": out* : in*")])

@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 from synthetic_runs import write_many, write_synthetic
 
-from tensoradapt.analysis import frontier
-from tensoradapt.analysis.contrasts import contrasts
-from tensoradapt.analysis.significance import crossed_paired_p, holm, mcnemar
-from tensoradapt.analysis.statistics import crossed_p, paired_difference
+from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference
+from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar
+from tensoradapt.analysis.tables import frontier
+from tensoradapt.analysis.tables.contrasts import contrasts
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweep.store import load_runs
+from tensoradapt.runs.store import load_runs
 
 rng = np.random.default_rng(0)
 

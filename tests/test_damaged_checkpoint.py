@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from test_checkpoint import bert, state, trained
 
 import tensoradapt as ta
-from tensoradapt import checkpoint
+from tensoradapt.adapter import checkpoint
 
 
 def seal(record):

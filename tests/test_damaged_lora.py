@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import tensoradapt as ta
 from tensoradapt.files import LARGEST
-from tensoradapt.peft_folder import read_lora
+from tensoradapt.lora.read_folder import read_lora
 
 NAME = "base_model.model.layers.0.q_proj.lora_{}.weight"
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "peft_version": "0.21.2"}

@@ -10,13 +10,13 @@ import pytest
 import tensorly
 import torch
 
-from tensoradapt import als
+from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.factored import FactoredTensor
-from tensoradapt.laws import float64
-from tensoradapt.modes import Layout
-from tensoradapt.network import Network
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network
 from tensoradapt.parameterizations import cp, get, tensor_ring, tensor_train, tucker
+from tensoradapt.testing.laws import float64
 
 LAYOUT = Layout.parse("layer : head dim : model", {"layer": 3, "head": 2, "dim": 4, "model": 9})
 # found to this relative error where the tensor is of the family: ALS stops at its own tolerance, the SVDs at rounding
@@ -52,7 +52,7 @@ def noise(seed: int = 0) -> np.ndarray:
 @every
 def test_a_tensor_of_the_family_is_found(name: str) -> None:
     family, net = network(name)
-    tensor = 50 * family.oracle(LAYOUT, als.draw(net, 1))
+    tensor = 50 * family.oracle(LAYOUT, least_squares.draw(net, 1))
     assert error(family, net, tensor) < EXACT[name][1]
 
 
@@ -83,7 +83,7 @@ def test_a_zero_tensor_gives_one_zero_factor_and_every_factor_can_train(name: st
 @every
 def test_more_rank_than_the_tensor_has_leaves_nothing_that_cannot_train(name: str) -> None:
     family, net = network(name, 4)
-    tensor = family.oracle(LAYOUT, als.draw(network(name, 1)[1], 1))
+    tensor = family.oracle(LAYOUT, least_squares.draw(network(name, 1)[1], 1))
     assert error(family, net, tensor) < 1e-3
     assert alive(net, family.decompose(net, tensor))
 
@@ -164,7 +164,7 @@ def test_growth_tells_a_degenerate_cp() -> None:
 def test_cp_is_an_exact_tucker_and_train(name: str) -> None:
     for rank in (1, 3, 7):
         family, net = network(name, rank)
-        factors = als.draw(cp.build(LAYOUT, rank), 1)
+        factors = least_squares.draw(cp.build(LAYOUT, rank), 1)
         tensor, found = cp.oracle(LAYOUT, factors), family.from_cp(net, factors)
         assert {f.name: net.shape(f) for f in net.factors} == {key: value.shape for key, value in found.items()}
         np.testing.assert_allclose(family.oracle(LAYOUT, found), tensor, atol=1e-12 * np.abs(tensor).max())
@@ -199,20 +199,20 @@ def test_als_solves_each_factor_exactly_whatever_its_labels() -> None:
     """With all other factors true, one solve gives back the tensor: batch axes, shared bonds and lone modes alike."""
     for name in EXACT:
         family, net = network(name)
-        truth = als.draw(net, 1)
+        truth = least_squares.draw(net, 1)
         tensor = family.oracle(LAYOUT, truth)
         for factor in net.factors:
-            start = {**truth, factor.name: als.draw(net, 2)[factor.name]}
-            found = als.solve(net, tensor, start, factor)
+            start = {**truth, factor.name: least_squares.draw(net, 2)[factor.name]}
+            found = least_squares.solve(net, tensor, start, factor)
             again = family.oracle(LAYOUT, {**truth, factor.name: found})
             np.testing.assert_allclose(again, tensor, atol=1e-8 * np.abs(tensor).max(), err_msg=f"{name} {factor.name}")
 
 
 def test_als_never_gets_worse_and_reports_the_true_error() -> None:
     net = cp.build(LAYOUT, 3)
-    factors, errors = als.draw(net, 0), []
+    factors, errors = least_squares.draw(net, 0), []
     for _ in range(8):
-        factors, reported = als.fit(net, noise(), factors, sweeps=1)
+        factors, reported = least_squares.fit(net, noise(), factors, sweeps=1)
         errors.append(reported)
     assert reported == pytest.approx(np.linalg.norm(noise() - cp.oracle(LAYOUT, factors)) / np.linalg.norm(noise()))
     assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(errors))
@@ -220,27 +220,27 @@ def test_als_never_gets_worse_and_reports_the_true_error() -> None:
 
 def test_the_error_of_als_is_right_where_the_expanded_square_has_no_digits_left() -> None:
     family, net = network("cp")
-    truth = als.draw(net, 1)
+    truth = least_squares.draw(net, 1)
     tensor = family.oracle(LAYOUT, truth)
     norm = float(np.linalg.norm(tensor))
     off = {**truth, "dim": truth["dim"] * (1 + 1e-11)}
-    assert als.relative_error(net, tensor, off, norm) == pytest.approx(1e-11, rel=1e-3)
+    assert least_squares.relative_error(net, tensor, off, norm) == pytest.approx(1e-11, rel=1e-3)
 
 
 def test_reviving_a_bond_changes_the_tensor_by_nothing() -> None:
     """Also where what is left there is not quite zero, and against columns drawn anew it would count."""
     net = network("tucker", 2)[1]
-    values = als.draw(net, 1)
+    values = least_squares.draw(net, 1)
     values["dim"][:, 1], values["core"][:, :, 1] = 0, 1e-11 * values["core"][:, :, 1]
-    found = als.revived(net, values, 0)
+    found = least_squares.revived(net, values, 0)
     assert found["dim"][:, 1].any()
     assert not found["core"][:, :, 1].any()
-    np.testing.assert_allclose(als.dense(net, found), als.dense(net, values), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(least_squares.dense(net, found), least_squares.dense(net, values), rtol=0, atol=1e-15)
 
 
 def test_als_refuses_a_system_it_cannot_hold() -> None:
     net = tucker.build(LAYOUT, 9).clipped()
     wide = tucker.build(Layout.parse("layer : out : in", {"layer": 20, "out": 20, "in": 20}), 20)
-    assert als.decompose(net, noise(), restarts=1).keys() == {f.name for f in net.factors}
+    assert least_squares.decompose(net, noise(), restarts=1).keys() == {f.name for f in net.factors}
     with pytest.raises(TensorAdaptError, match=r"'core' has 8,000 numbers joined by its bonds.*Lower the rank"):
-        als.decompose(wide, np.ones((20, 20, 20)))
+        least_squares.decompose(wide, np.ones((20, 20, 20)))

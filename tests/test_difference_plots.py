@@ -10,8 +10,8 @@ import pytest
 from matplotlib.axes import Axes
 
 import tensoradapt as ta
-from tensoradapt.analysis.difference_plots import critical_differences, forest
-from tensoradapt.analysis.significance import Ranking, compare, ranking
+from tensoradapt.analysis.figures.difference_plots import critical_differences, forest
+from tensoradapt.analysis.statistics.significance import Ranking, compare, ranking
 
 rng = np.random.default_rng(0)
 SCORES = {name: level + rng.normal(0, 0.02, 5) for name, level in {"lora": 0.70, "lorta": 0.70, "vera": 0.6}.items()}

@@ -21,8 +21,8 @@ from test_published import attached, tiny
 
 import tensoradapt as ta
 from tensoradapt import published
-from tensoradapt.laws import float64
-from tensoradapt.sites import Site
+from tensoradapt.sites.site import Site
+from tensoradapt.testing.laws import float64
 
 MODULES = {"query": "q", "key": "k", "value": "v", "attention.output.dense": "o"}
 MODULES |= {"intermediate.dense": "up", "output.dense": "down"}

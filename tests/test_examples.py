@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensoradapt.analysis.examples import METRICS, example_scores
-from tensoradapt.analysis.statistics import paired_difference
+from tensoradapt.analysis.statistics.example_scores import METRICS, example_scores
+from tensoradapt.analysis.statistics.intervals import paired_difference
+from tensoradapt.data.tasks import Task, metrics
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import Task, metrics
 
 CLASSES = ("accuracy", "f1", "matthews")
 

@@ -12,11 +12,11 @@ import pytest
 from sweeping import TINY, attempts, break_one, done, results, started
 
 import tensoradapt as ta
-from tensoradapt.sweep import supervise
-from tensoradapt.sweep.local import Local, cores
-from tensoradapt.sweep.store import load_failures, load_runs
-from tensoradapt.sweep.toml_spec import read_spec
-from tensoradapt.sweep.work import Work
+from tensoradapt.runs.store import load_failures, load_runs
+from tensoradapt.runs.work_folder import Work
+from tensoradapt.sweeps import run_sweep
+from tensoradapt.sweeps.executors.local import Local, cores
+from tensoradapt.sweeps.spec import read_spec
 
 
 def sweep(tmp_path, executor="inline", said=None, **more):
@@ -40,7 +40,7 @@ def test_a_sweep_leaves_a_folder_for_each_run_with_one_attempt(tmp_path):
 def test_a_finished_sweep_is_not_begun_again(tmp_path, monkeypatch):
     sweep(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(supervise, "executor_for", None)
+    monkeypatch.setattr(run_sweep, "executor_for", None)
     assert sweep(tmp_path).complete
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -92,8 +92,8 @@ def test_a_full_disk_stops_the_sweep_and_fails_no_run(tmp_path, monkeypatch):
 
 def test_what_other_versions_made_is_kept_refused_or_made_again(tmp_path, monkeypatch):
     sweep(tmp_path)
-    now = supervise.versions()
-    monkeypatch.setattr(supervise, "versions", lambda: {**now, "packages": {**now["packages"], "torch": "99.0"}})
+    now = run_sweep.versions()
+    monkeypatch.setattr(run_sweep, "versions", lambda: {**now, "packages": {**now["packages"], "torch": "99.0"}})
     said = []
     assert sweep(tmp_path, said=said).complete
     assert "4 of 4 finished runs were made by other versions: torch" in said[0] and "now 99.0; they are kept" in said[0]
@@ -114,7 +114,7 @@ def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     runs = load_runs(tmp_path)
     assert sum(run.config["tuning"] for run in runs) == 4
     found = ta.load_runs(tmp_path)
-    from tensoradapt.analysis.frontier import points
+    from tensoradapt.analysis.tables.frontier import points
 
     assert [(point.label, point.seeds) for point in points(found)] == [("lorta", (0,)), ("lora", (0,))]
 
@@ -138,7 +138,7 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
             self.queue = []
 
     supervise_with = pytest.MonkeyPatch()
-    supervise_with.setattr(supervise, "executor_for", lambda *_: Dying())
+    supervise_with.setattr(run_sweep, "executor_for", lambda *_: Dying())
     try:
         swept = sweep(tmp_path)
     finally:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.peft_folder import read_lora
+from tensoradapt.lora.read_folder import read_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

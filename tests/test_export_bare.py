@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.cli import main
+from tensoradapt.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 HELD = {"llama": "model", "bert": "bert", "gpt2": "transformer"}

@@ -17,10 +17,11 @@ from models import ENCODER, inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import lora_pairs, module_pairs
-from tensoradapt.cli import main
-from tensoradapt.export_report import max_lora_rank
-from tensoradapt.lora_pairs import LoraPair
+from tensoradapt.cli.main import main
+from tensoradapt.lora import module_pairs
+from tensoradapt.lora import pair as lora_pairs
+from tensoradapt.lora.export_report import max_lora_rank
+from tensoradapt.lora.pair import LoraPair
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 Case = tuple[nn.Module, ta.Adapter]

@@ -11,7 +11,7 @@ import pytest
 from test_plan import llama
 
 import tensoradapt as ta
-from tensoradapt.modes import Layout
+from tensoradapt.networks.layout import Layout
 
 Call = Callable[[], Any]
 SIZES = {"layer": 2, "out": 6, "in": 4, "head": 2, "dim": 3, "out1": 2, "out2": 3, "in1": 2, "in2": 2}

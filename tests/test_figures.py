@@ -20,15 +20,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from synthetic_runs import write_many, write_synthetic
 
-from tensoradapt.analysis import curve_plots, curves, difference_plots, summary
-from tensoradapt.analysis.aggregate import iqm, stratified_bootstrap
-from tensoradapt.analysis.canvas import RC, extent, folded
-from tensoradapt.analysis.caption import how_chosen
-from tensoradapt.analysis.contrasts import contrasts
-from tensoradapt.analysis.figures import Figured, figures
-from tensoradapt.analysis.plots import frontier
+from tensoradapt.analysis.figures import curve_plots, difference_plots
+from tensoradapt.analysis.figures.canvas import RC, extent, folded
+from tensoradapt.analysis.figures.captions import how_chosen
+from tensoradapt.analysis.figures.catalogue import Figured, figures
+from tensoradapt.analysis.figures.frontier_plot import frontier
+from tensoradapt.analysis.statistics.bootstrap import iqm, stratified_bootstrap
+from tensoradapt.analysis.tables import curves, over_tasks
+from tensoradapt.analysis.tables.contrasts import contrasts
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweep.store import Run, load_runs
+from tensoradapt.runs.store import Run, load_runs
 
 LEVELS = {"lora": 0.70, "lorta": 0.74, "metatt-4d": 0.72, "vera": 0.6}
 RATES = (1e-3, 3e-3, 1e-2)
@@ -420,7 +421,7 @@ def test_attempts_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
 
 
 def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run], tmp_path: Path) -> None:
-    rows = summary.summary_rows(runs)
+    rows = over_tasks.summary_rows(runs)
     assert len(rows) == 4 * 3 and {row["reference"] for row in rows} == {"lora"}
     lorta = next(row for row in rows if (row["label"], row["size"]) == ("lorta", "n≤30,000"))
     behind = [
@@ -439,14 +440,14 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
         r["iqm"] for r in rows
     )
     lost = [run for run in runs if (run.config["task"], run.config["label"]) != ("sst2", "vera")]
-    assert {row["label"] for row in summary.summary_rows(lost)} == set(LEVELS) - {"vera"}
-    assert summary.summary_rows(sweep(tmp_path / "two", seeds=(0, 1))) == []
-    assert summary.summary_rows([run for run in runs if run.config["task"] == "sst2"]) == []
+    assert {row["label"] for row in over_tasks.summary_rows(lost)} == set(LEVELS) - {"vera"}
+    assert over_tasks.summary_rows(sweep(tmp_path / "two", seeds=(0, 1))) == []
+    assert over_tasks.summary_rows([run for run in runs if run.config["task"] == "sst2"]) == []
 
 
 def test_a_frontiers_area_counts_decades_up_to_twice_the_largest_size(tmp_path: Path) -> None:
     runs = write_many(tmp_path, {"cp": [(1, 100, 0.7), (2, 1000, 0.8)]}, spread=0)
-    rows = summary.volume_rows(runs)
+    rows = over_tasks.volume_rows(runs)
     assert set(rows[0]["runs"].split()) == {run.name for run in runs if run.config["kind"] == "adapter"}
     assert rows[0]["volume"] == pytest.approx(0.2 * 1 + 0.3 * np.log10(2), rel=1e-6)
     assert (rows[0]["reference_cost"], rows[0]["reference_score"]) == (2000, 0.5)
@@ -463,7 +464,7 @@ def test_a_reference_that_a_task_lacks_is_left_out_there_and_one_that_no_run_has
         with pytest.raises(TensorAdaptError, match="reference is 'veera'; did you mean \"vera\""):
             figures(lost, kinds=[kind], reference="veera")
     with pytest.raises(TensorAdaptError, match="reference is 'veera'"):
-        summary.summary_rows(lost, "veera")
+        over_tasks.summary_rows(lost, "veera")
 
 
 def test_an_unknown_figure_or_cost_is_refused_and_nothing_cannot_be_drawn(runs: list[Run]) -> None:

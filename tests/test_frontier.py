@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_runs import write_many, write_synthetic
 
-import tensoradapt.analysis.frontier as analysis
-from tensoradapt.analysis.comparison import versus
-from tensoradapt.analysis.statistics import t_interval
+import tensoradapt.analysis.tables.frontier as analysis
+from tensoradapt.analysis.statistics.intervals import t_interval
+from tensoradapt.analysis.tables.comparable import versus
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweep.store import Run, load_runs
+from tensoradapt.runs.store import Run, load_runs
 
 CURVES = {"cp": [(1, 100, 0.69), (2, 200, 0.80)], "lora": [(1, 1000, 0.78), (2, 2000, 0.85)]}
 

@@ -16,7 +16,7 @@ from pushed import NAME, get, refuses, trained
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import hub as hub_module
+from tensoradapt.storage import hub as hub_module
 
 
 def flipped(hub: FakeHub, name: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tensoradapt import parameterizations
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import Layout
+from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import cp
 from tensoradapt.testing import LAWS, cases, laws
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import tensoradapt as ta
-from tensoradapt.sites import Site
+from tensoradapt.sites.site import Site
 
 RULES = ("add", "dora")
 

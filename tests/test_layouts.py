@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensoradapt.modes import Layout, Pattern
+from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.testing import layouts, patterns
 
 

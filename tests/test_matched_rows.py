@@ -18,10 +18,10 @@ from torch import Tensor
 
 import tensoradapt as ta
 from tensoradapt import published
-from tensoradapt.adapter import Adapter
-from tensoradapt.laws import float64
-from tensoradapt.plan import Group, Plan
-from tensoradapt.published_row import Published
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.published.row import Published
+from tensoradapt.testing.laws import float64
 
 WIDTH, LAYERS, HEADS, RANK, SEEDS, LR = 64, 8, 8, 8, 5, 1e-5
 CONFIG = SimpleNamespace(

@@ -17,10 +17,10 @@ from test_plan import TIED, llama
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations import cp
-from tensoradapt.recipes import Part, Recipe
+from tensoradapt.sites.recipe import Part, Recipe
 
 Call = Callable[[], Any]
 
@@ -265,7 +265,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
             "no recipe for model type 'lama'",
             'did you mean "llama"? Valid: bert, roberta,',
             "Pass recipe= (one of bert, distilbert,",
-            'Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) from tensoradapt.recipes',
+            'Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) from tensoradapt.sites.recipe',
         ],
     ),
     "not a model": (find("bert"), ["no recipe for a str without a model_type", "recipe="]),

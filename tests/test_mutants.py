@@ -16,18 +16,19 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
-from tensoradapt import factored, first_step, init, network
-from tensoradapt.factored import FactoredTensor
-from tensoradapt.laws import LAWS, Case
-from tensoradapt.modes import At
-from tensoradapt.network import Cut, Factor, Network
+from tensoradapt.adapter import draws, factored, first_step
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks import network
+from tensoradapt.networks.layout import At
+from tensoradapt.networks.network import Cut, Factor, Network
 from tensoradapt.parameterizations import cp, tensor_train, tucker
 from tensoradapt.testing import cases, laws
+from tensoradapt.testing.laws import LAWS, Case
 
 Patch = pytest.MonkeyPatch
 EXAMPLES = 12
 DELTA, PAIR, TAKEN, VALUES = FactoredTensor.delta, FactoredTensor.pair, FactoredTensor._taken, FactoredTensor._values
-DRAW, SEED, MATCHED = init.draw, init._seed, init.matched_scale
+DRAW, SEED, MATCHED = draws.draw, draws._seed, draws.matched_scale
 MEAN_SQUARE, BACK = first_step.mean_square, first_step._Small.back
 STATE = FactoredTensor.state_dict
 
@@ -180,10 +181,10 @@ MUTANTS = {
     "apply flattens the leading shape": Mutant("apply", patched(FactoredTensor, "apply", apply_to_rows_only)),
     "apply ignores a range": Mutant("apply", patched(FactoredTensor, "apply", apply_without_ranges), alone=False),
     "the cut is the largest": Mutant("rank", patched(network, "_cut", largest_cut)),
-    "the zero factor is not quite zero": Mutant("start", patched(init, "draw", draw_nothing_zero)),
-    "two factors are zero": Mutant("start", patched(init, "draw", draw_two_zeros), alone=False),
+    "the zero factor is not quite zero": Mutant("start", patched(draws, "draw", draw_nothing_zero)),
+    "two factors are zero": Mutant("start", patched(draws, "draw", draw_two_zeros), alone=False),
     "the matched scale is off by the root of two": Mutant(
-        "first step", patched(init, "matched_scale", lambda *args: MATCHED(*args) * math.sqrt(2))
+        "first step", patched(draws, "matched_scale", lambda *args: MATCHED(*args) * math.sqrt(2))
     ),
     "the step is that of factors without signs": Mutant(
         "first step", patched(first_step, "mean_square", mean_square_without_signs, tensor_train)
@@ -194,12 +195,12 @@ MUTANTS = {
     "factors are clipped": Mutant("linear", values(lambda value: value.clamp(-20, 20))),
     "gradients have the wrong sign": Mutant("gradients", values(lambda value: 2 * value.detach() - value)),
     "state_dict forgets a factor": Mutant("round trip", patched(FactoredTensor, "state_dict", state_without_the_last)),
-    "the seed is not used": Mutant("seed", patched(init, "_seed", lambda seed, name: SEED(0, name))),
+    "the seed is not used": Mutant("seed", patched(draws, "_seed", lambda seed, name: SEED(0, name))),
     "all tensors are drawn alike": Mutant(
-        "seed", patched(init, "_seed", lambda seed, name: SEED(seed, name.split("/")[1]))
+        "seed", patched(draws, "_seed", lambda seed, name: SEED(seed, name.split("/")[1]))
     ),
     "the draw is another at every call": Mutant(
-        "seed", patched(init, "_seed", lambda seed, name: np.random.default_rng().integers(2**62)), alone=False
+        "seed", patched(draws, "_seed", lambda seed, name: np.random.default_rng().integers(2**62)), alone=False
     ),
 }
 

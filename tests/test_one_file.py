@@ -18,7 +18,7 @@ HEAD = '''"""{title}"""
 import math
 import numpy as np
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.network import Factor, Network
 '''
 FILES = {
     # one dense matrix with a gain for each position of the index modes: no bond, so A or B is an identity

@@ -14,8 +14,8 @@ from models import GROUPED, make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.modes import Layout
-from tensoradapt.sites import Site
+from tensoradapt.networks.layout import Layout
+from tensoradapt.sites.site import Site
 
 LAYOUT = "layer proj : head dim : model"
 

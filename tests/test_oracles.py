@@ -17,11 +17,11 @@ from models import ENCODER, TEXT, inputs, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import init
-from tensoradapt.factored import Bases, FactoredTensor
-from tensoradapt.laws import float64
-from tensoradapt.modes import Layout
+from tensoradapt.adapter import draws
+from tensoradapt.adapter.factored import Bases, FactoredTensor
+from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import vera
+from tensoradapt.testing.laws import float64
 
 Factors = Mapping[str, np.ndarray]
 SIZES = {"layer": 2, "proj": 3, "head": 4, "dim": 5, "model": 7, "out": 5, "in": 7}
@@ -91,7 +91,7 @@ def test_paper_scale_is_the_papers_multiplier_times_its_frozen_draw(name: str, e
     config = transformers.RobertaConfig()
     group = ta.plan(config, published=name, rank=8).groups[0]
     alpha = ta.published.get(name).alpha
-    assert init.paper_scale(group.network, alpha) == pytest.approx(expected, rel=1e-12)
+    assert draws.paper_scale(group.network, alpha) == pytest.approx(expected, rel=1e-12)
 
 
 def test_a_smaller_site_reads_a_slice_of_the_larger_ones_frozen_matrices() -> None:
@@ -106,8 +106,8 @@ def test_a_smaller_site_reads_a_slice_of_the_larger_ones_frozen_matrices() -> No
 
 
 def test_frozen_entries_are_what_they_were_in_earlier_versions_and_have_unit_variance() -> None:
-    np.testing.assert_allclose(init.frozen_uniform(3, "A", 2, 3), GOLDEN, rtol=0, atol=1e-12)
-    many = init.frozen_uniform(3, "B", 200, 300)
+    np.testing.assert_allclose(draws.frozen_uniform(3, "A", 2, 3), GOLDEN, rtol=0, atol=1e-12)
+    many = draws.frozen_uniform(3, "B", 200, 300)
     assert abs(many.mean()) < 0.02
     assert many.std() == pytest.approx(1, abs=0.01)
     assert np.abs(many).max() <= math.sqrt(3)

@@ -14,10 +14,10 @@ from models import perturb
 from test_oracles import FREE, TIED
 
 import tensoradapt as ta
-from tensoradapt.factored import Bases, FactoredTensor
-from tensoradapt.laws import Case, float64
-from tensoradapt.modes import Layout
+from tensoradapt.adapter.factored import Bases, FactoredTensor
+from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import block_term, get, lora, lora_xs, randlora, tt_matrix
+from tensoradapt.testing.laws import Case, float64
 
 Factors = Mapping[str, np.ndarray]
 TWO, THREE = ": out1 out2 : in1 in2", ": out1 out2 out3 : in1 in2 in3"

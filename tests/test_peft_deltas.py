@@ -15,7 +15,7 @@ from models import ENCODER, TEXT, inputs, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.factored import FactoredTensor
+from tensoradapt.adapter.factored import FactoredTensor
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 TARGETS = r".*(query|attention\.output\.dense|intermediate\.dense|layer\.\d+\.output\.dense)"

@@ -17,7 +17,7 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.peft_folder import read_lora
+from tensoradapt.lora.read_folder import read_lora
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",

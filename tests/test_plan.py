@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from models import CONFIGURED, FAMILIES, make
 
 import tensoradapt as ta
-from tensoradapt.plan import Group, Plan
-from tensoradapt.ranks import networks, total
+from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.ranks import networks, total
 
 every_parameterization = pytest.mark.parametrize("parameterization", PLANNED)
 TIED = "layer proj : head dim : model"

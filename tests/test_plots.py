@@ -17,11 +17,11 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from synthetic_runs import LABELS, write_many, write_synthetic
 
-from tensoradapt.analysis import plots
-from tensoradapt.analysis.caption import caption
-from tensoradapt.analysis.labels import overlap, place_labels, spread
+from tensoradapt.analysis.figures import frontier_plot
+from tensoradapt.analysis.figures.captions import caption
+from tensoradapt.analysis.figures.label_placement import overlap, place_labels, spread
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweep.store import load_runs
+from tensoradapt.runs.store import load_runs
 
 DENSE = {
     name: [(rank, round(200 * rank * 1.4**i), 0.75 + 0.02 * j + 0.004 * i) for j, rank in enumerate((1, 2, 4, 8))]
@@ -41,7 +41,7 @@ def boxes(ax: Axes, gid: str) -> list[Bbox]:
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Axes:
-    return plots.frontier(write_many(tmp_path_factory.mktemp("dense"), DENSE), axes())
+    return frontier_plot.frontier(write_many(tmp_path_factory.mktemp("dense"), DENSE), axes())
 
 
 def test_no_rank_label_overlaps_another_on_a_dense_figure(dense: Axes) -> None:
@@ -71,7 +71,7 @@ def test_no_rank_label_covers_a_marker_without_an_error_bar(tmp_path: Path) -> N
         name: [(r, 100 + 9 * i + 25 * j, 0.8 + 0.001 * i) for j, r in enumerate((1, 2, 4, 8))]
         for i, name in enumerate(LABELS)
     }
-    assert covered(plots.frontier(write_many(tmp_path, close, seeds=[0], spread=0), axes()), 3) == []
+    assert covered(frontier_plot.frontier(write_many(tmp_path, close, seeds=[0], spread=0), axes()), 3) == []
 
 
 @settings(max_examples=50)
@@ -118,10 +118,10 @@ def test_each_method_has_a_colour_and_a_marker_of_its_own(dense: Axes) -> None:
 
 
 def test_means_bars_and_the_frontier_are_drawn_where_they_are(tmp_path: Path) -> None:
-    from tensoradapt.analysis.frontier import points
+    from tensoradapt.analysis.tables.frontier import points
 
     runs = write_many(tmp_path, {"cp": [(1, 100, 0.75), (2, 300, 0.8)]})
-    ax = plots.frontier(runs, axes())
+    ax = frontier_plot.frontier(runs, axes())
     drawn = [np.asarray(line.get_xydata(), float).tolist() for line in ax.get_lines()]
     first, second = points(runs)
     for point in (first, second):
@@ -130,7 +130,7 @@ def test_means_bars_and_the_frontier_are_drawn_where_they_are(tmp_path: Path) ->
     (step,) = [line for line in ax.get_lines() if line.get_drawstyle() == "steps-post"]
     assert step.get_xydata().tolist()[:2] == [[100, first.interval.mean], [300, second.interval.mean]]
     assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "trainable parameters (adapter)")
-    timed = plots.frontier(load_runs(tmp_path), axes(), cost="seconds")
+    timed = frontier_plot.frontier(load_runs(tmp_path), axes(), cost="seconds")
     assert (timed.get_xscale(), timed.get_xlabel()) == ("linear", "time of a run (s)")
     assert ax.get_ylabel() == "test accuracy"
 
@@ -140,7 +140,7 @@ def test_methods_of_equal_cost_are_side_by_side_and_others_where_they_are(tmp_pa
     for name, n_params, seconds in (("cp", 41, 2.0), ("lora", 41, 2.0), ("tt", 41, 2.0), ("vera", 90, 5.0)):
         for seed in (0, 1):
             write_synthetic(tmp_path, parameterization=name, n_params=n_params, seconds=seconds, seed=seed)
-    ax = plots.frontier(load_runs(tmp_path), axes(), cost=cost)
+    ax = frontier_plot.frontier(load_runs(tmp_path), axes(), cost=cost)
     first, middle, last, alone = sorted(line.get_xdata()[0] for line in ax.get_lines() if line.get_zorder() == 3)
     assert (middle, alone) == ((41, 90) if cost == "n_params" else (2, 5))
     gaps = np.diff([ax.transData.transform((x, 0.8))[0] for x in (first, middle, last)]) * 72 / ax.figure.dpi
@@ -151,13 +151,13 @@ def test_methods_of_equal_cost_are_side_by_side_and_others_where_they_are(tmp_pa
 
 
 def test_one_seed_has_no_error_bar(tmp_path: Path) -> None:
-    ax = plots.frontier(write_many(tmp_path, {"cp": [(1, 100, 0.75)]}, seeds=[0]), axes())
+    ax = frontier_plot.frontier(write_many(tmp_path, {"cp": [(1, 100, 0.75)]}, seeds=[0]), axes())
     assert [line for line in ax.get_lines() if line.get_zorder() == 2.5] == []
     assert len(ax.patches) == 0
 
 
 def test_collapsed_points_are_inside_the_axes_and_hollow(tmp_path: Path) -> None:
-    ax = plots.frontier(write_many(tmp_path, DENSE, collapsed=["vera"]), axes())
+    ax = frontier_plot.frontier(write_many(tmp_path, DENSE, collapsed=["vera"]), axes())
     low, high = ax.get_ylim()
     markers = [line for line in ax.get_lines() if line.get_zorder() == 3]
     heights = {float(line.get_ydata()[0]): line.get_markerfacecolor() for line in markers}
@@ -169,14 +169,14 @@ def test_a_bar_longer_than_the_axes_does_not_squeeze_the_means_and_is_marked(tmp
     for seed, accuracy in enumerate((0.8, 0.8, 0.5)):
         write_synthetic(tmp_path, seed=seed, accuracy=accuracy, n_params=100)
         write_synthetic(tmp_path, seed=seed, accuracy=0.75, n_params=50)
-    ax = plots.frontier(load_runs(tmp_path), axes())
+    ax = frontier_plot.frontier(load_runs(tmp_path), axes())
     low, high = ax.get_ylim()
     assert high - low < 0.2
     assert {line.get_marker() for line in ax.get_lines() if line.get_zorder() == 2.6} == {"v", "^"}
 
 
 def test_references_are_lines_with_names_that_do_not_overlap(tmp_path: Path) -> None:
-    ax = plots.frontier(write_many(tmp_path, DENSE, head=0.8, full=0.801), axes())
+    ax = frontier_plot.frontier(write_many(tmp_path, DENSE, head=0.8, full=0.801), axes())
     names = [text for text in ax.texts if text.get_text().startswith(("head only", "full fine-tuning"))]
     assert len(names) == 2
     assert not Bbox.overlaps(*map(Text.get_window_extent, names))
@@ -198,10 +198,10 @@ def test_nothing_on_a_saved_figure_is_cut_off_at_any_stage(
 ) -> None:
     curves, given_references = STAGES[stage]
     figures: list[Figure] = []
-    write = plots.write
-    monkeypatch.setattr(plots, "write", lambda figure, *rest: (figures.append(figure), write(figure, *rest))[1])
+    write = frontier_plot.write
+    monkeypatch.setattr(frontier_plot, "write", lambda figure, *rest: (figures.append(figure), write(figure, *rest))[1])
     runs = write_many(tmp_path / "runs", curves, seeds=[0], **given_references)
-    written = plots.save_frontier(runs, tmp_path / "out" / "plot.v1", "Extra words. " * 30, total=99)
+    written = frontier_plot.save_frontier(runs, tmp_path / "out" / "plot.v1", "Extra words. " * 30, total=99)
     assert [path.name for path in written] == ["plot.v1.png", "plot.v1.pdf"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plot.v1.pdf", "plot.v1.png"]
     figure = figures[0]
@@ -216,7 +216,10 @@ def test_nothing_on_a_saved_figure_is_cut_off_at_any_stage(
 
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     runs = write_many(tmp_path / "runs", DENSE)
-    first, second = plots.save_frontier(runs, tmp_path / "a"), plots.save_frontier(runs[::-1], tmp_path / "b")
+    first, second = (
+        frontier_plot.save_frontier(runs, tmp_path / "a"),
+        frontier_plot.save_frontier(runs[::-1], tmp_path / "b"),
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert first[0].read_bytes().startswith(b"\x89PNG")
     assert first[1].read_bytes().startswith(b"%PDF")
@@ -226,7 +229,7 @@ def test_saving_leaves_the_settings_of_the_user_alone(tmp_path: Path) -> None:
     write_synthetic(tmp_path / "runs")
     with mpl.rc_context({"font.size": 3, "savefig.bbox": "tight"}):
         before = dict(mpl.rcParams)
-        plots.save_frontier(load_runs(tmp_path / "runs"), tmp_path / "a")
+        frontier_plot.save_frontier(load_runs(tmp_path / "runs"), tmp_path / "a")
         assert dict(mpl.rcParams) == before
 
 
@@ -235,7 +238,7 @@ def test_without_axes_a_figure_with_a_caption_is_made(tmp_path: Path, monkeypatc
 
     pyplot.switch_backend("agg")
     write_synthetic(tmp_path)
-    ax = plots.frontier(load_runs(tmp_path), total=5)
+    ax = frontier_plot.frontier(load_runs(tmp_path), total=5)
     figure = ax.get_figure(root=True)
     assert figure is not None
     assert "Partial: 1 of 5 runs finished." in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
@@ -264,7 +267,7 @@ def test_the_caption_does_not_promise_intervals_where_there_is_one_seed(tmp_path
 
 
 def test_no_run_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    for draw in (lambda: plots.frontier([]), lambda: plots.save_frontier([], tmp_path / "a")):
+    for draw in (lambda: frontier_plot.frontier([]), lambda: frontier_plot.save_frontier([], tmp_path / "a")):
         with pytest.raises(TensorAdaptError, match="no run to plot; expected one or more finished runs: run the sweep"):
             draw()
     assert list(tmp_path.iterdir()) == []

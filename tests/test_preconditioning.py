@@ -11,10 +11,10 @@ from models import inputs, make, perturb
 
 import tensoradapt as ta
 from tensoradapt import parameterizations
-from tensoradapt.factored import FactoredTensor
-from tensoradapt.laws import float64
-from tensoradapt.modes import Layout
-from tensoradapt.preconditioning import divided, normal_matrix
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks.layout import Layout
+from tensoradapt.testing.laws import float64
+from tensoradapt.training.preconditioning import divided, normal_matrix
 
 SIZES = {"layer": 2, "proj": 3, "head": 4, "dim": 5, "model": 7, "out": 4, "in": 6}
 TIED = "layer proj : head dim : model"

@@ -11,8 +11,8 @@ from models import perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.site import Site
-from tensoradapt.surgery.kinds import matrix_of
+from tensoradapt.layers.kinds import matrix_of
+from tensoradapt.sites.site import Site
 
 # both libraries try native kernels that a CPU has not, and warn or log of it
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")

@@ -16,11 +16,12 @@ from tensorly.decomposition import tensor_train as tt_svd
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt import parameterizations, rounding
-from tensoradapt.contraction import compile_program
-from tensoradapt.modes import Layout
-from tensoradapt.network import Network
-from tensoradapt.rank_adaptation import check_schedule, reduce_rank
+from tensoradapt import parameterizations
+from tensoradapt.networks.contraction import compile_program
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network
+from tensoradapt.training import rounding
+from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 
 SIZES = {"layer": 4, "proj": 3, "head": 5, "dim": 6, "model": 11, "out": 8, "in": 10}
 SIZES |= {"out1": 3, "out2": 4, "in1": 5, "in2": 2}

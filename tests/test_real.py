@@ -7,17 +7,17 @@ import pytest
 import torch
 
 import tensoradapt as ta
-from tensoradapt import models, tasks
-from tensoradapt.sweep.execute import collate, execute, head_of
-from tensoradapt.sweep.spec import FRONTIER, RunConfig, layouts_for, rate
-from tensoradapt.training import fit
+from tensoradapt.data import models, tasks
+from tensoradapt.runs.config import FRONTIER, RunConfig, layouts_for, rate
+from tensoradapt.runs.execute import collate, execute, head_of
+from tensoradapt.training.fit import fit
 
 pytestmark = pytest.mark.slow
 SHARED = {"model": models.MINILM, "task": "snippets", "seed": 0, "n_train": 1000, "n_validation": 50, "n_test": 400}
 NEW_PROCESS = """
 import sys, torch
 import tensoradapt as ta
-from tensoradapt import models, tasks
+from tensoradapt.data import models, tasks
 torch.manual_seed(99)  # another head is drawn: the saved one must replace it
 model = models.load(models.MINILM, tasks.get("snippets")).eval()
 ta.load(model, sys.argv[1])

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.language_models import SMOLLM2, load_causal
-from tensoradapt.sweep.spec import rate
+from tensoradapt.data import tasks
+from tensoradapt.data.language_models import SMOLLM2, load_causal
+from tensoradapt.runs.config import rate
 
 pytestmark = pytest.mark.slow
 STEPS, LENGTH = 8, 48

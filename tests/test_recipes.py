@@ -14,7 +14,7 @@ from models import FAMILIES, inputs, logits, make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.sites import Site
+from tensoradapt.sites.site import Site
 
 HEAD, TOKEN = 1, 2
 every_model = pytest.mark.parametrize("name", FAMILIES)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tensoradapt.generic import NAMES
-from tensoradapt.recipes import RECIPES, Recipe
+from tensoradapt.sites.from_module_tree import NAMES
+from tensoradapt.sites.recipe import Recipe
+from tensoradapt.sites.recipe_table import RECIPES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
 

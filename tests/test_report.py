@@ -14,14 +14,14 @@ import pytest
 from synthetic_runs import write_synthetic
 from test_figures import sweep
 
-from tensoradapt.analysis.figures import figures
-from tensoradapt.cli import main
+from tensoradapt.analysis.figures.catalogue import figures
+from tensoradapt.cli.main import main
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweep import recorded
-from tensoradapt.sweep.cells import Cell, due
-from tensoradapt.sweep.html_report import _cell, report, write_report
-from tensoradapt.sweep.store import load_runs, write_failure, write_run
-from tensoradapt.sweep.toml_spec import read_spec
+from tensoradapt.runs.store import load_runs, write_failure, write_run
+from tensoradapt.sweeps import record
+from tensoradapt.sweeps.cells import Cell, due
+from tensoradapt.sweeps.reports.html_report import _cell, report, write_report
+from tensoradapt.sweeps.spec import read_spec
 
 SPEC = {"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1], "steps": 60}
 SPEC |= {"learning_rates": [1e-3], "seeds": [0, 1]}
@@ -76,7 +76,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = {"kind": "adapter", "label": "lora", "model": "m", "task": "sst2", "lr": 1e-3, "seed": 7, "steps": 3}
     write_failure(found, "broken", {"kind": "ValueError", "error": EVIL, "traceback": "at line 3", "config": config})
     cells = [Cell("vera", {"budget": 10}, None, "its smallest has 9,240"), Cell("lora", {"rank": 1}, 9216)]
-    recorded.write(found, read_spec(SPEC), cells, {})
+    record.write(found, read_spec(SPEC), cells, {})
     return found
 
 
@@ -129,7 +129,7 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
     specs = [{**SPEC, "learning_rates": [rate]} for rate in (1e-3, 1e-2)]
     for i, spec in enumerate(specs):
         cells = [Cell("lora", {"rank": 1}, 9216)]
-        recorded.write(tmp_path, read_spec(spec), cells, {})
+        record.write(tmp_path, read_spec(spec), cells, {})
         for config in due(read_spec(spec), cells, tmp_path).configs[: 2 - i]:
             result = {"status": "finished", "note": "", "metric": "accuracy", "chance": 0.5, "n_params": 9216}
             scores = {"validation": {"accuracy": 0.8}, "test": {"accuracy": 0.8}}
@@ -155,10 +155,10 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
 def test_totals_are_of_each_task_and_a_run_that_two_sweeps_share_is_one(tmp_path: Path) -> None:
     both = [{**SPEC, "tasks": ["planted", "sst2"]}, {**SPEC, "learning_rates": [1e-3, 1e-2]}]
     plans = [due(read_spec(spec), [Cell("lora", {"rank": 1}, 9216)], tmp_path) for spec in both]
-    assert [recorded.totals([plan]) for plan in plans] == [{"planted": 2, "sst2": 2}, {"planted": 4}]
-    assert recorded.totals(plans) == {"planted": 6, "sst2": 2}  # which rate will be run is not known
-    assert recorded.totals([plans[0], plans[0]]) == recorded.totals(plans[:1])
-    assert recorded.total(plans) == 8 and recorded.total([]) is None and recorded.totals([]) == {}
+    assert [record.totals([plan]) for plan in plans] == [{"planted": 2, "sst2": 2}, {"planted": 4}]
+    assert record.totals(plans) == {"planted": 6, "sst2": 2}  # which rate will be run is not known
+    assert record.totals([plans[0], plans[0]]) == record.totals(plans[:1])
+    assert record.total(plans) == 8 and record.total([]) is None and record.totals([]) == {}
 
 
 def test_several_runs_of_one_seed_are_told_how_to_be_selected(tmp_path: Path) -> None:

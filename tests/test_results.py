@@ -9,10 +9,10 @@ import pytest
 from synthetic_runs import write_synthetic
 
 import tensoradapt as ta
-from tensoradapt.analysis import frontier
-from tensoradapt.cli import main
-from tensoradapt.sweep.results import COLUMNS, means, results, shown, write_csv, write_latex, write_parquet
-from tensoradapt.sweep.store import load_runs, write_failure
+from tensoradapt.analysis.tables import frontier
+from tensoradapt.cli.main import main
+from tensoradapt.runs.store import load_runs, write_failure
+from tensoradapt.sweeps.reports.results import COLUMNS, means, results, shown, write_csv, write_latex, write_parquet
 
 
 @pytest.fixture

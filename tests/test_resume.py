@@ -11,9 +11,10 @@ from families import planned
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import models, parameterizations, tasks
-from tensoradapt.training import fit
-from tensoradapt.training_state import Checkpoint
+from tensoradapt import parameterizations
+from tensoradapt.data import models, tasks
+from tensoradapt.training.fit import fit
+from tensoradapt.training.state import Checkpoint
 
 
 class Stopped(Exception):

@@ -13,13 +13,13 @@ import pytest
 from sweeping import TINY, done, finish, kill, results, start, started, wait_for, workers, write_spec
 
 import tensoradapt as ta
-from tensoradapt import models
-from tensoradapt.sweep import perform
-from tensoradapt.sweep.cells import cells, due
-from tensoradapt.sweep.store import is_finished, load_runs, write_failure, write_run
-from tensoradapt.sweep.study import study_of
-from tensoradapt.sweep.toml_spec import read_spec
-from tensoradapt.sweep.watch import Watch
+from tensoradapt.data import models
+from tensoradapt.runs import perform
+from tensoradapt.runs.store import is_finished, load_runs, write_failure, write_run
+from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.optuna_study import study_of
+from tensoradapt.sweeps.reports.watch import Watch
+from tensoradapt.sweeps.spec import read_spec
 
 RATES = {"low": 1e-4, "high": 1e-1}
 SEARCH = {

@@ -11,8 +11,8 @@ from models import CONFIGURED, FAMILIES, logical, make
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import recipes
-from tensoradapt.sites import Site
+from tensoradapt.sites import recipe_table
+from tensoradapt.sites.site import Site
 
 every_model = pytest.mark.parametrize("name", FAMILIES)
 LLAMA = SimpleNamespace(
@@ -126,7 +126,7 @@ def test_a_bare_model_has_the_sites_of_the_whole_one_without_its_prefix() -> Non
 def test_modules_renamed_between_releases_are_found_under_either_name() -> None:
     old = nn.Module()
     old.config = FAMILIES["vit"].config()
-    recipe = recipes.find(old.config)
+    recipe = recipe_table.find(old.config)
     for layer in range(3):
         for part in recipe.parts:
             place(old, f"vit.encoder.layer.{layer}.{part.paths[-1]}", nn.Linear(2, 3))
@@ -137,7 +137,9 @@ def test_modules_renamed_between_releases_are_found_under_either_name() -> None:
 
 def test_a_recipe_of_ones_own_makes_any_model_adaptable() -> None:
     config = SimpleNamespace(hidden_size=30, num_hidden_layers=2, num_attention_heads=5, intermediate_size=34)
-    recipe = recipes.Recipe("mine", (), ("blocks.{}",), (recipes.Part("q", ("query",)), recipes.Part("down", ("out",))))
+    recipe = recipe_table.Recipe(
+        "mine", (), ("blocks.{}",), (recipe_table.Part("q", ("query",)), recipe_table.Part("down", ("out",)))
+    )
     sites = ta.find_sites(config, "all", recipe=recipe)
     assert [(site.name, site.out, site.in_, site.reads) for site in sites] == [
         ("blocks.0.query", 30, 30, True),

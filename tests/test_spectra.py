@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from tensoradapt.analysis.spectra import Spectra, advice, similarity, spectra
-from tensoradapt.analysis.spectra_plots import figure, plot_similarity, plot_spectra, save_spectra
+from tensoradapt.analysis.figures.spectra_plots import figure, plot_similarity, plot_spectra, save_spectra
+from tensoradapt.analysis.statistics.spectra import Spectra, advice, similarity, spectra
 from tensoradapt.errors import TensorAdaptError
 
 STACK = ("layer", "proj", "head", "dim", "model")

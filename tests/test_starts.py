@@ -15,13 +15,13 @@ from models import DECODER, assert_identical, inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import init
-from tensoradapt.factored import FactoredTensor
-from tensoradapt.laws import float64
-from tensoradapt.modes import Layout
+from tensoradapt.adapter import draws
+from tensoradapt.adapter.dense_stack import stack
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import cp
-from tensoradapt.stacking import stack
-from tensoradapt.surgery.gradients import summed_gradients
+from tensoradapt.surgery.gradient_start import summed_gradients
+from tensoradapt.testing.laws import float64
 
 TIED, FREE = "layer proj : head dim : model", ": out : in"
 
@@ -162,7 +162,7 @@ def test_a_gradient_start_keeps_the_matched_rules_sizes_and_first_step() -> None
         adapter = ta.attach(model, plan, batches=[batch()])
     [tensor], [group] = adapter.factored, plan.groups
     assert tensor.factors["model"].square().mean().sqrt().item() == pytest.approx((3 * 30) ** -0.5)
-    assert init.matched_scale(group.network, tensor.factors) == pytest.approx(tensor.scale)
+    assert draws.matched_scale(group.network, tensor.factors) == pytest.approx(tensor.scale)
 
 
 @pytest.mark.parametrize(("parameterization", "layout"), [("dense", FREE), ("quanta", ": out* : in*")])

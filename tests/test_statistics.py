@@ -8,7 +8,12 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensoradapt.analysis.statistics import non_dominated, on_frontier_probability, paired_difference, t_interval
+from tensoradapt.analysis.statistics.intervals import (
+    non_dominated,
+    on_frontier_probability,
+    paired_difference,
+    t_interval,
+)
 from tensoradapt.errors import TensorAdaptError
 
 scores = st.lists(st.floats(0, 1), min_size=2, max_size=8)

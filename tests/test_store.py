@@ -19,7 +19,7 @@ from synthetic_runs import write_synthetic
 
 from tensoradapt import files
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweep import machine, store
+from tensoradapt.runs import provenance, store
 
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
 values = st.recursive(
@@ -259,22 +259,22 @@ def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytes
 
 
 def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
-    assert machine._commit(tmp_path) is None
+    assert provenance._commit(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "a").write_text("1")
     for command in (["init", "-q"], ["add", "a"], ["commit", "-qm", "x"], ["tag", "v1"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert machine._commit(tmp_path) == head
+    assert provenance._commit(tmp_path) == head
     (tmp_path / "a").write_text("2")
-    assert machine._commit(tmp_path) == f"{head}-dirty"
+    assert provenance._commit(tmp_path) == f"{head}-dirty"
 
 
 def test_the_store_and_the_analysis_work_without_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import tensoradapt.sweep.store, tensoradapt.analysis, tensoradapt.analysis.frontier\n"
+        "import tensoradapt.runs.store, tensoradapt.analysis, tensoradapt.analysis.tables.frontier\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "import tensoradapt.analysis.plots\n"
+        "import tensoradapt.analysis.figures.frontier_plot\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,12 +8,12 @@ import pytest
 from safetensors import safe_open
 
 import tensoradapt as ta
-from tensoradapt.card import adapter_of
-from tensoradapt.sweep import frontier
-from tensoradapt.sweep.claims import claim
-from tensoradapt.sweep.execute import at_chance, collate, execute, prepare
-from tensoradapt.sweep.spec import FRONTIER, SIZES, RunConfig, Size, frontier_configs, rates
-from tensoradapt.sweep.store import load_runs
+from tensoradapt.runs.config import FRONTIER, SIZES, RunConfig, Size, frontier_configs, rates
+from tensoradapt.runs.execute import at_chance, collate, execute, prepare
+from tensoradapt.runs.locks import claim
+from tensoradapt.runs.store import load_runs
+from tensoradapt.storage.card import adapter_of
+from tensoradapt.sweeps import run_frontier
 
 TINY = Size((2,), (0, 1), 4, 64, 32, 32)
 
@@ -29,7 +29,7 @@ def results(root):
 
 def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
     plan = configs()
-    outcome = frontier.run_frontier(plan, tmp_path, "cpu", print)
+    outcome = run_frontier.run_frontier(plan, tmp_path, "cpu", print)
     assert len(outcome.runs) == outcome.total == len(plan) == 2 * 4
     assert {path.name for path in tmp_path.iterdir() if not path.is_dir()} == {
         "frontier.csv",
@@ -40,7 +40,7 @@ def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
         accuracy = float((run.predictions().argmax(1) == run.labels()).mean())
         assert accuracy == pytest.approx(run.result["test"]["accuracy"])
         assert run.result["n_train"] == 64 and run.measurements["seconds"] > 0
-    rows = frontier.rows(outcome.runs)
+    rows = run_frontier.rows(outcome.runs)
     assert [row[0] for row in rows] == ["method", "CP (LoRTA)", "LoRA", "frozen base, trained head", "full fine-tuning"]
 
 
@@ -56,7 +56,7 @@ def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
 def test_a_stopped_frontier_goes_on_and_ends_with_the_same_results(tmp_path, monkeypatch):
     plan = configs()
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    frontier.run_frontier(plan, whole, "cpu", print)
+    run_frontier.run_frontier(plan, whole, "cpu", print)
     calls = []
 
     def interrupted(config, device, on_step):
@@ -65,12 +65,12 @@ def test_a_stopped_frontier_goes_on_and_ends_with_the_same_results(tmp_path, mon
             raise KeyboardInterrupt
         return execute(config, device, on_step)
 
-    monkeypatch.setattr(frontier, "execute", interrupted)
+    monkeypatch.setattr(run_frontier, "execute", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        frontier.run_frontier(plan, stopped, "cpu", print)
+        run_frontier.run_frontier(plan, stopped, "cpu", print)
     assert len(load_runs(stopped)) == 3 and (stopped / "frontier.png").exists()
     said = []
-    frontier.run_frontier(plan, stopped, "cpu", said.append)
+    run_frontier.run_frontier(plan, stopped, "cpu", said.append)
     assert said == ["3 of 8 runs are there already; going on with the rest"]
     assert len(calls) == 4 + 5, "a finished run was run again, or one was left out"
     assert results(stopped) == results(whole)
@@ -81,7 +81,7 @@ def test_a_run_that_another_process_computes_is_left_to_it(tmp_path):
     plan = configs(seeds=[0])
     with claim(tmp_path, plan[1].name) as ours:
         assert ours
-        outcome = frontier.run_frontier(plan, tmp_path, "cpu", print)
+        outcome = run_frontier.run_frontier(plan, tmp_path, "cpu", print)
     assert (len(outcome.runs), outcome.total, outcome.elsewhere) == (3, 4, 1)
     assert plan[1].name not in results(tmp_path)
 
@@ -150,16 +150,16 @@ def test_padding_does_not_change_what_is_said_about_a_sentence():
 )
 def test_what_will_not_do_is_refused_before_anything_is_run(tmp_path, options, says):
     with pytest.raises(ta.TensorAdaptError, match=says):
-        frontier.run_frontier(configs(**options), tmp_path / "runs", "cpu", print)
+        run_frontier.run_frontier(configs(**options), tmp_path / "runs", "cpu", print)
     assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_device_and_a_folder_that_will_not_do_are_refused(tmp_path):
     with pytest.raises(ta.TensorAdaptError, match=r"device 'tpu' cannot be used .*expected auto, cpu or cuda"):
-        frontier.run_frontier(configs(), tmp_path, "tpu", print)
+        run_frontier.run_frontier(configs(), tmp_path, "tpu", print)
     (tmp_path / "file").write_text("")
     with pytest.raises(ta.TensorAdaptError, match=r"cannot be written .*choose another path"):
-        frontier.run_frontier(configs(), tmp_path / "file", "cpu", print)
+        run_frontier.run_frontier(configs(), tmp_path / "file", "cpu", print)
 
 
 def test_results_are_deterministic_and_times_are_kept_apart():

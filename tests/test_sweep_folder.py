@@ -9,11 +9,12 @@ import pytest
 from sweeping import TINY, attempts, break_one, results, started
 
 import tensoradapt as ta
-from tensoradapt.sweep import forecast, perform, recorded, supervise
-from tensoradapt.sweep.results import means, select
-from tensoradapt.sweep.results import results as table
-from tensoradapt.sweep.toml_spec import read_spec
-from tensoradapt.sweep.work import Work
+from tensoradapt.runs import perform
+from tensoradapt.runs.work_folder import Work
+from tensoradapt.sweeps import probe, record, run_sweep
+from tensoradapt.sweeps.reports.results import means, select
+from tensoradapt.sweeps.reports.results import results as table
+from tensoradapt.sweeps.spec import read_spec
 
 ONE = {**TINY, "published": ["lorta"], "ranks": [1]}
 
@@ -39,8 +40,8 @@ def root(whole, tmp_path):
 
 
 def test_a_dry_run_plans_as_if_what_is_to_be_made_again_were_gone(root, monkeypatch):
-    now = supervise.versions()
-    monkeypatch.setattr(supervise, "versions", lambda: {**now, "python": "2.7"})
+    now = run_sweep.versions()
+    monkeypatch.setattr(run_sweep, "versions", lambda: {**now, "python": "2.7"})
     before = results(root)
     said, _ = sweep(root, stale="rerun", dry_run=True)
     assert "they are set aside in .stale and run again" in said and "4 runs, 4 of them to do" in said
@@ -59,20 +60,20 @@ def test_a_dry_run_counts_the_failures_that_it_is_asked_to_try_again(tmp_path):
 @pytest.mark.parametrize("damage", ["", "{"])
 def test_a_finished_sweep_that_is_not_on_record_is_put_there(root, damage):
     """As one whose runs another sweep made; the report and ``--spec`` need it."""
-    (path,) = recorded.paths(root)
+    (path,) = record.paths(root)
     path.unlink()
     if damage:
         path.write_text(damage)
     before = results(root)
     assert sweep(root)[1].complete and results(root) == before
-    assert recorded.read(path).spec.id == read_spec(TINY).id
+    assert record.read(path).spec.id == read_spec(TINY).id
 
 
 def test_a_probe_that_fails_stops_no_sweep(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no memory for three steps")
 
-    monkeypatch.setattr(forecast, "execute", fail)
+    monkeypatch.setattr(probe, "execute", fail)
     said, swept = sweep(tmp_path, ONE)
     assert "time and disk are not known: the probe of lorta r=1, seed 0 failed (RuntimeError: no memory" in said
     assert swept.complete
@@ -103,10 +104,10 @@ def test_what_is_in_the_way_of_a_run_is_found_before_it_is_computed(root, monkey
 
 
 def test_locks_and_folders_that_cannot_be_made_are_said_in_one_line(root, monkeypatch):
-    now = supervise.versions()
+    now = run_sweep.versions()
     (root / ".stale").write_text("in the way")
     with monkeypatch.context() as patch:
-        patch.setattr(supervise, "versions", lambda: {**now, "python": "2.7"})
+        patch.setattr(run_sweep, "versions", lambda: {**now, "python": "2.7"})
         with pytest.raises(ta.TensorAdaptError, match=r"cannot be set aside in .*stale .*go on with --stale keep"):
             sweep(root, stale="rerun")
     name = next(iter(results(root)))
@@ -118,7 +119,7 @@ def test_locks_and_folders_that_cannot_be_made_are_said_in_one_line(root, monkey
 
 def test_a_file_in_the_place_of_the_folder_is_found_before_anything_is_measured(tmp_path, monkeypatch):
     (tmp_path / "runs").write_text("mine")
-    monkeypatch.setattr(forecast, "execute", None)
+    monkeypatch.setattr(probe, "execute", None)
     with pytest.raises(ta.TensorAdaptError, match=r"runs cannot be written \((File exists|Not a directory)\)"):
         sweep(tmp_path / "runs")
     with pytest.raises(ta.TensorAdaptError, match="checkpoint_every is -3; expected a whole number from 0"):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import tensoradapt as ta
-from tensoradapt import models
-from tensoradapt.sweep.cells import cells, due
-from tensoradapt.sweep.spec import RunConfig
-from tensoradapt.sweep.store import write_run
-from tensoradapt.sweep.toml_spec import read_spec
+from tensoradapt.data import models
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.store import write_run
+from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.spec import read_spec
 
 SMALLEST = """
 model = "tiny-random-bert"

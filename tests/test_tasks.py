@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from tensoradapt import assets, tasks
+from tensoradapt.data import assets, tasks
+from tensoradapt.data.tasks import glue, metrics, planted, snippets
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import glue, metrics, planted, snippets
 
 ALL_GLUE = ["sst2", "cola", "rte", "mrpc", "stsb"]
 

@@ -10,9 +10,8 @@ import pytest
 from sweeping import TINY, attempts, results, wait_for
 
 import tensoradapt as ta
-from tensoradapt.integrations import trackers
-from tensoradapt.sweep import perform
-from tensoradapt.sweep.store import load_runs
+from tensoradapt.runs import perform, trackers
+from tensoradapt.runs.store import load_runs
 
 ONE = {**TINY, "published": ["lora"], "ranks": [1], "steps": 6}
 

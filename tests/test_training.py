@@ -8,7 +8,7 @@ from models import inputs, make
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.training import fit
+from tensoradapt.training.fit import fit
 
 
 class Regression(nn.Module):

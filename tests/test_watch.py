@@ -14,11 +14,12 @@ import pytest
 from sweeping import TINY, done, start, write_spec
 
 import tensoradapt as ta
-from tensoradapt.cli import main
-from tensoradapt.sweep import perform, watch
-from tensoradapt.sweep.store import is_finished
-from tensoradapt.sweep.watch import Watch
-from tensoradapt.sweep.watch_view import drawn, show, text
+from tensoradapt.cli.main import main
+from tensoradapt.runs import perform
+from tensoradapt.runs.store import is_finished
+from tensoradapt.sweeps.reports import watch
+from tensoradapt.sweeps.reports.watch import Watch
+from tensoradapt.sweeps.reports.watch_view import drawn, show, text
 
 SPEC = {**TINY, "steps": 6}
 

@@ -16,9 +16,9 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from tensoradapt import tasks
+from tensoradapt.data import tasks
+from tensoradapt.data.language_models import SMOLLM2, load_causal
 from tensoradapt.integrations.peft import TensorConfig
-from tensoradapt.language_models import SMOLLM2, load_causal
 
 STEPS, BATCH, LENGTH = 20, 4, 64
 ASKED = [{"role": "user", "content": "Write a sentence of a film review."}]

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from tensoradapt.sharding import is_sharded
-from tensoradapt.surgery import attached
+from tensoradapt.adapter.sharding import is_sharded
+from tensoradapt.surgery.registry import attached
 
 FOLDER = "adapter"
 

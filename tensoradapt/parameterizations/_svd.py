@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tensoradapt.network import Network
-from tensoradapt.parameterizations._dense import checked
+from tensoradapt.networks.network import Network
+from tensoradapt.parameterizations._decompose import checked
 
 
 def by_position(

@@ -12,11 +12,11 @@ import numpy as np
 import tensorly
 from tensorly.decomposition import tucker
 
-from tensoradapt import als
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
-from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, widened
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
+from tensoradapt.parameterizations._decompose import checked, tensorly_on_numpy, widened
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Block-term"
@@ -67,8 +67,8 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
     with tensorly_on_numpy(), np.errstate(invalid="ignore"):  # TensorLy divides by the norm of a zero tensor
         best = _relaxed(small, tensor / (size or 1))
     if size and best["core"].size <= POLISHED:
-        starts = [best, *(als.draw(small, seed + i) for i in range(restarts - 1))]
-        fits = [als.fit(small, tensor / size, start) for start in starts]
+        starts = [best, *(least_squares.draw(small, seed + i) for i in range(restarts - 1))]
+        fits = [least_squares.fit(small, tensor / size, start) for start in starts]
         best = min(fits, key=lambda found: found[1])[0]
     return widened(network, small, {**best, "core": best["core"] * size}, seed)
 

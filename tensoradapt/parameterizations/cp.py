@@ -12,10 +12,10 @@ import numpy as np
 import tensorly
 from tensorly.decomposition import tucker
 
-from tensoradapt import als
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
-from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, unit_columns
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
+from tensoradapt.parameterizations._decompose import checked, tensorly_on_numpy, unit_columns
 
 label = "CP (LoRTA)"
 RESTARTS = 4  # of alternating least squares: from the singular vectors, and at random
@@ -59,7 +59,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
     """
     tensor = checked(network, tensor)
     plain = Network(network.layout, network.factors[: tensor.ndim], network.bonds)
-    found = _fitted(plain, tensor, seed, restarts) if tensor.any() else als.draw(plain, seed)
+    found = _fitted(plain, tensor, seed, restarts) if tensor.any() else least_squares.draw(plain, seed)
     return _balanced(network, found, bool(tensor.any()), np.random.default_rng(seed))
 
 
@@ -78,16 +78,16 @@ def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> d
     small = replace(network, layout=Layout.parse(str(network.layout), sizes))
     fits = []
     for i in range(restarts):
-        start = als.draw(small, seed + i)
+        start = least_squares.draw(small, seed + i)
         if i == 0:  # the singular vectors themselves, as far as there are some
             start = {
                 name: np.where(np.arange(rank) < n, np.eye(n, rank), start[name])
                 for name, n in zip(names, core.shape, strict=True)
             }
-        found, error = als.fit(small, core, start)
+        found, error = least_squares.fit(small, core, start)
         fits.append((error, i, found))
     best = {name: basis @ min(fits)[2][name] for name, basis in zip(names, bases, strict=True)}
-    found, _ = als.fit(network, tensor / size, best, sweeps=20)
+    found, _ = least_squares.fit(network, tensor / size, best, sweeps=20)
     return {**found, names[0]: found[names[0]] * size}
 
 

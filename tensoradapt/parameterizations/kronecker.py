@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out1 out2 : in1 in2",)
 parts = (2,)

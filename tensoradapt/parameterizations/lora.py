@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations import _svd
-from tensoradapt.parameterizations._dense import widened
+from tensoradapt.parameterizations._decompose import widened
 
 layouts = (": out : in",)
 label = "LoRA"

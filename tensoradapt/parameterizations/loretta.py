@@ -16,8 +16,8 @@ import numpy as np
 import tensorly
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out* : in*",)
 label = "LoRETTA"

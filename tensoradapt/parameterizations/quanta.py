@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out* : in*",)
 parts = (2, 3)

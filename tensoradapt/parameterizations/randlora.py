@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out : in",)
 label = "RandLoRA"

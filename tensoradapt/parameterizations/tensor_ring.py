@@ -11,11 +11,11 @@ from dataclasses import replace
 import numpy as np
 from tensorly.tr_tensor import tr_to_tensor
 
-from tensoradapt import als
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations import tensor_train
-from tensoradapt.parameterizations._dense import checked, widened
+from tensoradapt.parameterizations._decompose import checked, widened
 from tensoradapt.parameterizations.tensor_train import _chain as ring
 from tensoradapt.parameterizations.tucker import per_mode
 
@@ -60,10 +60,13 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
     tensor = checked(network, tensor)
     size, last = float(np.linalg.norm(tensor)), network.factors[-1].name
     if not size:
-        return als.zero(network, seed)
-    starts = [_from_train(network, tensor / size, seed), *(als.draw(network, seed + i) for i in range(restarts - 1))]
-    best = min((als.fit(network, tensor / size, start) for start in starts), key=lambda found: found[1])[0]
-    return als.revived(network, {**best, last: best[last] * size}, seed)
+        return least_squares.zero(network, seed)
+    starts = [
+        _from_train(network, tensor / size, seed),
+        *(least_squares.draw(network, seed + i) for i in range(restarts - 1)),
+    ]
+    best = min((least_squares.fit(network, tensor / size, start) for start in starts), key=lambda found: found[1])[0]
+    return least_squares.revived(network, {**best, last: best[last] * size}, seed)
 
 
 def _from_train(network: Network, tensor: np.ndarray, seed: int) -> dict[str, np.ndarray]:

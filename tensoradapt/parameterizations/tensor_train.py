@@ -11,11 +11,11 @@ import numpy as np
 import tensorly
 from tensorly.decomposition import tensor_train
 
-from tensoradapt import als
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
-from tensoradapt.parameterizations._dense import checked, tensorly_on_numpy, widened
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
+from tensoradapt.parameterizations._decompose import checked, tensorly_on_numpy, widened
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Tensor-train"
@@ -62,7 +62,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
     """
     chain, small = tuple(factor.name for factor in network.factors), network.clipped()
     if not checked(network, tensor).any():
-        return als.zero(network, seed)
+        return least_squares.zero(network, seed)
     turned = np.transpose(checked(network, tensor), [network.layout.names.index(mode) for mode in chain])
     ranks = [1, *(small.bonds[f"r_{mode}"] for mode in chain[:-1]), 1]
     with tensorly_on_numpy():

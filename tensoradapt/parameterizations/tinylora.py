@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.modes import Layout
-from tensoradapt.network import Factor, Network
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations import _svd
 
 layouts = (": out : in",)

@@ -13,23 +13,23 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter import Adapter
-from tensoradapt.card import origin_of
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.dense_stack import stack
+from tensoradapt.adapter.draws import starts_at_zero
+from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.init import starts_at_zero
-from tensoradapt.plan import Group, Plan
-from tensoradapt.sharding import refuse_sharded
-from tensoradapt.sites import ROOT
-from tensoradapt.stacking import stack
-from tensoradapt.surgery.adapters import Adapters, attached, give_heads, original_modules, registered, required
-from tensoradapt.surgery.change import lengths
+from tensoradapt.layers.kinds import block_of, matrix_of, weight_of
+from tensoradapt.layers.quantised import quantised
+from tensoradapt.layers.weight_change import lengths
+from tensoradapt.layers.wrapper import Wrapped, wrapped
+from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.sites.unwrapped import ROOT
+from tensoradapt.storage.card import origin_of
 from tensoradapt.surgery.checks import Values, check_attach, check_loaded, checked_values
-from tensoradapt.surgery.gradients import gradient_values
-from tensoradapt.surgery.kinds import block_of, matrix_of, weight_of
-from tensoradapt.surgery.quantised import quantised
+from tensoradapt.surgery.gradient_start import gradient_values
+from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
 from tensoradapt.surgery.use import use
-from tensoradapt.surgery.wrapped import Wrapped, wrapped
-from tensoradapt.trained import trained_modules
 
 SAMPLE = 1024  # entries of each base weight that the hash covers
 FUSED = "activation_relu_or_gelu"  # of an encoder layer: which of them its fused kernel is to use, 0 for neither

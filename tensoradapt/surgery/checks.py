@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.plan import Group, Plan
-from tensoradapt.sharding import ATTACH_FIRST, refuse_sharded
-from tensoradapt.sites import Site
-from tensoradapt.surgery.adapters import registered
-from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of, parameter_of, shape_of, weight_of
-from tensoradapt.surgery.quantised import quantised
-from tensoradapt.trained import trained_modules
+from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of, parameter_of, shape_of, weight_of
+from tensoradapt.layers.quantised import quantised
+from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.sites.site import Site
+from tensoradapt.surgery.registry import registered
 
 Values = Sequence[Mapping[str, Tensor]]
 DEQUANTISE = "Dequantise the model first (load it without its quantisation)"

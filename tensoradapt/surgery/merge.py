@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter import Adapter
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sharding import refuse_sharded
-from tensoradapt.sites import Site
-from tensoradapt.surgery.adapters import Adapters, required
+from tensoradapt.layers.kinds import matrix_of, weight_of
+from tensoradapt.layers.quantised import quantised
+from tensoradapt.layers.weight_change import change
+from tensoradapt.layers.wrapper import Wrapped, in_matrix, wrapped
+from tensoradapt.sites.site import Site
 from tensoradapt.surgery.attach import restore_weights, written
-from tensoradapt.surgery.change import change
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
-from tensoradapt.surgery.kinds import matrix_of, weight_of
-from tensoradapt.surgery.quantised import quantised
-from tensoradapt.surgery.wrapped import Wrapped, in_matrix, wrapped
+from tensoradapt.surgery.registry import Adapters, required
 
 UNMERGED = f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
 

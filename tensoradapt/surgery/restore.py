@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from tensoradapt import checkpoint
+from tensoradapt.adapter import checkpoint
+from tensoradapt.adapter.sharding import reshard
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.records import plan_record
-from tensoradapt.sharding import reshard
-from tensoradapt.surgery.adapters import attached
-from tensoradapt.surgery.load import head_shapes
+from tensoradapt.planning.record import plan_record
+from tensoradapt.storage.load import head_shapes
+from tensoradapt.surgery.registry import attached
 
 
 def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.choices import check_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.surgery.adapters import Adapters, give_heads, required
+from tensoradapt.planning.arguments import check_number
+from tensoradapt.surgery.registry import Adapters, give_heads, required
 
 
 def use(

@@ -8,13 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter import Adapter
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.integrations.peft.targets import planned
-from tensoradapt.sites import Site
+from tensoradapt.layers.kinds import weight_of
+from tensoradapt.sites.site import Site
 from tensoradapt.surgery.attach import factors_from_weights, set_magnitudes
-from tensoradapt.surgery.kinds import weight_of
 
 NOISE = 0.05  # standard deviation of what init_weights=False adds to each factor
 

@@ -9,13 +9,13 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
-from tensoradapt.adapter import Adapter
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations.peft.stored import Stored
-from tensoradapt.sites import Site
+from tensoradapt.layers.kinds import shape_of
+from tensoradapt.layers.wrapper import Wrapped
+from tensoradapt.sites.site import Site
 from tensoradapt.strips import Strip, strips
-from tensoradapt.surgery.kinds import shape_of
-from tensoradapt.surgery.wrapped import Wrapped
 
 
 class TensorLinear(nn.Module, BaseTunerLayer):

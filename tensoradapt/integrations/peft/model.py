@@ -17,8 +17,8 @@ from tensoradapt.integrations.peft.config import NAME, TensorConfig
 from tensoradapt.integrations.peft.layer import TensorLinear
 from tensoradapt.integrations.peft.mixed import mixed
 from tensoradapt.integrations.peft.targets import default_targets
+from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.surgery.attach import fast_paths
-from tensoradapt.trained import trained_modules
 
 BANK = f"{NAME}_bank."  # in the names of parameters: then come the adapter's name and its own
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter import Adapter
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sites import Site
+from tensoradapt.layers.kinds import kind_of
+from tensoradapt.layers.quantised import quantised
+from tensoradapt.layers.weight_change import change
+from tensoradapt.sites.site import Site
 from tensoradapt.strips import Strip
-from tensoradapt.surgery.change import change
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
-from tensoradapt.surgery.kinds import kind_of
-from tensoradapt.surgery.quantised import quantised
 
 UNMERGED = f"{DEQUANTISE}, or use the adapter unmerged"
 

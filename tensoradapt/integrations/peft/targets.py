@@ -10,11 +10,12 @@ from tensoradapt import parameterizations
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.integrations.peft.config import TensorConfig
-from tensoradapt.plan import Plan, plan
-from tensoradapt.published_row import Published
-from tensoradapt.sites import Site, Sites, find_sites
+from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of
+from tensoradapt.planning.plan import Plan, plan
+from tensoradapt.published.row import Published
+from tensoradapt.sites.find import find_sites
+from tensoradapt.sites.site import Site, Sites
 from tensoradapt.surgery.checks import check_readable, check_site
-from tensoradapt.surgery.kinds import CONV1D, LINEAR, kind_of
 
 WHOLE = ": out : in"  # the layout that every matrix has
 

@@ -1,0 +1,289 @@
+"""Checkpoint files: safetensors and strict JSON, each trained number once; never unpickles.
+
+``adapter.json`` stores sites, networks (labels and sizes), multipliers and seed, so loading needs neither the plug-in
+that built a network nor the recipe that found the sites. Random frozen entries are drawn again from the seed. It holds
+the checksum of every tensor and its own, so a flipped bit is found and named. A file is read only where its size is
+what the plan's shapes say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as pack_tensors
+from torch import Tensor, nn
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import (
+    LARGEST,
+    NEVER,
+    PICKLES,
+    parse_json,
+    read_bounded,
+    read_safetensors,
+    reason,
+    replace_file,
+)
+from tensoradapt.planning.plan import Plan
+from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
+
+SCHEMA = 4
+JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
+KEYS = {"format", "schema", "seed", "dropout", "rank_dropout", "plan", "scales", "base", "tensors", "checksum"}
+DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
+DRAWN = 2**28, 2**32  # frozen numbers that a factor may have: any, and those of an adapter for very large matrices
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a saved adapter consists of. ``factors`` and ``heads`` by name; ``base`` is the base weights' hash."""
+
+    plan: Plan
+    seed: int
+    dropout: float
+    rank_dropout: float
+    scales: tuple[float, ...]
+    base: str
+    factors: Mapping[str, Tensor]
+    heads: Mapping[str, Tensor]
+
+
+def write(checkpoint: Checkpoint, path: Path) -> None:
+    """Writes a folder, each file whole or not at all; adapter.json comes last and names the sums of all tensors."""
+    files = {FACTORS: dict(checkpoint.factors), HEADS: dict(checkpoint.heads)}
+    record = {
+        "format": "tensoradapt",
+        "schema": SCHEMA,
+        "seed": checkpoint.seed,
+        "dropout": checkpoint.dropout,
+        "rank_dropout": checkpoint.rank_dropout,
+        "plan": plan_record(checkpoint.plan),
+        "scales": checkpoint.scales,
+        "base": checkpoint.base,
+        "tensors": {file: {k: [str(v.dtype)[6:], checksum(v)] for k, v in own.items()} for file, own in files.items()},
+    }
+    text = json.dumps({**record, "checksum": seal(record)}, separators=(",", ":"), allow_nan=False).encode()
+    if len(text) > LARGEST:
+        raise TensorAdaptError(
+            f"{path / JSON} would have {len(text):,} bytes, and at most {LARGEST:,} are read back; adapt fewer sites"
+        )
+    for name, tensors in files.items():
+        if tensors:
+            replace_file(path / name, pack_tensors(tensors))
+    replace_file(path / JSON, text)
+
+
+def seal(record: Mapping[str, Any]) -> str:
+    """The checksum of a record over all but its own entry."""
+    rest = {key: value for key, value in record.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def checksum(tensor: Tensor) -> str:
+    """The checksum of a tensor's dtype, shape and bytes."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+    digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Checkpoint:
+    """The checkpoint in a folder; TensorAdaptError for a missing, damaged, foreign or future file.
+
+    ``head_shapes``: what the trained heads of a plan are in the model at hand; without it they stay in their file.
+    """
+    record, plan = _checked(path)
+    factors = _tensors(path, FACTORS, record, expected(plan))
+    heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
+    numbers = record["seed"], record["dropout"], record["rank_dropout"], tuple(record["scales"])
+    return Checkpoint(plan, *numbers, record["base"], factors, heads)
+
+
+def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
+    """The other files that the adapter.json in a folder needs, and the most bytes each can have."""
+    record, plan = _checked(path)
+    sizes = {}
+    for name, shapes in ((FACTORS, expected(plan)), (HEADS, head_shapes(plan))):
+        _check_names(record["tensors"][name], shapes, path / JSON)
+        sizes[name] = LARGEST + _n_bytes(record["tensors"][name], shapes)
+    return {name: most for name, most in sizes.items() if record["tensors"][name]}
+
+
+def _checked(path: Path) -> tuple[dict[str, Any], Plan]:
+    record = _record(path)
+    plan = plan_from_record(record["plan"], path / JSON)
+    _check_record(record, plan, path / JSON)
+    return record, plan
+
+
+def _n_bytes(listed: Mapping[str, Any], shapes: Shapes) -> int:
+    """The bytes of tensors of these shapes, in the dtypes that adapter.json lists."""
+    return sum(math.prod(shape) * DTYPES[listed[name][0]].itemsize for name, shape in shapes.items())
+
+
+def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what a plan's checkpoint holds: factors, bases from weights, subtracted values, biases."""
+    shapes: dict[str, tuple[int, ...]] = {f"bias.{proj}": (width,) for proj, width in plan.biases}
+    shapes |= {f"magnitude.{i}": (strip.out,) for i, strip in enumerate(plan.strips)}
+    for i, group in enumerate(plan.groups):
+        for factor in group.network.factors:
+            shape = group.network.shape(factor)
+            if factor.trainable:
+                shapes[f"{i}.{factor.name}"] = shape
+                shapes |= {f"{i}.initial.{factor.name}": shape} if plan.start == "subtract" else {}
+            elif factor.source == "base":
+                shapes[f"{i}.fixed.{factor.name}"] = shape
+    return shapes
+
+
+def check_tensors(found: Mapping[str, Tensor], expected: Shapes, path: Path) -> None:
+    """Refuses tensors that are missing, unexpected, of another shape, not floating point or not finite."""
+    _check_names(found, expected, path)
+    for name, shape in expected.items():
+        tensor = found[name]
+        if tuple(tensor.shape) != shape or tensor.dtype not in DTYPES.values():
+            raise TensorAdaptError(
+                f"{path}: tensor {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected floating point {shape} of "
+                f"two bytes or more"
+            )
+        if not torch.isfinite(tensor).all():
+            raise TensorAdaptError(
+                f"{path}: tensor {name!r} has non-finite entries; go back to a checkpoint from before training diverged"
+            )
+
+
+def _check_names(found: Mapping[str, Any], expected: Shapes, path: Path) -> None:
+    if wrong := sorted(set(found) ^ set(expected)):
+        side = "lacks" if wrong[0] in expected else "has an unexpected"
+        raise TensorAdaptError(
+            f"{path} {side} tensor {wrong[0]!r}; the checkpoint does not fit its plan and this model"
+        )
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / JSON
+    try:
+        data = read_bounded(path, "the most that save writes; it is no checkpoint of tensoradapt")
+    except OSError as error:
+        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {_instead(folder)}") from None
+    record = parse_json(data, path, "the checkpoint is damaged, save it again")
+    if not isinstance(record, dict) or record.get("format") != "tensoradapt":
+        raise TensorAdaptError(f"{path} is not a tensoradapt checkpoint; expected a folder that adapter.save wrote")
+    if (found := record.get("schema")) != SCHEMA or type(found) is not int:
+        newer = type(found) is int and found > SCHEMA
+        raise TensorAdaptError(
+            f"{path} has schema {found!r}, and this version reads {SCHEMA}; "
+            + (
+                "update tensoradapt to the version that wrote it"
+                if newer
+                else "it was written before the first release"
+                " or is damaged: train again, or export_lora it with the version that wrote it"
+            )
+        )
+    if odd := sorted(set(record) ^ KEYS):
+        raise TensorAdaptError(
+            f"{path} lacks or has unexpected keys {', '.join(odd)}; the checkpoint is damaged, save it again"
+        )
+    if record["checksum"] != (own := seal(record)):
+        raise TensorAdaptError(
+            f"{path} has checksum {own[:12]}..., and says {str(record['checksum'])[:12]}...; it is damaged or was "
+            "edited. Change an adapter with tensoradapt and save it again"
+        )
+    return record
+
+
+def _instead(folder: Path) -> str:
+    """What a place without adapter.json is, and what to do with it."""
+    wanted = f"expected a folder that adapter.save wrote, with {JSON} in it"
+    if not folder.is_dir():
+        pickled = folder.is_file() and folder.suffix in PICKLES
+        return f"{folder.name} is {NEVER}; {wanted}" if pickled else wanted
+    names = sorted(one.name for one in folder.iterdir())
+    pickles = [name for name in names if Path(name).suffix in PICKLES and not name.startswith("training_args")]
+    if "adapter_config.json" in names:
+        found = (
+            f"the folder was saved by PEFT: use compress({str(folder)!r}, model, ...) to make an adapter of its LoRA"
+        )
+        if "adapter_model.safetensors" in names or not pickles:
+            return found
+        return f"{found}, but first save it with safe_serialization=True: its {pickles[0]} is {NEVER}"
+    return f"its {pickles[0]} is {NEVER}; {wanted}" if pickles else wanted
+
+
+def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
+    """Refuses values that no save writes, before anything is allocated for them."""
+    try:
+        whole(record["seed"])
+        number(record["dropout"], 0, 1)
+        number(record["rank_dropout"], 0, 1)
+        if not isinstance(record["scales"], list) or len(record["scales"]) != len(plan.groups):
+            raise ValueError(f"scales are not a list of {len(plan.groups)} numbers")
+        for scale in record["scales"]:
+            number(scale)
+        if not isinstance(record["base"], str):
+            raise ValueError(f"base is {record['base']!r}, not a hash")
+        if set(record["tensors"]) != {FACTORS, HEADS}:
+            raise ValueError(f"tensors names the files {sorted(record['tensors'])}, not {FACTORS} and {HEADS}")
+        for name, (dtype, digest) in (item for own in record["tensors"].values() for item in own.items()):
+            if dtype not in DTYPES or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+                raise ValueError(f"tensor {name!r} has dtype {dtype!r} or a checksum that are none")
+        _check_names_and_draws(plan)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise TensorAdaptError(
+            f"{path} holds no checkpoint ({str(error)[:300]}); it is damaged, save it again"
+        ) from None
+
+
+def _check_names_and_draws(plan: Plan) -> None:
+    taken = set(dir(nn.ParameterDict()))
+    most = min(max(DRAWN[0], 4 * plan.n_dense), DRAWN[1])
+    for network in dict.fromkeys(group.network for group in plan.groups):
+        for factor in network.factors:
+            drawn = not factor.trainable and factor.source == "draw"
+            if factor.name in taken or (drawn and factor.name in ("seed", "read")):  # as Bases holds them
+                raise ValueError(f"factor {factor.name!r} has a name that torch's modules need")
+            if drawn and (n := math.prod(network.shape(factor))) > most:
+                raise ValueError(f"frozen factor {factor.name!r} has {n:,} numbers; expected at most {most:,}")
+    if odd := [proj for proj, _ in plan.biases if proj in taken]:
+        raise ValueError(f"bias {odd[0]!r} has a name that torch's modules need")
+
+
+def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes) -> dict[str, Tensor]:
+    path, listed = folder / name, record["tensors"][name]
+    _check_names(listed, shapes, folder / JSON)
+    if not shapes:
+        return {}
+    data = _whole(path, _n_bytes(listed, shapes))
+    try:
+        found = parse_tensors(data)
+    # an unknown dtype is a KeyError, and shapes with a zero in them reach torch unchecked
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TensorAdaptError(f"{path} is not a safetensors file ({error}); save the adapter again") from None
+    for key in sorted(set(found) & set(listed)):
+        if (own := checksum(found[key])) != listed[key][1]:
+            raise TensorAdaptError(
+                f"{path}: tensor {key!r} has checksum {own[:12]}..., and {JSON} says {listed[key][1][:12]}...; it is "
+                "damaged or of another save. Copy or save the adapter again"
+            )
+    check_tensors(found, shapes, path)
+    return found
+
+
+def _whole(path: Path, n_bytes: int) -> bytes:
+    """A safetensors file whose tensors have that many bytes; refused by its size before it is read."""
+    try:
+        return read_safetensors(path, lambda _: n_bytes, JSON, "the safetensors file that adapter.save wrote")
+    except OSError as error:
+        raise TensorAdaptError(
+            f"{path} cannot be read ({reason(error)}); the checkpoint is incomplete, save it again"
+        ) from None

@@ -1,0 +1,166 @@
+"""Draws and scale: how factors start, and the multiplier that makes families comparable at one learning rate.
+
+Random frozen entries are a pure function of (seed, name, row, column): Philox words mapped to uniforms, so no torch
+version changes them and a smaller site reads a slice of a larger one.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tensoradapt.adapter import first_step
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.contraction import size
+from tensoradapt.networks.network import Factor, Network
+
+LORA_RANK, LORA_ALPHA = 8, 16.0  # the reference whose first step "matched" means
+
+
+def draw(network: Network, seed: int, name: str, matched: bool, start: str = "zero") -> dict[str, Tensor]:
+    """The drawn trainable factors at the start, float64 on the CPU: by the matched rule, or as the paper's code does.
+
+    The zero factor is zero, except with ``start="subtract"``, and with ``start="paper"`` where the paper draws it.
+    """
+    rule = _matched if matched else _paper
+    made = {}
+    for factor in (f for f in network.factors if f.trainable):
+        generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
+        if starts_at_zero(factor, start):
+            made[factor.name] = torch.zeros(network.shape(factor), dtype=torch.float64)
+        elif factor.source == "draw":
+            made[factor.name] = rule(network, factor, generator)
+    return made
+
+
+def starts_at_zero(factor: Factor, start: str) -> bool:
+    """Whether a factor is zero with that start."""
+    return factor.init == "zero" and not (start == "subtract" or (start == "paper" and factor.paper is not None))
+
+
+def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:
+    """Uniform entries of unit variance, (n_rows, n_cols); each depends on (seed, name, its row, its column) alone."""
+    key, half = np.array([seed, zlib.crc32(name.encode())], dtype=np.uint64), math.sqrt(3)
+    made = np.empty((n_rows, n_cols))
+    for i in range(n_rows):
+        words = np.random.Philox(key=key, counter=np.array([0, i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
+        made[i] = ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * 2 - 1) * half
+    return made
+
+
+def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float | None = None) -> float:
+    """The multiplier s with which the first Adam step per unit learning rate is that of LoRA r=8, alpha=16.
+
+    Solves s^2 E ||sum_k rate_k J_k sign(J_k^T G)||^2 / numel = 4 * 8 / (3 d_in) from the drawn values: J_k is the exact
+    Jacobian of the dense tensor in trainable factor k, G a gradient of independent normal entries (``first_step``).
+    Raises TensorAdaptError where two factors are zero.
+    """
+    target = (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * network.layout.in_))
+    power = first_step.mean_square(network, factors)
+    if not power > 0:
+        zeros = [factor.name for factor in network.factors if not factors[factor.name].count_nonzero()]
+        raise TensorAdaptError(
+            f"the tensor {network.equation} has no first step: its factors {', '.join(zeros)} are zero, and nothing "
+            'would ever move; expected one zero factor at most. Give other values, or scale="paper"'
+        )
+    return target / math.sqrt(power)
+
+
+def paper_scale(network: Network, alpha: float | None) -> float:
+    """The paper's multiplier, times the bounds of frozen factors (stored with unit variance)."""
+    frozen = math.prod(_std(f) for f in network.factors if not f.trainable and f.source == "draw")
+    return (network.alpha if alpha is None else alpha) / network.divisor * frozen
+
+
+def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
+    """Orthonormal columns or rows (random signs on modes shorter than the bond), rescaled to the rule's entry size."""
+    shape, bonds = network.shape(factor), set(network.bonds)
+    last = max((i for i, label in enumerate(factor.labels) if label in bonds), default=len(shape) - 1)
+    batch = _batch(network, factor, last)
+    axes = [*batch, *(i for i in range(len(shape)) if i not in batch and i != last), last]
+    n_batch, n_bond = math.prod(shape[i] for i in batch), shape[last]
+    n_rest = math.prod(shape) // (n_batch * n_bond)
+    inner = [label for i, label in enumerate(factor.labels) if i not in batch]
+    signs = n_rest < n_bond and len(bonds.intersection(inner)) == 1
+    flat = torch.stack(
+        [
+            _signs(n_rest, n_bond, generator) if signs else _orthonormal(n_rest, n_bond, generator)
+            for _ in range(n_batch)
+        ]
+    )
+    drawn = flat.reshape([shape[i] for i in axes]).permute(*(axes.index(i) for i in range(len(shape)))).contiguous()
+    return drawn * (entry_rms(network, factor) / drawn.square().mean().sqrt())
+
+
+def _batch(network: Network, factor: Factor, last: int) -> list[int]:
+    """Axes whose every position is a draw of its own: index modes beside a row or column mode, and a bond that counts
+    terms (more than two factors hold it) beside the bond of each term."""
+    index = {mode.name for mode in network.layout.index}
+    wide = bool(set(factor.labels) & set(network.layout.names) - index)
+    holders = Counter(label for one in network.factors for label in one.labels)
+    terms = {bond for bond in network.bonds if holders[bond] > 2}
+    return [i for i, x in enumerate(factor.labels) if i != last and ((wide and x in index) or x in terms)]
+
+
+def entry_rms(network: Network, factor: Factor) -> float:
+    """1 / sqrt(3 d_in) for the input side's drawn factor, shared out where there are several; 1 for the rest."""
+    wide = {mode.name for mode in network.layout.cols}
+    inputs = [f for f in network.factors if f.trainable and f.init != "zero" and wide & set(f.labels)]
+    return (3 * network.layout.in_) ** (-0.5 / len(inputs)) if factor in inputs else 1.0
+
+
+def _orthonormal(n: int, m: int, generator: torch.Generator) -> Tensor:
+    tall = torch.randn(max(n, m), min(n, m), generator=generator, dtype=torch.float64)
+    q, r = torch.linalg.qr(tall)
+    q = q * r.diagonal().sign()  # without it the draw is not uniform over orthonormal frames
+    return q if n >= m else q.T
+
+
+def _signs(n: int, m: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, (n, m), generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def _paper(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
+    kind, value = factor.paper or ("normal", 1.0)
+    shape = network.shape(factor)
+    if kind == "constant":
+        return torch.full(shape, value, dtype=torch.float64)
+    if kind == "identity":
+        return torch.eye(shape[0], shape[-1], dtype=torch.float64)[:, None].expand(shape).clone() * value
+    if kind == "orthogonal":
+        return _orthonormal(math.prod(shape[:-1]), shape[-1], generator).reshape(shape) * value
+    if kind in ("normal", "xavier_normal", "unit"):
+        drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return drawn * (value / drawn.norm() if kind == "unit" else value * _deviation(network, factor, kind))
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
+    return drawn * (value * _deviation(network, factor, kind))
+
+
+def _deviation(network: Network, factor: Factor, kind: str) -> float:
+    """What torch's initialisers multiply by, from the factor's own shape: fans as torch.nn.init counts them."""
+    shape = network.shape(factor)
+    if kind.startswith("xavier"):  # axes past the second count for both fans
+        fans = (shape[0] + shape[1]) * math.prod(shape[2:])
+        return math.sqrt((2 if kind == "xavier_normal" else 6) / fans)
+    if kind == "kaiming_bond":
+        return 1 / math.sqrt(shape[-1])
+    modes = size(tuple(x for x in factor.labels if x not in network.bonds), network.sizes)
+    return 1 / math.sqrt(modes) if kind == "kaiming" else 1.0
+
+
+def _std(factor: Factor) -> float:
+    kind, value = factor.paper or ("normal", 1.0)
+    return value / math.sqrt(3) if kind == "uniform" else value
+
+
+def _seed(seed: int, name: str) -> int:
+    """A generator seed for one factor: independent of every other factor's, of their order and of torch."""
+    return int(
+        np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    )

@@ -1,0 +1,300 @@
+"""FactoredTensor: the numbers of one network, and the four questions asked of it: full, delta, pair, apply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tensoradapt.adapter import draws
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.contraction import Labels, Program, compile_program
+from tensoradapt.networks.layout import At
+from tensoradapt.networks.network import Factor, Network
+
+
+class Bases(nn.Module):
+    """Random frozen matrices, one for each factor name, as large as the largest network needs; never saved."""
+
+    def __init__(self, networks: Iterable[Network], seed: int) -> None:
+        super().__init__()
+        self.seed = seed
+        shapes: dict[str, tuple[int, int]] = {}
+        for network in networks:
+            for factor in network.factors:
+                if not factor.trainable and factor.source == "draw":
+                    known, own = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
+                    shapes[factor.name] = (max(known[0], own[0]), max(known[1], own[1]))
+        for name, shape in shapes.items():
+            values = torch.from_numpy(draws.frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
+            self.register_buffer(name, values, persistent=False)
+
+    def read(self, network: Network, factor: Factor) -> Tensor:
+        """One network's slice, in the factor's own shape."""
+        rows, cols = _matrix_shape(network, factor)
+        return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
+
+
+class Held(nn.Module):
+    """Numbers that are stored but not trained, by factor name."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        for name, value in values.items():
+            self.register_buffer(name, value)
+
+
+class FactoredTensor(nn.Module):
+    """A tensor of weight updates over ``network.layout``, held in factored form.
+
+    Starts at exactly zero, but for ``start="paper"`` where the paper does not; with ``start="subtract"`` the initial
+    value is held and subtracted. ``scale`` multiplies the tensor: "matched" and "paper" are solved from the draw
+    (``init``), a number is taken as it is. ``values`` replace draws, and are needed for factors of source "base". The
+    laws: ``full()[at] == delta(at)``; ``B @ A == delta(at)`` with ``A, B = pair(at)``;
+    ``apply(x, at) == x @ delta(at).T``.
+
+    >>> from tensoradapt.networks.layout import Layout
+    >>> from tensoradapt.parameterizations import cp
+    >>> layout = Layout.parse("layer : out : in", {"layer": 3, "out": 4, "in": 5})
+    >>> tensor = FactoredTensor(cp.build(layout, 2))
+    >>> tensor.delta({"layer": 1}).shape, tensor.full().abs().max().item()
+    (torch.Size([4, 5]), 0.0)
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        seed: int = 0,
+        name: str = "0",
+        scale: str | float = "matched",
+        alpha: float | None = None,
+        bases: Bases | None = None,
+        start: str = "zero",
+        values: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._slice, self._halves = _slice_program(network), _halves(network)
+        if bases is None:
+            self.own_bases = bases = Bases([network], seed)
+        self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
+        drawn = {**draws.draw(network, seed, name, scale == "matched", start), **(values or {})}
+        _check_values(network, drawn)
+        frozen = {f.name: bases.read(network, f) for f in network.factors if not f.trainable and f.source == "draw"}
+        self.scale = _solve(network, {**frozen, **drawn}, scale, alpha)
+        # contiguous: products of transposed factors round in other ways, and a loaded adapter has to give the same bits
+        own = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
+        trained = {f.name: own[f.name] for f in network.factors if f.trainable}
+        self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
+        self.fixed = Held({f.name: own[f.name] for f in network.factors if f.source == "base" and not f.trainable})
+        self.initial = Held(trained if start == "subtract" else {})
+
+    @property
+    def factors(self) -> dict[str, Tensor]:
+        """The raw factors by name, unscaled; frozen ones too."""
+        return {factor.name: self._values(factor) for factor in self.network.factors}
+
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """What is stored besides the trained factors: bases from the weights, and the value that is subtracted."""
+        parts = {"fixed": self.fixed, "initial": self.initial}
+        return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_buffers()}
+
+    def _values(self, factor: Factor, initial: bool = False) -> Tensor:
+        if factor.trainable:
+            return self.initial.get_buffer(factor.name) if initial else self.trained[factor.name]
+        if factor.source == "base":
+            return self.fixed.get_buffer(factor.name)
+        return self._bases[0].read(self.network, factor)
+
+    @property
+    def _subtracts(self) -> bool:
+        return next(self.initial.buffers(), None) is not None
+
+    def full(self) -> Tensor:  # layout.shape
+        """The dense tensor."""
+        net = self.network
+        program = compile_program([f.labels for f in net.factors], net.layout.names, net.sizes)
+
+        def contracted(initial: bool) -> Tensor:
+            return program.run([self._values(f, initial) for f in net.factors], torch.einsum)
+
+        return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
+
+    def delta(
+        self,
+        at: At,  # index modes -> int; row and column modes may carry a range
+    ) -> Tensor:  # (out, in)
+        """The dense slice, ``full()[at]`` as a matrix."""
+
+        def contracted(initial: bool) -> Tensor:
+            operands = self._taken(at, self.network.factors, initial)
+            return self._slice.run(operands, torch.einsum).reshape(_widths(self.network, at))
+
+        return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
+
+    def pair(
+        self,
+        at: At,
+    ) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
+        """LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut, doubled where the initial
+        value is subtracted.
+        """
+        a, b = zip(*self.pairs(at), strict=True)
+        return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
+
+    def pairs(
+        self,
+        at: At,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Pairs whose products sum to ``delta(at)``: one, or two that cancel exactly at a subtracted start."""
+        found = [self._pair(at, initial=False)]
+        if self._subtracts:
+            a, b = self._pair(at, initial=True)
+            found.append((a, -b))
+        return found
+
+    def _pair(self, at: At, initial: bool) -> tuple[Tensor, Tensor]:
+        a, b = (self._half(at, half, initial) for half in self._halves)
+        out, in_ = _widths(self.network, at)
+        return a.reshape(-1, in_), self.scale * b.reshape(out, -1)
+
+    def _half(self, at: At, half: Half, initial: bool) -> Tensor:
+        operands = [*self._taken(at, half.factors, initial), *self._eyes(at, half.legs)]
+        return half.program.run(operands, torch.einsum) if operands else self._ones()
+
+    def apply(  # type: ignore[override]  # nn.Module.apply maps a function over modules; the design's name wins here
+        self,
+        x: Tensor,  # (*, in)
+        at: At,
+    ) -> Tensor:  # (*, out)
+        """``x @ delta(at).T`` without forming delta."""
+        return through(x, self.pairs(at))
+
+    def _taken(self, at: At, factors: Iterable[Factor], initial: bool = False) -> list[Tensor]:
+        """The factors at a position: index modes picked, ranges narrowed."""
+        _check_at(self.network, at)
+        pick = {label: slice(v.start, v.stop) if isinstance(v, range) else v for label, v in at.items()}
+        return [self._values(f, initial)[tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
+
+    def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
+        like = next(iter(self.trained.values()))
+        return [torch.eye(_width(self.network, at, mode), dtype=like.dtype, device=like.device) for mode in legs]
+
+    def _ones(self) -> Tensor:
+        like = next(iter(self.trained.values()))
+        return torch.ones((), dtype=like.dtype, device=like.device)
+
+    def extra_repr(self) -> str:
+        return f"{self.network.layout}, rank {dict(self.network.bonds)}, scale {self.scale:.4g}"
+
+
+def through(
+    x: Tensor,  # (*, in)
+    pairs: Iterable[tuple[Tensor, Tensor]],  # A: (R, in), B: (out, R)
+) -> Tensor:  # (*, out)
+    """The sum of ``x A^T B^T``, in the dtype of x."""
+    first, *rest = (F.linear(F.linear(x, a.to(x)), b.to(x)) for a, b in pairs)
+    return sum(rest, first)
+
+
+def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
+    """Refuses a factor without a value, and values of another shape or not finite."""
+    for factor in network.factors:
+        if factor.name not in values:
+            if factor.source == "base":
+                raise TensorAdaptError(
+                    f"factor {factor.name!r} comes from the base weights, and none were given; "
+                    "use attach(model, plan), or pass values="
+                )
+            continue
+        needed, found = network.shape(factor), tuple(values[factor.name].shape)
+        if found != needed or not torch.isfinite(values[factor.name]).all():
+            what, axes = f"shape {found}" if found != needed else "non-finite entries", network.axes(factor)
+            raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
+
+
+def _solve(network: Network, factors: Mapping[str, Tensor], scale: str | float, alpha: float | None) -> float:
+    if scale == "matched":
+        return draws.matched_scale(network, factors, alpha)
+    return draws.paper_scale(network, alpha) if scale == "paper" else float(scale)
+
+
+def _matrix_shape(network: Network, factor: Factor) -> tuple[int, int]:
+    """A frozen factor as a matrix: its bond against all its modes, in the order it is stored."""
+    shape = network.shape(factor)
+    cut = 1 if factor.labels[0] in network.bonds else len(shape) - 1
+    return math.prod(shape[:cut]), math.prod(shape[cut:])
+
+
+def _check_at(network: Network, at: At) -> None:
+    needed = {mode.name: mode.size for mode in network.layout.index}
+    sizes = network.layout.size_of
+    for name, value in at.items():
+        inside = isinstance(value, range) and value.step == 1 and 0 <= value.start < value.stop <= sizes.get(name, -1)
+        if not inside and not (name in needed and isinstance(value, int) and 0 <= value < needed[name]):
+            raise TensorAdaptError(
+                f"position {name}={value!r} is not in layout {str(network.layout)!r} {network.layout.shape}"
+            )
+    if missing := [name for name in needed if not isinstance(at.get(name), int)]:
+        raise TensorAdaptError(
+            f"position {dict(at)} does not fix index mode {missing[0]!r} of layout {str(network.layout)!r}"
+        )
+
+
+def _width(network: Network, at: At, mode: str) -> int:
+    value = at.get(mode)
+    return len(value) if isinstance(value, range) else network.layout.size_of[mode]
+
+
+def _widths(network: Network, at: At) -> tuple[int, int]:
+    # lists: torch.compile cannot trace a generator here
+    rows, cols = ([_width(network, at, m.name) for m in modes] for modes in (network.layout.rows, network.layout.cols))
+    return math.prod(rows), math.prod(cols)
+
+
+def _free(network: Network, labels: Labels) -> Labels:
+    index = {mode.name for mode in network.layout.index}
+    return tuple(label for label in labels if label not in index)
+
+
+@lru_cache(maxsize=4096)
+def _slice_program(network: Network) -> Program:
+    output = tuple(mode.name for mode in (*network.layout.rows, *network.layout.cols))
+    return compile_program([_free(network, f.labels) for f in network.factors], output, network.sizes)
+
+
+@dataclass(frozen=True)
+class Half:
+    """How A or B is made: its factors, and the modes whose identities it takes besides."""
+
+    program: Program
+    factors: tuple[Factor, ...]
+    legs: Labels
+
+
+@lru_cache(maxsize=4096)
+def _halves(network: Network) -> tuple[Half, Half]:
+    """A and B of the minimum cut.
+
+    A mode held by the other side's factor crosses the cut: it is renamed there, and an identity joins the two names.
+    """
+    cut, layout = network.cut, network.layout
+    rows, cols = (tuple(m.name for m in modes) for modes in (layout.rows, layout.cols))
+    sizes = {**network.sizes, **{f"{m}*": n for m, n in layout.size_of.items()}}
+    crossing = tuple(f"{x}*" if x in layout.size_of else x for x in cut.crossing)
+
+    def half(names: tuple[str, ...], own: Labels, other: Labels, output: Labels) -> Half:
+        factors = tuple(f for f in network.factors if f.name in names)
+        legs = tuple(m for m in cut.crossing if m in own)
+        renamed = [tuple(f"{x}*" if x in other else x for x in _free(network, f.labels)) for f in factors]
+        inputs = [*renamed, *((m, f"{m}*") for m in legs)]
+        return Half(compile_program(inputs, output, sizes) if inputs else Program((), (), ()), factors, legs)
+
+    return half(cut.a, cols, rows, (*crossing, *cols)), half(cut.b, rows, cols, (*rows, *crossing))

@@ -1,0 +1,135 @@
+"""The sentences below a plot: what a reader must know to judge it. Text only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+from tensoradapt.analysis.tables.comparable import methods, tuned
+from tensoradapt.analysis.tables.frontier import Point, points, references
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.store import Run
+
+TUNED = "tuned on validation per parameterization"
+LISTED = 6  # rates that a caption lists; a search tries more
+GRIDS = 3  # of methods that a caption lists
+LOST = (("collapsed", "collapsed to chance"), ("diverged", "diverged"))
+
+
+def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", rates: str = TUNED) -> str:
+    """Model, task, seeds, intervals, learning rates, lost runs, and how many of ``total`` runs are still to come.
+
+    ``rates`` says how the learning rates were chosen: runs do not know. No run raises TensorAdaptError.
+    """
+    every = some_runs(runs)
+    config, found = every[0].config, points(every, compare=False)
+    counts = {point.interval.n for point in found} | {interval.n for interval in references(every).values()}
+    metric = str(every[0].result["metric"]).replace("_", " ")
+    sentences = (
+        f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
+        _rates(found, rates),
+        _lost(every),
+        how_partial(every, total),
+        extra,
+    )
+    return " ".join(filter(None, sentences))
+
+
+def some_runs(runs: Iterable[Run]) -> list[Run]:
+    """The runs as a list; TensorAdaptError if there is none that a plot can show."""
+    every = list(runs)
+    if not any(run.config.get("kind") in ("adapter", "head", "full") for run in every):
+        raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
+    return every
+
+
+def how_chosen(runs: Sequence[Run]) -> str:
+    """How the learning rates of these runs came about."""
+    tried = [run for run in runs if tuned(run)]
+    if not tried:
+        return "as given" if any(run.config.get("method") for run in runs) else TUNED
+    given = sorted(set(methods(runs)) - {run.config["label"] for run in tried})
+    others, each = (f"as given for {', '.join(given)}, and ", "each other") if given else ("", "each")
+    seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
+    return f"{others}chosen on validation among {_tried(tried, each)} {size_of(tried)} (seed {seeds})"
+
+
+def _tried(tuning: Sequence[Run], each: str) -> str:
+    """The rates that were tried, once where they are those of every method."""
+    rates: dict[str, set[float]] = {}
+    for run in tuning:
+        rates.setdefault(run.config["label"], set()).add(run.config["lr"])
+    tried: dict[str, list[str]] = {}
+    for label, own in sorted(rates.items()):
+        tried.setdefault(_listed(own), []).append(label)
+    if len(tried) == 1:
+        return f"{next(iter(tried))} for {each} method"
+    if len(tried) > GRIDS:
+        every = set().union(*rates.values())
+        return f"{each} method's own rates, {min(every):g} to {max(every):g},"
+    named = "; ".join(f"{', '.join(labels)} {text}" for text, labels in tried.items())
+    return f"{each} method's own rates ({named})"
+
+
+def _listed(rates: set[float]) -> str:
+    found = sorted(rates)
+    if len(found) > LISTED:
+        return f"{len(found)} rates from {found[0]:g} to {found[-1]:g}"
+    return ", ".join(f"{rate:g}" for rate in found)
+
+
+def size_of(tuning: Sequence[Run], its: str = "its") -> str:
+    """The size that rates were tuned at; a search may choose that too."""
+    return "over the sizes searched" if sizes_searched(tuning) else f"at {its} middle size"
+
+
+def sizes_searched(tuning: Sequence[Run]) -> bool:
+    """Whether rates of a method were tried at several sizes."""
+
+    def of(run: Run, *keys: str) -> str:
+        return json.dumps([run.config.get(key) for key in keys], sort_keys=True)
+
+    cases = {of(run, "task", "label") for run in tuning}
+    return len({of(run, "task", "label", "rank", "budget") for run in tuning}) > len(cases)
+
+
+def how_partial(runs: Sequence[Run], total: int | None, failed: int = 0) -> str:
+    """How many of ``total`` runs are there, and how many failed; nothing where all are there."""
+    if total is not None and len(runs) + failed < total:
+        lost = f", {failed} failed" if failed else ""
+        return f"Partial: {len(runs)} of {total} runs finished{lost}{_tuning(runs)}."
+    return f"{failed} {'run' if failed == 1 else 'runs'} failed{_tuning(runs)}." if failed else ""
+
+
+def _tuning(runs: Sequence[Run]) -> str:
+    return ", tuning included" if any(map(tuned, runs)) else ""
+
+
+def _seeds(counts: set[int]) -> str:
+    if counts == {1}:
+        return "of one seed, so without intervals"
+    number = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"over {number} seeds (mean; bars and bands are 95 % t-intervals over seeds)"
+
+
+def _rates(found: Sequence[Point], how: str) -> str:
+    """The learning rates, one list per label; the same rate for all is said once."""
+    chosen: dict[str, list[float]] = {}
+    for point in found:
+        rates = chosen.setdefault(point.label, [])
+        if point.lr is not None and point.lr not in rates:
+            rates.append(point.lr)
+    texts = {label: "/".join(f"{rate:g}" for rate in sorted(rates)) for label, rates in chosen.items() if rates}
+    if not texts:
+        return ""
+    if len(set(texts.values())) == 1:
+        return f"Learning rates {how}: {next(iter(texts.values()))}{' for all' if len(texts) > 1 else ''}."
+    return f"Learning rates {how}: {', '.join(f'{label} {text}' for label, text in sorted(texts.items()))}."
+
+
+def _lost(runs: Sequence[Run]) -> str:
+    statuses = [run.result["status"] for run in runs]
+    lost = [f"{statuses.count(status)} {what}" for status, what in LOST if status in statuses]
+    if not lost:
+        return f"{len(runs)} runs, none collapsed or diverged." if len(runs) > 1 else ""
+    return f"Of {len(runs)} runs, {' and '.join(lost)} (hollow markers; kept in the means)."

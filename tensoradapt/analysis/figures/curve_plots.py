@@ -1,0 +1,201 @@
+"""Figures of a sweep beside its frontier: rank curves, learning-rate curves, the grid of tasks, and its progress."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.transforms import offset_copy
+
+from tensoradapt.analysis.figures.canvas import (
+    DARK,
+    GREY,
+    MARKER,
+    NAME,
+    Style,
+    extent,
+    figure_of,
+    folded,
+    frame,
+    handles,
+    legend_above,
+    new_axes,
+    row_axes,
+    styles,
+)
+from tensoradapt.errors import TensorAdaptError
+
+Rows = Sequence[dict[str, Any]]
+HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
+APART = 3  # points between methods of one rank
+HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
+
+
+def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
+    """Mean test score against rank (log), a line for each method, bars 95 % t intervals; hollow where a run was lost.
+
+    Methods are a little apart, so that no bar hides another. ``rows``: of ``curves.rank_rows``. Returns ``ax``, a new
+    one if None.
+    """
+    new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
+    found = styles(row["label"] for row in _some(rows))
+    for i, (label, style) in enumerate(found.items()):
+        own = [row for row in rows if row["label"] == label]
+        first = len(ax.lines)
+        ax.plot([r["rank"] for r in own], [r["mean"] for r in own], color=style.colour, linewidth=0.9, zorder=2)
+        for row in own:
+            if math.isfinite(row["low"]):
+                ax.plot([row["rank"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.2, zorder=2.5)
+            _marker(ax, row["rank"], row["mean"], style, bool(row["lost"]))
+        for line in ax.lines[first:]:  # moved once they are drawn: a line that is not in data's units has no limits
+            move = APART * (i - (len(found) - 1) / 2)
+            line.set_transform(offset_copy(ax.transData, figure_of(ax), move, units="points"))
+    _log_axis(ax, sorted({row["rank"] for row in rows}), 2)
+    ax.set_xlabel("rank")
+    ax.set_ylabel(f"test {metric}")
+    frame(ax, "y")
+    legend_above(ax, handles(found), grow=new)
+    return ax
+
+
+def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
+    """Validation score against learning rate (log), a line for each method; the rate that was kept has a ring.
+
+    ``rows``: of ``curves.rate_rows``. A run without a score is a gap. Returns ``ax``, a new one if None.
+    """
+    new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
+    found = styles(row["label"] for row in _some(rows))
+    for label, style in found.items():
+        own = [row for row in rows if row["label"] == label]
+        y = [math.nan if row["validation"] is None else row["validation"] for row in own]
+        ax.plot([row["lr"] for row in own], y, color=style.colour, linewidth=0.9, zorder=2)
+        for row, value in zip(own, y, strict=True):
+            _marker(ax, row["lr"], value, style, row["lost"])
+            if row["chosen"]:
+                ring: dict[str, Any] = {
+                    "markersize": MARKER + 5,
+                    "markerfacecolor": "none",
+                    "markeredgecolor": style.colour,
+                }
+                ax.plot(row["lr"], value, "o", zorder=2.8, gid="chosen", **ring)
+    _log_axis(ax, sorted({row["lr"] for row in rows}), 10)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel(f"validation {metric}")
+    frame(ax, "y")
+    legend_above(ax, handles(found), grow=new)
+    return ax
+
+
+def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
+    """Methods and sizes by tasks, each cell its mean and half its interval; darker is further from a constant answer.
+
+    ``rows``: of ``curves.grid_rows``. The best of a task is bold; a star: a run was lost. Returns ``ax``, a new one if
+    None.
+    """
+    names = list(dict.fromkeys((row["label"], row["size"]) for row in _some(rows)))
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    sides = [folded(f"{label}  {size}".strip()) for label, size in names]
+    heads = _heads(rows)
+    if ax is None:
+        ax = row_axes(sides, 0.3 + 1.5 * len(tasks), 0.5 + extent(heads.values(), HEAD)[1], 0.24)
+    best = {task: max(row["mean"] for row in rows if row["task"] == task) for task in tasks}
+    ax.set_xlim(-0.5, len(tasks) - 0.5)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    for row in rows:
+        x, y = tasks.index(row["task"]), names.index((row["label"], row["size"]))
+        shade = 1 - 0.55 * min(max(row["gain"], 0), 1)
+        ax.add_patch(_cell(x, y, shade))
+        half = f" ±{(row['high'] - row['low']) / 2:.3f}" if math.isfinite(row["low"]) else ""
+        text = f"{row['mean']:.3f}{half}{'*' if row['lost'] else ''}"
+        weight = "bold" if row["mean"] == best[row["task"]] else "normal"
+        ax.text(x, y, text, ha="center", va="center", fontsize=7.5, color="black", fontweight=weight)
+    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=HEAD)
+    ax.xaxis.tick_top()
+    ax.set_yticks(range(len(names)), sides, fontsize=NAME)
+    ax.tick_params(length=0, labelcolor=DARK)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) -> Axes:
+    """Finished runs against hours since the first started; ticks where a run was resumed, crosses where one failed.
+
+    ``rows``: of ``curves.progress_rows``; ``total``: a dashed line at the runs of the whole sweep. Returns ``ax``, a
+    new one if None.
+    """
+    ax = new_axes(6.4, 3.2) if ax is None else ax
+    x, y = [row["hours"] for row in _some(rows)], [row["finished"] for row in rows]
+    ax.step(x, y, where="post", color=DARK, linewidth=1.4)
+    for event, mark, name in (("resumed", "|", "resumed"), ("failed", "x", "failed")):
+        own = [row for row in rows if row["event"] == event]
+        if own:
+            at = [row["hours"] for row in own], [row["finished"] for row in own]
+            ax.plot(*at, mark, color="#D55E00", markersize=9, label=f"{len(own)} {name}", gid=event)
+    if total:
+        ax.axhline(total, color=GREY, linestyle="--", linewidth=0.9)
+        text = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8, "color": DARK}
+        ax.annotate(f"{total} runs", (0.01, total), (0, -3), va="top", bbox=HALO, **text)  # type: ignore[arg-type]
+    ax.set_ylim(0, 1.05 * max(total or 0, max(y), 1))
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.set_xlabel("hours since the first run started")
+    ax.set_ylabel("finished runs")
+    frame(ax, "y")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="lower right", frameon=False, fontsize=8.5)
+    return ax
+
+
+def _some(rows: Rows) -> Rows:
+    if not rows:
+        raise TensorAdaptError("there is nothing to draw; expected rows: run the sweep first")
+    return rows
+
+
+def _marker(ax: Axes, x: float, y: float, style: Style, hollow: bool) -> None:
+    face, edge = ("white", style.colour) if hollow else (style.colour, "white")
+    look: dict[str, Any] = {
+        "color": style.colour,
+        "markerfacecolor": face,
+        "markeredgecolor": edge,
+        "markersize": MARKER,
+    }
+    ax.plot(x, y, style.marker, markeredgewidth=1.2 if hollow else 0.6, zorder=3, **look)
+
+
+def _heads(rows: Rows) -> dict[str, str]:
+    """Of the columns: each task and its metric, in lines that fit."""
+    parts = {row["task"]: (row["task"], row["metric"].replace("_", " ")) for row in rows}
+    return {task: "\n".join(folded(part, 1.4, HEAD) for part in own) for task, own in parts.items()}
+
+
+def _cell(x: float, y: float, shade: float) -> Any:
+    return Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(shade, shade, shade), edgecolor="none")
+
+
+def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
+    """Ticks at the values that were run, with the value where it has room, and a little room at both ends."""
+    ax.set_xscale("log", base=base)
+    room = (values[-1] / values[0]) ** 0.06 * 1.08
+    ax.set_xlim(values[0] / room, values[-1] * room)
+    named = _apart(ax, values)
+    ax.xaxis.set_major_locator(FixedLocator(named))
+    ax.xaxis.set_minor_locator(FixedLocator([value for value in values if value not in named]))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="x", labelsize=HEAD)
+
+
+def _apart(ax: Axes, values: Sequence[float]) -> list[float]:
+    """The values, in order, whose labels keep clear of that before them."""
+    found, end = [], -math.inf
+    for value in values:
+        middle = ax.transData.transform((value, 0))[0] / figure_of(ax).dpi
+        half = extent([f"{value:g}"], HEAD)[0] / 2 + 0.04
+        if middle - half > end:
+            found.append(value)
+            end = middle + half
+    return found

@@ -1,0 +1,144 @@
+"""Figures of comparisons: a forest of paired differences, and mean ranks with the methods that are not told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from tensoradapt.analysis.figures.canvas import DARK, GREY, NAME, TITLE, extent, folded, frame, new_axes, row_axes
+from tensoradapt.analysis.statistics.significance import Comparison, Ranking
+from tensoradapt.errors import TensorAdaptError
+
+ROW, DENSE = 0.32, 0.19  # inches
+BESIDE = 7  # points of the type right of the axes
+
+
+def forest(
+    comparisons: Sequence[Comparison],
+    ax: Axes | None = None,
+    *,
+    metric: str = "score",
+    alpha: float = 0.05,
+) -> Axes:
+    """A row for each comparison, the first on top: its difference with its interval, filled where it holds at ``alpha``
+    after correction, hollow elsewhere; right of it the corrected p value.
+
+    Returns ``ax``, a new one if None. Raises TensorAdaptError without comparisons.
+    """
+    if not comparisons:
+        raise TensorAdaptError("there are no comparisons to draw; expected those of significance.compare")
+    names, label = _names(comparisons), _difference(comparisons, metric)
+    if ax is None:
+        ax = row_axes(names, 4.4, 0.7 + extent([label], TITLE)[1], ROW if len(comparisons) < 9 else DENSE)
+    ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+    beside: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "annotation_clip": False}
+    for row, one in enumerate(comparisons):
+        found = one.difference
+        ax.plot([found.low, found.high], [row, row], color=DARK, linewidth=1.4, solid_capstyle="butt")
+        face = DARK if one.adjusted < alpha else "white"
+        ax.plot(found.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
+        ax.annotate(f"p {_p(one.adjusted)}", (1.02, row), fontsize=BESIDE, color=DARK, **beside)
+    ax.set_yticks(range(len(comparisons)), names, fontsize=NAME)
+    ax.set_ylim(len(comparisons) - 0.4, -0.6)
+    ax.set_xlabel(label, fontsize=TITLE)
+    frame(ax)
+    return ax
+
+
+def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
+    """A row for each method and size, by size: the interquartile mean over tasks with its bootstrap interval; right of
+    it the probability that a run beats one of the reference's.
+
+    ``rows``: of ``summary.summary_rows``. Returns ``ax``, a new one if None. Raises TensorAdaptError without rows.
+    """
+    if not rows:
+        raise TensorAdaptError("there are no rows to draw; expected those of summary.summary_rows")
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    ordered = sorted(rows, key=lambda row: (sizes.index(row["size"]), -row["iqm"]))
+    names = [folded(f"{row['label']}  {row['size']}") for row in ordered]
+    head = folded(f"P(> {rows[0]['reference']})", 1.5, BESIDE)
+    if ax is None:
+        wide, high = extent([head, "0.00  [0.00, 0.00]"], BESIDE)
+        ax = row_axes(names, 4.2 + wide, 0.9 + high, DENSE)
+    where: dict[str, Any] = {"annotation_clip": False, "fontsize": BESIDE, "color": DARK}
+    if any(row["better"] is not None for row in rows):
+        ax.annotate(head, (1.02, 1), xycoords="axes fraction", va="bottom", **where)
+    where |= {"xycoords": ax.get_yaxis_transform(), "va": "center"}
+    for y, row in enumerate(ordered):
+        if y and row["size"] != ordered[y - 1]["size"]:
+            ax.axhline(y - 0.5, color=GREY, linewidth=0.5)
+        ax.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.4, solid_capstyle="butt")
+        ax.plot(row["iqm"], y, "o", color=DARK, markersize=5, zorder=3)
+        if row["better"] is not None:
+            text = f"{row['better']:.2f}  [{row['better_low']:.2f}, {row['better_high']:.2f}]"
+            ax.annotate(text, (1.02, y), **where)
+    ax.set_yticks(range(len(ordered)), names, fontsize=NAME)
+    ax.set_ylim(len(ordered) - 0.4, -0.6)
+    ax.set_xlabel("interquartile mean over tasks of (score - chance) / (1 - chance)")
+    frame(ax, "x")
+    return ax
+
+
+def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
+    """Mean ranks on an axis, the best on the left, each method on a row of its own; a bar joins the methods of a
+    clique, which are not told apart (Demsar, JMLR 2006, with Wilcoxon-Holm cliques).
+
+    Returns ``ax``, a new one if None.
+    """
+    ranks, top = list(found.ranks.values()), len(found.cliques)
+    names = [folded(f"{name}  {rank:.2f}") for name, rank in found.ranks.items()]
+    if ax is None:
+        wide, high = extent(names)
+        ax = new_axes(5.2 + max(0, wide - 1), 0.9 + max(ROW, high + 0.08) * (len(ranks) + top))
+    for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
+        row = top + i + 0.5
+        ax.plot([rank, rank], [0, row], color=GREY, linewidth=0.8, zorder=0)
+        ax.plot(rank, 0, "|", color=DARK, markersize=9)
+        box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"}
+        ax.annotate(name, (rank, row), ha="center", va="center", fontsize=NAME, color=DARK, bbox=box)
+    for i, clique in enumerate(found.cliques):
+        ends = [found.ranks[clique[0]], found.ranks[clique[-1]]]
+        ax.plot(ends, [i + 0.6] * 2, color=DARK, linewidth=3.5, solid_capstyle="butt")
+    ax.set_ylim(top + len(ranks) + 0.2, 0)
+    ax.set_xlim(0.6, len(ranks) + 0.4)
+    ax.set_xticks(range(1, len(ranks) + 1))
+    ax.xaxis.set_ticks_position("top")
+    ax.xaxis.set_label_position("top")
+    ax.set_xlabel(f"mean rank, 1 is best (Friedman p {_p(found.friedman_p)})")
+    ax.set_yticks([])
+    frame(ax)
+    ax.spines["top"].set_visible(True)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
+    return ax
+
+
+def _names(comparisons: Sequence[Comparison]) -> list[str]:
+    """Of the rows: the reference is left out where all have the same, which the axis then names."""
+    alone = _reference(comparisons) is not None
+    budgets = [f", {one.budget:,.0f}" if one.budget is not None else "" for one in comparisons]
+    sides = [one.first if alone else f"{one.first} - {one.second}" for one in comparisons]
+    return [folded(side + budget) for side, budget in zip(sides, budgets, strict=True)]
+
+
+def _difference(comparisons: Sequence[Comparison], metric: str) -> str:
+    reference = _reference(comparisons)
+    what = f"difference in {metric}" + (f" to {reference}" if reference is not None else "")
+    return f"{folded(what, 3.9, TITLE)}\n(paired over {_paired(comparisons)}; 95 % t interval)"
+
+
+def _reference(comparisons: Sequence[Comparison]) -> str | None:
+    found = {one.second for one in comparisons}
+    return found.pop() if len(found) == 1 else None
+
+
+def _paired(comparisons: Sequence[Comparison]) -> str:
+    n = " or ".join(map(str, sorted({one.difference.n for one in comparisons})))
+    over = " or ".join(sorted({one.over for one in comparisons}))
+    return f"{n} {over}" if "one seed" not in over else over
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

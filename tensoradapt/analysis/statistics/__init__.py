@@ -1,0 +1,1 @@
+"""Statistics on arrays: intervals, tests, bootstraps, spectra. No runs, no torch."""

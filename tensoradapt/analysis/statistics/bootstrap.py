@@ -1,0 +1,138 @@
+"""Scores over tasks and seeds in one number: interquartile mean, probability of improvement, stratified bootstrap.
+
+After Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021 (arXiv
+2108.13264). For one task use ``t_interval``: resampling three seeds covers about 70 % where it claims 95.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tensoradapt.analysis.statistics.intervals import Floats, Interval
+from tensoradapt.errors import TensorAdaptError
+
+DRAWS, CHUNK = 2000, 250
+
+
+def iqm(scores: ArrayLike) -> Any:
+    """Interquartile mean of scores (..., tasks, seeds): of the middle half of all of them; a float, or (...).
+
+    >>> iqm([[0.0, 0.5, 0.6, 1.0]])
+    0.55
+    """
+    data = np.asarray(scores, float)
+    ordered = np.sort(data.reshape(*data.shape[:-2], -1), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return _plain(ordered[..., cut : ordered.shape[-1] - cut].mean(-1))
+
+
+def improvement(
+    scores: ArrayLike,  # (..., tasks, seeds)
+    others: ArrayLike,  # (..., tasks, seeds of the other method)
+) -> Any:
+    """Probability that a run beats another method's run of a random task: the mean over tasks of
+    P(X > Y) + P(X = Y) / 2 (Mann and Whitney's U over n m); a float, or (...).
+
+    >>> improvement([[0.7, 0.8], [0.5, 0.5]], [[0.6, 0.8], [0.5, 0.5]])
+    0.5625
+    """
+    first, second = _scores(scores), _scores(others)
+    if first.shape[-2] != second.shape[-2]:
+        tasks = f"{first.shape[-2]} and {second.shape[-2]}"
+        raise TensorAdaptError(f"the methods have {tasks} tasks; expected the same ones")
+    signs = np.sign(first[..., :, None] - second[..., None, :])
+    return _plain(((signs + 1) / 2).mean((-3, -2, -1)))
+
+
+def stratified_bootstrap(
+    statistic: Callable[..., Any],  # of (..., tasks, seeds) for each method: (...)
+    *scores: ArrayLike,  # of each method: (tasks, seeds)
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of ``statistic(*scores)`` where of the n seeds of each task and method n - 1 are drawn anew,
+    with replacement, which makes the variance of a mean unbiased.
+
+    ``n`` is the number of all scores. Raises TensorAdaptError with one task, or fewer than three seeds: there is too
+    little to draw from.
+
+    >>> rng = np.random.default_rng(0)
+    >>> found = stratified_bootstrap(iqm, rng.normal(0.8, 0.02, (8, 5)))
+    >>> found.low < found.mean < found.high
+    True
+    """
+    given = [_scores(one) for one in scores]
+    for one in given:
+        if one.ndim != 2 or one.shape[0] < 2 or one.shape[1] < 3:
+            raise TensorAdaptError(
+                f"scores have shape {one.shape}; a stratified bootstrap needs at least 2 tasks and 3 seeds. Use "
+                "t_interval for one task"
+            )
+    if not 0 < confidence < 1:
+        raise TensorAdaptError(f"confidence is {confidence}; expected a share between 0 and 1, such as 0.95")
+    rng = np.random.default_rng(seed)
+    found = np.asarray(statistic(*(_resampled(one, draws, rng) for one in given)))
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    n = sum(one.size for one in given)
+    return Interval(float(statistic(*given)), float(low), float(high), n, float(found.std(ddof=1)))
+
+
+def two_way_bootstrap(
+    a: ArrayLike,  # (seeds, examples)
+    b: ArrayLike,  # (seeds, examples)
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval for the mean of ``a - b`` where seeds and examples are both drawn anew (Owen, The pigeonhole
+    bootstrap, Annals of Applied Statistics 2007), to set beside ``paired_difference``, which is right for few seeds.
+
+    The pigeonhole bootstrap is conservative; with fewer than three seeds it is refused.
+    """
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if first.shape != second.shape or first.ndim != 2 or len(first) < 3:
+        raise TensorAdaptError(
+            f"scores have shapes {first.shape} and {second.shape}; expected the same (seeds, examples), with 3 "
+            "seeds or more. Use paired_difference for fewer"
+        )
+    difference = first - second
+    rows, cols = _counts(*difference.shape, draws, seed)
+    parts = [cols[at : at + CHUNK].astype(float) @ difference.T for at in range(0, draws, CHUNK)]
+    found = (rows * np.concatenate(parts)).sum(1) / difference.size
+    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(difference.mean()), float(low), float(high), len(difference), float(found.std(ddof=1)))
+
+
+@lru_cache(maxsize=1)
+def _counts(seeds: int, examples: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """How often each seed and example is drawn, in place of the rows themselves: the same for all of a test set."""
+    rng = np.random.default_rng(seed)
+    rows, cols = (rng.multinomial(n, np.full(n, 1 / n), draws) for n in (seeds, examples))
+    return rows.astype(np.uint16), cols.astype(np.uint16)
+
+
+def _resampled(scores: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    """(draws, tasks, seeds - 1), the seeds of each task drawn anew: one less than there are, as draws of all n take the
+    variance of a mean for (n - 1) / n of what it is (McCarthy and Snowden, The bootstrap and finite population
+    sampling, 1985; Rao and Wu, Resampling inference with complex survey data, JASA 1988).
+    """
+    tasks, seeds = scores.shape
+    at = rng.integers(seeds, size=(draws, tasks, seeds - 1))
+    return np.take_along_axis(scores[None], at, axis=2)
+
+
+def _plain(value: Any) -> Any:
+    return value if np.ndim(value) else float(value)
+
+
+def _scores(values: ArrayLike | Sequence[ArrayLike]) -> Floats:
+    data = np.asarray(values, float)
+    if data.ndim < 2 or data.size == 0 or not np.isfinite(data).all():
+        raise TensorAdaptError(f"scores have shape {data.shape}; expected finite (tasks, seeds)")
+    return data

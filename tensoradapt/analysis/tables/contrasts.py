@@ -1,0 +1,129 @@
+"""Each method against one of them at equal numbers of parameters: paired, corrected, and never extrapolated."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tensoradapt.analysis.statistics.bootstrap import two_way_bootstrap
+from tensoradapt.analysis.statistics.budgets import interpolated
+from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
+from tensoradapt.analysis.statistics.significance import Comparison, crossed_paired_p, holm, mcnemar, paired_p
+from tensoradapt.analysis.tables.comparable import paired_scores, score
+from tensoradapt.analysis.tables.frontier import Point, points
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.runs.store import Run
+
+
+def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Comparison]:
+    """Every method minus ``reference`` (by default "lora", else the method with the most sizes), one task's runs.
+
+    Where both ran at a budget, their runs at it are paired over seeds and, from stored predictions, over test examples
+    (``paired_difference``, beside it the two-way bootstrap, p from ``crossed_paired_p``; of one seed McNemar's test).
+    Else the method's scores are interpolated at each of the reference's sizes within its own and paired over seeds;
+    not where that takes two sizes with one number of parameters, as neither is the method's score there. p values are
+    corrected together (Holm). No comparison: an empty list. An unknown reference raises TensorAdaptError.
+    """
+    every = list(runs)
+    methods: dict[str, list[Point]] = {}
+    for point in points(every, compare=False):
+        methods.setdefault(point.label, []).append(point)
+    if len(methods) < 2:
+        return []
+    chosen, by_name = (
+        reference_of({label: len(own) for label, own in methods.items()}, reference),
+        {run.name: run for run in every},
+    )
+    found = [
+        one
+        for label in sorted(set(methods) - {chosen})
+        for one in _contrasts(methods[label], methods[chosen], by_name)
+        if math.isfinite(one.p)
+    ]
+    adjusted = holm([one.p for one in found])
+    return [replace(one, adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)]
+
+
+def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
+    """The method that others are compared with: the one that is named, LoRA, or the one with the most sizes."""
+    if wanted is not None:
+        check_reference(wanted, sizes)
+        return wanted
+    usual = [label for label in sizes if label.lower() == "lora"]
+    return usual[0] if usual else min(sizes, key=lambda label: (-sizes[label], label))
+
+
+def check_reference(wanted: str, labels: Iterable[str]) -> None:
+    """TensorAdaptError unless it is one of the methods."""
+    names = list(labels)
+    if wanted not in names:
+        raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
+
+
+def _contrasts(
+    method: Sequence[Point], reference: Sequence[Point], by_name: dict[str, Run]
+) -> Iterator[Comparison]:  # fmt: skip
+    own, other = ({point.budget: point for point in side if point.budget} for side in (method, reference))
+    if shared := sorted(set(own) & set(other)):
+        for budget in shared:
+            yield from _at_budget(own[budget], other[budget], by_name)
+        return
+    alone = Counter(point.n_params for point in reference)
+    for point in reference:
+        if alone[point.n_params] == 1:
+            yield from _between(_beside(method, point.n_params), point, by_name)
+
+
+def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Comparison]:
+    seeds = [seed for seed in own.seeds if seed in other.seeds]
+    sides = [dict(zip(point.seeds, point.runs, strict=True)) for point in (own, other)]
+    pairs = [(by_name[sides[0][seed]], by_name[sides[1][seed]]) for seed in seeds]
+    if not pairs:
+        return
+    names = tuple(run.name for pair in pairs for run in pair)
+    found = Comparison(own.label, other.label, t_interval([score(a) - score(b) for a, b in pairs]), math.nan, math.nan)
+    found = replace(found, budget=own.budget, runs=names)
+    scores = paired_scores(pairs)
+    if scores is None:
+        p = paired_p(np.array([score(a) - score(b) for a, b in pairs])) if len(pairs) > 1 else math.nan
+        yield replace(found, p=p)
+    elif len(pairs) == 1:
+        exact = all(set(np.unique(side)) <= {0.0, 1.0} for side in scores)
+        p = mcnemar(scores[0][0], scores[1][0]) if exact else crossed_p(*scores)
+        yield replace(found, difference=paired_difference(*scores), p=p, over="test examples of one seed")
+    else:
+        drawn = two_way_bootstrap(*scores) if len(pairs) > 2 else None
+        difference, p = paired_difference(*scores), crossed_paired_p(*scores)
+        yield replace(found, difference=difference, p=p, over="seeds and test examples", drawn=drawn)
+
+
+def _beside(method: Sequence[Point], n_params: int) -> list[Point]:
+    """The sizes next to a number of parameters, or that of as many; none where there is no one such size."""
+    sizes = [point.n_params for point in method]
+    if not min(sizes) <= n_params <= max(sizes):
+        return []
+    ends = max(size for size in sizes if size <= n_params), min(size for size in sizes if size >= n_params)
+    found = [point for point in method if point.n_params in ends]
+    return found if len(found) == len(set(ends)) else []
+
+
+def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> Iterator[Comparison]:
+    """At one of the reference's sizes, over the seeds that the method's sizes next to it have in common with it."""
+    seeds = sorted(set(other.seeds).intersection(*(point.seeds for point in method)))
+    if not method or len(seeds) < 2:
+        return
+    scores = [[_of(point, seed, by_name) for seed in seeds] for point in method]
+    mine = interpolated([point.n_params for point in method], scores, other.n_params)
+    apart = mine - [_of(other, seed, by_name) for seed in seeds]
+    names = (*(name for point in method for name in point.runs), *other.runs)
+    yield Comparison(
+        method[0].label, other.label, t_interval(apart), paired_p(apart), math.nan, other.n_params, runs=names
+    )
+
+
+def _of(point: Point, seed: int, by_name: dict[str, Run]) -> float:
+    return score(by_name[point.runs[point.seeds.index(seed)]])

@@ -1,0 +1,136 @@
+"""What the curves and grids of a sweep are drawn from: rows of numbers, worked out once, which are also their CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.analysis.tables.comparable import check_comparable, reported, tuned
+from tensoradapt.analysis.tables.frontier import Point, points, rank_text, reference_points
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.store import Run
+
+Row = dict[str, Any]
+NAMES = {"head": "head only", "full": "full fine-tuning"}
+
+
+def rank_rows(runs: Iterable[Run]) -> list[Row]:
+    """Test score over seeds at each rank of each method, one task.
+
+    Keys: label, rank, n_params, mean, low, high, n, lost, runs. Ranks are numbers: a method with a budget or with ranks
+    by bond has none to stand on one axis, and raises TensorAdaptError, as no adapter run does.
+    """
+    found = points(runs, compare=False)
+    odd = [point for point in found if not isinstance(point.rank, int)]
+    if odd or not found:
+        what = f"{odd[0].label} has {rank_text(odd[0].rank) or 'a budget'}" if odd else "there is no adapter run"
+        raise TensorAdaptError(f"{what}; expected methods with ranks that are numbers: draw the frontier instead")
+    rows = [{"label": p.label, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in found]
+    return sorted(rows, key=lambda row: (row["label"], row["rank"]))
+
+
+def rate_rows(runs: Iterable[Run]) -> list[Row]:
+    """Validation score at each learning rate that was tried, one task: label, lr, validation, seed, size, chosen, lost.
+
+    ``chosen``: the rate that the method's reported runs have. No tuning run raises TensorAdaptError.
+    """
+    every = list(runs)
+    check_comparable(every)
+    tried = [run for run in every if tuned(run)]
+    if not tried:
+        raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
+    kept = {(run.config["label"], run.config["lr"]) for run in reported(every)}
+    rows = [
+        {
+            "label": run.config["label"],
+            "lr": run.config["lr"],
+            "validation": run.result["validation"].get(run.result["metric"]),
+            "seed": run.config["seed"],
+            "n_params": run.result["n_params"],
+            "chosen": (run.config["label"], run.config["lr"]) in kept,
+            "lost": run.result["status"] != "finished",
+            "run": run.name,
+        }
+        for run in tried
+    ]
+    return sorted(rows, key=lambda row: (row["label"], row["lr"]))
+
+
+def grid_rows(runs: Iterable[Run]) -> list[Row]:
+    """Each method's mean at each size on each task: label, size, task, metric, mean, low, high, n, lost, runs, gain.
+
+    ``gain`` is (mean - chance) / (1 - chance), comparable between tasks. References are rows too. No run raises
+    TensorAdaptError.
+    """
+    every = reported(runs)
+    if not every:
+        raise TensorAdaptError("no run to show; expected one or more finished runs: run the sweep first")
+    rows = []
+    for task in sorted({run.config["task"] for run in every}):
+        own = [run for run in every if run.config["task"] == task]
+        found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label))
+        named = [(point.label, size_text(point), _of(point)) for point in found]
+        named += [(NAMES[kind], "", _of(point)) for kind, point in reference_points(own, compare=False).items()]
+        same = {"task": task, "metric": own[0].result["metric"]}
+        chance = own[0].result["chance"]
+        rows += [
+            {"label": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance)}
+            for label, size, mean in named
+        ]
+    return rows
+
+
+def size_text(point: Point) -> str:
+    """The budget of a point, or its rank: what a sweep asked for."""
+    return f"n≤{point.budget:,}" if point.budget else rank_text(point.rank) or f"{point.n_params:,}"
+
+
+def gain(score: float, chance: float) -> float:
+    """A score as a share of the way from a constant answer to a perfect one."""
+    return (score - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def progress_rows(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """The events of a sweep in time, from the attempts of each run: hours since the first, event, run, finished so far.
+
+    Events are "started", "finished", "failed" and "resumed" (started after a start that ended in nothing).
+    """
+    events = []
+    for name, lines in attempts.items():
+        for i, line in enumerate(lines):
+            again = line["event"] == "started" and i > 0 and lines[i - 1]["event"] == "started"
+            events.append((line["time"], "resumed" if again else line["event"], name))
+    rows: list[Row] = []
+    done, first = 0, min(events, default=(0.0,))[0]
+    for at, event, name in sorted(events):
+        done += event == "finished"
+        rows.append({"hours": (at - first) / 3600, "event": event, "run": name, "finished": done})
+    return rows
+
+
+def read_attempts(runs: Iterable[Run], failed: Iterable[Path] = ()) -> dict[str, list[dict[str, Any]]]:
+    """The attempts of each run that noted them, as runs of sweeps do; ``failed``: folders of runs without a result.
+
+    A line that is not whole is left out: a full disk or a power cut ends a file anywhere.
+    """
+    files = [path / "attempts.jsonl" for path in (*(run.path for run in runs), *failed)]
+    return {file.parent.name: _attempts(file) for file in files if file.is_file()}
+
+
+def _attempts(file: Path) -> list[dict[str, Any]]:
+    found = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            attempt = json.loads(line)
+            found.append({**attempt, "event": str(attempt["event"]), "time": float(attempt["time"])})
+    return found
+
+
+def _of(point: Point) -> Row:
+    """What a row says of its runs."""
+    own, lost = point.interval, point.n_collapsed + point.n_diverged
+    return {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n, "lost": lost, "runs": " ".join(point.runs)}

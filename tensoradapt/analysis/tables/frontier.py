@@ -1,0 +1,229 @@
+"""Runs to points, points to the frontier of score against trainable parameters, and the table behind the plot."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
+from tensoradapt.analysis.tables.comparable import check_comparable, check_group, reported, score, versus
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.files import csv_bytes, replace_file
+from tensoradapt.runs.store import Run
+
+Rank = int | Mapping[str, int] | None
+REFERENCES = ("head", "full")
+# what a frontier can be drawn over: parameters, or a measurement's key, and its name on an axis
+COSTS = {
+    "n_params": "trainable parameters (adapter)",
+    "adapter_bytes": "stored numbers of the adapter (bytes)",
+    "peak_memory_bytes": "peak resident memory (bytes)",
+    "peak_device_bytes": "peak GPU memory (bytes)",
+    "step_seconds_median": "median time of a step (s)",
+    "seconds": "time of a run (s)",
+}
+COLUMNS = (
+    *("label", "parameterization", "layout", "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
+    *("n_collapsed", "n_diverged", "lr", "diff_head", "diff_head_low", "diff_head_high"),
+    *("diff_full", "diff_full_low", "diff_full_high", "above_head", "p_frontier", "on_frontier"),
+    *("budget", "cost", "runs"),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration over its seeds.
+
+    ``cost`` is the number of parameters, or the median over seeds of what was asked for; ``interval`` is of the test
+    score; ``vs_head`` and ``vs_full`` of the paired difference to the references, None where no seed is shared.
+    ``p_frontier`` is NaN for one seed. ``budget`` is what was asked for, ``runs`` are the runs behind it, by seed.
+    """
+
+    label: str
+    parameterization: str | None
+    layout: str | None
+    rank: Rank
+    n_params: int
+    cost: float
+    metric: str
+    interval: Interval
+    n_collapsed: int
+    n_diverged: int
+    seeds: tuple[int, ...]
+    lr: float | None
+    budget: int | None = None
+    runs: tuple[str, ...] = ()
+    vs_head: Interval | None = None
+    vs_full: Interval | None = None
+    p_frontier: float = math.nan
+    on_frontier: bool = False
+
+
+def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True) -> list[Point]:
+    """The adapter runs as points, one per (label, layout, rank, n_params), least cost (one of ``COSTS``) first.
+
+    ``compare``: with differences to the references, for which predictions are read, and ``p_frontier``.
+
+    Collapsed runs are results and stay in the mean; diverged runs count as chance; both are counted. Runs of two
+    tasks, models or metrics, two runs of one seed, two learning rates in one point, and a cost that a run has no
+    measurement of raise TensorAdaptError.
+    """
+    every = list(runs)
+    check_comparable(every)
+    check_cost(cost)
+    against = {kind: _of_kind(every, kind) for kind in REFERENCES if compare}
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in _of_kind(every, "adapter"):
+        groups.setdefault(_key(run), []).append(run)
+    found = sorted((_point(group, against, cost) for group in groups.values()), key=_order)
+    return _with_frontier(found, compare)
+
+
+def check_cost(cost: str) -> None:
+    """TensorAdaptError unless a frontier can be drawn over it."""
+    if cost not in COSTS:
+        raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
+
+
+def frontier(runs: Iterable[Run]) -> list[Point]:
+    """The non-dominated points, fewest parameters first: no other has as good a mean score with as few parameters."""
+    return [point for point in points(runs, compare=False) if point.on_frontier]
+
+
+def references(runs: Iterable[Run]) -> dict[str, Interval]:
+    """Test score of the references that were run: "head" (no adapter) and "full" (full fine-tuning)."""
+    return {kind: point.interval for kind, point in reference_points(list(runs), compare=False).items()}
+
+
+def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
+    """One row per point, then one per reference; keys are ``COLUMNS``, numbers have 6 significant digits.
+
+    ``above_head`` is True if the lower limit of the difference to the head alone is above 0. None where a number
+    does not exist: no reference, or no interval from one seed.
+    """
+    every = list(runs)
+    return [_row(point) for point in (*points(every, cost), *reference_points(every).values())]
+
+
+def write_csv(runs: Iterable[Run], path: Path, cost: str = "n_params") -> Path:
+    """Write ``table(runs, cost)`` to ``path``, whole or not at all, the same runs as the same bytes; returns it."""
+    return replace_file(Path(path), csv_bytes(COLUMNS, table(runs, cost)))
+
+
+def rank_text(rank: Rank) -> str:
+    """A rank in the space of a label.
+
+    >>> rank_text(8), rank_text({"head": 2, "dim": 16}), rank_text(None)
+    ('r=8', 'r≤16', '')
+    """
+    if isinstance(rank, Mapping):
+        largest = max(rank.values(), default=0)
+        return f"r{'=' if set(rank.values()) == {largest} else '≤'}{largest}"
+    return "" if rank is None else f"r={rank}"
+
+
+def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Point]:
+    """The references that were run as points, with their runs: "head" and "full"."""
+    check_comparable(runs)
+    found = {kind: _of_kind(runs, kind) for kind in REFERENCES}
+    against = found if compare else {}
+    return {kind: _point(group, against, "n_params", kind) for kind, group in found.items() if group}
+
+
+def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
+    """Those of a kind that are reported, by seed."""
+    return sorted((run for run in reported(runs) if run.config["kind"] == kind), key=lambda run: run.config["seed"])
+
+
+def _key(run: Run) -> tuple[Any, ...]:
+    config = run.config
+    return config["label"], _layout(run), json.dumps(config.get("rank"), sort_keys=True), run.result["n_params"]
+
+
+def _layout(run: Run) -> str | None:
+    """The layout as text; several layouts, of which each site takes the first that fits, are one choice."""
+    layout = run.config.get("layout")
+    return " | ".join(layout) if isinstance(layout, list) else layout
+
+
+def _order(point: Point) -> tuple[Any, ...]:
+    return point.cost, point.label, str(point.layout), json.dumps(point.rank, sort_keys=True)
+
+
+def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
+    group = sorted(group, key=lambda run: run.config["seed"])
+    first = group[0]
+    check_group(group, f"{first.config['label']} {rank_text(first.config.get('rank'))}".strip())
+    statuses = [run.result["status"] for run in group]
+    compared = {other: None if other == kind else versus(group, runs) for other, runs in against.items()}
+    return Point(
+        label=first.config["label"],
+        parameterization=first.config.get("parameterization"),
+        layout=_layout(first),
+        rank=first.config.get("rank"),
+        n_params=first.result["n_params"],
+        cost=statistics.median(_cost(run, cost) for run in group),
+        metric=first.result["metric"],
+        interval=t_interval([score(run) for run in group]),
+        n_collapsed=statuses.count("collapsed"),
+        n_diverged=statuses.count("diverged"),
+        seeds=tuple(run.config["seed"] for run in group),
+        lr=first.config.get("lr"),
+        budget=first.config.get("budget"),
+        runs=tuple(run.name for run in group),
+        vs_head=compared.get("head"),
+        vs_full=compared.get("full"),
+    )
+
+
+def _cost(run: Run, cost: str) -> float:
+    value = run.result["n_params"] if cost == "n_params" else run.measurements.get(cost)
+    if value is None:
+        raise TensorAdaptError(
+            f"run {run.name} has no {cost}; expected it in {run.path / 'measurements.json'}: choose another cost"
+        )
+    return value
+
+
+def _with_frontier(found: list[Point], chances: bool) -> list[Point]:
+    if not found:
+        return []
+    sizes = [point.cost for point in found]
+    means = [point.interval.mean for point in found]
+    marked = [replace(p, on_frontier=bool(on)) for p, on in zip(found, non_dominated(sizes, means), strict=True)]
+    if not chances:
+        return marked
+    noise = [point.interval.sd for point in found], [point.interval.n for point in found]
+    p = on_frontier_probability(sizes, means, *noise)
+    return [replace(point, p_frontier=float(own)) for point, own in zip(marked, p, strict=True)]
+
+
+def _row(point: Point) -> dict[str, Any]:
+    interval, head, full = point.interval, point.vs_head, point.vs_full
+    values = (
+        *(point.label, point.parameterization, point.layout, _rank_cell(point.rank), point.n_params, point.metric),
+        *(interval.mean, interval.low, interval.high, interval.sd, interval.n),
+        *(point.n_collapsed, point.n_diverged, point.lr),
+        *((head.mean, head.low, head.high) if head else (None, None, None)),
+        *((full.mean, full.low, full.high) if full else (None, None, None)),
+        head.low > 0 if head and math.isfinite(head.low) else None,
+        *(point.p_frontier, point.on_frontier),
+        *(point.budget, point.cost, " ".join(point.runs)),
+    )
+    return dict(zip(COLUMNS, map(_cell, values), strict=True))
+
+
+def _cell(value: Any) -> Any:
+    """Six significant digits; None for NaN, which tables cannot sort."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def _rank_cell(rank: Rank) -> int | str | None:
+    return " ".join(f"{name}={size}" for name, size in rank.items()) if isinstance(rank, Mapping) else rank

@@ -1,0 +1,112 @@
+"""Methods over several tasks in one number each, and frontiers as areas."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
+from tensoradapt.analysis.statistics.budgets import hypervolume
+from tensoradapt.analysis.statistics.intervals import Floats
+from tensoradapt.analysis.statistics.significance import Ranking, ranking
+from tensoradapt.analysis.tables.comparable import methods, reported, score
+from tensoradapt.analysis.tables.contrasts import check_reference, reference_of
+from tensoradapt.analysis.tables.curves import gain, size_text
+from tensoradapt.analysis.tables.frontier import Point, points
+from tensoradapt.runs.store import Run
+
+Row = dict[str, Any]
+Key = tuple[str, str]  # method, size
+SEEDS = 3  # fewer give a bootstrap nothing to draw from
+
+
+def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]:
+    """Each method at each size over all tasks: label, size, tasks, seeds, iqm, low, high, better, better_low,
+    better_high, reference, runs, of (score - chance) / (1 - chance).
+
+    ``iqm`` is the interquartile mean over tasks and seeds with its stratified bootstrap interval, ``better`` the
+    probability that a run beats one of the reference's at the same size (None for the reference). A method that lacks a
+    task, or has fewer than three seeds on one, has no row, and as reference is None; nothing has a row where there is
+    one task. A reference that no run has raises TensorAdaptError.
+    """
+    every = list(runs)
+    if reference is not None:
+        check_reference(reference, methods(every))
+    behind = _compared(every)
+    if not behind:
+        return []
+    found = {key: _gains(own) for key, own in behind.items()}
+    sizes = Counter(label for label, _ in found)
+    against = reference_of(sizes, reference) if reference is None or reference in sizes else None
+    rows = []
+    for (label, size), own in found.items():
+        other = found.get((against, size)) if against and label != against else None
+        middle = stratified_bootstrap(iqm, own)
+        better = stratified_bootstrap(improvement, own, other) if other is not None else None
+        between = (better.mean, better.low, better.high) if better else (None, None, None)
+        rows.append(
+            {"label": label, "size": size, "tasks": own.shape[0], "seeds": own.shape[1]}
+            | {"iqm": middle.mean, "low": middle.low, "high": middle.high}
+            | dict(zip(("better", "better_low", "better_high"), between, strict=True))
+            | {"reference": against, "runs": " ".join(run.name for row in behind[label, size] for run in row)}
+        )
+    return rows
+
+
+def _gains(runs: Sequence[Sequence[Run]]) -> Floats:
+    """Scores as shares of the way from chance to perfect, (tasks, seeds)."""
+    return np.array([[gain(score(run), run.result["chance"]) for run in row] for row in runs])
+
+
+def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
+    """The runs of each method and size by task and seed; only of those that ran on every one of two tasks or more, with
+    at least three seeds on each: the seeds that they have everywhere.
+    """
+    every = reported(runs)
+    tasks = sorted({run.config["task"] for run in every})
+    by_name = {run.name: run for run in every}
+    found: dict[Key, list[Point]] = {}
+    for task in tasks if len(tasks) > 1 else ():
+        for point in points((run for run in every if run.config["task"] == task), compare=False):
+            found.setdefault((point.label, size_text(point)), []).append(point)
+    whole: dict[Key, list[list[Run]]] = {}
+    for key, own in found.items():
+        seeds = sorted(set(own[0].seeds).intersection(*(point.seeds for point in own)))
+        if len(own) == len(tasks) and len(seeds) >= SEEDS:
+            whole[key] = [[by_name[point.runs[point.seeds.index(seed)]] for seed in seeds] for point in own]
+    return whole
+
+
+def task_ranking(runs: Iterable[Run]) -> Ranking | None:
+    """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods.
+    With many methods it takes more tasks than five to find a difference (``significance.least_p``).
+    """
+    found: dict[str, list[Floats]] = {}
+    for (label, _), own in _compared(runs).items():
+        found.setdefault(label, []).append(_gains(own).mean(1))
+    if len(found) < 3 or len(next(iter(found.values()))[0]) < 5:
+        return None
+    return ranking({label: np.mean(own, axis=0) for label, own in found.items()})
+
+
+def volume_rows(runs: Iterable[Run]) -> list[Row]:
+    """The area that each method's own sizes dominate on each task, in decades of parameters times score: label, task,
+    volume, reference_cost (twice the largest of the task), reference_score (chance), runs. Raises TensorAdaptError
+    without moocore.
+    """
+    every = reported(runs)
+    rows = []
+    for task in sorted({run.config["task"] for run in every}):
+        own = [run for run in every if run.config["task"] == task]
+        found, chance = points(own, compare=False), float(own[0].result["chance"])
+        most = 2 * max((point.n_params for point in found), default=0)
+        for label in dict.fromkeys(sorted(point.label for point in found)):
+            mine = [point for point in found if point.label == label]
+            area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, chance))
+            at = {"reference_cost": most, "reference_score": chance}
+            names = " ".join(name for point in mine for name in point.runs)
+            rows.append({"label": label, "task": task, "volume": area, **at, "runs": names})
+    return rows

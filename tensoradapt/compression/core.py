@@ -1,0 +1,120 @@
+"""Cores: a stack of low-rank updates as a small tensor and orthonormal bases, without the dense stack.
+
+Where all rows (or all columns) of a layout are one mode, the stack's rows live in the span of the pairs' B (its columns
+in that of their A): ``stack = core x_rows U x_cols V``, exactly, with as many basis vectors as the stack has rank
+there. Decomposing the core and multiplying the factor of that mode by the basis is decomposing the stack. Several modes
+on a side (head, dim) have factors of their own, which no basis of the side respects: such a side is kept whole. So is
+one that the pairs' ranks, summed, fill: with both sides whole the core is the dense stack, 8 bytes an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tensoradapt.compression.sources import Update, triangular
+from tensoradapt.networks.layout import Layout, Mode
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.grouping import Member
+from tensoradapt.planning.plan import Group
+
+
+@dataclass(frozen=True)
+class Core:
+    """``values`` over a layout whose modes in ``bases`` are cut to the rank of the stack there."""
+
+    layout: Layout
+    values: np.ndarray
+    bases: Mapping[str, np.ndarray]  # mode -> (n, m), orthonormal columns
+
+    def over(self, network: Network) -> Core:
+        """The core for one network: bases with at least as many vectors as a bond of the mode's factor is wide, so that
+        the network over the core is clipped no further than the one over the stack.
+        """
+        bases, values, sizes = dict(self.bases), self.values, {}
+        for mode, basis in self.bases.items():
+            factor = next(f for f in network.factors if mode in f.labels)
+            wanted = max((network.bonds[x] for x in factor.labels if _joins_two(network, x)), default=1)
+            bases[mode] = _extended(basis, wanted)
+            sizes[mode] = bases[mode].shape[1]
+            more = [(0, sizes[mode] - basis.shape[1] if name == mode else 0) for name in self.layout.names]
+            values = np.pad(values, more)
+        return Core(_resized(self.layout, sizes), values, bases)
+
+    def lifted(self, network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Factors over the core as factors over the stack."""
+        made = dict(factors)
+        for factor in network.factors:
+            for axis in (i for i, label in enumerate(factor.labels) if label in self.bases):
+                basis = self.bases[factor.labels[axis]]
+                made[factor.name] = np.moveaxis(np.tensordot(basis, made[factor.name], (1, axis)), 0, axis)
+        return made
+
+
+def core_of(group: Group, updates: Mapping[str, Update]) -> Core:
+    """The core of a group's updates (by site name); the dense stack itself where no side can be cut."""
+    layout, members = group.network.layout, group.members
+    own = [updates[m.site.name].T if m.transposed else updates[m.site.name] for m in members]
+    sides = {side: _basis(group.network, modes, own, side) for side, modes in (("u", layout.rows), ("v", layout.cols))}
+    bases = {m[0].name: q for m, q in ((layout.rows, sides["u"]), (layout.cols, sides["v"])) if q is not None}
+    small = _resized(layout, {mode: q.shape[1] for mode, q in bases.items()})
+    values = np.zeros(small.shape)
+    for member, update in zip(members, own, strict=True):
+        matrix = _projected(update, sides["u"], sides["v"])
+        values[_place(member, layout)] = matrix.reshape(small.shape[len(layout.index) :])
+    return Core(small, values, bases)
+
+
+def _place(member: Member, layout: Layout) -> tuple[int, ...]:
+    return tuple(member.at[mode.name] for mode in layout.index)  # type: ignore[misc]  # no ranges there
+
+
+def _basis(network: Network, modes: Sequence[Mode], updates: Sequence[Update], side: str) -> np.ndarray | None:
+    """Singular vectors of the whole stack on one side; None where it is kept whole."""
+    if not can_be_cut(network, modes) or sum(update.rank for update in updates) >= modes[0].size:
+        return None
+    q, r = np.linalg.qr(np.concatenate([_half(u if side == "u" else u.T) for u in updates], axis=1))
+    u, s, _ = np.linalg.svd(r)
+    rank = int(np.count_nonzero(s > s[0] * np.finfo(float).eps * max(q.shape)))
+    return q @ u[:, : max(rank, 1)]
+
+
+def can_be_cut(network: Network, modes: Sequence[Mode]) -> bool:
+    """Whether a side of these modes is one that a basis can stand for: one mode, in one factor."""
+    return len(modes) == 1 and sum(modes[0].name in factor.labels for factor in network.factors) == 1
+
+
+def _half(update: Update) -> np.ndarray:  # (out, R)
+    """B times the triangular factor of A: its columns span the matrix's and carry its singular values."""
+    return update.a if update.b is None else update.b @ triangular(update.a.T).T
+
+
+def _projected(update: Update, u: np.ndarray | None, v: np.ndarray | None) -> np.ndarray:
+    """``U^T B A V``."""
+    if update.b is None:
+        left = update.a if u is None else u.T @ update.a
+        return left if v is None else left @ v
+    b = update.b if u is None else u.T @ update.b
+    return b @ (update.a if v is None else update.a @ v)
+
+
+def _joins_two(network: Network, label: str) -> bool:
+    return label in network.bonds and sum(label in factor.labels for factor in network.factors) == 2
+
+
+def _extended(basis: np.ndarray, wanted: int) -> np.ndarray:
+    n, m = basis.shape
+    if (wanted := min(wanted, n)) <= m:
+        return basis
+    more = np.random.default_rng(0).standard_normal((n, wanted - m))
+    more -= basis @ (basis.T @ more)
+    return np.concatenate([basis, np.linalg.qr(more - basis @ (basis.T @ more))[0]], axis=1)
+
+
+def _resized(layout: Layout, sizes: Mapping[str, int]) -> Layout:
+    def of(modes: tuple[Mode, ...]) -> tuple[Mode, ...]:
+        return tuple(replace(mode, size=sizes.get(mode.name, mode.size)) for mode in modes)
+
+    return Layout(of(layout.index), of(layout.rows), of(layout.cols))

@@ -1,0 +1,197 @@
+"""Fitting: given updates as the factors of a plan's tensors, at one rank or the smallest one that is close enough."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tensoradapt import parameterizations
+from tensoradapt.adapter.adapter import Adapter, multiplier
+from tensoradapt.compression.core import Core, core_of
+from tensoradapt.compression.sources import Source
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.plan import Group, Plan, plan
+from tensoradapt.planning.ranks import Rank
+
+Factors = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Factors of a plan's tensors, and their relative error."""
+
+    plan: Plan
+    factors: tuple[Factors, ...]
+    error: float  # over the cores: of the stacks too, since their bases are exact
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked, but for the rank. Cores depend neither on it nor on the order of modes and are made once."""
+
+    source: Source
+    layout: Any
+    parameterization: Any
+    options: Mapping[str, Any]
+    split: Any
+    seed: int
+    cores: list[Core] = field(default_factory=list)
+
+    @property
+    def family(self) -> Any:
+        return parameterizations.get(self.parameterization)
+
+    def plan(self, rank: Rank | None, budget: int | None = None) -> Plan:
+        made = plan(
+            *(self.source.sites, self.layout, self.parameterization, rank),
+            **{"budget": budget, "options": self.options, "split": self.split, "scale": 1.0},
+        )
+        for factor in (f for group in made.groups for f in group.network.factors):
+            if not factor.trainable or factor.source != "draw":
+                raise TensorAdaptError(
+                    f"parameterization {made.parameterization!r} has the frozen factor {factor.name!r}, so it cannot "
+                    "take on given updates; choose one whose factors are all trained"
+                )
+        return made
+
+    def fit(self, rank: Rank | None, budget: int | None = None) -> Fit:
+        made = self.plan(rank, budget)
+        if exact := _from_cp(self, made):
+            return Fit(made, tuple(exact), 0.0, exact=True)
+        if not self.cores:
+            self.cores.extend(core_of(group, self.source.updates) for group in made.groups)
+        parts = [self._one(group.network, core) for group, core in zip(made.groups, self.cores, strict=True)]
+        total = sum(float(np.linalg.norm(core.values)) ** 2 for core in self.cores)
+        left = sum(error**2 for _, error in parts)
+        return Fit(made, tuple(factors for factors, _ in parts), math.sqrt(left / total) if total else 0.0)
+
+    def _one(self, network: Network, core: Core) -> tuple[Factors, float]:
+        if not core.values.any():  # a basis of nothing would leave the draw in one direction
+            return least_squares.zero(network, self.seed), 0.0
+        small = core.over(network)
+        net = replace(network, layout=small.layout)
+        decompose = getattr(self.family, "decompose", least_squares.decompose)
+        found = least_squares.revived(net, decompose(net, small.values, seed=self.seed), self.seed)
+        return small.lifted(network, found), float(np.linalg.norm(small.values - least_squares.dense(net, found)))
+
+
+def fit_within(job: Job, max_error: float) -> tuple[Fit, dict[int, Fit]]:
+    """The fit with the smallest rank bound that reaches the error, and all that were tried: doubled, then halved."""
+    fits = {1: job.fit(1)}
+    low, high = 0, 1
+    while fits[high].error > max_error:
+        low, high = high, _larger(job, high, fits[high])
+        if high == low:
+            raise _unreached(fits, max_error)
+        fits[high] = job.fit(high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        fits[middle] = job.fit(middle)
+        low, high = (low, middle) if fits[middle].error <= max_error else (middle, high)
+    return fits[high], fits
+
+
+def _larger(job: Job, rank: int, found: Fit) -> int:
+    """Twice the rank, or less where that takes more parameters than the matrices; the rank itself where a larger one
+    changes nothing.
+    """
+    step = rank
+    while step:
+        try:
+            made = job.plan(rank + step)
+        except TensorAdaptError:  # rank 1 was accepted, so this is the size
+            step //= 2
+            continue
+        return rank if made.groups == found.plan.groups else rank + step
+    return rank
+
+
+def _unreached(fits: Mapping[int, Fit], max_error: float) -> TensorAdaptError:
+    best = min(fits.values(), key=lambda fit: fit.error)
+    return TensorAdaptError(
+        f"max_error={max_error:g} is not reached by {best.plan.parameterization} over these layouts: the best is "
+        f"{best.error:.3g} at rank {max(fits)} with {best.plan.n_params:,} parameters; a larger one changes nothing or "
+        "takes more parameters than the matrices. Tie fewer modes, allow more error, or choose another family"
+    )
+
+
+def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: float | None) -> Job:
+    """The job with the order of modes that leaves the least error (of equals: the fewest parameters).
+
+    With ``max_error`` the orders are compared at the number of parameters that the usual one needs.
+    """
+    if not _has_order(job.family):
+        chains = ", ".join(name for name in parameterizations.names() if _has_order(parameterizations.get(name)))
+        raise TensorAdaptError(
+            f"order='search' is for chains ({chains}), and the modes of "
+            f"{parameterizations.name_of(job.parameterization)!r} have no order; leave it out, or choose one of these"
+        )
+    if max_error is not None:
+        budget = _params_within(job, max_error)
+    names = {group.network.layout.names for group in job.plan(rank, budget).groups}
+    if len(names) > 1:
+        several = " and ".join(map(" ".join, sorted(names)))
+        raise TensorAdaptError(
+            f"order='search' needs one set of modes, and the tensors have {several}; compress the sites of one layout "
+            "at a time, or give options={'order': ...}"
+        )
+    orders = [one for one in itertools.permutations(names.pop()) if one <= one[::-1]]  # a chain has two ends alike
+    jobs = [replace(job, options={**job.options, "order": one}) for one in orders]
+    return min(jobs, key=lambda one: _cost(one, rank, budget))
+
+
+def _has_order(family: Any) -> bool:
+    return "order" in inspect.signature(family.build).parameters
+
+
+def _cost(job: Job, rank: Rank | None, budget: int | None) -> tuple[float, int]:
+    try:
+        fit = job.fit(rank, budget)
+    except TensorAdaptError:  # this order takes more than the budget at rank 1, or as much as the matrices
+        return math.inf, 0
+    return round(fit.error, 6), fit.plan.n_params
+
+
+def _params_within(job: Job, max_error: float) -> int:
+    try:
+        return fit_within(job, max_error)[0].plan.n_params
+    except TensorAdaptError:  # out of reach in this order: allow another one what the source takes
+        return job.source.n_params
+
+
+def _from_cp(job: Job, made: Plan) -> list[Factors] | None:
+    """Tensors of a CP adapter as the family's own factors, where it says how and the ranks are those it needs."""
+    adapter, convert = job.source.adapter, getattr(job.family, "from_cp", None)
+    if adapter is None or convert is None:
+        return None
+    found = [_cp_factors(adapter, group) for group in made.groups]
+    for group, factors in zip(made.groups, found, strict=True):
+        if factors is None:
+            return None
+        needed = job.family.build(group.network.layout, factors[group.network.layout.names[0]].shape[1], **job.options)
+        if needed.clipped().bonds != group.network.bonds:
+            return None
+    return [convert(g.network, factors) for g, factors in zip(made.groups, found, strict=True)]
+
+
+def _cp_factors(adapter: Adapter, group: Group) -> Factors | None:
+    """The factors (mode, r) of the adapter's tensor that the same sites read in the same way, if it is CP."""
+    for i, own in enumerate(adapter.plan.groups):
+        if own.members == group.members and own.network.layout == group.network.layout:
+            tensor: Any = adapter.tensors[i]
+            names = own.network.layout.names
+            plain = {f.labels for f in own.network.factors} == {*((name, "r") for name in names)}
+            even = all(multiplier(adapter.plan, i, member.site) == 1 for member in own.members)
+            if plain and even and not tensor.held:
+                factors = {name: tensor.factors[name].detach().numpy() for name in names}
+                return {**factors, names[0]: factors[names[0]] * tensor.scale}
+    return None

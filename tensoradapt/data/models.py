@@ -1,0 +1,141 @@
+"""Models by name: a pinned asset, a tiny random one for tests, a local folder, or any name on the hub."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.data import assets
+from tensoradapt.data.tasks import Task
+from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+
+MINILM, TINY = "all-minilm-l6-v2", "tiny-random-bert"
+TINY_SIZES = {
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "vocab_size": 64,
+}
+
+Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
+
+
+def names() -> tuple[str, ...]:
+    """Names that work offline."""
+    return (MINILM, TINY)
+
+
+def load(name: str, task: Task) -> Any:
+    """A sequence classifier for ``task`` with a freshly drawn head (torch's generator).
+
+    Raises TensorAdaptError for a name that is neither built in, nor a folder, nor reachable on the hub.
+    """
+    hf = transformers()
+    if name == TINY:
+        return _tiny(hf, task)
+    return from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
+
+
+def _tiny(hf: Any, task: Task) -> Any:
+    """The tiny model: always the same base, like a pretrained one; only its head is drawn anew.
+
+    Weights ten times BERT's usual size, so that attention is far from uniform and worth adapting.
+    """
+    import torch
+
+    config = hf.BertConfig(**TINY_SIZES, max_position_embeddings=128, initializer_range=0.2, **_labels(task))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = hf.BertForSequenceClassification(config)
+    model.classifier.reset_parameters()
+    return model
+
+
+@lru_cache(maxsize=2)
+def encoder(name: str) -> Encode:
+    """The text encoder of a named model: token ids of one or two sentences each, cut to a length."""
+    if name == TINY:
+        return hashed_words
+    tokenizer = from_pretrained(transformers().AutoTokenizer, name)
+
+    def encode(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        return tokenizer(*columns, truncation=True, max_length=max_length)["input_ids"]
+
+    return encode
+
+
+def config(name: str) -> Any:
+    """The config of a named model, for planning without its weights."""
+    hf = transformers()
+    return hf.BertConfig(**TINY_SIZES) if name == TINY else from_pretrained(hf.AutoConfig, name)
+
+
+def skeleton(name: str, architecture: str | None = None) -> Any:
+    """A named model's modules without weights: of the class that is named, or that its config names."""
+    import torch
+
+    hf, found = transformers(), config(name)
+    kind = architecture or next(
+        iter(found.architectures or ()), "BertForSequenceClassification" if name == TINY else ""
+    )
+    made_by = getattr(hf, kind, None) if kind else None
+    if not (isinstance(made_by, type) and issubclass(made_by, hf.PreTrainedModel)):
+        what = f"{kind!r} is no model class of transformers" if kind else f"the config of {name} names no architecture"
+        raise TensorAdaptError(f"{what}; give its class, such as LlamaForCausalLM or BertForSequenceClassification")
+    with torch.device("meta"):
+        return made_by(found)
+
+
+def transformers() -> Any:
+    """The transformers library, quiet about missing and new weights: the head is new by intent."""
+    try:
+        import transformers as hf
+    except ImportError:
+        raise missing_extra("transformers", "demo", "loading a model") from None
+    hf.logging.set_verbosity_error()
+    hf.utils.logging.disable_progress_bar()
+    return hf
+
+
+def hashed_words(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
+    """Token ids of the tiny model: a hash of each word, [CLS] 2 in front, [SEP] 1 behind each sentence."""
+    size = TINY_SIZES["vocab_size"] - 3
+    rows = [
+        [2] + [i for part in text for i in [*(zlib.crc32(w.encode()) % size + 3 for w in part.split()), 1]]
+        for text in texts
+    ]
+    return [row[:max_length] for row in rows]
+
+
+def _labels(task: Task) -> dict[str, Any]:
+    regression = {"problem_type": "regression"} if task.kind == "regression" else {}
+    return {"num_labels": task.n_labels, **regression}
+
+
+def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    """What ``kind.from_pretrained`` makes of a name; TensorAdaptError where it is not to be had."""
+    try:
+        return kind.from_pretrained(assets.fetch(MINILM) if name == MINILM else name, **options)
+    except OSError as error:
+        raise TensorAdaptError(_unknown(name, error)) from None
+
+
+def _unknown(name: str, error: Exception) -> str:
+    if Path(name).is_dir():
+        return f"folder {name} does not hold a model that transformers can load ({_first_line(error)})"
+    offline = " HF_HUB_OFFLINE is set, so the hub was not asked." if os.environ.get("HF_HUB_OFFLINE") else ""
+    return (
+        f"unknown model {name!r}: not built in, no such folder, and not loaded from the hub "
+        f"({_first_line(error)}).{offline} "
+        f"Built in{did_you_mean(name, names())}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

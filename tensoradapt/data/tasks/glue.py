@@ -1,0 +1,184 @@
+"""Five GLUE tasks, from a local folder (TENSORADAPT_DATA) or else through `datasets`."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.data.tasks.splits import carve
+from tensoradapt.data.tasks.task import Split, Task
+from tensoradapt.errors import TensorAdaptError, missing_extra
+
+_HUB = "nyu-mll/glue"
+_CARVED = 0.1
+_SST2_NOTE = "train and validation hold phrases of the same sentences, so validation looks easier than test"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a task's local files look: `columns` names the first ones, and `texts` and `label` are positions in them.
+
+    A first line equal to the names is expected where `header`; up to `extra` unnamed columns may follow. `validation`
+    is None where it is carved from train.
+    """
+
+    folder: str
+    train: str
+    validation: str | None
+    test: str
+    columns: tuple[str, ...]
+    header: bool
+    texts: tuple[int, ...]
+    label: int
+    label_of: Callable[[str], float]
+    extra: int = 0
+    hub_texts: tuple[str, ...] = ("sentence1", "sentence2")
+
+
+def _binary(text: str) -> float:
+    return {"0": 0, "1": 1}[text]
+
+
+def _entailment(text: str) -> float:
+    # GLUE's own numbering: 0 is entailment
+    return {"entailment": 0, "not_entailment": 1}[text]
+
+
+def _task(name: str, metric: Any, licence: str, *, pair: bool = True, regression: bool = False) -> Task:
+    kind: Any = "regression" if regression else "classification"
+    source = f"GLUE {name}: the folder named by TENSORADAPT_DATA, or {_HUB} online"
+    return Task(name, kind, 1 if regression else 2, metric, pair, source, licence)
+
+
+TASKS = {
+    "sst2": _task("sst2", "accuracy", "SST: research use, no explicit licence", pair=False),
+    "cola": _task("cola", "matthews", "CoLA: published examples under fair use", pair=False),
+    "rte": _task("rte", "accuracy", "PASCAL RTE 1, 2, 3 and 5: research use"),
+    "mrpc": _task("mrpc", "f1", "Microsoft Research Paraphrase Corpus licence: research use"),
+    "stsb": _task("stsb", "spearman", "scores CC BY-SA 4.0; texts by their sources' licences", regression=True),
+}
+_MRPC_COLUMNS = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
+_STSB_COLUMNS = ("genre", "file", "year", "id", "score", "sentence1", "sentence2")
+LAYOUTS = {
+    "sst2": Layout(
+        "SST-2", "train.tsv", "dev.tsv", "test.tsv", ("sentence", "label"), True, (0,), 1, _binary,
+        hub_texts=("sentence",),
+    ),
+    "cola": Layout(
+        "CoLA", "train.tsv", "val.tsv", "dev.tsv", ("source", "label", "mark", "sentence"), False, (3,), 1, _binary,
+        hub_texts=("sentence",),
+    ),
+    "rte": Layout(
+        "RTE", "train.tsv", None, "dev.tsv", ("index", "sentence1", "sentence2", "label"), True, (1, 2), 3, _entailment
+    ),
+    "mrpc": Layout(
+        "MRPC", "msr_paraphrase_train.txt", None, "msr_paraphrase_test.txt", _MRPC_COLUMNS, True, (3, 4), 0, _binary
+    ),
+    "stsb": Layout(
+        "STS-B", "sts-train.tsv", "sts-dev.tsv", "sts-test.tsv", _STSB_COLUMNS, False, (5, 6), 4, float, extra=2
+    ),
+}  # fmt: skip
+
+
+def load_splits(name: str) -> tuple[Split, Split, Split, tuple[str, ...]]:
+    """Train, validation and test with notes on where they come from.
+
+    Raises TensorAdaptError for a file with other columns or labels than expected, and, naming both ways to provide
+    the data, when it is neither local nor to be had online.
+    """
+    root = os.environ.get("TENSORADAPT_DATA")
+    folder = Path(root).expanduser() / "glue" / LAYOUTS[name].folder if root else None
+    missing = [file for file in _files(LAYOUTS[name]) if not (folder / file).is_file()] if folder else []
+    where = f"{folder} lacks {', '.join(missing)}" if folder else "TENSORADAPT_DATA is not set"
+    train, validation, test, notes = _local(name, folder) if folder and not missing else _online(name, where)
+    return train, validation, test, (*notes, _SST2_NOTE) if name == "sst2" else notes
+
+
+def _files(layout: Layout) -> list[str]:
+    return [file for file in (layout.train, layout.validation, layout.test) if file]
+
+
+def _local(name: str, folder: Path) -> tuple[Split, Split, Split, tuple[str, ...]]:
+    layout = LAYOUTS[name]
+    train, test = (read(TASKS[name], layout, folder / file) for file in (layout.train, layout.test))
+    if layout.validation:
+        validation = read(TASKS[name], layout, folder / layout.validation)
+        return train, validation, test, (f"from {layout.folder}: {', '.join(_files(layout))}",)
+    validation, train = carve(train, int(len(train) * _CARVED))
+    return train, validation, test, (f"from {layout.folder}; validation is a tenth of {layout.train}",)
+
+
+def read(task: Task, layout: Layout, path: Path) -> Split:
+    """All examples of a tab separated file, quotes being plain characters.
+
+    Raises TensorAdaptError naming the file and the line for wrong columns and unknown labels.
+    """
+    lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    rows = [line.rstrip("\r").split("\t") for line in lines]
+    if layout.header and rows[0] != list(layout.columns):
+        raise _columns_error(path, 1, rows[0], layout)
+    first = 1 if layout.header else 0
+    numbers = range(first + 1, len(rows) + 1)
+    labels = [_label(path, number, row, layout) for number, row in zip(numbers, rows[first:], strict=True)]
+    return Split(
+        texts=tuple(tuple(row[column].strip() for column in layout.texts) for row in rows[first:]),
+        labels=np.array(labels, dtype=np.float64 if task.kind == "regression" else np.int64),
+        ids=tuple(f"{path.stem}-{number}" for number in numbers),
+    )
+
+
+def _label(path: Path, number: int, row: list[str], layout: Layout) -> float:
+    if not 0 <= len(row) - len(layout.columns) <= layout.extra:
+        raise _columns_error(path, number, row, layout)
+    try:
+        return layout.label_of(row[layout.label])
+    except (KeyError, ValueError):
+        raise TensorAdaptError(
+            f"{path}, line {number}: found label {row[layout.label]!r}, expected one of GLUE's {layout.folder}: "
+            "use the labelled files of the task"
+        ) from None
+
+
+def _columns_error(path: Path, number: int, row: list[str], layout: Layout) -> TensorAdaptError:
+    found = ", ".join(repr(cell[:40]) for cell in row)
+    expected = f"{len(layout.columns)} tab separated columns {', '.join(layout.columns)}"
+    return TensorAdaptError(
+        f"{path}, line {number}: found {len(row)} columns {found}, expected {expected}: "
+        "replace the file, or unset TENSORADAPT_DATA to load the task online"
+    )
+
+
+def _online(name: str, where: str) -> tuple[Split, Split, Split, tuple[str, ...]]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        reason: Exception = missing_extra("datasets", "hub", f'loading "{name}" online')
+        raise _nowhere(name, where, reason) from error
+    try:
+        parts = load_dataset(_HUB, name)
+    except Exception as error:  # the hub client's errors share no base class
+        raise _nowhere(name, where, error) from error
+    full, test = (_from_hub(TASKS[name], LAYOUTS[name], parts, part) for part in ("train", "validation"))
+    validation, train = carve(full, int(len(full) * _CARVED))
+    notes = (f"from {_HUB} online; test is GLUE's validation, whose labels are public; validation is a tenth of train",)
+    return train, validation, test, notes
+
+
+def _from_hub(task: Task, layout: Layout, parts: Any, part: str) -> Split:
+    rows = parts[part]
+    labels = np.array(rows["label"], dtype=np.float64 if task.kind == "regression" else np.int64)
+    columns = [[text.strip() for text in rows[column]] for column in layout.hub_texts]
+    return Split(tuple(zip(*columns, strict=True)), labels, tuple(f"{part}-{row}" for row in range(len(labels))))
+
+
+def _nowhere(name: str, where: str, reason: Exception) -> TensorAdaptError:
+    folder, files = LAYOUTS[name].folder, ", ".join(_files(LAYOUTS[name]))
+    detail = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+    return TensorAdaptError(
+        f'task "{name}" is neither local ({where}) nor to be had online ({detail}): '
+        f"set TENSORADAPT_DATA to a folder with glue/{folder}/ holding {files}, "
+        'or run pip install "tensoradapt[hub]" where the hub can be reached'
+    )

@@ -1,0 +1,92 @@
+"""Each task's own metric, and the second one usually reported beside it."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from tensoradapt.data.tasks.task import Task
+from tensoradapt.errors import TensorAdaptError
+
+
+def evaluate(task: Task, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metric values by name, the task's own first: accuracy beside it for classification, pearson for regression.
+
+    `scores` are logits (n, n_labels), or predictions (n,) or (n, 1) for regression; `labels` (n,). Constant
+    predictions give 0.0 for matthews, f1 and correlations (f1 unless the constant is the positive class).
+    Raises TensorAdaptError for other shapes, no examples, and scores that are not finite.
+    """
+    scores, labels = _checked(task, np.asarray(scores, dtype=np.float64), np.asarray(labels))
+    if task.kind == "regression":
+        return {
+            "spearman": _correlation("spearmanr", scores, labels),
+            "pearson": _correlation("pearsonr", scores, labels),
+        }
+    predicted = scores.argmax(axis=1)
+    return {name: _CLASSIFICATION[name](predicted, labels) for name in dict.fromkeys((task.metric, "accuracy"))}
+
+
+def chance(task: Task, labels: np.ndarray) -> float:
+    """The task's metric for the best constant answer to `labels`; 0.0 for a correlation."""
+    if task.kind == "regression":
+        return 0.0
+    answers = np.eye(task.n_labels)
+    return max(evaluate(task, np.tile(answer, (len(labels), 1)), labels)[task.metric] for answer in answers)
+
+
+def _checked(task: Task, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if task.kind == "regression" and scores.shape == (len(labels), 1):
+        scores = scores[:, 0]
+    shape = (len(labels),) if task.kind == "regression" else (len(labels), task.n_labels)
+    if scores.shape != shape or labels.ndim != 1 or not len(labels):
+        raise TensorAdaptError(
+            f'task "{task.name}": scores of shape {scores.shape} for labels of shape {labels.shape}, '
+            f"expected scores {shape} for at least one label: pass one row of scores per example"
+        )
+    if bad := int((~np.isfinite(scores)).sum()):
+        raise TensorAdaptError(
+            f'task "{task.name}": {bad} of {scores.size} scores are not finite, expected none: '
+            "training has diverged; lower the learning rate"
+        )
+    return scores, labels
+
+
+def _accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    return float((predicted == labels).mean())
+
+
+def _counts(predicted: np.ndarray, labels: np.ndarray) -> tuple[float, float, float, float]:
+    """True positives, false positives, false negatives, true negatives; class 1 is the positive one."""
+    pairs = [(1, 1), (1, 0), (0, 1), (0, 0)]
+    tp, fp, fn, tn = (float(((predicted == p) & (labels == q)).sum()) for p, q in pairs)
+    return tp, fp, fn, tn
+
+
+def _matthews(predicted: np.ndarray, labels: np.ndarray) -> float:
+    tp, fp, fn, tn = _counts(predicted, labels)
+    product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return (tp * tn - fp * fn) / product**0.5 if product else 0.0
+
+
+def _f1(predicted: np.ndarray, labels: np.ndarray) -> float:
+    tp, fp, fn, _ = _counts(predicted, labels)
+    return 2 * tp / (2 * tp + fp + fn) if tp else 0.0
+
+
+def _correlation(kind: str, scores: np.ndarray, labels: np.ndarray) -> float:
+    from scipy import stats
+
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(labels) == 0:
+        return 0.0
+    with warnings.catch_warnings():
+        # nearly constant predictions: scipy warns and may give nan, which counts as no correlation
+        warnings.simplefilter("ignore")
+        value = float(getattr(stats, kind)(scores, labels).statistic)
+    return value if np.isfinite(value) else 0.0
+
+
+_CLASSIFICATION: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": _accuracy,
+    "matthews": _matthews,
+    "f1": _f1,
+}

@@ -1,0 +1,72 @@
+"""Random token rows whose labels come from a teacher with a known weight change: nothing to download."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from tensoradapt.data.tasks.task import Data, Split, Task
+from tensoradapt.errors import TensorAdaptError
+
+TASK = Task(
+    name="planted",
+    kind="classification",
+    n_labels=2,
+    metric="accuracy",
+    pair=False,
+    source="drawn here; labelled by the caller's teacher model",
+    licence="none needed: synthetic",
+)
+VOCABULARY, LENGTH = 64, 12
+PAD, CLS = 0, 2
+_FIRST_TOKEN = 3
+_N_TRAIN, _N_VALIDATION, _N_TEST = 512, 256, 256
+_NOTES = ("labels are -1 and chance is nan until tasks.planted.label has asked the teacher",)
+
+
+def load_splits(n_train: int | None, n_test: int | None) -> tuple[Split, Split, Split, tuple[str, ...]]:
+    """Unlabelled train, validation and test; longer than 512/256/256 where more is asked for, the first rows equal."""
+    train = _draw("train", 0, max(n_train or 0, _N_TRAIN))
+    validation = _draw("validation", 1, _N_VALIDATION)
+    return train, validation, _draw("test", 2, max(n_test or 0, _N_TEST)), _NOTES
+
+
+def label(data: Data, logits_of: Callable[[np.ndarray], np.ndarray]) -> Data:
+    """The planted data with labels: 1 where the teacher's margin is above its median on train, so train is balanced.
+
+    `logits_of` maps tokens (n, 12) to logits (n, 2). Raises TensorAdaptError for another shape, for logits that are
+    not finite, and for a teacher that gives every row of train the same margin.
+    """
+    splits = [data.train, data.validation, data.test]
+    margins = [_margins(split, logits_of) for split in splits]
+    if np.ptp(margins[0]) == 0:
+        raise TensorAdaptError(
+            f"the teacher gives all {len(data.train)} train rows the same margin {margins[0][0]:.6g}, "
+            "expected margins that differ: plant a larger delta"
+        )
+    middle = np.median(margins[0])
+    train, validation, test = (
+        replace(split, labels=(margin > middle).astype(np.int64)) for split, margin in zip(splits, margins, strict=True)
+    )
+    positive = float(test.labels.mean())
+    notes = tuple(note for note in data.notes if note not in _NOTES)
+    return Data(data.task, train, validation, test, chance=max(positive, 1 - positive), notes=notes)
+
+
+def _draw(name: str, stream: int, n: int) -> Split:
+    tokens = np.random.default_rng([stream, LENGTH]).integers(_FIRST_TOKEN, VOCABULARY, size=(n, LENGTH))
+    tokens[:, 0] = CLS
+    ids = tuple(f"{name}-{row}" for row in range(n))
+    return Split(texts=None, labels=np.full(n, -1, dtype=np.int64), ids=ids, tokens=tokens.astype(np.int64))
+
+
+def _margins(split: Split, logits_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    if split.tokens is None:
+        raise TensorAdaptError('found a task with texts, expected tokens: label the data of load("planted")')
+    logits = np.asarray(logits_of(split.tokens), dtype=np.float64)
+    if logits.shape != (len(split), 2) or not np.isfinite(logits).all():
+        raise TensorAdaptError(
+            f"the teacher gave logits of shape {logits.shape}, finite: {bool(np.isfinite(logits).all())}, "
+            f"expected finite logits of shape {(len(split), 2)}: return one row of two per row of tokens"
+        )
+    return logits[:, 1] - logits[:, 0]

@@ -1,0 +1,1 @@
+"""Layers: how each kind stores its matrix and computes with an update."""

@@ -1,0 +1,61 @@
+"""The change of a stored matrix that an adapter makes: its updates, or DoRA's of direction and magnitude."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.sites.site import Site
+from tensoradapt.strips import Strip
+
+
+def change(
+    adapter: Adapter,
+    own: Sequence[Strip],  # all of the adapter's in one matrix
+    matrix: Tensor,  # (out, in), as stored
+    training: bool = False,
+) -> Tensor:  # (out, in), in the matrix's dtype
+    """``W' - W``: the updates of the sites; by DoRA ``m (W + delta) / |W + delta| - W``, row by row.
+
+    Liu et al., arXiv 2402.09353, equation 5; the norm is held constant in the backward pass (section 4.3).
+    """
+    delta = torch.zeros_like(matrix, requires_grad=False)
+    for site in (site for strip in own for site in strip.sites):
+        delta[site.block] = site_delta(adapter, site, training).to(matrix)
+    if adapter.plan.rule == "add":
+        return delta
+    found = torch.zeros_like(delta, requires_grad=False)
+    for strip in own:
+        ratio = (adapter.magnitude(strip) / lengths(adapter, strip, matrix))[:, None]
+        found[strip.rows] = ((ratio - 1) * matrix[strip.rows] + ratio * delta[strip.rows]).to(matrix)
+    return found
+
+
+@torch.no_grad()
+def lengths(adapter: Adapter, strip: Strip, matrix: Tensor) -> Tensor:  # (out of the strip,)
+    """Norms of the strip's rows of W + delta."""
+    summed = matrix[strip.rows].to(torch.promote_types(matrix.dtype, torch.float32), copy=True)
+    for site in strip.sites:
+        summed[:, site.block[1]] += adapter.delta(site).to(summed)
+    return summed.norm(dim=1).clamp_min(torch.finfo(summed.dtype).tiny)  # above zero: a row may be none
+
+
+def site_delta(adapter: Adapter, site: Site, training: bool) -> Tensor:  # (out, in)
+    """A site's dense update, with rank components dropped in training."""
+    if not (training and adapter.rank_dropout):
+        return adapter.delta(site)
+    return sum(b @ a for a, b in dropped(adapter, adapter.pairs(site), training))  # type: ignore[return-value]
+
+
+def dropped(adapter: Adapter, pairs: list[tuple[Tensor, Tensor]], training: bool) -> list[tuple[Tensor, Tensor]]:
+    """In training each of the pair's R components is left out with probability ``rank_dropout``, the others scaled up;
+    a subtracted start's two pairs lose the same ones, so that they cancel still.
+    """
+    if not (training and adapter.rank_dropout):
+        return pairs
+    mask = F.dropout(pairs[0][0].new_ones(len(pairs[0][0]), 1), adapter.rank_dropout)
+    return [(a * mask, b) for a, b in pairs]

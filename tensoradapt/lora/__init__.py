@@ -1,0 +1,1 @@
+"""LoRA folders: exact export, and reading what PEFT and others saved."""

@@ -1,0 +1,111 @@
+"""LoRA adapters as PEFT saves them: a folder with adapter_config.json and adapter_model.safetensors.
+
+``delta = s B A`` with A (r, in), B (out, r) and s = lora_alpha / r, or / sqrt(r) with rslora; A and B have these shapes
+whichever way the layer stores its weight. What changes a model in any other way is refused by name. Nothing is
+unpickled.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from reprlib import repr as shown
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
+from torch import Tensor
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import parse_json, read_safetensors, reason
+from tensoradapt.lora.config import AGAIN, CONFIG, LONGEST, TENSORS, rank_of, read_config, scale_of
+
+PICKLE = "adapter_model.bin"
+PREFIX = "base_model.model."
+LEAF = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of an entry
+MOST = 2**35  # bytes of a folder's tensors: rank 256 on every matrix of the largest open models has 20 GB
+
+Pair = tuple[Tensor, Tensor]  # A: (r, in), B: (out, r), the scale in B
+
+
+def read_lora(path: str | Path) -> dict[str, Pair]:
+    """The pair of every LoRA module in a folder, by the module's name in its base model; float64, scale included.
+
+    Raises TensorAdaptError for a missing, damaged or oversized file, pickled tensors, other methods than LoRA, settings
+    under which the updates are not B A alone, and tensors that do not fit each other or the config.
+    """
+    path = Path(path)
+    config, tensors = read_config(path), _tensors(path)
+    halves: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = LEAF.match(key.removeprefix(PREFIX))
+        if match is None:
+            raise TensorAdaptError(
+                f"{path / TENSORS} holds {key!r}, which is not A or B of a LoRA layer; only adapters whose whole "
+                "update is B A can be read (no DoRA, biases, embeddings or modules_to_save)"
+            )
+        halves.setdefault(match["module"], {})[match["side"]] = tensor
+    if not halves:
+        raise TensorAdaptError(f"{path / TENSORS} holds no tensors; save the adapter again")
+    return {module: _pair(path, module, found, config) for module, found in halves.items()}
+
+
+def _pair(path: Path, module: str, found: Mapping[str, Tensor], config: Mapping[str, Any]) -> Pair:
+    if missing := {"A", "B"} - set(found):
+        raise TensorAdaptError(f"{path / TENSORS}: module {module!r} has no lora_{missing.pop()}.weight; it is damaged")
+    a, b = found["A"].double(), found["B"].double()
+    rank = rank_of(config, module)
+    if a.ndim != 2 or b.ndim != 2 or len(a) != b.shape[1] or len(a) != rank:
+        raise TensorAdaptError(
+            f"{path}: module {module!r} has A {tuple(a.shape)} and B {tuple(b.shape)}; expected (r, in) and (out, r) "
+            f"with r = {rank} of {CONFIG}"
+        )
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise TensorAdaptError(f"{path}: module {module!r} has non-finite entries; the training has diverged")
+    return a, b * scale_of(config, module)
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    folder, path = path, path / TENSORS
+    try:
+        data = read_safetensors(path, lambda text: _n_bytes(text, path), "its header", "a safetensors file")
+    except OSError as error:
+        hint = f"{PICKLE} is there, but pickled files run code when read: save with safe_serialization=True"
+        raise TensorAdaptError(
+            f"{path} cannot be read ({reason(error)}); {hint if (folder / PICKLE).exists() else AGAIN}"
+        ) from None
+    try:
+        return parse_tensors(data)
+    # offsets that overlap are the parser's error, and shapes with a zero in them reach torch unchecked
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TensorAdaptError(f"{path} is not a whole safetensors file ({error}); {AGAIN}") from None
+
+
+def _n_bytes(text: bytes, path: Path) -> int:
+    """The bytes of all tensors in a safetensors header, which is read as strictly as the config."""
+    header = parse_json(text, f"the header of {path}", AGAIN)
+    if not isinstance(header, dict):
+        raise TensorAdaptError(f"the header of {path} is a {type(header).__name__}; expected names of tensors. {AGAIN}")
+    total = sum(_size(name, entry, path) for name, entry in header.items() if name != "__metadata__")
+    if longest := next((name for name in header if len(name) > LONGEST), None):
+        raise TensorAdaptError(f"{path} has a tensor whose name has {len(longest):,} characters; {AGAIN}")
+    if total > MOST:
+        raise TensorAdaptError(f"{path} lists tensors of {total:,} bytes, and at most {MOST:,} are read; {AGAIN}")
+    return total
+
+
+def _size(name: str, entry: Any, path: Path) -> int:
+    fits = isinstance(entry, dict) and set(entry) == {"dtype", "shape", "data_offsets"}
+    shape = entry["shape"] if fits else None
+    if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**63 for n in shape) or len(shape) > 8:
+        raise TensorAdaptError(f"the header of {path} has {shown(entry)} for tensor {shown(name)}; {AGAIN}")
+    if entry["dtype"] not in SIZES:
+        raise TensorAdaptError(
+            f"{path}: tensor {shown(name)} has dtype {shown(entry['dtype'])}; expected one of {', '.join(SIZES)}. Save "
+            "the adapter in one of these"
+        )
+    return math.prod(shape) * SIZES[entry["dtype"]]

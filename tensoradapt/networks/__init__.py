@@ -1,0 +1,1 @@
+"""Networks: layouts, labelled factors and their contraction. No torch."""

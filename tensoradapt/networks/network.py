@@ -1,0 +1,204 @@
+"""Labelled networks: factors joined by bonds, over a layout. Shapes only.
+
+Everything a parameterization is follows from its labels: the dense tensor, any slice, the LoRA pair, the parameter
+count, the rank bound. A label may occur in more than two factors (CP, VeRA).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.networks.contraction import size
+from tensoradapt.networks.layout import Layout
+
+# how a paper draws a factor, and its bound, standard deviation, value or gain
+Draws = Literal[
+    "uniform",
+    "normal",
+    "constant",
+    "identity",
+    "orthogonal",
+    "kaiming",
+    "kaiming_bond",
+    "xavier",
+    "xavier_normal",
+    "unit",
+]
+Paper = tuple[Draws, float]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One small array: its axes are mode and bond names.
+
+    ``init`` is what the start rule needs to know ("zero" for exactly one factor); ``paper`` is the draw of the paper
+    (bound, standard deviation, value or gain), used with ``scale="paper"``. The factor that ``start="zero"`` zeroes has
+    one only where the paper does not start at zero. ``source="base"``: the values come from the base weights, by the
+    parameterization's ``decompose``; otherwise a frozen factor's entries are a pure function of (seed, name, row,
+    column). ``rate`` multiplies the learning rate.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    init: Literal["normal", "zero"] = "normal"
+    paper: Paper | None = None
+    trainable: bool = True
+    source: Literal["draw", "base"] = "draw"
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Which factors form A, which B; the labels that cross; ``rank`` is their product, the export rank R."""
+
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+    crossing: tuple[str, ...]
+    rank: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """Factors and bonds over a layout. The paper's multiplier is alpha / divisor, ``alpha`` its usual value.
+
+    ``derived`` bonds follow from the others and the layout, so a rank does not name them.
+    """
+
+    layout: Layout
+    factors: tuple[Factor, ...]
+    bonds: Mapping[str, int] = field(hash=False)
+    alpha: float = 1.0
+    divisor: float = 1.0
+    derived: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        used = {label for factor in self.factors for label in factor.labels}
+        if absent := [name for name in self.layout.names if name not in used]:
+            raise TensorAdaptError(
+                f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one"
+            )
+        if unknown := sorted(used - set(self.layout.names) - set(self.bonds)):
+            raise TensorAdaptError(f"factor label {unknown[0]!r} is neither a mode nor a bond of the network")
+        if clash := sorted(set(self.bonds) & set(self.layout.names)):
+            raise TensorAdaptError(f"bond {clash[0]!r} has the name of a mode; give it another")
+        held = [label for factor in self.factors for label in factor.labels]
+        if loose := [bond for bond in self.bonds if held.count(bond) < 2]:
+            raise TensorAdaptError(
+                f"bond {loose[0]!r} is held by {held.count(loose[0])} factor(s) of {self._names()}; a bond joins two "
+                "or more: neighbours in a chain need one and the same bond name"
+            )
+        zeros = [factor.name for factor in self.factors if factor.init == "zero"]
+        if len(zeros) != 1:
+            raise TensorAdaptError(
+                f"factors that start at zero: {', '.join(zeros) or 'none'}; expected exactly one "
+                "(two never train, none does not start at the base model)"
+            )
+
+    def _names(self) -> str:
+        sizes = self.layout.size_of
+        shown = {f.name: (f"{x}={sizes[x]}" if x in sizes else x for x in f.labels) for f in self.factors}
+        return ", ".join(f"{name}[{' '.join(labels)}]" for name, labels in shown.items())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {**self.layout.size_of, **self.bonds}
+
+    @property
+    def zero(self) -> Factor:
+        return next(factor for factor in self.factors if factor.init == "zero")
+
+    def shape(self, factor: Factor) -> tuple[int, ...]:
+        return tuple(self.sizes[label] for label in factor.labels)
+
+    def axes(self, factor: Factor) -> str:
+        """A factor's shape in words: ``of shape (4, 12), r_in=4 x layer=12``."""
+        names = " x ".join(f"{label}={self.sizes[label]}" for label in factor.labels)
+        return f"of shape {self.shape(factor)}, {names}"
+
+    @property
+    def n_params(self) -> int:
+        """Trainable numbers."""
+        return sum(math.prod(self.shape(factor)) for factor in self.factors if factor.trainable)
+
+    @property
+    def n_base(self) -> int:
+        """Frozen numbers that come from the base weights, so that a checkpoint has to store them."""
+        return sum(math.prod(self.shape(f)) for f in self.factors if f.source == "base" and not f.trainable)
+
+    @property
+    def cut(self) -> Cut:
+        """The minimum cut between row and column modes at a fixed position of the index modes."""
+        return _cut(self)
+
+    @property
+    def equation(self) -> str:
+        """The einsum in words: ``head[head r] model[model r] -> head model``."""
+        left = " ".join(f"{factor.name}[{' '.join(factor.labels)}]" for factor in self.factors)
+        return f"{left} -> {' '.join(self.layout.names)}"
+
+    def with_factors(self, zero: str | None = None, **changes: Mapping[str, Any]) -> Network:
+        """The network with another factor zero at the start, or other fields of its factors: ``paper={"B": ...}``."""
+        names = [factor.name for factor in self.factors]
+        asked = [*([zero] if zero else []), *(name for named in changes.values() for name in named)]
+        if unknown := [name for name in asked if name not in names]:
+            raise TensorAdaptError(f"there is no factor {unknown[0]!r}{did_you_mean(unknown[0], names)}")
+
+        def changed(factor: Factor) -> Factor:
+            own = {key: named[factor.name] for key, named in changes.items() if factor.name in named}
+            if zero:
+                own["init"] = "zero" if factor.name == zero else "normal"
+            return replace(factor, **own)
+
+        return replace(self, factors=tuple(map(changed, self.factors)))
+
+    def clipped(self) -> Network:
+        """The network with no bond larger than what its two factors can carry; bonds of more factors are left alone.
+
+        A factor can carry as many as it has entries besides the bond, if the other one is trained and can take over
+        what is left. A label that only picks a matrix of both (an index mode, a bond of more factors) carries nothing.
+        """
+        bonds, before = dict(self.bonds), None
+        while bonds != before:
+            before = dict(bonds)
+            for bond in set(bonds) - set(self.derived):
+                sides = [factor for factor in self.factors if bond in factor.labels]
+                if len(sides) == 2:
+                    picks = {x for x in set(sides[0].labels) & set(sides[1].labels) if self._is_shared(x)}
+                    sizes = {**self.layout.size_of, **bonds, **dict.fromkeys((bond, *picks), 1)}
+                    pairs = ((sides[0], sides[1]), (sides[1], sides[0]))
+                    limits = [size(one.labels, sizes) for one, other in pairs if other.trainable]
+                    bonds[bond] = min([bonds[bond], *limits])
+        return replace(self, bonds=bonds)
+
+    def _is_shared(self, label: str) -> bool:
+        return label in self.layout.size_of or sum(label in factor.labels for factor in self.factors) > 2
+
+
+@lru_cache(maxsize=4096)
+def _cut(network: Network) -> Cut:
+    names = [factor.name for factor in network.factors]
+    best: Cut | None = None
+    for sides in itertools.product("AB", repeat=len(names)):
+        crossing = _crossing(network, sides)
+        rank = size(crossing, network.sizes)
+        if best is None or rank < best.rank:
+            a, b = (tuple(n for n, s in zip(names, sides, strict=True) if s == side) for side in "AB")
+            best = Cut(a, b, crossing, rank)
+    assert best is not None
+    return best
+
+
+def _crossing(network: Network, sides: tuple[str, ...]) -> tuple[str, ...]:
+    """Bonds on both sides, and legs on the wrong one: a row mode held by A reaches B through an identity."""
+    held: dict[str, set[str]] = {"A": set(), "B": set()}
+    for factor, side in zip(network.factors, sides, strict=True):
+        held[side].update(factor.labels)
+    rows, cols = ({mode.name for mode in modes} for modes in (network.layout.rows, network.layout.cols))
+    bonds = held["A"] & held["B"] & set(network.bonds)
+    return tuple(sorted(bonds | (held["A"] & rows) | (held["B"] & cols)))

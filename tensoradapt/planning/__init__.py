@@ -1,0 +1,1 @@
+"""Planning: from sites and arguments to a plan. No torch."""

@@ -1,0 +1,223 @@
+"""Grouping: which sites share a tensor, and where in it each one reads. Names and sizes only."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.layout import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
+from tensoradapt.planning.splits import Split, check_parts, check_product, check_split, check_widths, parts_at
+from tensoradapt.sites.site import Site
+
+Sizes = Mapping[str, int]
+Shape = tuple[tuple[str, int], ...]  # the row and column modes of a site, with their sizes
+
+
+@dataclass(frozen=True)
+class Member:
+    """A site and its slice of the tensor; ``transposed`` where the layout turns its stored matrix around."""
+
+    site: Site
+    at: Mapping[str, int | range]
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A layout with sizes, and the sites that read from one tensor over it."""
+
+    layout: Layout
+    members: tuple[Member, ...]
+
+
+def bundles(
+    sites: Sequence[Site],
+    layouts: Sequence[str | tuple[str, Sequence[str]]],  # a text, or a text and the projections it is for
+    split: Split,
+    on_mismatch: str,
+    tasks: Sequence[str] = (),
+    published: str | None = None,
+) -> list[Bundle]:
+    """The tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has. ``published``:
+    the row they are of, for a refusal to name.
+    """
+    targets = [one if isinstance(one, tuple) else (one, None) for one in layouts]
+    tied: dict[Any, list[Site]] = {}
+    check_parts(split)
+    check_widths(sites, split)
+    for site in sites:
+        own = parts_at(site, split)
+        patterns = [_expanded(text, own) for text, _ in targets]
+        check_split(own, patterns)
+        pattern = _pattern_for(site, [p for p, (_, of) in zip(patterns, targets, strict=True) if _is_for(site, of)])
+        check_product(site, pattern, sites, split)
+        free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
+        tied.setdefault((pattern, free), []).append(site)
+    for pattern, _ in tied:
+        _check_tasks(pattern, tasks)
+    shaped = [(pattern, _by_shape(together, pattern, split)) for (pattern, _), together in tied.items()]
+    if on_mismatch == "error":
+        _refuse_mismatch([shapes for _, shapes in shaped], published)
+    found = []
+    for (pattern, shapes), together in zip(shaped, tied.values(), strict=True):
+        for group in [together] if on_mismatch == "crop" else shapes.values():
+            found.append(_bundle(group, pattern, split, tasks))
+    return found
+
+
+def block_sizes(site: Site, pattern: Pattern, split: Split) -> dict[str, int]:
+    """Sizes of a layout's row and column modes at one site."""
+    modes, own = site.modes(pattern.orientation), parts_at(site, split)
+    names = [name for axis in (*pattern.rows, *pattern.cols) for name in axis]
+    return {name: {**modes, **split_sizes(own)}[name] for name in names}
+
+
+def _is_for(site: Site, projections: Sequence[str] | None) -> bool:
+    return projections is None or site.coord.get("proj") in projections
+
+
+def _expanded(text: str, own: Mapping[str, Sequence[int]]) -> Pattern:
+    """The pattern of a layout text where ``out*`` stands for all parts that the split makes of out."""
+    if isinstance(text, str):
+        for mode, parts in own.items():
+            text = re.sub(rf"\b{mode}[*]", " ".join(split_sizes({mode: parts})), text)
+    return Pattern.parse(text)
+
+
+def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
+    sequence = isinstance(tasks, Sequence) and not isinstance(tasks, str)
+    if not sequence or not all(isinstance(name, str) and name.strip() for name in tasks):
+        raise TensorAdaptError(
+            f"tasks={tasks!r}; expected a sequence of distinct, non-empty names, as in tasks=('rte', 'cola')"
+        )
+    named = any(set(axis) & set(RUNTIME) for axis in pattern.index)
+    if merged := [axis for axis in pattern.index if len(axis) > 1 and set(axis) & set(RUNTIME)]:
+        raise TensorAdaptError(f"layout {str(pattern)!r} merges {' '.join(merged[0])}; task needs a mode of its own")
+    if named and not tasks:
+        raise TensorAdaptError(f"layout {str(pattern)!r} has a task mode; name the tasks, as in tasks=('rte', 'cola')")
+    if tasks and not named:
+        raise TensorAdaptError(f"tasks={tuple(tasks)} were given, and layout {str(pattern)!r} has no task mode")
+    if len(set(tasks)) < len(tasks):
+        raise TensorAdaptError(f"tasks={tuple(tasks)} names one twice; each has a place of its own")
+
+
+def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:
+    for pattern in patterns:
+        modes = site.modes(pattern.orientation)
+        names = {stem(name) if name not in modes else name for axis in (*pattern.rows, *pattern.cols) for name in axis}
+        index = {name for axis in pattern.index for name in axis} - set(RUNTIME)
+        if names <= set(modes) and index <= set(site.coord):
+            return pattern
+    have = f"{', '.join(site.coord)} : {' '.join(site.modes('model'))} / {' '.join(site.modes('in'))}"
+    cut = any("block" in axis for pattern in patterns for axis in pattern.index) and "block" not in site.coord
+    other = "Find the sites with blocks=True, or give" if cut else "Give"
+    raise TensorAdaptError(
+        f"site {site.name} has none of the layouts {', '.join(repr(str(p)) for p in patterns)}: its modes are {have}. "
+        f"{other} a layout for it too (several are allowed), such as {_fitting(site)}"
+    )
+
+
+def _fitting(site: Site) -> str:
+    """A layout that a site has, for a refusal to name."""
+    return (
+        '"layer proj : ff : model" for an MLP' if "ff" in dict(site.inner) else '": out : in", which every matrix has'
+    )
+
+
+def _by_shape(sites: list[Site], pattern: Pattern, split: Split) -> dict[Shape, list[Site]]:
+    shapes: dict[Shape, list[Site]] = {}
+    for site in sites:
+        sizes = block_sizes(site, pattern, split)
+        _check_cover(site, pattern, sizes)
+        shapes.setdefault(tuple(sizes.items()), []).append(site)
+    return shapes
+
+
+def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: str | None) -> None:
+    torn = [shapes for shapes in tensors if len(shapes) > 1]
+    if not torn:
+        return
+    (big, first), (small, other) = list(torn[0].items())[:2]
+    blocks = ", blocks=True" if "block" in first[0].coord else ""
+    counted = ", and so another count than the paper has" if published else ""
+    calls = [f"find_sites(model, {projections}{blocks})" for projections in _of_one_shape(tensors)]
+    raise TensorAdaptError(
+        f"{f'published={published!r} is not defined on these matrices: ' if published else ''}"
+        f"site {other[0].name} is {_times(small)}, but {first[0].name} of the same tensor is {_times(big)}. "
+        f'These cannot share modes of one size: use on_mismatch="split" (a tensor for each shape{counted}) or "crop" '
+        "(the first entries of the larger)"
+        f"{', or sites of one shape: ' if calls else ''}{' or '.join(calls)}"
+    )
+
+
+def _of_one_shape(tensors: Sequence[Mapping[Shape, list[Site]]]) -> list[tuple[str, ...]]:
+    """The largest choices of projections with which no tensor has sites of two shapes."""
+    kinds = [[frozenset(site.coord.get("proj") for site in sites) for sites in shapes.values()] for shapes in tensors]
+    torn = [one for one in dict.fromkeys(map(tuple, kinds)) if len(one) > 1]
+    every = dict.fromkeys(site.coord.get("proj") for shapes in tensors for sites in shapes.values() for site in sites)
+    whole = set(every) - {proj for one in torn for kind in one for proj in kind}
+    chosen = [whole.union(*kept) for kept in itertools.product(*torn)]
+    sound = [one for one in chosen if all(sum(bool(kind & one) for kind in kinds) == 1 for kinds in torn)]
+    return [tuple(str(proj) for proj in every if proj in one) for one in sound if None not in one]
+
+
+def _times(sizes: Iterable[tuple[str, int]]) -> str:
+    return " x ".join(f"{name}={n}" for name, n in sizes)
+
+
+def _check_cover(site: Site, pattern: Pattern, sizes: Sizes) -> None:
+    whole = site.shape(pattern.orientation)
+    for role, axes, width in zip(("rows", "columns"), (pattern.rows, pattern.cols), whole, strict=True):
+        names = [name for axis in axes for name in axis]
+        if (covered := math.prod(sizes[name] for name in names)) != width:
+            raise TensorAdaptError(
+                f"{role} {_times((n, sizes[n]) for n in names)} of layout {str(pattern)!r} cover {covered} of the "
+                f"{width} of site "
+                f"{site.name}; expected modes that multiply to {width}"
+            )
+
+
+def _bundle(sites: list[Site], pattern: Pattern, split: Split, tasks: Sequence[str]) -> Bundle:
+    blocks = {site.name: block_sizes(site, pattern, split) for site in sites}
+    own = [axis for axis in pattern.index if not set(axis) & set(RUNTIME)]
+    values = {axis: list(dict.fromkeys(_value(site, axis) for site in sites)) for axis in own}
+    _refuse_holes(sites, own, values)
+    sizes = {" ".join(axis): len(values.get(axis, tasks)) for axis in pattern.index}
+    sizes |= {name: max(block[name] for block in blocks.values()) for name in blocks[sites[0].name]}
+    layout = Layout.parse(pattern, sizes)
+    return Bundle(layout, tuple(_member(site, pattern, layout, values, blocks[site.name]) for site in sites))
+
+
+def _value(site: Site, axis: tuple[str, ...]) -> tuple[int | str, ...]:
+    return tuple(site.coord[name] for name in axis)
+
+
+def _refuse_holes(sites: list[Site], index: Sequence[tuple[str, ...]], values: Mapping[tuple[str, ...], list]) -> None:
+    present = {tuple(_value(site, axis) for axis in index) for site in sites}
+    expected = math.prod(len(found) for found in values.values())
+    if len(present) == expected:
+        return
+    names = " ".join(name for axis in index for name in axis)
+    sides = " x ".join(f"{' '.join(axis)}={len(found)}" for axis, found in values.items())
+    raise TensorAdaptError(
+        f"the tied grid {sides} has holes: only {len(present)} of its {expected} positions are sites. "
+        f'Merge the modes, "({names}) : ...", or tie fewer of {", ".join(INDEX)}'
+    )
+
+
+def _member(
+    site: Site, pattern: Pattern, layout: Layout, values: Mapping[tuple[str, ...], list], block: Sizes
+) -> Member:
+    at: dict[str, int | range] = {}
+    for axis, mode in zip(pattern.index, layout.index, strict=True):
+        if axis in values:
+            at[mode.name] = values[axis].index(_value(site, axis))
+    for axis, mode in zip((*pattern.rows, *pattern.cols), (*layout.rows, *layout.cols), strict=True):
+        if (own := math.prod(block[name] for name in axis)) < mode.size:
+            at[mode.name] = range(own)
+    return Member(site, at, site.transposed(pattern.orientation))

@@ -1,0 +1,106 @@
+"""Splits: what ``split=`` says of each site's modes, and what of it is refused. Names and sizes only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.networks.layout import COLS, ROWS, Pattern, near_equal, split_sizes, stem
+from tensoradapt.sites.site import Site
+
+Parts = Sequence[int] | Mapping[int, Sequence[int]]  # of a split mode; or of each width it can have
+Split = Mapping[str, Parts]
+
+
+def check_parts(split: Any) -> None:
+    """Refuses what is no mapping of row and column modes to whole numbers, or to these by width."""
+    example = "{'out': (8, 12)}"
+    if not isinstance(split, Mapping):
+        raise TensorAdaptError(
+            f"split is {split!r}; expected a mapping of modes to the sizes of their parts: {example}"
+        )
+    for mode, parts in split.items():
+        if mode not in (valid := dict.fromkeys((*ROWS, *COLS))):
+            raise TensorAdaptError(f"split names {mode!r}, no row or column mode{did_you_mean(mode, valid)}")
+        for one in parts.values() if isinstance(parts, Mapping) else (parts,):
+            if isinstance(one, str) or not isinstance(one, Sequence):
+                raise TensorAdaptError(
+                    f"split {mode}={parts!r}; expected the sizes of its parts, as in {example}, or these by width, as "
+                    "in {'out': {96: (8, 12)}}"
+                )
+            if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in one) or not one:
+                raise TensorAdaptError(f"split {mode}={tuple(one)} has a part that is not a whole number of 1 or more")
+
+
+def check_widths(sites: Sequence[Site], split: Split) -> None:
+    """Refuses a split by width that lacks the width of a site."""
+    by_width = {mode: parts for mode, parts in split.items() if isinstance(parts, Mapping)}
+    for site in sites:
+        for mode, parts in by_width.items():
+            if (width := _widths(site).get(mode)) is not None and width not in parts:
+                raise TensorAdaptError(
+                    f"split of {mode} has no parts for the width {width} of site {site.name}, only for "
+                    f"{', '.join(map(str, parts)) or 'none'}; give them with {_fitting(sites, split)}"
+                )
+
+
+def check_product(site: Site, pattern: Pattern, sites: Sequence[Site], split: Split) -> None:
+    """Refuses parts that do not multiply to a site's width."""
+    modes, own = site.modes(pattern.orientation), parts_at(site, split)
+    names = [name for axis in (*pattern.rows, *pattern.cols) for name in axis]
+    for mode in dict.fromkeys(stem(name) for name in names if name not in modes):
+        if math.prod(own[mode]) != modes[mode]:
+            raise TensorAdaptError(
+                f"split {mode}={tuple(own[mode])} has the product {math.prod(own[mode])}, but {mode} of site "
+                f"{site.name} is {modes[mode]} wide; the parts must multiply to the width, as in "
+                f"{_fitting(sites, split)}"
+            )
+
+
+def check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern]) -> None:
+    """Refuses parts that no layout names, and names that no split makes."""
+    used = {name for pattern in patterns for axis in pattern.axes for name in axis}
+    for mode, parts in split.items():
+        if absent := [name for name in split_sizes({mode: parts}) if name not in used]:
+            raise TensorAdaptError(
+                f"split of {mode} makes {', '.join(split_sizes({mode: parts}))}, but no layout names {absent[0]}; "
+                f"write all of them where {mode} stood"
+            )
+    made = split_sizes(split)
+    if unknown := sorted(name for name in used if name != stem(name) and name not in made):
+        raise TensorAdaptError(
+            f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(made) or 'no modes'}; "
+            f"give the sizes of its parts, as in split={{{stem(unknown[0])!r}: (8, 12)}}"
+        )
+
+
+def parts_at(site: Site, split: Split) -> dict[str, Sequence[int]]:
+    """The parts of each split mode for one site's widths."""
+    widths = _widths(site)
+    found: dict[str, Sequence[int]] = {}
+    for mode, parts in split.items():
+        if not isinstance(parts, Mapping):
+            found[mode] = parts
+        elif mode in widths:
+            found[mode] = parts[widths[mode]]
+    return found
+
+
+def _widths(site: Site) -> dict[str, int]:
+    """The width of every mode a site can have."""
+    return {**site.modes("in"), **site.modes("out"), **site.modes("model")}
+
+
+def _fitting(sites: Sequence[Site], split: Split) -> str:
+    """The split with near-equal parts wherever what it has does not multiply to a site's width."""
+    found: dict[str, Any] = {}
+    for mode, parts in split.items():
+        widths = dict.fromkeys(width for site in sites if (width := _widths(site).get(mode)))
+        given = parts if isinstance(parts, Mapping) else dict.fromkeys(widths, parts)
+        n = min(map(len, given.values()), default=2)
+        right = {width: tuple(own) for width, own in given.items() if math.prod(own) == width}
+        own = {width: right.get(width) or near_equal(width, n) for width in widths}
+        found[mode] = own if len(own) > 1 else next(iter(own.values()), parts)
+    return f"split={found}"

@@ -1,0 +1,51 @@
+"""One published adapter as a row of data. ``published_rows`` has the rows, ``published`` looks them up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tensoradapt.networks.network import Paper
+
+Splits = Mapping[int, tuple[int, ...]]  # the parts of a width
+
+
+@dataclass(frozen=True)
+class Published:
+    """One paper's adapter. Ranks are never clipped; ``alpha`` is the released code's default, 1 where it has none.
+
+    ``tensors`` are layouts with the projections each is for. ``zero``, ``draws``, ``rates`` and ``base`` (factors that
+    start from the base weights) are by factor name. ``power`` p makes the multiplier alpha / r^p where it is not the
+    parameterization's own. ``train`` and ``biases`` are what the source trains besides, counted apart.
+    """
+
+    name: str
+    tensors: tuple[tuple[str, tuple[str, ...]], ...]
+    parameterization: str
+    source: str
+    formula: str
+    alpha: float = 1
+    scale: str = "paper"
+    start: str = "zero"
+    power: float | None = None
+    zero: str | None = None
+    draws: Mapping[str, Paper] = field(default_factory=dict, hash=False)
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
+    base: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    split: Mapping[str, Splits] = field(default_factory=dict, hash=False)  # as plan takes it: parts by mode and width
+    blocks: bool = False
+    train: tuple[str, ...] = ()
+    biases: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The paper's targets."""
+        return tuple(dict.fromkeys(proj for _, projections in self.tensors for proj in projections))
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """The layouts, without their targets."""
+        return tuple(text for text, _ in self.tensors)

@@ -1,0 +1,288 @@
+"""The rows of the published adapters: data, one row per paper's method. ``published`` looks them up.
+
+A row's ``formula`` is its closed parameter count in the paper's letters: d width, f width of the MLP, o outputs and i
+inputs of a matrix (both d where it is square), H heads, h head dimension, L layers, M adapted matrices of a layer, T
+tasks, r rank, n the parts of each width that is split, cores those of LoRETTA's trains for each width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tensoradapt.networks.network import Paper
+from tensoradapt.published.row import Published, Splits
+from tensoradapt.published.tenslora import TENSLORA
+
+ATTENTION = ("q", "k", "v", "o")
+ALL = (*ATTENTION, "up", "down")
+QV, QKV = ("q", "v"), ("q", "k", "v")
+FREE, SPLIT = ": out : in", ": out* : in*"
+
+_LORTA = "r*(d + h + H + L + M)"
+_FACT = ("(layer proj block) : out : in", ALL)
+_CARA: Mapping[str, Paper] = {
+    "layer_proj": ("xavier_normal", 1.0),
+    "layer_proj_block": ("xavier_normal", 1.0),
+    **dict.fromkeys(("head", "dim", "out"), ("orthogonal", 1.0)),
+}
+# widths the sources name, and others as near to them as can be
+_THREE: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 16, 16)}
+_BOTH_THREE: Mapping[str, Splits] = dict.fromkeys(("out", "in"), _THREE)
+_QUANTA: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 8, 8, 4)}
+_LORETTA: Mapping[str, Splits] = {
+    "in": {384: (8, 8, 6), 768: (8, 8, 12), 1024: (4, 8, 8, 4), 4096: (16, 16, 8, 2)},
+    "out": {384: (8, 6, 8), 768: (8, 12, 8), 1024: (4, 8, 8, 4), 4096: (2, 16, 8, 4, 4)},
+}
+_LORETTA_CORES: Splits = {384: (8, 8, 6, 8), 768: (8, 8, 12, 8), 1024: (4, 8, 8, 8, 4), 4096: (16, 16, 8, 4, 4)}
+_KRONECKER: Splits = {384: (16, 24), 768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
+_BLOCKS_NOTE = "defined where the MLP's width is a multiple of the model's"
+_METATT_NOTE = (
+    "the paper's start is not confirmed (ze-id-id-id, as recalled, suggests a first core of zero and identities "
+    "after it); here the last core is zero, the first orthogonal, those between identities"
+)
+_SPLIT_NOTE = "widths 384, 768, 1024 and 4096; others with split="
+
+ROWS: tuple[Published, ...] = (
+    Published("lora", ((FREE, QV),), "lora", "Hu et al., arXiv 2106.09685", "M*L*r*(o + i)", 16),
+    Published("rslora", ((FREE, QV),), "lora", "Kalajdzievski, arXiv 2312.03732", "M*L*r*(o + i)", 16, power=0.5),
+    Published(
+        "lora+",
+        ((FREE, QV),),
+        "lora",
+        "Hayou et al., arXiv 2402.12354",
+        "M*L*r*(o + i)",
+        16,
+        rates={"B": 16.0},
+        note="B learns 16 times as fast as A",
+    ),
+    Published(
+        "pissa",
+        ((FREE, QV),),
+        "lora",
+        "Meng et al., arXiv 2404.02948",
+        "M*L*r*(o + i)",
+        start="subtract",
+        power=0,
+        base=("A", "B"),
+        note="A and B start as the weight's first r singular directions",
+    ),
+    Published(
+        "lorta",
+        (("layer proj : head dim : model", ATTENTION),),
+        "cp",
+        "Hounie et al., arXiv 2410.04060; factors and draws as in the authors' code",
+        _LORTA,
+        16,
+        note="each head reads and writes its own slice",
+    ),
+    Published(
+        "lorta-litgpt",
+        (("layer proj : head dim : in", ATTENTION),),
+        "cp",
+        "Hounie et al., arXiv 2410.04060; the instruction-tuning code",
+        _LORTA,
+        16,
+        note="heads on the output of all four; the released code then reads q, k, v interleaved",
+    ),
+    Published(
+        "lorta-peft",
+        (("layer proj : head dim : out", ATTENTION),),
+        "cp",
+        "Hounie et al., arXiv 2410.04060; the released fork of PEFT",
+        _LORTA,
+        8,
+        note="heads on the input of all four",
+    ),
+    Published(
+        "lotr",
+        (("(layer proj) : out : in", QV),),
+        "tucker",
+        "Bershatsky et al., arXiv 2402.01376",
+        "r*(o + i) + M*L*r**2",
+        power=1,
+        options={"only": ("out", "in")},
+        draws=dict.fromkeys(("out", "in"), ("normal", 1.0)),
+    ),
+    Published(
+        "fact-tt",
+        (_FACT,),
+        "tucker",
+        "Jie & Deng, arXiv 2212.03145",
+        "2*d*r + (4 + 2*f//d)*L*r**2",
+        zero="out",
+        options={"only": ("out", "in")},
+        draws={"in": ("kaiming", 1.0), "core": ("kaiming_bond", 1.0)},
+        blocks=True,
+        note=f"{_BLOCKS_NOTE}; alpha is chosen per data set; every core is drawn within 1/sqrt(r), where the released "
+        "code draws down's within 1/sqrt(r f/d)",
+    ),
+    Published(
+        "fact-tk",
+        (_FACT,),
+        "tucker",
+        "Jie & Deng, arXiv 2212.03145",
+        "2*d*r + r**3 + (4 + 2*f//d)*L*r",
+        zero="out",
+        draws={"in": ("kaiming", 1.0), "core": ("xavier", 1.0), "layer_proj_block": ("xavier", 1.0)},
+        blocks=True,
+        note=f"{_BLOCKS_NOTE}; alpha is chosen per data set; the paper's equation, where the released code reads the "
+        "cores of up and down with rank and block exchanged, and down's with its two ranks exchanged besides",
+    ),
+    Published(
+        "aurora",
+        (("(layer proj) : out : in", QKV),),
+        "tucker",
+        "Wang et al., arXiv 2305.08381; the released code",
+        "r*(o + i) + r**3 + M*L*r",
+        zero="out",
+        draws={"in": ("kaiming", 1.0), "core": ("xavier", 1.0), "layer_proj": ("xavier", 1.0)},
+        note="FacT-TK's equation, though the paper writes CP; q, k, v as in the code's text encoder; p is drawn as one "
+        "matrix, within sqrt(6/(r + M L)), so 0.37 at r=8 and 12 layers, where the code draws (r, 1) for each matrix "
+        "of the text encoder and (r, 4) for each layer of the image encoder, within 0.82 and 0.71",
+    ),
+    Published(
+        "metatt-4d",
+        (("layer proj : out : in", QV),),
+        "tensor_train",
+        "Lopez-Piqueres et al., arXiv 2506.09105",
+        "r*(o + i) + (L + M)*r**2",
+        note=_METATT_NOTE,
+    ),
+    Published(
+        "metatt-5d",
+        (("layer proj : head dim : in", QV),),
+        "tensor_train",
+        "Lopez-Piqueres et al., arXiv 2506.09105",
+        "(i + h)*r + (L + M + H)*r**2",
+        note=_METATT_NOTE,
+    ),
+    Published(
+        "metatt-4+1d",
+        (("layer proj task : out : in", QV),),
+        "tensor_train",
+        "Lopez-Piqueres et al., arXiv 2506.09105",
+        "r*(o + i) + (L + M + T)*r**2",
+        note=f"needs tasks=; adapter.select(task=...) chooses one, or one per sample; {_METATT_NOTE}",
+    ),
+    Published(
+        "cara",
+        (("(layer proj) : head dim : in", QKV), ("(layer proj block) : out : in", ("o", "up", "down"))),
+        "cp",
+        "Veeramacheneni et al., ICML 2025",
+        "r*(3*L + d + H + h) + r*((1 + 2*f//d)*L + 2*d) + 2*r + 2*d + f",
+        power=0,
+        zero="in",
+        draws=_CARA,
+        options={"weights": True},
+        blocks=True,
+        biases=("o", "up", "down"),
+        note=f"{_BLOCKS_NOTE}; 6 d of its numbers are shared biases; o, up and down have one orientation, with zero on "
+        "the input, where the released code turns down around: zero on the output of o and up, on the input of down",
+    ),
+    *TENSLORA,
+    Published(
+        "tenslora+",
+        (("layer proj : head dim : in", QKV),),
+        "tucker",
+        "TensLoRA+, released code",
+        "r*(i + h + H + M + L) + r**5",
+        rates={"core": 8.0},
+        note="att_qkv_depth whose core learns 8 times as fast",
+    ),
+    Published(
+        "tt-lora",
+        ((SPLIT, QV),),
+        "tensor_train",
+        "Anjum et al., arXiv 2408.01008",
+        "M*L*train([*n[i], *n[o]], r)",
+        start="paper",
+        draws={f"{mode}{i}": ("unit", 1.0) for mode in ("out", "in") for i in range(1, 13)},
+        split=_BOTH_THREE,
+        note="does not start at zero: cores of norm 1, drawn for each matrix; in the other published start all layers "
+        f"share one truncated dense draw (seed 42); {_SPLIT_NOTE} (the paper searches for the parts)",
+    ),
+    Published(
+        "loretta-rep",
+        ((SPLIT, QV),),
+        "loretta",
+        "Yang et al., arXiv 2402.11417",
+        "M*L*(train(cores[o], r) + train(cores[i], r))",
+        16,
+        start="paper",
+        split=_LORETTA,
+        options={"bottleneck": 8, "cores": _LORETTA_CORES},
+        train=("*[nN]orm*",),
+        note="does not start at zero; trains every norm layer besides; for classification the source also puts a "
+        "random tensor-train in the place of classifier.dense and pooler.dense, which this row leaves out; "
+        f"{_SPLIT_NOTE}",
+    ),
+    Published(
+        "flora",
+        ((FREE, QV),),
+        "tucker",
+        "Si et al., arXiv 2405.14739; as in the authors' PEFT code",
+        "M*L*(r*(o + i) + r**2)",
+        16,
+        power=1,
+        draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
+    ),
+    Published("vera", ((FREE, QV),), "vera", "Kopiczko et al., arXiv 2310.11454, equation 2", "M*L*(o + r)"),
+    Published(
+        "randlora",
+        ((FREE, QV),),
+        "randlora",
+        "Albert et al., arXiv 2502.00987; as in PEFT",
+        "M*L*ceil(min(o, i)/r)*(min(o, i) + r)",
+        640,
+    ),
+    Published(
+        "lora-xs",
+        ((FREE, QV),),
+        "lora_xs",
+        "Balazy et al., arXiv 2405.17604; released code",
+        "M*L*r**2",
+        16,
+        start="paper",
+        note="starts at 1e-5 times random numbers; its bases come from the weights",
+    ),
+    Published(
+        "tinylora",
+        ((FREE, QV),),
+        "tinylora",
+        "arXiv 2602.04118; as in PEFT",
+        "M*L*r",
+        note="r numbers for each matrix; its bases come from the weights",
+    ),
+    Published("loha", ((FREE, QV),), "loha", "Hyeon-Woo et al., arXiv 2108.06098; as in PEFT", "2*M*L*r*(o + i)", 8),
+    Published(
+        "lokr",
+        ((SPLIT, QV),),
+        "kronecker",
+        "LyCORIS, arXiv 2309.14859; as in PEFT",
+        "M*L*(n[o][0]*n[i][0] + r*(n[o][1] + n[i][1]))",
+        8,
+        split=dict.fromkeys(("out", "in"), _KRONECKER),
+        note=_SPLIT_NOTE,
+    ),
+    Published(
+        "quanta",
+        ((SPLIT, QV),),
+        "quanta",
+        "Chen et al., arXiv 2406.00132",
+        "M*L*gates(n[i])",
+        start="subtract",
+        split=dict.fromkeys(("out", "in"), _QUANTA),
+        note=f"has no rank; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "dota",
+        ((SPLIT, QV),),
+        "tt_matrix",
+        "Hu et al., arXiv 2412.20891",
+        "M*L*mpo(n[o], n[i], r)",
+        start="subtract",
+        base=("*",),
+        split=_BOTH_THREE,
+        note=f"starts as the weight's own truncated train; {_SPLIT_NOTE}",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Runs: what one run is, how it is computed, and the store of finished ones."""

@@ -1,0 +1,215 @@
+"""One run from its config: model, data, adapter, training, predictions. Everything random follows from the seed."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import tensoradapt as ta
+from tensoradapt.adapter.checkpoint import expected
+from tensoradapt.data import models
+from tensoradapt.data.tasks import Data, Split, metrics, planted, subsample
+from tensoradapt.data.tasks import get as get_task
+from tensoradapt.data.tasks import load as load_task
+from tensoradapt.planning.plan import Plan
+from tensoradapt.runs.config import RunConfig, plan_of
+from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
+from tensoradapt.training.fit import fit
+from tensoradapt.training.state import Checkpoint
+
+HEADS = ("classifier", "score")
+
+
+def execute(
+    config: RunConfig,
+    device: str,
+    on_step: Callable[[int, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> dict[str, Any]:
+    """The contents of a run folder: result, measurements and arrays of one run, begun or gone on from a checkpoint."""
+    begun = time.perf_counter()
+    reset_peak_memory()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    data = load_data(config.task, config.model, config.n_train, config.n_test, config.seed)
+    model, plan = prepare(config)
+    model.to(device)
+    train, test = (encoded(split, config) for split in (data.train, data.test))
+    validation = subsample(
+        data.validation, config.n_validation and min(config.n_validation, len(data.validation)), 0, "n_validation"
+    )
+    torch.manual_seed(config.seed)
+    heads = head_of(model)
+    fitted = fit(
+        model,
+        batches(train, data.train.labels, config, device),
+        lr=config.lr,
+        head_lr=config.head_lr,
+        steps=config.steps,
+        heads=heads,
+        on_step=on_step,
+        checkpoint=checkpoint,
+    )
+    trained = time.perf_counter()
+    scores = {"validation": predict(model, encoded(validation, config), device), "test": predict(model, test, device)}
+    result = _result(config, data, fitted, scores, validation, plan, model, heads)
+    measured = {
+        "seconds": time.perf_counter() - begun,
+        "evaluation_seconds": time.perf_counter() - trained,
+        **_measured(fitted.seconds, device),
+        "resumed_at_step": checkpoint.resumed if checkpoint else 0,
+        **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
+    }
+    arrays = {"predictions": scores["test"], "labels": data.test.labels, "losses": np.array(fitted.losses)}
+    return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
+
+
+def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
+    """The model of a run, ready to train: head drawn from the seed, adapter attached or base frozen."""
+    random.seed(config.seed)
+    torch.manual_seed(config.seed)
+    model = models.load(config.model, get_task(config.task))
+    heads = head_of(model)
+    if config.kind == "adapter":
+        adapter = ta.attach(model, plan_of(config, model, heads), seed=config.seed)
+        if adapter.plan.tasks:
+            adapter.select(task=config.task)
+        return model, adapter.plan
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(config.kind == "full" or any(name.startswith(f"{head}.") for head in heads))
+    return model, None
+
+
+def head_of(model: nn.Module) -> tuple[str, ...]:
+    """The freshly drawn head of a transformers classifier."""
+    return tuple(name for name, _ in model.named_children() if name in HEADS)
+
+
+def encoded(split: Split, config: RunConfig) -> list[list[int]]:
+    """Token ids of every example."""
+    return (
+        split.tokens.tolist()
+        if split.tokens is not None
+        else models.encoder(config.model)(split.texts or (), config.max_length)
+    )
+
+
+@torch.no_grad()
+def predict(model: nn.Module, rows: list[list[int]], device: str, batch: int = 64) -> np.ndarray:
+    """Logits, (n, n_labels); batches are of similar length, so little is computed on padding."""
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    parts = [
+        model(**collate([rows[i] for i in order[at : at + batch]], device)).logits for at in range(0, len(rows), batch)
+    ]
+    logits = np.empty((len(rows), parts[0].shape[-1]), dtype=np.float32)
+    logits[order] = torch.cat(parts).float().cpu().numpy()
+    return logits
+
+
+def collate(rows: list[list[int]], device: str) -> dict[str, Tensor]:
+    """Padded ids and their mask, (batch, longest)."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def batches(
+    rows: list[list[int]], labels: np.ndarray, config: RunConfig, device: str
+) -> Iterator[Mapping[str, Tensor]]:
+    """Endless shuffled batches, a new order every epoch.
+
+    Within eight shuffled batches examples are grouped by length: half the tokens of a mixed batch are padding.
+    """
+    rng = np.random.default_rng([config.seed, 1])
+    target = torch.as_tensor(labels, dtype=torch.float32 if labels.dtype.kind == "f" else torch.int64)
+    size = min(config.batch, len(rows))
+    while True:
+        order = rng.permutation(len(rows))
+        pools = (sorted(order[at : at + 8 * size], key=lambda i: len(rows[i])) for at in range(0, len(rows), 8 * size))
+        taken = [pool[at : at + size] for pool in pools for at in range(0, len(pool) - size + 1, size)]
+        for i in rng.permutation(len(taken)):
+            yield {**collate([rows[j] for j in taken[i]], device), "labels": target[taken[i]].to(device)}
+
+
+@lru_cache(maxsize=4)
+def load_data(task: str, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
+    """A task's splits with at most the numbers asked for; small tasks give what they have."""
+    if task == planted.TASK.name:
+        # one training set for all seeds: the teacher's threshold, and so the test labels, follow from it
+        return planted.label(load_task(task, n_train=n_train, n_test=n_test), _teacher(model))
+    whole = load_task(task)
+    train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
+    return load_task(task, n_train=train, n_test=test, seed=seed)
+
+
+def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The base model with a known rank-2 CP delta: what an adapter can learn exactly."""
+    torch.manual_seed(0)
+    model = models.load(model_name, planted.TASK)
+    adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=2), seed=1)
+    for tensor in adapter.tensors:
+        nn.init.normal_(tensor.trained[tensor.network.zero.name])  # type: ignore[union-attr, operator, index, arg-type]
+    model.eval()
+    return lambda tokens: predict(model, tokens.tolist(), "cpu")
+
+
+def _result(
+    config: RunConfig, data: Data, fitted: Any, scores: Mapping[str, np.ndarray], validation: Split, plan: Plan | None,
+    model: nn.Module, heads: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    task = data.task
+    finite = all(np.isfinite(values).all() for values in scores.values())
+    found = {name: metrics.evaluate(task, scores[name], split.labels) if finite else {} for name, split in
+             (("validation", validation), ("test", data.test))}  # fmt: skip
+    status, note = fitted.status, fitted.note
+    if status == "finished" and not finite:
+        status, note = "diverged", "predictions are not finite"
+    if status == "finished" and at_chance(found["test"][task.metric], data.chance, task.metric, len(data.test)):
+        status, note = (
+            "collapsed",
+            f"test {task.metric} {found['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}",
+        )
+    in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    n_params = plan.n_params if plan else 0 if config.kind == "head" else trained - in_head
+    return {
+        "status": status,
+        "note": note,
+        "metric": task.metric,
+        "chance": data.chance,
+        "n_params": n_params,
+        "n_trained_base": in_head,
+        "n_train": len(data.train),
+        **found,
+    }
+
+
+def at_chance(value: float, chance: float, metric: str, n: int) -> bool:
+    """Whether a metric is within two standard errors of what a constant answer gives."""
+    spread = math.sqrt(max(chance * (1 - chance), 0) / n) if metric in ("accuracy", "f1") else 1 / math.sqrt(n)
+    return not value > chance + 2 * spread
+
+
+def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
+    measured = {
+        "step_seconds_median": statistics.median(seconds) if seconds else None,
+        "peak_memory_bytes": peak_memory(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    if device.startswith("cuda"):
+        measured |= {
+            "peak_device_bytes": torch.cuda.max_memory_allocated(),
+            "device_name": torch.cuda.get_device_name(),
+        }
+    return measured

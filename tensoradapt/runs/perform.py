@@ -1,0 +1,85 @@
+"""One run of a sweep, from its id: claimed, computed from where it was left, and written once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tensoradapt.runs.execute import execute
+from tensoradapt.runs.locks import claim
+from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
+from tensoradapt.runs.trackers import Tracking
+from tensoradapt.runs.work_folder import WORK, Work, state_key, versions
+from tensoradapt.training.state import Checkpoint
+
+
+def perform(root: Path, name: str, device: str) -> str:
+    """Computes a run that ``Work.prepare`` has prepared; "finished", "failed", or "elsewhere" where another process
+    has it in hand.
+
+    Whatever goes wrong within the run becomes its ``error.json``. What goes wrong in writing it is raised: a full disk
+    is not the run's fault.
+    """
+    root, work = Path(root), Work(Path(root), name)
+    if not work.path.is_dir():
+        return _done(root, name)
+    with claim(root / WORK, name) as ours:
+        if not ours:
+            return "elsewhere"
+        # again, now that nobody else can be writing it
+        if is_finished(root, name) or is_failed(root, name):
+            work.clear()
+            return _done(root, name)
+        done = _computed(root, work, device)
+        work.clear()
+    return done
+
+
+def _done(root: Path, name: str) -> str:
+    return "finished" if is_finished(root, name) else "failed" if is_failed(root, name) else "elsewhere"
+
+
+def _computed(root: Path, work: Work, device: str) -> str:
+    config, every, track = work.config()
+    tracking = Tracking(track, config.name, root, config.as_dict())
+    checkpoint = Checkpoint(work.path / "state.safetensors", every, state_key(work.name))
+    work.note("started", device=device, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), commit=versions()["commit"])
+    try:
+        parts = execute(config, device, tracking.on_step, checkpoint)
+    except Exception as error:  # a run that fails does not stop the others
+        tracking.finish({}, config.steps)
+        work.note("failed")
+        record = {"kind": _kind(error), "error": str(error), "traceback": traceback.format_exc()}
+        extra = {"attempts.jsonl": work.attempts()}
+        write_failure(root, work.name, {**record, "config": config.as_dict(), "provenance": versions()}, extra)
+        return "failed"
+    except BaseException:  # an interrupt waits for nobody
+        tracking.leave()
+        raise
+    parts["measurements"]["failed_checkpoints"] = checkpoint.failures
+    parts["measurements"]["tracker_errors"] = tracking.finish(_scores(parts["result"]), config.steps)
+    work.note("finished", resumed_at_step=checkpoint.resumed)
+    arrays = parts.pop("arrays")
+    write_run(root, work.name, **parts, provenance=versions(), arrays=arrays, extra={"attempts.jsonl": work.attempts()})
+    return "finished"
+
+
+def _scores(result: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
+
+
+def _kind(error: Exception) -> str:
+    """Out of memory is told apart: another machine, or a smaller batch, may do."""
+    return "out of memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else type(error).__name__
+
+
+def retry(root: Path, name: str) -> None:
+    """Removes a run's failure, so that it is due again."""
+    if is_failed(root, name):
+        shutil.rmtree(Path(root) / name)

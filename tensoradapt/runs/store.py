@@ -1,0 +1,295 @@
+"""The run store: one folder per run, written whole or not at all, read without torch.
+
+A folder holds ``config.json`` (what was asked), ``result.json`` (what follows from it alone), ``measurements.json``
+(times, memory: different on every machine), ``provenance.json`` (versions, machine) and arrays as ``.npy``.
+The folder exists exactly if the run is done: there is no half-written state to repair.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import reason, sync_folder, write_synced
+from tensoradapt.runs.provenance import provenance as provenance
+
+FILES = ("config", "result", "measurements", "provenance")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: the four JSON files of its folder; arrays are read when asked for."""
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    result: dict[str, Any]
+    measurements: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def has(self, array: str) -> bool:
+        """True if the run stored an array of this name."""
+        return (self.path / f"{array}.npy").is_file()
+
+    def array(self, name: str) -> np.ndarray:
+        """The array ``name``, read from disk; TensorAdaptError if it is missing or damaged."""
+        return read_array(self.path, name)
+
+    def predictions(self) -> np.ndarray:
+        """Logits on the test set, (n_test, n_labels)."""
+        return self.array("predictions")
+
+    def labels(self) -> np.ndarray:
+        """True labels of the test set, (n_test,)."""
+        return self.array("labels")
+
+
+def read_array(folder: Path, name: str) -> np.ndarray:
+    """An array of a run's folder; TensorAdaptError if it is missing or damaged."""
+    path = folder / f"{name}.npy"
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise TensorAdaptError(
+            f"{path} cannot be read ({reason(error)}); expected an array written by write_run: "
+            f"delete the folder {folder} to run it again"
+        ) from error
+
+
+def run_id(config: Mapping[str, Any]) -> str:
+    """Sixteen hex digits that depend on the meaning of ``config`` alone.
+
+    Law: equal for any key order, tuple or list, ``1`` or ``1.0``, numpy or Python numbers. NaN, infinities and
+    values that JSON has no word for raise TensorAdaptError.
+
+    >>> run_id({"rank": 8, "lr": 1.0}) == run_id({"lr": 1, "rank": 8.0})
+    True
+    >>> run_id({"rank": True}) == run_id({"rank": 1})
+    False
+    """
+    plain = _plain(config, "config", _canonical)
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_run(
+    root: Path,
+    name: str,
+    *,
+    config: Mapping[str, Any],
+    result: Mapping[str, Any],
+    measurements: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    extra: Mapping[str, bytes] | None = None,
+) -> Path:
+    """Write the whole folder ``root/name`` in one step and return its path; ``extra`` are further files of it.
+
+    If another process was first, its run is kept and ours dropped. Non-finite numbers become ``null`` (a diverged run
+    is a result too), except in ``config``, where they raise TensorAdaptError, as do a full disk, an array of objects
+    and a folder in the way that is not a finished run. Source of the order write, fsync, rename, fsync: the rename
+    of a folder is atomic on POSIX, and only the fsyncs make it hold through a power cut.
+    """
+    _check_name(name)
+    contents = _contents((config, result, measurements, provenance), arrays) | dict(extra or {})
+    return _write_folder(Path(root), name, contents)
+
+
+def write_failure(root: Path, name: str, error: Mapping[str, Any], extra: Mapping[str, bytes] | None = None) -> Path:
+    """Write the folder ``root/name`` of a run that failed, with ``error.json`` in it, in one step; returns its path."""
+    _check_name(name)
+    return _write_folder(Path(root), name, {"error.json": _document(error, "error", _finite_or_null), **(extra or {})})
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.=+,-]*", name):
+        raise TensorAdaptError(f"run name {name!r} cannot be a folder; expected letters, digits and any of _.=+,- only")
+
+
+def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
+    # A pid alone can repeat: containers that share a disk have pid spaces of their own.
+    temp = root / f".{name}.{os.getpid()}.{os.urandom(3).hex()}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        temp.mkdir()
+        for file, data in contents.items():
+            write_synced(temp / file, data)
+        sync_folder(temp)
+        _publish(temp, root / name)
+        sync_folder(root)
+    except OSError as error:
+        raise TensorAdaptError(
+            f"run {name} cannot be written to {root} ({reason(error)}); expected a writable folder with free space: "
+            "free or choose another, then run it again"
+        ) from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+    return root / name
+
+
+def check_writable(root: Path) -> None:
+    """Create ``root`` if it is missing and prove that a run can be written there; leaves no file behind.
+
+    TensorAdaptError names the path and what to do, before hours of training rather than after.
+    """
+    root = Path(root)
+    probe = root / f".probe.{os.getpid()}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.mkdir()
+        try:
+            write_synced(probe / "probe", b"probe")
+        finally:
+            shutil.rmtree(probe, ignore_errors=True)
+    except OSError as error:
+        raise TensorAdaptError(
+            f"{root} cannot be written ({reason(error)}); expected a folder for runs: "
+            "choose another path, or remove what is in the way or change its permissions"
+        ) from error
+
+
+def check_free(root: Path, name: str) -> None:
+    """TensorAdaptError where something that is no run is in the place of one: before it is computed, not after."""
+    # in this order: another process may publish the run in between, whole
+    if (Path(root) / name).exists() and not is_finished(root, name) and not is_failed(root, name):
+        raise _in_the_way(Path(root) / name)
+
+
+def _in_the_way(path: Path) -> TensorAdaptError:
+    return TensorAdaptError(
+        f"{path} is in the way and is not a finished run; expected no such path: delete it to run it again"
+    )
+
+
+def is_finished(root: Path, name: str) -> bool:
+    """True if ``root/name`` holds a finished run."""
+    return (Path(root) / name / "result.json").is_file()
+
+
+def is_failed(root: Path, name: str) -> bool:
+    """True if ``root/name`` holds a run that failed, and no result."""
+    return (Path(root) / name / "error.json").is_file() and not is_finished(root, name)
+
+
+def load_failures(root: Path) -> dict[str, dict[str, Any]]:
+    """What went wrong, of each failed run in ``root`` by its name."""
+    names = sorted(path.parent.name for path in Path(root).glob("[!.]*/error.json"))
+    return {name: _read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
+
+
+def load_runs(root: Path) -> list[Run]:
+    """All runs in ``root``, sorted by name; temporary folders and folders that hold no run are left alone.
+
+    A missing root and a damaged run raise TensorAdaptError naming the file and what to do.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing"
+        raise TensorAdaptError(f"{root} is {found}; expected a folder of runs: run a sweep into it first")
+    return [read_run(path) for path in sorted(root.iterdir()) if _holds_run(path)]
+
+
+def read_run(path: Path) -> Run:
+    """The run in the folder ``path``; TensorAdaptError if one of its JSON files is missing or damaged."""
+    path = Path(path)
+    return Run(path.name, path, **{name: _read_json(path / f"{name}.json") for name in FILES})
+
+
+def _plain(value: Any, where: str, number: Callable[[float, str], Any]) -> Any:
+    """``value`` in JSON's types; ``number`` decides what becomes of a float."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return number(value, where)
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TensorAdaptError(f"{where} has the key {key!r}; expected text keys only: write {str(key)!r}")
+        return {key: _plain(item, f"{where}[{key!r}]", number) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{i}]", number) for i, item in enumerate(value)]
+    raise TensorAdaptError(
+        f"{where} is a {type(value).__name__}; expected text, numbers, bools, None, lists or mappings: "
+        "convert it first, or store it as an array"
+    )
+
+
+def _finite(value: float, where: str) -> float:
+    if not math.isfinite(value):
+        raise TensorAdaptError(f"{where} is {value}; expected a finite number: leave the key out or use None")
+    return value
+
+
+def _canonical(value: float, where: str) -> float:
+    return int(value) if _finite(value, where).is_integer() else value
+
+
+def _finite_or_null(value: float, where: str) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+    """File names and bytes of a run; built before anything touches the disk, so that bad input leaves no trace."""
+    contents = {}
+    for name, document in zip(FILES, documents, strict=True):
+        contents[f"{name}.json"] = _document(document, name, _finite if name == "config" else _finite_or_null)
+    for name, array in arrays.items():
+        if not name.isidentifier():
+            raise TensorAdaptError(f"array name {name!r} cannot be a file; expected a plain name such as predictions")
+        if np.asarray(array).dtype.hasobject:
+            raise TensorAdaptError(f"array {name!r} holds objects; expected numbers or text: convert it first")
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(array), allow_pickle=False)
+        contents[f"{name}.npy"] = buffer.getvalue()
+    return contents
+
+
+def _document(document: Mapping[str, Any], name: str, number: Callable[[float, str], Any]) -> bytes:
+    return (json.dumps(_plain(document, name, number), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _publish(temp: Path, final: Path) -> None:
+    try:
+        temp.rename(final)
+    except OSError as error:
+        if is_finished(final.parent, final.name):
+            return
+        if not final.exists():
+            raise
+        raise _in_the_way(final) from error
+
+
+def _holds_run(path: Path) -> bool:
+    if path.name.startswith(".") or path.name.endswith(".tmp") or not path.is_dir():
+        return False
+    return any((path / f"{name}.json").is_file() for name in ("config", "result"))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    def refuse(word: str) -> NoReturn:
+        raise ValueError(f"{word} is not JSON")
+
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        if not isinstance(document, dict):
+            raise ValueError(f"a {type(document).__name__} at its top")
+    except (OSError, ValueError) as error:
+        raise TensorAdaptError(
+            f"{path} cannot be read ({reason(error)}); expected a JSON object written by write_run: "
+            f"delete the folder {path.parent} to run it again"
+        ) from error
+    return document

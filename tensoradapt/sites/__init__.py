@@ -1,0 +1,1 @@
+"""Sites: which matrices of a model can be adapted. No torch."""

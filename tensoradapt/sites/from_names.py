@@ -1,0 +1,92 @@
+"""Sites outside the layers, asked for by name: embeddings, patch convolutions, heads. No torch."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.sites.module_tree import matrices
+from tensoradapt.sites.site import Site
+
+Inner = tuple[tuple[str, int], ...]
+
+
+def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:
+    """A site for each module that a pattern names; their projection is the last part of the name, or all of it where
+    two would be called alike.
+
+    Raises TensorAdaptError for a pattern that matches nothing, no layer of a kind that can be adapted, or only modules
+    in the ``layers``.
+    """
+    asked = [patterns] if isinstance(patterns, str) else list(patterns)
+    named = dict(_named(model, ""))
+    wanted: dict[str, Any] = {}
+    for pattern in asked:
+        wanted |= _matching(pattern, named, layers, type(model).__name__)
+    ordered = {name: module for name, module in named.items() if name in wanted}
+    last = Counter(name.rpartition(".")[2] for name in ordered)
+    unique = {end for end, n in last.items() if n == 1} - projections
+    ends = {name: name.rpartition(".")[2] for name in ordered}
+    return [
+        site
+        for name, module in ordered.items()
+        for site in _sites(name, ends[name] if ends[name] in unique else name, module)
+    ]
+
+
+def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """All modules by name, but for those inside an attention module, whose weights are its own sites."""
+    from torch import nn
+
+    if path:
+        yield path, module
+    if not isinstance(module, nn.MultiheadAttention):
+        for name, child in module.named_children():
+            yield from _named(child, f"{path}.{name}" if path else name)
+
+
+def _matching(pattern: str, named: dict[str, Any], layers: set[str], model: str) -> dict[str, Any]:
+    found = {name: module for name, module in named.items() if fnmatch.fnmatchcase(name, pattern)}
+    if not found:
+        raise TensorAdaptError(
+            f"modules pattern {pattern!r} matches nothing in {model}{did_you_mean(pattern, _outside(named, layers))}"
+        )
+    outside = {name: module for name, module in found.items() if name not in layers}
+    kept = {name: module for name, module in outside.items() if any(True for _ in _sites(name, name, module))}
+    if kept:
+        return kept
+    if not outside:
+        raise TensorAdaptError(
+            f"modules pattern {pattern!r} matches {', '.join(list(found)[:3])}, in the layers; ask for those with "
+            "projections="
+        )
+    name, module = next(iter(outside.items()))
+    raise TensorAdaptError(
+        f"modules pattern {pattern!r} matches {name}, a {type(module).__name__}; expected a linear layer, an "
+        f"nn.Embedding, an nn.Conv2d or an nn.MultiheadAttention{did_you_mean(pattern, _outside(named, layers))}"
+    )
+
+
+def _outside(named: dict[str, Any], layers: set[str]) -> list[str]:
+    return [name for name, module in named.items() if name not in layers and any(True for _ in _sites("", "", module))]
+
+
+def _sites(name: str, proj: str, module: Any) -> Iterator[Site]:
+    from torch import nn
+
+    if isinstance(module, nn.Embedding):
+        dim, tokens = module.embedding_dim, module.num_embeddings
+        yield Site(name, name, (("proj", proj),), dim, tokens, (("token", tokens),), reads=False)
+    elif isinstance(module, nn.Conv2d):
+        out, channels, *size = module.weight.shape
+        inner = (("channel", channels), ("kh", size[0]), ("kw", size[1]))
+        yield Site(name, name, (("proj", proj),), out, channels * size[0] * size[1], inner, reads=False)
+    elif not list(module.children()) or isinstance(module, nn.MultiheadAttention):
+        for found in matrices(module, name):
+            label = f"{proj}.{found.role}" if found.role else proj
+            own = f"{name}[{found.role}]" if found.role else name
+            coords = (("proj", label),)
+            yield Site(*(own, name, coords, found.out, found.in_, ()), rows=found.rows, parameter=found.parameter)

@@ -1,0 +1,138 @@
+"""The sites that a recipe knows of: in a model, or computed from its config. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sites.recipe import ATTENTION, Dims, Part, Recipe, Stack, dims
+from tensoradapt.sites.site import Candidate, Site
+
+Paths = Mapping[tuple[Part, int], str]  # full module names
+
+
+def sites_from_config(config: Any, row: Recipe) -> list[Candidate]:
+    """The sites of all the recipe's stacks that the config has."""
+    found: list[Candidate] = []
+    for stack, own in _stacks(config, row):
+        size = dims(own, dict(stack.sizes))
+        prefix = stack.prefix + stack.layers[0]
+        paths = {(part, n): f"{prefix.format(n)}.{part.paths[0]}" for part, n in _places(stack, own, size)}
+        found += _candidates(stack, size, paths)
+    return found
+
+
+def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe, scope: str | None) -> list[Candidate]:
+    """The sites among a model's module names, below whatever prefix they have there; a task model may lack a stack.
+    ``scope``: which of several places is meant.
+    """
+    known = set(names)
+    found: list[Candidate] = []
+    for stack, own in _stacks(config, row):
+        size = dims(own, dict(stack.sizes))
+        places = _places(stack, own, size)
+        paths = _paths(model, known, stack, places, scope)
+        if any(place in paths for place in places):
+            _refuse_missing(model, row, stack, places, paths)
+            found += _candidates(stack, size, {place: paths[place] for place in places})
+    if not found:
+        stack, own = _stacks(config, row)[0]
+        _refuse_missing(model, row, stack, _places(stack, own, dims(own, dict(stack.sizes))), {})
+    return found
+
+
+def _stacks(config: Any, row: Recipe) -> list[tuple[Stack, Any]]:
+    """Stacks with their own configs."""
+    found = [(stack, own) for stack in row.every if (own := stack.config_in(config)) is not None]
+    if not found:
+        raise TensorAdaptError(
+            f"the config ({type(config).__name__}) has none of {', '.join(stack.config for stack in row.every)}; "
+            f"expected that of a model for recipe {row.name}"
+        )
+    return found
+
+
+def _places(stack: Stack, config: Any, size: Dims) -> list[tuple[Part, int]]:
+    """Parts and layers, in model order."""
+    return [(part, n) for n in range(size.layers) for part in stack.parts if part.when(config, n)]
+
+
+def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Part, int]], scope: str | None) -> Paths:
+    """Every place of the stack that a module of the model fills."""
+    first = dict(reversed(places))
+    options = [(part, f"{layer}.{path}") for part in first for layer in stack.layers for path in part.paths]
+    found: dict[tuple[Part, int], str] = {}
+    for part, path in options:
+        end = path.format(first[part])
+        prefixes = {name.removesuffix(end) for name in names if f".{name}".endswith(f".{end}")}
+        if len(prefixes) > 1 and scope is not None:
+            prefixes = {p for p in prefixes if f"{p}{end}".startswith(f"{scope}.") or f"{scope}.".startswith(p)}
+        if len(prefixes) > 1:
+            raise TensorAdaptError(
+                f"{end} stands under {' and '.join(sorted(prefixes))} in {model}; "
+                "expected one stack of layers. Choose the module that holds it with scope="
+            )
+        for prefix in prefixes:
+            full = {(part, n): prefix + path.format(n) for one, n in places if one is part}
+            found |= {key: name for key, name in full.items() if name in names}
+    return found
+
+
+def _refuse_missing(
+    model: str, row: Recipe, stack: Stack, places: Iterable[tuple[Part, int]], found: Mapping[Any, str]
+) -> None:
+    for part, n in places:
+        if (part, n) not in found:
+            raise TensorAdaptError(
+                f"{model} has no module {stack.layers[0].format(n)}.{part.paths[0]}, where recipe "
+                f"{row.name} expects {part.proj} of layer {n}. Pass recipe= with this model's own names, or "
+                'recipe="generic" to look in its module tree'
+            )
+
+
+def _candidates(stack: Stack, size: Dims, paths: Paths) -> Iterator[Candidate]:
+    for (part, layer), module in paths.items():
+        for slot in range(size.experts) if part.stacked else (None,):
+            yield Candidate(_site(part, stack, layer, module, size, slot), part.kind)
+
+
+def _site(part: Part, stack: Stack, layer: int, module: str, size: Dims, slot: int | None) -> Site:
+    inner, width = _inner(part.proj, part, size), size.width
+    across = math.prod(n for _, n in inner)
+    label = part.proj if slot is None else f"{slot}.{part.proj}"
+    rows, period = _rows(part, size) if part.fused else (None, None)
+    return Site(
+        name=f"{module}[{label}]" if part.fused or part.stacked else module,
+        module=module,
+        coords=_coords(part, stack, layer, slot),
+        out=width if part.writes else across,
+        in_=across if part.writes else width,
+        inner=inner,
+        reads=not part.writes,
+        rows=rows,
+        period=period,
+        parameter=part.parameter,
+        slot=slot,
+    )
+
+
+def _coords(part: Part, stack: Stack, layer: int, slot: int | None) -> tuple[tuple[str, int | str], ...]:
+    every = {"stack": stack.name, "layer": layer, "attn": part.attn, "proj": part.proj, "expert": slot}
+    return tuple((name, value) for name, value in every.items() if value is not None)
+
+
+def _inner(proj: str, part: Part, size: Dims) -> tuple[tuple[str, int], ...]:
+    if proj not in ATTENTION:
+        return (("ff", getattr(size, part.width)),)
+    return (("head", size.kv_heads if proj in ("k", "v") else size.heads), ("dim", size.head_dim))
+
+
+def _rows(part: Part, size: Dims) -> tuple[tuple[int, int], int | None]:
+    """Where a projection's block lies among those its module stacks, and after how many rows it does again."""
+    at, n = part.fused.index(part.proj), size.head_dim
+    if part.interleaved:
+        return (at * n, (at + 1) * n), len(part.fused) * n
+    widths = [math.prod(n for _, n in _inner(proj, part, size)) for proj in part.fused]
+    return (sum(widths[:at]), sum(widths[: at + 1])), None

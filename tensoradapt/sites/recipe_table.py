@@ -1,0 +1,216 @@
+"""Recipes: which module of which model family holds which projection, as a table of names.
+
+A part says where a projection lives: the module path below the layer, whether it *reads* the residual stream (q, k, v,
+up, gate) or *writes* it (o, down), and, where one module holds several projections, which block of its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.sites.recipe import ATTENTION, WRITES, Dims, Part, Recipe, Stack, dims
+from tensoradapt.sites.recipe_parts import (
+    CROSS,
+    DENSE_LAYERS,
+    DINO_MLP,
+    EXPERTS,
+    FC,
+    GATED,
+    OUT_PROJ,
+    SEPARATE,
+    SHARED,
+    TOWER,
+    VIT_ATTENTION,
+    VIT_MLP,
+    each,
+    parts,
+    t5,
+    t5_mlp,
+)
+
+__all__ = ["ATTENTION", "RECIPES", "WRITES", "Dims", "Part", "Recipe", "Stack", "dims", "find", "known"]
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        "bert",
+        ("bert", "roberta", "xlm-roberta", "camembert", "electra", "esm"),
+        ("encoder.layer.{}",),
+        parts(
+            q="attention.self.query",
+            k="attention.self.key",
+            v="attention.self.value",
+            o="attention.output.dense",
+            up="intermediate.dense",
+            down="output.dense",
+        ),
+    ),
+    Recipe(
+        "distilbert",
+        ("distilbert",),
+        ("transformer.layer.{}",),
+        parts(
+            q="attention.q_lin",
+            k="attention.k_lin",
+            v="attention.v_lin",
+            o="attention.out_lin",
+            up="ffn.lin1",
+            down="ffn.lin2",
+        ),
+    ),
+    Recipe(
+        "deberta-v2",
+        ("deberta-v2",),
+        ("encoder.layer.{}",),
+        parts(
+            q="attention.self.query_proj",
+            k="attention.self.key_proj",
+            v="attention.self.value_proj",
+            o="attention.output.dense",
+            up="intermediate.dense",
+            down="output.dense",
+        ),
+    ),
+    Recipe(
+        "modernbert",
+        ("modernbert",),
+        ("layers.{}",),
+        (
+            *parts(("q", "k", "v"), q="attn.Wqkv", k="attn.Wqkv", v="attn.Wqkv", o="attn.Wo"),
+            *parts(("gate", "up"), gate="mlp.Wi", up="mlp.Wi", down="mlp.Wo"),
+        ),
+        prefix="model.",
+    ),
+    Recipe(
+        "gpt2",
+        ("gpt2",),
+        ("h.{}",),
+        parts(
+            ("q", "k", "v"),
+            q="attn.c_attn",
+            k="attn.c_attn",
+            v="attn.c_attn",
+            o="attn.c_proj",
+            up="mlp.c_fc",
+            down="mlp.c_proj",
+        ),
+        prefix="transformer.",
+    ),
+    Recipe(
+        "llama",
+        ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+        ("layers.{}",),
+        (*SEPARATE, *GATED),
+        prefix="model.",
+    ),
+    Recipe(
+        "phi3",
+        ("phi3",),
+        ("layers.{}",),
+        (
+            *parts(("q", "k", "v"), **dict.fromkeys("qkv", "self_attn.qkv_proj"), o="self_attn.o_proj"),
+            *parts(("gate", "up"), gate="mlp.gate_up_proj", up="mlp.gate_up_proj", down="mlp.down_proj"),
+        ),
+        prefix="model.",
+    ),
+    Recipe(
+        "gpt_neox",
+        ("gpt_neox",),
+        ("layers.{}",),
+        (
+            *each(parts(("q", "k", "v"), **dict.fromkeys("qkv", "attention.query_key_value")), interleaved=True),
+            *parts(o="attention.dense", up="mlp.dense_h_to_4h", down="mlp.dense_4h_to_h"),
+        ),
+        prefix="gpt_neox.",
+    ),
+    Recipe("mixtral", ("mixtral",), ("layers.{}",), (*SEPARATE, *EXPERTS), prefix="model."),
+    Recipe(
+        "qwen3_moe",
+        ("qwen3_moe",),
+        ("layers.{}",),
+        (*SEPARATE, *EXPERTS, *DENSE_LAYERS),
+        prefix="model.",
+    ),
+    Recipe(
+        "qwen2_moe",
+        ("qwen2_moe",),
+        ("layers.{}",),
+        (*SEPARATE, *EXPERTS, *SHARED, *DENSE_LAYERS),
+        prefix="model.",
+    ),
+    Recipe(
+        "t5",
+        ("t5", "mt5"),
+        stacks=(
+            Stack(("encoder.block.{}",), (*t5("self", 0), *t5_mlp(1)), "encoder"),
+            Stack(
+                ("decoder.block.{}",),
+                (*t5("self", 0), *t5("cross", 1), *t5_mlp(2)),
+                "decoder",
+                sizes=(("layers", "num_decoder_layers"),),
+            ),
+        ),
+    ),
+    Recipe(
+        "whisper",
+        ("whisper",),
+        stacks=(
+            Stack(("encoder.layers.{}",), (*each(OUT_PROJ, attn="self"), *FC), "encoder", "model."),
+            Stack(
+                ("decoder.layers.{}",),
+                (*each(OUT_PROJ, attn="self"), *each(CROSS, attn="cross"), *FC),
+                "decoder",
+                "model.",
+                sizes=(
+                    ("layers", "decoder_layers"),
+                    ("heads", "decoder_attention_heads"),
+                    ("ff", "decoder_ffn_dim"),
+                ),
+            ),
+        ),
+    ),
+    Recipe(
+        "clip",
+        ("clip",),
+        stacks=(
+            Stack(("text_model.encoder.layers.{}",), TOWER, "text", config="text_config"),
+            Stack(("vision_model.encoder.layers.{}",), TOWER, "vision", config="vision_config"),
+        ),
+    ),
+    Recipe("clip_tower", ("clip_text_model", "clip_vision_model"), ("encoder.layers.{}",), TOWER),
+    Recipe("vit", ("vit", "deit"), ("layers.{}", "encoder.layer.{}"), (*VIT_ATTENTION, *VIT_MLP)),
+    Recipe("dinov2", ("dinov2",), ("encoder.layer.{}", "layers.{}"), (*VIT_ATTENTION, *DINO_MLP)),
+)
+
+
+def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
+    """The recipe given, named, or of the config's ``model_type``."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if recipe is not None:
+        if recipe not in _named():
+            raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, _named())}")
+        return _named()[recipe]
+    kind, by_type = getattr(config, "model_type", None) or "", _by_type()
+    if kind not in by_type:
+        found = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
+        raise TensorAdaptError(
+            f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (one of {', '.join(_named())}) if its "
+            'modules are named alike, or your own: Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) '
+            "from tensoradapt.sites.recipe, with the layer's path, and the paths of q, k, v, o, gate, up, down below. "
+            "Without one, pass the model itself: its layers are then looked for in its module tree"
+        )
+    return by_type[kind]
+
+
+def known(config: Any) -> bool:
+    """Whether there is a recipe for the config's ``model_type``."""
+    return getattr(config, "model_type", None) in _by_type()
+
+
+def _by_type() -> Mapping[str, Recipe]:
+    return {kind: row for row in RECIPES for kind in row.model_types}
+
+
+def _named() -> dict[str, Recipe]:
+    return {row.name: row for row in RECIPES}

@@ -1,0 +1,1 @@
+"""Storage: load an adapter into a model, model cards, the hub."""

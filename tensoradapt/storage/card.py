@@ -1,0 +1,190 @@
+"""Model cards: what an adapter is, how to load it, and what it was trained on, as a README for the hub. No torch."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensoradapt import published
+from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.planning.plan import Plan
+from tensoradapt.report import rank_text
+from tensoradapt.sites.unwrapped import ROOT
+
+if TYPE_CHECKING:
+    from tensoradapt.adapter.adapter import Adapter
+
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LABELS = 2  # what transformers gives a classifier that says nothing
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a card says of the model that an adapter is attached to: its name on the hub, its class in transformers, and
+    how that is loaded. Empty where it is not known.
+    """
+
+    name: str = ""
+    kind: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def origin_of(model: Any) -> Origin:
+    """The origin of a model; a name that is a folder here is left out, as it says nothing elsewhere."""
+    config, kind = getattr(model, "config", None), type(model)
+    name = str(getattr(config, "_name_or_path", None) or "")
+    name = name if HUB_NAME.fullmatch(name) and not Path(name).exists() else ""
+    if getattr(sys.modules.get("transformers"), kind.__name__, None) is not kind:
+        return Origin(name)
+    options: dict[str, Any] = {"dtype": str(model.dtype).removeprefix("torch.")}
+    labels = getattr(config, "num_labels", LABELS)
+    if kind.__name__.endswith("Classification") and labels != LABELS:
+        options["num_labels"] = labels
+    return Origin(name, kind.__name__, tuple(options.items()))
+
+
+def model_card(
+    source: Any,
+    repo_id: str = "my-adapter",
+    *,
+    base_model: str | None = None,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+) -> str:
+    """The README.md of an adapter, or of that in a model: front matter for the hub, the plan, code that loads it.
+
+    ``repo_id``: where it will be loaded from. ``base_model``: the base's name on the hub, where the model does not know
+    it. ``license``, ``tags``: for the front matter. Raises TensorAdaptError for what is no adapter, texts that are
+    none, and where huggingface_hub, which writes the front matter, is not installed.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertModel
+    >>> model = BertModel(BertConfig(hidden_size=24, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32))
+    >>> adapter = ta.attach(model, ta.plan(model, published="lorta", rank=2))
+    >>> text = model_card(model, "me/lorta", base_model="google-bert/bert-base-uncased", license="mit")
+    >>> print(text.split("---")[1].strip())
+    base_model: google-bert/bert-base-uncased
+    library_name: tensoradapt
+    license: mit
+    tags:
+    - tensoradapt
+    - adapter
+    - cp
+    - lorta
+    base_model_relation: adapter
+    """
+    adapter = adapter_of(source)
+    _check_texts(repo_id, base_model, license, tags)
+    origin, plan = adapter.origin, adapter.plan
+    base = base_model or origin.name
+    own = ("tensoradapt", "adapter", plan.parameterization, *((plan.published,) if plan.published else ()))
+    relation = {"base_model_relation": "adapter"} if base else {}
+    front = {"base_model": base or None, "license": license, "tags": list(dict.fromkeys((*own, *tags))), **relation}
+    return "\n".join(["---", _yaml(front), "---", "", *_text(adapter, repo_id, base, origin), ""])
+
+
+def adapter_of(source: Any) -> Adapter:
+    """The adapter that is given, or that of a model: its only one, or of several the only one in use.
+
+    Raises TensorAdaptError where there is none, or none of several that is meant.
+    """
+    named = getattr(source, ROOT).named() if hasattr(source, ROOT) else {"": source}
+    few = [one for one in named.values() if len(named) == 1 or one.used]
+    if len(few) != 1:
+        raise TensorAdaptError(
+            f"{type(source).__name__} has the adapters {', '.join(named)}, of which {len(few)} are in use; pass the "
+            "one that is meant, as attach or load returned it"
+        )
+    if not isinstance(getattr(few[0], "plan", None), Plan) or not callable(getattr(few[0], "save", None)):
+        raise TensorAdaptError(
+            f"a {type(source).__name__} is no adapter and has none attached; expected what attach or load returned, or "
+            "the model"
+        )
+    return few[0]
+
+
+def _check_texts(repo_id: Any, base_model: Any, license: Any, tags: Any) -> None:
+    for what, value in (("repo_id", repo_id), ("base_model", base_model), ("license", license)):
+        if value is not None and (not isinstance(value, str) or not value or not value.isprintable()):
+            raise TensorAdaptError(f"{what} is {value!r}; expected a text of one line, or None")
+    if isinstance(tags, str) or not all(isinstance(tag, str) and tag and tag.isprintable() for tag in tags):
+        raise TensorAdaptError(f"tags is {tags!r}; expected a sequence of texts, as in tags=('sentiment',)")
+
+
+def _yaml(front: Mapping[str, Any]) -> str:
+    try:
+        from huggingface_hub import ModelCardData
+    except ImportError:
+        raise missing_extra("huggingface_hub", "demo", "writing a model card") from None
+    return ModelCardData(library_name="tensoradapt", **front).to_yaml(line_break="\n")
+
+
+def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator[str]:
+    plan = adapter.plan
+    yield f"# {repo_id.rpartition('/')[2]}\n"
+    of = f" of [{base}](https://huggingface.co/{base})" if base else f" of a {origin.kind}" if origin.kind else ""
+    yield f"An adapter{of} for tensoradapt: the updates of its weight matrices"
+    yield "are tensors with named modes, in factored form.\n"
+    yield from ("| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in _facts(adapter)), "")
+    yield from ("## Load it\n", "```python", *_loading(repo_id, base, origin), "```\n")
+    yield "Only `adapter.json` and safetensors files are downloaded, and nothing is unpickled. The base must have"
+    yield "the weights that the adapter was trained on: a hash over the first entries of every adapted matrix, in the"
+    yield "table, is compared, and `strict=False` attaches the adapter to another base all the same.\n"
+    yield from _as_lora(plan)
+    yield from ("## What is adapted\n", "```", str(plan), "```")
+    if plan.published in published.names():
+        row = published.get(plan.published)
+        yield from ("\n## Source of the method\n", f"`{row.name}`: {row.source}{f'; {row.note}' if row.note else ''}.")
+
+
+def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
+    plan = adapter.plan
+    layouts = dict.fromkeys(str(group.network.layout) for group in plan.groups)
+    yield "layout", ", ".join(f"`{layout}`" for layout in layouts)
+    yield "parameterization", f"`{plan.parameterization}`" + (f", as `{plan.published}`" if plan.published else "")
+    yield "rank", ", ".join(dict.fromkeys(rank_text(group) for group in plan.groups if group.rank)) or "none"
+    share = 100 * plan.n_params / plan.n_dense
+    yield "parameters", f"{plan.n_params:,}, {share:.3g} % of the {plan.n_dense:,} of the {len(plan.sites)} matrices"
+    yield "scale", f"{plan.scale}" + (f", alpha {plan.alpha:g}" if plan.alpha is not None else "")
+    yield "start, rule, seed", f"{plan.start}, {plan.rule}, {adapter.seed}"
+    yield "dropout, of the input and of ranks", f"{adapter.dropout:g}, {adapter.rank_dropout:g}"
+    if plan.tasks:
+        yield "tasks", f"{', '.join(plan.tasks)}: `adapter.select(task={plan.tasks[0]!r})` chooses"
+    if plan.train:
+        count = "" if plan.n_trained_base is None else f" ({plan.n_trained_base:,} parameters, saved with it)"
+        yield "trained besides", ", ".join(f"`{name}`" for name in plan.train) + count
+    yield "hash of the base weights", f"`{adapter.base}`" if adapter.base else "not known: load it with `strict=False`"
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|")
+
+
+def _loading(repo_id: str, base: str, origin: Origin) -> Iterator[str]:
+    options = "".join(f", {name}={value!r}" for name, value in origin.options)
+    yield "import tensoradapt as ta"
+    if origin.kind:
+        yield f"from transformers import {origin.kind}\n"
+        yield f"model = {origin.kind}.from_pretrained({base or 'path/to/the/base'!r}{options})"
+    else:
+        yield f"\nmodel = ...  # the base model{f', {base}' if base else ''}"
+    yield f"adapter = ta.from_pretrained(model, {repo_id!r})"
+
+
+def _as_lora(plan: Plan) -> Iterator[str]:
+    if plan.rule != "add":
+        yield from ("## Without tensoradapt\n", "```python", "ta.merge(model, keep=False)")
+        yield from ("ta.detach(model).eval()", 'model.save_pretrained("merged")', "```\n")
+        yield f"saves a plain model; a LoRA cannot hold rule {plan.rule}.\n"
+        return
+    yield from ("## As a LoRA\n", "```python", f'ta.export_lora(model, "lora"{_export_options(plan)})', "```\n")
+    yield "writes a folder that PEFT, vLLM, TGI and llama.cpp read alike, of the same updates.\n"
+
+
+def _export_options(plan: Plan) -> str:
+    left = ', heads="leave"' if plan.train or plan.biases else ""
+    return left + (f", task={plan.tasks[0]!r}" if plan.tasks else "")

@@ -1,0 +1,195 @@
+"""Adapters on the hub: a repository holds the three files of a checkpoint and a card, and only these are read.
+
+``huggingface_hub`` does the talking; whatever it raises becomes one TensorAdaptError that says what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tensoradapt.adapter.checkpoint import FACTORS, HEADS, JSON
+from tensoradapt.errors import TensorAdaptError, located, missing_extra
+from tensoradapt.files import LARGEST, PICKLES
+from tensoradapt.storage.card import adapter_of, model_card
+
+CARD = "README.md"
+BARE = {CARD, ".gitattributes", ".gitignore", "LICENSE"}  # what a repository may hold before an adapter is pushed to it
+LISTED = 5  # files that a refusal names
+
+
+def push_to_hub(
+    source: Any,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    endpoint: str | None = None,
+    message: str = "Adapter saved by tensoradapt",
+    card: str | None = None,
+    base_model: str | None = None,
+    license: str | None = None,
+    tags: Sequence[str] = (),
+) -> Any:
+    """Pushes an adapter, or the adapter in a model, with its trained heads and a card as one commit to a repository.
+
+    The repository is made if it is not there; one that is must be empty or an earlier push, whose card is replaced.
+    ``revision``: a branch, made if it is not there. ``private``, ``token`` and ``endpoint``: as huggingface_hub takes
+    them. ``card``: the whole README.md in the place of ``model_card``'s, which ``base_model``, ``license`` and ``tags``
+    go to. Returns huggingface_hub's ``CommitInfo``; its ``oid`` is a ``revision`` that ``from_pretrained`` takes.
+
+    Raises TensorAdaptError, with nothing pushed, for what ``save`` refuses, repositories that hold something else, and
+    where the hub cannot be reached or says no.
+    """
+    hf, adapter = _huggingface_hub("pushing an adapter"), adapter_of(source)
+
+    if card is not None and not (isinstance(card, str) and card.strip()):
+        raise TensorAdaptError(f"card is a {type(card).__name__}; expected the text of a README.md, or None")
+
+    def text(name: str) -> str:
+        return card or model_card(adapter, name, base_model=base_model, license=license, tags=tags)
+
+    text(repo_id)  # refused now or never
+    with TemporaryDirectory() as folder, _refusals(hf, repo_id, revision, "pushed to"):
+        adapter.save(folder)
+        api = hf.HfApi(endpoint=endpoint, token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        there = api.list_repo_files(repo_id, revision=revision)
+        _check_place(repo_id, there)
+        changes = _changes(hf, Path(folder), text(repo_id), there)
+        return api.create_commit(repo_id, changes, commit_message=message, revision=revision)
+
+
+def fetch(
+    repo_id: str, listed: Callable[[Path], Mapping[str, int]], revision: str | None, where: Mapping[str, Any]
+) -> Path:
+    """The folder of huggingface_hub's cache with a repository's adapter, all files of one commit.
+
+    ``listed``: of the folder with adapter.json, the other files it needs and the most bytes of each. Larger files are
+    refused by what the hub says of them; nothing else in the repository is downloaded. ``where``: ``token``,
+    ``endpoint`` and ``cache_dir`` as huggingface_hub takes them.
+    """
+    hf = _huggingface_hub("loading an adapter from the hub")
+    with _refusals(hf, repo_id, revision, "loaded from"):
+        path = _download(hf, repo_id, JSON, revision, LARGEST, where)
+        commit = path.parent.name
+        with located(f"{repo_id} at {commit[:12]}"):
+            wanted = listed(path.parent)
+        for name, most in wanted.items():
+            _download(hf, repo_id, name, commit, most, where)
+    return path.parent
+
+
+def _download(hf: Any, repo_id: str, name: str, revision: str | None, most: int, where: Mapping[str, Any]) -> Path:
+    try:
+        found = hf.hf_hub_download(repo_id, name, revision=revision, dry_run=True, **where)
+        if (found.file_size or 0) > most:
+            raise TensorAdaptError(
+                f"{name} of {repo_id} has {found.file_size:,} bytes, and at most {most:,} are an adapter's; it was not "
+                "downloaded. Expected a repository that push_to_hub wrote"
+            )
+        return Path(hf.hf_hub_download(repo_id, name, revision=revision, **where))
+    except hf.errors.RemoteEntryNotFoundError:
+        if name != JSON:
+            raise TensorAdaptError(
+                f"{repo_id} has no {name}, which its {JSON} lists; the push was incomplete: push the adapter again"
+            ) from None
+        api = hf.HfApi(endpoint=where["endpoint"], token=where["token"])
+        raise TensorAdaptError(_instead(repo_id, api.list_repo_files(repo_id, revision=revision))) from None
+
+
+def _instead(repo_id: str, names: Sequence[str]) -> str:
+    """What a repository without adapter.json is, and what to do with it."""
+    if "adapter_config.json" in names:
+        what = (
+            "it holds an adapter of PEFT. Download it with huggingface_hub.snapshot_download, and make an adapter of "
+            "its LoRA with compress(folder, model, ...)"
+        )
+    elif "config.json" in names:
+        what = (
+            "it holds a whole model. Load it with transformers (from_pretrained of its class), and attach or load an "
+            "adapter onto it"
+        )
+    elif any(Path(name).suffix in PICKLES for name in names):
+        what = "it holds pickled files, which can run code when they are read. Expected one that push_to_hub wrote"
+    else:
+        what = f"expected one that push_to_hub wrote, and it holds {_some(names)}. Check its name and the revision"
+    return f"{repo_id} has no {JSON}: {what}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(sorted(names)[:LISTED])}{more}" if names else "no files"
+
+
+def _check_place(repo_id: str, names: Sequence[str]) -> None:
+    if JSON not in names and (others := [name for name in names if name not in BARE]):
+        raise TensorAdaptError(
+            f"{repo_id} holds {_some(others)}, and no adapter; expected a new or empty repository, or an earlier push, "
+            "which is replaced. Choose another repo_id"
+        )
+
+
+def _changes(hf: Any, folder: Path, text: str, there: Sequence[str]) -> list[Any]:
+    """One commit: the files of a checkpoint and the card; heads of an earlier push that this adapter lacks go."""
+    own = [name for name in (FACTORS, HEADS, JSON) if (folder / name).is_file()]
+    added = [hf.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in own]
+    gone = [hf.CommitOperationDelete(path_in_repo=HEADS)] if HEADS in there and HEADS not in own else []
+    return [*added, hf.CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=text.encode()), *gone]
+
+
+def _huggingface_hub(purpose: str) -> Any:
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+    except ImportError:
+        raise missing_extra("huggingface_hub", "demo", purpose) from None
+    return huggingface_hub
+
+
+@contextmanager
+def _refusals(hf: Any, repo_id: str, revision: str | None, verb: str) -> Iterator[None]:
+    """Within it whatever the hub or the way to it refuses is a TensorAdaptError."""
+    try:
+        yield
+    except TensorAdaptError:
+        raise
+    except (OSError, ValueError, hf.errors.HTTPError, hf.errors.EntryNotFoundError) as error:
+        at = f" at revision {revision!r}" if revision is not None else ""
+        raise TensorAdaptError(f"{repo_id!r}{at} cannot be {verb}: {_reason(hf, error)}") from error
+
+
+def _reason(hf: Any, error: Exception) -> str:
+    """What the hub refused, and what to do."""
+    errors = hf.errors
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # what kept it from the hub, before it looked into its cache
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    log_in = "log in with `hf auth login`, or pass token=, as one who may"
+    if isinstance(error, errors.HFValidationError):
+        return f"it is no folder here, and no name on the hub, such as me/my-adapter ({_first_line(error)})"
+    if isinstance(error, errors.GatedRepoError):
+        return f"its owner asks who wants it. Accept the conditions on its page, and {log_in}"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the repository has no such branch, tag or commit. Check revision="
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"the hub has no such repository, or not for you. Check the name; if it is private, {log_in}"
+    if status in (401, 403):
+        return f"the hub does not let you ({_first_line(error)}). Check the name, and {log_in}"
+    if hf.constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and it is not in the cache. Unset it, or load the adapter from a folder"
+    if status is not None:
+        return f"the hub answered {status} ({_first_line(error)}). Try again later"
+    if isinstance(error, ValueError):
+        return f"huggingface_hub refuses it ({' '.join(str(error).split())[:300]}). Change what it names"
+    return f"the hub was not reached ({type(error).__name__}: {_first_line(error)}). Check the network and HF_ENDPOINT"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:200]

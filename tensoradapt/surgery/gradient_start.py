@@ -1,0 +1,134 @@
+"""The gradient start: non-zero factors from a decomposition of the first batches' gradient tensor.
+
+The zero factor's first step then follows the directions in which the loss falls most, and not random ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tensoradapt import parameterizations
+from tensoradapt.adapter import draws
+from tensoradapt.adapter.dense_stack import stack
+from tensoradapt.adapter.factored import Bases
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.layers.kinds import kind_of
+from tensoradapt.networks import least_squares
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.plan import Group, Plan
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+def gradient_values(
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],  # as they are without adapters
+    plan: Plan,
+    batches: Iterable[Any] | None,
+    loss: Loss | None,
+    based: Sequence[dict[str, Tensor]],  # of each tensor, its frozen factors from the base weights
+    seed: int,
+) -> list[dict[str, Tensor]]:
+    """Of each tensor of the plan, the factors of its gradient's decomposition, at the matched rule's sizes.
+
+    With frozen factors the others are those of least squares.
+
+    Raises TensorAdaptError without batches, and for gradients that are zero or not finite.
+    """
+    found = list(batches) if batches is not None else []
+    if not found:
+        raise TensorAdaptError(
+            'start="gradient" needs the batches whose gradient it takes; pass attach(model, plan, batches=[...])'
+        )
+    sums = summed_gradients(model, {site.key for site in plan.sites}, found, loss)
+
+    def of(site: Any) -> Tensor:
+        module = modules[site.module]
+        whole = sums[site.key]
+        return kind_of(module, site).logical(whole if site.slot is None else whole[site.slot])[site.block]
+
+    bases = Bases([group.network for group in plan.groups], seed)
+    return [_values(plan, g, stack(g, of), own, bases) for g, own in zip(plan.groups, based, strict=True)]
+
+
+def summed_gradients(
+    model: nn.Module, weights: Iterable[str], batches: Iterable[Any], loss: Loss | None = None
+) -> dict[str, Tensor]:
+    """The loss's gradient in each named weight, summed over batches, as it is stored; fp32 on the CPU.
+
+    The model computes as in evaluation. Each gradient leaves the device as soon as it is there, so no more than one is
+    held there at a time.
+    """
+    sums: dict[str, Tensor] = {}
+    with ExitStack() as held:
+        held.enter_context(_only(model, weights))
+        for name in weights:
+            weight = model.get_parameter(name)
+            held.callback(weight.register_post_accumulate_grad_hook(_collector(name, sums)).remove)
+        for batch in batches:
+            (loss(model, batch) if loss else model(**batch).loss).backward()
+    return sums
+
+
+def _collector(name: str, sums: dict[str, Tensor]) -> Callable[[Tensor], None]:
+    def collect(weight: Tensor) -> None:
+        own = weight.grad.detach().float().cpu()  # type: ignore[union-attr]
+        sums[name] = sums[name] + own if name in sums else own
+        weight.grad = None
+
+    return collect
+
+
+@contextmanager
+def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
+    """Within it these weights alone require gradients, and the model is in eval mode."""
+    flags = {p: p.requires_grad for p in model.parameters()}
+    training = {m: m.training for m in model.modules()}
+    wanted = {id(model.get_parameter(name)) for name in weights}
+    model.eval()
+    try:
+        for parameter in flags:
+            parameter.requires_grad_(id(parameter) in wanted)
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor], bases: Bases) -> dict[str, Tensor]:
+    network, where = group.network, group.members[0].site.name
+    if not torch.isfinite(gradient).all() or not gradient.count_nonzero():
+        what = "zero" if torch.isfinite(gradient).all() else "not finite"
+        raise TensorAdaptError(
+            f"the gradient of the tensor with site {where} is {what}; give other batches, or start='zero'"
+        )
+    drawn = [f for f in network.factors if not f.trainable and f.source == "draw"]
+    frozen = {**based, **{f.name: bases.read(network, f) for f in drawn}}
+    if frozen:
+        start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
+        found, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)
+    else:
+        decompose = getattr(parameterizations.get(plan.family), "decompose", least_squares.decompose)
+        found = decompose(network, gradient.numpy(), seed=0)
+    return based | {f.name: _sized(network, f.name, found[f.name]) for f in network.factors if f.trainable}
+
+
+def _sized(network: Network, name: str, value: np.ndarray) -> Tensor:
+    """A factor at the matched rule's entry size, or zero; with one bond, every component alike."""
+    factor = next(f for f in network.factors if f.name == name)
+    made = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
+    if factor.init == "zero":
+        return torch.zeros_like(made)
+    bonds = [i for i, label in enumerate(factor.labels) if label in network.bonds]
+    over = [i for i in range(made.ndim) if i != bonds[0]] if len(bonds) == 1 else list(range(made.ndim))
+    rms = made.square().mean(dim=over, keepdim=True).sqrt() if over else made.abs()
+    return made / rms.clamp_min(torch.finfo(made.dtype).tiny) * draws.entry_rms(network, factor)

@@ -1,0 +1,118 @@
+"""Cells: what a sweep asks for, counted at its model's sizes, and the runs that are due at any moment.
+
+Which runs are due follows from the specification and from the finished runs alone, so a sweep that was stopped, or two
+that work in one folder, agree on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.errors import OutOfReach, TensorAdaptError, located
+from tensoradapt.runs.config import RunConfig, plan_of
+from tensoradapt.runs.store import is_failed, is_finished
+from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.sweeps.tuning import Case, config_of, propose
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method at one size. ``n_params``: None for full fine-tuning; ``empty``: why there is nothing to run."""
+
+    method: str
+    size: Size
+    n_params: int | None
+    empty: str = ""
+
+
+@dataclass(frozen=True)
+class Due:
+    """The runs that can be named now, how many there will be of each task and method (of a search, at most), and what
+    cannot go on, with the reason.
+    """
+
+    configs: tuple[RunConfig, ...]
+    totals: Mapping[tuple[str, str], int]
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many runs there will be in all."""
+        return sum(self.totals.values())
+
+
+def cells(spec: SweepSpec, model_config: Any) -> list[Cell]:
+    """Every method at every size, planned at a model's sizes.
+
+    A budget that a method cannot reach, and a budget or rank that gives what another one before it does, is an empty
+    cell; everything else that a plan refuses raises TensorAdaptError.
+    """
+    return [cell for method in spec.methods for cell in _cells_of(spec, method, model_config)]
+
+
+def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Cell]:
+    seen: dict[Any, Size] = {}
+    for size in method.sizes:
+        n_params, key, empty = _counted(spec, method, size, model_config)
+        if not empty and key is not None and key in seen:
+            (what, own), (_, smaller) = (next(iter(one.items())) for one in (size, seen[key]))
+            empty = f"its largest configuration within {what} {_shown(own)} is that of {what} {_shown(smaller)}"
+        if not empty:
+            seen[key] = size
+        yield Cell(method.name, size, n_params, empty)
+
+
+def _shown(size: Any) -> str:
+    return f"{size:,}" if isinstance(size, int) else str(size)
+
+
+def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:
+    if method.kind != "adapter":
+        return (0 if method.kind == "head" else None), None, ""
+    config = config_of(spec, method, spec.tasks[0], size, lr=1.0)  # a plan has no rate
+    try:
+        with located(f"method {method.name}"):
+            plan = plan_of(config, model_config)
+    except OutOfReach as error:
+        return None, None, str(error)
+    return plan.n_params, tuple(group.network for group in plan.groups), ""
+
+
+def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None) -> Due:
+    """The runs to make: for each task and method those that tune it, and once they are done, the reported ones.
+
+    A method with one rate has nothing to tune. Reported runs come seed by seed, so that every method is covered early.
+    """
+    settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
+    tuning: list[RunConfig] = []
+    reported: list[RunConfig] = []
+    blocked: list[str] = []
+    totals: dict[tuple[str, str], int] = {}
+    for task in spec.tasks:
+        for method in spec.methods:
+            filled = [cell for cell in planned if cell.method == method.name and not cell.empty]
+            if not filled:
+                continue
+            sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
+            found = propose(Case(spec, method, task, sizes, Path(root), settled))
+            tuning += found.runs
+            n_reported = 1 if spec.search and spec.search.size else len(sizes)
+            totals[task, method.name] = found.total + n_reported * len(spec.seeds)
+            blocked += [f"{method.name} on {task}: {found.lost}"] * bool(found.lost)
+            reported += [replace(one, seed=seed, tuning=False) for one in found.reported for seed in spec.seeds]
+    reported.sort(key=lambda config: spec.seeds.index(config.seed))
+    _check_distinct([*tuning, *reported])
+    return Due((*tuning, *reported), totals, tuple(blocked))
+
+
+def _check_distinct(configs: Sequence[RunConfig]) -> None:
+    seen: dict[str, RunConfig] = {}
+    for config in configs:
+        if (other := seen.setdefault(config.id, config)) is not config:
+            raise TensorAdaptError(
+                f"methods {other.label!r} and {config.label!r} have a run in common ({config.title}); expected methods "
+                "that differ: leave one of them out, or its size"
+            )

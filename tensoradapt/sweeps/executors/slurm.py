@@ -1,0 +1,224 @@
+"""The SLURM executor: an array of jobs by submitit, one for each run. Needs the extra ``slurm``.
+
+How a run ended is read from the store, and whether a job is still there from ``squeue``; accounting is not needed.
+Jobs outlive the sweep that submitted them: the next one finds them by their tickets and takes them over.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.runs.store import is_finished
+from tensoradapt.runs.work_folder import ATTEMPTS, WORK
+from tensoradapt.sweeps.executors import slurm_tickets
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED
+from tensoradapt.sweeps.executors.slurm_job import Task
+
+LOGS = ".slurm"  # in the folder of runs
+PREFIX = "tensoradapt-"  # of names of jobs
+WAIT = 0.5  # seconds that a poll waits
+PAUSE, SLOWER, LONGEST = 1.0, 1.3, 15.0  # seconds between two questions to SLURM, more and more while nothing changes
+GRACE = 60.0  # seconds that a submission may take, until whoever began it is taken to be dead
+BARREN = 3  # jobs of the same run that end before it begins, until nodes are taken to be without what they need
+PATIENCE = 600.0  # seconds without an answer, or until a cancelled job is gone
+ARRAY = 1000  # jobs of one array: what SLURM takes unless it is configured otherwise
+NAMES = {"time": "time", "cpus": "cpus_per_task", "gpus": "gpus_per_node", "mem": "mem"}  # submitit's words for ours
+
+
+class Slurm:
+    """Jobs of one run each; at most ``workers`` of an array at once, None for as many as there is room for."""
+
+    def __init__(self, root: Path, device: str, workers: int | None, options: Mapping[str, Any]) -> None:
+        try:
+            self._submitit = importlib.import_module("submitit")
+        except ImportError:
+            raise missing_extra("submitit", "slurm", "executor slurm") from None
+        if missing := [name for name in ("sbatch", "squeue", "scancel", "srun") if not shutil.which(name)]:
+            raise TensorAdaptError(
+                f"{', '.join(missing)} not found; expected SLURM's commands: run the sweep where jobs are submitted"
+            )
+        self.root, self.device, self.options = Path(root).resolve(), device, options
+        self._parameters = _parameters(options, workers)
+        self._noted: list[str] = []  # submitted, not handed in yet
+        self._held: dict[str, str] = {}  # the key of each run's job: the job's name and its place in the array
+        self._elsewhere: set[str] = set()
+        self._open: dict[str, float] = {}  # tickets seen with their submission under way, and when first
+        self._troubled: set[str] = set()  # job names with a run that ended without a result: their output is kept
+        self._barren: Counter[str] = Counter()  # jobs of a run that left no trace of it, until a run has begun
+        self._begun = False
+        self._answered = self._asked = time.monotonic()
+        self._pause = PAUSE
+
+    def submit(self, names: Iterable[str]) -> None:
+        """Notes the runs; the next poll hands them in, all in one array."""
+        self._noted.extend(names)
+
+    def poll(self) -> Mapping[str, str]:
+        """Hands in what was submitted; then the runs whose jobs have left the queue."""
+        noted, self._noted = self._noted, []
+        if noted:
+            self._take(noted)
+        found, self._elsewhere = dict.fromkeys(self._elsewhere, ELSEWHERE), set()
+        if not self._held:
+            return found
+        time.sleep(WAIT)
+        if time.monotonic() < self._asked + self._pause:
+            return found
+        queue = self._queue(self._held.values())
+        gone = [] if queue is None else [name for name, key in self._held.items() if key not in queue]
+        self._pause = PAUSE if gone else min(LONGEST, SLOWER * self._pause)
+        self._let_go(gone, queue or {})
+        self._check_begun(gone)
+        return found | dict.fromkeys(gone, ENDED)
+
+    def cancel(self) -> None:
+        """Cancels every job in hand, those that were taken over too, and waits until they are gone."""
+        self._noted.clear()
+        end = time.monotonic() + PATIENCE
+        told: set[str] = set()
+        while (queue := self._queue(self._held.values())) is None or queue.keys() & set(self._held.values()):
+            jobs = {id_ for key, id_ in (queue or {}).items() if key in self._held.values()}
+            if jobs - told and _run("scancel", *sorted(jobs - told)).returncode == 0:
+                told |= jobs
+            if time.monotonic() > end:
+                raise TensorAdaptError(f"jobs {' '.join(sorted(jobs))} are still there after scancel; look at squeue")
+            time.sleep(WAIT)
+        for name in self._held:
+            ticket = slurm_tickets.latest(self._work(name))
+            if ticket is not None and ticket.key == self._held[name] and not ticket.over:
+                slurm_tickets.close(self._work(name), ticket.number, "cancelled")
+        self._let_go(list(self._held), queue)
+
+    def _take(self, names: Sequence[str]) -> None:
+        """Submits the runs that no job has in hand, and takes over the jobs that do."""
+        found = {name: slurm_tickets.latest(self._work(name)) for name in names}
+        queue = self._queue(ticket.key for ticket in found.values() if ticket)
+        due: dict[str, int] = {}
+        for name, ticket in found.items():
+            if ticket is None:
+                due[name] = 0
+            elif queue is None or (ticket.key not in queue and not self._gone(name, ticket)):
+                self._elsewhere.add(name)
+            elif ticket.key in queue:
+                self._held[name] = ticket.key
+            else:
+                due[name] = ticket.number + 1
+        for at in range(0, len(due), ARRAY):
+            self._hand_in(list(due.items())[at : at + ARRAY])
+        self._pause = PAUSE
+
+    def _work(self, name: str) -> Path:
+        return self.root / WORK / name
+
+    def _gone(self, name: str, ticket: slurm_tickets.Ticket) -> bool:
+        """Whether a job that is not in the queue has been there: its submission is over, or its sweep died within."""
+        first = self._open.setdefault(f"{name} {ticket.number}", time.monotonic())
+        return ticket.over or time.monotonic() > first + GRACE
+
+    def _hand_in(self, due: Sequence[tuple[str, int]]) -> None:
+        job = f"{PREFIX}{uuid.uuid4().hex[:12]}"
+        mine: dict[str, int] = {}
+        for name, number in due:
+            if slurm_tickets.take(self._work(name), number, f"{job}_{len(mine)}"):
+                self._held[name] = f"{job}_{len(mine)}"
+                mine[name] = number
+            else:
+                self._elsewhere.add(name)
+        if not mine:
+            return
+        try:
+            ids = self._sbatch(job, list(mine))
+        except Exception as error:
+            for name, number in mine.items():
+                del self._held[name]
+                slurm_tickets.close(self._work(name), number, "refused")
+            shutil.rmtree(self.root / LOGS / job, ignore_errors=True)
+            raise TensorAdaptError(f"sbatch has refused the jobs: {' '.join(str(error).split())[-600:]}") from error
+        for (name, number), id_ in zip(mine.items(), ids, strict=True):
+            slurm_tickets.close(self._work(name), number, id_)
+
+    def _sbatch(self, job: str, names: Sequence[str]) -> list[str]:
+        """The ids of the jobs. Being out of time is no reason to give up; ``Task`` sees to runs without progress."""
+        executor = self._submitit.SlurmExecutor(self.root / LOGS / job, max_num_timeout=10**6)
+        executor.update_parameters(job_name=job, **self._parameters)
+        cpus = self.options["cpus"]
+        with executor.batch():
+            jobs = [
+                executor.submit(Task(self.root, name, self.device, cpus, f"{job}_{i}")) for i, name in enumerate(names)
+            ]
+        return [job.job_id for job in jobs]
+
+    def _queue(self, keys: Iterable[str]) -> dict[str, str] | None:
+        """The ids by key of the jobs that are there, waiting, running or ending; None if SLURM gave no answer."""
+        names = sorted({key.rpartition("_")[0] for key in keys} - {""})
+        if not names:
+            return {}
+        self._asked = time.monotonic()
+        done = _run("squeue", "--noheader", "--array", "--format=%j %F %K", f"--name={','.join(names)}")
+        if done.returncode != 0:
+            if time.monotonic() > self._answered + PATIENCE:
+                raise TensorAdaptError(f"squeue has failed for {PATIENCE:.0f} s: {done.stderr.strip()[-300:]}")
+            return None
+        self._answered = time.monotonic()
+        found = {}
+        ours = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]  # not the names of clusters
+        for name, id_, place in map(str.split, ours):
+            alone = place == "N/A"  # not an array
+            found[f"{name}_{0 if alone else place}"] = id_ if alone else f"{id_}_{place}"
+        return found
+
+    def _let_go(self, names: Sequence[str], queue: Mapping[str, str]) -> None:
+        """Forgets runs, and removes the output of arrays that are gone and gave nothing but results."""
+        jobs = set()
+        for name in names:
+            job = self._held.pop(name).rpartition("_")[0]
+            jobs.add(job)
+            if not is_finished(self.root, name):
+                self._troubled.add(job)
+        for job in jobs - self._troubled - {key.rpartition("_")[0] for key in queue}:
+            shutil.rmtree(self.root / LOGS / job, ignore_errors=True)
+
+    def _check_begun(self, gone: Sequence[str]) -> None:
+        """Stops a sweep whose jobs end before they compute anything, as where nodes lack the package or the folder."""
+        for name in gone:
+            self._begun = self._begun or is_finished(self.root, name) or (self._work(name) / ATTEMPTS).exists()
+        if not self._begun:
+            self._barren.update(gone)
+        if not self._begun and max(self._barren.values(), default=0) >= BARREN:
+            raise TensorAdaptError(
+                f"the jobs end before they begin a run; expected tensoradapt and {self.root} on the nodes. "
+                f"{_last_words(self.root / LOGS)}"
+            )
+
+
+def _parameters(options: Mapping[str, Any], workers: int | None) -> dict[str, Any]:
+    """What submitit is told; a run computes on its cores only if ``srun`` is told them too."""
+    asked = {NAMES.get(key, key): value for key, value in options.items() if key != "gpus" or value}
+    if "mem" in asked:
+        asked["mem"] = f"{asked['mem']}GB"
+    if workers is not None:
+        asked["array_parallelism"] = workers
+    more = {"requeue": True}  # where jobs are not requeued unless they ask to be
+    return {**asked, "srun_args": [f"--cpus-per-task={options['cpus']}"], "additional_parameters": more}
+
+
+def _last_words(logs: Path) -> str:
+    """The end of the newest output of a job."""
+    files = sorted(logs.glob("*/*_log.*"), key=lambda path: path.stat().st_mtime)
+    texts = [text for path in files if (text := path.read_text(errors="replace").strip())]
+    return f"The last one says: {texts[-1][-400:]}" if texts else f"They left no output in {logs}"
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}  # they change the output
+    return subprocess.run(command, capture_output=True, text=True, env=env)

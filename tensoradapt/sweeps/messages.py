@@ -1,0 +1,100 @@
+"""What a sweep says before it starts and of each run that ends, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tensoradapt.report import align
+from tensoradapt.runs.config import RunConfig, rank_text
+from tensoradapt.sweeps.cells import Cell, Due
+from tensoradapt.sweeps.search_spec import Search
+from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+
+
+def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
+    """The plan of a sweep: its cells with their parameters, rates and runs; empty cells with the reason."""
+    filled = sum(not cell.empty for cell in cells)
+    head = (
+        f"sweep {spec.id}: {spec.model} on {', '.join(spec.tasks)}; {len(spec.methods)} methods, {filled} cells, seeds "
+        f"{' '.join(map(str, spec.seeds))}: {now.total} runs, {todo} of them to do"
+    )
+    rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
+    empty = [f"empty: {cell.method}, {size_text(cell.size)}: {cell.empty}" for cell in cells if cell.empty]
+    return "\n".join([head, *align(rows), *empty, *(_search(spec, spec.search) if spec.search else _rates(spec))])
+
+
+def _row(cell: Cell) -> tuple[str, str, str, str]:
+    if cell.empty:
+        return cell.method, size_text(cell.size), "empty", ""
+    count = "the whole model" if cell.n_params is None else f"{cell.n_params:,}"
+    budget = cell.size.get("budget")
+    return cell.method, size_text(cell.size), count, f"{100 * (cell.n_params or 0) / budget:.1f} %" if budget else ""
+
+
+def size_text(size: Size) -> str:
+    """A size in the space of a column.
+
+    >>> size_text({"rank": 8}), size_text({"budget": 5000}), size_text({})
+    ('r=8', 'n≤5,000', '')
+    """
+    if "budget" in size:
+        return f"n≤{size['budget']:,}"
+    return rank_text(size["rank"]) if "rank" in size else ""
+
+
+def _rates(spec: SweepSpec) -> Iterator[str]:
+    """Methods with the same rates share a line."""
+    grids: dict[tuple[float, ...], list[Method]] = {}
+    for method in spec.methods:
+        grids.setdefault(method.learning_rates, []).append(method)
+    for grid, methods in grids.items():
+        how = "" if len(grid) == 1 else f"; each method's is chosen on validation with seed {spec.tuning_seed}"
+        named = "" if len(grids) == 1 else f" of {', '.join(method.name for method in methods)}"
+        yield f"learning rate{'s' if len(grid) > 1 else ''}{named}: {' '.join(f'{lr:g}' for lr in grid)}{how}"
+
+
+def _search(spec: SweepSpec, search: Search) -> Iterator[str]:
+    at_once = f", {search.parallel} at once" if search.parallel > 1 else ""
+    yield (
+        f"search of each method on each task, by Optuna with seed {spec.tuning_seed}: {search.trials} trials{at_once}; "
+        "the best on validation is run with every seed"
+    )
+    yield from (f"  {name} {_axis_text(axis)}" for name, axis in search.space.items())
+
+
+def _axis_text(axis: Any) -> str:
+    if not isinstance(axis, Mapping):
+        return "of " + " ".join(map(str, axis))
+    return f"from {axis['low']:g} to {axis['high']:g}" + ("" if axis["log"] else ", not by its logarithm")
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration(42), duration(400), duration(9000)
+    ('42 s', '7 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size_of(n_bytes: float) -> str:
+    """A number of bytes in the unit that suits it.
+
+    >>> size_of(300_000), size_of(2.5e9)
+    ('0.3 MB', '2.5 GB')
+    """
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> str:
+    """One line for a run that ended."""
+    what = f"{config.title} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")
+    if result is None:
+        return f"{what}: FAILED ({(error or {}).get('kind')}): {str((error or {}).get('error'))[:200]}"
+    value = result["test"].get(result["metric"])
+    score = result["status"] if value is None else f"{result['metric']} {value:.3f}"
+    lost = "" if result["status"] == "finished" else f" ({result['status']}: {result['note']})"
+    return f"{what}: {result['n_params']:,} parameters, test {score}{lost}"

@@ -1,0 +1,171 @@
+"""A folder of runs as one HTML page: figures, tables that sort, what failed, and where every number comes from."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.analysis.figures.canvas import rendered
+from tensoradapt.analysis.figures.captions import how_chosen
+from tensoradapt.analysis.figures.catalogue import Figured, figures
+from tensoradapt.analysis.tables.comparable import tuned
+from tensoradapt.analysis.tables.over_tasks import volume_rows
+from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.files import replace_file
+from tensoradapt.runs.store import Run
+from tensoradapt.sweeps import record
+from tensoradapt.sweeps.reports.results import COLUMNS, rows_of, select, sweeps
+
+Row = Mapping[str, Any]
+DOTS = 110  # per inch: as wide as the page's text
+POINT = (
+    *("label", "layout", "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_collapsed", "n_diverged"),
+    *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "runs"),
+)
+CONTRAST = (
+    *("first", "second", "budget", "mean", "low", "high", "drawn_low", "drawn_high", "p", "adjusted", "over", "runs"),
+)
+# of which figures the rows are shown too, as what, and with which columns (none: all)
+TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "frontier": ("Each configuration over its seeds", POINT),
+    "ranks": ("Each rank over its seeds", ()),
+    "rates": ("Each learning rate tried", ()),
+    "contrasts": ("At equal budget", CONTRAST),
+    "grid": ("Each method on each task", ()),
+    "aggregates": ("Over tasks", ()),
+}
+ROUNDING = 1e-15  # below it a difference is 0 but for rounding
+LINKED = ("id", "runs", "run")
+
+
+def write_report(
+    root: Path, path: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None
+) -> Path:
+    """Writes the report of the runs in ``root``, whole or not at all; returns its path.
+
+    ``where``: conditions that the runs meet, such as "task=sst2" (``results``); ``spec``: only the runs of this sweep,
+    where the folder holds those of several; ``reference``: the method that others are compared with, by default LoRA.
+    Raises TensorAdaptError where no run is left, for a condition that cannot be read, a sweep that was not run into the
+    folder, an unknown reference, runs that do not compare, and where jinja2 is not installed.
+    """
+    return replace_file(Path(path), report(root, where=where, spec=spec, reference=reference).encode())
+
+
+def report(
+    root: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None
+) -> str:  # fmt: skip
+    """The page as text."""
+    try:
+        import jinja2
+    except ImportError:
+        raise missing_extra("jinja2", "report", "the HTML report") from None
+    runs, failed = select(root, where, spec)
+    if not runs and not failed:
+        raise TensorAdaptError(
+            f"{root} holds no run{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a "
+            "sweep into it first, or ask for others"
+        )
+    found = sweeps(root, spec)
+    plans = [one.due(root) for one in found]
+    counted = [] if where else plans
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    page.filters.update(cell=_cell, key=_key, names=str.split)
+    source = resources.files("tensoradapt.sweeps.reports").joinpath("report.html.j2").read_text(encoding="utf-8")
+    lost = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
+    drawn = figures(runs, reference=reference, totals=record.totals(counted), failed=lost)
+    return page.from_string(source).render(
+        title=Path(root).resolve().name,
+        where=" and ".join(where),
+        counts=_counts(runs, failed, record.total(counted)),
+        **_results(runs, failed, drawn),
+        empty=[cell for one in found for cell in one.cells if cell.empty],
+        blocked=[reason for plan in plans for reason in plan.blocked],
+        specs=[json.dumps(_said(asdict(one.spec)), indent=2) for one in found],
+        made=_made(runs),
+    )
+
+
+def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Figured]) -> dict[str, Any]:
+    names = sorted({one.task for one in drawn if one.task})
+    return {
+        "models": sorted({str(run.config["model"]) for run in runs}),
+        "rates": how_chosen(runs) if runs else "",
+        "overall": [_figure(one) for one in drawn if one.task is None],
+        "volumes": _volumes(runs),
+        "tasks": [(task, [_figure(one) for one in drawn if one.task == task]) for task in names],
+        "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed)),
+        "lost": [run for run in runs if run.result["status"] != "finished"],
+        "failed": failed,
+    }
+
+
+def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None) -> list[tuple[str, str]]:
+    found = Counter(run.result["status"] for run in runs)
+    return [
+        ("runs with a result", f"{len(runs)} of {total}" if total else f"{len(runs)}"),
+        ("of them to choose learning rates", f"{sum(map(tuned, runs))}"),
+        ("collapsed", f"{found['collapsed']}"),
+        ("diverged", f"{found['diverged']}"),
+        ("failed", f"{len(failed)}"),
+    ]
+
+
+def _volumes(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """None where moocore, an extra, is not installed."""
+    if find_spec("moocore") is None:
+        return []
+    rows = volume_rows(runs)
+    title = "Area under each method's frontier, in decades of parameters times score"
+    return [_table("volumes", title, tuple(rows[0]), rows)] if rows else []
+
+
+def _figure(one: Figured) -> dict[str, Any]:
+    data = base64.b64encode(rendered(one.draw(""), "png", {"Software": None}, DOTS)).decode()
+    title, columns = TABLES.get(one.kind, ("", ()))
+    behind = _table(f"{one.name}-table", title, columns or tuple(one.rows[0]), one.rows) if title else None
+    return {"name": one.name, "caption": one.caption, "data": data, "table": behind}
+
+
+def _table(name: str, title: str, columns: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
+    """A table without the columns that are empty throughout."""
+    every = list(rows)
+    kept = [column for column in columns if any(_cell(row.get(column)) for row in every)]
+    return {"name": name, "title": title, "columns": kept, "rows": every, "linked": LINKED}
+
+
+def _made(runs: Sequence[Run]) -> list[tuple[int, str]]:
+    """What the runs were made with, and how many with each."""
+    keys = ("packages", "commit", "python", "platform", "cpu")
+    found = Counter(json.dumps({key: run.provenance.get(key) for key in keys}, indent=2) for run in runs)
+    return [(n, text) for text, n in found.most_common()]
+
+
+def _said(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if value not in (None, [], {}, "")}
+
+
+def _cell(value: Any) -> str:
+    """A value as a cell shows it."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        value = 0.0 if abs(value) < ROUNDING else value
+        return f"{value:.4g}" if value and not 1e-3 <= abs(value) < 1e4 else f"{value:.4f}".rstrip("0").rstrip(".")
+    return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
+
+
+def _key(value: Any) -> str:
+    """What a cell sorts by: the whole number, or its text."""
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else _cell(value)

@@ -1,0 +1,262 @@
+"""The runs of a folder as a table, a row for each, finished or failed: filtered, and written for other programs."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.analysis.tables import frontier
+from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.files import csv_bytes, replace_file
+from tensoradapt.report import align
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.store import Run, load_failures, load_runs
+from tensoradapt.sweeps import record
+from tensoradapt.sweeps.spec import read_spec
+
+COLUMNS = (
+    *("id", "status", "model", "task", "method", "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
+    *("metric", "validation", "test", "seconds", "peak_memory_bytes", "note"),
+)
+SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
+MEANS = ("task", *frontier.COLUMNS)
+SHOWN_MEANS = ("task", "label", "rank", "budget", "n_params", "metric", "mean", "low", "high", "n_seeds", "lr")
+OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
+FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+Row = dict[str, Any]
+
+
+def results(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
+    """A row of ``COLUMNS`` for each run in ``root``, by task, method, parameters and seed; None where there is nothing.
+
+    ``where``: conditions such as "task=sst2" or "n_params<=5000", which all hold of what is returned. A column without
+    a value meets "!=" alone. ``spec``: only the runs of this sweep, where the folder holds those of several.
+
+    Raises TensorAdaptError for a folder that is none, a damaged run, a condition that cannot be read, and a
+    specification that was not run into the folder.
+    """
+    return rows_of(*select(root, where, spec))
+
+
+def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+    """A row of ``COLUMNS`` for each of these runs and failures, in the order of ``results``."""
+    rows = [*map(_finished, runs), *(_failed(name, error) for name, error in failed.items())]
+    return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
+
+
+def select(
+    root: Path, where: Sequence[str] = (), spec: Path | None = None
+) -> tuple[list[Run], dict[str, dict[str, Any]]]:
+    """The finished runs and, by name, the failures of a sweep whose rows meet the conditions of ``results``."""
+    conditions = [_condition(text) for text in where]
+    runs, failed = load_runs(root), load_failures(root)
+    if spec:
+        runs, failed = _of_sweep(runs, failed, {c.id: c for one in sweeps(root, spec) for c in one.due(root).configs})
+
+    def kept(row: Row) -> bool:
+        return all(_meets(row, *condition) for condition in conditions)
+
+    return [run for run in runs if kept(_finished(run))], {
+        name: error for name, error in failed.items() if kept(_failed(name, error))
+    }
+
+
+def _of_sweep(
+    runs: Sequence[Run], failed: Mapping[str, dict[str, Any]], own: Mapping[str, RunConfig]
+) -> tuple[list[Run], dict[str, dict[str, Any]]]:
+    """The runs of one sweep, called as it calls its methods: another may have made them under another name."""
+    return (
+        [replace(run, config={**run.config, **_names(own[run.name])}) for run in runs if run.name in own],
+        {k: {**one, "config": {**one["config"], **_names(own[k])}} for k, one in failed.items() if k in own},
+    )
+
+
+def _names(config: RunConfig) -> dict[str, Any]:
+    return {"label": config.label, "method": config.method}
+
+
+def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
+    """The sweeps that ``root`` has on record, or that of a specification; TensorAdaptError where it has not."""
+    if spec is None:
+        return [record.read(path) for path in record.paths(root)]
+    path = record.place(root, read_spec(spec))
+    if not path.is_file():
+        raise TensorAdaptError(
+            f"{root} has no sweep of {spec} on record; expected the specification as it was run: run it into this "
+            "folder, or leave it out to take the runs of every sweep"
+        )
+    return [record.read(path)]
+
+
+def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
+    """A row of ``MEANS`` for each configuration over its seeds with its 95 % t interval, and each reference, by task;
+    what ``analysis.frontier.table`` gives. Runs that only chose a rate are in no mean.
+
+    Raises TensorAdaptError as ``results`` does, and for runs that do not compare.
+    """
+    runs, _ = select(root, where, spec)
+    tasks = sorted({run.config["task"] for run in runs})
+    return [
+        {"task": task, **row}
+        for task in tasks
+        for row in frontier.table(run for run in runs if run.config["task"] == task)
+    ]
+
+
+def shown(rows: Sequence[Row]) -> str:
+    """The rows as a table of text."""
+    columns = _most_read(rows)
+    return "\n".join(align([columns, *(tuple(_text(row[column]) for column in columns) for row in rows)]))
+
+
+def _most_read(rows: Sequence[Row]) -> tuple[str, ...]:
+    return SHOWN_MEANS if rows and "mean" in rows[0] else SHOWN
+
+
+def _every(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(rows[0]) if rows else COLUMNS
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> Path:
+    """Writes the rows as CSV, whole or not at all; returns the path."""
+    return replace_file(
+        Path(path), csv_bytes(_every(rows), ({**row, "rank": _plain_rank(row["rank"])} for row in rows))
+    )
+
+
+def write_parquet(rows: Sequence[Row], path: Path) -> Path:
+    """Writes the rows as Parquet; returns the path. TensorAdaptError without pandas and pyarrow."""
+    try:
+        import pandas
+        import pyarrow  # noqa: F401  # what pandas writes it with
+    except ImportError as error:
+        raise missing_extra(str(error.name), "results", "a Parquet table") from None
+    data = io.BytesIO()
+    frame = pandas.DataFrame([{**row, "rank": _plain_rank(row["rank"])} for row in rows], columns=list(_every(rows)))
+    texts = {column: "string" for column in ("rank", "note") if column in frame}
+    frame.astype(texts).to_parquet(data, index=False)
+    return replace_file(Path(path), data.getvalue())
+
+
+def write_latex(rows: Sequence[Row], path: Path) -> Path:
+    """Writes the rows as a LaTeX table for the package booktabs; returns the path."""
+    columns = _most_read(rows)
+    head = " & ".join(_escaped(column) for column in columns) + r" \\"
+    body = [" & ".join(_escaped(_text(row[column])) for column in columns) + r" \\" for row in rows]
+    kinds = "".join("r" if column in NUMBERS else "l" for column in columns)
+    lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
+    return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
+
+
+NUMBERS = (
+    *("rank", "budget", "n_params", "lr", "seed", "steps", "validation", "test", "seconds", "peak_memory_bytes"),
+    *("mean", "low", "high", "n_seeds"),
+)
+
+
+def _finished(run: Run) -> Row:
+    result = run.result
+    measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
+    try:
+        more = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
+        own = {key: result[key] for key in ("status", "n_params", "metric", "note")}
+        return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **own, **more, **measured}
+    except KeyError as error:
+        raise TensorAdaptError(
+            f"{run.path} has no {error} among its documents; expected what a sweep writes: delete the folder to run it "
+            "again"
+        ) from None
+
+
+def _failed(name: str, error: Mapping[str, Any]) -> Row:
+    note = f"{error['kind']}: {error['error']}"
+    return {**dict.fromkeys(COLUMNS), **_asked(name, error["config"]), "status": "failed", "note": note}
+
+
+def _asked(name: str, config: Mapping[str, Any]) -> Row:
+    same = ("model", "task", "rank", "budget", "lr", "seed", "steps")
+    asked = {key: config.get(key) for key in same}
+    return {"id": name, **asked, "method": config["label"], "tuning": bool(config.get("tuning"))}
+
+
+def _condition(text: str) -> tuple[str, str, Any]:
+    found = min((op for op in OPERATORS if op in text), key=lambda op: (text.index(op), -len(op)), default=None)
+    if found is None:
+        raise TensorAdaptError(f"condition {text!r} has none of {' '.join(OPERATORS)}; expected one such as task=sst2")
+    column, value = (part.strip() for part in text.split(found, 1))
+    if column not in COLUMNS:
+        raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, COLUMNS)}")
+    return column, found, _wanted(text, column, value)
+
+
+def _wanted(text: str, column: str, value: str) -> Any:
+    """A condition's value as its column has it."""
+    if column == "tuning":
+        if value.lower() not in FLAGS:
+            raise TensorAdaptError(
+                f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no"
+            )
+        return FLAGS[value.lower()]
+    if column not in NUMBERS or column == "rank":  # which may be by bond
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise TensorAdaptError(
+            f"condition {text!r}: {value!r} is no number; expected one, as {column} is a number: such as 5000 or 1e-3"
+        ) from None
+
+
+def _meets(row: Row, column: str, op: str, wanted: Any) -> bool:
+    value = row[column]
+    if value is None:
+        return op == "!="
+    left, right = _comparable(value, wanted)
+    return {
+        "=": left == right,
+        "!=": left != right,
+        "<": left < right,
+        ">": left > right,
+        "<=": left <= right,
+        ">=": left >= right,
+    }[op]
+
+
+def _comparable(value: Any, wanted: Any) -> tuple[Any, Any]:
+    """Numbers as numbers, everything else as text."""
+    if not isinstance(wanted, str):
+        return value, wanted
+    if isinstance(value, int | float):
+        try:
+            return value, float(wanted)
+        except ValueError:
+            pass
+    return _text(value).lower(), wanted.lower()
+
+
+def _text(value: Any) -> str:
+    """A value in the space of a column."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(_plain_rank(value) if isinstance(value, Mapping) else value)
+
+
+def _plain_rank(rank: Any) -> str | None:
+    if isinstance(rank, Mapping):
+        return " ".join(f"{bond}={n}" for bond, n in rank.items())
+    return None if rank is None else str(rank)
+
+
+def _escaped(text: str) -> str:
+    return "".join(_special(character) for character in text)
+
+
+def _special(character: str) -> str:
+    if character in "&%$#_{}":
+        return f"\\{character}"
+    return {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}.get(character, character)

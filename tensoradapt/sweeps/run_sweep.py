@@ -1,0 +1,245 @@
+"""The sweep itself: what is due is handed to an executor until nothing is left. All state is in the folder of runs."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.data import models
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs import trackers
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.locks import claim
+from tensoradapt.runs.store import (
+    check_free,
+    check_writable,
+    is_failed,
+    is_finished,
+    load_failures,
+    read_run,
+    write_failure,
+)
+from tensoradapt.runs.work_folder import WORK, Work, tidy, versions
+from tensoradapt.sweeps import record as recorded
+from tensoradapt.sweeps.cells import Cell, Due, cells, due
+from tensoradapt.sweeps.estimate import cost_text
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
+from tensoradapt.sweeps.executors.slots import executor_for, slots_for
+from tensoradapt.sweeps.messages import ended_text, plan_text
+from tensoradapt.sweeps.spec import SweepSpec, read_spec
+from tensoradapt.sweeps.stale_results import settle
+from tensoradapt.sweeps.values import whole
+
+AGAIN = 1.0  # seconds until a run that another process has is asked for again
+DEATHS = 10  # of the process of one run, until it is taken to be the run's fault
+Say = Callable[[str], None]
+Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, or texts as "time=60"
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How a sweep ended: its runs in all, those that are finished and failed, and what could not be begun."""
+
+    total: int
+    finished: int
+    failed: tuple[str, ...] = ()
+    blocked: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run has a result."""
+        return self.finished == self.total
+
+
+def run_sweep(
+    spec: SweepSpec | Mapping[str, Any] | Path | str,
+    out: Path | str,
+    *,
+    executor: str = "local",
+    workers: int | None = None,
+    device: str = "auto",
+    stale: str = "keep",
+    retry_failed: bool = False,
+    checkpoint_every: int = 25,
+    track: Sequence[str] | str = (),
+    dry_run: bool = False,
+    slurm: Options = None,
+    ray: Options = None,
+    say: Say = print,
+) -> Swept:
+    """Runs what a specification asks for and ``out`` has no finished folder for; says the whole plan first.
+
+    ``executor``: "local" (a process for each of ``workers``), "inline" (this process), "slurm" or "ray", with what each
+    run asks for in the mapping of that name, such as ``slurm={"partition": "gpu", "time": 60, "gpus": 1}``. ``stale``:
+    what to do about results of other versions, "keep", "rerun" or "error". Stop it at any time: the same call goes on
+    where it was, within runs too, from a state kept every ``checkpoint_every`` steps (0: never). ``track``: trackers
+    that losses and scores are sent to, of "tensorboard", "trackio" and "wandb". ``dry_run``: the plan alone.
+
+    Raises TensorAdaptError before the first run for a specification, machine or folder that will not do, and where a
+    result cannot be written.
+    """
+    spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
+    track = trackers.check(track)
+    whole(checkpoint_every, "checkpoint_every", least=0)
+    known = _recorded(spec, root)
+    planned = known or cells(spec, models.config(spec.model))
+    sweep = _Sweep(spec, planned, root, checkpoint_every, track, say)
+    sweep.set_aside(stale, retry_failed, dry_run)
+    left, now, todo = sweep.left(), sweep.due(), sweep.todo()
+    if left or dry_run:
+        slots = slots_for(executor, workers, device, {"slurm": slurm, "ray": ray})
+        if not dry_run:
+            chosen = executor_for(executor, root, slots)
+            check_writable(root)
+        say(plan_text(spec, planned, now, todo))
+        say(cost_text(root, now.configs, left, todo, slots))
+    if dry_run:
+        return sweep.outcome()
+    if left or known is None:
+        recorded.write(root, spec, planned, versions())
+    if left:
+        sweep.run(chosen)
+    tidy(root)
+    return sweep.outcome()
+
+
+def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
+    """The plan that was made of the same specification, by the same source or where nothing is left of it."""
+    try:
+        found = recorded.read(recorded.place(root, spec))
+        same = all(found.provenance[key] == versions()[key] for key in ("packages", "commit"))
+    except (TensorAdaptError, KeyError):  # none yet, or damaged: it is planned again
+        return None
+    now = found.due(root)
+    done = sum(is_finished(root, config.id) for config in now.configs) == now.total
+    return list(found.cells) if same or done else None
+
+
+@dataclass
+class _Sweep:
+    spec: SweepSpec
+    planned: list[Cell]
+    root: Path
+    checkpoint_every: int
+    track: Sequence[str]
+    say: Say
+    _ended: set[str] = field(default_factory=set)
+    _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
+    _waiting: dict[str, float] = field(default_factory=dict)  # in hand elsewhere, and when to ask again
+    _deaths: Counter[str] = field(default_factory=Counter)
+    _gone: frozenset[str] = frozenset()  # that a dry run takes to be gone
+
+    def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> None:
+        """Takes away what is to be run again; a dry run leaves it, and plans as if it were gone."""
+        failed = self._retry(dry_run) if retry_failed else []
+        configs = due(self.spec, self.planned, self.root).configs
+        old = settle(self.root, configs, versions(), stale, self.say, dry_run)
+        self._gone = frozenset((*failed, *old) if dry_run else ())
+
+    def _retry(self, dry_run: bool) -> list[str]:
+        again = importlib.import_module("tensoradapt.runs.perform").retry
+        while failed := [c.id for c in due(self.spec, self.planned, self.root).configs if is_failed(self.root, c.id)]:
+            if dry_run:
+                return failed
+            for name in failed:
+                again(self.root, name)
+        return []
+
+    def due(self) -> Due:
+        """The runs that can be named now."""
+        return due(self.spec, self.planned, self.root, self.ended)
+
+    def ended(self, name: str) -> bool:
+        """Whether a run has a result or a failure; asked of the disk until it has."""
+        if name in self._gone:
+            return False
+        if name not in self._ended and (is_finished(self.root, name) or is_failed(self.root, name)):
+            self._ended.add(name)
+        return name in self._ended
+
+    def left(self) -> list[RunConfig]:
+        """The runs that can be begun now."""
+        return [config for config in self.due().configs if not self.ended(config.id)]
+
+    def todo(self) -> int:
+        """How many runs have no result, those included that cannot be named yet."""
+        now = self.due()
+        return now.total - sum(self.ended(config.id) for config in now.configs)
+
+    def run(self, executor: Executor) -> None:
+        """Until every run has ended; the executor holds nothing when it returns or raises."""
+        try:
+            self._submit(executor, self.left())
+            while open_ := [name for name in self._known if name not in self._ended]:
+                for name, how in executor.poll().items():
+                    self._put_down(executor, name, how)
+                self._ask_again(executor)
+                if len(self._waiting) == len(open_):
+                    time.sleep(AGAIN / 4)
+        finally:
+            executor.cancel()
+
+    def _submit(self, executor: Executor, configs: list[RunConfig]) -> None:
+        new = [config for config in configs if config.id not in self._known]
+        for config in new:
+            check_free(self.root, config.id)
+            self._known[config.id] = config
+            Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
+        executor.submit([config.id for config in new])
+
+    def _put_down(self, executor: Executor, name: str, how: str) -> None:
+        if self.ended(name):
+            self._tell(name)
+            if self._known[name].tuning:  # the last of them makes a method's other runs due
+                self._submit(executor, self.left())
+        elif how == ELSEWHERE:
+            self._waiting[name] = time.monotonic() + AGAIN
+        else:
+            self._deaths[name] += 1
+            if self._deaths[name] < DEATHS or not self._give_up(name):
+                self._again(executor, name)
+
+    def _ask_again(self, executor: Executor) -> None:
+        now = time.monotonic()
+        for name in [name for name, at in self._waiting.items() if at <= now or self.ended(name)]:
+            del self._waiting[name]
+            if self.ended(name):
+                self._put_down(executor, name, ELSEWHERE)
+            else:
+                self._again(executor, name)
+
+    def _again(self, executor: Executor, name: str) -> None:
+        # whoever had it may have cleared it
+        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track)
+        executor.submit([name])
+
+    def _give_up(self, name: str) -> bool:
+        """Writes down that a run's process keeps dying, as for want of memory; False if it is in hand elsewhere."""
+        text = f"its process died {DEATHS} times without a result; the machine may have too little memory for it"
+        record = {"kind": "killed", "error": text, "traceback": "", "config": self._known[name].as_dict()}
+        work = Work(self.root, name)
+        with claim(self.root / WORK, name) as ours:
+            if ours and not self.ended(name):
+                write_failure(self.root, name, record, {"attempts.jsonl": work.attempts()})
+                work.clear()
+        if self.ended(name):
+            self._tell(name)
+        return self.ended(name)
+
+    def _tell(self, name: str) -> None:
+        done = sum(1 for known in self._known if known in self._ended)
+        failed = None if is_finished(self.root, name) else load_failures(self.root).get(name)
+        result = None if failed is not None else read_run(self.root / name).result
+        self.say(f"[{done}/{len(self._known)}] {ended_text(self._known[name], result, failed)}")
+
+    def outcome(self) -> Swept:
+        """What is there now."""
+        now = due(self.spec, self.planned, self.root)
+        names = [config.id for config in now.configs]
+        failed = tuple(name for name in names if is_failed(self.root, name))
+        return Swept(now.total, sum(is_finished(self.root, name) for name in names), failed, now.blocked)

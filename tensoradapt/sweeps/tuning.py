@@ -1,0 +1,160 @@
+"""Proposers: which configurations of a method are tried, and which of them is then run on the reported seeds.
+
+A grid is every learning rate at once. A search is a study that is asked for the same trials again and told what their
+runs gave, as the store has it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.store import is_finished, read_run
+from tensoradapt.sweeps.optuna_study import Outcome, study_of
+from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+
+Scored = tuple[float, RunConfig]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method on a task, at the sizes that it can have from the smallest up, over a folder of runs.
+
+    ``settled``: whether the run with an id has a result or a failure.
+    """
+
+    spec: SweepSpec
+    method: Method
+    task: str
+    sizes: Sequence[Size]
+    root: Path
+    settled: Callable[[str], bool]
+
+    @property
+    def middle(self) -> Size:
+        """The size that rates are tuned at."""
+        return self.sizes[(len(self.sizes) - 1) // 2]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The runs that tune a method on a task, as far as they can be named, and how many there will be at most.
+
+    Once they have ended, ``reported`` is what is run with each seed, or ``lost`` says why there is nothing to run.
+    """
+
+    runs: tuple[RunConfig, ...]
+    total: int
+    reported: tuple[RunConfig, ...] = ()
+    lost: str = ""
+
+
+def propose(case: Case) -> Tuning:
+    """The tuning of a method on a task; it follows from the specification and the runs that have ended."""
+    return _search(case) if case.spec.search else _grid(case)
+
+
+def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float) -> RunConfig:
+    """A run that tunes a method."""
+    return RunConfig(
+        kind=method.kind,
+        seed=spec.tuning_seed,
+        model=spec.model,
+        task=task,
+        lr=lr,
+        parameterization=method.parameterization,
+        layout=method.layout,
+        projections=method.projections,
+        scale=method.scale,
+        published=method.published,
+        plan=dict(method.plan or {}),
+        tuning=True,
+        method=method.name,
+        **size,
+        **spec.runs,
+    )
+
+
+def _grid(case: Case) -> Tuning:
+    """One run for each rate of a method, at its middle size; none where there is one rate."""
+    rates = case.method.learning_rates
+    runs = tuple(config_of(case.spec, case.method, case.task, case.middle, lr) for lr in rates)
+    if len(runs) == 1:
+        return Tuning((), 0, _at_sizes(runs[0], case.sizes))
+    if not all(case.settled(config.id) for config in runs):
+        return Tuning(runs, len(runs))
+    found = [(score, config) for config in runs if (score := _outcome(config, case.root)[1]) is not None]
+    best = _best(found)
+    if best is None:
+        return Tuning(runs, len(runs), lost="no learning rate gave a result")
+    return Tuning(runs, len(runs), _at_sizes(best, case.sizes))
+
+
+def _at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]:
+    return tuple(replace(config, rank=size.get("rank"), budget=size.get("budget")) for size in sizes)
+
+
+def _best(found: Sequence[Scored]) -> RunConfig | None:
+    """The best score on validation, the lower rate of two that are equal; None of none."""
+    return min(found, key=lambda one: (-one[0], one[1].lr))[1] if found else None
+
+
+def _search(case: Case) -> Tuning:
+    """The trials of a study: as many as have been told, and ``parallel`` more."""
+    search, axes = case.spec.search, _axes(case)
+    assert search is not None
+    how = (json.dumps(axes), case.spec.tuning_seed, search.trials, search.parallel)
+    study = study_of(*how, str(case.root.absolute()), case.spec.id, case.method.name, case.task)
+    ended: list[tuple[RunConfig, Outcome]] = []
+    for i in range(search.trials):
+        config = _proposed(case, study.values(i))
+        if not case.settled(config.id):
+            break
+        ended.append((config, _outcome(config, case.root)))
+        study.tell(i, ended[-1][1])
+    asked = min(len(ended) + search.parallel, search.trials)
+    configs = [_proposed(case, study.values(i)) for i in range(asked)]
+    runs = tuple({config.id: config for config in configs}.values())
+    if len(ended) < search.trials:
+        return Tuning(runs, int(min(len(runs) + search.trials - asked, _count(axes))))
+    best = _best([(score, config) for config, (state, score) in ended if state == "COMPLETE" and score is not None])
+    if best is None:
+        return Tuning(runs, len(runs), lost="no trial gave a result")
+    return Tuning(runs, len(runs), (best,) if search.size else _at_sizes(best, case.sizes))
+
+
+def _outcome(config: RunConfig, root: Path) -> Outcome:
+    """How a run ended, as a study is told. One that failed says nothing about its configuration; one that diverged
+    counts as pruned, which is among the bad.
+    """
+    if not is_finished(root, config.id):
+        return "FAIL", None
+    result = read_run(root / config.id).result
+    score = result["validation"].get(result["metric"])
+    return "PRUNED" if score is None or result["status"] == "diverged" else "COMPLETE", score
+
+
+def _axes(case: Case) -> dict[str, Any]:
+    """What is searched of a method: a frozen base has one rate and no scale, and only adapters have sizes."""
+    assert case.spec.search is not None
+    own = {"learning_rate"} if case.method.kind == "head" else {"learning_rate", "head_learning_rate"}
+    if case.method.kind == "adapter":
+        own.add("scale")
+    axes = {name: axis for name, axis in case.spec.search.space.items() if name in own}
+    return {**axes, "size": tuple(case.sizes)} if case.spec.search.size else axes
+
+
+def _count(axes: Mapping[str, Any]) -> float:
+    """How many configurations there are."""
+    return math.prod(math.inf if isinstance(axis, Mapping) else len(axis) for axis in axes.values())
+
+
+def _proposed(case: Case, values: Mapping[str, Any]) -> RunConfig:
+    config = config_of(case.spec, case.method, case.task, values.get("size", case.middle), values["learning_rate"])
+    renamed = {"head_learning_rate": "head_lr", "scale": "scale"}
+    return replace(config, **{field: values[name] for name, field in renamed.items() if name in values})

@@ -1,0 +1,170 @@
+"""Hypothesis strategies for layouts and networks, and a check of every law on a parameterization.
+
+>>> from tensoradapt.testing import laws
+>>> laws("cp", examples=2)
+
+For a parameterization of your own, ``laws(mine)`` raises an AssertionError naming the first broken law and the case.
+Needs hypothesis, which nothing else in the package imports.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import strategies as st
+from hypothesis.errors import FailedHealthCheck, Unsatisfiable
+
+from tensoradapt import parameterizations
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.layout import INDEX, RUNTIME, At, Layout, Pattern
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.ranks import clipped, resolved
+from tensoradapt.testing.laws import LAWS, Case
+
+ROWS = ("out", "ff", "head dim", "(head dim)", "out1 out2", "out1 out2 out3")
+COLS = ("model", "in", "in1 in2", "model1 model2")
+PARTS = {  # row and column modes of equal number
+    1: (("out", "ff", "(head dim)"), ("model", "in")),
+    2: (("head dim", "out1 out2"), ("in1 in2", "model1 model2")),
+    3: (("out1 out2 out3",), ("in1 in2 in3", "model1 model2 model3")),
+}
+SCALES: tuple[str | float, ...] = ("matched", "paper", 0.37)
+MAX_ENTRIES = 600  # of one dense tensor: Jacobians are checked entry by entry
+
+Options = Callable[[Layout], st.SearchStrategy[dict[str, Any]]]
+
+
+@st.composite
+def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
+    """Layouts without sizes: 0 to 3 index modes, tied or merged, over whole, split and merged rows and columns.
+
+    ``parts``: so many row modes, and as many column modes.
+    """
+    names = draw(st.lists(st.sampled_from(INDEX), max_size=3, unique=True))
+    merged = [draw(st.booleans()) and not {*pair} & {*RUNTIME} for pair in itertools.pairwise(names)]
+    axes: list[list[str]] = []
+    for name, joins in zip(names, [False, *merged], strict=False):
+        axes[-1:] = [[*axes[-1], name]] if joins else [*axes[-1:], [name]]
+    index = " ".join(f"({' '.join(axis)})" if len(axis) > 1 else axis[0] for axis in axes)
+    rows, cols = PARTS[parts] if parts else (ROWS, COLS)
+    return Pattern.parse(f"{index} : {draw(st.sampled_from(rows))} : {draw(st.sampled_from(cols))}")
+
+
+@st.composite
+def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> Layout:
+    """Layouts with mode sizes from 1 to 5 and at most MAX_ENTRIES entries; ``square``: rows as large as columns."""
+    pattern, left = draw(patterns(parts)), MAX_ENTRIES
+    sizes: dict[str, int] = {}
+    twins = dict(zip(pattern.cols, pattern.rows, strict=True)) if square else {}
+    for axis in (*pattern.cols, *pattern.rows, *pattern.index):
+        if " ".join(axis) not in sizes:
+            together = [axis, *([twins[axis]] if axis in twins else [])]
+            n = draw(st.integers(1, min(5, math.floor(left ** (1 / len(together))))))
+            sizes |= {" ".join(one): n for one in together}
+            left //= n ** len(together)
+    return Layout.parse(pattern, sizes)
+
+
+@st.composite
+def positions(draw: st.DrawFn, layout: Layout) -> At:
+    """Positions of a layout: a number for every index mode, a range for some of the others."""
+    at: dict[str, int | range] = {mode.name: draw(st.integers(0, mode.size - 1)) for mode in layout.index}
+    for mode in (*layout.rows, *layout.cols):
+        if draw(st.booleans()):
+            first = draw(st.integers(0, mode.size - 1))
+            at[mode.name] = range(first, draw(st.integers(first + 1, mode.size)))
+    return at
+
+
+def cases(parameterization: str | Any = None, options: Options | None = None) -> st.SearchStrategy[Case]:
+    """Cases of one parameterization (of all that have a name, unless given) at ranks from 1 to 4, clipped as in a plan.
+
+    ``options`` makes a strategy for build's options from a layout. Layouts the parameterization refuses are left out.
+    """
+    return _cases(parameterization, options, [])
+
+
+@st.composite
+def _cases(draw: st.DrawFn, parameterization: str | Any, options: Options | None, refused: list[str]) -> Case:
+    chosen = draw(st.sampled_from(parameterizations.names())) if parameterization is None else parameterization
+    family = parameterizations.get(chosen)
+    parts = getattr(family, "parts", None)
+    layout = draw(layouts(draw(st.sampled_from(parts)) if parts else None, getattr(family, "square", False)))
+    extra = draw(options(layout)) if options else {}
+    ranks = st.integers(1, 4)
+    with _building(chosen, layout, refused):
+        first = family.build(layout, 1, **extra)
+        if not isinstance(first, Network):
+            raise TypeError(f"build returned {first!r}; expected a Network")
+        rank = resolved(first)
+    rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
+    with _building(chosen, layout, refused):
+        network = clipped(family, layout, rank, extra)
+    scale: str | float = draw(st.sampled_from(SCALES))
+    return Case(chosen, network, draw(positions(layout)), draw(st.integers(0, 2**32)), scale, extra)
+
+
+@contextmanager
+def _building(parameterization: str | Any, layout: Layout, refused: list[str]) -> Iterator[None]:
+    """Within it a refusal leaves the layout out, and any other error is the parameterization's failure."""
+    try:
+        yield
+    except TensorAdaptError as error:
+        refused.append(str(error))
+        reject()
+    except Exception as error:
+        raise AssertionError(
+            f"{parameterizations.name_of(parameterization)!r} builds no network over {str(layout)!r} {layout.shape}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def laws(parameterization: str | Any, *, examples: int = 25, options: Options | None = None) -> None:
+    """Checks every law on a parameterization, given by name or as an object with build, count and oracle.
+
+    Raises AssertionError naming the first law that fails, and the smallest case found; TensorAdaptError where the
+    parameterization refuses the layouts it is tried with.
+    """
+    for name in LAWS:
+        check(name, parameterization, examples=examples, options=options)
+
+
+def check(
+    law: str, parameterization: str | Any, *, examples: int = 25, options: Options | None = None, shrink: bool = True
+) -> None:
+    """Checks one law; the examples are the same at every call."""
+    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
+    calm = [HealthCheck.too_slow, HealthCheck.nested_given]
+    refused: list[str] = []
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=phases,
+        suppress_health_check=calm,
+        report_multiple_bugs=False,
+    )
+    @given(_cases(parameterization, options, refused))
+    def holds(case: Case) -> None:
+        try:
+            LAWS[law](case)
+        except Exception as error:
+            raise AssertionError(f"law {law!r} does not hold for {case!r}: {error}") from error
+
+    try:
+        holds()
+    except (FailedHealthCheck, Unsatisfiable):
+        if not refused:
+            raise
+        raise TensorAdaptError(
+            f"{parameterizations.name_of(parameterization)!r} refuses nearly every layout it is tried with, at last: "
+            f"{refused[-1]}. Name the numbers of row modes, and of as many column modes, that it takes as `parts`, and "
+            "whether these have equal sizes as `square`"
+        ) from None

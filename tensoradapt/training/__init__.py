@@ -1,0 +1,1 @@
+"""Training: the loop, its optimizer and state, preconditioning and rank reduction."""

@@ -1,0 +1,117 @@
+"""Rank choice: which bonds a reduction leaves, from a rank, a budget of parameters, or the energy to keep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.ranks import Rank, check_rank
+from tensoradapt.training import rounding
+
+
+def smaller_networks(
+    networks: Sequence[Network],
+    values: Sequence[rounding.Values],
+    fixed: int,
+    dtype: torch.dtype,
+    *,
+    rank: Rank | None,
+    budget: int | None,
+    energy: float | None,
+) -> list[Network]:
+    """The networks to reduce to, by exactly one of ``rank``, ``budget`` and ``energy``.
+
+    ``fixed``: parameters besides the networks' that the budget is for too; ``dtype``: what the values were computed in.
+    """
+    if sum(given is not None for given in (rank, budget, energy)) != 1:
+        raise TensorAdaptError(
+            f"rank={rank!r}, budget={budget!r} and energy={energy!r} were given; expected exactly one of them"
+        )
+    if rank is not None:
+        return to_rank(networks, rank)
+    if budget is not None:
+        return to_budget(networks, values, budget, fixed)
+    return to_energy(networks, values, energy, dtype)
+
+
+def to_rank(networks: Sequence[Network], rank: Rank) -> list[Network]:
+    """No bond above a rank, or above its own one by name."""
+    check_rank(rank)
+    largest: dict[str, int] = {}
+    for name, n in [(_plain(bond), n) for network in networks for bond, n in network.bonds.items()]:
+        largest[name] = max(n, largest.get(name, 1))
+    asked = rank if isinstance(rank, Mapping) else {max(largest, key=largest.__getitem__): rank}
+    for name, n in asked.items():
+        if name not in largest:
+            raise TensorAdaptError(f"rank names {name!r}, which no tensor has{did_you_mean(name, sorted(largest))}")
+        if n > largest[name]:
+            raise TensorAdaptError(
+                f"rank {n} is above {largest[name]}, the largest {name!r} has; reducing takes {largest[name]} or less"
+            )
+
+    def at(bond: str, n: int) -> int:
+        return min(n, rank.get(_plain(bond), n) if isinstance(rank, Mapping) else rank)
+
+    return [_with(net, {bond: at(bond, n) for bond, n in net.bonds.items()}) for net in networks]
+
+
+def to_budget(networks: Sequence[Network], values: Sequence[rounding.Values], budget: int, fixed: int) -> list[Network]:
+    """The bond direction with the least share of its tensor's squared norm goes, until the budget is reached."""
+    left = fixed + sum(network.n_params for network in networks)
+    least = fixed + sum(_with(net, dict.fromkeys(net.bonds, 1)).n_params for net in networks)
+    if isinstance(budget, bool) or not isinstance(budget, int) or not least <= budget <= left:
+        raise TensorAdaptError(
+            f"budget is {budget!r}; expected a whole number of parameters from {least} (rank 1) to the {left} there are"
+        )
+    drops = [(e, i, bond, k) for i in range(len(networks)) for e, bond, k in _drops(networks[i], values[i], i)]
+    smaller = list(networks)
+    bonds = [dict(network.bonds) for network in networks]
+    for _, i, bond, k in sorted(drops, key=lambda drop: drop[0]):  # stable: of equals in one bond the last goes first
+        if left <= budget:
+            break
+        bonds[i][bond] = k
+        new = _with(networks[i], bonds[i])
+        left, smaller[i] = left - smaller[i].n_params + new.n_params, new
+    return smaller
+
+
+def to_energy(
+    networks: Sequence[Network], values: Sequence[rounding.Values], energy: Any, dtype: torch.dtype
+) -> list[Network]:
+    """Of each tensor, the directions with the least shares of its squared norm go while what is left allows it."""
+    if isinstance(energy, bool) or not isinstance(energy, int | float) or not 0 < energy <= 1:
+        raise TensorAdaptError(f"energy is {energy!r}; expected a share above 0 and up to 1, such as 0.99")
+    smaller = []
+    for i, (network, own) in enumerate(zip(networks, values, strict=True)):
+        bonds, left = dict(network.bonds), 1 - energy + (10 * torch.finfo(dtype).eps) ** 2
+        for share, bond, k in sorted(_drops(network, own, i), key=lambda drop: drop[0]):
+            if share > left:
+                break
+            left, bonds[bond] = left - share, k
+        smaller.append(_with(network, bonds))
+    return smaller
+
+
+def _drops(network: Network, values: rounding.Values, i: int) -> list[tuple[float, str, int]]:
+    """Of each direction but a bond's first, the last first: its share of the squared norm, the bond, what it leaves."""
+    norm = rounding.inner((network, values), (network, values))
+    if not norm > 0:
+        raise TensorAdaptError(
+            f"tensor {i} is zero, so no direction of it counts less than another; train first, or give rank="
+        )
+    spectra = {bond: (errors / norm).tolist() for bond, errors in rounding.spectra(network, values).items()}
+    return [(errors[k], bond, k) for bond, errors in spectra.items() for k in range(len(errors) - 1, 0, -1)]
+
+
+def _with(network: Network, bonds: Mapping[str, int]) -> Network:
+    """The network with these bonds, and none above what its neighbours can still carry."""
+    return replace(network, bonds=bonds).clipped()
+
+
+def _plain(bond: str) -> str:
+    return bond.removeprefix("r_")

@@ -1,0 +1,250 @@
+"""Rounding: a network with smaller bonds whose tensor is near the old one's.
+
+Where every bond joins two factors and there is no cycle (LoRA, Tucker, tensor-trains), the tensor is a matrix product
+at each bond, and its best approximation of rank k follows from the triangular factors of both sides (Oseledets, SIAM J.
+Sci. Comput. 33, 2011, algorithm 2; for trees Grasedyck, SIAM J. Matrix Anal. Appl. 31, 2010). A mode that both factors
+of a bond hold picks a matrix of each: every position is truncated by itself, to one rank. Where one bond joins all
+factors (CP), components are dropped.
+
+Either way a new factor is the old one times a matrix over each bond: P' = P x and Q' = Q y at the ends of one. So is
+its gradient: the tensor holds P' Q'^T, so the gradient in P' is that in P times y.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.contraction import Labels, compile_program
+from tensoradapt.networks.network import Factor, Network
+
+Values = Mapping[str, Tensor]
+TINY = 1e-12  # of a side's norm: what a direction that is zero there counts, so that the other side still has its say
+
+
+@dataclass(frozen=True)
+class Change:
+    """A bond's change of basis. ``matrices``, by factor: what its values and what its gradients are multiplied by."""
+
+    labels: Labels  # (*shared, bond, new bond)
+    matrices: Mapping[str, tuple[Tensor, Tensor]]
+
+
+def check(network: Network) -> None:
+    """Refuses a network without a rounding: frozen factors, derived bonds, cycles, bonds of some of the factors."""
+    fixed = [factor.name for factor in network.factors if not factor.trainable]
+    why = ""
+    if not network.bonds:
+        why = "it has no bond"
+    elif fixed:
+        why = f"factor {fixed[0]!r} is frozen"
+    elif network.derived:
+        why = f"bond {network.derived[0]!r} follows from the others"
+    elif not is_tree(network) and not _is_sum(network):
+        why = "its bonds have a cycle, or join some of the factors"
+    if why:
+        raise TensorAdaptError(
+            f"the tensor {network.equation} cannot be reduced: {why}. Reducing takes bonds that each join two "
+            "trained factors without a cycle (lora, tucker, tensor_train, tt_matrix), or one bond in all factors (cp)"
+        )
+
+
+@lru_cache(maxsize=4096)
+def is_tree(network: Network) -> bool:
+    """Every bond joins two factors, every factor is reached in one way, and so is a mode by all that hold it."""
+    ends = [_ends(network, bond) for bond in network.bonds]
+    if any(len(pair) != 2 for pair in ends) or len(ends) != len(network.factors) - 1:
+        return False
+    reached = {network.factors[0]}
+    for _ in ends:
+        reached |= {factor for pair in ends if reached & set(pair) for factor in pair}
+    holders = {mode: sum(mode in factor.labels for factor in network.factors) for mode in network.layout.names}
+    joined = {mode: sum(all(mode in f.labels for f in pair) for pair in ends) for mode in holders}
+    return len(reached) == len(network.factors) and all(joined[mode] == n - 1 for mode, n in holders.items())
+
+
+def spectra(network: Network, values: Values) -> dict[str, Tensor]:
+    """Of each bond, the squared error that dropping a direction adds when all after it are gone: (bond size,), falling.
+
+    In a tree these are squared singular values, summed over the positions of shared modes; the total of a bond is the
+    tensor's squared norm. The errors of several bonds add up to a bound of the whole error.
+    """
+    if not is_tree(network):
+        bond = next(iter(network.bonds))
+        _, added = _elimination(network, values)
+        return {bond: added.flip(0).cummax(0).values.flip(0)}
+    found = {}
+    for bond, size in network.bonds.items():
+        left, right = _sides(network, values, bond)
+        sigma = torch.linalg.svdvals(left @ right.mT).square().reshape(-1, min(left.shape[-2], right.shape[-2])).sum(0)
+        found[bond] = torch.cat([sigma, sigma.new_zeros(max(0, size - len(sigma)))])[:size]
+    return found
+
+
+def changes(network: Network, values: Values, bonds: Mapping[str, int], sweeps: int = 1) -> dict[str, Change]:
+    """The changes of basis to smaller ``bonds``. The rounded tensor is ``changed(...)`` of the values.
+
+    One bond after the other, each the best for what the ones before it left: the squared errors add up exactly. Further
+    ``sweeps`` choose each bond again, given the others (for Tucker: higher-order orthogonal iteration).
+    """
+    smaller = [bond for bond, n in network.bonds.items() if bonds[bond] < n]
+    if smaller and not is_tree(network):
+        return {smaller[0]: _selection(network, values, smaller[0], bonds[smaller[0]])}
+    made: dict[str, Change] = {}
+    for bond in smaller * (sweeps if len(smaller) > 1 else 1):
+        others = {name: change for name, change in made.items() if name != bond}
+        small = replace(network, bonds={**network.bonds, **{name: bonds[name] for name in others}})
+        made[bond] = _truncation(small, changed(network, values, others), bond, bonds[bond])
+    return made
+
+
+def changed(network: Network, values: Values, made: Mapping[str, Change]) -> dict[str, Tensor]:
+    """The factors after the changes of basis."""
+    return {f.name: transported(f, values[f.name], made) for f in network.factors}
+
+
+def transported(
+    factor: Factor,
+    tensor: Tensor,  # of the factor's shape: its values, or its gradients
+    made: Mapping[str, Change],
+    *,
+    gradient: bool = False,
+    square: bool = False,
+) -> Tensor:
+    """Values or gradients in the new bases; ``square``: squares of gradients, as if their entries were independent."""
+    for bond in (label for label in factor.labels if label in made):
+        matrix = made[bond].matrices[factor.name][gradient]
+        tensor = _over(factor.labels, tensor, made[bond].labels, matrix.square() if square else matrix)
+    return tensor
+
+
+def inner(one: tuple[Network, Values], two: tuple[Network, Values]) -> float:
+    """The inner product of two networks' tensors over one layout, from the factors alone."""
+    first, second = [f.labels for f in one[0].factors], [_primed(two[0], f.labels) for f in two[0].factors]
+    sizes = {**one[0].sizes, **{f"{bond}'": n for bond, n in two[0].bonds.items()}}
+    operands = [values[f.name] for network, values in (one, two) for f in network.factors]
+    return float(compile_program([*first, *second], (), sizes).run(operands, torch.einsum))
+
+
+def relative_error(old: tuple[Network, Values], new: tuple[Network, Values]) -> float:
+    """``||T' - T|| / ||T||``, 0 where T is: the root of a difference of inner products, so it is known to 1e-7."""
+    norm = inner(old, old)
+    lost = norm - 2 * inner(old, new) + inner(new, new)
+    return max(0.0, lost / norm) ** 0.5 if norm > 0 else 0.0
+
+
+def _primed(network: Network, labels: Labels) -> Labels:
+    return tuple(f"{x}'" if x in network.bonds else x for x in labels)
+
+
+def _ends(network: Network, bond: str) -> tuple[Factor, ...]:
+    return tuple(factor for factor in network.factors if bond in factor.labels)
+
+
+def _is_sum(network: Network) -> bool:
+    return len(network.bonds) == 1 and all(set(network.bonds) <= set(factor.labels) for factor in network.factors)
+
+
+def _shared(network: Network, bond: str) -> Labels:
+    """The modes that both factors of a bond hold."""
+    one, two = _ends(network, bond)
+    return tuple(x for x in one.labels if x in two.labels and x != bond)
+
+
+def _over(labels: Labels, tensor: Tensor, by: Labels, matrix: Tensor) -> Tensor:
+    """A tensor times a matrix (*shared, bond, new) over its axis ``bond``; the new axis is in its place."""
+    *_, bond, new = by
+    sizes = {**dict(zip(labels, tensor.shape, strict=True)), new: matrix.shape[-1]}
+    output = tuple(new if x == bond else x for x in labels)
+    return compile_program([labels, by], output, sizes).run([tensor, matrix], torch.einsum)
+
+
+def _sides(network: Network, values: Values, bond: str) -> Iterator[Tensor]:  # two of (*shared, k, bond)
+    return (_side(network, values, factor, bond) for factor in _ends(network, bond))
+
+
+def _side(network: Network, values: Values, factor: Factor, bond: str) -> Tensor:  # (*shared, k, bond)
+    """The triangular factor of all that lies on one side of a bond, as matrices (modes, bond)."""
+    labels, tensor = factor.labels, values[factor.name]
+    for between in [x for x in factor.labels if x in network.bonds and x != bond]:
+        other = next(f for f in _ends(network, between) if f is not factor)
+        behind = _side(network, values, other, between)
+        tensor = _over(labels, tensor, (*_shared(network, between), between, f"{between}*"), behind.mT)
+        labels = tuple(f"{between}*" if x == between else x for x in labels)
+    shared = _shared(network, bond)
+    order = [labels.index(x) for x in (*shared, *(x for x in labels if x not in (*shared, bond)), bond)]
+    turned = tensor.permute(order)
+    flat = turned.reshape(*turned.shape[: len(shared)], -1, turned.shape[-1])
+    return torch.linalg.qr(flat, mode="r").R
+
+
+def _truncation(network: Network, values: Values, bond: str, k: int) -> Change:
+    one, two = _ends(network, bond)
+    left, right = _sides(network, values, bond)
+    x, y = _frames(left, right, k)
+    labels = (*_shared(network, bond), bond, f"{bond}*")
+    return Change(labels, {one.name: (x, y), two.name: (y, x)})
+
+
+def _frames(
+    left: Tensor,  # (*shared, m, r)
+    right: Tensor,  # (*shared, n, r)
+    k: int,
+) -> tuple[Tensor, Tensor]:  # two of (*shared, r, k)
+    """x and y with y^T x = 1 and ``left x y^T right^T`` the best approximation of rank k of ``left right^T``.
+
+    Of all such x and y two of equal and smallest size, as near as can be to k columns of the identity: factors keep
+    their sizes, and with them the steps that Adam takes, and directions that one side does not use yet stay alive.
+    """
+    left, right = _regular(left), _regular(right)
+    u, _, vt = torch.linalg.svd(left @ right.mT, full_matrices=False)
+    x = torch.linalg.qr(right.mT @ vt.mT[..., :k]).Q
+    y = torch.linalg.qr(left.mT @ u[..., :k]).Q
+    e, cosines, ft = torch.linalg.svd(y.mT @ x)
+    x, y = (x @ ft.mT) / cosines.sqrt()[..., None, :], (y @ e) / cosines.sqrt()[..., None, :]
+    rows = torch.linalg.vector_norm(x + y, dim=-1).topk(k).indices.sort().values
+    a, _, bt = torch.linalg.svd(torch.take_along_dim(x + y, rows[..., None], -2))
+    turn = bt.mT @ a.mT
+    return x @ turn, y @ turn
+
+
+def _regular(side: Tensor) -> Tensor:  # (*shared, m + r, r)
+    """A side of full rank: with a tiny multiple of the identity below it."""
+    size = torch.linalg.matrix_norm(side, keepdim=True)
+    small = TINY * torch.where(size > 0, size, torch.ones_like(size))
+    eye = torch.eye(side.shape[-1], dtype=side.dtype, device=side.device)
+    return torch.cat([side, small * eye], dim=-2)
+
+
+def _selection(network: Network, values: Values, bond: str, k: int) -> Change:
+    order, _ = _elimination(network, values)
+    kept = torch.eye(network.bonds[bond], dtype=torch.float64, device=order.device)[:, order[:k].sort().values]
+    return Change((bond, f"{bond}*"), {factor.name: (kept, kept) for factor in network.factors})
+
+
+def _elimination(network: Network, values: Values) -> tuple[Tensor, Tensor]:  # both (r,), the last dropped first
+    """Components in the order they are kept, and what dropping each adds to the squared error.
+
+    The next to go is the one that adds the least: its squared norm, and its inner products with those that are gone.
+    """
+    (bond,) = network.bonds
+    labels = [factor.labels for factor in network.factors]
+    program = compile_program(
+        [*labels, *(_primed(network, x) for x in labels)],
+        (bond, f"{bond}'"),
+        {**network.sizes, f"{bond}'": network.bonds[bond]},
+    )
+    gram = program.run([values[f.name] for f in network.factors] * 2, torch.einsum)
+    cost, order, added = gram.diagonal().clone(), [], []
+    for _ in range(len(cost)):
+        i = int(cost.argmin())
+        order.append(i)
+        added.append(float(cost[i]))
+        cost += 2 * gram[i]
+        cost[order] = torch.inf
+    return torch.tensor(order[::-1], device=gram.device), gram.new_tensor(added[::-1])
