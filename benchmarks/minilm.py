@@ -16,8 +16,10 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.data import models
 from tensoradapt.data.tasks import get, subsample
-from tensoradapt.runs.config import RunConfig, rate
-from tensoradapt.runs.execute import batches, encoded, head_of, load_data, predict
+from tensoradapt.runs.batches import batches, encoded, load_data, predict
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import head_of
+from tensoradapt.sweeps.frontier_configs import rate
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"
 

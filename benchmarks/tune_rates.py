@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
-from tensoradapt.runs.config import FRONTIER, RunConfig, layouts_for
+from tensoradapt.runs.config import RunConfig, layouts_for
 from tensoradapt.runs.execute import execute
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
+from tensoradapt.sweeps.frontier_configs import FRONTIER
 
 HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"

@@ -9,31 +9,30 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# not lazy: the first import of the modules tensoradapt.plan and tensoradapt.sweep would put them in these names' places
-from tensoradapt.planning.plan import Plan, plan
-from tensoradapt.sweeps import sweep
-
 _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
+    "Plan": "tensoradapt.planning.plan",
+    "plan": "tensoradapt.planning.build_plan",
+    "sweep": "tensoradapt.sweeps",
     "find_sites": "tensoradapt.sites.find",
     "FactoredTensor": "tensoradapt.adapter.factored",
     "Adapter": "tensoradapt.adapter.adapter",
     "adapters": "tensoradapt.surgery.registry",
     "attach": "tensoradapt.surgery.attach",
-    "detach": "tensoradapt.surgery.attach",
-    "disabled": "tensoradapt.surgery.attach",
+    "detach": "tensoradapt.surgery.detach",
+    "disabled": "tensoradapt.surgery.detach",
     "merge": "tensoradapt.surgery.merge",
     "unmerge": "tensoradapt.surgery.merge",
     "load": "tensoradapt.storage.load",
     "from_pretrained": "tensoradapt.storage.load",
     "push_to_hub": "tensoradapt.storage.hub",
     "model_card": "tensoradapt.storage.card",
-    "restore": "tensoradapt.surgery.restore",
+    "restore": "tensoradapt.storage.load",
     "use": "tensoradapt.surgery.use",
     "compress": "tensoradapt.compression.compress",
     "export_lora": "tensoradapt.lora.export",
     "fit": "tensoradapt.training.fit",
-    "parameter_groups": "tensoradapt.training.fit",
+    "parameter_groups": "tensoradapt.training.optimizer",
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",
@@ -46,7 +45,7 @@ _MODULES = {
     "spectra": "tensoradapt.analysis.statistics.spectra",
     "spectra_plots": "tensoradapt.analysis.figures.spectra_plots",
 }
-__all__ = ["Plan", "plan", "sweep", *_HOME, *_MODULES]
+__all__ = [*_HOME, *_MODULES]
 __version__ = "0.1.0"
 
 

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
-from tensoradapt.adapter.factored import Bases, FactoredTensor, through
+from tensoradapt.adapter.factored import FactoredTensor, through
+from tensoradapt.adapter.frozen import Bases
+from tensoradapt.adapter.origin import Origin
 from tensoradapt.adapter.sharding import placed_like, whole, write_once
 from tensoradapt.adapter.task_choice import task_numbers
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
@@ -21,10 +22,7 @@ from tensoradapt.networks.layout import RUNTIME, At
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.grouping import Member
 from tensoradapt.planning.plan import Plan
-from tensoradapt.sites.site import Site
-from tensoradapt.storage import hub
-from tensoradapt.storage.card import Origin
-from tensoradapt.strips import Strip
+from tensoradapt.sites.site import Site, Strip
 
 TASK = RUNTIME[0]
 
@@ -233,10 +231,6 @@ class Adapter(nn.Module):
         numbers = self.seed, self.dropout, self.rank_dropout, scales
         found = checkpoint.Checkpoint(self.plan, *numbers, self.base, saved, heads)
         write_once(self, lambda: checkpoint.write(found, Path(path)))
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Pushes what ``save`` writes, and a card, to the hub; ``tensoradapt.push_to_hub`` says with which options."""
-        return hub.push_to_hub(self, repo_id, **options)
 
     def _stored(self) -> Iterator[tuple[str, Tensor]]:
         """Every number a checkpoint has to hold, by its name there."""

@@ -9,18 +9,13 @@ from __future__ import annotations
 import math
 import zlib
 from collections import Counter
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tensoradapt.adapter import first_step
-from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.network import Factor, Network
-
-LORA_RANK, LORA_ALPHA = 8, 16.0  # the reference whose first step "matched" means
 
 
 def draw(network: Network, seed: int, name: str, matched: bool, start: str = "zero") -> dict[str, Tensor]:
@@ -52,30 +47,6 @@ def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray
         words = np.random.Philox(key=key, counter=np.array([0, i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
         made[i] = ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * 2 - 1) * half
     return made
-
-
-def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float | None = None) -> float:
-    """The multiplier s with which the first Adam step per unit learning rate is that of LoRA r=8, alpha=16.
-
-    Solves s^2 E ||sum_k rate_k J_k sign(J_k^T G)||^2 / numel = 4 * 8 / (3 d_in) from the drawn values: J_k is the exact
-    Jacobian of the dense tensor in trainable factor k, G a gradient of independent normal entries (``first_step``).
-    Raises TensorAdaptError where two factors are zero.
-    """
-    target = (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * network.layout.in_))
-    power = first_step.mean_square(network, factors)
-    if not power > 0:
-        zeros = [factor.name for factor in network.factors if not factors[factor.name].count_nonzero()]
-        raise TensorAdaptError(
-            f"the tensor {network.equation} has no first step: its factors {', '.join(zeros)} are zero, and nothing "
-            'would ever move; expected one zero factor at most. Give other values, or scale="paper"'
-        )
-    return target / math.sqrt(power)
-
-
-def paper_scale(network: Network, alpha: float | None) -> float:
-    """The paper's multiplier, times the bounds of frozen factors (stored with unit variance)."""
-    frozen = math.prod(_std(f) for f in network.factors if not f.trainable and f.source == "draw")
-    return (network.alpha if alpha is None else alpha) / network.divisor * frozen
 
 
 def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
@@ -152,11 +123,6 @@ def _deviation(network: Network, factor: Factor, kind: str) -> float:
         return 1 / math.sqrt(shape[-1])
     modes = size(tuple(x for x in factor.labels if x not in network.bonds), network.sizes)
     return 1 / math.sqrt(modes) if kind == "kaiming" else 1.0
-
-
-def _std(factor: Factor) -> float:
-    kind, value = factor.paper or ("normal", 1.0)
-    return value / math.sqrt(3) if kind == "uniform" else value
 
 
 def _seed(seed: int, name: str) -> int:

@@ -12,41 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tensoradapt.adapter import draws
+from tensoradapt.adapter.frozen import Bases, Held
+from tensoradapt.adapter.scale import matched_scale, paper_scale
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, Program, compile_program
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Factor, Network
-
-
-class Bases(nn.Module):
-    """Random frozen matrices, one for each factor name, as large as the largest network needs; never saved."""
-
-    def __init__(self, networks: Iterable[Network], seed: int) -> None:
-        super().__init__()
-        self.seed = seed
-        shapes: dict[str, tuple[int, int]] = {}
-        for network in networks:
-            for factor in network.factors:
-                if not factor.trainable and factor.source == "draw":
-                    known, own = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
-                    shapes[factor.name] = (max(known[0], own[0]), max(known[1], own[1]))
-        for name, shape in shapes.items():
-            values = torch.from_numpy(draws.frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
-            self.register_buffer(name, values, persistent=False)
-
-    def read(self, network: Network, factor: Factor) -> Tensor:
-        """One network's slice, in the factor's own shape."""
-        rows, cols = _matrix_shape(network, factor)
-        return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
-
-
-class Held(nn.Module):
-    """Numbers that are stored but not trained, by factor name."""
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        for name, value in values.items():
-            self.register_buffer(name, value)
 
 
 class FactoredTensor(nn.Module):
@@ -222,15 +193,8 @@ def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
 
 def _solve(network: Network, factors: Mapping[str, Tensor], scale: str | float, alpha: float | None) -> float:
     if scale == "matched":
-        return draws.matched_scale(network, factors, alpha)
-    return draws.paper_scale(network, alpha) if scale == "paper" else float(scale)
-
-
-def _matrix_shape(network: Network, factor: Factor) -> tuple[int, int]:
-    """A frozen factor as a matrix: its bond against all its modes, in the order it is stored."""
-    shape = network.shape(factor)
-    cut = 1 if factor.labels[0] in network.bonds else len(shape) - 1
-    return math.prod(shape[:cut]), math.prod(shape[cut:])
+        return matched_scale(network, factors, alpha)
+    return paper_scale(network, alpha) if scale == "paper" else float(scale)
 
 
 def _check_at(network: Network, at: At) -> None:

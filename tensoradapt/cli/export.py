@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Exports and prints the report; returns the exit code."""
     from tensoradapt.data import models
     from tensoradapt.lora.export import export_lora
-    from tensoradapt.storage.load import unattached
+    from tensoradapt.storage.saved import unattached
 
     report = export_lora(
         models.skeleton(args.model, args.architecture),

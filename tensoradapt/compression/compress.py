@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tensoradapt.checks import check_number
 from tensoradapt.compression.fit import Job, fit_within, in_best_order
 from tensoradapt.compression.result import Compressed, stated
 from tensoradapt.compression.sources import read
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.arguments import check_number
 from tensoradapt.planning.ranks import Rank
 
 ORDERS = ("given", "search")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tensoradapt.compression.sources import Update, triangular
+from tensoradapt.lora.update import Update, triangular
 from tensoradapt.networks.layout import Layout, Mode
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.grouping import Member

@@ -18,7 +18,8 @@ from tensoradapt.compression.sources import Source
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.plan import Group, Plan, plan
+from tensoradapt.planning.build_plan import plan
+from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import Rank
 
 Factors = dict[str, np.ndarray]

@@ -15,7 +15,8 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.compression.core import Core, can_be_cut
 from tensoradapt.compression.fit import Factors, Fit, Job
-from tensoradapt.compression.sources import Source, update_of
+from tensoradapt.compression.sources import Source
+from tensoradapt.lora.update import update_of
 from tensoradapt.networks.layout import Mode
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Plan

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.strips import Strip
+from tensoradapt.sites.site import Strip
 
 
 def check_ddp(

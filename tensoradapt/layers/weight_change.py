@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.sites.site import Site
-from tensoradapt.strips import Strip
+from tensoradapt.sites.site import Site, Strip
 
 
 def change(

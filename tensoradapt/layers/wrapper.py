@@ -15,8 +15,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.ddp_checks import check_ddp
 from tensoradapt.layers.kinds import kind_of, matrix_of
 from tensoradapt.layers.weight_change import change, dropped, lengths
-from tensoradapt.sites.site import Site
-from tensoradapt.strips import Strip, strips
+from tensoradapt.sites.site import Site, Strip, strips
 
 Update = tuple[Adapter, tuple[Strip, ...]]  # an adapter, and its sites in this layer
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.compression.sources import in_double
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of, shape_of
 from tensoradapt.lora.pair import LoraPair, Term, merged, reduced, stacked
+from tensoradapt.lora.update import in_double
 from tensoradapt.sites.site import Site
 
 ROUNDING = 1e-10  # of a pair's own size: far above float64's rounding, far below float32's

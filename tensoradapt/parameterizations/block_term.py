@@ -14,9 +14,9 @@ from tensorly.decomposition import tucker
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
+from tensoradapt.networks.decomposition import checked, tensorly_on_numpy, widened
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.parameterizations._decompose import checked, tensorly_on_numpy, widened
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Block-term"

@@ -13,9 +13,9 @@ import tensorly
 from tensorly.decomposition import tucker
 
 from tensoradapt.networks import least_squares
+from tensoradapt.networks.decomposition import checked, tensorly_on_numpy, unit_columns
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.parameterizations._decompose import checked, tensorly_on_numpy, unit_columns
 
 label = "CP (LoRTA)"
 RESTARTS = 4  # of alternating least squares: from the singular vectors, and at random

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tensoradapt.networks import decomposition
+from tensoradapt.networks.decomposition import widened
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.parameterizations import _svd
-from tensoradapt.parameterizations._decompose import widened
 
 layouts = (": out : in",)
 label = "LoRA"
@@ -37,7 +37,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
     Meng et al., arXiv 2404.02948.
     """
     clipped = network.clipped()
-    u, s, vt = _svd.by_position(network, tensor, clipped.bonds["r"])
+    u, s, vt = decomposition.by_position(network, tensor, clipped.bonds["r"])
     (a, b), root = (clipped.shape(factor) for factor in network.factors), np.sqrt(s)
     values = {"A": (root[..., None] * vt).reshape(a), "B": (u * root[..., None, :]).reshape(b)}
     return widened(network, clipped, values, seed)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks import decomposition
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.parameterizations import _svd
 
 layouts = (": out : in",)
 label = "LoRA-XS"
@@ -51,7 +51,7 @@ def count(layout: Layout, rank: int) -> int:
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """A and B for the base weights: S V^T and U of each matrix."""
-    u, s, vt = _svd.by_position(network, tensor, network.bonds["r"])
+    u, s, vt = decomposition.by_position(network, tensor, network.bonds["r"])
     a, _, b = (network.shape(factor) for factor in network.factors)
     return {"A": (s[..., None] * vt).reshape(a), "B": u.reshape(b)}
 

@@ -12,10 +12,10 @@ import numpy as np
 from tensorly.tr_tensor import tr_to_tensor
 
 from tensoradapt.networks import least_squares
+from tensoradapt.networks.decomposition import checked, widened
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations import tensor_train
-from tensoradapt.parameterizations._decompose import checked, widened
 from tensoradapt.parameterizations.tensor_train import _chain as ring
 from tensoradapt.parameterizations.tucker import per_mode
 

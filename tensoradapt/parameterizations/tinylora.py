@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks import decomposition
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.parameterizations import _svd
 
 layouts = (": out : in",)
 label = "TinyLoRA"
@@ -45,7 +45,7 @@ def count(layout: Layout, rank: int, svd_rank: int = 2) -> int:
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """A and B for the base weights: sqrt(S) V^T and U sqrt(S) of each matrix."""
-    u, s, vt = _svd.by_position(network, tensor, network.bonds["p"])
+    u, s, vt = decomposition.by_position(network, tensor, network.bonds["p"])
     a, *_, b = (network.shape(factor) for factor in network.factors)
     return {"A": (np.sqrt(s)[..., None] * vt).reshape(a), "B": (u * np.sqrt(s)[..., None, :]).reshape(b)}
 

@@ -13,9 +13,9 @@ from tensorly.decomposition import tensor_train_matrix
 from tensorly.tt_matrix import tt_matrix_to_tensor
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.decomposition import checked, tensorly_on_numpy, widened
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.parameterizations._decompose import checked, tensorly_on_numpy, widened
 from tensoradapt.parameterizations.tucker import per_mode
 
 layouts = (": out* : in*",)

@@ -12,9 +12,9 @@ import tensorly
 from tensorly.decomposition import partial_tucker
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.networks.decomposition import checked, tensorly_on_numpy, widened
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.parameterizations._decompose import checked, tensorly_on_numpy, widened
 
 label = "Tucker"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from tensoradapt.checks import check_number, check_rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.planning.ranks import check_rank
 
 STARTS = ("zero", "subtract", "paper", "gradient")
 RULES = ("add", "dora")
@@ -41,9 +40,3 @@ def check_choices(
         )
     if rank is not None:
         check_rank(rank)
-
-
-def check_number(what: str, value: Any, above: float) -> None:
-    """Refuses what is not a finite number above a bound."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
-        raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above {above}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tensoradapt.checks import check_rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.grouping import Bundle
-from tensoradapt.planning.ranks import Rank, check_rank, networks
+from tensoradapt.planning.ranks import Rank, networks
 from tensoradapt.sites.site import matches
 
 

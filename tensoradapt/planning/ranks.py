@@ -39,17 +39,6 @@ def built(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any]) -
     )
 
 
-def check_rank(rank: Any, what: str = "rank") -> None:
-    """Refuses everything but a whole number of 1 or more, or a mapping of such."""
-    if isinstance(rank, Mapping):
-        if not rank:
-            raise TensorAdaptError("rank is an empty mapping; expected a rank for each mode, or one whole number")
-        for name, value in rank.items():
-            check_rank(value, f"rank of {name!r}")
-    elif isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
-        raise TensorAdaptError(f"{what} is {rank!r}; expected a whole number of 1 or more")
-
-
 def networks(
     family: Any,
     layouts: Mapping[Layout, int],

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, lru_cache
-from importlib.resources import files
+from functools import cached_property
 from typing import Any
 
 from tensoradapt import parameterizations
 from tensoradapt import published as papers
 from tensoradapt.networks.layout import RUNTIME
-from tensoradapt.planning.plan import Plan, plan
+from tensoradapt.planning.build_plan import plan
+from tensoradapt.planning.plan import Plan
 from tensoradapt.runs.store import run_id
 from tensoradapt.sites.find import find_sites
+from tensoradapt.text import rank_text
 
 
 @dataclass(frozen=True)
@@ -101,15 +101,6 @@ class RunConfig:
         return f"r{self.rank}" if isinstance(self.rank, int) else "r" + "_".join(map(str, self.rank.values()))
 
 
-def rank_text(rank: int | Mapping[str, int]) -> str:
-    """A rank, or those of each bond, in the space of a column.
-
-    >>> rank_text(8), rank_text({"layer": 2, "out": 4})
-    ('r=8', 'r=2 4')
-    """
-    return f"r={' '.join(map(str, rank.values())) if isinstance(rank, Mapping) else rank}"
-
-
 def plan_of(config: RunConfig, model: Any, heads: Sequence[str] = ()) -> Plan:
     """The plan of an adapter run, for a model or its config."""
     wanted = config.projections[0] if len(config.projections) == 1 else config.projections
@@ -138,82 +129,7 @@ def _widths(split: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much of everything a frontier runs."""
-
-    ranks: tuple[int, ...]
-    seeds: tuple[int, ...]
-    steps: int
-    n_train: int
-    n_validation: int
-    n_test: int
-
-
-SIZES: Mapping[str, Size] = {
-    "quick": Size((8,), (0,), 24, 1000, 200, 400),
-    "default": Size((1, 8), (0, 1, 2), 30, 2000, 100, 500),
-    "full": Size((1, 4, 16, 64), (0, 1, 2), 100, 4000, 300, 1500),
-}
-FRONTIER = ("lora", "cp", "tucker", "tensor_train", "vera")
-
-
-@lru_cache(maxsize=1)
-def rates() -> dict[str, float]:
-    """Learning rates by parameterization ("head", "full" too), chosen on validation by benchmarks/tune_rates.py."""
-    return json.loads((files("tensoradapt.sweeps") / "rates.json").read_text())["lr"]
-
-
 def layouts_for(family: str, projections: Sequence[str] = ("attention",)) -> tuple[str, ...]:
     """The usual layouts of a parameterization; over attention alone, its first."""
     every = parameterizations.layouts_of(family)
     return every[:1] if tuple(projections) == ("attention",) else every
-
-
-def rate(kind: str) -> float:
-    """The tuned learning rate; for a parameterization that was not tuned, LoRA's, which the matched scale makes a fair
-    guess.
-    """
-    return rates().get(kind, rates()["lora"])
-
-
-def frontier_configs(
-    size: Size,
-    *,
-    model: str,
-    task: str,
-    families: Sequence[str] = FRONTIER,
-    ranks: Sequence[int] | None = None,
-    budgets: Sequence[int] | None = None,
-    layout: Sequence[str] | None = None,
-    projections: Sequence[str] = ("attention",),
-    seeds: Sequence[int] | None = None,
-    lr: float | None = None,
-    steps: int | None = None,
-) -> list[RunConfig]:
-    """The runs of a frontier, seed by seed, so that the figure covers every configuration as early as it can."""
-    shared: dict[str, Any] = {
-        "model": model,
-        "task": task,
-        "steps": size.steps if steps is None else steps,
-        "n_train": size.n_train,
-        "n_validation": size.n_validation,
-        "n_test": size.n_test,
-        "head_lr": rate("head"),
-    }
-    adapter: dict[str, Any] = {"kind": "adapter", "projections": tuple(projections)}
-    sizes: list[dict[str, Any]] = (
-        [{"budget": n} for n in budgets] if budgets else [{"rank": n} for n in ranks or size.ranks]
-    )
-    made = []
-    for seed in seeds or size.seeds:
-        made += [RunConfig("head", seed, lr=rate("head"), **shared)]
-        for one in sizes:
-            for family in families:
-                layouts = tuple(layout or layouts_for(family, projections))
-                one_lr = rate(family) if lr is None else lr
-                made.append(
-                    RunConfig(seed=seed, lr=one_lr, parameterization=family, layout=layouts, **one, **adapter, **shared)
-                )
-        made += [RunConfig("full", seed, lr=rate("full"), **shared)]
-    return list({run.name: run for run in made}.values())  # a rank or seed named twice is one run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,3 +108,28 @@ class Candidate:
 def matches(name: str, pattern: str) -> bool:
     """Whether a pattern is for a site: brackets are those of names, as in ``*c_attn[q]``, or a choice of letters."""
     return any(fnmatch.fnmatchcase(name, text) for text in (pattern, pattern.replace("[", "[[]")))
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Sites in the same rows of one matrix; several where blocks of its columns are sites of their own."""
+
+    sites: tuple[Site, ...]
+
+    @property
+    def out(self) -> int:
+        """Rows."""
+        return self.sites[0].out
+
+    @property
+    def rows(self) -> slice | list[int]:
+        """Which of the matrix."""
+        return self.sites[0].block[0]
+
+
+def strips(sites: Iterable[Site]) -> tuple[Strip, ...]:
+    """The strips of a plan's sites, in their order."""
+    found: dict[tuple, list[Site]] = {}
+    for site in sites:
+        found.setdefault((site.key, site.slot, site.rows, site.period), []).append(site)
+    return tuple(Strip(tuple(own)) for own in found.values())

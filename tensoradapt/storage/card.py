@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensoradapt import published
+from tensoradapt.adapter.origin import Origin
 from tensoradapt.errors import TensorAdaptError, missing_extra
-from tensoradapt.planning.plan import Plan
-from tensoradapt.report import rank_text
+from tensoradapt.planning.plan import Plan, rank_text
 from tensoradapt.sites.unwrapped import ROOT
 
 if TYPE_CHECKING:
     from tensoradapt.adapter.adapter import Adapter
-
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-LABELS = 2  # what transformers gives a classifier that says nothing
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a card says of the model that an adapter is attached to: its name on the hub, its class in transformers, and
-    how that is loaded. Empty where it is not known.
-    """
-
-    name: str = ""
-    kind: str = ""
-    options: tuple[tuple[str, Any], ...] = ()
-
-
-def origin_of(model: Any) -> Origin:
-    """The origin of a model; a name that is a folder here is left out, as it says nothing elsewhere."""
-    config, kind = getattr(model, "config", None), type(model)
-    name = str(getattr(config, "_name_or_path", None) or "")
-    name = name if HUB_NAME.fullmatch(name) and not Path(name).exists() else ""
-    if getattr(sys.modules.get("transformers"), kind.__name__, None) is not kind:
-        return Origin(name)
-    options: dict[str, Any] = {"dtype": str(model.dtype).removeprefix("torch.")}
-    labels = getattr(config, "num_labels", LABELS)
-    if kind.__name__.endswith("Classification") and labels != LABELS:
-        options["num_labels"] = labels
-    return Origin(name, kind.__name__, tuple(options.items()))
 
 
 def model_card(

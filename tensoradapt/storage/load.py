@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
+from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
 from tensoradapt.errors import TensorAdaptError, located
-from tensoradapt.planning.plan import Plan
-from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.planning.record import plan_record
 from tensoradapt.storage import hub
-from tensoradapt.surgery.attach import attach_with, base_hash
-from tensoradapt.surgery.registry import original_modules
-
-
-def _from_weights(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
-    """Saved factors that would otherwise be taken from the base weights again."""
-    parts = [[f for f in group.network.factors if f.source == "base"] for group in saved.plan.groups]
-    return [
-        {f.name: saved.factors[f"{i}.{f.name}" if f.trainable else f"{i}.fixed.{f.name}"] for f in factors}
-        for i, factors in enumerate(parts)
-    ]
-
-
-def unattached(path: str | Path) -> Adapter:
-    """The saved adapter without a model, for what needs its updates alone; trained heads stay in their file."""
-    saved = checkpoint.read(Path(path))
-    adapter = Adapter(saved.plan, saved.seed, _from_weights(saved), saved.scales)
-    adapter.restore(saved)
-    return adapter
-
-
-def head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
-    """The trained numbers of a plan's heads, in the model at hand."""
-    heads = trained_modules(model, plan.train, plan.published)
-    return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}
+from tensoradapt.storage.saved import _from_weights, head_shapes
+from tensoradapt.surgery.attach import attach_with
+from tensoradapt.surgery.base_weights import base_hash
+from tensoradapt.surgery.registry import attached, original_modules
 
 
 def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
@@ -93,3 +71,29 @@ def from_pretrained(
     if revision is not None:
         raise TensorAdaptError(f"{source} is a folder here, which has no revision {revision!r}; leave revision= out")
     return load(model, source, strict=strict, name=name)
+
+
+def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None:
+    """Puts saved factors, multipliers and trained heads into the adapter that is attached to a model.
+
+    For a training run that goes on: parameters stay the same objects, so optimizers, DDP and FSDP2 keep theirs. Of a
+    model under FSDP2, every rank calls it. ``name``: which of several adapters. Raises TensorAdaptError, with nothing
+    changed, while merged, for an adapter of another plan or seed, for one whose heads another adapter in use has
+    replaced, and for what ``load`` refuses of a file.
+    """
+    adapter = attached(model, name)
+    if adapter.merged:
+        raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before restoring")
+    if adapter.shelf:
+        raise TensorAdaptError("the model has other heads than those of this adapter; use(model, name) it first")
+    saved = checkpoint.read(Path(path), lambda plan: head_shapes(model, plan))
+    if plan_record(saved.plan) != plan_record(adapter.plan) or saved.seed != adapter.seed:
+        raise TensorAdaptError(
+            f"{path} holds an adapter of another plan or seed ({saved.plan.parameterization}, seed {saved.seed}) than "
+            f"the attached one ({adapter.plan.parameterization}, seed {adapter.seed}); detach(model), then "
+            "load(model, path)"
+        )
+    reshard(model)
+    for tensor, scale in zip(adapter.factored, saved.scales, strict=True):
+        tensor.scale = scale
+    adapter.restore(saved)

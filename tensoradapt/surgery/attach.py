@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,27 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tensoradapt import parameterizations
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.dense_stack import stack
-from tensoradapt.adapter.draws import starts_at_zero
-from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.kinds import block_of, matrix_of, weight_of
-from tensoradapt.layers.quantised import quantised
+from tensoradapt.adapter.origin import origin_of
+from tensoradapt.layers.kinds import matrix_of, weight_of
 from tensoradapt.layers.weight_change import lengths
-from tensoradapt.layers.wrapper import Wrapped, wrapped
-from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.layers.wrapper import Wrapped
+from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.sites.unwrapped import ROOT
-from tensoradapt.storage.card import origin_of
-from tensoradapt.surgery.checks import Values, check_attach, check_loaded, checked_values
+from tensoradapt.surgery.base_weights import base_hash, factors_from_weights
+from tensoradapt.surgery.checks import Values, check_attach, checked_values
+from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.gradient_start import gradient_values
-from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
+from tensoradapt.surgery.registry import Adapters, original_modules, registered
 from tensoradapt.surgery.use import use
-
-SAMPLE = 1024  # entries of each base weight that the hash covers
-FUSED = "activation_relu_or_gelu"  # of an encoder layer: which of them its fused kernel is to use, 0 for neither
 
 
 def attach(
@@ -117,120 +108,3 @@ def set_magnitudes(adapter: Adapter, modules: Mapping[str, nn.Module]) -> None:
         site = strip.sites[0]
         matrix = matrix_of(modules[site.module], site)
         adapter.magnitude(strip).copy_(lengths(adapter, strip, matrix))
-
-
-def factors_from_weights(modules: Mapping[str, nn.Module], plan: Plan, seed: int) -> list[dict[str, Tensor]]:
-    """Of each tensor of a plan, the factors that come from the base weights; ``modules``: by the names of the sites."""
-    return [_from_weights(modules, group, plan, seed) for group in plan.groups]
-
-
-def _from_weights(modules: Mapping[str, nn.Module], group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
-    """The factors of one tensor that come from the base weights, by the parameterization's own decomposition."""
-    based = [factor for factor in group.network.factors if factor.source == "base"]
-    if plan.start == "gradient":
-        based = [factor for factor in based if not factor.trainable]
-    wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
-    if not wanted:
-        return {}
-    weights = stack(group, lambda site: block_of(modules[site.module], site))
-    found = parameterizations.get(plan.family).decompose(group.network, weights.numpy(), seed=seed)
-    return {name: torch.from_numpy(np.ascontiguousarray(found[name])) for name in wanted}
-
-
-def detach(model: nn.Module, name: str | None = None) -> Adapter:
-    """Takes an adapter out; without its last one, weights, heads, requires_grad flags and module tree of the model are
-    bit for bit as before attach.
-
-    A merged model is unmerged first; one merged with ``keep=False`` keeps its merged weights. ``name`` is needed where
-    there are several. Returns the adapter, which still has the heads it trained.
-    """
-    adapter = attached(model, name)
-    refuse_sharded(model, "detach")
-    found: Adapters = getattr(model, ROOT)
-    name = next(key for key, one in found.named().items() if one is adapter)
-    if found.merged and found.kept is not None:
-        restore_weights(model)
-    give_heads(model, [key for key in found.used if key != name])
-    for module, layer in list(wrapped(model)):
-        if not layer.remove(adapter):
-            model.set_submodule(module, layer.base)
-    del found[name]
-    if not found.named():
-        _unregister(model, found)
-    return adapter
-
-
-def _unregister(model: nn.Module, found: Adapters) -> None:
-    delattr(model, ROOT)
-    for module, attribute, value in found.fast:
-        setattr(module, attribute, value)
-    for key, parameter in model.named_parameters():
-        parameter.requires_grad_(found.flags.get(key, parameter.requires_grad))  # it may be newer than the adapter
-
-
-@contextmanager
-def disabled(model: nn.Module) -> Iterator[None]:
-    """Within it the model computes what it did before attach (trained heads stay)."""
-    found = required(model)
-    if found.merged:
-        raise TensorAdaptError(
-            "the adapter is merged into the weights and cannot be disabled; call unmerge(model) first"
-        )
-    with ExitStack() as held:
-        for adapter in found.named().values():
-            held.enter_context(adapter.disabled())
-        yield
-
-
-def switch_off_fast_paths(model: nn.Module) -> None:
-    """In evaluation torch's encoder computes from the weights of its layers without calling them; here it must not."""
-    found: Adapters = getattr(model, ROOT)
-    for module, attribute, off in fast_paths(model, Wrapped):
-        found.fast.append((module, attribute, getattr(module, attribute)))
-        setattr(module, attribute, off)
-
-
-def fast_paths(model: nn.Module, adapted: type[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
-    """Torch's fast paths that are on in modules with adapted layers: module, attribute, and what switches it off."""
-    for module in model.modules():
-        switches = (nn.TransformerEncoder, "use_nested_tensor", False), (nn.TransformerEncoderLayer, FUSED, 0)
-        for kind, attribute, off in switches:
-            holds = isinstance(module, kind) and any(isinstance(part, adapted) for part in module.modules())
-            if holds and getattr(module, attribute, off) != off:
-                yield module, attribute, off
-
-
-def base_hash(modules: Mapping[str, nn.Module], plan: Plan) -> str:
-    """A hash over the first entries of every weight the plan adapts: tells bases apart, cheaply at any size."""
-    digest = hashlib.sha256()
-    for site in plan.sites:
-        if site.module not in modules:
-            continue  # attach names it
-        check_loaded(modules[site.module], site)
-        packed = quantised(modules[site.module])
-        weight = packed.matrix(modules[site.module]) if packed else weight_of(modules[site.module], site)
-        digest.update(site.name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def restore_weights(model: nn.Module) -> None:
-    """Puts back the weights that merge kept."""
-    found: Adapters = getattr(model, ROOT)
-    with torch.no_grad():
-        for name, value in written(dict(wrapped(model))):
-            value.copy_(found.kept[name])  # type: ignore[index]
-    for name, layer in wrapped(model):
-        if (state := found.packed.get(name)) is not None:
-            quantised(layer.base).restore(layer.base, state)  # type: ignore[union-attr]
-    found.kept, found.packed, found.merged = None, {}, False
-    for adapter in found.named().values():
-        adapter.merged = False
-
-
-def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:
-    """Weights and biases that merging changes in place: all but quantised ones."""
-    for name, layer in layers.items():
-        for parameter in dict.fromkeys(site.parameter for site in layer.sites if quantised(layer.base) is None):
-            yield f"{name}.{parameter}", layer.base.get_parameter(parameter)
-        if any(adapter.biases for adapter, _ in layer.updates) and getattr(layer, "bias", None) is not None:
-            yield f"{name}.bias", layer.bias

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tensoradapt import parameterizations
 from tensoradapt.adapter import draws
 from tensoradapt.adapter.dense_stack import stack
-from tensoradapt.adapter.factored import Bases
+from tensoradapt.adapter.frozen import Bases
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import kind_of
 from tensoradapt.networks import least_squares

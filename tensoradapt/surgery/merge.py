@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,7 @@ from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Wrapped, in_matrix, wrapped
 from tensoradapt.sites.site import Site
-from tensoradapt.surgery.attach import restore_weights, written
+from tensoradapt.sites.unwrapped import ROOT
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.registry import Adapters, required
 
@@ -136,3 +136,26 @@ def _add_bias(layer: Wrapped, adapter: Adapter, site: Site) -> None:
     if (own := adapter.bias(site)) is not None:
         wide = torch.promote_types(layer.bias.dtype, torch.float32)
         layer.bias.copy_(layer.bias.to(wide) + adapter.shared(own.to(layer.bias.device, wide)))
+
+
+def restore_weights(model: nn.Module) -> None:
+    """Puts back the weights that merge kept."""
+    found: Adapters = getattr(model, ROOT)
+    with torch.no_grad():
+        for name, value in written(dict(wrapped(model))):
+            value.copy_(found.kept[name])  # type: ignore[index]
+    for name, layer in wrapped(model):
+        if (state := found.packed.get(name)) is not None:
+            quantised(layer.base).restore(layer.base, state)  # type: ignore[union-attr]
+    found.kept, found.packed, found.merged = None, {}, False
+    for adapter in found.named().values():
+        adapter.merged = False
+
+
+def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:
+    """Weights and biases that merging changes in place: all but quantised ones."""
+    for name, layer in layers.items():
+        for parameter in dict.fromkeys(site.parameter for site in layer.sites if quantised(layer.base) is None):
+            yield f"{name}.{parameter}", layer.base.get_parameter(parameter)
+        if any(adapter.biases for adapter, _ in layer.updates) and getattr(layer, "bias", None) is not None:
+            yield f"{name}.bias", layer.bias

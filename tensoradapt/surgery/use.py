@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.checks import check_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.planning.arguments import check_number
 from tensoradapt.surgery.registry import Adapters, give_heads, required
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tensoradapt.report import align
-from tensoradapt.runs.config import RunConfig, rank_text
+from tensoradapt.runs.config import RunConfig
 from tensoradapt.sweeps.cells import Cell, Due
 from tensoradapt.sweeps.search_spec import Search
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.text import align, rank_text
 
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from tensoradapt.runs.batches import load_data
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import execute, load_data
+from tensoradapt.runs.execute import execute
 
 STEPS, EXAMPLES = 3, 64  # of the probe
 JSON_BYTES = 16_000  # of a run's documents, attempts and file headers

@@ -16,12 +16,13 @@ from tensoradapt.analysis.figures.frontier_plot import save_frontier
 from tensoradapt.analysis.tables.frontier import table, write_csv
 from tensoradapt.data import models, tasks
 from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.runs.batches import load_data
 from tensoradapt.runs.config import RunConfig, plan_of
-from tensoradapt.runs.execute import execute, head_of, load_data
+from tensoradapt.runs.execute import execute, head_of
 from tensoradapt.runs.locks import claim
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run, write_run
-from tensoradapt.training.fit import check_settings
+from tensoradapt.training.optimizer import check_settings
 
 REDRAW_SECONDS = 15.0  # drawing takes one to two; a short sweep must not spend its time on it
 WIDE = 200  # columns of a file or pipe, which has no width to keep to

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.checks import whole
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import trackers
@@ -31,9 +32,9 @@ from tensoradapt.sweeps.estimate import cost_text
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.executors.slots import executor_for, slots_for
 from tensoradapt.sweeps.messages import ended_text, plan_text
-from tensoradapt.sweeps.spec import SweepSpec, read_spec
+from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.spec import SweepSpec
 from tensoradapt.sweeps.stale_results import settle
-from tensoradapt.sweeps.values import whole
 
 AGAIN = 1.0  # seconds until a run that another process has is asked for again
 DEATHS = 10  # of the process of one run, until it is taken to be the run's fault

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from tensoradapt.checks import Check, checked, flag, listed, mapping, number, rank, scale, whole
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweeps.values import Check, checked, flag, listed, mapping, number, rank, scale, whole
 
 PROPOSERS = ("grid", "optuna")
 EXAMPLE = "such as trials = 20 and, under [search], learning_rate = {low = 1e-4, high = 1e-1}"

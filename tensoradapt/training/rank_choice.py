@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from tensoradapt.checks import check_rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.ranks import Rank, check_rank
+from tensoradapt.planning.ranks import Rank
 from tensoradapt.training import rounding
 
 

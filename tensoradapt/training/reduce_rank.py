@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
+from tensoradapt.checks import check_rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.ranks import Rank, check_rank
+from tensoradapt.planning.ranks import Rank
 from tensoradapt.surgery.registry import attached
 from tensoradapt.training import rounding
 from tensoradapt.training.rank_choice import smaller_networks

@@ -100,7 +100,7 @@ def crossed_paired_p(
     The crossed model estimates its degrees of freedom. Where seeds differ much, a few that happen to agree make it
     reject too often far in the tail, where a correction for many comparisons looks: with 3 seeds 8 times too often at
     0.0024. The t test over seeds is exact there, and too bold where the examples decide, where the model holds. The
-    larger keeps its level in both and between (``tests/test_contrasts.py``). NaN for one seed.
+    larger keeps its level in both and between (``tests/analysis/test_contrasts.py``). NaN for one seed.
 
     >>> rng = np.random.default_rng(0)
     >>> round(crossed_paired_p(rng.random((3, 200)) < 0.8, rng.random((3, 200)) < 0.7), 3)

@@ -14,7 +14,8 @@ from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.integrations.peft.targets import planned
 from tensoradapt.layers.kinds import weight_of
 from tensoradapt.sites.site import Site
-from tensoradapt.surgery.attach import factors_from_weights, set_magnitudes
+from tensoradapt.surgery.attach import set_magnitudes
+from tensoradapt.surgery.base_weights import factors_from_weights
 
 NOISE = 0.05  # standard deviation of what init_weights=False adds to each factor
 

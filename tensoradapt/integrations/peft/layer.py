@@ -14,8 +14,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations.peft.stored import Stored
 from tensoradapt.layers.kinds import shape_of
 from tensoradapt.layers.wrapper import Wrapped
-from tensoradapt.sites.site import Site
-from tensoradapt.strips import Strip, strips
+from tensoradapt.sites.site import Site, Strip, strips
 
 
 class TensorLinear(nn.Module, BaseTunerLayer):

@@ -18,7 +18,7 @@ from tensoradapt.integrations.peft.layer import TensorLinear
 from tensoradapt.integrations.peft.mixed import mixed
 from tensoradapt.integrations.peft.targets import default_targets
 from tensoradapt.planning.trained_modules import trained_modules
-from tensoradapt.surgery.attach import fast_paths
+from tensoradapt.surgery.fast_paths import fast_paths
 
 BANK = f"{NAME}_bank."  # in the names of parameters: then come the adapter's name and its own
 

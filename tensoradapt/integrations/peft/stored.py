@@ -13,8 +13,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import kind_of
 from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.weight_change import change
-from tensoradapt.sites.site import Site
-from tensoradapt.strips import Strip
+from tensoradapt.sites.site import Site, Strip
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 
 UNMERGED = f"{DEQUANTISE}, or use the adapter unmerged"

@@ -11,7 +11,8 @@ from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of
-from tensoradapt.planning.plan import Plan, plan
+from tensoradapt.planning.build_plan import plan
+from tensoradapt.planning.plan import Plan
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.site import Site, Sites

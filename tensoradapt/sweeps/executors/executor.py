@@ -2,7 +2,7 @@
 
 An executor is given ids of runs whose work folders are prepared, and says which of them it has put down again. How they
 ended is in the store: finished, failed, or neither, if their process was killed or another one has them in hand. So an
-executor may lose, kill and forget processes; ``tests/test_executor_kills.py`` holds each to it.
+executor may lose, kill and forget processes; ``tests/sweeps/test_executor_kills.py`` holds each to it.
 """
 
 from __future__ import annotations

@@ -11,11 +11,11 @@ from typing import Any
 from tensoradapt.analysis.tables import frontier
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
-from tensoradapt.report import align
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import Run, load_failures, load_runs
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.text import align
 
 COLUMNS = (
     *("id", "status", "model", "task", "method", "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),

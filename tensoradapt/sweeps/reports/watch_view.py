@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.checks import number
 from tensoradapt.errors import TensorAdaptError, missing_extra
-from tensoradapt.report import align
 from tensoradapt.sweeps.messages import duration
 from tensoradapt.sweeps.reports.watch import Frame, InHand, Watch
-from tensoradapt.sweeps.values import number
+from tensoradapt.text import align
 
 COLUMNS = ("task", "method", "finished", "failed", "running", "waiting")
 

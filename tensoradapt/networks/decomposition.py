@@ -51,3 +51,15 @@ def unit_columns(n: int, m: int, generator: np.random.Generator) -> np.ndarray: 
     """Random columns of norm 1."""
     drawn = generator.standard_normal((n, m))
     return drawn / np.linalg.norm(drawn, axis=0)
+
+
+def by_position(
+    network: Network,
+    tensor: np.ndarray,  # the layout's shape
+    rank: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # U (index, out, r), S (index, r), V^T (index, r, in)
+    """The first ``rank`` singular vectors and values at every position of the index modes, in float64."""
+    layout = network.layout
+    index = tuple(m.size for m in layout.index)
+    u, s, vt = np.linalg.svd(checked(network, tensor).reshape(*index, layout.out, layout.in_), full_matrices=False)
+    return u[..., :rank], s[..., :rank], vt[..., :rank, :]

@@ -1,4 +1,4 @@
-"""Values of a specification: each check returns the value in its one form, or says what was found and expected."""
+"""Checks of single values: each refuses what is wrong with one error that says what was expected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,27 @@ from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
+
+def check_number(what: str, value: Any, above: float) -> None:
+    """Refuses what is not a finite number above a bound."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= above:
+        raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above {above}")
+
+
+def check_rank(rank: Any, what: str = "rank") -> None:
+    """Refuses everything but a whole number of 1 or more, or a mapping of such."""
+    if isinstance(rank, Mapping):
+        if not rank:
+            raise TensorAdaptError("rank is an empty mapping; expected a rank for each mode, or one whole number")
+        for name, value in rank.items():
+            check_rank(value, f"rank of {name!r}")
+    elif isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise TensorAdaptError(f"{what} is {rank!r}; expected a whole number of 1 or more")
+
+
 Check = Callable[[Any, str], Any]
+
+
 LARGEST = 2**31 - 1
 
 

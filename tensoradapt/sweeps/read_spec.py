@@ -1,0 +1,259 @@
+"""Read a specification from a TOML file or a mapping."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tensoradapt import parameterizations
+from tensoradapt import published as papers
+from tensoradapt.checks import (
+    Check,
+    checked,
+    listed,
+    mapping,
+    number,
+    of_each,
+    one_of,
+    parts,
+    rank,
+    scale,
+    text,
+    texts,
+    whole,
+)
+from tensoradapt.data import tasks
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.files import reason
+from tensoradapt.runs.config import RunConfig, layouts_for
+from tensoradapt.sweeps.search_spec import PROPOSERS, check_fixed, read_search, space_of
+from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+
+REFERENCES = {"head": "frozen base, trained head", "full": "full fine-tuning"}
+
+
+TUNING_SEED = 1000
+
+
+def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
+    """The sweep of a TOML file or of a mapping with the same keys.
+
+    Raises TensorAdaptError, naming the key, for a file that cannot be read, an unknown or missing key, a wrong type,
+    a value out of range or named twice, and methods of one name.
+    """
+    if not isinstance(source, Mapping):
+        source = _load(Path(source))
+    found = checked(source, TOP, "")
+    for key in ("model", "tasks", "seeds", "steps"):
+        _require(found, key, "")
+    search = read_search(found)
+    if search and search.size:
+        found[f"{search.size}s"] = search.space[search.size]
+    methods = tuple(_methods(found))
+    _check_methods(methods, found)
+    tuning = found.get("tuning_seed", TUNING_SEED)
+    if tuning in found["seeds"]:
+        raise TensorAdaptError(
+            f"tuning_seed is {tuning}, which is one of seeds; expected another: rates chosen on a seed that is "
+            "reported are chosen on the result"
+        )
+    runs = {name: found.get(key) for key, name in RUNS.items()}
+    return SweepSpec(
+        found["model"],
+        found["tasks"],
+        methods,
+        found["seeds"],
+        tuning,
+        {name: value for name, value in runs.items() if value is not None and value != DEFAULTS.get(name)},
+        search,
+    )
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
+    except (OSError, ValueError) as error:
+        raise TensorAdaptError(
+            f'{path} cannot be read ({reason(error)}); expected a sweep in TOML, such as model = "tiny-random-bert", '
+            'tasks = ["planted"], published = ["lora"], ranks = [1], learning_rates = [1e-3], seeds = [0], steps = 60'
+        ) from None
+
+
+def _require(found: Mapping[str, Any], key: str, where: str) -> Any:
+    if found.get(key) is None:
+        raise TensorAdaptError(f"{where}{key} is missing; every sweep needs it")
+    return found[key]
+
+
+def _methods(found: Mapping[str, Any]) -> list[Method]:
+    """Published rows, parameterizations x layouts, tables of ``[[methods]]``, references: in this order."""
+    made = [_method({"published": name}, found, "") for name in found.get("published", ())]
+    for family in found.get("parameterizations", ()):
+        for layout in found.get("layouts", (None,)):
+            name = family if len(found.get("layouts", ())) < 2 else f"{family} over {' | '.join(layout)}"
+            made.append(_method({"parameterization": family, "layout": layout, "name": name}, found, ""))
+    made += [_method(one, found, f"methods[{i}].") for i, one in enumerate(found.get("methods", ()))]
+    for kind in found.get("references", ()):
+        made.append(Method(REFERENCES[kind], kind, ({},), _grid_of(kind, found.get("learning_rates"), found)))
+    return made
+
+
+def _grid_of(name: str, rates: Any, found: Mapping[str, Any]) -> tuple[float, ...]:
+    """A method's rates; none where they are searched."""
+    if "search" in found:
+        return ()
+    if isinstance(rates, Mapping) and name not in rates:
+        raise TensorAdaptError(
+            f"learning_rates has no grid for {name!r}, only for {', '.join(rates)}; expected one for each method, such "
+            f'as "{name}" = [1e-3], or one list for all'
+        )
+    return _require(
+        {"learning_rates": rates[name] if isinstance(rates, Mapping) else rates}, "learning_rates", f"{name}: "
+    )
+
+
+def _method(one: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Method:
+    own = checked(one, METHOD, where)
+    check_fixed(found.get("search", {}), own, where)
+    row = papers.get(own["published"]) if own.get("published") else None
+    family = own.get("parameterization")
+    if (row is None) == (family is None):
+        raise TensorAdaptError(
+            f"{where or 'methods: '}published={own.get('published')!r} and parameterization={family!r} were given; "
+            "expected exactly one of them"
+        )
+    name = own.get("name") or (row.name if row else str(family))
+    projections = own.get("projections") or found.get("projections") or (() if row else ("attention",))
+    layout = own.get("layout") or (None if row else layouts_for(family, projections))  # type: ignore[arg-type]
+    return Method(
+        name=name,
+        kind="adapter",
+        sizes=_sizes(own, found, where, ranked=row is not None or family not in ("dense", "quanta")),
+        learning_rates=_grid_of(name, own.get("learning_rates") or found.get("learning_rates"), found),
+        published=row.name if row else None,
+        parameterization=family,
+        layout=layout,
+        projections=projections,
+        scale=own.get("scale") or found.get("scale") or (row.scale if row else "matched"),
+        plan=own.get("plan"),
+    )
+
+
+def _sizes(own: Mapping[str, Any], found: Mapping[str, Any], where: str, ranked: bool) -> tuple[Size, ...]:
+    """A method's own ranks or budgets, or else the sweep's."""
+    if not ranked:
+        return ({},)
+    of = own if own.keys() & {"ranks", "budgets"} else found
+    if len(of.keys() & {"ranks", "budgets"}) != 1:
+        given = " and ".join(sorted(of.keys() & {"ranks", "budgets"})) or "neither ranks nor budgets"
+        raise TensorAdaptError(f"{where}{given} given; expected exactly one of ranks and budgets")
+    # of two budgets that buy the same, the smaller is filled: it comes first
+    return tuple({"rank": r} for r in of.get("ranks", ())) or tuple({"budget": n} for n in sorted(of["budgets"]))
+
+
+def _check_methods(methods: Sequence[Method], found: Mapping[str, Any]) -> None:
+    if not methods:
+        raise TensorAdaptError("the sweep has no methods; expected published, parameterizations, methods or references")
+    if found.get("layouts") and not found.get("parameterizations"):
+        raise TensorAdaptError("layouts is given without parameterizations; a published adapter has its own layout")
+    names = [method.name for method in methods]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TensorAdaptError(f"two methods are called {twice[0]!r}; give one of them another name in [[methods]]")
+    rates = found.get("learning_rates")
+    valid = {*names, *found.get("references", ())}
+    if isinstance(rates, Mapping) and (odd := [name for name in rates if name not in valid]):
+        raise TensorAdaptError(f"learning_rates names {odd[0]!r}, which is no method{did_you_mean(odd[0], valid)}")
+
+
+def _published(value: Any, where: str) -> str:
+    return papers.get(text(value, where)).name
+
+
+def _family(value: Any, where: str) -> str:
+    return one_of(parameterizations.names(), value, where)
+
+
+def _rates(value: Any, where: str) -> Any:
+    """One grid for all, or one for each method by name."""
+    if isinstance(value, Mapping):
+        return {name: _grid(grid, f"{where}.{name}") for name, grid in value.items()}
+    return _grid(value, where)
+
+
+def _plan(value: Any, where: str) -> dict[str, Any]:
+    made = checked(mapping(value, where), PLAN, f"{where}.")
+    if made.get("start") == "gradient":
+        raise TensorAdaptError(
+            f'{where}.start is "gradient", which takes batches; expected "zero", "subtract" or "paper"'
+        )
+    return made
+
+
+def _layout(value: Any, where: str) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) and value else texts(value, where)
+
+
+_grid = partial(listed, number)
+
+
+# passed on to ``tensoradapt.plan``, which knows what the texts may be
+PLAN: dict[str, Check] = {
+    **dict.fromkeys(("on_mismatch", "rule", "start"), text),
+    "alpha": number,
+    "options": mapping,
+    "rank_pattern": partial(of_each, rank),
+    "rates": partial(of_each, number),
+    "split": partial(of_each, parts),
+}
+
+
+SIZES: dict[str, Check] = {"ranks": partial(listed, rank), "budgets": partial(listed, whole), "scale": scale}
+
+
+METHOD: dict[str, Check] = {
+    **SIZES,
+    "name": text,
+    "published": _published,
+    "parameterization": _family,
+    "layout": lambda value, where: None if value is None else _layout(value, where),
+    "projections": texts,
+    "learning_rates": _grid,
+    "plan": _plan,
+}
+
+
+TOP: dict[str, Check] = {
+    **SIZES,
+    "model": text,
+    "tasks": partial(listed, lambda value, where: tasks.get(text(value, where)).name),
+    "published": partial(listed, _published),
+    "parameterizations": partial(listed, _family),
+    "layouts": partial(listed, _layout),
+    "methods": partial(listed, mapping),
+    "references": partial(listed, partial(one_of, tuple(REFERENCES))),
+    "projections": texts,
+    "learning_rates": _rates,
+    "seeds": partial(listed, partial(whole, least=0)),
+    "tuning_seed": partial(whole, least=0),
+    "steps": whole,
+    "head_learning_rate": number,
+    "proposer": partial(one_of, PROPOSERS),
+    "trials": whole,
+    "parallel": whole,
+    "search": space_of,
+    **dict.fromkeys(("batch", "n_train", "n_validation", "n_test", "max_length"), whole),
+}
+
+
+# settings of every run: their names here and in RunConfig
+RUNS = {
+    **{key: key for key in ("steps", "batch", "n_train", "n_validation", "n_test", "max_length")},
+    "head_learning_rate": "head_lr",
+}
+
+
+DEFAULTS = {one.name: one.default for one in fields(RunConfig)}
