@@ -15,14 +15,14 @@ settings.register_profile("ci", max_examples=60, **CALM)
 settings.register_profile("nightly", max_examples=2000, **CALM)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
-pytest.register_assert_rewrite("models")
+pytest.register_assert_rewrite("support")
 
 
 @pytest.fixture
 def hub(monkeypatch):
     """A hub on this machine; offline mode, which is for the real one, is off within the test."""
     import huggingface_hub
-    from fake_hub import fake_hub
+    from support.fake_hub import fake_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     with fake_hub() as found:

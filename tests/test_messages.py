@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from models import make
-from test_plan import TIED, llama
+from support.models import make
+from support.plans import TIED, llama
 from torch import nn
 
 import tensoradapt as ta

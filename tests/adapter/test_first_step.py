@@ -1,0 +1,97 @@
+"""The probed first step: what a corner of a large tensor says, what is exact, and what has no step at all."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from tensoradapt import parameterizations
+from tensoradapt.adapter import draws, first_step, scale
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network
+
+PARTS = {"out1": 16, "out2": 16, "in1": 16, "in2": 16}
+CASES: dict[str, tuple[str, str, dict[str, int], dict[str, Any]]] = {
+    "all cores of a train move": ("loretta", ": out1 out2 : in1 in2", PARTS, {"bottleneck": 4}),
+    "both factors of a product of matrices move": ("loha", ": out : in", {"out": 192, "in": 256}, {}),
+    "every factor of a tied tensor moves": ("tucker", "layer : out : in", {"layer": 6, "out": 64, "in": 96}, {}),
+}
+
+
+def built(name: str) -> Network:
+    family, layout, sizes, options = CASES[name]
+    return parameterizations.get(family).build(Layout.parse(layout, sizes), 4, **options)
+
+
+@pytest.mark.parametrize("start", ["zero", "subtract"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_corner_says_what_the_whole_tensor_says(name: str, start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = built(name)
+    drawn = [draws.draw(network, seed, "0", True, start) for seed in range(3)]
+    whole = sum(first_step.mean_square(network, factors) for factors in drawn)
+    monkeypatch.setattr(first_step, "ENTRIES", math.prod(network.layout.shape) // 8)
+    corner = sum(first_step.mean_square(network, factors) for factors in drawn)
+    assert math.sqrt(corner / whole) == pytest.approx(1, abs=0.12)
+
+
+@pytest.mark.parametrize("rank", [1, 8, 64])
+def test_orthonormal_factors_leave_nothing_to_chance(rank: int) -> None:
+    layout = Layout.parse("layer proj : head dim : model", {"layer": 12, "proj": 4, "head": 6, "dim": 16, "model": 96})
+    network = parameterizations.get("cp").build(layout, rank)
+    step = first_step.mean_square(network, draws.draw(network, 0, "0", True))
+    assert step == pytest.approx(rank / (3 * 96), rel=1e-12)
+
+
+def test_columns_beyond_a_modes_entries_count_by_how_their_signs_agree() -> None:
+    layout = Layout.parse("proj : out : in", {"proj": 1, "out": 32, "in": 48})
+    network = parameterizations.get("tucker").build(layout, {"proj": 4, "out": 4, "in": 4})
+    factors = draws.draw(network, 0, "0", True)
+    alone = parameterizations.get("tucker").build(layout, {"proj": 1, "out": 4, "in": 4})
+    one = first_step.mean_square(alone, draws.draw(alone, 0, "0", True))
+    # four columns of signs say one thing: their steps add up, and do not average out
+    assert first_step.mean_square(network, factors) == pytest.approx(16 * one, rel=1e-9)
+
+
+def test_two_zero_factors_are_refused_with_what_they_are() -> None:
+    network = built("every factor of a tied tensor moves")
+    factors = draws.draw(network, 0, "0", True)
+    with pytest.raises(TensorAdaptError, match="its factors layer, core are zero, and nothing would ever move"):
+        scale.matched_scale(network, {**factors, "layer": torch.zeros_like(factors["layer"])})
+
+
+def test_matched_lora_is_the_reference_exactly() -> None:
+    network = parameterizations.get("lora").build(Layout.parse(": out : in", {"out": 32, "in": 128}), 8)
+    found = scale.matched_scale(network, draws.draw(network, 0, "0", True))
+    assert found == pytest.approx(2.0, rel=1e-12)
+    assert scale.matched_scale(network, draws.draw(network, 0, "0", True), alpha=8.0) == pytest.approx(1.0, rel=1e-12)
+    assert math.isclose(scale.LORA_ALPHA / scale.LORA_RANK, 2.0)
+
+
+def test_a_corner_is_the_same_in_every_process() -> None:
+    code = f"""
+from tensoradapt import parameterizations
+from tensoradapt.adapter import draws, first_step
+from tensoradapt.networks.layout import Layout
+first_step.ENTRIES = 8192  # three of the four modes are halved
+layout = Layout.parse(": out1 out2 : in1 in2", {PARTS})
+network = parameterizations.get("loretta").build(layout, 4, bottleneck=4)
+print(first_step.mean_square(network, draws.draw(network, 0, "0", True, "subtract")))
+"""
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1

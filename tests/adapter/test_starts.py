@@ -1,0 +1,334 @@
+"""Starts that are not zero, starts from the weights and from the first gradients, and a task chosen at run time."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from support.models import DECODER, assert_identical, inputs, make, perturb
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt.adapter import scale
+from tensoradapt.adapter.dense_stack import stack
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks.layout import Layout
+from tensoradapt.parameterizations import cp
+from tensoradapt.surgery.gradient_start import summed_gradients
+from tensoradapt.testing.laws import float64
+
+TIED, FREE = "layer proj : head dim : model", ": out : in"
+
+
+def batch(**labels: Any) -> dict[str, torch.Tensor]:
+    return {**inputs("bert"), "labels": torch.tensor([2, 5]), **labels}
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**inputs("bert")).logits
+
+
+@pytest.mark.parametrize("parameterization", ["cp", "tucker", "tensor_train", "lora", "block_term", "loha"])
+def test_a_subtracted_start_is_exactly_zero_and_alive(parameterization: str) -> None:
+    model, base = make("bert", torch.float32), make("bert", torch.float32)
+    layout = FREE if parameterization in ("lora", "loha") else TIED
+    sites = ta.find_sites(model, ("q", "v"))
+    adapter = ta.attach(model, ta.plan(sites, layout, parameterization, rank=2, start="subtract"))
+    assert torch.equal(logits(model), logits(base))
+    for site in adapter.plan.sites:
+        a, b = adapter.pair(site)
+        assert not adapter.delta(site).count_nonzero()
+        assert len(a) == 2 * adapter.plan.groups[0].network.cut.rank
+    model(**batch()).loss.backward()
+    assert all(p.grad.count_nonzero() for p in adapter.parameters())
+    perturb(adapter)
+    for site in adapter.plan.sites:
+        a, b = adapter.pair(site)
+        torch.testing.assert_close(b @ a, adapter.delta(site), rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_subtracted_survives_saving(tmp_path: Path) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, TIED, "cp", rank=2, start="subtract"))
+    perturb(adapter)
+    adapter.save(tmp_path)
+    again = make("bert")
+    ta.load(again, tmp_path)
+    assert torch.equal(logits(again), logits(model))
+
+
+def test_pissa_starts_as_the_weights_first_singular_directions() -> None:
+    model = make("bert")
+    with float64():
+        adapter = ta.attach(model, ta.plan(model, published="pissa", rank=3))
+    for tensor, site in zip(adapter.factored, adapter.plan.sites, strict=True):
+        weight = model.get_submodule(site.module).weight
+        u, s, vt = np.linalg.svd(weight.numpy())
+        product = (tensor.factors["B"] @ tensor.factors["A"]).detach().numpy()
+        np.testing.assert_allclose(product, u[:, :3] * s[:3] @ vt[:3], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["lora-xs", "tinylora", "pissa"])
+def test_bases_from_the_weights_are_refused_without_weights_before_anything_changes(name: str) -> None:
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**DECODER, head_dim=8))
+    plan = ta.plan(model, published=name, rank=2)
+    assert plan.needs_weights and "needs the base weights" in str(plan)
+    before = str(model)
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"site model[.]layers.0.self_attn.q_proj is on the meta device.*load the"
+    ):
+        ta.attach(model, plan)
+    assert str(model) == before
+
+
+def test_stacked_matrices_stand_where_their_sites_read() -> None:
+    model = make("llama")
+    plan = ta.plan(ta.find_sites(model), TIED, "cp", rank=2, on_mismatch="crop", scale=1.0)
+    [group] = plan.groups
+    with float64():
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    whole = stack(group, adapter.delta)
+    full = adapter.factored[0].full().detach()
+    for member in group.members:
+        at = tuple(member.at.get(name, slice(None)) for name in group.network.layout.names)
+        at = tuple(slice(v.start, v.stop) if isinstance(v, range) else v for v in at)
+        torch.testing.assert_close(whole[at], full[at], rtol=1e-12, atol=1e-12)
+
+
+def test_summed_gradients_are_the_losss_and_leave_the_model_as_it_was() -> None:
+    model = make("bert").train()
+    model.classifier.requires_grad_(False)
+    before, names = copy.deepcopy(model), {"bert.encoder.layer.1.attention.self.query.weight"}
+    found = summed_gradients(model, names, [batch(), batch(labels=torch.tensor([1, 1]))])
+    assert_identical(model, before)
+    assert model.training and all(p.grad is None for p in model.parameters())
+    twin = copy.deepcopy(before).eval()
+    for one in (batch(), batch(labels=torch.tensor([1, 1]))):
+        twin(**one).loss.backward()
+    [name] = names
+    torch.testing.assert_close(found[name], twin.get_parameter(name).grad.float())
+
+
+@pytest.mark.parametrize(
+    "parameterization", ["cp", "tucker", "tensor_train", "tensor_ring", "lora", "block_term", "loha"]
+)
+def test_a_gradient_start_is_zero_and_its_first_step_falls_faster_than_a_random_ones(parameterization: str) -> None:
+    layout = FREE if parameterization in ("lora", "loha") else TIED
+    falls = {}
+    for start in ("zero", "gradient"):
+        model = make("bert")
+        plan = ta.plan(ta.find_sites(model, ("q", "v")), layout, parameterization, rank=2, start=start)
+        with float64():
+            adapter = ta.attach(model, plan, seed=1, **({"batches": [batch()]} if start == "gradient" else {}))
+        assert torch.equal(logits(model), logits(make("bert")))
+        loss = model(**batch()).loss
+        loss.backward()
+        # what one normalised step of the update itself would gain, per unit of its length
+        gains = [p.grad.square().sum() for p in adapter.parameters() if p.grad is not None]
+        falls[start] = float(sum(gains).sqrt())
+    assert falls["gradient"] > 1.2 * falls["zero"], falls
+
+
+@pytest.mark.parametrize("name", ["vera", "randlora", "lora-xs", "tinylora", "pissa", "lokr"])
+def test_a_gradient_start_leaves_frozen_factors_as_they_are(name: str) -> None:
+    model, plain = make("bert"), make("bert")
+    options: dict[str, Any] = {"split": {"in": (5, 6), "out": (5, 6)}} if name == "lokr" else {}
+    options |= {"options": {"svd_rank": 3}} if name == "tinylora" else {}
+    plan = ta.plan(model, published=name, rank=2, start="gradient", scale="matched", **options)
+    adapter = ta.attach(model, plan, batches=[batch()])
+    assert torch.equal(logits(model), logits(make("bert")))
+    drawn = ta.attach(plain, ta.plan(plain, published=name, rank=2, start="zero", scale="matched", **options))
+    for one, other in zip(adapter.factored, drawn.factored, strict=True):
+        for factor in one.network.factors:
+            if not factor.trainable:
+                torch.testing.assert_close(one.factors[factor.name].abs(), other.factors[factor.name].abs())
+    model(**batch()).loss.backward()
+    assert all(t.trained[t.network.zero.name].grad.count_nonzero() for t in adapter.factored)
+
+
+def test_a_gradient_start_keeps_the_matched_rules_sizes_and_first_step() -> None:
+    model = make("bert")
+    plan = ta.plan(ta.find_sites(model, ("q", "v")), TIED, "cp", rank=2, start="gradient")
+    with float64():
+        adapter = ta.attach(model, plan, batches=[batch()])
+    [tensor], [group] = adapter.factored, plan.groups
+    assert tensor.factors["model"].square().mean().sqrt().item() == pytest.approx((3 * 30) ** -0.5)
+    assert scale.matched_scale(group.network, tensor.factors) == pytest.approx(tensor.scale)
+
+
+@pytest.mark.parametrize(("parameterization", "layout"), [("dense", FREE), ("quanta", ": out* : in*")])
+def test_a_gradient_start_of_one_factor_is_zero_and_learns(parameterization: str, layout: str) -> None:
+    """One factor is the zero one, so the gradient has no other to be drawn from."""
+    model = make("bert")
+    split = {"split": {"in": (5, 6), "out": (5, 6)}} if parameterization == "quanta" else {}
+    plan = ta.plan(ta.find_sites(model, ("q",)), layout, parameterization, rank=1, start="gradient", **split)
+    adapter = ta.attach(model, plan, batches=[batch()])
+    assert torch.equal(logits(model), logits(make("bert")))
+    model(**batch()).loss.backward()
+    assert all(p.grad.count_nonzero() for p in adapter.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, 'start="gradient" needs the batches .*batches='),
+        ({"batches": []}, 'start="gradient" needs the batches'),
+        (
+            {"batches": [batch()], "loss": lambda model, _: model.classifier.bias.sum() * 0 + zero(model)},
+            "is zero; give",
+        ),
+    ],
+)
+def test_a_gradient_start_without_gradients_is_refused(given: dict[str, Any], says: str) -> None:
+    model, before = make("bert"), make("bert")
+    plan = ta.plan(ta.find_sites(model, ("q", "v")), TIED, "cp", rank=2, start="gradient")
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.attach(model, plan, **given)
+    assert_identical(model, before)
+
+
+def zero(model: nn.Module) -> torch.Tensor:
+    return sum((p * 0).sum() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda value: value[:-1], r"factor 'layer' has shape \(2, 2\); expected finite numbers of shape \(3, 2\)"),
+        (lambda value: value * float("nan"), r"factor 'layer' has non-finite entries"),
+    ],
+)
+def test_values_of_another_shape_or_not_finite_are_refused(change: Any, says: str) -> None:
+    network = cp.build(Layout.parse("layer : out : in", {"layer": 3, "out": 4, "in": 5}), 2)
+    good = dict(FactoredTensor(network).factors)
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        FactoredTensor(network, values={**good, "layer": change(good["layer"].detach())})
+
+
+def tasked(**changes: Any) -> tuple[nn.Module, ta.Adapter]:
+    model = make("bert")
+    plan = ta.plan(model, published="metatt-4+1d", rank=2, tasks=("rte", "cola", "sst2"), **changes)
+    with float64():
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    return model, adapter
+
+
+def test_a_task_is_chosen_for_all_or_for_each_sample() -> None:
+    model, adapter = tasked()
+    alone = {}
+    for task in adapter.plan.tasks:
+        adapter.select(task=task)
+        alone[task] = logits(model)
+    assert not torch.allclose(alone["rte"], alone["cola"])
+    adapter.select(task=["sst2", "rte"])
+    mixed = logits(model)
+    torch.testing.assert_close(mixed, torch.stack([alone["sst2"][0], alone["rte"][1]]), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        (1, "cola"),
+        (torch.tensor(1), "cola"),
+        ([2, 0], ["sst2", "rte"]),
+        (torch.tensor([2, 0]), ["sst2", "rte"]),
+        (np.array([2, 0], np.int32), ["sst2", "rte"]),
+        ([np.int64(2), torch.tensor(0)], ["sst2", "rte"]),
+        (("sst2", 0), ["sst2", "rte"]),
+    ],
+)
+def test_a_tasks_index_chooses_as_its_name_does(index: Any, name: Any) -> None:
+    model, adapter = tasked()
+    adapter.select(task=name)
+    expected = logits(model)
+    adapter.select(task="rte")
+    adapter.select(task=index)
+    assert torch.equal(logits(model), expected)
+
+
+def test_a_tasks_delta_is_its_slice_of_the_train() -> None:
+    _, adapter = tasked()
+    adapter.select(task="cola")
+    [tensor] = adapter.factored
+    f = {name: value.detach() for name, value in tensor.factors.items()}
+    site = adapter.plan.sites[0]
+    row = f["in"] @ f["layer"][:, 0] @ f["proj"][:, 0] @ f["task"][:, 1] @ f["out"]
+    torch.testing.assert_close(adapter.delta(site).detach(), tensor.scale * row.T)
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (lambda model, _: logits(model), r"no task is selected.*select\(task=...\) with one of rte, cola, sst2"),
+        (lambda _, adapter: adapter.select(task="mnli"), "task 'mnli' is not in this adapter.*Valid: rte, cola, sst2"),
+        (lambda _, adapter: adapter.select(task=["rte", "colla"]), 'did you mean "cola"'),
+        (lambda _, adapter: adapter.select(task="mnli"), r"Valid: rte, cola, sst2, or their indices 0 to 2$"),
+        (lambda _, adapter: adapter.select(task=3), "task 3 is not in this adapter.*rte, cola, sst2.*indices 0 to 2"),
+        (lambda _, adapter: adapter.select(task=[0, -1]), "task -1 is not in this adapter.*indices 0 to 2"),
+        (lambda _, adapter: adapter.select(task=torch.tensor([0, 9])), "task 9 is not in this adapter"),
+    ],
+)
+def test_an_unknown_or_missing_task_is_refused(run: Any, says: str) -> None:
+    model, adapter = tasked()
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        run(model, adapter)
+
+
+@pytest.mark.parametrize(
+    "task", [None, [], {"rte": 1}, {"rte"}, True, 1.0, ["rte", None], torch.tensor([0.0]), torch.ones(1, 2).long()]
+)
+def test_what_is_no_task_is_refused_and_the_choice_stays(task: Any) -> None:
+    model, adapter = tasked()
+    adapter.select(task="cola")
+    before = logits(model)
+    says = r"expected a name or index of rte, cola, sst2 \(0 to 2\), or a sequence with one for each sample"
+    with pytest.raises(ta.TensorAdaptError, match=r"task is .*" + says):
+        adapter.select(task=task)
+    assert torch.equal(logits(model), before)
+
+
+def test_a_task_of_an_adapter_without_tasks_is_refused() -> None:
+    for task in ("rte", 0, []):
+        with pytest.raises(ta.TensorAdaptError, match="the adapter was planned without tasks, so none can be selected"):
+            ta.Adapter(ta.plan(make("bert"), TIED, "cp", rank=2)).select(task=task)
+
+
+def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
+    model, adapter = tasked()
+    adapter.select(task=["rte", "cola", "sst2"])
+    with pytest.raises(ta.TensorAdaptError, match="was given 3 tasks and the batch has 2 samples"):
+        logits(model)
+    with pytest.raises(ta.TensorAdaptError, match="a task for each sample is selected"):
+        adapter.delta(adapter.plan.sites[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"layout": "layer task : out : in"}, "has a task mode; name the tasks"),
+        ({"layout": "layer : out : in", "tasks": ("a",)}, "tasks=.*'a'.* has no task mode"),
+        ({"layout": "(layer task) : out : in", "tasks": ("a",)}, "merges layer task; task needs a mode of its own"),
+        ({"layout": "layer task : out : in", "tasks": ("a", "a")}, "names one twice"),
+        *(
+            (
+                {"layout": layout, "tasks": tasks},
+                rf"tasks={re.escape(repr(tasks))}; expected a sequence of distinct, non-empty names",
+            )
+            for layout in ("layer task : out : in", "layer : out : in")
+            for tasks in ("rte", [1, 2], [None, ""], ["rte", ""], ["rte", " "], {"rte": 1}, None, 2)
+        ),
+    ],
+)
+def test_tasks_and_layouts_that_do_not_fit_are_refused_in_plan(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.plan(make("bert"), parameterization="cp", rank=2, **asked)

@@ -1,0 +1,134 @@
+"""rule="dora": every parameterization turns the rows of a weight, and their lengths are trained apart."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from support.families import PLANNED, planned
+from support.models import assert_identical, inputs, make, perturb
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import tensoradapt as ta
+
+MODELS = ("bert", "gpt2", "phi3")  # plain, Conv1D with q, k, v in one module, Linear with two kinds of fused modules
+
+
+@pytest.fixture(autouse=True)
+def double_factors(request: pytest.FixtureRequest) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    request.addfinalizer(lambda: torch.set_default_dtype(before))
+
+
+@torch.no_grad()
+def logits(model: nn.Module, name: str) -> Tensor:
+    return model(**inputs(name)).logits
+
+
+def turned(name: str, parameterization: str, rank: int = 3) -> tuple[nn.Module, nn.Module, ta.Adapter]:
+    """A model with a DoRA adapter, and the model as it was."""
+    model = make(name)
+    base = copy.deepcopy(model)
+    plan = planned(ta.find_sites(model, "all"), parameterization, rank=rank, rule="dora")
+    return model, base, ta.attach(model, plan, seed=1)
+
+
+def moved(adapter: ta.Adapter) -> None:
+    """Updates as large as the weights, and lengths that are other ones."""
+    lengths = [m.detach().clone() for m in adapter.magnitudes]
+    perturb(adapter)
+    with torch.no_grad():
+        for magnitude, length in zip(adapter.magnitudes, lengths, strict=True):
+            magnitude.copy_(length * torch.linspace(0.5, 2, len(length)))
+
+
+def weights(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tensor]:
+    """The paper's equation 5, in plain torch, on each adapted projection's rows of the base weights."""
+    found = {name: p.detach().clone() for name, p in base.named_parameters()}
+    for strip, magnitude in zip(adapter.plan.strips, adapter.magnitudes, strict=True):
+        [site] = strip.sites
+        turn = type(base.get_submodule(site.module)).__name__ == "Conv1D"
+        stored = found[site.key].T if turn else found[site.key]
+        rows = slice(None) if site.rows is None else slice(*site.rows)
+        summed = stored[rows] + adapter.delta(site).detach()
+        stored[rows] = magnitude.detach()[:, None] * summed / summed.square().sum(1, keepdim=True).sqrt()
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("parameterization", [p for p in PLANNED if p != "quanta"])
+def test_it_starts_as_the_base_and_computes_the_papers_equation(name: str, parameterization: str) -> None:
+    model, base, adapter = turned(name, parameterization)
+    assert torch.equal(logits(model, name), logits(base, name))
+    moved(adapter)
+    with torch.no_grad():
+        expected = functional_call(base, weights(base, adapter), (), inputs(name), tie_weights=False).logits
+    assert (expected - logits(base, name)).abs().max() > 1e-3
+    torch.testing.assert_close(logits(model, name), expected, rtol=0, atol=1e-10)
+    ta.merge(model)
+    torch.testing.assert_close(logits(model, name), expected, rtol=0, atol=1e-10)
+    ta.unmerge(model)
+    ta.detach(model)
+    assert_identical(model, base)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_lengths_are_counted_once_trained_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    model, base, adapter = turned(name, "cp")
+    rows = sum(site.out for site in adapter.plan.sites)
+    assert adapter.plan.n_magnitudes == rows
+    assert adapter.plan.n_params == adapter.n_params == sum(g.network.n_params for g in adapter.plan.groups) + rows
+    assert f"{rows:,} lengths of the weights' rows (DoRA)" in str(adapter.plan)
+    moved(adapter)
+    model(**inputs(name)).logits.square().sum().backward()
+    assert all(m.grad is not None and m.grad.count_nonzero() for m in adapter.magnitudes)
+    adapter.save(tmp_path)
+    ta.load(base, tmp_path)
+    assert torch.equal(logits(base, name), logits(model, name))
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers for it
+def test_output_and_gradients_are_pefts() -> None:
+    model, base, adapter = turned("bert", "lora", rank=4)
+    modules = [site.module for site in adapter.plan.sites]
+    config = LoraConfig(r=4, lora_alpha=4, target_modules=modules, use_dora=True)
+    peer = get_peft_model(copy.deepcopy(base), config)
+    moved(adapter)
+    pairs = []
+    with torch.no_grad():
+        for site, strip in zip(adapter.plan.sites, adapter.plan.strips, strict=True):
+            layer = peer.base_model.model.get_submodule(site.module)
+            a, b = adapter.pair(site)
+            layer.lora_A["default"].weight.copy_(a)
+            layer.lora_B["default"].weight.copy_(b)
+            layer.lora_magnitude_vector["default"].weight.copy_(adapter.magnitude(strip))
+            pairs.append((layer.lora_magnitude_vector["default"].weight, adapter.magnitude(strip)))
+    torch.testing.assert_close(logits(model, "bert"), logits(peer, "bert"), rtol=0, atol=1e-10)
+    for one in (model, peer):
+        one(**inputs("bert")).logits.square().sum().backward()
+    for theirs, ours in pairs:
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-8, atol=1e-10)
+
+
+def test_a_budget_includes_the_lengths() -> None:
+    sites = ta.find_sites(make("bert"))
+    plan = ta.plan(sites, parameterization="cp", budget=1000, rule="dora")
+    assert 0 <= 1000 - plan.n_params < 1000 - plan.n_magnitudes
+    with pytest.raises(ta.TensorAdaptError, match="below the smallest possible: rank 1 takes"):
+        ta.plan(sites, parameterization="cp", budget=plan.n_magnitudes, rule="dora")
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    model, _, adapter = turned("bert", "cp")
+    with pytest.raises(ta.TensorAdaptError, match="a LoRA can only add; merge"):
+        ta.export_lora(model, "never-written")
+    with pytest.raises(ta.TensorAdaptError, match="no sum of updates; merge"):
+        ta.compress(adapter, parameterization="lora", rank=2)
+    tied = "layer proj task : head dim : model"
+    with pytest.raises(ta.TensorAdaptError, match="Plan one adapter for each task"):
+        ta.plan(make("bert"), tied, "cp", 2, tasks=("x", "y"), rule="dora")

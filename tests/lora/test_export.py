@@ -1,0 +1,300 @@
+"""export_lora: what is read back, by PEFT and by the rules of the servers, is what the adapter computes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+from support.exports import FAMILIES, TIED, WAYS, assert_same, attached, products, updates
+from support.families import planned
+from support.lora_readers import llama_cpp, tgi, vllm
+from support.models import ENCODER, TEXT, assert_identical, inputs, make, perturb
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt.lora.read_folder import read_lora
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def double_factors(request: pytest.FixtureRequest) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    request.addfinalizer(lambda: torch.set_default_dtype(before))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_peft_computes_the_adapters_outputs(family: str, way: str, tmp_path: Path) -> None:
+    model, _ = attached(family, way)
+    ta.export_lora(model, tmp_path)
+    theirs = peft.PeftModel.from_pretrained(make(family), str(tmp_path)).eval()
+    found, expected = (one(**inputs(family)).logits for one in (theirs, model))
+    assert (found - expected).norm() <= 1e-6 * expected.norm()
+    assert (make(family)(**inputs(family)).logits - expected).norm() > 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("parameterization", ta.parameterizations.names())
+@pytest.mark.parametrize("family", ["bert", "gpt2", "qwen2"])  # some take square matrices alone
+def test_every_parameterization_is_read_back_exactly(family: str, parameterization: str, tmp_path: Path) -> None:
+    model = make(family)
+    adapter = ta.attach(model, planned(ta.find_sites(model, "all"), parameterization, rank=2), seed=7)
+    perturb(adapter)
+    report = ta.export_lora(model, tmp_path, dtype="float64")
+    assert_same(products(tmp_path), updates(adapter, make(family)), 1e-13)
+    assert report.exact and {len(a) for a, _ in read_lora(tmp_path).values()} == {report.rank}
+    if family != "gpt2":  # where no module is stacked from several sites
+        cuts = {member.site.module: group.network.cut.rank for group in adapter.plan.groups for member in group.members}
+        assert {one.module: one.rank for one in report.modules} == cuts
+
+
+def test_compress_reads_it_back(tmp_path: Path) -> None:
+    model, _ = attached("llama")
+    report = ta.export_lora(model, tmp_path, dtype="float64")
+    again = ta.compress(tmp_path, make("llama"), ": out : in", "lora", report.rank)
+    assert again.error < 1e-14
+    tied = ta.compress(tmp_path, make("llama"), TIED, "cp", 3)
+    assert tied.n_params == ta.detach(model).n_params and tied.error < 1e-6
+
+
+@pytest.mark.parametrize("way", ["cp", "subtract", "lora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_server_serves_the_adapters_updates(family: str, way: str, tmp_path: Path) -> None:
+    model, adapter = attached(family, way, ("q", "v", "o", "down"), layers=(0, 2))
+    report = ta.export_lora(model, tmp_path, dtype="float64")
+    base = make(family)
+    expected, projections = updates(adapter, base), layers_of_each(base)
+    supported = {name.rpartition(".")[2] for modules in projections for name in modules}
+    served, unused = tgi(tmp_path, projections)
+    assert not unused
+    assert report.max_lora_rank == (8 if report.rank <= 8 else 16)
+    for found in (served, vllm(tmp_path, supported, report.max_lora_rank), llama_cpp(tmp_path)):
+        assert len(found) == 3 * len(expected) // 2  # the layer between the two has zeros
+        assert_same(found, expected, 1e-13)
+
+
+def layers_of_each(base: nn.Module) -> list[list[str]]:
+    """Modules of each projection in the order of layers, a fused module once."""
+    found: dict[str, list[str]] = {}
+    for site in ta.find_sites(base, "all"):
+        found.setdefault(str(site.coord["proj"]), []).append(site.module)
+    return [list(modules) for modules in {tuple(modules) for modules in found.values()}]
+
+
+def test_the_servers_do_read_a_folder_differently(tmp_path: Path) -> None:
+    """What the readers are for: one trained folder with patterns, three sets of updates."""
+    config = peft.LoraConfig(
+        r=2, lora_alpha=6, target_modules=["query", "key"], rank_pattern={"key": 3}, alpha_pattern={"key": 4},
+        exclude_modules=["bert.encoder.layer.1.attention.self.query"], init_lora_weights=False,
+    )  # fmt: skip
+    base = make("bert", torch.float32)
+    peft.get_peft_model(copy.deepcopy(base), config).save_pretrained(str(tmp_path))
+    key = "bert.encoder.layer.0.attention.self.key"
+    own = products(tmp_path)[key]
+    one, two = vllm(tmp_path, ["query", "key"])[key], llama_cpp(tmp_path)[key]
+    torch.testing.assert_close(one, own * 3 / (4 / 3))
+    torch.testing.assert_close(two, own * 2 / (4 / 3))
+    served, unused = tgi(tmp_path, layers_of_each(base))
+    assert {name.rpartition(".")[2] for name in served} == {"key"}
+    assert len(unused) == 4 and all(".query." in name for name in unused)
+
+
+def test_the_folder_says_what_every_reader_takes_alike(tmp_path: Path) -> None:
+    model, _ = attached("llama", "loha")
+    model.config._name_or_path = "someone/a-llama"
+    report = ta.export_lora(model, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["r"] == config["lora_alpha"] == report.rank == 4
+    assert (config["task_type"], config["base_model_name_or_path"]) == ("CAUSAL_LM", "someone/a-llama")
+    assert config["rank_pattern"] == config["alpha_pattern"] == {}
+    assert config["bias"] == "none" and config["modules_to_save"] is None and config["inference_mode"]
+    assert not (config["use_dora"] or config["use_rslora"] or config["fan_in_fan_out"])
+    assert config["target_modules"] == sorted(f"{n}_proj" for n in ("q", "k", "v", "o", "gate", "up", "down"))
+    known = set(peft.LoraConfig(target_modules=["x"]).to_dict())
+    assert not set(config) - known
+    tensors = load_file(tmp_path / "adapter_model.safetensors")
+    a, b = (tensors[f"base_model.model.model.layers.1.self_attn.k_proj.lora_{side}.weight"] for side in "AB")
+    assert (a.shape, b.shape, a.dtype) == ((4, 24), (16, 4), torch.float32)
+
+
+def test_conv1d_is_said_and_names_are_the_base_models(tmp_path: Path) -> None:
+    model, _ = attached("gpt2", projections=("q",))
+    ta.export_lora(model, tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert config["fan_in_fan_out"] and config["target_modules"] == ["c_attn"]
+    a, b = read_lora(tmp_path)["transformer.h.2.attn.c_attn"]
+    assert (a.shape, b.shape) == ((3, 30), (90, 3))
+    assert b[:30].any() and not b[30:].any()  # keys and values are not adapted
+
+
+TARGETS = {
+    ("q", "o", "down"): ["output.dense", "query"],
+    ("o",): ["attention.output.dense"],
+    ("down",): ["0.output.dense", "1.output.dense", "2.output.dense"],  # output.dense is the attention's too
+}
+
+
+@pytest.mark.parametrize("projections", TARGETS)
+def test_targets_match_the_exported_modules_and_no_others(projections: tuple[str, ...], tmp_path: Path) -> None:
+    model, adapter = attached("bert", projections=projections)
+    ta.export_lora(model, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"] == TARGETS[projections]
+    theirs = peft.PeftModel.from_pretrained(make("bert"), str(tmp_path)).base_model.model
+    wrapped = {name for name, module in theirs.named_modules() if hasattr(module, "lora_A")}
+    assert wrapped == {site.module for site in adapter.plan.sites}
+
+
+def test_equal_sides_of_a_fused_module_are_stored_once(tmp_path: Path) -> None:
+    """CP's q, k and v read by the same rows but for a scale; three LoRA pairs have nothing in common."""
+    for way, rank in (("cp", 3), ("lora", 6)):
+        model, adapter = attached("gpt2", way, ("q", "k", "v"))
+        report = ta.export_lora(model, tmp_path / way, dtype="float64")
+        assert report.rank == rank and {one.rank for one in report.modules} == {rank}
+        assert_same(products(tmp_path / way), updates(adapter, make("gpt2")))
+
+
+def test_blocks_of_one_module_are_one_pair(tmp_path: Path) -> None:
+    """Up's blocks share rows of A, down's columns of B."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(**{**ENCODER, "intermediate_size": 60}, **TEXT)
+    base = transformers.BertForSequenceClassification(config).double()
+    model = copy.deepcopy(base)
+    plan = ta.plan(ta.find_sites(model, "all", blocks=True), "(layer proj block) : out : in", "cp", rank=4)
+    adapter = ta.attach(model, plan)
+    perturb(adapter)
+    assert ta.export_lora(model, tmp_path, dtype="float64").rank == 4
+    assert_same(products(tmp_path), updates(adapter, base), 1e-13)
+
+
+def test_a_stack_of_more_than_its_module_can_need_is_cut_to_that(tmp_path: Path) -> None:
+    model = make("llama")
+    plan = ta.plan(ta.find_sites(model, "k"), "layer : out : in", "tensor_train", 12, start="subtract")
+    adapter = ta.attach(model, plan)
+    perturb(adapter)
+    report = ta.export_lora(model, tmp_path, dtype="float64")
+    assert report.rank == 16 and report.exact  # 12 and the 12 of the start; keys are 16 x 24
+    assert_same(products(tmp_path), updates(adapter, make("llama")), 1e-13)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize(("family", "way"), [("bert", "loha"), ("gpt2", "lora"), ("llama", "subtract")])
+def test_the_truncation_error_is_the_true_and_the_least_one(family: str, way: str, rank: int, tmp_path: Path) -> None:
+    model, adapter = attached(family, way)
+    report = ta.export_lora(model, tmp_path, rank=rank, dtype="float64")
+    found, expected = products(tmp_path), updates(adapter, make(family))
+    assert not report.exact and report.rank == rank
+    for one in report.modules:
+        dense, values = expected[one.module], torch.linalg.svdvals(expected[one.module])
+        error = float((dense - found[one.module]).norm() / dense.norm())
+        assert one.rank == min(rank, exact_rank(one.module, way)) and one.rounding < 1e-14
+        assert one.truncation == pytest.approx(error, rel=1e-9, abs=1e-14)
+        assert error == pytest.approx(float(values[rank:].norm() / values.norm()), rel=1e-9, abs=1e-14)
+
+
+def exact_rank(module: str, way: str) -> int:
+    return {"loha": 4, "subtract": 6, "lora": 6 if module.endswith("c_attn") else 2}[way]
+
+
+def test_a_rank_that_is_enough_changes_nothing(tmp_path: Path) -> None:
+    model, _ = attached("bert", "loha")
+    ta.export_lora(model, tmp_path / "free")
+    assert ta.export_lora(model, tmp_path / "bound", rank=9).exact
+    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("free", "bound")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, "bfloat16", "float32"])
+def test_the_rounding_error_is_what_the_dtype_changed(dtype: Any, tmp_path: Path) -> None:
+    model, adapter = attached("bert")
+    report = ta.export_lora(model, tmp_path, dtype=dtype)
+    found, expected = products(tmp_path), updates(adapter, make("bert"))
+    stored = load_file(tmp_path / "adapter_model.safetensors").values()
+    assert {str(tensor.dtype) for tensor in stored} == {f"torch.{report.dtype}"}
+    assert report.n_bytes == sum(tensor.nbytes for tensor in stored)
+    for one in report.modules:
+        dense = expected[one.module]
+        error = float((dense - found[one.module]).norm() / dense.norm())
+        assert one.truncation == 0 and one.rounding == pytest.approx(error, rel=1e-5)
+        assert one.rounding < {"float16": 1e-3, "bfloat16": 1e-2, "float32": 1e-7}[report.dtype]
+
+
+def test_ranks_are_rounded_up_on_request(tmp_path: Path) -> None:
+    model, adapter = attached("bert")
+    plain, rounded = (ta.export_lora(model, tmp_path / str(up), round_up=up, dtype="float64") for up in (False, True))
+    assert (plain.rank, rounded.rank, plain.max_lora_rank, rounded.max_lora_rank) == (3, 8, 8, 8)
+    assert {one.rank for one in rounded.modules} == {3}
+    assert_same(products(tmp_path / "True"), updates(adapter, make("bert")))
+
+
+def test_each_task_is_a_folder_of_its_own(tmp_path: Path) -> None:
+    model, tasks = make("bert"), ("rte", "cola")
+    plan = ta.plan(ta.find_sites(model), "layer task proj : out : in", "tensor_train", 3, tasks=tasks)
+    adapter = ta.attach(model, plan)
+    perturb(adapter)
+    for task in tasks:
+        ta.export_lora(model, tmp_path / task, task=task, dtype="float64")
+    with pytest.raises(ta.TensorAdaptError, match="no task is selected"):  # the adapter's own choice is left alone
+        adapter.delta(adapter.plan.sites[0])
+    for task in tasks:
+        adapter.select(task=task)
+        assert_same(products(tmp_path / task), updates(adapter, make("bert")))
+
+
+def test_whatever_state_the_adapter_is_in_the_updates_are_the_same(tmp_path: Path) -> None:
+    model, adapter = attached("gpt2")
+    base, expected = make("gpt2"), updates(adapter, make("gpt2"))
+    ta.export_lora(model, tmp_path / "plain", dtype="float64")
+    ta.merge(model)
+    merged = copy.deepcopy(model.state_dict())
+    ta.export_lora(model, tmp_path / "merged", dtype="float64")
+    assert all(torch.equal(value, merged[name]) for name, value in model.state_dict().items())
+    with ta.disabled(unmerged(model)):
+        ta.export_lora(model, tmp_path / "disabled", dtype="float64")
+    ta.detach(model)
+    assert_identical(model, base)
+    ta.export_lora(model, tmp_path / "detached", adapter=adapter, dtype="float64")
+    with torch.device("meta"):
+        skeleton = transformers.GPT2LMHeadModel(base.config)
+    ta.export_lora(skeleton, tmp_path / "meta", adapter=adapter, dtype="float64")
+    files = {path.read_bytes() for path in tmp_path.glob("*/adapter_model.safetensors")}
+    assert len(files) == 1 and len(list(tmp_path.iterdir())) == 5
+    assert_same(products(tmp_path / "meta"), expected)
+
+
+def unmerged(model: nn.Module) -> nn.Module:
+    ta.unmerge(model)
+    return model
+
+
+def test_an_adapter_in_bfloat16_is_exported_as_it_computes(tmp_path: Path) -> None:
+    """Its frozen bases were rounded with it."""
+    model, adapter = attached("bert", "vera")
+    adapter.to(torch.bfloat16)
+    ta.export_lora(model, tmp_path, dtype="float64")
+    adapter.double()
+    assert_same(products(tmp_path), updates(adapter, make("bert")))
+
+
+def test_the_report_says_what_it_cost_and_what_servers_need(tmp_path: Path) -> None:
+    model, adapter = attached("llama", "vera", ("q", "v"), layers=(1,))
+    adapter.float()
+    report = ta.export_lora(model, tmp_path / "lora")
+    assert report.n_bytes_native == 4 * (2 * 6 + 48 + 16)
+    assert report.n_bytes == 4 * 6 * 3 * (24 + 48 + 24 + 16)
+    assert [one.module for one in report.modules[:2]] == [
+        f"model.layers.0.self_attn.{name}_proj" for name in ("q", "v")
+    ]
+    assert [one.rank for one in report.modules] == [0, 0, 6, 6, 0, 0]
+    text = str(report)
+    assert f"LoRA of 6 modules in {tmp_path / 'lora'}: r = lora_alpha = 6, float32, exact but for rounding" in text
+    assert "304 bytes native, 8,064 exported (26.5 times)" in text
+    assert "vLLM needs --max-lora-rank 8" in text
+    assert "model.layers.1.self_attn.q_proj  6     0" in text

@@ -1,0 +1,355 @@
+"""Published adapters: counts against closed formulas at real sizes, and every row attached, moved, saved and loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from support.models import inputs, perturb, weights_with_deltas
+from support.published_rows import SPLIT_OPTIONS, TASKS, attached, tiny
+from torch import nn
+from torch.func import functional_call
+
+import tensoradapt as ta
+from tensoradapt import published
+from tensoradapt.sites import recipe_table
+
+CONFIGS = {
+    "roberta-base": transformers.RobertaConfig(),
+    "roberta-large": transformers.RobertaConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+    ),
+    "vit-b": transformers.ViTConfig(),
+    "llama-2-7b": transformers.LlamaConfig(
+        hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008
+    ),
+}
+BLOCKS = ("fact-tt", "fact-tk", "cara")  # where the MLP's width is no multiple of the model's they are not defined
+GROUPED: dict[str, Any] = {  # fewer key and value heads; in the second the heads are wider than the model besides
+    "llama-3-8b": transformers.LlamaConfig(
+        hidden_size=4096,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        intermediate_size=14336,
+    ),
+    "qwen3-0.6b": transformers.Qwen3Config(
+        hidden_size=1024,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        intermediate_size=3072,
+    ),
+}
+every_row = pytest.mark.parametrize("name", published.names())
+TIED = [name for name in published.names() if any("proj" in text.split(":")[0] for text in published.get(name).layout)]
+
+
+@every_row
+@pytest.mark.parametrize("model", CONFIGS)
+def test_every_count_is_the_closed_formula_at_real_sizes(name: str, model: str) -> None:
+    row, config = published.get(name), CONFIGS[model]
+    for rank in (4, 8):
+        if (name, model) in {(block, "llama-2-7b") for block in BLOCKS}:
+            with pytest.raises(
+                ta.TensorAdaptError, match=r"not defined on this model: .*up_proj.*11008 x 4096.*multiple"
+            ):
+                ta.plan(config, published=name, rank=rank)
+            continue
+        expected = published.closed_count(row, recipe_table.dims(config), rank, n_tasks=3)
+        assert ta.plan(config, published=name, rank=rank, **TASKS.get(name, {})).n_params == expected
+
+
+@every_row
+@pytest.mark.parametrize("model", GROUPED)
+def test_grouped_queries_are_counted_matrix_by_matrix_or_refused_by_name(name: str, model: str) -> None:
+    row, config = published.get(name), GROUPED[model]
+    settings = {"published": name, "rank": 8, **TASKS.get(name, {})}
+    no_parts = row.split and model == "qwen3-0.6b"  # for its queries' width of 2048
+    if name in TIED or name == "quanta" or no_parts:
+        with pytest.raises(ta.TensorAdaptError):
+            ta.plan(config, **settings)
+        with pytest.raises(ta.TensorAdaptError, match=rf"published='{re.escape(name)}' has no count "):
+            published.closed_count(row, recipe_table.dims(config), 8, n_tasks=3)
+        return
+    assert ta.plan(config, **settings).n_params == published.closed_count(row, recipe_table.dims(config), 8, n_tasks=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lora", 32 * 8 * (4096 + 4096 + 1024 + 4096)),
+        ("vera", 32 * (4096 + 8 + 1024 + 8)),
+        ("loha", 2 * 32 * 8 * (4096 + 4096 + 1024 + 4096)),
+        ("tenslora-depth", 8 * (3 * (4096 + 32) + 4096 + 2 * 1024) + 3 * 8**3),
+        ("tenslora-att", 32 * (8 * (3 * (4096 + 128) + 32 + 8 + 8) + 3 * 8**3)),
+    ],
+)
+def test_rows_that_tie_no_projections_have_these_counts_on_llama_3(name: str, expected: int) -> None:
+    assert published.closed_count(published.get(name), recipe_table.dims(GROUPED["llama-3-8b"]), 8) == expected
+
+
+@pytest.mark.parametrize("name", TIED)
+@pytest.mark.parametrize("model", GROUPED)
+def test_a_tied_row_refuses_matrices_of_several_shapes_and_what_it_advises_works(name: str, model: str) -> None:
+    """No source defines them. FacT and CaRA take the MLP of the second model alone."""
+    row, config = published.get(name), GROUPED[model]
+    settings: dict[str, Any] = {"published": name, "rank": 2, **TASKS.get(name, {})}
+    if row.blocks and model == "llama-3-8b":
+        return
+    with pytest.raises(ta.TensorAdaptError) as error:
+        ta.plan(config, **settings)
+    message = str(error.value)
+    assert f"published='{name}' is not defined on these matrices: site model.layers.0.self_attn." in message
+    assert "another count than the paper has" in message
+    calls = re.findall(r"find_sites[(]model, [(].*?[)](?:, blocks=True)?[)]", message)
+    assert len(calls) >= 2
+    for call in calls:
+        alone = ta.plan(eval(call, {"find_sites": ta.find_sites, "model": config}), **settings)
+        assert "split by shape" not in str(alone)
+    split = ta.plan(config, on_mismatch="split", **settings)
+    whole = len(row.tensors) * (config.num_hidden_layers if "layer" not in row.layout[0] else 1)
+    said = f"split by shape: {len(split.groups)} tensors where {name} has {whole}; not the paper's count"
+    assert len(split.groups) > whole
+    assert said in str(split)
+    assert len(ta.plan(config, on_mismatch="crop", **settings).groups) == whole
+
+
+def test_only_a_row_that_ties_projections_is_refused_and_only_where_their_shapes_differ() -> None:
+    grouped = GROUPED["llama-3-8b"]
+    assert "split by shape" not in str(ta.plan(grouped, published="lora", rank=8))
+    assert ta.plan(grouped, parameterization="cp", rank=8).n_params == 68_448
+    assert ta.plan(grouped, published="lorta", rank=8, on_mismatch="split").n_params == 68_448
+    assert ta.plan(CONFIGS["llama-2-7b"], published="lorta", rank=8).n_params == 34_336
+    mixed = ta.find_sites(CONFIGS["roberta-base"], ("q", "up"))
+    with pytest.raises(ta.TensorAdaptError, match=r"find_sites.model, .'q',.. or find_sites.model, .'up',.."):
+        ta.plan(mixed, published="lotr", rank=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("metatt-4d", "cp"), ("cara", "tucker"), ("lora", ta.parameterizations.get("loha"))]
+)
+def test_another_parameterization_than_the_rows_is_refused_and_what_it_advises_works(name: str, other: Any) -> None:
+    model, row = CONFIGS["vit-b"], published.get(name)
+    with pytest.raises(ta.TensorAdaptError) as error:
+        ta.plan(model, published=name, parameterization=other, rank=2)
+    layout = row.layout if len(row.layout) > 1 else row.layout[0]
+    shown = ta.parameterizations.name_of(other)
+    message = f"published={name!r} is a {row.parameterization}, and parameterization={shown!r} was given too"
+    assert message in str(error.value)
+    assert f"layout={layout!r} with that parameterization" in str(error.value)
+    sites = ta.find_sites(model, row.projections, blocks=row.blocks)
+    free = ta.plan(sites, layout, other, rank=2)
+    assert str(free).startswith(f"{shown} over ")
+    same = ta.plan(model, published=name, parameterization=row.parameterization, rank=2)
+    assert same == ta.plan(model, published=name, rank=2)
+
+
+def test_what_else_a_row_says_may_be_changed() -> None:
+    changed = ta.plan(
+        CONFIGS["roberta-base"],
+        published="metatt-4d",
+        layout="(layer proj) : out : in",
+        rank=8,
+        start="subtract",
+        scale=2.0,
+        options={"order": ("in", "layer_proj", "out")},
+    )
+    assert (changed.start, changed.scale, changed.published) == ("subtract", 2.0, "metatt-4d")
+    assert changed.n_params == 8 * 2 * 768 + 24 * 8**2
+
+
+def test_a_row_that_trains_norms_says_so_where_a_model_names_them_otherwise() -> None:
+    config = transformers.GPT2Config(n_layer=2, n_head=3, n_embd=30, n_positions=8, vocab_size=11)
+    settings = {"published": "loretta-rep", "rank": 2, **SPLIT_OPTIONS["loretta-rep"]}
+    model, sited = transformers.GPT2LMHeadModel(config), transformers.GPT2LMHeadModel(config)
+    says = r"published='loretta-rep' trains the modules '\*\[nN\]orm\*' too, and GPT2LMHeadModel has none .* train="
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.plan(model, **settings)
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.attach(sited, ta.plan(ta.find_sites(sited, ("q", "v")), **settings))
+    plan = ta.plan(model, train=("*ln_*",), **settings)
+    assert plan.n_trained_base == (2 * 2 + 1) * 2 * 30
+    adapter = ta.attach(sited, ta.plan(ta.find_sites(sited, ("q", "v")), train=("*ln_*",), **settings))
+    assert adapter.plan.n_trained_base == plan.n_trained_base
+    with pytest.raises(ta.TensorAdaptError, match="train names 'ln', which"):
+        ta.plan(model, train=("ln", "*ln_*"), **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "rank", "expected"),
+    [
+        ("lorta", "roberta-base", 8, 6_880),
+        ("lorta", "roberta-large", 4, 4_528),
+        ("lorta", "llama-2-7b", 8, 34_336),
+        ("metatt-4d", "roberta-base", 8, 13_184),
+        ("metatt-4d", "roberta-base", 64, 155_648),
+        ("metatt-5d", "roberta-base", 16, 19_968),
+        ("lotr", "roberta-base", 40, 99_840),
+        ("fact-tt", "vit-b", 4, 8_448),
+        ("fact-tt", "vit-b", 16, 61_440),
+        ("fact-tk", "vit-b", 16, 30_976),
+        ("fact-tk", "vit-b", 32, 86_528),
+        ("cara", "vit-b", 32, 85_440),
+        ("cara", "vit-b", 16, 45_024),
+        ("loretta-rep", "roberta-base", 5, 27_840),
+        ("loretta-rep", "llama-2-7b", 8, 249_856),
+        ("quanta", "llama-2-7b", 1, 2_752_512),
+        ("vera", "llama-2-7b", 256, 278_528),
+    ],
+)
+def test_counts_that_the_sources_print(name: str, model: str, rank: int, expected: int) -> None:
+    assert ta.plan(CONFIGS[model], published=name, rank=rank).n_params == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "factor", "bound", "source", "says"),
+    [
+        ("fact-tt", "vit-b", "core", 1 / math.sqrt(8), 1 / math.sqrt(4 * 8), "down's within 1/sqrt(r f/d)"),
+        ("aurora", "roberta-base", "layer_proj", math.sqrt(6 / (8 + 36)), math.sqrt(6 / (8 + 1)), "0.37 at r=8"),
+    ],
+)
+def test_draws_that_are_not_the_sources_are_named(
+    name: str, model: str, factor: str, bound: float, source: float, says: str
+) -> None:
+    """FacT-TT's down is an nn.Linear(4 r, r) in the code, Aurora's p a matrix (r, 1) for each adapted one."""
+    adapter = ta.Adapter(ta.plan(CONFIGS[model], published=name, rank=8))
+    (drawn,) = (part.factors[factor].detach() for part in adapter.factored)
+    if name == "fact-tt":
+        down = [m.at["layer_proj_block"] for m in adapter.plan.groups[0].members if m.site.coord["proj"] == "down"]
+        drawn = drawn[down]
+    assert float(drawn.abs().max()) == pytest.approx(bound, rel=0.05)
+    assert bound != pytest.approx(source, rel=0.3)
+    assert says in published.get(name).note
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        *((name, "the paper's start is not confirmed") for name in ("metatt-4d", "metatt-5d", "metatt-4+1d")),
+        ("fact-tk", "rank and block exchanged"),
+        ("loretta-rep", "in the place of classifier.dense and pooler.dense, which this row leaves out"),
+        ("cara", "one orientation"),
+    ],
+)
+def test_other_departures_from_a_source_are_named(name: str, says: str) -> None:
+    assert says in published.get(name).note
+
+
+def test_a_train_of_metatt_starts_as_its_note_says() -> None:
+    (part,) = ta.Adapter(ta.plan(CONFIGS["roberta-base"], published="metatt-4d", rank=4)).factored
+    first, *middle, last = (value.detach() for value in part.factors.values())
+    assert list(part.factors) == ["in", "layer", "proj", "out"]
+    torch.testing.assert_close(first.T @ first, torch.eye(4))
+    assert all(torch.equal(core, torch.eye(4)[:, None].expand(core.shape)) for core in middle)
+    assert not last.count_nonzero()
+
+
+def test_what_a_source_trains_besides_is_counted_apart() -> None:
+    cara = ta.plan(CONFIGS["vit-b"], published="cara", rank=32)
+    assert (cara.n_params, cara.n_biases) == (85_440, 4_608)
+    assert "of these, 4,608 in biases of o, up, down that all layers share" in str(cara)
+    with torch.device("meta"):
+        llama = transformers.LlamaForCausalLM(CONFIGS["llama-2-7b"])
+        roberta = transformers.RobertaForMaskedLM(CONFIGS["roberta-base"])
+    loretta = ta.plan(llama, published="loretta-rep", rank=8)
+    assert (loretta.n_params, loretta.n_trained_base) == (249_856, 266_240)
+    assert "trained in place: *[nN]orm* (266,240 parameters, not in the figure above)" in str(loretta)
+    small = ta.plan(ta.find_sites(roberta.roberta, ("q", "v")), published="loretta-rep", rank=5)
+    assert small.n_params == 27_840
+    norms = ta.plan(roberta.roberta, published="loretta-rep", rank=5)
+    assert norms.n_trained_base == 38_400
+
+
+MOVES_AT_ONCE = ("tt-lora", "loretta-rep", "lora-xs")  # the sources do not start at zero
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**inputs("bert")).logits
+
+
+@every_row
+def test_every_row_starts_where_its_source_does_and_is_its_deltas(name: str) -> None:
+    base, model = tiny(), tiny()
+    torch.set_default_dtype(torch.float64)
+    try:
+        adapter = attached(name, model)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    same = torch.equal(logits(model), logits(base))
+    assert same != (name in MOVES_AT_ONCE)
+    perturb(adapter)
+    weights = weights_with_deltas(base, adapter)
+    for site in adapter.plan.sites:
+        if (bias := adapter.bias(site)) is not None:
+            own = dict(base.named_parameters())[f"{site.module}.bias"].detach()
+            weights[f"{site.module}.bias"] = own + bias.detach()
+    weights |= {n.replace(".base.", "."): p for n, p in model.named_parameters() if "norm" in n.lower()}
+    expected = functional_call(base, weights, (), inputs("bert")).logits
+    torch.testing.assert_close(model(**inputs("bert")).logits, expected, rtol=1e-10, atol=1e-10)
+    moved = logits(model)
+    ta.merge(model)
+    torch.testing.assert_close(logits(model), moved, rtol=1e-9, atol=1e-9)
+    ta.unmerge(model)
+    assert torch.equal(logits(model), moved)
+
+
+@every_row
+def test_every_row_is_saved_and_loaded_bit_for_bit(name: str, tmp_path: Path) -> None:
+    model = tiny()
+    adapter = attached(name, model)
+    perturb(adapter)
+    before = logits(model)
+    adapter.save(tmp_path)
+    again = tiny()
+    loaded = ta.load(again, tmp_path)
+    if loaded.plan.tasks:
+        loaded.select(task="cola")
+    assert torch.equal(logits(again), before)
+    assert replace(loaded.plan, skipped=()) == replace(adapter.plan, skipped=())
+    assert loaded.n_params == adapter.plan.n_params == sum(p.numel() for p in adapter.parameters())
+
+
+@every_row
+def test_every_row_learns(name: str) -> None:
+    model = tiny().float()
+    attached(name, model)
+    batch = {**inputs("bert"), "labels": torch.tensor([2, 5])}
+    fitted = ta.fit(model, [batch] * 12, lr=3e-3, steps=12, warmup=0)
+    assert fitted.status == "finished"
+    assert fitted.losses[-1] < fitted.losses[0]
+
+
+@every_row
+def test_matched_scale_gives_every_row_loras_first_step(name: str) -> None:
+    model = tiny()
+    plan = ta.plan(model, published=name, rank=2, scale="matched", start="zero", **SPLIT_OPTIONS.get(name, {}))
+    adapter = ta.attach(model, plan)
+    if plan.tasks:
+        adapter.select(task="rte")
+    assert all(math.isfinite(tensor.scale) and tensor.scale > 0 for tensor in adapter.factored)
+    assert torch.equal(logits(model), logits(tiny()))
+
+
+@every_row
+def test_a_row_says_what_it_is(name: str) -> None:
+    row = published.get(name)
+    assert row.source and row.formula
+    assert row.parameterization in ta.parameterizations.names()
+    if row.split:
+        with pytest.raises(ta.TensorAdaptError, match=r"no parts for the width 30 .*for 384, 768, 1024, 4096.*split="):
+            ta.plan(tiny(), published=name, rank=2)
+
+
+def test_one_word_swaps_one_adapter_for_another() -> None:
+    model = tiny()
+    counts = {name: ta.plan(model, published=name, rank=2).n_params for name in ("lora", "lorta", "lotr", "fact-tk")}
+    assert len(set(counts.values())) == 4

@@ -1,0 +1,267 @@
+"""Claims 13 to 18: what the first step changes, what a learning rate means, and starts that are not zero."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from support.claims import ZERO, adapter_of, started
+from support.models import inputs, make, perturb
+from torch import Tensor
+
+import tensoradapt as ta
+from tensoradapt import parameterizations, published
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.variant import Variant
+from tensoradapt.testing.laws import float64
+
+
+def first_step(network: Network, seed: int, random_signs: bool = False) -> float:
+    """The RMS of the update per unit (alpha lr) after a sign step of the zero factor, for a normal gradient.
+
+    ``random_signs``: the step of a gradient whose entries are independent, as the factor's own are where it is small.
+    """
+    generator = torch.Generator().manual_seed(1000 + seed)
+    with float64():
+        tensor = FactoredTensor(network, scale="paper", alpha=1.0, seed=seed)
+    value, full = tensor.trained[network.zero.name], tensor.full()
+    if random_signs:
+        sign = torch.randn(value.shape, generator=generator).sign()
+    else:
+        slope = torch.randn(full.shape, generator=generator, dtype=torch.float64)
+        (gradient,) = torch.autograd.grad((full * slope).sum(), value)
+        sign = gradient.sign()
+    with torch.no_grad():
+        value.copy_(sign)
+        return float(tensor.full().square().mean().sqrt())
+
+
+def mean_step(network: Network, seeds: int = 3, **how: bool) -> float:
+    return float(np.mean([first_step(network, seed, **how) for seed in range(seeds)]))
+
+
+def sized(text: str, d: int, heads: int, layers: int, proj: int = 4) -> Layout:
+    sizes = {"layer": layers, "proj": proj, "head": heads, "dim": d // heads, "model": d, "out": d, "in": d}
+    return Layout.parse(text, sizes)
+
+
+CP, LORTA = parameterizations.get("cp"), "layer proj : head dim : model"
+TABLE = {4: (4.3e-2, 2.6e-3, 1.8e-2), 16: (1.4e-3, 1.0e-4, 9.2e-3), 128: (8.8e-6, 6.0e-7, 3.7e-3)}
+
+
+@pytest.mark.parametrize("rank", TABLE)
+def test_claim_13_loras_first_step_falls_as_the_root_of_the_rank_and_lortas_as_its_fifth_power(rank: int) -> None:
+    """At d = 256, H = L = M = 4: LoRTA (init_scale 0, 1) and LoRA. Theory: LoRTA (1/r) sqrt(r) (3 r)^-1/2 (2/r)^3/2, of
+    any width; LoRA (1/r) sqrt(r) (3 d)^-1/2. A draw has r components of 12 small factors, so the mean of four is within
+    30 %.
+    """
+    layout = sized(LORTA, 256, 4, 4)
+    official = CP.build(layout, rank)
+    other = Variant(CP, draws=dict.fromkeys(("layer", "proj", "head"), ("uniform", 1 / math.sqrt(rank))))
+    lorta = mean_step(official, 4)
+    assert lorta == pytest.approx(TABLE[rank][0], rel=0.3)
+    assert lorta == pytest.approx(math.sqrt(8 / 3) * rank**-2.5, rel=0.3)
+    narrow = mean_step(CP.build(sized(LORTA, 64, 4, 4), rank), 4)
+    assert narrow == pytest.approx(lorta, rel=0.4)  # does not depend on d
+    # init_scale 1 draws from the same numbers, within 1 / sqrt(r) and not sqrt(6 / r), three factors of them
+    assert first_step(other.build(layout, rank), 0) == pytest.approx(first_step(official, 0) / 6**1.5, rel=1e-9)
+    assert lorta / 6**1.5 == pytest.approx(TABLE[rank][1], rel=0.3)
+    lora = mean_step(parameterizations.get("lora").build(sized(": out : in", 256, 4, 4), rank))
+    assert lora == pytest.approx(TABLE[rank][2], rel=0.05)
+    assert lora == pytest.approx(1 / math.sqrt(3 * 256 * rank), rel=0.15)
+    # factors of size 1 and an input factor of LoRA's size restore its law
+    ones = {"model": ("uniform", 1 / 16), **dict.fromkeys(("layer", "proj", "head"), ("uniform", math.sqrt(3)))}
+    assert mean_step(Variant(CP, draws=ones).build(layout, rank), 4) == pytest.approx(lora, rel=0.3)
+
+
+@pytest.mark.parametrize("rank", [1, 4, 16, 64])
+def test_claim_14_lotrs_first_step_is_its_scale_at_every_rank(rank: int) -> None:
+    """U G V / r with normal U, V and a core of signs has RMS 1, whatever the rank and width: 100 steps of LoRA at r = 4
+    and d = 768. The signs of a real gradient are correlated, for what U and V span: 1.17 at r = 64 and d = 256.
+    """
+    row = published.get("lotr")
+    family = Variant(parameterizations.get("tucker"), draws=row.draws, power=row.power)
+    network = family.build(sized("layer : out : in", 256, 4, 4), rank, **row.options)
+    assert mean_step(network, random_signs=True) == pytest.approx(1, abs=0.06)
+    assert 0.94 < mean_step(network) < 1.25
+    if rank == 4:
+        wide = family.build(sized("layer : out : in", 768, 4, 2), rank, **row.options)
+        lora = 1 / math.sqrt(3 * 768 * 4)
+        assert mean_step(wide, 2, random_signs=True) / lora == pytest.approx(96, rel=0.06)
+
+
+def test_claim_15_tensloras_first_step_grows_with_the_rank() -> None:
+    """Depth-Tucker at d = 768 and 12 layers, orthogonal factors and a core of signs: sqrt(r^2 min(r, L)) / (d sqrt(L)),
+    so 3.0e-3, 2.0e-2, 8.3e-2 at r = 4, 16, 64. The first of the table, 1.6e-3, is one layer's: those of one draw lie
+    between 0.8e-3 and 4.6e-3. The signs of a real gradient, correlated where r > L, give 2.3e-2 and 1.6e-1.
+    """
+    tucker, found = parameterizations.get("tucker"), {}
+    for rank in (4, 16, 64):
+        network = tucker.build(sized("layer : out : in", 768, 12, 12), rank)
+        found[rank] = mean_step(network, 1, random_signs=True)
+        expected = math.sqrt(rank**2 * min(rank, 12)) / (768 * math.sqrt(12))
+        assert found[rank] == pytest.approx(expected, rel=0.02)
+    assert found[16] == pytest.approx(2.0e-2, rel=0.06)
+    assert found[64] == pytest.approx(8.4e-2, rel=0.03)
+    small = sized("layer : out : in", 256, 4, 4)
+    steps = [mean_step(tucker.build(small, rank), 1) for rank in (4, 16, 64)]
+    assert steps[0] == pytest.approx(8 / (256 * 2), rel=1e-6)
+    assert steps[1] > 6 * steps[0]
+    assert steps[2] > 6 * steps[1]
+
+
+def moved(tensor: FactoredTensor, change: Callable[[Mapping[str, Tensor]], None], steps: int = 5) -> list[Tensor]:
+    """The tensor with changed factors, before and after a few steps of Adam towards a fixed one."""
+    own = copy.deepcopy(tensor)
+    with torch.no_grad():
+        change(own.trained)
+    target = torch.randn(own.network.layout.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    optimizer, seen = torch.optim.Adam(own.parameters(), lr=0.02), [own.full().detach()]
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (own.full() - target).square().sum().backward()
+        optimizer.step()
+    return [*seen, own.full().detach()]
+
+
+def assert_gauge(tensor: FactoredTensor, change: Callable[[Mapping[str, Tensor]], None], same_path: bool) -> None:
+    (before, after), (changed, elsewhere) = moved(tensor, lambda _: None), moved(tensor, change)
+    torch.testing.assert_close(changed, before, rtol=0, atol=1e-12)
+    travelled, apart = float((after - before).norm()), float((elsewhere - after).norm())
+    assert apart < 1e-9 * travelled if same_path else apart > 0.1 * travelled, (apart, travelled)
+
+
+def test_claim_16_adam_sees_the_gauge_that_the_update_does_not() -> None:
+    """A CP component's factors by c and 1 / c: same update, another path. Components in another order: same path."""
+    tensor = adapter_of(("q", "v"), published="lorta", rank=3).factored[0]
+
+    def scaled(f: Mapping[str, Tensor]) -> None:
+        f["head"][:, 1] *= 5
+        f["layer"][:, 1] /= 5
+
+    def reordered(f: Mapping[str, Tensor]) -> None:
+        for value in f.values():
+            value.copy_(value[:, [2, 0, 1]])
+
+    assert_gauge(tensor, scaled, same_path=False)
+    assert_gauge(tensor, reordered, same_path=True)
+
+
+@pytest.mark.parametrize("bond", [("in", "layer"), ("layer", "proj"), ("proj", "out")])
+def test_claim_16_every_bond_of_a_train_has_a_matrix_of_freedom(bond: tuple[str, str]) -> None:
+    """G_k X and X^-1 G_{k+1} for any invertible X."""
+    tensor = adapter_of(("q", "v"), published="metatt-4d", rank=2).factored[0]
+    x = torch.tensor([[1.0, 4.0], [-0.5, 0.25]], dtype=torch.float64)
+
+    def turned(f: Mapping[str, Tensor]) -> None:
+        f[bond[0]].copy_(torch.tensordot(f[bond[0]], x, 1))
+        f[bond[1]].copy_(torch.tensordot(torch.linalg.inv(x), f[bond[1]], 1))
+
+    assert_gauge(tensor, turned, same_path=False)
+
+
+def regression_loss(name: str, rates: dict[str, float]) -> float:
+    """The loss of a tiny BERT without dropout after 20 steps towards another one's logits, from 0.0138 at the start."""
+    target, model = make("bert"), make("bert")
+    with float64():
+        teacher = ta.attach(target, ta.plan(target, parameterization="cp", rank=3, scale=1.0))
+        ta.attach(model, ta.plan(model, published=name, rank=3, rates=rates, alpha=4.0))
+    perturb(teacher, 0.6)
+    with torch.no_grad():
+        wanted = target(**inputs("bert")).logits
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+
+    def loss(student: torch.nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        return (student(**batch).logits - wanted).square().mean()
+
+    return ta.fit(model, [inputs("bert")] * 20, lr=1e-3, steps=20, warmup=0, loss=loss).losses[-1]
+
+
+FACTORS = {"lora": ("A", "B"), "tenslora-att_qkv_depth": ("in", "layer", "proj", "head", "dim", "core")}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_claim_17_a_higher_rate_for_the_zero_factor_lowers_the_loss(name: str) -> None:
+    """LoRA+ and TensLoRA+: B, or the core, at 8 times the rate of the others; it helps more than the reverse."""
+    others = [factor for factor in FACTORS[name] if factor != ZERO[name]]
+    plain, faster, slower = (
+        regression_loss(name, dict.fromkeys(raised, 8.0)) for raised in ((), (ZERO[name],), others)
+    )
+    assert faster < plain / 2
+    assert faster < 0.8 * slower
+
+
+def test_claim_18_lorettas_start_has_the_size_of_its_formula_and_another_loss() -> None:
+    """RMS (alpha / r) sqrt(r / ((in + r) (r + out))) = 0.0073 at width 768, r = 8, alpha = 16. A draw is a product of
+    few normal numbers: single matrices lie between 0.003 and 0.012, the root mean square of 24 within a fifth.
+    """
+    with float64():
+        adapter = ta.Adapter(ta.plan(transformers.RobertaConfig(), published="loretta-rep", rank=5))
+    squares = [float(adapter.delta(site).detach().square().mean()) for site in adapter.plan.sites]
+    formula = 16 / 8 * math.sqrt(8 / ((768 + 8) * (8 + 768)))
+    assert formula == pytest.approx(0.0073, abs=5e-5)
+    assert math.sqrt(np.mean(squares)) == pytest.approx(formula, rel=0.2)
+    losses = []
+    for name in ("lora", "loretta-rep", "tt-lora"):
+        adapter, model = started(name)
+        with torch.no_grad():
+            losses.append(float(model(**inputs("bert"), labels=torch.tensor([2, 5])).loss))
+            with ta.disabled(model):
+                losses[-1] -= float(model(**inputs("bert"), labels=torch.tensor([2, 5])).loss)
+    assert losses[0] == 0
+    assert min(map(abs, losses[1:])) > 1e-4
+
+
+@pytest.mark.parametrize(("rank", "norm"), [(1, 1.0), (2, 0.17), (4, 0.031), (8, 0.0055)])
+def test_claim_18_tt_loras_start_is_a_train_of_cores_of_norm_one(rank: int, norm: float) -> None:
+    """The second of the two published starts: six cores of Frobenius norm 1, so an update of at most 1; each matrix's
+    is a draw of its own. (In the first one all layers share one truncated dense draw.)
+    """
+    sites = ta.find_sites(transformers.RobertaConfig(), ("q", "v"), layers=range(4))
+    with float64():
+        adapter = ta.Adapter(ta.plan(sites, published="tt-lora", rank=rank))
+    deltas = [adapter.delta(site).detach() for site in sites]
+    norms = [float(delta.norm()) for delta in deltas]
+    assert len(adapter.factored[0].network.factors) == 6
+    assert max(norms) <= 1 + 1e-12
+    assert float(np.mean(norms)) == pytest.approx(norm, rel=0.15)
+    assert all(float((deltas[0] - other).norm()) > 0.5 * norms[0] for other in deltas[1:])
+
+
+def test_claim_18_the_other_start_of_tt_lora_is_one_truncated_draw_that_all_layers_share() -> None:
+    """A dense draw (Kaiming, a = sqrt(8), seed 42 in every layer) and its TT-SVD: given as values=, it is one start of
+    every matrix. The row draws the other start and says so.
+    """
+    assert "all layers share one truncated dense draw (seed 42)" in published.get("tt-lora").note
+    sites = ta.find_sites(transformers.RobertaConfig(), ("q", "v"), layers=range(3))
+    plan = ta.plan(sites, published="tt-lora", rank=4)
+    layout = plan.groups[0].network.layout
+    torch.manual_seed(42)
+    drawn = torch.nn.init.kaiming_uniform_(torch.empty(768, 768, dtype=torch.float64), a=math.sqrt(8)).numpy()
+    cores = parameterizations.get("tensor_train").decompose(plan.groups[0].network, drawn.reshape(layout.shape))
+    shared = {name: torch.from_numpy(np.ascontiguousarray(core)) for name, core in cores.items()}
+    with float64():
+        adapter, own = ta.Adapter(plan, 0, [shared] * len(plan.groups)), ta.Adapter(plan, 0)
+    first, *others = (adapter.delta(site).detach() for site in sites)
+    assert 0 < float(first.norm()) < float(np.linalg.norm(drawn))
+    assert all(torch.equal(first, other) for other in others)
+    assert not torch.equal(own.delta(sites[0]), own.delta(sites[1]))
+
+
+@pytest.mark.parametrize("parts", [(768,), (12, 8, 8), (4, 4, 4, 4, 3)])
+def test_claim_18_every_core_of_tt_lora_starts_with_norm_one_however_many_there_are(parts: tuple[int, ...]) -> None:
+    sites = ta.find_sites(transformers.RobertaConfig(), ("q",), layers=(0,))
+    plan = ta.plan(sites, published="tt-lora", rank=2, split={"in": parts, "out": parts})
+    (tensor,) = ta.Adapter(plan).factored
+    assert len(tensor.trained) == 2 * len(parts)
+    for value in tensor.trained.values():
+        assert float(value.detach().norm()) == pytest.approx(1, rel=1e-6)

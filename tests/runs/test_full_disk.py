@@ -1,0 +1,53 @@
+"""A disk that fills up in the middle of a sweep: it stops and says so, and nothing of it is lost or wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.sweeping import attempts, done, finish, results, start, started, write_spec
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with 8 MiB; mounting one takes root."""
+    where = tmp_path / "runs"
+    where.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", where], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {made.stderr.strip()}")
+    yield where
+    subprocess.run(["umount", "-l", where], check=True)
+
+
+def fill(disk: Path, left: int) -> Path:
+    """A file that leaves so many bytes of the disk."""
+    path = disk / "filler"
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0, 60 * 1024])
+def test_a_sweep_on_a_full_disk_says_so_and_goes_on_when_there_is_room(disk: Path, tmp_path: Path, left: int) -> None:
+    spec = write_spec(tmp_path, seeds=[0, 1])
+    finish(spec, tmp_path / "whole", "--workers", "2")
+    out, filler = disk, fill(disk, left)
+    process = start(spec, out, "--workers", "2", "--checkpoint-every", "1")
+    assert process.wait(240) == 2, out.with_suffix(".log").read_text()
+    before = results(out)
+    assert len(before) < 8
+    assert all((path.parent / name).stat().st_size for path in done(out) for name in ("config.json", "provenance.json"))
+    filler.unlink()
+    finish(spec, out, "--workers", "2", "--checkpoint-every", "1")
+    assert results(out) == results(tmp_path / "whole")
+    assert before.items() <= results(out).items()
+    assert len(started(out)) == 8
+    # a result that found no room was computed and not written: its attempt says finished, and so does the next
+    assert all(attempts(out / name)[-1]["event"] == "finished" for name in started(out))
+    assert not list(out.glob(".*.tmp")) and not list(out.glob("*/*.tmp"))

@@ -1,0 +1,61 @@
+"""Real weights and real sentences: what a user trains is what a user loads."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import tensoradapt as ta
+from tensoradapt.data import models, tasks
+from tensoradapt.runs.batches import collate
+from tensoradapt.runs.config import RunConfig, layouts_for
+from tensoradapt.runs.execute import execute, head_of
+from tensoradapt.sweeps.frontier_configs import FRONTIER, rate
+from tensoradapt.training.fit import fit
+
+pytestmark = pytest.mark.slow
+SHARED = {"model": models.MINILM, "task": "snippets", "seed": 0, "n_train": 1000, "n_validation": 50, "n_test": 400}
+NEW_PROCESS = """
+import sys, torch
+import tensoradapt as ta
+from tensoradapt.data import models, tasks
+torch.manual_seed(99)  # another head is drawn: the saved one must replace it
+model = models.load(models.MINILM, tasks.get("snippets")).eval()
+ta.load(model, sys.argv[1])
+batch = torch.load(sys.argv[2])
+with torch.no_grad():
+    torch.save(model(**batch).logits, sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("family", FRONTIER)
+def test_a_trained_adapter_with_its_head_gives_equal_logits_in_a_new_process(family, tmp_path):
+    data = tasks.load("snippets", n_train=64)
+    torch.manual_seed(0)
+    model = models.load(models.MINILM, data.task)
+    plan = ta.plan(ta.find_sites(model), layouts_for(family), family, 8, train=head_of(model))
+    adapter = ta.attach(model, plan, seed=0)
+    rows = models.encoder(models.MINILM)(data.train.texts, 64)
+    batch = collate(rows[:16], "cpu")
+    labels = torch.as_tensor(data.train.labels[:16])
+    fitted = fit(
+        model, [{**batch, "labels": labels}] * 4, lr=rate(family), head_lr=rate("head"), heads=plan.train, steps=4
+    )
+    assert fitted.losses[-1] < fitted.losses[0]
+    adapter.save(tmp_path / "saved")
+    torch.save(batch, tmp_path / "batch.pt")
+    with torch.no_grad():
+        expected = model(**batch).logits
+    paths = [str(tmp_path / name) for name in ("saved", "batch.pt", "logits.pt")]
+    subprocess.run([sys.executable, "-c", NEW_PROCESS, *paths], check=True, timeout=300)
+    assert torch.equal(torch.load(tmp_path / "logits.pt"), expected)
+
+
+def test_lora_learns_real_sentiment_beyond_the_frozen_base():
+    head = execute(RunConfig("head", lr=rate("head"), steps=30, **SHARED), "cpu")["result"]
+    run = RunConfig("adapter", lr=rate("lora"), steps=30, parameterization="lora", layout=(": out : in",), rank=8,
+                    head_lr=rate("head"), **SHARED)  # fmt: skip
+    lora = execute(run, "cpu")["result"]
+    assert lora["status"] == "finished" and lora["n_params"] == 147_456
+    assert lora["test"]["accuracy"] > head["test"]["accuracy"] + 0.03

@@ -1,0 +1,280 @@
+"""The run store: ids by meaning, folders whole or absent, damage named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.synthetic_runs import write_synthetic
+
+from tensoradapt import files
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs import provenance, store
+
+scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
+values = st.recursive(
+    scalars | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+configs = st.dictionaries(st.text(max_size=5), values, max_size=5)
+EMPTY: dict[str, Any] = {"config": {}, "result": {}, "measurements": {}, "provenance": {}, "arrays": {}}
+
+
+def same_meaning(value: Any) -> Any:
+    """The same value said differently: key order, tuples, numpy numbers, floats for whole numbers."""
+    if isinstance(value, dict):
+        return {key: same_meaning(value[key]) for key in reversed(value)}
+    if isinstance(value, list):
+        return tuple(map(same_meaning, value))
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return float(value)
+    return np.float64(value) if isinstance(value, float) else value
+
+
+@given(configs)
+def test_the_id_depends_on_meaning_alone(config: dict[str, Any]) -> None:
+    assert store.run_id(same_meaning(config)) == store.run_id(config)
+    assert len(store.run_id(config)) == 16
+    assert int(store.run_id(config), 16) >= 0
+
+
+@given(configs, st.integers())
+def test_another_value_gives_another_id(config: dict[str, Any], value: int) -> None:
+    assert store.run_id({**config, "seed": value}) != store.run_id({**config, "seed": value + 1})
+
+
+def test_ids_stay_what_they_were_in_earlier_versions() -> None:
+    assert store.run_id({"rank": 8, "lr": 0.001, "layout": "layer : out : in"}) == "7f41734bfa477758"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan")])
+def test_a_number_that_is_not_finite_has_no_id(bad: float) -> None:
+    with pytest.raises(
+        TensorAdaptError, match=r"config\['options'\]\['alpha'\] is (nan|inf); expected a finite number"
+    ):
+        store.run_id({"options": {"alpha": bad}})
+
+
+@pytest.mark.parametrize("bad", [{1: 2}, {"a": {1, 2}}, {"a": np.zeros(2)}, {"a": Path("x")}])
+def test_what_json_cannot_say_has_no_id(bad: dict[Any, Any]) -> None:
+    with pytest.raises(TensorAdaptError, match="expected text"):
+        store.run_id(bad)
+
+
+def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    predictions = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    path = store.write_run(
+        tmp_path / "runs",
+        "one",
+        config={"rank": np.int64(4), "layers": (1, 2), "lr": 1.0},
+        result={"test": {"accuracy": float("nan")}},
+        measurements={"seconds": 2.5},
+        provenance={"python": "3"},
+        arrays={"predictions": predictions, "labels": np.arange(5)},
+    )
+    (run,) = store.load_runs(tmp_path / "runs")
+    assert (run.name, run.path) == ("one", path)
+    assert run.config == {"rank": 4, "layers": [1, 2], "lr": 1.0}
+    assert run.result == {"test": {"accuracy": None}}
+    assert (run.measurements, run.provenance) == ({"seconds": 2.5}, {"python": "3"})
+    assert run.predictions().dtype == np.float32
+    np.testing.assert_array_equal(run.predictions(), predictions)
+    np.testing.assert_array_equal(run.labels(), np.arange(5))
+
+
+def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
+    a, b = (write_synthetic(tmp_path / root) for root in "ab")
+    assert {p.name: p.read_bytes() for p in a.iterdir()} == {p.name: p.read_bytes() for p in b.iterdir()}
+    text = (a / "config.json").read_text()
+    assert text == json.dumps(json.loads(text), sort_keys=True, indent=2) + "\n"
+
+
+def test_the_first_of_two_equal_runs_is_kept(tmp_path: Path) -> None:
+    for who in ("first", "second"):
+        store.write_run(tmp_path, "x", **{**EMPTY, "measurements": {"who": who}})
+    assert [run.measurements for run in store.load_runs(tmp_path)] == [{"who": "first"}]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def race(root: Path, barrier: Any, who: int) -> None:
+    barrier.wait(30)
+    for i in range(10):
+        store.write_run(root, f"x{i}", **{**EMPTY, "result": {"who": who}, "arrays": {"a": np.full(1000, who)}})
+
+
+def test_processes_that_race_leave_whole_runs_and_nothing_else(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    racers = [context.Process(target=race, args=(tmp_path, barrier, who)) for who in range(3)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"x{i}" for i in range(10)]
+    for run in store.load_runs(tmp_path):
+        assert (run.array("a") == run.result["who"]).all()
+
+
+def test_a_full_disk_leaves_no_trace_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    with pytest.raises(TensorAdaptError, match=r"run x cannot be written to .* \(No space left on device\)"):
+        store.write_run(tmp_path, "x", **EMPTY)
+    with pytest.raises(TensorAdaptError, match=r"table\.csv cannot be written \(No space left on device\)"):
+        files.replace_file(tmp_path / "table.csv", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_everything_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def record(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        real(handle)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to see what was synced")
+    monkeypatch.setattr(store.os, "fsync", record)
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.arange(3)}})
+    *files, folder, root = synced
+    assert files == [*(f"{name}.json" for name in store.FILES), "labels.npy"]
+    assert (folder.startswith(".x."), root) == (True, tmp_path.name)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "/x"])
+def test_a_name_that_is_not_a_folder_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TensorAdaptError, match="cannot be a folder; expected letters"):
+        store.write_run(tmp_path, name, **EMPTY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arrays": {"a": np.array([None])}}, "array 'a' holds objects; expected numbers"),
+        ({"arrays": {"../a": np.zeros(2)}}, "cannot be a file"),
+        ({"config": {"lr": float("nan")}}, r"config\['lr'\] is nan"),
+        ({"result": {"model": object()}}, r"result\['model'\] is a object"),
+    ],
+)
+def test_bad_contents_are_refused_before_anything_is_written(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TensorAdaptError, match=message):
+        store.write_run(tmp_path / "runs", "x", **{**EMPTY, **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_folder_under_the_name_of_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    with pytest.raises(TensorAdaptError, match="x is in the way and is not a finished run"):
+        store.write_run(tmp_path, "x", **EMPTY)
+    assert (tmp_path / "x" / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_writable_root_is_created_and_left_empty(tmp_path: Path) -> None:
+    store.check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(TensorAdaptError, match=rf"{path} cannot be written .* choose another path"):
+            store.check_writable(path)
+
+    def read_only(path: Path, data: bytes) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(store, "write_synced", read_only)
+    with pytest.raises(TensorAdaptError, match="Read-only file system"):
+        store.check_writable(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_that_are_no_runs_are_left_alone(tmp_path: Path) -> None:
+    write_synthetic(tmp_path)
+    (tmp_path / ".x.12.ab.tmp").mkdir()
+    (tmp_path / ".x.12.ab.tmp" / "config.json").write_text("{")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "table.csv").write_text("a,b")
+    assert len(store.load_runs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("config.json", "{"), ("result.json", None), ("result.json", "[1]"), ("measurements.json", '{"a": NaN}')],
+)
+def test_a_damaged_run_is_named_with_what_to_do(tmp_path: Path, file: str, text: str | None) -> None:
+    path = write_synthetic(tmp_path)
+    (path / file).unlink()
+    if text is not None:
+        (path / file).write_text(text)
+    with pytest.raises(TensorAdaptError, match=rf"{path / file} cannot be read .* delete the folder {path} to run it"):
+        store.load_runs(tmp_path)
+
+
+def test_a_damaged_array_is_named_when_it_is_read(tmp_path: Path) -> None:
+    path = write_synthetic(tmp_path)
+    (path / "predictions.npy").write_bytes(b"\x80\x04garbage")
+    (path / "labels.npy").unlink()
+    (run,) = store.load_runs(tmp_path)
+    for read in (run.predictions, run.labels):
+        with pytest.raises(TensorAdaptError, match=rf"npy cannot be read .* delete the folder {path}"):
+            read()
+
+
+def test_a_missing_root_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> None:
+    assert store.load_runs(tmp_path) == []
+    with pytest.raises(TensorAdaptError, match="is nothing; expected a folder of runs"):
+        store.load_runs(tmp_path / "absent")
+
+
+def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["/home/me/bin/tensoradapt", "sweep", "--out=/data/me/runs", "/etc/spec.toml", "https://a.b/c", "a/b", "8"]
+    monkeypatch.setattr(sys, "argv", argv)
+    found = store.provenance()
+    assert found["argv"] == ["tensoradapt", "sweep", "--out=runs", "spec.toml", "https://a.b/c", "a/b", "8"]
+    assert found["packages"]["numpy"] == np.__version__
+    assert found["cpu_count"] == os.cpu_count()
+    text = json.dumps(found)
+    assert os.uname().nodename not in text
+    assert str(Path(store.__file__).parents[2]) not in text
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
+    assert provenance._commit(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "a").write_text("1")
+    for command in (["init", "-q"], ["add", "a"], ["commit", "-qm", "x"], ["tag", "v1"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert provenance._commit(tmp_path) == head
+    (tmp_path / "a").write_text("2")
+    assert provenance._commit(tmp_path) == f"{head}-dirty"
+
+
+def test_the_store_and_the_analysis_work_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import tensoradapt.runs.store, tensoradapt.analysis, tensoradapt.analysis.tables.frontier\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "import tensoradapt.analysis.figures.frontier_plot\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

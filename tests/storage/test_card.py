@@ -1,0 +1,191 @@
+"""Model cards: the front matter is what the hub reads, the figures are the plan's, the code is what loads it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from support.models import inputs, make, perturb
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt.adapter.origin import origin_of
+
+TIED = "layer proj : head dim : model"
+BASE = "google-bert/bert-base-uncased"
+
+
+def attached(family: str = "bert", name: str = BASE, **options: Any) -> tuple[nn.Module, ta.Adapter]:
+    model = make(family, torch.float32)
+    model.config._name_or_path = name
+    how = {"layout": TIED, "parameterization": "cp", "rank": 2, **options}
+    return model, ta.attach(model, ta.plan(model, **how), seed=11, dropout=0.25, rank_dropout=0.5)
+
+
+def published(name: str) -> ta.Adapter:
+    model = make("bert", torch.float32)
+    return ta.attach(model, ta.plan(model, published=name, rank=2))
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_front_matter_is_what_the_hub_reads() -> None:
+    text = ta.model_card(published("lorta"), "me/x", license="apache-2.0", base_model=BASE, tags=("cola", "cp"))
+    data = ModelCard(text).data.to_dict()
+    assert data == {
+        "base_model": BASE,
+        "base_model_relation": "adapter",
+        "library_name": "tensoradapt",
+        "license": "apache-2.0",
+        "tags": ["tensoradapt", "adapter", "cp", "lorta", "cola"],
+    }
+    assert yaml.safe_load(text.split("---")[1]) == data
+
+
+def test_texts_that_yaml_would_read_otherwise_stay_texts() -> None:
+    text = ta.model_card(attached(name="")[1], license="no", tags=("a: b", "#x", "- y", "'", "1"))
+    data = ModelCard(text).data.to_dict()
+    assert data["license"] == "no" and data["tags"][-5:] == ["a: b", "#x", "- y", "'", "1"]
+    assert "base_model" not in data and "base_model_relation" not in data
+
+
+def test_the_figures_are_the_plans() -> None:
+    model, adapter = attached(train=("classifier",))
+    text = ta.model_card(model)
+    plan = adapter.plan
+    share = f"{100 * plan.n_params / plan.n_dense:.3g} %"
+    assert (
+        f"| parameters | {plan.n_params:,}, {share} of the {plan.n_dense:,} of the {len(plan.sites)} matrices |" in text
+    )
+    for line in (
+        f"| layout | `{TIED}` |",
+        "| parameterization | `cp` |",
+        "| rank | 2 |",
+        "| scale | matched |",
+        "| start, rule, seed | zero, add, 11 |",
+        "| dropout, of the input and of ranks | 0.25, 0.5 |",
+        "| trained besides | `classifier` (217 parameters, saved with it) |",
+        f"| hash of the base weights | `{adapter.base}` |",
+    ):
+        assert line in text.splitlines(), line
+    assert str(plan) in text
+
+
+def test_a_published_adapters_card_cites_its_source() -> None:
+    text = ta.model_card(published("metatt-4d"))
+    row = ta.published.get("metatt-4d")
+    assert f"`metatt-4d`: {row.source}; {row.note}." in text
+    assert "| parameterization | `tensor_train`, as `metatt-4d` |" in text
+    assert "Source of the method" not in ta.model_card(attached()[1])
+
+
+def test_the_code_names_class_base_labels_and_dtype() -> None:
+    text = ta.model_card(attached()[1], "me/x")
+    assert code(text)[0].splitlines() == [
+        "import tensoradapt as ta",
+        "from transformers import BertForSequenceClassification",
+        "",
+        f"model = BertForSequenceClassification.from_pretrained({BASE!r}, dtype='float32', num_labels=7)",
+        "adapter = ta.from_pretrained(model, 'me/x')",
+    ]
+    assert "num_labels" not in code(ta.model_card(attached("llama")[1]))[0]
+    assert "dtype='bfloat16'" in code(ta.model_card(half()))[0]
+
+
+def half() -> ta.Adapter:
+    model = make("llama").bfloat16()
+    return ta.attach(model, ta.plan(model, ": out : in", "lora", 1))
+
+
+def test_the_code_runs_on_a_base_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make("bert", torch.float32).save_pretrained("path/to/the/base")
+    _, adapter = attached(name="", train=("classifier",))
+    perturb(adapter)
+    adapter.save("my-adapter")
+    load, export = code(ta.model_card(adapter))
+    names: dict[str, Any] = {}
+    exec(load + export, names)
+    assert all(torch.equal(names["adapter"].delta(site), adapter.delta(site)) for site in adapter.plan.sites)
+    assert (tmp_path / "lora" / "adapter_config.json").is_file()
+
+
+def test_the_export_it_shows_is_one_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, adapter = attached(layout="layer task proj : out : in", tasks=("rte", "co|la"), train=("classifier",))
+    text = ta.model_card(adapter)
+    assert r"| tasks | rte, co\|la: `adapter.select(task='rte')` chooses |" in text
+    exec(code(text)[1], {"ta": ta, "model": model})
+
+
+def test_an_adapter_that_no_lora_holds_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, adapter = attached(rule="dora")
+    perturb(adapter)
+    expected = model(**inputs("bert")).logits
+    text = ta.model_card(model)
+    assert "a LoRA cannot hold rule dora" in text and "export_lora" not in text
+    exec(code(text)[1], {"ta": ta, "model": model})
+    merged = type(model).from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(merged(**inputs("bert")).logits, expected)
+
+
+def test_of_several_adapters_the_one_in_use_is_meant() -> None:
+    model, first = attached()
+    second = ta.attach(model, ta.plan(make("bert"), ": out : in", "lora", 1), name="second")
+    assert "| parameterization | `lora` |" in ta.model_card(model)
+    assert "| parameterization | `cp` |" in ta.model_card(first)
+    ta.use(model, ["default", "second"])
+    with pytest.raises(
+        ta.TensorAdaptError, match="has the adapters default, second, of which 2 are in use; pass the one"
+    ):
+        ta.model_card(model)
+    assert ta.model_card(second) and ta.detach(model, "default") is first
+    assert "| parameterization | `lora` |" in ta.model_card(model)
+
+
+def test_folders_of_this_machine_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    for name in (str(tmp_path / "models"), "models/mine", "/nowhere/at/all", "~/x", "C:\\models", ""):
+        text = ta.model_card(attached(name=name)[1])
+        assert "base_model" not in text and "from_pretrained('path/to/the/base'" in text
+        assert not name or name not in text
+    assert "base_model: a/b" in ta.model_card(attached(name=str(tmp_path))[1], base_model="a/b")
+
+
+def test_models_of_ones_own_have_no_class_to_import() -> None:
+    class Mine(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bert = copy.deepcopy(make("bert", torch.float32))
+
+    model = Mine()
+    sites = ta.find_sites(model.bert)
+    adapter = ta.attach(model.bert, ta.plan(sites, ": out : in", "lora", 1))
+    assert origin_of(model).kind == "" and adapter.origin.kind == "BertForSequenceClassification"
+    kind = type("BertForSequenceClassification", (nn.Module,), {"__module__": "transformers.mine"})
+    assert origin_of(kind()).kind == ""
+
+
+def test_a_loaded_adapter_has_the_same_card(tmp_path: Path) -> None:
+    model, adapter = attached(train=("classifier",), start="subtract")
+    adapter.save(tmp_path)
+    again = make("bert", torch.float32)
+    again.config._name_or_path = BASE
+    cards = [ta.model_card(one).split("## What is adapted")[0] for one in (model, ta.load(again, tmp_path))]
+    assert cards[0] == cards[1] and "subtract, add, 11" in cards[0]
+
+
+def test_one_that_knows_no_base_says_how_to_load_it() -> None:
+    made = ta.compress(attached()[1], None, ": out : in", "lora", 2)
+    text = ta.model_card(ta.Adapter(made.plan))
+    assert "not known: load it with `strict=False`" in text and "model = ...  # the base model" in text

@@ -1,0 +1,92 @@
+"""restore puts saved numbers into the adapter that is attached; save refuses factors that are no longer whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.models import inputs, make, perturb
+from torch import Tensor, nn
+
+import tensoradapt as ta
+
+LAYOUT = "layer proj : head dim : model"
+
+
+def attached(seed: int = 0, rank: int = 2, std: float = 0.3, **changes: Any) -> tuple[nn.Module, ta.Adapter]:
+    model = make("bert")
+    plan = ta.plan(model, LAYOUT, "cp", rank, train="classifier", **changes)
+    adapter = ta.attach(model, plan, seed=seed)
+    perturb(adapter, std)
+    return model, adapter
+
+
+def output(model: nn.Module) -> Tensor:
+    return model(**inputs("bert")).logits.detach()
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    model, adapter = attached(scale=3.0)
+    with torch.no_grad():
+        model.classifier.weight.mul_(2)
+    adapter.save(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_a_restored_adapter_gives_the_saved_one_s_output_and_keeps_its_parameters(saved: Path) -> None:
+    expected_model = make("bert")
+    ta.load(expected_model, saved)
+    model, adapter = attached(std=0.1, scale=3.0)
+    before = list(model.parameters())
+    adapter.factored[0].scale = 1.0  # starts that are data, such as the first gradients, solve others
+    assert not torch.equal(output(model), output(expected_model))
+    ta.restore(model, saved)
+    assert torch.equal(output(model), output(expected_model))
+    assert all(one is other for one, other in zip(model.parameters(), before, strict=True))
+    assert [tensor.scale for tensor in adapter.factored] == [3.0] * len(adapter.factored)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"rank": 3}, {"scale": 2.0}])
+def test_an_adapter_of_another_plan_or_seed_is_refused_with_nothing_changed(saved: Path, other: dict[str, Any]) -> None:
+    model, _ = attached(**{"scale": 3.0, **other})
+    before = output(model)
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"another plan or seed .* than the attached one .*load\(model, path\)"
+    ):
+        ta.restore(model, saved)
+    assert torch.equal(output(model), before)
+
+
+def test_a_merged_adapter_is_not_restored(saved: Path) -> None:
+    model, _ = attached(scale=3.0)
+    ta.merge(model)
+    with pytest.raises(ta.TensorAdaptError, match=r"merged into the weights; call unmerge\(model\) before restoring"):
+        ta.restore(model, saved)
+
+
+def test_factors_that_another_library_has_emptied_are_not_saved(tmp_path: Path) -> None:
+    _, adapter = attached()
+    parameter = next(adapter.parameters())
+    parameter.data = torch.empty(0, dtype=parameter.dtype)  # as ZeRO-3 and FSDP1 leave them
+    with pytest.raises(ta.TensorAdaptError, match=r"is torch\.float\d+ \(0,\); expected floating point \(\d+, 2\)"):
+        adapter.save(tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_an_adapter_whose_head_another_one_has_replaced_is_not_restored(saved: Path) -> None:
+    model, _ = attached(scale=3.0)
+    ta.attach(model, ta.plan(make("bert"), LAYOUT, "cp", 2, train="classifier"), name="other")
+    before = output(model)
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"other heads than those of this adapter; use\(model, name\) it first"
+    ):
+        ta.restore(model, saved, "default")
+    assert torch.equal(output(model), before)
+    ta.use(model, "default")
+    ta.restore(model, saved, "default")
+    loaded = make("bert")
+    ta.load(loaded, saved)
+    assert torch.equal(output(model), output(loaded))

@@ -1,0 +1,45 @@
+"""Published rows on a small BERT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+from support.models import ENCODER, TEXT
+from torch import nn
+
+import tensoradapt as ta
+
+
+def tiny(seed: int = 0) -> nn.Module:
+    """A BERT whose MLP is twice as wide as the model, so that it can be cut into blocks."""
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(**{**ENCODER, "intermediate_size": 60}, **TEXT, initializer_range=0.2)
+    return transformers.BertForSequenceClassification(config).double().eval()
+
+
+def attached(name: str, model: nn.Module, **changes: Any) -> ta.Adapter:
+    plan = ta.plan(model, published=name, rank=2, **{**SPLIT_OPTIONS.get(name, {}), **changes})
+    adapter = ta.attach(model, plan, seed=1)
+    if adapter.plan.tasks:
+        adapter.select(task="cola")
+    return adapter
+
+
+TASKS = {"metatt-4+1d": {"tasks": ("rte", "cola", "sst2")}}
+
+
+# tiny sizes: a split of its width for the rows that need one, tasks for the row that has them
+SPLITS = {"tt-lora": (2, 3, 5), "dota": (2, 3, 5), "lokr": (5, 6), "quanta": (2, 3, 5)}
+
+
+SPLIT_OPTIONS: dict[str, Any] = {
+    "loretta-rep": {
+        "split": {"in": (5, 6), "out": (6, 5)},
+        "options": {"bottleneck": 4, "cores": {"in": (5, 6, 4), "out": (4, 6, 5)}},
+    },
+    **{name: {"split": {"in": parts, "out": parts}} for name, parts in SPLITS.items()},
+    "tinylora": {"options": {"svd_rank": 3}},
+    **TASKS,
+}

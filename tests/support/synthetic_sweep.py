@@ -1,0 +1,41 @@
+"""A sweep's folder with made-up results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from support.synthetic_runs import write_synthetic
+
+from tensoradapt.runs.store import Run, load_runs
+
+
+def sweep(root: Path, tasks: tuple[str, ...] = ("sst2", "stsb"), seeds: tuple[int, ...] = (0, 1, 2)) -> list[Run]:
+    """Runs of a sweep with budgets and tuned rates; the middle rate is the best and the reported one."""
+    rng = np.random.default_rng(0)
+    for task in tasks:
+        for name, level in LEVELS.items():
+            same = {"parameterization": name, "rank": None, "task": task, "method": name, "label": name}
+            for i, budget in enumerate((10_000, 30_000, 90_000)):
+                for seed in seeds:
+                    accuracy = level + 0.03 * i + 0.01 * rng.normal()
+                    write_synthetic(root, n_params=budget - 9 * len(name), budget=budget, seed=seed, lr=3e-3,
+                                    accuracy=accuracy, **same)  # fmt: skip
+            for j, lr in enumerate(RATES):
+                write_synthetic(root, n_params=29_000, budget=30_000, seed=1000, lr=lr, tuning=True,
+                                accuracy=level - 0.05 * abs(j - 1), **same)  # fmt: skip
+        for seed in seeds:
+            write_synthetic(root, kind="head", seed=seed, task=task, accuracy=0.6, method="head")
+    for i, run in enumerate(load_runs(root)):
+        lines = [{"event": "started", "time": 60.0 * i}] * (1 + (i == 5)) + [
+            {"event": "finished", "time": 60.0 * i + 50}
+        ]
+        (run.path / "attempts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return load_runs(root)
+
+
+LEVELS = {"lora": 0.70, "lorta": 0.74, "metatt-4d": 0.72, "vera": 0.6}
+
+
+RATES = (1e-3, 3e-3, 1e-2)

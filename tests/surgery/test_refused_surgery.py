@@ -1,0 +1,368 @@
+"""Surgery that is refused leaves the model as it was, and says why."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.models import assert_identical, inputs, make, perturb
+from torch import nn
+
+import tensoradapt as ta
+
+Change = Callable[[nn.Module], dict[str, Any]]
+
+
+def planned(model: nn.Module, **changes: Any) -> ta.Plan:
+    return ta.plan(model, "layer proj : head dim : model", "cp", rank=2, **changes)
+
+
+def of_another(name: str, **changes: Any) -> Callable[[nn.Module], ta.Plan]:
+    return lambda _: planned(make(name), **changes)
+
+
+def shape_of_q(model: nn.Module) -> ta.Plan:
+    model.bert.encoder.layer[1].attention.self.query = nn.Linear(30, 35)
+    return planned(make("bert"))
+
+
+def kind_of_q(model: nn.Module) -> ta.Plan:
+    model.bert.encoder.layer[1].attention.self.query = nn.Bilinear(30, 5, 30)
+    return planned(make("bert"))
+
+
+def dtype_of_q(model: nn.Module) -> ta.Plan:
+    query = model.bert.encoder.layer[1].attention.self.query
+    query.weight = nn.Parameter(torch.zeros(30, 30, dtype=torch.int8), requires_grad=False)
+    return planned(make("bert"))
+
+
+def on_meta(model: nn.Module, **asked: Any) -> ta.Plan:
+    model.bert.encoder.layer[1].attention.self.query.to("meta")
+    return ta.plan(model, rank=2, **(asked or {"published": "lora"}))
+
+
+class Scaled(nn.Linear):
+    """A layer of codes that knows their scale."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.weight.to(x) * 0.25, self.bias)
+
+
+def coded(model: nn.Module, **asked: Any) -> ta.Plan:
+    query = model.bert.encoder.layer[1].attention.self.query
+    query.__class__, codes = Scaled, (query.weight.detach() * 4).to(torch.float8_e4m3fn)
+    query.weight = nn.Parameter(codes, requires_grad=False)
+    return ta.plan(model, rank=2, **asked)
+
+
+class Packed(torch.Tensor):
+    """A tensor that could hold its values in any way."""
+
+
+def packed(model: nn.Module) -> ta.Plan:
+    query = model.bert.encoder.layer[1].attention.self.query
+    query.weight = nn.Parameter(query.weight.detach().as_subclass(Packed))
+    return ta.plan(model, published="pissa", rank=2)
+
+
+def trained_and_adapted(model: nn.Module) -> ta.Plan:
+    return planned(model, train=("bert.encoder",))
+
+
+def trained_unknown(model: nn.Module) -> ta.Plan:
+    return dataclasses.replace(planned(model), train=("clasifier",))
+
+
+REFUSED: dict[str, tuple[Callable[[nn.Module], ta.Plan], dict[str, Any], list[str]]] = {
+    "dropout 1": (planned, {"dropout": 1.0}, ["dropout is 1.0", "from 0 up to, not including, 1"]),
+    "dropout below 0": (planned, {"dropout": -0.1}, ["dropout is -0.1", "from 0 up to"]),
+    "dropout NaN": (planned, {"dropout": math.nan}, ["dropout is nan", "from 0 up to"]),
+    "dropout True": (planned, {"dropout": True}, ["dropout is True", "from 0 up to"]),
+    "seed below 0": (planned, {"seed": -1}, ["seed is -1", "whole number from 0"]),
+    "seed too large": (planned, {"seed": 2**63}, ["seed is 9223372036854775808", "up to 2**63 - 1"]),
+    "seed not whole": (planned, {"seed": 1.0}, ["seed is 1.0", "whole number from 0"]),
+    "the plan of another model": (
+        of_another("llama"),
+        {},
+        [
+            "site model.layers.0.self_attn.q_proj",
+            "BertForSequenceClassification has no module",
+            "make it from this one",
+        ],
+    ),
+    "a module of another shape": (
+        shape_of_q,
+        {},
+        ["layer.1.attention.self.query is 30 x 30 in the plan", "is 35 x 30", "make the plan from this model"],
+    ),
+    "a module of another kind": (kind_of_q, {}, ["query is a Bilinear", "expected one of Linear, Conv1D", "exclude="]),
+    "quantised weights": (
+        dtype_of_q,
+        {},
+        ["query holds torch.int8 weights", "expected floating point", "Dequantise the model first", "exclude=[...]"],
+    ),
+    "bases from codes": (
+        lambda model: coded(model, published="lora-xs"),
+        {},
+        [
+            "layer.1.attention.self.query holds its weight as a torch.nn.parameter.Parameter of torch.float8_e4m3fn",
+            "lora-xs with start='paper' takes factors from the base weights, and needs a plain floating point",
+            "Dequantise the model first (load it without its quantisation), or plan a method that needs no base",
+            'such as published="lora" or parameterization="cp"',
+        ],
+    ),
+    "first gradients of codes": (
+        lambda model: coded(model, published="lora", start="gradient"),
+        {"batches": [{}]},
+        ["torch.float8_e4m3fn", "start='gradient' takes the first gradients", 'or plan with start="zero"'],
+    ),
+    "an adapted module that is trained": (
+        trained_and_adapted,
+        {},
+        ["train names 'bert.encoder', which holds the adapted module 'bert.encoder.layer.0", "not both"],
+    ),
+    "a head that is not there": (trained_unknown, {}, ["train names 'clasifier'", 'did you mean "classifier"?']),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_an_attach_that_is_refused_changes_nothing(case: str) -> None:
+    make_plan, options, fragments = REFUSED[case]
+    model = make("bert")
+    plan = make_plan(model)
+    before = copy.deepcopy(model)
+    with pytest.raises(ta.TensorAdaptError) as error:
+        ta.attach(model, plan, **options)
+    assert [fragment for fragment in fragments if fragment not in str(error.value)] == [], str(error.value)
+    assert_identical(model, before)
+
+
+META = "query is on the meta device.*; load the weights first, with from_pretrained or model.load_state_dict"
+
+
+@pytest.mark.parametrize(
+    ("make_plan", "says"),
+    [
+        *((lambda model, name=name: on_meta(model, published=name), META) for name in ("lora", "vera", "lora-xs")),
+        (packed, r"layer.1.attention.self.query holds its weight as a test_refused_surgery.Packed of torch.float64;"),
+    ],
+)
+def test_weights_without_readable_values_are_refused_and_nothing_changes(make_plan: Any, says: str) -> None:
+    model = make("bert")
+    plan = make_plan(model)
+    before = str(model), [(name, id(p), p.requires_grad) for name, p in model.named_parameters()]
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.attach(model, plan)
+    assert (str(model), [(name, id(p), p.requires_grad) for name, p in model.named_parameters()]) == before
+
+
+def test_loading_the_weights_as_a_refusal_says_is_enough() -> None:
+    model, whole = make("bert"), make("bert")
+    plan = on_meta(model)
+    with pytest.raises(ta.TensorAdaptError, match="is on the meta device"):
+        ta.attach(model, plan)
+    model.load_state_dict(whole.state_dict(), assign=True)
+    ta.attach(model, plan)
+    torch.testing.assert_close(model(**inputs("bert")).logits, whole(**inputs("bert")).logits, rtol=0, atol=0)
+
+
+def test_load_refuses_a_base_on_the_meta_device(tmp_path: Path) -> None:
+    model = make("bert")
+    ta.attach(model, planned(model)).save(tmp_path)
+    other = make("bert").to("meta")
+    with pytest.raises(ta.TensorAdaptError, match=META):
+        ta.load(other, tmp_path)
+
+
+def test_codes_take_an_adapter_that_needs_no_weights_and_refuse_to_be_merged_with_it() -> None:
+    model = make("bert")
+    plan = coded(model, published="lora")
+    twin = copy.deepcopy(model)
+    for module in [module for module in twin.modules() if isinstance(module, Scaled)]:
+        module.__class__, module.weight = nn.Linear, nn.Parameter(module.weight.double() * 0.25)
+    adapter, other = ta.attach(model, plan), ta.attach(twin, plan)
+    perturb(adapter)
+    perturb(other)
+    torch.testing.assert_close(model(**inputs("bert")).logits, twin(**inputs("bert")).logits)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"query holds .*float8_e4m3fn; merge needs a plain.*Dequantise.*unmerged"
+    ):
+        ta.merge(model)
+    after = model.state_dict()
+    assert [key for key in before if not torch.equal(after[key].double(), before[key].double())] == []
+    assert not adapter.merged
+
+
+def test_a_difference_of_codes_is_no_update() -> None:
+    tuned, base = make("bert"), make("bert")
+    sites = coded(tuned, published="lora").sites
+    with pytest.raises(ta.TensorAdaptError, match="float8_e4m3fn; a difference of weights needs a plain"):
+        ta.compress((tuned, base), sites, ": out : in", "lora", rank=2)
+
+
+def stored(plan: ta.Plan) -> list[dict[str, Any]]:
+    """Values of all that the plan's tensors store, as they would be drawn."""
+    tensors = ta.Adapter(plan).factored
+    return [{f.name: t.factors[f.name].detach() for f in t.network.factors if f.trainable} for t in tensors]
+
+
+Q = "site bert.encoder.layer.0.attention.self.query"
+Values = list[dict[str, Any]]
+VALUES: dict[str, tuple[Callable[[Values], Any], list[str]]] = {
+    "NaN": (
+        lambda good: [{**good[0], "head": good[0]["head"] * math.nan}],
+        [f"{Q}: factor 'head' has non-finite entries; expected finite numbers of shape (5, 2), head=5 x r=2"],
+    ),
+    "another bond": (
+        lambda good: [{**good[0], "head": good[0]["head"][:, :1]}],
+        [f"{Q}: factor 'head' has shape (5, 1); expected finite numbers of shape (5, 2), head=5 x r=2"],
+    ),
+    "two zero factors": (
+        lambda good: [{**good[0], "head": good[0]["head"] * 0}],
+        [f"{Q}: the tensor ", "has no first step", "head, dim are zero"],
+    ),
+    "an unknown name": (
+        lambda good: [{**good[0], "heads": good[0]["head"]}],
+        [f"values of the tensor of {Q} name 'heads', which it does not have", 'did you mean "head"?'],
+    ),
+    "a factor too few": (
+        lambda good: [{k: v for k, v in good[0].items() if k != "dim"}],
+        [f"values of the tensor of {Q} lack factor 'dim' of shape (6, 2), dim=6 x r=2", "expected all of layer, proj"],
+    ),
+    "no tensors": (lambda _: [], ["values= holds 0 mappings, and the plan has 1 tensor; expected a list"]),
+    "a tensor too many": (lambda good: good * 2, ["values= holds 2 mappings, and the plan has 1 tensor;"]),
+    "a mapping alone": (lambda good: good[0], ["values= is a dict, and the plan has 1 tensor;", "a mapping of factor"]),
+    "a list of tensors": (
+        lambda good: [list(good[0].values())],
+        [f"values of the tensor of {Q} are a list", "mapping of layer, proj, head, dim, model"],
+    ),
+    "lists of numbers": (
+        lambda good: [{**good[0], "head": [[1.0, 2.0]] * 5}],
+        ["'head' is a [[1.0", "expected a floating point tensor or numpy array"],
+    ),
+    "whole numbers": (
+        lambda good: [{**good[0], "head": np.ones((5, 2), int)}],
+        ["'head' is a ndarray of int64", "expected a floating point tensor or numpy array"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_values_that_do_not_fit_the_plan_are_refused_and_change_nothing(case: str) -> None:
+    change, fragments = VALUES[case]
+    model = make("bert")
+    plan = planned(model)
+    with pytest.raises(ta.TensorAdaptError) as error:
+        ta.attach(model, plan, values=change(stored(plan)))
+    assert [fragment for fragment in fragments if fragment not in str(error.value)] == [], str(error.value)
+    assert_identical(model, make("bert"))
+
+
+def test_values_of_a_frozen_draw_are_refused() -> None:
+    model = make("bert")
+    plan = ta.plan(model, published="vera", rank=2)
+    good = stored(plan)
+    frozen = next(factor for factor in plan.groups[0].network.factors if not factor.trainable)
+    with pytest.raises(ta.TensorAdaptError, match=f"{Q} name '{frozen.name}', which is drawn from the seed and frozen"):
+        ta.attach(model, plan, values=[{**good[0], frozen.name: torch.ones(2, 2)}, *good[1:]])
+    ta.attach(model, plan, values=good)
+
+
+@pytest.mark.parametrize("kind", [lambda value: value, lambda value: value.double().numpy()])
+def test_all_of_a_plans_values_are_taken_as_tensors_or_as_arrays(kind: Callable[[torch.Tensor], Any]) -> None:
+    model, other = make("bert"), make("bert")
+    adapter = ta.attach(model, planned(model))
+    perturb(adapter)
+    given = [{name: kind(value.detach()) for name, value in t.factors.items()} for t in adapter.factored]
+    again = ta.attach(other, planned(other), values=given)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), adapter.parameters(), strict=True))
+
+
+def test_a_second_attach_is_refused_and_leaves_the_first_alone() -> None:
+    model = make("bert")
+    plan = planned(model)
+    first = ta.attach(model, plan)
+    before = copy.deepcopy(model)
+    with pytest.raises(ta.TensorAdaptError, match="or call detach"):
+        ta.attach(model, plan)
+    assert_identical(model, before)
+    assert ta.detach(model) is first
+
+
+def test_a_container_as_root_is_refused() -> None:
+    inner = make("bert")
+    plan = planned(inner)
+    for root in (nn.Sequential(inner), nn.ModuleList([inner]), nn.ModuleDict({"bert": inner})):
+        with pytest.raises(ta.TensorAdaptError, match=f"the root is an nn.{type(root).__name__}.*wrap it in a module"):
+            ta.attach(root, plan)
+    assert_identical(inner, make("bert"))
+
+
+@pytest.mark.parametrize("call", [ta.detach, ta.merge, ta.unmerge, lambda model: ta.disabled(model).__enter__()])
+def test_a_model_without_an_adapter_is_refused_with_what_to_do(call: Callable[[nn.Module], Any]) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=r"has no adapter attached; call attach\(model, plan\) first"):
+        call(make("bert"))
+
+
+def test_merging_twice_or_unmerging_what_is_not_or_cannot_be_is_refused() -> None:
+    model = make("bert")
+    ta.attach(model, planned(model))
+    with pytest.raises(ta.TensorAdaptError, match="not merged; there is nothing to unmerge"):
+        ta.unmerge(model)
+    ta.merge(model, keep=False)
+    with pytest.raises(ta.TensorAdaptError, match="already merged; call unmerge"):
+        ta.merge(model)
+    with pytest.raises(ta.TensorAdaptError, match="merged into the weights and cannot be disabled; call unmerge"):
+        ta.disabled(model).__enter__()
+    with pytest.raises(ta.TensorAdaptError, match="keep=False, so the original weights are gone; load the base model"):
+        ta.unmerge(model)
+
+
+def test_factors_that_are_not_finite_are_refused_before_any_weight_changes() -> None:
+    model = make("bert")
+    adapter = ta.attach(model, planned(model))
+    perturb(adapter)
+    adapter.tensors[0].factors["model"].data[3, 1] = math.nan
+    weights = {name: p.detach().clone() for name, p in model.named_parameters() if not name.startswith("tensoradapt.")}
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"tensors.0.trained.model has non-finite entries; nothing was merged"
+    ):
+        ta.merge(model)
+    assert [n for n, p in model.named_parameters() if n in weights and not torch.equal(p, weights[n])] == []
+    assert not adapter.merged
+
+
+def test_a_site_the_adapter_does_not_have_is_named_with_the_closest() -> None:
+    adapter = ta.Adapter(planned(make("bert")))
+    with pytest.raises(ta.TensorAdaptError, match=r"layer.0.attention.self.qery' is not in this adapter; did you mean"):
+        adapter.delta("bert.encoder.layer.0.attention.self.qery")
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        {"layer": 3, "proj": 0},
+        {"layer": -1, "proj": 0},
+        {"layer": range(2), "proj": 0},
+        {"layer": 1},
+        {"layer": 1, "proj": 0, "head": 2},
+        {"layer": 1, "proj": 0, "head": range(2, 2)},
+        {"layer": 1, "proj": 0, "head": range(0, 6)},
+        {"layer": 1, "proj": 0, "head": range(0, 4, 2)},
+        {"layer": 1, "proj": 0, "heads": range(2)},
+    ],
+)
+def test_a_position_outside_the_layout_is_refused(at: dict[str, int | range]) -> None:
+    tensor = ta.Adapter(planned(make("bert"))).tensors[0]
+    for ask in (tensor.delta, tensor.pair, lambda at: tensor.apply(torch.ones(30), at)):
+        with pytest.raises(ta.TensorAdaptError, match=r"position .* layout 'layer proj : head dim : model'"):
+            ask(at)

@@ -1,0 +1,257 @@
+"""Several adapters in one model: switched, summed, one for each sample; each keeps its numbers and its heads."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from support.families import planned
+from support.models import assert_identical, inputs, make, perturb
+from torch import Tensor, nn
+
+import tensoradapt as ta
+
+NAMES = ("a", "b")
+
+
+def several(*names: str, head: bool = False, family: str = "bert") -> tuple[nn.Module, nn.Module]:
+    """A model with perturbed adapters of different families, and the model as it was."""
+    model = make(family)
+    base = copy.deepcopy(model)
+    sites = ta.find_sites(model, "all")
+    for i, name in enumerate(names):
+        plan = planned(sites, ("cp", "lora", "tucker")[i % 3], rank=2 + i, train=("classifier",) if head else ())
+        adapter = ta.attach(model, plan, seed=i, name=name)
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(10 + i)
+            for parameter in (*adapter.parameters(), *adapter.head_parameters().values()):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model, base
+
+
+@torch.no_grad()
+def logits(model: nn.Module, rows: slice = slice(None), family: str = "bert") -> Tensor:
+    return model(**{key: value[rows] for key, value in inputs(family).items()}).logits
+
+
+def alone(model: nn.Module, name: str) -> Tensor:
+    ta.use(model, name)
+    return logits(model)
+
+
+@pytest.fixture(autouse=True)
+def double_factors(request: pytest.FixtureRequest) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    request.addfinalizer(lambda: torch.set_default_dtype(before))
+
+
+def test_one_of_several_computes_what_it_does_alone(tmp_path: Path) -> None:
+    model, base = several(*NAMES, head=True)
+    for name in NAMES:
+        found = alone(model, name)
+        ta.adapters(model)[name].save(tmp_path / name)
+        again = copy.deepcopy(base)
+        ta.load(again, tmp_path / name)
+        assert torch.equal(found, logits(again))
+        assert (found - logits(base)).abs().max() > 1e-3
+
+
+def test_an_adapter_is_saved_with_its_own_head_while_another_is_in_use(tmp_path: Path) -> None:
+    model, base = several(*NAMES, head=True)
+    expected = alone(model, "a")
+    ta.use(model, "b")
+    ta.adapters(model)["a"].save(tmp_path)
+    ta.load(base, tmp_path)
+    assert torch.equal(logits(base), expected)
+
+
+def test_saved_adapters_are_loaded_beside_one_another(tmp_path: Path) -> None:
+    model, base = several(*NAMES, head=True)
+    expected = {name: alone(model, name) for name in NAMES}
+    for name in NAMES:
+        ta.adapters(model)[name].save(tmp_path / name)
+    for name in NAMES:
+        ta.load(base, tmp_path / name, name=name)
+        assert torch.equal(logits(base), expected[name])
+    assert torch.equal(alone(base, "a"), expected["a"])
+
+
+def test_adapters_in_use_are_summed_and_weighted() -> None:
+    model, base = several(*NAMES)
+    deltas = {name: {s.name: one.delta(s).detach() for s in one.plan.sites} for name, one in ta.adapters(model).items()}
+    for shares in ({"a": 1.0, "b": 1.0}, {"a": 0.3, "b": -2.0}):
+        ta.use(model, list(shares) if shares["a"] == 1 else shares)
+        expected = copy.deepcopy(base)
+        with torch.no_grad():
+            for name, share in shares.items():
+                for site in ta.adapters(model)[name].plan.sites:
+                    expected.get_submodule(site.module).weight += share * deltas[name][site.name]
+        torch.testing.assert_close(logits(model), logits(expected), rtol=0, atol=1e-10)
+        before = logits(model)
+        ta.merge(model)
+        torch.testing.assert_close(logits(model), before, rtol=0, atol=1e-10)
+        ta.unmerge(model)
+        assert torch.equal(logits(model), before)
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_each_sample_has_the_adapter_that_was_named_for_it(family: str) -> None:
+    model, base = several(*NAMES, family=family)
+    rows = {"a": slice(0, 1), "b": slice(1, 2)}
+    expected = []
+    for name in NAMES:
+        ta.use(model, name)
+        expected.append(logits(model, rows[name], family))
+    ta.use(model, samples=NAMES)
+    torch.testing.assert_close(logits(model, family=family), torch.cat(expected), rtol=0, atol=1e-10)
+    ta.use(model, samples=[None, "b"])
+    first = logits(base, rows["a"], family)
+    torch.testing.assert_close(logits(model, family=family), torch.cat([first, expected[1]]), rtol=0, atol=1e-10)
+
+
+def test_only_what_is_used_is_trained() -> None:
+    model, _ = several(*NAMES, head=True)
+    for used in (["a"], ["b"]):
+        ta.use(model, used)
+        model.zero_grad(set_to_none=True)
+        model(**inputs("bert")).logits.square().sum().backward()
+        moved = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.count_nonzero()}
+        assert {name.split(".")[1] for name in moved if name.startswith("tensoradapt.")} == set(used)
+        assert {name for name in moved if not name.startswith("tensoradapt.")} == {
+            "classifier.weight",
+            "classifier.bias",
+        }
+
+
+def test_adapters_are_taken_out_in_any_order_and_leave_no_trace() -> None:
+    for order in (NAMES, NAMES[::-1]):
+        model, base = several(*NAMES, head=True)
+        expected = alone(model, order[1])
+        ta.detach(model, order[0])
+        assert torch.equal(logits(model), expected)
+        ta.detach(model)
+        assert_identical(model, base)
+        assert ta.adapters(model) == {}
+
+
+def test_a_detached_adapter_keeps_its_head(tmp_path: Path) -> None:
+    model, base = several("a", head=True)
+    expected = logits(model)
+    adapter = ta.detach(model)
+    assert torch.equal(logits(model), logits(base))
+    adapter.save(tmp_path)
+    ta.load(model, tmp_path)
+    assert torch.equal(logits(model), expected)
+
+
+def test_all_can_be_computed_and_those_not_chosen_left_out() -> None:
+    model, _ = several(*NAMES)
+    for name in NAMES:
+        expected = alone(model, name)
+        ta.use(model, name, every=True)
+        torch.testing.assert_close(logits(model), expected, rtol=0, atol=1e-12)
+
+
+def test_within_disabled_none_computes() -> None:
+    model, base = several(*NAMES)
+    ta.use(model, NAMES)
+    with ta.disabled(model):
+        assert torch.equal(logits(model), logits(base))
+    assert not torch.equal(logits(model), logits(base))
+
+
+REFUSED = {
+    "a name that is taken": (lambda m: ta.attach(m, plan_of(m), name="a"), "already has an adapter attached as 'a'"),
+    "a name of torch's": (lambda m: ta.attach(m, plan_of(m), name="keys"), "expected one word"),
+    "a name with a dot": (lambda m: ta.attach(m, plan_of(m), name="a.b"), "expected one word"),
+    "an unknown name": (lambda m: ta.use(m, "c"), "no adapter named 'c'.*Valid: a, b"),
+    "nothing": (lambda m: ta.use(m, []), "no adapter was named"),
+    "neither names nor samples": (lambda m: ta.use(m), "samples is None"),
+    "both names and samples": (lambda m: ta.use(m, "a", samples=NAMES), "one of them"),
+    "a factor of nan": (lambda m: ta.use(m, {"a": float("nan")}), "the factor of 'a' is nan"),
+    "a text for samples": (lambda m: ta.use(m, samples="a"), "for each sample"),
+    "an unknown sample": (lambda m: ta.use(m, samples=["a", "c"]), "no adapter named 'c'"),
+    "two heads at once": (lambda m: ta.use(m, NAMES), "'a' and 'b' both trained 'classifier.weight'"),
+    "no name among several": (lambda m: (ta.use(m, samples=[None, None]), ta.detach(m)), "of which 0 are in use"),
+    "too few samples": (lambda m: (ta.use(m, samples=["a"]), logits(m)), "given 1 samples and the batch has 2"),
+    "one for each to merge": (lambda m: (ta.use(m, samples=["a", None]), ta.merge(m)), "an adapter of its own"),
+    "use while merged": (lambda m: (ta.merge(m), ta.use(m, "a")), "are merged into the weights; call unmerge"),
+    "attach while merged": (lambda m: (ta.merge(m), ta.attach(m, plan_of(m), name="c")), "before attaching another"),
+}
+
+
+def plan_of(model: nn.Module) -> ta.Plan:
+    return next(iter(ta.adapters(model).values())).plan
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_choice_that_is_refused_says_what_to_do(case: str) -> None:
+    call, says = REFUSED[case]
+    model, _ = several(*NAMES, head=True)
+    ta.use(model, "b")
+    before = logits(model)
+    with pytest.raises(ta.TensorAdaptError) as error:
+        call(model)
+    assert re.search(says, str(error.value), re.DOTALL), str(error.value)
+    if ta.adapters(model)["b"].merged:
+        ta.unmerge(model)
+    ta.use(model, "b")
+    assert torch.equal(logits(model), before)
+    assert set(ta.adapters(model)) == set(NAMES)
+
+
+def test_rank_dropout_drops_whole_components_in_training_alone_and_is_saved(tmp_path: Path) -> None:
+    model = make("bert")
+    sites = ta.find_sites(model, ("q",), layers=[0])
+    adapter = ta.attach(model, ta.plan(sites, ": out : in", "lora", rank=4), rank_dropout=0.5)
+    perturb(adapter)
+    layer, x = model.get_submodule(sites[0].module), torch.eye(30)
+    a, b = adapter.pair(sites[0])
+    kept = set()
+    for _ in range(20):
+        update = (layer.train()(x) - layer.base(x)).T.detach()
+        components = torch.stack([torch.outer(b[:, i], a[i]).flatten() for i in range(4)], 1)
+        shares = torch.linalg.lstsq(components, update.flatten()).solution.round(decimals=6).tolist()
+        assert set(shares) <= {0.0, 2.0}
+        kept.add(tuple(shares))
+    assert len(kept) > 3
+    torch.testing.assert_close(layer.eval()(x) - layer.base(x), (b @ a).T, rtol=0, atol=1e-12)
+    adapter.save(tmp_path)
+    assert ta.load(make("bert"), tmp_path).rank_dropout == 0.5
+
+
+def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:
+    model = make("bert").train()
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    base = logits(model)
+    plan = ta.plan(ta.find_sites(model), parameterization="cp", rank=4, start="subtract")
+    ta.attach(model, plan, rank_dropout=0.5)
+    torch.testing.assert_close(logits(model), base, rtol=0, atol=1e-12)
+
+
+def test_a_head_that_is_tied_to_an_embedding_is_trained_and_given_back() -> None:
+    model = make("t5")
+    base = copy.deepcopy(model)
+    assert model.lm_head.weight is model.shared.weight
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model), parameterization="cp", rank=2, train=("lm_head",)))
+    with torch.no_grad():
+        model.lm_head.weight += 1
+    assert list(adapter.head_parameters()) == ["lm_head.weight"]
+    ta.detach(model)
+    assert_identical(model, base)
+
+
+def test_what_was_added_to_the_model_meanwhile_is_left_as_it_is() -> None:
+    model, base = several("a")
+    model.later, base.later = nn.Linear(2, 3), nn.Linear(2, 3)
+    base.later.load_state_dict(model.later.state_dict())
+    model.later.weight.requires_grad_(False)
+    base.later.weight.requires_grad_(False)
+    ta.detach(model)
+    assert_identical(model, base)

@@ -1,0 +1,249 @@
+"""Surgery on real model classes: nothing moves at attach, the right thing moves after, and detach leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import pytest
+import torch
+from support.families import FIRST, PLANNED, planned
+from support.models import (
+    FAMILIES,
+    GROUPED,
+    RENAMED,
+    assert_identical,
+    inputs,
+    logical,
+    logits,
+    make,
+    perturb,
+    weights_with_deltas,
+)
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import tensoradapt as ta
+
+COMBINATIONS = [
+    pytest.param(name, parameterization, mismatch, id=f"{name}-{parameterization}-{mismatch}")
+    for name in FAMILIES
+    for parameterization in (PLANNED if name in ("bert", "gpt2", "qwen2") else ["cp"] if name in RENAMED else FIRST)
+    for mismatch in (("split", "crop") if name in GROUPED else ("split",))
+]
+every_combination = pytest.mark.parametrize(("name", "parameterization", "mismatch"), COMBINATIONS)
+every_model = pytest.mark.parametrize("name", FAMILIES)
+
+
+@dataclass
+class Setup:
+    """A model with an adapter on all projections, and the same model as it was before."""
+
+    name: str
+    base: nn.Module
+    model: nn.Module
+    adapter: ta.Adapter
+
+    def base_output(self) -> Tensor:
+        return output(self.base, self.name)
+
+    def is_base(self, found: Tensor) -> bool:
+        """Bit for bit; torch picks other kernels for frozen weights, which an attached model has."""
+        frozen = copy.deepcopy(self.base).requires_grad_(False)
+        return any(torch.equal(found, output(model, self.name)) for model in (self.base, frozen))
+
+    def output(self) -> Tensor:
+        return output(self.model, self.name)
+
+    def expected(self) -> Tensor:
+        weights = weights_with_deltas(self.base, self.adapter)
+        return logits(functional_call(self.base, weights, (), inputs(self.name), tie_weights=False)).detach()
+
+
+def output(model: nn.Module, name: str) -> Tensor:
+    torch.manual_seed(6)  # the same dropout at every call in train mode
+    return logits(model(**inputs(name, next(model.parameters()).dtype))).detach()
+
+
+def attached(
+    name: str,
+    parameterization: str = "lora",
+    mismatch: str = "split",
+    train: tuple[str, ...] = (),
+    dtype: torch.dtype = torch.float64,
+) -> Setup:
+    model = make(name, dtype)
+    base = copy.deepcopy(model)
+    sites = ta.find_sites(model, "all")
+    plan = planned(sites, parameterization, rank=3, on_mismatch=mismatch, train=train)
+    return Setup(name, base, model, ta.attach(model, plan, seed=7))
+
+
+@pytest.fixture(autouse=True)
+def double_factors(request: pytest.FixtureRequest) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    request.addfinalizer(lambda: torch.set_default_dtype(before))
+
+
+@every_combination
+def test_attach_leaves_the_output_and_detach_the_model_bit_for_bit(
+    name: str, parameterization: str, mismatch: str
+) -> None:
+    setup = attached(name, parameterization, mismatch)
+    assert setup.is_base(setup.output())
+    perturb(setup.adapter)
+    assert ta.detach(setup.model) is setup.adapter
+    assert_identical(setup.model, setup.base)
+    assert torch.equal(setup.output(), setup.base_output())
+
+
+@every_combination
+def test_a_perturbed_adapter_is_the_base_with_deltas_in_its_weights(
+    name: str, parameterization: str, mismatch: str
+) -> None:
+    setup = attached(name, parameterization, mismatch)
+    perturb(setup.adapter)
+    expected = setup.expected()
+    assert (expected - setup.base_output()).abs().max() > 1e-3
+    torch.testing.assert_close(setup.output(), expected, rtol=0, atol=1e-10)
+    ta.merge(setup.model)
+    torch.testing.assert_close(setup.output(), expected, rtol=0, atol=1e-10)
+    ta.unmerge(setup.model)
+    torch.testing.assert_close(setup.output(), expected, rtol=0, atol=1e-10)
+
+
+@every_combination
+def test_each_trainable_number_is_held_once(name: str, parameterization: str, mismatch: str) -> None:
+    head = FAMILIES[name].head
+    setup = attached(name, parameterization, mismatch, train=(head,))
+    plan, model = setup.adapter.plan, setup.model
+    trainable = {key: p for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    assert sum(p.numel() for p in trainable.values()) == plan.n_params + plan.n_trained_base
+    assert {key for key in trainable if not key.startswith("tensoradapt.")} == {
+        f"{head}.{key}" for key, _ in setup.base.get_submodule(head).named_parameters()
+    }
+    assert plan.n_params == setup.adapter.n_params > 0
+    own, before = (
+        [value.data_ptr() for value in one.state_dict().values() if value.numel()] for one in (model, setup.base)
+    )
+    assert len(own) - len(set(own)) == len(before) - len(set(before))  # T5's embeddings and head are one
+    assert len(trainable) == len({id(p) for p in trainable.values()})
+
+
+@every_model
+@pytest.mark.parametrize("mode", ["train", "eval", "no_grad"])
+def test_each_perturbed_site_alone_changes_the_output(name: str, mode: str) -> None:
+    setup = attached(name)
+    for model in (setup.model, setup.base):
+        model.train(mode == "train")
+    before = setup.output()
+    assert setup.is_base(before)
+    with torch.set_grad_enabled(mode != "no_grad"):
+        for group, tensor in zip(setup.adapter.plan.groups, setup.adapter.tensors, strict=True):
+            (member,) = group.members  # LoRA ties nothing: a tensor is a site
+            b = tensor.factors["B"]
+            with torch.no_grad():
+                b.normal_(generator=torch.Generator().manual_seed(8))
+            assert (setup.output() - before).abs().max() > 1e-9, member.site.name
+            with torch.no_grad():
+                b.zero_()
+    assert torch.equal(setup.output(), before)
+
+
+@every_model
+def test_gradients_are_those_of_the_base_with_deltas_in_its_weights(name: str) -> None:
+    setup = attached(name, "cp")
+    perturb(setup.adapter)
+    factors = list(setup.adapter.parameters())
+    found = torch.autograd.grad(logits(setup.model(**inputs(name))).square().sum(), factors)
+    deltas = {site.name: setup.adapter.delta(site) for site in setup.adapter.plan.sites}
+    weights = {key: w.requires_grad_() for key, w in weights_with_deltas(setup.base, setup.adapter).items()}
+    loss = logits(functional_call(setup.base, weights, (), inputs(name), tie_weights=False)).square().sum()
+    used = {key: weights[key] for key in {site.key for site in setup.adapter.plan.sites}}
+    slopes = dict(zip(used, torch.autograd.grad(loss, list(used.values())), strict=True))
+    through = sum(
+        (deltas[site.name] * logical(setup.base, site, slopes)[site.block]).sum() for site in setup.adapter.plan.sites
+    )
+    for one, other in zip(found, torch.autograd.grad(through, factors), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9 * float(other.abs().max()))
+
+
+@every_model
+def test_a_disabled_adapter_is_the_base_model(name: str) -> None:
+    setup = attached(name)
+    perturb(setup.adapter)
+    with ta.disabled(setup.model):
+        assert setup.is_base(setup.output())
+    assert not torch.equal(setup.output(), setup.base_output())
+
+
+@every_model
+def test_ten_merges_into_bfloat16_give_every_bit_back(name: str) -> None:
+    setup = attached(name, "tucker", dtype=torch.bfloat16)
+    perturb(setup.adapter)
+    for _ in range(10):
+        ta.merge(setup.model)
+        ta.unmerge(setup.model)
+    ta.merge(setup.model)
+    ta.detach(setup.model)  # a merged model is unmerged first
+    assert_identical(setup.model, setup.base)
+
+
+@every_model
+def test_merging_sums_in_fp32_and_rounds_once(name: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    setup = attached(name, dtype=torch.bfloat16)
+    perturb(setup.adapter)
+    wide = weights_with_deltas(copy.deepcopy(setup.base).float(), setup.adapter)
+    ta.merge(setup.model, keep=False)
+    ta.detach(setup.model)
+    for key, weight in setup.model.named_parameters():
+        assert torch.equal(weight, wide[key].bfloat16()), key
+
+
+@every_model
+def test_merging_without_keeping_leaves_a_plain_model_with_the_updates(name: str) -> None:
+    setup = attached(name)
+    perturb(setup.adapter)
+    expected = setup.expected()
+    ta.merge(setup.model, keep=False)
+    ta.detach(setup.model)
+    assert list(setup.model.state_dict()) == list(setup.base.state_dict())
+    assert str(setup.model) == str(setup.base)
+    torch.testing.assert_close(setup.output(), expected, rtol=0, atol=1e-10)
+
+
+@every_model
+def test_detach_restores_a_trained_head(name: str) -> None:
+    head = FAMILIES[name].head
+    setup = attached(name, train=(head,))
+    for parameter in setup.model.get_submodule(head).parameters():
+        parameter.data.add_(1.0)
+    assert not torch.equal(setup.output(), setup.base_output())
+    ta.detach(setup.model)
+    assert_identical(setup.model, setup.base)
+
+
+@every_model
+def test_flags_frozen_before_attach_are_frozen_after_detach(name: str) -> None:
+    model = make(name)
+    for i, parameter in enumerate(model.parameters()):
+        parameter.requires_grad_(i % 2 == 0)
+    base = copy.deepcopy(model)
+    ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    ta.detach(model)
+    assert_identical(model, base)
+
+
+@every_model
+def test_fp32_factors_on_a_bfloat16_base_give_bfloat16_outputs_and_fp32_gradients(name: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    setup = attached(name, dtype=torch.bfloat16)
+    perturb(setup.adapter, std=0.5)
+    found = logits(setup.model(**inputs(name, torch.bfloat16)))
+    assert found.dtype == torch.bfloat16
+    found.float().square().sum().backward()
+    factors = dict(setup.adapter.named_parameters())
+    assert {p.dtype for p in factors.values()} == {p.grad.dtype for p in factors.values()} == {torch.float32}
+    assert [key for key, p in factors.items() if not p.grad.count_nonzero()] == []

@@ -1,0 +1,229 @@
+"""What the executors for clusters refuse and decide, without a cluster: SLURM's answers are given by the test."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+from support.sweeping import TINY, write_spec
+
+import tensoradapt as ta
+from tensoradapt.cli.main import main
+from tensoradapt.runs import locks
+from tensoradapt.runs.work_folder import WORK
+from tensoradapt.sweeps.executors import slurm, slurm_job, slurm_tickets
+from tensoradapt.sweeps.executors.ray import RayCluster
+from tensoradapt.sweeps.executors.slurm import Slurm
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"executor": "slrum"}, "executor is 'slrum'; did you mean \"slurm\"? Valid: inline, local, slurm, ray"),
+        (
+            {"executor": "slurm", "slurm": {"partiton": "gpu"}},
+            "slurm has the option 'partiton'; did you mean \"partition\"",
+        ),
+        (
+            {"executor": "slurm", "slurm": ["time=3"]},
+            "slurm time is '3'; expected a whole number of minutes, 4 or more",
+        ),
+        ({"executor": "slurm", "slurm": {"gpus": True}}, "slurm gpus is True; expected a whole number of GPUs"),
+        (
+            {"executor": "slurm", "slurm": {"gpus": 0.5}},
+            "slurm gpus is 0.5; expected a whole number of GPUs, 0 or more",
+        ),
+        ({"executor": "slurm", "slurm": {"partition": 5}}, "slurm partition is 5; expected a text"),
+        ({"executor": "slurm", "slurm": ["gpu"]}, "--slurm has 'gpu'; expected KEY=VALUE"),
+        ({"executor": "slurm", "device": "cuda"}, "no GPU is asked for; expected --slurm gpus=1"),
+        ({"executor": "ray", "ray": {"cpus": 0}}, "ray cpus is 0; expected a whole number of cores, 1 or more"),
+        ({"executor": "ray", "ray": {"gpus": "nan"}}, "ray gpus is 'nan'; expected a number of GPUs"),
+        ({"slurm": {"time": 60}}, "options of slurm are given and the executor is 'local'; use slurm"),
+    ],
+)
+def test_options_that_will_not_do_are_refused_before_anything_is_written(more, says, tmp_path):
+    with pytest.raises(ta.TensorAdaptError) as found:
+        ta.sweep(TINY, tmp_path / "runs", **{"device": "cpu", "say": [].append, **more})
+    assert says in str(found.value) and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("executor", "package"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_missing_extra_is_named_before_anything_is_written(executor, package, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    command = ["sweep", str(write_spec(tmp_path)), "--out", str(tmp_path / "runs"), "--executor", executor]
+    assert main(command) == 2 and f'pip install "tensoradapt[{executor}]"' in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_slurm_is_refused_where_its_commands_are_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace())
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ta.TensorAdaptError, match="sbatch, squeue, scancel, srun not found; expected SLURM's commands"):
+        Slurm(tmp_path, "cpu", None, {"cpus": 1})
+
+
+def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
+    here = {"is_initialized": lambda: False, "init": lambda **_: None, "cluster_resources": lambda: {"CPU": 2.0}}
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(**here))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ta.TensorAdaptError, match=r"ray cpus=3, gpus=1 is more than .* at most cpus=2, gpus=0"):
+        RayCluster(tmp_path, "cuda", None, {"cpus": 3, "gpus": 1}).submit("a")
+
+
+def test_of_many_that_take_a_ticket_one_gets_it_and_the_last_ticket_counts(tmp_path):
+    for number in range(3):
+        with ThreadPoolExecutor(8) as pool:
+            got = list(pool.map(lambda i, n=number: slurm_tickets.take(tmp_path, n, f"job_{n}_{i}"), range(8)))
+        assert sum(got) == 1
+        assert slurm_tickets.latest(tmp_path) == slurm_tickets.Ticket(number, f"job_{number}_{got.index(True)}", False)
+        slurm_tickets.close(tmp_path, number, "17_3")
+        assert slurm_tickets.latest(tmp_path).over
+    assert not slurm_tickets.take(tmp_path / "gone", 0, "job_0") and slurm_tickets.latest(tmp_path / "gone") is None
+
+
+class Cluster:
+    """SLURM's answers: the jobs that are there, ``alive``, as ``squeue`` prints them; None: it does not answer."""
+
+    def __init__(self, root, monkeypatch):
+        self.alive, self.submitted, self.cancelled, self.clock, self.refuses = [], [], [], 0.0, None
+        monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace())
+        monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
+        monkeypatch.setattr(slurm, "_run", self.run)
+        monkeypatch.setattr(slurm.time, "monotonic", lambda: self.clock)
+        monkeypatch.setattr(slurm.time, "sleep", self.sleep)
+        monkeypatch.setattr(Slurm, "_sbatch", lambda _, job, names: self.sbatch(job, names))
+        self.works = {name: root / WORK / name for name in "abc"}
+        for work in self.works.values():
+            work.mkdir(parents=True)
+
+    def run(self, command, *more):
+        if command == "scancel":
+            self.cancelled += more
+            self.alive = [line for line in self.alive if line.split()[1] not in {id_.split("_")[0] for id_ in more}]
+        lines = None if self.alive is None else "\n".join(self.alive)
+        return SimpleNamespace(returncode=lines is None, stdout=lines, stderr="no answer")
+
+    def sbatch(self, job, names):
+        if self.refuses:
+            raise RuntimeError(self.refuses)
+        self.submitted.append(list(names))
+        id_ = 10 * len(self.submitted)
+        self.alive += [f"{job} {id_} {i if len(names) > 1 else 'N/A'}" for i in range(len(names))]
+        return [f"{id_}_{i}" for i in range(len(names))]
+
+    def sleep(self, seconds):
+        self.clock += seconds
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    return Cluster(tmp_path, monkeypatch)
+
+
+def executor(root):
+    return Slurm(root, "cpu", None, {"cpus": 1, "gpus": 0, "time": 60})
+
+
+def submit(one, names):
+    """What the poll says that hands them in."""
+    one.submit(names)
+    return one.poll()
+
+
+def polled(one, seconds=100):
+    found = {}
+    for _ in range(2 * seconds):
+        found |= one.poll()
+    return found
+
+
+def test_jobs_of_a_sweep_that_died_are_taken_over_and_cancelled_with_the_rest(cluster, tmp_path):
+    submit(executor(tmp_path), "ab")
+    two = executor(tmp_path)
+    submit(two, "abc")
+    assert cluster.submitted == [["a", "b"], ["c"]] and polled(two) == {}
+    cluster.alive = [line for line in cluster.alive if not line.endswith(" 10 0")]
+    assert polled(two) == {"a": "ended"}
+    submit(two, "a")
+    assert cluster.submitted == [["a", "b"], ["c"], ["a"]] and slurm_tickets.latest(cluster.works["a"]).number == 1
+    two.cancel()
+    assert sorted(cluster.cancelled) == ["10_1", "20", "30"] and not cluster.alive and polled(two) == {}
+
+
+def test_a_submission_under_way_is_waited_for_and_in_the_end_taken_for_dead(cluster, tmp_path):
+    slurm_tickets.take(cluster.works["a"], 0, "tensoradapt-other_0")
+    one = executor(tmp_path)
+    assert submit(one, "a") == {"a": "elsewhere"} and not cluster.submitted
+    cluster.clock += slurm.GRACE + 1
+    submit(one, "a")
+    assert cluster.submitted == [["a"]]
+
+
+def test_while_slurm_does_not_answer_nothing_is_submitted_or_given_up(cluster, tmp_path):
+    submit(executor(tmp_path), "a")
+    two, alive = executor(tmp_path), cluster.alive
+    cluster.alive = None
+    assert submit(two, "a") == {"a": "elsewhere"} and len(cluster.submitted) == 1
+    cluster.alive = alive
+    submit(two, "a")
+    cluster.alive = None
+    assert polled(two) == {}
+    with pytest.raises(ta.TensorAdaptError, match="squeue has failed for 600 s: no answer"):
+        polled(two, 700)
+
+
+def test_jobs_that_sbatch_refuses_can_be_submitted_again_at_once(cluster, tmp_path):
+    cluster.refuses = "invalid partition specified: gpux"
+    with pytest.raises(ta.TensorAdaptError, match="sbatch has refused the jobs: invalid partition specified: gpux"):
+        submit(executor(tmp_path), "ab")
+    cluster.refuses = None
+    submit(executor(tmp_path), "ab")
+    assert cluster.submitted == [["a", "b"]]
+
+
+def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_said(cluster, tmp_path):
+    one = executor(tmp_path)
+    (tmp_path / ".slurm" / "job").mkdir(parents=True)
+    (tmp_path / ".slurm" / "job" / "1_0_log.err").write_text("No module named tensoradapt")
+    with pytest.raises(ta.TensorAdaptError, match=r"end before they begin a run.*No module named tensoradapt"):
+        for _ in range(slurm.BARREN):
+            submit(one, "a")
+            cluster.alive = []
+            assert polled(one) == {"a": "ended"}
+    assert len(cluster.submitted) == slurm.BARREN
+
+
+def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
+    task = slurm_job.Task(tmp_path, "a", "cpu", 1, "job_0")
+    assert task() == "elsewhere"
+    slurm_tickets.take(cluster.works["a"], 0, "job_0")
+    slurm_tickets.take(cluster.works["a"], 1, "other_0")
+    assert task() == "elsewhere"
+
+
+def test_a_job_that_is_stopped_again_and_again_without_a_new_state_is_not_requeued(cluster, tmp_path, monkeypatch):
+    helpers = SimpleNamespace(DelayedSubmission=lambda task: task)
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(helpers=helpers))
+    task, state = slurm_job.Task(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"
+    for step in range(3 * slurm_job.IDLE):
+        state.write_text(str(step))
+        state.touch()
+        slurm_job.os.utime(state, ns=(step, step))
+        assert task.checkpoint() is task
+    with pytest.raises(ta.TensorAdaptError, match="stopped 10 times with no state kept in between; expected one"):
+        for _ in range(slurm_job.IDLE):
+            task.checkpoint()
+
+
+@pytest.mark.parametrize(("number", "ours"), [(errno.ENOSYS, True), (errno.ENOLCK, True), (errno.EWOULDBLOCK, False)])
+def test_a_run_is_computed_where_the_file_system_has_no_locks(number, ours, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locks.claim(tmp_path, "a") as found:
+        assert found is ours

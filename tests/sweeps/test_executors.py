@@ -1,0 +1,184 @@
+"""The contract of an executor, by the inline one, and what the local one starts; ``test_executor_kills`` kills both."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+from collections import Counter
+
+import pytest
+from support.sweeping import TINY, attempts, break_one, done, results, started
+
+import tensoradapt as ta
+from tensoradapt.runs.store import load_failures, load_runs
+from tensoradapt.runs.work_folder import Work
+from tensoradapt.sweeps import run_sweep
+from tensoradapt.sweeps.executors.local import Local, cores
+from tensoradapt.sweeps.read_spec import read_spec
+
+
+def sweep(tmp_path, executor="inline", said=None, **more):
+    say = (lambda _: None) if said is None else said.append
+    return ta.sweep(TINY, tmp_path, executor=executor, device="cpu", say=say, **more)
+
+
+def test_a_sweep_leaves_a_folder_for_each_run_with_one_attempt(tmp_path):
+    swept = sweep(tmp_path)
+    assert (swept.total, swept.finished, swept.failed, swept.complete) == (4, 4, (), True)
+    runs = load_runs(tmp_path)
+    assert {run.path.name for run in runs} == {path.parent.name for path in done(tmp_path)}
+    for run in runs:
+        assert run.config["published"] in ("lora", "lorta") and run.result["n_params"] > 0
+        assert [a["event"] for a in attempts(run.path)] == ["started", "finished"]
+        accuracy = float((run.predictions().argmax(1) == run.labels()).mean())
+        assert accuracy == pytest.approx(run.result["test"]["accuracy"])
+    assert not list((tmp_path / ".work").iterdir()), "work was left behind"
+
+
+def test_a_finished_sweep_is_not_begun_again(tmp_path, monkeypatch):
+    sweep(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    monkeypatch.setattr(run_sweep, "executor_for", None)
+    assert sweep(tmp_path).complete
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_plan_is_said_before_anything_starts_and_a_dry_run_leaves_nothing(tmp_path):
+    said = []
+    swept = sweep(tmp_path / "runs", said=said, dry_run=True)
+    assert (swept.total, swept.finished) == (4, 0) and not (tmp_path / "runs").exists()
+    text = "\n".join(said)
+    assert "2 methods, 4 cells, seeds 0: 4 runs, 4 of them to do" in text
+    assert "lorta   r=2   82" in text and "on disk (by a short probe)" in text
+
+
+def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
+    """The failing run's work folder names a model that is none; whoever computes it finds that out."""
+    bad = break_one(tmp_path, read_spec(TINY))
+    said = []
+    swept = sweep(tmp_path, said=said)
+    assert (swept.finished, swept.failed) == (3, (bad,)) and not swept.complete
+    error = json.loads((tmp_path / bad / "error.json").read_text())
+    assert "unknown model 'no-such-model'" in error["error"] and "Traceback" in error["traceback"]
+    assert error["config"]["model"] == "no-such-model" and error["kind"] == "TensorAdaptError"
+    assert [a["event"] for a in attempts(tmp_path / bad)] == ["started", "failed"]
+    assert any("FAILED" in line for line in said)
+    assert len(load_runs(tmp_path)) == 3 and set(load_failures(tmp_path)) == {bad}
+    again = sweep(tmp_path)
+    assert again.failed == (bad,) and len(attempts(tmp_path / bad)) == 2, "it was tried again without being asked"
+    assert sweep(tmp_path, retry_failed=True).complete
+
+
+def test_a_full_disk_stops_the_sweep_and_fails_no_run(tmp_path, monkeypatch):
+    sweep(tmp_path / "whole")
+    real, count = os.fsync, Counter()
+
+    def full(handle):
+        count["fsync"] += 1
+        if count["fsync"] > 40:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(ta.TensorAdaptError, match="No space left on device"):
+            sweep(tmp_path / "full", checkpoint_every=2)
+    assert 0 < len(done(tmp_path / "full")) < 4 and not load_failures(tmp_path / "full")
+    assert sweep(tmp_path / "full").complete
+    assert results(tmp_path / "full") == results(tmp_path / "whole")
+
+
+def test_what_other_versions_made_is_kept_refused_or_made_again(tmp_path, monkeypatch):
+    sweep(tmp_path)
+    now = run_sweep.versions()
+    monkeypatch.setattr(run_sweep, "versions", lambda: {**now, "packages": {**now["packages"], "torch": "99.0"}})
+    said = []
+    assert sweep(tmp_path, said=said).complete
+    assert "4 of 4 finished runs were made by other versions: torch" in said[0] and "now 99.0; they are kept" in said[0]
+    with pytest.raises(ta.TensorAdaptError, match=r"now 99\.0\. Expected the same: go on with --stale keep"):
+        sweep(tmp_path, stale="error")
+    before = results(tmp_path)
+    assert sweep(tmp_path, stale="rerun").complete and results(tmp_path) == before
+    assert len(list((tmp_path / ".stale").iterdir())) == 4 and set(started(tmp_path).values()) == {1}
+    with pytest.raises(ta.TensorAdaptError, match="stale is 'kep'; did you mean \"keep\""):
+        sweep(tmp_path, stale="kep")
+
+
+def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
+    swept = ta.sweep(
+        {**TINY, "learning_rates": [1e-3, 1e-2], "ranks": [1]}, tmp_path, executor="inline", device="cpu", say=[].append
+    )
+    assert swept.complete and swept.total == 2 * 2 + 2
+    runs = load_runs(tmp_path)
+    assert sum(run.config["tuning"] for run in runs) == 4
+    found = ta.load_runs(tmp_path)
+    from tensoradapt.analysis.tables.frontier import points
+
+    assert [(point.label, point.seeds) for point in points(found)] == [("lorta", (0,)), ("lora", (0,))]
+
+
+def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
+    class Dying:
+        """An executor whose processes die at once."""
+
+        queue: list
+
+        def submit(self, names):
+            self.queue = [*getattr(self, "queue", []), *names]
+            for name in names:
+                Work(tmp_path, name).note("started")
+
+        def poll(self):
+            taken, self.queue = self.queue, []
+            return dict.fromkeys(taken, "ended")
+
+        def cancel(self):
+            self.queue = []
+
+    supervise_with = pytest.MonkeyPatch()
+    supervise_with.setattr(run_sweep, "executor_for", lambda *_: Dying())
+    try:
+        swept = sweep(tmp_path)
+    finally:
+        supervise_with.undo()
+    assert swept.finished == 0 and len(swept.failed) == 4
+    assert {error["kind"] for error in load_failures(tmp_path).values()} == {"killed"}
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"executor": "slrum"}, "executor is 'slrum'"),
+        ({"executor": "inline", "workers": 2}, "workers is 2 for the inline executor"),
+        ({"workers": 0}, "workers is 0; expected a whole number"),
+        ({"device": "cdua"}, "device is 'cdua'; did you mean \"cuda\""),
+    ],
+)
+def test_what_will_not_do_is_refused_before_anything_is_written(more, says, tmp_path):
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.sweep(TINY, tmp_path / "runs", **{"device": "cpu", "say": [].append, **more})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(tmp_path, monkeypatch):
+    real, seen, made = subprocess.Popen, [], []
+
+    def echo(_command, env, **options):
+        """A process that answers each run at once, and dies after the first where it sees GPU 5."""
+        seen.append((env["CUDA_VISIBLE_DEVICES"], env["OMP_NUM_THREADS"]))
+        made.append(real(["head", "-n1"] if seen[-1][0] == "5" else ["cat"], **options))
+        return made[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", echo)
+    executor = Local(tmp_path, "cuda", workers=3, gpus=["2", "5"])
+    executor.submit("abcdefgh")
+    found = []
+    while len(found) < 8:
+        found += executor.poll().items()
+    executor.cancel()
+    share = str(max(1, cores() // 3))
+    assert seen[:3] == [("2", share), ("5", share), ("2", share)], "before torch is loaded, by the environment"
+    assert {name for name, _ in found} == set("abcdefgh") and {how for _, how in found} == {"ended"}
+    assert all(process.poll() is not None for process in made) and executor.poll() == {}

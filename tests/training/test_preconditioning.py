@@ -1,0 +1,140 @@
+"""Preconditioned gradients and learning-rate multipliers: against the papers' loops, and by what training does."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from support.models import inputs, make, perturb
+
+import tensoradapt as ta
+from tensoradapt import parameterizations
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks.layout import Layout
+from tensoradapt.testing.laws import float64
+from tensoradapt.training.preconditioning import divided, normal_matrix
+
+SIZES = {"layer": 2, "proj": 3, "head": 4, "dim": 5, "model": 7, "out": 4, "in": 6}
+TIED = "layer proj : head dim : model"
+
+
+def tensor(parameterization: str, layout: str, rank: int = 3) -> FactoredTensor:
+    with float64():
+        made = FactoredTensor(parameterizations.get(parameterization).build(Layout.parse(layout, SIZES), rank))
+    perturb(made)
+    return made
+
+
+@pytest.mark.parametrize("mode", ["layer", "proj", "head", "dim", "model"])
+def test_cps_normal_matrix_is_the_hadamard_product_of_the_others_gram_matrices(mode: str) -> None:
+    cp = tensor("cp", TIED)
+    of = next(f for f in cp.network.factors if f.name == mode)
+    grams = [value.detach().T @ value.detach() for name, value in cp.factors.items() if name != mode]
+    expected = torch.stack(grams).prod(0)
+    torch.testing.assert_close(normal_matrix(cp.network, cp.factors, of), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_normal_matrix_is_the_triple_loop_of_the_released_code() -> None:
+    """Claim 9: sum over h, l, m of D B^T B D with D = diag(C_H[h] C_L[l] C_M[m]) is the product of Gram matrices."""
+    cp = tensor("cp", TIED)
+    f = {name: value.detach().numpy() for name, value in cp.factors.items()}
+    expected = np.zeros((3, 3))
+    for h, layer, m in itertools.product(range(4), range(2), range(3)):
+        d = np.diag(f["head"][h] * f["layer"][layer] * f["proj"][m])
+        expected += d @ f["dim"].T @ f["dim"] @ d
+    of = next(factor for factor in cp.network.factors if factor.name == "model")
+    np.testing.assert_allclose(normal_matrix(cp.network, cp.factors, of).numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("parameterization", "layout"),
+    [
+        ("cp", TIED),
+        ("tucker", "layer : out : in"),
+        ("tensor_train", TIED),
+        ("lora", "layer : out : in"),
+        ("loha", ": out : in"),
+    ],
+)
+def test_the_normal_matrix_is_the_jacobians_gram_matrix(parameterization: str, layout: str) -> None:
+    made = tensor(parameterization, layout, 2)
+    for factor in made.network.factors:
+        value = made.trained[factor.name]
+
+        def full(v: torch.Tensor, name: str = factor.name) -> torch.Tensor:
+            return torch.func.functional_call(Full(made), {f"tensor.trained.{name}": v}, ()) / made.scale
+
+        jacobian = torch.autograd.functional.jacobian(full, value.detach()).reshape(-1, value.numel())
+        gram, gradient = jacobian.T @ jacobian, torch.randn(value.shape, dtype=torch.float64)
+        ridge = 1e-3 * torch.eye(value.numel(), dtype=torch.float64)
+        expected = torch.linalg.solve(gram + ridge, gradient.flatten()).reshape(value.shape)
+        found = divided(made.network, made.factors, factor, gradient, 1e-3)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+class Full(torch.nn.Module):
+    def __init__(self, made: FactoredTensor) -> None:
+        super().__init__()
+        self.tensor = made
+
+    def forward(self) -> torch.Tensor:
+        return self.tensor.full()
+
+
+def test_a_hook_divides_every_gradient_before_the_step_and_ends_when_removed() -> None:
+    model = make("bert", torch.float64)
+    adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    perturb(adapter)
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=0.0)
+    handle = ta.preconditioned(optimizer, model, 1e-4)
+    model(**inputs("bert"), labels=torch.tensor([2, 5])).loss.backward()
+    before = {name: p.grad.clone() for name, p in adapter.named_parameters()}
+    part = adapter.factored[0]
+    expected = {
+        f.name: divided(part.network, part.factors, f, part.trained[f.name].grad, 1e-4) for f in part.network.factors
+    }
+    optimizer.step()
+    for name, value in part.trained.items():
+        torch.testing.assert_close(value.grad, expected[name])
+        assert not torch.allclose(value.grad, before[f"tensors.0.trained.{name}"])
+    handle.remove()
+    kept = {name: p.grad.clone() for name, p in adapter.named_parameters()}
+    optimizer.step()
+    assert all(torch.equal(p.grad, kept[name]) for name, p in adapter.named_parameters())
+
+
+def test_what_cannot_be_preconditioned_is_refused() -> None:
+    model = make("bert")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(ta.TensorAdaptError, match="has no adapter to precondition; call attach"):
+        ta.preconditioned(optimizer, model)
+    ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    with pytest.raises(ta.TensorAdaptError, match="epsilon is 0; expected a number above 0"):
+        ta.preconditioned(optimizer, model, 0)
+
+
+def test_multipliers_of_factors_reach_the_optimizer_and_the_matched_scale() -> None:
+    model = make("bert", torch.float32)
+    sites = ta.find_sites(model, ("q", "v"))
+    plain = ta.Adapter(ta.plan(sites, ": out : in", "lora", rank=2))
+    adapter = ta.attach(model, ta.plan(sites, ": out : in", "lora", rank=2, rates={"B": 16.0}))
+    groups = {group["lr"]: group["params"] for group in ta.parameter_groups(model, 0.01)}
+    assert {lr: len(params) for lr, params in groups.items()} == {0.01: 6, 0.16: 6}
+    assert all(tensor.trained["B"] in set(groups[0.16]) for tensor in adapter.factored)
+    # sixteen times the rate at a sixteenth of the scale: the same first step
+    assert adapter.factored[0].scale == pytest.approx(plain.factored[0].scale / 16, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rates", "says"),
+    [
+        ({"C": 2.0}, "rates names 'C', no trained factor.*Valid: A, B"),
+        ({"B": 0}, "rate of 'B' is 0; expected a finite"),
+    ],
+)
+def test_multipliers_of_nothing_or_of_no_number_are_refused(rates: dict[str, float], says: str) -> None:
+    sites = ta.find_sites(make("bert"), ("q", "v"))
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.plan(sites, ": out : in", "lora", rank=2, rates=rates)

@@ -1,0 +1,145 @@
+"""The training loop: what moves, how fast, and what happens when numbers blow up."""
+
+import itertools
+
+import pytest
+import torch
+from support.models import inputs, make
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt.training.fit import fit
+
+
+class Regression(nn.Module):
+    """Two linear maps in a row; ``head`` is a head."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.head = nn.Linear(5, 4), nn.Linear(4, 1)
+
+    def forward(self, x, y):
+        return type("Out", (), {"loss": (self.head(self.body(x)) - y).square().mean()})
+
+
+def batches(n=100):
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(n):
+        x = torch.randn(16, 5, generator=generator)
+        yield {"x": x, "y": x.sum(1, keepdim=True)}
+
+
+def test_training_lowers_the_loss_and_leaves_the_model_in_eval_mode():
+    model = Regression()
+    fitted = fit(model, batches(), lr=0.05, steps=60)
+    assert fitted.status == "finished" and not model.training
+    assert len(fitted.losses) == len(fitted.seconds) == 60
+    assert fitted.losses[-1] < 0.1 * fitted.losses[0]
+
+
+def test_heads_learn_at_their_own_rate():
+    model = Regression()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    fit(model, batches(), lr=1e-4, head_lr=1e-2, heads=("head",), steps=1)
+    moved = {name: (p - before[name]).abs().max().item() for name, p in model.named_parameters()}
+    # Adam's first step is the rate in every entry, whatever the gradient
+    assert moved["body.weight"] == pytest.approx(1e-4, rel=1e-2)
+    assert moved["head.weight"] == pytest.approx(1e-2, rel=1e-2)
+
+
+def test_the_rate_rises_over_the_warm_up_and_falls_to_zero_after_the_last_step():
+    seen = []
+    model = Regression()
+
+    def loss(m, batch):
+        seen.append([p.detach().clone() for p in m.parameters()])
+        # a constant gradient of sign +1: each step is the current rate
+        return sum(p.sum() for p in m.parameters())
+
+    fit(model, batches(), lr=1.0, steps=10, warmup=0.3, clip=1e9, loss=loss)
+    seen.append(list(model.parameters()))
+    steps = [(a[0] - b[0]).mean().item() for a, b in itertools.pairwise(seen)]
+    expected = [1 / 3, 2 / 3, 1, *((10 - k) / 7 for k in range(3, 10))]
+    assert steps == pytest.approx(expected, rel=1e-3)
+
+
+def test_frozen_parameters_stay():
+    model = Regression()
+    model.body.requires_grad_(False)
+    before = model.body.weight.clone()
+    fit(model, batches(), lr=0.1, steps=3, weight_decay=0.1)
+    assert torch.equal(model.body.weight, before)
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_a_number_that_is_not_finite_stops_the_run_before_the_step_and_is_named(where):
+    model = Regression()
+
+    def loss(m, batch):
+        value = m(**batch).loss
+        loss.calls += 1
+        if loss.calls < 3:
+            return value
+        loss.before = {name: p.detach().clone() for name, p in m.named_parameters()}
+        if where == "loss":
+            return value * float("inf")
+        m.head.weight.register_hook(lambda g: g * float("nan"))
+        return m(**batch).loss
+
+    loss.calls = 0
+    fitted = fit(model, batches(), lr=0.1, steps=10, loss=loss)
+    says = {"loss": "step 3: the loss is inf", "gradient": "step 3: the gradient of head.weight is not finite"}[where]
+    assert (fitted.status, fitted.note, len(fitted.losses)) == ("diverged", says, 2)
+    assert all(torch.equal(p, loss.before[name]) for name, p in model.named_parameters())
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for():
+    model, norms = Regression(), []
+
+    def loss(m, batch):
+        norms.append([p.grad.norm().item() for p in m.parameters() if p.grad is not None])
+        return 1e6 * m(**batch).loss
+
+    fit(model, batches(), lr=1e-3, steps=3, clip=0.5, loss=loss)
+    # grads seen when the next loss is computed are those of the step before, after clipping
+    assert sum(n**2 for n in norms[1]) ** 0.5 == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lr": float("nan")}, "lr is nan; expected a finite number above 0"),
+        ({"lr": 0}, "lr is 0; expected"),
+        ({"head_lr": -1.0}, "head_lr is -1.0; expected"),
+        ({"steps": 0}, "steps is 0; expected a whole number of 1 or more"),
+        ({"steps": True}, "steps is True"),
+        ({"warmup": 1.0}, "warmup is 1.0; expected a share"),
+    ],
+)
+def test_bad_settings_are_refused(options, says):
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        fit(Regression(), batches(), **{"lr": 0.1, "steps": 2, **options})
+
+
+def test_too_few_batches_and_nothing_to_train_are_refused():
+    with pytest.raises(ta.TensorAdaptError, match="ended after 2 of 5 steps"):
+        fit(Regression(), batches(2), lr=0.1, steps=5)
+    with pytest.raises(ta.TensorAdaptError, match="nothing in the model requires gradients"):
+        fit(Regression().requires_grad_(False), batches(), lr=0.1, steps=5)
+
+
+def test_the_rank_falls_on_schedule_while_training_goes_on() -> None:
+    model, batch = make("bert", torch.float32), {**inputs("bert"), "labels": torch.tensor([2, 5])}
+    adapter = ta.attach(model, ta.plan(model, parameterization="tensor_train", rank=4))
+    ranks: list[int] = []
+
+    def note(step: int, loss: float) -> None:
+        ranks.append(max(adapter.plan.groups[0].network.bonds.values()))
+
+    fitted = ta.fit(model, [batch] * 9, lr=1e-2, steps=9, reduce={3: 3, 6: 2}, on_step=note)
+    assert ranks == [4, 4, 3, 3, 3, 2, 2, 2, 2]
+    assert fitted.losses[-1] < fitted.losses[0]
+    assert adapter.plan.n_params == sum(p.numel() for p in adapter.parameters())
+    with pytest.raises(ta.TensorAdaptError, match=r"rank 8 at step 2; expected .* ranks that fall from 2 on"):
+        ta.fit(model, [batch] * 9, lr=1e-2, steps=9, reduce={2: 8})
