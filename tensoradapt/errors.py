@@ -9,7 +9,7 @@ class TensorAdaptError(ValueError):
     """Raised for every input tensoradapt refuses; nothing has been changed when it is."""
 
 
-class OutOfReach(TensorAdaptError):
+class BudgetError(TensorAdaptError):
     """A budget that no configuration meets: for a sweep an empty cell, for anyone else an error like the others."""
 
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
-from tensoradapt.adapter.factored import FactoredTensor, through
+from tensoradapt.adapter.factored import FactoredTensor, apply_pairs
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.origin import Origin
-from tensoradapt.adapter.sharding import placed_like, whole, write_once
+from tensoradapt.adapter.sharding import gathered, placed_like, write_once
 from tensoradapt.adapter.task_choice import task_numbers
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import RUNTIME, At
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.grouping import Member
 from tensoradapt.planning.plan import Plan
-from tensoradapt.sites.site import Site, Strip
+from tensoradapt.sites.site import RowBlock, Site
 
 TASK = RUNTIME[0]
 
@@ -52,15 +52,15 @@ class Adapter(nn.Module):
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
         self.base, self.origin = "", Origin()  # of the attached model: hash of its weights, and what its card says
         self._heads: tuple[Mapping[str, nn.Module]] = ({},)  # in a tuple: they are the model's, not registered here
-        self.shelf: dict[str, Tensor] = {}  # the heads' numbers while the model has those of another adapter
+        self.inactive_heads: dict[str, Tensor] = {}  # the heads' numbers while the model has those of another adapter
         self.bases = Bases([group.network for group in plan.groups], seed)
         self.tensors = nn.ModuleList(
             self._made(i, values[i] if values else None, scales[i] if scales else plan.scale)
             for i in range(len(plan.groups))
         )
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
-        self._strip: dict[Strip, int] = {strip: i for i, strip in enumerate(plan.strips)}
-        self.magnitudes = nn.ParameterList(torch.zeros(strip.out) for strip in plan.strips)
+        self._row_block: dict[RowBlock, int] = {row_block: i for i, row_block in enumerate(plan.row_blocks)}
+        self.magnitudes = nn.ParameterList(torch.zeros(row_block.out) for row_block in plan.row_blocks)
         self._selected: int | Tensor | None = None  # the task, or one for each sample of a batch
         self._where: dict[str, tuple[int, Member, float]] = {
             member.site.name: (i, member, multiplier(plan, i, member.site))
@@ -107,7 +107,7 @@ class Adapter(nn.Module):
         self,
         x: Tensor,  # (batch, ..., in) of the site
         site: Site,
-        apply: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor] = through,
+        apply: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor] = apply_pairs,
     ) -> Tensor:  # (batch, ..., out)
         """``x delta^T``, for each sample of the batch with its own task where one was selected for each.
 
@@ -128,9 +128,9 @@ class Adapter(nn.Module):
         proj = str(site.coord.get("proj"))
         return self.biases[proj] if proj in self.biases else None
 
-    def magnitude(self, strip: Strip) -> Tensor:  # (out of the strip,)
-        """DoRA's trained lengths of a strip's rows."""
-        return self.magnitudes[self._strip[strip]]
+    def magnitude(self, row_block: RowBlock) -> Tensor:  # (out of the row_block,)
+        """DoRA's trained lengths of a block of rows."""
+        return self.magnitudes[self._row_block[row_block]]
 
     @property
     def live(self) -> bool:
@@ -223,8 +223,8 @@ class Adapter(nn.Module):
         """
         if self.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
-        saved = {name: whole(p) for name, p in self._stored()}
-        heads = head_tensors(self._heads[0]) | {k: v.cpu() for k, v in self.shelf.items()}
+        saved = {name: gathered(p) for name, p in self._stored()}
+        heads = head_tensors(self._heads[0]) | {k: v.cpu() for k, v in self.inactive_heads.items()}
         checkpoint.check_tensors(saved, checkpoint.expected(self.plan), Path(path))
         checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, Path(path))
         scales = tuple(tensor.scale for tensor in self.factored)
@@ -248,7 +248,9 @@ class Adapter(nn.Module):
             for name, parameter in module.named_parameters():
                 parameter.copy_(placed_like(saved.heads[f"{head}.{name}"], parameter))
 
-    def follow(self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str, origin: Origin) -> None:
+    def record_attachment(
+        self, heads: Mapping[str, nn.Module], dropouts: tuple[float, float], base: str, origin: Origin
+    ) -> None:
         """Told by ``attach`` what it was attached to."""
         self._heads, (self.dropout, self.rank_dropout), self.base, self.origin = (heads,), dropouts, base, origin
 
@@ -281,7 +283,7 @@ class Adapter(nn.Module):
 
 def head_tensors(heads: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Trained numbers of base modules by name, on the CPU."""
-    return {f"{head}.{k}": whole(p) for head, m in heads.items() for k, p in m.named_parameters()}
+    return {f"{head}.{k}": gathered(p) for head, m in heads.items() for k, p in m.named_parameters()}
 
 
 def multiplier(plan: Plan, group: int, site: Site) -> float:

@@ -134,7 +134,7 @@ def _n_bytes(listed: Mapping[str, Any], shapes: Shapes) -> int:
 def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what a plan's checkpoint holds: factors, bases from weights, subtracted values, biases."""
     shapes: dict[str, tuple[int, ...]] = {f"bias.{proj}": (width,) for proj, width in plan.biases}
-    shapes |= {f"magnitude.{i}": (strip.out,) for i, strip in enumerate(plan.strips)}
+    shapes |= {f"magnitude.{i}": (row_block.out,) for i, row_block in enumerate(plan.row_blocks)}
     for i, group in enumerate(plan.groups):
         for factor in group.network.factors:
             shape = group.network.shape(factor)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tensoradapt.adapter import draws
-from tensoradapt.adapter.frozen import Bases, Held
+from tensoradapt.adapter.frozen import Bases, FrozenValues
 from tensoradapt.adapter.scale import matched_scale, paper_scale
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, Program, compile_program
@@ -63,8 +63,10 @@ class FactoredTensor(nn.Module):
         own = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
         trained = {f.name: own[f.name] for f in network.factors if f.trainable}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
-        self.fixed = Held({f.name: own[f.name] for f in network.factors if f.source == "base" and not f.trainable})
-        self.initial = Held(trained if start == "subtract" else {})
+        self.fixed = FrozenValues(
+            {f.name: own[f.name] for f in network.factors if f.source == "base" and not f.trainable}
+        )
+        self.initial = FrozenValues(trained if start == "subtract" else {})
 
     @property
     def factors(self) -> dict[str, Tensor]:
@@ -146,7 +148,7 @@ class FactoredTensor(nn.Module):
         at: At,
     ) -> Tensor:  # (*, out)
         """``x @ delta(at).T`` without forming delta."""
-        return through(x, self.pairs(at))
+        return apply_pairs(x, self.pairs(at))
 
     def _taken(self, at: At, factors: Iterable[Factor], initial: bool = False) -> list[Tensor]:
         """The factors at a position: index modes picked, ranges narrowed."""
@@ -166,7 +168,7 @@ class FactoredTensor(nn.Module):
         return f"{self.network.layout}, rank {dict(self.network.bonds)}, scale {self.scale:.4g}"
 
 
-def through(
+def apply_pairs(
     x: Tensor,  # (*, in)
     pairs: Iterable[tuple[Tensor, Tensor]],  # A: (R, in), B: (out, R)
 ) -> Tensor:  # (*, out)

@@ -34,7 +34,7 @@ class Bases(nn.Module):
         return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
 
 
-class Held(nn.Module):
+class FrozenValues(nn.Module):
     """Numbers that are stored but not trained, by factor name."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:

@@ -20,7 +20,7 @@ ATTACH_FIRST = (
 )
 
 
-def whole(tensor: Tensor) -> Tensor:
+def gathered(tensor: Tensor) -> Tensor:
     """The numbers of a tensor on the CPU, contiguous; of a DTensor gathered from all ranks, which all must call."""
     gather = getattr(tensor.detach(), "full_tensor", None)
     return (gather() if gather else tensor.detach()).contiguous().cpu()

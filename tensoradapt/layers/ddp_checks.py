@@ -11,11 +11,11 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sites.site import Strip
+from tensoradapt.sites.site import RowBlock
 
 
 def check_ddp(
-    updates: Iterable[tuple[Adapter, tuple[Strip, ...]]],  # of one layer: its adapters, each with its sites there
+    updates: Iterable[tuple[Adapter, tuple[RowBlock, ...]]],  # of one layer: its adapters, each with its sites there
 ) -> None:
     """Refuses factors that DDP does not know, and shared ones in reentrant checkpoints; called while training.
 
@@ -45,13 +45,13 @@ def _refuse_unknown(adapter: Adapter, ddp: DistributedDataParallel) -> None:
     adapter.averaged_by = id(ddp)
 
 
-def _refuse_shared(adapter: Adapter, own: tuple[Strip, ...]) -> None:
+def _refuse_shared(adapter: Adapter, own: tuple[RowBlock, ...]) -> None:
     """Each segment's backward pass is one of its own, so DDP sees a shared factor done once for each, and expects one.
 
     torch 2.13 then averages the first part of the gradient alone, without a word, or fails, with
     ``find_unused_parameters``. A static graph counts the parts and is right.
     """
-    names = {site.name for strip in own for site in strip.sites}
+    names = {site.name for row_block in own for site in row_block.sites}
     if shared := next((name for name in _in_many_layers(adapter) if name in names), None):
         raise TensorAdaptError(
             f"site {shared} shares trainable factors with other layers, and the model runs under DDP with reentrant "

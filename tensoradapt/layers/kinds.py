@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tensoradapt.adapter.factored import through
+from tensoradapt.adapter.factored import apply_pairs
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.quantised import quantised
 from tensoradapt.sites.site import Site
@@ -21,19 +21,19 @@ Pairs = Sequence[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
 class Kind:
     """A row of the table below.
 
-    ``logical`` views a stored weight as (out, in), ``stored`` gives such a matrix the weight's shape again. ``through``
-    computes ``x delta^T`` from pairs; None where the layer is computed as a whole, with W + delta in the place of W.
+    ``logical`` views a stored weight as (out, in), ``stored`` gives such a matrix the weight's shape again.
+    ``apply_pairs`` computes ``x delta^T`` from pairs; None where the layer is computed as a whole, with W + delta in the place of W.
     """
 
     name: str
     logical: Callable[[Tensor], Tensor]
     stored: Callable[[Tensor, torch.Size], Tensor]
-    through: Callable[[nn.Module, Tensor, Pairs], Tensor] | None
+    apply_pairs: Callable[[nn.Module, Tensor, Pairs], Tensor] | None
     axis: int = -1  # of the output, where the rows are
 
 
 def _linear(_: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
-    return through(x, pairs)
+    return apply_pairs(x, pairs)
 
 
 def _embedding(module: nn.Module, ids: Tensor, pairs: Pairs) -> Tensor:
@@ -56,13 +56,13 @@ def _as_is(matrix: Tensor, _: torch.Size | None = None) -> Tensor:
     return matrix
 
 
-def _turned(matrix: Tensor, _: torch.Size | None = None) -> Tensor:
+def _transposed(matrix: Tensor, _: torch.Size | None = None) -> Tensor:
     return matrix.T
 
 
 LINEAR = Kind("Linear", _as_is, _as_is, _linear)
-CONV1D = Kind("Conv1D", _turned, _turned, _linear)
-EMBEDDING = Kind("Embedding", _turned, _turned, _embedding)
+CONV1D = Kind("Conv1D", _transposed, _transposed, _linear)
+EMBEDDING = Kind("Embedding", _transposed, _transposed, _embedding)
 CONV2D = Kind("Conv2d", lambda weight: weight.flatten(1), lambda matrix, shape: matrix.view(shape), _conv2d, 1)
 ATTENTION = Kind("MultiheadAttention", _as_is, _as_is, None)
 STACKED = Kind("stacked experts", _as_is, _as_is, None)

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.sites.site import Site, Strip
+from tensoradapt.sites.site import RowBlock, Site
 
 
 def change(
     adapter: Adapter,
-    own: Sequence[Strip],  # all of the adapter's in one matrix
+    own: Sequence[RowBlock],  # all of the adapter's in one matrix
     matrix: Tensor,  # (out, in), as stored
     training: bool = False,
 ) -> Tensor:  # (out, in), in the matrix's dtype
@@ -23,22 +23,22 @@ def change(
     Liu et al., arXiv 2402.09353, equation 5; the norm is held constant in the backward pass (section 4.3).
     """
     delta = torch.zeros_like(matrix, requires_grad=False)
-    for site in (site for strip in own for site in strip.sites):
+    for site in (site for row_block in own for site in row_block.sites):
         delta[site.block] = site_delta(adapter, site, training).to(matrix)
     if adapter.plan.rule == "add":
         return delta
     found = torch.zeros_like(delta, requires_grad=False)
-    for strip in own:
-        ratio = (adapter.magnitude(strip) / lengths(adapter, strip, matrix))[:, None]
-        found[strip.rows] = ((ratio - 1) * matrix[strip.rows] + ratio * delta[strip.rows]).to(matrix)
+    for row_block in own:
+        ratio = (adapter.magnitude(row_block) / lengths(adapter, row_block, matrix))[:, None]
+        found[row_block.rows] = ((ratio - 1) * matrix[row_block.rows] + ratio * delta[row_block.rows]).to(matrix)
     return found
 
 
 @torch.no_grad()
-def lengths(adapter: Adapter, strip: Strip, matrix: Tensor) -> Tensor:  # (out of the strip,)
-    """Norms of the strip's rows of W + delta."""
-    summed = matrix[strip.rows].to(torch.promote_types(matrix.dtype, torch.float32), copy=True)
-    for site in strip.sites:
+def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  # (out of the row_block,)
+    """Norms of a block's rows of W + delta."""
+    summed = matrix[row_block.rows].to(torch.promote_types(matrix.dtype, torch.float32), copy=True)
+    for site in row_block.sites:
         summed[:, site.block[1]] += adapter.delta(site).to(summed)
     return summed.norm(dim=1).clamp_min(torch.finfo(summed.dtype).tiny)  # above zero: a row may be none
 

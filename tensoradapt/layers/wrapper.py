@@ -15,9 +15,9 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.ddp_checks import check_ddp
 from tensoradapt.layers.kinds import kind_of, matrix_of
 from tensoradapt.layers.weight_change import change, dropped, lengths
-from tensoradapt.sites.site import Site, Strip, strips
+from tensoradapt.sites.site import RowBlock, Site, row_blocks
 
-Update = tuple[Adapter, tuple[Strip, ...]]  # an adapter, and its sites in this layer
+Update = tuple[Adapter, tuple[RowBlock, ...]]  # an adapter, and its sites in this layer
 
 
 class Wrapped(nn.Module):
@@ -47,11 +47,11 @@ class Wrapped(nn.Module):
     @property
     def sites(self) -> tuple[Site, ...]:
         """Those of every adapter."""
-        return tuple(site for _, own in self.updates for strip in own for site in strip.sites)
+        return tuple(site for _, own in self.updates for row_block in own for site in row_block.sites)
 
     def add(self, adapter: Adapter, sites: Iterable[Site]) -> None:
         """Adds an adapter's sites in this layer."""
-        self.updates.append((adapter, strips(sites)))
+        self.updates.append((adapter, row_blocks(sites)))
 
     def remove(self, adapter: Adapter) -> bool:
         """Takes an adapter out; whether others are left."""
@@ -64,43 +64,43 @@ class Wrapped(nn.Module):
             return self.base(*args, **kwargs)
         if self.training and not torch.compiler.is_compiling():
             check_ddp(live)
-        if self.kind.through is None:
+        if self.kind.apply_pairs is None:
             return functional_call(self.base, self._weights(live), args, kwargs)
         base = y = self.base(*args, **kwargs)
         for adapter, own in live:
             y = self.updated(y, base, adapter, own, *args, **kwargs)
         return y
 
-    def updated(self, y: Tensor, base: Tensor, adapter: Adapter, own: tuple[Strip, ...], x: Tensor) -> Tensor:
+    def updated(self, y: Tensor, base: Tensor, adapter: Adapter, own: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""
         if adapter.dropout and x.is_floating_point():
             x = F.dropout(x, adapter.dropout, self.training)
         y, base = y.movedim(self.kind.axis, -1), base.movedim(self.kind.axis, -1)
-        for strip in own:
-            first, *rest = (self._update(x, adapter, site) for site in strip.sites)
+        for row_block in own:
+            first, *rest = (self._update(x, adapter, site) for site in row_block.sites)
             update = sum(rest, first)
             if adapter.plan.rule == "dora":
-                update = self._turned(update, base, adapter, strip)
-            y = _add_rows(y, adapter.shared(update), strip.sites[0])
+                update = self._dora_update(update, base, adapter, row_block)
+            y = _add_rows(y, adapter.shared(update), row_block.sites[0])
         if (bias := adapter.bias(own[0].sites[0])) is not None:
             y = y + adapter.shared(bias.to(y).expand_as(y))
         return y.movedim(-1, self.kind.axis)
 
     def _update(self, x: Tensor, adapter: Adapter, site: Site) -> Tensor:
-        through = self.kind.through
+        apply_pairs = self.kind.apply_pairs
 
         def apply(x: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-            return through(self.base, x, dropped(adapter, pairs, self.training))  # type: ignore[misc]
+            return apply_pairs(self.base, x, dropped(adapter, pairs, self.training))  # type: ignore[misc]
 
         read = x if site.cols is None else x[..., site.cols[0] : site.cols[1]]
         return adapter.update(read, site, apply).movedim(self.kind.axis, -1)
 
-    def _turned(self, update: Tensor, base: Tensor, adapter: Adapter, strip: Strip) -> Tensor:
+    def _dora_update(self, update: Tensor, base: Tensor, adapter: Adapter, row_block: RowBlock) -> Tensor:
         """DoRA's change of the output: the rows' new length on what the base gives without its bias, and the update."""
-        ratio = adapter.magnitude(strip) / lengths(adapter, strip, matrix_of(self.base, strip.sites[0]))
+        ratio = adapter.magnitude(row_block) / lengths(adapter, row_block, matrix_of(self.base, row_block.sites[0]))
         bias = getattr(self.base, "bias", None)
         own = base if bias is None else base - bias
-        return (ratio - 1).to(own) * own[..., strip.rows] + ratio.to(update) * update
+        return (ratio - 1).to(own) * own[..., row_block.rows] + ratio.to(update) * update
 
     def _weights(self, live: list[Update]) -> dict[str, Tensor]:
         """Every parameter that a site is in, with the changes of all adapters."""
@@ -111,7 +111,7 @@ class Wrapped(nn.Module):
                     "use(model, samples=) needs layers that take each sample by itself: leave it out of the adapter, "
                     "or use one adapter for the batch"
                 )
-        names = dict.fromkeys(site.parameter for _, own in live for strip in own for site in strip.sites)
+        names = dict.fromkeys(site.parameter for _, own in live for row_block in own for site in row_block.sites)
         return {name: self._weight(name, live) for name in names}
 
     def _weight(self, parameter: str, live: list[Update]) -> Tensor:
@@ -137,9 +137,11 @@ def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Wrapped))
 
 
-def in_matrix(own: Iterable[Strip], parameter: str, slot: int | None) -> tuple[Strip, ...]:
-    """The strips in one stored matrix."""
-    return tuple(strip for strip in own if (strip.sites[0].parameter, strip.sites[0].slot) == (parameter, slot))
+def in_matrix(own: Iterable[RowBlock], parameter: str, slot: int | None) -> tuple[RowBlock, ...]:
+    """The blocks of rows in one stored matrix."""
+    return tuple(
+        row_block for row_block in own if (row_block.sites[0].parameter, row_block.sites[0].slot) == (parameter, slot)
+    )
 
 
 def _add_rows(y: Tensor, update: Tensor, site: Site) -> Tensor:

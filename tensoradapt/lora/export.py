@@ -13,7 +13,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.kinds import CONV1D, kind_of
-from tensoradapt.lora.export_report import Exported, LoraExport, max_lora_rank
+from tensoradapt.lora.export_report import ExportResult, LoraExport, max_lora_rank
 from tensoradapt.lora.module_pairs import Made, module_pairs
 from tensoradapt.lora.pair import LoraPair
 from tensoradapt.lora.write_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
@@ -136,8 +136,10 @@ def _cast(module: str, pair: LoraPair, dtype: str) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def _exported(module: str, made: Made, a: Tensor, b: Tensor) -> Exported:
+def _exported(module: str, made: Made, a: Tensor, b: Tensor) -> ExportResult:
     """The errors, relative to the adapter's update: of truncation, and of rounding to the dtype after it."""
     written = LoraPair(a.double().numpy(), b.double().numpy())
     whole = made.own.norm or 1.0
-    return Exported(module, made.pair.rank, made.lost / whole, made.pair.padded(written.rank).rounded(written) / whole)
+    return ExportResult(
+        module, made.pair.rank, made.lost / whole, made.pair.padded(written.rank).rounded(written) / whole
+    )

@@ -15,7 +15,7 @@ WITHOUT_HEAD = (
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """One module: the rank of its own pair, before padding, and the relative Frobenius errors.
 
     ``truncation`` is 0 for an exact export, ``rounding`` what the dtype then changed.
@@ -38,7 +38,7 @@ class LoraExport:
     path: Path
     rank: int
     dtype: str
-    modules: tuple[Exported, ...]
+    modules: tuple[ExportResult, ...]
     n_bytes_native: int
     n_bytes: int
     left_out: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ RULES = ("add", "dora")
 MISMATCH = ("split", "crop", "error")
 
 
-def check_choices(
+def check_arguments(
     scale: Any, alpha: Any, start: str, rule: str, on_mismatch: str, rank: Any, budget: Any, tasks: Sequence[str]
 ) -> None:
     """Refuses what is none of the choices, and two that exclude each other."""

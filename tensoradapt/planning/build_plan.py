@@ -8,10 +8,10 @@ from typing import Any
 from tensoradapt import parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import check_number
-from tensoradapt.errors import OutOfReach, TensorAdaptError, located
+from tensoradapt.errors import BudgetError, TensorAdaptError, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.arguments import check_choices
+from tensoradapt.planning.arguments import check_arguments
 from tensoradapt.planning.grouping import Bundle, bundles
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.rank_patterns import check_patterns, own_networks
@@ -20,7 +20,7 @@ from tensoradapt.planning.splits import Split
 from tensoradapt.planning.trained_modules import count_trained, patterns
 from tensoradapt.planning.variant import Variant, check_rates
 from tensoradapt.sites.find import find_sites
-from tensoradapt.sites.site import Site, Sites, strips
+from tensoradapt.sites.site import Site, Sites, row_blocks
 
 
 def plan(
@@ -67,15 +67,17 @@ def plan(
     alpha = alpha if alpha is not None else row.alpha if row and scale == "paper" else None
     start = start or (row.start if row else "zero")
     on_mismatch = on_mismatch or ("error" if row else "split")
-    check_choices(scale, alpha, start, rule, on_mismatch, rank, budget, tasks)
+    check_arguments(scale, alpha, start, rule, on_mismatch, rank, budget, tasks)
     check_patterns(rank_pattern or {}, rank, budget)
     found = _sites(sites, row)
     layouts: list[Any] = [layout] if isinstance(layout, str) else list(layout or _usual_layouts(family, row))
     tensors = bundles(found, layouts, split or (row.split if row else {}), on_mismatch, tasks, published)
     opts = dict(options or (row.options if row else {}))
     biases = _bias_widths(found, row.biases if row else ())
-    besides = sum(width for _, width in biases) + sum(strip.out for strip in strips(found) if rule == "dora")
-    nets = _networks(family, name, tensors, rank, budget, opts, row is None, besides)
+    n_extra = sum(width for _, width in biases) + sum(
+        row_block.out for row_block in row_blocks(found) if rule == "dora"
+    )
+    nets = _networks(family, name, tensors, rank, budget, opts, row is None, n_extra)
     check_rates(rates or {}, list(nets.values()))
     own = own_networks(family, tensors, nets, rank_pattern or {}, opts, clip=row is None)
     groups = tuple(Group(net, bundle.members) for net, bundle in zip(own, tensors, strict=True))
@@ -151,14 +153,14 @@ def _networks(
     budget: int | None,
     opts: Mapping[str, Any],
     clip: bool,
-    besides: int,
+    n_extra: int,
 ) -> dict[Layout, Network]:
     sites = {bundle.layout: bundle.members[0].site.name for bundle in reversed(tensors)}
     kinds = counted([bundle.layout for bundle in tensors])
     with located(f"site {sites[tensors[0].layout]}"):
         _check_options(family, name, opts, tensors[0].layout)
     if budget is not None:
-        return within_budget(family, kinds, budget, opts, clip, sites, besides)
+        return within_budget(family, kinds, budget, opts, clip, sites, n_extra)
     return networks(family, kinds, rank, opts, clip, sites)
 
 
@@ -189,7 +191,7 @@ def _check_options(family: Any, name: Any, options: Mapping[str, Any], layout: A
 
 def _refuse_dense(made: Plan) -> Plan:
     if made.n_params > made.n_dense:  # as many are dense: the ceiling
-        raise (TensorAdaptError if made.budget is None else OutOfReach)(
+        raise (TensorAdaptError if made.budget is None else BudgetError)(
             f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves "
             f"have only {made.n_dense:,}; lower the rank or the budget, or tie more modes"
         )

@@ -14,7 +14,7 @@ from typing import Any
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.grouping import Member
 from tensoradapt.planning.ranks import Rank, resolved
-from tensoradapt.sites.site import Site, Strip, strips
+from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import align
 
 
@@ -65,14 +65,14 @@ class Plan:
         return sum(width for _, width in self.biases)
 
     @property
-    def strips(self) -> tuple[Strip, ...]:
+    def row_blocks(self) -> tuple[RowBlock, ...]:
         """What DoRA scales: rows of stored matrices; none by another rule."""
-        return strips(self.sites) if self.rule == "dora" else ()
+        return row_blocks(self.sites) if self.rule == "dora" else ()
 
     @property
     def n_magnitudes(self) -> int:
         """Those of ``n_params`` that are DoRA's lengths of rows."""
-        return sum(strip.out for strip in self.strips)
+        return sum(row_block.out for row_block in self.row_blocks)
 
     @property
     def n_base(self) -> int:

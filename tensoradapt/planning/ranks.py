@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from reprlib import repr as shown
 from typing import Any
 
-from tensoradapt.errors import OutOfReach, TensorAdaptError, did_you_mean, located
+from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.parameterizations import name_of
@@ -80,9 +80,9 @@ def within_budget(
     options: Mapping[str, Any],
     clip: bool,
     sites: Mapping[Layout, str] | None = None,
-    besides: int = 0,  # parameters that no rank changes: biases, DoRA's magnitudes
+    n_extra: int = 0,  # parameters that no rank changes: biases, DoRA's magnitudes
 ) -> dict[Layout, Network]:
-    """The largest networks at or under ``budget`` parameters, those ``besides`` included.
+    """The largest networks at or under ``budget`` parameters, those ``n_extra`` included.
 
     The largest rank for all that fits, then each bond of the families that have several is raised in turn while it
     fits.
@@ -95,16 +95,16 @@ def within_budget(
         return networks(family, layouts, min(rank, defined), options, clip, sites)
 
     def count(rank: int) -> int:
-        return total(at(rank), layouts) + besides
+        return total(at(rank), layouts) + n_extra
 
     top = max(_most(family, layout, 1) for layout in layouts)
     smallest = min((1, top), key=count)
     if (least := count(smallest)) > budget:
-        raise OutOfReach(
+        raise BudgetError(
             f"budget {budget:,} is below the smallest possible: rank {smallest} takes {least:,} parameters"
         )
     best = _largest(count, budget) if smallest == 1 else _best(count, budget, top)
-    return _raise_bonds(family, at(best), layouts, budget - besides, options)
+    return _raise_bonds(family, at(best), layouts, budget - n_extra, options)
 
 
 def total(nets: Mapping[Layout, Network], layouts: Mapping[Layout, int]) -> int:

@@ -23,7 +23,7 @@ from tensoradapt.runs.batches import batches, encoded, load_data, predict
 from tensoradapt.runs.config import RunConfig, plan_of
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.training.fit import fit
-from tensoradapt.training.state import Checkpoint
+from tensoradapt.training.state import TrainingState
 
 HEADS = ("classifier", "score")
 
@@ -32,7 +32,7 @@ def execute(
     config: RunConfig,
     device: str,
     on_step: Callable[[int, float], None] | None = None,
-    checkpoint: Checkpoint | None = None,
+    checkpoint: TrainingState | None = None,
 ) -> dict[str, Any]:
     """The contents of a run folder: result, measurements and arrays of one run, begun or gone on from a checkpoint."""
     begun = time.perf_counter()

@@ -16,7 +16,7 @@ from tensoradapt.runs.locks import claim
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.runs.trackers import Tracking
 from tensoradapt.runs.work_folder import WORK, Work, state_key, versions
-from tensoradapt.training.state import Checkpoint
+from tensoradapt.training.state import TrainingState
 
 
 def perform(root: Path, name: str, device: str) -> str:
@@ -48,7 +48,7 @@ def _done(root: Path, name: str) -> str:
 def _computed(root: Path, work: Work, device: str) -> str:
     config, every, track = work.config()
     tracking = Tracking(track, config.name, root, config.as_dict())
-    checkpoint = Checkpoint(work.path / "state.safetensors", every, state_key(work.name))
+    checkpoint = TrainingState(work.path / "state.safetensors", every, state_key(work.name))
     work.note("started", device=device, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), commit=versions()["commit"])
     try:
         parts = execute(config, device, tracking.on_step, checkpoint)

@@ -111,7 +111,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Strip:
+class RowBlock:
     """Sites in the same rows of one matrix; several where blocks of its columns are sites of their own."""
 
     sites: tuple[Site, ...]
@@ -127,9 +127,9 @@ class Strip:
         return self.sites[0].block[0]
 
 
-def strips(sites: Iterable[Site]) -> tuple[Strip, ...]:
-    """The strips of a plan's sites, in their order."""
+def row_blocks(sites: Iterable[Site]) -> tuple[RowBlock, ...]:
+    """The blocks of rows of a plan's sites, in their order."""
     found: dict[tuple, list[Site]] = {}
     for site in sites:
         found.setdefault((site.key, site.slot, site.rows, site.period), []).append(site)
-    return tuple(Strip(tuple(own)) for own in found.values())
+    return tuple(RowBlock(tuple(own)) for own in found.values())

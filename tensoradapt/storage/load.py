@@ -84,7 +84,7 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     adapter = attached(model, name)
     if adapter.merged:
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before restoring")
-    if adapter.shelf:
+    if adapter.inactive_heads:
         raise TensorAdaptError("the model has other heads than those of this adapter; use(model, name) it first")
     saved = checkpoint.read(Path(path), lambda plan: head_shapes(model, plan))
     if plan_record(saved.plan) != plan_record(adapter.plan) or saved.seed != adapter.seed:

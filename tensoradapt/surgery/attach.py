@@ -80,7 +80,7 @@ def attach_with(
     first = plan.sites[0]
     adapter.to(weight_of(modules[first.module], first).device)
     set_magnitudes(adapter, modules)
-    adapter.follow(heads, dropouts, base_hash(modules, plan), origin_of(model))
+    adapter.record_attachment(heads, dropouts, base_hash(modules, plan), origin_of(model))
     _register(model, name, adapter)
     for module, sites in by_module.items():
         if not isinstance(layer := model.get_submodule(module), Wrapped):
@@ -104,7 +104,7 @@ def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
 @torch.no_grad()
 def set_magnitudes(adapter: Adapter, modules: Mapping[str, nn.Module]) -> None:
     """DoRA starts with the lengths that the rows of W + delta have."""
-    for strip in adapter.plan.strips:
-        site = strip.sites[0]
+    for row_block in adapter.plan.row_blocks:
+        site = row_block.sites[0]
         matrix = matrix_of(modules[site.module], site)
-        adapter.magnitude(strip).copy_(lengths(adapter, strip, matrix))
+        adapter.magnitude(row_block).copy_(lengths(adapter, row_block, matrix))

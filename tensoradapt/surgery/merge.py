@@ -25,7 +25,7 @@ UNMERGED = f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """By layer, how much of its change rounding lost: the distance between what is stored and W + delta, over the norm
     of delta (0 without any).
     """
@@ -37,7 +37,7 @@ class Merged:
         return f"merged into {len(self.lost)} layers; rounding lost at most {worst:.2g} of a layer's change"
 
 
-def merge(model: nn.Module, *, keep: bool = True) -> Merged:
+def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
     """Adds the updates of the adapters in use to the weights, summed in fp32 or wider and rounded once; quantised
     weights (bitsandbytes, torchao int8) are dequantised and quantised again.
 
@@ -61,7 +61,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> Merged:
     found.merged = True
     for adapter in used:
         adapter.merged = True
-    return Merged(lost)
+    return MergeResult(lost)
 
 
 def unmerge(model: nn.Module) -> None:
@@ -107,7 +107,7 @@ def _check_layer(name: str, layer: Wrapped) -> None:
 def _add(layer: Wrapped) -> float:
     """Changes one layer's weights; the share of the change that was lost in storing it."""
     used = [(adapter, own) for adapter, own in layer.updates if adapter.used]
-    places = {(s.parameter, s.slot): s for _, own in used for strip in own for s in strip.sites}
+    places = {(s.parameter, s.slot): s for _, own in used for row_block in own for s in row_block.sites}
     lost = size = 0.0
     for (parameter, slot), site in places.items():
         matrix = matrix_of(layer.base, site)

@@ -90,8 +90,8 @@ def give_heads(model: nn.Module, names: Iterable[str]) -> None:
         if old == new:
             continue
         if old is not None and old in found:
-            found.named()[old].shelf[key] = parameters[key].detach().clone()
-        parameters[key].copy_(original if new is None else found.named()[new].shelf.pop(key, original))
+            found.named()[old].inactive_heads[key] = parameters[key].detach().clone()
+        parameters[key].copy_(original if new is None else found.named()[new].inactive_heads.pop(key, original))
         found.owners[key] = new
 
 

@@ -9,7 +9,7 @@ from typing import Any
 def sweep(spec: Any, out: Any, **options: Any) -> Any:
     """Runs what a specification (a TOML file, or a mapping with its keys) asks for and the folder ``out`` lacks.
 
-    Returns a ``Swept``: how many runs there are, finished and failed. Options: those of
+    Returns a ``SweepResult``: how many runs there are, finished and failed. Options: those of
     ``tensoradapt.sweeps.run_sweep.run_sweep``, such as ``workers=2``, ``executor="inline"`` and ``dry_run=True``.
     Raises TensorAdaptError before the first run for what will not do.
     """

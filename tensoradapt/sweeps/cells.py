@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.errors import OutOfReach, TensorAdaptError, located
+from tensoradapt.errors import BudgetError, TensorAdaptError, located
 from tensoradapt.runs.config import RunConfig, plan_of
 from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
@@ -76,7 +76,7 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
     try:
         with located(f"method {method.name}"):
             plan = plan_of(config, model_config)
-    except OutOfReach as error:
+    except BudgetError as error:
         return None, None, str(error)
     return plan.n_params, tuple(group.network for group in plan.groups), ""
 

@@ -43,7 +43,7 @@ Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, o
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepResult:
     """How a sweep ended: its runs in all, those that are finished and failed, and what could not be begun."""
 
     total: int
@@ -72,7 +72,7 @@ def run_sweep(
     slurm: Options = None,
     ray: Options = None,
     say: Say = print,
-) -> Swept:
+) -> SweepResult:
     """Runs what a specification asks for and ``out`` has no finished folder for; says the whole plan first.
 
     ``executor``: "local" (a process for each of ``workers``), "inline" (this process), "slurm" or "ray", with what each
@@ -238,9 +238,9 @@ class _Sweep:
         result = None if failed is not None else read_run(self.root / name).result
         self.say(f"[{done}/{len(self._known)}] {ended_text(self._known[name], result, failed)}")
 
-    def outcome(self) -> Swept:
+    def outcome(self) -> SweepResult:
         """What is there now."""
         now = due(self.spec, self.planned, self.root)
         names = [config.id for config in now.configs]
         failed = tuple(name for name in names if is_failed(self.root, name))
-        return Swept(now.total, sum(is_finished(self.root, name) for name in names), failed, now.blocked)
+        return SweepResult(now.total, sum(is_finished(self.root, name) for name in names), failed, now.blocked)

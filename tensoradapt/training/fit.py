@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.training.optimizer import _optimizer, _schedule, _trained, check_settings, parameter_groups
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
-from tensoradapt.training.state import Checkpoint, collect, put_back
+from tensoradapt.training.state import TrainingState, collect, put_back
 
 Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """How a training run went. ``status``: "finished" or "diverged"; ``note`` then names step and parameter."""
 
     status: str
@@ -43,8 +43,8 @@ def fit(
     precondition: float | None = None,
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> Fitted:
+    checkpoint: TrainingState | None = None,
+) -> FitResult:
     """Trains whatever requires gradients with AdamW; leaves the model in eval mode.
 
     Parameters of the modules in ``heads`` learn at ``head_lr``, all others (factors) at ``lr``. Both rise linearly
@@ -86,10 +86,10 @@ def fit(
     model.eval()
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
-    return Fitted("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
+    return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
 
 
-def _check_checkpoint(checkpoint: Checkpoint | None, reduce: Mapping[int, int] | None) -> None:
+def _check_checkpoint(checkpoint: TrainingState | None, reduce: Mapping[int, int] | None) -> None:
     if checkpoint and reduce:
         raise TensorAdaptError(
             "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
@@ -97,7 +97,7 @@ def _check_checkpoint(checkpoint: Checkpoint | None, reduce: Mapping[int, int] |
 
 
 def _resumed(
-    checkpoint: Checkpoint | None, model: nn.Module, optimizer: torch.optim.Optimizer
+    checkpoint: TrainingState | None, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[list[float], list[float]]:
     """Losses and seconds of the steps that a kept state has behind it, which is put back; none without one."""
     state = checkpoint.read() if checkpoint else None

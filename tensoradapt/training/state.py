@@ -24,7 +24,7 @@ MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random."
 
 
 @dataclass
-class Checkpoint:
+class TrainingState:
     """Where ``fit`` keeps its state, every so many steps; 0: never. A state is put back only where ``key`` is its own.
 
     ``failures``: writes that failed, as on a full disk. They never end a training: an older state, or none, is enough.

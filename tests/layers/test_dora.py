@@ -50,7 +50,7 @@ def moved(adapter: ta.Adapter) -> None:
 def weights(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tensor]:
     """The paper's equation 5, in plain torch, on each adapted projection's rows of the base weights."""
     found = {name: p.detach().clone() for name, p in base.named_parameters()}
-    for strip, magnitude in zip(adapter.plan.strips, adapter.magnitudes, strict=True):
+    for strip, magnitude in zip(adapter.plan.row_blocks, adapter.magnitudes, strict=True):
         [site] = strip.sites
         turn = type(base.get_submodule(site.module)).__name__ == "Conv1D"
         stored = found[site.key].T if turn else found[site.key]
@@ -101,7 +101,7 @@ def test_output_and_gradients_are_pefts() -> None:
     moved(adapter)
     pairs = []
     with torch.no_grad():
-        for site, strip in zip(adapter.plan.sites, adapter.plan.strips, strict=True):
+        for site, strip in zip(adapter.plan.sites, adapter.plan.row_blocks, strict=True):
             layer = peer.base_model.model.get_submodule(site.module)
             a, b = adapter.pair(site)
             layer.lora_A["default"].weight.copy_(a)

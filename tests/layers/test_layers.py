@@ -137,7 +137,7 @@ def weights(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tensor]:
     """The base's parameters with the updates, or DoRA's rows."""
     whole = torch.contiguous_format  # so that the views below are written through
     found = {name: p.detach().clone(memory_format=whole) for name, p in base.named_parameters()}
-    lengths = dict(zip(adapter.plan.strips, adapter.magnitudes, strict=True))
+    lengths = dict(zip(adapter.plan.row_blocks, adapter.magnitudes, strict=True))
     for one in adapter.plan.sites:
         at, stored = one.block, _logical(base, found[one.key], one)
         stored[at] += adapter.delta(one).detach()

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from support.models import make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from support.models import make, perturb
 from tensoradapt.lora.read_folder import read_lora
 
 FAMILIES = ("bert", "gpt2", "llama", "phi3", "gpt_neox")

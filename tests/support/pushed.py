@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from support.fake_hub import FakeHub
+from support.models import inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from support.fake_hub import FakeHub
-from support.models import inputs, make, perturb
 
 OURS = {"adapter.json", "adapter.safetensors", "trained/model.safetensors"}
 NAME = "me/my-adapter"

@@ -14,7 +14,7 @@ import tensoradapt as ta
 from tensoradapt import parameterizations
 from tensoradapt.data import models, tasks
 from tensoradapt.training.fit import fit
-from tensoradapt.training.state import Checkpoint
+from tensoradapt.training.state import TrainingState
 
 
 class Stopped(Exception):
@@ -56,8 +56,8 @@ def test_ten_and_ten_steps_are_twenty_bit_for_bit_with_dropout(family, tmp_path)
     whole = made(family)
     expected = train(whole)
     with pytest.raises(Stopped):
-        train(made(family), stop=13, checkpoint=Checkpoint(tmp_path / "state", 10))
-    again, kept = made(family), Checkpoint(tmp_path / "state", 10)
+        train(made(family), stop=13, checkpoint=TrainingState(tmp_path / "state", 10))
+    again, kept = made(family), TrainingState(tmp_path / "state", 10)
     torch.manual_seed(99)  # the random numbers are the checkpoint's, not those that happen to be there
     found = train(again, checkpoint=kept)
     assert kept.resumed == 10
@@ -68,9 +68,9 @@ def test_ten_and_ten_steps_are_twenty_bit_for_bit_with_dropout(family, tmp_path)
 def test_without_its_random_numbers_the_second_half_would_be_another(tmp_path, monkeypatch):
     expected = train(made("cp"))
     with pytest.raises(Stopped):
-        train(made("cp"), stop=10, checkpoint=Checkpoint(tmp_path / "state", 10))
+        train(made("cp"), stop=10, checkpoint=TrainingState(tmp_path / "state", 10))
     monkeypatch.setattr(torch, "set_rng_state", lambda _: None)
-    found = train(made("cp"), checkpoint=Checkpoint(tmp_path / "state", 10))
+    found = train(made("cp"), checkpoint=TrainingState(tmp_path / "state", 10))
     assert found.losses[:10] == expected.losses[:10] and found.losses[10:] != expected.losses[10:]
 
 
@@ -89,29 +89,29 @@ def damage(path: Path, how: str) -> None:
 def test_a_damaged_or_foreign_state_is_not_gone_on_from(how, tmp_path):
     expected = train(made("lora"), steps=6)
     with pytest.raises(Stopped):
-        train(made("lora"), steps=6, stop=4, checkpoint=Checkpoint(tmp_path / "state", 2, {"torch": "1"}))
+        train(made("lora"), steps=6, stop=4, checkpoint=TrainingState(tmp_path / "state", 2, {"torch": "1"}))
     damage(tmp_path / "state", how)
-    kept = Checkpoint(tmp_path / "state", 2, {"torch": "2" if how == "other key" else "1"})
+    kept = TrainingState(tmp_path / "state", 2, {"torch": "2" if how == "other key" else "1"})
     found = train(made("lora"), steps=6, checkpoint=kept)
     assert kept.resumed == 0 and found.losses == expected.losses
 
 
 def test_a_state_of_another_model_changes_nothing(tmp_path):
     with pytest.raises(Stopped):
-        train(made("cp"), stop=2, checkpoint=Checkpoint(tmp_path / "state", 2))
-    model, kept = made("lora"), Checkpoint(tmp_path / "state", 2)
+        train(made("cp"), stop=2, checkpoint=TrainingState(tmp_path / "state", 2))
+    model, kept = made("lora"), TrainingState(tmp_path / "state", 2)
     found = train(model, steps=4, checkpoint=kept)
     assert kept.resumed == 0 and found.losses == train(made("lora"), steps=4).losses
 
 
 def test_a_disk_that_is_full_does_not_end_a_training(tmp_path):
-    kept = Checkpoint(tmp_path / "file" / "state", 2)
+    kept = TrainingState(tmp_path / "file" / "state", 2)
     (tmp_path / "file").write_text("in the way")
     assert train(made("cp"), steps=4, checkpoint=kept).status == "finished" and kept.failures == 2
 
 
 def test_a_diverged_training_leaves_the_last_good_state(tmp_path):
-    kept = Checkpoint(tmp_path / "state", 1)
+    kept = TrainingState(tmp_path / "state", 1)
     numbers = itertools.count(1)
 
     def loss(model, batch):
@@ -123,4 +123,4 @@ def test_a_diverged_training_leaves_the_last_good_state(tmp_path):
 
 def test_a_checkpoint_and_falling_ranks_exclude_each_other(tmp_path):
     with pytest.raises(ta.TensorAdaptError, match="both checkpoint= and reduce= were given"):
-        fit(made("lora"), batch_stream(), lr=1e-2, steps=4, reduce={2: 1}, checkpoint=Checkpoint(tmp_path / "s"))
+        fit(made("lora"), batch_stream(), lr=1e-2, steps=4, reduce={2: 1}, checkpoint=TrainingState(tmp_path / "s"))

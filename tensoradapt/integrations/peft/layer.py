@@ -14,7 +14,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations.peft.stored import Stored
 from tensoradapt.layers.kinds import shape_of
 from tensoradapt.layers.wrapper import Wrapped
-from tensoradapt.sites.site import Site, Strip, strips
+from tensoradapt.sites.site import RowBlock, Site, row_blocks
 
 
 class TensorLinear(nn.Module, BaseTunerLayer):
@@ -33,7 +33,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         self.out_features, self.in_features = shape_of(base_layer, site)
         self._held = (nn.ModuleDict(),)
         self._wrapped = (Wrapped(base_layer, site),)
-        self.tensoradapt_sites: dict[str, tuple[Strip, ...]] = {}
+        self.tensoradapt_sites: dict[str, tuple[RowBlock, ...]] = {}
         self.merged_adapters: list[str] = []
         self._original: Stored | None = None  # the weight and bias as they were, while merged
         self.train(base_layer.training)
@@ -46,7 +46,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
     def add(self, name: str, adapter: Adapter, sites: tuple[Site, ...]) -> None:
         """Takes in an adapter, which stays registered at the root."""
         self.tensoradapt_bank[name] = adapter
-        self.tensoradapt_sites[name] = strips(sites)
+        self.tensoradapt_sites[name] = row_blocks(sites)
 
     def train(self, mode: bool = True) -> TensorLinear:
         """The wrapper is no child, so it is told."""

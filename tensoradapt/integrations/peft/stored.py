@@ -13,7 +13,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import kind_of
 from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.weight_change import change
-from tensoradapt.sites.site import Site, Strip
+from tensoradapt.sites.site import RowBlock, Site
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 
 UNMERGED = f"{DEQUANTISE}, or use the adapter unmerged"
@@ -56,7 +56,7 @@ class Stored:
         packed.restore(self.module, now)
         return found
 
-    def change(self, adapter: Adapter, own: tuple[Strip, ...]) -> Tensor:  # (out, in)
+    def change(self, adapter: Adapter, own: tuple[RowBlock, ...]) -> Tensor:  # (out, in)
         """What an adapter adds to the matrix."""
         with torch.no_grad():
             return change(adapter, own, self.matrix())
@@ -73,7 +73,7 @@ class Stored:
         return found if bias is None else {**found, "bias": bias.to(torch.promote_types(bias.dtype, torch.float32))}
 
     @torch.no_grad()
-    def plus(self, sums: dict[str, Tensor], adapter: Adapter, own: tuple[Strip, ...]) -> dict[str, Tensor]:
+    def plus(self, sums: dict[str, Tensor], adapter: Adapter, own: tuple[RowBlock, ...]) -> dict[str, Tensor]:
         """The sums and what an adapter adds to the originals."""
         found = {**sums, "weight": sums["weight"] + self.change(adapter, own)}
         if (shared := adapter.bias(own[0].sites[0])) is None:
