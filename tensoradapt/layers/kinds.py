@@ -22,7 +22,8 @@ class Kind:
     """A row of the table below.
 
     ``logical`` views a stored weight as (out, in), ``stored`` gives such a matrix the weight's shape again.
-    ``apply_pairs`` computes ``x delta^T`` from pairs; None where the layer is computed as a whole, with W + delta in the place of W.
+    ``apply_pairs`` computes ``x delta^T`` from pairs; None where the layer is computed as a whole, with W + delta in
+    the place of W.
     """
 
     name: str
