@@ -55,6 +55,7 @@ class SweepSpec:
     def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
         """The specification that was recorded (``dataclasses.asdict``), as the JSON beside a sweep's runs has it.
 
+        >>> from tensoradapt.sweeps.read_spec import read_spec
         >>> spec = read_spec({"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1],
         ...                   "learning_rates": [1e-3], "seeds": [0], "steps": 60})
         >>> SweepSpec.from_dict(asdict(spec)) == spec

@@ -184,7 +184,7 @@ MUTANTS = {
     "the zero factor is not quite zero": Mutant("start", patched(draws, "draw", draw_nothing_zero)),
     "two factors are zero": Mutant("start", patched(draws, "draw", draw_two_zeros), alone=False),
     "the matched scale is off by the root of two": Mutant(
-        "first step", patched(draws, "matched_scale", lambda *args: MATCHED(*args) * math.sqrt(2))
+        "first step", patched(factored, "matched_scale", lambda *args: MATCHED(*args) * math.sqrt(2))
     ),
     "the step is that of factors without signs": Mutant(
         "first step", patched(first_step, "mean_square", mean_square_without_signs, tensor_train)
