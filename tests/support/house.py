@@ -114,9 +114,24 @@ def depth(module: str) -> int:
 
 
 def with_one_importer() -> list[str]:
-    """Modules that a single other module imports; what a package's ``__init__`` gathers does not count."""
-    counts = Counter(other for module in FILES for other in imported(module) if not is_init(module))
+    """Modules that one other module alone imports, when it is loaded or when a function of it runs.
+
+    What the root's ``__init__`` names is imported by it too; the ``__init__`` of a folder is no importer and no module.
+    """
+    names = {module: imported(module) | resolved(within_functions(module)) - {module} for module in FILES}
+    names["tensoradapt"] = frozenset(
+        resolved({node.value for node in ast.walk(parsed("tensoradapt")) if is_text(node)})
+    )
+    counts = Counter(other for module, others in names.items() if is_importer(module) for other in others)
     return sorted(module for module, n in counts.items() if n == 1 and not is_init(module))
+
+
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in FILES
+
+
+def is_importer(module: str) -> bool:
+    return module == "tensoradapt" or not is_init(module)
 
 
 def is_init(module: str) -> bool:
