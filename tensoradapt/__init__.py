@@ -32,7 +32,7 @@ _HOME = {
     "compress": "tensoradapt.compression.compress",
     "export_lora": "tensoradapt.lora.export",
     "fit": "tensoradapt.training.fit",
-    "parameter_groups": "tensoradapt.training.optimizer",
+    "parameter_groups": "tensoradapt.training.fit",
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",

@@ -22,7 +22,7 @@ from tensoradapt.runs.execute import execute, head_of
 from tensoradapt.runs.locks import claim
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run, write_run
-from tensoradapt.training.optimizer import check_settings
+from tensoradapt.training.options import TrainingOptions
 
 REDRAW_SECONDS = 15.0  # drawing takes one to two; a short sweep must not spend its time on it
 WIDE = 200  # columns of a file or pipe, which has no width to keep to
@@ -137,7 +137,7 @@ def _device(name: str) -> str:
 def _check(configs: Sequence[RunConfig]) -> None:
     """Everything that would fail in a run fails here: task and model are fetched, every configuration is planned."""
     for config in configs:
-        check_settings(config.lr, config.head_lr, config.steps)
+        TrainingOptions(config.lr, config.steps, config.head_lr)
         if not 0 <= config.seed < 2**31:
             raise TensorAdaptError(f"seed is {config.seed}; expected a whole number from 0 up to 2**31 - 1")
     first = configs[0]

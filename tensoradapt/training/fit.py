@@ -1,4 +1,4 @@
-"""Training: the plainest loop that is right."""
+"""fit: the training loop, its optimizer and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.training.optimizer import _optimizer, _schedule, _trained, check_settings, parameter_groups
+from tensoradapt.training.options import TrainingOptions
+from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
-from tensoradapt.training.state import TrainingState, collect, put_back
+from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
 
 Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a training run went. ``status``: "finished" or "diverged"; ``note`` then names step and parameter."""
+    """Outcome of a training. ``status``: "finished" or "diverged"; ``note`` then names step and parameter."""
 
     status: str
     note: str
@@ -45,24 +47,41 @@ def fit(
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
 ) -> FitResult:
-    """Trains whatever requires gradients with AdamW; leaves the model in eval mode.
+    """Train whatever requires gradients with AdamW; leave the model in eval mode.
 
-    Parameters of the modules in ``heads`` learn at ``head_lr``, all others (factors) at ``lr``. Both rise linearly
-    over the first ``warmup`` share of ``steps`` and fall linearly to zero. Gradients are clipped to norm ``clip``.
-    ``loss(model, batch)`` defaults to ``model(**batch).loss``. ``precondition``: the epsilon of ``preconditioned``,
-    None for plain gradients. ``reduce``: step -> rank that the adapter is reduced to after it (``reduce_rank``). A loss
-    or gradient that is not finite stops the run before the step is taken: it is a
-    result ("diverged"), not an error. ``checkpoint``: where the state is kept, and from where a training that was
-    stopped goes on; it passes over the batches that it has had.
+    A loss or gradient that is not finite stops the training before the step is taken: a result ("diverged"), not an
+    error.
+
+    Args:
+        batches: one mapping of tensors for each step.
+        lr: learning rate of all parameters but those in ``heads``. Rises linearly over the warm-up, then falls
+            linearly to zero, as ``head_lr`` does.
+        steps: number of optimizer steps.
+        head_lr: learning rate of the modules in ``heads``; default ``lr``.
+        heads: names of modules, such as "classifier".
+        warmup: share of the steps, in [0, 1).
+        clip: largest norm of the gradients.
+        weight_decay: of AdamW.
+        loss: called with model and batch; default ``model(**batch).loss``.
+        precondition: epsilon of ``preconditioned``; default plain gradients.
+        reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
+        on_step: called with step (from 1) and loss.
+        checkpoint: where the state is kept. A training that was stopped resumes from it and skips the batches before.
+
+    Raises:
+        TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
-    check_settings(lr, head_lr, steps, warmup)
+    options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, precondition)
     groups = parameter_groups(model, lr, head_lr, heads)
     check_schedule(model, reduce or {}, steps)
-    _check_checkpoint(checkpoint, reduce)
-    named = _trained(model)
-    optimizer = _optimizer(model, groups, weight_decay, precondition)
+    if checkpoint and reduce:
+        raise TensorAdaptError(
+            "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
+        )
+    named = trained_parameters(model)
+    optimizer = _optimizer(model, groups, options)
     losses, seconds = _resumed(checkpoint, model, optimizer)
-    schedule = _schedule(optimizer, steps, warmup, len(losses))
+    schedule = _schedule(optimizer, options, len(losses))
     note = ""
     model.train()
     for step, batch in _numbered(batches, len(losses) + 1, steps):
@@ -76,7 +95,7 @@ def fit(
         schedule.step()
         if reduce and step in reduce:
             reduce_rank(model, optimizer, rank=reduce[step])
-            named = _trained(model)
+            named = trained_parameters(model)
         losses.append(float(value.detach()))
         seconds.append(time.perf_counter() - start)
         if checkpoint and checkpoint.due(step):
@@ -89,17 +108,56 @@ def fit(
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
 
 
-def _check_checkpoint(checkpoint: TrainingState | None, reduce: Mapping[int, int] | None) -> None:
-    if checkpoint and reduce:
-        raise TensorAdaptError(
-            "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
-        )
+def parameter_groups(
+    model: nn.Module, lr: float, head_lr: float | None = None, heads: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Group all parameters that require gradients for an optimizer: modules in ``heads`` at ``head_lr`` (default
+    ``lr``), factors at ``lr`` times their own multiplier (LoRA+), the rest at ``lr``.
+
+    Raises TensorAdaptError where nothing requires gradients.
+    """
+    named = trained_parameters(model)
+    if not named:
+        raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
+    # found among the modules, not at the root: DDP and torch.compile put the model inside another
+    adapters = [module for module in model.modules() if isinstance(module, Adapter)]
+    multipliers = {parameter: rate for adapter in adapters for parameter, rate in adapter.rates().items()}
+    by_rate: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        in_head = any(name.startswith(f"{head}.") for head in heads)
+        rate = (head_lr or lr) if in_head else lr * multipliers.get(parameter, 1.0)
+        by_rate.setdefault(rate, []).append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
+
+
+def _optimizer(model: nn.Module, groups: list[dict[str, Any]], options: TrainingOptions) -> torch.optim.Optimizer:
+    optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+    if options.precondition is not None:
+        preconditioned(optimizer, model, options.precondition)
+    return optimizer
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, options: TrainingOptions, done: int
+) -> torch.optim.lr_scheduler.LambdaLR:
+    """The schedule as it stands after ``done`` steps."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, options), last_epoch=done - 1)
+
+
+def _rate(step: int, options: TrainingOptions) -> float:
+    """Multiplier of the learning rates at a step counted from 0: up over the warm-up, down to zero after the last."""
+    rising = max(1, round(options.warmup * options.steps))
+    if step < rising:
+        return (step + 1) / rising
+    return (options.steps - step) / max(1, options.steps - rising)
 
 
 def _resumed(
     checkpoint: TrainingState | None, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[list[float], list[float]]:
-    """Losses and seconds of the steps that a kept state has behind it, which is put back; none without one."""
+    """Put a kept state back; return losses and seconds of the steps before it, or two empty lists."""
     state = checkpoint.read() if checkpoint else None
     if not checkpoint or state is None or not put_back(model, optimizer, state):
         return [], []
@@ -118,7 +176,7 @@ def _numbered(batches: Iterable[Batch], first: int, last: int) -> Iterator[tuple
 
 
 def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: float) -> str:
-    """Clips the gradients; what is not finite, or nothing."""
+    """Clip the gradients; return what is not finite, or an empty text."""
     if not torch.isfinite(value):
         return f"step {step}: the loss is {float(value.detach())}"
     gradients = {name: p.grad for name, p in named.items() if p.grad is not None}

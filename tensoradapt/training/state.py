@@ -65,7 +65,7 @@ class TrainingState:
 def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """What the next step depends on: trained parameters, buffers, the optimizer's state, torch's random numbers."""
     state = {f"{MODEL}{name}": tensor for name, tensor in _held(model).items()}
-    for name, parameter in _trained(model).items():
+    for name, parameter in trained_parameters(model).items():
         for key, value in optimizer.state.get(parameter, {}).items():
             state[f"{OPTIMIZER}{key}.{name}"] = value
     state[f"{RANDOM}cpu"] = torch.get_rng_state()
@@ -77,7 +77,7 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ten
 @torch.no_grad()
 def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> bool:
     """Undoes ``collect``; False, with nothing changed, where the state is of another model."""
-    held, trained = _held(model), _trained(model)
+    held, trained = _held(model), trained_parameters(model)
     saved = {name.removeprefix(MODEL): tensor for name, tensor in state.items() if name.startswith(MODEL)}
     if {name: tensor.shape for name, tensor in held.items()} != {name: tensor.shape for name, tensor in saved.items()}:
         return False
@@ -94,14 +94,15 @@ def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[
     return True
 
 
-def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that require gradients, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:
     """Trained parameters, and buffers that a state dict would have."""
     kept = model.state_dict(keep_vars=True)
-    return {**_trained(model), **{name: buffer for name, buffer in model.named_buffers() if name in kept}}
+    return {**trained_parameters(model), **{name: buffer for name, buffer in model.named_buffers() if name in kept}}
 
 
 def _cuda(model: nn.Module) -> torch.device | None:
