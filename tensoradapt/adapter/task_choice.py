@@ -1,4 +1,4 @@
-"""Routing: which task an adapter computes, one for all or one for each sample of a batch."""
+"""TaskChoice: which task an adapter computes, one for all samples or one for each sample of a batch."""
 
 from __future__ import annotations
 
@@ -9,31 +9,72 @@ import torch
 from torch import Tensor
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.networks.layout import RUNTIME, At
+
+
+class TaskChoice:
+    """The selected task of a plan with ``tasks``; without tasks there is nothing to select."""
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self.tasks = tuple(tasks)
+        self.selected: int | Tensor | None = None  # a task's index, or one for each sample of the batch
+
+    def select(self, task: Any) -> None:
+        """Select a task, or a sequence with one for each sample; the old choice stays where that is refused."""
+        self.selected = task_numbers(self.tasks, task)
+
+    def name(self) -> str | None:
+        """Return the selected task, None without tasks; raise TensorAdaptError where it is not exactly one."""
+        if not self.tasks:
+            return None
+        if not isinstance(self.selected, int):
+            state = "no task is selected" if self.selected is None else "a task for each sample is selected"
+            raise TensorAdaptError(
+                f"{state}, and a site's update is of one task; call adapter.select(task=...) with one of "
+                f"{', '.join(self.tasks)}"
+            )
+        return self.tasks[self.selected]
+
+    def at(self, number: int | None = None) -> At:
+        """Return the position of a task in its tensors, by default that of the selected one."""
+        if number is None and (name := self.name()) is not None:
+            number = self.tasks.index(name)
+        return {} if number is None else {RUNTIME[0]: number}
+
+    def samples(self, x: Tensor) -> list[Tensor] | None:
+        """Return for each task the indices of its samples in a batch; None where one task is for all of them."""
+        if not isinstance(self.selected, Tensor):
+            return None
+        if len(self.selected) != len(x):
+            raise TensorAdaptError(
+                f"select(task=) was given {len(self.selected)} tasks and the batch has {len(x)} samples; give one each"
+            )
+        return [(self.selected == task).nonzero().squeeze(1).to(x.device) for task in range(len(self.tasks))]
 
 
 def task_numbers(tasks: Sequence[str], task: Any) -> int | Tensor:  # (samples,)
-    """The index of a task given by name or index; of a sequence, an index for each sample."""
+    """Return the index of a task given by name or index; of a sequence, an index for each sample."""
     if not tasks:
         raise TensorAdaptError(
             "the adapter was planned without tasks, so none can be selected; plan with tasks= and a layout with task"
         )
     given = _plain(task)
     several = isinstance(given, Sequence) and not isinstance(given, str)
-    asked = list(map(_plain, given)) if several else [given]
-    if not asked or any(isinstance(one, bool) or not isinstance(one, str | int) for one in asked):
+    wanted = list(map(_plain, given)) if several else [given]
+    if not wanted or any(isinstance(name, bool) or not isinstance(name, str | int) for name in wanted):
         raise TensorAdaptError(
             f"task is {task!r}; expected a name or index of {', '.join(tasks)} (0 to {len(tasks) - 1}), or a sequence "
             "with one for each sample"
         )
-    if wrong := [one for one in asked if one not in tasks and one not in range(len(tasks))]:
+    if wrong := [name for name in wanted if name not in tasks and name not in range(len(tasks))]:
         raise TensorAdaptError(
             f"task {wrong[0]!r} is not in this adapter{did_you_mean(wrong[0], tasks)}, or their indices 0 to "
             f"{len(tasks) - 1}"
         )
-    numbers = [tasks.index(one) if isinstance(one, str) else one for one in asked]
+    numbers = [tasks.index(name) if isinstance(name, str) else name for name in wanted]
     return torch.tensor(numbers) if several else numbers[0]
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as lists, numbers of numpy and torch as Python's."""
+    """Convert arrays to lists, and scalars of numpy and torch to Python's."""
     return value.tolist() if hasattr(value, "tolist") else value

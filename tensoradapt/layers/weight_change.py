@@ -29,7 +29,7 @@ def change(
         return delta
     found = torch.zeros_like(delta, requires_grad=False)
     for row_block in own:
-        ratio = (adapter.magnitude(row_block) / lengths(adapter, row_block, matrix))[:, None]
+        ratio = (adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix))[:, None]
         found[row_block.rows] = ((ratio - 1) * matrix[row_block.rows] + ratio * delta[row_block.rows]).to(matrix)
     return found
 
@@ -45,7 +45,7 @@ def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  #
 
 def site_delta(adapter: Adapter, site: Site, training: bool) -> Tensor:  # (out, in)
     """A site's dense update, with rank components dropped in training."""
-    if not (training and adapter.rank_dropout):
+    if not (training and adapter.attachment.rank_dropout):
         return adapter.delta(site)
     return sum(b @ a for a, b in dropped(adapter, adapter.pairs(site), training))  # type: ignore[return-value]
 
@@ -54,7 +54,7 @@ def dropped(adapter: Adapter, pairs: list[tuple[Tensor, Tensor]], training: bool
     """In training each of the pair's R components is left out with probability ``rank_dropout``, the others scaled up;
     a subtracted start's two pairs lose the same ones, so that they cancel still.
     """
-    if not (training and adapter.rank_dropout):
+    if not (training and adapter.attachment.rank_dropout):
         return pairs
-    mask = F.dropout(pairs[0][0].new_ones(len(pairs[0][0]), 1), adapter.rank_dropout)
+    mask = F.dropout(pairs[0][0].new_ones(len(pairs[0][0]), 1), adapter.attachment.rank_dropout)
     return [(a * mask, b) for a, b in pairs]

@@ -59,7 +59,7 @@ class Wrapped(nn.Module):
         return bool(self.updates)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        live = [update for update in self.updates if update[0].live]
+        live = [update for update in self.updates if update[0].gate.live]
         if not live:
             return self.base(*args, **kwargs)
         if self.training and not torch.compiler.is_compiling():
@@ -73,17 +73,17 @@ class Wrapped(nn.Module):
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, own: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""
-        if adapter.dropout and x.is_floating_point():
-            x = F.dropout(x, adapter.dropout, self.training)
+        if adapter.attachment.dropout and x.is_floating_point():
+            x = F.dropout(x, adapter.attachment.dropout, self.training)
         y, base = y.movedim(self.kind.axis, -1), base.movedim(self.kind.axis, -1)
         for row_block in own:
             first, *rest = (self._update(x, adapter, site) for site in row_block.sites)
             update = sum(rest, first)
             if adapter.plan.rule == "dora":
                 update = self._dora_update(update, base, adapter, row_block)
-            y = _add_rows(y, adapter.shared(update), row_block.sites[0])
+            y = _add_rows(y, adapter.gate.times_share(update), row_block.sites[0])
         if (bias := adapter.bias(own[0].sites[0])) is not None:
-            y = y + adapter.shared(bias.to(y).expand_as(y))
+            y = y + adapter.gate.times_share(bias.to(y).expand_as(y))
         return y.movedim(-1, self.kind.axis)
 
     def _update(self, x: Tensor, adapter: Adapter, site: Site) -> Tensor:
@@ -97,7 +97,7 @@ class Wrapped(nn.Module):
 
     def _dora_update(self, update: Tensor, base: Tensor, adapter: Adapter, row_block: RowBlock) -> Tensor:
         """DoRA's change of the output: the rows' new length on what the base gives without its bias, and the update."""
-        ratio = adapter.magnitude(row_block) / lengths(adapter, row_block, matrix_of(self.base, row_block.sites[0]))
+        ratio = adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix_of(self.base, row_block.sites[0]))
         bias = getattr(self.base, "bias", None)
         own = base if bias is None else base - bias
         return (ratio - 1).to(own) * own[..., row_block.rows] + ratio.to(update) * update
@@ -105,7 +105,7 @@ class Wrapped(nn.Module):
     def _weights(self, live: list[Update]) -> dict[str, Tensor]:
         """Every parameter that a site is in, with the changes of all adapters."""
         for adapter, own in live:
-            if adapter.per_sample:
+            if adapter.gate.per_sample:
                 raise TensorAdaptError(
                     f"{own[0].sites[0].module} is a {self.kind.name}, whose weights are the same for the whole batch; "
                     "use(model, samples=) needs layers that take each sample by itself: leave it out of the adapter, "
@@ -125,7 +125,7 @@ class Wrapped(nn.Module):
         found = torch.zeros_like(matrix, requires_grad=False)
         for adapter, own in live:
             if here := in_matrix(own, parameter, slot):
-                found = found + adapter.shared(change(adapter, here, matrix, self.training))
+                found = found + adapter.gate.times_share(change(adapter, here, matrix, self.training))
         return found
 
     def extra_repr(self) -> str:

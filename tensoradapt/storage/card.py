@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tensoradapt import published
-from tensoradapt.adapter.origin import Origin
+from tensoradapt.adapter.attachment import Origin
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.planning.plan import Plan, rank_text
 from tensoradapt.sites.unwrapped import ROOT
@@ -47,7 +47,7 @@ def model_card(
     """
     adapter = adapter_of(source)
     _check_texts(repo_id, base_model, license, tags)
-    origin, plan = adapter.origin, adapter.plan
+    origin, plan = adapter.attachment.origin, adapter.plan
     base = base_model or origin.name
     own = ("tensoradapt", "adapter", plan.parameterization, *((plan.published,) if plan.published else ()))
     relation = {"base_model_relation": "adapter"} if base else {}
@@ -61,7 +61,7 @@ def adapter_of(source: Any) -> Adapter:
     Raises TensorAdaptError where there is none, or none of several that is meant.
     """
     named = getattr(source, ROOT).named() if hasattr(source, ROOT) else {"": source}
-    few = [one for one in named.values() if len(named) == 1 or one.used]
+    few = [one for one in named.values() if len(named) == 1 or one.gate.used]
     if len(few) != 1:
         raise TensorAdaptError(
             f"{type(source).__name__} has the adapters {', '.join(named)}, of which {len(few)} are in use; pass the "
@@ -110,7 +110,7 @@ def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator
 
 
 def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
-    plan = adapter.plan
+    plan, at = adapter.plan, adapter.attachment
     layouts = dict.fromkeys(str(group.network.layout) for group in plan.groups)
     yield "layout", ", ".join(f"`{layout}`" for layout in layouts)
     yield "parameterization", f"`{plan.parameterization}`" + (f", as `{plan.published}`" if plan.published else "")
@@ -119,13 +119,13 @@ def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
     yield "parameters", f"{plan.n_params:,}, {share:.3g} % of the {plan.n_dense:,} of the {len(plan.sites)} matrices"
     yield "scale", f"{plan.scale}" + (f", alpha {plan.alpha:g}" if plan.alpha is not None else "")
     yield "start, rule, seed", f"{plan.start}, {plan.rule}, {adapter.seed}"
-    yield "dropout, of the input and of ranks", f"{adapter.dropout:g}, {adapter.rank_dropout:g}"
+    yield "dropout, of the input and of ranks", f"{at.dropout:g}, {at.rank_dropout:g}"
     if plan.tasks:
         yield "tasks", f"{', '.join(plan.tasks)}: `adapter.select(task={plan.tasks[0]!r})` chooses"
     if plan.train:
         count = "" if plan.n_trained_base is None else f" ({plan.n_trained_base:,} parameters, saved with it)"
         yield "trained besides", ", ".join(f"`{name}`" for name in plan.train) + count
-    yield "hash of the base weights", f"`{adapter.base}`" if adapter.base else "not known: load it with `strict=False`"
+    yield "hash of the base weights", f"`{at.base}`" if at.base else "not known: load it with `strict=False`"
 
 
 def _cell(value: Any) -> str:

@@ -82,9 +82,9 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     replaced, and for what ``load`` refuses of a file.
     """
     adapter = attached(model, name)
-    if adapter.merged:
+    if adapter.gate.merged:
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before restoring")
-    if adapter.inactive_heads:
+    if adapter.attachment.inactive_heads:
         raise TensorAdaptError("the model has other heads than those of this adapter; use(model, name) it first")
     saved = checkpoint.read(Path(path), lambda plan: head_shapes(model, plan))
     if plan_record(saved.plan) != plan_record(adapter.plan) or saved.seed != adapter.seed:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.origin import origin_of
+from tensoradapt.adapter.attachment import Attachment, origin_of
 from tensoradapt.layers.kinds import matrix_of, weight_of
 from tensoradapt.layers.weight_change import lengths
 from tensoradapt.layers.wrapper import Wrapped
@@ -80,7 +80,7 @@ def attach_with(
     first = plan.sites[0]
     adapter.to(weight_of(modules[first.module], first).device)
     set_magnitudes(adapter, modules)
-    adapter.record_attachment(heads, dropouts, base_hash(modules, plan), origin_of(model))
+    adapter.attachment = Attachment(*dropouts, heads, base_hash(modules, plan), origin_of(model))
     _register(model, name, adapter)
     for module, sites in by_module.items():
         if not isinstance(layer := model.get_submodule(module), Wrapped):
@@ -96,7 +96,7 @@ def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
         model.add_module(ROOT, found := Adapters(model))
         for parameter in model.parameters():
             parameter.requires_grad_(False)
-    for key, parameter in adapter.head_parameters().items():
+    for key, parameter in adapter.attachment.head_parameters().items():
         found.originals.setdefault(key, parameter.detach().clone())
     found[name] = adapter
 
@@ -107,4 +107,4 @@ def set_magnitudes(adapter: Adapter, modules: Mapping[str, nn.Module]) -> None:
     for row_block in adapter.plan.row_blocks:
         site = row_block.sites[0]
         matrix = matrix_of(modules[site.module], site)
-        adapter.magnitude(row_block).copy_(lengths(adapter, row_block, matrix))
+        adapter.magnitudes.of(row_block).copy_(lengths(adapter, row_block, matrix))

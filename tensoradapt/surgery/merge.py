@@ -51,7 +51,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     refuse_sharded(model, "merge")
     used = list(found.used.values())
-    layers = {name: layer for name, layer in wrapped(model) if any(a.used for a, _ in layer.updates)}
+    layers = {name: layer for name, layer in wrapped(model) if any(a.gate.used for a, _ in layer.updates)}
     _check(found, layers)
     found.kept = {name: value.detach().clone() for name, value in written(dict(wrapped(model)))} if keep else None
     states = {name: (packed, layer.base) for name, layer in layers.items() if (packed := quantised(layer.base))}
@@ -60,7 +60,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         lost = {name: _add(layer) for name, layer in layers.items()}
     found.merged = True
     for adapter in used:
-        adapter.merged = True
+        adapter.gate.merged = True
     return MergeResult(lost)
 
 
@@ -81,7 +81,7 @@ def _check(found: Adapters, layers: dict[str, Wrapped]) -> None:
     if not found.used:
         raise TensorAdaptError(f"no adapter is in use, so none can be merged; use(model, {next(iter(found))!r}) first")
     for name, adapter in found.used.items():
-        if adapter.per_sample:
+        if adapter.gate.per_sample:
             raise TensorAdaptError(
                 f"each sample has an adapter of its own, and the weights can have one; use(model, {name!r}) first"
             )
@@ -95,7 +95,10 @@ def _check(found: Adapters, layers: dict[str, Wrapped]) -> None:
 
 
 def _check_layer(name: str, layer: Wrapped) -> None:
-    if any(one.used and one.bias(own[0].sites[0]) is not None for one, own in layer.updates) and layer.bias is None:
+    if (
+        any(one.gate.used and one.bias(own[0].sites[0]) is not None for one, own in layer.updates)
+        and layer.bias is None
+    ):
         raise TensorAdaptError(f"{name} has no bias to merge the adapter's shared bias into; use it unmerged")
     for site in layer.sites:
         check_readable(layer.base, site, "merge", UNMERGED)
@@ -106,7 +109,7 @@ def _check_layer(name: str, layer: Wrapped) -> None:
 
 def _add(layer: Wrapped) -> float:
     """Changes one layer's weights; the share of the change that was lost in storing it."""
-    used = [(adapter, own) for adapter, own in layer.updates if adapter.used]
+    used = [(adapter, own) for adapter, own in layer.updates if adapter.gate.used]
     places = {(s.parameter, s.slot): s for _, own in used for row_block in own for s in row_block.sites}
     lost = size = 0.0
     for (parameter, slot), site in places.items():
@@ -115,7 +118,7 @@ def _add(layer: Wrapped) -> float:
         summed = wide.clone()
         for adapter, own in used:
             if here := in_matrix(own, parameter, slot):
-                summed += adapter.shared(change(adapter, here, wide))
+                summed += adapter.gate.times_share(change(adapter, here, wide))
         _store(layer, site, summed)
         lost += float((matrix_of(layer.base, site).to(wide) - summed).square().sum())
         size += float((summed - wide).square().sum())
@@ -135,7 +138,7 @@ def _store(layer: Wrapped, site: Site, matrix: Tensor) -> None:
 def _add_bias(layer: Wrapped, adapter: Adapter, site: Site) -> None:
     if (own := adapter.bias(site)) is not None:
         wide = torch.promote_types(layer.bias.dtype, torch.float32)
-        layer.bias.copy_(layer.bias.to(wide) + adapter.shared(own.to(layer.bias.device, wide)))
+        layer.bias.copy_(layer.bias.to(wide) + adapter.gate.times_share(own.to(layer.bias.device, wide)))
 
 
 def restore_weights(model: nn.Module) -> None:
@@ -149,7 +152,7 @@ def restore_weights(model: nn.Module) -> None:
             quantised(layer.base).restore(layer.base, state)  # type: ignore[union-attr]
     found.kept, found.packed, found.merged = None, {}, False
     for adapter in found.named().values():
-        adapter.merged = False
+        adapter.gate.merged = False
 
 
 def written(layers: Mapping[str, Wrapped]) -> Iterator[tuple[str, Tensor]]:

@@ -33,7 +33,7 @@ class Adapters(nn.ModuleDict):
     @property
     def used(self) -> dict[str, Adapter]:
         """Those that the layers add."""
-        return {name: adapter for name, adapter in self.named().items() if adapter.used}
+        return {name: adapter for name, adapter in self.named().items() if adapter.gate.used}
 
 
 def registered(model: nn.Module) -> Adapters | None:
@@ -62,7 +62,7 @@ def attached(model: nn.Module, name: str | None = None) -> Adapter:
         if name not in found:
             raise TensorAdaptError(f"{type(model).__name__} has no adapter named {name!r}{did_you_mean(name, found)}")
         return found[name]
-    few = found if len(found) == 1 else {key: one for key, one in found.items() if one.used}
+    few = found if len(found) == 1 else {key: one for key, one in found.items() if one.gate.used}
     if len(few) != 1:
         raise TensorAdaptError(
             f"{type(model).__name__} has the adapters {', '.join(found)}, of which {len(few)} are in use; say "
@@ -90,15 +90,17 @@ def give_heads(model: nn.Module, names: Iterable[str]) -> None:
         if old == new:
             continue
         if old is not None and old in found:
-            found.named()[old].inactive_heads[key] = parameters[key].detach().clone()
-        parameters[key].copy_(original if new is None else found.named()[new].inactive_heads.pop(key, original))
+            found.named()[old].attachment.inactive_heads[key] = parameters[key].detach().clone()
+        parameters[key].copy_(
+            original if new is None else found.named()[new].attachment.inactive_heads.pop(key, original)
+        )
         found.owners[key] = new
 
 
 def _owners(named: Mapping[str, Adapter], names: Iterable[str]) -> dict[str, str]:
     owners: dict[str, str] = {}
     for name in names:
-        for key in named[name].head_parameters():
+        for key in named[name].attachment.head_parameters():
             if (other := owners.setdefault(key, name)) != name:
                 raise TensorAdaptError(
                     f"adapters {other!r} and {name!r} both trained {key!r}, and the model has one; use one of them, or "

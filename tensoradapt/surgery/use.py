@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter.gate import Gate
 from tensoradapt.checks import check_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.surgery.registry import Adapters, give_heads, required
@@ -49,24 +50,24 @@ def use(
     none = torch.zeros(()) if samples is None else torch.zeros(len(samples))
     for name, adapter in found.named().items():
         share = shares.get(name, none)
-        adapter.used = every or name in shares
-        adapter.gated = every or isinstance(share, Tensor) or share != 1
-        _set(adapter, torch.as_tensor(share, dtype=torch.get_default_dtype()))
+        adapter.gate.used = every or name in shares
+        adapter.gate.by_share = every or isinstance(share, Tensor) or share != 1
+        _set(adapter.gate, torch.as_tensor(share, dtype=torch.get_default_dtype()))
         if not every:
-            for parameter in (*adapter.parameters(), *adapter.head_parameters().values()):
+            for parameter in (*adapter.parameters(), *adapter.attachment.head_parameters().values()):
                 parameter.requires_grad_(False)
     for name in () if every else shares:
         one = found.named()[name]
-        for parameter in (*one.parameters(), *one.head_parameters().values()):
+        for parameter in (*one.parameters(), *one.attachment.head_parameters().values()):
             parameter.requires_grad_(True)
 
 
-def _set(adapter: Any, share: Tensor) -> None:
+def _set(gate: Gate, share: Tensor) -> None:
     """In place where it can be: a compiled graph reads that tensor."""
-    if adapter.share.shape == share.shape:
-        adapter.share.copy_(share)
+    if gate.share.shape == share.shape:
+        gate.share.copy_(share)
     else:
-        adapter.share = share.to(adapter.share.device, copy=True)  # none shares it with another
+        gate.share = share.to(gate.share.device, copy=True)  # none shares it with another
 
 
 def _shares(found: Adapters, names: Any) -> dict[str, float]:

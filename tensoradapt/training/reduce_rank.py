@@ -128,7 +128,7 @@ def check_schedule(model: nn.Module, schedule: Mapping[int, int], steps: int) ->
 
 
 def _check(adapter: Adapter, sweeps: int, moments: str) -> None:
-    if adapter.merged:
+    if adapter.gate.merged:
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before reducing its rank")
     if adapter.plan.start == "subtract":
         raise TensorAdaptError(

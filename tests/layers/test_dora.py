@@ -106,8 +106,8 @@ def test_output_and_gradients_are_pefts() -> None:
             a, b = adapter.pair(site)
             layer.lora_A["default"].weight.copy_(a)
             layer.lora_B["default"].weight.copy_(b)
-            layer.lora_magnitude_vector["default"].weight.copy_(adapter.magnitude(strip))
-            pairs.append((layer.lora_magnitude_vector["default"].weight, adapter.magnitude(strip)))
+            layer.lora_magnitude_vector["default"].weight.copy_(adapter.magnitudes.of(strip))
+            pairs.append((layer.lora_magnitude_vector["default"].weight, adapter.magnitudes.of(strip)))
     torch.testing.assert_close(logits(model, "bert"), logits(peer, "bert"), rtol=0, atol=1e-10)
     for one in (model, peer):
         one(**inputs("bert")).logits.square().sum().backward()

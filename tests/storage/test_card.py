@@ -15,7 +15,7 @@ from support.models import inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.adapter.origin import origin_of
+from tensoradapt.adapter.attachment import origin_of
 
 TIED = "layer proj : head dim : model"
 BASE = "google-bert/bert-base-uncased"
@@ -73,7 +73,7 @@ def test_the_figures_are_the_plans() -> None:
         "| start, rule, seed | zero, add, 11 |",
         "| dropout, of the input and of ranks | 0.25, 0.5 |",
         "| trained besides | `classifier` (217 parameters, saved with it) |",
-        f"| hash of the base weights | `{adapter.base}` |",
+        f"| hash of the base weights | `{adapter.attachment.base}` |",
     ):
         assert line in text.splitlines(), line
     assert str(plan) in text
@@ -171,7 +171,7 @@ def test_models_of_ones_own_have_no_class_to_import() -> None:
     model = Mine()
     sites = ta.find_sites(model.bert)
     adapter = ta.attach(model.bert, ta.plan(sites, ": out : in", "lora", 1))
-    assert origin_of(model).kind == "" and adapter.origin.kind == "BertForSequenceClassification"
+    assert origin_of(model).kind == "" and adapter.attachment.origin.kind == "BertForSequenceClassification"
     kind = type("BertForSequenceClassification", (nn.Module,), {"__module__": "transformers.mine"})
     assert origin_of(kind()).kind == ""
 

@@ -199,7 +199,7 @@ def test_codes_take_an_adapter_that_needs_no_weights_and_refuse_to_be_merged_wit
         ta.merge(model)
     after = model.state_dict()
     assert [key for key in before if not torch.equal(after[key].double(), before[key].double())] == []
-    assert not adapter.merged
+    assert not adapter.gate.merged
 
 
 def test_a_difference_of_codes_is_no_update() -> None:
@@ -338,7 +338,7 @@ def test_factors_that_are_not_finite_are_refused_before_any_weight_changes() -> 
     ):
         ta.merge(model)
     assert [n for n, p in model.named_parameters() if n in weights and not torch.equal(p, weights[n])] == []
-    assert not adapter.merged
+    assert not adapter.gate.merged
 
 
 def test_a_site_the_adapter_does_not_have_is_named_with_the_closest() -> None:

@@ -27,7 +27,7 @@ def several(*names: str, head: bool = False, family: str = "bert") -> tuple[nn.M
         adapter = ta.attach(model, plan, seed=i, name=name)
         with torch.no_grad():
             generator = torch.Generator().manual_seed(10 + i)
-            for parameter in (*adapter.parameters(), *adapter.head_parameters().values()):
+            for parameter in (*adapter.parameters(), *adapter.attachment.head_parameters().values()):
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
     return model, base
 
@@ -197,7 +197,7 @@ def test_a_choice_that_is_refused_says_what_to_do(case: str) -> None:
     with pytest.raises(ta.TensorAdaptError) as error:
         call(model)
     assert re.search(says, str(error.value), re.DOTALL), str(error.value)
-    if ta.adapters(model)["b"].merged:
+    if ta.adapters(model)["b"].gate.merged:
         ta.unmerge(model)
     ta.use(model, "b")
     assert torch.equal(logits(model), before)
@@ -221,7 +221,7 @@ def test_rank_dropout_drops_whole_components_in_training_alone_and_is_saved(tmp_
     assert len(kept) > 3
     torch.testing.assert_close(layer.eval()(x) - layer.base(x), (b @ a).T, rtol=0, atol=1e-12)
     adapter.save(tmp_path)
-    assert ta.load(make("bert"), tmp_path).rank_dropout == 0.5
+    assert ta.load(make("bert"), tmp_path).attachment.rank_dropout == 0.5
 
 
 def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:
@@ -242,7 +242,7 @@ def test_a_head_that_is_tied_to_an_embedding_is_trained_and_given_back() -> None
     adapter = ta.attach(model, ta.plan(ta.find_sites(model), parameterization="cp", rank=2, train=("lm_head",)))
     with torch.no_grad():
         model.lm_head.weight += 1
-    assert list(adapter.head_parameters()) == ["lm_head.weight"]
+    assert list(adapter.attachment.head_parameters()) == ["lm_head.weight"]
     ta.detach(model)
     assert_identical(model, base)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.integrations.peft.targets import planned
@@ -47,7 +48,7 @@ def banked(model: nn.Module, targets: Mapping[str, nn.Module], config: TensorCon
     made = planned(model, targets, config)
     values = factors_from_weights(targets, made, config.seed) if made.needs_weights else None
     adapter = BankedAdapter(replace(made, family=None), config.seed, values)
-    adapter.dropout, adapter.rank_dropout = config.dropout, config.rank_dropout
+    adapter.attachment = Attachment(config.dropout, config.rank_dropout)
     first = made.sites[0]
     placed(adapter, weight_of(targets[first.module], first).device)
     if not _is_empty(adapter):

@@ -1,0 +1,64 @@
+"""Attachment: what an adapter knows of the model that it was attached to."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from tensoradapt.adapter.sharding import gathered
+
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LABELS = 2  # transformers' default num_labels
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The base model as its card names it: name on the hub, class in transformers, arguments that load it.
+
+    Fields are empty where unknown.
+    """
+
+    name: str = ""
+    kind: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+def origin_of(model: Any) -> Origin:
+    """Return the origin of a model. A name that is a local folder is left out: it means nothing elsewhere."""
+    config, kind = getattr(model, "config", None), type(model)
+    name = str(getattr(config, "_name_or_path", None) or "")
+    name = name if HUB_NAME.fullmatch(name) and not Path(name).exists() else ""
+    if getattr(sys.modules.get("transformers"), kind.__name__, None) is not kind:
+        return Origin(name)
+    options: dict[str, Any] = {"dtype": str(model.dtype).removeprefix("torch.")}
+    labels = getattr(config, "num_labels", LABELS)
+    if kind.__name__.endswith("Classification") and labels != LABELS:
+        options["num_labels"] = labels
+    return Origin(name, kind.__name__, tuple(options.items()))
+
+
+@dataclass
+class Attachment:
+    """What ``attach`` recorded. A plain object, so that the heads are registered in the model alone."""
+
+    dropout: float = 0.0  # of the input of the updates
+    rank_dropout: float = 0.0  # of the components of each pair
+    heads: Mapping[str, nn.Module] = field(default_factory=dict)  # base modules trained with the adapter, by name
+    base: str = ""  # hash of the base weights
+    origin: Origin = Origin()
+    inactive_heads: dict[str, Tensor] = field(default_factory=dict)  # kept while another adapter's are in the model
+
+    def head_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the base parameters trained with the adapter, by their names in the model."""
+        return {f"{head}.{name}": p for head, m in self.heads.items() for name, p in m.named_parameters()}
+
+    def head_tensors(self) -> dict[str, Tensor]:
+        """Return the adapter's own values of these parameters, on the CPU."""
+        active = {name: gathered(p) for name, p in self.head_parameters().items()}
+        return active | {name: value.cpu() for name, value in self.inactive_heads.items()}
