@@ -20,7 +20,7 @@ from minilm import Bench, Setting, append, read
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.sweeps.frontier_configs import rate
+from tensoradapt.sweeps.presets import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "figures" / "compression.png"

@@ -19,7 +19,7 @@ from tensoradapt.data.tasks import get, subsample
 from tensoradapt.runs.batches import batches, encoded, load_data, predict
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import head_of
-from tensoradapt.sweeps.frontier_configs import rate
+from tensoradapt.sweeps.presets import rate
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"
 

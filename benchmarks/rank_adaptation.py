@@ -29,7 +29,7 @@ import tensoradapt as ta
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.runs.config import layouts_for
 from tensoradapt.runs.execute import head_of
-from tensoradapt.sweeps.frontier_configs import rate
+from tensoradapt.sweeps.presets import rate
 from tensoradapt.training import rounding
 from tensoradapt.training.reduce_rank import reduce_rank
 

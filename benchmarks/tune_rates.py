@@ -19,7 +19,7 @@ from tensoradapt.runs.config import RunConfig, layouts_for
 from tensoradapt.runs.execute import execute
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
-from tensoradapt.sweeps.frontier_configs import FRONTIER
+from tensoradapt.sweeps.presets import FRONTIER
 
 HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"

@@ -32,7 +32,7 @@ from tensoradapt.analysis.statistics import significance
 from tensoradapt.analysis.tables.comparable import score
 from tensoradapt.analysis.tables.frontier import points, references
 from tensoradapt.data import models
-from tensoradapt.sweeps.frontier_configs import rate
+from tensoradapt.sweeps.presets import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000], [0, 1, 2], 40, 400)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tensoradapt.cli.options import DEFAULT_OUT, PROJECTIONS
-from tensoradapt.sweeps import frontier_configs
+from tensoradapt.sweeps import presets
 
 
 def _frontier_options(p: argparse.ArgumentParser) -> None:
@@ -55,11 +55,11 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
 def _frontier(args: argparse.Namespace) -> int:
     from tensoradapt.sweeps import run_frontier
 
-    configs = frontier_configs.frontier_configs(
-        frontier_configs.SIZES[args.size],
+    configs = presets.frontier_configs(
+        presets.SIZES[args.size],
         model=args.model,
         task=args.task,
-        families=args.parameterization or frontier_configs.FRONTIER,
+        families=args.parameterization or presets.FRONTIER,
         ranks=args.rank,
         budgets=args.budget,
         layout=args.layout,

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from tensoradapt.runs.execute import execute
-from tensoradapt.runs.locks import claim
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.runs.trackers import Tracking
-from tensoradapt.runs.work_folder import WORK, Work, state_key, versions
+from tensoradapt.runs.work_folder import WORK, Work, claim, state_key, versions
 from tensoradapt.training.state import TrainingState
 
 

@@ -1,29 +1,39 @@
-"""Work in progress: what a run needs while it is computed, apart from the folders of runs that are done.
+"""Work in progress: the folder that a run needs while it is computed, and the lock of the process that computes it.
 
-``.work/<id>/`` holds the run's config, the attempts so far and the state of its training. It goes when the run is done;
-the attempts go into the run's folder.
+``.work/<id>/`` holds the run's config, its attempts so far and the state of its training. It is removed when the run is
+done; the attempts go into the run's folder. ``claim`` takes a kernel lock for each run, so that two processes in one
+folder never compute the same run. The kernel releases a lock at any death, so there are no leases and no heartbeats.
+Network file systems may keep locks local to a node: there a scheduler must hand out the runs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, replace_file
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.locks import claim
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_failed, is_finished
 
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: a run done twice gives the same result, and the first is kept
+    fcntl = None  # type: ignore[assignment]
+
 WORK, ATTEMPTS = ".work", "attempts.jsonl"
+# what file systems without locks answer: a run is computed there all the same, as on systems that have none
+WITHOUT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 versions = lru_cache(maxsize=1)(provenance)  # asks git, once in a process
 
 
@@ -99,3 +109,36 @@ def state_key(name: str) -> Mapping[str, str]:
     found = versions()
     packages = {package: found["packages"].get(package, "") for package in ("torch", "transformers", "tensoradapt")}
     return {"run": name, "commit": str(found["commit"]), **packages}
+
+
+@contextlib.contextmanager
+def claim(root: Path, name: str) -> Iterator[bool]:
+    """True if this process may compute the run; False while another one does."""
+    path = root / f".{name}.lock"
+    with _opened(path) as file:
+        if not _locked(file, path):
+            yield False
+            return
+        yield True
+        path.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("a")
+    except OSError as error:
+        raise TensorAdaptError(
+            f"{path} cannot be written ({reason(error)}); expected a file for the lock of a run: remove what is in the "
+            "way or free space, then run the sweep again"
+        ) from error
+
+
+def _locked(file: IO[str], path: Path) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # whoever had it before unlinks the file: a lock on what has no name any more would keep nobody out
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError as error:
+        return error.errno in WITHOUT

@@ -7,8 +7,7 @@ from typing import Any
 
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.sweeps.cells import Cell, Due
-from tensoradapt.sweeps.search_spec import Search
-from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.sweeps.spec import Method, Search, Size, SweepSpec
 from tensoradapt.text import align, rank_text
 
 

@@ -30,8 +30,7 @@ from tensoradapt.data import tasks
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import reason
 from tensoradapt.runs.config import RunConfig, layouts_for
-from tensoradapt.sweeps.search_spec import PROPOSERS, check_fixed, read_search, space_of
-from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.sweeps.spec import PROPOSERS, Method, Size, SweepSpec, check_fixed, read_search, space_of
 
 REFERENCES = {"head": "frozen base, trained head", "full": "full fine-tuning"}
 

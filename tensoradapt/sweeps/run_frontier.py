@@ -19,9 +19,9 @@ from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.runs.batches import load_data
 from tensoradapt.runs.config import RunConfig, plan_of
 from tensoradapt.runs.execute import execute, head_of
-from tensoradapt.runs.locks import claim
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run, write_run
+from tensoradapt.runs.work_folder import claim
 from tensoradapt.training.options import TrainingOptions
 
 REDRAW_SECONDS = 15.0  # drawing takes one to two; a short sweep must not spend its time on it

@@ -15,7 +15,6 @@ from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import trackers
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.locks import claim
 from tensoradapt.runs.store import (
     check_free,
     check_writable,
@@ -25,7 +24,7 @@ from tensoradapt.runs.store import (
     read_run,
     write_failure,
 )
-from tensoradapt.runs.work_folder import WORK, Work, tidy, versions
+from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
 from tensoradapt.sweeps.estimate import cost_text

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
+from tensoradapt.checks import Check, checked, flag, listed, mapping, number, rank, scale, whole
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import run_id
-from tensoradapt.sweeps.search_spec import Search
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or nothing for what has no rank
+PROPOSERS = ("grid", "optuna")
+EXAMPLE = "such as trials = 20 and, under [search], learning_rate = {low = 1e-4, high = 1e-1}"
+# what is searched, and the settings that would fix it
+FIXED = {
+    "learning_rate": ("learning_rates",),
+    "head_learning_rate": ("head_learning_rate",),
+    "scale": ("scale",),
+    "rank": ("ranks", "budgets"),
+    "budget": ("ranks", "budgets"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,23 @@ class Method:
     projections: tuple[str, ...] = ()
     scale: str | float = "matched"
     plan: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """``trials`` for each method and task, ``parallel`` of them asked for at once.
+
+    ``space``: what is searched, by its name in ``FIXED``: a range ({"low", "high", "log"}) or a tuple of choices.
+    """
+
+    trials: int
+    parallel: int
+    space: Mapping[str, Any]
+
+    @property
+    def size(self) -> str:
+        """What sizes are searched by, "rank" or "budget"; "" where each size is run as in a grid."""
+        return next((key for key in ("rank", "budget") if key in self.space), "")
 
 
 @dataclass(frozen=True)
@@ -63,3 +92,58 @@ class SweepSpec:
         """
         methods, search = tuple(Method(**method) for method in record["methods"]), record.get("search")
         return cls(**{**record, "methods": methods, "search": Search(**search) if search else None})
+
+
+def read_search(found: Mapping[str, Any]) -> Search | None:
+    """The search among the settings of a sweep, which are checked one by one; None for a grid.
+
+    Raises TensorAdaptError for settings that a grid has no use for, and for what a search lacks or has fixed.
+    """
+    given = [key for key in ("search", "trials", "parallel") if key in found]
+    if found.get("proposer", "grid") == "grid":
+        if given:
+            raise TensorAdaptError(f'{given[0]} is given without a search; expected proposer = "optuna" besides')
+        return None
+    for key in ("search", "trials"):
+        if key not in found:
+            raise TensorAdaptError(f"{key} is missing; a search needs it, {EXAMPLE}")
+    space = found["search"]
+    if "learning_rate" not in space:
+        raise TensorAdaptError(f"search.learning_rate is missing; a search needs it, {EXAMPLE}")
+    if {"rank", "budget"} <= space.keys():
+        raise TensorAdaptError("search.rank and search.budget were given; expected one of them")
+    check_fixed(space, found, "")
+    return Search(found["trials"], found.get("parallel", 1), space)
+
+
+def check_fixed(space: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+    """Refuses settings that fix what is searched."""
+    for key in space:
+        for other in FIXED[key]:
+            if other in found:
+                raise TensorAdaptError(f"{where}{other} and search.{key} were given; expected one of them")
+
+
+def _axis(check: Check, value: Any, where: str) -> Any:
+    """A range, or a list of choices."""
+    if not isinstance(value, Mapping):
+        return listed(check, value, where)
+    made = {"log": True, **checked(mapping(value, where), {"low": number, "high": number, "log": flag}, f"{where}.")}
+    if not made.keys() >= {"low", "high"} or made["low"] >= made["high"]:
+        raise TensorAdaptError(f"{where} is {dict(value)}; expected low and high, and low below high")
+    return made
+
+
+def space_of(value: Any, where: str) -> dict[str, Any]:
+    """The table ``[search]``, its keys in one order."""
+    made = checked(mapping(value, where), SPACE, f"{where}.")
+    return {key: made[key] for key in SPACE if key in made}
+
+
+SPACE: dict[str, Check] = {
+    "learning_rate": partial(_axis, number),
+    "head_learning_rate": partial(_axis, number),
+    "scale": partial(_axis, scale),
+    "rank": partial(listed, rank),
+    "budget": partial(listed, whole),
+}

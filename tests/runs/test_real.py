@@ -11,7 +11,7 @@ from tensoradapt.data import models, tasks
 from tensoradapt.runs.batches import collate
 from tensoradapt.runs.config import RunConfig, layouts_for
 from tensoradapt.runs.execute import execute, head_of
-from tensoradapt.sweeps.frontier_configs import FRONTIER, rate
+from tensoradapt.sweeps.presets import FRONTIER, rate
 from tensoradapt.training.fit import fit
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.frontier_configs import FRONTIER
+from tensoradapt.sweeps.presets import FRONTIER
 
 
 def main(out: Path) -> None:

@@ -13,7 +13,7 @@ from support.sweeping import TINY, write_spec
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
-from tensoradapt.runs import locks
+from tensoradapt.runs import work_folder
 from tensoradapt.runs.work_folder import WORK
 from tensoradapt.sweeps.executors import slurm, slurm_job, slurm_tickets
 from tensoradapt.sweeps.executors.ray import RayCluster
@@ -225,5 +225,5 @@ def test_a_run_is_computed_where_the_file_system_has_no_locks(number, ours, tmp_
         raise OSError(number, "no")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with locks.claim(tmp_path, "a") as found:
+    with work_folder.claim(tmp_path, "a") as found:
         assert found is ours

@@ -17,9 +17,9 @@ from tensoradapt.data import models
 from tensoradapt.runs import perform
 from tensoradapt.runs.store import is_finished, load_runs, write_failure, write_run
 from tensoradapt.sweeps.cells import cells, due
-from tensoradapt.sweeps.optuna_study import study_of
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.reports.watch import Watch
+from tensoradapt.sweeps.tuning import study_of
 
 RATES = {"low": 1e-4, "high": 1e-1}
 SEARCH = {

@@ -11,11 +11,11 @@ import tensoradapt as ta
 from tensoradapt.runs.batches import collate
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import at_chance, execute, prepare
-from tensoradapt.runs.locks import claim
 from tensoradapt.runs.store import load_runs
+from tensoradapt.runs.work_folder import claim
 from tensoradapt.storage.card import adapter_of
 from tensoradapt.sweeps import run_frontier
-from tensoradapt.sweeps.frontier_configs import FRONTIER, SIZES, Size, frontier_configs, rates
+from tensoradapt.sweeps.presets import FRONTIER, SIZES, Size, frontier_configs, rates
 
 TINY = Size((2,), (0, 1), 4, 64, 32, 32)
 

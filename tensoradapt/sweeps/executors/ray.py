@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, missing_extra
-from tensoradapt.runs.locks import claim
-from tensoradapt.runs.work_folder import WORK
+from tensoradapt.runs.work_folder import WORK, claim
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED
 
 WAIT = 0.5  # seconds that a poll waits for an answer
