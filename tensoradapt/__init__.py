@@ -13,7 +13,7 @@ _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
     "Plan": "tensoradapt.planning.plan",
     "plan": "tensoradapt.planning.build_plan",
-    "sweep": "tensoradapt.sweeps",
+    "sweep": "tensoradapt.sweeps.run_sweep",
     "find_sites": "tensoradapt.sites.find",
     "FactoredTensor": "tensoradapt.adapter.factored",
     "Adapter": "tensoradapt.adapter.adapter",

@@ -34,6 +34,9 @@ LAZY = {
     "wandb",  # extra wandb
     "pip",  # not installed everywhere; used in a process of its own
 }
+# modules of the package that functions import when they run: they load torch, which a sweep must do without where its
+# runs are finished, or are computed by other processes
+SLOW = {"tensoradapt.runs.execute", "tensoradapt.training.state"}
 every_file = pytest.mark.parametrize("module", house.FILES)
 
 
@@ -66,7 +69,7 @@ def test_nothing_needs_peft(module: str) -> None:
 
 @every_file
 def test_functions_import_only_what_is_optional_or_slow(module: str) -> None:
-    names = {name.split(".")[0] for name in house.within_functions(module)}
+    names = {name.split(".")[0] for name in house.within_functions(module) if name.rpartition(".")[0] not in SLOW}
     own = {"tensoradapt"} if module.startswith("tensoradapt.cli") else set()  # each command loads what it needs
     assert names <= LAZY | own
 

@@ -68,10 +68,10 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the sweep; returns the exit code."""
-    from tensoradapt.sweeps.run_sweep import run_sweep
+    from tensoradapt.sweeps.run_sweep import sweep
 
     try:
-        done = run_sweep(
+        done = sweep(
             args.spec,
             args.out,
             executor=args.executor,

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tensoradapt.runs.execute import execute
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.runs.trackers import Tracking
 from tensoradapt.runs.work_folder import WORK, Work, claim, state_key, versions
-from tensoradapt.training.state import TrainingState
 
 
 def perform(root: Path, name: str, device: str) -> str:
@@ -45,6 +40,8 @@ def _done(root: Path, name: str) -> str:
 
 
 def _computed(root: Path, work: Work, device: str) -> str:
+    from tensoradapt.training.state import TrainingState
+
     config, every, track = work.config()
     tracking = Tracking(track, config.name, root, config.as_dict())
     checkpoint = TrainingState(work.path / "state.safetensors", every, state_key(work.name))
@@ -69,16 +66,21 @@ def _computed(root: Path, work: Work, device: str) -> str:
     return "finished"
 
 
+def execute(*arguments: Any) -> dict[str, Any]:
+    """Compute a run by ``runs.execute``, which is imported here: it loads torch, and executors import this module in
+    processes that compute nothing, or before they have set the number of threads.
+    """
+    from tensoradapt.runs.execute import execute as compute
+
+    return compute(*arguments)
+
+
 def _scores(result: Mapping[str, Any]) -> dict[str, float]:
     return {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
 
 
 def _kind(error: Exception) -> str:
-    """Out of memory is told apart: another machine, or a smaller batch, may do."""
+    """The kind of a failure; out of memory has its own, as another machine or a smaller batch may do."""
+    import torch
+
     return "out of memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else type(error).__name__
-
-
-def retry(root: Path, name: str) -> None:
-    """Removes a run's failure, so that it is due again."""
-    if is_failed(root, name):
-        shutil.rmtree(Path(root) / name)

@@ -28,7 +28,7 @@ def provenance() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
         "packages": dict(_versions()),
-        "commit": _commit(Path(__file__).parents[2]),
+        "commit": commit_of(Path(__file__).parents[2]),
         "argv": [_without_folders(argument) for argument in sys.argv],
     }
 
@@ -60,7 +60,7 @@ def _cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit(root: Path) -> str | None:
+def commit_of(root: Path) -> str | None:
     """The commit of a checkout at ``root``, with ``-dirty`` if files differ from it."""
     if not (root / ".git").exists():
         return None

@@ -1,8 +1,8 @@
-"""The run store: one folder per run, written whole or not at all, read without torch.
+"""The run store: one folder for each run, written whole or not at all, read without torch.
 
-A folder holds ``config.json`` (what was asked), ``result.json`` (what follows from it alone), ``measurements.json``
-(times, memory: different on every machine), ``provenance.json`` (versions, machine) and arrays as ``.npy``.
-The folder exists exactly if the run is done: there is no half-written state to repair.
+A folder holds ``config.json`` (what was asked), ``result.json`` (what follows from the config alone),
+``measurements.json`` (times and memory of the machine), ``provenance.json`` (versions, machine) and arrays as ``.npy``.
+The folder exists exactly if the run is done, so there is no half-written state to repair.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, sync_folder, write_synced
-from tensoradapt.runs.provenance import provenance as provenance
 
 FILES = ("config", "result", "measurements", "provenance")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: the four JSON files of its folder; arrays are read when asked for."""
+    """One finished run: the four JSON files of its folder, and its arrays, which are read on request."""
 
     name: str
     path: Path
@@ -40,7 +39,7 @@ class Run:
     provenance: dict[str, Any]
 
     def has(self, array: str) -> bool:
-        """True if the run stored an array of this name."""
+        """Whether the run stored an array of this name."""
         return (self.path / f"{array}.npy").is_file()
 
     def array(self, name: str) -> np.ndarray:
@@ -69,10 +68,10 @@ def read_array(folder: Path, name: str) -> np.ndarray:
 
 
 def run_id(config: Mapping[str, Any]) -> str:
-    """Sixteen hex digits that depend on the meaning of ``config`` alone.
+    """Sixteen hex digits of the SHA-256 of ``config``.
 
-    Law: equal for any key order, tuple or list, ``1`` or ``1.0``, numpy or Python numbers. NaN, infinities and
-    values that JSON has no word for raise TensorAdaptError.
+    They are equal for any order of keys, tuple or list, ``1`` or ``1.0``, numpy or Python numbers. NaN, infinities and
+    values that JSON cannot hold raise TensorAdaptError.
 
     >>> run_id({"rank": 8, "lr": 1.0}) == run_id({"lr": 1, "rank": 8.0})
     True
@@ -95,12 +94,12 @@ def write_run(
     arrays: Mapping[str, np.ndarray],
     extra: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Write the whole folder ``root/name`` in one step and return its path; ``extra`` are further files of it.
+    """Write the folder ``root/name`` in one step and return its path.
 
-    If another process was first, its run is kept and ours dropped. Non-finite numbers become ``null`` (a diverged run
-    is a result too), except in ``config``, where they raise TensorAdaptError, as do a full disk, an array of objects
-    and a folder in the way that is not a finished run. Source of the order write, fsync, rename, fsync: the rename
-    of a folder is atomic on POSIX, and only the fsyncs make it hold through a power cut.
+    If another process was first, its run is kept and this one dropped. ``extra`` are further files, by name. Numbers
+    that are not finite become ``null``, as a diverged run is a result too. Raises TensorAdaptError for one in
+    ``config``, for a full disk, an array of objects, and a folder in the way that is not a finished run. The order is
+    write, fsync, rename, fsync: the rename is atomic on POSIX, and the fsyncs make it survive a power cut.
     """
     _check_name(name)
     contents = _contents((config, result, measurements, provenance), arrays) | dict(extra or {})
@@ -119,7 +118,7 @@ def _check_name(name: str) -> None:
 
 
 def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
-    # A pid alone can repeat: containers that share a disk have pid spaces of their own.
+    # a pid alone can repeat: containers that share a disk each count their own
     temp = root / f".{name}.{os.getpid()}.{os.urandom(3).hex()}.tmp"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -140,10 +139,7 @@ def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
 
 
 def check_writable(root: Path) -> None:
-    """Create ``root`` if it is missing and prove that a run can be written there; leaves no file behind.
-
-    TensorAdaptError names the path and what to do, before hours of training rather than after.
-    """
+    """Create ``root`` if it is missing; raise TensorAdaptError if no run can be written there. Leaves no file."""
     root = Path(root)
     probe = root / f".probe.{os.getpid()}.tmp"
     try:
@@ -161,8 +157,8 @@ def check_writable(root: Path) -> None:
 
 
 def check_free(root: Path, name: str) -> None:
-    """TensorAdaptError where something that is no run is in the place of one: before it is computed, not after."""
-    # in this order: another process may publish the run in between, whole
+    """Raise TensorAdaptError if something other than a run is in the place of one, before the run is computed."""
+    # in this order, as another process may publish the run in between
     if (Path(root) / name).exists() and not is_finished(root, name) and not is_failed(root, name):
         raise _in_the_way(Path(root) / name)
 
@@ -174,41 +170,47 @@ def _in_the_way(path: Path) -> TensorAdaptError:
 
 
 def is_finished(root: Path, name: str) -> bool:
-    """True if ``root/name`` holds a finished run."""
+    """Whether ``root/name`` holds a finished run."""
     return (Path(root) / name / "result.json").is_file()
 
 
 def is_failed(root: Path, name: str) -> bool:
-    """True if ``root/name`` holds a run that failed, and no result."""
+    """Whether ``root/name`` holds a run that failed, and no result."""
     return (Path(root) / name / "error.json").is_file() and not is_finished(root, name)
 
 
+def remove_failure(root: Path, name: str) -> None:
+    """Remove the folder of a run that failed, so that the run is due again."""
+    if is_failed(root, name):
+        shutil.rmtree(Path(root) / name)
+
+
 def load_failures(root: Path) -> dict[str, dict[str, Any]]:
-    """What went wrong, of each failed run in ``root`` by its name."""
+    """The error record of each failed run in ``root``, by name."""
     names = sorted(path.parent.name for path in Path(root).glob("[!.]*/error.json"))
     return {name: _read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
 
 
 def load_runs(root: Path) -> list[Run]:
-    """All runs in ``root``, sorted by name; temporary folders and folders that hold no run are left alone.
+    """Read all runs in ``root``, sorted by name; folders that hold no run are passed over.
 
-    A missing root and a damaged run raise TensorAdaptError naming the file and what to do.
+    Raises TensorAdaptError for a missing root or a damaged run.
     """
     root = Path(root)
     if not root.is_dir():
-        found = "a file" if root.exists() else "nothing"
-        raise TensorAdaptError(f"{root} is {found}; expected a folder of runs: run a sweep into it first")
+        kind = "a file" if root.exists() else "nothing"
+        raise TensorAdaptError(f"{root} is {kind}; expected a folder of runs: run a sweep into it first")
     return [read_run(path) for path in sorted(root.iterdir()) if _holds_run(path)]
 
 
 def read_run(path: Path) -> Run:
-    """The run in the folder ``path``; TensorAdaptError if one of its JSON files is missing or damaged."""
+    """Read the run in the folder ``path``; raise TensorAdaptError if a JSON file is missing or damaged."""
     path = Path(path)
     return Run(path.name, path, **{name: _read_json(path / f"{name}.json") for name in FILES})
 
 
 def _plain(value: Any, where: str, number: Callable[[float, str], Any]) -> Any:
-    """``value`` in JSON's types; ``number`` decides what becomes of a float."""
+    """Convert ``value`` to JSON's types; ``number`` converts or refuses each float."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, str | bool | int):
@@ -243,7 +245,7 @@ def _finite_or_null(value: float, where: str) -> float | None:
 
 
 def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-    """File names and bytes of a run; built before anything touches the disk, so that bad input leaves no trace."""
+    """File names and bytes of a run, built before anything is written, so that bad input leaves no file."""
     contents = {}
     for name, document in zip(FILES, documents, strict=True):
         contents[f"{name}.json"] = _document(document, name, _finite if name == "config" else _finite_or_null)

@@ -1,10 +1,11 @@
-"""What is left of a sweep, in time and disk: measured by the runs that are done, or else by a short probe."""
+"""Estimate the time and disk that a sweep still needs, from its finished runs or else from a short probe."""
 
 from __future__ import annotations
 
-import importlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tensoradapt.runs.config import RunConfig
@@ -12,7 +13,9 @@ from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.executors.slots import Slots
 from tensoradapt.sweeps.messages import duration, size_of
 
-START_SECONDS = 5.0  # of a process: torch and transformers are loaded
+START_SECONDS = 5.0  # that a process takes to load torch and transformers
+STEPS, EXAMPLES = 3, 64  # of the probe
+JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
 
 
 def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots) -> str:
@@ -26,7 +29,7 @@ def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig
     if slots.options and not done:  # a probe would measure this machine
         return "time and disk are known when the first run is done"
     try:
-        seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots)
+        seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots.device, slots.threads)
     except Exception as error:  # the first run may be the one that fails, and must not stop the others
         return f"time and disk are not known: the probe of {left[0].title} failed ({type(error).__name__}: {error})"
     n = slots.workers or 1
@@ -44,7 +47,40 @@ def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:
     return seconds, n_bytes, f"as the {len(done)} finished runs took"
 
 
-def _probed(left: Sequence[RunConfig], slots: Slots) -> tuple[float, float, str]:
-    # torch is loaded by whoever needs it, which a sweep that is done does not
-    found = importlib.import_module("tensoradapt.sweeps.probe").forecast(left, slots.device, slots.threads)
-    return found.seconds / len(left), found.bytes / len(left), "by a short probe"
+def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[float, float, str]:
+    """Mean seconds and bytes of a run, from one short run for each task."""
+    from tensoradapt.runs.execute import load_data  # loads torch, which a sweep with nothing to do leaves alone
+
+    seconds, n_bytes = 0.0, 0
+    for task in dict.fromkeys(config.task for config in configs):
+        of_task = [config for config in configs if config.task == task]
+        first = of_task[0]
+        data = load_data(task, first.model, first.n_train, first.n_test, first.seed)  # once in a process: not timed
+        with _threads(threads):
+            step, example, rest = _timed(first, device)
+        n_test, n_validation = len(data.test), min(first.n_validation or len(data.validation), len(data.validation))
+        seconds += sum(config.steps * step + (n_test + n_validation) * example + rest for config in of_task)
+        n_bytes += sum(JSON_BYTES + 8 * config.steps + n_test * (8 + 4 * data.task.n_labels) for config in of_task)
+    return seconds / len(configs), n_bytes / len(configs), "by a short probe"
+
+
+def _timed(config: RunConfig, device: str) -> tuple[float, float, float]:
+    """Seconds of a step, of evaluating one example, and of what a run does once."""
+    from tensoradapt.runs.execute import execute
+
+    short = replace(config, steps=STEPS, n_train=EXAMPLES, n_validation=EXAMPLES, n_test=EXAMPLES)
+    measured = execute(short, device)["measurements"]
+    step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]
+    return step, evaluation / (2 * EXAMPLES), max(0.0, measured["seconds"] - evaluation - STEPS * step)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from tensoradapt.runs.store import (
     is_finished,
     load_failures,
     read_run,
+    remove_failure,
     write_failure,
 )
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
@@ -56,7 +56,7 @@ class SweepResult:
         return self.finished == self.total
 
 
-def run_sweep(
+def sweep(
     spec: SweepSpec | Mapping[str, Any] | Path | str,
     out: Path | str,
     *,
@@ -72,25 +72,37 @@ def run_sweep(
     ray: Options = None,
     say: Say = print,
 ) -> SweepResult:
-    """Runs what a specification asks for and ``out`` has no finished folder for; says the whole plan first.
+    """Print the plan of a specification, then compute every run of it that ``out`` has no finished folder for.
 
-    ``executor``: "local" (a process for each of ``workers``), "inline" (this process), "slurm" or "ray", with what each
-    run asks for in the mapping of that name, such as ``slurm={"partition": "gpu", "time": 60, "gpus": 1}``. ``stale``:
-    what to do about results of other versions, "keep", "rerun" or "error". Stop it at any time: the same call goes on
-    where it was, within runs too, from a state kept every ``checkpoint_every`` steps (0: never). ``track``: trackers
-    that losses and scores are sent to, of "tensorboard", "trackio" and "wandb". ``dry_run``: the plan alone.
+    Stop it at any time: the same call continues where it was, within runs too.
 
-    Raises TensorAdaptError before the first run for a specification, machine or folder that will not do, and where a
-    result cannot be written.
+    Args:
+        spec: a TOML file, a mapping with its keys, or what ``read_spec`` returns.
+        out: folder of runs, new or to continue in.
+        executor: "local" (a process for each worker), "inline" (this process), "slurm" or "ray".
+        workers: how many runs at once; default one for each GPU, or one.
+        device: "auto", "cpu" or "cuda"; inline also one GPU, such as "cuda:1".
+        stale: what to do about results of other versions: "keep", "rerun" or "error".
+        retry_failed: whether runs that failed are computed again.
+        checkpoint_every: steps after which the state of a training is written; 0 for never.
+        track: trackers that losses and scores are sent to: "tensorboard", "trackio", "wandb".
+        dry_run: whether to print the plan and stop.
+        slurm: what each SLURM job requests, such as ``{"partition": "gpu", "time": 60, "gpus": 1}``.
+        ray: what each Ray task requests, such as ``{"cpus": 2, "gpus": 0.5}``.
+        say: called with each line of output.
+
+    Raises:
+        TensorAdaptError: before the first run, for a specification, machine or folder that cannot be used; later, where
+            a result cannot be written.
     """
     spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
     track = trackers.check(track)
     whole(checkpoint_every, "checkpoint_every", least=0)
     known = _recorded(spec, root)
     planned = known or cells(spec, models.config(spec.model))
-    sweep = _Sweep(spec, planned, root, checkpoint_every, track, say)
-    sweep.set_aside(stale, retry_failed, dry_run)
-    left, now, todo = sweep.left(), sweep.due(), sweep.todo()
+    state = _Sweep(spec, planned, root, checkpoint_every, track, say)
+    state.set_aside(stale, retry_failed, dry_run)
+    left, now, todo = state.left(), state.due(), state.todo()
     if left or dry_run:
         slots = slots_for(executor, workers, device, {"slurm": slurm, "ray": ray})
         if not dry_run:
@@ -99,13 +111,13 @@ def run_sweep(
         say(plan_text(spec, planned, now, todo))
         say(cost_text(root, now.configs, left, todo, slots))
     if dry_run:
-        return sweep.outcome()
+        return state.outcome()
     if left or known is None:
         recorded.write(root, spec, planned, versions())
     if left:
-        sweep.run(chosen)
+        state.run(chosen)
     tidy(root)
-    return sweep.outcome()
+    return state.outcome()
 
 
 def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
@@ -142,12 +154,11 @@ class _Sweep:
         self._gone = frozenset((*failed, *old) if dry_run else ())
 
     def _retry(self, dry_run: bool) -> list[str]:
-        again = importlib.import_module("tensoradapt.runs.perform").retry
         while failed := [c.id for c in due(self.spec, self.planned, self.root).configs if is_failed(self.root, c.id)]:
             if dry_run:
                 return failed
             for name in failed:
-                again(self.root, name)
+                remove_failure(self.root, name)
         return []
 
     def due(self) -> Due:

@@ -249,7 +249,7 @@ def test_a_missing_root_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> N
 def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = ["/home/me/bin/tensoradapt", "sweep", "--out=/data/me/runs", "/etc/spec.toml", "https://a.b/c", "a/b", "8"]
     monkeypatch.setattr(sys, "argv", argv)
-    found = store.provenance()
+    found = provenance.provenance()
     assert found["argv"] == ["tensoradapt", "sweep", "--out=runs", "spec.toml", "https://a.b/c", "a/b", "8"]
     assert found["packages"]["numpy"] == np.__version__
     assert found["cpu_count"] == os.cpu_count()
@@ -259,15 +259,15 @@ def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytes
 
 
 def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
-    assert provenance._commit(tmp_path) is None
+    assert provenance.commit_of(tmp_path) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "a").write_text("1")
     for command in (["init", "-q"], ["add", "a"], ["commit", "-qm", "x"], ["tag", "v1"]):
         subprocess.run([*git, *command], check=True, capture_output=True)
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert provenance._commit(tmp_path) == head
+    assert provenance.commit_of(tmp_path) == head
     (tmp_path / "a").write_text("2")
-    assert provenance._commit(tmp_path) == f"{head}-dirty"
+    assert provenance.commit_of(tmp_path) == f"{head}-dirty"
 
 
 def test_the_store_and_the_analysis_work_without_torch() -> None:

@@ -9,9 +9,10 @@ import pytest
 from support.sweeping import TINY, attempts, break_one, results, started
 
 import tensoradapt as ta
-from tensoradapt.runs import perform
+from tensoradapt.runs import execute, perform
 from tensoradapt.runs.work_folder import Work
-from tensoradapt.sweeps import probe, record, run_sweep
+from tensoradapt.sweeps import record, run_sweep
+from tensoradapt.sweeps.estimate import STEPS
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.reports.results import means, select
 from tensoradapt.sweeps.reports.results import results as table
@@ -70,10 +71,13 @@ def test_a_finished_sweep_that_is_not_on_record_is_put_there(root, damage):
 
 
 def test_a_probe_that_fails_stops_no_sweep(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("no memory for three steps")
+    def fail_in_the_probe(config, *arguments):
+        if config.steps == STEPS:
+            raise RuntimeError("no memory for three steps")
+        return real(config, *arguments)
 
-    monkeypatch.setattr(probe, "execute", fail)
+    real = execute.execute
+    monkeypatch.setattr(execute, "execute", fail_in_the_probe)
     said, swept = sweep(tmp_path, ONE)
     assert "time and disk are not known: the probe of lorta r=1, seed 0 failed (RuntimeError: no memory" in said
     assert swept.complete
@@ -119,7 +123,7 @@ def test_locks_and_folders_that_cannot_be_made_are_said_in_one_line(root, monkey
 
 def test_a_file_in_the_place_of_the_folder_is_found_before_anything_is_measured(tmp_path, monkeypatch):
     (tmp_path / "runs").write_text("mine")
-    monkeypatch.setattr(probe, "execute", None)
+    monkeypatch.setattr(execute, "execute", None)
     with pytest.raises(ta.TensorAdaptError, match=r"runs cannot be written \((File exists|Not a directory)\)"):
         sweep(tmp_path / "runs")
     with pytest.raises(ta.TensorAdaptError, match="checkpoint_every is -3; expected a whole number from 0"):

@@ -7,11 +7,12 @@ executor may lose, kill and forget processes; ``tests/sweeps/test_executor_kills
 
 from __future__ import annotations
 
-import importlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
+
+from tensoradapt.runs.perform import perform
 
 ELSEWHERE, ENDED = "elsewhere", "ended"
 
@@ -48,8 +49,7 @@ class Inline:
         if not self._queue:
             return {}
         name = self._queue.popleft()
-        # torch is loaded by the first run, not by a sweep that finds all of them done
-        done = importlib.import_module("tensoradapt.runs.perform").perform(self.root, name, self.device)
+        done = perform(self.root, name, self.device)
         return {name: ELSEWHERE if done == ELSEWHERE else ENDED}
 
     def cancel(self) -> None:

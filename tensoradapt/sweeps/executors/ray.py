@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.runs.perform import perform
 from tensoradapt.runs.work_folder import WORK, claim
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED
 
@@ -105,7 +106,7 @@ class RayCluster:
 
 def _compute(root: str, name: str, device: str) -> str:
     """In a process of Ray's."""
-    return importlib.import_module("tensoradapt.runs.perform").perform(Path(root), name, device)
+    return perform(Path(root), name, device)
 
 
 def _free(root: Path, name: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.perform import perform
 from tensoradapt.runs.work_folder import WORK
 from tensoradapt.sweeps.executors import slurm_tickets
 from tensoradapt.sweeps.executors.executor import ELSEWHERE
@@ -28,7 +29,7 @@ class Task:
         if ticket is None or ticket.key != self.key:
             return ELSEWHERE
         os.environ["OMP_NUM_THREADS"] = str(self.threads)  # before torch is loaded
-        return importlib.import_module("tensoradapt.runs.perform").perform(self.root, self.name, self.device)
+        return perform(self.root, self.name, self.device)
 
     def checkpoint(self) -> Any:
         """The same again: what it has computed is in the run's work folder. TensorAdaptError, which becomes the run's

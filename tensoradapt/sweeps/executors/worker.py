@@ -6,13 +6,13 @@ What it sees of the machine (``CUDA_VISIBLE_DEVICES``, ``OMP_NUM_THREADS``) its 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import signal
 import sys
 from pathlib import Path
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.perform import perform
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -24,7 +24,6 @@ def main(root: Path, device: str, parent: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
-    perform = importlib.import_module("tensoradapt.runs.perform").perform
     for line in sys.stdin:
         name = line.strip()
         try:
