@@ -16,9 +16,8 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.data import models
 from tensoradapt.data.tasks import get, subsample
-from tensoradapt.runs.batches import batches, encoded, load_data, predict
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import head_of
+from tensoradapt.runs.execute import batches, encoded, head_of, load_data, predict
 from tensoradapt.sweeps.presets import rate
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"

@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.runs.config import layouts_for
 from tensoradapt.runs.execute import head_of
+from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.presets import rate
 from tensoradapt.training import rounding
 from tensoradapt.training.reduce_rank import reduce_rank

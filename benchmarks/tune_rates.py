@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from tensoradapt.runs.config import RunConfig, layouts_for
+from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
+from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
 from tensoradapt.sweeps.presets import FRONTIER

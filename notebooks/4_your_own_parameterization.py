@@ -35,8 +35,8 @@ from tensoradapt.analysis.figures import canvas
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.data import models, tasks
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.runs.batches import batches, encoded
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import batches, encoded
 from tensoradapt.testing import laws
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests

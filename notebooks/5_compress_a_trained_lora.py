@@ -31,8 +31,8 @@ import tensoradapt as ta
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.data import models, tasks
-from tensoradapt.runs.batches import batches, encoded, predict
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import batches, encoded, predict
 from tensoradapt.sweeps.presets import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests

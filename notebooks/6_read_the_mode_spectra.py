@@ -30,8 +30,8 @@ import tensoradapt as ta
 from tensoradapt.adapter.dense_stack import stack
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.data import models, tasks
-from tensoradapt.runs.batches import batches, encoded
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import batches, encoded
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, PROJECTIONS = (3, ("q", "v")) if FAST else (50, ("q", "k", "v", "o"))

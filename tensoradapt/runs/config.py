@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from tensoradapt import parameterizations
-from tensoradapt import published as papers
-from tensoradapt.networks.layout import RUNTIME
-from tensoradapt.planning.build_plan import plan
-from tensoradapt.planning.plan import Plan
 from tensoradapt.runs.store import run_id
-from tensoradapt.sites.find import find_sites
 from tensoradapt.text import rank_text
 
 
@@ -99,37 +94,3 @@ class RunConfig:
         if self.rank is None:
             return ""
         return f"r{self.rank}" if isinstance(self.rank, int) else "r" + "_".join(map(str, self.rank.values()))
-
-
-def plan_of(config: RunConfig, model: Any, heads: Sequence[str] = ()) -> Plan:
-    """The plan of an adapter run, for a model or its config."""
-    wanted = config.projections[0] if len(config.projections) == 1 else config.projections
-    layouts = config.layout or (papers.get(config.published).layout if config.published else ())
-    with_task = any(RUNTIME[0] in text.split(":")[0].split() for text in layouts)
-    besides: dict[str, Any] = {key: _widths(v) if key == "split" else v for key, v in config.plan.items()}
-    return plan(
-        find_sites(model, wanted) if wanted else model,
-        config.layout,
-        config.parameterization,
-        config.rank,
-        published=config.published,
-        budget=config.budget,
-        scale=config.scale,
-        train=tuple(heads),
-        tasks=(config.task,) if with_task else (),
-        **besides,
-    )
-
-
-def _widths(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Parts of modes, or by width, whose numbers JSON and TOML keep as text."""
-    return {
-        mode: {int(width): tuple(parts) for width, parts in found.items()} if isinstance(found, Mapping) else found
-        for mode, found in split.items()
-    }
-
-
-def layouts_for(family: str, projections: Sequence[str] = ("attention",)) -> tuple[str, ...]:
-    """The usual layouts of a parameterization; over attention alone, its first."""
-    every = parameterizations.layouts_of(family)
-    return every[:1] if tuple(projections) == ("attention",) else every

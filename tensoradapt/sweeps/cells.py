@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import BudgetError, TensorAdaptError, located
-from tensoradapt.runs.config import RunConfig, plan_of
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
 from tensoradapt.sweeps.tuning import Case, config_of, propose

@@ -9,7 +9,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from tensoradapt.runs.config import RunConfig, layouts_for
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.plan_run import layouts_for
 
 
 @dataclass(frozen=True)

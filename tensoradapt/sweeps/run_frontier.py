@@ -16,9 +16,9 @@ from tensoradapt.analysis.figures.frontier_plot import save_frontier
 from tensoradapt.analysis.tables.frontier import table, write_csv
 from tensoradapt.data import models, tasks
 from tensoradapt.errors import TensorAdaptError, missing_extra
-from tensoradapt.runs.batches import load_data
-from tensoradapt.runs.config import RunConfig, plan_of
-from tensoradapt.runs.execute import execute, head_of
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import execute, head_of, load_data
+from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run, write_run
 from tensoradapt.runs.work_folder import claim

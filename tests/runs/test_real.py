@@ -8,9 +8,9 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt.data import models, tasks
-from tensoradapt.runs.batches import collate
-from tensoradapt.runs.config import RunConfig, layouts_for
-from tensoradapt.runs.execute import execute, head_of
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import collate, execute, head_of
+from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.presets import FRONTIER, rate
 from tensoradapt.training.fit import fit
 

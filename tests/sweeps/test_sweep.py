@@ -8,9 +8,8 @@ import pytest
 from safetensors import safe_open
 
 import tensoradapt as ta
-from tensoradapt.runs.batches import collate
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import at_chance, execute, prepare
+from tensoradapt.runs.execute import at_chance, collate, execute, prepare
 from tensoradapt.runs.store import load_runs
 from tensoradapt.runs.work_folder import claim
 from tensoradapt.storage.card import adapter_of
