@@ -20,7 +20,7 @@ from torch.func import functional_call
 
 from tensoradapt import parameterizations
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.first_step import mean_square
+from tensoradapt.adapter.scale import mean_square
 from tensoradapt.networks.layout import At, Layout
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.ranks import resolved

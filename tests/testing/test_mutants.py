@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
-from tensoradapt.adapter import draws, factored, first_step, scale
+from tensoradapt.adapter import draws, factored, scale
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks import network
 from tensoradapt.networks.layout import At
@@ -29,7 +29,7 @@ Patch = pytest.MonkeyPatch
 EXAMPLES = 12
 DELTA, PAIR, TAKEN, VALUES = FactoredTensor.delta, FactoredTensor.pair, FactoredTensor._taken, FactoredTensor._values
 DRAW, SEED, MATCHED = draws.draw, draws._seed, scale.matched_scale
-MEAN_SQUARE, BACK = first_step.mean_square, first_step._Small.back
+MEAN_SQUARE, BACK = scale.mean_square, scale.ReducedNetwork.back
 STATE = FactoredTensor.state_dict
 
 
@@ -187,10 +187,10 @@ MUTANTS = {
         "first step", patched(factored, "matched_scale", lambda *args: MATCHED(*args) * math.sqrt(2))
     ),
     "the step is that of factors without signs": Mutant(
-        "first step", patched(first_step, "mean_square", mean_square_without_signs, tensor_train)
+        "first step", patched(scale, "mean_square", mean_square_without_signs, tensor_train)
     ),
     "signs are taken as independent": Mutant(
-        "first step", patched(first_step._Small, "back", independent_gradients, tensor_train)
+        "first step", patched(scale.ReducedNetwork, "back", independent_gradients, tensor_train)
     ),
     "factors are clipped": Mutant("linear", values(lambda value: value.clamp(-20, 20))),
     "gradients have the wrong sign": Mutant("gradients", values(lambda value: 2 * value.detach() - value)),

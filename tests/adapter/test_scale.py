@@ -1,4 +1,4 @@
-"""The probed first step: what a corner of a large tensor says, what is exact, and what has no step at all."""
+"""The matched scale: its probed first step in a corner and whole, what is exact, and factors with no first step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter import draws, first_step, scale
+from tensoradapt.adapter import draws, scale
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
@@ -35,9 +35,9 @@ def built(name: str) -> Network:
 def test_a_corner_says_what_the_whole_tensor_says(name: str, start: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = built(name)
     drawn = [draws.draw(network, seed, "0", True, start) for seed in range(3)]
-    whole = sum(first_step.mean_square(network, factors) for factors in drawn)
-    monkeypatch.setattr(first_step, "ENTRIES", math.prod(network.layout.shape) // 8)
-    corner = sum(first_step.mean_square(network, factors) for factors in drawn)
+    whole = sum(scale.mean_square(network, factors) for factors in drawn)
+    monkeypatch.setattr(scale, "ENTRIES", math.prod(network.layout.shape) // 8)
+    corner = sum(scale.mean_square(network, factors) for factors in drawn)
     assert math.sqrt(corner / whole) == pytest.approx(1, abs=0.12)
 
 
@@ -45,7 +45,7 @@ def test_a_corner_says_what_the_whole_tensor_says(name: str, start: str, monkeyp
 def test_orthonormal_factors_leave_nothing_to_chance(rank: int) -> None:
     layout = Layout.parse("layer proj : head dim : model", {"layer": 12, "proj": 4, "head": 6, "dim": 16, "model": 96})
     network = parameterizations.get("cp").build(layout, rank)
-    step = first_step.mean_square(network, draws.draw(network, 0, "0", True))
+    step = scale.mean_square(network, draws.draw(network, 0, "0", True))
     assert step == pytest.approx(rank / (3 * 96), rel=1e-12)
 
 
@@ -54,9 +54,9 @@ def test_columns_beyond_a_modes_entries_count_by_how_their_signs_agree() -> None
     network = parameterizations.get("tucker").build(layout, {"proj": 4, "out": 4, "in": 4})
     factors = draws.draw(network, 0, "0", True)
     alone = parameterizations.get("tucker").build(layout, {"proj": 1, "out": 4, "in": 4})
-    one = first_step.mean_square(alone, draws.draw(alone, 0, "0", True))
+    one = scale.mean_square(alone, draws.draw(alone, 0, "0", True))
     # four columns of signs say one thing: their steps add up, and do not average out
-    assert first_step.mean_square(network, factors) == pytest.approx(16 * one, rel=1e-9)
+    assert scale.mean_square(network, factors) == pytest.approx(16 * one, rel=1e-9)
 
 
 def test_two_zero_factors_are_refused_with_what_they_are() -> None:
@@ -77,12 +77,12 @@ def test_matched_lora_is_the_reference_exactly() -> None:
 def test_a_corner_is_the_same_in_every_process() -> None:
     code = f"""
 from tensoradapt import parameterizations
-from tensoradapt.adapter import draws, first_step
+from tensoradapt.adapter import draws, scale
 from tensoradapt.networks.layout import Layout
-first_step.ENTRIES = 8192  # three of the four modes are halved
+scale.ENTRIES = 8192  # three of the four modes are halved
 layout = Layout.parse(": out1 out2 : in1 in2", {PARTS})
 network = parameterizations.get("loretta").build(layout, 4, bottleneck=4)
-print(first_step.mean_square(network, draws.draw(network, 0, "0", True, "subtract")))
+print(scale.mean_square(network, draws.draw(network, 0, "0", True, "subtract")))
 """
     found = {
         subprocess.run(
