@@ -7,11 +7,10 @@ from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sites import recipe_table
-from tensoradapt.sites.blocks import _cut
 from tensoradapt.sites.from_module_tree import sites_from_tree
 from tensoradapt.sites.from_names import module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
-from tensoradapt.sites.select import _is_in, _layers, _other_modules, _projections, _refuse_tied, _select, _within
+from tensoradapt.sites.select import _cut, _is_in, _layers, _other_modules, _projections, _refuse_tied, _select, _within
 from tensoradapt.sites.site import Candidate, Site, Sites
 from tensoradapt.sites.unwrapped import ROOT, without_adapters
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites.module_tree import matrices
+from tensoradapt.sites.from_module_tree import matrices
 from tensoradapt.sites.site import Site
 
 Inner = tuple[tuple[str, int], ...]

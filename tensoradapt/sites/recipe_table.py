@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites.recipe import ATTENTION, WRITES, Dims, Part, Recipe, Stack, dims
-from tensoradapt.sites.recipe_parts import (
+from tensoradapt.sites.recipe import (
+    ATTENTION,
     CROSS,
     DENSE_LAYERS,
     DINO_MLP,
@@ -24,6 +24,12 @@ from tensoradapt.sites.recipe_parts import (
     TOWER,
     VIT_ATTENTION,
     VIT_MLP,
+    WRITES,
+    Dims,
+    Part,
+    Recipe,
+    Stack,
+    dims,
     each,
     parts,
     t5,
