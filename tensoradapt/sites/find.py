@@ -1,4 +1,4 @@
-"""Sites: the blocks of weight matrices that can be adapted, found in a model or computed from its config. No torch."""
+"""Find the sites of a model, or compute them from its config. No torch at import."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sites import recipe_table
+from tensoradapt.sites import recipe_table, select
 from tensoradapt.sites.from_module_tree import sites_from_tree
 from tensoradapt.sites.from_names import module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
-from tensoradapt.sites.select import _cut, _is_in, _layers, _other_modules, _projections, _refuse_tied, _select, _within
 from tensoradapt.sites.site import Candidate, Site, Sites
 from tensoradapt.sites.unwrapped import ROOT, without_adapters
 
@@ -29,19 +28,23 @@ def find_sites(
     scope: str | None = None,
     modules: str | Sequence[str] = (),
 ) -> Sites:
-    """The sites of a model (on any device, meta included) or of a config.
+    """The weight matrices of a model, or blocks of them, that an adapter can change. Every selector must match.
 
-    ``projections``: "attention" (q, k, v, o), "mlp" (experts included), "experts", "all", or names. ``layers``: which
-    layer numbers. ``exclude``: patterns over site names. ``scope``: only this stack ("encoder"), or what is inside
-    this module. ``modules``: patterns of module names outside the layers (embeddings, patch convolutions, heads).
-    Every selector must match something. ``blocks``: MLP matrices as square blocks of the model's width, each a site
-    with a ``block`` coordinate (FacT, CaRA).
+    Args:
+        model_or_config: a model on any device, meta included, or its config.
+        projections: "attention" (q, k, v, o), "mlp" (experts included), "experts", "all", or names.
+        layers: layer numbers; None for all.
+        exclude: patterns over site names.
+        recipe: a recipe or its name; None takes that of the model type, or reads the module tree where there is none.
+            "generic" always reads the module tree: check the printed plan.
+        blocks: cut MLP matrices into square blocks of the model's width, each a site with a ``block`` coordinate
+            (FacT, CaRA).
+        scope: only this stack ("encoder"), or what is inside this module.
+        modules: patterns of module names outside the layers (embeddings, patch convolutions, heads).
 
-    A model for which there is no recipe, or ``recipe="generic"``, gets its sites from its module tree: look at the
-    printed plan.
-
-    Raises TensorAdaptError for a model without repeated layers and a config without a recipe, a selector that matches
-    nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
+    Raises:
+        TensorAdaptError: for a model without repeated layers, a config without a recipe, a selector that matches
+            nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
     """
     model_or_config = without_adapters(model_or_config)
     is_model = hasattr(model_or_config, "named_modules")
@@ -54,40 +57,42 @@ def find_sites(
     else:
         row = recipe_table.find(model_or_config, recipe)
         candidates, source = sites_from_config(model_or_config, row), _source(model_or_config, row)
-    every = _within(candidates, scope)
-    wanted = _projections(projections, every, source, bool(modules))
-    numbers = _layers(layers, every, wanted)
+    every = select.within(candidates, scope)
+    wanted = select.named(projections, every, source, bool(modules))
+    numbers = select.layer_numbers(layers, every, wanted)
     if blocks:
-        every, wanted = _cut(every, wanted)
-    sites = [one.site for one in every]
+        every, wanted = select.square_blocks(every, wanted)
+    sites = [candidate.site for candidate in every]
     if modules:
         known = {site.module for site in sites}, {str(site.coord["proj"]) for site in sites}
-        found = module_sites(model_or_config, modules, *known)
-        sites, wanted = [*sites, *found], wanted | {site.name for site in found}
-    kept, skipped = _select(sites, wanted, numbers, exclude)
+        outside = module_sites(model_or_config, modules, *known)
+        sites, wanted = [*sites, *outside], wanted | {site.name for site in outside}
+    kept, skipped = select.select(sites, wanted, numbers, exclude)
     if is_model:
-        _refuse_tied(model_or_config, kept)
-        skipped += _other_modules(model_or_config, {site.key for site in sites}, scope)
+        select.refuse_tied(model_or_config, kept)
+        skipped += select.other_modules(model_or_config, {site.key for site in sites}, scope)
     return Sites(tuple(kept), tuple(skipped), source)
 
 
 def _in_model(
-    model: Any, recipe: str | recipe_table.Recipe | None, scope: str | None, alone: bool
+    model: Any, recipe: str | recipe_table.Recipe | None, scope: str | None, with_modules: bool
 ) -> tuple[list[Candidate], str]:
-    """Everything that could be adapted, and how it was found. ``alone``: modules outside the layers are asked for."""
+    """Every candidate, and how the candidates were found."""
     given = recipe is not None and recipe != GENERIC
     owner = "" if given else None if recipe == GENERIC else _owner(model, scope)
     if owner is None:
-        return _from_tree(model, alone), "generic recipe: from the module tree, check the printed plan"
+        return _from_tree(model, with_modules), "generic recipe: from the module tree, check the printed plan"
     config = _config_of(model.get_submodule(owner))
     row = recipe_table.find(config, recipe)
-    names = [name for name, _ in model.named_modules() if not owner or _is_in(name, owner)]
+    names = [name for name, _ in model.named_modules() if not owner or select.is_in(name, owner)]
     source = _source(config, row)
     return sites_in(type(model).__name__, names, config, row, scope), f"{source} in {owner}" if owner else source
 
 
 def _owner(model: Any, scope: str | None) -> str | None:
-    """The module whose config has a recipe: the model, the scope, or the one such module of a model without config."""
+    """Path of the module whose config has a recipe: the model, or the one such module in the scope or in a model
+    without a config. None if there is no such module, or more than one.
+    """
     if recipe_table.known(getattr(model, "config", None)):
         return ""
     known = [name for name, module in model.named_modules() if recipe_table.known(getattr(module, "config", None))]
@@ -109,15 +114,15 @@ def _config_of(model: Any) -> Any:
     return model.config
 
 
-def _from_tree(model: Any, alone: bool) -> list[Candidate]:
-    found = sites_from_tree(model)
-    if not found and not alone:
+def _from_tree(model: Any, with_modules: bool) -> list[Candidate]:
+    candidates = sites_from_tree(model)
+    if not candidates and not with_modules:
         raise TensorAdaptError(
             f"{type(model).__name__} has no recipe, and its module tree no list of repeated layers that hold linear "
             "layers (nn.ModuleList or nn.Sequential). Name the layers to adapt with modules=, as in "
             "find_sites(model, (), modules=('fc1',)), or pass recipe= with its names"
         )
-    return found
+    return candidates
 
 
 def _source(config: Any, row: recipe_table.Recipe) -> str:

@@ -1,5 +1,7 @@
-"""The generic recipe: the sites of any model, from its module tree. A projection is called q, k, v, o, gate, up or down
-only where its name and shape are certain, and by its path below the layer otherwise. No torch.
+"""The generic recipe: the sites of any model, read from its module tree. No torch at import.
+
+A projection is called q, k, v, o, gate, up or down only where both its name and its shape say so; otherwise it has the
+name of its path below the layer.
 """
 
 from __future__ import annotations
@@ -12,14 +14,29 @@ from typing import Any
 from tensoradapt.sites.recipe import ATTENTION
 from tensoradapt.sites.site import Candidate, Site
 
+MLP = ("gate", "up", "down")
+NAMES = {  # ends of paths; the longest that fits decides
+    "q": "q_proj query q_lin query_proj q_linear to_q wq q",
+    "k": "k_proj key k_lin key_proj k_linear to_k wk k",
+    "v": "v_proj value v_lin value_proj v_linear to_v wv v",
+    "o": "o_proj out_proj out_lin to_out to_out.0 attn.proj attn.c_proj attn.Wo attention.wo attention.dense "
+    "attention.output.dense SelfAttention.o EncDecAttention.o",
+    "gate": "gate_proj wi_0",
+    "up": "up_proj fc1 linear1 lin1 wi wi_1 mlp.c_fc intermediate.dense dense_h_to_4h",
+    "down": "down_proj fc2 linear2 lin2 DenseReluDense.wo mlp.c_proj output.dense dense_4h_to_h",
+}
+ROLES = {end: role for role, ends in NAMES.items() for end in ends.split()}
 FUSED = dict.fromkeys(("qkv", "to_qkv", "qkv_proj", "Wqkv", "c_attn", "in_proj"), ("q", "k", "v"))
+CROSS = ("encoder_attn", "EncDecAttention", "crossattention", "cross_attn", "cross_attention", "multihead_attn")
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
 EXPERTS = "experts"  # the list whose places are experts, not layers
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A logical (out, in) matrix, or a block of its rows: ``path`` from the root of the walk, ``role`` if one is
-    certain from how it is stored.
+    """A logical (out, in) matrix, or a block of its rows.
+
+    ``path`` starts at the module that was searched. ``role`` is the projection where the way it is stored fixes it.
     """
 
     path: str
@@ -31,21 +48,44 @@ class Matrix:
     slot: int | None = None
 
 
-def stacks(model: Any) -> list[tuple[str, dict[int, Any]]]:
-    """The lists of repeated layers, as paths and layers by number, in model order.
+@dataclass(frozen=True)
+class Named:
+    """A matrix of a layer, with what the names around it say."""
 
-    A list repeats if two or more of its modules are of one class or hold the same matrices. One whose layers differ is
-    passed over for the lists inside it (the stages of a hierarchical model). Lists of one layer count if no other is
-    there.
-    """
-    return list(_stacks(model, "", 2)) or list(_stacks(model, "", 1))
+    matrix: Matrix  # its path is below the layer
+    proj: str
+    cross: bool
+    expert: int | None
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Identity within its layer: (projection, cross, expert)."""
+        return self.proj, self.cross, self.expert
+
+
+def sites_from_tree(model: Any) -> list[Candidate]:
+    """The sites in all lists of repeated layers; empty if the model has no such list."""
+    stacks = list(_stacks(model, "", 2)) or list(_stacks(model, "", 1))  # lists of one layer if there is no other
+    candidates: list[Candidate] = []
+    for path, layers in stacks:
+        name = path if len(stacks) > 1 else None
+        named = {n: _in_layer(layer) for n, layer in layers.items()}
+        crossed = any(each.cross for every in named.values() for each in every)
+        for n, every in named.items():
+            heads, width = _heads(model, layers[n], every), _width([each.matrix for each in every])
+            coords = {"stack": name, "layer": n}
+            for each in every:
+                attn = ("cross" if each.cross else "self") if crossed and each.proj in ATTENTION else None
+                coords |= {"attn": attn, "proj": each.proj, "expert": each.expert}
+                candidates.append(_candidate(each, f"{path}.{n}" if path else str(n), coords, width, heads))
+    return candidates
 
 
 def matrices(module: Any, path: str = "") -> Iterator[Matrix]:
-    """All matrices below a module that layers of a known kind hold, fused ones as their parts."""
-    own = list(_own(module, path))
-    yield from own
-    if not own or own[0].slot is not None:
+    """All matrices below a module in layers of a known kind; a fused one as its parts."""
+    held = list(_held(module, path))
+    yield from held
+    if not held or held[0].slot is not None:
         for name, child in module.named_children():
             yield from matrices(child, f"{path}.{name}" if path else name)
 
@@ -57,10 +97,27 @@ def is_list(module: Any) -> bool:
     return isinstance(module, nn.ModuleList | nn.Sequential)
 
 
+def linear_shape(module: Any) -> tuple[int, int] | None:
+    """(out, in) of a linear layer, however its weight is packed; None for another module."""
+    from torch import nn
+
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    if type(module).__name__ == "Conv1D" and getattr(getattr(module, "weight", None), "ndim", 0) == 2:
+        return module.weight.shape[1], module.weight.shape[0]
+    return None
+
+
 def _stacks(module: Any, path: str, least: int) -> Iterator[tuple[str, dict[int, Any]]]:
+    """Lists of repeated layers, as path and layers by number, in model order.
+
+    A list counts if at least ``least`` of its modules are of one class or hold the same matrices. Where its layers
+    differ, the lists inside it count instead (the stages of a hierarchical model).
+    """
     layers = _layers(module, least) if is_list(module) and path.rpartition(".")[2] != EXPERTS else {}
+    alike = len({tuple(matrices(layer)) for layer in layers.values()}) == 1
     children = [(f"{path}.{name}" if path else name, child) for name, child in module.named_children()]
-    inner = [found for name, child in children for found in _stacks(child, name, least)] if not _alike(layers) else []
+    inner = [] if alike else [stack for name, child in children for stack in _stacks(child, name, least)]
     if layers and not inner:
         yield path, layers
     yield from inner
@@ -69,31 +126,21 @@ def _stacks(module: Any, path: str, least: int) -> Iterator[tuple[str, dict[int,
 def _layers(module: Any, least: int) -> dict[int, Any]:
     """A list's modules by place that hold matrices deeper inside, if enough of them are alike."""
     held = {n: child for n, child in enumerate(module) if any(True for _ in matrices(child))}
-    if any(not list(child.children()) or list(_own(child, "")) for child in held.values()):
+    if any(not list(child.children()) or list(_held(child, "")) for child in held.values()):
         return {}  # linear layers in a row are no layers of a transformer
-    kinds = Counter(type(child) for child in held.values()) + Counter(map(_structure, held.values()))
+    kinds = Counter(type(child) for child in held.values())
+    kinds += Counter(tuple(matrices(child)) for child in held.values())  # type: ignore[arg-type]
     return held if max(kinds.values(), default=0) >= least else {}
 
 
-def _alike(layers: dict[int, Any]) -> bool:
-    """Whether all layers hold the same matrices, shapes included."""
-    return len({_structure(layer) for layer in layers.values()}) == 1
-
-
-def _structure(layer: Any) -> tuple[Matrix, ...]:
-    return tuple(matrices(layer))
-
-
-def _own(module: Any, path: str) -> Iterator[Matrix]:
-    """What one module holds itself."""
+def _held(module: Any, path: str) -> Iterator[Matrix]:
+    """The matrices that one module holds itself."""
     from torch import nn
 
     if isinstance(module, nn.MultiheadAttention):
         yield from _attention(module, path)
-    elif isinstance(module, nn.Linear):
-        yield from _parts(path, module.out_features, module.in_features)
-    elif type(module).__name__ == "Conv1D" and getattr(getattr(module, "weight", None), "ndim", 0) == 2:
-        yield from _parts(path, *reversed(module.weight.shape))
+    elif shape := linear_shape(module):
+        yield from _parts(path, *shape)
     else:
         yield from _stacked(module, path)
 
@@ -135,105 +182,58 @@ def _stacked(module: Any, path: str) -> Iterator[Matrix]:
         yield Matrix(path, width, ff, "down", None, "down_proj", slot)
 
 
-MLP = ("gate", "up", "down")
-NAMES = {  # ends of paths; the longest that fits decides
-    "q": "q_proj query q_lin query_proj q_linear to_q wq q",
-    "k": "k_proj key k_lin key_proj k_linear to_k wk k",
-    "v": "v_proj value v_lin value_proj v_linear to_v wv v",
-    "o": "o_proj out_proj out_lin to_out to_out.0 attn.proj attn.c_proj attn.Wo attention.wo attention.dense "
-    "attention.output.dense SelfAttention.o EncDecAttention.o",
-    "gate": "gate_proj wi_0",
-    "up": "up_proj fc1 linear1 lin1 wi wi_1 mlp.c_fc intermediate.dense dense_h_to_4h",
-    "down": "down_proj fc2 linear2 lin2 DenseReluDense.wo mlp.c_proj output.dense dense_4h_to_h",
-}
-ROLES = {end: role for role, ends in NAMES.items() for end in ends.split()}
-CROSS = ("encoder_attn", "EncDecAttention", "crossattention", "cross_attn", "cross_attention", "multihead_attn")
-HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A matrix of a layer, and what the names around it say."""
-
-    matrix: Matrix  # its path is below the layer
-    proj: str
-    cross: bool
-    expert: int | None
-
-    @property
-    def place(self) -> tuple[Any, ...]:
-        """What tells it from the others of the layer."""
-        return self.proj, self.cross, self.expert
-
-
-def sites_from_tree(model: Any) -> list[Candidate]:
-    """The sites of all lists of repeated layers; none where there are no such lists."""
-    found = stacks(model)
-    candidates: list[Candidate] = []
-    for path, layers in found:
-        name = path if len(found) > 1 else None
-        seen = {n: _in_layer(layer) for n, layer in layers.items()}
-        crossed = any(one.cross for every in seen.values() for one in every)
-        for n, every in seen.items():
-            heads = _heads(model, layers[n], every)
-            candidates += (_candidate(one, path, name, n, crossed, every, heads) for one in every)
-    return candidates
-
-
-def _in_layer(layer: Any) -> list[Found]:
-    """A layer's matrices with their projections; those whose name two have are called by their paths."""
-    own = [_expert(layer, matrix) for matrix in matrices(layer)]
-    width = _width([matrix for matrix, _, _ in own])
-    found = [
-        Found(matrix, matrix.role or _role(matrix, width), bool(set(CROSS) & set(path.split("."))), expert)
-        for matrix, path, expert in own
+def _in_layer(layer: Any) -> list[Named]:
+    """A layer's matrices with their projections; where two share a name, each is called by its path."""
+    every = [(matrix, *_expert(layer, matrix)) for matrix in matrices(layer)]
+    width = _width([matrix for matrix, _, _ in every])
+    named = [
+        Named(matrix, matrix.role or _role(matrix, width), bool(set(CROSS) & set(path.split("."))), expert)
+        for matrix, path, expert in every
     ]
-    counts = Counter(one.place for one in found)
-    paths = [path for _, path, _ in own]
-    return [_by_path(one, path, counts) for one, path in zip(found, paths, strict=True)]
+    counts = Counter(each.place for each in named)
+    return [
+        each
+        if each.proj and counts[each.place] == 1
+        else replace(each, proj=".".join(filter(None, (path, matrix.role))))
+        for each, (matrix, path, _) in zip(named, every, strict=True)
+    ]
 
 
-def _by_path(one: Found, path: str, counts: Counter[tuple[Any, ...]]) -> Found:
-    if one.proj and counts[one.place] == 1:
-        return one
-    return replace(one, proj=f"{path}.{one.matrix.role}" if one.matrix.role else path)
-
-
-def _expert(layer: Any, matrix: Matrix) -> tuple[Matrix, str, int | None]:
+def _expert(layer: Any, matrix: Matrix) -> tuple[str, int | None]:
     """The path without the place in a list of experts, and that place."""
     parts = matrix.path.split(".")
     if matrix.slot is not None or EXPERTS not in parts:
-        return matrix, matrix.path, matrix.slot
+        return matrix.path, matrix.slot
     at = parts.index(EXPERTS) + 1
     if at == len(parts) or not is_list(layer.get_submodule(".".join(parts[:at]))):
-        return matrix, matrix.path, None
-    return matrix, ".".join([*parts[:at], *parts[at + 1 :]]), int(parts[at])
+        return matrix.path, None
+    return ".".join([*parts[:at], *parts[at + 1 :]]), int(parts[at])
 
 
-def _width(found: Sequence[Matrix]) -> int:
-    """The width of the residual stream: the size that most matrices of a layer have a side of."""
-    sides = Counter(side for matrix in found for side in dict.fromkeys((matrix.in_, matrix.out)))
+def _width(held: Sequence[Matrix]) -> int:
+    """The width of the residual stream: the size that most matrices of a layer have as a side."""
+    sides = Counter(side for matrix in held for side in dict.fromkeys((matrix.in_, matrix.out)))
     return max(sides, key=lambda side: sides[side], default=0)
 
 
 def _role(matrix: Matrix, width: int) -> str:
-    """What a path certainly names, if the matrix has the shape for it."""
+    """The projection that a path names, if the matrix has the shape for it; else ""."""
     ends = [end for end in ROLES if f".{matrix.path}".endswith(f".{end}")]
     role = ROLES[max(ends, key=len)] if ends else ""
     across = matrix.out if role in ("o", "down") else matrix.in_
     return role if across == width else ""
 
 
-def _heads(model: Any, layer: Any, every: Iterable[Found]) -> dict[bool, int]:
-    """The width of a head of self and of cross attention, where the number of heads is known and divides q."""
-    found = {}
-    for one in (one for one in every if one.proj == "q"):
-        parts = one.matrix.path.split(".")
+def _heads(model: Any, layer: Any, every: Iterable[Named]) -> dict[bool, int]:
+    """The width of a head of self (False) and cross (True) attention, where the number of heads is known and fits."""
+    widths = {}
+    for each in (each for each in every if each.proj == "q"):
+        parts = each.matrix.path.split(".")
         holders = [*(layer.get_submodule(".".join(parts[:i])) for i in range(len(parts), -1, -1)), model]
         n = next((n for holder in holders if (n := _count(holder) or _count(getattr(holder, "config", None)))), 0)
-        if n and one.matrix.out % n == 0:
-            found[one.cross] = one.matrix.out // n
-    return found
+        if n and each.matrix.out % n == 0:
+            widths[each.cross] = each.matrix.out // n
+    return widths
 
 
 def _count(holder: Any) -> int:
@@ -242,41 +242,36 @@ def _count(holder: Any) -> int:
     return next((value for value in values if isinstance(value, int) and value > 0), 0)
 
 
-def _candidate(
-    one: Found, path: str, stack: str | None, layer: int, crossed: bool, every: Sequence[Found], heads: dict[bool, int]
-) -> Candidate:
-    matrix, attention = one.matrix, one.proj in ATTENTION
-    module = ".".join(filter(None, (path, str(layer), matrix.path)))
-    attn = ("cross" if one.cross else "self") if crossed and attention else None
-    coords = {"stack": stack, "layer": layer, "attn": attn, "proj": one.proj, "expert": one.expert}
+def _candidate(named: Named, layer: str, coords: dict[str, Any], width: int, heads: dict[bool, int]) -> Candidate:
+    matrix = named.matrix
+    module = ".".join(filter(None, (layer, matrix.path)))
     label = ".".join(str(part) for part in (matrix.slot, matrix.role) if part not in (None, ""))
-    reads = _reads(one, _width([other.matrix for other in every]))
-    across = matrix.out if reads else matrix.in_
+    reads = _reads(named, width)
     site = Site(
         name=f"{module}[{label}]" if label else module,
         module=module,
         coords=tuple((key, value) for key, value in coords.items() if value is not None),
         out=matrix.out,
         in_=matrix.in_,
-        inner=_inner(one, across, heads.get(one.cross, 0)),
+        inner=_inner(named, matrix.out if reads else matrix.in_, heads.get(named.cross, 0)),
         reads=reads,
         rows=matrix.rows,
         parameter=matrix.parameter,
         slot=matrix.slot,
     )
-    known = "attention" if attention else "mlp" if one.proj in MLP else ""
-    return Candidate(site, known if one.expert is None else "experts")
+    kind = "attention" if named.proj in ATTENTION else "mlp" if named.proj in MLP else ""
+    return Candidate(site, kind if named.expert is None else "experts")
 
 
-def _reads(one: Found, width: int) -> bool:
-    if one.proj in (*ATTENTION, *MLP):
-        return one.proj not in ("o", "down")
-    return not (one.matrix.out == width != one.matrix.in_)
+def _reads(named: Named, width: int) -> bool:
+    if named.proj in (*ATTENTION, *MLP):
+        return named.proj not in ("o", "down")
+    return not (named.matrix.out == width != named.matrix.in_)
 
 
-def _inner(one: Found, across: int, dim: int) -> tuple[tuple[str, int], ...]:
-    if one.proj in MLP:
+def _inner(named: Named, across: int, dim: int) -> tuple[tuple[str, int], ...]:
+    if named.proj in MLP:
         return (("ff", across),)
-    if one.proj in ATTENTION and dim and across % dim == 0:
+    if named.proj in ATTENTION and dim and across % dim == 0:
         return (("head", across // dim), ("dim", dim))
     return ()

@@ -1,4 +1,4 @@
-"""Sites outside the layers, asked for by name: embeddings, patch convolutions, heads. No torch."""
+"""Sites of modules that are named: embeddings, patch convolutions, heads, linear layers. No torch at import."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites.from_module_tree import matrices
+from tensoradapt.sites.from_module_tree import is_list, linear_shape, matrices
 from tensoradapt.sites.site import Site
-
-Inner = tuple[tuple[str, int], ...]
 
 
 def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:
-    """A site for each module that a pattern names; their projection is the last part of the name, or all of it where
-    two would be called alike.
+    """A site for each module outside the layers that a pattern names.
 
-    Raises TensorAdaptError for a pattern that matches nothing, no layer of a kind that can be adapted, or only modules
-    in the ``layers``.
+    Its projection is the last part of its name, or the whole name where two modules, or one and a projection of the
+    layers, would share that part.
+
+    Args:
+        model: the model to search.
+        patterns: patterns of module names.
+        layers: names of the modules in the layers that have sites.
+        projections: names of the projections in the layers.
+
+    Raises:
+        TensorAdaptError: for a pattern that matches nothing, no layer of a kind that can be adapted, or only modules
+            in the layers.
     """
     asked = [patterns] if isinstance(patterns, str) else list(patterns)
     named = dict(_named(model, ""))
@@ -27,9 +34,8 @@ def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], pr
     for pattern in asked:
         wanted |= _matching(pattern, named, layers, type(model).__name__)
     ordered = {name: module for name, module in named.items() if name in wanted}
-    last = Counter(name.rpartition(".")[2] for name in ordered)
-    unique = {end for end, n in last.items() if n == 1} - projections
     ends = {name: name.rpartition(".")[2] for name in ordered}
+    unique = {end for end, n in Counter(ends.values()).items() if n == 1} - projections
     return [
         site
         for name, module in ordered.items()
@@ -49,18 +55,18 @@ def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _matching(pattern: str, named: dict[str, Any], layers: set[str], model: str) -> dict[str, Any]:
-    found = {name: module for name, module in named.items() if fnmatch.fnmatchcase(name, pattern)}
-    if not found:
+    hits = {name: module for name, module in named.items() if fnmatch.fnmatchcase(name, pattern)}
+    if not hits:
         raise TensorAdaptError(
             f"modules pattern {pattern!r} matches nothing in {model}{did_you_mean(pattern, _outside(named, layers))}"
         )
-    outside = {name: module for name, module in found.items() if name not in layers}
+    outside = {name: module for name, module in hits.items() if name not in layers}
     kept = {name: module for name, module in outside.items() if any(True for _ in _sites(name, name, module))}
     if kept:
         return kept
     if not outside:
         raise TensorAdaptError(
-            f"modules pattern {pattern!r} matches {', '.join(list(found)[:3])}, in the layers; ask for those with "
+            f"modules pattern {pattern!r} matches {', '.join(list(hits)[:3])}, in the layers; ask for those with "
             "projections="
         )
     name, module = next(iter(outside.items()))
@@ -85,8 +91,20 @@ def _sites(name: str, proj: str, module: Any) -> Iterator[Site]:
         inner = (("channel", channels), ("kh", size[0]), ("kw", size[1]))
         yield Site(name, name, (("proj", proj),), out, channels * size[0] * size[1], inner, reads=False)
     elif not list(module.children()) or isinstance(module, nn.MultiheadAttention):
-        for found in matrices(module, name):
-            label = f"{proj}.{found.role}" if found.role else proj
-            own = f"{name}[{found.role}]" if found.role else name
+        for m in matrices(module, name):
+            site_name, label = (f"{name}[{m.role}]", f"{proj}.{m.role}") if m.role else (name, proj)
             coords = (("proj", label),)
-            yield Site(*(own, name, coords, found.out, found.in_, ()), rows=found.rows, parameter=found.parameter)
+            yield Site(site_name, name, coords, m.out, m.in_, (), rows=m.rows, parameter=m.parameter)
+
+
+def linear_site(model: Any, name: str, module: Any) -> Site:
+    """The site of the linear layer ``module`` at ``name``, which no recipe knows.
+
+    ``layer`` is its place in the nearest list of modules around it (0 without one), ``proj`` its name without that
+    place.
+    """
+    parts = name.split(".")
+    lists = [i for i in range(len(parts)) if is_list(model.get_submodule(".".join(parts[:i])))]
+    layer = int(parts.pop(lists[-1])) if lists else 0
+    out, in_ = linear_shape(module) or (0, 0)
+    return Site(name, name, (("layer", layer), ("proj", ".".join(parts))), out, in_, ())

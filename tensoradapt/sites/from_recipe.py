@@ -1,4 +1,4 @@
-"""The sites that a recipe knows of: in a model, or computed from its config. No torch."""
+"""Sites by recipe: in a model, or computed from its config. No torch."""
 
 from __future__ import annotations
 
@@ -15,55 +15,64 @@ Paths = Mapping[tuple[Part, int], str]  # full module names
 
 def sites_from_config(config: Any, row: Recipe) -> list[Candidate]:
     """The sites of all the recipe's stacks that the config has."""
-    found: list[Candidate] = []
-    for stack, own in _stacks(config, row):
-        size = dims(own, dict(stack.sizes))
+    candidates: list[Candidate] = []
+    for stack, stack_config in _stacks(config, row):
+        size = dims(stack_config, dict(stack.sizes))
         prefix = stack.prefix + stack.layers[0]
-        paths = {(part, n): f"{prefix.format(n)}.{part.paths[0]}" for part, n in _places(stack, own, size)}
-        found += _candidates(stack, size, paths)
-    return found
+        paths = {(part, n): f"{prefix.format(n)}.{part.paths[0]}" for part, n in _places(stack, stack_config, size)}
+        candidates += _candidates(stack, size, paths)
+    return candidates
 
 
 def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe, scope: str | None) -> list[Candidate]:
-    """The sites among a model's module names, below whatever prefix they have there; a task model may lack a stack.
-    ``scope``: which of several places is meant.
+    """The sites among a model's module names, below any prefix.
+
+    Args:
+        model: the model's class, for messages.
+        names: names of all its modules.
+        config: its config.
+        row: its recipe; the model may lack some of the stacks.
+        scope: selects the stack where the recipe's paths occur in several places.
+
+    Raises:
+        TensorAdaptError: if modules of the recipe are missing, or occur in several places.
     """
     known = set(names)
-    found: list[Candidate] = []
-    for stack, own in _stacks(config, row):
-        size = dims(own, dict(stack.sizes))
-        places = _places(stack, own, size)
+    candidates: list[Candidate] = []
+    for stack, stack_config in _stacks(config, row):
+        size = dims(stack_config, dict(stack.sizes))
+        places = _places(stack, stack_config, size)
         paths = _paths(model, known, stack, places, scope)
         if any(place in paths for place in places):
             _refuse_missing(model, row, stack, places, paths)
-            found += _candidates(stack, size, {place: paths[place] for place in places})
-    if not found:
-        stack, own = _stacks(config, row)[0]
-        _refuse_missing(model, row, stack, _places(stack, own, dims(own, dict(stack.sizes))), {})
-    return found
+            candidates += _candidates(stack, size, {place: paths[place] for place in places})
+    if not candidates:
+        stack, stack_config = _stacks(config, row)[0]
+        _refuse_missing(model, row, stack, _places(stack, stack_config, dims(stack_config, dict(stack.sizes))), {})
+    return candidates
 
 
 def _stacks(config: Any, row: Recipe) -> list[tuple[Stack, Any]]:
-    """Stacks with their own configs."""
-    found = [(stack, own) for stack in row.every if (own := stack.config_in(config)) is not None]
-    if not found:
+    """The stacks that the config has, with their configs."""
+    stacks = [(stack, inner) for stack in row.every if (inner := stack.config_in(config)) is not None]
+    if not stacks:
         raise TensorAdaptError(
             f"the config ({type(config).__name__}) has none of {', '.join(stack.config for stack in row.every)}; "
             f"expected that of a model for recipe {row.name}"
         )
-    return found
+    return stacks
 
 
 def _places(stack: Stack, config: Any, size: Dims) -> list[tuple[Part, int]]:
-    """Parts and layers, in model order."""
+    """Part and layer of every projection, in model order."""
     return [(part, n) for n in range(size.layers) for part in stack.parts if part.when(config, n)]
 
 
 def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Part, int]], scope: str | None) -> Paths:
-    """Every place of the stack that a module of the model fills."""
+    """The model's modules by part and layer."""
     first = dict(reversed(places))
     options = [(part, f"{layer}.{path}") for part in first for layer in stack.layers for path in part.paths]
-    found: dict[tuple[Part, int], str] = {}
+    paths: dict[tuple[Part, int], str] = {}
     for part, path in options:
         end = path.format(first[part])
         prefixes = {name.removesuffix(end) for name in names if f".{name}".endswith(f".{end}")}
@@ -75,16 +84,16 @@ def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Par
                 "expected one stack of layers. Choose the module that holds it with scope="
             )
         for prefix in prefixes:
-            full = {(part, n): prefix + path.format(n) for one, n in places if one is part}
-            found |= {key: name for key, name in full.items() if name in names}
-    return found
+            full = {(part, n): prefix + path.format(n) for other, n in places if other is part}
+            paths |= {key: name for key, name in full.items() if name in names}
+    return paths
 
 
 def _refuse_missing(
-    model: str, row: Recipe, stack: Stack, places: Iterable[tuple[Part, int]], found: Mapping[Any, str]
+    model: str, row: Recipe, stack: Stack, places: Iterable[tuple[Part, int]], paths: Mapping[Any, str]
 ) -> None:
     for part, n in places:
-        if (part, n) not in found:
+        if (part, n) not in paths:
             raise TensorAdaptError(
                 f"{model} has no module {stack.layers[0].format(n)}.{part.paths[0]}, where recipe "
                 f"{row.name} expects {part.proj} of layer {n}. Pass recipe= with this model's own names, or "
@@ -130,7 +139,7 @@ def _inner(proj: str, part: Part, size: Dims) -> tuple[tuple[str, int], ...]:
 
 
 def _rows(part: Part, size: Dims) -> tuple[tuple[int, int], int | None]:
-    """Where a projection's block lies among those its module stacks, and after how many rows it does again."""
+    """The rows of a projection in its fused module, and the period after which they repeat."""
     at, n = part.fused.index(part.proj), size.head_dim
     if part.interleaved:
         return (at * n, (at + 1) * n), len(part.fused) * n

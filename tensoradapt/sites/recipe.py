@@ -1,4 +1,4 @@
-"""Recipe: what a model family calls its layers and projections, and which sizes its config gives them. No torch."""
+"""Recipes: how a model family names its layers and projections, and where its config has their sizes. No torch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def always(config: Any, layer: int) -> bool:
 
 @dataclass(frozen=True)
 class Part:
-    """One projection; ``paths`` below the layer are tried in order (libraries rename modules between releases).
+    """One projection of a layer.
 
-    ``fused``: all projections stacked on the module's rows, in order; ``interleaved``: head by head. ``stacked``: the
-    parameter holds one matrix for each expert. ``width`` is the size in Dims of an MLP's inner side.
+    ``paths`` below the layer are tried in order, because libraries rename modules between releases. ``fused`` lists all
+    projections in the module's rows, in order, ``interleaved`` if they alternate head by head. ``stacked``: the
+    parameter holds one matrix per expert. ``width`` names the field of Dims with the size of an MLP's inner side.
     """
 
     proj: str
@@ -49,7 +50,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Dims:
-    """The sizes of one model family member that decide every site's shape."""
+    """The sizes of a model that fix the shape of every site."""
 
     layers: int
     width: int
@@ -64,11 +65,11 @@ class Dims:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack of layers: the layer paths tried in order, and the parts of a layer.
+    """A stack of layers: paths of a layer, tried in order, and the parts of a layer.
 
-    ``name`` is its coordinate where a model has several stacks, ``prefix`` where they stand in the usual task model
-    (for sites made from a config alone), ``config`` the attribute with its own config, ``sizes`` what the config calls
-    those of its sizes that differ.
+    ``name`` is its coordinate in a model of several stacks, ``prefix`` the path to the layers in the usual task model
+    (for sites from a config alone), ``config`` the attribute that holds its own config, ``sizes`` the config's names
+    for sizes whose name differs from the usual.
     """
 
     layers: tuple[str, ...]
@@ -79,7 +80,7 @@ class Stack:
     sizes: tuple[tuple[str, str], ...] = ()
 
     def config_in(self, config: Any) -> Any:
-        """The stack's own config, or None where this one has none for it."""
+        """The stack's config within a model's config; None if there is none."""
         return getattr(config, self.config, None) if self.config else config
 
 
@@ -96,14 +97,13 @@ class Recipe:
 
     @property
     def every(self) -> tuple[Stack, ...]:
-        """All stacks of the family."""
+        """All stacks of the model family."""
         return self.stacks or (Stack(self.layers, self.parts, prefix=self.prefix),)
 
 
 def dims(config: Any, sizes: Mapping[str, str] | None = None) -> Dims:
-    """Sizes read from a config, whatever its family calls them; ``sizes``: names of some of them."""
-    own = dict(sizes or {})
-    read: dict[str, int] = {field: _first(config, name) for field, name in own.items()}
+    """The sizes in a config; ``sizes`` maps fields of Dims to the config's names where they differ from the usual."""
+    read: dict[str, int] = {field: _first(config, name) for field, name in (sizes or {}).items()}
     width = read.get("width") or _first(config, "hidden_size", "n_embd", "dim", "d_model")
     heads = read.get("heads") or _first(
         config, "num_attention_heads", "n_head", "n_heads", "encoder_attention_heads", "num_heads"
@@ -146,13 +146,13 @@ def _first(config: Any, *names: str, default: int | None = None) -> int:
 
 
 def parts(fused: tuple[str, ...] = (), **paths: str | tuple[str, ...]) -> tuple[Part, ...]:
-    """Parts by projection; those in ``fused`` share one module's rows."""
+    """Parts with their paths by projection; those in ``fused`` share one module's rows."""
     texts = {proj: (path,) if isinstance(path, str) else path for proj, path in paths.items()}
     return tuple(Part(proj, path, fused if proj in fused else ()) for proj, path in texts.items())
 
 
 def each(parts: Sequence[Part], **changes: Any) -> tuple[Part, ...]:
-    """The parts with some fields in common."""
+    """The parts, with some fields set alike."""
     return tuple(replace(part, **changes) for part in parts)
 
 
@@ -173,7 +173,7 @@ def _not_gated(config: Any, layer: int) -> bool:
 
 
 def _sparse(config: Any, layer: int) -> bool:
-    """Whether a layer has experts in the place of an MLP."""
+    """Whether a layer has experts instead of an MLP."""
     every = getattr(config, "decoder_sparse_step", None) or 1
     return layer not in (getattr(config, "mlp_only_layers", None) or ()) and (layer + 1) % every == 0
 
@@ -183,13 +183,13 @@ def _not_sparse(config: Any, layer: int) -> bool:
 
 
 def t5(attn: str, at: int) -> tuple[Part, ...]:
-    """T5's attention: the number of its sub-layer, and its name there."""
+    """T5's "self" or "cross" attention, as the sub-layer of number ``at``."""
     name = "SelfAttention" if attn == "self" else "EncDecAttention"
     return tuple(Part(proj, (f"layer.{at}.{name}.{proj}",), attn=attn) for proj in ATTENTION)
 
 
 def t5_mlp(at: int) -> tuple[Part, ...]:
-    """T5's MLP, gated or not, as a sub-layer of that number."""
+    """T5's MLP, gated or not, as the sub-layer of number ``at``."""
     path = f"layer.{at}.DenseReluDense."
     return (
         Part("gate", (path + "wi_0",), when=_gated),

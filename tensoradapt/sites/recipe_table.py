@@ -1,8 +1,4 @@
-"""Recipes: which module of which model family holds which projection, as a table of names.
-
-A part says where a projection lives: the module path below the layer, whether it *reads* the residual stream (q, k, v,
-up, gate) or *writes* it (o, down), and, where one module holds several projections, which block of its rows.
-"""
+"""The table of recipes: which module of each model family holds which projection."""
 
 from __future__ import annotations
 
@@ -10,33 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites.recipe import (
-    ATTENTION,
-    CROSS,
-    DENSE_LAYERS,
-    DINO_MLP,
-    EXPERTS,
-    FC,
-    GATED,
-    OUT_PROJ,
-    SEPARATE,
-    SHARED,
-    TOWER,
-    VIT_ATTENTION,
-    VIT_MLP,
-    WRITES,
-    Dims,
-    Part,
-    Recipe,
-    Stack,
-    dims,
-    each,
-    parts,
-    t5,
-    t5_mlp,
-)
+from tensoradapt.sites import recipe as shared
+from tensoradapt.sites.recipe import Recipe, Stack, each, parts
 
-__all__ = ["ATTENTION", "RECIPES", "WRITES", "Dims", "Part", "Recipe", "Stack", "dims", "find", "known"]
 RECIPES: tuple[Recipe, ...] = (
     Recipe(
         "bert",
@@ -106,7 +78,7 @@ RECIPES: tuple[Recipe, ...] = (
         "llama",
         ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
         ("layers.{}",),
-        (*SEPARATE, *GATED),
+        (*shared.SEPARATE, *shared.GATED),
         prefix="model.",
     ),
     Recipe(
@@ -129,29 +101,29 @@ RECIPES: tuple[Recipe, ...] = (
         ),
         prefix="gpt_neox.",
     ),
-    Recipe("mixtral", ("mixtral",), ("layers.{}",), (*SEPARATE, *EXPERTS), prefix="model."),
+    Recipe("mixtral", ("mixtral",), ("layers.{}",), (*shared.SEPARATE, *shared.EXPERTS), prefix="model."),
     Recipe(
         "qwen3_moe",
         ("qwen3_moe",),
         ("layers.{}",),
-        (*SEPARATE, *EXPERTS, *DENSE_LAYERS),
+        (*shared.SEPARATE, *shared.EXPERTS, *shared.DENSE_LAYERS),
         prefix="model.",
     ),
     Recipe(
         "qwen2_moe",
         ("qwen2_moe",),
         ("layers.{}",),
-        (*SEPARATE, *EXPERTS, *SHARED, *DENSE_LAYERS),
+        (*shared.SEPARATE, *shared.EXPERTS, *shared.SHARED, *shared.DENSE_LAYERS),
         prefix="model.",
     ),
     Recipe(
         "t5",
         ("t5", "mt5"),
         stacks=(
-            Stack(("encoder.block.{}",), (*t5("self", 0), *t5_mlp(1)), "encoder"),
+            Stack(("encoder.block.{}",), (*shared.t5("self", 0), *shared.t5_mlp(1)), "encoder"),
             Stack(
                 ("decoder.block.{}",),
-                (*t5("self", 0), *t5("cross", 1), *t5_mlp(2)),
+                (*shared.t5("self", 0), *shared.t5("cross", 1), *shared.t5_mlp(2)),
                 "decoder",
                 sizes=(("layers", "num_decoder_layers"),),
             ),
@@ -161,17 +133,13 @@ RECIPES: tuple[Recipe, ...] = (
         "whisper",
         ("whisper",),
         stacks=(
-            Stack(("encoder.layers.{}",), (*each(OUT_PROJ, attn="self"), *FC), "encoder", "model."),
+            Stack(("encoder.layers.{}",), (*each(shared.OUT_PROJ, attn="self"), *shared.FC), "encoder", "model."),
             Stack(
                 ("decoder.layers.{}",),
-                (*each(OUT_PROJ, attn="self"), *each(CROSS, attn="cross"), *FC),
+                (*each(shared.OUT_PROJ, attn="self"), *each(shared.CROSS, attn="cross"), *shared.FC),
                 "decoder",
                 "model.",
-                sizes=(
-                    ("layers", "decoder_layers"),
-                    ("heads", "decoder_attention_heads"),
-                    ("ff", "decoder_ffn_dim"),
-                ),
+                sizes=(("layers", "decoder_layers"), ("heads", "decoder_attention_heads"), ("ff", "decoder_ffn_dim")),
             ),
         ),
     ),
@@ -179,18 +147,18 @@ RECIPES: tuple[Recipe, ...] = (
         "clip",
         ("clip",),
         stacks=(
-            Stack(("text_model.encoder.layers.{}",), TOWER, "text", config="text_config"),
-            Stack(("vision_model.encoder.layers.{}",), TOWER, "vision", config="vision_config"),
+            Stack(("text_model.encoder.layers.{}",), shared.TOWER, "text", config="text_config"),
+            Stack(("vision_model.encoder.layers.{}",), shared.TOWER, "vision", config="vision_config"),
         ),
     ),
-    Recipe("clip_tower", ("clip_text_model", "clip_vision_model"), ("encoder.layers.{}",), TOWER),
-    Recipe("vit", ("vit", "deit"), ("layers.{}", "encoder.layer.{}"), (*VIT_ATTENTION, *VIT_MLP)),
-    Recipe("dinov2", ("dinov2",), ("encoder.layer.{}", "layers.{}"), (*VIT_ATTENTION, *DINO_MLP)),
+    Recipe("clip_tower", ("clip_text_model", "clip_vision_model"), ("encoder.layers.{}",), shared.TOWER),
+    Recipe("vit", ("vit", "deit"), ("layers.{}", "encoder.layer.{}"), (*shared.VIT_ATTENTION, *shared.VIT_MLP)),
+    Recipe("dinov2", ("dinov2",), ("encoder.layer.{}", "layers.{}"), (*shared.VIT_ATTENTION, *shared.DINO_MLP)),
 )
 
 
 def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
-    """The recipe given, named, or of the config's ``model_type``."""
+    """The recipe that is given or named, else that of the config's ``model_type``."""
     if isinstance(recipe, Recipe):
         return recipe
     if recipe is not None:

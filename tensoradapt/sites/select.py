@@ -1,4 +1,4 @@
-"""Select: of the sites that a model has, those that were asked for; the others with the reason."""
+"""Of the sites that a model has, those that were asked for, and the reason for each of the others."""
 
 from __future__ import annotations
 
@@ -12,55 +12,57 @@ from tensoradapt.sites.site import Candidate, Site, matches
 GROUPS = {"attention": {"attention"}, "mlp": {"mlp", "experts"}, "experts": {"experts"}}
 
 
-def _within(every: Sequence[Candidate], scope: str | None) -> list[Candidate]:
+def within(every: Sequence[Candidate], scope: str | None) -> list[Candidate]:
+    """The candidates in a stack or below a module; all of them for None."""
     if scope is None:
         return list(every)
-    inside = [one for one in every if one.site.coord.get("stack") == scope or _is_in(one.site.module, scope)]
+    inside = [c for c in every if c.site.coord.get("stack") == scope or is_in(c.site.module, scope)]
     if not inside:
-        stacks = dict.fromkeys(str(one.site.coord["stack"]) for one in every if "stack" in one.site.coord)
+        stacks = dict.fromkeys(str(c.site.coord["stack"]) for c in every if "stack" in c.site.coord)
         raise TensorAdaptError(f"scope {scope!r} holds no sites{did_you_mean(scope, {**stacks, **_holders(every)})}")
     return inside
 
 
-def _is_in(module: str, path: str) -> bool:
+def is_in(module: str, path: str) -> bool:
+    """Whether a module is the one at a path or lies below it."""
     return f"{module}.".startswith(f"{path}.")
 
 
 def _holders(every: Sequence[Candidate]) -> dict[str, None]:
-    """Modules that hold layers, above the numbers of these."""
-    paths = dict.fromkeys(one.site.module.split(f".{one.site.coord['layer']}.")[0] for one in every)
+    """Modules that hold layers: the path above a layer's number, and all its parents."""
+    paths = dict.fromkeys(c.site.module.split(f".{c.site.coord['layer']}.")[0] for c in every)
     parts = [path.split(".") for path in paths]
     return dict.fromkeys(".".join(path[:i]) for path in parts for i in range(1, len(path) + 1))
 
 
-def _projections(asked: str | Sequence[str], every: Sequence[Candidate], source: str, alone: bool) -> set[str]:
-    """Names of the sites of the projections and groups asked for."""
+def named(asked: str | Sequence[str], every: Sequence[Candidate], source: str, with_modules: bool) -> set[str]:
+    """Names of the sites of the projections and groups asked for.
+
+    ``with_modules``: modules outside the layers are asked for too, so there may be no projections.
+    """
     names = [asked] if isinstance(asked, str) else list(asked)
-    if alone and not every:
+    if with_modules and not every:
         return set()
-    projs = dict.fromkeys(str(one.site.coord["proj"]) for one in every)
-    kinds = {one.kind for one in every}
-    groups = [group for group, own in GROUPS.items() if own & kinds]
+    projs, kinds = dict.fromkeys(str(c.site.coord["proj"]) for c in every), {c.kind for c in every}
+    groups = [group for group, members in GROUPS.items() if members & kinds]
     wanted: set[str] = set()
     for name in names:
-        found = {one.site.name for one in every if name in ("all", one.site.coord["proj"]) or _of(one, name)}
-        if not found:
+        kinds = GROUPS.get(name, set())
+        hits = {c.site.name for c in every if name in ("all", c.site.coord["proj"]) or c.kind in kinds}
+        if not hits:
             valid = [*projs, *groups, "all"]
             raise TensorAdaptError(f"projection {name!r} matches nothing in {source}{did_you_mean(name, valid)}")
-        wanted |= found
-    if not names and not alone:
+        wanted |= hits
+    if not names and not with_modules:
         raise TensorAdaptError(
             f"no projections were asked for; expected some of {', '.join(projs)}, or {', '.join(groups)}, all"
         )
     return wanted
 
 
-def _of(one: Candidate, group: str) -> bool:
-    return one.kind in GROUPS.get(group, ())
-
-
-def _layers(asked: Iterable[int] | None, every: Sequence[Candidate], wanted: set[str]) -> set[int]:
-    have = {int(one.site.coord["layer"]) for one in every if one.site.name in wanted}
+def layer_numbers(asked: Iterable[int] | None, every: Sequence[Candidate], wanted: set[str]) -> set[int]:
+    """The layers asked for; all that the wanted sites are in for None."""
+    have = {int(c.site.coord["layer"]) for c in every if c.site.name in wanted}
     numbers = have if asked is None else set(asked)
     listed = ", ".join(map(str, sorted(have))) if len(have) <= max(have, default=0) else f"0 to {max(have, default=0)}"
     if wrong := sorted(n for n in numbers if n not in have):
@@ -70,9 +72,10 @@ def _layers(asked: Iterable[int] | None, every: Sequence[Candidate], wanted: set
     return numbers
 
 
-def _select(
+def select(
     every: Sequence[Site], wanted: set[str], layers: set[int], exclude: Sequence[str]
 ) -> tuple[list[Site], list[tuple[str, str]]]:
+    """The wanted sites of the layers that no pattern excludes; and the names of the others, each with the reason."""
     asked = [site for site in every if site.name in wanted and site.coord.get("layer", -1) in {*layers, -1}]
     for pattern in exclude:
         if not any(matches(site.name, pattern) for site in asked):
@@ -92,42 +95,40 @@ def _why(site: Site, wanted: set[str], layers: set[int]) -> str:
     return "layer not asked for" if site.coord.get("layer", -1) not in {*layers, -1} else "excluded by pattern"
 
 
-def _refuse_tied(model: Any, sites: Sequence[Site]) -> None:
-    """One storage under two names would be adapted for both, or silently not for one of them."""
+def refuse_tied(model: Any, sites: Sequence[Site]) -> None:
+    """Raise TensorAdaptError for a weight with two names: an adapter would change both modules, or miss one."""
     targeted = {site.key: site.name for site in sites}
     holders: dict[int, str] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         other = holders.setdefault(id(weight), name)
         if other != name and (hit := {name, other} & set(targeted)):
-            one, two = (key.removesuffix(".weight") for key in (other, name))
+            first, second = (key.removesuffix(".weight") for key in (other, name))
             raise TensorAdaptError(
-                f"tied weights are targeted: {one} and {two} hold one and the same weight. "
+                f"tied weights are targeted: {first} and {second} hold one and the same weight. "
                 f"Leave {targeted[sorted(hit)[0]]} out with exclude=, or untie the two first"
             )
 
 
-def _other_modules(model: Any, known: set[str], scope: str | None) -> list[tuple[str, str]]:
-    """Modules with a weight matrix in which no site can be: heads, poolers, embeddings, routers."""
-    own = {name: dict(module.named_parameters(recurse=False)).get("weight") for name, module in model.named_modules()}
-    why = (
-        "not an attention or MLP projection" if scope is None else f"outside {scope}, or no attention or MLP projection"
-    )
-    return [
-        (name, why)
-        for name, weight in own.items()
-        if weight is not None and weight.ndim >= 2 and f"{name}.weight" not in known
+def other_modules(model: Any, known: set[str], scope: str | None) -> list[tuple[str, str]]:
+    """Modules with a weight matrix that no site can be in (heads, poolers, embeddings, routers), with the reason."""
+    matrices = [
+        name
+        for name, module in model.named_modules()
+        if (weight := dict(module.named_parameters(recurse=False)).get("weight")) is not None and weight.ndim >= 2
     ]
+    why = "not an attention or MLP projection"
+    why = why if scope is None else f"outside {scope}, or {why.replace('not an', 'no')}"
+    return [(name, why) for name in matrices if f"{name}.weight" not in known]
 
 
-def _cut(every: Sequence[Candidate], wanted: set[str]) -> tuple[list[Candidate], set[str]]:
-    """The sites asked for in square blocks, and the names of those."""
-    _check_blocks([one.site for one in every if one.site.name in wanted])
-    found = [
-        Candidate(site, one.kind)
-        for one in every
-        for site in (_blocks(one.site) if one.site.name in wanted else [one.site])
-    ]
-    return found, {one.site.name for one in found if "block" in one.site.coord}
+def square_blocks(every: Sequence[Candidate], wanted: set[str]) -> tuple[list[Candidate], set[str]]:
+    """The candidates with the wanted ones cut into square blocks, and the names of these blocks.
+
+    Raises TensorAdaptError if an MLP's width is no multiple of the model's, and for fused MLP matrices.
+    """
+    _check_blocks([c.site for c in every if c.site.name in wanted])
+    cut = [Candidate(site, c.kind) for c in every for site in (_blocks(c.site) if c.site.name in wanted else [c.site])]
+    return cut, {c.site.name for c in cut if "block" in c.site.coord}
 
 
 def _check_blocks(sites: Sequence[Site]) -> None:
@@ -156,13 +157,6 @@ def _block(site: Site, i: int, width: int) -> Site:
     part = (i * width, (i + 1) * width)
     side: dict[str, Any] = {"rows": part} if site.reads else {"cols": part}
     label = f"{site.slot}.{site.coord['proj']}{i}" if site.slot is not None else f"{site.coord['proj']}{i}"
-    inner = (("ff", width),)
-    return replace(
-        site,
-        name=f"{site.module}[{label}]",
-        coords=(*site.coords, ("block", i)),
-        out=width,
-        in_=width,
-        inner=inner,
-        **side,
-    )
+    coords = (*site.coords, ("block", i))
+    name, inner = f"{site.module}[{label}]", (("ff", width),)
+    return replace(site, name=name, coords=coords, out=width, in_=width, inner=inner, **side)

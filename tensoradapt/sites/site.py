@@ -1,4 +1,4 @@
-"""Site and Sites: a block of a weight matrix that can be adapted, and a list of them. No torch."""
+"""Site: a weight matrix, or a block of one, that can be adapted. No torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Site:
-    """A block of one module's logical (out, in) matrix, with the coordinates a layout can tie.
+    """A block of one module's logical (out, in) matrix, with the coordinates that a layout can tie.
 
-    ``reads`` is true where the residual stream is the input (q, k, v, up, gate), false where it is the output (o,
-    down). ``inner`` names the other side's modes, outermost first. ``rows`` and ``cols`` are the block of the module's
-    rows and columns, None for all; with a ``period``, the rows of every ``period`` (GPT-NeoX: q, k, v head by head).
-    ``parameter`` is what holds the matrix, ``slot`` its place there where several are stacked (experts).
+    ``reads``: the residual stream is the input (q, k, v, up, gate), not the output (o, down). ``inner`` names the modes
+    of the other side, outermost first. ``rows`` and ``cols`` are the block's ranges in the module's matrix, None for
+    all; with a ``period`` the rows repeat every ``period`` rows (GPT-NeoX stores q, k, v head by head). ``parameter``
+    holds the matrix, at index ``slot`` where several are stacked (experts).
     """
 
     name: str  # unique: "transformer.h.3.attn.c_attn[k]"
@@ -38,7 +38,7 @@ class Site:
 
     @property
     def block(self) -> tuple[slice | list[int], slice]:
-        """The site's rows and columns, as an index of its module's (out, in) matrix."""
+        """The site's rows and columns: an index into its module's (out, in) matrix."""
         cols = slice(None) if self.cols is None else slice(*self.cols)
         if self.rows is None or self.period is None:
             return slice(None) if self.rows is None else slice(*self.rows), cols
@@ -55,10 +55,10 @@ class Site:
         return self.in_ if self.reads else self.out
 
     def modes(self, orientation: str) -> dict[str, int]:
-        """Sizes of the row and column modes this site can have with column mode "in", "model" or "out".
+        """Sizes of the row and column modes that this site can have with column mode "in", "model" or "out".
 
-        As stored ("in"), ``head dim`` are the heads of the output: for o, whose output is the residual stream, as many
-        slices of it as there are heads. Transposed ("out") they are those of the input, in the same way.
+        As stored ("in"), ``head dim`` split the output into heads: for o, whose output is the residual stream, into as
+        many slices as there are heads. Transposed ("out"), they split the input in the same way.
         """
         if orientation == "model":
             return {"model": self.model, **dict(self.inner)}
@@ -75,13 +75,13 @@ class Site:
         return stored[::-1] if self.transposed(orientation) else stored
 
     def transposed(self, orientation: str) -> bool:
-        """Whether that orientation turns the stored matrix around."""
+        """Whether that orientation transposes the stored matrix."""
         return orientation == "out" or (orientation == "model" and not self.reads)
 
 
 @dataclass(frozen=True)
 class Sites(Sequence):
-    """Found sites, in model order, with what was passed over and why, and whether the model's names are known."""
+    """Sites in model order; the matrices skipped, with the reasons; and how the sites were found."""
 
     sites: tuple[Site, ...]
     skipped: tuple[tuple[str, str], ...] = ()
@@ -99,37 +99,37 @@ class Sites(Sequence):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A site that could be asked for, and its group: attention, mlp, experts, or none."""
+    """A site that can be asked for, and its group: "attention", "mlp", "experts" or ""."""
 
     site: Site
     kind: str
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a pattern is for a site: brackets are those of names, as in ``*c_attn[q]``, or a choice of letters."""
+    """Whether a name fits a pattern; brackets match themselves, as in ``*c_attn[q]``, or one of their letters."""
     return any(fnmatch.fnmatchcase(name, text) for text in (pattern, pattern.replace("[", "[[]")))
 
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Sites in the same rows of one matrix; several where blocks of its columns are sites of their own."""
+    """The sites in the same rows of one matrix: several where its columns are cut into blocks."""
 
     sites: tuple[Site, ...]
 
     @property
     def out(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return self.sites[0].out
 
     @property
     def rows(self) -> slice | list[int]:
-        """Which of the matrix."""
+        """Index of the rows in the matrix."""
         return self.sites[0].block[0]
 
 
 def row_blocks(sites: Iterable[Site]) -> tuple[RowBlock, ...]:
-    """The blocks of rows of a plan's sites, in their order."""
-    found: dict[tuple, list[Site]] = {}
+    """The row blocks of some sites, in their order."""
+    grouped: dict[tuple, list[Site]] = {}
     for site in sites:
-        found.setdefault((site.key, site.slot, site.rows, site.period), []).append(site)
-    return tuple(RowBlock(tuple(own)) for own in found.values())
+        grouped.setdefault((site.key, site.slot, site.rows, site.period), []).append(site)
+    return tuple(RowBlock(tuple(block)) for block in grouped.values())

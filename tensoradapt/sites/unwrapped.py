@@ -1,4 +1,4 @@
-"""A model as it is without its adapters, for what looks at its modules and changes nothing. No torch."""
+"""A read-only view of a model without its adapters. No torch."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ ROOT = "tensoradapt"  # the name of the adapters in their model
 
 
 def without_adapters(model: Any) -> Any:
-    """The model, or where it has adapters a tree of its own with the same layers, those that are wrapped bare.
+    """The model itself, or, where it has adapters, a copy of its module tree in which adapted layers are unwrapped.
 
-    Layers and weights are the model's; only the modules above wrapped ones are copied, without what they hold.
+    Layers and weights are shared; only the modules above wrapped layers are copied, shallowly.
     """
-    return _bare(model, {}) if hasattr(model, ROOT) else model
+    return _unwrapped(model, {}) if hasattr(model, ROOT) else model
 
 
-def _bare(module: Any, made: dict[int, Any]) -> Any:
-    if id(module) in made:
-        return made[id(module)]
-    made[id(module)] = found = module
+def _unwrapped(module: Any, done: dict[int, Any]) -> Any:
+    if id(module) in done:
+        return done[id(module)]
+    done[id(module)] = module  # a module that holds itself ends here
     if getattr(type(module), "wraps", False):
-        found = module.base
-    else:
-        parts = {name: part and _bare(part, made) for name, part in module._modules.items() if name != ROOT}
-        if parts != module._modules:
-            found = copy.copy(module)
-            found.__dict__["_modules"] = parts
-    made[id(module)] = found
-    return found
+        done[id(module)] = module.base
+        return module.base
+    parts = {name: part and _unwrapped(part, done) for name, part in module._modules.items() if name != ROOT}
+    if parts != module._modules:
+        done[id(module)] = copy.copy(module)
+        done[id(module)].__dict__["_modules"] = parts
+    return done[id(module)]

@@ -12,6 +12,7 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.sites import recipe_table
+from tensoradapt.sites.recipe import Part, Recipe
 from tensoradapt.sites.site import Site
 
 every_model = pytest.mark.parametrize("name", FAMILIES)
@@ -137,9 +138,7 @@ def test_modules_renamed_between_releases_are_found_under_either_name() -> None:
 
 def test_a_recipe_of_ones_own_makes_any_model_adaptable() -> None:
     config = SimpleNamespace(hidden_size=30, num_hidden_layers=2, num_attention_heads=5, intermediate_size=34)
-    recipe = recipe_table.Recipe(
-        "mine", (), ("blocks.{}",), (recipe_table.Part("q", ("query",)), recipe_table.Part("down", ("out",)))
-    )
+    recipe = Recipe("mine", (), ("blocks.{}",), (Part("q", ("query",)), Part("down", ("out",))))
     sites = ta.find_sites(config, "all", recipe=recipe)
     assert [(site.name, site.out, site.in_, site.reads) for site in sites] == [
         ("blocks.0.query", 30, 30, True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from tensoradapt import parameterizations
 from tensoradapt import published as papers
@@ -15,6 +15,7 @@ from tensoradapt.planning.build_plan import plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
+from tensoradapt.sites.from_names import linear_site
 from tensoradapt.sites.site import Site, Sites
 from tensoradapt.surgery.checks import check_readable, check_site
 
@@ -39,7 +40,7 @@ def planned(model: nn.Module, targets: Mapping[str, nn.Module], config: TensorCo
     known, why = _known(model, _row(config))
     sites = [site for site in known if site.module in targets]
     have = {site.module for site in sites}
-    own = [generic_site(model, name, module) for name, module in targets.items() if name not in have]
+    own = [linear_site(model, name, module) for name, module in targets.items() if name not in have]
     skipped = tuple((site.name, "not among the target modules") for site in known if site.module not in targets)
     arguments = config.arguments()
     if arguments["layout"] is None and not config.published:
@@ -51,30 +52,6 @@ def planned(model: nn.Module, targets: Mapping[str, nn.Module], config: TensorCo
     for site in made.sites:
         _check_weight(model, targets[site.module], site, made)
     return made
-
-
-def generic_site(model: nn.Module, name: str, module: nn.Module) -> Site:
-    """The site of a linear layer that no recipe names: ``layer`` is its place in the nearest list of modules that it
-    is in (0 without one), ``proj`` its name without that place."""
-    parts = name.split(".")
-    lists = [i for i in range(len(parts)) if _is_list(model.get_submodule(".".join(parts[:i])))]
-    at = lists[-1] if lists else None
-    layer, proj = (int(parts[at]), [*parts[:at], *parts[at + 1 :]]) if at is not None else (0, parts)
-    coords = (("layer", layer), ("proj", ".".join(proj)))
-    out, in_ = widths(module)
-    return Site(name, name, coords, out, in_, ())
-
-
-def widths(module: nn.Module) -> tuple[int, int]:
-    """Outputs and inputs of a linear layer, whatever its weight is packed into."""
-    if isinstance(module, nn.Linear):
-        return module.out_features, module.in_features
-    stored: Tensor = module.weight  # type: ignore[assignment]  # Conv1D's, (in, out)
-    return stored.shape[1], stored.shape[0]
-
-
-def _is_list(module: nn.Module) -> bool:
-    return isinstance(module, nn.ModuleList | nn.Sequential)
 
 
 def _row(config: TensorConfig) -> Published | None:
