@@ -66,7 +66,7 @@ def timed(command: tuple[str, ...], root: Path, scratch: Path) -> tuple[float, f
     more = ["--out", str(scratch / "report.html")] if command[0] == "report" else ["--csv", str(scratch / "table.csv")]
     before, begun = os.times(), time.perf_counter()
     arguments = [command[0], str(root), *command[1:], *more]
-    subprocess.run([sys.executable, "-m", "tensoradapt.cli", *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-m", "tensoradapt.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL)
     after = os.times()
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     return time.perf_counter() - begun, processor

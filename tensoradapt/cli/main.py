@@ -8,11 +8,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from tensoradapt.cli import compress, export, figures, sweep
-from tensoradapt.cli.frontier import _frontier_options
-from tensoradapt.cli.methods import _methods
-from tensoradapt.cli.options import DEFAULT_OUT
-from tensoradapt.cli.plan import _plan_options
+from tensoradapt import __version__
+from tensoradapt.cli import lora, plan, results, sweep
 from tensoradapt.errors import TensorAdaptError
 
 
@@ -38,20 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
     top = argparse.ArgumentParser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    _frontier_options(
-        commands.add_parser("frontier", help="fine-tune a model with several parameterizations and plot the trade-off")
-    )
-    _plan_options(commands.add_parser("plan", help="print what an adapter would be, without building it"))
-    methods = commands.add_parser("methods", help="list the published adapters: layout, formula, start, scale, source")
-    methods.add_argument("--model", help="count each at this model's sizes: a built-in model, a folder, or a hub name")
-    methods.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
-    methods.add_argument("--markdown", action="store_true", help="as docs/methods.md, with the parameterizations")
-    methods.set_defaults(command=_methods)
-    compress.add_parser(commands)
-    export.add_parser(commands)
-    sweep.add_parsers(commands)
-    figures.add_parsers(commands, DEFAULT_OUT)
+    for group in (sweep, results, plan, lora):
+        group.add_parsers(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return top

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 DEFAULT_OUT = Path("runs") / "frontier"
+DEFAULT_MODEL = "all-minilm-l6-v2"
 
 
-PROJECTIONS = "attention, mlp, all, or names such as q v"
+def add_layout(p: argparse.ArgumentParser) -> None:
+    """Add ``--layout``."""
+    p.add_argument("--layout", nargs="+", metavar="LAYOUT", help='such as "layer proj : head dim : model"')
+
+
+def add_projections(p: argparse.ArgumentParser, default: Sequence[str] | None) -> None:
+    """Add ``--projections``."""
+    p.add_argument(
+        "--projections", nargs="+", metavar="P", default=default, help="attention, mlp, all, or names such as q v"
+    )
+
+
+def add_selection(p: argparse.ArgumentParser) -> None:
+    """Add the options that choose runs of a folder."""
+    p.add_argument(
+        "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false'
+    )
+    p.add_argument("--spec", type=Path, metavar="FILE", help="only the runs of this sweep")

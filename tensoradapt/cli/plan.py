@@ -1,42 +1,62 @@
-"""`tensoradapt plan`."""
+"""The commands ``tensoradapt plan`` and ``tensoradapt methods``, which also writes the page docs/methods.md."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
+from collections.abc import Callable
+from typing import Any
 
-from tensoradapt.cli.options import PROJECTIONS
+from tensoradapt import parameterizations, published
+from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, add_projections
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.text import align
+
+HEAD = """# Methods
+
+Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one file in
+`tensoradapt/parameterizations/`, a published adapter one row of `tensoradapt/published/rows.py`.
+
+"""
 
 
-def _plan_options(p: argparse.ArgumentParser) -> None:
-    p.set_defaults(command=_plan)
+def add_parsers(commands: Any) -> None:
+    """Add both commands to those of a parser (``add_subparsers``)."""
+    p = commands.add_parser("plan", help="print what an adapter would be, without building it")
+    p.set_defaults(command=plan)
     p.add_argument(
-        "--model", default="all-minilm-l6-v2", help="as for frontier; only its config is read (default: %(default)s)"
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a built-in model, a folder, or a hub name; only its config is read (default: %(default)s)",
     )
     which = p.add_mutually_exclusive_group(required=True)
     which.add_argument("--parameterization", metavar="NAME")
     which.add_argument("--published", metavar="NAME", help="a paper's adapter with its own layout, targets and scale")
-    how = p.add_mutually_exclusive_group()
-    how.add_argument("--rank", type=int, metavar="R", help="not needed for families without one")
-    how.add_argument("--budget", type=int, metavar="N")
-    p.add_argument("--layout", nargs="+", metavar="LAYOUT")
-    p.add_argument("--projections", nargs="+", metavar="P", help=PROJECTIONS)
+    size = p.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
+    size.add_argument("--budget", type=int, metavar="N", help="the largest rank within this number of parameters")
+    add_layout(p)
+    add_projections(p, None)
     p.add_argument("--tasks", nargs="+", metavar="T", default=(), help="values of a layout's task mode")
     p.add_argument("--on-mismatch", help="split, crop or error (default: split; with --published: error)")
 
+    p = commands.add_parser("methods", help="list the published adapters: layout, formula, start, scale, source")
+    p.set_defaults(command=methods)
+    p.add_argument("--model", help="count each at this model's sizes: a built-in model, a folder, or a hub name")
+    p.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
+    p.add_argument("--markdown", action="store_true", help="as docs/methods.md, with the parameterizations")
 
-def _plan(args: argparse.Namespace) -> int:
+
+def plan(args: argparse.Namespace) -> int:
+    """Print a plan."""
     import tensoradapt as ta
     from tensoradapt.data import models
 
     config = models.config(args.model)
-    sites = (
-        ta.find_sites(config, args.projections[0] if len(args.projections) == 1 else args.projections)
-        if args.projections
-        else config
-    )
+    chosen = args.projections and (args.projections[0] if len(args.projections) == 1 else args.projections)
     print(
         ta.plan(
-            sites,
+            ta.find_sites(config, chosen) if chosen else config,
             args.layout,
             args.parameterization,
             args.rank,
@@ -47,3 +67,74 @@ def _plan(args: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def methods(args: argparse.Namespace) -> int:
+    """Print the published adapters, their counts at a model's sizes, or the page docs/methods.md."""
+    from tensoradapt.data import models
+
+    if args.markdown:
+        print(methods_page(), end="")
+    elif args.model is not None:
+        counted = map(_counted(models.config(args.model), args.rank), published.ROWS)
+        print("\n".join(align([("name", f"parameters at rank {args.rank}"), *counted])))
+    else:
+        print("\n".join([published.LETTERS, *map(_described, published.ROWS)]))
+    return 0
+
+
+def _described(row: Any) -> str:
+    layouts = "; ".join(f"{text}  ({' '.join(projections)})" for text, projections in row.tensors)
+    lines = [
+        f"\n{row.name}: {row.parameterization} over {layouts}",
+        f"  parameters {row.formula}; start {row.start}; scale {row.scale}, alpha {row.alpha:g}",
+        f"  {row.source}",
+    ]
+    return "\n".join(lines + [f"  {row.note}"] * bool(row.note))
+
+
+def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
+    """A row's count at a model's sizes, or why it has none."""
+    import tensoradapt as ta
+
+    def count(row: Any) -> tuple[str, str]:
+        tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
+        try:
+            n_params = ta.plan(config, published=row.name, rank=rank, tasks=tasks).n_params
+        except TensorAdaptError as error:
+            return row.name, f"- ({error})"
+        return row.name, f"{n_params:,}" + (" (2 tasks)" if tasks else "")
+
+    return count
+
+
+def methods_page() -> str:
+    """Markdown: every parameterization with its options, every published adapter with its formula and source."""
+    return HEAD + "\n".join([*_parameterizations(), "", *_published()]) + "\n"
+
+
+def _parameterizations() -> list[str]:
+    lines = ["## Parameterizations", "", "| name | what it is | options | parameters |", "|---|---|---|---|"]
+    for name in parameterizations.names():
+        factoring = parameterizations.get(name)
+        options = list(inspect.signature(factoring.build).parameters)[2:]
+        shown = ", ".join(f"`{option}`" for option in options)
+        lines.append(f"| `{name}` | {_first(factoring)} | {shown} | {_first(factoring.count)} |")
+    return lines
+
+
+def _published() -> list[str]:
+    lines = ["## Published adapters", "", f"Letters: {published.LETTERS}.", ""]
+    lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for row in published.ROWS:
+        layouts = "; ".join(f"`{layout}` ({' '.join(projections)})" for layout, projections in row.tensors)
+        formula, scale = f"`{row.formula}`", f"{row.scale}, alpha {row.alpha:g}"
+        cells = (row.name, f"{row.parameterization}, {layouts}", formula, row.start, scale, row.source, row.note)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _first(of: object) -> str:
+    """The first sentence of a docstring, on one line."""
+    return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")

@@ -1,49 +1,74 @@
-"""The commands ``tensoradapt sweep``, ``tensoradapt watch`` and ``tensoradapt results``."""
+"""The commands that make runs: ``tensoradapt frontier`` and ``tensoradapt sweep``."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections
+from tensoradapt.data import tasks
+from tensoradapt.errors import missing_extra
 from tensoradapt.sweeps.executors.cluster_options import KEYS
+
+WIDE = 140  # columns of a file or pipe, which has no width of its own
 
 
 def add_parsers(commands: Any) -> None:
-    """Adds the commands to those of a parser (``add_subparsers``)."""
+    """Add both commands to those of a parser (``add_subparsers``)."""
+    _frontier_options(
+        commands.add_parser(
+            "frontier",
+            help="fine-tune a model with several parameterizations and plot the trade-off",
+            description="Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves "
+            "one folder per run, frontier.csv, frontier.png and frontier.pdf. Stop it at any time: the same command "
+            "continues where it was. `tensoradapt watch` shows its progress.",
+        )
+    )
     _sweep_options(
         commands.add_parser(
             "sweep",
-            help="run the sweep of a TOML file; stop it at any time, the same command goes on",
+            help="run the sweep of a TOML file; stop it at any time, the same command continues",
             description="Prints the whole plan, then runs what is missing; leaves a folder for each run. Exit code 0: "
             "every run has a result; 1: stopped, or some failed; 2: bad input.",
         )
     )
-    p = commands.add_parser("watch", help="show how far the sweeps of a folder are, live; reads only")
-    p.set_defaults(command=watch)
-    p.add_argument("runs", type=Path, help="folder of runs")
-    p.add_argument("--once", action="store_true", help="print what there is now and stop")
-    p.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="default: %(default)s")
-    p = commands.add_parser("results", help="show the runs of a folder as a table, or write it to a file")
-    p.set_defaults(command=show)
-    p.add_argument("runs", type=Path, help="folder of runs")
+
+
+def _frontier_options(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(command=frontier, size="default")
+    size = p.add_mutually_exclusive_group()
+    for name, text in (
+        ("quick", "every parameterization once, about 2 minutes"),
+        ("full", "ranks 1 to 64 and longer training, 1 to 2 hours"),
+    ):
+        size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
+    p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
     p.add_argument(
-        "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false'
+        "--model",
+        default=DEFAULT_MODEL,
+        help="a built-in model, a folder, or a name on the hub (default: %(default)s)",
     )
-    p.add_argument("--spec", type=Path, metavar="FILE", help="only the runs of this sweep")
-    p.add_argument(
-        "--means", action="store_true", help="a row for each configuration: its mean and interval over seeds"
-    )
-    for kind in ("csv", "parquet", "latex"):
-        p.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write the table as {kind} and do not show it")
+    p.add_argument("--task", default=tasks.names()[0], help=f"{', '.join(tasks.names())} (default: %(default)s)")
+    p.add_argument("--parameterization", nargs="+", metavar="NAME", help="default: lora cp tucker tensor_train vera")
+    add_layout(p)
+    add_projections(p, ["attention"])
+    sizes = p.add_mutually_exclusive_group()
+    sizes.add_argument("--rank", nargs="+", type=int, metavar="R", help="ranks instead of the size's own")
+    sizes.add_argument("--budget", nargs="+", type=int, metavar="N", help="numbers of parameters instead of ranks")
+    p.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2 (--quick: 0)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
+    p.add_argument("--lr", type=float, help="one learning rate for all adapters instead of the tuned ones")
+    p.add_argument("--steps", type=int, help="training steps of each run")
 
 
 def _sweep_options(p: argparse.ArgumentParser) -> None:
-    p.set_defaults(command=run)
+    p.set_defaults(command=sweep)
     p.add_argument("spec", type=Path, help="what to run, in TOML")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs, new or to go on with")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs, new or to continue in")
     p.add_argument("--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or one)")
     p.add_argument(
         "--executor",
@@ -62,16 +87,97 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--retry-failed", action="store_true", help="run again what has failed")
     p.add_argument("--checkpoint-every", type=int, default=25, metavar="STEPS", help="0: never (default: %(default)s)")
     p.add_argument(
-        "--track", nargs="+", default=(), metavar="TRACKER", help="send losses to tensorboard, trackio or wandb besides"
+        "--track", nargs="+", default=(), metavar="TRACKER", help="also send losses to tensorboard, trackio or wandb"
     )
 
 
-def run(args: argparse.Namespace) -> int:
-    """Runs the sweep; returns the exit code."""
-    from tensoradapt.sweeps.run_sweep import sweep
+def frontier(args: argparse.Namespace) -> int:
+    """Run a frontier and print its table; returns the exit code."""
+    try:
+        import rich  # noqa: F401  # before the runs, as the table needs it after them
+    except ImportError:
+        raise missing_extra("rich", "demo", "tensoradapt frontier") from None
+    from tensoradapt.sweeps import presets
+
+    given = {"ranks": args.rank, "budgets": args.budget, "seeds": args.seeds, "steps": args.steps}
+    spec = presets.frontier_spec(
+        replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
+        model=args.model,
+        task=args.task,
+        parameterizations=args.parameterization or presets.FRONTIER,
+        layout=args.layout,
+        projections=args.projections,
+        lr=args.lr,
+    )
+    try:
+        ended, runs = presets.run_frontier(spec, args.out, device=args.device, say=_say)
+    except KeyboardInterrupt:
+        return _stopped(args.out)
+    if runs:
+        _print_table(frontier_rows(runs))
+    _print_failures(ended, args.out, "the same command runs it again")
+    print(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
+    return 0 if ended.complete else 1
+
+
+def frontier_rows(runs: Sequence[Any]) -> list[tuple[str, ...]]:
+    """The printed table of a frontier: one row for each configuration and reference."""
+    from tensoradapt.analysis.tables.frontier import table
+
+    head = (
+        "method",
+        "rank",
+        "parameters",
+        "test",
+        "95 % interval",
+        "over frozen base",
+        "at chance",
+        "P(frontier)",
+        "lr",
+    )
+    return [head, *map(_frontier_row, table(runs))]
+
+
+def _frontier_row(row: dict[str, Any]) -> tuple[str, ...]:
+    def interval(low: str, high: str) -> str:
+        return "" if row[low] is None or row[high] is None else f"{row[low]:.3f} to {row[high]:.3f}"
+
+    gain = row["diff_head"]
+    over_head = interval("diff_head_low", "diff_head_high") or "no interval"
+    at_chance = (row["n_collapsed"] or 0) + (row["n_diverged"] or 0)
+    return (
+        row["label"],
+        str(row["rank"] or ""),
+        f"{row['n_params']:,}",
+        f"{row['mean']:.3f}",
+        interval("low", "high"),
+        "" if gain is None else f"{gain:+.3f} ({over_head})",
+        f"{at_chance} of {row['n_seeds']}" if at_chance else "",
+        "" if row["p_frontier"] is None else f"{row['p_frontier']:.2f}",
+        "" if row["lr"] is None else f"{row['lr']:g}",
+    )
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for i, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDE)).print(table)
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Run a sweep; returns the exit code."""
+    from tensoradapt.sweeps.run_sweep import sweep as run
 
     try:
-        done = sweep(
+        ended = run(
             args.spec,
             args.out,
             executor=args.executor,
@@ -84,38 +190,26 @@ def run(args: argparse.Namespace) -> int:
             dry_run=args.dry_run,
             slurm=args.slurm,
             ray=args.ray,
-            say=lambda text: print(text, flush=True),
+            say=_say,
         )
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on from what is in {args.out}", file=sys.stderr)
-        return 1
-    for reason in done.blocked:
+        return _stopped(args.out)
+    for reason in ended.blocked:
         print(f"not run: {reason}")
-    for name in done.failed:
-        print(f"failed: {args.out / name / 'error.json'} (run it again with --retry-failed)")
-    print(f"{done.finished} of {done.total} runs are finished in {args.out}")
-    return 0 if done.complete or args.dry_run else 1
+    _print_failures(ended, args.out, "run it again with --retry-failed")
+    print(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
+    return 0 if ended.complete or args.dry_run else 1
 
 
-def watch(args: argparse.Namespace) -> int:
-    """Shows the folder until nothing is left to run or it is interrupted; returns the exit code."""
-    from tensoradapt.sweeps.reports.watch_view import show
-
-    with contextlib.suppress(KeyboardInterrupt):
-        show(args.runs, args.once, args.every)
-    return 0
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
-def show(args: argparse.Namespace) -> int:
-    """Shows or writes the table; returns the exit code."""
-    from tensoradapt.sweeps.reports import results
+def _print_failures(ended: Any, out: Path, remedy: str) -> None:
+    for name in ended.failed:
+        print(f"failed: {out / name / 'error.json'} ({remedy})")
 
-    rows = (results.means if args.means else results.results)(args.runs, args.where, args.spec)
-    files = {
-        results.write_csv: args.csv,
-        results.write_parquet: args.parquet,
-        results.write_latex: args.latex,
-    }
-    written = [str(write(rows, path)) for write, path in files.items() if path is not None]
-    print("\n".join(written) or results.shown(rows))
-    return 0
+
+def _stopped(out: Path) -> int:
+    print(f"\nstopped; the same command goes on from what is in {out}", file=sys.stderr)
+    return 1

@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from tensoradapt import parameterizations
-from tensoradapt.runs.store import run_id
+from tensoradapt.runs.store import FORMER_HEAD_LABEL, HEAD_LABEL, run_id
 from tensoradapt.text import rank_text
+
+REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class RunConfig:
         if self.published is not None:
             return self.published
         if self.parameterization is None:
-            return {"head": "frozen base, trained head", "full": "full fine-tuning"}[self.kind]
+            return REFERENCES[self.kind]
         return getattr(parameterizations.get(self.parameterization), "label", self.parameterization)
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,12 +59,13 @@ class RunConfig:
 
     @cached_property
     def id(self) -> str:
-        """The hash of what the run means. Fields that came later count where they are not at their default, so that
-        earlier runs keep their ids.
+        """The hash of what is computed. Fields that were added later are hashed where they differ from their default,
+        so that earlier runs keep their ids.
         """
         later: dict[str, Any] = {"published": None, "plan": {}, "tuning": False, "method": self.method}
         said = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
-        return run_id({**said, "label": self._label()})
+        label = FORMER_HEAD_LABEL if self._label() == HEAD_LABEL else self._label()
+        return run_id({**said, "label": label})
 
     @property
     def name(self) -> str:

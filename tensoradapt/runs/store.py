@@ -25,6 +25,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, sync_folder, write_synced
 
 FILES = ("config", "result", "measurements", "provenance")
+HEAD_LABEL = "frozen base + head"
+FORMER_HEAD_LABEL = "frozen base, trained head"  # in what earlier versions wrote, and in hashes
 
 
 @dataclass(frozen=True)
@@ -101,23 +103,18 @@ def write_run(
     ``config``, for a full disk, an array of objects, and a folder in the way that is not a finished run. The order is
     write, fsync, rename, fsync: the rename is atomic on POSIX, and the fsyncs make it survive a power cut.
     """
-    _check_name(name)
     contents = _contents((config, result, measurements, provenance), arrays) | dict(extra or {})
     return _write_folder(Path(root), name, contents)
 
 
 def write_failure(root: Path, name: str, error: Mapping[str, Any], extra: Mapping[str, bytes] | None = None) -> Path:
     """Write the folder ``root/name`` of a run that failed, with ``error.json`` in it, in one step; returns its path."""
-    _check_name(name)
     return _write_folder(Path(root), name, {"error.json": _document(error, "error", _finite_or_null), **(extra or {})})
 
 
-def _check_name(name: str) -> None:
+def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9_][\w.=+,-]*", name):
         raise TensorAdaptError(f"run name {name!r} cannot be a folder; expected letters, digits and any of _.=+,- only")
-
-
-def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
     # a pid alone can repeat: containers that share a disk each count their own
     temp = root / f".{name}.{os.getpid()}.{os.urandom(3).hex()}.tmp"
     try:
@@ -281,12 +278,17 @@ def _holds_run(path: Path) -> bool:
     return any((path / f"{name}.json").is_file() for name in ("config", "result"))
 
 
+def with_present_labels(text: str) -> str:
+    """JSON text whose strings that are former labels are replaced by the present ones."""
+    return text.replace(f'"{FORMER_HEAD_LABEL}"', f'"{HEAD_LABEL}"')
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     def refuse(word: str) -> NoReturn:
         raise ValueError(f"{word} is not JSON")
 
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        document = json.loads(with_present_labels(path.read_text(encoding="utf-8")), parse_constant=refuse)
         if not isinstance(document, dict):
             raise ValueError(f"a {type(document).__name__} at its top")
     except (OSError, ValueError) as error:

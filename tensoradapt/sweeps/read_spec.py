@@ -29,12 +29,9 @@ from tensoradapt.checks import (
 from tensoradapt.data import tasks
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import reason
-from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.spec import PROPOSERS, Method, Size, SweepSpec, check_fixed, read_search, space_of
-
-REFERENCES = {"head": "frozen base, trained head", "full": "full fine-tuning"}
-
 
 TUNING_SEED = 1000
 

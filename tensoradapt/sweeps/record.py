@@ -11,6 +11,7 @@ from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, replace_file
+from tensoradapt.runs.store import with_present_labels
 from tensoradapt.sweeps.cells import Cell, Due, due
 from tensoradapt.sweeps.spec import SweepSpec
 
@@ -39,7 +40,7 @@ def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mappin
 def read(path: Path) -> Recorded:
     """The sweep of a file; TensorAdaptError where it is missing or damaged."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(with_present_labels(path.read_text(encoding="utf-8")))
         cells = tuple(Cell(**cell) for cell in record["cells"])
         return Recorded(SweepSpec.from_dict(record["spec"]), cells, record["provenance"])
     except (OSError, ValueError, KeyError, TypeError) as error:

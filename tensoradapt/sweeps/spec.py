@@ -12,7 +12,7 @@ from typing import Any
 
 from tensoradapt.checks import Check, checked, flag, listed, mapping, number, rank, scale, whole
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.store import run_id
+from tensoradapt.runs.store import FORMER_HEAD_LABEL, run_id
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or nothing for what has no rank
 PROPOSERS = ("grid", "optuna")
@@ -77,8 +77,10 @@ class SweepSpec:
 
     @property
     def id(self) -> str:
-        """The hash of what the sweep means; without a search, which came later, it is what it was before."""
-        return run_id({key: value for key, value in asdict(self).items() if key != "search" or value is not None})
+        """The hash of the specification; a search and a label that came later leave it as it was without them."""
+        said = {key: value for key, value in asdict(self).items() if key != "search" or value is not None}
+        former = {"head": {"name": FORMER_HEAD_LABEL}}
+        return run_id({**said, "methods": [{**row, **former.get(row["kind"], {})} for row in said["methods"]]})
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
@@ -90,7 +92,8 @@ class SweepSpec:
         >>> SweepSpec.from_dict(asdict(spec)) == spec
         True
         """
-        methods, search = tuple(Method(**method) for method in record["methods"]), record.get("search")
+        methods = tuple(Method(**method) for method in record["methods"])
+        search = record.get("search")
         return cls(**{**record, "methods": methods, "search": Search(**search) if search else None})
 
 

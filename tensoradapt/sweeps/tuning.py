@@ -66,6 +66,7 @@ def propose(case: Case) -> Tuning:
 
 def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float) -> RunConfig:
     """A run that tunes a method."""
+    settings: dict[str, Any] = {"method": method.name, **size, **spec.runs}
     return RunConfig(
         kind=method.kind,
         seed=spec.tuning_seed,
@@ -79,9 +80,7 @@ def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float)
         published=method.published,
         plan=dict(method.plan or {}),
         tuning=True,
-        method=method.name,
-        **size,
-        **spec.runs,
+        **settings,
     )
 
 

@@ -10,9 +10,16 @@ import pytest
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
+from tensoradapt.runs import perform
 from tensoradapt.runs.store import load_runs
 
 TINY = ["frontier", "--quick", "--model", "tiny-random-bert", "--task", "planted", "--rank", "2", "--steps", "4"]
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"tensoradapt {ta.__version__}\n"
 
 
 def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
@@ -24,17 +31,12 @@ def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
 
 
 def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch):
-    from tensoradapt.sweeps import run_frontier
-
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_frontier, "execute", stop)
+    monkeypatch.setattr(perform, "execute", stop)
     assert main([*TINY, "--out", str(tmp_path)]) == 1
-    assert (
-        f"stopped: 0 of 7 runs are finished in {tmp_path}; the same command goes on from there"
-        in capsys.readouterr().err
-    )
+    assert f"stopped; the same command goes on from what is in {tmp_path}" in capsys.readouterr().err
 
 
 def test_methods_lists_every_published_adapter_and_counts_it_at_a_models_sizes(capsys):
@@ -98,7 +100,7 @@ def test_a_wrong_option_is_a_usage_error(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_frontier_goes_on_where_it_was(tmp_path, end):
-    command = [sys.executable, "-m", "tensoradapt.cli", *TINY, "--steps", "150", "--seeds", "0", "1", "--out"]
+    command = [sys.executable, "-m", "tensoradapt.cli.main", *TINY, "--steps", "150", "--seeds", "0", "1", "--out"]
     process = subprocess.Popen(
         [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -1,4 +1,4 @@
-"""The command line of compress, as cli.py calls it."""
+"""The command line of compress, as cli.main calls it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from support.models import make
 
 import tensoradapt as ta
-from tensoradapt.cli.compress import add_parser
+from tensoradapt.cli.lora import add_parsers
 from tensoradapt.compression.compress import compress
 from tensoradapt.errors import TensorAdaptError
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def call(*words: object) -> int:
     parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers(required=True))
+    add_parsers(parser.add_subparsers(required=True))
     args = parser.parse_args(["compress", *map(str, words)])
     return args.command(args)
 

@@ -51,7 +51,7 @@ def break_one(root: Path, spec: SweepSpec) -> str:
 
 def start(spec: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
     """A sweep in a process of its own; its words go to a file beside ``out``."""
-    command = [sys.executable, "-m", "tensoradapt.cli", "sweep", str(spec), "--out", str(out), "--device", "cpu"]
+    command = [sys.executable, "-m", "tensoradapt.cli.main", "sweep", str(spec), "--out", str(out), "--device", "cpu"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with out.with_suffix(".log").open("ab") as log:
         # a shell's background jobs ignore SIGINT, and so would what they start

@@ -1,27 +1,54 @@
 """The frontier job: what is run, once; what is left when it stops; and what is refused before it starts."""
 
 import json
+import shutil
+from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 import tensoradapt as ta
+from tensoradapt.cli.sweep import frontier_rows
+from tensoradapt.data import models
+from tensoradapt.runs import perform
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import at_chance, collate, execute, prepare
 from tensoradapt.runs.store import load_runs
-from tensoradapt.runs.work_folder import claim
+from tensoradapt.runs.work_folder import WORK, claim
 from tensoradapt.storage.card import adapter_of
-from tensoradapt.sweeps import run_frontier
-from tensoradapt.sweeps.presets import FRONTIER, SIZES, Size, frontier_configs, rates
+from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.presets import FRONTIER, SIZES, FrontierSize, frontier_spec, rates, run_frontier
 
-TINY = Size((2,), (0, 1), 4, 64, 32, 32)
+# of ``tensoradapt frontier --quick``
+GOLDEN_IDS = {
+    "head": "f91db72eba01eb30",
+    "lora": "d8be405294675bbc",
+    "cp": "15a1d88fa7cb29ef",
+    "tucker": "3ef1ad3eee08b7c2",
+    "tensor_train": "0a021fb480307b83",
+    "vera": "a3704a0012380cde",
+    "full": "0904b85e246efe75",
+}
+TINY = FrontierSize((2,), (0, 1), 4, 64, 32, 32)
+
+
+def spec(size=TINY, **more):
+    changes = {key: tuple(more.pop(key)) for key in ("ranks", "budgets", "seeds") if key in more}
+    changes |= {"steps": more.pop("steps")} if "steps" in more else {}
+    options = {"model": "tiny-random-bert", "task": "planted", "parameterizations": ("cp", "lora"), **more}
+    return frontier_spec(replace(size, **changes), **options)
 
 
 def configs(**more):
-    options = {"model": "tiny-random-bert", "task": "planted", "families": ("cp", "lora"), **more}
-    return frontier_configs(TINY, **options)
+    found = spec(**more)
+    return due(found, cells(found, models.config(found.model)), Path("no-such-folder")).configs
+
+
+def run(root, say=print, device="cpu", **more):
+    return run_frontier(spec(**more), root, device=device, say=say)
 
 
 def results(root):
@@ -29,24 +56,48 @@ def results(root):
 
 
 def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
-    plan = configs()
-    outcome = run_frontier.run_frontier(plan, tmp_path, "cpu", print)
-    assert len(outcome.runs) == outcome.total == len(plan) == 2 * 4
+    ended, runs = run(tmp_path)
+    assert len(runs) == ended.total == ended.finished == 2 * 4
+    assert {run.name for run in runs} == {config.id for config in configs()}
     assert {path.name for path in tmp_path.iterdir() if not path.is_dir()} == {
         "frontier.csv",
         "frontier.png",
         "frontier.pdf",
     }
-    for run in outcome.runs:
-        accuracy = float((run.predictions().argmax(1) == run.labels()).mean())
-        assert accuracy == pytest.approx(run.result["test"]["accuracy"])
-        assert run.result["n_train"] == 64 and run.measurements["seconds"] > 0
-    rows = run_frontier.rows(outcome.runs)
-    assert [row[0] for row in rows] == ["method", "CP (LoRTA)", "LoRA", "frozen base, trained head", "full fine-tuning"]
+    for one in runs:
+        accuracy = float((one.predictions().argmax(1) == one.labels()).mean())
+        assert accuracy == pytest.approx(one.result["test"]["accuracy"])
+        assert one.result["n_train"] == 64 and one.measurements["seconds"] > 0
+    rows = frontier_rows(runs)
+    assert [row[0] for row in rows] == ["method", "CP (LoRTA)", "LoRA", "frozen base + head", "full fine-tuning"]
+
+
+def test_the_runs_of_a_frontier_have_the_ids_that_they_always_had():
+    ids = {(c.parameterization or c.kind): c.id for c in configs(size=SIZES["quick"], parameterizations=FRONTIER,
+           model="all-minilm-l6-v2", task="snippets")}  # fmt: skip
+    assert ids == GOLDEN_IDS
+
+
+def test_a_frontier_that_an_earlier_version_began_is_continued(tmp_path):
+    """Its folders had other names, and the head's runs another label."""
+    run(tmp_path)
+    before, plan = results(tmp_path), configs()
+    for config in plan:
+        (tmp_path / config.id).rename(tmp_path / config.name)
+        stored = tmp_path / config.name / "config.json"
+        stored.write_text(stored.read_text().replace("frozen base + head", "frozen base, trained head"))
+    shutil.rmtree(tmp_path / "sweeps")
+    said = []
+    _, runs = run(tmp_path, said.append)
+    assert said == ["the folders of 8 runs of an earlier version are renamed to the ids of these runs"]
+    assert results(tmp_path) == before and {run.config["label"] for run in runs} >= {"frozen base + head", "LoRA"}
+    shutil.copytree(tmp_path / plan[0].id, tmp_path / plan[0].name)
+    with pytest.raises(ta.TensorAdaptError, match="are the same run; expected one folder: delete the first"):
+        run(tmp_path)
 
 
 def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
-    config = next(one for one in configs(families=("vera",)) if one.kind == "adapter")
+    config = next(one for one in configs(parameterizations=("vera",)) if one.kind == "adapter")
     model, _ = prepare(config)
     adapter_of(model).save(tmp_path)
     with safe_open(tmp_path / "adapter.safetensors", "pt") as file:
@@ -55,36 +106,54 @@ def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
 
 
 def test_a_stopped_frontier_goes_on_and_ends_with_the_same_results(tmp_path, monkeypatch):
-    plan = configs()
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run_frontier.run_frontier(plan, whole, "cpu", print)
-    calls = []
+    run(whole)
+    calls, real = [], perform.execute
 
-    def interrupted(config, device, on_step):
-        calls.append(config.name)
+    def interrupted(config, *arguments):
+        calls.append(config.id)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return execute(config, device, on_step)
+        return real(config, *arguments)
 
-    monkeypatch.setattr(run_frontier, "execute", interrupted)
+    monkeypatch.setattr(perform, "execute", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_frontier.run_frontier(plan, stopped, "cpu", print)
+        run(stopped)
     assert len(load_runs(stopped)) == 3 and (stopped / "frontier.png").exists()
     said = []
-    run_frontier.run_frontier(plan, stopped, "cpu", said.append)
-    assert said == ["3 of 8 runs are there already; going on with the rest"]
+    run(stopped, said.append)
+    assert "8 runs, 5 of them to do" in said[0]
     assert len(calls) == 4 + 5, "a finished run was run again, or one was left out"
     assert results(stopped) == results(whole)
-    assert not [path for path in stopped.iterdir() if path.name.startswith(".")]
+    assert not list(stopped.glob(".*.tmp")) and not list((stopped / ".work").iterdir())
 
 
-def test_a_run_that_another_process_computes_is_left_to_it(tmp_path):
-    plan = configs(seeds=[0])
-    with claim(tmp_path, plan[1].name) as ours:
-        assert ours
-        outcome = run_frontier.run_frontier(plan, tmp_path, "cpu", print)
-    assert (len(outcome.runs), outcome.total, outcome.elsewhere) == (3, 4, 1)
-    assert plan[1].name not in results(tmp_path)
+def test_a_run_that_another_process_computes_is_waited_for(tmp_path, monkeypatch):
+    """And computed here once that process has let go of it without a result."""
+    plan, order, real = configs(seeds=[0]), [], perform.execute
+    (tmp_path / WORK).mkdir()
+    held = ExitStack()
+    assert held.enter_context(claim(tmp_path / WORK, plan[1].id))
+
+    def execute_and_let_go(config, *arguments):
+        order.append(config.id)
+        if len(order) == 3:
+            held.close()
+        return real(config, *arguments)
+
+    monkeypatch.setattr(perform, "execute", execute_and_let_go)
+    ended, _ = run(tmp_path, seeds=[0])
+    assert ended.complete and len(order) == 4 and order[3] == plan[1].id
+
+
+def test_a_run_that_failed_is_tried_again(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(perform, "execute", fail)
+        assert len(run(tmp_path, seeds=[0])[0].failed) == 4
+    assert run(tmp_path, seeds=[0])[0].complete
 
 
 def test_the_name_of_a_run_follows_from_what_it_is():
@@ -100,8 +169,8 @@ def test_a_rank_or_seed_named_twice_is_one_run():
 
 def test_every_size_runs_all_parameterizations_and_both_references_on_each_seed():
     for size, count in (("quick", 7), ("default", 36), ("full", 66)):
-        plan = frontier_configs(SIZES[size], model="all-minilm-l6-v2", task="snippets")
-        assert len(plan) == len({run.name for run in plan}) == count
+        plan = configs(size=SIZES[size], model="all-minilm-l6-v2", task="snippets", parameterizations=FRONTIER)
+        assert len(plan) == len({run.id for run in plan}) == count
         assert {run.parameterization or run.kind for run in plan} == {*FRONTIER, "head", "full"}
 
 
@@ -139,9 +208,9 @@ def test_padding_does_not_change_what_is_said_about_a_sentence():
     [
         ({"model": "all-minilm-l6"}, "unknown model 'all-minilm-l6'.*did you mean \"all-minilm-l6-v2\""),
         ({"task": "snippet"}, 'unknown task "snippet"; did you mean "snippets"'),
-        ({"families": ["tuker"]}, "unknown parameterization 'tuker'; did you mean \"tucker\""),
+        ({"parameterizations": ["tuker"]}, "unknown parameterization 'tuker'; did you mean \"tucker\""),
         ({"lr": 0.0}, "lr is 0.0; expected a finite number above 0"),
-        ({"steps": 0}, "steps is 0; expected a whole number of 1 or more"),
+        ({"steps": 0}, "steps is 0; expected a whole number from 1"),
         ({"seeds": [-1]}, "seed is -1; expected a whole number from 0"),
         ({"ranks": [0]}, "rank is 0; expected a whole number of 1 or more"),
         ({"budgets": [3]}, "budget 3 is below the smallest possible"),
@@ -151,16 +220,16 @@ def test_padding_does_not_change_what_is_said_about_a_sentence():
 )
 def test_what_will_not_do_is_refused_before_anything_is_run(tmp_path, options, says):
     with pytest.raises(ta.TensorAdaptError, match=says):
-        run_frontier.run_frontier(configs(**options), tmp_path / "runs", "cpu", print)
+        run(tmp_path / "runs", **options)
     assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_device_and_a_folder_that_will_not_do_are_refused(tmp_path):
-    with pytest.raises(ta.TensorAdaptError, match=r"device 'tpu' cannot be used .*expected auto, cpu or cuda"):
-        run_frontier.run_frontier(configs(), tmp_path, "tpu", print)
+    with pytest.raises(ta.TensorAdaptError, match="device is 'tpu'; .* Valid: auto, cpu, cuda"):
+        run(tmp_path, device="tpu")
     (tmp_path / "file").write_text("")
     with pytest.raises(ta.TensorAdaptError, match=r"cannot be written .*choose another path"):
-        run_frontier.run_frontier(configs(), tmp_path / "file", "cpu", print)
+        run(tmp_path / "file")
 
 
 def test_results_are_deterministic_and_times_are_kept_apart():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,9 @@ def slots_for(
     gpus = _gpus(device)
     n = workers or (1 if executor == "inline" else len(gpus) or 1)
     threads = int(os.environ.get("OMP_NUM_THREADS") or cores()) if executor == "inline" else max(1, cores() // n)
-    return Slots(n, threads, "cuda" if gpus else "cpu", gpus)
+    # this process sees every GPU, and one of its own only its slot's
+    seen = device if executor == "inline" and ":" in device else "cuda"
+    return Slots(n, threads, seen if gpus else "cpu", gpus)
 
 
 def _on_cluster(executor: str, workers: int | None, device: str, options: Mapping[str, Any]) -> Slots:
@@ -73,13 +76,17 @@ def _check_device(device: str) -> None:
 
 
 def _gpus(device: str) -> list[str]:
-    """The GPUs that may be used, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """The GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
+    device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d+", device) else (device, "", "")
     _check_device(device)
     count = 0 if device == "cpu" else importlib.import_module("torch").cuda.device_count()
-    if device == "cuda" and not count:
-        raise TensorAdaptError("device is 'cuda', and no GPU is visible; expected one: choose auto or cpu")
+    if device == "cuda" and count <= int(index or 0):
+        raise TensorAdaptError(
+            f"device is 'cuda', and no GPU {index or 0} is visible; expected one: choose auto or cpu"
+        )
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return (visible or [str(i) for i in range(count)])[:count]
+    gpus = (visible or [str(i) for i in range(count)])[:count]
+    return [gpus[int(index)]] if index else gpus
 
 
 def executor_for(executor: str, root: Path, slots: Slots) -> Executor:

@@ -1,5 +1,0 @@
-"""``python -m tensoradapt.cli``."""
-
-from tensoradapt.cli.main import main
-
-raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""The commands ``tensoradapt compress`` and ``tensoradapt export``: LoRA folders in and out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.cli.options import add_layout
+
+
+def add_parsers(commands: Any) -> None:
+    """Add both commands to those of a parser (``add_subparsers``)."""
+    _compress_options(
+        commands.add_parser(
+            "compress",
+            help="turn a trained LoRA folder into another adapter, and state the error",
+            description="Decomposes the updates of a LoRA folder as PEFT saves it. Prints the parameters, the true "
+            "relative error and how it was reached; with --out it writes an adapter to load.",
+        )
+    )
+    _export_options(
+        commands.add_parser(
+            "export",
+            help="turn a saved adapter into a LoRA folder that PEFT and servers load",
+            description="Writes adapter_config.json and adapter_model.safetensors, exactly unless --rank is given. "
+            "Prints rank and errors of every module, and the --max-lora-rank that vLLM needs. No weights are read.",
+        )
+    )
+
+
+def _compress_options(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(command=compress)
+    p.add_argument("folder", type=Path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors")
+    p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
+    p.add_argument("--parameterization", required=True, metavar="NAME")
+    add_layout(p)
+    size = p.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
+    size.add_argument("--max-error", type=float, metavar="E", help="the smallest rank with at most this relative error")
+    size.add_argument("--budget", type=int, metavar="N", help="the largest rank within this number of parameters")
+    p.add_argument("--order", default="given", help="given, or search: the best order of modes of a tensor-train")
+    p.add_argument("--seed", type=int, default=0, metavar="S", help="of random starts (default: %(default)s)")
+    p.add_argument("--out", type=Path, metavar="DIR", help="where to save the adapter")
+
+
+def _export_options(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(command=export)
+    p.add_argument("folder", type=Path, metavar="ADAPTER_FOLDER", help="as adapter.save wrote it")
+    p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, or an earlier export")
+    p.add_argument(
+        "--architecture",
+        metavar="CLASS",
+        help="the model's class, such as BertForSequenceClassification (default: the config's)",
+    )
+    p.add_argument("--rank", type=int, metavar="R", help="at most this rank, by truncation")
+    p.add_argument("--round-up", action="store_true", help="zero-pad to the next rank that vLLM supports")
+    p.add_argument("--dtype", default="float32", help="float32, float16, bfloat16 or float64 (default: %(default)s)")
+    p.add_argument("--task", metavar="T", help="which of an adapter's tasks")
+    p.add_argument("--task-type", metavar="T", help="as PEFT calls it; CAUSAL_LM is found from the class")
+    p.add_argument(
+        "--prefix", default="", metavar="PATH", help="where the model is in the served one, as model for a LlamaModel"
+    )
+    p.add_argument("--leave-heads", action="store_true", help="export without trained heads and shared biases")
+
+
+def compress(args: argparse.Namespace) -> int:
+    """Compress, print the report, save."""
+    from tensoradapt.compression.compress import compress as compressed
+    from tensoradapt.data import models
+
+    result = compressed(
+        args.folder,
+        models.config(args.model),
+        args.layout,
+        args.parameterization,
+        args.rank,
+        max_error=args.max_error,
+        budget=args.budget,
+        seed=args.seed,
+        order=args.order,
+    )
+    print(result)
+    if args.out:
+        result.save(args.out)
+        print(f"saved in {args.out}; tensoradapt.load(model, {str(args.out)!r}, strict=False) attaches it")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Export and print the report."""
+    from tensoradapt.data import models
+    from tensoradapt.lora.export import export_lora
+    from tensoradapt.storage.saved import unattached
+
+    report = export_lora(
+        models.skeleton(args.model, args.architecture),
+        args.out,
+        adapter=unattached(args.folder),
+        rank=args.rank,
+        round_up=args.round_up,
+        dtype=args.dtype,
+        task=args.task,
+        task_type=args.task_type,
+        heads="leave" if args.leave_heads else "refuse",
+        prefix=args.prefix,
+    )
+    print(report)
+    return 0

@@ -1,0 +1,117 @@
+"""The commands that read a folder of runs: ``tensoradapt watch``, ``results``, ``plot`` and ``report``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.cli.options import DEFAULT_OUT, add_selection
+
+KINDS = "frontier (default), ranks, rates, contrasts, grid, aggregates, differences, progress, or all"
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the commands to those of a parser (``add_subparsers``)."""
+    p = commands.add_parser("watch", help="show how far the sweeps of a folder are, live; reads only")
+    p.set_defaults(command=watch)
+    p.add_argument("runs", type=Path, help="folder of runs")
+    p.add_argument("--once", action="store_true", help="print what there is now and stop")
+    p.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="default: %(default)s")
+
+    p = commands.add_parser("results", help="show the runs of a folder as a table, or write it to a file")
+    p.set_defaults(command=results)
+    p.add_argument("runs", type=Path, help="folder of runs")
+    add_selection(p)
+    p.add_argument(
+        "--means", action="store_true", help="a row for each configuration: its mean and interval over seeds"
+    )
+    for kind in ("csv", "parquet", "latex"):
+        p.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write the table as {kind} and do not show it")
+
+    p = commands.add_parser(
+        "plot",
+        help="draw the figures of a folder of runs",
+        description="Writes each figure as PNG and PDF, with the CSV behind it and its caption; one for each task.",
+    )
+    p.set_defaults(command=plot)
+    p.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
+    p.add_argument("figures", nargs="*", metavar="FIGURE", default=["frontier"], help=KINDS)
+    p.add_argument(
+        "--x",
+        default="n_params",
+        metavar="COST",
+        help="of frontiers: n_params, adapter_bytes, peak_memory_bytes, peak_device_bytes, step_seconds_median or "
+        "seconds",
+    )
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the files (default: that of the runs)")
+    _add_comparison(p)
+
+    p = commands.add_parser(
+        "report",
+        help="write a folder of runs as one HTML page",
+        description="One file that needs nothing else: tables that sort, figures, what failed, specification and "
+        "provenance; every number leads back to its runs.",
+    )
+    p.set_defaults(command=report)
+    p.add_argument("runs", type=Path, help="folder of runs")
+    p.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the folder of runs")
+    _add_comparison(p)
+
+
+def _add_comparison(p: argparse.ArgumentParser) -> None:
+    add_selection(p)
+    p.add_argument("--reference", metavar="METHOD", help="what others are compared with (default: LoRA)")
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Show the folder until nothing is left to run or it is interrupted."""
+    from tensoradapt.sweeps.reports.watch_view import show
+
+    with contextlib.suppress(KeyboardInterrupt):
+        show(args.runs, args.once, args.every)
+    return 0
+
+
+def results(args: argparse.Namespace) -> int:
+    """Show the table of runs, or write it."""
+    from tensoradapt.sweeps.reports import results as tables
+
+    rows = (tables.means if args.means else tables.results)(args.runs, args.where, args.spec)
+    files = {tables.write_csv: args.csv, tables.write_parquet: args.parquet, tables.write_latex: args.latex}
+    written = [str(write(rows, path)) for write, path in files.items() if path is not None]
+    print("\n".join(written) or tables.shown(rows))
+    return 0
+
+
+def plot(args: argparse.Namespace) -> int:
+    """Draw the figures and print the paths of their files."""
+    from tensoradapt.analysis.figures import catalogue
+    from tensoradapt.errors import TensorAdaptError
+    from tensoradapt.sweeps import record
+    from tensoradapt.sweeps.reports.results import select, sweeps
+
+    runs, failed = select(args.runs, args.where, args.spec)
+    kinds = catalogue.KINDS if "all" in args.figures else args.figures
+    plans = [] if args.where else [sweep.due(args.runs) for sweep in sweeps(args.runs, args.spec)]
+    tasks = {args.runs / name: error["config"]["task"] for name, error in failed.items()}
+    totals = record.totals(plans)
+    figures = catalogue.figures(runs, kinds=kinds, cost=args.x, reference=args.reference, totals=totals, failed=tasks)
+    if not figures:
+        raise TensorAdaptError(
+            f"the runs in {args.runs} allow no figure of {' '.join(kinds)}; expected finished runs of that kind: "
+            "`plot RUNS all` draws what there is"
+        )
+    for figure in figures:
+        print("\n".join(map(str, figure.save(args.out or args.runs))))
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the page and print its path."""
+    from tensoradapt.sweeps.reports.html_report import write_report
+
+    out = args.out or args.runs / "report.html"
+    print(write_report(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
+    return 0
