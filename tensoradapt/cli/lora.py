@@ -92,7 +92,7 @@ def export(args: argparse.Namespace) -> int:
     """Export and print the report."""
     from tensoradapt.data import models
     from tensoradapt.lora.export import export_lora
-    from tensoradapt.storage.saved import unattached
+    from tensoradapt.storage.load import unattached
 
     report = export_lora(
         models.skeleton(args.model, args.architecture),

@@ -1,18 +1,16 @@
-"""Model cards: what an adapter is, how to load it, and what it was trained on, as a README for the hub. No torch."""
+"""Model cards: what an adapter is, how to load it, and what it was trained on, as a README for the hub."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tensoradapt import published
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Origin
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.planning.plan import Plan, rank_text
-from tensoradapt.sites.unwrapped import ROOT
-
-if TYPE_CHECKING:
-    from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.surgery.registry import adapters, attached
 
 
 def model_card(
@@ -23,11 +21,18 @@ def model_card(
     license: str | None = None,
     tags: Sequence[str] = (),
 ) -> str:
-    """The README.md of an adapter, or of that in a model: front matter for the hub, the plan, code that loads it.
+    """Write the README.md of an adapter: front matter for the hub, code that loads it, the plan.
 
-    ``repo_id``: where it will be loaded from. ``base_model``: the base's name on the hub, where the model does not know
-    it. ``license``, ``tags``: for the front matter. Raises TensorAdaptError for what is no adapter, texts that are
-    none, and where huggingface_hub, which writes the front matter, is not installed.
+    Args:
+        source: the adapter, or a model with one in use.
+        repo_id: the repository that it will be loaded from.
+        base_model: the base's name on the hub; by default the one that the model knows.
+        license: for the front matter.
+        tags: for the front matter, after the package's own.
+
+    Raises:
+        TensorAdaptError: for what is not an adapter, for texts that are not one line, and where huggingface_hub, which
+            writes the front matter, is not installed.
 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertModel
@@ -49,30 +54,22 @@ def model_card(
     _check_texts(repo_id, base_model, license, tags)
     origin, plan = adapter.attachment.origin, adapter.plan
     base = base_model or origin.name
-    own = ("tensoradapt", "adapter", plan.parameterization, *((plan.published,) if plan.published else ()))
+    usual = ("tensoradapt", "adapter", plan.parameterization, *((plan.published,) if plan.published else ()))
     relation = {"base_model_relation": "adapter"} if base else {}
-    front = {"base_model": base or None, "license": license, "tags": list(dict.fromkeys((*own, *tags))), **relation}
+    front = {"base_model": base or None, "license": license, "tags": list(dict.fromkeys((*usual, *tags))), **relation}
     return "\n".join(["---", _yaml(front), "---", "", *_text(adapter, repo_id, base, origin), ""])
 
 
 def adapter_of(source: Any) -> Adapter:
-    """The adapter that is given, or that of a model: its only one, or of several the only one in use.
-
-    Raises TensorAdaptError where there is none, or none of several that is meant.
-    """
-    named = getattr(source, ROOT).named() if hasattr(source, ROOT) else {"": source}
-    few = [one for one in named.values() if len(named) == 1 or one.gate.used]
-    if len(few) != 1:
-        raise TensorAdaptError(
-            f"{type(source).__name__} has the adapters {', '.join(named)}, of which {len(few)} are in use; pass the "
-            "one that is meant, as attach or load returned it"
-        )
-    if not isinstance(getattr(few[0], "plan", None), Plan) or not callable(getattr(few[0], "save", None)):
+    """Return the adapter that is given, or that of a model: its only one, or of several the only one in use."""
+    if isinstance(source, Adapter):
+        return source
+    if not adapters(source):
         raise TensorAdaptError(
             f"a {type(source).__name__} is no adapter and has none attached; expected what attach or load returned, or "
             "the model"
         )
-    return few[0]
+    return attached(source)
 
 
 def _check_texts(repo_id: Any, base_model: Any, license: Any, tags: Any) -> None:

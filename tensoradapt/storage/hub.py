@@ -1,6 +1,6 @@
 """Adapters on the hub: a repository holds the three files of a checkpoint and a card, and only these are read.
 
-``huggingface_hub`` does the talking; whatever it raises becomes one TensorAdaptError that says what to do.
+Whatever ``huggingface_hub`` raises becomes one TensorAdaptError that says what to do.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tensoradapt.files import LARGEST, PICKLES
 from tensoradapt.storage.card import adapter_of, model_card
 
 CARD = "README.md"
-BARE = {CARD, ".gitattributes", ".gitignore", "LICENSE"}  # what a repository may hold before an adapter is pushed to it
-LISTED = 5  # files that a refusal names
+BARE = {CARD, ".gitattributes", ".gitignore", "LICENSE"}  # what a repository may hold before the first push
+LISTED = 5  # files that an error names
 
 
 def push_to_hub(
@@ -35,15 +35,27 @@ def push_to_hub(
     license: str | None = None,
     tags: Sequence[str] = (),
 ) -> Any:
-    """Pushes an adapter, or the adapter in a model, with its trained heads and a card as one commit to a repository.
+    """Push an adapter, its trained heads and a card to a repository, as one commit.
 
-    The repository is made if it is not there; one that is must be empty or an earlier push, whose card is replaced.
-    ``revision``: a branch, made if it is not there. ``private``, ``token`` and ``endpoint``: as huggingface_hub takes
-    them. ``card``: the whole README.md in the place of ``model_card``'s, which ``base_model``, ``license`` and ``tags``
-    go to. Returns huggingface_hub's ``CommitInfo``; its ``oid`` is a ``revision`` that ``from_pretrained`` takes.
+    Args:
+        source: the adapter, or a model with one in use.
+        repo_id: the repository, created if it is missing; else it must be empty or hold an earlier push.
+        private: as huggingface_hub takes it.
+        revision: a branch, created if it is missing; by default the main branch.
+        token: as huggingface_hub takes it.
+        endpoint: as huggingface_hub takes it.
+        message: of the commit.
+        card: the whole README.md; by default ``model_card`` writes it.
+        base_model: for ``model_card``.
+        license: for ``model_card``.
+        tags: for ``model_card``.
 
-    Raises TensorAdaptError, with nothing pushed, for what ``save`` refuses, repositories that hold something else, and
-    where the hub cannot be reached or says no.
+    Returns:
+        huggingface_hub's ``CommitInfo``; its ``oid`` is a ``revision`` that ``from_pretrained`` takes.
+
+    Raises:
+        TensorAdaptError: with nothing pushed, for what ``save`` refuses, a repository that holds something else, and
+            where the hub cannot be reached or refuses.
     """
     hf, adapter = _huggingface_hub("pushing an adapter"), adapter_of(source)
 
@@ -53,7 +65,7 @@ def push_to_hub(
     def text(name: str) -> str:
         return card or model_card(adapter, name, base_model=base_model, license=license, tags=tags)
 
-    text(repo_id)  # refused now or never
+    text(repo_id)  # raises before anything is pushed
     with TemporaryDirectory() as folder, _refusals(hf, repo_id, revision, "pushed to"):
         adapter.save(folder)
         api = hf.HfApi(endpoint=endpoint, token=token)
@@ -69,11 +81,11 @@ def push_to_hub(
 def fetch(
     repo_id: str, listed: Callable[[Path], Mapping[str, int]], revision: str | None, where: Mapping[str, Any]
 ) -> Path:
-    """The folder of huggingface_hub's cache with a repository's adapter, all files of one commit.
+    """Download a repository's adapter, all files of one commit, and return its folder in huggingface_hub's cache.
 
-    ``listed``: of the folder with adapter.json, the other files it needs and the most bytes of each. Larger files are
-    refused by what the hub says of them; nothing else in the repository is downloaded. ``where``: ``token``,
-    ``endpoint`` and ``cache_dir`` as huggingface_hub takes them.
+    ``listed``: returns, for the folder with adapter.json, the other files that it needs and the most bytes of each.
+    The hub's size of a file is checked before it is downloaded. ``where``: ``token``, ``endpoint`` and ``cache_dir``
+    as huggingface_hub takes them.
     """
     hf = _huggingface_hub("loading an adapter from the hub")
     with _refusals(hf, repo_id, revision, "loaded from"):
@@ -88,10 +100,10 @@ def fetch(
 
 def _download(hf: Any, repo_id: str, name: str, revision: str | None, most: int, where: Mapping[str, Any]) -> Path:
     try:
-        found = hf.hf_hub_download(repo_id, name, revision=revision, dry_run=True, **where)
-        if (found.file_size or 0) > most:
+        info = hf.hf_hub_download(repo_id, name, revision=revision, dry_run=True, **where)
+        if (info.file_size or 0) > most:
             raise TensorAdaptError(
-                f"{name} of {repo_id} has {found.file_size:,} bytes, and at most {most:,} are an adapter's; it was not "
+                f"{name} of {repo_id} has {info.file_size:,} bytes, and at most {most:,} are an adapter's; it was not "
                 "downloaded. Expected a repository that push_to_hub wrote"
             )
         return Path(hf.hf_hub_download(repo_id, name, revision=revision, **where))
@@ -105,7 +117,7 @@ def _download(hf: Any, repo_id: str, name: str, revision: str | None, most: int,
 
 
 def _instead(repo_id: str, names: Sequence[str]) -> str:
-    """What a repository without adapter.json is, and what to do with it."""
+    """Say what a repository without adapter.json is, and what to do with it."""
     if "adapter_config.json" in names:
         what = (
             "it holds an adapter of PEFT. Download it with huggingface_hub.snapshot_download, and make an adapter of "
@@ -137,10 +149,12 @@ def _check_place(repo_id: str, names: Sequence[str]) -> None:
 
 
 def _changes(hf: Any, folder: Path, text: str, there: Sequence[str]) -> list[Any]:
-    """One commit: the files of a checkpoint and the card; heads of an earlier push that this adapter lacks go."""
-    own = [name for name in (FACTORS, HEADS, JSON) if (folder / name).is_file()]
-    added = [hf.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in own]
-    gone = [hf.CommitOperationDelete(path_in_repo=HEADS)] if HEADS in there and HEADS not in own else []
+    """Return the changes of one commit: checkpoint files and the card; it deletes an earlier push's heads that this
+    adapter lacks.
+    """
+    files = [name for name in (FACTORS, HEADS, JSON) if (folder / name).is_file()]
+    added = [hf.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in files]
+    gone = [hf.CommitOperationDelete(path_in_repo=HEADS)] if HEADS in there and HEADS not in files else []
     return [*added, hf.CommitOperationAdd(path_in_repo=CARD, path_or_fileobj=text.encode()), *gone]
 
 
@@ -155,7 +169,7 @@ def _huggingface_hub(purpose: str) -> Any:
 
 @contextmanager
 def _refusals(hf: Any, repo_id: str, revision: str | None, verb: str) -> Iterator[None]:
-    """Within it whatever the hub or the way to it refuses is a TensorAdaptError."""
+    """Turn errors of the hub and of the network into TensorAdaptError."""
     try:
         yield
     except TensorAdaptError:
@@ -166,7 +180,7 @@ def _refusals(hf: Any, repo_id: str, revision: str | None, verb: str) -> Iterato
 
 
 def _reason(hf: Any, error: Exception) -> str:
-    """What the hub refused, and what to do."""
+    """Say what the hub refused, and what to do."""
     errors = hf.errors
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # what kept it from the hub, before it looked into its cache

@@ -4,38 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
 from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import plan_record
+from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.storage import hub
-from tensoradapt.storage.saved import _from_weights, head_shapes
 from tensoradapt.surgery.attach import attach_with
 from tensoradapt.surgery.base_weights import base_hash
 from tensoradapt.surgery.registry import attached, original_modules
 
 
 def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
-    """The saved adapter, attached to a base model, with its trained heads: the saved model's outputs, bit for bit.
+    """Attach a saved adapter to a base model, with its trained heads: the saved model's outputs, bit for bit.
 
-    ``name``: what it is to be called in the model, which may have other adapters; it is used alone then.
-    Raises TensorAdaptError, with the model untouched, for a missing, damaged or future file, tensors that do not fit
-    the plan, and (``strict``) a base with other weights than the adapter was attached to when it was saved.
+    Args:
+        model: the base model; it may have other adapters.
+        path: the folder that ``adapter.save`` wrote.
+        strict: refuse a base with other weights than the adapter was attached to when it was saved.
+        name: of the adapter in the model; it is used alone until ``use`` says otherwise.
+
+    Raises:
+        TensorAdaptError: with the model untouched, for a missing, damaged or future file, tensors that do not fit the
+            plan, and what ``strict`` refuses.
     """
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
     saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
-    if strict and (found := base_hash(original_modules(model), saved.plan)) != saved.base:
+    if strict and (base := base_hash(original_modules(model), saved.plan)) != saved.base:
         raise TensorAdaptError(
-            f"the base weights of this {type(model).__name__} (hash {found[:12]}) are not those the adapter in "
-            f"{path} was trained on "
-            f"({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach it all the same"
+            f"the base weights of this {type(model).__name__} (hash {base[:12]}) are not those the adapter in {path} "
+            f"was trained on ({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach "
+            "it all the same"
         )
     dropouts = saved.dropout, saved.rank_dropout
-    adapter = attach_with(model, saved.plan, saved.seed, dropouts, _from_weights(saved), scales=saved.scales, name=name)
+    adapter = attach_with(
+        model, saved.plan, saved.seed, dropouts, factors_from_base(saved), scales=saved.scales, name=name
+    )
     adapter.restore(saved)
     return adapter
 
@@ -51,13 +60,24 @@ def from_pretrained(
     endpoint: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Adapter:
-    """``load``, from a folder or from a repository on the hub that ``push_to_hub`` wrote.
+    """``load`` from a folder, or from a repository on the hub that ``push_to_hub`` wrote.
 
-    Of a repository adapter.json, adapter.safetensors and trained/model.safetensors are downloaded, all of one commit,
-    into huggingface_hub's cache, and nothing else. ``revision``: a branch, tag or commit. ``token``, ``endpoint`` and
-    ``cache_dir``: as huggingface_hub takes them; ``strict`` and ``name``: as ``load`` does. Raises TensorAdaptError,
-    with the model untouched, for what ``load`` refuses, a repository that is not there or holds something else, and a
-    hub that cannot be reached.
+    Only adapter.json, adapter.safetensors and trained/model.safetensors are downloaded, all of one commit, into
+    huggingface_hub's cache.
+
+    Args:
+        model: the base model; it may have other adapters.
+        source: a folder, or a repository such as me/my-adapter.
+        revision: a branch, tag or commit of the repository; by default its main branch.
+        strict: as in ``load``.
+        name: as in ``load``.
+        token: as huggingface_hub takes it.
+        endpoint: as huggingface_hub takes it.
+        cache_dir: as huggingface_hub takes it.
+
+    Raises:
+        TensorAdaptError: with the model untouched, for what ``load`` refuses, a repository that is not there or holds
+            something else, and a hub that cannot be reached.
     """
     if not Path(source).is_dir():
 
@@ -65,21 +85,21 @@ def from_pretrained(
             return checkpoint.files(path, lambda plan: head_shapes(model, plan))
 
         where = {"token": token, "endpoint": endpoint, "cache_dir": cache_dir}
-        found = hub.fetch(str(source), listed, revision, where)
-        with located(f"{source} at {found.name[:12]}"):
-            return load(model, found, strict=strict, name=name)
+        folder = hub.fetch(str(source), listed, revision, where)
+        with located(f"{source} at {folder.name[:12]}"):
+            return load(model, folder, strict=strict, name=name)
     if revision is not None:
         raise TensorAdaptError(f"{source} is a folder here, which has no revision {revision!r}; leave revision= out")
     return load(model, source, strict=strict, name=name)
 
 
 def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None:
-    """Puts saved factors, multipliers and trained heads into the adapter that is attached to a model.
+    """Copy saved factors, multipliers and trained heads into the adapter that is attached to a model.
 
-    For a training run that goes on: parameters stay the same objects, so optimizers, DDP and FSDP2 keep theirs. Of a
-    model under FSDP2, every rank calls it. ``name``: which of several adapters. Raises TensorAdaptError, with nothing
-    changed, while merged, for an adapter of another plan or seed, for one whose heads another adapter in use has
-    replaced, and for what ``load`` refuses of a file.
+    For resuming a training run: parameters stay the same objects, so optimizers, DDP and FSDP2 keep theirs. Under
+    FSDP2 every rank calls it. ``name``: which of several adapters. Raises TensorAdaptError, with nothing changed, while
+    merged, for an adapter of another plan or seed, for one whose heads another adapter in use has replaced, and for
+    files that ``load`` refuses.
     """
     adapter = attached(model, name)
     if adapter.gate.merged:
@@ -97,3 +117,26 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     for tensor, scale in zip(adapter.factored, saved.scales, strict=True):
         tensor.scale = scale
     adapter.restore(saved)
+
+
+def unattached(path: str | Path) -> Adapter:
+    """Return a saved adapter without a model, for what needs its updates alone; trained heads stay in their file."""
+    saved = checkpoint.read(Path(path))
+    adapter = Adapter(saved.plan, saved.seed, factors_from_base(saved), saved.scales)
+    adapter.restore(saved)
+    return adapter
+
+
+def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
+    """Return for each tensor its saved factors that would otherwise be computed from the base weights again."""
+    factors = [[f for f in group.network.factors if f.source == "base"] for group in saved.plan.groups]
+    return [
+        {f.name: saved.factors[f"{i}.{f.name}" if f.trainable else f"{i}.fixed.{f.name}"] for f in based}
+        for i, based in enumerate(factors)
+    ]
+
+
+def head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the plan's trained heads in a model, by name."""
+    heads = trained_modules(model, plan.train, plan.published)
+    return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}

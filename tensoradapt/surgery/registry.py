@@ -65,8 +65,8 @@ def attached(model: nn.Module, name: str | None = None) -> Adapter:
     few = found if len(found) == 1 else {key: one for key, one in found.items() if one.gate.used}
     if len(few) != 1:
         raise TensorAdaptError(
-            f"{type(model).__name__} has the adapters {', '.join(found)}, of which {len(few)} are in use; say "
-            f"which one is meant by its name, or use(model, {next(iter(found))!r}) first"
+            f"{type(model).__name__} has the adapters {', '.join(found)}, of which {len(few)} are in use; pass "
+            f"the one that is meant, or its name, or use(model, {next(iter(found))!r}) first"
         )
     return next(iter(few.values()))
 
