@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 import tensoradapt as ta
-from tensoradapt.analysis.statistics import bootstrap, budgets, significance
+from tensoradapt.analysis.statistics import bootstrap, significance
 from tensoradapt.analysis.statistics.intervals import paired_difference, t_interval
+from tensoradapt.analysis.tables import contrasts, over_tasks
 
 TRUE, TASKS = 0.8, 7
 LEVELS = {"a": 0.9, "b": 0.9, "c": 0.7, "d": 0.5}
@@ -164,19 +165,19 @@ def test_a_score_at_a_budget_is_between_its_neighbours_and_never_beyond_the_size
     scores = np.array([[0.6, 0.62, 0.64], [0.7, 0.74, 0.72], [0.9, 0.88, 0.92]])
     cost = [100, 1000, 10_000]
     for size, own in zip(cost, scores, strict=True):
-        assert budgets.at_budget(cost, scores, size) == t_interval(own)
-    half = budgets.at_budget(cost[::-1], scores[::-1], np.sqrt(10) * 100)
-    assert half.mean == pytest.approx(scores[:2].mean())
+        assert contrasts.interpolated(cost, scores, size).tolist() == own.tolist()
+    half = contrasts.interpolated(cost[::-1], scores[::-1], np.sqrt(10) * 100)
+    assert half == pytest.approx(scores[:2].mean(0))
     for outside in (99, 10_001):
         with pytest.raises(ta.TensorAdaptError, match="100 to 10000; nothing is extrapolated"):
-            budgets.at_budget(cost, scores, outside)
+            contrasts.interpolated(cost, scores, outside)
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=6))
 def test_the_hypervolume_is_the_area_of_the_boxes(points: list[tuple[int, int]]) -> None:
     cost, score = 10.0 ** np.array([x for x, _ in points]), np.array([y for _, y in points], float)
     cells = {(x, y) for a, b in points for x in range(a, 5) for y in range(1, b)}  # up to 10**5, from score 1
-    assert budgets.hypervolume(cost, score, (1e5, 1.0)) == pytest.approx(len(cells), abs=1e-9)
+    assert over_tasks.hypervolume(cost, score, (1e5, 1.0)) == pytest.approx(len(cells), abs=1e-9)
 
 
 REFUSED = {
@@ -190,8 +191,8 @@ REFUSED = {
     "an unknown reference": (lambda: significance.compare({"a": [1, 2], "b": [1, 3]}, "c"), "'c' is none"),
     "other examples": (lambda: significance.mcnemar([1], [1, 0]), "the same"),
     "few blocks": (lambda: significance.ranking({"a": [1], "b": [1], "c": [1]}), "on 5 blocks"),
-    "two of one cost": (lambda: budgets.at_budget([5, 5], [[1.0], [2.0]], 5), "two sizes have one cost"),
-    "a cost of zero": (lambda: budgets.hypervolume([0], [1], (1, 0)), "costs above 0"),
+    "two of one cost": (lambda: contrasts.interpolated([5, 5], [[1.0], [2.0]], 5), "two sizes have one cost"),
+    "a cost of zero": (lambda: over_tasks.hypervolume([0], [1], (1, 0)), "costs above 0"),
 }
 
 

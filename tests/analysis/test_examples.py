@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensoradapt.analysis.statistics.example_scores import METRICS, example_scores
 from tensoradapt.analysis.statistics.intervals import paired_difference
+from tensoradapt.analysis.tables.comparable import METRICS, example_scores
 from tensoradapt.data.tasks import Task, metrics
 from tensoradapt.errors import TensorAdaptError
 

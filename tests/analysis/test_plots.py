@@ -19,7 +19,7 @@ from support.synthetic_runs import LABELS, write_many, write_synthetic
 
 from tensoradapt.analysis.figures import frontier_plot
 from tensoradapt.analysis.figures.captions import caption
-from tensoradapt.analysis.figures.label_placement import overlap, place_labels, spread
+from tensoradapt.analysis.figures.frontier_labels import overlap, place_labels, spread
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs
 

@@ -18,8 +18,7 @@ from tensoradapt.cli.main import main
 from tensoradapt.runs import perform
 from tensoradapt.runs.store import is_finished
 from tensoradapt.sweeps.reports import watch
-from tensoradapt.sweeps.reports.watch import Watch
-from tensoradapt.sweeps.reports.watch_view import drawn, show, text
+from tensoradapt.sweeps.reports.watch import Watch, drawn, show, text
 
 SPEC = {**TINY, "steps": 6}
 

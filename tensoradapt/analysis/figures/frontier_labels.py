@@ -1,9 +1,14 @@
-"""Text on the frontier plot: ranks beside their points, names beside the reference lines."""
+"""Labels on the frontier plot: ranks beside their points, names of the references right of the axes.
+
+A rank label covers no marker, error bar or other label and stays inside the axes. It goes next to its point where there
+is room, else further away with a leader line.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,53 +17,43 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from tensoradapt.analysis.figures.canvas import DARK, MARKER, Style
-from tensoradapt.analysis.figures.label_placement import Box, place_labels, spread
+from tensoradapt.analysis.figures.canvas import DARK, MARKER, Style, figure_of
 from tensoradapt.analysis.statistics.intervals import Floats, Interval
 from tensoradapt.analysis.tables.frontier import Point, rank_text
 
 REFERENCES = {"head": ("head only", ":"), "full": ("full fine-tuning", "--")}
+Pair = tuple[float, float]
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+RING = tuple((float(np.cos(a)), float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 24, endpoint=False))
 
 
 def name_references(ax: Axes, against: dict[str, Interval]) -> None:
-    """Names right of the axes, at their lines, moved apart where two lines are close."""
-    kinds = sorted(against, key=lambda kind: against[kind].mean)
-    scale = _scale(ax)
-    texts = [_reference_label(ax, kind, against[kind].mean) for kind in kinds]
-    heights = [_pixels(ax, 1, against[kind].mean)[1] for kind in kinds]
+    """Write the references' names right of the axes at their lines, moved apart where two lines are close."""
+    means = dict(sorted(((kind, interval.mean) for kind, interval in against.items()), key=lambda pair: pair[1]))
+    scale = figure_of(ax).dpi / 72
+    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "color": DARK, "va": "center"}
+    look |= {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
+    texts = [ax.annotate(f"{REFERENCES[k][0]}\n{mean:.3f}", (1, mean), (5, 0), **look) for k, mean in means.items()]
+    heights = [_pixels(ax, 1, mean)[1] for mean in means.values()]
     gap = max((text.get_window_extent().height for text in texts), default=0.0) + scale
     for text, at, height in zip(texts, spread(heights, gap), heights, strict=True):
         text.set_position((5, (at - height) / scale))
 
 
-def _reference_label(ax: Axes, kind: str, mean: float) -> Annotation:
-    return ax.annotate(
-        f"{REFERENCES[kind][0]}\n{mean:.3f}",
-        xy=(1, mean),
-        xycoords=("axes fraction", "data"),
-        xytext=(5, 0),
-        textcoords="offset points",
-        fontsize=7.5,
-        color=DARK,
-        va="center",
-        annotation_clip=False,
-    )
-
-
-def name_ranks(ax: Axes, found: Sequence[Point], styles: dict[str, Style]) -> None:
-    """Rank labels; those of the frontier get the first choice of place."""
-    named = sorted((point for point in found if point.rank is not None), key=lambda point: not point.on_frontier)
-    scale = _scale(ax)
+def name_ranks(ax: Axes, points: Sequence[Point], styles: dict[str, Style]) -> None:
+    """Label points with their ranks; those on the frontier choose their place first."""
+    named = sorted((point for point in points if point.rank is not None), key=lambda point: not point.on_frontier)
+    scale = figure_of(ax).dpi / 72
     texts = [_rank_label(ax, point, styles[point.label]) for point in named]
     extents = [text.get_window_extent() for text in texts]
-    bounds = ax.get_window_extent()
     anchors = [_pixels(ax, point.cost, point.interval.mean) for point in named]
     places = place_labels(
         anchors,
         [(extent.width, extent.height) for extent in extents],
-        _obstacles(ax, found, scale),
-        _lines(ax, found),
-        (bounds.x0, bounds.y0, bounds.x1, bounds.y1),
+        _obstacles(ax, points, scale),
+        _line_pixels(ax),
+        ax.get_window_extent().extents,
         near=[scale * gap for gap in (4, 5.5, 7)],
         far=[scale * gap for gap in range(9, 40, 4)],
     )
@@ -69,71 +64,142 @@ def name_ranks(ax: Axes, found: Sequence[Point], styles: dict[str, Style]) -> No
         offset = ((place.x - anchor[0]) / scale, (place.y - anchor[1]) / scale)
         text.set_position(offset)
         if place.leader:
-            _leader(ax, point, offset, styles[point.label])
+            line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 3, "shrinkB": 3, "alpha": 0.8}
+            line["color"] = styles[point.label].colour
+            ax.annotate("", text.xy, offset, textcoords="offset points", arrowprops=line, zorder=2.2)
 
 
 def _rank_label(ax: Axes, point: Point, style: Style) -> Annotation:
-    text = ax.annotate(
-        rank_text(point.rank),
-        xy=(point.cost, point.interval.mean),
-        xytext=(0, 0),
-        textcoords="offset points",
-        fontsize=7,
-        color=tuple(0.72 * part for part in to_rgb(style.colour)),
-        ha="center",
-        va="center",
-        zorder=5,
-        path_effects=[withStroke(linewidth=1.6, foreground="white")],
-    )
-    text.set_gid("rank")
-    return text
+    look: dict[str, Any] = {"fontsize": 7, "ha": "center", "va": "center", "zorder": 5, "gid": "rank"}
+    look |= {"color": [0.72 * part for part in to_rgb(style.colour)], "textcoords": "offset points"}
+    halo = [withStroke(linewidth=1.6, foreground="white")]
+    at = point.cost, point.interval.mean
+    return ax.annotate(rank_text(point.rank), at, (0, 0), path_effects=halo, **look)
 
 
-def _leader(ax: Axes, point: Point, offset: tuple[float, float], style: Style) -> None:
-    arrow = {"arrowstyle": "-", "color": style.colour, "linewidth": 0.6, "shrinkA": 3, "shrinkB": 3, "alpha": 0.8}
-    ax.annotate(
-        "",
-        xy=(point.cost, point.interval.mean),
-        xytext=offset,
-        textcoords="offset points",
-        arrowprops=arrow,
-        zorder=2.2,
-    )
-
-
-def _obstacles(ax: Axes, found: Sequence[Point], scale: float) -> list[Box]:
-    """Markers and error bars in pixels."""
+def _obstacles(ax: Axes, points: Sequence[Point], scale: float) -> list[Box]:
+    """Markers and error bars, in pixels."""
     half, thin = scale * (MARKER / 2 + 0.5), scale * 1.2
     boxes = []
-    for point in found:
-        x, y = _pixels(ax, point.cost, point.interval.mean)
+    for point in points:
+        mean, low, high = (getattr(point.interval, end) for end in ("mean", "low", "high"))
+        x, y = _pixels(ax, point.cost, mean)
         boxes.append((x - half, y - half, x + half, y + half))
-        if np.isfinite(point.interval.low):
-            ends = [_pixels(ax, point.cost, end)[1] for end in (point.interval.low, point.interval.high)]
-            boxes.append((x - thin, ends[0], x + thin, ends[1]))
+        if np.isfinite(low):
+            boxes.append((x - thin, _pixels(ax, point.cost, low)[1], x + thin, _pixels(ax, point.cost, high)[1]))
     return boxes
 
 
-def _lines(ax: Axes, found: Sequence[Point]) -> Floats:
-    """Points two pixels apart, or nearly, on every line of the axes, (k, 2)."""
+def _line_pixels(ax: Axes) -> Floats:
+    """Points (k, 2) about two pixels apart on every line of the axes."""
     pieces = [np.empty((0, 2))]
     for line in ax.get_lines():
         data = np.asarray(line.get_xydata(), float)
         if line.get_drawstyle() == "steps-post":
             data = np.transpose(np.asarray(pts_to_poststep(*data.T)))
-        corners = line.get_transform().transform(data)
-        for a, b in itertools.pairwise(corners):
+        for a, b in itertools.pairwise(line.get_transform().transform(data)):
             pieces.append(np.linspace(a, b, 2 + int(np.hypot(*(b - a)) / 2)))
     return np.concatenate(pieces)
 
 
-def _pixels(ax: Axes, x: float, y: float) -> tuple[float, float]:
-    at = ax.transData.transform((x, y))
-    return float(at[0]), float(at[1])
+def _pixels(ax: Axes, x: float, y: float) -> Pair:
+    across, up = ax.transData.transform((x, y))
+    return float(across), float(up)
 
 
-def _scale(ax: Axes) -> float:
-    """Pixels per point."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure.dpi / 72
+class Place(NamedTuple):
+    """The centre of a label; ``leader`` where it is too far from its point to be read without a line."""
+
+    x: float
+    y: float
+    leader: bool
+
+
+def place_labels(
+    anchors: Sequence[Pair],  # the points
+    sizes: Sequence[Pair],  # width and height of each label
+    obstacles: Sequence[Box],  # which no label or leader may cover
+    lines: Floats,  # (k, 2), closely spaced points on lines that labels had better not cross
+    bounds: Box,  # which no label may leave
+    near: Sequence[float],  # gaps between point and label without a leader
+    far: Sequence[float],  # and with one
+) -> list[Place | None]:
+    """A place for each label, the most important first; None where no place is free. All lengths are in one unit.
+
+    No label overlaps an obstacle or another label; no leader runs through an obstacle or label other than its own.
+
+    >>> place_labels([(50, 50)], [(20, 10)], [], np.empty((0, 2)), (0, 0, 100, 100), near=[5], far=[20])
+    [Place(x=50.0, y=60.0, leader=False)]
+    """
+    taken, places = np.array(obstacles, float).reshape(-1, 4), []
+    for anchor, size in zip(anchors, sizes, strict=True):
+        place = None
+        for tier in _tiers(anchor, size, near, far):
+            if free := [at for at in tier if _is_free(at, anchor, size, taken, bounds)]:
+                place = min(free, key=lambda at: _n_inside(_box(at, size), lines))
+                taken = np.vstack([taken, _box(place, size)])
+                break
+        places.append(place)
+        if place is not None and place.leader:
+            lines = np.vstack([lines, np.repeat(_leader(anchor, place), 3, axis=0)])
+    return places
+
+
+def _tiers(anchor: Pair, size: Pair, near: Sequence[float], far: Sequence[float]) -> Iterator[list[Place]]:
+    """Places to try together: all near ones, then those of each far gap."""
+
+    def at(way: Pair, gap: float, leader: bool) -> Place:
+        reach = gap if leader or 0 in way else 0.6 * gap  # a corner comes a little nearer than an edge
+        x, y = (float(a + w * (reach + s / 2)) for a, w, s in zip(anchor, way, size, strict=True))
+        return Place(x, y, leader)
+
+    yield [at(way, gap, False) for gap in near for way in DIRECTIONS]
+    yield from ([at(way, gap, True) for way in RING] for gap in far)
+
+
+def _is_free(place: Place, anchor: Pair, size: Pair, taken: Floats, bounds: Box) -> bool:
+    left, bottom, right, top = box = _box(place, size)
+    if left < bounds[0] or bottom < bounds[1] or right > bounds[2] or top > bounds[3] or overlap(box, taken):
+        return False
+    if not place.leader:
+        return True
+    of_anchor = (taken[:, :2] <= anchor).all(1) & (anchor <= taken[:, 2:]).all(1)
+    path = _leader(anchor, place)
+    return not any(_n_inside(tuple(other), path) for other in taken[~of_anchor])
+
+
+def _box(place: Place, size: Pair) -> Box:
+    return place.x - size[0] / 2, place.y - size[1] / 2, place.x + size[0] / 2, place.y + size[1] / 2
+
+
+def overlap(box: Box, others: Floats) -> bool:
+    """True if ``box`` shares area with one of ``others`` (k, 4).
+
+    >>> overlap((0, 0, 2, 2), np.array([[1, 1, 3, 3]])), overlap((0, 0, 1, 1), np.array([[1, 1, 3, 3]]))
+    (True, False)
+    """
+    return bool(((others[:, :2] < box[2:]) & (others[:, 2:] > box[:2])).all(1).any())
+
+
+def _n_inside(box: Box, points: Floats) -> int:
+    return int(((points > box[:2]) & (points < box[2:])).all(1).sum())
+
+
+def _leader(anchor: Pair, place: Place) -> Floats:
+    return np.linspace(anchor, (place.x, place.y), 30)
+
+
+def spread(heights: Sequence[float], gap: float) -> list[float]:
+    """The ascending ``heights``, moved as little as needed to be ``gap`` apart.
+
+    >>> spread([0.0, 1.0, 50.0], 11)
+    [-5.0, 6.0, 50.0]
+    """
+    moved = list(heights)
+    for _ in range(len(moved) ** 2):
+        for i in range(len(moved) - 1):
+            short = gap - (moved[i + 1] - moved[i])
+            if short > 1e-9:
+                moved[i] -= short / 2
+                moved[i + 1] += short / 2
+    return moved

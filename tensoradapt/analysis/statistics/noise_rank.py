@@ -10,30 +10,27 @@ from scipy.special import gammaincinv
 from tensoradapt.analysis.statistics.intervals import Floats
 
 TRACY_WIDOM = 4.36  # 99.99 % point of the Tracy-Widom law of order 1
-
-
 ALARM = 1e-3  # chance that the first bound on the noise variance is too low
-
-
 ROUNDING = 10  # eps of the largest: rounded entries of a product leave up to 0.6, whatever the size
 
 
-def _unfold(data: Floats, axis: int) -> Floats:
+def unfold(data: Floats, axis: int) -> Floats:
+    """The matrix (n, size / n) of a tensor whose rows run along an axis of size n."""
     return np.moveaxis(data, axis, 0).reshape(data.shape[axis], -1)
 
 
-def _left(matrix: Floats, full: bool = False) -> tuple[Floats, Floats]:
+def left_singular(matrix: Floats, full: bool = False) -> tuple[Floats, Floats]:
     """Left singular vectors (all if ``full``) and singular values, from the triangle of a QR of the transpose."""
     left, values, _ = np.linalg.svd(np.asarray(np.linalg.qr(matrix.T, mode="r")).T, full_matrices=full)
     return left, values
 
 
-def _rotate(core: Floats, left: Floats, axis: int) -> Floats:
+def rotated(core: Floats, left: Floats, axis: int) -> Floats:
     """``core`` in the basis of the singular vectors: the other unfoldings keep their singular values."""
     return np.moveaxis(np.tensordot(left.T, core, (1, axis)), 0, axis)
 
 
-def _above_noise(core: Floats, values: list[Floats], shape: tuple[int, ...], eps: float) -> tuple[float, list[int]]:
+def above_noise(core: Floats, values: list[Floats], shape: tuple[int, ...], eps: float) -> tuple[float, list[int]]:
     """Variance of the noise in an entry, and the directions of each mode that stand above it."""
     modes = [(found, n, math.prod(shape) // n) for found, n in zip(values, shape, strict=True)]
     exact = [found[0] * max(max(n, m) * np.finfo(float).eps, ROUNDING * eps) for found, n, m in modes]
@@ -58,9 +55,9 @@ def _with_weak(
         before = list(ranks)
         for axis, n in enumerate(shape):
             cut = tuple(slice(None) if other == axis else slice(rank) for other, rank in enumerate(ranks))
-            matrix = _unfold(core[cut], axis)
-            left, found = _left(matrix, full=True)
-            core = _rotate(core, left, axis)
+            matrix = unfold(core[cut], axis)
+            left, found = left_singular(matrix, full=True)
+            core = rotated(core, left, axis)
             ranks[axis] = max(ranks[axis], _count(found, n, matrix.shape[1], variance, exact[axis]))
         variance = min(variance, _outside(core, ranks, shape))
     return variance, ranks

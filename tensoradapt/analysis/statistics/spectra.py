@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.analysis.statistics.intervals import Floats
-from tensoradapt.analysis.statistics.noise_rank import _above_noise, _left, _rotate, _unfold
+from tensoradapt.analysis.statistics.noise_rank import above_noise, left_singular, rotated, unfold
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 
@@ -109,10 +109,10 @@ def spectra(
     core = data / unit
     values = []
     for axis in range(data.ndim):
-        left, found = _left(_unfold(core, axis))
-        core = _rotate(core, left, axis)
+        left, found = left_singular(unfold(core, axis))
+        core = rotated(core, left, axis)
         values.append(found)
-    variance, ranks = _above_noise(core, values, data.shape, eps)
+    variance, ranks = above_noise(core, values, data.shape, eps)
     return Spectra(
         shape=dict(zip(names, data.shape, strict=True)),
         values={name: found * unit for name, found in zip(names, values, strict=True)},
@@ -138,7 +138,7 @@ def similarity(
     """
     data, _ = _checked(tensor, names)
     _check_mode(mode, names)
-    rows = _unfold(data, list(names).index(mode))
+    rows = unfold(data, list(names).index(mode))
     rows = _divided(rows, np.abs(rows).max(1))  # so that no norm overflows or vanishes
     rows = _divided(rows, norms := np.linalg.norm(rows, axis=1))
     cosines = np.clip(rows @ rows.T, -1, 1)

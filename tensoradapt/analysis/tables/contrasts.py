@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tensoradapt.analysis.statistics.bootstrap import two_way_bootstrap
-from tensoradapt.analysis.statistics.budgets import interpolated
-from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
+from tensoradapt.analysis.statistics.intervals import Floats, crossed_p, paired_difference, t_interval
 from tensoradapt.analysis.statistics.significance import Comparison, crossed_paired_p, holm, mcnemar, paired_p
 from tensoradapt.analysis.tables.comparable import paired_scores, score
 from tensoradapt.analysis.tables.frontier import Point, points
@@ -127,3 +127,28 @@ def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> 
 
 def _of(point: Point, seed: int, by_name: dict[str, Run]) -> float:
     return score(by_name[point.runs[point.seeds.index(seed)]])
+
+
+def interpolated(
+    cost: ArrayLike,  # (sizes,)
+    scores: ArrayLike,  # (sizes, seeds)
+    budget: float,
+) -> Floats:
+    """Each seed's score at a budget, (seeds,), linear in log cost between the sizes.
+
+    Nothing is extrapolated: a budget outside the sizes raises TensorAdaptError with their range.
+    """
+    size, data = np.asarray(cost, float), np.asarray(scores, float)
+    if size.ndim != 1 or data.ndim != 2 or len(data) != len(size) or len(size) == 0 or size.min() <= 0:
+        raise TensorAdaptError(
+            f"costs have shape {size.shape} and scores {data.shape}; expected (sizes,) above 0 and (sizes, seeds)"
+        )
+    if len(np.unique(size)) < len(size):
+        raise TensorAdaptError("two sizes have one cost; give the scores of one of them")
+    if not size.min() <= budget <= size.max():
+        raise TensorAdaptError(
+            f"budget {budget:g} is outside the sizes that were run, {size.min():g} to {size.max():g}; nothing is "
+            "extrapolated"
+        )
+    order = np.argsort(size)
+    return np.array([np.interp(np.log(budget), np.log(size[order]), one) for one in data[order].T])

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
-from tensoradapt.analysis.statistics.budgets import hypervolume
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.significance import Ranking, ranking
 from tensoradapt.analysis.tables.comparable import methods, reported, score
 from tensoradapt.analysis.tables.contrasts import check_reference, reference_of
 from tensoradapt.analysis.tables.curves import gain, size_text
 from tensoradapt.analysis.tables.frontier import Point, points
+from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.runs.store import Run
 
 Row = dict[str, Any]
@@ -110,3 +111,29 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
             names = " ".join(name for point in mine for name in point.runs)
             rows.append({"label": label, "task": task, "volume": area, **at, "runs": names})
     return rows
+
+
+def hypervolume(
+    cost: ArrayLike,  # (points,)
+    score: ArrayLike,  # (points,)
+    reference: tuple[float, float],  # the largest cost and the least score that count
+) -> float:
+    """The area that a frontier dominates, in decades of cost times score, up to a reference point; by moocore
+    (Fonseca et al., CEC 2006).
+
+    Points beyond the reference add nothing. Raises TensorAdaptError where moocore is not installed.
+
+    >>> round(hypervolume([100, 1000], [0.6, 0.8], (10_000, 0.5)), 6)
+    0.4
+    """
+    try:
+        import moocore
+    except ImportError:
+        raise missing_extra("moocore", "stats", "the hypervolume of a frontier") from None
+    size, value = np.asarray(cost, float), np.asarray(score, float)
+    if size.shape != value.shape or size.ndim != 1 or not len(size) or size.min() <= 0 or reference[0] <= 0:
+        raise TensorAdaptError(
+            f"costs have shape {size.shape} and scores {value.shape}; expected points, costs above 0"
+        )
+    points = np.column_stack([np.log10(size), -value])
+    return float(moocore.hypervolume(points, ref=np.array([np.log10(reference[0]), -reference[1]])))
