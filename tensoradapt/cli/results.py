@@ -67,7 +67,7 @@ def _add_comparison(p: argparse.ArgumentParser) -> None:
 
 def watch(args: argparse.Namespace) -> int:
     """Show the folder until nothing is left to run or it is interrupted."""
-    from tensoradapt.sweeps.reports.watch_view import show
+    from tensoradapt.sweeps.reports.watch import show
 
     with contextlib.suppress(KeyboardInterrupt):
         show(args.runs, args.once, args.every)
