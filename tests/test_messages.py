@@ -290,7 +290,10 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         ["exclude pattern '*.fc1' matches none of the 12 sites", "model.layers.0.self_attn.q_proj"],
     ),
     "exclude matching all": (find(exclude=["*"]), ["leave none of the 12 sites"]),
-    "mode of size 0": (lambda: Layout.parse(": out : in", {"out": 0, "in": 3}), ["mode 'out' has size 0", "1 or more"]),
+    "mode of size 0": (
+        lambda: Layout.parse(": out : in", {"out": 0, "in": 3}),
+        ["size of mode 'out' is 0", "1 or more"],
+    ),
     "mode without size": (
         lambda: Layout.parse(": out : in", {"out": 2, "inn": 3}),
         ["needs a size for 'in'", 'did you mean "inn"?'],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.checks import is_whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of, shape_of
 from tensoradapt.lora.pair import LoraPair, Term, merged, reduced, stacked
@@ -51,7 +52,7 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
 
 
 def _check_rank(rank: int | None, widest: int) -> None:
-    if rank is not None and (isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= widest):
+    if rank is not None and not is_whole(rank, 1, widest):
         raise TensorAdaptError(
             f"rank is {rank!r}; expected a whole number from 1 to {widest}, the shorter side of the largest matrix, or "
             "None for an exact export"

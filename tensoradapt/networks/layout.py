@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 At = Mapping[str, "int | range"]  # a position: index modes -> int; row and column modes may carry a range
@@ -123,8 +124,7 @@ class Layout:
                     f"layout {str(pattern)!r} needs a size for {missing[0]!r}{did_you_mean(missing[0], sizes)}"
                 )
             size = sizes[joined] if joined in sizes else math.prod(sizes[name] for name in axis)
-            if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise TensorAdaptError(f"mode {joined!r} has size {size!r}; expected a whole number of 1 or more")
+            check_whole(f"the size of mode {joined!r}", size)
             return Mode("_".join(axis), size, axis if len(axis) > 1 else ())
 
         return cls(*(tuple(map(mode, axes)) for axes in (pattern.index, pattern.rows, pattern.cols)))

@@ -12,7 +12,7 @@ import numpy as np
 import tensorly
 from tensorly.decomposition import tucker
 
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.checks import check_whole
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.decomposition import checked, tensorly_on_numpy, widened
 from tensoradapt.networks.layout import Layout
@@ -34,8 +34,7 @@ def build(layout: Layout, rank: int | Mapping[str, int], terms: int = 2) -> Netw
 
     Drawn as Tucker is: the columns of each factor are orthonormal.
     """
-    if isinstance(terms, bool) or not isinstance(terms, int) or terms < 1:
-        raise TensorAdaptError(f"terms is {terms!r}; expected a whole number of 1 or more")
+    check_whole("terms", terms)
     ranks = per_mode(layout.names, rank, layout)
     factors = tuple(Factor(m, (m, "b", f"r_{m}"), paper=("orthogonal", 1.0)) for m in layout.names)
     core = Factor("core", ("b", *(f"r_{m}" for m in layout.names)), "zero")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import tensorly
 
+from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
@@ -76,8 +77,7 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def _sizes(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, tuple[int, ...]]:
     """The flat sizes of A's and B's cores."""
-    if isinstance(bottleneck, bool) or not isinstance(bottleneck, int) or bottleneck < 1:
-        raise TensorAdaptError(f"bottleneck is {bottleneck!r}; expected a whole number of 1 or more")
+    check_whole("bottleneck", bottleneck)
     rows, cols = (tuple(m.size for m in modes) for modes in (layout.rows, layout.cols))
     usual = {"in": (*cols, bottleneck), "out": (bottleneck, *rows)}
     asked, found = cores or {}, {}

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.checks import check_whole
 from tensoradapt.networks import decomposition
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
@@ -25,8 +25,7 @@ def build(layout: Layout, rank: int, svd_rank: int = 2) -> Network:
 
     p = q = svd_rank, or min(d_in, d_out) where that is less. PEFT draws P with variance 1/p, for each layer anew.
     """
-    if isinstance(svd_rank, bool) or not isinstance(svd_rank, int) or svd_rank < 1:
-        raise TensorAdaptError(f"svd_rank is {svd_rank!r}; expected a whole number of 1 or more")
+    check_whole("svd_rank", svd_rank)
     index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
     p = min(svd_rank, layout.out, layout.in_)
     factors = (

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from reprlib import repr as shown
 from typing import Any
 
+from tensoradapt.checks import is_whole
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
@@ -87,7 +88,7 @@ def within_budget(
     The largest rank for all that fits, then each bond of the families that have several is raised in turn while it
     fits.
     """
-    if isinstance(budget, bool) or not isinstance(budget, int) or budget < 1:
+    if not is_whole(budget):
         raise TensorAdaptError(f"budget is {budget!r}; expected a whole number of parameters, 1 or more")
 
     def at(rank: int) -> dict[Layout, Network]:

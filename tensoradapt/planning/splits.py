@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tensoradapt.checks import is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import COLS, ROWS, Pattern, near_equal, split_sizes, stem
 from tensoradapt.sites.site import Site
@@ -30,7 +31,7 @@ def check_parts(split: Any) -> None:
                     f"split {mode}={parts!r}; expected the sizes of its parts, as in {example}, or these by width, as "
                     "in {'out': {96: (8, 12)}}"
                 )
-            if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in one) or not one:
+            if not one or not all(map(is_whole, one)):
                 raise TensorAdaptError(f"split {mode}={tuple(one)} has a part that is not a whole number of 1 or more")
 
 

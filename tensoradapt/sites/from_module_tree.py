@@ -128,8 +128,8 @@ def _layers(module: Any, least: int) -> dict[int, Any]:
     held = {n: child for n, child in enumerate(module) if any(True for _ in matrices(child))}
     if any(not list(child.children()) or list(_held(child, "")) for child in held.values()):
         return {}  # linear layers in a row are no layers of a transformer
-    kinds = Counter(type(child) for child in held.values())
-    kinds += Counter(tuple(matrices(child)) for child in held.values())  # type: ignore[arg-type]
+    kinds: Counter[Any] = Counter(type(child) for child in held.values())
+    kinds += Counter(tuple(matrices(child)) for child in held.values())
     return held if max(kinds.values(), default=0) >= least else {}
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
+from tensoradapt.checks import check_whole, is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of, parameter_of, shape_of, weight_of
 from tensoradapt.layers.quantised import quantised
@@ -60,10 +61,9 @@ def check_attach(
 def check_draw(seed: int, dropouts: tuple[float, float]) -> None:
     """Refuses a seed and dropouts that nothing can be drawn with."""
     for what, value in zip(("dropout", "rank_dropout"), dropouts, strict=True):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        if not is_number(value) or not 0 <= value < 1:
             raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise TensorAdaptError(f"seed is {seed!r}; expected a whole number from 0 up to 2**63 - 1")
+    check_whole("seed", seed, 0, 2**63 - 1)
 
 
 def _check_name(model: nn.Module, name: str) -> None:

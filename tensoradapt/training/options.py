@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
+from tensoradapt.checks import check_number, check_whole
 from tensoradapt.errors import TensorAdaptError
 
 
@@ -25,10 +25,8 @@ class TrainingOptions:
 
     def __post_init__(self) -> None:
         for what, value in (("lr", self.lr), ("head_lr", self.lr if self.head_lr is None else self.head_lr)):
-            if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-                raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above 0")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
-            raise TensorAdaptError(f"steps is {self.steps!r}; expected a whole number of 1 or more")
+            check_number(what, value, above=0)
+        check_whole("steps", self.steps)
         if not 0 <= self.warmup < 1:
             raise TensorAdaptError(
                 f"warmup is {self.warmup!r}; expected a share of the steps, from 0 up to, not including, 1"

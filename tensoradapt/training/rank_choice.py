@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tensoradapt.checks import check_rank
+from tensoradapt.checks import check_rank, is_number, is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.ranks import Rank
@@ -65,7 +65,7 @@ def to_budget(networks: Sequence[Network], values: Sequence[rounding.Values], bu
     """The bond direction with the least share of its tensor's squared norm goes, until the budget is reached."""
     left = fixed + sum(network.n_params for network in networks)
     least = fixed + sum(_with(net, dict.fromkeys(net.bonds, 1)).n_params for net in networks)
-    if isinstance(budget, bool) or not isinstance(budget, int) or not least <= budget <= left:
+    if not is_whole(budget, least, left):
         raise TensorAdaptError(
             f"budget is {budget!r}; expected a whole number of parameters from {least} (rank 1) to the {left} there are"
         )
@@ -85,7 +85,7 @@ def to_energy(
     networks: Sequence[Network], values: Sequence[rounding.Values], energy: Any, dtype: torch.dtype
 ) -> list[Network]:
     """Of each tensor, the directions with the least shares of its squared norm go while what is left allows it."""
-    if isinstance(energy, bool) or not isinstance(energy, int | float) or not 0 < energy <= 1:
+    if not is_number(energy, above=0, most=1):
         raise TensorAdaptError(f"energy is {energy!r}; expected a share above 0 and up to 1, such as 0.99")
     smaller = []
     for i, (network, own) in enumerate(zip(networks, values, strict=True)):

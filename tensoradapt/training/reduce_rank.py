@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import check_rank
+from tensoradapt.checks import check_rank, check_whole, is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.ranks import Rank
@@ -119,7 +119,7 @@ def check_schedule(model: nn.Module, schedule: Mapping[int, int], steps: int) ->
     most = max(n for group in adapter.plan.groups for n in group.network.bonds.values())
     for step, rank in sorted(schedule.items()):
         check_rank(rank, f"the rank at step {step}")
-        if isinstance(step, bool) or not isinstance(step, int) or not 1 <= step <= steps or rank > most:
+        if not is_whole(step, 1, steps) or rank > most:
             raise TensorAdaptError(
                 f"the schedule has rank {rank!r} at step {step!r}; expected steps from 1 to {steps}, and ranks that "
                 f"fall from {most} on"
@@ -137,7 +137,7 @@ def _check(adapter: Adapter, sweeps: int, moments: str) -> None:
         )
     if moments not in MOMENTS:
         raise TensorAdaptError(f"moments is {moments!r}{did_you_mean(moments, MOMENTS)}")
-    check_rank(sweeps, "sweeps")
+    check_whole("sweeps", sweeps)
     for group in adapter.plan.groups:
         rounding.check(group.network)
     for name, parameter in adapter.named_parameters():

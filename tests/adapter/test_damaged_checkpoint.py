@@ -113,7 +113,7 @@ FORGED = {
     "a negative bond": (network_of(lambda n: n.update(bonds={"r": -2})), "-2 is not a whole number from 1"),
     "an enormous bond": (network_of(lambda n: n.update(bonds={"r": 2**62})), "bytes; expected"),
     "a bond beyond numbers": (network_of(lambda n: n.update(bonds={"r": 10**300})), "is not a whole number"),
-    "a mode of true": (network_of(lambda n: n["layout"][1].update(layer=True)), "mode 'layer' has size True"),
+    "a mode of true": (network_of(lambda n: n["layout"][1].update(layer=True)), "size of mode 'layer' is True"),
     "a hundred factors": (network_of(lambda n: n.update(factors=n["factors"] * 20)), "a network of 100 factors"),
     "a factor twice": (network_of(lambda n: n.update(factors=n["factors"] * 2)), "two factors have one name"),
     "a path as a factor": (factor_of(0, "../../x"), "'../../x' is not a name without dots and slashes"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sweeps.executors.cluster_options import cluster_options
 from tensoradapt.sweeps.executors.executor import Executor, Inline
@@ -45,8 +46,8 @@ def slots_for(
     """
     if executor not in EXECUTORS:
         raise TensorAdaptError(f"executor is {executor!r}{did_you_mean(executor, EXECUTORS)}")
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise TensorAdaptError(f"workers is {workers!r}; expected a whole number of 1 or more")
+    if workers is not None:
+        check_whole("workers", workers)
     if executor == "inline" and workers not in (None, 1):
         raise TensorAdaptError(f"workers is {workers} for the inline executor, which has one; use executor local")
     if other := [name for name, given in asked.items() if given and name != executor]:
