@@ -1,20 +1,40 @@
-"""Text: how ranks, tables and columns are written."""
+"""How ranks, sizes and tables are written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+Rank = int | Mapping[str, int]
+
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines of a table whose columns are as wide as their widest cell."""
+    """The lines of a table, each column as wide as its widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def rank_text(rank: int | Mapping[str, int]) -> str:
-    """A rank, or those of each bond, in the space of a column.
+def size_text(rank: Rank | None = None, budget: int | None = None, short: bool = False) -> str:
+    """The size that was asked of an adapter: its budget, or its rank, of which ``short`` shows the largest alone.
 
-    >>> rank_text(8), rank_text({"layer": 2, "out": 4})
-    ('r=8', 'r=2 4')
+    >>> size_text(8), size_text({"layer": 2, "out": 4}), size_text({"layer": 2, "out": 4}, short=True)
+    ('r=8', 'r=2 4', 'r≤4')
+    >>> size_text(None, budget=5000), size_text(None)
+    ('n≤5,000', '')
     """
-    return f"r={' '.join(map(str, rank.values())) if isinstance(rank, Mapping) else rank}"
+    if budget:
+        return f"n≤{budget:,}"
+    if not isinstance(rank, Mapping):
+        return f"r={rank}" if rank else ""
+    largest = max(rank.values(), default=0)
+    if short:
+        return f"r{'=' if set(rank.values()) == {largest} else '≤'}{largest}"
+    return f"r={' '.join(map(str, rank.values()))}" if rank else ""
+
+
+def bonds_text(rank: Rank) -> str:
+    """A rank with the names of its bonds.
+
+    >>> bonds_text(8), bonds_text({"layer": 2, "out": 4})
+    ('8', 'layer=2 out=4')
+    """
+    return " ".join(f"{name}={n}" for name, n in rank.items()) if isinstance(rank, Mapping) else str(rank)

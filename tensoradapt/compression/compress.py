@@ -11,7 +11,7 @@ from tensoradapt.compression.fit import Job, fit_within, in_best_order
 from tensoradapt.compression.result import Compressed, stated
 from tensoradapt.compression.sources import read
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.ranks import Rank
+from tensoradapt.text import Rank
 
 ORDERS = ("given", "search")
 

@@ -20,7 +20,7 @@ from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.build_plan import plan
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.ranks import Rank
+from tensoradapt.text import Rank
 
 Factors = dict[str, np.ndarray]
 

@@ -15,12 +15,13 @@ from tensoradapt.planning.arguments import check_arguments
 from tensoradapt.planning.grouping import Bundle, bundles
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.rank_patterns import check_patterns, own_networks
-from tensoradapt.planning.ranks import Rank, built, counted, networks, within_budget
+from tensoradapt.planning.ranks import built, counted, networks, within_budget
 from tensoradapt.planning.splits import Split
 from tensoradapt.planning.trained_modules import count_trained, patterns
 from tensoradapt.planning.variant import Variant, check_rates
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.site import Site, Sites, row_blocks
+from tensoradapt.text import Rank
 
 
 def plan(

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.grouping import Member
-from tensoradapt.planning.ranks import Rank, resolved
+from tensoradapt.planning.ranks import resolved
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
-from tensoradapt.text import align
+from tensoradapt.text import Rank, align, bonds_text
 
 
 @dataclass(frozen=True)
@@ -139,18 +139,13 @@ def _tied(group: Group) -> tuple[Any, ...]:
 
 def _tensors(groups: Iterable[Group]) -> list[str]:
     kinds = Counter(
-        (group.network.layout, rank_text(group), group.network.n_params, group.network.cut.rank) for group in groups
+        (group.network.layout, bonds_text(group.rank), group.network.n_params, group.network.cut.rank)
+        for group in groups
     )
     rows: list[tuple[str, ...]] = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
     for (layout, rank, n_params, cut), n in kinds.items():
         rows.append((str(n), str(layout), " x ".join(map(str, layout.shape)), rank, str(cut), f"{n_params:,}"))
     return align(rows)
-
-
-def rank_text(group: Group) -> str:
-    """The rank of a tensor, or ``mode=rank`` of each of its bonds; empty without any."""
-    rank = group.rank
-    return str(rank) if not isinstance(rank, Mapping) else " ".join(f"{name}={n}" for name, n in rank.items())
 
 
 def _sites(plan: Plan) -> list[str]:

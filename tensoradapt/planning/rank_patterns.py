@@ -10,8 +10,9 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.grouping import Bundle
-from tensoradapt.planning.ranks import Rank, networks
+from tensoradapt.planning.ranks import networks
 from tensoradapt.sites.site import matches
+from tensoradapt.text import Rank
 
 
 def own_networks(

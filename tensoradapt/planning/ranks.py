@@ -13,8 +13,7 @@ from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, loca
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.parameterizations import name_of
-
-Rank = int | Mapping[str, int]
+from tensoradapt.text import Rank
 
 
 def resolved(network: Network) -> Rank:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensoradapt import parameterizations
 from tensoradapt.runs.store import FORMER_HEAD_LABEL, HEAD_LABEL, run_id
-from tensoradapt.text import rank_text
+from tensoradapt.text import size_text
 
 REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}
 
@@ -88,8 +88,7 @@ class RunConfig:
     @property
     def title(self) -> str:
         """What progress is reported of."""
-        size = f" n≤{self.budget:,}" if self.budget else f" {rank_text(self.rank)}" if self.rank else ""
-        return f"{self.label}{size}, seed {self.seed}"
+        return f"{self.label} {size_text(self.rank, self.budget)}".strip() + f", seed {self.seed}"
 
     def _size(self) -> str:
         if self.budget is not None:

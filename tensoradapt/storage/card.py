@@ -9,8 +9,9 @@ from tensoradapt import published
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Origin
 from tensoradapt.errors import TensorAdaptError, missing_extra
-from tensoradapt.planning.plan import Plan, rank_text
+from tensoradapt.planning.plan import Plan
 from tensoradapt.surgery.registry import adapters, attached
+from tensoradapt.text import bonds_text
 
 
 def model_card(
@@ -111,7 +112,7 @@ def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
     layouts = dict.fromkeys(str(group.network.layout) for group in plan.groups)
     yield "layout", ", ".join(f"`{layout}`" for layout in layouts)
     yield "parameterization", f"`{plan.parameterization}`" + (f", as `{plan.published}`" if plan.published else "")
-    yield "rank", ", ".join(dict.fromkeys(rank_text(group) for group in plan.groups if group.rank)) or "none"
+    yield "rank", ", ".join(dict.fromkeys(bonds_text(group.rank) for group in plan.groups if group.rank)) or "none"
     share = 100 * plan.n_params / plan.n_dense
     yield "parameters", f"{plan.n_params:,}, {share:.3g} % of the {plan.n_dense:,} of the {len(plan.sites)} matrices"
     yield "scale", f"{plan.scale}" + (f", alpha {plan.alpha:g}" if plan.alpha is not None else "")

@@ -7,8 +7,8 @@ from typing import Any
 
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.sweeps.cells import Cell, Due
-from tensoradapt.sweeps.spec import Method, Search, Size, SweepSpec
-from tensoradapt.text import align, rank_text
+from tensoradapt.sweeps.spec import Method, Search, SweepSpec
+from tensoradapt.text import align, size_text
 
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
@@ -19,27 +19,16 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
         f"{' '.join(map(str, spec.seeds))}: {now.total} runs, {todo} of them to do"
     )
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
-    empty = [f"empty: {cell.method}, {size_text(cell.size)}: {cell.empty}" for cell in cells if cell.empty]
+    empty = [f"empty: {cell.method}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
     return "\n".join([head, *align(rows), *empty, *(_search(spec, spec.search) if spec.search else _rates(spec))])
 
 
 def _row(cell: Cell) -> tuple[str, str, str, str]:
     if cell.empty:
-        return cell.method, size_text(cell.size), "empty", ""
+        return cell.method, size_text(**cell.size), "empty", ""
     count = "the whole model" if cell.n_params is None else f"{cell.n_params:,}"
     budget = cell.size.get("budget")
-    return cell.method, size_text(cell.size), count, f"{100 * (cell.n_params or 0) / budget:.1f} %" if budget else ""
-
-
-def size_text(size: Size) -> str:
-    """A size in the space of a column.
-
-    >>> size_text({"rank": 8}), size_text({"budget": 5000}), size_text({})
-    ('r=8', 'n≤5,000', '')
-    """
-    if "budget" in size:
-        return f"n≤{size['budget']:,}"
-    return rank_text(size["rank"]) if "rank" in size else ""
+    return cell.method, size_text(**cell.size), count, f"{100 * (cell.n_params or 0) / budget:.1f} %" if budget else ""
 
 
 def _rates(spec: SweepSpec) -> Iterator[str]:
@@ -79,10 +68,10 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def size_of(n_bytes: float) -> str:
+def bytes_text(n_bytes: float) -> str:
     """A number of bytes in the unit that suits it.
 
-    >>> size_of(300_000), size_of(2.5e9)
+    >>> bytes_text(300_000), bytes_text(2.5e9)
     ('0.3 MB', '2.5 GB')
     """
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

@@ -11,7 +11,7 @@ import torch
 from tensoradapt.checks import check_rank, is_number, is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.ranks import Rank
+from tensoradapt.text import Rank
 from tensoradapt.training import rounding
 
 

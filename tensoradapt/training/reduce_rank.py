@@ -20,8 +20,8 @@ from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_rank, check_whole, is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.ranks import Rank
 from tensoradapt.surgery.registry import attached
+from tensoradapt.text import Rank
 from tensoradapt.training import rounding
 from tensoradapt.training.rank_choice import smaller_networks
 

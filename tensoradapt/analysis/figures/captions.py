@@ -51,7 +51,7 @@ def how_chosen(runs: Sequence[Run]) -> str:
     given = sorted(set(methods(runs)) - {run.config["label"] for run in tried})
     others, each = (f"as given for {', '.join(given)}, and ", "each other") if given else ("", "each")
     seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
-    return f"{others}chosen on validation among {_tried(tried, each)} {size_of(tried)} (seed {seeds})"
+    return f"{others}chosen on validation among {_tried(tried, each)} {tuned_size(tried)} (seed {seeds})"
 
 
 def _tried(tuning: Sequence[Run], each: str) -> str:
@@ -78,7 +78,7 @@ def _listed(rates: set[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in found)
 
 
-def size_of(tuning: Sequence[Run], its: str = "its") -> str:
+def tuned_size(tuning: Sequence[Run], its: str = "its") -> str:
     """The size that rates were tuned at; a search may choose that too."""
     return "over the sizes searched" if sizes_searched(tuning) else f"at {its} middle size"
 

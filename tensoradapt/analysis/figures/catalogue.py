@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from tensoradapt.analysis.figures import curve_plots, difference_plots
 from tensoradapt.analysis.figures.canvas import RC, add_caption, figure_of, write
-from tensoradapt.analysis.figures.captions import caption, how_chosen, how_partial, size_of, sizes_searched
+from tensoradapt.analysis.figures.captions import caption, how_chosen, how_partial, sizes_searched, tuned_size
 from tensoradapt.analysis.figures.frontier_plot import frontier_figure
 from tensoradapt.analysis.statistics.significance import Comparison, Ranking, least_p
 from tensoradapt.analysis.tables import curves
@@ -121,7 +121,7 @@ def _rates(runs: Sequence[Run], task: str | None, reference: str | None) -> list
         return []
     rows = curves.rate_rows(runs)
     seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    where = size_of(tried, "the method's")
+    where = tuned_size(tried, "the method's")
     text = (
         f"{_of(runs)}: validation {_metric(runs)} at each learning rate tried, one run each (seed {seeds}, so without "
         f"intervals), {where}. A ring: the rate that all reported runs of the method have. Hollow: collapsed to chance "

@@ -19,7 +19,8 @@ from matplotlib.text import Annotation
 
 from tensoradapt.analysis.figures.canvas import DARK, MARKER, Style, figure_of
 from tensoradapt.analysis.statistics.intervals import Floats, Interval
-from tensoradapt.analysis.tables.frontier import Point, rank_text
+from tensoradapt.analysis.tables.frontier import Point
+from tensoradapt.text import size_text
 
 REFERENCES = {"head": ("head only", ":"), "full": ("full fine-tuning", "--")}
 Pair = tuple[float, float]
@@ -74,7 +75,7 @@ def _rank_label(ax: Axes, point: Point, style: Style) -> Annotation:
     look |= {"color": [0.72 * part for part in to_rgb(style.colour)], "textcoords": "offset points"}
     halo = [withStroke(linewidth=1.6, foreground="white")]
     at = point.cost, point.interval.mean
-    return ax.annotate(rank_text(point.rank), at, (0, 0), path_effects=halo, **look)
+    return ax.annotate(size_text(point.rank, short=True), at, (0, 0), path_effects=halo, **look)
 
 
 def _obstacles(ax: Axes, points: Sequence[Point], scale: float) -> list[Box]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.tables.comparable import check_comparable, reported, tuned
-from tensoradapt.analysis.tables.frontier import Point, points, rank_text, reference_points
+from tensoradapt.analysis.tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
+from tensoradapt.text import size_text
 
 Row = dict[str, Any]
 NAMES = {"head": "head only", "full": "full fine-tuning"}
@@ -27,7 +28,8 @@ def rank_rows(runs: Iterable[Run]) -> list[Row]:
     found = points(runs, compare=False)
     odd = [point for point in found if not isinstance(point.rank, int)]
     if odd or not found:
-        what = f"{odd[0].label} has {rank_text(odd[0].rank) or 'a budget'}" if odd else "there is no adapter run"
+        size = odd and (size_text(odd[0].rank, short=True) or "a budget")
+        what = f"{odd[0].label} has {size}" if odd else "there is no adapter run"
         raise TensorAdaptError(f"{what}; expected methods with ranks that are numbers: draw the frontier instead")
     rows = [{"label": p.label, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in found]
     return sorted(rows, key=lambda row: (row["label"], row["rank"]))
@@ -73,7 +75,7 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     for task in sorted({run.config["task"] for run in every}):
         own = [run for run in every if run.config["task"] == task]
         found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label))
-        named = [(point.label, size_text(point), _of(point)) for point in found]
+        named = [(point.label, point_size(point), _of(point)) for point in found]
         named += [(NAMES[kind], "", _of(point)) for kind, point in reference_points(own, compare=False).items()]
         same = {"task": task, "metric": own[0].result["metric"]}
         chance = own[0].result["chance"]
@@ -84,9 +86,9 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     return rows
 
 
-def size_text(point: Point) -> str:
-    """The budget of a point, or its rank: what a sweep asked for."""
-    return f"n≤{point.budget:,}" if point.budget else rank_text(point.rank) or f"{point.n_params:,}"
+def point_size(point: Point) -> str:
+    """The budget or rank that a sweep asked for, else the number of parameters."""
+    return size_text(point.rank, point.budget, short=True) or f"{point.n_params:,}"
 
 
 def gain(score: float, chance: float) -> float:

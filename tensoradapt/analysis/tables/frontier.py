@@ -15,8 +15,8 @@ from tensoradapt.analysis.tables.comparable import check_comparable, check_group
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
+from tensoradapt.text import Rank, size_text
 
-Rank = int | Mapping[str, int] | None
 REFERENCES = ("head", "full")
 # what a frontier can be drawn over: parameters, or a measurement's key, and its name on an axis
 COSTS = {
@@ -47,7 +47,7 @@ class Point:
     label: str
     parameterization: str | None
     layout: str | None
-    rank: Rank
+    rank: Rank | None
     n_params: int
     cost: float
     metric: str
@@ -115,18 +115,6 @@ def write_csv(runs: Iterable[Run], path: Path, cost: str = "n_params") -> Path:
     return replace_file(Path(path), csv_bytes(COLUMNS, table(runs, cost)))
 
 
-def rank_text(rank: Rank) -> str:
-    """A rank in the space of a label.
-
-    >>> rank_text(8), rank_text({"head": 2, "dim": 16}), rank_text(None)
-    ('r=8', 'r≤16', '')
-    """
-    if isinstance(rank, Mapping):
-        largest = max(rank.values(), default=0)
-        return f"r{'=' if set(rank.values()) == {largest} else '≤'}{largest}"
-    return "" if rank is None else f"r={rank}"
-
-
 def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Point]:
     """The references that were run as points, with their runs: "head" and "full"."""
     check_comparable(runs)
@@ -158,7 +146,7 @@ def _order(point: Point) -> tuple[Any, ...]:
 def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
     group = sorted(group, key=lambda run: run.config["seed"])
     first = group[0]
-    check_group(group, f"{first.config['label']} {rank_text(first.config.get('rank'))}".strip())
+    check_group(group, f"{first.config['label']} {size_text(first.config.get('rank'), short=True)}".strip())
     statuses = [run.result["status"] for run in group]
     compared = {other: None if other == kind else versus(group, runs) for other, runs in against.items()}
     return Point(
@@ -225,5 +213,5 @@ def _cell(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def _rank_cell(rank: Rank) -> int | str | None:
+def _rank_cell(rank: Rank | None) -> int | str | None:
     return " ".join(f"{name}={size}" for name, size in rank.items()) if isinstance(rank, Mapping) else rank

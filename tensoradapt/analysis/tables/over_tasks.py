@@ -14,7 +14,7 @@ from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.significance import Ranking, ranking
 from tensoradapt.analysis.tables.comparable import methods, reported, score
 from tensoradapt.analysis.tables.contrasts import check_reference, reference_of
-from tensoradapt.analysis.tables.curves import gain, size_text
+from tensoradapt.analysis.tables.curves import gain, point_size
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.runs.store import Run
@@ -72,7 +72,7 @@ def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
     found: dict[Key, list[Point]] = {}
     for task in tasks if len(tasks) > 1 else ():
         for point in points((run for run in every if run.config["task"] == task), compare=False):
-            found.setdefault((point.label, size_text(point)), []).append(point)
+            found.setdefault((point.label, point_size(point)), []).append(point)
     whole: dict[Key, list[list[Run]]] = {}
     for key, own in found.items():
         seeds = sorted(set(own[0].seeds).intersection(*(point.seeds for point in own)))
