@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.kinds import block_of
+from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.read_folder import Pair, read_lora
 from tensoradapt.lora.update import Update, _numpy, in_double, update_of
 from tensoradapt.sites.find import find_sites
@@ -183,10 +183,10 @@ def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> Source:
     found = _given(sites) or find_sites(base if sites is None else sites, "all")
     updates = {}
     for site in found:
-        modules = [_submodule(model, site) for model in (tuned, base)]
-        for module in modules:
-            check_readable(module, site, "a difference of weights", f"{DEQUANTISE}, both of them")
-        new, old = (block_of(module, site) for module in modules)
+        matrices = [StoredMatrix.of(_submodule(model, site), site) for model in (tuned, base)]
+        for matrix in matrices:
+            check_readable(matrix, "a difference of weights", f"{DEQUANTISE}, both of them")
+        new, old = (matrix.block() for matrix in matrices)
         if new.shape != old.shape:
             raise TensorAdaptError(
                 f"site {site.name} is {tuple(new.shape)} in the tuned model and {tuple(old.shape)} in the base"

@@ -1,4 +1,4 @@
-"""What goes wrong under DDP without a word, or with torch's obscure ones, is refused in the forward pass."""
+"""Raise on DDP setups that would silently give wrong gradients, or fail with torch's obscure errors."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from tensoradapt.sites.site import RowBlock
 def check_ddp(
     updates: Iterable[tuple[Adapter, tuple[RowBlock, ...]]],  # of one layer: its adapters, each with its sites there
 ) -> None:
-    """Refuses factors that DDP does not know, and shared ones in reentrant checkpoints; called while training.
+    """Raise for factors that DDP does not know, and for shared factors in reentrant checkpoints.
 
-    torch.compile does not call it: what it needs is no graph. Without DDP it reads one attribute.
+    Layers call it in training, except under torch.compile, which cannot trace it. Without DDP it reads one attribute.
     """
     ddp = DistributedDataParallel._active_ddp_module
     if ddp is None:
         return
     in_segment = not torch.is_grad_enabled() and _in_segment()
-    for adapter, own in updates:
+    for adapter, row_blocks in updates:
         if in_segment or torch.is_grad_enabled():
-            _refuse_unknown(adapter, ddp)
+            _check_known(adapter, ddp)
         if in_segment and not ddp.static_graph:
-            _refuse_shared(adapter, own)
+            _check_shared(adapter, row_blocks)
 
 
-def _refuse_unknown(adapter: Adapter, ddp: DistributedDataParallel) -> None:
+def _check_known(adapter: Adapter, ddp: DistributedDataParallel) -> None:
     if adapter.averaged_by == id(ddp):
         return
     known = {id(parameter) for parameter in ddp._module_parameters}
@@ -45,13 +45,14 @@ def _refuse_unknown(adapter: Adapter, ddp: DistributedDataParallel) -> None:
     adapter.averaged_by = id(ddp)
 
 
-def _refuse_shared(adapter: Adapter, own: tuple[RowBlock, ...]) -> None:
-    """Each segment's backward pass is one of its own, so DDP sees a shared factor done once for each, and expects one.
+def _check_shared(adapter: Adapter, row_blocks: tuple[RowBlock, ...]) -> None:
+    """Raise for factors that several checkpointed segments use.
 
-    torch 2.13 then averages the first part of the gradient alone, without a word, or fails, with
-    ``find_unused_parameters``. A static graph counts the parts and is right.
+    Each segment runs its own backward pass, so a shared factor is ready once per segment, and DDP expects it once.
+    torch 2.13 then silently averages only the first part of the gradient, or fails with ``find_unused_parameters``. A
+    static graph counts the parts and is right.
     """
-    names = {site.name for row_block in own for site in row_block.sites}
+    names = {site.name for row_block in row_blocks for site in row_block.sites}
     if shared := next((name for name in _in_many_layers(adapter) if name in names), None):
         raise TensorAdaptError(
             f"site {shared} shares trainable factors with other layers, and the model runs under DDP with reentrant "
@@ -63,17 +64,17 @@ def _refuse_shared(adapter: Adapter, own: tuple[RowBlock, ...]) -> None:
 
 
 def _in_many_layers(adapter: Adapter) -> list[str]:
-    """The sites whose trainable numbers are read in other layers too."""
-    found = []
+    """The names of sites whose trainable numbers other layers read too."""
+    names = []
     for group in adapter.plan.groups:
         sites = [member.site for member in group.members]
         if len({site.coord.get("layer") for site in sites}) > 1 or adapter.biases:
-            found += [site.name for site in sites]
-    return found
+            names += [site.name for site in sites]
+    return names
 
 
 def _in_segment() -> bool:
-    """Whether a reentrant segment's first pass, without gradients, is on the stack: torch has no other sign."""
+    """Whether a reentrant segment's first pass, without gradients, is on the stack; torch has no other sign of it."""
     frame, code = sys._getframe(1), CheckpointFunction.forward.__code__
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back  # type: ignore[assignment]

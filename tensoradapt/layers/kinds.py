@@ -1,4 +1,4 @@
-"""Layer kinds: how each stores its logical (out, in) matrix and applies a pair. Storage order exists here alone."""
+"""The kinds of layers that can be adapted, and how each applies a pair (A, B)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.factored import apply_pairs
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.quantised import quantised
 from tensoradapt.sites.site import Site
+from tensoradapt.sites.storage_order import IN_FIRST, is_conv1d
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table below.
+    """One kind of layer.
 
-    ``logical`` views a stored weight as (out, in), ``stored`` gives such a matrix the weight's shape again.
-    ``apply_pairs`` computes ``x delta^T`` from pairs; None where the layer is computed as a whole, with W + delta in
-    the place of W.
+    ``apply_pairs`` computes ``x delta^T`` from pairs. It is None where the layer is computed as a whole, with W + delta
+    in the place of W.
     """
 
     name: str
-    logical: Callable[[Tensor], Tensor]
-    stored: Callable[[Tensor, torch.Size], Tensor]
     apply_pairs: Callable[[nn.Module, Tensor, Pairs], Tensor] | None
-    axis: int = -1  # of the output, where the rows are
+    axis: int = -1  # the dimension of the layer's output that holds the matrix's rows
+
+    def logical(self, weight: Tensor) -> Tensor:  # (out, in), a view where the memory allows
+        """A stored weight, or its gradient, as the logical matrix."""
+        matrix = weight.flatten(1)
+        return matrix.T if self.name in IN_FIRST else matrix
+
+    def stored(self, matrix: Tensor, shape: torch.Size) -> Tensor:
+        """A logical (out, in) matrix in the weight's order and shape."""
+        return (matrix.T if self.name in IN_FIRST else matrix).view(shape)
 
 
 def _linear(_: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
@@ -38,14 +44,14 @@ def _linear(_: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
 
 
 def _embedding(module: nn.Module, ids: Tensor, pairs: Pairs) -> Tensor:
-    """Rows of A^T are looked up, a padding row among them; the dense (vocabulary x width) update is never formed."""
+    """Look up rows of A^T, a padding row like any other; the dense (vocabulary x width) update is never formed."""
     dtype: torch.dtype = module.weight.dtype  # type: ignore[assignment, union-attr]
     first, *rest = (F.linear(F.embedding(ids, a.T.to(dtype)), b.to(dtype)) for a, b in pairs)
     return sum(rest, first)
 
 
 def _conv2d(module: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
-    """A is a convolution of the layer's own size, stride and padding into R channels, B one of 1 x 1."""
+    """Convolve with A in the layer's own size, stride and padding into R channels, then with B in 1 x 1."""
     conv: nn.Conv2d = module  # type: ignore[assignment]
     size = (conv.in_channels, *conv.kernel_size)
     inner = ((conv._conv_forward(x, a.to(x).view(len(a), *size), None), b.to(x)) for a, b in pairs)
@@ -53,33 +59,25 @@ def _conv2d(module: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
     return sum(rest, first)
 
 
-def _as_is(matrix: Tensor, _: torch.Size | None = None) -> Tensor:
-    return matrix
-
-
-def _transposed(matrix: Tensor, _: torch.Size | None = None) -> Tensor:
-    return matrix.T
-
-
-LINEAR = Kind("Linear", _as_is, _as_is, _linear)
-CONV1D = Kind("Conv1D", _transposed, _transposed, _linear)
-EMBEDDING = Kind("Embedding", _transposed, _transposed, _embedding)
-CONV2D = Kind("Conv2d", lambda weight: weight.flatten(1), lambda matrix, shape: matrix.view(shape), _conv2d, 1)
-ATTENTION = Kind("MultiheadAttention", _as_is, _as_is, None)
-STACKED = Kind("stacked experts", _as_is, _as_is, None)
+LINEAR = Kind("Linear", _linear)
+CONV1D = Kind("Conv1D", _linear)
+EMBEDDING = Kind("Embedding", _embedding)
+CONV2D = Kind("Conv2d", _conv2d, axis=1)
+ATTENTION = Kind("MultiheadAttention", None)
+STACKED = Kind("stacked experts", None)
 KINDS = (LINEAR, CONV1D, EMBEDDING, CONV2D, ATTENTION, STACKED)
 
 
 def kind_of(module: nn.Module, site: Site | str) -> Kind:
-    """The kind of a layer.
+    """Return a layer's kind. ``site``: for messages, and for whether the layer stacks several matrices.
 
-    GPT-2's Conv1D is known by its class name: importing transformers to compare classes would make it a dependency.
+    Raises TensorAdaptError for a layer of no known kind.
     """
     if isinstance(site, Site) and site.slot is not None:
         return _stacked(module, site)
     if isinstance(module, nn.Linear):
         return LINEAR
-    if type(module).__name__ == "Conv1D" and getattr(module, "weight", None) is not None and module.weight.ndim == 2:
+    if is_conv1d(module):
         return CONV1D
     if isinstance(module, nn.MultiheadAttention):
         return ATTENTION
@@ -109,7 +107,7 @@ def _stacked(module: nn.Module, site: Site) -> Kind:
 
 
 def _plain(module: nn.Embedding | nn.Conv2d, site: Site | str) -> Kind:
-    """An embedding or convolution whose output is linear in its weight and in which each row is its own."""
+    """Return the kind of an embedding or convolution whose output is linear in its weight, each row by itself."""
     base = nn.Embedding if isinstance(module, nn.Embedding) else nn.Conv2d
     why = None
     if type(module).forward is not base.forward:
@@ -124,41 +122,3 @@ def _plain(module: nn.Embedding | nn.Conv2d, site: Site | str) -> Kind:
             "it out with find_sites(model, exclude=[...])"
         )
     return EMBEDDING if isinstance(module, nn.Embedding) else CONV2D
-
-
-def parameter_of(module: nn.Module, site: Site) -> Tensor:
-    """The parameter that holds the site's matrix, alone or among others."""
-    kind_of(module, site)  # refuses a layer of another kind, and an expert that is not there
-    owner, _, name = site.parameter.rpartition(".")
-    weight = getattr(module.get_submodule(owner), name, None)
-    if isinstance(weight, Tensor):
-        return weight
-    raise TensorAdaptError(
-        f"site {site.name}: {type(module).__name__} has no parameter {site.parameter!r}; make the plan from this model"
-    )
-
-
-def weight_of(module: nn.Module, site: Site) -> Tensor:
-    """The site's matrix as it is stored: all of its parameter, or its own of those that are stacked."""
-    weight = parameter_of(module, site)
-    return weight if site.slot is None else weight[site.slot]
-
-
-def matrix_of(module: nn.Module, site: Site) -> Tensor:  # (out, in), a view where the layout allows
-    """The logical matrix that the site is a block of; of a quantised layer as it computes with it, in fp32."""
-    if (packed := quantised(module)) is not None:
-        return packed.matrix(module)
-    return kind_of(module, site).logical(weight_of(module, site))
-
-
-def shape_of(module: nn.Module, site: Site) -> tuple[int, int]:
-    """Rows and columns of that matrix, without making it."""
-    if quantised(module) is not None:
-        return module.out_features, module.in_features  # type: ignore[return-value]
-    out, in_ = kind_of(module, site).logical(weight_of(module, site)).shape
-    return out, in_
-
-
-def block_of(module: nn.Module, site: Site) -> Tensor:  # (out, in) of the site
-    """The site's rows and columns as stored."""
-    return matrix_of(module, site)[site.block]

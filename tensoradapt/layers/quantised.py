@@ -1,6 +1,6 @@
-"""Quantised linear layers: their matrix as they compute with it, and a matrix stored again in their way.
+"""Quantised linear layers: read the matrix that they compute with, and quantise a matrix in their own way.
 
-A layer is known by the class of its weight, so that neither library is imported for models without it.
+A layer is recognised by the class name of its weight, so that neither library is imported for models without it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ State = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Quantised:
-    """A row of the table below.
+    """One way of quantising.
 
-    ``matrix`` is the (out, in) matrix in fp32; ``store`` quantises one in the layer's own way, None where that is not
-    known. ``state`` is all that ``store`` changes, which ``restore`` puts back.
+    ``matrix`` gives the (out, in) matrix in fp32. ``store`` quantises a matrix and is None where this is not known how.
+    ``state`` returns everything that ``store`` replaces, and ``restore`` puts it back.
     """
 
     name: str
@@ -39,13 +39,13 @@ def _four_bits(module: Any) -> Tensor:
 def _store_four_bits(module: Any, matrix: Tensor) -> None:
     old = module.weight
     names = ("blocksize", "compress_statistics", "quant_type", "quant_storage")
-    data = matrix.to("cpu", old.quant_state.dtype)  # quantised when it is moved to its device
+    data = matrix.to("cpu", old.quant_state.dtype)  # moving it to its device quantises it
     options = {name: getattr(old, name) for name in names}
     module.weight = type(old)(data, requires_grad=False, module=module, **options).to(old.device)
 
 
 def _codes(module: Any) -> tuple[Tensor, Tensor]:
-    """Codes and the largest entry of each row: with the weight until the first forward pass, with the state after."""
+    """Codes and the largest entry of each row: the weight's before the first forward pass, the state's after it."""
     held = module.weight if module.weight.CB is not None else module.state
     return held.CB, held.SCB
 
@@ -74,14 +74,14 @@ def _unpacked(module: Any) -> Tensor:
 
 
 def _store_int8(module: Any, matrix: Tensor) -> None:
-    """One scale for each block of a row, or for each row; symmetric ones alone have no zero points."""
+    """Quantise with one scale for each row, or for each block of a row, and no zero points."""
     from torchao.quantization.granularity import PerGroup, PerRow
 
     old = module.weight
     size = old.block_size[-1]
     granularity = PerRow() if size == matrix.shape[1] else PerGroup(size)
-    made = type(old).from_hp(matrix.to(old.device, old.dtype), granularity, act_quant_kwargs=old.act_quant_kwargs)
-    module.weight = nn.Parameter(made, requires_grad=False)
+    codes = type(old).from_hp(matrix.to(old.device, old.dtype), granularity, act_quant_kwargs=old.act_quant_kwargs)
+    module.weight = nn.Parameter(codes, requires_grad=False)
 
 
 FOUR_BITS = Quantised("bitsandbytes 4-bit", _four_bits, _store_four_bits)
@@ -91,9 +91,9 @@ PACKED = Quantised("torchao", _unpacked, None)
 
 
 def quantised(module: nn.Module) -> Quantised | None:
-    """The row of a quantised linear layer; None of any other layer, and of one not yet quantised."""
+    """How a linear layer is quantised; None for any other layer, and for one that is not quantised yet."""
     weight = module._parameters.get("weight")
-    if type(weight) is nn.Parameter:  # said apart, for torch.compile, which traces this and no names of modules
+    if type(weight) is nn.Parameter:  # first, because torch.compile cannot trace the module names below
         return None
     name, library = type(weight).__name__, type(weight).__module__.split(".")[0]
     if library == "bitsandbytes":
@@ -107,6 +107,6 @@ def quantised(module: nn.Module) -> Quantised | None:
 
 
 def _is_symmetric(weight: Any) -> bool:
-    """Whether rows, or blocks of them, have a scale alone: what ``store`` makes."""
+    """Whether rows, or blocks of them, have a scale and no zero point, as ``store`` makes them."""
     points = weight.zero_point
     return weight.block_size[0] == 1 and weight.act_quant_kwargs is None and (points is None or not points.any())

@@ -1,4 +1,4 @@
-"""The change of a stored matrix that an adapter makes: its updates, or DoRA's of direction and magnitude."""
+"""How an adapter changes a stored matrix: it adds its updates, or by DoRA sets direction and magnitude."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from tensoradapt.sites.site import RowBlock, Site
 
 def change(
     adapter: Adapter,
-    own: Sequence[RowBlock],  # all of the adapter's in one matrix
+    row_blocks: Sequence[RowBlock],  # all of the adapter's in one matrix
     matrix: Tensor,  # (out, in), as stored
     training: bool = False,
 ) -> Tensor:  # (out, in), in the matrix's dtype
-    """``W' - W``: the updates of the sites; by DoRA ``m (W + delta) / |W + delta| - W``, row by row.
+    """``W' - W``: the updates of the sites; with DoRA ``m (W + delta) / |W + delta| - W``, row by row.
 
     Liu et al., arXiv 2402.09353, equation 5; the norm is held constant in the backward pass (section 4.3).
     """
     delta = torch.zeros_like(matrix, requires_grad=False)
-    for site in (site for row_block in own for site in row_block.sites):
+    for site in (site for row_block in row_blocks for site in row_block.sites):
         delta[site.block] = site_delta(adapter, site, training).to(matrix)
     if adapter.plan.rule == "add":
         return delta
-    found = torch.zeros_like(delta, requires_grad=False)
-    for row_block in own:
+    scaled = torch.zeros_like(delta, requires_grad=False)
+    for row_block in row_blocks:
         ratio = (adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix))[:, None]
-        found[row_block.rows] = ((ratio - 1) * matrix[row_block.rows] + ratio * delta[row_block.rows]).to(matrix)
-    return found
+        scaled[row_block.rows] = ((ratio - 1) * matrix[row_block.rows] + ratio * delta[row_block.rows]).to(matrix)
+    return scaled
 
 
 @torch.no_grad()
-def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  # (out of the row_block,)
-    """Norms of a block's rows of W + delta."""
+def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  # (out of the row block,)
+    """Norms of the block's rows of W + delta."""
     summed = matrix[row_block.rows].to(torch.promote_types(matrix.dtype, torch.float32), copy=True)
     for site in row_block.sites:
         summed[:, site.block[1]] += adapter.delta(site).to(summed)
-    return summed.norm(dim=1).clamp_min(torch.finfo(summed.dtype).tiny)  # above zero: a row may be none
+    return summed.norm(dim=1).clamp_min(torch.finfo(summed.dtype).tiny)  # above 0, for rows of zeros
 
 
 def site_delta(adapter: Adapter, site: Site, training: bool) -> Tensor:  # (out, in)
-    """A site's dense update, with rank components dropped in training."""
+    """The dense update of a site, with rank components dropped in training."""
     if not (training and adapter.attachment.rank_dropout):
         return adapter.delta(site)
     return sum(b @ a for a, b in dropped(adapter, adapter.pairs(site), training))  # type: ignore[return-value]
 
 
 def dropped(adapter: Adapter, pairs: list[tuple[Tensor, Tensor]], training: bool) -> list[tuple[Tensor, Tensor]]:
-    """In training each of the pair's R components is left out with probability ``rank_dropout``, the others scaled up;
-    a subtracted start's two pairs lose the same ones, so that they cancel still.
+    """Drop each of the R components with probability ``rank_dropout`` in training, and scale the others up.
+
+    The two pairs of a subtracted start lose the same ones, so that they still cancel.
     """
     if not (training and adapter.attachment.rank_dropout):
         return pairs

@@ -1,8 +1,8 @@
-"""Wrapped: a base layer plus the updates of its sites."""
+"""Wrapped: a base layer plus the updates of the adapters on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,26 +13,27 @@ from torch.func import functional_call
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.ddp_checks import check_ddp
-from tensoradapt.layers.kinds import kind_of, matrix_of
+from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
 from tensoradapt.layers.weight_change import change, dropped, lengths
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 
-Update = tuple[Adapter, tuple[RowBlock, ...]]  # an adapter, and its sites in this layer
+Update = tuple[Adapter, tuple[RowBlock, ...]]  # an adapter, and its blocks of rows in this layer
 
 
 class Wrapped(nn.Module):
-    """``base(x)`` plus, for each adapter and on each site's rows, ``dropout(x) A^T B^T``; a layer that reads several
-    weights at once (torch's attention, stacked experts) is computed with W + delta in their place.
+    """``base(x)`` plus ``dropout(x) A^T B^T`` for each adapter, on the rows of each of its sites.
 
-    The adapters are held in a list, so that they are registered (and saved, moved, counted) at the model's root alone.
-    Everything else asked of it is the base layer's: its weight's dtype (T5 reads it), its sizes.
+    A layer that reads several weights at once (torch's attention, stacked experts) is computed with W + delta in their
+    place. The adapters are held in a list, so that they are registered (and saved, moved, counted) at the model's root
+    alone. Other attributes are the base layer's, such as its sizes, or its weight, whose dtype T5 reads.
     """
 
-    wraps = True  # for without_adapters, which knows no torch
+    wraps = True  # lets without_adapters recognise it without torch
 
-    def __init__(self, base: nn.Module, site: Site) -> None:
+    def __init__(self, base: nn.Module, first: StoredMatrix) -> None:
         super().__init__()
-        self.base, self.kind = base, kind_of(base, site)
+        self.base, self.kind = base, first.kind
+        self.matrices = {first.key: first}  # those that adapters have sites in
         self.updates: list[Update] = []
         self.train(base.training)
 
@@ -40,21 +41,23 @@ class Wrapped(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "base":  # not there yet: while a copy is made
+            if name == "base":  # not set yet while copy makes a copy
                 raise
             return getattr(self.base, name)
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Those of every adapter."""
-        return tuple(site for _, own in self.updates for row_block in own for site in row_block.sites)
+        """The sites of every adapter in this layer."""
+        return tuple(site for _, blocks in self.updates for row_block in blocks for site in row_block.sites)
 
-    def add(self, adapter: Adapter, sites: Iterable[Site]) -> None:
-        """Adds an adapter's sites in this layer."""
+    def add(self, adapter: Adapter, sites: Sequence[Site], matrices: Matrices) -> None:
+        """Add an adapter's sites in this layer."""
         self.updates.append((adapter, row_blocks(sites)))
+        for matrix in (matrices[site.name] for site in sites):
+            self.matrices.setdefault(matrix.key, matrix)
 
     def remove(self, adapter: Adapter) -> bool:
-        """Takes an adapter out; whether others are left."""
+        """Take an adapter out, and return whether others are left."""
         self.updates = [update for update in self.updates if update[0] is not adapter]
         return bool(self.updates)
 
@@ -67,22 +70,22 @@ class Wrapped(nn.Module):
         if self.kind.apply_pairs is None:
             return functional_call(self.base, self._weights(live), args, kwargs)
         base = y = self.base(*args, **kwargs)
-        for adapter, own in live:
-            y = self.updated(y, base, adapter, own, *args, **kwargs)
+        for adapter, blocks in live:
+            y = self.updated(y, base, adapter, blocks, *args, **kwargs)
         return y
 
-    def updated(self, y: Tensor, base: Tensor, adapter: Adapter, own: tuple[RowBlock, ...], x: Tensor) -> Tensor:
+    def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""
         if adapter.attachment.dropout and x.is_floating_point():
             x = F.dropout(x, adapter.attachment.dropout, self.training)
         y, base = y.movedim(self.kind.axis, -1), base.movedim(self.kind.axis, -1)
-        for row_block in own:
+        for row_block in blocks:
             first, *rest = (self._update(x, adapter, site) for site in row_block.sites)
             update = sum(rest, first)
             if adapter.plan.rule == "dora":
                 update = self._dora_update(update, base, adapter, row_block)
             y = _add_rows(y, adapter.gate.times_share(update), row_block.sites[0])
-        if (bias := adapter.bias(own[0].sites[0])) is not None:
+        if (bias := adapter.bias(blocks[0].sites[0])) is not None:
             y = y + adapter.gate.times_share(bias.to(y).expand_as(y))
         return y.movedim(-1, self.kind.axis)
 
@@ -96,52 +99,52 @@ class Wrapped(nn.Module):
         return adapter.update(read, site, apply).movedim(self.kind.axis, -1)
 
     def _dora_update(self, update: Tensor, base: Tensor, adapter: Adapter, row_block: RowBlock) -> Tensor:
-        """DoRA's change of the output: the rows' new length on what the base gives without its bias, and the update."""
-        ratio = adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix_of(self.base, row_block.sites[0]))
+        """DoRA's change of the output: the product with W and the update, scaled to the new lengths."""
+        site = row_block.sites[0]
+        matrix = self.matrices[site.parameter, site.slot].read()
+        ratio = adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix)
         bias = getattr(self.base, "bias", None)
-        own = base if bias is None else base - bias
-        return (ratio - 1).to(own) * own[..., row_block.rows] + ratio.to(update) * update
+        product = base if bias is None else base - bias
+        return (ratio - 1).to(product) * product[..., row_block.rows] + ratio.to(update) * update
 
     def _weights(self, live: list[Update]) -> dict[str, Tensor]:
-        """Every parameter that a site is in, with the changes of all adapters."""
-        for adapter, own in live:
+        """Every parameter that holds a site, with the changes of all adapters added."""
+        for adapter, blocks in live:
             if adapter.gate.per_sample:
                 raise TensorAdaptError(
-                    f"{own[0].sites[0].module} is a {self.kind.name}, whose weights are the same for the whole batch; "
-                    "use(model, samples=) needs layers that take each sample by itself: leave it out of the adapter, "
-                    "or use one adapter for the batch"
+                    f"{blocks[0].sites[0].module} is a {self.kind.name}, whose weights are the same for the whole "
+                    "batch; use(model, samples=) needs layers that take each sample by itself: leave it out of the "
+                    "adapter, or use one adapter for the batch"
                 )
-        names = dict.fromkeys(site.parameter for _, own in live for row_block in own for site in row_block.sites)
+        names = dict.fromkeys(site.parameter for _, blocks in live for row_block in blocks for site in row_block.sites)
         return {name: self._weight(name, live) for name in names}
 
     def _weight(self, parameter: str, live: list[Update]) -> Tensor:
         whole = self.base.get_parameter(parameter)
         if whole.ndim == 2:
             return whole + self._changes(live, parameter, None, whole)
-        # stacked anew: writing each into one tensor would copy the whole gradient for each
+        # changes are stacked: writing each into one tensor would copy the whole gradient for each
         return whole + torch.stack([self._changes(live, parameter, i, matrix) for i, matrix in enumerate(whole)])
 
     def _changes(self, live: list[Update], parameter: str, slot: int | None, matrix: Tensor) -> Tensor:
-        found = torch.zeros_like(matrix, requires_grad=False)
-        for adapter, own in live:
-            if here := in_matrix(own, parameter, slot):
-                found = found + adapter.gate.times_share(change(adapter, here, matrix, self.training))
-        return found
+        total = torch.zeros_like(matrix, requires_grad=False)
+        for adapter, blocks in live:
+            if here := in_matrix(blocks, (parameter, slot)):
+                total = total + adapter.gate.times_share(change(adapter, here, matrix, self.training))
+        return total
 
     def extra_repr(self) -> str:
         return ", ".join(dict.fromkeys(site.name for site in self.sites))
 
 
 def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:
-    """Names and wrapped layers of a model."""
+    """The wrapped layers of a model, with their names."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Wrapped))
 
 
-def in_matrix(own: Iterable[RowBlock], parameter: str, slot: int | None) -> tuple[RowBlock, ...]:
+def in_matrix(blocks: Iterable[RowBlock], key: tuple[str, int | None]) -> tuple[RowBlock, ...]:
     """The blocks of rows in one stored matrix."""
-    return tuple(
-        row_block for row_block in own if (row_block.sites[0].parameter, row_block.sites[0].slot) == (parameter, slot)
-    )
+    return tuple(block for block in blocks if (block.sites[0].parameter, block.sites[0].slot) == key)
 
 
 def _add_rows(y: Tensor, update: Tensor, site: Site) -> Tensor:

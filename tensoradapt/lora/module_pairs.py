@@ -10,7 +10,8 @@ from torch import nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import is_whole
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of, shape_of
+from tensoradapt.layers.kinds import CONV1D, LINEAR
+from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.pair import LoraPair, Term, merged, reduced, stacked
 from tensoradapt.lora.update import in_double
 from tensoradapt.sites.site import Site
@@ -43,11 +44,12 @@ def module_pairs(
 
 
 def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
-    if (kind := kind_of(module, site)) in (LINEAR, CONV1D):
-        return shape_of(module, site)
+    matrix = StoredMatrix.of(module, site)
+    if matrix.kind in (LINEAR, CONV1D):
+        return matrix.shape
     raise TensorAdaptError(
-        f"site {site.name} is a {kind.name}, and servers read LoRA of linear layers alone; export an adapter without "
-        "it, or merge(model) and save the model"
+        f"site {site.name} is a {matrix.kind.name}, and servers read LoRA of linear layers alone; export an "
+        "adapter without it, or merge(model) and save the model"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from tensoradapt.sites.recipe import ATTENTION
 from tensoradapt.sites.site import Candidate, Site
+from tensoradapt.sites.storage_order import is_conv1d, logical_shape
 
 MLP = ("gate", "up", "down")
 NAMES = {  # ends of paths; the longest that fits decides
@@ -103,9 +104,7 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
 
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
-    if type(module).__name__ == "Conv1D" and getattr(getattr(module, "weight", None), "ndim", 0) == 2:
-        return module.weight.shape[1], module.weight.shape[0]
-    return None
+    return logical_shape("Conv1D", module.weight.shape) if is_conv1d(module) else None
 
 
 def _stacks(module: Any, path: str, least: int) -> Iterator[tuple[str, dict[int, Any]]]:

@@ -10,6 +10,7 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
 from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.layers.stored_matrix import stored_matrices
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import plan_record
 from tensoradapt.planning.trained_modules import trained_modules
@@ -35,7 +36,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
     saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
-    if strict and (base := base_hash(original_modules(model), saved.plan)) != saved.base:
+    if strict and (base := base_hash(stored_matrices(original_modules(model), saved.plan.sites))) != saved.base:
         raise TensorAdaptError(
             f"the base weights of this {type(model).__name__} (hash {base[:12]}) are not those the adapter in {path} "
             f"was trained on ({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach "

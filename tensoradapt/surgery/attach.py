@@ -1,4 +1,4 @@
-"""attach and detach: put an adapter into a model, and take it out leaving every bit as it was."""
+"""attach: put an adapter into a model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment, origin_of
-from tensoradapt.layers.kinds import matrix_of, weight_of
+from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.layers.weight_change import lengths
 from tensoradapt.layers.wrapper import Wrapped
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.sites.site import Site
 from tensoradapt.sites.unwrapped import ROOT
 from tensoradapt.surgery.base_weights import base_hash, factors_from_weights
 from tensoradapt.surgery.checks import Values, check_attach, checked_values
@@ -38,19 +39,26 @@ def attach(
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     name: str = "default",
 ) -> Adapter:
-    """Wraps the plan's layers and registers the adapter at the model's root; the output does not change (but for
-    ``start="paper"``, where the paper does not start at zero).
+    """Wrap the plan's layers, register the adapter at the model's root, and freeze the base but for ``plan.train``.
 
-    Freezes the base, all but the modules in ``plan.train``. Factors are fp32 (torch's default dtype) on each base's
-    device. ``dropout``: of the input of the updates (not of embeddings', nor of layers computed with W + delta);
-    ``rank_dropout``: of the components of each update, the R rows of its pair. ``values``: of each tensor of the plan,
-    all its stored factors, in the place of drawn ones (from ``compress``). ``batches``: for ``start="gradient"``, the
-    batches whose gradient it takes; ``loss`` as in ``fit``. ``name``: of the adapter in the model, which may have
-    several; the new one is used alone until ``use`` says otherwise.
+    The output does not change, except with ``start="paper"`` where the paper does not start at zero. Factors have
+    torch's default dtype (fp32), on the device of the first adapted weight.
 
-    Raises TensorAdaptError, with the model untouched, for a root that is a container, a name that is taken, dropout or
-    seed out of range, modules that are missing or not of the planned shape, weights on the meta device, quantised
-    weights where the factors come from them, and values that are not those of the plan's tensors.
+    Args:
+        model: the base model; it may have other adapters.
+        plan: a plan whose sites are this model's.
+        seed: of the factors that are drawn, from 0 to 2**63 - 1.
+        dropout: probability for the input of the updates (not of embeddings, nor of layers computed with W + delta).
+        rank_dropout: probability for each of the R components of an update.
+        values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
+        batches: with ``start="gradient"``, the batches whose gradient is taken.
+        loss: ``loss(model, batch)`` of one of them; by default ``model(**batch).loss``.
+        name: of the adapter in the model. It is used alone until ``use`` is called.
+
+    Raises:
+        TensorAdaptError: with the model unchanged, for a container as root, a taken name, dropout or seed out of range,
+            missing modules or shapes that are not the plan's, weights on the meta device, quantised weights where
+            factors come from them, and values that do not fit the plan.
     """
     given = None if values is None else checked_values(plan, values)
     return attach_with(model, plan, seed, (dropout, rank_dropout), given, batches, loss, name=name)
@@ -67,44 +75,49 @@ def attach_with(
     scales: Sequence[float] | None = None,
     name: str = "default",
 ) -> Adapter:
-    """``attach`` with values of some factors only; the others are drawn. ``scales``: known multipliers."""
-    modules = original_modules(model)
-    by_module = check_attach(model, modules, plan, seed, dropouts, name, reads=plan.needs_weights and values is None)
+    """``attach`` with values for some factors only; the others are drawn. ``scales``: known multipliers."""
+    reads = plan.needs_weights and values is None
+    matrices = check_attach(model, original_modules(model), plan, seed, dropouts, name, reads)
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
-    if plan.needs_weights and values is None:
-        values = based = factors_from_weights(modules, plan, seed)
+    if reads:
+        values = based = factors_from_weights(matrices, plan, seed)
         if plan.start == "gradient":
-            values = gradient_values(model, modules, plan, batches, loss, based, seed)
+            values = gradient_values(model, matrices, plan, batches, loss, based, seed)
     adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values, scales)
-    first = plan.sites[0]
-    adapter.to(weight_of(modules[first.module], first).device)
-    set_magnitudes(adapter, modules)
-    adapter.attachment = Attachment(*dropouts, heads, base_hash(modules, plan), origin_of(model))
+    adapter.to(matrices[plan.sites[0].name].weight.device)
+    set_magnitudes(adapter, matrices)
+    adapter.attachment = Attachment(*dropouts, heads, base_hash(matrices), origin_of(model))
     _register(model, name, adapter)
-    for module, sites in by_module.items():
-        if not isinstance(layer := model.get_submodule(module), Wrapped):
-            model.set_submodule(module, layer := Wrapped(layer, sites[0]))
-        layer.add(adapter, sites)
+    _wrap(model, adapter, matrices)
     switch_off_fast_paths(model)
     use(model, name)
     return adapter
 
 
 def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
-    if (found := registered(model)) is None:
-        model.add_module(ROOT, found := Adapters(model))
+    if (registry := registered(model)) is None:
+        model.add_module(ROOT, registry := Adapters(model))
         for parameter in model.parameters():
             parameter.requires_grad_(False)
     for key, parameter in adapter.attachment.head_parameters().items():
-        found.originals.setdefault(key, parameter.detach().clone())
-    found[name] = adapter
+        registry.originals.setdefault(key, parameter.detach().clone())
+    registry[name] = adapter
+
+
+def _wrap(model: nn.Module, adapter: Adapter, matrices: Matrices) -> None:
+    by_module: dict[str, list[Site]] = {}
+    for site in adapter.plan.sites:
+        by_module.setdefault(site.module, []).append(site)
+    for module, sites in by_module.items():
+        if not isinstance(layer := model.get_submodule(module), Wrapped):
+            model.set_submodule(module, layer := Wrapped(layer, matrices[sites[0].name]))
+        layer.add(adapter, sites, matrices)
 
 
 @torch.no_grad()
-def set_magnitudes(adapter: Adapter, modules: Mapping[str, nn.Module]) -> None:
-    """DoRA starts with the lengths that the rows of W + delta have."""
+def set_magnitudes(adapter: Adapter, matrices: Matrices) -> None:
+    """Start DoRA with the lengths of the rows of W + delta."""
     for row_block in adapter.plan.row_blocks:
-        site = row_block.sites[0]
-        matrix = matrix_of(modules[site.module], site)
+        matrix = matrices[row_block.sites[0].name].read()
         adapter.magnitudes.of(row_block).copy_(lengths(adapter, row_block, matrix))

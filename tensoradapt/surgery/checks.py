@@ -1,4 +1,4 @@
-"""What attach and merge refuse, site by site and before anything has changed."""
+"""Checks that attach and merge make, site by site, before they change anything."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.checks import check_whole, is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of, parameter_of, shape_of, weight_of
-from tensoradapt.layers.quantised import quantised
+from tensoradapt.layers.kinds import CONV1D, LINEAR
+from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.sites.site import Site
@@ -31,8 +31,8 @@ def check_attach(
     dropouts: tuple[float, float],
     name: str,
     reads: bool,  # whether factors are made from the weights
-) -> dict[str, tuple[Site, ...]]:
-    """Everything attach can refuse of a model; returns the plan's sites by module."""
+) -> dict[str, StoredMatrix]:
+    """Make every check of ``attach``; returns the matrices of the plan's sites, by site name."""
     if isinstance(model, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         raise TensorAdaptError(
             f"the root is an nn.{type(model).__name__}, where a registered adapter would become one of its stages; "
@@ -41,25 +41,24 @@ def check_attach(
     _check_name(model, name)
     refuse_sharded(model, "attach", ATTACH_FIRST)
     check_draw(seed, dropouts)
-    found: dict[str, list[Site]] = {}
+    matrices = {}
     for site in plan.sites:
-        check_site(modules, site, type(model).__name__)
-        check_loaded(modules[site.module], site)
+        matrices[site.name] = matrix = check_site(modules, site, type(model).__name__)
+        check_loaded(matrix)
         if reads or plan.rule == "dora":
-            check_readable(modules[site.module], site, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
-        if reads and plan.start == "gradient" and (packed := quantised(modules[site.module])):
+            check_readable(matrix, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
+        if reads and plan.start == "gradient" and matrix.quantisation:
             raise TensorAdaptError(
-                f"site {site.name} is a {packed.name} layer, whose codes have no gradient; {DEQUANTISE}, or plan with "
-                'start="zero"'
+                f"site {site.name} is a {matrix.quantisation.name} layer, whose codes have no gradient; {DEQUANTISE}, "
+                'or plan with start="zero"'
             )
-        _check_bias(plan, modules[site.module], site)
-        found.setdefault(site.module, []).append(site)
-    _check_train(model, plan, found)
-    return {name: tuple(sites) for name, sites in found.items()}
+        _check_bias(plan, matrix)
+    _check_train(model, plan)
+    return matrices
 
 
 def check_draw(seed: int, dropouts: tuple[float, float]) -> None:
-    """Refuses a seed and dropouts that nothing can be drawn with."""
+    """Raise TensorAdaptError for a seed or a dropout that is out of range."""
     for what, value in zip(("dropout", "rank_dropout"), dropouts, strict=True):
         if not is_number(value) or not 0 <= value < 1:
             raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
@@ -67,36 +66,42 @@ def check_draw(seed: int, dropouts: tuple[float, float]) -> None:
 
 
 def _check_name(model: nn.Module, name: str) -> None:
-    """A name that the model's adapters can have, and none of them has."""
-    found, taken = registered(model), name in dir(nn.ModuleDict()) if isinstance(name, str) else True
-    if taken or not name.isidentifier():
+    """Raise TensorAdaptError for a name that an adapter cannot have, or that one of the model's already has."""
+    reserved = name in dir(nn.ModuleDict()) if isinstance(name, str) else True
+    if reserved or not name.isidentifier():
         raise TensorAdaptError(
             f"name is {name!r}; expected one word of letters, digits and underscores that torch's modules do not use, "
             "such as 'summaries'"
         )
-    if found is None:
+    if (registry := registered(model)) is None:
         return
-    if name in found:
+    if name in registry:
         raise TensorAdaptError(
             f"{type(model).__name__} already has an adapter attached as {name!r}; attach this one with another name=, "
             f"or call detach(model, {name!r}) first"
         )
-    if found.merged:
+    if registry.merged:
         raise TensorAdaptError("an adapter is merged into the weights; call unmerge(model) before attaching another")
 
 
-def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> None:
-    """Refuses a site whose module the model lacks, or has in another shape, or in codes."""
+def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> StoredMatrix:
+    """The matrix of a site; raises TensorAdaptError where the model lacks it or has it in another shape or as codes."""
     if site.module not in modules:
         raise TensorAdaptError(
             f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model "
             "(or from a config, whose names may lack a prefix): make it from this one"
         )
-    module = modules[site.module]
-    weight, shape = weight_of(module, site), shape_of(module, site)
-    if not weight.is_floating_point() and quantised(module) is None:
+    matrix = StoredMatrix.of(modules[site.module], site)
+    check_fits(matrix)
+    return matrix
+
+
+def check_fits(matrix: StoredMatrix) -> None:
+    """Raise TensorAdaptError for a matrix that is not of its site's shape, or of whole numbers."""
+    site, shape, dtype = matrix.site, matrix.shape, matrix.parameter.dtype
+    if not dtype.is_floating_point and matrix.quantisation is None:
         raise TensorAdaptError(
-            f"site {site.name} holds {weight.dtype} weights; expected floating point ones. {DEQUANTISE}, or leave the "
+            f"site {site.name} holds {dtype} weights; expected floating point ones. {DEQUANTISE}, or leave the "
             "site out with find_sites(model, exclude=[...])"
         )
     if not _fits(shape, site):
@@ -106,8 +111,8 @@ def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> None
         )
 
 
-def _check_bias(plan: Plan, module: nn.Module, site: Site) -> None:
-    kind = kind_of(module, site)
+def _check_bias(plan: Plan, matrix: StoredMatrix) -> None:
+    site, kind = matrix.site, matrix.kind
     if site.coord.get("proj") in dict(plan.biases) and kind not in (LINEAR, CONV1D):
         raise TensorAdaptError(
             f"published={plan.published!r} adds a bias after {site.name}, which is a {kind.name}; expected Linear or "
@@ -116,40 +121,41 @@ def _check_bias(plan: Plan, module: nn.Module, site: Site) -> None:
 
 
 def _fits(shape: tuple[int, int], site: Site) -> bool:
-    """Whether the site's rows and columns are all there."""
+    """Whether the matrix has all of the site's rows and columns."""
     rows, cols = (
         list(range(n)[block]) if isinstance(block, slice) else block for n, block in zip(shape, site.block, strict=True)
     )
     return (len(rows), len(cols)) == (site.out, site.in_) and rows[-1] < shape[0]
 
 
-def check_loaded(module: nn.Module, site: Site) -> None:
-    """Refuses other layers, and a weight without values."""
-    kind_of(module, site)
-    if weight_of(module, site).is_meta:
-        if hasattr(module, "_hf_hook"):
+def check_loaded(matrix: StoredMatrix) -> None:
+    """Raise TensorAdaptError for a weight without values."""
+    name = matrix.site.name
+    if matrix.parameter.is_meta:
+        if hasattr(matrix.module, "_hf_hook"):
             raise TensorAdaptError(
-                f"site {site.name} is offloaded by accelerate: its weight has values only within a forward pass. Load "
+                f"site {name} is offloaded by accelerate: its weight has values only within a forward pass. Load "
                 "the model with a device_map that keeps the adapted layers on devices, or attach to fewer layers"
             )
         raise TensorAdaptError(
-            f"site {site.name} is on the meta device, where weights have shapes and no values; load the weights first, "
+            f"site {name} is on the meta device, where weights have shapes and no values; load the weights first, "
             "with from_pretrained or model.load_state_dict(weights, assign=True)"
         )
 
 
-def check_readable(module: nn.Module, site: Site, use: str, instead: str) -> None:
-    """Refuses a weight whose entries are not the layer's matrix and cannot be made it: codes, and what computes or
-    packs its values.
+def check_readable(matrix: StoredMatrix, use: str, instead: str) -> None:
+    """Raise TensorAdaptError for a weight whose entries are not the matrix: codes, or a class that packs its values.
+
+    Codes of a known quantisation can be read.
     """
-    check_loaded(module, site)
-    if quantised(module) is not None:
+    check_loaded(matrix)
+    if matrix.quantisation is not None:
         return
-    weight = parameter_of(module, site)
+    weight = matrix.parameter
     if type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1:
         return
     raise TensorAdaptError(
-        f"site {site.name} holds its weight as a {type(weight).__module__}.{type(weight).__qualname__} of "
+        f"site {matrix.site.name} holds its weight as a {type(weight).__module__}.{type(weight).__qualname__} of "
         f"{weight.dtype}; {use} needs a plain floating point Parameter of two bytes or more, whose entries are "
         f"the layer's matrix. {instead}"
     )
@@ -163,7 +169,7 @@ def _use(plan: Plan) -> str:
 
 
 def _without(plan: Plan) -> str:
-    """What needs no weights: another rule or start where that is enough, or another method."""
+    """Advice for a plan that needs no weights: another rule or start where that is enough, else another method."""
     if plan.rule == "dora" and not plan.needs_weights:
         return 'plan with rule="add"'
     if any(factor.source == "base" for group in plan.groups for factor in group.network.factors):
@@ -171,17 +177,17 @@ def _without(plan: Plan) -> str:
     return 'plan with start="zero"'
 
 
-def _check_train(model: nn.Module, plan: Plan, found: dict[str, list[Site]]) -> None:
+def _check_train(model: nn.Module, plan: Plan) -> None:
     for name in trained_modules(model, plan.train, plan.published):
-        if hit := [module for module in found if module == name or module.startswith(f"{name}.")]:
+        if hit := [s.module for s in plan.sites if s.module == name or s.module.startswith(f"{name}.")]:
             raise TensorAdaptError(
                 f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "
-                f"not both"
+                "not both"
             )
 
 
 def checked_values(plan: Plan, values: Any) -> list[dict[str, Tensor]]:
-    """``values`` as tensors on the CPU: one mapping for each tensor of the plan, of exactly the factors it stores."""
+    """``values`` as tensors on the CPU, with a mapping of exactly the stored factors for each tensor of the plan."""
     n = len(plan.groups)
     if not isinstance(values, Sequence) or len(values) != n:
         found = f"holds {len(values)} mappings" if isinstance(values, Sequence) else f"is a {type(values).__name__}"
@@ -189,7 +195,7 @@ def checked_values(plan: Plan, values: Any) -> list[dict[str, Tensor]]:
             f"values= {found}, and the plan has {n} tensor{'s' * (n > 1)}; expected a list with a mapping of factor "
             "names to numbers for each, in the plan's order"
         )
-    return [_checked_factors(group, own) for group, own in zip(plan.groups, values, strict=True)]
+    return [_checked_factors(group, factors) for group, factors in zip(plan.groups, values, strict=True)]
 
 
 def _checked_factors(group: Group, values: Any) -> dict[str, Tensor]:

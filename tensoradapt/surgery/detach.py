@@ -17,45 +17,45 @@ from tensoradapt.surgery.registry import Adapters, attached, give_heads, require
 
 
 def detach(model: nn.Module, name: str | None = None) -> Adapter:
-    """Takes an adapter out; without its last one, weights, heads, requires_grad flags and module tree of the model are
-    bit for bit as before attach.
+    """Take an adapter out of a model and return it, with the heads that it trained.
 
-    A merged model is unmerged first; one merged with ``keep=False`` keeps its merged weights. ``name`` is needed where
-    there are several. Returns the adapter, which still has the heads it trained.
+    Without its last adapter, the model's weights, heads, ``requires_grad`` flags and modules are bit for bit as before
+    ``attach``. A merged model is unmerged first, unless ``keep=False`` gave up its original weights. ``name`` is needed
+    where the model has several adapters.
     """
     adapter = attached(model, name)
     refuse_sharded(model, "detach")
-    found: Adapters = getattr(model, ROOT)
-    name = next(key for key, one in found.named().items() if one is adapter)
-    if found.merged and found.kept is not None:
-        restore_weights(model)
-    give_heads(model, [key for key in found.used if key != name])
+    registry = required(model)
+    name = next(key for key, other in registry.named().items() if other is adapter)
+    if registry.merged and registry.kept is not None:
+        restore_weights(registry)
+    give_heads(model, [key for key in registry.used if key != name])
     for module, layer in list(wrapped(model)):
         if not layer.remove(adapter):
             model.set_submodule(module, layer.base)
-    del found[name]
-    if not found.named():
-        _unregister(model, found)
+    del registry[name]
+    if not registry.named():
+        _unregister(model, registry)
     return adapter
 
 
-def _unregister(model: nn.Module, found: Adapters) -> None:
+def _unregister(model: nn.Module, registry: Adapters) -> None:
     delattr(model, ROOT)
-    for module, attribute, value in found.fast:
+    for module, attribute, value in registry.fast:
         setattr(module, attribute, value)
     for key, parameter in model.named_parameters():
-        parameter.requires_grad_(found.flags.get(key, parameter.requires_grad))  # it may be newer than the adapter
+        parameter.requires_grad_(registry.flags.get(key, parameter.requires_grad))  # it may be newer than the adapter
 
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Within it the model computes what it did before attach (trained heads stay)."""
-    found = required(model)
-    if found.merged:
+    """Make the model compute, inside this context, what it did before ``attach``; trained heads stay."""
+    registry = required(model)
+    if registry.merged:
         raise TensorAdaptError(
             "the adapter is merged into the weights and cannot be disabled; call unmerge(model) first"
         )
     with ExitStack() as held:
-        for adapter in found.named().values():
+        for adapter in registry.named().values():
             held.enter_context(adapter.disabled())
         yield

@@ -1,11 +1,11 @@
 """The gradient start: non-zero factors from a decomposition of the first batches' gradient tensor.
 
-The zero factor's first step then follows the directions in which the loss falls most, and not random ones.
+The first step of the zero factor then follows the directions in which the loss falls most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -18,52 +18,50 @@ from tensoradapt.adapter import draws
 from tensoradapt.adapter.dense_stack import stack
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.kinds import kind_of
+from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.sites.site import Site
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
 
 def gradient_values(
     model: nn.Module,
-    modules: Mapping[str, nn.Module],  # as they are without adapters
+    matrices: Matrices,
     plan: Plan,
     batches: Iterable[Any] | None,
     loss: Loss | None,
-    based: Sequence[dict[str, Tensor]],  # of each tensor, its frozen factors from the base weights
+    based: Sequence[dict[str, Tensor]],  # for each tensor its frozen factors from the base weights
     seed: int,
 ) -> list[dict[str, Tensor]]:
-    """Of each tensor of the plan, the factors of its gradient's decomposition, at the matched rule's sizes.
+    """For each tensor of the plan the factors of its gradient's decomposition, at the matched rule's sizes.
 
-    With frozen factors the others are those of least squares.
+    Where some factors are frozen, the others are fitted by least squares.
 
     Raises TensorAdaptError without batches, and for gradients that are zero or not finite.
     """
-    found = list(batches) if batches is not None else []
-    if not found:
+    batches = list(batches) if batches is not None else []
+    if not batches:
         raise TensorAdaptError(
             'start="gradient" needs the batches whose gradient it takes; pass attach(model, plan, batches=[...])'
         )
-    sums = summed_gradients(model, {site.key for site in plan.sites}, found, loss)
+    sums = summed_gradients(model, {site.key for site in plan.sites}, batches, loss)
 
-    def of(site: Any) -> Tensor:
-        module = modules[site.module]
-        whole = sums[site.key]
-        return kind_of(module, site).logical(whole if site.slot is None else whole[site.slot])[site.block]
+    def gradient(site: Site) -> Tensor:
+        return matrices[site.name].logical(sums[site.key])[site.block]
 
     bases = Bases([group.network for group in plan.groups], seed)
-    return [_values(plan, g, stack(g, of), own, bases) for g, own in zip(plan.groups, based, strict=True)]
+    return [_values(plan, g, stack(g, gradient), frozen, bases) for g, frozen in zip(plan.groups, based, strict=True)]
 
 
 def summed_gradients(
     model: nn.Module, weights: Iterable[str], batches: Iterable[Any], loss: Loss | None = None
 ) -> dict[str, Tensor]:
-    """The loss's gradient in each named weight, summed over batches, as it is stored; fp32 on the CPU.
+    """The gradient of the loss in each named weight, summed over batches and stored like it; fp32 on the CPU.
 
-    The model computes as in evaluation. Each gradient leaves the device as soon as it is there, so no more than one is
-    held there at a time.
+    The model is in eval mode. Each gradient leaves the device once it is computed, so the device holds one at a time.
     """
     sums: dict[str, Tensor] = {}
     with ExitStack() as held:
@@ -78,8 +76,8 @@ def summed_gradients(
 
 def _collector(name: str, sums: dict[str, Tensor]) -> Callable[[Tensor], None]:
     def collect(weight: Tensor) -> None:
-        own = weight.grad.detach().float().cpu()  # type: ignore[union-attr]
-        sums[name] = sums[name] + own if name in sums else own
+        gradient = weight.grad.detach().float().cpu()  # type: ignore[union-attr]
+        sums[name] = sums[name] + gradient if name in sums else gradient
         weight.grad = None
 
     return collect
@@ -87,7 +85,7 @@ def _collector(name: str, sums: dict[str, Tensor]) -> Callable[[Tensor], None]:
 
 @contextmanager
 def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
-    """Within it these weights alone require gradients, and the model is in eval mode."""
+    """Put the model in eval mode, inside this context, with gradients for these weights only."""
     flags = {p: p.requires_grad for p in model.parameters()}
     training = {m: m.training for m in model.modules()}
     wanted = {id(model.get_parameter(name)) for name in weights}
@@ -115,20 +113,20 @@ def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor]
     frozen = {**based, **{f.name: bases.read(network, f) for f in drawn}}
     if frozen:
         start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
-        found, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)
+        values, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)
     else:
         decompose = getattr(parameterizations.get(plan.family), "decompose", least_squares.decompose)
-        found = decompose(network, gradient.numpy(), seed=0)
-    return based | {f.name: _sized(network, f.name, found[f.name]) for f in network.factors if f.trainable}
+        values = decompose(network, gradient.numpy(), seed=0)
+    return based | {f.name: _sized(network, f.name, values[f.name]) for f in network.factors if f.trainable}
 
 
 def _sized(network: Network, name: str, value: np.ndarray) -> Tensor:
-    """A factor at the matched rule's entry size, or zero; with one bond, every component alike."""
+    """A factor at the matched rule's entry size, or zero; a factor with one bond is sized component by component."""
     factor = next(f for f in network.factors if f.name == name)
-    made = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
+    entries = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
     if factor.init == "zero":
-        return torch.zeros_like(made)
+        return torch.zeros_like(entries)
     bonds = [i for i, label in enumerate(factor.labels) if label in network.bonds]
-    over = [i for i in range(made.ndim) if i != bonds[0]] if len(bonds) == 1 else list(range(made.ndim))
-    rms = made.square().mean(dim=over, keepdim=True).sqrt() if over else made.abs()
-    return made / rms.clamp_min(torch.finfo(made.dtype).tiny) * draws.entry_rms(network, factor)
+    over = [i for i in range(entries.ndim) if i != bonds[0]] if len(bonds) == 1 else list(range(entries.ndim))
+    rms = entries.square().mean(dim=over, keepdim=True).sqrt() if over else entries.abs()
+    return entries / rms.clamp_min(torch.finfo(entries.dtype).tiny) * draws.entry_rms(network, factor)

@@ -21,8 +21,7 @@ class Adapters(nn.ModuleDict):
         self.flags = {name: p.requires_grad for name, p in model.named_parameters()}
         self.originals: dict[str, Tensor] = {}  # numbers of heads as they were before any adapter trained them
         self.owners: dict[str, str | None] = {}  # whose numbers each of them are now; None: the originals
-        self.kept: dict[str, Tensor] | None = None  # the weights as they were, while merged
-        self.packed: dict[str, tuple[Any, ...]] = {}  # quantised weights as they were, by layer
+        self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
         self.fast: list[tuple[nn.Module, str, Any]] = []  # torch's fast paths that were switched off
 

@@ -118,7 +118,10 @@ def parameter_groups(
     """
     named = trained_parameters(model)
     if not named:
-        raise TensorAdaptError("nothing in the model requires gradients; attach an adapter, or plan with train=")
+        raise TensorAdaptError(
+            "nothing in the model requires gradients; attach an adapter, plan with train=, or load a PEFT adapter with "
+            "is_trainable=True"
+        )
     # found among the modules, not at the root: DDP and torch.compile put the model inside another
     adapters = [module for module in model.modules() if isinstance(module, Adapter)]
     multipliers = {parameter: rate for adapter in adapters for parameter, rate in adapter.rates().items()}

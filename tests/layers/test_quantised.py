@@ -12,7 +12,7 @@ from support.quantised_models import Two, X, four_bits, loaded, plain
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.layers.kinds import matrix_of
+from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.sites.site import Site
 
 # both libraries try native kernels that a CPU has not, and warn or log of it
@@ -63,7 +63,7 @@ def test_the_matrix_is_what_the_layer_computes_with(name: str) -> None:
     for _ in range(2):  # bitsandbytes keeps its codes elsewhere after the first pass
         for site, layer in zip(SITES, model.layers, strict=True):
             expected = layer(X) - layer.bias
-            torch.testing.assert_close(X @ matrix_of(layer, site).T, expected, rtol=0, atol=near)
+            torch.testing.assert_close(X @ StoredMatrix.of(layer, site).read().T, expected, rtol=0, atol=near)
 
 
 @every_model
@@ -77,7 +77,7 @@ def test_an_adapter_adds_to_it_and_trains(name: str, rule: str) -> None:
     with torch.no_grad():
         for magnitude, length in zip(adapter.magnitudes, lengths, strict=True):
             magnitude.copy_(length)
-    matrices = [matrix_of(layer, site) for layer, site in zip(base.layers, SITES, strict=True)]
+    matrices = [StoredMatrix.of(layer, site).read() for layer, site in zip(base.layers, SITES, strict=True)]
     summed = [w + adapter.delta(site) for w, site in zip(matrices, SITES, strict=True)]
     if rule == "dora":
         summed = [
@@ -108,7 +108,7 @@ def test_merging_quantises_anew_says_what_it_lost_and_is_undone_bit_for_bit(name
 
 
 def _matrices(model: nn.Module) -> list[Tensor]:
-    return [matrix_of(model.get_submodule(site.module).base, site) for site in SITES]
+    return [StoredMatrix.of(model.get_submodule(site.module).base, site).read() for site in SITES]
 
 
 @every_model

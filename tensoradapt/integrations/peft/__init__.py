@@ -1,4 +1,4 @@
-"""The PEFT plug-in: importing it makes ``TensorConfig`` a method of HF PEFT, in this process.
+"""The PEFT plug-in: importing it registers ``TensorConfig`` as a method of HF PEFT, in this process.
 
 ``get_peft_model``, ``PeftModel.from_pretrained``, ``merge_and_unload``, ``disable_adapter`` and every trainer that
 takes a PeftModel then work as they do with PEFT's own methods.
@@ -20,7 +20,8 @@ if not hasattr(BaseTuner, "_remove_adapter_name_from_key"):
     )
 
 from tensoradapt.integrations.peft.config import NAME, TensorConfig
-from tensoradapt.integrations.peft.model import TensorModel, parameter_groups
+from tensoradapt.integrations.peft.model import TensorModel
+from tensoradapt.training.fit import parameter_groups
 
 __all__ = ["TensorConfig", "TensorModel", "parameter_groups"]
 

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.integrations.peft.stored import Stored
-from tensoradapt.layers.kinds import shape_of
-from tensoradapt.layers.wrapper import Wrapped
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.layers.stored_matrix import StoredMatrix
+from tensoradapt.layers.weight_change import change
+from tensoradapt.layers.wrapper import Update, Wrapped
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
+from tensoradapt.surgery.merge import Snapshot, check_mergeable, merge_layer
+
+BASE = "__base__"  # PEFT's name for no adapter
 
 
 class TensorLinear(nn.Module, BaseTunerLayer):
     """``base_layer(x)`` plus the updates of the active adapters.
 
-    Adapters are held in a tuple, so that they are registered (and saved, moved, counted) at the tuner's root alone; so
-    is the wrapper that knows how a layer applies them.
+    The adapters are held in a tuple, so that they are registered (and saved, moved, counted) at the tuner's root alone.
+    The wrapper that computes their updates is held in the same way.
     """
 
     adapter_layer_names = ("tensoradapt_bank",)
     other_param_names = ("tensoradapt_sites",)
 
-    def __init__(self, base_layer: nn.Module, site: Site) -> None:
+    def __init__(self, base_layer: nn.Module, matrix: StoredMatrix) -> None:
         super().__init__()
-        self.base_layer, self.site = base_layer, site
-        self.out_features, self.in_features = shape_of(base_layer, site)
+        self.base_layer, self.matrix = base_layer, matrix
+        self.out_features, self.in_features = matrix.shape
         self._held = (nn.ModuleDict(),)
-        self._wrapped = (Wrapped(base_layer, site),)
+        self._wrapped = (Wrapped(base_layer, matrix),)
         self.tensoradapt_sites: dict[str, tuple[RowBlock, ...]] = {}
         self.merged_adapters: list[str] = []
-        self._original: Stored | None = None  # the weight and bias as they were, while merged
+        self._original: Snapshot | None = None  # the weight and bias as they were, while merged
         self.train(base_layer.training)
 
     @property
@@ -43,18 +50,18 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         """The adapters that target this layer, by name."""
         return self._held[0]
 
-    def add(self, name: str, adapter: Adapter, sites: tuple[Site, ...]) -> None:
-        """Takes in an adapter, which stays registered at the root."""
+    def add(self, name: str, adapter: Adapter, sites: Sequence[Site]) -> None:
+        """Add an adapter, which stays registered at the root."""
         self.tensoradapt_bank[name] = adapter
         self.tensoradapt_sites[name] = row_blocks(sites)
 
     def train(self, mode: bool = True) -> TensorLinear:
-        """The wrapper is no child, so it is told."""
+        """Set the mode of the wrapper too, which is not a child."""
         self._wrapped[0].training = mode
         return super().train(mode)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Tensor:
-        """``adapter_names``: an adapter for each sample, in the place of the active ones."""
+        """``adapter_names``: an adapter for each sample, instead of the active ones."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         base = y = self.base_layer(x, *args, **kwargs)
@@ -64,11 +71,8 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             return y
         for name in self.active_adapters:
             if name in self.tensoradapt_sites:
-                y = self._updated(y, base, name, x)
+                y = self._wrapped[0].updated(y, base, *self._update(name), x)
         return y.to(base.dtype)
-
-    def _updated(self, y: Tensor, base: Tensor, name: str, x: Tensor) -> Tensor:
-        return self._wrapped[0].updated(y, base, self._adapter(name), self.tensoradapt_sites[name], x)
 
     def _mixed(self, x: Tensor, y: Tensor, names: list[str]) -> Tensor:
         if len(names) != len(x):
@@ -76,17 +80,25 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         if self.merged:
             raise TensorAdaptError("adapter_names were given and adapters are merged; call unmerge_adapter() first")
         for name in sorted({*names}.intersection(self.tensoradapt_sites)):
-            rows = torch.tensor([i for i, own in enumerate(names) if own == name], device=x.device)
-            y = y.index_copy(0, rows, self._updated(y[rows], y[rows], name, x[rows]).to(y.dtype))
+            rows = torch.tensor([i for i, other in enumerate(names) if other == name], device=x.device)
+            updated = self._wrapped[0].updated(y[rows], y[rows], *self._update(name), x[rows])
+            y = y.index_copy(0, rows, updated.to(y.dtype))
         return y
 
+    @torch.no_grad()
     def get_delta_weight(self, adapter: str) -> Tensor:  # as the weight is stored
         """What one adapter adds to the weight, in fp32 or wider; PEFT's conversion to LoRA reads it too."""
-        original = self._original or Stored.of(self.base_layer, self.site)
-        return original.as_stored(original.change(self._adapter(adapter), self.tensoradapt_sites[adapter]))
+        merged = Snapshot.of(self._wrapped[0]) if self._original else None
+        if self._original:
+            self._original.restore()
+        delta = change(*self._update(adapter), self.matrix.wide())
+        if merged:
+            merged.restore()
+        shape = delta.shape if self.matrix.quantisation else self.matrix.weight.shape
+        return self.matrix.kind.stored(delta, shape).contiguous()
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Adds updates to the weight, summed in fp32 or wider and rounded once; the original is kept for ``unmerge``.
+        """Add updates to the weight, summed in fp32 or wider and rounded once; ``unmerge`` puts the original back.
 
         Raises TensorAdaptError, with this layer unchanged, for weights that cannot be read or made anew and a shared
         bias without a place; and with ``safe_merge`` for a sum that is not finite.
@@ -94,22 +106,29 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.tensoradapt_sites]
         if not names:
             return
-        original = self._original or Stored.of(self.base_layer, self.site)
-        original.check()
-        sums = original.sums()
-        for name in [*self.merged_adapters, *names]:
-            sums = original.plus(sums, self._adapter(name), self.tensoradapt_sites[name])
-            if safe_merge and not all(torch.isfinite(value).all() for value in sums.values()):
-                raise TensorAdaptError(
-                    f"NaNs detected in the merged weights. The adapter {name} seems to be broken; nothing was merged "
-                    f"into {self.site.module}. Load a good checkpoint first"
-                )
-        original.write(sums)
-        self._original = original
+        layer, updates = self._wrapped[0], [self._update(name) for name in (*self.merged_adapters, *names)]
+        check_mergeable(layer, updates)
+        before = Snapshot.of(layer)
+        if self._original:
+            self._original.restore()
+        try:
+            merge_layer(layer, updates, self._check_finite if safe_merge else lambda *_: None)
+        except TensorAdaptError:
+            before.restore()
+            raise
+        self._original = self._original or before
         self.merged_adapters.extend(names)
 
+    def _check_finite(self, adapter: Adapter, total: Tensor) -> None:
+        if not torch.isfinite(total).all():
+            name = next(name for name, other in self.tensoradapt_bank.items() if other is adapter)
+            raise TensorAdaptError(
+                f"NaNs detected in the merged weights. The adapter {name} seems to be broken; nothing was merged into "
+                f"{self.matrix.site.module}. Load a good checkpoint first"
+            )
+
     def unmerge(self) -> None:
-        """The weight as it was before ``merge``, bit for bit."""
+        """Put the weight back as it was before ``merge``, bit for bit."""
         if self._original is None:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
@@ -118,14 +137,44 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         self.merged_adapters.clear()
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        """Every adapter adds to the weight, so every adapter has a LoRA."""
+        """True, because every adapter adds to the weight."""
         return True
 
-    def _adapter(self, name: str) -> Adapter:
-        return self.tensoradapt_bank[name]  # type: ignore[return-value]
+    def _update(self, name: str) -> Update:
+        return self.tensoradapt_bank[name], self.tensoradapt_sites[name]  # type: ignore[return-value]
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """Nothing: adapters live where the root puts them, beside the first layer that each adapts."""
+        """Do nothing: the root puts an adapter beside the first layer that it adapts."""
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}: {len(own)} sites" for name, own in self.tensoradapt_sites.items())
+        return ", ".join(f"{name}: {len(blocks)} sites" for name, blocks in self.tensoradapt_sites.items())
+
+
+@contextmanager
+def mixed(tuner: nn.Module, names: Sequence[str], known: Sequence[str], beams: int = 1) -> Iterator[None]:
+    """Give every adapted layer, inside this context, an adapter for each sample, repeated for each of its beams.
+
+    This is what PEFT's argument ``adapter_names`` asks for. Raises TensorAdaptError in training mode, and for names
+    that are not in ``known``.
+    """
+    if tuner.training:
+        raise TensorAdaptError(
+            "adapter_names were given in training mode; they are for inference: call model.eval() first"
+        )
+    for name in names:
+        if name != BASE and name not in known:
+            raise TensorAdaptError(
+                f"adapter_names has {name!r}, which the model does not have{did_you_mean(name, [*known, BASE])}"
+            )
+    if beams > 1 and getattr(getattr(tuner, "config", None), "is_encoder_decoder", False):
+        raise TensorAdaptError("adapter_names with beam search are for decoders; use num_beams=1 with this model")
+    hook = partial(_with_names, [name for name in names for _ in range(beams)])
+    with ExitStack() as hooks:
+        for module in tuner.modules():
+            if isinstance(module, TensorLinear | AuxiliaryTrainingWrapper):
+                hooks.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+def _with_names(names: list[str], module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, {**kwargs, "adapter_names": names}

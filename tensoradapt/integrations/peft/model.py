@@ -1,9 +1,10 @@
-"""TensorModel: the tuner that PEFT makes around a base model. All layers of an adapter share what it registers."""
+"""TensorModel: the tuner that PEFT makes around a base model. It registers each adapter once, for all its layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,34 +12,69 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_a
 from torch import Tensor, nn
 
 from tensoradapt import published as papers
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.integrations.peft.bank import BankedAdapter, banked, cast, placed, refuse_clash
 from tensoradapt.integrations.peft.config import NAME, TensorConfig
-from tensoradapt.integrations.peft.layer import TensorLinear
-from tensoradapt.integrations.peft.mixed import mixed
-from tensoradapt.integrations.peft.targets import default_targets
+from tensoradapt.integrations.peft.layer import TensorLinear, mixed
+from tensoradapt.integrations.peft.targets import default_targets, planned
+from tensoradapt.layers.stored_matrix import Matrices
+from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.surgery.attach import set_magnitudes
+from tensoradapt.surgery.base_weights import factors_from_weights
 from tensoradapt.surgery.fast_paths import fast_paths
 
-BANK = f"{NAME}_bank."  # in the names of parameters: then come the adapter's name and its own
+BANK = f"{NAME}_bank."  # in a parameter's name; the adapter's name and the parameter's own name follow it
+NOISE = 0.05  # standard deviation of the noise that init_weights=False adds to each factor
+
+
+class BankedAdapter(Adapter):
+    """An adapter whose solved multipliers are saved with its numbers: solving them again may round differently."""
+
+    def get_extra_state(self) -> Tensor:  # (tensors,)
+        """The multipliers of the tensors, in double precision."""
+        return torch.tensor([tensor.scale for tensor in self.factored], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over saved multipliers."""
+        if state.shape != (len(self.factored),):
+            raise TensorAdaptError(
+                f"the saved adapter has the multipliers of {state.numel()} tensors, and this model and config make "
+                f"{len(self.factored)}; load it on the model it was trained on, with its own config"
+            )
+        for tensor, scale in zip(self.factored, state.tolist(), strict=True):
+            tensor.scale = scale
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether its numbers are yet to be loaded; to save memory PEFT makes them on the meta device."""
+        return any(parameter.is_meta for parameter in self.parameters())
+
+    def place(self, device: torch.device) -> None:
+        """Move it to a device, unless its numbers are yet to be loaded."""
+        if device.type != "meta" and not self.is_empty:
+            self.to(device)
 
 
 class TensorModel(BaseTuner):
-    """The base model with its targeted layers replaced. ``tensoradapt_bank`` holds the adapters by name, each with its
-    ``plan``.
+    """The base model with its targeted layers replaced.
 
-    PEFT gives its hooks a ``PeftConfig``, which here is a TensorConfig."""
+    ``tensoradapt_bank`` holds the adapters by name, each with its ``plan``. The configs that PEFT passes are
+    TensorConfigs.
+    """
 
-    uses_shared_state = True  # so PEFT refuses to inject it without this root
+    uses_shared_state = True  # makes PEFT refuse to inject it without this root
     prefix = f"{NAME}_"
     tuner_layer_cls = TensorLinear
-    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT's own attribute; recipes take its place
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # of PEFT; recipes replace it
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         self.tensoradapt_bank = nn.ModuleDict()
+        self._matrices: dict[str, Matrices] = {}  # by adapter
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Makes an adapter and wraps its layers; a refusal leaves the model as it was."""
+        """Make an adapter and wrap its layers; an error leaves the model as it was."""
         flags = {parameter: parameter.requires_grad for parameter in self.tensoradapt_bank.parameters()}
         try:
             super().inject_adapter(model, adapter_name, *args, **kwargs)
@@ -46,7 +82,7 @@ class TensorModel(BaseTuner):
             if adapter_name in self.tensoradapt_bank:
                 del self.tensoradapt_bank[adapter_name]
             raise
-        for parameter, flag in flags.items():  # PEFT remembers those of the base model's modules alone
+        for parameter, flag in flags.items():  # PEFT restores only those of the base model
             parameter.requires_grad_(flag)
         for module, attribute, off in list(fast_paths(self.model, TensorLinear)):
             setattr(module, attribute, off)
@@ -57,21 +93,22 @@ class TensorModel(BaseTuner):
         return peft_config
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
-        """The adapter, made before any layer is replaced: what is refused is refused here."""
+        """Make the adapter, with every check, before any layer is replaced."""
         name = next(name for name in self._named(peft_config) if name not in self.tensoradapt_bank)
         _add_trained(model, peft_config)
         targets = self._targets(model, _maybe_include_all_linear_layers(peft_config, model))
         if not targets:
-            return  # PEFT says why nothing matches
-        self.tensoradapt_bank[name] = banked(model, targets, peft_config)
-        refuse_clash(self.peft_config, self.tensoradapt_bank)
+            return  # PEFT raises, and says why nothing matches
+        plan, self._matrices[name] = planned(model, targets, peft_config)
+        self.tensoradapt_bank[name] = _banked(plan, self._matrices[name], peft_config)
+        _check_clash(self.peft_config, self.tensoradapt_bank)
 
     def _named(self, config: Any) -> list[str]:
-        """The adapters that have this config: several may share one."""
-        return [name for name, own in self.peft_config.items() if own is config]
+        """The adapters that have this config; several may share one."""
+        return [name for name, other in self.peft_config.items() if other is config]
 
     def _targets(self, model: nn.Module, config: Any) -> dict[str, nn.Module]:
-        """The modules that PEFT will match, without the wrappers of other adapters."""
+        """The modules that PEFT will match; of modules that other adapters wrap, the base layers."""
         wrappers = tuple(f"{name}." for name, m in model.named_modules() if isinstance(m, BaseTunerLayer))
         return {
             name: module.get_base_layer() if isinstance(module, TensorLinear) else module
@@ -90,29 +127,28 @@ class TensorModel(BaseTuner):
         parameter_name: str | None = None,
     ) -> None:
         adapter = self._adapter(adapter_name)
-        sites = adapter.sites_of(current_key)
-        layer = target if isinstance(target, TensorLinear) else TensorLinear(target, sites[0])
+        sites = [site for site in adapter.plan.sites if site.module == current_key]
+        matrix = self._matrices[adapter_name][sites[0].name]
+        layer = target if isinstance(target, TensorLinear) else TensorLinear(target, matrix)
         layer.add(adapter_name, adapter, sites)
         if layer is not target:
             self._replace_module(parent, target_name, layer, target)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Takes an adapter out of every layer and out of the bank."""
+        """Take an adapter out of every layer and out of the bank."""
         super().delete_adapter(adapter_name)
-        del self.tensoradapt_bank[adapter_name]
+        del self.tensoradapt_bank[adapter_name], self._matrices[adapter_name]
 
     def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
-        adapter = self._adapter(adapter_name)
-        cast(adapter, self._weight(adapter).dtype, up=autocast_adapter_dtype)
+        _cast(self._adapter(adapter_name), self._weight(adapter_name).dtype, up=autocast_adapter_dtype)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """Called by PEFT once numbers that were on the meta device are loaded."""
-        adapter = self._adapter(adapter_name)
-        placed(adapter, device or self._weight(adapter).device)
+        """PEFT calls it once numbers that were on the meta device are loaded."""
+        self._adapter(adapter_name).place(device or self._weight(adapter_name).device)
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Iterator[None]:
-        """Around each forward and generate; without it PEFT would drop ``adapter_names`` and say nothing."""
+        """PEFT enters it for each forward and generate; without it PEFT would silently drop ``adapter_names``."""
         if adapter_names is None:
             yield
             return
@@ -122,36 +158,52 @@ class TensorModel(BaseTuner):
     def _adapter(self, name: str) -> BankedAdapter:
         return self.tensoradapt_bank[name]  # type: ignore[return-value]
 
-    def _weight(self, adapter: BankedAdapter) -> Tensor:
-        """The first weight that an adapter adapts: it lives beside it."""
-        return self.model.get_submodule(adapter.plan.sites[0].module).weight  # type: ignore[return-value]
+    def _weight(self, name: str) -> Tensor:
+        """The first weight that an adapter adapts; the adapter lives beside it."""
+        return next(iter(self._matrices[name].values())).weight
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        """PEFT looks for the name at the end of a key; here it stands behind the bank."""
+        """Remove the name where it stands here, after the bank; PEFT looks for it at the end of a key."""
         head, bank, tail = key.partition(f"{BANK}{adapter_name}.")
         return f"{head}{BANK}{tail}" if bank else super()._remove_adapter_name_from_key(key, adapter_name)
 
 
-def parameter_groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
-    """What requires gradients in a PEFT model, as an optimizer's groups: factors at ``lr`` times their own multiplier
-    (``rates`` of the config, or of a published row), all else at ``lr``.
+def _banked(plan: Plan, matrices: Matrices, config: TensorConfig) -> BankedAdapter:
+    """The adapter of a plan, beside its first weight; nothing in the model changes."""
+    values = factors_from_weights(matrices, plan, config.seed) if plan.needs_weights else None
+    adapter = BankedAdapter(replace(plan, family=None), config.seed, values)
+    adapter.attachment = Attachment(config.dropout, config.rank_dropout)
+    adapter.place(matrices[plan.sites[0].name].weight.device)
+    if not adapter.is_empty:
+        set_magnitudes(adapter, matrices)
+    if not config.init_weights:
+        with torch.no_grad():
+            for parameter in adapter.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=NOISE)
+    return adapter
 
-    Raises TensorAdaptError where nothing requires gradients.
-    """
-    banks = [module for module in model.modules() if isinstance(module, BankedAdapter)]
-    rates = {parameter: rate for adapter in banks for parameter, rate in adapter.rates().items()}
-    found: dict[float, list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            found.setdefault(lr * rates.get(parameter, 1.0), []).append(parameter)
-    if not found:
-        raise TensorAdaptError("nothing in the model requires gradients; load the adapter with is_trainable=True")
-    return [{"params": parameters, "lr": rate} for rate, parameters in found.items()]
+
+def _cast(adapter: Adapter, base: torch.dtype, up: bool) -> None:
+    """Follow PEFT's rule: with ``up`` factors have at least fp32's precision, else that of the base weights."""
+    if not up:
+        adapter.to(base if base.is_floating_point and base.itemsize > 1 else torch.float32)
+    elif any(parameter.dtype.itemsize < 4 for parameter in adapter.parameters()):
+        adapter.float()
+
+
+def _check_clash(names: Iterable[str], bank: nn.Module) -> None:
+    """Raise for an adapter called like a part of a parameter's name: PEFT tells adapters apart by those parts."""
+    parts = {part for key in bank.state_dict() for part in key.split(".")[1:]}
+    if clash := sorted(parts.intersection(names)):
+        raise TensorAdaptError(
+            f"{clash[0]!r} is part of the names of this adapter's numbers, so an adapter of that name would be saved "
+            "and loaded with parts of others; give adapter_name= another name"
+        )
 
 
 def _add_trained(model: nn.Module, config: TensorConfig) -> None:
-    """Base modules that a published row trains besides become modules to save."""
+    """Add the base modules that a published row trains to ``modules_to_save``."""
     patterns = papers.get(config.published).train if config.published else ()
     if patterns:
         names = trained_modules(model, patterns, config.published)

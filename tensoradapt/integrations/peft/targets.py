@@ -1,4 +1,4 @@
-"""Which sites the targeted modules of a model are: the recipe's, or one of its own for each linear layer."""
+"""Find the sites of targeted modules: those of the model's recipe, else one for each linear layer."""
 
 from __future__ import annotations
 
@@ -11,47 +11,48 @@ from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of
+from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.planning.build_plan import plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.from_names import linear_site
 from tensoradapt.sites.site import Site, Sites
-from tensoradapt.surgery.checks import check_readable, check_site
+from tensoradapt.surgery.checks import check_fits, check_readable
 
-WHOLE = ": out : in"  # the layout that every matrix has
+WHOLE = ": out : in"  # a layout that fits every matrix
 
 
 def default_targets(model: nn.Module, config: TensorConfig) -> list[str]:
-    """Names of the modules that the published row adapts, else of those of the attention, in the layers asked for."""
+    """Names of the modules that the published row adapts, else of the attention's, in the layers asked for."""
     row = _row(config)
     with located("target_modules was not given and could not be found out"):
         sites = find_sites(model, row.projections if row else "attention", layers=_layers(config))
     return list(dict.fromkeys(site.module for site in sites))
 
 
-def planned(model: nn.Module, targets: Mapping[str, nn.Module], config: TensorConfig) -> Plan:
-    """The plan over the targeted modules, by their names in the model.
+def planned(
+    model: nn.Module, targets: Mapping[str, nn.Module], config: TensorConfig
+) -> tuple[Plan, dict[str, StoredMatrix]]:
+    """The plan over the targeted modules, given by name, and the matrices of its sites.
 
-    Raises TensorAdaptError for a module that is no linear layer, and for everything that ``plan`` refuses.
+    Raises TensorAdaptError for a module that is not a linear layer, and whatever ``plan`` raises.
     """
     for name, module in targets.items():
         _check_supported(model, name, module)
     known, why = _known(model, _row(config))
     sites = [site for site in known if site.module in targets]
     have = {site.module for site in sites}
-    own = [linear_site(model, name, module) for name, module in targets.items() if name not in have]
+    others = [linear_site(model, name, module) for name, module in targets.items() if name not in have]
     skipped = tuple((site.name, "not among the target modules") for site in known if site.module not in targets)
     arguments = config.arguments()
     if arguments["layout"] is None and not config.published:
         arguments["layout"] = _layouts(arguments["parameterization"])
     try:
-        made = plan(Sites((*sites, *own), skipped, getattr(known, "source", "")), **arguments)
+        result = plan(Sites((*sites, *others), skipped, getattr(known, "source", "")), **arguments)
     except TensorAdaptError as error:
         raise TensorAdaptError(f"{error}{f'. No heads are known here: {why}' if why else ''}") from None
-    for site in made.sites:
-        _check_weight(model, targets[site.module], site, made)
-    return made
+    return result, {site.name: _checked(targets[site.module], site, result) for site in result.sites}
 
 
 def _row(config: TensorConfig) -> Published | None:
@@ -64,16 +65,16 @@ def _layers(config: TensorConfig) -> list[int] | None:
 
 
 def _known(model: nn.Module, row: Published | None) -> tuple[Sequence[Site], str]:
-    """The recipe's sites, with the blocks that a published row cuts; or none, and why."""
+    """The recipe's sites, cut into blocks where the published row cuts them; or none, and the reason."""
     try:
-        found = find_sites(model, "all")
+        sites = find_sites(model, "all")
         if row is None or not row.blocks:
-            return found, ""
+            return sites, ""
         blocks = find_sites(model, row.projections, blocks=True)
     except TensorAdaptError as error:
         return (), str(error)
     cut = {site.module for site in blocks}
-    return Sites((*blocks, *(site for site in found if site.module not in cut)), (), blocks.source), ""
+    return Sites((*blocks, *(site for site in sites if site.module not in cut)), (), blocks.source), ""
 
 
 def _layouts(parameterization: str) -> Sequence[str]:
@@ -83,7 +84,7 @@ def _layouts(parameterization: str) -> Sequence[str]:
 
 
 def _check_supported(model: nn.Module, name: str, module: nn.Module) -> None:
-    # torch's MultiheadAttention reads its projection's weight and never calls it: an adapter there would train nothing
+    # torch's MultiheadAttention reads the weight of its projection without calling it, so an adapter would not train
     called = not isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
     try:
         supported = called and kind_of(module, name) in (LINEAR, CONV1D)
@@ -96,8 +97,10 @@ def _check_supported(model: nn.Module, name: str, module: nn.Module) -> None:
         )
 
 
-def _check_weight(model: nn.Module, module: nn.Module, site: Site, made: Plan) -> None:
+def _checked(module: nn.Module, site: Site, made: Plan) -> StoredMatrix:
+    matrix = StoredMatrix.of(module, site)
     if made.needs_weights or made.rule == "dora":
         use = "a start or a rule that takes the base weights"
-        check_readable(module, site, use, "Adapt the model before it is quantised, or plan without them")
-    check_site({site.module: module}, site, type(model).__name__)
+        check_readable(matrix, use, "Adapt the model before it is quantised, or plan without them")
+    check_fits(matrix)
+    return matrix

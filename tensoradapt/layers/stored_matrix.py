@@ -1,0 +1,106 @@
+"""StoredMatrix: where one matrix of a model is stored and how; reads, writes and measures it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.layers.kinds import Kind, kind_of
+from tensoradapt.layers.quantised import Quantised, quantised
+from tensoradapt.sites.site import Site
+from tensoradapt.sites.storage_order import logical_shape
+
+
+@dataclass(frozen=True)
+class StoredMatrix:
+    """The (out, in) matrix that a site is a block of: a whole parameter, or one of several stacked in it.
+
+    Resolved once, when an adapter is attached. The values, and with them the quantisation, are read from the module
+    each time: moving a model replaces parameters, and bitsandbytes quantises a weight as it is moved.
+    """
+
+    module: nn.Module
+    kind: Kind
+    site: Site  # names the parameter; other sites may be blocks of the same matrix
+
+    @classmethod
+    def of(cls, module: nn.Module, site: Site) -> StoredMatrix:
+        """Resolve a site in its module; raises TensorAdaptError for an unknown kind of layer or a missing parameter."""
+        matrix = cls(module, kind_of(module, site), site)
+        _ = matrix.parameter
+        return matrix
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """Its place in the module: the parameter's name, and the index where several are stacked."""
+        return self.site.parameter, self.site.slot
+
+    @property
+    def parameter(self) -> Tensor:
+        """The parameter that holds it."""
+        owner, _, name = self.site.parameter.rpartition(".")
+        parameter = getattr(self.module.get_submodule(owner), name, None)
+        if isinstance(parameter, Tensor):
+            return parameter
+        raise TensorAdaptError(
+            f"site {self.site.name}: {type(self.module).__name__} has no parameter {self.site.parameter!r}; make the "
+            "plan from this model"
+        )
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix in the order it is stored in."""
+        return self._own(self.parameter)
+
+    @property
+    def quantisation(self) -> Quantised | None:
+        """How its layer is quantised, None where it is not."""
+        return quantised(self.module)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the logical matrix, without making it."""
+        if self.quantisation is not None:
+            return self.module.out_features, self.module.in_features  # type: ignore[return-value]
+        return logical_shape(self.kind.name, self.weight.shape)
+
+    def read(self) -> Tensor:  # (out, in), a view where the memory allows
+        """The logical matrix; of a quantised layer as it computes with it, in fp32."""
+        if (form := self.quantisation) is not None:
+            return form.matrix(self.module)
+        return self.logical(self.parameter)
+
+    def wide(self) -> Tensor:  # (out, in)
+        """The logical matrix in fp32 or wider, to sum updates to."""
+        matrix = self.read()
+        return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+
+    def block(self) -> Tensor:  # (out, in) of the site
+        """The site's rows and columns of the matrix."""
+        return self.read()[self.site.block]
+
+    def logical(self, parameter: Tensor) -> Tensor:  # (out, in)
+        """The logical matrix in values of the parameter's shape, such as its gradient."""
+        return self.kind.logical(self._own(parameter))
+
+    def write(self, matrix: Tensor) -> None:
+        """Store an (out, in) matrix, rounded to the weight's dtype or quantised in the layer's own way."""
+        if (form := self.quantisation) is not None:
+            form.store(self.module, matrix)  # type: ignore[misc]  # check_mergeable refuses layers without
+        else:
+            self.weight.copy_(self.kind.stored(matrix, self.weight.shape))
+
+    def _own(self, parameter: Tensor) -> Tensor:
+        return parameter if self.site.slot is None else parameter[self.site.slot]
+
+
+Matrices = Mapping[str, StoredMatrix]  # by site name
+
+
+def stored_matrices(modules: Mapping[str, nn.Module], sites: Iterable[Site]) -> dict[str, StoredMatrix]:
+    """The matrices of sites whose modules are there; attach refuses the others by name."""
+    return {site.name: StoredMatrix.of(modules[site.module], site) for site in sites if site.module in modules}
