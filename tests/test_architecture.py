@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,13 @@ every_file = pytest.mark.parametrize("module", house.FILES)
 
 def test_every_folder_is_in_the_list() -> None:
     assert {house.folder_of(module) for module in house.FILES} - {""} == set(house.PLACE)
+
+
+def test_the_page_prints_the_folders_in_the_order_of_imports() -> None:
+    page = (house.ROOT.parent / "docs" / "architecture.md").read_text()
+    listed = [(int(line), name) for line, name in re.findall(r"^ {4}([ \d]\d)  (\w+) +\S", page, re.MULTILINE)]
+    assert listed == [(line, name) for line, names in enumerate(house.FOLDERS, 1) for name in names]
+    assert len(page.splitlines()) <= 200
 
 
 def test_folders_import_only_from_those_above_them() -> None:

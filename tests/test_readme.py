@@ -9,6 +9,14 @@ import pytest
 from tensoradapt.cli.plan import methods_page
 
 ROOT = Path(__file__).parents[1]
+WITHOUT_FILES = ("docs/comparison.md", "docs/recipes.md", "docs/sweeps/tuning.md")
+GENERATED = {"methods.md"}  # its links are addresses of papers
+PAGES = [
+    str(path.relative_to(ROOT))
+    for folder in ("docs", "docs/sweeps")
+    for path in sorted((ROOT / folder).glob("*.md"))
+    if path.name not in GENERATED
+]
 
 
 def test_the_readme_example_runs_and_prints_what_it_says(tmp_path, monkeypatch):
@@ -32,13 +40,12 @@ def test_a_page_names_tests_that_exist(page, least):
     assert len(named) >= least and not [name for name in named if f"def {name}(" not in there]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/checkpoints.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
 def test_every_file_a_page_names_is_there(page):
-
     text = (ROOT / page).read_text()
-    named = re.findall(r"\]\(([^)#:]+)\)|`((?:tensoradapt|tests|benchmarks|docs|\.ci)/[\w./]+)`", text)
+    named = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)|`((?:tensoradapt|tests|benchmarks|docs|\.ci)/[\w./]+)`", text)
     paths = [link or code for link, code in named]
-    assert paths and not [
+    assert (paths or page in WITHOUT_FILES) and not [
         path for path in paths if not ((ROOT / page).parent / path).exists() and not (ROOT / path).exists()
     ]
 
