@@ -50,6 +50,16 @@ def test_every_file_a_page_names_is_there(page):
     ]
 
 
+def test_the_files_of_the_ten_changes_are_there():
+    rows = re.findall(r"^\| an? [a-z ]+ \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row)]
+    assert (
+        len(rows) == 10
+        and len(named) >= 15
+        and not [name for name in named if not any((root / name).exists() for root in (ROOT, ROOT / "tensoradapt"))]
+    )
+
+
 def test_the_page_of_methods_is_what_the_code_says():
     assert (ROOT / "docs" / "methods.md").read_text() == methods_page()
 
