@@ -12,7 +12,7 @@ from typing import Any
 from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections
 from tensoradapt.data import tasks
 from tensoradapt.errors import missing_extra
-from tensoradapt.sweeps.executors.cluster_options import KEYS
+from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
 
 WIDE = 140  # columns of a file or pipe, which has no width of its own
 
@@ -73,10 +73,11 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--executor",
         default="local",
-        help="local (a process for each worker), inline, slurm or ray (default: %(default)s)",
+        help=f"{', '.join(EXECUTORS)} (default: %(default)s, a process for each worker)",
     )
-    p.add_argument("--slurm", nargs="+", metavar="KEY=VALUE", help=f"of each job: {', '.join(KEYS['slurm'])}")
-    p.add_argument("--ray", nargs="+", metavar="KEY=VALUE", help=f"of each task: {', '.join(KEYS['ray'])}")
+    for name in CLUSTERS:
+        options = ", ".join(EXECUTORS[name].OPTIONS)
+        p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help=f"what each run asks for: {options}")
     p.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
     p.add_argument(
@@ -188,9 +189,8 @@ def sweep(args: argparse.Namespace) -> int:
             checkpoint_every=args.checkpoint_every,
             track=args.track,
             dry_run=args.dry_run,
-            slurm=args.slurm,
-            ray=args.ray,
             say=_say,
+            **{name: getattr(args, name) for name in CLUSTERS},
         )
     except KeyboardInterrupt:
         return _stopped(args.out)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_finished, read_run
-from tensoradapt.sweeps.executors.slots import Slots
+from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.messages import bytes_text, duration
 
 START_SECONDS = 5.0  # that a process takes to load torch and transformers

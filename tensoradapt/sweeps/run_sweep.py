@@ -28,8 +28,8 @@ from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
 from tensoradapt.sweeps.estimate import cost_text
+from tensoradapt.sweeps.executors.catalogue import executor_for, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
-from tensoradapt.sweeps.executors.slots import executor_for, slots_for
 from tensoradapt.sweeps.messages import ended_text, plan_text
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
@@ -68,9 +68,8 @@ def sweep(
     checkpoint_every: int = 25,
     track: Sequence[str] | str = (),
     dry_run: bool = False,
-    slurm: Options = None,
-    ray: Options = None,
     say: Say = print,
+    **cluster: Options,
 ) -> SweepResult:
     """Print the plan of a specification, then compute every run of it that ``out`` has no finished folder for.
 
@@ -104,7 +103,7 @@ def sweep(
     state.set_aside(stale, retry_failed, dry_run)
     left, now, todo = state.left(), state.due(), state.todo()
     if left or dry_run:
-        slots = slots_for(executor, workers, device, {"slurm": slurm, "ray": ray})
+        slots = slots_for(executor, workers, device, cluster)
         if not dry_run:
             chosen = executor_for(executor, root, slots)
             check_writable(root)

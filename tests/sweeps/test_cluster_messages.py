@@ -15,7 +15,8 @@ import tensoradapt as ta
 from tensoradapt.cli.main import main
 from tensoradapt.runs import work_folder
 from tensoradapt.runs.work_folder import WORK
-from tensoradapt.sweeps.executors import slurm, slurm_job, slurm_tickets
+from tensoradapt.sweeps.executors import slurm, slurm_tickets
+from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.executors.ray import RayCluster
 from tensoradapt.sweeps.executors.slurm import Slurm
 
@@ -63,7 +64,7 @@ def test_slurm_is_refused_where_its_commands_are_not(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace())
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ta.TensorAdaptError, match="sbatch, squeue, scancel, srun not found; expected SLURM's commands"):
-        Slurm(tmp_path, "cpu", None, {"cpus": 1})
+        Slurm(tmp_path, Slots(None, 1, "cpu", options={"cpus": 1}))
 
 
 def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
@@ -71,7 +72,7 @@ def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(**here))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ta.TensorAdaptError, match=r"ray cpus=3, gpus=1 is more than .* at most cpus=2, gpus=0"):
-        RayCluster(tmp_path, "cuda", None, {"cpus": 3, "gpus": 1}).submit("a")
+        RayCluster(tmp_path, Slots(None, 3, "cuda", options={"cpus": 3, "gpus": 1})).submit("a")
 
 
 def test_of_many_that_take_a_ticket_one_gets_it_and_the_last_ticket_counts(tmp_path):
@@ -125,7 +126,7 @@ def cluster(tmp_path, monkeypatch):
 
 
 def executor(root):
-    return Slurm(root, "cpu", None, {"cpus": 1, "gpus": 0, "time": 60})
+    return Slurm(root, Slots(None, 1, "cpu", options={"cpus": 1, "gpus": 0, "time": 60}))
 
 
 def submit(one, names):
@@ -198,7 +199,7 @@ def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_sai
 
 
 def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
-    task = slurm_job.Task(tmp_path, "a", "cpu", 1, "job_0")
+    task = slurm.Task(tmp_path, "a", "cpu", 1, "job_0")
     assert task() == "elsewhere"
     slurm_tickets.take(cluster.works["a"], 0, "job_0")
     slurm_tickets.take(cluster.works["a"], 1, "other_0")
@@ -208,14 +209,14 @@ def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
 def test_a_job_that_is_stopped_again_and_again_without_a_new_state_is_not_requeued(cluster, tmp_path, monkeypatch):
     helpers = SimpleNamespace(DelayedSubmission=lambda task: task)
     monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(helpers=helpers))
-    task, state = slurm_job.Task(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"
-    for step in range(3 * slurm_job.IDLE):
+    task, state = slurm.Task(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"
+    for step in range(3 * slurm.IDLE):
         state.write_text(str(step))
         state.touch()
-        slurm_job.os.utime(state, ns=(step, step))
+        slurm.os.utime(state, ns=(step, step))
         assert task.checkpoint() is task
     with pytest.raises(ta.TensorAdaptError, match="stopped 10 times with no state kept in between; expected one"):
-        for _ in range(slurm_job.IDLE):
+        for _ in range(slurm.IDLE):
             task.checkpoint()
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from support.sweeping import TINY, attempts, break_one, done, results, started
@@ -15,7 +16,8 @@ import tensoradapt as ta
 from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import run_sweep
-from tensoradapt.sweeps.executors.local import Local, cores
+from tensoradapt.sweeps.executors.catalogue import cores, slots_for
+from tensoradapt.sweeps.executors.local import Local
 from tensoradapt.sweeps.read_spec import read_spec
 
 
@@ -162,6 +164,11 @@ def test_what_will_not_do_is_refused_before_anything_is_written(more, says, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+def test_an_unknown_option_names_the_clusters(tmp_path):
+    with pytest.raises(TypeError, match='slrum is no option of a sweep and no cluster; did you mean "slurm"'):
+        sweep(tmp_path / "runs", slrum={"time": 60})
+
+
 def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(tmp_path, monkeypatch):
     real, seen, made = subprocess.Popen, [], []
 
@@ -172,7 +179,7 @@ def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(t
         return made[-1]
 
     monkeypatch.setattr(subprocess, "Popen", echo)
-    executor = Local(tmp_path, "cuda", workers=3, gpus=["2", "5"])
+    executor = Local(tmp_path, replace(slots_for("local", 3, "cpu", {}), device="cuda", gpus=["2", "5"]))
     executor.submit("abcdefgh")
     found = []
     while len(found) < 8:

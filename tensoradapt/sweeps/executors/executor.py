@@ -1,57 +1,55 @@
-"""Executors: what hands the runs of a sweep to processes. The contract is three calls and the run store.
+"""The contract of an executor, which computes the runs of a sweep: three calls and the run store.
 
-An executor is given ids of runs whose work folders are prepared, and says which of them it has put down again. How they
-ended is in the store: finished, failed, or neither, if their process was killed or another one has them in hand. So an
-executor may lose, kill and forget processes; ``tests/sweeps/test_executor_kills.py`` holds each to it.
+An executor is given ids of runs whose work folders are prepared, and says which of them it has let go. The store says
+how they ended: finished, failed, or neither, if the process was killed or another one has the run. So an executor may
+lose, kill and forget processes; ``tests/sweeps/test_executor_kills.py`` kills those of each. To add an executor, write
+its class in a file of this folder and name it in ``catalogue.py``.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
-from tensoradapt.runs.perform import perform
+from tensoradapt.sweeps.executors.options import Option
 
 ELSEWHERE, ENDED = "elsewhere", "ended"
+WAIT = 0.5  # seconds that a poll waits for an answer
+
+
+@dataclass(frozen=True)
+class Slots:
+    """``workers`` processes of ``threads`` threads on ``device``, each seeing one of ``gpus``.
+
+    On a cluster ``options`` are what each run asks for, and ``workers`` may be None: as many as there is room for.
+    """
+
+    workers: int | None
+    threads: int
+    device: str
+    gpus: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Executor(Protocol):
     """What a sweep needs of the place where its runs are computed."""
 
+    # of a cluster: what each run may ask for, cpus and gpus among them; empty for this machine
+    OPTIONS: ClassVar[Mapping[str, Option]]
+
+    def __init__(self, root: Path, slots: Slots) -> None: ...
+
     def submit(self, names: Iterable[str]) -> None:
-        """Takes runs in hand, to be computed in this order."""
+        """Take runs, to be computed in this order."""
 
     def poll(self) -> Mapping[str, str]:
-        """The runs put down since the last call, each "elsewhere" (another process has it) or "ended" with or without
-        a result. Returns within about a second, unless the executor computes in this process. Raises TensorAdaptError
-        where no run can be computed or written.
+        """Return the runs let go since the last call: "elsewhere" (another process has it) or "ended".
+
+        Returns within about a second, unless the executor computes in this process. Raises TensorAdaptError where no
+        run can be computed or written.
         """
 
     def cancel(self) -> None:
-        """Puts everything down; no process is left when it returns."""
-
-
-class Inline:
-    """Runs in this process, one for each call of ``poll``."""
-
-    def __init__(self, root: Path, device: str = "cpu") -> None:
-        self.root, self.device = Path(root), device
-        self._queue: deque[str] = deque()
-
-    def submit(self, names: Iterable[str]) -> None:
-        """Adds runs to the queue."""
-        self._queue.extend(names)
-
-    def poll(self) -> Mapping[str, str]:
-        """Computes the next run of the queue."""
-        if not self._queue:
-            return {}
-        name = self._queue.popleft()
-        done = perform(self.root, name, self.device)
-        return {name: ELSEWHERE if done == ELSEWHERE else ENDED}
-
-    def cancel(self) -> None:
-        """Empties the queue."""
-        self._queue.clear()
+        """Let go of every run; no process is left when it returns."""

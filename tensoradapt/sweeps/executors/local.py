@@ -1,25 +1,59 @@
-"""The local executor: a process for each slot of this machine, a GPU each, or a share of the cores."""
+"""The executors of this machine: in this process, or in one process for each slot (a GPU, or a share of the cores).
+
+``python -m tensoradapt.sweeps.executors.local ROOT DEVICE PARENT`` is such a process: it reads ids of runs from its
+standard input, computes each, and answers on its standard output.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import selectors
+import signal
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED
+from tensoradapt.runs.perform import perform
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Slots
+from tensoradapt.sweeps.executors.options import Option
 
-WAIT = 0.5  # seconds that a poll waits for an answer
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+class Inline:
+    """Compute in this process, one run for each call of ``poll``."""
+
+    OPTIONS: ClassVar[Mapping[str, Option]] = {}
+
+    def __init__(self, root: Path, slots: Slots) -> None:
+        self.root, self.device = Path(root), slots.device
+        self._queue: deque[str] = deque()
+
+    def submit(self, names: Iterable[str]) -> None:
+        """Add runs to the queue."""
+        self._queue.extend(names)
+
+    def poll(self) -> Mapping[str, str]:
+        """Compute the next run of the queue."""
+        if not self._queue:
+            return {}
+        name = self._queue.popleft()
+        return {name: ELSEWHERE if perform(self.root, name, self.device) == ELSEWHERE else ENDED}
+
+    def cancel(self) -> None:
+        """Empty the queue."""
+        self._queue.clear()
 
 
 @dataclass
 class Slot:
-    """A place for one process: the GPU it sees, none for the CPU, and the run it has in hand."""
+    """A place for one process: the GPU it sees (None for the CPU), and the run it computes."""
 
     gpu: str | None
     process: subprocess.Popen[str] | None = None
@@ -27,30 +61,33 @@ class Slot:
 
 
 class Local:
-    """One process for each of ``workers``, kept for run after run and replaced when it dies."""
+    """One process for each of ``slots.workers``, kept for run after run and replaced when it dies."""
 
-    def __init__(self, root: Path, device: str = "cpu", workers: int = 1, gpus: Sequence[str] = ()) -> None:
-        self.root, self.device, self.threads = Path(root).resolve(), device, max(1, cores() // workers)
-        self._slots = [Slot(gpus[i % len(gpus)] if gpus else None) for i in range(workers)]
+    OPTIONS: ClassVar[Mapping[str, Option]] = {}
+
+    def __init__(self, root: Path, slots: Slots) -> None:
+        self.root, self.device, self.threads = Path(root).resolve(), slots.device, slots.threads
+        gpus: Sequence[str | None] = slots.gpus or (None,)
+        self._slots = [Slot(gpus[i % len(gpus)]) for i in range(slots.workers or 1)]
         self._queue: deque[str] = deque()
         self._ready = selectors.DefaultSelector()
 
     def submit(self, names: Iterable[str]) -> None:
-        """Adds runs to the queue, and gives them to the slots that are free."""
+        """Add runs to the queue, and give them to the free slots."""
         self._queue.extend(names)
         self._hand_out()
 
     def poll(self) -> Mapping[str, str]:
-        """What the processes have said since the last call; a process that died has put its run down."""
-        found: dict[str, str] = {}
+        """Read what the processes have answered; a process that died has let go of its run."""
+        let_go: dict[str, str] = {}
         if any(slot.name for slot in self._slots):
             for key, _ in self._ready.select(WAIT):
-                found.update(self._heard(key.data))
+                let_go.update(self._answer(key.data))
         self._hand_out()
-        return found
+        return let_go
 
     def cancel(self) -> None:
-        """Kills every process and waits until it is gone."""
+        """Kill every process and wait until it is gone."""
         self._queue.clear()
         for slot in self._slots:
             self._bury(slot)
@@ -68,39 +105,31 @@ class Local:
         try:
             slot.process.stdin.write(f"{name}\n")
             slot.process.stdin.flush()
-        except OSError:  # it has died: the end of its output says so to the next poll
+        except OSError:  # it has died: the next poll reads the end of its output
             pass
 
     def _start(self, slot: Slot) -> None:
-        share = {"OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": slot.gpu or ""}
-        command = [
-            sys.executable,
-            "-m",
-            "tensoradapt.sweeps.executors.worker",
-            str(self.root),
-            self.device,
-            str(os.getpid()),
-        ]
-        slot.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **share}
-        )
+        # set before torch is loaded
+        env = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": slot.gpu or ""}
+        command = [sys.executable, "-m", __name__, str(self.root), self.device, str(os.getpid())]
+        slot.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         assert slot.process.stdout is not None
         self._ready.register(slot.process.stdout, selectors.EVENT_READ, slot)
 
-    def _heard(self, slot: Slot) -> dict[str, str]:
+    def _answer(self, slot: Slot) -> dict[str, str]:
         assert slot.process is not None and slot.process.stdout is not None
         line, name = slot.process.stdout.readline(), slot.name
         if not line.endswith("\n"):
             self._bury(slot)
-        if name is None:  # it died without a run in hand
+        if name is None:  # it died between two runs
             return {}
         if slot.process is None:
             return {name: ENDED}
         slot.name = None
-        said = line.removeprefix(name).strip()
-        if said.startswith("stop "):
-            raise TensorAdaptError(said.removeprefix("stop "))
-        return {name: ELSEWHERE if said == ELSEWHERE else ENDED}
+        answer = line.removeprefix(name).strip()
+        if answer.startswith("stop "):
+            raise TensorAdaptError(answer.removeprefix("stop "))
+        return {name: ELSEWHERE if answer == ELSEWHERE else ENDED}
 
     def _bury(self, slot: Slot) -> None:
         process, slot.process, slot.name = slot.process, None, None
@@ -113,10 +142,33 @@ class Local:
         process.stdout.close()
         try:
             process.stdin.close()
-        except OSError:  # what was left to write has no reader
+        except OSError:  # nobody reads what was left to write
             pass
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def work(root: Path, device: str, parent: int) -> None:
+    """Compute runs until the input ends."""
+    die_with(parent)
+    # an interrupt from the terminal reaches every process of the group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        name = line.strip()
+        try:
+            answer = perform(root, name, device)
+        except TensorAdaptError as error:
+            answer = "stop " + " ".join(str(error).split())
+        print(name, answer, file=answers, flush=True)
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent dies, on Linux; elsewhere it ends with its input."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

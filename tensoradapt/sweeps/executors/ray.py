@@ -2,55 +2,61 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.runs.perform import perform
 from tensoradapt.runs.work_folder import WORK, claim
-from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Slots
+from tensoradapt.sweeps.executors.options import Option
 
-WAIT = 0.5  # seconds that a poll waits for an answer
 PATIENCE = 30.0  # seconds until a cancelled task is gone
 
 
 class RayCluster:
     """Tasks of one run each on ``$RAY_ADDRESS``, or on a cluster of this machine that ends with the sweep.
 
-    At most ``workers`` at once, None for as many as there is room for.
+    At most ``slots.workers`` at once, None for as many as there is room for.
     """
 
-    def __init__(self, root: Path, device: str, workers: int | None, options: Mapping[str, Any]) -> None:
+    OPTIONS: ClassVar[Mapping[str, Option]] = {
+        "cpus": Option("cores", 1, default=1),
+        "gpus": Option("GPUs or a share of one", 0, default=0, whole=False),
+    }
+
+    def __init__(self, root: Path, slots: Slots) -> None:
         try:
-            self._ray = importlib.import_module("ray")
+            import ray
         except ImportError:
             raise missing_extra("ray", "ray", "executor ray") from None
-        self.root, self.device, self.workers, self.options = Path(root).resolve(), device, workers, options
+        self._ray: Any = ray
+        self.root, self.device = Path(root).resolve(), slots.device
+        self.workers, self.options = slots.workers, slots.options
         self._queue: deque[str] = deque()
         self._tasks: dict[Any, str] = {}  # the run of each task that was begun
         self._ours = False  # whether Ray was started here
 
     def submit(self, names: Iterable[str]) -> None:
-        """Adds runs to the queue, and makes tasks of those that may begin."""
+        """Add runs to the queue, and make tasks of those that may begin."""
         self._queue.extend(names)
         self._hand_out()
 
     def poll(self) -> Mapping[str, str]:
-        """The runs whose tasks have ended; a task whose process died has put its run down."""
+        """Return the runs whose tasks have ended; a task whose process died has let go of its run."""
         if not self._tasks:
             return {}
         ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=WAIT)
-        found = {self._tasks.pop(task): self._said(task) for task in ready}
+        let_go = {self._tasks.pop(task): self._answer(task) for task in ready}
         self._hand_out()
-        return found
+        return let_go
 
     def cancel(self) -> None:
-        """Kills every task and waits until its run is free; ends Ray if it was started here."""
+        """Kill every task and wait until its run is free; end Ray if it was started here."""
         self._queue.clear()
         for task in self._tasks:
             self._ray.cancel(task, force=True)
@@ -67,11 +73,11 @@ class RayCluster:
             if not self._ray.is_initialized():
                 self._start()
             name = self._queue.popleft()
-            self._tasks[self._task().remote(str(self.root), name, self.device)] = name
+            self._tasks[self._task().remote(self.root, name, self.device)] = name
 
     def _task(self) -> Any:
         threads = {"OMP_NUM_THREADS": str(self.options["cpus"])}
-        return self._ray.remote(_compute).options(
+        return self._ray.remote(perform).options(
             num_cpus=self.options["cpus"],
             num_gpus=self.options["gpus"],
             max_retries=0,  # the sweep decides what is tried again
@@ -81,35 +87,30 @@ class RayCluster:
     def _start(self) -> None:
         address = os.environ.get("RAY_ADDRESS")
         if not address:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a sweep tells nobody that it runs
-        how = {} if address else {"include_dashboard": False}
-        self._ray.init(log_to_driver=False, logging_level="ERROR", **how)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a sweep sends nobody a report
+        options = {} if address else {"include_dashboard": False}
+        self._ray.init(log_to_driver=False, logging_level="ERROR", **options)
         self._ours = True
-        there = self._ray.cluster_resources()
-        short = [key for key in ("cpus", "gpus") if self.options[key] > there.get(key[:-1].upper(), 0)]
+        resources = self._ray.cluster_resources()
+        short = [key for key in ("cpus", "gpus") if self.options[key] > resources.get(key[:-1].upper(), 0)]
         if short and not address:  # a cluster may grow
             asked = ", ".join(f"{key}={self.options[key]}" for key in short)
             raise TensorAdaptError(
                 f"ray {asked} is more than this machine has, so no run would begin; expected at most "
-                + ", ".join(f"{key}={there.get(key[:-1].upper(), 0):g}" for key in short)
+                + ", ".join(f"{key}={resources.get(key[:-1].upper(), 0):g}" for key in short)
             )
 
-    def _said(self, task: Any) -> str:
+    def _answer(self, task: Any) -> str:
         errors = self._ray.exceptions
         try:
             return ELSEWHERE if self._ray.get(task) == ELSEWHERE else ENDED
-        except errors.RayTaskError as error:  # not the run's own, which perform has written down
+        except errors.RayTaskError as error:  # a failure of the run itself is in the store, not raised
             raise TensorAdaptError(f"a task of Ray failed: {error.cause or error}") from error
         except errors.RayError:  # its process died, or its node
             return ENDED
 
 
-def _compute(root: str, name: str, device: str) -> str:
-    """In a process of Ray's."""
-    return perform(Path(root), name, device)
-
-
 def _free(root: Path, name: str) -> bool:
-    """Whether no process has a run in hand."""
+    """Whether no process computes a run."""
     with claim(root / WORK, name) as ours:
         return ours

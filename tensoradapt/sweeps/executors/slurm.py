@@ -1,12 +1,11 @@
 """The SLURM executor: an array of jobs by submitit, one for each run. Needs the extra ``slurm``.
 
-How a run ended is read from the store, and whether a job is still there from ``squeue``; accounting is not needed.
-Jobs outlive the sweep that submitted them: the next one finds them by their tickets and takes them over.
+The store says how a run ended, and ``squeue`` whether a job is still there; accounting is not needed. Jobs outlive the
+sweep that submitted them: the next one finds them by their tickets and takes them over.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -15,40 +14,52 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.runs.perform import perform
 from tensoradapt.runs.store import is_finished
 from tensoradapt.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.sweeps.executors import slurm_tickets
-from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED
-from tensoradapt.sweeps.executors.slurm_job import Task
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Slots
+from tensoradapt.sweeps.executors.options import Option
 
 LOGS = ".slurm"  # in the folder of runs
 PREFIX = "tensoradapt-"  # of names of jobs
-WAIT = 0.5  # seconds that a poll waits
 PAUSE, SLOWER, LONGEST = 1.0, 1.3, 15.0  # seconds between two questions to SLURM, more and more while nothing changes
-GRACE = 60.0  # seconds that a submission may take, until whoever began it is taken to be dead
-BARREN = 3  # jobs of the same run that end before it begins, until nodes are taken to be without what they need
+GRACE = 60.0  # seconds that a submission may take, until the sweep that began it counts as dead
+BARREN = 3  # jobs of one run that end before they begin it, until the sweep stops: the nodes lack something
+IDLE = 10  # requeues without a new state in between, until the run fails: it needs more time than it has
 PATIENCE = 600.0  # seconds without an answer, or until a cancelled job is gone
 ARRAY = 1000  # jobs of one array: what SLURM takes unless it is configured otherwise
 NAMES = {"time": "time", "cpus": "cpus_per_task", "gpus": "gpus_per_node", "mem": "mem"}  # submitit's words for ours
 
 
 class Slurm:
-    """Jobs of one run each; at most ``workers`` of an array at once, None for as many as there is room for."""
+    """Jobs of one run each; at most ``slots.workers`` of an array at once, None for as many as there is room for."""
 
-    def __init__(self, root: Path, device: str, workers: int | None, options: Mapping[str, Any]) -> None:
+    OPTIONS: ClassVar[Mapping[str, Option]] = {
+        **dict.fromkeys(("partition", "account", "qos", "constraint", "exclude"), Option()),
+        # submitit asks for its signal 90 s before the end and SLURM may send it 60 s early: less than 4 minutes leave
+        # no time to compute in, and the job would be requeued for ever
+        "time": Option("minutes", 4, default=60),
+        "cpus": Option("cores", 1, default=1),
+        "gpus": Option("GPUs", 0, default=0),
+        "mem": Option("GB", 1),
+    }
+
+    def __init__(self, root: Path, slots: Slots) -> None:
         try:
-            self._submitit = importlib.import_module("submitit")
+            import submitit
         except ImportError:
             raise missing_extra("submitit", "slurm", "executor slurm") from None
         if missing := [name for name in ("sbatch", "squeue", "scancel", "srun") if not shutil.which(name)]:
             raise TensorAdaptError(
                 f"{', '.join(missing)} not found; expected SLURM's commands: run the sweep where jobs are submitted"
             )
-        self.root, self.device, self.options = Path(root).resolve(), device, options
-        self._parameters = _parameters(options, workers)
+        self._submitit: Any = submitit
+        self.root, self.device, self.options = Path(root).resolve(), slots.device, slots.options
+        self._parameters = _parameters(slots.options, slots.workers)
         self._noted: list[str] = []  # submitted, not handed in yet
         self._held: dict[str, str] = {}  # the key of each run's job: the job's name and its place in the array
         self._elsewhere: set[str] = set()
@@ -60,29 +71,29 @@ class Slurm:
         self._pause = PAUSE
 
     def submit(self, names: Iterable[str]) -> None:
-        """Notes the runs; the next poll hands them in, all in one array."""
+        """Note the runs; the next poll submits them, all in one array."""
         self._noted.extend(names)
 
     def poll(self) -> Mapping[str, str]:
-        """Hands in what was submitted; then the runs whose jobs have left the queue."""
+        """Submit the noted runs, then return those whose jobs have left the queue."""
         noted, self._noted = self._noted, []
         if noted:
             self._take(noted)
-        found, self._elsewhere = dict.fromkeys(self._elsewhere, ELSEWHERE), set()
+        let_go, self._elsewhere = dict.fromkeys(self._elsewhere, ELSEWHERE), set()
         if not self._held:
-            return found
+            return let_go
         time.sleep(WAIT)
         if time.monotonic() < self._asked + self._pause:
-            return found
+            return let_go
         queue = self._queue(self._held.values())
         gone = [] if queue is None else [name for name, key in self._held.items() if key not in queue]
         self._pause = PAUSE if gone else min(LONGEST, SLOWER * self._pause)
         self._let_go(gone, queue or {})
         self._check_begun(gone)
-        return found | dict.fromkeys(gone, ENDED)
+        return let_go | dict.fromkeys(gone, ENDED)
 
     def cancel(self) -> None:
-        """Cancels every job in hand, those that were taken over too, and waits until they are gone."""
+        """Cancel every job, those that were taken over too, and wait until they are gone."""
         self._noted.clear()
         end = time.monotonic() + PATIENCE
         told: set[str] = set()
@@ -100,11 +111,11 @@ class Slurm:
         self._let_go(list(self._held), queue)
 
     def _take(self, names: Sequence[str]) -> None:
-        """Submits the runs that no job has in hand, and takes over the jobs that do."""
-        found = {name: slurm_tickets.latest(self._work(name)) for name in names}
-        queue = self._queue(ticket.key for ticket in found.values() if ticket)
+        """Submit the runs that no job computes, and take over the jobs that do."""
+        tickets = {name: slurm_tickets.latest(self._work(name)) for name in names}
+        queue = self._queue(ticket.key for ticket in tickets.values() if ticket)
         due: dict[str, int] = {}
-        for name, ticket in found.items():
+        for name, ticket in tickets.items():
             if ticket is None:
                 due[name] = 0
             elif queue is None or (ticket.key not in queue and not self._gone(name, ticket)):
@@ -121,7 +132,7 @@ class Slurm:
         return self.root / WORK / name
 
     def _gone(self, name: str, ticket: slurm_tickets.Ticket) -> bool:
-        """Whether a job that is not in the queue has been there: its submission is over, or its sweep died within."""
+        """Whether a job that is not in the queue has been there: its submission is over, or its sweep died in it."""
         first = self._open.setdefault(f"{name} {ticket.number}", time.monotonic())
         return ticket.over or time.monotonic() > first + GRACE
 
@@ -148,7 +159,7 @@ class Slurm:
             slurm_tickets.close(self._work(name), number, id_)
 
     def _sbatch(self, job: str, names: Sequence[str]) -> list[str]:
-        """The ids of the jobs. Being out of time is no reason to give up; ``Task`` sees to runs without progress."""
+        """Submit an array; returns the ids. A job may time out often: ``Task`` ends a run without progress."""
         executor = self._submitit.SlurmExecutor(self.root / LOGS / job, max_num_timeout=10**6)
         executor.update_parameters(job_name=job, **self._parameters)
         cpus = self.options["cpus"]
@@ -170,15 +181,15 @@ class Slurm:
                 raise TensorAdaptError(f"squeue has failed for {PATIENCE:.0f} s: {done.stderr.strip()[-300:]}")
             return None
         self._answered = time.monotonic()
-        found = {}
+        ids = {}
         ours = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]  # not the names of clusters
         for name, id_, place in map(str.split, ours):
             alone = place == "N/A"  # not an array
-            found[f"{name}_{0 if alone else place}"] = id_ if alone else f"{id_}_{place}"
-        return found
+            ids[f"{name}_{0 if alone else place}"] = id_ if alone else f"{id_}_{place}"
+        return ids
 
     def _let_go(self, names: Sequence[str], queue: Mapping[str, str]) -> None:
-        """Forgets runs, and removes the output of arrays that are gone and gave nothing but results."""
+        """Forget runs, and remove the output of arrays that are gone and gave nothing but results."""
         jobs = set()
         for name in names:
             job = self._held.pop(name).rpartition("_")[0]
@@ -189,7 +200,7 @@ class Slurm:
             shutil.rmtree(self.root / LOGS / job, ignore_errors=True)
 
     def _check_begun(self, gone: Sequence[str]) -> None:
-        """Stops a sweep whose jobs end before they compute anything, as where nodes lack the package or the folder."""
+        """Raise when jobs end before they compute anything, as where nodes lack the package or the folder."""
         for name in gone:
             self._begun = self._begun or is_finished(self.root, name) or (self._work(name) / ATTEMPTS).exists()
         if not self._begun:
@@ -201,8 +212,42 @@ class Slurm:
             )
 
 
+class Task:
+    """A run, for submitit: called in the job, and asked what to requeue when the job must stop."""
+
+    def __init__(self, root: Path, name: str, device: str, threads: int, key: str) -> None:
+        self.root, self.name, self.device, self.threads, self.key = root, name, device, threads, key
+        self._seen, self._idle = 0, 0
+
+    def __call__(self) -> str:
+        """Compute the run, unless its ticket has passed to another job."""
+        ticket = slurm_tickets.latest(self.root / WORK / self.name)
+        if ticket is None or ticket.key != self.key:
+            return ELSEWHERE
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)  # before torch is loaded
+        return perform(self.root, self.name, self.device)
+
+    def checkpoint(self) -> Any:
+        """Requeue this task: it goes on from the state in the run's work folder.
+
+        Raises TensorAdaptError, which becomes the run's failure, after many requeues without a new state.
+        """
+        import submitit
+
+        state = self.root / WORK / self.name / "state.safetensors"
+        now = state.stat().st_mtime_ns if state.exists() else 0
+        self._idle = self._idle + 1 if now == self._seen else 0
+        self._seen = now
+        if self._idle >= IDLE:
+            raise TensorAdaptError(
+                f"the job was stopped {IDLE} times with no state kept in between; expected one: ask for more time "
+                "(--slurm time=MINUTES) or keep the state more often (--checkpoint-every), then use --retry-failed"
+            )
+        return submitit.helpers.DelayedSubmission(self)
+
+
 def _parameters(options: Mapping[str, Any], workers: int | None) -> dict[str, Any]:
-    """What submitit is told; a run computes on its cores only if ``srun`` is told them too."""
+    """The parameters of submitit; a run computes on its cores only if ``srun`` is told them too."""
     asked = {NAMES.get(key, key): value for key, value in options.items() if key != "gpus" or value}
     if "mem" in asked:
         asked["mem"] = f"{asked['mem']}GB"

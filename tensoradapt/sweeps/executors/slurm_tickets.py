@@ -1,9 +1,9 @@
-"""Tickets: which job of a scheduler a run is in the hands of, for sweeps that share a disk and no locks.
+"""Tickets: which SLURM job computes a run, for sweeps that share a disk without locks.
 
 A run's work folder holds ``ticket.0``, ``ticket.1`` and so on; the last one counts. A ticket is created before its job
-is submitted, by a call that succeeds for one process alone (``O_EXCL``), and is not removed before the run has ended:
-whoever finds that its job is gone takes the next. A second line says that the submission is over, so that a queue
-without the job means that the job has ended.
+is submitted, by a call that succeeds for one process alone (``O_EXCL``), and stays until the run has ended: a sweep
+that finds the job gone creates the next. A second line says that the submission is over, so that a job that is not in
+the queue has ended.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class Ticket:
 
 
 def take(work: Path, number: int, key: str) -> bool:
-    """Creates a ticket; False if another process was first, or if the run's work folder is gone. TensorAdaptError where
-    nothing can be written.
+    """Create a ticket; False if another process was first, or if the run's work folder is gone.
+
+    Raises TensorAdaptError where nothing can be written.
     """
     try:
         with _place(work, number).open("x") as file:
@@ -42,7 +43,7 @@ def take(work: Path, number: int, key: str) -> bool:
 
 
 def close(work: Path, number: int, text: str) -> None:
-    """Notes that a submission is over, and what it gave; a run that has already ended has no ticket any more."""
+    """Note that a submission is over, and its result; a run that has already ended has no ticket any more."""
     with contextlib.suppress(FileNotFoundError), _place(work, number).open("r+") as file:
         file.seek(0, 2)
         file.write(f"{text}\n")

@@ -1,39 +1,24 @@
-"""How many runs at once, on what: one for each GPU, or shares of the cores, or what a cluster is asked for."""
+"""The executors by name, and how many runs each computes at once on what."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sweeps.executors.cluster_options import cluster_options
-from tensoradapt.sweeps.executors.executor import Executor, Inline
-from tensoradapt.sweeps.executors.local import Local, cores
+from tensoradapt.sweeps.executors.executor import Executor, Slots
+from tensoradapt.sweeps.executors.local import Inline, Local
+from tensoradapt.sweeps.executors.options import read_options
 from tensoradapt.sweeps.executors.ray import RayCluster
 from tensoradapt.sweeps.executors.slurm import Slurm
 
-CLUSTERS: Mapping[str, Callable[..., Executor]] = {"slurm": Slurm, "ray": RayCluster}
-EXECUTORS = ("inline", "local", *CLUSTERS)
-
-
-@dataclass(frozen=True)
-class Slots:
-    """``workers`` processes of ``threads`` threads on ``device``, each seeing one of ``gpus``.
-
-    On a cluster ``options`` are what each run asks for, and ``workers`` may be None: as many as there is room for.
-    """
-
-    workers: int | None
-    threads: int
-    device: str
-    gpus: Sequence[str] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local, "slurm": Slurm, "ray": RayCluster}
+CLUSTERS = tuple(name for name, executor in EXECUTORS.items() if executor.OPTIONS)
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def slots_for(
@@ -41,8 +26,8 @@ def slots_for(
 ) -> Slots:
     """The slots of this machine: as many as visible GPUs, or one for all cores, unless ``workers`` says otherwise.
 
-    ``asked``: the options of each cluster. Raises TensorAdaptError for an unknown executor, a device that is not there,
-    and numbers and options that will not do.
+    ``asked``: the options of each cluster. Raises TensorAdaptError for an unknown executor, a missing device, and
+    numbers and options out of range.
     """
     if executor not in EXECUTORS:
         raise TensorAdaptError(f"executor is {executor!r}{did_you_mean(executor, EXECUTORS)}")
@@ -50,10 +35,14 @@ def slots_for(
         check_whole("workers", workers)
     if executor == "inline" and workers not in (None, 1):
         raise TensorAdaptError(f"workers is {workers} for the inline executor, which has one; use executor local")
-    if other := [name for name, given in asked.items() if given and name != executor]:
-        raise TensorAdaptError(f"options of {other[0]} are given and the executor is {executor!r}; use {other[0]}")
+    for name, given in asked.items():
+        if name not in CLUSTERS:
+            raise TypeError(f"{name} is no option of a sweep and no cluster{did_you_mean(name, CLUSTERS)}")
+        if given and name != executor:
+            raise TensorAdaptError(f"options of {name} are given and the executor is {executor!r}; use {name}")
     if executor in CLUSTERS:
-        return _on_cluster(executor, workers, device, cluster_options(executor, asked.get(executor)))
+        options = read_options(executor, EXECUTORS[executor].OPTIONS, asked.get(executor))
+        return _on_cluster(executor, workers, device, options)
     gpus = _gpus(device)
     n = workers or (1 if executor == "inline" else len(gpus) or 1)
     threads = int(os.environ.get("OMP_NUM_THREADS") or cores()) if executor == "inline" else max(1, cores() // n)
@@ -63,7 +52,7 @@ def slots_for(
 
 
 def _on_cluster(executor: str, workers: int | None, device: str, options: Mapping[str, Any]) -> Slots:
-    """This machine need not have what the runs are computed on."""
+    """The slots of a cluster; this machine need not have the devices of its nodes."""
     _check_device(device)
     if device == "cuda" and not options["gpus"]:
         raise TensorAdaptError(f"device is 'cuda' and no GPU is asked for; expected --{executor} gpus=1, or device cpu")
@@ -72,15 +61,15 @@ def _on_cluster(executor: str, workers: int | None, device: str, options: Mappin
 
 
 def _check_device(device: str) -> None:
-    if device not in ("auto", "cpu", "cuda"):
-        raise TensorAdaptError(f"device is {device!r}{did_you_mean(device, ('auto', 'cpu', 'cuda'))}")
+    if device not in DEVICES:
+        raise TensorAdaptError(f"device is {device!r}{did_you_mean(device, DEVICES)}")
 
 
 def _gpus(device: str) -> list[str]:
     """The GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
     device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d+", device) else (device, "", "")
     _check_device(device)
-    count = 0 if device == "cpu" else importlib.import_module("torch").cuda.device_count()
+    count = _count_gpus() if device != "cpu" else 0
     if device == "cuda" and count <= int(index or 0):
         raise TensorAdaptError(
             f"device is 'cuda', and no GPU {index or 0} is visible; expected one: choose auto or cpu"
@@ -90,11 +79,17 @@ def _gpus(device: str) -> list[str]:
     return [gpus[int(index)]] if index else gpus
 
 
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def executor_for(executor: str, root: Path, slots: Slots) -> Executor:
     """The executor of that name over a folder of runs."""
-    if executor == "inline":
-        return Inline(root, slots.device)
-    if executor in CLUSTERS:
-        return CLUSTERS[executor](root, slots.device, slots.workers, slots.options)
-    assert slots.workers is not None
-    return Local(root, slots.device, slots.workers, slots.gpus)
+    return EXECUTORS[executor](root, slots)

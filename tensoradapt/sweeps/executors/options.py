@@ -1,0 +1,70 @@
+"""What each run asks a cluster for, as ``--slurm KEY=VALUE`` and ``--ray KEY=VALUE``, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Option:
+    """A text if ``what`` is None, else a number of that unit of at least ``least``."""
+
+    what: str | None = None
+    least: int = 0
+    default: int | None = None
+    whole: bool = True
+
+
+def read_options(
+    executor: str, options: Mapping[str, Option], given: Mapping[str, Any] | Iterable[str] | None
+) -> dict[str, Any]:
+    """The values of an executor's options, defaults included, from a mapping or texts such as "time=60".
+
+    >>> read_options("ray", {"cpus": Option("cores", 1, default=1), "gpus": Option("GPUs", default=0)}, ["gpus=1"])
+    {'cpus': 1, 'gpus': 1}
+
+    Raises:
+        TensorAdaptError: for an unknown key and a value of the wrong type or too small.
+    """
+    pairs = given.items() if isinstance(given, Mapping) else [_pair(executor, text) for text in given or ()]
+    defaults = {key: option.default for key, option in options.items() if option.default is not None}
+    return {**defaults, **{key: _value(executor, options, key, value) for key, value in pairs}}
+
+
+def _pair(executor: str, text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (equals and value):
+        raise TensorAdaptError(f"--{executor} has {text!r}; expected KEY=VALUE, such as cpus=2")
+    return key, value
+
+
+def _value(executor: str, options: Mapping[str, Option], key: str, value: Any) -> Any:
+    if key not in options:
+        raise TensorAdaptError(f"{executor} has the option {key!r}{did_you_mean(key, options)}")
+    option = options[key]
+    if option.what is None:
+        if not isinstance(value, str) or not value:
+            raise TensorAdaptError(f"{executor} {key} is {value!r}; expected a text")
+        return value
+    number = _number(value, option.whole)
+    if number is None or not option.least <= number:
+        kind = "a whole number" if option.whole else "a number"
+        raise TensorAdaptError(
+            f"{executor} {key} is {value!r}; expected {kind} of {option.what}, {option.least} or more"
+        )
+    return number
+
+
+def _number(value: Any, whole: bool) -> float | None:
+    """The number that a value stands for, or None."""
+    try:
+        number = float("nan" if isinstance(value, bool) else value)
+    except (TypeError, ValueError):
+        return None
+    if number.is_integer():
+        return int(number)
+    return None if whole else number
