@@ -38,7 +38,7 @@ from tensoradapt.networks import least_squares
 from tensoradapt.networks.contraction import compile_program
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.ranks import within_budget
+from tensoradapt.planning.ranks import Builder, within_budget
 
 CSV = Path(__file__).parent / "records" / "planted.csv"
 SIZES = {"layer": 4, "proj": 2, "head": 4, "dim": 12, "model": 48, "out": 48, "in": 48}
@@ -74,7 +74,7 @@ class Method:
         smallest = self.family.build(self.over, 1, **self.options)
         if smallest.n_params > budget:
             return smallest
-        return within_budget(self.family, {self.over: 1}, budget, self.options, clip=True)[self.over]
+        return within_budget(Builder(self.family, self.options), {self.over: 1}, budget)[self.over]
 
 
 FREE, TWO, THREE = (

@@ -46,7 +46,7 @@ from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.planning.grouping import Member
+from tensoradapt.planning.plan import Member
 
 CSV = Path(__file__).parent / "records" / "step_size.csv"
 COLUMNS = ("axis", "value", "row", "scale", "seed", "step", "lr", "clipped", "rms_ratio_to_lora", "worst_site_ratio")

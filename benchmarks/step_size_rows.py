@@ -18,8 +18,8 @@ import tensoradapt as ta
 from tensoradapt import parameterizations, published
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.draws import starts_at_zero
+from tensoradapt.planning.arguments import variant_of
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.variant import Variant
 from tensoradapt.sites.site import Sites
 from tensoradapt.testing.laws import float64
 
@@ -81,7 +81,7 @@ def plan(name: str, point: Point, scale: str) -> tuple[Plan, bool] | None:
         return made, False
     if row:
         wanted = {"split": row.split, "start": row.start, "alpha": row.alpha if scale == "paper" else None, **wanted}
-        family = Variant(parameterizations.get(family), row.zero, row.draws, row.rates, row.base, row.power)
+        family = variant_of(row)
     made = _planned(
         sites, 5 * MAX_PARAMS if family != "dense" else 2**31, layout=texts, parameterization=family, **wanted
     )

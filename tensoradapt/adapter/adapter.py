@@ -20,8 +20,7 @@ from tensoradapt.adapter.sharding import gathered, placed_like, write_once
 from tensoradapt.adapter.task_choice import TaskChoice
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.grouping import Member
-from tensoradapt.planning.plan import Plan
+from tensoradapt.planning.plan import Member, Plan
 from tensoradapt.sites.site import RowBlock, Site
 
 

@@ -17,8 +17,7 @@ import numpy as np
 from tensoradapt.lora.update import Update, triangular
 from tensoradapt.networks.layout import Layout, Mode
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.grouping import Member
-from tensoradapt.planning.plan import Group
+from tensoradapt.planning.plan import Group, Member
 
 
 @dataclass(frozen=True)

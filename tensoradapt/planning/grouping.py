@@ -6,86 +6,71 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
+from tensoradapt.planning.plan import Member
 from tensoradapt.planning.splits import Split, check_parts, check_product, check_split, check_widths, parts_at
 from tensoradapt.sites.site import Site
 
 Sizes = Mapping[str, int]
 Shape = tuple[tuple[str, int], ...]  # the row and column modes of a site, with their sizes
+Tied = tuple[Layout, tuple[Member, ...]]  # a tensor's layout with sizes, and the sites that read from it
 
 
-@dataclass(frozen=True)
-class Member:
-    """A site and its slice of the tensor; ``transposed`` where the layout turns its stored matrix around."""
-
-    site: Site
-    at: Mapping[str, int | range]
-    transposed: bool
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A layout with sizes, and the sites that read from one tensor over it."""
-
-    layout: Layout
-    members: tuple[Member, ...]
-
-
-def bundles(
+def tied_sites(
     sites: Sequence[Site],
     layouts: Sequence[str | tuple[str, Sequence[str]]],  # a text, or a text and the projections it is for
     split: Split,
     on_mismatch: str,
     tasks: Sequence[str] = (),
     published: str | None = None,
-) -> list[Bundle]:
-    """The tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has. ``published``:
-    the row they are of, for a refusal to name.
+) -> list[Tied]:
+    """Return the tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has.
+
+    ``published``: the row that an error names.
     """
-    targets = [one if isinstance(one, tuple) else (one, None) for one in layouts]
-    tied: dict[Any, list[Site]] = {}
+    targets = [layout if isinstance(layout, tuple) else (layout, None) for layout in layouts]
+    grids: dict[Any, list[Site]] = {}
     check_parts(split)
     check_widths(sites, split)
     for site in sites:
-        own = parts_at(site, split)
-        patterns = [_expanded(text, own) for text, _ in targets]
-        check_split(own, patterns)
+        parts = parts_at(site, split)
+        patterns = [_expanded(text, parts) for text, _ in targets]
+        check_split(parts, patterns)
         pattern = _pattern_for(site, [p for p, (_, of) in zip(patterns, targets, strict=True) if _is_for(site, of)])
         check_product(site, pattern, sites, split)
         free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
-        tied.setdefault((pattern, free), []).append(site)
-    for pattern, _ in tied:
+        grids.setdefault((pattern, free), []).append(site)
+    for pattern, _ in grids:
         _check_tasks(pattern, tasks)
-    shaped = [(pattern, _by_shape(together, pattern, split)) for (pattern, _), together in tied.items()]
+    shaped = [(pattern, _by_shape(grid, pattern, split)) for (pattern, _), grid in grids.items()]
     if on_mismatch == "error":
         _refuse_mismatch([shapes for _, shapes in shaped], published)
-    found = []
-    for (pattern, shapes), together in zip(shaped, tied.values(), strict=True):
-        for group in [together] if on_mismatch == "crop" else shapes.values():
-            found.append(_bundle(group, pattern, split, tasks))
-    return found
+    return [
+        _tied(group, pattern, split, tasks)
+        for (pattern, shapes), grid in zip(shaped, grids.values(), strict=True)
+        for group in ([grid] if on_mismatch == "crop" else shapes.values())
+    ]
 
 
 def block_sizes(site: Site, pattern: Pattern, split: Split) -> dict[str, int]:
-    """Sizes of a layout's row and column modes at one site."""
-    modes, own = site.modes(pattern.orientation), parts_at(site, split)
+    """Return the sizes of a layout's row and column modes at one site."""
+    modes, parts = site.modes(pattern.orientation), parts_at(site, split)
     names = [name for axis in (*pattern.rows, *pattern.cols) for name in axis]
-    return {name: {**modes, **split_sizes(own)}[name] for name in names}
+    return {name: {**modes, **split_sizes(parts)}[name] for name in names}
 
 
 def _is_for(site: Site, projections: Sequence[str] | None) -> bool:
     return projections is None or site.coord.get("proj") in projections
 
 
-def _expanded(text: str, own: Mapping[str, Sequence[int]]) -> Pattern:
-    """The pattern of a layout text where ``out*`` stands for all parts that the split makes of out."""
+def _expanded(text: str, parts: Mapping[str, Sequence[int]]) -> Pattern:
+    """Parse a layout text where ``out*`` stands for all parts that the split makes of out."""
     if isinstance(text, str):
-        for mode, parts in own.items():
-            text = re.sub(rf"\b{mode}[*]", " ".join(split_sizes({mode: parts})), text)
+        for mode, sizes in parts.items():
+            text = re.sub(rf"\b{mode}[*]", " ".join(split_sizes({mode: sizes})), text)
     return Pattern.parse(text)
 
 
@@ -123,7 +108,7 @@ def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:
 
 
 def _fitting(site: Site) -> str:
-    """A layout that a site has, for a refusal to name."""
+    """Return a layout that a site has, for an error to name."""
     return (
         '"layer proj : ff : model" for an MLP' if "ff" in dict(site.inner) else '": out : in", which every matrix has'
     )
@@ -156,14 +141,14 @@ def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: s
 
 
 def _of_one_shape(tensors: Sequence[Mapping[Shape, list[Site]]]) -> list[tuple[str, ...]]:
-    """The largest choices of projections with which no tensor has sites of two shapes."""
+    """Return the largest choices of projections with which no tensor has sites of two shapes."""
     kinds = [[frozenset(site.coord.get("proj") for site in sites) for sites in shapes.values()] for shapes in tensors]
-    torn = [one for one in dict.fromkeys(map(tuple, kinds)) if len(one) > 1]
+    torn = [shapes for shapes in dict.fromkeys(map(tuple, kinds)) if len(shapes) > 1]
     every = dict.fromkeys(site.coord.get("proj") for shapes in tensors for sites in shapes.values() for site in sites)
-    whole = set(every) - {proj for one in torn for kind in one for proj in kind}
+    whole = set(every) - {proj for shapes in torn for kind in shapes for proj in kind}
     chosen = [whole.union(*kept) for kept in itertools.product(*torn)]
-    sound = [one for one in chosen if all(sum(bool(kind & one) for kind in kinds) == 1 for kinds in torn)]
-    return [tuple(str(proj) for proj in every if proj in one) for one in sound if None not in one]
+    sound = [choice for choice in chosen if all(sum(bool(kind & choice) for kind in kinds) == 1 for kinds in torn)]
+    return [tuple(str(proj) for proj in every if proj in choice) for choice in sound if None not in choice]
 
 
 def _times(sizes: Iterable[tuple[str, int]]) -> str:
@@ -182,15 +167,15 @@ def _check_cover(site: Site, pattern: Pattern, sizes: Sizes) -> None:
             )
 
 
-def _bundle(sites: list[Site], pattern: Pattern, split: Split, tasks: Sequence[str]) -> Bundle:
+def _tied(sites: list[Site], pattern: Pattern, split: Split, tasks: Sequence[str]) -> Tied:
     blocks = {site.name: block_sizes(site, pattern, split) for site in sites}
-    own = [axis for axis in pattern.index if not set(axis) & set(RUNTIME)]
-    values = {axis: list(dict.fromkeys(_value(site, axis) for site in sites)) for axis in own}
-    _refuse_holes(sites, own, values)
+    axes = [axis for axis in pattern.index if not set(axis) & set(RUNTIME)]
+    values = {axis: list(dict.fromkeys(_value(site, axis) for site in sites)) for axis in axes}
+    _refuse_holes(sites, axes, values)
     sizes = {" ".join(axis): len(values.get(axis, tasks)) for axis in pattern.index}
     sizes |= {name: max(block[name] for block in blocks.values()) for name in blocks[sites[0].name]}
     layout = Layout.parse(pattern, sizes)
-    return Bundle(layout, tuple(_member(site, pattern, layout, values, blocks[site.name]) for site in sites))
+    return layout, tuple(_member(site, pattern, layout, values, blocks[site.name]) for site in sites)
 
 
 def _value(site: Site, axis: tuple[str, ...]) -> tuple[int | str, ...]:
@@ -199,11 +184,11 @@ def _value(site: Site, axis: tuple[str, ...]) -> tuple[int | str, ...]:
 
 def _refuse_holes(sites: list[Site], index: Sequence[tuple[str, ...]], values: Mapping[tuple[str, ...], list]) -> None:
     present = {tuple(_value(site, axis) for axis in index) for site in sites}
-    expected = math.prod(len(found) for found in values.values())
+    expected = math.prod(map(len, values.values()))
     if len(present) == expected:
         return
     names = " ".join(name for axis in index for name in axis)
-    sides = " x ".join(f"{' '.join(axis)}={len(found)}" for axis, found in values.items())
+    sides = " x ".join(f"{' '.join(axis)}={len(rows)}" for axis, rows in values.items())
     raise TensorAdaptError(
         f"the tied grid {sides} has holes: only {len(present)} of its {expected} positions are sites. "
         f'Merge the modes, "({names}) : ...", or tie fewer of {", ".join(INDEX)}'
@@ -218,6 +203,6 @@ def _member(
         if axis in values:
             at[mode.name] = values[axis].index(_value(site, axis))
     for axis, mode in zip((*pattern.rows, *pattern.cols), (*layout.rows, *layout.cols), strict=True):
-        if (own := math.prod(block[name] for name in axis)) < mode.size:
-            at[mode.name] = range(own)
+        if (width := math.prod(block[name] for name in axis)) < mode.size:
+            at[mode.name] = range(width)
     return Member(site, at, site.transposed(pattern.orientation))

@@ -1,21 +1,40 @@
 """Plan: sites + layout + parameterization + rank -> which tensors will exist, and which site reads which slice.
 
-Everything shapes can decide is decided and refused here, before anything is allocated or changed. No torch.
+Everything that shapes decide is checked when planning, before anything is allocated or changed. No torch.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.grouping import Member
-from tensoradapt.planning.ranks import resolved
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text
+
+STARTS = ("zero", "subtract", "paper", "gradient")
+RULES = ("add", "dora")
+
+
+def resolved(network: Network) -> Rank:
+    """Return the rank a network was built with: an int for one bond ``r``, else bonds by name without ``r_``.
+
+    It is what the parameterization's ``count`` takes. Derived bonds are left out.
+    """
+    bonds = {name: n for name, n in network.bonds.items() if name not in network.derived}
+    return bonds["r"] if set(bonds) == {"r"} else {name.removeprefix("r_"): n for name, n in bonds.items()}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A site and its slice of the tensor; ``transposed`` where the layout transposes its stored matrix."""
+
+    site: Site
+    at: Mapping[str, int | range]
+    transposed: bool
 
 
 @dataclass(frozen=True)
@@ -49,7 +68,7 @@ class Plan:
     biases: tuple[tuple[str, int], ...] = ()  # shared by all layers: projection and width
     skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     source: str = ""
-    family: Any = field(default=None, repr=False, compare=False)  # name or object; None once attached
+    given_parameterization: Any = field(default=None, repr=False, compare=False)  # name or object; None once attached
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -66,7 +85,7 @@ class Plan:
 
     @property
     def row_blocks(self) -> tuple[RowBlock, ...]:
-        """What DoRA scales: rows of stored matrices; none by another rule."""
+        """The blocks of rows of stored matrices that DoRA scales; none with another rule."""
         return row_blocks(self.sites) if self.rule == "dora" else ()
 
     @property
@@ -94,7 +113,7 @@ class Plan:
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan as a text table, one line per projection (layers are folded)."""
+    """Return the plan as a text table, one line per projection (layers are folded)."""
     share = 100 * plan.n_params / plan.n_dense
     head = [
         f"{plan.published or plan.parameterization} over {len(plan.sites)} matrices ({plan.source or 'given sites'}): "
@@ -129,12 +148,10 @@ def _alpha(plan: Plan) -> str:
 
 
 def _tied(group: Group) -> tuple[Any, ...]:
-    """What the groups of one tensor that was split by shape have in common: the layout, and the coordinates it leaves
-    free.
-    """
+    """Return what groups of one tensor that was split by shape have in common: layout and free coordinates."""
     layout = group.network.layout
     index = {name for mode in layout.index for name in (mode.parts or (mode.name,))}
-    return str(layout), tuple(one for one in group.members[0].site.coords if one[0] not in index)
+    return str(layout), tuple(coord for coord in group.members[0].site.coords if coord[0] not in index)
 
 
 def _tensors(groups: Iterable[Group]) -> list[str]:
@@ -149,31 +166,26 @@ def _tensors(groups: Iterable[Group]) -> list[str]:
 
 
 def _sites(plan: Plan) -> list[str]:
-    """One row for all layers of a projection that read the same way."""
+    """Fold all layers of a projection that read the same way into one row."""
     folded: dict[tuple[str, ...], list[Any]] = {}
     for number, group in enumerate(plan.groups):
         for member in group.members:
             at = " ".join(f"{k}={_slice(v)}" for k, v in member.at.items() if k not in ("layer", "expert"))
             side = "transposed" if member.transposed else "as stored"
-            key = (
-                _folded(member.site.name),
-                f"{member.site.out} x {member.site.in_}",
-                at,
-                side,
-                str(group.network.cut.rank),
-            )
+            size = f"{member.site.out} x {member.site.in_}"
+            key = (_folded(member.site.name), size, at, side, str(group.network.cut.rank))
             folded.setdefault(key, []).append((member.site.coord.get("layer"), number))
     rows: list[tuple[str, ...]] = [("site", "out x in", "slice", "orientation", "R", "layers", "tensor")]
-    for cells, found in folded.items():
-        tensors = {number for _, number in found}
-        own = "each its own" if len(tensors) == len(found) > 1 else _ranges(tensors)
-        layers = {layer for layer, _ in found} - {None}  # a module outside the layers has none
-        rows.append((*cells, _ranges(layers) or "-", own))
+    for cells, places in folded.items():
+        tensors = {number for _, number in places}
+        tensor = "each its own" if len(tensors) == len(places) > 1 else _ranges(tensors)
+        layers = {layer for layer, _ in places} - {None}  # a module outside the layers has none
+        rows.append((*cells, _ranges(layers) or "-", tensor))
     return align(rows)
 
 
 def _folded(name: str) -> str:
-    """A site's name for all layers, and for all experts of a layer."""
+    """Return a site's name for all layers, and for all experts of a layer."""
     return re.sub(r"\[\d+[.]", "[*.", re.sub(r"[.]\d+[.]", ".*.", name, count=1))
 
 
@@ -182,10 +194,9 @@ def _slice(value: int | range) -> str:
 
 
 def _ranges(numbers: Iterable[Any]) -> str:
-    """``0-3, 7`` for 0, 1, 2, 3, 7."""
-    found = sorted(set(numbers))
+    """Write ``0-3, 7`` for 0, 1, 2, 3, 7."""
     runs: list[list[int]] = []
-    for n in found:
+    for n in sorted(set(numbers)):
         if runs and n == runs[-1][1] + 1:
             runs[-1][1] = n
         else:

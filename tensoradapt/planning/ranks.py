@@ -1,59 +1,95 @@
-"""Ranks: what a rank or a budget of parameters means for a family over the layouts of a plan."""
+"""Ranks: which networks a rank, a budget of parameters or ranks by site name give over the layouts of a plan."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from reprlib import repr as shown
 from typing import Any
 
-from tensoradapt.checks import is_whole
+from tensoradapt.checks import check_rank, is_whole
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.parameterizations import name_of
+from tensoradapt.planning.grouping import Tied
+from tensoradapt.planning.plan import resolved
+from tensoradapt.sites.site import matches
 from tensoradapt.text import Rank
 
 
-def resolved(network: Network) -> Rank:
-    """The rank a network was built with: an int for one bond ``r``, else bonds by name without ``r_``.
+@dataclass(frozen=True)
+class Builder:
+    """A parameterization with its options. ``clip``: an int rank is an upper bound."""
 
-    It is what the parameterization's ``count`` takes. Derived bonds are left out.
-    """
-    bonds = {name: n for name, n in network.bonds.items() if name not in network.derived}
-    return bonds["r"] if set(bonds) == {"r"} else {name.removeprefix("r_"): n for name, n in bonds.items()}
+    parameterization: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    clip: bool = True
 
+    def build(self, layout: Layout, rank: Rank) -> Network:
+        """Build the network over a layout; raise TensorAdaptError where ``build`` returns anything else."""
+        network = self.parameterization.build(layout, rank, **self.options)
+        if isinstance(network, Network) and network.layout == layout:
+            return network
+        found = f"{type(network).__name__} {shown(network)}"
+        if isinstance(network, Network):
+            found = f"a network over {str(network.layout)!r} {network.layout.shape}"
+        raise TensorAdaptError(
+            f"build of parameterization {name_of(self.parameterization)!r} returned {found}; expected a Network over "
+            f"{str(layout)!r} {layout.shape}. Let it end in return Network(layout, factors, bonds), with the layout "
+            "that it is given"
+        )
 
-def built(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any]) -> Network:
-    """The family's network over a layout; TensorAdaptError where its ``build`` returns anything else."""
-    made = family.build(layout, rank, **options)
-    if isinstance(made, Network) and made.layout == layout:
-        return made
-    found = f"{type(made).__name__} {shown(made)}"
-    if isinstance(made, Network):
-        found = f"a network over {str(made.layout)!r} {made.layout.shape}"
-    raise TensorAdaptError(
-        f"build of parameterization {name_of(family)!r} returned {found}; expected a Network over {str(layout)!r} "
-        f"{layout.shape}. Let it end in return Network(layout, factors, bonds), with the layout that it is given"
-    )
+    def network(self, layout: Layout, rank: Rank | None) -> Network:
+        """Build the network of a rank as ``plan`` takes it; None is for parameterizations without one."""
+        if rank is None:
+            return self.build(layout, 1)
+        if isinstance(rank, Mapping):
+            keys = _keys(self.build(layout, 1))
+            return self._explicit(layout, {k: v for k, v in rank.items() if k in keys})
+        return self.clipped(layout, rank) if self.clip else self.build(layout, rank)
+
+    def clipped(self, layout: Layout, rank: Rank) -> Network:
+        """Build the network of a rank as an upper bound: no bond is larger than its factors can carry."""
+        if not isinstance(rank, Mapping):
+            rank = min(rank, self.largest(layout, rank))
+        return self.build(layout, resolved(self.build(layout, rank).clipped()))
+
+    def largest(self, layout: Layout, otherwise: int) -> int:
+        """Return the largest useful rank where the parameterization names one."""
+        named = hasattr(self.parameterization, "largest")
+        return self.parameterization.largest(layout) if named else otherwise
+
+    def wider(self, network: Network, bond: str) -> Network:
+        """Build a network with one bond raised by 1; return the old one where its factors cannot carry that."""
+        bonds = {name: n for name, n in network.bonds.items() if name not in network.derived}
+        wider = self.build(network.layout, {name.removeprefix("r_"): n + (name == bond) for name, n in bonds.items()})
+        return wider if dict(wider.clipped().bonds) == dict(wider.bonds) else network
+
+    def _explicit(self, layout: Layout, rank: Mapping[str, int]) -> Network:
+        network = self.build(layout, rank["r"] if set(rank) == {"r"} else rank)
+        for bond, size in network.clipped().bonds.items():
+            if size < network.bonds[bond]:
+                raise TensorAdaptError(
+                    f"rank {network.bonds[bond]} of {bond.removeprefix('r_')!r} is above the {size} that its mode or "
+                    f"the other ranks can carry in layout {str(layout)!r} {layout.shape}; give {size} or less, or one "
+                    "whole number to have it clipped"
+                )
+        return network
 
 
 def networks(
-    family: Any,
+    builder: Builder,
     layouts: Mapping[Layout, int],
     rank: Rank | None,
-    options: Mapping[str, Any],
-    clip: bool,
     sites: Mapping[Layout, str] | None = None,
 ) -> dict[Layout, Network]:
-    """A network for each layout: an int rank is an upper bound where ``clip``, a mapping is taken as it is; None is
-    for families without one. ``sites``: of each layout the site that a refusal names.
-    """
+    """Build a network for each layout. ``sites``: the site of each layout that an error names."""
     nets = {}
     for layout in layouts:
         with located(f"site {sites[layout]}") if sites else nullcontext():
-            nets[layout] = _network(family, layout, rank, options, clip)
+            nets[layout] = builder.network(layout, rank)
     names = {name for net in nets.values() for name in _keys(net)}
     if rank is None and names:
         raise TensorAdaptError("rank=None and budget=None were given; expected exactly one of them")
@@ -64,77 +100,40 @@ def networks(
     return nets
 
 
-def _network(family: Any, layout: Layout, rank: Rank | None, options: Mapping[str, Any], clip: bool) -> Network:
-    if rank is None:
-        return built(family, layout, 1, options)
-    if isinstance(rank, Mapping):
-        keys = _keys(built(family, layout, 1, options))
-        return _explicit(family, layout, {k: v for k, v in rank.items() if k in keys}, options)
-    return clipped(family, layout, rank, options) if clip else built(family, layout, rank, options)
-
-
 def within_budget(
-    family: Any,
-    layouts: Mapping[Layout, int],
+    builder: Builder,
+    layouts: Mapping[Layout, int],  # how many tensors each has
     budget: int,
-    options: Mapping[str, Any],
-    clip: bool,
     sites: Mapping[Layout, str] | None = None,
     n_extra: int = 0,  # parameters that no rank changes: biases, DoRA's magnitudes
 ) -> dict[Layout, Network]:
-    """The largest networks at or under ``budget`` parameters, those ``n_extra`` included.
+    """Build the largest networks at or under ``budget`` parameters, those ``n_extra`` included.
 
-    The largest rank for all that fits, then each bond of the families that have several is raised in turn while it
-    fits.
+    The largest rank for all that fits; then the bonds of networks with several are raised in turn while they fit.
     """
     if not is_whole(budget):
         raise TensorAdaptError(f"budget is {budget!r}; expected a whole number of parameters, 1 or more")
 
     def at(rank: int) -> dict[Layout, Network]:
-        defined = rank if clip else min(_most(family, layout, rank) for layout in layouts)
-        return networks(family, layouts, min(rank, defined), options, clip, sites)
+        defined = rank if builder.clip else min(builder.largest(layout, rank) for layout in layouts)
+        return networks(builder, layouts, min(rank, defined), sites)
 
     def count(rank: int) -> int:
         return total(at(rank), layouts) + n_extra
 
-    top = max(_most(family, layout, 1) for layout in layouts)
+    top = max(builder.largest(layout, 1) for layout in layouts)
     smallest = min((1, top), key=count)
     if (least := count(smallest)) > budget:
         raise BudgetError(
             f"budget {budget:,} is below the smallest possible: rank {smallest} takes {least:,} parameters"
         )
     best = _largest(count, budget) if smallest == 1 else _best(count, budget, top)
-    return _raise_bonds(family, at(best), layouts, budget - n_extra, options)
+    return _raise_bonds(builder, at(best), layouts, budget - n_extra)
 
 
 def total(nets: Mapping[Layout, Network], layouts: Mapping[Layout, int]) -> int:
-    """Parameters of all tensors; ``layouts`` says how many tensors each layout has."""
+    """Count the parameters of all tensors; ``layouts`` says how many tensors each layout has."""
     return sum(nets[layout].n_params * n for layout, n in layouts.items())
-
-
-def clipped(family: Any, layout: Layout, rank: Rank, options: Mapping[str, Any]) -> Network:
-    """The network of a rank as an upper bound: no bond is larger than what its factors carry."""
-    if not isinstance(rank, Mapping):
-        rank = min(rank, _most(family, layout, rank))
-    return built(family, layout, resolved(built(family, layout, rank, options).clipped()), options)
-
-
-def _most(family: Any, layout: Layout, otherwise: int) -> int:
-    """The largest rank that is of use, where the family names one."""
-    return family.largest(layout) if hasattr(family, "largest") else otherwise
-
-
-def _explicit(family: Any, layout: Layout, rank: Mapping[str, int], options: Mapping[str, Any]) -> Network:
-    net = built(family, layout, rank["r"] if set(rank) == {"r"} else rank, options)
-    for bond, size in net.clipped().bonds.items():
-        if size < net.bonds[bond]:
-            raise TensorAdaptError(
-                f"rank {net.bonds[bond]} of {bond.removeprefix('r_')!r} is above the {size} that its mode or the "
-                f"other ranks "
-                f"can carry in layout {str(layout)!r} {layout.shape}; give {size} or less, or one whole number to "
-                f"have it clipped"
-            )
-    return net
 
 
 def _keys(network: Network) -> set[str]:
@@ -142,7 +141,7 @@ def _keys(network: Network) -> set[str]:
 
 
 def _largest(count: Callable[[int], int], budget: int) -> int:
-    """The largest rank whose count is within budget; stops where a larger rank changes nothing."""
+    """Return the largest rank within budget; stop where a larger rank changes nothing."""
     low, high = 1, 2
     while count(high) <= budget and count(high) > count(low):
         low, high = high, 2 * high
@@ -153,33 +152,66 @@ def _largest(count: Callable[[int], int], budget: int) -> int:
 
 
 def _best(count: Callable[[int], int], budget: int, top: int) -> int:
-    """The rank with the most parameters within budget, where a higher rank may have fewer of them."""
+    """Return the rank with the most parameters within budget, where a higher rank may have fewer of them."""
     counts = {rank: count(rank) for rank in range(1, top + 1)}
     return max((rank for rank, n in counts.items() if n <= budget), key=lambda rank: counts[rank])
 
 
 def _raise_bonds(
-    family: Any, nets: dict[Layout, Network], layouts: Mapping[Layout, int], budget: int, options: Mapping[str, Any]
+    builder: Builder, nets: dict[Layout, Network], layouts: Mapping[Layout, int], budget: int
 ) -> dict[Layout, Network]:
     open_bonds = [
         (layout, bond) for layout in layouts for bond in nets[layout].bonds if bond not in ("r", *nets[layout].derived)
     ]
     while open_bonds:
         layout, bond = open_bonds.pop(0)
-        wider = {**nets, layout: _wider(family, nets[layout], bond, options)}
+        wider = {**nets, layout: builder.wider(nets[layout], bond)}
         if total(nets, layouts) < total(wider, layouts) <= budget:
             nets = wider
             open_bonds.append((layout, bond))
     return nets
 
 
-def _wider(family: Any, net: Network, bond: str, options: Mapping[str, Any]) -> Network:
-    own = {name: n for name, n in net.bonds.items() if name not in net.derived}
-    rank = {name.removeprefix("r_"): n + (name == bond) for name, n in own.items()}
-    wider = built(family, net.layout, rank, options)
-    return wider if dict(wider.clipped().bonds) == dict(wider.bonds) else net
+def with_rank_pattern(
+    builder: Builder, tensors: Sequence[Tied], nets: Mapping[Layout, Network], patterns: Mapping[str, Rank]
+) -> list[Network]:
+    """Return the network of each tensor: its layout's, or one with the rank of the pattern that all its sites match.
+
+    Raises TensorAdaptError for a pattern that matches no site, or only some of a tensor's, and for two patterns with
+    different ranks.
+    """
+    for pattern, rank in patterns.items():
+        check_rank(rank, f"rank_pattern of {pattern!r}")
+        names = [member.site.name for _, members in tensors for member in members]
+        if not any(matches(name, pattern) for name in names):
+            raise TensorAdaptError(f"rank_pattern {pattern!r} matches no site{did_you_mean(pattern, names[:12])}")
+    chosen = []
+    for tied in tensors:
+        layout, own_rank = tied[0], _rank(tied, patterns)
+        chosen.append(nets[layout] if own_rank is None else networks(builder, {layout: 1}, own_rank)[layout])
+    return chosen
 
 
-def counted(layouts: list[Layout]) -> Counter[Layout]:
-    """How many tensors each layout has."""
-    return Counter(layouts)
+def _rank(tied: Tied, patterns: Mapping[str, Rank]) -> Rank | None:
+    matching = [pattern for pattern in patterns if _matches(tied, pattern)]
+    if len({str(patterns[pattern]) for pattern in matching}) > 1:
+        raise TensorAdaptError(
+            f"rank_pattern {' and '.join(map(repr, matching))} both match {tied[1][0].site.name}, with "
+            "different ranks; give each tensor one"
+        )
+    return patterns[matching[0]] if matching else None
+
+
+def _matches(tied: Tied, pattern: str) -> bool:
+    """Return whether a pattern matches all sites of a tensor; raise TensorAdaptError where it matches some."""
+    layout, members = tied
+    names = [member.site.name for member in members]
+    hit = [name for name in names if matches(name, pattern)]
+    if hit and len(hit) < len(names):
+        other = next(name for name in names if name not in hit)
+        raise TensorAdaptError(
+            f"rank_pattern {pattern!r} matches {hit[0]} and not {other}, which share a tensor over "
+            f"{str(layout)!r}, and a tensor has one rank. Match all {len(names)} of its sites, or leave the "
+            "coordinate that tells them apart out of the layout, so that each has a tensor of its own"
+        )
+    return bool(hit)

@@ -1,9 +1,9 @@
-"""Plans as plain records for JSON, and back. Strict: a record that is not one of ours is refused."""
+"""Plans as plain records for JSON, and back; a record that ``plan_record`` did not write is refused."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from reprlib import repr as shown
@@ -12,31 +12,19 @@ from typing import Any, get_args
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import RUNTIME, Layout
 from tensoradapt.networks.network import Draws, Factor, Network
-from tensoradapt.planning.arguments import RULES, STARTS
-from tensoradapt.planning.grouping import Member
-from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.plan import RULES, STARTS, Group, Member, Plan
 from tensoradapt.sites.site import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero
-FACTORS = 20  # the cut is searched over all ways to share them out
+FACTORS = 20  # the minimum cut is searched over all splits of them
 PLAN = (
-    "parameterization",
-    "scale",
-    "alpha",
-    "start",
-    "rule",
-    "train",
-    "n_trained_base",
-    "budget",
-    "published",
-    "source",
-    "tasks",
-    "biases",
+    *("parameterization", "scale", "alpha", "start", "rule", "train"),
+    *("n_trained_base", "budget", "published", "source", "tasks", "biases"),
 )
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
-    """A plan in JSON's types; equal networks are stored once."""
+    """Return a plan in JSON's types; equal networks are stored once."""
     networks = list(dict.fromkeys(group.network for group in plan.groups))
     groups = [[networks.index(g.network), [_member(m) for m in g.members]] for g in plan.groups]
     return {
@@ -47,22 +35,22 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 
 def plan_from_record(record: Any, path: Path) -> Plan:
-    """The plan of a record; TensorAdaptError naming ``path`` for anything that is not one."""
+    """Return the plan of a record; raise TensorAdaptError naming ``path`` for anything that is not one."""
     try:
         if set(record) != {*PLAN, "networks", "groups"}:
             raise ValueError(f"keys {sorted(set(record) ^ {*PLAN, 'networks', 'groups'})} too many or too few")
         networks = [_read_network(**n) for n in record["networks"]]
         groups = tuple(
-            Group(networks[whole(i)], tuple(_read_member(*m) for m in members)) for i, members in record["groups"]
+            Group(networks[whole(i)], tuple(_read_member(m) for m in members)) for i, members in record["groups"]
         )
         values = {name: record[name] for name in PLAN}
         lists = {name: tuple(map(text, values[name])) for name in ("train", "tasks")}
         biases = tuple((_name(proj), whole(width, 1)) for proj, width in values["biases"])
-        made = Plan(groups=groups, **{**values, **lists, "biases": biases})
-        _check_values(made)
-        _check_members(made)
-        return made
-    # TensorAdaptError is a ValueError: a layout or network that is none
+        plan = Plan(groups=groups, **{**values, **lists, "biases": biases})
+        _check_values(plan)
+        _check_members(plan)
+        return plan
+    # invalid layouts and networks raise TensorAdaptError, which is a ValueError
     except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise TensorAdaptError(
             f"{path} does not hold a plan ({type(error).__name__}: {str(error)[:300]}); the checkpoint is "
@@ -71,14 +59,14 @@ def plan_from_record(record: Any, path: Path) -> Plan:
 
 
 def whole(value: Any, least: int = 0) -> int:
-    """A whole number from ``least``, no larger than a file can have bytes; booleans are none."""
+    """Check a whole number from ``least``, below the most bytes of a file; booleans are refused."""
     if type(value) is not int or not least <= value < 2**63:
         raise ValueError(f"{shown(value)} is not a whole number from {least} to 2**63 - 1")
     return value
 
 
 def number(value: Any, least: float = -math.inf, below: float = math.inf) -> float:
-    """A finite number from ``least`` up to, not including, ``below``."""
+    """Check a finite number from ``least`` up to, not including, ``below``."""
     huge = type(value) is int and abs(value) >= 2**63  # torch takes no such number
     if type(value) not in (int, float) or huge or not math.isfinite(value) or not least <= value < below:
         raise ValueError(f"{shown(value)} is not a finite number from {least} to {below}")
@@ -86,27 +74,22 @@ def number(value: Any, least: float = -math.inf, below: float = math.inf) -> flo
 
 
 def text(value: Any) -> str:
-    """A text without control characters and halves of characters."""
+    """Check a text without control characters and lone surrogates."""
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError(f"{shown(value)} is not a printable text")
     return value
 
 
 def _name(value: Any) -> str:
-    """A name of a factor, bond or projection: what torch can register, hence no dots, and no path."""
+    """Check a name of a factor, bond or projection: torch registers no dots, and it must not be a path."""
     if not value or set(text(value)) & set("./\\"):
         raise ValueError(f"{shown(value)} is not a name without dots and slashes")
     return value
 
 
 def _check_values(plan: Plan) -> None:
-    for value in (
-        plan.parameterization,
-        plan.source,
-        "" if plan.published is None else plan.published,
-        plan.start,
-        plan.rule,
-    ):
+    published = "" if plan.published is None else plan.published
+    for value in (plan.parameterization, plan.source, published, plan.start, plan.rule):
         text(value)
     if plan.start not in STARTS or plan.rule not in RULES:
         raise ValueError(f"start {plan.start!r} or rule {plan.rule!r} is unknown")
@@ -122,7 +105,7 @@ def _check_values(plan: Plan) -> None:
 
 
 def _check_members(plan: Plan) -> None:
-    """Every site reads a slice of its tensor that exists and is as large as the site."""
+    """Check that every site reads a slice of its tensor that exists and is as large as the site."""
     if len({site.name for site in plan.sites}) < len(plan.sites):
         raise ValueError("two sites have one name")
     for group in plan.groups:
@@ -163,13 +146,13 @@ def _read_network(
 ) -> Network:
     if not 0 < len(factors) <= FACTORS:
         raise ValueError(f"a network of {len(factors)} factors; expected 1 to {FACTORS}")
-    made = tuple(_read_factor(*factor) for factor in factors)
-    if len({factor.name for factor in made}) < len(made):
+    parts = tuple(_read_factor(*factor) for factor in factors)
+    if len({factor.name for factor in parts}) < len(parts):
         raise ValueError("two factors have one name")
     sizes = {_name(bond): whole(size, 1) for bond, size in bonds.items()}
     return Network(
         Layout.parse(*layout),
-        made,
+        parts,
         sizes,
         number(alpha, TINY),
         number(divisor, TINY),
@@ -185,63 +168,46 @@ def _read_factor(name: str, labels: Any, init: str, paper: Any, trainable: bool,
         paper = (draws, number(value))
     if init not in ("normal", "zero") or source not in ("draw", "base") or type(trainable) is not bool or not labels:
         raise ValueError(f"factor {name!r} has {init!r}, {source!r}, {trainable!r} or no labels")
-    made = _name(name), tuple(map(_name, labels)), init, paper, trainable, source, number(rate, TINY)
-    return Factor(*made)  # type: ignore[arg-type]  # checked above
+    rest = init, paper, trainable, source, number(rate, TINY)
+    return Factor(_name(name), tuple(map(_name, labels)), *rest)  # type: ignore[arg-type]  # checked above
 
 
 def _member(member: Member) -> list[Any]:
     site = member.site
     at = {k: v if isinstance(v, int) else [v.start, v.stop] for k, v in member.at.items()}
-    own_name = "" if site.name == site.module else site.name  # most names repeat the module's
-    return [
-        own_name,
-        site.module,
-        site.coord,
-        site.out,
-        site.in_,
-        dict(site.inner),
-        site.reads,
-        site.rows,
-        site.cols,
-        _place(site),
-        at,
-        member.transposed,
-    ]
+    name = "" if site.name == site.module else site.name  # most names repeat the module's
+    shape = site.out, site.in_, dict(site.inner), site.reads, site.rows, site.cols
+    return [name, site.module, site.coord, *shape, _place(site), at, member.transposed]
 
 
-def _read_member(
-    name: str,
-    module: str,
-    coord: dict,
-    out: int,
-    in_: int,
-    inner: dict,
-    reads: bool,
-    rows: Any,
-    cols: Any,
-    place: Any,
-    at: dict,
-    transposed: bool,
-) -> Member:
-    blocks = [block if block is None else _block(*block) for block in (rows, cols)]
-    if type(reads) is not bool or type(transposed) is not bool:
-        raise ValueError(f"site {name or module!r} has {reads!r} and {transposed!r} for true or false")
+def _read_member(record: Sequence[Any]) -> Member:
+    *given, at, transposed = record
+    site = _read_site(given)
+    if type(transposed) is not bool:
+        raise ValueError(f"site {site.name!r} has {transposed!r} for true or false")
+    return Member(site, {k: range(*_block(*v)) if isinstance(v, list) else whole(v) for k, v in at.items()}, transposed)
+
+
+def _read_site(record: Sequence[Any]) -> Site:
+    name, module, coord, out, in_, inner, reads, *blocks, place = record
+    rows, cols = (block if block is None else _block(*block) for block in blocks)
+    if type(reads) is not bool:
+        raise ValueError(f"site {name or module!r} has {reads!r} for true or false")
     coords = tuple((_name(k), v if isinstance(v, str) and text(v) else whole(v)) for k, v in coord.items())
     modes = tuple((_name(k), whole(v, 1)) for k, v in inner.items())
     period, parameter, slot = _read_place(*place) if place else (None, "weight", None)
     names, sizes = (text(name) or text(module), text(module)), (whole(out, 1), whole(in_, 1))
-    site = Site(*names, coords, *sizes, modes, reads, blocks[0], blocks[1], period, parameter, slot)
-    return Member(site, {k: range(*_block(*v)) if isinstance(v, list) else whole(v) for k, v in at.items()}, transposed)
+    return Site(*names, coords, *sizes, modes, reads, rows, cols, period, parameter, slot)
 
 
 def _place(site: Site) -> list[Any] | None:
-    """Most sites are rows of the weight, and say so by nothing."""
+    """Return which part of which parameter a site is; None for a site in the rows of ``weight``."""
     place = [site.period, site.parameter, site.slot]
     return None if place == [None, "weight", None] else place
 
 
 def _read_place(period: Any, parameter: Any, slot: Any) -> tuple[int | None, str, int | None]:
-    """Which rows of which parameter, where it is not the rows of the weight."""
+    """Check the period, parameter and slot of a site outside the rows of ``weight``."""
     if not parameter or set(text(parameter)) & set("/\\"):
         raise ValueError(f"{shown(parameter)} is not a parameter's name")
     return None if period is None else whole(period, 1), parameter, None if slot is None else whole(slot)

@@ -1,4 +1,4 @@
-"""Splits: what ``split=`` says of each site's modes, and what of it is refused. Names and sizes only."""
+"""Splits: the parts of each site's modes by ``split=``, and its checks. Names and sizes only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Split = Mapping[str, Parts]
 
 
 def check_parts(split: Any) -> None:
-    """Refuses what is no mapping of row and column modes to whole numbers, or to these by width."""
+    """Raise for anything but a mapping of row and column modes to sizes of parts, or to these by width."""
     example = "{'out': (8, 12)}"
     if not isinstance(split, Mapping):
         raise TensorAdaptError(
@@ -25,18 +25,20 @@ def check_parts(split: Any) -> None:
     for mode, parts in split.items():
         if mode not in (valid := dict.fromkeys((*ROWS, *COLS))):
             raise TensorAdaptError(f"split names {mode!r}, no row or column mode{did_you_mean(mode, valid)}")
-        for one in parts.values() if isinstance(parts, Mapping) else (parts,):
-            if isinstance(one, str) or not isinstance(one, Sequence):
+        for sizes in parts.values() if isinstance(parts, Mapping) else (parts,):
+            if isinstance(sizes, str) or not isinstance(sizes, Sequence):
                 raise TensorAdaptError(
                     f"split {mode}={parts!r}; expected the sizes of its parts, as in {example}, or these by width, as "
                     "in {'out': {96: (8, 12)}}"
                 )
-            if not one or not all(map(is_whole, one)):
-                raise TensorAdaptError(f"split {mode}={tuple(one)} has a part that is not a whole number of 1 or more")
+            if not sizes or not all(map(is_whole, sizes)):
+                raise TensorAdaptError(
+                    f"split {mode}={tuple(sizes)} has a part that is not a whole number of 1 or more"
+                )
 
 
 def check_widths(sites: Sequence[Site], split: Split) -> None:
-    """Refuses a split by width that lacks the width of a site."""
+    """Raise for a split by width that lacks the width of a site."""
     by_width = {mode: parts for mode, parts in split.items() if isinstance(parts, Mapping)}
     for site in sites:
         for mode, parts in by_width.items():
@@ -48,20 +50,20 @@ def check_widths(sites: Sequence[Site], split: Split) -> None:
 
 
 def check_product(site: Site, pattern: Pattern, sites: Sequence[Site], split: Split) -> None:
-    """Refuses parts that do not multiply to a site's width."""
-    modes, own = site.modes(pattern.orientation), parts_at(site, split)
+    """Raise for parts that do not multiply to a site's width."""
+    modes, parts = site.modes(pattern.orientation), parts_at(site, split)
     names = [name for axis in (*pattern.rows, *pattern.cols) for name in axis]
     for mode in dict.fromkeys(stem(name) for name in names if name not in modes):
-        if math.prod(own[mode]) != modes[mode]:
+        if math.prod(parts[mode]) != modes[mode]:
             raise TensorAdaptError(
-                f"split {mode}={tuple(own[mode])} has the product {math.prod(own[mode])}, but {mode} of site "
+                f"split {mode}={tuple(parts[mode])} has the product {math.prod(parts[mode])}, but {mode} of site "
                 f"{site.name} is {modes[mode]} wide; the parts must multiply to the width, as in "
                 f"{_fitting(sites, split)}"
             )
 
 
 def check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern]) -> None:
-    """Refuses parts that no layout names, and names that no split makes."""
+    """Raise for parts that no layout names, and for names that no split makes."""
     used = {name for pattern in patterns for axis in pattern.axes for name in axis}
     for mode, parts in split.items():
         if absent := [name for name in split_sizes({mode: parts}) if name not in used]:
@@ -69,39 +71,39 @@ def check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern])
                 f"split of {mode} makes {', '.join(split_sizes({mode: parts}))}, but no layout names {absent[0]}; "
                 f"write all of them where {mode} stood"
             )
-    made = split_sizes(split)
-    if unknown := sorted(name for name in used if name != stem(name) and name not in made):
+    names = split_sizes(split)
+    if unknown := sorted(name for name in used if name != stem(name) and name not in names):
         raise TensorAdaptError(
-            f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(made) or 'no modes'}; "
+            f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(names) or 'no modes'}; "
             f"give the sizes of its parts, as in split={{{stem(unknown[0])!r}: (8, 12)}}"
         )
 
 
 def parts_at(site: Site, split: Split) -> dict[str, Sequence[int]]:
-    """The parts of each split mode for one site's widths."""
+    """Return the parts of each split mode for one site's widths."""
     widths = _widths(site)
-    found: dict[str, Sequence[int]] = {}
+    of_mode: dict[str, Sequence[int]] = {}
     for mode, parts in split.items():
         if not isinstance(parts, Mapping):
-            found[mode] = parts
+            of_mode[mode] = parts
         elif mode in widths:
-            found[mode] = parts[widths[mode]]
-    return found
+            of_mode[mode] = parts[widths[mode]]
+    return of_mode
 
 
 def _widths(site: Site) -> dict[str, int]:
-    """The width of every mode a site can have."""
+    """Return the width of every mode that a site can have."""
     return {**site.modes("in"), **site.modes("out"), **site.modes("model")}
 
 
 def _fitting(sites: Sequence[Site], split: Split) -> str:
-    """The split with near-equal parts wherever what it has does not multiply to a site's width."""
-    found: dict[str, Any] = {}
+    """Write the split with near-equal parts wherever the given ones do not multiply to a site's width."""
+    fitting: dict[str, Any] = {}
     for mode, parts in split.items():
         widths = dict.fromkeys(width for site in sites if (width := _widths(site).get(mode)))
         given = parts if isinstance(parts, Mapping) else dict.fromkeys(widths, parts)
         n = min(map(len, given.values()), default=2)
-        right = {width: tuple(own) for width, own in given.items() if math.prod(own) == width}
-        own = {width: right.get(width) or near_equal(width, n) for width in widths}
-        found[mode] = own if len(own) > 1 else next(iter(own.values()), parts)
-    return f"split={found}"
+        right = {width: tuple(sizes) for width, sizes in given.items() if math.prod(sizes) == width}
+        by_width = {width: right.get(width) or near_equal(width, n) for width in widths}
+        fitting[mode] = by_width if len(by_width) > 1 else next(iter(by_width.values()), parts)
+    return f"split={fitting}"

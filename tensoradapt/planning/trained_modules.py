@@ -11,41 +11,41 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 
 def patterns(train: Any) -> tuple[str, ...]:
-    """One name or pattern of base modules, or several; TensorAdaptError for anything else."""
-    found = (train,) if isinstance(train, str) else train
-    if not isinstance(found, Sequence) or not all(isinstance(one, str) and one for one in found):
+    """Return one or several names or patterns of base modules as a tuple; raise TensorAdaptError for anything else."""
+    names = (train,) if isinstance(train, str) else train
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
         raise TensorAdaptError(
             f"train is {train!r}; expected names or patterns of base modules, as in ('classifier', '*norm*')"
         )
-    return tuple(found)
+    return tuple(names)
 
 
 def count_trained(model: Any, train: Sequence[str], published: str | None = None) -> int | None:
-    """Numbers of the base modules in ``train``; None without a model to count in."""
+    """Count the parameters of the base modules in ``train``; None without a model to count in."""
     if not train:
         return 0
     if not hasattr(model, "named_modules"):
         return None
-    found = trained_modules(model, train, published).values()
-    seen = {id(p): p.numel() for module in found for p in module.parameters()}
+    heads = trained_modules(model, train, published).values()
+    seen = {id(p): p.numel() for module in heads for p in module.parameters()}
     return sum(seen.values())
 
 
 def trained_modules(model: Any, train: Sequence[str], published: str | None = None) -> dict[str, Any]:
-    """The base modules that ``train`` names, by name or by a pattern such as ``*norm*``; none inside another.
+    """Return the base modules that ``train`` names, by name or by a pattern such as ``*norm*``; none inside another.
 
-    Raises TensorAdaptError for one that matches nothing. A pattern of the published row may, beside others: models name
-    their norm layers differently, and the others say which those are.
+    Raises TensorAdaptError for a pattern that matches nothing. One of the published row may match nothing if others are
+    given: models name their norm layers differently, and the others name those.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     of_row = {pattern for row in papers.ROWS if row.name == published for pattern in row.train}
-    found: dict[str, Any] = {}
+    heads: dict[str, Any] = {}
     for pattern in train:
         matched = [name for name in modules if fnmatch.fnmatchcase(name, pattern)]
         if not matched and not (pattern in of_row and set(train) - of_row):
             raise TensorAdaptError(_absent(model, pattern, list(modules), published if pattern in of_row else None))
-        found |= {name: modules[name] for name in matched}
-    return {name: m for name, m in found.items() if not any(name.startswith(f"{other}.") for other in found)}
+        heads |= {name: modules[name] for name in matched}
+    return {name: m for name, m in heads.items() if not any(name.startswith(f"{other}.") for other in heads)}
 
 
 def _absent(model: Any, pattern: str, names: Sequence[str], published: str | None) -> str:

@@ -84,7 +84,9 @@ def attach_with(
         values = based = factors_from_weights(matrices, plan, seed)
         if plan.start == "gradient":
             values = gradient_values(model, matrices, plan, batches, loss, based, seed)
-    adapter = Adapter(replace(plan, n_trained_base=sum(numbers.values()), family=None), seed, values, scales)
+    adapter = Adapter(
+        replace(plan, n_trained_base=sum(numbers.values()), given_parameterization=None), seed, values, scales
+    )
     adapter.to(matrices[plan.sites[0].name].weight.device)
     set_magnitudes(adapter, matrices)
     adapter.attachment = Attachment(*dropouts, heads, base_hash(matrices), origin_of(model))

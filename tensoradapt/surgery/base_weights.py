@@ -32,7 +32,7 @@ def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> di
     if not wanted:
         return {}
     weights = stack(group, lambda site: matrices[site.name].block())
-    factors = parameterizations.get(plan.family).decompose(group.network, weights.numpy(), seed=seed)
+    factors = parameterizations.get(plan.given_parameterization).decompose(group.network, weights.numpy(), seed=seed)
     return {name: torch.from_numpy(np.ascontiguousarray(factors[name])) for name in wanted}
 
 

@@ -115,7 +115,7 @@ def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor]
         start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
         values, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)
     else:
-        decompose = getattr(parameterizations.get(plan.family), "decompose", least_squares.decompose)
+        decompose = getattr(parameterizations.get(plan.given_parameterization), "decompose", least_squares.decompose)
         values = decompose(network, gradient.numpy(), seed=0)
     return based | {f.name: _sized(network, f.name, values[f.name]) for f in network.factors if f.trainable}
 

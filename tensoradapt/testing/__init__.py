@@ -23,7 +23,8 @@ from tensoradapt import parameterizations
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import INDEX, RUNTIME, At, Layout, Pattern
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.ranks import clipped, resolved
+from tensoradapt.planning.plan import resolved
+from tensoradapt.planning.ranks import Builder
 from tensoradapt.testing.laws import LAWS, Case
 
 ROWS = ("out", "ff", "head dim", "(head dim)", "out1 out2", "out1 out2 out3")
@@ -104,7 +105,7 @@ def _cases(draw: st.DrawFn, parameterization: str | Any, options: Options | None
         rank = resolved(first)
     rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
     with _building(chosen, layout, refused):
-        network = clipped(family, layout, rank, extra)
+        network = Builder(family, extra).clipped(layout, rank)
     scale: str | float = draw(st.sampled_from(SCALES))
     return Case(chosen, network, draw(positions(layout)), draw(st.integers(0, 2**32)), scale, extra)
 

@@ -23,7 +23,7 @@ from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.scale import mean_square
 from tensoradapt.networks.layout import At, Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.ranks import resolved
+from tensoradapt.planning.plan import resolved
 
 PROBED = 0.1  # how far a step's probed size may be from its expectation, in the smallest networks
 

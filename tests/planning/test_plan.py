@@ -19,7 +19,7 @@ from support.plans import TIED, llama
 
 import tensoradapt as ta
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.ranks import networks, total
+from tensoradapt.planning.ranks import Builder, networks, total
 
 every_parameterization = pytest.mark.parametrize("parameterization", PLANNED)
 
@@ -275,7 +275,7 @@ def wider(plan: Plan) -> list[int]:
     counts = []
     if all(set(net.bonds) - set(net.derived) == {"r"} for net in nets.values()):
         rank = max(net.bonds["r"] for net in nets.values()) + 1
-        counts.append(total(networks(family, kinds, rank, {}, True), kinds))
+        counts.append(total(networks(Builder(family), kinds, rank), kinds))
     for layout, net in nets.items():
         for bond in set(net.bonds) - {"r", *net.derived}:
             own = {name: n for name, n in net.bonds.items() if name not in net.derived}

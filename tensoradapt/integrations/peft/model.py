@@ -172,7 +172,7 @@ class TensorModel(BaseTuner):
 def _banked(plan: Plan, matrices: Matrices, config: TensorConfig) -> BankedAdapter:
     """The adapter of a plan, beside its first weight; nothing in the model changes."""
     values = factors_from_weights(matrices, plan, config.seed) if plan.needs_weights else None
-    adapter = BankedAdapter(replace(plan, family=None), config.seed, values)
+    adapter = BankedAdapter(replace(plan, given_parameterization=None), config.seed, values)
     adapter.attachment = Attachment(config.dropout, config.rank_dropout)
     adapter.place(matrices[plan.sites[0].name].weight.device)
     if not adapter.is_empty:
