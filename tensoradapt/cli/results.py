@@ -9,7 +9,7 @@ from typing import Any
 
 from tensoradapt.cli.options import DEFAULT_OUT, add_selection
 
-KINDS = "frontier (default), ranks, rates, contrasts, grid, aggregates, differences, progress, or all"
+FIGURES = "such as frontier (default), ranks or grid, or all; an unknown name is answered with the list of them"
 
 
 def add_parsers(commands: Any) -> None:
@@ -37,7 +37,7 @@ def add_parsers(commands: Any) -> None:
     )
     p.set_defaults(command=plot)
     p.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
-    p.add_argument("figures", nargs="*", metavar="FIGURE", default=["frontier"], help=KINDS)
+    p.add_argument("figures", nargs="*", metavar="FIGURE", default=["frontier"], help=FIGURES)
     p.add_argument(
         "--x",
         default="n_params",
@@ -93,7 +93,7 @@ def plot(args: argparse.Namespace) -> int:
     from tensoradapt.sweeps.reports.results import select, sweeps
 
     runs, failed = select(args.runs, args.where, args.spec)
-    kinds = catalogue.KINDS if "all" in args.figures else args.figures
+    kinds = list(catalogue.CATALOGUE) if "all" in args.figures else args.figures
     plans = [] if args.where else [sweep.due(args.runs) for sweep in sweeps(args.runs, args.spec)]
     tasks = {args.runs / name: error["config"]["task"] for name, error in failed.items()}
     totals = record.totals(plans)

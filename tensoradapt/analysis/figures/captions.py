@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from tensoradapt.analysis.statistics.significance import Comparison, least_p
 from tensoradapt.analysis.tables.comparable import methods, tuned
 from tensoradapt.analysis.tables.frontier import Point, points, references
 from tensoradapt.errors import TensorAdaptError
@@ -133,3 +136,49 @@ def _lost(runs: Sequence[Run]) -> str:
     if not lost:
         return f"{len(runs)} runs, none collapsed or diverged." if len(runs) > 1 else ""
     return f"Of {len(runs)} runs, {' and '.join(lost)} (hollow markers; kept in the means)."
+
+
+def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Name the methods whose rate is the lowest or highest tried, so that a better one may lie beyond it; not those
+    that score the same at every rate, as a head with a rate of its own.
+    """
+    tried: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        tried.setdefault(row["label"], []).append(row)
+    ends = [
+        label
+        for label, own in tried.items()
+        if len({row["validation"] for row in own}) > 1
+        and any(row["chosen"] and row["lr"] in (own[0]["lr"], own[-1]["lr"]) for row in own)
+    ]
+    return (
+        f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {', '.join(ends)}."
+        if ends
+        else ""
+    )
+
+
+def tested(found: Sequence[Comparison]) -> str:
+    """The test behind comparisons of one seed; nothing where there are none."""
+    if not any("one seed" in one.over for one in found):
+        return ""
+    return " (of one seed over test examples alone: McNemar's test of answers that are right or wrong, else a t test)"
+
+
+def over_seeds(counts: set[int]) -> str:
+    """What a cell of the grid shows, by the numbers of seeds that there are."""
+    if counts == {1}:
+        return "test score of one seed, without interval"
+    some = " where there are several" if 1 in counts else ""
+    return f"mean test score over {' or '.join(map(str, sorted(counts)))} seeds, ± half of its 95 % t interval{some}"
+
+
+def too_few(tasks: int, ranked: int) -> str:
+    """A warning where so few tasks cannot tell so many methods apart."""
+    least = least_p(ranked, tasks)
+    if least < 0.05:
+        return ""
+    return (
+        f" With {tasks} tasks the smallest corrected p of {math.comb(ranked, 2)} comparisons is {least:.2g}, so this "
+        "test cannot tell any two methods apart; read the ranks only."
+    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -127,6 +128,13 @@ def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> 
 
 def _of(point: Point, seed: int, by_name: dict[str, Run]) -> float:
     return score(by_name[point.runs[point.seeds.index(seed)]])
+
+
+def contrast_row(one: Comparison) -> dict[str, Any]:
+    """A comparison as a row of plain values."""
+    drawn = {"drawn_low": one.drawn.low, "drawn_high": one.drawn.high} if one.drawn else {}
+    row = {key: value for key, value in asdict(one).items() if key not in ("difference", "drawn", "runs")}
+    return {**row, **asdict(one.difference), **drawn, "runs": " ".join(one.runs)}
 
 
 def interpolated(

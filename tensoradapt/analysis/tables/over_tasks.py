@@ -93,6 +93,15 @@ def task_ranking(runs: Iterable[Run]) -> Ranking | None:
     return ranking({label: np.mean(own, axis=0) for label, own in found.items()})
 
 
+def ranking_rows(found: Ranking) -> list[Row]:
+    """Mean ranks as rows, with the cliques that each method is in, by number."""
+    cliques = {name: [i for i, one in enumerate(found.cliques) if name in one] for name in found.ranks}
+    return [
+        {"label": name, "rank": rank, "cliques": " ".join(map(str, cliques[name])), "friedman_p": found.friedman_p}
+        for name, rank in found.ranks.items()
+    ]
+
+
 def volume_rows(runs: Iterable[Run]) -> list[Row]:
     """The area that each method's own sizes dominate on each task, in decades of parameters times score: label, task,
     volume, reference_cost (twice the largest of the task), reference_score (chance), runs. Raises TensorAdaptError

@@ -15,7 +15,7 @@ from typing import Any
 
 from tensoradapt.analysis.figures.canvas import rendered
 from tensoradapt.analysis.figures.captions import how_chosen
-from tensoradapt.analysis.figures.catalogue import Figured, figures
+from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
 from tensoradapt.analysis.tables.comparable import tuned
 from tensoradapt.analysis.tables.over_tasks import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
@@ -26,22 +26,6 @@ from tensoradapt.sweeps.reports.results import COLUMNS, rows_of, select, sweeps
 
 Row = Mapping[str, Any]
 DOTS = 110  # per inch: as wide as the page's text
-POINT = (
-    *("label", "layout", "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_collapsed", "n_diverged"),
-    *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "runs"),
-)
-CONTRAST = (
-    *("first", "second", "budget", "mean", "low", "high", "drawn_low", "drawn_high", "p", "adjusted", "over", "runs"),
-)
-# of which figures the rows are shown too, as what, and with which columns (none: all)
-TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "frontier": ("Each configuration over its seeds", POINT),
-    "ranks": ("Each rank over its seeds", ()),
-    "rates": ("Each learning rate tried", ()),
-    "contrasts": ("At equal budget", CONTRAST),
-    "grid": ("Each method on each task", ()),
-    "aggregates": ("Over tasks", ()),
-}
 ROUNDING = 1e-15  # below it a difference is 0 but for rounding
 LINKED = ("id", "runs", "run")
 
@@ -129,8 +113,9 @@ def _volumes(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 def _figure(one: Figured) -> dict[str, Any]:
     data = base64.b64encode(rendered(one.draw(""), "png", {"Software": None}, DOTS)).decode()
-    title, columns = TABLES.get(one.kind, ("", ()))
-    behind = _table(f"{one.name}-table", title, columns or tuple(one.rows[0]), one.rows) if title else None
+    kind = CATALOGUE[one.kind]
+    columns = kind.columns or tuple(one.rows[0])
+    behind = _table(f"{one.name}-table", kind.title, columns, one.rows) if kind.title else None
     return {"name": one.name, "caption": one.caption, "data": data, "table": behind}
 
 
