@@ -25,10 +25,10 @@ from tensoradapt.analysis.figures.captions import (
     how_chosen,
     how_partial,
     over_seeds,
-    tuned_size,
     sizes_searched,
     tested,
     too_few,
+    tuned_size,
 )
 from tensoradapt.analysis.figures.frontier_plot import frontier_figure
 from tensoradapt.analysis.tables import curves
