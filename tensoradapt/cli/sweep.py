@@ -52,7 +52,7 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
         default=DEFAULT_MODEL,
         help="a built-in model, a folder, or a name on the hub (default: %(default)s)",
     )
-    p.add_argument("--task", default=tasks.names()[0], help=f"{', '.join(tasks.names())} (default: %(default)s)")
+    p.add_argument("--task", default="snippets", help=f"{', '.join(tasks.names())} (default: %(default)s)")
     p.add_argument("--parameterization", nargs="+", metavar="NAME", help="default: lora cp tucker tensor_train vera")
     add_layout(p)
     add_projections(p, ["attention"])

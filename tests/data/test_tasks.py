@@ -70,8 +70,8 @@ def rated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "movieReviewSnippets_GroundTruth.txt"
     path.write_bytes("\n".join([*lines, ""]).encode())
     monkeypatch.setattr(assets, "fetch", lambda name: tmp_path)
-    monkeypatch.setattr(snippets, "_N_TEST", 10)
-    monkeypatch.setattr(snippets, "_N_VALIDATION", 10)
+    monkeypatch.setattr(snippets, "N_TEST", 10)
+    monkeypatch.setattr(snippets, "N_VALIDATION", 10)
     return path
 
 
@@ -85,8 +85,29 @@ def assert_apart(data: tasks.Data) -> None:
     assert not train & validation and not train & test and not validation & test
 
 
+def test_a_file_in_the_folder_is_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parity.py").write_text(
+        """
+import numpy as np
+from tensoradapt.data.tasks.task import Split, Task
+
+TASKS = {"parity": Task("parity", "classification", 2, "accuracy", False, "drawn here", "none")}
+
+
+def load_splits(name, n_train, n_test):
+    rows = [range(start, start + 10) for start in (0, 10, 20)]
+    splits = [Split(tuple((f"{i}",) for i in r), np.array(r) % 2, tuple(map(str, r))) for r in rows]
+    return (*splits, ("drawn",))
+"""
+    )
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+    assert "parity" in tasks.names() and tasks.get("parity").n_labels == 2
+    data = tasks.load("parity", n_train=4)
+    assert (len(data.train), len(data.test), data.chance, data.notes) == (4, 10, 0.5, ("drawn",))
+
+
 def test_an_unknown_task_names_the_closest() -> None:
-    with pytest.raises(TensorAdaptError, match=r'unknown task "sts-b"; did you mean "stsb"\? Valid: snippets'):
+    with pytest.raises(TensorAdaptError, match=r'unknown task "sts-b"; did you mean "stsb"\? Valid: sst2'):
         tasks.load("sts-b")
 
 

@@ -19,7 +19,7 @@ _SST2_NOTE = "train and validation hold phrases of the same sentences, so valida
 
 @dataclass(frozen=True)
 class Layout:
-    """How a task's local files look: `columns` names the first ones, and `texts` and `label` are positions in them.
+    """The local files of a task: `columns` names the first ones, and `texts` and `label` are positions in them.
 
     A first line equal to the names is expected where `header`; up to `extra` unnamed columns may follow. `validation`
     is None where it is carved from train.
@@ -83,11 +83,13 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-def load_splits(name: str) -> tuple[Split, Split, Split, tuple[str, ...]]:
+def load_splits(
+    name: str, n_train: int | None = None, n_test: int | None = None
+) -> tuple[Split, Split, Split, tuple[str, ...]]:
     """Train, validation and test with notes on where they come from.
 
-    Raises TensorAdaptError for a file with other columns or labels than expected, and, naming both ways to provide
-    the data, when it is neither local nor to be had online.
+    Raises TensorAdaptError for a file with other columns or labels than expected. When the data is neither local nor
+    online, the error names both ways to provide it.
     """
     root = os.environ.get("TENSORADAPT_DATA")
     folder = Path(root).expanduser() / "glue" / LAYOUTS[name].folder if root else None
@@ -112,7 +114,7 @@ def _local(name: str, folder: Path) -> tuple[Split, Split, Split, tuple[str, ...
 
 
 def read(task: Task, layout: Layout, path: Path) -> Split:
-    """All examples of a tab separated file, quotes being plain characters.
+    """Read all examples of a tab separated file, in which quotes are plain characters.
 
     Raises TensorAdaptError naming the file and the line for wrong columns and unknown labels.
     """

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tensoradapt.data.tasks.task import Task
+from tensoradapt.data.tasks.task import UNLABELLED, Task
 from tensoradapt.errors import TensorAdaptError
 
 
@@ -27,9 +27,11 @@ def evaluate(task: Task, scores: np.ndarray, labels: np.ndarray) -> dict[str, fl
 
 
 def chance(task: Task, labels: np.ndarray) -> float:
-    """The task's metric for the best constant answer to `labels`; 0.0 for a correlation."""
+    """The task's metric for the best constant answer to `labels`; 0.0 for a correlation, nan without labels."""
     if task.kind == "regression":
         return 0.0
+    if (labels == UNLABELLED).all():
+        return float("nan")
     answers = np.eye(task.n_labels)
     return max(evaluate(task, np.tile(answer, (len(labels), 1)), labels)[task.metric] for answer in answers)
 

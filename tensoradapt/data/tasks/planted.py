@@ -1,11 +1,11 @@
-"""Random token rows whose labels come from a teacher with a known weight change: nothing to download."""
+"""Random token rows, labelled by a teacher with a known weight change: nothing to download."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from tensoradapt.data.tasks.task import Data, Split, Task
+from tensoradapt.data.tasks.task import UNLABELLED, Data, Split, Task
 from tensoradapt.errors import TensorAdaptError
 
 TASK = Task(
@@ -17,22 +17,23 @@ TASK = Task(
     source="drawn here; labelled by the caller's teacher model",
     licence="none needed: synthetic",
 )
+TASKS = {TASK.name: TASK}
 VOCABULARY, LENGTH = 64, 12
 PAD, CLS = 0, 2
 _FIRST_TOKEN = 3
 _N_TRAIN, _N_VALIDATION, _N_TEST = 512, 256, 256
-_NOTES = ("labels are -1 and chance is nan until tasks.planted.label has asked the teacher",)
+_NOTES = ("labels are -1 and chance is nan until tasks.planted.label sets them",)
 
 
-def load_splits(n_train: int | None, n_test: int | None) -> tuple[Split, Split, Split, tuple[str, ...]]:
-    """Unlabelled train, validation and test; longer than 512/256/256 where more is asked for, the first rows equal."""
+def load_splits(name: str, n_train: int | None, n_test: int | None) -> tuple[Split, Split, Split, tuple[str, ...]]:
+    """Unlabelled train, validation and test: 512, 256 and 256 rows, or more with the same first rows."""
     train = _draw("train", 0, max(n_train or 0, _N_TRAIN))
     validation = _draw("validation", 1, _N_VALIDATION)
     return train, validation, _draw("test", 2, max(n_test or 0, _N_TEST)), _NOTES
 
 
 def label(data: Data, logits_of: Callable[[np.ndarray], np.ndarray]) -> Data:
-    """The planted data with labels: 1 where the teacher's margin is above its median on train, so train is balanced.
+    """Label the planted data: 1 where the teacher's margin is above its median on train, so that train is balanced.
 
     `logits_of` maps tokens (n, 12) to logits (n, 2). Raises TensorAdaptError for another shape, for logits that are
     not finite, and for a teacher that gives every row of train the same margin.
@@ -57,7 +58,7 @@ def _draw(name: str, stream: int, n: int) -> Split:
     tokens = np.random.default_rng([stream, LENGTH]).integers(_FIRST_TOKEN, VOCABULARY, size=(n, LENGTH))
     tokens[:, 0] = CLS
     ids = tuple(f"{name}-{row}" for row in range(n))
-    return Split(texts=None, labels=np.full(n, -1, dtype=np.int64), ids=ids, tokens=tokens.astype(np.int64))
+    return Split(texts=None, labels=np.full(n, UNLABELLED, dtype=np.int64), ids=ids, tokens=tokens.astype(np.int64))
 
 
 def _margins(split: Split, logits_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Film review sentences with a mean human rating, as two-way sentiment: the task that needs only one small download."""
+"""Sentiment of film review sentences, two classes from a mean human rating; needs one small download."""
 
 from pathlib import Path
 
@@ -18,9 +18,10 @@ TASK = Task(
     source="movieReviewSnippets_GroundTruth.txt of vaderSentiment 2.5; label 1 where the mean rating is positive",
     licence=assets.ASSETS["vader-snippets"].licence,
 )
+TASKS = {TASK.name: TASK}
 _FILE = "movieReviewSnippets_GroundTruth.txt"
 _MIN_RATING = 0.5
-_N_TEST, _N_VALIDATION = 1500, 1000
+N_TEST, N_VALIDATION = 1500, 1000
 _NOTES = (
     f"sentences whose mean rating is within {_MIN_RATING} of neutral are left out",
     "the examples are sentences of reviews and the file does not say which review: "
@@ -28,13 +29,13 @@ _NOTES = (
 )
 
 
-def load_splits() -> tuple[Split, Split, Split, tuple[str, ...]]:
+def load_splits(name: str, n_train: int | None, n_test: int | None) -> tuple[Split, Split, Split, tuple[str, ...]]:
     """Train, validation and test with notes; fetches the asset on first use.
 
-    Raises TensorAdaptError when the asset cannot be fetched or a line of it cannot be read.
+    Raises TensorAdaptError when the asset cannot be fetched or a line cannot be read.
     """
     split = read(assets.fetch("vader-snippets") / _FILE)
-    test, validation, train = carve(split, _N_TEST, _N_VALIDATION)
+    test, validation, train = carve(split, N_TEST, N_VALIDATION)
     return train, validation, test, _NOTES
 
 

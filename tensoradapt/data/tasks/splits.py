@@ -1,4 +1,4 @@
-"""Splits that are fixed by the text itself, share no text, and can be thinned without moving an example across."""
+"""Splits that are fixed by the texts and share none; drawing fewer examples moves none to another split."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from tensoradapt.errors import TensorAdaptError
 
 
 def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
-    """Parts of the given sizes, then the rest; membership hangs on a hash of the text, so equal texts stay together."""
+    """Parts of the given sizes, then the rest, by a hash of the text, so that equal texts stay together."""
     keys = _keys(split)
     order = np.array(sorted(range(len(split)), key=lambda row: (_digest(keys[row]), row)), dtype=np.int64)
     parts = np.split(order, np.cumsum(sizes))
@@ -17,7 +17,7 @@ def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
 
 
 def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split, tuple[str, ...]]:
-    """Train and validation without the texts of later splits, and a note on each removal; test is left as it is.
+    """Train and validation without the texts of later splits, and a note on each removal; test does not change.
 
     Texts count as equal when they differ only in case and white space; in pairs the order does not matter.
     """

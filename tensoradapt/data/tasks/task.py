@@ -1,4 +1,4 @@
-"""What a task is and what loading one gives."""
+"""Tasks, splits of examples, and the data of a task."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -7,11 +7,12 @@ import numpy as np
 
 Kind = Literal["classification", "regression"]
 Metric = Literal["accuracy", "matthews", "f1", "spearman"]
+UNLABELLED = -1  # a class label that is set after loading
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task's fixed facts: `metric` is the one it is judged by, `pair` says that an example is two sentences."""
+    """A task's fixed facts: `metric` is the reported one, `pair` says that an example is two sentences."""
 
     name: str
     kind: Kind
