@@ -38,6 +38,7 @@ class RunConfig:
     scale: str | float = "matched"
     published: str | None = None  # with it, empty projections are the paper's own targets
     plan: Mapping[str, Any] = field(default_factory=dict)  # further arguments of ``tensoradapt.plan``
+    training: Mapping[str, Any] = field(default_factory=dict)  # further options of ``tensoradapt.fit``
     tuning: bool = False  # made to choose a learning rate: in no mean
     method: str | None = None  # what a sweep calls it; a name, and so not part of the id
 
@@ -62,7 +63,7 @@ class RunConfig:
         """The hash of what is computed. Fields that were added later are hashed where they differ from their default,
         so that earlier runs keep their ids.
         """
-        later: dict[str, Any] = {"published": None, "plan": {}, "tuning": False, "method": self.method}
+        later: dict[str, Any] = {"published": None, "plan": {}, "training": {}, "tuning": False, "method": self.method}
         said = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
         label = FORMER_HEAD_LABEL if self._label() == HEAD_LABEL else self._label()
         return run_id({**said, "label": label})

@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import tensoradapt as ta
 from tensoradapt.adapter.checkpoint import expected
 from tensoradapt.data import models
 from tensoradapt.data.tasks import Data, Split, metrics, planted, subsample
 from tensoradapt.data.tasks import get as get_task
 from tensoradapt.data.tasks import load as load_task
+from tensoradapt.planning.build_plan import plan as build_plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
+from tensoradapt.surgery.attach import attach
 from tensoradapt.training.fit import fit
 from tensoradapt.training.state import TrainingState
 
@@ -56,6 +57,7 @@ def execute(
         lr=config.lr,
         head_lr=config.head_lr,
         steps=config.steps,
+        **config.training,
         heads=heads,
         on_step=on_step,
         checkpoint=checkpoint,
@@ -81,7 +83,7 @@ def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
     model = models.load(config.model, get_task(config.task))
     heads = head_of(model)
     if config.kind == "adapter":
-        adapter = ta.attach(model, plan_of(config, model, heads), seed=config.seed)
+        adapter = attach(model, plan_of(config, model, heads), seed=config.seed)
         if adapter.plan.tasks:
             adapter.select(task=config.task)
         return model, adapter.plan
@@ -209,7 +211,7 @@ def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
     """The base model with a known rank-2 CP delta: what an adapter can learn exactly."""
     torch.manual_seed(0)
     model = models.load(model_name, planted.TASK)
-    adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=2), seed=1)
+    adapter = attach(model, build_plan(model, parameterization="cp", rank=2), seed=1)
     for tensor in adapter.tensors:
         nn.init.normal_(tensor.trained[tensor.network.zero.name])  # type: ignore[union-attr, operator, index, arg-type]
     model.eval()

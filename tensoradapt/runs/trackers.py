@@ -1,8 +1,8 @@
-"""Trackers: where a run's losses and scores may be sent while it is computed. None can fail a run or hold it up.
+"""Trackers: programs that a run's losses and scores may be sent to while it is computed.
 
-Each works on a thread of its own, which the run never waits for until its end, and then for ``PATIENCE`` seconds at
-most. What a tracker raises is a line in the run's measurements, and the end of that tracker for that run. What is
-stored of a run does not depend on it.
+Each tracker works on a thread of its own. The run waits for it only at its end, and then for ``PATIENCE`` seconds at
+most. An error that a tracker raises becomes a line in the run's measurements and ends that tracker for that run. What
+is stored of a run does not depend on trackers.
 """
 
 from __future__ import annotations
@@ -18,51 +18,48 @@ from typing import Any, Protocol
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
 PATIENCE = 60.0  # seconds; a tracker's package can take twenty to load on a slow machine
-WAITING = 10_000  # values that wait for a tracker; more are dropped
+WAITING = 10_000  # values that may wait for a tracker; further ones are dropped
 FOLDER = "tracking"
 
 
 class Tracker(Protocol):
-    """What a sweep needs of a place for losses and scores. Every call is made on one thread, in this order."""
+    """What a sweep calls of a tracker, always on one thread and in this order."""
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
-        """Begins the run ``name`` of the folder of runs ``root``, or goes on with it: values come from ``step`` on."""
+        """Begin or resume the run ``name`` of the folder of runs ``root``; values follow from ``step`` on."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Takes values of a step."""
+        """Take the values of a step."""
 
     def finish(self) -> None:
-        """Returns once everything is where it belongs."""
+        """Return once every value is stored."""
 
 
 class TensorBoard:
     """Event files in ``tracking/tensorboard/<name>`` of the folder of runs."""
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
-        """Hides what an attempt that was killed has written of this step and later."""
         from torch.utils.tensorboard import SummaryWriter
 
+        # purge_step hides what a killed attempt wrote of this step and later
         self._writer = SummaryWriter(str(root / FOLDER / "tensorboard" / name), purge_step=step)
         self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """A scalar for each value."""
         for key, value in values.items():
             self._writer.add_scalar(key, value, step)
 
     def finish(self) -> None:
-        """Writes what is left."""
         self._writer.close()
 
 
 class Wandb:
-    """Weights & Biases, in the mode that its own settings say (WANDB_MODE); its files are in ``tracking``.
+    """Weights & Biases, in the mode that WANDB_MODE says; its files are in ``tracking``.
 
-    The project is called as the folder of runs.
+    The project has the name of the folder of runs. A killed run resumes under its name and skips steps already logged.
     """
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
-        """A run that was killed goes on under its name; steps that it has had are passed over."""
         import wandb
 
         (root / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -77,41 +74,38 @@ class Wandb:
         )
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """The values of a step together."""
         self._run.log(dict(values), step=step)
 
     def finish(self) -> None:
-        """Waits for the upload."""
         self._run.finish()
 
 
 class Trackio(Wandb):
-    """Trackio, in its own folder (TRACKIO_DIR). The project is called as the folder of runs."""
+    """Trackio, in its own folder (TRACKIO_DIR). The project has the name of the folder of runs."""
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
-        """A run that was killed goes on under its name."""
         import trackio
 
         self._run = trackio.init(project=root.name, name=name, config=dict(config), resume="allow")
 
 
 TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": TensorBoard, "trackio": Trackio, "wandb": Wandb}
-_hung: set[str] = set()  # trackers that did not come back in this process, and are not asked again
+_hung: set[str] = set()  # trackers that hung in this process, and are not used again
 
 
 def check(names: Sequence[str] | str) -> tuple[str, ...]:
-    """The trackers of these names, each once; TensorAdaptError for one that is unknown or not installed."""
-    found = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
-    for name in found:
+    """Return the names without repeats; raise TensorAdaptError for a tracker that is unknown or not installed."""
+    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+    for name in chosen:
         if name not in TRACKERS:
             raise TensorAdaptError(f"track names {name!r}{did_you_mean(name, TRACKERS)}")
         if importlib.util.find_spec(name) is None:
             raise missing_extra(name, name, f"track {name}")
-    return found
+    return chosen
 
 
 class Tracking:
-    """The trackers of one run. They are started by its first step, so that they know which step it goes on from."""
+    """The trackers of one run, started by its first step, so that they know which step it resumes from."""
 
     def __init__(self, trackers: Sequence[str], name: str, root: Path, config: Mapping[str, Any]) -> None:
         self._sinks = [_Sink(tracker) for tracker in trackers]
@@ -119,18 +113,18 @@ class Tracking:
         self._started = False
 
     def on_step(self, step: int, loss: float) -> None:
-        """Passes on the loss of a step."""
+        """Log the loss of a step."""
         self._log({"loss": loss}, step)
 
     def finish(self, scores: Mapping[str, float], step: int) -> list[str]:
-        """Passes on the last values, if any, and closes every tracker; returns what went wrong, a line for each."""
+        """Log the scores, if any, and close every tracker; return a line for each that failed."""
         if scores:
             self._log(scores, step)
         end = time.monotonic() + PATIENCE
         return [line for sink in self._sinks if (line := sink.close(end))]
 
     def leave(self) -> None:
-        """Lets every tracker finish by itself; nothing is waited for."""
+        """Let every tracker finish by itself, without waiting."""
         for sink in self._sinks:
             sink.end()
 
@@ -143,7 +137,7 @@ class Tracking:
 
 
 class _Sink:
-    """A tracker on its thread. A daemon: one that hangs does not keep the process from its end."""
+    """A tracker on its thread, a daemon, so that one that hangs does not keep the process from ending."""
 
     def __init__(self, name: str) -> None:
         self.name, self._error, self._dropped = name, "", 0
@@ -152,7 +146,7 @@ class _Sink:
 
     def start(self, *what: Any) -> None:
         if self.name in _hung:
-            self._error = "it did not come back in an earlier run of this process, and is not asked again"
+            self._error = "it hung in an earlier run of this process, and is not used again"
             return
         self._thread = threading.Thread(target=self._work, args=what, daemon=True, name=f"tracker {self.name}")
         self._thread.start()
@@ -169,13 +163,13 @@ class _Sink:
         self._values.put(None)
 
     def close(self, end: float) -> str:
-        """Waits until ``end`` at most; what went wrong, or nothing."""
+        """Wait until ``end`` at most; return what went wrong, or an empty text."""
         self.end()
         if self._thread:
             self._thread.join(max(0.0, end - time.monotonic()))
             if self._thread.is_alive():
                 _hung.add(self.name)
-                self._error = self._error or f"it did not come back within {PATIENCE:g} s"
+                self._error = self._error or f"it did not return within {PATIENCE:g} s"
         if self._dropped and not self._error:
             self._error = f"it was too slow, and {self._dropped} steps were dropped"
         return f"{self.name}: {self._error}" if self._error else ""
@@ -183,15 +177,15 @@ class _Sink:
     def _work(self, *what: Any) -> None:
         tracker = TRACKERS[self.name]()
         if self._did(tracker.start, *what):
-            while (one := self._values.get()) is not None and self._did(tracker.log, *one):
+            while (item := self._values.get()) is not None and self._did(tracker.log, *item):
                 pass
             self._did(tracker.finish)
 
     def _did(self, call: Callable[..., None], *arguments: Any) -> bool:
-        """Whether a call came back; the first error is kept."""
+        """Whether a call returned; the first error is kept."""
         try:
             call(*arguments)
-        except BaseException as error:  # a library may ask the process to exit: this thread is all that it ends
+        except BaseException as error:  # a library may raise SystemExit, which must end this thread alone
             self._error = self._error or " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return False
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -27,11 +28,12 @@ from tensoradapt.checks import (
     whole,
 )
 from tensoradapt.data import tasks
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import reason
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.spec import PROPOSERS, Method, Size, SweepSpec, check_fixed, read_search, space_of
+from tensoradapt.training.options import TrainingOptions
 
 TUNING_SEED = 1000
 
@@ -190,11 +192,28 @@ def _plan(value: Any, where: str) -> dict[str, Any]:
     return made
 
 
+def _training(value: Any, where: str) -> dict[str, Any]:
+    """Options of ``fit`` beside the rates and the steps, which have keys of their own."""
+    options = checked(mapping(value, where), dict.fromkeys(TRAINING, _finite), f"{where}.")
+    with located(where):
+        TrainingOptions(lr=1.0, steps=1, **options)
+    return options
+
+
+def _finite(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TensorAdaptError(f"{where} is {value!r}; expected a finite number")
+    return value
+
+
 def _layout(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) and value else texts(value, where)
 
 
 _grid = partial(listed, number)
+
+
+TRAINING = {option.name for option in fields(TrainingOptions)} - {"lr", "head_lr", "steps"}
 
 
 # passed on to ``tensoradapt.plan``, which knows what the texts may be
@@ -242,13 +261,14 @@ TOP: dict[str, Check] = {
     "trials": whole,
     "parallel": whole,
     "search": space_of,
+    "training": _training,
     **dict.fromkeys(("batch", "n_train", "n_validation", "n_test", "max_length"), whole),
 }
 
 
 # settings of every run: their names here and in RunConfig
 RUNS = {
-    **{key: key for key in ("steps", "batch", "n_train", "n_validation", "n_test", "max_length")},
+    **{key: key for key in ("steps", "training", "batch", "n_train", "n_validation", "n_test", "max_length")},
     "head_learning_rate": "head_lr",
 }
 

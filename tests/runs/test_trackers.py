@@ -137,8 +137,8 @@ def test_a_tracker_that_hangs_is_waited_for_once_and_not_for_long(where, tmp_pat
         released.set()
     assert len(hanging) == 1, "a run waited for its tracker to come back, or asked it again"
     assert {**results(tmp_path), **results(untracked)} == results(tmp_path)
-    later = "tensorboard: it did not come back in an earlier run of this process, and is not asked again"
-    assert sorted(errors(tmp_path)) == [[later], [later], ["tensorboard: it did not come back within 0.3 s"]]
+    later = "tensorboard: it hung in an earlier run of this process, and is not used again"
+    assert sorted(errors(tmp_path)) == [["tensorboard: it did not return within 0.3 s"], [later], [later]]
 
 
 def test_what_a_tracker_is_too_slow_for_is_dropped_and_counted(tmp_path, kept, monkeypatch):

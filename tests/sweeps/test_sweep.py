@@ -225,7 +225,7 @@ def test_what_will_not_do_is_refused_before_anything_is_run(tmp_path, options, s
 
 
 def test_a_device_and_a_folder_that_will_not_do_are_refused(tmp_path):
-    with pytest.raises(ta.TensorAdaptError, match="device is 'tpu'; .* Valid: auto, cpu, cuda"):
+    with pytest.raises(ta.TensorAdaptError, match=r"device is 'tpu'; .* Valid: auto, cpu, cuda"):
         run(tmp_path, device="tpu")
     (tmp_path / "file").write_text("")
     with pytest.raises(ta.TensorAdaptError, match=r"cannot be written .*choose another path"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import tensoradapt as ta
 from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import execute
 from tensoradapt.runs.store import write_run
 from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.read_spec import read_spec
@@ -77,6 +79,14 @@ def test_another_meaning_is_other_runs():
         assert not ids(spec(**change)) & ids(spec()), change
 
 
+def test_options_of_training_are_passed_on_and_change_the_runs():
+    (config, *_) = configs(spec(training={"warmup": 0, "clip": 0.5}))
+    assert config.training == {"warmup": 0, "clip": 0.5} and config == RunConfig.from_dict(config.as_dict())
+    assert not ids(spec(training={"clip": 0.5})) & ids(spec())
+    losses = [execute(replace(config, training=kept), "cpu")["arrays"]["losses"] for kept in (config.training, {})]
+    assert losses[0][0] == losses[1][0] and losses[0][1] != losses[1][1]
+
+
 def test_the_name_of_a_method_is_no_part_of_a_runs_meaning():
     run = RunConfig("adapter", 0, "tiny-random-bert", "planted", 1e-3, 60, "cp", ("layer proj : head dim : model",))
     assert run.id == RunConfig.from_dict({**run.as_dict(), "method": "mine"}).id
@@ -95,6 +105,10 @@ def test_frontier_runs_keep_the_ids_they_had_before_sweeps():
     ("change", "says"),
     [
         ({"step": 3}, 'unknown key step; did you mean "steps"'),
+        ({"training": {"wormup": 0}}, 'unknown key training.wormup; did you mean "warmup"'),
+        ({"training": {"warmup": 2}}, "training: warmup is 2; expected a share of the steps"),
+        ({"training": {"clip": "x"}}, "training.clip is 'x'; expected a finite number"),
+        ({"training": {"steps": 3}}, "unknown key training.steps"),
         ({"model": None}, "model is missing"),
         ({"model": 3}, "model is 3; expected a text"),
         ({"tasks": ["plantet"]}, 'unknown task "plantet"; did you mean "planted"'),
@@ -178,7 +192,7 @@ def test_layouts_and_parameterizations_are_crossed_and_tables_are_paired():
         *((f"{p} over {layout}", {"rank": 1}) for p in ("cp", "tucker")
           for layout in ("layer proj : head dim : model", "layer proj : out : in")),
         ("pair", {"rank": 3}),
-        ("frozen base, trained head", {}),
+        ("frozen base + head", {}),
     ]  # fmt: skip
 
 
