@@ -71,8 +71,10 @@ def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
     here = {"is_initialized": lambda: False, "init": lambda **_: None, "cluster_resources": lambda: {"CPU": 2.0}}
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(**here))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    executor = RayCluster(tmp_path, Slots(None, 3, "cuda", options={"cpus": 3, "gpus": 1}))
+    executor.submit("a")
     with pytest.raises(ta.TensorAdaptError, match=r"ray cpus=3, gpus=1 is more than .* at most cpus=2, gpus=0"):
-        RayCluster(tmp_path, Slots(None, 3, "cuda", options={"cpus": 3, "gpus": 1})).submit("a")
+        executor.poll()
 
 
 def test_of_many_that_take_a_ticket_one_gets_it_and_the_last_ticket_counts(tmp_path):

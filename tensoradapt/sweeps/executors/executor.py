@@ -8,10 +8,12 @@ its class in a file of this folder and name it in ``catalogue.py``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from tensoradapt.sweeps.executors.options import Option
 
@@ -33,17 +35,21 @@ class Slots:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """What a sweep needs of the place where its runs are computed."""
 
     # of a cluster: what each run may ask for, cpus and gpus among them; empty for this machine
-    OPTIONS: ClassVar[Mapping[str, Option]]
+    OPTIONS: ClassVar[Mapping[str, Option]] = {}
 
-    def __init__(self, root: Path, slots: Slots) -> None: ...
+    def __init__(self, root: Path, slots: Slots) -> None:
+        self.root, self.slots = Path(root).resolve(), slots
+        self.queue: deque[str] = deque()
 
     def submit(self, names: Iterable[str]) -> None:
-        """Take runs, to be computed in this order."""
+        """Take runs, which ``poll`` begins in this order."""
+        self.queue.extend(names)
 
+    @abstractmethod
     def poll(self) -> Mapping[str, str]:
         """Return the runs let go since the last call: "elsewhere" (another process has it) or "ended".
 
@@ -51,5 +57,6 @@ class Executor(Protocol):
         run can be computed or written.
         """
 
+    @abstractmethod
     def cancel(self) -> None:
         """Let go of every run; no process is left when it returns."""

@@ -12,43 +12,30 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.perform import perform
-from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Slots
-from tensoradapt.sweeps.executors.options import Option
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Executor, Slots
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-class Inline:
+class Inline(Executor):
     """Compute in this process, one run for each call of ``poll``."""
-
-    OPTIONS: ClassVar[Mapping[str, Option]] = {}
-
-    def __init__(self, root: Path, slots: Slots) -> None:
-        self.root, self.device = Path(root), slots.device
-        self._queue: deque[str] = deque()
-
-    def submit(self, names: Iterable[str]) -> None:
-        """Add runs to the queue."""
-        self._queue.extend(names)
 
     def poll(self) -> Mapping[str, str]:
         """Compute the next run of the queue."""
-        if not self._queue:
+        if not self.queue:
             return {}
-        name = self._queue.popleft()
-        return {name: ELSEWHERE if perform(self.root, name, self.device) == ELSEWHERE else ENDED}
+        name = self.queue.popleft()
+        return {name: ELSEWHERE if perform(self.root, name, self.slots.device) == ELSEWHERE else ENDED}
 
     def cancel(self) -> None:
         """Empty the queue."""
-        self._queue.clear()
+        self.queue.clear()
 
 
 @dataclass
@@ -60,26 +47,19 @@ class Slot:
     name: str | None = None
 
 
-class Local:
+class Local(Executor):
     """One process for each of ``slots.workers``, kept for run after run and replaced when it dies."""
 
-    OPTIONS: ClassVar[Mapping[str, Option]] = {}
-
     def __init__(self, root: Path, slots: Slots) -> None:
-        self.root, self.device, self.threads = Path(root).resolve(), slots.device, slots.threads
+        super().__init__(root, slots)
         gpus: Sequence[str | None] = slots.gpus or (None,)
         self._slots = [Slot(gpus[i % len(gpus)]) for i in range(slots.workers or 1)]
-        self._queue: deque[str] = deque()
         self._ready = selectors.DefaultSelector()
-
-    def submit(self, names: Iterable[str]) -> None:
-        """Add runs to the queue, and give them to the free slots."""
-        self._queue.extend(names)
-        self._hand_out()
 
     def poll(self) -> Mapping[str, str]:
         """Read what the processes have answered; a process that died has let go of its run."""
         let_go: dict[str, str] = {}
+        self._hand_out()
         if any(slot.name for slot in self._slots):
             for key, _ in self._ready.select(WAIT):
                 let_go.update(self._answer(key.data))
@@ -88,14 +68,14 @@ class Local:
 
     def cancel(self) -> None:
         """Kill every process and wait until it is gone."""
-        self._queue.clear()
+        self.queue.clear()
         for slot in self._slots:
             self._bury(slot)
 
     def _hand_out(self) -> None:
         for slot in self._slots:
-            if slot.name is None and self._queue:
-                self._give(slot, self._queue.popleft())
+            if slot.name is None and self.queue:
+                self._give(slot, self.queue.popleft())
 
     def _give(self, slot: Slot, name: str) -> None:
         if slot.process is None:
@@ -110,8 +90,8 @@ class Local:
 
     def _start(self, slot: Slot) -> None:
         # set before torch is loaded
-        env = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "CUDA_VISIBLE_DEVICES": slot.gpu or ""}
-        command = [sys.executable, "-m", __name__, str(self.root), self.device, str(os.getpid())]
+        env = {**os.environ, "OMP_NUM_THREADS": str(self.slots.threads), "CUDA_VISIBLE_DEVICES": slot.gpu or ""}
+        command = [sys.executable, "-m", __name__, str(self.root), self.slots.device, str(os.getpid())]
         slot.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         assert slot.process.stdout is not None
         self._ready.register(slot.process.stdout, selectors.EVENT_READ, slot)

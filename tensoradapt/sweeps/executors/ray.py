@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.runs.perform import perform
 from tensoradapt.runs.work_folder import WORK, claim
-from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Slots
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Executor, Slots
 from tensoradapt.sweeps.executors.options import Option
 
 PATIENCE = 30.0  # seconds until a cancelled task is gone
 
 
-class RayCluster:
+class RayCluster(Executor):
     """Tasks of one run each on ``$RAY_ADDRESS``, or on a cluster of this machine that ends with the sweep.
 
     At most ``slots.workers`` at once, None for as many as there is room for.
@@ -35,29 +34,21 @@ class RayCluster:
         except ImportError:
             raise missing_extra("ray", "ray", "executor ray") from None
         self._ray: Any = ray
-        self.root, self.device = Path(root).resolve(), slots.device
-        self.workers, self.options = slots.workers, slots.options
-        self._queue: deque[str] = deque()
+        super().__init__(root, slots)
         self._tasks: dict[Any, str] = {}  # the run of each task that was begun
         self._ours = False  # whether Ray was started here
 
-    def submit(self, names: Iterable[str]) -> None:
-        """Add runs to the queue, and make tasks of those that may begin."""
-        self._queue.extend(names)
-        self._hand_out()
-
     def poll(self) -> Mapping[str, str]:
         """Return the runs whose tasks have ended; a task whose process died has let go of its run."""
+        self._hand_out()
         if not self._tasks:
             return {}
         ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=WAIT)
-        let_go = {self._tasks.pop(task): self._answer(task) for task in ready}
-        self._hand_out()
-        return let_go
+        return {self._tasks.pop(task): self._answer(task) for task in ready}
 
     def cancel(self) -> None:
         """Kill every task and wait until its run is free; end Ray if it was started here."""
-        self._queue.clear()
+        self.queue.clear()
         for task in self._tasks:
             self._ray.cancel(task, force=True)
         end = time.monotonic() + PATIENCE
@@ -69,17 +60,17 @@ class RayCluster:
             self._ray.shutdown()
 
     def _hand_out(self) -> None:
-        while self._queue and (self.workers is None or len(self._tasks) < self.workers):
+        while self.queue and (self.slots.workers is None or len(self._tasks) < self.slots.workers):
             if not self._ray.is_initialized():
                 self._start()
-            name = self._queue.popleft()
-            self._tasks[self._task().remote(self.root, name, self.device)] = name
+            name = self.queue.popleft()
+            self._tasks[self._task().remote(self.root, name, self.slots.device)] = name
 
     def _task(self) -> Any:
-        threads = {"OMP_NUM_THREADS": str(self.options["cpus"])}
+        threads = {"OMP_NUM_THREADS": str(self.slots.options["cpus"])}
         return self._ray.remote(perform).options(
-            num_cpus=self.options["cpus"],
-            num_gpus=self.options["gpus"],
+            num_cpus=self.slots.options["cpus"],
+            num_gpus=self.slots.options["gpus"],
             max_retries=0,  # the sweep decides what is tried again
             runtime_env={"env_vars": threads},
         )
@@ -92,9 +83,9 @@ class RayCluster:
         self._ray.init(log_to_driver=False, logging_level="ERROR", **options)
         self._ours = True
         resources = self._ray.cluster_resources()
-        short = [key for key in ("cpus", "gpus") if self.options[key] > resources.get(key[:-1].upper(), 0)]
+        short = [key for key in ("cpus", "gpus") if self.slots.options[key] > resources.get(key[:-1].upper(), 0)]
         if short and not address:  # a cluster may grow
-            asked = ", ".join(f"{key}={self.options[key]}" for key in short)
+            asked = ", ".join(f"{key}={self.slots.options[key]}" for key in short)
             raise TensorAdaptError(
                 f"ray {asked} is more than this machine has, so no run would begin; expected at most "
                 + ", ".join(f"{key}={resources.get(key[:-1].upper(), 0):g}" for key in short)

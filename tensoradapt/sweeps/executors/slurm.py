@@ -21,7 +21,7 @@ from tensoradapt.runs.perform import perform
 from tensoradapt.runs.store import is_finished
 from tensoradapt.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.sweeps.executors import slurm_tickets
-from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Slots
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Executor, Slots
 from tensoradapt.sweeps.executors.options import Option
 
 LOGS = ".slurm"  # in the folder of runs
@@ -35,7 +35,7 @@ ARRAY = 1000  # jobs of one array: what SLURM takes unless it is configured othe
 NAMES = {"time": "time", "cpus": "cpus_per_task", "gpus": "gpus_per_node", "mem": "mem"}  # submitit's words for ours
 
 
-class Slurm:
+class Slurm(Executor):
     """Jobs of one run each; at most ``slots.workers`` of an array at once, None for as many as there is room for."""
 
     OPTIONS: ClassVar[Mapping[str, Option]] = {
@@ -58,9 +58,8 @@ class Slurm:
                 f"{', '.join(missing)} not found; expected SLURM's commands: run the sweep where jobs are submitted"
             )
         self._submitit: Any = submitit
-        self.root, self.device, self.options = Path(root).resolve(), slots.device, slots.options
+        super().__init__(root, slots)
         self._parameters = _parameters(slots.options, slots.workers)
-        self._noted: list[str] = []  # submitted, not handed in yet
         self._held: dict[str, str] = {}  # the key of each run's job: the job's name and its place in the array
         self._elsewhere: set[str] = set()
         self._open: dict[str, float] = {}  # tickets seen with their submission under way, and when first
@@ -70,15 +69,12 @@ class Slurm:
         self._answered = self._asked = time.monotonic()
         self._pause = PAUSE
 
-    def submit(self, names: Iterable[str]) -> None:
-        """Note the runs; the next poll submits them, all in one array."""
-        self._noted.extend(names)
-
     def poll(self) -> Mapping[str, str]:
-        """Submit the noted runs, then return those whose jobs have left the queue."""
-        noted, self._noted = self._noted, []
-        if noted:
-            self._take(noted)
+        """Submit the new runs, all in one array, then return those whose jobs have left the queue."""
+        new = list(self.queue)
+        self.queue.clear()
+        if new:
+            self._take(new)
         let_go, self._elsewhere = dict.fromkeys(self._elsewhere, ELSEWHERE), set()
         if not self._held:
             return let_go
@@ -94,7 +90,7 @@ class Slurm:
 
     def cancel(self) -> None:
         """Cancel every job, those that were taken over too, and wait until they are gone."""
-        self._noted.clear()
+        self.queue.clear()
         end = time.monotonic() + PATIENCE
         told: set[str] = set()
         while (queue := self._queue(self._held.values())) is None or queue.keys() & set(self._held.values()):
@@ -162,11 +158,10 @@ class Slurm:
         """Submit an array; returns the ids. A job may time out often: ``Task`` ends a run without progress."""
         executor = self._submitit.SlurmExecutor(self.root / LOGS / job, max_num_timeout=10**6)
         executor.update_parameters(job_name=job, **self._parameters)
-        cpus = self.options["cpus"]
+        cpus = self.slots.options["cpus"]
         with executor.batch():
-            jobs = [
-                executor.submit(Task(self.root, name, self.device, cpus, f"{job}_{i}")) for i, name in enumerate(names)
-            ]
+            tasks = [Task(self.root, name, self.slots.device, cpus, f"{job}_{i}") for i, name in enumerate(names)]
+            jobs = [executor.submit(task) for task in tasks]
         return [job.job_id for job in jobs]
 
     def _queue(self, keys: Iterable[str]) -> dict[str, str] | None:
