@@ -14,7 +14,10 @@ from typing import Any
 
 import opt_einsum
 
+from tensoradapt.networks.contraction_order import cheapest_order
+
 Labels = tuple[str, ...]
+SEARCHED = 7  # operands at most for which every order is searched
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,14 @@ def _path(
     """Positions popped one after the other, highest first so that none moves before it is taken."""
     if len(inputs) == 1:
         return [(0,)]
-    equation = ",".join("".join(symbol[x] for x in labels) for labels in inputs)
-    shapes = [tuple(sizes[x] for x in labels) for labels in inputs]
-    search = "optimal" if len(inputs) <= 7 else "auto"
-    path, _ = opt_einsum.contract_path(
-        f"{equation}->{''.join(symbol[x] for x in output)}", *shapes, shapes=True, optimize=search
-    )
+    path = cheapest_order(inputs, output, sizes) if len(inputs) <= SEARCHED else None
+    if path is None:
+        equation = ",".join("".join(symbol[x] for x in labels) for labels in inputs)
+        shapes = [tuple(sizes[x] for x in labels) for labels in inputs]
+        search = "optimal" if len(inputs) <= SEARCHED else "auto"
+        path, _ = opt_einsum.contract_path(
+            f"{equation}->{''.join(symbol[x] for x in output)}", *shapes, shapes=True, optimize=search
+        )
     return [tuple(sorted(step, reverse=True)) for step in path]
 
 
