@@ -58,7 +58,8 @@ def _costs(inputs: Sequence[Sequence[str]], output: Sequence[str], sizes: Mappin
 
 def _search(n: int, costs: Costs) -> tuple[tuple[int, int], ...]:
     """Return the first of the cheapest orders; products are numbered on from the operands."""
-    best, order = math.inf, ()
+    best: float = math.inf
+    order: tuple[tuple[int, int], ...] = ()
     reached: dict[frozenset[int], int] = {}
 
     def follow(path: tuple[tuple[int, int], ...], left: set[int], sets: tuple[int, ...], cost: int) -> None:
