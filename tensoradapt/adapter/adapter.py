@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.attachment import Attachment
-from tensoradapt.adapter.factored import FactoredTensor, apply_pairs
+from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.gate import Gate
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
@@ -68,8 +68,7 @@ class Adapter(nn.Module):
 
     def pair(self, site: Site | str) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
         """Return LoRA factors of a site as its matrix is stored, scale included: ``B @ A == delta(site)``."""
-        a, b = zip(*self.pairs(site), strict=True)
-        return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
+        return joined(self.pairs(site))
 
     def pairs(self, site: Site | str, task: int | None = None) -> list[tuple[Tensor, Tensor]]:
         """Return pairs whose products sum to ``delta(site)``: one, or two that cancel exactly at a subtracted start.

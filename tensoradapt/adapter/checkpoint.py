@@ -2,8 +2,8 @@
 
 ``adapter.json`` stores sites, networks (labels and sizes), multipliers and seed, so loading needs neither the plug-in
 that built a network nor the recipe that found the sites. Random frozen entries are drawn again from the seed. It holds
-the checksum of every tensor and its own, so a flipped bit is found and named. A file is read only where its size is
-what the plan's shapes say.
+checksums of every tensor and of itself, so a flipped bit is found and named. A file is read only if its size is what
+the plan's shapes say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import (
-    LARGEST,
-    NEVER,
-    PICKLES,
-    parse_json,
-    read_bounded,
-    read_safetensors,
-    reason,
-    replace_file,
-)
+from tensoradapt.files import LARGEST, NEVER, PICKLES, parse_json, read_bounded, read_safetensors, reason, replace_file
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
 
@@ -41,13 +32,13 @@ SCHEMA = 4
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
 KEYS = {"format", "schema", "seed", "dropout", "rank_dropout", "plan", "scales", "base", "tensors", "checksum"}
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
-DRAWN = 2**28, 2**32  # frozen numbers that a factor may have: any, and those of an adapter for very large matrices
+DRAWN = 2**28, 2**32  # most frozen numbers of a factor: always allowed, and for very large matrices
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a saved adapter consists of. ``factors`` and ``heads`` by name; ``base`` is the base weights' hash."""
+    """The contents of a saved adapter: ``factors`` and ``heads`` by name, ``base`` the hash of the base weights."""
 
     plan: Plan
     seed: int
@@ -60,7 +51,7 @@ class Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes a folder, each file whole or not at all; adapter.json comes last and names the sums of all tensors."""
+    """Write a folder, each file atomically; adapter.json comes last, with the checksums of all tensors."""
     files = {FACTORS: dict(checkpoint.factors), HEADS: dict(checkpoint.heads)}
     record = {
         "format": "tensoradapt",
@@ -71,7 +62,9 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "plan": plan_record(checkpoint.plan),
         "scales": checkpoint.scales,
         "base": checkpoint.base,
-        "tensors": {file: {k: [str(v.dtype)[6:], checksum(v)] for k, v in own.items()} for file, own in files.items()},
+        "tensors": {
+            file: {k: [str(v.dtype)[6:], checksum(v)] for k, v in named.items()} for file, named in files.items()
+        },
     }
     text = json.dumps({**record, "checksum": seal(record)}, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > LARGEST:
@@ -85,22 +78,22 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def seal(record: Mapping[str, Any]) -> str:
-    """The checksum of a record over all but its own entry."""
+    """Compute the checksum of a record over all but its own entry."""
     rest = {key: value for key, value in record.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def checksum(tensor: Tensor) -> str:
-    """The checksum of a tensor's dtype, shape and bytes."""
+    """Compute the checksum of a tensor's dtype, shape and bytes."""
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
     digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
 def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Checkpoint:
-    """The checkpoint in a folder; TensorAdaptError for a missing, damaged, foreign or future file.
+    """Read the checkpoint in a folder; raise TensorAdaptError for a missing, damaged, foreign or future file.
 
-    ``head_shapes``: what the trained heads of a plan are in the model at hand; without it they stay in their file.
+    ``head_shapes``: returns the shapes of a plan's trained heads in the model; without it they stay in their file.
     """
     record, plan = _checked(path)
     factors = _tensors(path, FACTORS, record, expected(plan))
@@ -110,7 +103,7 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
 
 
 def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
-    """The other files that the adapter.json in a folder needs, and the most bytes each can have."""
+    """Return the other files that the adapter.json in a folder needs, and the most bytes of each."""
     record, plan = _checked(path)
     sizes = {}
     for name, shapes in ((FACTORS, expected(plan)), (HEADS, head_shapes(plan))):
@@ -127,12 +120,12 @@ def _checked(path: Path) -> tuple[dict[str, Any], Plan]:
 
 
 def _n_bytes(listed: Mapping[str, Any], shapes: Shapes) -> int:
-    """The bytes of tensors of these shapes, in the dtypes that adapter.json lists."""
+    """Count the bytes of tensors of these shapes, in the dtypes that adapter.json lists."""
     return sum(math.prod(shape) * DTYPES[listed[name][0]].itemsize for name, shape in shapes.items())
 
 
 def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what a plan's checkpoint holds: factors, bases from weights, subtracted values, biases."""
+    """Return names and shapes of a checkpoint's tensors: factors, bases from weights, subtracted values, biases."""
     shapes: dict[str, tuple[int, ...]] = {f"bias.{proj}": (width,) for proj, width in plan.biases}
     shapes |= {f"magnitude.{i}": (row_block.out,) for i, row_block in enumerate(plan.row_blocks)}
     for i, group in enumerate(plan.groups):
@@ -146,15 +139,15 @@ def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_tensors(found: Mapping[str, Tensor], expected: Shapes, path: Path) -> None:
-    """Refuses tensors that are missing, unexpected, of another shape, not floating point or not finite."""
-    _check_names(found, expected, path)
+def check_tensors(tensors: Mapping[str, Tensor], expected: Shapes, path: Path) -> None:
+    """Raise for tensors that are missing, unexpected, of another shape, not floating point or not finite."""
+    _check_names(tensors, expected, path)
     for name, shape in expected.items():
-        tensor = found[name]
+        tensor = tensors[name]
         if tuple(tensor.shape) != shape or tensor.dtype not in DTYPES.values():
             raise TensorAdaptError(
                 f"{path}: tensor {name!r} is {tensor.dtype} {tuple(tensor.shape)}; expected floating point {shape} of "
-                f"two bytes or more"
+                "two bytes or more"
             )
         if not torch.isfinite(tensor).all():
             raise TensorAdaptError(
@@ -162,8 +155,8 @@ def check_tensors(found: Mapping[str, Tensor], expected: Shapes, path: Path) -> 
             )
 
 
-def _check_names(found: Mapping[str, Any], expected: Shapes, path: Path) -> None:
-    if wrong := sorted(set(found) ^ set(expected)):
+def _check_names(names: Iterable[str], expected: Shapes, path: Path) -> None:
+    if wrong := sorted({*names} ^ {*expected}):
         side = "lacks" if wrong[0] in expected else "has an unexpected"
         raise TensorAdaptError(
             f"{path} {side} tensor {wrong[0]!r}; the checkpoint does not fit its plan and this model"
@@ -179,49 +172,45 @@ def _record(folder: Path) -> dict[str, Any]:
     record = parse_json(data, path, "the checkpoint is damaged, save it again")
     if not isinstance(record, dict) or record.get("format") != "tensoradapt":
         raise TensorAdaptError(f"{path} is not a tensoradapt checkpoint; expected a folder that adapter.save wrote")
-    if (found := record.get("schema")) != SCHEMA or type(found) is not int:
-        newer = type(found) is int and found > SCHEMA
+    if (schema := record.get("schema")) != SCHEMA or type(schema) is not int:
+        advice = "it was written before the first release or is damaged: train again, or export_lora it with the"
+        newer = type(schema) is int and schema > SCHEMA
+        advice = "update tensoradapt to the" if newer else advice
         raise TensorAdaptError(
-            f"{path} has schema {found!r}, and this version reads {SCHEMA}; "
-            + (
-                "update tensoradapt to the version that wrote it"
-                if newer
-                else "it was written before the first release"
-                " or is damaged: train again, or export_lora it with the version that wrote it"
-            )
+            f"{path} has schema {schema!r}, and this version reads {SCHEMA}; {advice} version that wrote it"
         )
     if odd := sorted(set(record) ^ KEYS):
         raise TensorAdaptError(
             f"{path} lacks or has unexpected keys {', '.join(odd)}; the checkpoint is damaged, save it again"
         )
-    if record["checksum"] != (own := seal(record)):
+    if record["checksum"] != (actual := seal(record)):
         raise TensorAdaptError(
-            f"{path} has checksum {own[:12]}..., and says {str(record['checksum'])[:12]}...; it is damaged or was "
+            f"{path} has checksum {actual[:12]}..., and says {str(record['checksum'])[:12]}...; it is damaged or was "
             "edited. Change an adapter with tensoradapt and save it again"
         )
     return record
 
 
 def _instead(folder: Path) -> str:
-    """What a place without adapter.json is, and what to do with it."""
+    """Say what a place without adapter.json is, and what to do with it."""
     wanted = f"expected a folder that adapter.save wrote, with {JSON} in it"
     if not folder.is_dir():
         pickled = folder.is_file() and folder.suffix in PICKLES
         return f"{folder.name} is {NEVER}; {wanted}" if pickled else wanted
-    names = sorted(one.name for one in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir())
     pickles = [name for name in names if Path(name).suffix in PICKLES and not name.startswith("training_args")]
     if "adapter_config.json" in names:
-        found = (
+        advice = (
             f"the folder was saved by PEFT: use compress({str(folder)!r}, model, ...) to make an adapter of its LoRA"
         )
         if "adapter_model.safetensors" in names or not pickles:
-            return found
-        return f"{found}, but first save it with safe_serialization=True: its {pickles[0]} is {NEVER}"
+            return advice
+        return f"{advice}, but first save it with safe_serialization=True: its {pickles[0]} is {NEVER}"
     return f"its {pickles[0]} is {NEVER}; {wanted}" if pickles else wanted
 
 
 def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
-    """Refuses values that no save writes, before anything is allocated for them."""
+    """Raise for values that ``save`` never writes, before anything is allocated for them."""
     try:
         whole(record["seed"])
         number(record["dropout"], 0, 1)
@@ -234,7 +223,7 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
             raise ValueError(f"base is {record['base']!r}, not a hash")
         if set(record["tensors"]) != {FACTORS, HEADS}:
             raise ValueError(f"tensors names the files {sorted(record['tensors'])}, not {FACTORS} and {HEADS}")
-        for name, (dtype, digest) in (item for own in record["tensors"].values() for item in own.items()):
+        for name, (dtype, digest) in (item for named in record["tensors"].values() for item in named.items()):
             if dtype not in DTYPES or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
                 raise ValueError(f"tensor {name!r} has dtype {dtype!r} or a checksum that are none")
         _check_names_and_draws(plan)
@@ -265,22 +254,22 @@ def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes)
         return {}
     data = _whole(path, _n_bytes(listed, shapes))
     try:
-        found = parse_tensors(data)
-    # an unknown dtype is a KeyError, and shapes with a zero in them reach torch unchecked
+        tensors = parse_tensors(data)
+    # an unknown dtype raises KeyError, and shapes with a zero reach torch unchecked
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TensorAdaptError(f"{path} is not a safetensors file ({error}); save the adapter again") from None
-    for key in sorted(set(found) & set(listed)):
-        if (own := checksum(found[key])) != listed[key][1]:
+    for key in sorted(set(tensors) & set(listed)):
+        if (actual := checksum(tensors[key])) != listed[key][1]:
             raise TensorAdaptError(
-                f"{path}: tensor {key!r} has checksum {own[:12]}..., and {JSON} says {listed[key][1][:12]}...; it is "
+                f"{path}: tensor {key!r} has checksum {actual[:12]}..., and {JSON} says {listed[key][1][:12]}...; it is "
                 "damaged or of another save. Copy or save the adapter again"
             )
-    check_tensors(found, shapes, path)
-    return found
+    check_tensors(tensors, shapes, path)
+    return tensors
 
 
 def _whole(path: Path, n_bytes: int) -> bytes:
-    """A safetensors file whose tensors have that many bytes; refused by its size before it is read."""
+    """Read a safetensors file whose tensors have that many bytes; the size is checked first."""
     try:
         return read_safetensors(path, lambda _: n_bytes, JSON, "the safetensors file that adapter.save wrote")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Stacking: one dense tensor from the matrices of the sites that share it, in float64."""
+"""The dense tensor of the matrices of the sites that share it, in float64."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def stack(
     group: Group,
     matrix: Callable[[Site], Tensor],  # a site's (out, in) matrix as stored
 ) -> Tensor:  # layout.shape
-    """The tensor whose slices are the sites' matrices; zero where no site reads (cropped, or another task)."""
+    """Stack the sites' matrices as slices of one tensor; zero where no site reads (cropped, or another task)."""
     layout = group.network.layout
     whole = torch.zeros(layout.shape, dtype=torch.float64)
     for member in group.members:
-        own = matrix(member.site).detach().double().cpu()
+        values = matrix(member.site).detach().double().cpu()
         index = tuple(_place(member.at.get(name)) for name in layout.names)
         shape = whole[index].shape
         sides = layout.shape[len(layout.index) :]
@@ -27,7 +27,7 @@ def stack(
             len(v) if isinstance(v := member.at.get(mode.name), range) else n
             for mode, n in zip((*layout.rows, *layout.cols), sides, strict=True)
         )
-        whole[index] = (own.T if member.transposed else own).reshape(cropped).expand(shape)
+        whole[index] = (values.T if member.transposed else values).reshape(cropped).expand(shape)
     return whole
 
 

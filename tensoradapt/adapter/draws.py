@@ -1,4 +1,4 @@
-"""Draws and scale: how factors start, and the multiplier that makes families comparable at one learning rate.
+"""Draws: the values that factors start with.
 
 Random frozen entries are a pure function of (seed, name, row, column): Philox words mapped to uniforms, so no torch
 version changes them and a smaller site reads a slice of a larger one.
@@ -19,38 +19,38 @@ from tensoradapt.networks.network import Factor, Network
 
 
 def draw(network: Network, seed: int, name: str, matched: bool, start: str = "zero") -> dict[str, Tensor]:
-    """The drawn trainable factors at the start, float64 on the CPU: by the matched rule, or as the paper's code does.
+    """Draw the trainable factors, float64 on the CPU: by the matched rule, or as the paper's code does.
 
     The zero factor is zero, except with ``start="subtract"``, and with ``start="paper"`` where the paper draws it.
     """
     rule = _matched if matched else _paper
-    made = {}
+    drawn = {}
     for factor in (f for f in network.factors if f.trainable):
         generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
         if starts_at_zero(factor, start):
-            made[factor.name] = torch.zeros(network.shape(factor), dtype=torch.float64)
+            drawn[factor.name] = torch.zeros(network.shape(factor), dtype=torch.float64)
         elif factor.source == "draw":
-            made[factor.name] = rule(network, factor, generator)
-    return made
+            drawn[factor.name] = rule(network, factor, generator)
+    return drawn
 
 
 def starts_at_zero(factor: Factor, start: str) -> bool:
-    """Whether a factor is zero with that start."""
+    """Return whether a factor is zero with that start."""
     return factor.init == "zero" and not (start == "subtract" or (start == "paper" and factor.paper is not None))
 
 
-def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:
-    """Uniform entries of unit variance, (n_rows, n_cols); each depends on (seed, name, its row, its column) alone."""
+def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:  # (n_rows, n_cols)
+    """Draw uniform entries of unit variance; each depends on (seed, name, its row, its column) alone."""
     key, half = np.array([seed, zlib.crc32(name.encode())], dtype=np.uint64), math.sqrt(3)
-    made = np.empty((n_rows, n_cols))
+    entries = np.empty((n_rows, n_cols))
     for i in range(n_rows):
         words = np.random.Philox(key=key, counter=np.array([0, i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
-        made[i] = ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * 2 - 1) * half
-    return made
+        entries[i] = ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * 2 - 1) * half
+    return entries
 
 
 def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
-    """Orthonormal columns or rows (random signs on modes shorter than the bond), rescaled to the rule's entry size."""
+    """Draw orthonormal columns or rows (random signs on modes shorter than the bond) of the rule's entry size."""
     shape, bonds = network.shape(factor), set(network.bonds)
     last = max((i for i, label in enumerate(factor.labels) if label in bonds), default=len(shape) - 1)
     batch = _batch(network, factor, last)
@@ -59,28 +59,25 @@ def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Te
     n_rest = math.prod(shape) // (n_batch * n_bond)
     inner = [label for i, label in enumerate(factor.labels) if i not in batch]
     signs = n_rest < n_bond and len(bonds.intersection(inner)) == 1
-    flat = torch.stack(
-        [
-            _signs(n_rest, n_bond, generator) if signs else _orthonormal(n_rest, n_bond, generator)
-            for _ in range(n_batch)
-        ]
-    )
+    rule = _signs if signs else _orthonormal
+    flat = torch.stack([rule(n_rest, n_bond, generator) for _ in range(n_batch)])
     drawn = flat.reshape([shape[i] for i in axes]).permute(*(axes.index(i) for i in range(len(shape)))).contiguous()
     return drawn * (entry_rms(network, factor) / drawn.square().mean().sqrt())
 
 
 def _batch(network: Network, factor: Factor, last: int) -> list[int]:
-    """Axes whose every position is a draw of its own: index modes beside a row or column mode, and a bond that counts
-    terms (more than two factors hold it) beside the bond of each term."""
+    """Return the axes whose every position is drawn apart: index modes beside a row or column mode, and a bond over
+    terms (held by more than two factors) beside the bond of each term.
+    """
     index = {mode.name for mode in network.layout.index}
     wide = bool(set(factor.labels) & set(network.layout.names) - index)
-    holders = Counter(label for one in network.factors for label in one.labels)
+    holders = Counter(label for f in network.factors for label in f.labels)
     terms = {bond for bond in network.bonds if holders[bond] > 2}
     return [i for i, x in enumerate(factor.labels) if i != last and ((wide and x in index) or x in terms)]
 
 
 def entry_rms(network: Network, factor: Factor) -> float:
-    """1 / sqrt(3 d_in) for the input side's drawn factor, shared out where there are several; 1 for the rest."""
+    """Return 1 / sqrt(3 d_in) for the input side's drawn factor, split evenly over several; 1 for the rest."""
     wide = {mode.name for mode in network.layout.cols}
     inputs = [f for f in network.factors if f.trainable and f.init != "zero" and wide & set(f.labels)]
     return (3 * network.layout.in_) ** (-0.5 / len(inputs)) if factor in inputs else 1.0
@@ -114,7 +111,7 @@ def _paper(network: Network, factor: Factor, generator: torch.Generator) -> Tens
 
 
 def _deviation(network: Network, factor: Factor, kind: str) -> float:
-    """What torch's initialisers multiply by, from the factor's own shape: fans as torch.nn.init counts them."""
+    """Return torch's initialiser gain of the factor's shape, with fans as torch.nn.init counts them."""
     shape = network.shape(factor)
     if kind.startswith("xavier"):  # axes past the second count for both fans
         fans = (shape[0] + shape[1]) * math.prod(shape[2:])
@@ -126,7 +123,6 @@ def _deviation(network: Network, factor: Factor, kind: str) -> float:
 
 
 def _seed(seed: int, name: str) -> int:
-    """A generator seed for one factor: independent of every other factor's, of their order and of torch."""
-    return int(
-        np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> np.uint64(1)
-    )
+    """Return a generator seed for one factor, independent of other factors, of their order and of torch."""
+    state = np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))

@@ -1,9 +1,9 @@
-"""FactoredTensor: the numbers of one network, and the four questions asked of it: full, delta, pair, apply."""
+"""FactoredTensor: the numbers of one network, and what they give: full, delta, pair, apply."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,11 +23,19 @@ from tensoradapt.networks.network import Factor, Network
 class FactoredTensor(nn.Module):
     """A tensor of weight updates over ``network.layout``, held in factored form.
 
-    Starts at exactly zero, but for ``start="paper"`` where the paper does not; with ``start="subtract"`` the initial
-    value is held and subtracted. ``scale`` multiplies the tensor: "matched" and "paper" are solved from the draw
-    (``init``), a number is taken as it is. ``values`` replace draws, and are needed for factors of source "base". The
-    laws: ``full()[at] == delta(at)``; ``B @ A == delta(at)`` with ``A, B = pair(at)``;
-    ``apply(x, at) == x @ delta(at).T``.
+    Starts at exactly zero, except with ``start="paper"`` where the paper does not; with ``start="subtract"`` the
+    initial value is stored and subtracted. Laws: ``full()[at] == delta(at)``; ``B @ A == delta(at)`` with
+    ``A, B = pair(at)``; ``apply(x, at) == x @ delta(at).T``.
+
+    Args:
+        network: factors, labels and sizes.
+        seed: of the draws.
+        name: tells its draws from other tensors' with the same seed.
+        scale: multiplies the tensor; "matched" and "paper" are solved from the draw.
+        alpha: of the scale; by default LoRA's 16 for "matched", the network's for "paper".
+        bases: frozen matrices shared with other tensors; by default its own.
+        start: as in ``plan``.
+        values: factors that replace draws; needed for factors of source "base".
 
     >>> from tensoradapt.networks.layout import Layout
     >>> from tensoradapt.parameterizations import cp
@@ -59,12 +67,12 @@ class FactoredTensor(nn.Module):
         _check_values(network, drawn)
         frozen = {f.name: bases.read(network, f) for f in network.factors if not f.trainable and f.source == "draw"}
         self.scale = _solve(network, {**frozen, **drawn}, scale, alpha)
-        # contiguous: products of transposed factors round in other ways, and a loaded adapter has to give the same bits
-        own = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
-        trained = {f.name: own[f.name] for f in network.factors if f.trainable}
+        # contiguous: products of transposed factors round differently, and a loaded adapter must give the same bits
+        stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
+        trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
         self.fixed = FrozenValues(
-            {f.name: own[f.name] for f in network.factors if f.source == "base" and not f.trainable}
+            {f.name: stored[f.name] for f in network.factors if f.source == "base" and not f.trainable}
         )
         self.initial = FrozenValues(trained if start == "subtract" else {})
 
@@ -75,7 +83,7 @@ class FactoredTensor(nn.Module):
 
     @property
     def held(self) -> dict[str, Tensor]:
-        """What is stored besides the trained factors: bases from the weights, and the value that is subtracted."""
+        """Stored values besides the trained factors: bases from the weights, and the subtracted initial value."""
         parts = {"fixed": self.fixed, "initial": self.initial}
         return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_buffers()}
 
@@ -91,47 +99,37 @@ class FactoredTensor(nn.Module):
         return next(self.initial.buffers(), None) is not None
 
     def full(self) -> Tensor:  # layout.shape
-        """The dense tensor."""
+        """Return the dense tensor."""
         net = self.network
         program = compile_program([f.labels for f in net.factors], net.layout.names, net.sizes)
-
-        def contracted(initial: bool) -> Tensor:
-            return program.run([self._values(f, initial) for f in net.factors], torch.einsum)
-
-        return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
+        return self._scaled(lambda initial: program.run([self._values(f, initial) for f in net.factors], torch.einsum))
 
     def delta(
         self,
         at: At,  # index modes -> int; row and column modes may carry a range
     ) -> Tensor:  # (out, in)
-        """The dense slice, ``full()[at]`` as a matrix."""
+        """Return the dense slice, ``full()[at]`` as a matrix."""
+        run, factors = self._slice.run, self.network.factors
+        dense = self._scaled(lambda initial: run(self._taken(at, factors, initial), torch.einsum))
+        return dense.reshape(_widths(self.network, at))
 
-        def contracted(initial: bool) -> Tensor:
-            operands = self._taken(at, self.network.factors, initial)
-            return self._slice.run(operands, torch.einsum).reshape(_widths(self.network, at))
-
+    def _scaled(self, contracted: Callable[[bool], Tensor]) -> Tensor:
+        """Multiply what the factors contract to, less what the initial ones do, by the scale."""
         return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
 
-    def pair(
-        self,
-        at: At,
-    ) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
-        """LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut, doubled where the initial
-        value is subtracted.
+    def pair(self, at: At) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
+        """Return LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut, doubled where the
+        initial value is subtracted.
         """
-        a, b = zip(*self.pairs(at), strict=True)
-        return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
+        return joined(self.pairs(at))
 
-    def pairs(
-        self,
-        at: At,
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Pairs whose products sum to ``delta(at)``: one, or two that cancel exactly at a subtracted start."""
-        found = [self._pair(at, initial=False)]
+    def pairs(self, at: At) -> list[tuple[Tensor, Tensor]]:
+        """Return pairs whose products sum to ``delta(at)``: one, or two that cancel exactly at a subtracted start."""
+        pairs = [self._pair(at, initial=False)]
         if self._subtracts:
             a, b = self._pair(at, initial=True)
-            found.append((a, -b))
-        return found
+            pairs.append((a, -b))
+        return pairs
 
     def _pair(self, at: At, initial: bool) -> tuple[Tensor, Tensor]:
         a, b = (self._half(at, half, initial) for half in self._halves)
@@ -140,29 +138,29 @@ class FactoredTensor(nn.Module):
 
     def _half(self, at: At, half: Half, initial: bool) -> Tensor:
         operands = [*self._taken(at, half.factors, initial), *self._eyes(at, half.legs)]
-        return half.program.run(operands, torch.einsum) if operands else self._ones()
+        return half.program.run(operands, torch.einsum) if operands else self._like.new_ones(())
 
     def apply(  # type: ignore[override]  # nn.Module.apply maps a function over modules; the design's name wins here
         self,
         x: Tensor,  # (*, in)
         at: At,
     ) -> Tensor:  # (*, out)
-        """``x @ delta(at).T`` without forming delta."""
+        """Compute ``x @ delta(at).T`` without forming delta."""
         return apply_pairs(x, self.pairs(at))
 
     def _taken(self, at: At, factors: Iterable[Factor], initial: bool = False) -> list[Tensor]:
-        """The factors at a position: index modes picked, ranges narrowed."""
+        """Return the factors at a position: index modes picked, ranges narrowed."""
         _check_at(self.network, at)
         pick = {label: slice(v.start, v.stop) if isinstance(v, range) else v for label, v in at.items()}
         return [self._values(f, initial)[tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
 
     def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
-        like = next(iter(self.trained.values()))
-        return [torch.eye(_width(self.network, at, mode), dtype=like.dtype, device=like.device) for mode in legs]
+        dtype, device = self._like.dtype, self._like.device
+        return [torch.eye(_width(self.network, at, mode), dtype=dtype, device=device) for mode in legs]
 
-    def _ones(self) -> Tensor:
-        like = next(iter(self.trained.values()))
-        return torch.ones((), dtype=like.dtype, device=like.device)
+    @property
+    def _like(self) -> Tensor:
+        return next(iter(self.trained.values()))
 
     def extra_repr(self) -> str:
         return f"{self.network.layout}, rank {dict(self.network.bonds)}, scale {self.scale:.4g}"
@@ -172,13 +170,19 @@ def apply_pairs(
     x: Tensor,  # (*, in)
     pairs: Iterable[tuple[Tensor, Tensor]],  # A: (R, in), B: (out, R)
 ) -> Tensor:  # (*, out)
-    """The sum of ``x A^T B^T``, in the dtype of x."""
+    """Sum ``x A^T B^T`` over the pairs, in the dtype of x."""
     first, *rest = (F.linear(F.linear(x, a.to(x)), b.to(x)) for a, b in pairs)
     return sum(rest, first)
 
 
+def joined(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
+    """Return one pair with the sum of the products of several."""
+    a, b = zip(*pairs, strict=True)
+    return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
+
+
 def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
-    """Refuses a factor without a value, and values of another shape or not finite."""
+    """Raise for a factor without a value, and for values of another shape or not finite."""
     for factor in network.factors:
         if factor.name not in values:
             if factor.source == "base":
@@ -187,9 +191,9 @@ def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
                     "use attach(model, plan), or pass values="
                 )
             continue
-        needed, found = network.shape(factor), tuple(values[factor.name].shape)
-        if found != needed or not torch.isfinite(values[factor.name]).all():
-            what, axes = f"shape {found}" if found != needed else "non-finite entries", network.axes(factor)
+        needed, shape = network.shape(factor), tuple(values[factor.name].shape)
+        if shape != needed or not torch.isfinite(values[factor.name]).all():
+            what, axes = f"shape {shape}" if shape != needed else "non-finite entries", network.axes(factor)
             raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
 
 
@@ -238,7 +242,7 @@ def _slice_program(network: Network) -> Program:
 
 @dataclass(frozen=True)
 class Half:
-    """How A or B is made: its factors, and the modes whose identities it takes besides."""
+    """The contraction of A or B: its factors, and the modes that enter it as identities."""
 
     program: Program
     factors: tuple[Factor, ...]
@@ -247,7 +251,7 @@ class Half:
 
 @lru_cache(maxsize=4096)
 def _halves(network: Network) -> tuple[Half, Half]:
-    """A and B of the minimum cut.
+    """Return the contractions of A and B of the minimum cut.
 
     A mode held by the other side's factor crosses the cut: it is renamed there, and an identity joins the two names.
     """
@@ -256,9 +260,9 @@ def _halves(network: Network) -> tuple[Half, Half]:
     sizes = {**network.sizes, **{f"{m}*": n for m, n in layout.size_of.items()}}
     crossing = tuple(f"{x}*" if x in layout.size_of else x for x in cut.crossing)
 
-    def half(names: tuple[str, ...], own: Labels, other: Labels, output: Labels) -> Half:
+    def half(names: tuple[str, ...], side: Labels, other: Labels, output: Labels) -> Half:
         factors = tuple(f for f in network.factors if f.name in names)
-        legs = tuple(m for m in cut.crossing if m in own)
+        legs = tuple(m for m in cut.crossing if m in side)
         renamed = [tuple(f"{x}*" if x in other else x for x in _free(network, f.labels)) for f in factors]
         inputs = [*renamed, *((m, f"{m}*") for m in legs)]
         return Half(compile_program(inputs, output, sizes) if inputs else Program((), (), ()), factors, legs)

@@ -1,4 +1,4 @@
-"""Frozen values: bases that tensors share and factors that are held, registered as buffers."""
+"""Frozen values: bases that tensors share, and stored factors that are not trained, as buffers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Bases(nn.Module):
         for network in networks:
             for factor in network.factors:
                 if not factor.trainable and factor.source == "draw":
-                    known, own = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
-                    shapes[factor.name] = (max(known[0], own[0]), max(known[1], own[1]))
+                    known, needed = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
+                    shapes[factor.name] = (max(known[0], needed[0]), max(known[1], needed[1]))
         for name, shape in shapes.items():
             values = torch.from_numpy(draws.frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
             self.register_buffer(name, values, persistent=False)
 
     def read(self, network: Network, factor: Factor) -> Tensor:
-        """One network's slice, in the factor's own shape."""
+        """Return one network's slice, in the factor's shape."""
         rows, cols = _matrix_shape(network, factor)
         return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
 
@@ -44,7 +44,7 @@ class FrozenValues(nn.Module):
 
 
 def _matrix_shape(network: Network, factor: Factor) -> tuple[int, int]:
-    """A frozen factor as a matrix: its bond against all its modes, in the order it is stored."""
+    """Return the shape of a frozen factor as a matrix: its bond against all its modes, in stored order."""
     shape = network.shape(factor)
     cut = 1 if factor.labels[0] in network.bonds else len(shape) - 1
     return math.prod(shape[:cut]), math.prod(shape[cut:])

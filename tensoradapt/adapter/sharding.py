@@ -1,6 +1,6 @@
-"""Sharding: numbers of DTensors as a whole and back, and what a model that is split over ranks cannot do.
+"""Sharding: gather and split the numbers of DTensors, and refuse what a sharded model cannot do.
 
-A DTensor is known by its method ``full_tensor``: importing its class would load torch.distributed for everyone.
+A DTensor is recognised by its method ``full_tensor``: importing its class would load torch.distributed for everyone.
 """
 
 from __future__ import annotations
@@ -21,16 +21,13 @@ ATTACH_FIRST = (
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """The numbers of a tensor on the CPU, contiguous; of a DTensor gathered from all ranks, which all must call."""
+    """Return a tensor on the CPU, contiguous; a DTensor is gathered from all ranks, which all must call."""
     gather = getattr(tensor.detach(), "full_tensor", None)
     return (gather() if gather else tensor.detach()).contiguous().cpu()
 
 
-def placed_like(
-    value: Tensor,  # the same numbers on each rank
-    tensor: Tensor,
-) -> Tensor:
-    """``value`` split over the ranks as ``tensor`` is; as it is where that is no DTensor."""
+def placed_like(value: Tensor, tensor: Tensor) -> Tensor:  # value: the same numbers on each rank
+    """Split ``value`` over the ranks as ``tensor`` is; unchanged unless that is a DTensor."""
     if not hasattr(tensor, "full_tensor"):
         return value
     from torch.distributed.tensor import distribute_tensor
@@ -40,18 +37,18 @@ def placed_like(
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether parameters are DTensors, or FSDP2 may make them ones: between two passes it may hold whole ones."""
+    """Return whether parameters are DTensors, or are managed by FSDP2, which may hold whole ones between passes."""
     return any(hasattr(p, "full_tensor") for p in module.parameters()) or bool(_groups(module))
 
 
 def reshard(module: nn.Module) -> None:
-    """Drops the whole parameters that FSDP2 holds after a forward pass: what is written to those is lost."""
+    """Drop the whole parameters that FSDP2 holds after a forward pass: writes to those would be lost."""
     for group in _groups(module):
         group.reshard()
 
 
 def refuse_sharded(module: nn.Module, what: str, instead: str = SAVE_FIRST) -> None:
-    """Raises TensorAdaptError where parameters are split over ranks; ``what`` needs them whole."""
+    """Raise TensorAdaptError if parameters are split over ranks; ``what`` needs them whole."""
     if is_sharded(module):
         raise TensorAdaptError(
             f"{type(module).__name__} is sharded over ranks (FSDP2 or DTensor parameters), and {what} needs whole "
@@ -60,7 +57,7 @@ def refuse_sharded(module: nn.Module, what: str, instead: str = SAVE_FIRST) -> N
 
 
 def write_once(module: nn.Module, write: Callable[[], None]) -> None:
-    """Runs ``write``; of a sharded module on rank 0 while the others wait, and all raise if it does. All must call."""
+    """Run ``write``, for a sharded module on rank 0 alone; all ranks must call, and all raise if it fails."""
     if not is_sharded(module):
         write()
         return
@@ -81,6 +78,6 @@ def write_once(module: nn.Module, write: Callable[[], None]) -> None:
 
 
 def _groups(module: nn.Module) -> list[Any]:
-    """The modules that ``fully_shard`` was called on; none where nothing has loaded FSDP."""
+    """Return the modules that ``fully_shard`` was called on; none if FSDP was not imported."""
     fsdp = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
-    return [] if fsdp is None else [one for one in module.modules() if isinstance(one, fsdp)]
+    return [] if fsdp is None else [part for part in module.modules() if isinstance(part, fsdp)]

@@ -138,23 +138,14 @@ def _check_patterns(patterns: Any, rank: Any, budget: Any) -> None:
 
 @dataclass(frozen=True)
 class Variant:
-    """A parameterization whose networks are changed after ``build``; everything else is the parameterization's.
-
-    Args:
-        original: the parameterization's module or object.
-        zero: the factor that starts at zero; by default the network's.
-        draws: by factor name; names that a network lacks are ignored.
-        rates: learning-rate multipliers by factor name; names that a network lacks are ignored.
-        base: patterns of the factors that start from the base weights.
-        power: the p of the multiplier alpha / rank^p; by default the network's divisor stays.
-    """
+    """A parameterization whose networks are changed after ``build``; everything else is the original's."""
 
     original: Any
-    zero: str | None = None
-    draws: Mapping[str, Paper] = field(default_factory=dict)
-    rates: Mapping[str, float] = field(default_factory=dict)
-    base: tuple[str, ...] = ()
-    power: float | None = None
+    zero: str | None = None  # the factor that starts at zero
+    draws: Mapping[str, Paper] = field(default_factory=dict)  # by factor name; those a network lacks are ignored
+    rates: Mapping[str, float] = field(default_factory=dict)  # the same
+    base: tuple[str, ...] = ()  # patterns of the factors that start from the base weights
+    power: float | None = None  # the p of the multiplier alpha / rank^p
 
     def build(self, layout: Layout, rank: Any, **options: Any) -> Network:
         """Build the parameterization's network, and change it."""

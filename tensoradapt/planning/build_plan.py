@@ -81,26 +81,13 @@ def plan(
     biases = _bias_widths(found, request.biases)
     groups = _groups(request, found, sum(width for _, width in biases))
     trained = (*patterns(train), *request.row_train)
-    return _checked(
-        Plan(
-            name_of(request.parameterization),
-            groups,
-            request.scale,
-            request.alpha,
-            request.start,
-            rule,
-            trained,
-            count_trained(sites, trained, published),
-            budget,
-            published,
-            tuple(tasks),
-            biases,
-            getattr(found, "skipped", ()),
-            getattr(found, "source", ""),
-            request.parameterization,
-        ),
-        request,
+    planned = Plan(
+        *(name_of(request.parameterization), groups, request.scale, request.alpha, request.start, rule, trained),
+        *(count_trained(sites, trained, published), budget, published, tuple(tasks), biases),
+        *(getattr(found, "skipped", ()), getattr(found, "source", ""), request.parameterization),
     )
+    _check(planned, request)
+    return planned
 
 
 def _sites(sites: Any, request: Request) -> Sequence[Site]:
@@ -167,17 +154,16 @@ def _check_rates(rates: Mapping[str, float], nets: Iterable[Network]) -> None:
         raise TensorAdaptError(f"rates names {unknown[0]!r}, no trained factor{did_you_mean(unknown[0], trained)}")
 
 
-def _checked(made: Plan, request: Request) -> Plan:
-    """Return a plan whose start can be computed and that has no more parameters than its matrices."""
+def _check(planned: Plan, request: Request) -> None:
+    """Raise unless the start can be computed and the adapter is no larger than its matrices."""
     decomposes = callable(getattr(request.builder.parameterization, "decompose", None))
-    if made.needs_weights and made.start != "gradient" and not decomposes:
+    if planned.needs_weights and planned.start != "gradient" and not decomposes:
         raise TensorAdaptError(
-            f"parameterization {made.parameterization!r} takes factors from the base weights and has no decompose; "
+            f"parameterization {planned.parameterization!r} takes factors from the base weights and has no decompose; "
             "add decompose(network, tensor, seed) that returns them"
         )
-    if made.n_params > made.n_dense:  # as many are dense: the ceiling
-        raise (TensorAdaptError if made.budget is None else BudgetError)(
-            f"the adapter would have {made.n_params:,} parameters, and the {len(made.sites)} matrices themselves "
-            f"have only {made.n_dense:,}; lower the rank or the budget, or tie more modes"
+    if planned.n_params > planned.n_dense:  # as many are dense: the ceiling
+        raise (TensorAdaptError if planned.budget is None else BudgetError)(
+            f"the adapter would have {planned.n_params:,} parameters, and the {len(planned.sites)} matrices themselves "
+            f"have only {planned.n_dense:,}; lower the rank or the budget, or tie more modes"
         )
-    return made

@@ -131,14 +131,8 @@ def _check_members(plan: Plan) -> None:
 def _network(network: Network) -> dict[str, Any]:
     factors = [[getattr(factor, field.name) for field in fields(Factor)] for factor in network.factors]
     layout = [str(network.layout), network.layout.sizes]
-    return {
-        "layout": layout,
-        "factors": factors,
-        "bonds": dict(network.bonds),
-        "alpha": network.alpha,
-        "divisor": network.divisor,
-        "derived": list(network.derived),
-    }
+    scale = {"alpha": network.alpha, "divisor": network.divisor, "derived": list(network.derived)}
+    return {"layout": layout, "factors": factors, "bonds": dict(network.bonds), **scale}
 
 
 def _read_network(
@@ -150,14 +144,8 @@ def _read_network(
     if len({factor.name for factor in parts}) < len(parts):
         raise ValueError("two factors have one name")
     sizes = {_name(bond): whole(size, 1) for bond, size in bonds.items()}
-    return Network(
-        Layout.parse(*layout),
-        parts,
-        sizes,
-        number(alpha, TINY),
-        number(divisor, TINY),
-        tuple(_name(bond) for bond in derived),
-    )
+    scale = number(alpha, TINY), number(divisor, TINY)
+    return Network(Layout.parse(*layout), parts, sizes, *scale, tuple(map(_name, derived)))
 
 
 def _read_factor(name: str, labels: Any, init: str, paper: Any, trainable: bool, source: str, rate: float) -> Factor:

@@ -28,8 +28,7 @@ def model_card(
         source: the adapter, or a model with one in use.
         repo_id: the repository that it will be loaded from.
         base_model: the base's name on the hub; by default the one that the model knows.
-        license: for the front matter.
-        tags: for the front matter, after the package's own.
+        license, tags: for the front matter.
 
     Raises:
         TensorAdaptError: for what is not an adapter, for texts that are not one line, and where huggingface_hub, which

@@ -40,15 +40,11 @@ def push_to_hub(
     Args:
         source: the adapter, or a model with one in use.
         repo_id: the repository, created if it is missing; else it must be empty or hold an earlier push.
-        private: as huggingface_hub takes it.
+        private, token, endpoint: as huggingface_hub takes them.
         revision: a branch, created if it is missing; by default the main branch.
-        token: as huggingface_hub takes it.
-        endpoint: as huggingface_hub takes it.
         message: of the commit.
         card: the whole README.md; by default ``model_card`` writes it.
-        base_model: for ``model_card``.
-        license: for ``model_card``.
-        tags: for ``model_card``.
+        base_model, license, tags: for ``model_card``.
 
     Returns:
         huggingface_hub's ``CommitInfo``; its ``oid`` is a ``revision`` that ``from_pretrained`` takes.

@@ -70,11 +70,8 @@ def from_pretrained(
         model: the base model; it may have other adapters.
         source: a folder, or a repository such as me/my-adapter.
         revision: a branch, tag or commit of the repository; by default its main branch.
-        strict: as in ``load``.
-        name: as in ``load``.
-        token: as huggingface_hub takes it.
-        endpoint: as huggingface_hub takes it.
-        cache_dir: as huggingface_hub takes it.
+        strict, name: as in ``load``.
+        token, endpoint, cache_dir: as huggingface_hub takes them.
 
     Raises:
         TensorAdaptError: with the model untouched, for what ``load`` refuses, a repository that is not there or holds
