@@ -261,8 +261,8 @@ def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes)
     for key in sorted(set(tensors) & set(listed)):
         if (actual := checksum(tensors[key])) != listed[key][1]:
             raise TensorAdaptError(
-                f"{path}: tensor {key!r} has checksum {actual[:12]}..., and {JSON} says {listed[key][1][:12]}...; it is "
-                "damaged or of another save. Copy or save the adapter again"
+                f"{path}: tensor {key!r} has checksum {actual[:12]}..., and {JSON} says {listed[key][1][:12]}...; it "
+                "is damaged or of another save. Copy or save the adapter again"
             )
     check_tensors(tensors, shapes, path)
     return tensors
