@@ -102,10 +102,9 @@ class Adapter(nn.Module):
         return self.biases[proj] if proj in self.biases else None
 
     def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
-        """Select the task of a plan made with ``tasks=``, by name or index; of a sequence, one for each sample of the
-        next batches.
+        """Select the task of a plan made with ``tasks=``, by name or index; a sequence has one for each sample.
 
-        Raises TensorAdaptError for what is not a task of the plan; the old choice stays.
+        Raises TensorAdaptError for anything that is not a task of the plan; the old choice stays.
         """
         self.task_choice.select(task)
 
@@ -240,7 +239,5 @@ def _drawn(
 
 
 def multiplier(plan: Plan, group: int, site: Site) -> float:
-    """Return the fixed factor of one site: the matched scale goes with sqrt(1 / d_in) of each stored matrix, and its
-    tensor has one width.
-    """
+    """Return the fixed factor of one site: the matched scale is per stored matrix, and its tensor has one width."""
     return math.sqrt(plan.groups[group].network.layout.in_ / site.in_) if plan.scale == "matched" else 1.0

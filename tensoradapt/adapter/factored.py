@@ -71,9 +71,8 @@ class FactoredTensor(nn.Module):
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
         trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
-        self.fixed = FrozenValues(
-            {f.name: stored[f.name] for f in network.factors if f.source == "base" and not f.trainable}
-        )
+        based = [f.name for f in network.factors if f.source == "base" and not f.trainable]
+        self.fixed = FrozenValues({name: stored[name] for name in based})
         self.initial = FrozenValues(trained if start == "subtract" else {})
 
     @property
@@ -118,9 +117,7 @@ class FactoredTensor(nn.Module):
         return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
 
     def pair(self, at: At) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
-        """Return LoRA factors of one slice: ``B @ A == delta(at)``; R is the network's minimum cut, doubled where the
-        initial value is subtracted.
-        """
+        """Return ``B @ A == delta(at)``; R is the minimum cut, doubled where the initial value is subtracted."""
         return joined(self.pairs(at))
 
     def pairs(self, at: At) -> list[tuple[Tensor, Tensor]]:
@@ -140,11 +137,8 @@ class FactoredTensor(nn.Module):
         operands = [*self._taken(at, half.factors, initial), *self._eyes(at, half.legs)]
         return half.program.run(operands, torch.einsum) if operands else self._like.new_ones(())
 
-    def apply(  # type: ignore[override]  # nn.Module.apply maps a function over modules; the design's name wins here
-        self,
-        x: Tensor,  # (*, in)
-        at: At,
-    ) -> Tensor:  # (*, out)
+    # nn.Module.apply maps a function over modules; the design's name wins here
+    def apply(self, x: Tensor, at: At) -> Tensor:  # type: ignore[override]  # x: (*, in) -> (*, out)
         """Compute ``x @ delta(at).T`` without forming delta."""
         return apply_pairs(x, self.pairs(at))
 

@@ -20,8 +20,26 @@ class TaskChoice:
         self.selected: int | Tensor | None = None  # a task's index, or one for each sample of the batch
 
     def select(self, task: Any) -> None:
-        """Select a task, or a sequence with one for each sample; the old choice stays where that is refused."""
-        self.selected = task_numbers(self.tasks, task)
+        """Select a task by name or index, or a sequence with one for each sample; the old choice stays on errors."""
+        tasks, last = self.tasks, len(self.tasks) - 1
+        if not tasks:
+            raise TensorAdaptError(
+                "the adapter was planned without tasks, so none can be selected; plan with tasks= and a layout with "
+                "task"
+            )
+        given = _plain(task)
+        several = isinstance(given, Sequence) and not isinstance(given, str)
+        wanted = list(map(_plain, given)) if several else [given]
+        if not wanted or any(isinstance(name, bool) or not isinstance(name, str | int) for name in wanted):
+            raise TensorAdaptError(
+                f"task is {task!r}; expected a name or index of {', '.join(tasks)} (0 to {last}), or a sequence with "
+                "one for each sample"
+            )
+        if wrong := [name for name in wanted if name not in tasks and name not in range(len(tasks))]:
+            valid = f"{did_you_mean(wrong[0], tasks)}, or their indices 0 to {last}"
+            raise TensorAdaptError(f"task {wrong[0]!r} is not in this adapter{valid}")
+        numbers = [tasks.index(name) if isinstance(name, str) else name for name in wanted]
+        self.selected = torch.tensor(numbers) if several else numbers[0]
 
     def name(self) -> str | None:
         """Return the selected task, None without tasks; raise TensorAdaptError where it is not exactly one."""
@@ -50,29 +68,6 @@ class TaskChoice:
                 f"select(task=) was given {len(self.selected)} tasks and the batch has {len(x)} samples; give one each"
             )
         return [(self.selected == task).nonzero().squeeze(1).to(x.device) for task in range(len(self.tasks))]
-
-
-def task_numbers(tasks: Sequence[str], task: Any) -> int | Tensor:  # (samples,)
-    """Return the index of a task given by name or index; of a sequence, an index for each sample."""
-    if not tasks:
-        raise TensorAdaptError(
-            "the adapter was planned without tasks, so none can be selected; plan with tasks= and a layout with task"
-        )
-    given = _plain(task)
-    several = isinstance(given, Sequence) and not isinstance(given, str)
-    wanted = list(map(_plain, given)) if several else [given]
-    if not wanted or any(isinstance(name, bool) or not isinstance(name, str | int) for name in wanted):
-        raise TensorAdaptError(
-            f"task is {task!r}; expected a name or index of {', '.join(tasks)} (0 to {len(tasks) - 1}), or a sequence "
-            "with one for each sample"
-        )
-    if wrong := [name for name in wanted if name not in tasks and name not in range(len(tasks))]:
-        raise TensorAdaptError(
-            f"task {wrong[0]!r} is not in this adapter{did_you_mean(wrong[0], tasks)}, or their indices 0 to "
-            f"{len(tasks) - 1}"
-        )
-    numbers = [tasks.index(name) if isinstance(name, str) else name for name in wanted]
-    return torch.tensor(numbers) if several else numbers[0]
 
 
 def _plain(value: Any) -> Any:

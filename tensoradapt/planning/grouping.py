@@ -39,7 +39,8 @@ def tied_sites(
         parts = parts_at(site, split)
         patterns = [_expanded(text, parts) for text, _ in targets]
         check_split(parts, patterns)
-        pattern = _pattern_for(site, [p for p, (_, of) in zip(patterns, targets, strict=True) if _is_for(site, of)])
+        proj, pairs = site.coord.get("proj"), zip(patterns, targets, strict=True)
+        pattern = _pattern_for(site, [p for p, (_, of) in pairs if of is None or proj in of])
         check_product(site, pattern, sites, split)
         free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
         grids.setdefault((pattern, free), []).append(site)
@@ -60,10 +61,6 @@ def block_sizes(site: Site, pattern: Pattern, split: Split) -> dict[str, int]:
     modes, parts = site.modes(pattern.orientation), parts_at(site, split)
     names = [name for axis in (*pattern.rows, *pattern.cols) for name in axis]
     return {name: {**modes, **split_sizes(parts)}[name] for name in names}
-
-
-def _is_for(site: Site, projections: Sequence[str] | None) -> bool:
-    return projections is None or site.coord.get("proj") in projections
 
 
 def _expanded(text: str, parts: Mapping[str, Sequence[int]]) -> Pattern:
@@ -109,9 +106,8 @@ def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:
 
 def _fitting(site: Site) -> str:
     """Return a layout that a site has, for an error to name."""
-    return (
-        '"layer proj : ff : model" for an MLP' if "ff" in dict(site.inner) else '": out : in", which every matrix has'
-    )
+    is_mlp = "ff" in dict(site.inner)
+    return '"layer proj : ff : model" for an MLP' if is_mlp else '": out : in", which every matrix has'
 
 
 def _by_shape(sites: list[Site], pattern: Pattern, split: Split) -> dict[Shape, list[Site]]:
@@ -162,8 +158,7 @@ def _check_cover(site: Site, pattern: Pattern, sizes: Sizes) -> None:
         if (covered := math.prod(sizes[name] for name in names)) != width:
             raise TensorAdaptError(
                 f"{role} {_times((n, sizes[n]) for n in names)} of layout {str(pattern)!r} cover {covered} of the "
-                f"{width} of site "
-                f"{site.name}; expected modes that multiply to {width}"
+                f"{width} of site {site.name}; expected modes that multiply to {width}"
             )
 
 

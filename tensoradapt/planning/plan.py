@@ -115,10 +115,11 @@ class Plan:
 def plan_text(plan: Plan) -> str:
     """Return the plan as a text table, one line per projection (layers are folded)."""
     share = 100 * plan.n_params / plan.n_dense
+    alpha = f" (alpha {plan.alpha:g})" if plan.alpha is not None else ""
     head = [
         f"{plan.published or plan.parameterization} over {len(plan.sites)} matrices ({plan.source or 'given sites'}): "
         f"{plan.n_params:,} parameters, {share:.3g} % of their {plan.n_dense:,}",
-        f"scale {plan.scale}{_alpha(plan)}, start {plan.start}, rule {plan.rule}, "
+        f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.rule}, "
         f"{'needs the base weights' if plan.needs_weights else 'needs no base weights'}",
     ]
     if plan.published and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
@@ -143,10 +144,6 @@ def plan_text(plan: Plan) -> str:
     return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), *_skipped(plan)])
 
 
-def _alpha(plan: Plan) -> str:
-    return f" (alpha {plan.alpha:g})" if plan.alpha is not None else ""
-
-
 def _tied(group: Group) -> tuple[Any, ...]:
     """Return what groups of one tensor that was split by shape have in common: layout and free coordinates."""
     layout = group.network.layout
@@ -155,10 +152,8 @@ def _tied(group: Group) -> tuple[Any, ...]:
 
 
 def _tensors(groups: Iterable[Group]) -> list[str]:
-    kinds = Counter(
-        (group.network.layout, bonds_text(group.rank), group.network.n_params, group.network.cut.rank)
-        for group in groups
-    )
+    nets = [(group.network, bonds_text(group.rank)) for group in groups]
+    kinds = Counter((network.layout, rank, network.n_params, network.cut.rank) for network, rank in nets)
     rows: list[tuple[str, ...]] = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
     for (layout, rank, n_params, cut), n in kinds.items():
         rows.append((str(n), str(layout), " x ".join(map(str, layout.shape)), rank, str(cut), f"{n_params:,}"))
@@ -205,8 +200,6 @@ def _ranges(numbers: Iterable[Any]) -> str:
 
 
 def _skipped(plan: Plan) -> list[str]:
-    folded: dict[tuple[str, str], int] = Counter(
-        (_folded(name), why) for name, why in plan.skipped if name not in plan.train
-    )
+    folded = Counter((_folded(name), why) for name, why in plan.skipped if name not in plan.train)
     rows = [(f"  {name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
     return ["", "skipped:", *align(rows)] if rows else []

@@ -145,9 +145,7 @@ def _check_place(repo_id: str, names: Sequence[str]) -> None:
 
 
 def _changes(hf: Any, folder: Path, text: str, there: Sequence[str]) -> list[Any]:
-    """Return the changes of one commit: checkpoint files and the card; it deletes an earlier push's heads that this
-    adapter lacks.
-    """
+    """Return one commit: checkpoint files and card; heads of an earlier push that this adapter lacks are deleted."""
     files = [name for name in (FACTORS, HEADS, JSON) if (folder / name).is_file()]
     added = [hf.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in files]
     gone = [hf.CommitOperationDelete(path_in_repo=HEADS)] if HEADS in there and HEADS not in files else []

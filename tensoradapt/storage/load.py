@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.layers.stored_matrix import stored_matrices
@@ -42,10 +43,8 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
             f"was trained on ({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach "
             "it all the same"
         )
-    dropouts = saved.dropout, saved.rank_dropout
-    adapter = attach_with(
-        model, saved.plan, saved.seed, dropouts, factors_from_base(saved), scales=saved.scales, name=name
-    )
+    numbers = saved.seed, (saved.dropout, saved.rank_dropout), factors_from_base(saved)
+    adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
     adapter.restore(saved)
     return adapter
 
@@ -136,5 +135,5 @@ def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
 
 def head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the plan's trained heads in a model, by name."""
-    heads = trained_modules(model, plan.train, plan.published)
-    return {f"{head}.{k}": tuple(p.shape) for head, m in heads.items() for k, p in m.named_parameters()}
+    heads = Attachment(heads=trained_modules(model, plan.train, plan.published))
+    return {name: tuple(p.shape) for name, p in heads.head_parameters().items()}
