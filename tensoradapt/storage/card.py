@@ -96,9 +96,9 @@ def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator
     yield "are tensors with named modes, in factored form.\n"
     yield from ("| | |", "|---|---|", *(f"| {name} | {_cell(value)} |" for name, value in _facts(adapter)), "")
     yield from ("## Load it\n", "```python", *_loading(repo_id, base, origin), "```\n")
-    yield "Only `adapter.json` and safetensors files are downloaded, and nothing is unpickled. The base must have"
-    yield "the weights that the adapter was trained on: a hash over the first entries of every adapted matrix, in the"
-    yield "table, is compared, and `strict=False` attaches the adapter to another base all the same.\n"
+    yield "Only `adapter.json` and safetensors files are downloaded, and nothing is unpickled. The base must have the"
+    yield "weights that the adapter was trained on: loading compares the hash in the table, over the first entries of"
+    yield "every adapted matrix, unless `strict=False` is given.\n"
     yield from _as_lora(plan)
     yield from ("## What is adapted\n", "```", str(plan), "```")
     if plan.published in published.names():
@@ -121,7 +121,7 @@ def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
         yield "tasks", f"{', '.join(plan.tasks)}: `adapter.select(task={plan.tasks[0]!r})` chooses"
     if plan.train:
         count = "" if plan.n_trained_base is None else f" ({plan.n_trained_base:,} parameters, saved with it)"
-        yield "trained besides", ", ".join(f"`{name}`" for name in plan.train) + count
+        yield "also trained", ", ".join(f"`{name}`" for name in plan.train) + count
     yield "hash of the base weights", f"`{at.base}`" if at.base else "not known: load it with `strict=False`"
 
 
@@ -147,7 +147,7 @@ def _as_lora(plan: Plan) -> Iterator[str]:
         yield f"saves a plain model; a LoRA cannot hold rule {plan.rule}.\n"
         return
     yield from ("## As a LoRA\n", "```python", f'ta.export_lora(model, "lora"{_export_options(plan)})', "```\n")
-    yield "writes a folder that PEFT, vLLM, TGI and llama.cpp read alike, of the same updates.\n"
+    yield "writes the same updates as a folder that PEFT, vLLM, TGI and llama.cpp read.\n"
 
 
 def _export_options(plan: Plan) -> str:

@@ -72,7 +72,7 @@ def test_the_figures_are_the_plans() -> None:
         "| scale | matched |",
         "| start, rule, seed | zero, add, 11 |",
         "| dropout, of the input and of ranks | 0.25, 0.5 |",
-        "| trained besides | `classifier` (217 parameters, saved with it) |",
+        "| also trained | `classifier` (217 parameters, saved with it) |",
         f"| hash of the base weights | `{adapter.attachment.base}` |",
     ):
         assert line in text.splitlines(), line
