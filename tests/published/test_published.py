@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 import tensoradapt as ta
 from tensoradapt import published
-from tensoradapt.sites import recipe_table
+from tensoradapt.sites import recipe
 
 CONFIGS = {
     "roberta-base": transformers.RobertaConfig(),
@@ -63,7 +63,7 @@ def test_every_count_is_the_closed_formula_at_real_sizes(name: str, model: str) 
             ):
                 ta.plan(config, published=name, rank=rank)
             continue
-        expected = published.closed_count(row, recipe_table.dims(config), rank, n_tasks=3)
+        expected = published.closed_count(row, recipe.dims(config), rank, n_tasks=3)
         assert ta.plan(config, published=name, rank=rank, **TASKS.get(name, {})).n_params == expected
 
 
@@ -77,9 +77,9 @@ def test_grouped_queries_are_counted_matrix_by_matrix_or_refused_by_name(name: s
         with pytest.raises(ta.TensorAdaptError):
             ta.plan(config, **settings)
         with pytest.raises(ta.TensorAdaptError, match=rf"published='{re.escape(name)}' has no count "):
-            published.closed_count(row, recipe_table.dims(config), 8, n_tasks=3)
+            published.closed_count(row, recipe.dims(config), 8, n_tasks=3)
         return
-    assert ta.plan(config, **settings).n_params == published.closed_count(row, recipe_table.dims(config), 8, n_tasks=3)
+    assert ta.plan(config, **settings).n_params == published.closed_count(row, recipe.dims(config), 8, n_tasks=3)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_grouped_queries_are_counted_matrix_by_matrix_or_refused_by_name(name: s
     ],
 )
 def test_rows_that_tie_no_projections_have_these_counts_on_llama_3(name: str, expected: int) -> None:
-    assert published.closed_count(published.get(name), recipe_table.dims(GROUPED["llama-3-8b"]), 8) == expected
+    assert published.closed_count(published.get(name), recipe.dims(GROUPED["llama-3-8b"]), 8) == expected
 
 
 @pytest.mark.parametrize("name", TIED)
