@@ -1,11 +1,11 @@
-"""Which learning rate is best, method by method and rank by rank, under the matched scale and under the papers' own.
+"""The best learning rate of each method and rank, under the matched scale and under the papers' own.
 
     python benchmarks/best_rate.py            # runs what is missing, writes records/best_rate.csv
     python benchmarks/best_rate.py --figure   # the figure of what is there
 
 All adapt q, k, v, o of all-MiniLM-L6-v2 for 30 steps. Rates are judged by the training loss of the last ten steps,
-which is far less noisy than the accuracy of a few hundred examples. Up to five rates, from the smallest up; one above a
-rate that is worse than the one below it is not run. The grid under the matched scale is finer, because there the
+which is far less noisy than the accuracy of a few hundred examples. Up to five rates, from the smallest up; none above
+a rate that is worse than the rate below it. The grid under the matched scale is finer, because there the
 question is whether the best rates lie within a factor of 4; under the papers' scales they spread over decades.
 """
 
@@ -42,16 +42,16 @@ def main() -> None:
         for rank, method, scale in itertools.product((8, 1, 64), METHODS, RATES):
             losses = [loss(read(CSV), scale, method, rank, lr) for lr in RATES[scale][: i + 1]]
             if losses[i] is None and not (i > 1 and (None in losses[:i] or losses[i - 1] > losses[i - 2])):
-                append(CSV, one(bench, scale, method, rank, RATES[scale][i]))
+                append(CSV, measured(bench, scale, method, rank, RATES[scale][i]))
 
 
 def loss(rows: list[dict[str, str]], scale: str, method: str, rank: int, lr: float) -> float | None:
-    """Of a run that is there; None of one that is not, or not yet."""
-    found = [float(r["loss"]) for r in rows if of(r, scale, method, rank) and float(r["lr"]) == lr]
-    return found[0] if found else None
+    """The loss of a run, or None if it has not been run."""
+    values = [float(r["loss"]) for r in rows if of(r, scale, method, rank) and float(r["lr"]) == lr]
+    return values[0] if values else None
 
 
-def one(bench: Bench, scale: str, method: str, rank: int, lr: float) -> dict[str, object]:
+def measured(bench: Bench, scale: str, method: str, rank: int, lr: float) -> dict[str, object]:
     begun, model = time.perf_counter(), bench.fresh()
     sites = ta.find_sites(model)
     plan = ta.plan(sites, rank=rank, scale=scale, train=(), **METHODS[method])
@@ -70,8 +70,8 @@ def best(rows: list[dict[str, str]], scale: str, method: str, rank: int) -> floa
     """The rate of the least loss: of the parabola through the best point and its neighbours, in log rate. None where no
     rate gained 0.01 on chance, log 2.
     """
-    own = sorted((math.log(float(r["lr"])), float(r["loss"])) for r in rows if of(r, scale, method, rank))
-    x, y = np.array(own).T
+    losses = sorted((math.log(float(r["lr"])), float(r["loss"])) for r in rows if of(r, scale, method, rank))
+    x, y = np.array(losses).T
     i = int(np.nanargmin(np.where(np.isfinite(y), y, np.nan)))
     if y[i] > math.log(2) - 0.01:
         return None
@@ -95,8 +95,8 @@ def figure() -> None:
     for line, scale in zip(axes, RATES, strict=True):
         for ax, rank in zip(line, RANKS, strict=False):
             for method, (marker, dash) in styles.items():
-                own = sorted((float(r["lr"]), float(r["loss"])) for r in rows if of(r, scale, method, rank))
-                ax.plot(*zip(*own, strict=True), marker=marker, linestyle=dash, label=method)
+                losses = sorted((float(r["lr"]), float(r["loss"])) for r in rows if of(r, scale, method, rank))
+                ax.plot(*zip(*losses, strict=True), marker=marker, linestyle=dash, label=method)
             ax.set(xscale="log", title=f"{scale} scale, r = {rank}", xlabel="learning rate", ylim=(0.45, 0.8))
         line[0].set_ylabel("training loss, steps 21 to 30")
         strip(line[3], rows, scale, styles)
@@ -105,17 +105,17 @@ def figure() -> None:
 
 
 def strip(ax: plt.Axes, rows: list[dict[str, str]], scale: str, styles: dict[str, tuple[str, str]]) -> None:
-    found = {(m, r): best(rows, scale, m, r) for m in METHODS for r in RANKS}
+    rates = {(m, r): best(rows, scale, m, r) for m in METHODS for r in RANKS}
     for i, (method, (marker, _)) in enumerate(styles.items()):
         for j, rank in enumerate(RANKS):
-            if found[method, rank] is not None:
-                ax.plot(found[method, rank], i + 0.25 * (j - 1), marker=marker, color=f"C{i}", markersize=4 + 2 * j)
-    learnt = [lr for lr in found.values() if lr is not None]
+            if rates[method, rank] is not None:
+                ax.plot(rates[method, rank], i + 0.25 * (j - 1), marker=marker, color=f"C{i}", markersize=4 + 2 * j)
+    learnt = [lr for lr in rates.values() if lr is not None]
     spread = max(learnt) / min(learnt)
     ax.set(xscale="log", xlim=(3e-4, 2e-1), title=f"best rates: largest / smallest = {spread:.3g}")
     ax.set_xlabel("learning rate (markers: r = 1, 8, 64)")
     ax.set_yticks(range(len(METHODS)), METHODS)
-    shown = {f"{m} r={r}": lr and float(f"{lr:.2g}") for (m, r), lr in found.items()}
+    shown = {f"{m} r={r}": lr and float(f"{lr:.2g}") for (m, r), lr in rates.items()}
     print(scale, f"spread {spread:.3g} of {len(learnt)} that learnt", shown)
 
 

@@ -1,11 +1,11 @@
-"""A trained LoRA turned into CP, Tucker and tensor-train: parameters against error against accuracy, before and after
+"""A trained LoRA turned into CP, Tucker and tensor-train: its parameters, error and accuracy, before and after
 50 more steps.
 
     python benchmarks/compression.py            # writes records/compression.csv
     python benchmarks/compression.py --figure   # docs/figures/compression.png from it
 
 LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 100 steps, turned into each form at several budgets, scored as
-it is, and trained for 50 more steps at a third of the form's own rate. One seed: a trade-off curve, no comparison of
+it is, and trained for 50 more steps at a third of the form's own rate. One seed: a trade-off curve, not a comparison of
 families. The lines of reference are the LoRA itself, the LoRA after 50 more steps, and the frozen base with its head.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     lora = ta.attach(model, plan, seed=SEED)
     bench.fit(model, rate("lora"))
     head = {k: v.clone() for k, v in model.classifier.state_dict().items()}
-    made = copy.deepcopy(lora)  # the LoRA as it is, before its own 50 more steps
+    before = copy.deepcopy(lora)  # the LoRA before its 50 more steps
     done = {(row["form"], row["budget"]) for row in read(CSV)}
     if ("lora", "") not in done:
         with ta.disabled(model):
@@ -44,20 +44,20 @@ def main() -> None:
         save("lora", "", plan.n_params, 0.0, bench.accuracy(model), more(bench, model, "lora"), "", "")
     for family, budget in itertools.product(FAMILIES, BUDGETS):
         if (family, str(budget)) not in done:
-            save(family, budget, *one(bench, made, head, family, budget))
+            save(family, budget, *one(bench, before, head, family, budget))
 
 
 def one(bench: Bench, lora: ta.Adapter, head: dict, family: str, budget: int) -> tuple:
     begun = time.perf_counter()
-    made = ta.compress(lora, parameterization=family, budget=budget)
+    result = ta.compress(lora, parameterization=family, budget=budget)
     seconds = time.perf_counter() - begun
     model = bench.fresh()
     model.classifier.load_state_dict(head)
-    made.attach(model)
+    result.attach(model)
     model.classifier.requires_grad_(True)
     accuracy = bench.accuracy(model)
-    growth = "" if made.growth is None else round(made.growth, 2)
-    return made.n_params, round(made.error, 4), accuracy, more(bench, model, family), growth, round(seconds, 1)
+    growth = "" if result.growth is None else round(result.growth, 2)
+    return result.n_params, round(result.error, 4), accuracy, more(bench, model, family), growth, round(seconds, 1)
 
 
 def more(bench: Bench, model: nn.Module, family: str) -> float:

@@ -4,7 +4,7 @@
 
 Head and gradient come first: the head is trained alone for 30 steps, the gradient of four batches is taken at that
 head, and both starts go on from there with the same data order. Each start's rate is the one of three with the least
-loss over the last ten steps (no sentence is seen twice), the mean of two seeds of their own, at the smaller rank; then
+loss over the last ten steps (no sentence is seen twice), the mean of two other seeds, at the smaller rank; then
 three other seeds, differences paired over seeds and test examples. Writes records/gradient_start.csv; a rerun goes on
 where it was.
 """
@@ -52,8 +52,8 @@ def main() -> None:
     }
     print("rates", chosen, flush=True)
     cases = [Case(seed) for seed in SEEDS]
-    found = {cell: [case.run(*cell, chosen[cell[0], cell[2]])[1] for case in cases] for cell in cells}
-    right = {cell: np.stack(parts).astype(float) for cell, parts in found.items()}
+    runs = {cell: [case.run(*cell, chosen[cell[0], cell[2]])[1] for case in cases] for cell in cells}
+    right = {cell: np.stack(parts).astype(float) for cell, parts in runs.items()}
     for family, rank in ((family, rank) for family in FAMILIES for rank in RANKS):
         random, gradient = (right[family, rank, start] for start in STARTS)
         means = [round(float(x.mean()), 4) for x in (random, gradient)]
@@ -61,13 +61,13 @@ def main() -> None:
 
 
 class Case:
-    """One seed, with its head trained once."""
+    """One seed, whose head is trained once."""
 
     def __init__(self, seed: int) -> None:
         self.bench, self.head = Bench(SETTING, seed), None
 
     def run(self, family: str, rank: int, start: str, lr: float) -> tuple[float, np.ndarray]:
-        """The loss of the last ten steps, and which test examples are right; kept on disk."""
+        """The loss of the last ten steps, and which test examples are right; stored on disk."""
         path = RIGHT / f"{self.bench.seed}-{family}-{rank}-{start}-{lr:g}.npz"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ class Case:
         return (*shown, round(float(right.mean()), 4)), losses[-1], right
 
     def warm_head(self) -> dict:
-        """The head after 30 steps alone."""
+        """The head, trained alone for 30 steps."""
         if self.head is None:
             model = self.bench.fresh()
             for name, parameter in model.named_parameters():

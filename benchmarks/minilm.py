@@ -1,4 +1,4 @@
-"""What the benchmarks on a real model share: all-MiniLM-L6-v2 on the rated sentences, trained and scored one way."""
+"""Shared by the benchmarks on a real model: train and score all-MiniLM-L6-v2 on the rated sentences."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Setting:
     batch: int = 32
 
     def config(self, seed: int) -> RunConfig:
-        """As the frontier's runs are configured."""
+        """A configuration like those of the frontier's runs."""
         sizes = {"n_train": self.n_train, "n_validation": self.n_validation, "n_test": self.n_test}
         return RunConfig("adapter", seed, MODEL, TASK, 1e-3, self.steps, batch=self.batch, **sizes)
 
@@ -71,7 +71,7 @@ class Bench:
         return batches(self._rows["train"], self.data.train.labels, config, "cpu")
 
     def fit(self, model: nn.Module, lr: float, steps: int | None = None, order: int = 0, **options: Any) -> Any:
-        """Trains as the frontier does: the head at its own rate."""
+        """Train as the frontier does, the head at its own rate."""
         torch.manual_seed(self.seed)
         options = {"head_lr": rate("head"), "heads": head_of(model), **options}
         return ta.fit(model, self.batches(order), lr=lr, steps=steps or self.setting.steps, **options)
@@ -86,7 +86,7 @@ class Bench:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a record, or none yet."""
+    """The rows of a record; none if there is no file."""
     if not path.exists():
         return []
     with path.open() as file:
@@ -94,7 +94,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def append(path: Path, row: Mapping[str, object]) -> None:
-    """One more row of a record, with a header before the first."""
+    """Append a row to a record, with a header before the first."""
     path.parent.mkdir(exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="") as file:

@@ -1,7 +1,7 @@
-"""A tensor with the structure of one method, fitted by all of them at one budget: who finds it, who misses by what.
+"""Fit a tensor with the structure of one method by every method at one budget, and measure the errors.
 
     python benchmarks/planted.py            # about 5 minutes on one thread, writes records/planted.csv
-    python benchmarks/planted.py --figure   # the figure of the table that is there
+    python benchmarks/planted.py --figure   # draws the figure of the existing table
 
 The updates of 8 square matrices of width 48 (4 layers, 2 projections, 4 heads of 12). Each method draws one such
 tensor: normal factors at the rank given in METHODS, brought to an RMS of 1. Every method is then fitted to it with the
@@ -11,9 +11,9 @@ six of the others plant.
 
 Two ways of fitting, both by least squares on all entries. "adam": as adapters are trained, from the zero start of
 scale="matched", with Adam and a rate that falls linearly to zero; the best of RATES by the median over seeds. "als":
-the method's own ``decompose``, or alternating least squares where it has none, best of several starts: what the
-structure can hold, as far as it is found. The error is the Frobenius norm of what is left over that of the tensor; 0
-means found, 1 that nothing fits. Both stop somewhere: below 0.01 counts as found.
+the method's own ``decompose``, or alternating least squares where it has none, best of several starts: the best
+fit that was found. The error is the Frobenius norm of the residual over that of the tensor; 0 means recovered, 1 that
+nothing fits. Both ways stop early: an error below 0.01 counts as recovered.
 """
 
 from __future__ import annotations
@@ -137,13 +137,13 @@ def _along(rates: Tensor, factor: Tensor) -> Tensor:
 
 def by_als(method: Method, network: Network, tensor: np.ndarray) -> float:
     """The error of the method's own decomposition."""
-    own = getattr(method.family, "decompose", None)
-    factors = own(network, tensor, seed=0) if own else least_squares.decompose(network, tensor, seed=0)
+    decompose = getattr(method.family, "decompose", None)
+    factors = decompose(network, tensor, seed=0) if decompose else least_squares.decompose(network, tensor, seed=0)
     return least_squares.relative_error(network, tensor, factors, float(np.linalg.norm(tensor)))
 
 
 def measured(planted: str, fitted: str) -> Iterator[dict[str, Any]]:
-    """Both ways of fitting one method to another's tensor."""
+    """Fit one method to another's tensor in both ways."""
     source, method = METHODS[planted].planted(), METHODS[fitted]
     network = source if planted == fitted else method.within(source.n_params)
     tensor = plant(source, 0).reshape(network.layout.shape)
@@ -163,8 +163,8 @@ def measured(planted: str, fitted: str) -> Iterator[dict[str, Any]]:
 
 
 def _spread(errors: list[float]) -> dict[str, float]:
-    found = {"error": statistics.median(errors), "error_min": min(errors), "error_max": max(errors)}
-    return {key: float(f"{value:.3g}") for key, value in found.items()}
+    row = {"error": statistics.median(errors), "error_min": min(errors), "error_max": max(errors)}
+    return {key: float(f"{value:.3g}") for key, value in row.items()}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ TITLES = {"adam": "trained with Adam from the zero start", "als": "decomposed (a
 
 
 def draw(rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes the PNG; white is found, black is missed."""
+    """Write the PNG; white is recovered, black is missed."""
     with mpl.rc_context(RC):
         figure = Figure(figsize=(10.4, 5.1), dpi=DPI)
         axes = figure.subplots(1, 2, sharey=True)

@@ -1,4 +1,4 @@
-"""Does a large rank that falls while it trains end better than the small rank from the start, and what does it cost?
+"""Compare a large rank that is reduced in training with the small rank from the start: accuracy and cost.
 
     python benchmarks/rank_adaptation.py           # runs what is missing, prints the table
     python benchmarks/rank_adaptation.py --quick   # two steps of each kind, nothing written to records/
@@ -116,9 +116,9 @@ def train(
 @torch.no_grad()
 def mean_loss(model: nn.Module, batches: list) -> float:
     model.eval()
-    found = float(np.mean([float(model(**batch).loss) for batch in batches]))
+    loss = float(np.mean([float(model(**batch).loss) for batch in batches]))
     model.train()
-    return found
+    return loss
 
 
 @contextmanager
@@ -157,8 +157,8 @@ def table(rows: list[dict[str, str]]) -> None:
 
 
 def interval(values: list[float]) -> str:
-    found = t_interval(values)
-    return f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    mean = t_interval(values)
+    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
 
 
 if __name__ == "__main__":

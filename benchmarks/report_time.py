@@ -1,8 +1,8 @@
-"""How long a table and a report of a thousand finished runs take, each in a process of its own, imports included.
+"""Time a table and a report of a thousand finished runs, each in a process of its own, imports included.
 
     python benchmarks/report_time.py [--repeats 3] [--out benchmarks/records/report_time.json]
 
-The runs are made up: two shapes of a sweep, 2 tasks with 20 seeds and 7 tasks with 3 seeds, 500 test examples each.
+The runs are synthetic: two shapes of a sweep, 2 tasks with 20 seeds and 7 tasks with 3 seeds, 500 test examples each.
 Printed and recorded: wall and processor seconds of each repeat, and their medians.
 """
 
@@ -31,7 +31,7 @@ COMMANDS = {"table": ("results",), "means": ("results", "--means"), "report": ("
 
 
 def write_runs(root: Path, tasks: int, budgets: int, seeds: int) -> int:
-    """Writes the runs of a made-up sweep; returns how many."""
+    """Write the runs of a synthetic sweep; returns their number."""
     labels = np.random.default_rng(0).integers(0, 2, EXAMPLES)
     for task in range(tasks):
         for seed in range(seeds):
@@ -73,7 +73,7 @@ def timed(command: tuple[str, ...], root: Path, scratch: Path) -> tuple[float, f
 
 
 def main() -> None:
-    """Measures each command on each shape, interleaved."""
+    """Measure each command on each shape, interleaved."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)

@@ -1,8 +1,8 @@
 """How far the first Adam steps move the adapted matrices, by method, rank, depth and width: a check of the scale rule.
 
     python benchmarks/step_size.py            # about 14 minutes on one thread, writes records/step_size.csv
-    python benchmarks/step_size.py --quick    # seconds, prints what it finds and writes nothing
-    python benchmarks/step_size.py --figure   # the figure of the table that is there
+    python benchmarks/step_size.py --quick    # seconds, prints the results and writes nothing
+    python benchmarks/step_size.py --figure   # draws the figure of the existing table
 
 Every published row and every other parameterization, each as it starts itself, with scale="matched" and scale="paper".
 The figure of merit is the RMS of the change of all adapted matrices, over that of LoRA (r=8, alpha=16, as PEFT draws
@@ -64,7 +64,7 @@ Write = Callable[[Sequence[Mapping[str, Any]]], None]
 
 
 class Drive:
-    """The gradients of all sites, as low-rank directions and coefficients that are drawn anew at every step."""
+    """The gradients of all sites, as low-rank directions and coefficients that change at every step."""
 
     def __init__(self, width: int, layers: int, seed: int, tasks: int = 1) -> None:
         self._generator = torch.Generator().manual_seed(seed)
@@ -73,7 +73,7 @@ class Drive:
         self.directions = (shared + own) / math.sqrt(2)  # (task, layer, proj, out and in, k, width)
 
     def coefficients(self) -> Tensor:  # (task, layer, proj, k)
-        """Those of the next step."""
+        """The coefficients of the next step."""
         return 1 + self._normal(*self.directions.shape[:3], GRADIENT_RANK)
 
     def _normal(self, *shape: int) -> Tensor:
@@ -123,7 +123,7 @@ def _places(members: Sequence[Member], tasks: int) -> Iterator[tuple[tuple[int, 
 
 
 def change(before: Sequence[tuple[Tensor, Tensor]], now: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """The RMS of the matrix that ``now`` is beyond ``before``, both sums of products B A, from Gram matrices."""
+    """The RMS of ``now`` minus ``before``, both sums of products B A, from Gram matrices."""
     a = torch.cat([*(a for a, _ in now), *(a for a, _ in before)])
     b = torch.cat([*(b for _, b in now), *(-b for _, b in before)], dim=1)
     small = 2 * len(a) < min(a.shape[1], len(b))
@@ -150,7 +150,7 @@ def drift(adapter: Adapter, drive: Drive, lr: float, steps: Sequence[int]) -> di
 
 
 def pairs(adapter: Adapter) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Of every site, for each task."""
+    """The pairs of every site, for each task."""
     for task in adapter.plan.tasks or (None,):
         if task:
             adapter.select(task=task)
@@ -170,7 +170,7 @@ def reference(width: int, layers: int, lr: float, seed: int, steps: tuple[int, .
 
 
 def rms(sites: Sequence[float]) -> float:
-    """Over all of a set of matrices of one size."""
+    """The RMS over matrices of equal size."""
     return math.sqrt(statistics.fmean(site**2 for site in sites))
 
 
@@ -198,7 +198,7 @@ def jobs(
 
 
 def run(axes: Mapping[str, tuple[str, Sequence[float]]], seeds: int, write: Write, done: Collection[Any] = ()) -> None:
-    """Measures what is not ``done``."""
+    """Measure what is not ``done``."""
     known: dict[Any, list[dict[str, Any]]] = {}  # the point in the middle lies on every axis
     for axis, value, scale, seed, steps in jobs(axes, seeds):
         if (axis, float(value), scale, seed) in done:
@@ -231,7 +231,7 @@ def main() -> None:
 
 
 def record(found: Sequence[Mapping[str, Any]]) -> None:
-    """A block of the table at once: a run that is stopped goes on behind its last whole block."""
+    """Write one block of the table at once, so that a stopped run continues after its last whole block."""
     for row in found:
         append(CSV, {c: float(f"{row[c]:.5g}") if isinstance(row[c], float) else row[c] for c in COLUMNS})
     print(*(found[0][c] for c in ("axis", "value", "scale", "seed")), f"{time.process_time():.0f} s", flush=True)

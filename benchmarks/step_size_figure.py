@@ -32,7 +32,7 @@ NAMED = {
     "block_term": "block-term",
 }
 AXES = {"rank": "rank", "depth": "layers", "width": "width", "lr": "learning rate"}
-# what is drawn of which rows of the table: scale, steps, column, y range, band, label
+# each row of panels: scale, steps, column, y range, band, label
 PANELS: tuple[tuple[str, int, str, tuple[float, float], tuple[float, float], str], ...] = (
     ("matched", 1, "rms_ratio_to_lora", (0.5, 9), (0.9, 1.1), "matched,\nfirst step"),
     ("matched", 100, "rms_ratio_to_lora", (0.25, 9), (0.5, 2), "matched,\nafter 100 steps"),
@@ -42,7 +42,7 @@ PANELS: tuple[tuple[str, int, str, tuple[float, float], tuple[float, float], str
 
 
 def draw(rows: Sequence[Row]) -> None:
-    """Writes the PNG."""
+    """Write the PNG."""
     with mpl.rc_context(RC):
         figure = Figure(figsize=(11, 9.6), dpi=DPI)
         grid = figure.subplots(len(PANELS), len(AXES), sharex="col")
@@ -121,7 +121,7 @@ def _ratio(value: float, _: int) -> str:
 
 
 def _legend(figure: Figure) -> None:
-    """In the cells that have no panel."""
+    """Draw the legend into the cells that have no panel."""
     named = [
         Line2D([], [], color=colour, marker=marker, markersize=4.5, linewidth=1.1, label=label)
         for name, label in NAMED.items()

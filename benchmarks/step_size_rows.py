@@ -1,5 +1,5 @@
-"""What `step_size.py` compares: the plan of every published row and of every other parameterization, at any width,
-depth and rank, and its adapter on random base weights.
+"""The rows that `step_size.py` compares: the plan of every published row and of every other parameterization, at any
+width, depth and rank, and its adapter on random base weights.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ WIDEST = dict.fromkeys(("dense", "randlora", "quanta", "quanta, from zero", "kro
 
 @dataclass(frozen=True)
 class Point:
-    """Where the rows are compared."""
+    """A point at which the rows are compared."""
 
     rank: int = 8
     layers: int = 12
@@ -58,7 +58,7 @@ class Point:
 
 
 def rows() -> tuple[str, ...]:
-    """Everything that is compared: the published rows, and the parameterizations that none of them is."""
+    """The published rows, and the parameterizations that no row has."""
     return (*published.names(), *OTHERS)
 
 

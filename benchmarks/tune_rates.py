@@ -1,4 +1,4 @@
-"""Chooses the learning rates that `tensoradapt frontier` uses, on validation, and writes them with the sweep behind
+"""Choose the learning rates that `tensoradapt frontier` uses, on validation, and write them with the sweep behind
 them.
 
     python benchmarks/tune_rates.py
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def choose(kind: str, grid: tuple[float, ...], head_lr: float | None) -> float:
-    """The smallest rate within one standard error of the best: it is as good, and farther from collapse."""
+    """The smallest rate within one standard error of the best: as good, and farther from divergence."""
     scores = {lr: validation(config(kind, lr, head_lr or lr)) for lr in grid}
     for _ in range(3):
         best = max(scores, key=lambda lr: scores[lr])
@@ -86,7 +86,7 @@ def validation(run: RunConfig) -> float:
 
 
 def table() -> None:
-    """The sweep as a table; whether a run is at chance is not said, 64 test examples cannot tell."""
+    """The sweep as a table, without a mark for runs at chance: 64 test examples cannot show it."""
     CSV.parent.mkdir(exist_ok=True)
     columns = ("rank", "lr", "head_lr", "steps", "seed", "n_train", "n_validation")
     rows = []

@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Modes and layouts
 #
-# Fine-tuning changes many weight matrices: one for each layer and projection. Taken together these changes are one
-# tensor whose modes have names. Two choices make an adapter of it. The **layout** says which modes the tensor has
+# Fine-tuning changes many weight matrices: one for each layer and projection. Together these changes are one tensor
+# whose modes have names. Two choices turn it into an adapter. The **layout** says which modes the tensor has
 # and which matrices share it. The **parameterization** says how the tensor is factored. Each is one argument, and
 # any layout can be used with nearly any parameterization.
 #
@@ -76,7 +76,7 @@ for layout in LAYOUTS:
     print(f"{layout:31s} {len(plan.groups):2d} of {shape_of(plan)}")
 
 # %% [markdown]
-# Every layout covers the same 3,538,944 entries. What differs is which of them can share a factor.
+# Every layout covers the same 3,538,944 entries. The layouts differ in which of them can share a factor.
 #
 # The name of the column mode decides how matrices are oriented. With `in` each matrix is taken as it is stored, rows
 # out and columns in. With `model` the residual stream is always the column side. The matrix `o` writes to that stream,
@@ -134,7 +134,7 @@ for layout in LAYOUTS:
     print(f"{layout:31s}", *(f"{plan.n_params:12,}" for plan in plans))
 
 # %% [markdown]
-# Three things can be read from it.
+# The table shows three things.
 #
 # - CP and the tensor-train follow the same path: from 147,456 without tying to a few thousand with everything tied.
 # - Tucker has a core of one entry for each combination of ranks. With five modes at rank 8 (4 and 6 for the small
@@ -150,13 +150,13 @@ STYLES = list(zip(canvas.COLOURS, canvas.MARKERS, ("-", "--", "-.", ":", "-", "-
 
 def counts(name, layout):
     """Parameters at each rank, as far as the adapter is smaller than the matrices themselves."""
-    found = []
+    sizes = []
     for rank in RANKS:
         try:
-            found.append(ta.plan(sites, layout=layout, parameterization=name, rank=rank).n_params)
+            sizes.append(ta.plan(sites, layout=layout, parameterization=name, rank=rank).n_params)
         except ta.TensorAdaptError:
             break
-    return RANKS[: len(found)], found
+    return RANKS[: len(sizes)], sizes
 
 
 figure, axes = plt.subplots(1, 3, figsize=(8.2, 3.5), layout="constrained", sharey=True)
@@ -177,8 +177,8 @@ plt.show()
 
 # %% [markdown]
 # Ranks are upper bounds: the plan clips each to what its mode can carry, which is why Tucker's steepest line bends. A
-# budget in the place of a rank takes the largest configuration within it. That is how families are compared at equal
-# size.
+# budget in the place of a rank takes the largest configuration within it. That is how parameterizations are compared
+# at equal size.
 
 # %%
 for name in FAMILIES[1:]:

@@ -14,8 +14,8 @@
 # # Your first adapter
 #
 # A real pretrained model learns a real task with 7,008 adapter parameters: all-MiniLM-L6-v2 (22.7 million parameters)
-# is to tell whether a sentence of a film review is positive. The sentences were rated by humans. The steps are those
-# of any fine-tuning: plan, attach, train, score, save, load, merge.
+# learns to tell whether a sentence of a film review is positive. The sentences were rated by humans. The steps are
+# those of any fine-tuning: plan, attach, train, score, save, load, merge.
 
 # %%
 import os
@@ -40,7 +40,7 @@ plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "
 # %% [markdown]
 # ## Data
 #
-# A task has three disjoint splits, the metric it is judged by, and what the best constant answer would give.
+# A task has three disjoint splits, its metric, and the score of the best constant answer.
 
 # %%
 data = tasks.load("snippets", n_train=2000, n_test=N_TEST, seed=0)
@@ -49,15 +49,15 @@ for i in (4, 6):
     print(data.train.labels[i], data.train.texts[i][0])
 
 # %% [markdown]
-# Batches are what the model takes: padded token ids, their mask, and labels. Nothing here is special to tensoradapt.
+# A batch holds what the model takes: padded token ids, their mask, and labels. Nothing here is special to tensoradapt.
 
 # %%
 encode = models.encoder(models.MINILM)
 
 
 def batch_of(split, rows):
-    ids = [torch.tensor(one) for one in encode([split.texts[i] for i in rows], 48)]
-    mask = pad_sequence([torch.ones_like(one) for one in ids], batch_first=True)
+    ids = [torch.tensor(tokens) for tokens in encode([split.texts[i] for i in rows], 48)]
+    mask = pad_sequence([torch.ones_like(tokens) for tokens in ids], batch_first=True)
     labels = torch.from_numpy(split.labels[rows])
     return {"input_ids": pad_sequence(ids, batch_first=True), "attention_mask": mask, "labels": labels}
 
@@ -79,8 +79,8 @@ def correct(model, split):  # bool (examples,)
 # %% [markdown]
 # ## Plan and attach
 #
-# The plan decides everything that shapes and names decide. It is CP over one tensor of all the attention matrices
-# (LoRTA). The classifier was drawn at random and is trained in place; its numbers are counted apart.
+# The plan holds all that follows from shapes and names. This one is CP over one tensor of all the attention matrices
+# (LoRTA). The classifier was drawn at random and is trained in place; its parameters are counted separately.
 
 # %%
 torch.manual_seed(0)
@@ -106,7 +106,7 @@ with torch.no_grad():
 # ## Train
 #
 # `ta.fit` is a plain loop: AdamW, a short warm-up, then a linear fall to zero. Any other loop will do, as the adapter's
-# parameters are ordinary ones. The head has its own, larger rate: it starts from nothing.
+# parameters are ordinary ones. The head has its own, larger rate, as it is not pretrained.
 #
 # For comparison the same is done without an adapter. Only the head is trained, on the same batches.
 
@@ -146,8 +146,8 @@ plt.show()
 #
 # ## Score
 #
-# Both models are scored on the same sentences, so the difference is paired. With one seed the interval speaks of other
-# sentences only. It says nothing about other seeds: for that a sweep is needed, as in the next notebook.
+# Both models are scored on the same sentences, so the difference is paired. With one seed the interval covers other
+# sentences only, not other seeds: for those a sweep is needed, as in the next notebook.
 
 # %%
 right, right_alone = correct(model, data.test), correct(frozen, data.test)
@@ -176,8 +176,8 @@ with torch.no_grad():
 # %% [markdown]
 # ## Merge
 #
-# Merging adds the update to the weights, so that inference costs what it did before. The originals are kept, and
-# `unmerge` gives them back bit for bit.
+# Merging adds the update to the weights, so that inference costs as much as the base model's. The originals are kept,
+# and `unmerge` restores them bit for bit.
 
 # %%
 print(ta.merge(fresh))

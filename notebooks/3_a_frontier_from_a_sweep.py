@@ -14,8 +14,8 @@
 # # A frontier from a sweep
 #
 # Which adapter gives the best score for its number of parameters? One run of each does not answer that: seeds differ
-# by as much as methods do. A sweep runs every method at several budgets and seeds, and the analysis says what the runs
-# show and what they do not.
+# by as much as methods do. A sweep runs every method at several budgets and seeds, and the analysis tells which
+# differences the runs show.
 #
 # This is a small sweep, of a size that fits into three minutes. Its intervals are wide, and a good part of this page is
 # about reading them.
@@ -71,7 +71,7 @@ spec = {
 
 # %% [markdown]
 # `workers=2` starts two processes, each with a share of the cores; `executor="inline"` would run all in this process.
-# `say` takes what the sweep reports. The plan is the first of it. At 2,500 parameters LoRA has no configuration: rank 1
+# `say` receives what the sweep reports, the plan first. At 2,500 parameters LoRA has no configuration: rank 1
 # needs 9,216. That cell stays empty, and the sweep says why.
 
 # %%
@@ -110,9 +110,9 @@ plt.show()
 for kind, interval in references(runs).items():
     print(f"{kind:12s} {'':8s} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})")
 for point in points(runs):
-    own, over = point.interval, point.vs_head
+    interval, over = point.interval, point.vs_head
     print(
-        f"{point.label:12s} {point.n_params:8,} {own.mean:.3f} ({own.low:.3f} to {own.high:.3f})",
+        f"{point.label:12s} {point.n_params:8,} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})",
         f"over head {over.mean:+.3f} ({over.low:+.3f} to {over.high:+.3f})",
         f"P(frontier) {point.p_frontier:.2f}{' on it' if point.on_frontier else ''}",
     )
@@ -138,10 +138,12 @@ difference_plots.forest(comparisons, ax, metric="accuracy")
 plt.show()
 
 # %%
-for one in comparisons:
-    found = one.difference
-    verdict = "holds" if one.adjusted < 0.05 else "is not shown"
-    print(f"{one.first} - {one.second}: {found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}), {verdict}")
+for pair in comparisons:
+    interval = pair.difference
+    verdict = "holds" if pair.adjusted < 0.05 else "is not shown"
+    print(
+        f"{pair.first} - {pair.second}: {interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f}), {verdict}"
+    )
 
 # %% [markdown]
 # ## What this says, and what it does not

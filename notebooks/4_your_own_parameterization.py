@@ -115,8 +115,7 @@ laws(tree, examples=EXAMPLES)
 print("all laws hold")
 
 # %% [markdown]
-# A check that passes is worth what it catches. Here is the same tree with a mistake that is easy to make: a formula
-# that is one off.
+# The laws catch mistakes. Here is the same tree with one that is easy to make: a formula that is off by one.
 
 # %%
 wrong = SimpleNamespace(**{**vars(tree), "count": lambda layout, rank: count(layout, rank) - 1})
@@ -153,8 +152,8 @@ plt.show()
 # ## Training it
 #
 # Three methods at one budget on the review sentences, with the same data, heads and learning rate. The scale is
-# matched: the first step of each is that of LoRA at rank 8, whatever its factors are, so one rate is not absurd. It was
-# not tuned for the tree, so this shows that the tree trains, and not which of the three is best.
+# matched: the first step of each is that of LoRA at rank 8, whatever its factors are, so one rate suits all roughly. It
+# was not tuned for the tree, so this shows that the tree trains, and not which of the three is best.
 
 # %%
 BUDGET = 5_000
@@ -194,20 +193,21 @@ plt.show()
 # %%
 last = {name: values[:, -10:].mean(1) for name, values in losses.items()}
 for name, values in last.items():
-    found = t_interval(values)
-    print(f"{name:7s} loss of the last steps {found.mean:.3f} ({found.low:.3f} to {found.high:.3f})")
+    interval = t_interval(values)
+    print(f"{name:7s} loss of the last steps {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})")
 for name in ("CP", "Tucker"):
-    found = t_interval(last["Tree"] - last[name])
-    verdict = "not shown to differ" if found.low < 0 < found.high else "differ"
-    print(f"Tree - {name}: {found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f}), {verdict}")
+    interval = t_interval(last["Tree"] - last[name])
+    verdict = "not shown to differ" if interval.low < 0 < interval.high else "differ"
+    print(f"Tree - {name}: {interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f}), {verdict}")
 
 # %% [markdown]
 # The tree trains. Its loss is the highest of the three at the end, but three seeds do not show a difference. Tucker's
-# hump is a rate close to what its core can bear. To compare the three, give each a grid of rates in a sweep.
+# loss rises for a while because the rate is nearly too large for its core. To compare the three, give each a grid of
+# rates in a sweep.
 #
 # ## Saved, it needs no plug-in
 #
-# A checkpoint holds the network itself, its labels and sizes. Whoever loads it need not have the three functions.
+# A checkpoint holds the network itself, its labels and sizes, so loading it does not need the three functions.
 
 # %%
 fresh = models.load(models.MINILM, data.task)

@@ -13,12 +13,12 @@
 # %% [markdown]
 # # Compress a trained LoRA
 #
-# An adapter that is trained already can be turned into another form: `ta.compress` reads an adapter, a LoRA folder that
+# A trained adapter can be turned into another form: `ta.compress` reads an adapter, a LoRA folder that
 # PEFT saved, or a full fine-tune, and decomposes its updates over any layout. It states the true error, recomputed from
 # the factors.
 #
-# The question is what that error means for the task. We train a LoRA, turn it into several forms at several sizes,
-# and score each of them as it comes out.
+# What does that error mean for the task? We train a LoRA, turn it into several forms at several sizes, and score each
+# of them without further training.
 
 # %%
 import os
@@ -78,14 +78,14 @@ print(f"LoRA with {plan.n_params:,} parameters: test accuracy {right.mean():.3f}
 
 # %%
 LAYOUT = "layer proj : head dim : model"
-made = ta.compress(lora, layout=LAYOUT, parameterization="tensor_train", budget=3_000)
-print("\n".join(str(made).splitlines()[:4]))
+smaller = ta.compress(lora, layout=LAYOUT, parameterization="tensor_train", budget=3_000)
+print("\n".join(str(smaller).splitlines()[:4]))
 
 # %% [markdown]
 # ## Error against parameters
 #
 # Four forms. Three of them share factors among all matrices. The fourth is LoRA itself at a lower rank: each matrix
-# alone, cut to its leading singular values. That is the plainest way to make a LoRA smaller, and the one to beat.
+# alone, cut to its leading singular values. That is the simplest way to make a LoRA smaller, and the baseline.
 #
 # CP is left at small sizes, as its alternating least squares takes minutes with many components.
 
@@ -98,7 +98,7 @@ FORMS = {
 }
 compressed = {name: [ta.compress(lora, **wanted) for wanted in forms] for name, forms in FORMS.items()}
 for name, results in compressed.items():
-    print(f"{name:13s}", *(f"{one.n_params:7,}: {one.error:.3f}" for one in results))
+    print(f"{name:13s}", *(f"{result.n_params:7,}: {result.error:.3f}" for result in results))
 
 # %% [markdown]
 # ## Score after
@@ -112,13 +112,13 @@ ta.detach(model)
 
 def correct_with(result):
     result.attach(model)
-    found = correct(model)
+    right_after = correct(model)
     ta.detach(model)
-    return found
+    return right_after
 
 
 kept = {
-    name: [paired_difference(correct_with(one)[None], right[None]) for one in results]
+    name: [paired_difference(correct_with(result)[None], right[None]) for result in results]
     for name, results in compressed.items()
 }
 lost = paired_difference(right_base[None], right[None])
@@ -127,13 +127,13 @@ lost = paired_difference(right_base[None], right[None])
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 LINES = ("-", "--", "-.", ":")
 for i, (name, results) in enumerate(compressed.items()):
-    sizes = np.array([one.n_params for one in results])
+    sizes = np.array([result.n_params for result in results])
     style = {"color": canvas.COLOURS[i], "marker": canvas.MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
-    axes[0].semilogx(sizes, [one.error for one in results], label=name, **style)
-    mean = np.array([one.mean for one in kept[name]])
-    ends = [mean - [one.low for one in kept[name]], [one.high for one in kept[name]] - mean]
+    axes[0].semilogx(sizes, [result.error for result in results], label=name, **style)
+    mean = np.array([difference.mean for difference in kept[name]])
+    low, high = (np.array([getattr(difference, end) for difference in kept[name]]) for end in ("low", "high"))
     place = sizes * 1.06 ** (i - 1.5)  # side by side where sizes are equal
-    axes[1].errorbar(place, mean, ends, linewidth=1.2, elinewidth=1, **style)
+    axes[1].errorbar(place, mean, [mean - low, high - mean], linewidth=1.2, elinewidth=1, **style)
 axes[1].set_xscale("log")
 axes[0].set(xlabel="parameters", ylabel="relative error of all updates", ylim=(0, 1.03))
 axes[1].set(xlabel="parameters", ylabel="test accuracy minus the LoRA's")
@@ -145,13 +145,14 @@ figure.legend(loc="outside upper center", ncols=4, frameon=False)
 plt.show()
 
 # %%
-for name, found in kept.items():
-    for one, difference in zip(compressed[name], found, strict=True):
+for name, differences in kept.items():
+    for result, difference in zip(compressed[name], differences, strict=True):
         low, high = f"{difference.low:+.3f}", f"{difference.high:+.3f}"
-        print(f"{name:13s} {one.n_params:7,}  error {one.error:.2f}  accuracy {difference.mean:+.3f} ({low} to {high})")
+        print(f"{name:13s} {result.n_params:7,}  error {result.error:.2f}", end="  ")
+        print(f"accuracy {difference.mean:+.3f} ({low} to {high})")
 
 # %% [markdown]
-# The plain cut is the best of them wherever it exists: at 9,216 parameters no loss is shown, where a tied train of
-# that size may have lost up to 0.06. Matrices trained apart share little, so tying them afterwards costs more than
-# cutting each. What ties can do is go below LoRA's rank 1, at a price. Accuracy falls less than the error suggests:
+# The plain cut is the best of them wherever it exists: at 9,216 parameters no loss is shown, where a tied tensor-train
+# of that size may have lost up to 0.06. Matrices trained apart share little, so tying them afterwards costs more than
+# cutting each. Tying can go below LoRA's rank 1, at a cost in accuracy. Accuracy falls less than the error suggests:
 # with an error of 0.64 most of the gain is kept. One LoRA at one seed; the intervals are over sentences.

@@ -14,10 +14,10 @@
 # # Read the mode spectra
 #
 # A tensor adapter pays off where its modes are low rank: where few directions of a mode carry most of the update. That
-# can be looked at. The update of all matrices is one tensor; unfolded along a mode it is a matrix, and the singular
+# can be measured. The update of all matrices is one tensor; unfolded along a mode it is a matrix, and the singular
 # values of that matrix say how many directions the mode uses (De Lathauwer, De Moor and Vandewalle, 2000).
 #
-# First a tensor whose answer is known, then a real update, then one that misleads.
+# This page reads a tensor of known ranks, then a real update, then one that misleads.
 
 # %%
 import os
@@ -57,7 +57,7 @@ assert list(planted.noise_rank.values()) == [2, 4, 5, 7]
 # ## A real update
 #
 # The attention matrices of all-MiniLM-L6-v2 are trained freely: parameterization `dense` has an entry for every weight,
-# so nothing about the method makes any mode low rank. The head is trained besides.
+# so nothing about the method makes any mode low rank. The head is trained as well.
 
 # %%
 LAYOUT = "layer proj : head dim : model"
@@ -84,34 +84,34 @@ def stacked(adapter):
     return stack(group, adapter.delta).numpy(), group.network.layout.names
 
 
-def shown(found):
-    r90, r99, effective = found.rank_for(0.9), found.rank_for(0.99), found.effective_rank
+def shown(spectra):
+    r90, r99, effective = spectra.rank_for(0.9), spectra.rank_for(0.99), spectra.effective_rank
     print("mode    size   90 %   99 %   effective")
-    for mode, size in found.shape.items():
+    for mode, size in spectra.shape.items():
         print(f"{mode:6s} {size:5d} {r90[mode]:6d} {r99[mode]:6d} {effective[mode]:11.1f}")
 
 
 dense = trained("dense", None, 3e-3)
 tensor, names = stacked(dense)
-found = ta.spectra.spectra(tensor, names)
-shown(found)
+spectra = ta.spectra.spectra(tensor, names)
+shown(spectra)
 
 
 # %%
-def drawn(found, tensor):
+def drawn(spectra, tensor):
     """The spectra of a tensor, and the cosines between its layers."""
     _, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", width_ratios=[1.5, 1])
-    ta.spectra_plots.plot_spectra(found, axes[0])
-    layers = [str(i) for i in range(found.shape["layer"])]
+    ta.spectra_plots.plot_spectra(spectra, axes[0])
+    layers = [str(i) for i in range(spectra.shape["layer"])]
     ta.spectra_plots.plot_similarity(ta.spectra.similarity(tensor, names, "layer"), layers, axes[1])
     axes[1].set(xlabel="layer", ylabel="layer")
     plt.show()
 
 
-drawn(found, tensor)
+drawn(spectra, tensor)
 
 # %% [markdown]
-# What it says:
+# The table and the figure show:
 #
 # - The width is the one mode with fewer directions than its size: 243 of 384 carry 90 % of the energy. The line falls
 #   steeply at first, so a small rank keeps a good part, and slowly after that.
@@ -126,13 +126,13 @@ drawn(found, tensor)
 # `advice` puts the index modes and heads in order, the most compressible first.
 
 # %%
-for one in ta.spectra.advice(found, ("layer", "proj", "head")):
-    print(f"{one.mode}: {one.rank} of {one.size} directions for 90 %, worth tying: {one.worth_tying}")
+for advice in ta.spectra.advice(spectra, ("layer", "proj", "head")):
+    print(f"{advice.mode}: {advice.rank} of {advice.size} directions for 90 %, worth tying: {advice.worth_tying}")
 
 # %% [markdown]
 # ## An update that misleads
 #
-# The same for a LoRA of rank 8, trained in the same way.
+# Now a LoRA of rank 8, trained in the same way.
 
 # %%
 lora_tensor, _ = stacked(trained("lora", 8, 3e-3))
@@ -148,5 +148,5 @@ drawn(lora, lora_tensor)
 # had learned the same thing. In the width, 24 sites of rank 8 have 192 directions, half of 384, and the line falls to
 # rounding there. That is by construction too.
 #
-# Here the free update happens to say the same about layers. From the LoRA alone one could not have known. To see what
+# Here the free update happens to show the same about layers, but the LoRA alone could not have shown it. To see what
 # modes share, look at an update whose form does not decide it.

@@ -1,4 +1,4 @@
-"""An adapter trained under FSDP2, on CUDA with nccl or on the CPU with gloo, and saved once.
+"""Train an adapter under FSDP2, on CUDA with nccl or on the CPU with gloo, and save it once.
 
 torchrun --standalone --nproc-per-node 2 docs/examples/train_fsdp.py adapter
 torchrun --standalone --nproc-per-node 8 docs/examples/train_fsdp.py adapter --model Qwen/Qwen3-8B --text notes.txt
