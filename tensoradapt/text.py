@@ -1,4 +1,4 @@
-"""How ranks, sizes and tables are written."""
+"""How ranks, sizes, times and tables are written."""
 
 from __future__ import annotations
 
@@ -38,3 +38,23 @@ def bonds_text(rank: Rank) -> str:
     ('8', 'layer=2 out=4')
     """
     return " ".join(f"{name}={n}" for name, n in rank.items()) if isinstance(rank, Mapping) else str(rank)
+
+
+def duration_text(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration_text(42), duration_text(400), duration_text(9000)
+    ('42 s', '7 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def bytes_text(n_bytes: float) -> str:
+    """A number of bytes in the unit that suits it.
+
+    >>> bytes_text(300_000), bytes_text(2.5e9)
+    ('0.3 MB', '2.5 GB')
+    """
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

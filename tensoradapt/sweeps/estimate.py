@@ -11,7 +11,7 @@ from pathlib import Path
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.executors.executor import Slots
-from tensoradapt.sweeps.messages import bytes_text, duration
+from tensoradapt.text import bytes_text, duration_text
 
 START_SECONDS = 5.0  # that a process takes to load torch and transformers
 STEPS, EXAMPLES = 3, 64  # of the probe
@@ -37,7 +37,7 @@ def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig
     workers = f"with {n} worker{'s' * (n > 1)}" if slots.workers else "one after another"
     threads = f"{slots.threads} thread{'s' * (slots.threads > 1)} each"
     disk = bytes_text(n_bytes * todo)
-    return f"about {duration(time)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})"
+    return f"about {duration_text(time)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})"
 
 
 def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:

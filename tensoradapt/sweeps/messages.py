@@ -57,26 +57,6 @@ def _axis_text(axis: Any) -> str:
     return f"from {axis['low']:g} to {axis['high']:g}" + ("" if axis["log"] else ", not by its logarithm")
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit that suits it.
-
-    >>> duration(42), duration(400), duration(9000)
-    ('42 s', '7 min', '2.5 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def bytes_text(n_bytes: float) -> str:
-    """A number of bytes in the unit that suits it.
-
-    >>> bytes_text(300_000), bytes_text(2.5e9)
-    ('0.3 MB', '2.5 GB')
-    """
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
-
-
 def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> str:
     """One line for a run that ended."""
     what = f"{config.title} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")

@@ -26,8 +26,8 @@ from tensoradapt.runs.store import is_failed, is_finished, read_run
 from tensoradapt.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.cells import Due
-from tensoradapt.sweeps.messages import duration, ended_text
-from tensoradapt.text import align
+from tensoradapt.sweeps.messages import ended_text
+from tensoradapt.text import align, duration_text
 
 LAST = 5  # finished runs that are shown
 COLUMNS = ("task", "method", "finished", "failed", "running", "waiting")
@@ -217,7 +217,7 @@ def text(root: Path, frame: Frame) -> str:
 def head(root: Path, frame: Frame) -> str:
     """The counts and the time left, in a line."""
     counts = [f"{n} {what}" for what in ("failed", "running", "waiting") if (n := frame.count(what))]
-    left = f"; about {duration(frame.seconds_left)} left" if frame.seconds_left is not None else ""
+    left = f"; about {duration_text(frame.seconds_left)} left" if frame.seconds_left is not None else ""
     return f"{root}: " + ", ".join([f"{frame.count('finished')} of {frame.total} runs finished", *counts]) + left
 
 
@@ -231,7 +231,9 @@ def _in_hand_text(one: InHand) -> str:
     config = one.config
     what = f"{config.title} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")
     step = f"step {one.step} of {config.steps} saved" if one.step else f"{config.steps} steps, none saved yet"
-    since = f"for {duration(one.seconds)}" if one.alive else "no process on this machine; the sweep goes on with it"
+    since = (
+        f"for {duration_text(one.seconds)}" if one.alive else "no process on this machine; the sweep goes on with it"
+    )
     return f"{what}: {step}, {since}"
 
 
