@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.cli.options import add_layout
+from tensoradapt.cli.options import add_layout, picked
 
 
 def add_parsers(commands: Any) -> None:
@@ -76,10 +76,7 @@ def compress(args: argparse.Namespace) -> int:
         args.layout,
         args.parameterization,
         args.rank,
-        max_error=args.max_error,
-        budget=args.budget,
-        seed=args.seed,
-        order=args.order,
+        **picked(args, "max_error", "budget", "seed", "order"),
     )
     print(result)
     if args.out:
@@ -98,13 +95,8 @@ def export(args: argparse.Namespace) -> int:
         models.skeleton(args.model, args.architecture),
         args.out,
         adapter=unattached(args.folder),
-        rank=args.rank,
-        round_up=args.round_up,
-        dtype=args.dtype,
-        task=args.task,
-        task_type=args.task_type,
         heads="leave" if args.leave_heads else "refuse",
-        prefix=args.prefix,
+        **picked(args, "rank", "round_up", "dtype", "task", "task_type", "prefix"),
     )
     print(report)
     return 0

@@ -1,4 +1,4 @@
-"""Command line: thin. Exit code 0: done; 1: stopped or incomplete; 2: bad input."""
+"""The command line. Exit code 0: done; 1: stopped or incomplete; 2: bad input."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tensoradapt.errors import TensorAdaptError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; errors print as one block, with the traceback under ``--debug``."""
-    # before torch: spinning threads slow every step on a shared machine; tokenizers warn when forked
+    """Run one command and return its exit code; an error is printed as one block, with ``--debug`` as a traceback."""
+    # set before torch is loaded: spinning threads slow every step on a shared machine; tokenizers warn when forked
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     args = parser().parse_args(argv)
     try:
         return args.command(args)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except TensorAdaptError as error:

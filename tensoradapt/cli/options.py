@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 DEFAULT_OUT = Path("runs") / "frontier"
 DEFAULT_MODEL = "all-minilm-l6-v2"
@@ -28,3 +29,8 @@ def add_selection(p: argparse.ArgumentParser) -> None:
         "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false'
     )
     p.add_argument("--spec", type=Path, metavar="FILE", help="only the runs of this sweep")
+
+
+def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """The values of options that are called as the parameters of a function, by name."""
+    return {name: getattr(args, name) for name in names}

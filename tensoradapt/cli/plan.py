@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tensoradapt import parameterizations, published
-from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, add_projections
+from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, add_projections, picked
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import align
 
@@ -54,18 +54,9 @@ def plan(args: argparse.Namespace) -> int:
 
     config = models.config(args.model)
     chosen = args.projections and (args.projections[0] if len(args.projections) == 1 else args.projections)
-    print(
-        ta.plan(
-            ta.find_sites(config, chosen) if chosen else config,
-            args.layout,
-            args.parameterization,
-            args.rank,
-            published=args.published,
-            budget=args.budget,
-            on_mismatch=args.on_mismatch,
-            tasks=args.tasks,
-        )
-    )
+    sites = ta.find_sites(config, chosen) if chosen else config
+    options = picked(args, "layout", "parameterization", "rank", "published", "budget", "on_mismatch", "tasks")
+    print(ta.plan(sites, **options))
     return 0
 
 

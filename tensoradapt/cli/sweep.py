@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections
+from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, picked
 from tensoradapt.data import tasks
 from tensoradapt.errors import missing_extra
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
@@ -103,12 +103,8 @@ def frontier(args: argparse.Namespace) -> int:
     given = {"ranks": args.rank, "budgets": args.budget, "seeds": args.seeds, "steps": args.steps}
     spec = presets.frontier_spec(
         replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
-        model=args.model,
-        task=args.task,
         parameterizations=args.parameterization or presets.FRONTIER,
-        layout=args.layout,
-        projections=args.projections,
-        lr=args.lr,
+        **picked(args, "model", "task", "layout", "projections", "lr"),
     )
     try:
         ended, runs = presets.run_frontier(spec, args.out, device=args.device, say=_say)
@@ -177,21 +173,9 @@ def sweep(args: argparse.Namespace) -> int:
     """Run a sweep; returns the exit code."""
     from tensoradapt.sweeps.run_sweep import sweep as run
 
+    names = ("executor", "workers", "device", "stale", "retry_failed", "checkpoint_every", "track", "dry_run")
     try:
-        ended = run(
-            args.spec,
-            args.out,
-            executor=args.executor,
-            workers=args.workers,
-            device=args.device,
-            stale=args.stale,
-            retry_failed=args.retry_failed,
-            checkpoint_every=args.checkpoint_every,
-            track=args.track,
-            dry_run=args.dry_run,
-            say=_say,
-            **{name: getattr(args, name) for name in CLUSTERS},
-        )
+        ended = run(args.spec, args.out, say=_say, **picked(args, *names, *CLUSTERS))
     except KeyboardInterrupt:
         return _stopped(args.out)
     for reason in ended.blocked:

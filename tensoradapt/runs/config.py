@@ -1,4 +1,4 @@
-"""What one run is: a frozen record from which its id, its folder name and all its results follow."""
+"""The config of a run: a frozen record that its id and all its results follow from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}
 
 @dataclass(frozen=True)
 class RunConfig:
-    """One run. ``kind``: "adapter" (head trained besides), "head" (frozen base) or "full" (everything)."""
+    """The config of a run. ``kind``: "adapter" (and its head), "head" (on a frozen base) or "full" (everything)."""
 
     kind: str
     seed: int
@@ -36,11 +36,11 @@ class RunConfig:
     n_test: int | None = None
     max_length: int = 64
     scale: str | float = "matched"
-    published: str | None = None  # with it, empty projections are the paper's own targets
+    published: str | None = None  # then empty projections are the paper's own targets
     plan: Mapping[str, Any] = field(default_factory=dict)  # further arguments of ``tensoradapt.plan``
     training: Mapping[str, Any] = field(default_factory=dict)  # further options of ``tensoradapt.fit``
-    tuning: bool = False  # made to choose a learning rate: in no mean
-    method: str | None = None  # what a sweep calls it; a name, and so not part of the id
+    tuning: bool = False  # made to choose a learning rate, and in no mean
+    method: str | None = None  # its name in a sweep, which is not part of the id
 
     @property
     def label(self) -> str:
@@ -55,14 +55,12 @@ class RunConfig:
         return getattr(parameterizations.get(self.parameterization), "label", self.parameterization)
 
     def as_dict(self) -> dict[str, Any]:
-        """What is stored as config.json."""
+        """The contents of config.json."""
         return {**asdict(self), "label": self.label}
 
     @cached_property
     def id(self) -> str:
-        """The hash of what is computed. Fields that were added later are hashed where they differ from their default,
-        so that earlier runs keep their ids.
-        """
+        """The hash of what is computed; fields that were added later count unless they are at their default."""
         later: dict[str, Any] = {"published": None, "plan": {}, "training": {}, "tuning": False, "method": self.method}
         said = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
         label = FORMER_HEAD_LABEL if self._label() == HEAD_LABEL else self._label()
@@ -70,7 +68,7 @@ class RunConfig:
 
     @property
     def name(self) -> str:
-        """Folder name: readable, and unique by the first half of the id."""
+        """A readable name, unique by the first half of the id, for trackers."""
         parts = [self.parameterization or self.kind, self._size(), f"seed{self.seed}", self.id[:8]]
         return "-".join(part for part in parts if part)
 
@@ -88,7 +86,7 @@ class RunConfig:
 
     @property
     def title(self) -> str:
-        """What progress is reported of."""
+        """The run in the lines that a sweep prints."""
         return f"{self.label} {size_text(self.rank, self.budget)}".strip() + f", seed {self.seed}"
 
     def _size(self) -> str:

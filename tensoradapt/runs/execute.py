@@ -1,4 +1,4 @@
-"""One run from its config: model, data, adapter, training, predictions. Everything random follows from the seed."""
+"""Compute one run from its config: data, model, adapter, training, predictions; all randomness is seeded."""
 
 from __future__ import annotations
 
@@ -37,11 +37,14 @@ def execute(
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
 ) -> dict[str, Any]:
-    """The contents of a run folder: result, measurements and arrays of one run, begun or gone on from a checkpoint."""
+    """Compute a run, from a checkpoint if there is one; return the contents of its folder.
+
+    ``on_step``: called with each step and its loss.
+    """
     begun = time.perf_counter()
     reset_peak_memory()
     if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
     data = load_data(config.task, config.model, config.n_train, config.n_test, config.seed)
     model, plan = prepare(config)
     model.to(device)
@@ -93,7 +96,7 @@ def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
 
 
 def head_of(model: nn.Module) -> tuple[str, ...]:
-    """The freshly drawn head of a transformers classifier."""
+    """The names of the head of a transformers classifier."""
     return tuple(name for name, _ in model.named_children() if name in HEADS)
 
 
@@ -129,7 +132,7 @@ def _result(
 
 
 def at_chance(value: float, chance: float, metric: str, n: int) -> bool:
-    """Whether a metric is within two standard errors of what a constant answer gives."""
+    """Whether a score of ``n`` examples is within two standard errors of a constant answer's."""
     spread = math.sqrt(max(chance * (1 - chance), 0) / n) if metric in ("accuracy", "f1") else 1 / math.sqrt(n)
     return not value > chance + 2 * spread
 
@@ -142,15 +145,13 @@ def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
         "device": device,
     }
     if device.startswith("cuda"):
-        measured |= {
-            "peak_device_bytes": torch.cuda.max_memory_allocated(),
-            "device_name": torch.cuda.get_device_name(),
-        }
+        peak, name = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_name(device)
+        measured |= {"peak_device_bytes": peak, "device_name": name}
     return measured
 
 
 def encoded(split: Split, config: RunConfig) -> list[list[int]]:
-    """Token ids of every example."""
+    """The token ids of each example."""
     return (
         split.tokens.tolist()
         if split.tokens is not None
@@ -160,7 +161,7 @@ def encoded(split: Split, config: RunConfig) -> list[list[int]]:
 
 @torch.no_grad()
 def predict(model: nn.Module, rows: list[list[int]], device: str, batch: int = 64) -> np.ndarray:
-    """Logits, (n, n_labels); batches are of similar length, so little is computed on padding."""
+    """Logits, (n, n_labels), computed in batches of similar length, which need little padding."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     parts = [
         model(**collate([rows[i] for i in order[at : at + batch]], device)).logits for at in range(0, len(rows), batch)
@@ -181,9 +182,9 @@ def collate(rows: list[list[int]], device: str) -> dict[str, Tensor]:
 def batches(
     rows: list[list[int]], labels: np.ndarray, config: RunConfig, device: str
 ) -> Iterator[Mapping[str, Tensor]]:
-    """Endless shuffled batches, a new order every epoch.
+    """Endless batches in a new random order each epoch.
 
-    Within eight shuffled batches examples are grouped by length: half the tokens of a mixed batch are padding.
+    Examples are sorted by length within eight batches, as half the tokens of a mixed batch would be padding.
     """
     rng = np.random.default_rng([config.seed, 1])
     target = torch.as_tensor(labels, dtype=torch.float32 if labels.dtype.kind == "f" else torch.int64)
@@ -198,9 +199,9 @@ def batches(
 
 @lru_cache(maxsize=4)
 def load_data(task: str, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
-    """A task's splits with at most the numbers asked for; small tasks give what they have."""
+    """A task's splits with at most these numbers of examples."""
     if task == planted.TASK.name:
-        # one training set for all seeds: the teacher's threshold, and so the test labels, follow from it
+        # one training set for all seeds, as the teacher's threshold, and so the test labels, depend on it
         return planted.label(load_task(task, n_train=n_train, n_test=n_test), _teacher(model))
     whole = load_task(task)
     train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
@@ -208,7 +209,7 @@ def load_data(task: str, model: str, n_train: int | None, n_test: int | None, se
 
 
 def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The base model with a known rank-2 CP delta: what an adapter can learn exactly."""
+    """The logits of the base model with a known rank-2 CP delta, which an adapter can learn exactly."""
     torch.manual_seed(0)
     model = models.load(model_name, planted.TASK)
     adapter = attach(model, build_plan(model, parameterization="cp", rank=2), seed=1)

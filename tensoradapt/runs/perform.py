@@ -1,4 +1,4 @@
-"""One run of a sweep, from its id: claimed, computed from where it was left, and written once."""
+"""Perform one run of a sweep: claim it, compute it from where it was left, and write it once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from tensoradapt.runs.work_folder import WORK, Work, claim, state_key, versions
 
 
 def perform(root: Path, name: str, device: str) -> str:
-    """Computes a run that ``Work.prepare`` has prepared; "finished", "failed", or "elsewhere" where another process
-    has it in hand.
+    """Compute a run that ``Work.prepare`` has prepared.
 
-    Whatever goes wrong within the run becomes its ``error.json``. What goes wrong in writing it is raised: a full disk
-    is not the run's fault.
+    Returns "finished", "failed", or "elsewhere" where another process computes it. An error within the run becomes its
+    ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
     """
     root, work = Path(root), Work(Path(root), name)
     if not work.path.is_dir():
@@ -26,7 +25,7 @@ def perform(root: Path, name: str, device: str) -> str:
     with claim(root / WORK, name) as ours:
         if not ours:
             return "elsewhere"
-        # again, now that nobody else can be writing it
+        # checked under the lock, as another process may have written it before
         if is_finished(root, name) or is_failed(root, name):
             work.clear()
             return _done(root, name)
@@ -55,7 +54,7 @@ def _computed(root: Path, work: Work, device: str) -> str:
         extra = {"attempts.jsonl": work.attempts()}
         write_failure(root, work.name, {**record, "config": config.as_dict(), "provenance": versions()}, extra)
         return "failed"
-    except BaseException:  # an interrupt waits for nobody
+    except BaseException:  # on an interrupt, do not wait for trackers
         tracking.leave()
         raise
     parts["measurements"]["failed_checkpoints"] = checkpoint.failures

@@ -15,11 +15,11 @@ from tensoradapt.sites.find import find_sites
 
 
 def plan_of(config: RunConfig, model: Any, heads: Sequence[str] = ()) -> Plan:
-    """The plan of an adapter run, for a model or its config."""
+    """Plan the adapter of a run for a model or its config; ``heads`` are trained with it."""
     wanted = config.projections[0] if len(config.projections) == 1 else config.projections
     layouts = config.layout or (papers.get(config.published).layout if config.published else ())
     with_task = any(RUNTIME[0] in text.split(":")[0].split() for text in layouts)
-    besides: dict[str, Any] = {key: _widths(v) if key == "split" else v for key, v in config.plan.items()}
+    further: dict[str, Any] = {key: _widths(v) if key == "split" else v for key, v in config.plan.items()}
     return plan(
         find_sites(model, wanted) if wanted else model,
         config.layout,
@@ -30,15 +30,15 @@ def plan_of(config: RunConfig, model: Any, heads: Sequence[str] = ()) -> Plan:
         scale=config.scale,
         train=tuple(heads),
         tasks=(config.task,) if with_task else (),
-        **besides,
+        **further,
     )
 
 
 def _widths(split: Mapping[str, Any]) -> dict[str, Any]:
-    """Parts of modes, or by width, whose numbers JSON and TOML keep as text."""
+    """Parts of modes; widths, which JSON and TOML keep as text, become numbers."""
     return {
-        mode: {int(width): tuple(parts) for width, parts in found.items()} if isinstance(found, Mapping) else found
-        for mode, found in split.items()
+        mode: {int(width): tuple(sizes) for width, sizes in parts.items()} if isinstance(parts, Mapping) else parts
+        for mode, parts in split.items()
     }
 
 

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, processor, source commit, command line. Nothing is imported to find out."""
+"""Provenance: the versions, processor, source commit and command line that a run was made with."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def provenance() -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Begins a new peak, where the kernel can (Linux): a process that computes several runs has one for each."""
+    """Reset the peak of resident memory on Linux, so that each run of a process has its own."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had resident since the last reset, or since it began."""
+    """The peak of resident memory in bytes, since the last reset or the start of the process."""
     with contextlib.suppress(OSError):
-        if found := re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
-            return int(found[1]) * 1024
+        if match := re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
+            return int(match[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

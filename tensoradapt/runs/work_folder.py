@@ -32,9 +32,9 @@ except ImportError:  # not a POSIX system: a run done twice gives the same resul
     fcntl = None  # type: ignore[assignment]
 
 WORK, ATTEMPTS = ".work", "attempts.jsonl"
-# what file systems without locks answer: a run is computed there all the same, as on systems that have none
+# errors of file systems without locks, where runs are computed without one
 WITHOUT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
-versions = lru_cache(maxsize=1)(provenance)  # asks git, once in a process
+versions = lru_cache(maxsize=1)(provenance)  # runs git, once in a process
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,18 @@ class Work:
         return Path(self.root) / WORK / self.name
 
     def prepare(self, config: RunConfig, checkpoint_every: int, track: Sequence[str] = ()) -> None:
-        """Writes what a worker needs to know; the first of two sweeps that do so is enough."""
+        """Write what a worker must know, unless another sweep has."""
         if not (self.path / "config.json").is_file():
             record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": list(track)}
             replace_file(self.path / "config.json", json.dumps(record).encode())
 
     def config(self) -> tuple[RunConfig, int, list[str]]:
-        """The run's config, after how many steps its state is kept, and the names of its trackers."""
+        """The run's config, the steps between two states of its training, and its trackers."""
         record = json.loads((self.path / "config.json").read_text())
         return RunConfig.from_dict(record["config"]), record["checkpoint_every"], record.get("track", [])
 
     def note(self, event: str, **more: Any) -> None:
-        """A line in the run's attempts, on disk before the attempt goes on."""
+        """Add a line to the run's attempts, on disk before the attempt continues."""
         line = {"event": event, "time": round(time.time(), 3), "pid": os.getpid(), **more}
         try:
             with (self.path / ATTEMPTS).open("ab+") as file:
@@ -77,14 +77,14 @@ class Work:
         return (self.path / ATTEMPTS).read_bytes()
 
     def clear(self) -> None:
-        """Removes the folder, and what attempts that were killed left beside the run's."""
+        """Remove the folder, and temporary folders that killed attempts left."""
         shutil.rmtree(self.path, ignore_errors=True)
-        for left in Path(self.root).glob(f".{self.name}.*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+        for path in Path(self.root).glob(f".{self.name}.*.tmp"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _torn(file: BinaryIO) -> bool:
-    """Whether the last line was cut off, as by a full disk: the next one is then a line of its own all the same."""
+    """Whether the last line was cut off, as by a full disk; a line break must then come before the next one."""
     if not file.tell():
         return False
     file.seek(-1, os.SEEK_END)
@@ -92,7 +92,7 @@ def _torn(file: BinaryIO) -> bool:
 
 
 def tidy(root: Path) -> None:
-    """Removes work and locks of runs that have ended: a process can be killed after it has written its result."""
+    """Remove work and locks of runs that have ended, as a process can be killed after it has written its result."""
     folder = Path(root) / WORK
     if not folder.is_dir():
         return
@@ -105,15 +105,15 @@ def tidy(root: Path) -> None:
 
 
 def state_key(name: str) -> Mapping[str, str]:
-    """What a training's state must agree in to be gone on from: the run, versions and source commit."""
-    found = versions()
-    packages = {package: found["packages"].get(package, "") for package in ("torch", "transformers", "tensoradapt")}
-    return {"run": name, "commit": str(found["commit"]), **packages}
+    """What the state of a training must agree with to be resumed: the run, the versions and the source commit."""
+    now = versions()
+    packages = {package: now["packages"].get(package, "") for package in ("torch", "transformers", "tensoradapt")}
+    return {"run": name, "commit": str(now["commit"]), **packages}
 
 
 @contextlib.contextmanager
 def claim(root: Path, name: str) -> Iterator[bool]:
-    """True if this process may compute the run; False while another one does."""
+    """Within it, True if this process may compute the run; False while another one does."""
     path = root / f".{name}.lock"
     with _opened(path) as file:
         if not _locked(file, path):
@@ -138,7 +138,7 @@ def _locked(file: IO[str], path: Path) -> bool:
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # whoever had it before unlinks the file: a lock on what has no name any more would keep nobody out
+        # the process that had the lock before unlinks the file; a lock on an unlinked file would exclude nobody
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError as error:
         return error.errno in WITHOUT

@@ -1,7 +1,7 @@
-"""Cells: what a sweep asks for, counted at its model's sizes, and the runs that are due at any moment.
+"""Cells: the methods of a sweep at each size, with their parameters, and the runs that are due at any moment.
 
-Which runs are due follows from the specification and from the finished runs alone, so a sweep that was stopped, or two
-that work in one folder, agree on it.
+Which runs are due depends on the specification and the finished runs alone, so a sweep that was stopped, or two sweeps
+in one folder, agree on it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Due:
-    """The runs that can be named now, how many there will be of each task and method (of a search, at most), and what
-    cannot go on, with the reason.
+    """The runs that can be named now.
+
+    ``totals``: how many there will be of each task and method, of a search at most. ``blocked``: what cannot continue,
+    with the reason.
     """
 
     configs: tuple[RunConfig, ...]
@@ -46,10 +48,10 @@ class Due:
 
 
 def cells(spec: SweepSpec, model_config: Any) -> list[Cell]:
-    """Every method at every size, planned at a model's sizes.
+    """Plan every method at every size.
 
-    A budget that a method cannot reach, and a budget or rank that gives what another one before it does, is an empty
-    cell; everything else that a plan refuses raises TensorAdaptError.
+    A cell is empty where the method cannot meet the budget, or where its plan is that of an earlier size. Everything
+    else that a plan refuses raises TensorAdaptError.
     """
     return [cell for method in spec.methods for cell in _cells_of(spec, method, model_config)]
 
@@ -59,8 +61,8 @@ def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Ce
     for size in method.sizes:
         n_params, key, empty = _counted(spec, method, size, model_config)
         if not empty and key is not None and key in seen:
-            (what, own), (_, smaller) = (next(iter(one.items())) for one in (size, seen[key]))
-            empty = f"its largest configuration within {what} {_shown(own)} is that of {what} {_shown(smaller)}"
+            (what, value), (_, smaller) = (next(iter(asked.items())) for asked in (size, seen[key]))
+            empty = f"its largest configuration within {what} {_shown(value)} is that of {what} {_shown(smaller)}"
         if not empty:
             seen[key] = size
         yield Cell(method.name, size, n_params, empty)
@@ -73,7 +75,7 @@ def _shown(size: Any) -> str:
 def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:
     if method.kind != "adapter":
         return (0 if method.kind == "head" else None), None, ""
-    config = config_of(spec, method, spec.tasks[0], size, lr=1.0)  # a plan has no rate
+    config = config_of(spec, method, spec.tasks[0], size, lr=1.0)  # the plan does not depend on the rate
     try:
         with located(f"method {method.name}"):
             plan = plan_of(config, model_config)
@@ -83,9 +85,10 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
 
 
 def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None) -> Due:
-    """The runs to make: for each task and method those that tune it, and once they are done, the reported ones.
+    """The runs of a sweep: those that tune each method on each task and, once these have ended, the reported ones.
 
-    A method with one rate has nothing to tune. Reported runs come seed by seed, so that every method is covered early.
+    A method with one rate is not tuned. Reported runs are ordered by seed, so that every method is covered early.
+    ``ended``: whether a run has a result or a failure; default the folder is asked.
     """
     settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
     tuning: list[RunConfig] = []
@@ -98,12 +101,14 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
             if not filled:
                 continue
             sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
-            found = propose(Case(spec, method, task, sizes, Path(root), settled))
-            tuning += found.runs
+            proposed = propose(Case(spec, method, task, sizes, Path(root), settled))
+            tuning += proposed.runs
             n_reported = 1 if spec.search and spec.search.size else len(sizes)
-            totals[task, method.name] = found.total + n_reported * len(spec.seeds)
-            blocked += [f"{method.name} on {task}: {found.lost}"] * bool(found.lost)
-            reported += [replace(one, seed=seed, tuning=False) for one in found.reported for seed in spec.seeds]
+            totals[task, method.name] = proposed.total + n_reported * len(spec.seeds)
+            blocked += [f"{method.name} on {task}: {proposed.failure}"] * bool(proposed.failure)
+            reported += [
+                replace(chosen, seed=seed, tuning=False) for chosen in proposed.reported for seed in spec.seeds
+            ]
     reported.sort(key=lambda config: spec.seeds.index(config.seed))
     _check_distinct([*tuning, *reported])
     return Due((*tuning, *reported), totals, tuple(blocked))

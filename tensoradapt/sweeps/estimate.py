@@ -19,18 +19,23 @@ JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
 
 
 def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots) -> str:
-    """One line. ``left``: the runs among ``configs`` that can be begun; ``todo``: how many there will be.
+    """One line: the time and disk of the runs that are still to do.
 
-    Runs that cannot be named yet, for want of a rate, are taken to cost what the others do on average.
+    Args:
+        root: folder of runs.
+        configs: the runs that can be named.
+        left: those of them that can be begun.
+        todo: how many there are to do; those that have no rate yet are taken to cost what the others do on average.
+        slots: where they run.
     """
     if not left:
         return "nothing is left to do"
     done = [config.id for config in configs if is_finished(root, config.id)]
-    if slots.options and not done:  # a probe would measure this machine
+    if slots.options and not done:  # on a cluster, where a probe would measure the wrong machine
         return "time and disk are known when the first run is done"
     try:
         seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots.device, slots.threads)
-    except Exception as error:  # the first run may be the one that fails, and must not stop the others
+    except Exception as error:  # a run that fails must not stop the others
         return f"time and disk are not known: the probe of {left[0].title} failed ({type(error).__name__}: {error})"
     n = slots.workers or 1
     time = START_SECONDS + seconds * todo / min(n, todo)
@@ -41,7 +46,7 @@ def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig
 
 
 def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:
-    """Seconds and bytes of a run, as those that are done took."""
+    """Mean seconds and bytes of the finished runs."""
     seconds = statistics.fmean(read_run(root / name).measurements.get("seconds") or 0.0 for name in done)
     n_bytes = statistics.fmean(sum(path.stat().st_size for path in (root / name).iterdir()) for name in done)
     return seconds, n_bytes, f"as the {len(done)} finished runs took"

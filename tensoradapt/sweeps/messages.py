@@ -1,4 +1,4 @@
-"""What a sweep says before it starts and of each run that ends, as text."""
+"""The lines that a sweep prints: its plan, and each run that ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _row(cell: Cell) -> tuple[str, str, str, str]:
 
 
 def _rates(spec: SweepSpec) -> Iterator[str]:
-    """Methods with the same rates share a line."""
+    """One line for the methods that have the same rates."""
     grids: dict[tuple[float, ...], list[Method]] = {}
     for method in spec.methods:
         grids.setdefault(method.learning_rates, []).append(method)
@@ -63,6 +63,7 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     if result is None:
         return f"{what}: FAILED ({(error or {}).get('kind')}): {str((error or {}).get('error'))[:200]}"
     value = result["test"].get(result["metric"])
-    score = result["status"] if value is None else f"{result['metric']} {value:.3f}"
-    lost = "" if result["status"] == "finished" else f" ({result['status']}: {result['note']})"
-    return f"{what}: {result['n_params']:,} parameters, test {score}{lost}"
+    status = {"collapsed": "at chance"}.get(result["status"], result["status"])
+    score = status if value is None else f"{result['metric']} {value:.3f}"
+    note = "" if status == "finished" else f" ({status}: {result['note']})"
+    return f"{what}: {result['n_params']:,} parameters, test {score}{note}"

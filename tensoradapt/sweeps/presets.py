@@ -26,7 +26,7 @@ from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
 
-REDRAW_SECONDS = 15.0  # between two drawings of the figure, each of which takes one to two
+REDRAW_SECONDS = 15.0  # between two drawings of the figure, each of which takes one or two
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Read a specification from a TOML file or a mapping."""
+"""Read a specification from a TOML file or a mapping: every key known, every value of its type and within its range.
+
+Two texts of one meaning give one sweep: ``1`` and ``1.0``, any order of keys, defaults written or left out.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import parameterizations
+from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
-from tensoradapt.checks import (
-    Check,
-    checked,
-    listed,
-    mapping,
-    number,
-    of_each,
-    one_of,
-    parts,
-    rank,
-    scale,
-    text,
-    texts,
-    whole,
-)
 from tensoradapt.data import tasks
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import reason
@@ -39,14 +27,14 @@ TUNING_SEED = 1000
 
 
 def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
-    """The sweep of a TOML file or of a mapping with the same keys.
+    """Read a sweep from a TOML file, or from a mapping with the same keys.
 
-    Raises TensorAdaptError, naming the key, for a file that cannot be read, an unknown or missing key, a wrong type,
-    a value out of range or named twice, and methods of one name.
+    Raises TensorAdaptError for a file that cannot be read and, naming the key, for one that is unknown or missing, a
+    wrong type, a value out of range or named twice, and two methods of one name.
     """
     if not isinstance(source, Mapping):
         source = _load(Path(source))
-    found = checked(source, TOP, "")
+    found = checks.checked(source, TOP, "")
     for key in ("model", "tasks", "seeds", "steps"):
         _require(found, key, "")
     search = read_search(found)
@@ -74,7 +62,7 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
     except (OSError, ValueError) as error:
         raise TensorAdaptError(
             f'{path} cannot be read ({reason(error)}); expected a sweep in TOML, such as model = "tiny-random-bert", '
@@ -89,16 +77,16 @@ def _require(found: Mapping[str, Any], key: str, where: str) -> Any:
 
 
 def _methods(found: Mapping[str, Any]) -> list[Method]:
-    """Published rows, parameterizations x layouts, tables of ``[[methods]]``, references: in this order."""
-    made = [_method({"published": name}, found, "") for name in found.get("published", ())]
-    for family in found.get("parameterizations", ()):
+    """Published rows, parameterizations x layouts, tables of ``[[methods]]`` and references, in this order."""
+    methods = [_method({"published": name}, found, "") for name in found.get("published", ())]
+    for factoring in found.get("parameterizations", ()):
         for layout in found.get("layouts", (None,)):
-            name = family if len(found.get("layouts", ())) < 2 else f"{family} over {' | '.join(layout)}"
-            made.append(_method({"parameterization": family, "layout": layout, "name": name}, found, ""))
-    made += [_method(one, found, f"methods[{i}].") for i, one in enumerate(found.get("methods", ()))]
+            name = factoring if len(found.get("layouts", ())) < 2 else f"{factoring} over {' | '.join(layout)}"
+            methods.append(_method({"parameterization": factoring, "layout": layout, "name": name}, found, ""))
+    methods += [_method(table, found, f"methods[{i}].") for i, table in enumerate(found.get("methods", ()))]
     for kind in found.get("references", ()):
-        made.append(Method(REFERENCES[kind], kind, ({},), _grid_of(kind, found.get("learning_rates"), found)))
-    return made
+        methods.append(Method(REFERENCES[kind], kind, ({},), _grid_of(kind, found.get("learning_rates"), found)))
+    return methods
 
 
 def _grid_of(name: str, rates: Any, found: Mapping[str, Any]) -> tuple[float, ...]:
@@ -110,31 +98,30 @@ def _grid_of(name: str, rates: Any, found: Mapping[str, Any]) -> tuple[float, ..
             f"learning_rates has no grid for {name!r}, only for {', '.join(rates)}; expected one for each method, such "
             f'as "{name}" = [1e-3], or one list for all'
         )
-    return _require(
-        {"learning_rates": rates[name] if isinstance(rates, Mapping) else rates}, "learning_rates", f"{name}: "
-    )
+    grid = rates[name] if isinstance(rates, Mapping) else rates
+    return _require({"learning_rates": grid}, "learning_rates", f"{name}: ")
 
 
-def _method(one: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Method:
-    own = checked(one, METHOD, where)
+def _method(table: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Method:
+    own = checks.checked(table, METHOD, where)
     check_fixed(found.get("search", {}), own, where)
     row = papers.get(own["published"]) if own.get("published") else None
-    family = own.get("parameterization")
-    if (row is None) == (family is None):
+    factoring = own.get("parameterization")
+    if (row is None) == (factoring is None):
         raise TensorAdaptError(
-            f"{where or 'methods: '}published={own.get('published')!r} and parameterization={family!r} were given; "
+            f"{where or 'methods: '}published={own.get('published')!r} and parameterization={factoring!r} were given; "
             "expected exactly one of them"
         )
-    name = own.get("name") or (row.name if row else str(family))
+    name = own.get("name") or (row.name if row else str(factoring))
     projections = own.get("projections") or found.get("projections") or (() if row else ("attention",))
-    layout = own.get("layout") or (None if row else layouts_for(family, projections))  # type: ignore[arg-type]
+    layout = own.get("layout") or (None if row else layouts_for(factoring, projections))  # type: ignore[arg-type]
     return Method(
         name=name,
         kind="adapter",
-        sizes=_sizes(own, found, where, ranked=row is not None or family not in ("dense", "quanta")),
+        sizes=_sizes(own, found, where, ranked=row is not None or factoring not in ("dense", "quanta")),
         learning_rates=_grid_of(name, own.get("learning_rates") or found.get("learning_rates"), found),
         published=row.name if row else None,
-        parameterization=family,
+        parameterization=factoring,
         layout=layout,
         projections=projections,
         scale=own.get("scale") or found.get("scale") or (row.scale if row else "matched"),
@@ -143,14 +130,14 @@ def _method(one: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Met
 
 
 def _sizes(own: Mapping[str, Any], found: Mapping[str, Any], where: str, ranked: bool) -> tuple[Size, ...]:
-    """A method's own ranks or budgets, or else the sweep's."""
+    """The ranks or budgets of a method's table, or else those of the sweep."""
     if not ranked:
         return ({},)
     of = own if own.keys() & {"ranks", "budgets"} else found
     if len(of.keys() & {"ranks", "budgets"}) != 1:
         given = " and ".join(sorted(of.keys() & {"ranks", "budgets"})) or "neither ranks nor budgets"
         raise TensorAdaptError(f"{where}{given} given; expected exactly one of ranks and budgets")
-    # of two budgets that buy the same, the smaller is filled: it comes first
+    # in ascending order, so that of two budgets with one plan the smaller is run
     return tuple({"rank": r} for r in of.get("ranks", ())) or tuple({"budget": n} for n in sorted(of["budgets"]))
 
 
@@ -169,11 +156,11 @@ def _check_methods(methods: Sequence[Method], found: Mapping[str, Any]) -> None:
 
 
 def _published(value: Any, where: str) -> str:
-    return papers.get(text(value, where)).name
+    return papers.get(checks.text(value, where)).name
 
 
-def _family(value: Any, where: str) -> str:
-    return one_of(parameterizations.names(), value, where)
+def _parameterization(value: Any, where: str) -> str:
+    return checks.one_of(parameterizations.names(), value, where)
 
 
 def _rates(value: Any, where: str) -> Any:
@@ -184,17 +171,17 @@ def _rates(value: Any, where: str) -> Any:
 
 
 def _plan(value: Any, where: str) -> dict[str, Any]:
-    made = checked(mapping(value, where), PLAN, f"{where}.")
-    if made.get("start") == "gradient":
+    arguments = checks.checked(checks.mapping(value, where), PLAN, f"{where}.")
+    if arguments.get("start") == "gradient":
         raise TensorAdaptError(
             f'{where}.start is "gradient", which takes batches; expected "zero", "subtract" or "paper"'
         )
-    return made
+    return arguments
 
 
 def _training(value: Any, where: str) -> dict[str, Any]:
     """Options of ``fit`` beside the rates and the steps, which have keys of their own."""
-    options = checked(mapping(value, where), dict.fromkeys(TRAINING, _finite), f"{where}.")
+    options = checks.checked(checks.mapping(value, where), dict.fromkeys(TRAINING, _finite), f"{where}.")
     with located(where):
         TrainingOptions(lr=1.0, steps=1, **options)
     return options
@@ -207,62 +194,66 @@ def _finite(value: Any, where: str) -> float:
 
 
 def _layout(value: Any, where: str) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) and value else texts(value, where)
+    return (value,) if isinstance(value, str) and value else checks.texts(value, where)
 
 
-_grid = partial(listed, number)
+_grid = partial(checks.listed, checks.number)
 
 
 TRAINING = {option.name for option in fields(TrainingOptions)} - {"lr", "head_lr", "steps"}
 
 
 # passed on to ``tensoradapt.plan``, which knows what the texts may be
-PLAN: dict[str, Check] = {
-    **dict.fromkeys(("on_mismatch", "rule", "start"), text),
-    "alpha": number,
-    "options": mapping,
-    "rank_pattern": partial(of_each, rank),
-    "rates": partial(of_each, number),
-    "split": partial(of_each, parts),
+PLAN: dict[str, checks.Check] = {
+    **dict.fromkeys(("on_mismatch", "rule", "start"), checks.text),
+    "alpha": checks.number,
+    "options": checks.mapping,
+    "rank_pattern": partial(checks.of_each, checks.rank),
+    "rates": partial(checks.of_each, checks.number),
+    "split": partial(checks.of_each, checks.parts),
 }
 
 
-SIZES: dict[str, Check] = {"ranks": partial(listed, rank), "budgets": partial(listed, whole), "scale": scale}
+SIZES: dict[str, checks.Check] = {
+    "ranks": partial(checks.listed, checks.rank),
+    "budgets": partial(checks.listed, checks.whole),
+    "scale": checks.scale,
+}
 
 
-METHOD: dict[str, Check] = {
+METHOD: dict[str, checks.Check] = {
     **SIZES,
-    "name": text,
+    "name": checks.text,
     "published": _published,
-    "parameterization": _family,
+    "parameterization": _parameterization,
     "layout": lambda value, where: None if value is None else _layout(value, where),
-    "projections": texts,
+    "projections": checks.texts,
     "learning_rates": _grid,
     "plan": _plan,
 }
 
 
-TOP: dict[str, Check] = {
+TOP: dict[str, checks.Check] = {
     **SIZES,
-    "model": text,
-    "tasks": partial(listed, lambda value, where: tasks.get(text(value, where)).name),
-    "published": partial(listed, _published),
-    "parameterizations": partial(listed, _family),
-    "layouts": partial(listed, _layout),
-    "methods": partial(listed, mapping),
-    "references": partial(listed, partial(one_of, tuple(REFERENCES))),
-    "projections": texts,
+    "model": checks.text,
+    "tasks": partial(checks.listed, lambda value, where: tasks.get(checks.text(value, where)).name),
+    "published": partial(checks.listed, _published),
+    "parameterizations": partial(checks.listed, _parameterization),
+    "layouts": partial(checks.listed, _layout),
+    "methods": partial(checks.listed, checks.mapping),
+    "references": partial(checks.listed, partial(checks.one_of, tuple(REFERENCES))),
+    "projections": checks.texts,
     "learning_rates": _rates,
-    "seeds": partial(listed, partial(whole, least=0)),
-    "tuning_seed": partial(whole, least=0),
-    "steps": whole,
-    "head_learning_rate": number,
-    "proposer": partial(one_of, PROPOSERS),
-    "trials": whole,
-    "parallel": whole,
+    "seeds": partial(checks.listed, partial(checks.whole, least=0)),
+    "tuning_seed": partial(checks.whole, least=0),
+    "steps": checks.whole,
+    "head_learning_rate": checks.number,
+    "proposer": partial(checks.one_of, PROPOSERS),
+    "trials": checks.whole,
+    "parallel": checks.whole,
     "search": space_of,
     "training": _training,
-    **dict.fromkeys(("batch", "n_train", "n_validation", "n_test", "max_length"), whole),
+    **dict.fromkeys(("batch", "n_train", "n_validation", "n_test", "max_length"), checks.whole),
 }
 
 

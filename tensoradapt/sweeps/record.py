@@ -1,4 +1,4 @@
-"""The sweeps that a folder of runs has on record: what each asked for, its plan, and which runs are its own."""
+"""The record that a sweep leaves beside its runs: its specification, its plan, and which runs belong to it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ FOLDER = "sweeps"
 
 @dataclass(frozen=True)
 class Recorded:
-    """A sweep as it was last begun: its specification, its cells, and what it was begun with."""
+    """A sweep as it was last begun: its specification, its cells, and the versions it was begun with."""
 
     spec: SweepSpec
     cells: tuple[Cell, ...]
     provenance: Mapping[str, Any]
 
     def due(self, root: Path) -> Due:
-        """Its runs as far as they can be named now."""
+        """Its runs that can be named now."""
         return due(self.spec, self.cells, root)
 
 
 def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mapping[str, Any]) -> Path:
-    """Leaves a sweep beside its runs: for the report, and so that a rerun need not plan; returns the path."""
+    """Write the record of a sweep, for the report and so that a rerun need not plan; return its path."""
     record = {"spec": asdict(spec), "cells": [asdict(cell) for cell in cells], "provenance": provenance}
     return replace_file(place(root, spec), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read(path: Path) -> Recorded:
-    """The sweep of a file; TensorAdaptError where it is missing or damaged."""
+    """Read the record of a sweep; raise TensorAdaptError where it is missing or damaged."""
     try:
         record = json.loads(with_present_labels(path.read_text(encoding="utf-8")))
         cells = tuple(Cell(**cell) for cell in record["cells"])
@@ -50,28 +50,28 @@ def read(path: Path) -> Recorded:
 
 
 def place(root: Path, spec: SweepSpec) -> Path:
-    """Where a sweep is on record."""
+    """The path of a sweep's record."""
     return Path(root) / FOLDER / f"{spec.id}.json"
 
 
 def paths(root: Path) -> list[Path]:
-    """The files of all sweeps on record."""
+    """The records of all sweeps in a folder of runs."""
     return sorted(Path(root).glob(f"{FOLDER}/*.json"))
 
 
 def total(plans: Sequence[Due]) -> int | None:
-    """How many runs sweeps will have in all: one that two of them share is one run. None without sweeps."""
+    """How many runs sweeps will have in all, a shared run counted once; None without sweeps."""
     return sum(totals(plans).values()) if plans else None
 
 
 def totals(plans: Sequence[Due]) -> dict[str, int]:
-    """Of each task how many runs sweeps will have in all, as ``total`` counts them."""
+    """How many runs sweeps will have of each task, a shared run counted once."""
     named = {config.id: config for plan in plans for config in plan.configs}
-    found = Counter(config.task for config in named.values())
+    counts = Counter(config.task for config in named.values())
     for plan in plans:
         unnamed: Counter[str] = Counter()
         for (task, _), n in plan.totals.items():
             unnamed[task] += n
         unnamed.subtract(config.task for config in plan.configs)
-        found.update(+unnamed)
-    return dict(found)
+        counts.update(+unnamed)
+    return dict(counts)

@@ -1,4 +1,4 @@
-"""The sweep itself: what is due is handed to an executor until nothing is left. All state is in the folder of runs."""
+"""Run a sweep: hand the runs that are due to an executor until none is left. All state is in the folder of runs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,8 @@ from typing import Any
 from tensoradapt.checks import whole
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs import trackers
+from tensoradapt.runs import store, trackers
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.store import (
-    check_free,
-    check_writable,
-    is_failed,
-    is_finished,
-    load_failures,
-    read_run,
-    remove_failure,
-    write_failure,
-)
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
@@ -35,15 +25,15 @@ from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
 from tensoradapt.sweeps.stale_results import settle
 
-AGAIN = 1.0  # seconds until a run that another process has is asked for again
-DEATHS = 10  # of the process of one run, until it is taken to be the run's fault
+AGAIN = 1.0  # seconds until a run that another process computes is submitted again
+DEATHS = 10  # of the process of one run, after which the run is taken to be the cause
 Say = Callable[[str], None]
-Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, or texts as "time=60"
+Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, or texts such as "time=60"
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How a sweep ended: its runs in all, those that are finished and failed, and what could not be begun."""
+    """How many runs a sweep has and how many are finished, the ids of failed ones, and what could not be begun."""
 
     total: int
     finished: int
@@ -86,9 +76,9 @@ def sweep(
         checkpoint_every: steps after which the state of a training is written; 0 for never.
         track: trackers that losses and scores are sent to: "tensorboard", "trackio", "wandb".
         dry_run: whether to print the plan and stop.
-        slurm: what each SLURM job requests, such as ``{"partition": "gpu", "time": 60, "gpus": 1}``.
-        ray: what each Ray task requests, such as ``{"cpus": 2, "gpus": 0.5}``.
         say: called with each line of output.
+        cluster: what each run requests, by executor, such as ``slurm={"partition": "gpu", "time": 60, "gpus": 1}`` or
+            ``ray={"cpus": 2, "gpus": 0.5}``.
 
     Raises:
         TensorAdaptError: before the first run, for a specification, machine or folder that cannot be used; later, where
@@ -106,7 +96,7 @@ def sweep(
         slots = slots_for(executor, workers, device, cluster)
         if not dry_run:
             chosen = executor_for(executor, root, slots)
-            check_writable(root)
+            store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
         say(cost_text(root, now.configs, left, todo, slots))
     if dry_run:
@@ -120,15 +110,15 @@ def sweep(
 
 
 def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
-    """The plan that was made of the same specification, by the same source or where nothing is left of it."""
+    """The recorded plan of the same specification, if it is of these versions or every run of it is finished."""
     try:
-        found = recorded.read(recorded.place(root, spec))
-        same = all(found.provenance[key] == versions()[key] for key in ("packages", "commit"))
-    except (TensorAdaptError, KeyError):  # none yet, or damaged: it is planned again
+        past = recorded.read(recorded.place(root, spec))
+        same = all(past.provenance[key] == versions()[key] for key in ("packages", "commit"))
+    except (TensorAdaptError, KeyError):  # none yet, or damaged: the sweep is planned again
         return None
-    now = found.due(root)
-    done = sum(is_finished(root, config.id) for config in now.configs) == now.total
-    return list(found.cells) if same or done else None
+    now = past.due(root)
+    done = sum(store.is_finished(root, config.id) for config in now.configs) == now.total
+    return list(past.cells) if same or done else None
 
 
 @dataclass
@@ -141,34 +131,35 @@ class _Sweep:
     say: Say
     _ended: set[str] = field(default_factory=set)
     _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
-    _waiting: dict[str, float] = field(default_factory=dict)  # in hand elsewhere, and when to ask again
+    _waiting: dict[str, float] = field(default_factory=dict)  # computed elsewhere, and when to submit them again
     _deaths: Counter[str] = field(default_factory=Counter)
-    _gone: frozenset[str] = frozenset()  # that a dry run takes to be gone
+    _gone: frozenset[str] = frozenset()  # runs that a dry run takes to be removed
 
     def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> None:
-        """Takes away what is to be run again; a dry run leaves it, and plans as if it were gone."""
-        failed = self._retry(dry_run) if retry_failed else []
+        """Remove what is to be run again; a dry run plans as if it were removed."""
+        failed = self._retry(dry_run) if retry_failed else ()
         configs = due(self.spec, self.planned, self.root).configs
         old = settle(self.root, configs, versions(), stale, self.say, dry_run)
         self._gone = frozenset((*failed, *old) if dry_run else ())
 
-    def _retry(self, dry_run: bool) -> list[str]:
-        while failed := [c.id for c in due(self.spec, self.planned, self.root).configs if is_failed(self.root, c.id)]:
+    def _retry(self, dry_run: bool) -> Sequence[str]:
+        # repeated, as a removal can make other runs due that failed before
+        while failed := self.outcome().failed:
             if dry_run:
                 return failed
             for name in failed:
-                remove_failure(self.root, name)
-        return []
+                store.remove_failure(self.root, name)
+        return ()
 
     def due(self) -> Due:
-        """The runs that can be named now."""
+        """The runs that can be named now, asked of the folder and of what this sweep has seen."""
         return due(self.spec, self.planned, self.root, self.ended)
 
     def ended(self, name: str) -> bool:
-        """Whether a run has a result or a failure; asked of the disk until it has."""
+        """Whether a run has a result or a failure; the disk is read until it has."""
         if name in self._gone:
             return False
-        if name not in self._ended and (is_finished(self.root, name) or is_failed(self.root, name)):
+        if name not in self._ended and (store.is_finished(self.root, name) or store.is_failed(self.root, name)):
             self._ended.add(name)
         return name in self._ended
 
@@ -177,17 +168,17 @@ class _Sweep:
         return [config for config in self.due().configs if not self.ended(config.id)]
 
     def todo(self) -> int:
-        """How many runs have no result, those included that cannot be named yet."""
+        """How many runs have not ended, including those that cannot be named yet."""
         now = self.due()
         return now.total - sum(self.ended(config.id) for config in now.configs)
 
     def run(self, executor: Executor) -> None:
-        """Until every run has ended; the executor holds nothing when it returns or raises."""
+        """Compute until every run has ended; the executor holds none when this returns or raises."""
         try:
             self._submit(executor, self.left())
             while open_ := [name for name in self._known if name not in self._ended]:
                 for name, how in executor.poll().items():
-                    self._put_down(executor, name, how)
+                    self._returned(executor, name, how)
                 self._ask_again(executor)
                 if len(self._waiting) == len(open_):
                     time.sleep(AGAIN / 4)
@@ -197,15 +188,15 @@ class _Sweep:
     def _submit(self, executor: Executor, configs: list[RunConfig]) -> None:
         new = [config for config in configs if config.id not in self._known]
         for config in new:
-            check_free(self.root, config.id)
+            store.check_free(self.root, config.id)
             self._known[config.id] = config
             Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
         executor.submit([config.id for config in new])
 
-    def _put_down(self, executor: Executor, name: str, how: str) -> None:
+    def _returned(self, executor: Executor, name: str, how: str) -> None:
         if self.ended(name):
             self._tell(name)
-            if self._known[name].tuning:  # the last of them makes a method's other runs due
+            if self._known[name].tuning:  # after the last of them, the method's other runs are due
                 self._submit(executor, self.left())
         elif how == ELSEWHERE:
             self._waiting[name] = time.monotonic() + AGAIN
@@ -219,23 +210,23 @@ class _Sweep:
         for name in [name for name, at in self._waiting.items() if at <= now or self.ended(name)]:
             del self._waiting[name]
             if self.ended(name):
-                self._put_down(executor, name, ELSEWHERE)
+                self._returned(executor, name, ELSEWHERE)
             else:
                 self._again(executor, name)
 
     def _again(self, executor: Executor, name: str) -> None:
-        # whoever had it may have cleared it
+        # the process that computed it may have removed its work folder
         Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track)
         executor.submit([name])
 
     def _give_up(self, name: str) -> bool:
-        """Writes down that a run's process keeps dying, as for want of memory; False if it is in hand elsewhere."""
+        """Write the failure of a run whose process keeps dying; False if another process computes it."""
         text = f"its process died {DEATHS} times without a result; the machine may have too little memory for it"
         record = {"kind": "killed", "error": text, "traceback": "", "config": self._known[name].as_dict()}
         work = Work(self.root, name)
         with claim(self.root / WORK, name) as ours:
             if ours and not self.ended(name):
-                write_failure(self.root, name, record, {"attempts.jsonl": work.attempts()})
+                store.write_failure(self.root, name, record, {"attempts.jsonl": work.attempts()})
                 work.clear()
         if self.ended(name):
             self._tell(name)
@@ -243,13 +234,13 @@ class _Sweep:
 
     def _tell(self, name: str) -> None:
         done = sum(1 for known in self._known if known in self._ended)
-        failed = None if is_finished(self.root, name) else load_failures(self.root).get(name)
-        result = None if failed is not None else read_run(self.root / name).result
+        failed = None if store.is_finished(self.root, name) else store.load_failures(self.root).get(name)
+        result = None if failed is not None else store.read_run(self.root / name).result
         self.say(f"[{done}/{len(self._known)}] {ended_text(self._known[name], result, failed)}")
 
     def outcome(self) -> SweepResult:
-        """What is there now."""
+        """The runs that are in the folder now."""
         now = due(self.spec, self.planned, self.root)
         names = [config.id for config in now.configs]
-        failed = tuple(name for name in names if is_failed(self.root, name))
-        return SweepResult(now.total, sum(is_finished(self.root, name) for name in names), failed, now.blocked)
+        failed = tuple(name for name in names if store.is_failed(self.root, name))
+        return SweepResult(now.total, sum(store.is_finished(self.root, name) for name in names), failed, now.blocked)

@@ -1,7 +1,4 @@
-"""A sweep's specification: a TOML file or a mapping, typed, with every key known and every value within its range.
-
-Two texts of one meaning give one sweep: ``1`` and ``1.0``, any order of keys, defaults written or left out.
-"""
+"""The specification of a sweep as records, and the part of it that describes a search."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from tensoradapt.checks import Check, checked, flag, listed, mapping, number, ra
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import FORMER_HEAD_LABEL, run_id
 
-Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or nothing for what has no rank
+Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
 PROPOSERS = ("grid", "optuna")
 EXAMPLE = "such as trials = 20 and, under [search], learning_rate = {low = 1e-4, high = 1e-1}"
 # what is searched, and the settings that would fix it
@@ -29,7 +26,7 @@ FIXED = {
 
 @dataclass(frozen=True)
 class Method:
-    """One way to fine-tune: a published adapter, a parameterization over layouts, or a reference (``kind``)."""
+    """A published adapter, a parameterization over layouts, or a reference; ``kind`` is that of its runs."""
 
     name: str
     kind: str
@@ -45,9 +42,9 @@ class Method:
 
 @dataclass(frozen=True)
 class Search:
-    """``trials`` for each method and task, ``parallel`` of them asked for at once.
+    """A search of ``trials`` for each method and task, ``parallel`` of them at once.
 
-    ``space``: what is searched, by its name in ``FIXED``: a range ({"low", "high", "log"}) or a tuple of choices.
+    ``space``: by its name in ``FIXED``, a range ({"low", "high", "log"}) or a tuple of choices.
     """
 
     trials: int
@@ -56,15 +53,15 @@ class Search:
 
     @property
     def size(self) -> str:
-        """What sizes are searched by, "rank" or "budget"; "" where each size is run as in a grid."""
+        """The size that is searched, "rank" or "budget"; "" where every size is run."""
         return next((key for key in ("rank", "budget") if key in self.space), "")
 
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """Everything that is run: methods x sizes x tasks x seeds; ``runs`` are further settings of every run.
+    """All that a sweep runs: methods x sizes x tasks x seeds.
 
-    ``search``: what is searched in the place of grids of learning rates.
+    ``runs``: further settings of every run. ``search``: what is searched instead of grids of learning rates.
     """
 
     model: str
@@ -77,14 +74,14 @@ class SweepSpec:
 
     @property
     def id(self) -> str:
-        """The hash of the specification; a search and a label that came later leave it as it was without them."""
+        """The hash of the specification, which later additions (a search, the head's label) leave as it was."""
         said = {key: value for key, value in asdict(self).items() if key != "search" or value is not None}
         former = {"head": {"name": FORMER_HEAD_LABEL}}
         return run_id({**said, "methods": [{**row, **former.get(row["kind"], {})} for row in said["methods"]]})
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
-        """The specification that was recorded (``dataclasses.asdict``), as the JSON beside a sweep's runs has it.
+        """The specification of a record (``dataclasses.asdict``, through JSON).
 
         >>> from tensoradapt.sweeps.read_spec import read_spec
         >>> spec = read_spec({"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1],
@@ -98,14 +95,14 @@ class SweepSpec:
 
 
 def read_search(found: Mapping[str, Any]) -> Search | None:
-    """The search among the settings of a sweep, which are checked one by one; None for a grid.
+    """The search among the checked settings of a sweep; None for a grid.
 
-    Raises TensorAdaptError for settings that a grid has no use for, and for what a search lacks or has fixed.
+    Raises TensorAdaptError for settings that a grid does not use, and for what a search lacks or has fixed.
     """
     given = [key for key in ("search", "trials", "parallel") if key in found]
     if found.get("proposer", "grid") == "grid":
         if given:
-            raise TensorAdaptError(f'{given[0]} is given without a search; expected proposer = "optuna" besides')
+            raise TensorAdaptError(f'{given[0]} is given without a search; expected proposer = "optuna" as well')
         return None
     for key in ("search", "trials"):
         if key not in found:
@@ -120,7 +117,7 @@ def read_search(found: Mapping[str, Any]) -> Search | None:
 
 
 def check_fixed(space: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
-    """Refuses settings that fix what is searched."""
+    """Raise TensorAdaptError for a setting that fixes what is searched."""
     for key in space:
         for other in FIXED[key]:
             if other in found:
@@ -131,16 +128,16 @@ def _axis(check: Check, value: Any, where: str) -> Any:
     """A range, or a list of choices."""
     if not isinstance(value, Mapping):
         return listed(check, value, where)
-    made = {"log": True, **checked(mapping(value, where), {"low": number, "high": number, "log": flag}, f"{where}.")}
-    if not made.keys() >= {"low", "high"} or made["low"] >= made["high"]:
+    range_ = {"log": True, **checked(mapping(value, where), {"low": number, "high": number, "log": flag}, f"{where}.")}
+    if not range_.keys() >= {"low", "high"} or range_["low"] >= range_["high"]:
         raise TensorAdaptError(f"{where} is {dict(value)}; expected low and high, and low below high")
-    return made
+    return range_
 
 
 def space_of(value: Any, where: str) -> dict[str, Any]:
-    """The table ``[search]``, its keys in one order."""
-    made = checked(mapping(value, where), SPACE, f"{where}.")
-    return {key: made[key] for key in SPACE if key in made}
+    """The table ``[search]``, its keys in the order of ``SPACE``."""
+    space = checked(mapping(value, where), SPACE, f"{where}.")
+    return {key: space[key] for key in SPACE if key in space}
 
 
 SPACE: dict[str, Check] = {

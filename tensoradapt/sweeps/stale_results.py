@@ -1,4 +1,4 @@
-"""Results that other versions made: what differs, and what is done about it."""
+"""Results of other versions: find what differs; keep them, run them again, or refuse to continue."""
 
 from __future__ import annotations
 
@@ -24,20 +24,30 @@ def settle(
     say: Callable[[str], None],
     dry_run: bool = False,
 ) -> tuple[str, ...]:
-    """Says which finished runs were made by other versions or source than ``now``, and keeps them, sets them aside in
-    ``.stale`` to be run again (not in a dry run), or refuses to go on; returns those that are to be run again.
+    """Report the finished runs of other versions or commits than ``now``; return those that are to be run again.
+
+    Args:
+        root: folder of runs.
+        configs: the runs of the sweep.
+        now: the present provenance.
+        how: "keep" them, "rerun" (they are moved to ``.stale``) or "error".
+        say: called with each line of output.
+        dry_run: whether to leave the folder as it is.
+
+    Raises:
+        TensorAdaptError: with "error", where a run differs; for another word; and where a run cannot be moved.
     """
     if how not in CHOICES:
         raise TensorAdaptError(f"stale is {how!r}{did_you_mean(how, CHOICES)}")
     runs = [(config, read_run(root / config.id)) for config in configs if is_finished(root, config.id)]
     _say_renamed(runs, say)
-    found = {run.name: differences(run.provenance, now) for _, run in runs}
-    old = {name: what for name, what in found.items() if what}
+    differing = {run.name: differences(run.provenance, now) for _, run in runs}
+    old = {name: what for name, what in differing.items() if what}
     if not old:
         return ()
     counted = Counter(what for every in old.values() for what in every)
     listed = "; ".join(what for what, _ in counted.most_common(SHOWN)) + ("; ..." if len(counted) > SHOWN else "")
-    text = f"{len(old)} of {len(found)} finished runs were made by other versions: {listed}"
+    text = f"{len(old)} of {len(runs)} finished runs were made by other versions: {listed}"
     if how == "error":
         raise TensorAdaptError(f"{text}. Expected the same: go on with --stale keep, or make them again with rerun")
     say(f"{text}; " + ("they are kept" if how == "keep" else "they are set aside in .stale and run again"))
@@ -48,14 +58,14 @@ def settle(
 
 
 def _say_renamed(runs: Sequence[tuple[RunConfig, Run]], say: Callable[[str], None]) -> None:
-    """A method's name is no part of a run: one that was given another keeps its runs, and a table its old name."""
+    """Say which methods were renamed: their runs are kept, and tables show the name that is stored."""
     pairs = {(run.config["label"], config.label) for config, run in runs}
     for stored, label in sorted(pair for pair in pairs if pair[0] != pair[1]):
         say(f"runs of {label!r} are stored as {stored!r}: give results, plot and report --spec to have the new name")
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Versions and source commits that differ; the machine does not count, as a sweep may move.
+    """The versions and source commits that differ; machines are not compared, as a sweep may move.
 
     >>> differences({"python": "3.11", "packages": {"torch": "2.6"}}, {"python": "3.11", "packages": {"torch": "2.7"}})
     ['torch 2.6, now 2.7']
@@ -67,7 +77,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _short(version: str | None) -> str:
-    """Commits are cut to what a person compares."""
+    """A version, or the first digits of a commit."""
     text = str(version or "absent")
     return text[:8] + ("-dirty" if text.endswith("-dirty") else "") if len(text) >= 40 else text
 

@@ -1,7 +1,8 @@
-"""Proposers: which configurations of a method are tried, and which of them is then run on the reported seeds.
+"""Tuning: which configurations of a method are tried, and which of them is then run with the reported seeds.
 
-A grid is every learning rate at once. A search is a study that is asked for the same trials again and told what their
-runs gave, as the store has it.
+A grid tries every learning rate at once. A search is an Optuna study, kept in memory alone: it is asked for the same
+trials again and told the results that are stored. Trial i is asked for when trials up to i - ``parallel`` have been
+told, in their order, so the trials do not depend on which run ends first.
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
 
-DIGITS = 4  # of a number that is proposed: it can be written down, and the last bits of a logarithm do not matter
-STARTUP = 5  # trials at random; Optuna's 10 would be most of a search that trains a model in each
+DIGITS = 4  # of a proposed number, so that it can be written down, and platforms agree on it
+STARTUP = 5  # random trials; Optuna's 10 would be most of a search that trains a model in each
 Outcome = tuple[str, float | None]  # the name of one of Optuna's states, and the score
-Scored = tuple[float, RunConfig]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A method on a task, at the sizes that it can have from the smallest up, over a folder of runs.
+    """A method on a task, its sizes from the smallest up, and a folder of runs.
 
-    ``settled``: whether the run with an id has a result or a failure.
+    ``settled``: whether the run of an id has a result or a failure.
     """
 
     spec: SweepSpec
@@ -42,30 +42,30 @@ class Case:
 
     @property
     def middle(self) -> Size:
-        """The size that rates are tuned at."""
+        """The size at which rates are tuned."""
         return self.sizes[(len(self.sizes) - 1) // 2]
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """The runs that tune a method on a task, as far as they can be named, and how many there will be at most.
+    """The runs that tune a method on a task and can be named now, and how many there will be at most.
 
-    Once they have ended, ``reported`` is what is run with each seed, or ``lost`` says why there is nothing to run.
+    Once they have ended, ``reported`` are the configurations to run with each seed, or ``failure`` says why none is.
     """
 
     runs: tuple[RunConfig, ...]
     total: int
     reported: tuple[RunConfig, ...] = ()
-    lost: str = ""
+    failure: str = ""
 
 
 def propose(case: Case) -> Tuning:
-    """The tuning of a method on a task; it follows from the specification and the runs that have ended."""
+    """The tuning of a method on a task; it depends on the specification and the runs that have ended alone."""
     return _search(case) if case.spec.search else _grid(case)
 
 
 def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float) -> RunConfig:
-    """A run that tunes a method."""
+    """A tuning run of a method."""
     settings: dict[str, Any] = {"method": method.name, **size, **spec.runs}
     return RunConfig(
         kind=method.kind,
@@ -85,17 +85,16 @@ def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float)
 
 
 def _grid(case: Case) -> Tuning:
-    """One run for each rate of a method, at its middle size; none where there is one rate."""
-    rates = case.method.learning_rates
-    runs = tuple(config_of(case.spec, case.method, case.task, case.middle, lr) for lr in rates)
+    """Try each rate of a method at its middle size; a single rate is not tuned."""
+    args = case.spec, case.method, case.task, case.middle
+    runs = tuple(config_of(*args, lr) for lr in case.method.learning_rates)
     if len(runs) == 1:
         return Tuning((), 0, _at_sizes(runs[0], case.sizes))
     if not all(case.settled(config.id) for config in runs):
         return Tuning(runs, len(runs))
-    found = [(score, config) for config in runs if (score := _outcome(config, case.root)[1]) is not None]
-    best = _best(found)
+    best = _best([(config, _outcome(config, case.root)[1]) for config in runs])
     if best is None:
-        return Tuning(runs, len(runs), lost="no learning rate gave a result")
+        return Tuning(runs, len(runs), failure="no learning rate gave a result")
     return Tuning(runs, len(runs), _at_sizes(best, case.sizes))
 
 
@@ -103,13 +102,14 @@ def _at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]
     return tuple(replace(config, rank=size.get("rank"), budget=size.get("budget")) for size in sizes)
 
 
-def _best(found: Sequence[Scored]) -> RunConfig | None:
-    """The best score on validation, the lower rate of two that are equal; None of none."""
-    return min(found, key=lambda one: (-one[0], one[1].lr))[1] if found else None
+def _best(scores: Sequence[tuple[RunConfig, float | None]]) -> RunConfig | None:
+    """The run with the best score on validation, of equal ones that with the lowest rate; None without scores."""
+    ranked = [(-score, config.lr, i) for i, (config, score) in enumerate(scores) if score is not None]
+    return scores[min(ranked)[2]][0] if ranked else None
 
 
 def _search(case: Case) -> Tuning:
-    """The trials of a study: as many as have been told, and ``parallel`` more."""
+    """The trials of a study that have been told, and ``parallel`` more."""
     search, axes = case.spec.search, _axes(case)
     assert search is not None
     how = (json.dumps(axes), case.spec.tuning_seed, search.trials, search.parallel)
@@ -126,16 +126,14 @@ def _search(case: Case) -> Tuning:
     runs = tuple({config.id: config for config in configs}.values())
     if len(ended) < search.trials:
         return Tuning(runs, int(min(len(runs) + search.trials - asked, _count(axes))))
-    best = _best([(score, config) for config, (state, score) in ended if state == "COMPLETE" and score is not None])
+    best = _best([(config, score if state == "COMPLETE" else None) for config, (state, score) in ended])
     if best is None:
-        return Tuning(runs, len(runs), lost="no trial gave a result")
+        return Tuning(runs, len(runs), failure="no trial gave a result")
     return Tuning(runs, len(runs), (best,) if search.size else _at_sizes(best, case.sizes))
 
 
 def _outcome(config: RunConfig, root: Path) -> Outcome:
-    """How a run ended, as a study is told. One that failed says nothing about its configuration; one that diverged
-    counts as pruned, which is among the bad.
-    """
+    """How a run ended, in Optuna's terms: one that diverged is pruned, which counts as bad; a failure does not."""
     if not is_finished(root, config.id):
         return "FAIL", None
     result = read_run(root / config.id).result
@@ -144,12 +142,10 @@ def _outcome(config: RunConfig, root: Path) -> Outcome:
 
 
 def _axes(case: Case) -> dict[str, Any]:
-    """What is searched of a method: a frozen base has one rate and no scale, and only adapters have sizes."""
+    """What is searched of a method; a frozen base has one rate, and only adapters have a scale and sizes."""
     assert case.spec.search is not None
-    own = {"learning_rate"} if case.method.kind == "head" else {"learning_rate", "head_learning_rate"}
-    if case.method.kind == "adapter":
-        own.add("scale")
-    axes = {name: axis for name, axis in case.spec.search.space.items() if name in own}
+    unused = {"head": {"head_learning_rate", "scale"}, "full": {"scale"}}.get(case.method.kind, set())
+    axes = {name: axis for name, axis in case.spec.search.space.items() if name not in {*unused, "rank", "budget"}}
     return {**axes, "size": tuple(case.sizes)} if case.spec.search.size else axes
 
 
@@ -165,7 +161,7 @@ def _proposed(case: Case, values: Mapping[str, Any]) -> RunConfig:
 
 
 class Study:
-    """Proposals over ``axes``: each a range ({"low", "high", "log"}) or a list of choices, by name."""
+    """An Optuna study over ``axes``: by name a range ({"low", "high", "log"}) or a list of choices."""
 
     def __init__(self, axes: Mapping[str, Any], seed: int, trials: int, parallel: int) -> None:
         self._axes, self._seed, self._trials, self._parallel = axes, seed, trials, parallel
@@ -177,19 +173,19 @@ class Study:
         self._told: list[Outcome] = []
 
     def values(self, i: int) -> dict[str, Any]:
-        """The values of trial ``i``, which may be asked for when all but ``parallel`` of those before it are told."""
+        """The values of trial ``i``, which may be asked for once trials up to i - ``parallel`` have been told."""
         self._ask()
         return self._asked[i][1]
 
     def tell(self, i: int, outcome: Outcome) -> None:
-        """Tells how trial ``i`` ended. Told otherwise than before, the study is made again up to there."""
+        """Tell how trial ``i`` ended; where that differs from what was told before, the study is rebuilt up to it."""
         if self._told[i : i + 1] == [outcome]:
             return
         if i < len(self._told):
             told = self._told[:i]
             self._begin()
-            for k, one in enumerate(told):
-                self.tell(k, one)
+            for k, earlier in enumerate(told):
+                self.tell(k, earlier)
         self._ask()
         self._told.append(outcome)
         self._pass_on(self._asked[i][0], *outcome)
@@ -207,20 +203,21 @@ class Study:
 
 @lru_cache(maxsize=1024)
 def study_of(axes: str, seed: int, trials: int, parallel: int, *whose: str) -> Study:
-    """The study of ``axes``, in JSON, in this process: it is not asked from its first trial on every time. ``whose``
-    keeps studies apart that are told different things.
+    """The study of ``axes`` (JSON), kept in this process, so that it need not be replayed for each question.
+
+    ``whose``: what else tells two studies apart.
     """
     return Study(json.loads(axes), seed, trials, parallel)
 
 
 def _maximising(seed: int) -> Any:
-    """Its sampler takes trials that are not told yet as bad ones, so those that run at once differ."""
+    """A study whose sampler takes pending trials to be bad, so that trials which run at once differ."""
     try:
         import optuna
     except ImportError:
         raise missing_extra("optuna", "optuna", 'proposer = "optuna"') from None
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a new study is no news
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # silence Optuna's log of a new study
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar, before 5.0
