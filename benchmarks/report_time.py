@@ -35,7 +35,13 @@ def write_runs(root: Path, tasks: int, budgets: int, seeds: int) -> int:
     labels = np.random.default_rng(0).integers(0, 2, EXAMPLES)
     for task in range(tasks):
         for seed in range(seeds):
-            _write(root, {"kind": "head", "label": "head only", "task": f"task {task}", "seed": seed}, 0, 0.6, labels)
+            _write(
+                root,
+                {"kind": "head", "label": "frozen base + head", "task": f"task {task}", "seed": seed},
+                0,
+                0.6,
+                labels,
+            )
             for i, method in enumerate(METHODS):
                 for size in range(budgets):
                     same = {"kind": "adapter", "label": method, "task": f"task {task}", "seed": seed, "method": method}

@@ -112,7 +112,7 @@ for kind, interval in references(runs).items():
 for point in points(runs):
     interval, over = point.interval, point.vs_head
     print(
-        f"{point.label:12s} {point.n_params:8,} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})",
+        f"{point.method:12s} {point.n_params:8,} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})",
         f"over head {over.mean:+.3f} ({over.low:+.3f} to {over.high:+.3f})",
         f"P(frontier) {point.p_frontier:.2f}{' on it' if point.on_frontier else ''}",
     )

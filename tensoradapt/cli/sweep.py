@@ -141,9 +141,9 @@ def _frontier_row(row: dict[str, Any]) -> tuple[str, ...]:
 
     gain = row["diff_head"]
     over_head = interval("diff_head_low", "diff_head_high") or "no interval"
-    at_chance = (row["n_collapsed"] or 0) + (row["n_diverged"] or 0)
+    at_chance = (row["n_at_chance"] or 0) + (row["n_diverged"] or 0)
     return (
-        row["label"],
+        row["method"],
         str(row["rank"] or ""),
         f"{row['n_params']:,}",
         f"{row['mean']:.3f}",

@@ -33,7 +33,7 @@ def run(seed: int, n_params: int, score: float, label: str = "CP") -> Run:
 def test_runs_of_one_configuration_become_one_point_over_seeds(tmp_path: Path) -> None:
     runs = write_many(tmp_path, CURVES)
     found = analysis.points(reversed(runs))
-    assert [(point.label, point.n_params) for point in found] == [
+    assert [(point.method, point.n_params) for point in found] == [
         ("CP (LoRTA)", 100), ("CP (LoRTA)", 200), ("LoRA", 1000), ("LoRA", 2000),
     ]  # fmt: skip
     for point in found:
@@ -45,11 +45,11 @@ def test_runs_of_one_configuration_become_one_point_over_seeds(tmp_path: Path) -
 
 def test_the_frontier_is_what_no_other_point_beats(tmp_path: Path) -> None:
     runs = write_many(tmp_path, CURVES, spread=0.001)
-    assert [(point.label, point.rank) for point in analysis.frontier(runs)] == [
+    assert [(point.method, point.rank) for point in analysis.frontier(runs)] == [
         ("CP (LoRTA)", 1), ("CP (LoRTA)", 2), ("LoRA", 2),
     ]  # fmt: skip
     beaten = next(point for point in analysis.points(runs) if not point.on_frontier)
-    assert (beaten.label, beaten.rank) == ("LoRA", 1)
+    assert (beaten.method, beaten.rank) == ("LoRA", 1)
     assert beaten.p_frontier < 0.05
 
 
@@ -62,7 +62,7 @@ def test_the_order_of_the_runs_does_not_matter(order: list[int], values: list[fl
 
 def test_equal_points_share_the_frontier_and_equal_scores_go_to_fewer_parameters() -> None:
     found = analysis.frontier([run(0, 10, 0.5, "A"), run(0, 10, 0.5, "B"), run(0, 20, 0.5, "C")])
-    assert [point.label for point in found] == ["A", "B"]
+    assert [point.method for point in found] == ["A", "B"]
 
 
 def test_lost_runs_are_results_and_are_counted(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_lost_runs_are_results_and_are_counted(tmp_path: Path) -> None:
         write_synthetic(tmp_path, seed=seed, accuracy=accuracy, status=status)
     (point,) = analysis.points(load_runs(tmp_path))
     assert point.interval.mean == pytest.approx((0.8 + 0.51 + 0.5) / 3)  # diverged: chance, whatever it predicted
-    assert (point.n_collapsed, point.n_diverged, point.interval.n) == (1, 1, 3)
+    assert (point.n_at_chance, point.n_diverged, point.interval.n) == (1, 1, 3)
 
 
 def test_a_diverged_run_counts_as_chance_example_by_example(tmp_path: Path) -> None:
@@ -137,7 +137,10 @@ def test_references_are_intervals_of_the_runs_that_exist(tmp_path: Path) -> None
 
 def test_the_table_has_every_point_and_then_the_references(tmp_path: Path) -> None:
     rows = analysis.table(write_many(tmp_path, CURVES, spread=0.001))
-    assert [row["label"] for row in rows] == ["CP (LoRTA)"] * 2 + ["LoRA"] * 2 + ["head only", "full fine-tuning"]
+    assert [row["method"] for row in rows] == ["CP (LoRTA)"] * 2 + ["LoRA"] * 2 + [
+        "frozen base + head",
+        "full fine-tuning",
+    ]
     assert [row["n_params"] for row in rows] == [100, 200, 1000, 2000, 0, 10_000_000]
     assert all(tuple(row) == analysis.COLUMNS for row in rows)
     assert [row["above_head"] for row in rows] == [False, True, True, True, None, True]
@@ -164,10 +167,10 @@ def test_a_measured_cost_is_the_median_over_seeds_and_decides_the_frontier(tmp_p
                 tmp_path, parameterization=label, n_params=n_params, seed=seed, accuracy=accuracy, seconds=own
             )
     found = analysis.points(load_runs(tmp_path), "seconds")
-    assert [(point.label, point.cost, point.on_frontier) for point in found] == [
+    assert [(point.method, point.cost, point.on_frontier) for point in found] == [
         ("LoRA", 2, True), ("CP (LoRTA)", 8, True),
     ]  # fmt: skip
-    assert [point.label for point in analysis.frontier(load_runs(tmp_path))] == ["CP (LoRTA)"]
+    assert [point.method for point in analysis.frontier(load_runs(tmp_path))] == ["CP (LoRTA)"]
     assert [row["cost"] for row in analysis.table(load_runs(tmp_path), "seconds")] == [2, 8]
 
 

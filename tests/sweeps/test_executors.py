@@ -118,7 +118,7 @@ def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     found = ta.load_runs(tmp_path)
     from tensoradapt.analysis.tables.frontier import points
 
-    assert [(point.label, point.seeds) for point in points(found)] == [("lorta", (0,)), ("lora", (0,))]
+    assert [(point.method, point.seeds) for point in points(found)] == [("lorta", (0,)), ("lora", (0,))]
 
 
 def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):

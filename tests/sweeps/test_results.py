@@ -98,7 +98,7 @@ def test_means_are_those_of_the_frontiers_table_task_by_task(root, tmp_path, cap
         write_synthetic(root, task="sst2", n_params=300, seed=seed, accuracy=accuracy)
     write_synthetic(root, task="sst2", n_params=300, seed=1000, accuracy=0.9, tuning=True)
     rows = means(root)
-    assert [(row["task"], row["label"], row["n_seeds"]) for row in rows] == [
+    assert [(row["task"], row["method"], row["n_seeds"]) for row in rows] == [
         ("rte", "CP (LoRTA)", 2), ("rte", "LoRA", 2), ("sst2", "CP (LoRTA)", 2),
     ]  # fmt: skip
     own = [run for run in load_runs(root) if run.config["task"] == "sst2"]

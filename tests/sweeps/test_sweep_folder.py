@@ -148,6 +148,6 @@ def test_a_method_that_is_given_another_name_keeps_its_runs(tmp_path):
     assert swept.complete and set(started(tmp_path).values()) == {1} and len(results(tmp_path)) == 2
     assert "runs of 'mine' are stored as 'lorta': give results, plot and report --spec" in said
     assert {row["method"] for row in table(tmp_path)} == {"lorta", "mine"}
-    assert [(row["label"], row["n_seeds"]) for row in means(tmp_path, spec=renamed)] == [("mine", 2)]
+    assert [(row["method"], row["n_seeds"]) for row in means(tmp_path, spec=renamed)] == [("mine", 2)]
     runs, _ = select(tmp_path, ["method=lorta"], ONE)
     assert [run.config["method"] for run in runs] == ["lorta"] and len(attempts(runs[0].path)) == 2

@@ -66,18 +66,18 @@ def row_axes(names: Sequence[str], width: float, height: float, row: float) -> A
     return new_axes(width + wide, height + max(row, high + 0.06) * len(names))
 
 
-def plain(text: str) -> str:
-    """What draws a text as it is, with dollar signs that begin no formula."""
+def escape_math(text: str) -> str:
+    """Escape `$` so that matplotlib does not enter math mode."""
     return text.replace("$", r"\$")
 
 
 def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
     """What draws a text in lines no wider than so many inches. Nothing is left out: names can differ anywhere."""
-    whole = extent([plain(text)], size)[0]
+    whole = extent([escape_math(text)], size)[0]
     columns = len(text) if whole <= width else int(1.2 * len(text) * width / whole)
-    while columns > 1 and extent([plain(textwrap.fill(text, columns))], size)[0] > width:
+    while columns > 1 and extent([escape_math(textwrap.fill(text, columns))], size)[0] > width:
         columns -= 1
-    return plain(textwrap.fill(text, max(columns, 1)))
+    return escape_math(textwrap.fill(text, max(columns, 1)))
 
 
 def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
@@ -154,7 +154,7 @@ def wrap(note: Text, text: str, width: float) -> float:
     """Breaks text into lines no wider than so many inches; returns the height of the block in inches."""
     dpi = figure_of(note).dpi
     for columns in range(160, 20, -2):
-        note.set_text(plain(textwrap.fill(text, columns)))
+        note.set_text(escape_math(textwrap.fill(text, columns)))
         if note.get_window_extent().width <= width * dpi:
             break
     return note.get_window_extent().height / dpi

@@ -1,4 +1,4 @@
-"""The sentences below a plot: what a reader must know to judge it. Text only."""
+"""The text below a figure: what a reader needs to judge it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 
 TUNED = "tuned on validation per parameterization"
-LISTED = 6  # rates that a caption lists; a search tries more
-GRIDS = 3  # of methods that a caption lists
-LOST = (("collapsed", "collapsed to chance"), ("diverged", "diverged"))
+LISTED = 6  # rates that a caption lists one by one
+GRIDS = 3  # different lists of rates that a caption has room for
+AT_CHANCE = (("collapsed", "ended at chance"), ("diverged", "diverged"))  # statuses as text
 
 
 def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", rates: str = TUNED) -> str:
-    """Model, task, seeds, intervals, learning rates, lost runs, and how many of ``total`` runs are still to come.
+    """Model, task, seeds, intervals, learning rates, runs at chance, and how many of ``total`` runs are missing.
 
-    ``rates`` says how the learning rates were chosen: runs do not know. No run raises TensorAdaptError.
+    ``rates``: how the learning rates were chosen. Raises TensorAdaptError without a run.
     """
     every = some_runs(runs)
-    config, found = every[0].config, points(every, compare=False)
-    counts = {point.interval.n for point in found} | {interval.n for interval in references(every).values()}
+    config, drawn = every[0].config, points(every, compare=False)
+    counts = {point.interval.n for point in drawn} | {interval.n for interval in references(every).values()}
     metric = str(every[0].result["metric"]).replace("_", " ")
     sentences = (
         f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
-        _rates(found, rates),
-        _lost(every),
+        _rates(drawn, rates),
+        _at_chance(every),
         how_partial(every, total),
         extra,
     )
@@ -39,7 +39,7 @@ def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", r
 
 
 def some_runs(runs: Iterable[Run]) -> list[Run]:
-    """The runs as a list; TensorAdaptError if there is none that a plot can show."""
+    """The runs as a list; raises TensorAdaptError if a plot can show none of them."""
     every = list(runs)
     if not any(run.config.get("kind") in ("adapter", "head", "full") for run in every):
         raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
@@ -47,7 +47,7 @@ def some_runs(runs: Iterable[Run]) -> list[Run]:
 
 
 def how_chosen(runs: Sequence[Run]) -> str:
-    """How the learning rates of these runs came about."""
+    """How the learning rates of these runs were chosen."""
     tried = [run for run in runs if tuned(run)]
     if not tried:
         return "as given" if any(run.config.get("method") for run in runs) else TUNED
@@ -58,7 +58,7 @@ def how_chosen(runs: Sequence[Run]) -> str:
 
 
 def _tried(tuning: Sequence[Run], each: str) -> str:
-    """The rates that were tried, once where they are those of every method."""
+    """The rates that were tried, written once where every method has the same."""
     rates: dict[str, set[float]] = {}
     for run in tuning:
         rates.setdefault(run.config["label"], set()).add(run.config["lr"])
@@ -75,14 +75,14 @@ def _tried(tuning: Sequence[Run], each: str) -> str:
 
 
 def _listed(rates: set[float]) -> str:
-    found = sorted(rates)
-    if len(found) > LISTED:
-        return f"{len(found)} rates from {found[0]:g} to {found[-1]:g}"
-    return ", ".join(f"{rate:g}" for rate in found)
+    ordered = sorted(rates)
+    if len(ordered) > LISTED:
+        return f"{len(ordered)} rates from {ordered[0]:g} to {ordered[-1]:g}"
+    return ", ".join(f"{rate:g}" for rate in ordered)
 
 
 def tuned_size(tuning: Sequence[Run], its: str = "its") -> str:
-    """The size that rates were tuned at; a search may choose that too."""
+    """The size at which rates were tuned."""
     return "over the sizes searched" if sizes_searched(tuning) else f"at {its} middle size"
 
 
@@ -97,10 +97,10 @@ def sizes_searched(tuning: Sequence[Run]) -> bool:
 
 
 def how_partial(runs: Sequence[Run], total: int | None, failed: int = 0) -> str:
-    """How many of ``total`` runs are there, and how many failed; nothing where all are there."""
+    """How many of ``total`` runs are finished and how many failed; empty where none is missing."""
     if total is not None and len(runs) + failed < total:
-        lost = f", {failed} failed" if failed else ""
-        return f"Partial: {len(runs)} of {total} runs finished{lost}{_tuning(runs)}."
+        gone = f", {failed} failed" if failed else ""
+        return f"Partial: {len(runs)} of {total} runs finished{gone}{_tuning(runs)}."
     return f"{failed} {'run' if failed == 1 else 'runs'} failed{_tuning(runs)}." if failed else ""
 
 
@@ -115,11 +115,11 @@ def _seeds(counts: set[int]) -> str:
     return f"over {number} seeds (mean; bars and bands are 95 % t-intervals over seeds)"
 
 
-def _rates(found: Sequence[Point], how: str) -> str:
-    """The learning rates, one list per label; the same rate for all is said once."""
+def _rates(drawn: Sequence[Point], how: str) -> str:
+    """The learning rates of each method; a rate that all share is written once."""
     chosen: dict[str, list[float]] = {}
-    for point in found:
-        rates = chosen.setdefault(point.label, [])
+    for point in drawn:
+        rates = chosen.setdefault(point.method, [])
         if point.lr is not None and point.lr not in rates:
             rates.append(point.lr)
     texts = {label: "/".join(f"{rate:g}" for rate in sorted(rates)) for label, rates in chosen.items() if rates}
@@ -130,12 +130,12 @@ def _rates(found: Sequence[Point], how: str) -> str:
     return f"Learning rates {how}: {', '.join(f'{label} {text}' for label, text in sorted(texts.items()))}."
 
 
-def _lost(runs: Sequence[Run]) -> str:
+def _at_chance(runs: Sequence[Run]) -> str:
     statuses = [run.result["status"] for run in runs]
-    lost = [f"{statuses.count(status)} {what}" for status, what in LOST if status in statuses]
-    if not lost:
-        return f"{len(runs)} runs, none collapsed or diverged." if len(runs) > 1 else ""
-    return f"Of {len(runs)} runs, {' and '.join(lost)} (hollow markers; kept in the means)."
+    counts = [f"{statuses.count(status)} {what}" for status, what in AT_CHANCE if status in statuses]
+    if not counts:
+        return f"{len(runs)} runs, none at chance or diverged." if len(runs) > 1 else ""
+    return f"Of {len(runs)} runs, {' and '.join(counts)} (hollow markers; kept in the means)."
 
 
 def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -144,7 +144,7 @@ def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     tried: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
-        tried.setdefault(row["label"], []).append(row)
+        tried.setdefault(row["method"], []).append(row)
     ends = [
         label
         for label, own in tried.items()
@@ -158,9 +158,9 @@ def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def tested(found: Sequence[Comparison]) -> str:
-    """The test behind comparisons of one seed; nothing where there are none."""
-    if not any("one seed" in one.over for one in found):
+def tested(comparisons: Sequence[Comparison]) -> str:
+    """The test behind comparisons of one seed; empty where there are none."""
+    if not any("one seed" in one.over for one in comparisons):
         return ""
     return " (of one seed over test examples alone: McNemar's test of answers that are right or wrong, else a t test)"
 

@@ -183,8 +183,8 @@ def _rates(source: Source) -> Content | None:
     where = tuned_size(tried, "the method's")
     text = (
         f"{source.subject}: validation {source.metric} at each learning rate tried, one run each (seed {seeds}, so "
-        f"without intervals), {where}. A ring: the rate that all reported runs of the method have. Hollow: collapsed "
-        f"to chance or diverged.{'' if sizes_searched(tried) else at_an_end(rows)}"
+        f"without intervals), {where}. A ring: the rate that all reported runs of the method have. Hollow: ended at "
+        f"chance or diverged.{'' if sizes_searched(tried) else at_an_end(rows)}"
     )
     return text, rows, _drawing(curve_plots.rate_curves, rows, metric=source.metric)
 
@@ -211,7 +211,7 @@ def _grid(source: Source) -> Content | None:
     rows = curves.grid_rows(own)
     text = (
         f"{own[0].config.get('model')}: {over_seeds({row['n'] for row in rows})}. Darker: further from a constant "
-        "answer. Bold: the best mean of a task. A star: a run collapsed or diverged. Learning rates "
+        "answer. Bold: the best mean of a task. A star: a run ended at chance or diverged. Learning rates "
         f"{how_chosen(source.runs)}."
     )
     return text, rows, _drawing(curve_plots.task_grid, rows)
@@ -266,7 +266,7 @@ def _drawing(draw: Callable[..., Axes], *rows: Any, **more: Any) -> Draw:
 
 
 POINT = (
-    *("label", "layout", "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_collapsed", "n_diverged"),
+    *("method", "layout", "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_at_chance", "n_diverged"),
     *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "runs"),
 )
 CONTRAST = (

@@ -42,15 +42,15 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     one if None.
     """
     new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
-    found = styles(row["label"] for row in _some(rows))
+    found = styles(row["method"] for row in _some(rows))
     for i, (label, style) in enumerate(found.items()):
-        own = [row for row in rows if row["label"] == label]
+        own = [row for row in rows if row["method"] == label]
         first = len(ax.lines)
         ax.plot([r["rank"] for r in own], [r["mean"] for r in own], color=style.colour, linewidth=0.9, zorder=2)
         for row in own:
             if math.isfinite(row["low"]):
                 ax.plot([row["rank"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.2, zorder=2.5)
-            _marker(ax, row["rank"], row["mean"], style, bool(row["lost"]))
+            _marker(ax, row["rank"], row["mean"], style, bool(row["at_chance"]))
         for line in ax.lines[first:]:  # moved once they are drawn: a line that is not in data's units has no limits
             move = APART * (i - (len(found) - 1) / 2)
             line.set_transform(offset_copy(ax.transData, figure_of(ax), move, units="points"))
@@ -68,13 +68,13 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     ``rows``: of ``curves.rate_rows``. A run without a score is a gap. Returns ``ax``, a new one if None.
     """
     new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
-    found = styles(row["label"] for row in _some(rows))
+    found = styles(row["method"] for row in _some(rows))
     for label, style in found.items():
-        own = [row for row in rows if row["label"] == label]
+        own = [row for row in rows if row["method"] == label]
         y = [math.nan if row["validation"] is None else row["validation"] for row in own]
         ax.plot([row["lr"] for row in own], y, color=style.colour, linewidth=0.9, zorder=2)
         for row, value in zip(own, y, strict=True):
-            _marker(ax, row["lr"], value, style, row["lost"])
+            _marker(ax, row["lr"], value, style, row["at_chance"])
             if row["chosen"]:
                 ring: dict[str, Any] = {
                     "markersize": MARKER + 5,
@@ -96,7 +96,7 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     ``rows``: of ``curves.grid_rows``. The best of a task is bold; a star: a run was lost. Returns ``ax``, a new one if
     None.
     """
-    names = list(dict.fromkeys((row["label"], row["size"]) for row in _some(rows)))
+    names = list(dict.fromkeys((row["method"], row["size"]) for row in _some(rows)))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     sides = [folded(f"{label}  {size}".strip()) for label, size in names]
     heads = _heads(rows)
@@ -106,11 +106,11 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     ax.set_xlim(-0.5, len(tasks) - 0.5)
     ax.set_ylim(len(names) - 0.5, -0.5)
     for row in rows:
-        x, y = tasks.index(row["task"]), names.index((row["label"], row["size"]))
+        x, y = tasks.index(row["task"]), names.index((row["method"], row["size"]))
         shade = 1 - 0.55 * min(max(row["gain"], 0), 1)
         ax.add_patch(_cell(x, y, shade))
         half = f" ±{(row['high'] - row['low']) / 2:.3f}" if math.isfinite(row["low"]) else ""
-        text = f"{row['mean']:.3f}{half}{'*' if row['lost'] else ''}"
+        text = f"{row['mean']:.3f}{half}{'*' if row['at_chance'] else ''}"
         weight = "bold" if row["mean"] == best[row["task"]] else "normal"
         ax.text(x, y, text, ha="center", va="center", fontsize=7.5, color="black", fontweight=weight)
     ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=HEAD)

@@ -57,7 +57,7 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
         raise TensorAdaptError("there are no rows to draw; expected those of summary.summary_rows")
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     ordered = sorted(rows, key=lambda row: (sizes.index(row["size"]), -row["iqm"]))
-    names = [folded(f"{row['label']}  {row['size']}") for row in ordered]
+    names = [folded(f"{row['method']}  {row['size']}") for row in ordered]
     head = folded(f"P(> {rows[0]['reference']})", 1.5, BESIDE)
     if ax is None:
         wide, high = extent([head, "0.00  [0.00, 0.00]"], BESIDE)

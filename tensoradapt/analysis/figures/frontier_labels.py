@@ -19,10 +19,10 @@ from matplotlib.text import Annotation
 
 from tensoradapt.analysis.figures.canvas import DARK, MARKER, Style, figure_of
 from tensoradapt.analysis.statistics.intervals import Floats, Interval
+from tensoradapt.analysis.tables.comparable import REFERENCES
 from tensoradapt.analysis.tables.frontier import Point
 from tensoradapt.text import size_text
 
-REFERENCES = {"head": ("head only", ":"), "full": ("full fine-tuning", "--")}
 Pair = tuple[float, float]
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
@@ -35,7 +35,7 @@ def name_references(ax: Axes, against: dict[str, Interval]) -> None:
     scale = figure_of(ax).dpi / 72
     look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "color": DARK, "va": "center"}
     look |= {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
-    texts = [ax.annotate(f"{REFERENCES[k][0]}\n{mean:.3f}", (1, mean), (5, 0), **look) for k, mean in means.items()]
+    texts = [ax.annotate(f"{REFERENCES[k]}\n{mean:.3f}", (1, mean), (5, 0), **look) for k, mean in means.items()]
     heights = [_pixels(ax, 1, mean)[1] for mean in means.values()]
     gap = max((text.get_window_extent().height for text in texts), default=0.0) + scale
     for text, at, height in zip(texts, spread(heights, gap), heights, strict=True):
@@ -46,7 +46,7 @@ def name_ranks(ax: Axes, points: Sequence[Point], styles: dict[str, Style]) -> N
     """Label points with their ranks; those on the frontier choose their place first."""
     named = sorted((point for point in points if point.rank is not None), key=lambda point: not point.on_frontier)
     scale = figure_of(ax).dpi / 72
-    texts = [_rank_label(ax, point, styles[point.label]) for point in named]
+    texts = [_rank_label(ax, point, styles[point.method]) for point in named]
     extents = [text.get_window_extent() for text in texts]
     anchors = [_pixels(ax, point.cost, point.interval.mean) for point in named]
     places = place_labels(
@@ -66,7 +66,7 @@ def name_ranks(ax: Axes, points: Sequence[Point], styles: dict[str, Style]) -> N
         text.set_position(offset)
         if place.leader:
             line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 3, "shrinkB": 3, "alpha": 0.8}
-            line["color"] = styles[point.label].colour
+            line["color"] = styles[point.method].colour
             ax.annotate("", text.xy, offset, textcoords="offset points", arrowprops=line, zorder=2.2)
 
 

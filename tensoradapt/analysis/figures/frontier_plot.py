@@ -30,13 +30,14 @@ from tensoradapt.analysis.figures.canvas import (
     write,
 )
 from tensoradapt.analysis.figures.captions import TUNED, caption, some_runs
-from tensoradapt.analysis.figures.frontier_labels import REFERENCES, name_ranks, name_references
+from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references
 from tensoradapt.analysis.statistics.intervals import Interval
 from tensoradapt.analysis.tables.frontier import COSTS, Point, points, references
 from tensoradapt.runs.store import Run
 
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades
 WIDTH, HEIGHT, LOWEST = 7.0, 4.6, 2.6  # inches; the last of the axes
+DASHES = {"head": ":", "full": "--"}
 APART = 0.016  # of the axis, about the width of a marker
 
 
@@ -63,10 +64,17 @@ def frontier(
 ) -> Axes:
     """Draw the runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
 
-    Points are means over seeds, bars 95 % t-intervals; in a hollow marker a run collapsed or diverged; methods of equal
-    cost are side by side. ``cost`` is what x shows, one of ``tensoradapt.analysis.frontier.COSTS``: measured costs,
-    medians over seeds, are on a linear axis. ``total`` is the number of runs the whole sweep has, ``rates`` how
-    learning rates were chosen. No run raises TensorAdaptError.
+    Points are means over seeds, bars 95 % t-intervals; a hollow marker has a run that ended at chance or diverged;
+    methods of equal cost are side by side.
+
+    Args:
+        cost: what x shows, one of ``tables.frontier.COSTS``; measured costs, medians over seeds, are on a linear axis.
+        total: number of runs that the whole sweep has.
+        caption_extra: text to add to the caption.
+        rates: how learning rates were chosen.
+
+    Raises:
+        TensorAdaptError: where there is no run, or for an unknown cost.
     """
     every = some_runs(runs)
     if ax is not None:
@@ -137,7 +145,7 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
         found,
         _side_by_side(found, cost),
         references(runs),
-        styles(point.label for point in found),
+        styles(point.method for point in found),
         str(runs[0].result["metric"]).replace("_", " "),
         cost,
     )
@@ -148,8 +156,8 @@ def _side_by_side(found: Sequence[Point], cost: str) -> list[Point]:
     low, high = _limits(found, cost)
     moved = []
     for point in found:
-        same = [other.label for other in found if other.cost == point.cost]
-        steps = APART * (same.index(point.label) - (len(same) - 1) / 2)
+        same = [other.method for other in found if other.cost == point.cost]
+        steps = APART * (same.index(point.method) - (len(same) - 1) / 2)
         at = point.cost * (high / low) ** steps if cost in COUNTED else point.cost + (high - low) * steps
         moved.append(replace(point, cost=at))
     return moved
@@ -161,7 +169,7 @@ def _plot(ax: Axes, shown: Shown) -> None:
     _draw_references(ax, shown.references)
     _draw_step(ax, shown.points)
     for label, style in shown.styles.items():
-        _draw_method(ax, [point for point in shown.beside if point.label == label], style)
+        _draw_method(ax, [point for point in shown.beside if point.method == label], style)
     _legend(ax, shown.styles)
 
 
@@ -220,7 +228,7 @@ def _y_limits(intervals: Sequence[Interval], metric: str) -> tuple[float, float]
 
 def _draw_references(ax: Axes, against: dict[str, Interval]) -> None:
     for kind, interval in against.items():
-        ax.axhline(interval.mean, color=GREY, linestyle=REFERENCES[kind][1], linewidth=1.1, zorder=1.5)
+        ax.axhline(interval.mean, color=GREY, linestyle=DASHES[kind], linewidth=1.1, zorder=1.5)
         if np.isfinite(interval.low):
             ax.axhspan(interval.low, interval.high, color=GREY, alpha=0.1, linewidth=0, zorder=0.5)
 
@@ -238,7 +246,7 @@ def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
     ax.plot(x, y, color=style.colour, linewidth=0.9, alpha=0.55, zorder=2)
     low, high = ax.get_ylim()
     for point in found:
-        interval, lost = point.interval, point.n_collapsed + point.n_diverged
+        interval, hollow = point.interval, bool(point.n_at_chance + point.n_diverged)
         if np.isfinite(interval.low):
             ax.plot([point.cost] * 2, [interval.low, interval.high], color=style.colour, linewidth=1.2, zorder=2.5)
             for cut, edge, arrow in ((interval.low < low, low, "v"), (interval.high > high, high, "^")):
@@ -249,9 +257,9 @@ def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
             interval.mean,
             style.marker,
             color=style.colour,
-            markerfacecolor="white" if lost else style.colour,
-            markeredgecolor=style.colour if lost else "white",
-            markeredgewidth=1.2 if lost else 0.6,
+            markerfacecolor="white" if hollow else style.colour,
+            markeredgecolor=style.colour if hollow else "white",
+            markeredgewidth=1.2 if hollow else 0.6,
             markersize=MARKER,
             zorder=3,
         )

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, paired_difference, t_interval
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.runs.store import Run, read_array
+from tensoradapt.runs.store import HEAD_LABEL, Run, read_array
+
+REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}  # kinds of runs that are no adapter
 
 
 def tuned(run: Run) -> bool:

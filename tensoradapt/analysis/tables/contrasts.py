@@ -32,7 +32,7 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
     every = list(runs)
     methods: dict[str, list[Point]] = {}
     for point in points(every, compare=False):
-        methods.setdefault(point.label, []).append(point)
+        methods.setdefault(point.method, []).append(point)
     if len(methods) < 2:
         return []
     chosen, by_name = (
@@ -86,12 +86,11 @@ def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Co
     if not pairs:
         return
     names = tuple(run.name for pair in pairs for run in pair)
-    found = Comparison(own.label, other.label, t_interval([score(a) - score(b) for a, b in pairs]), math.nan, math.nan)
-    found = replace(found, budget=own.budget, runs=names)
+    apart = np.array([score(a) - score(b) for a, b in pairs])
+    found = Comparison(own.method, other.method, t_interval(apart), math.nan, math.nan, own.budget, runs=names)
     scores = paired_scores(pairs)
     if scores is None:
-        p = paired_p(np.array([score(a) - score(b) for a, b in pairs])) if len(pairs) > 1 else math.nan
-        yield replace(found, p=p)
+        yield replace(found, p=paired_p(apart) if len(pairs) > 1 else math.nan)
     elif len(pairs) == 1:
         exact = all(set(np.unique(side)) <= {0.0, 1.0} for side in scores)
         p = mcnemar(scores[0][0], scores[1][0]) if exact else crossed_p(*scores)
@@ -122,7 +121,7 @@ def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> 
     apart = mine - [_of(other, seed, by_name) for seed in seeds]
     names = (*(name for point in method for name in point.runs), *other.runs)
     yield Comparison(
-        method[0].label, other.label, t_interval(apart), paired_p(apart), math.nan, other.n_params, runs=names
+        method[0].method, other.method, t_interval(apart), paired_p(apart), math.nan, other.n_params, runs=names
     )
 
 

@@ -16,27 +16,27 @@ from tensoradapt.runs.store import Run
 from tensoradapt.text import size_text
 
 Row = dict[str, Any]
-NAMES = {"head": "head only", "full": "full fine-tuning"}
 
 
 def rank_rows(runs: Iterable[Run]) -> list[Row]:
-    """Test score over seeds at each rank of each method, one task.
+    """Test score over seeds at each rank of each method, on one task.
 
-    Keys: label, rank, n_params, mean, low, high, n, lost, runs. Ranks are numbers: a method with a budget or with ranks
-    by bond has none to stand on one axis, and raises TensorAdaptError, as no adapter run does.
+    Keys: method, rank, n_params, mean, low, high, n, at_chance, runs. Raises TensorAdaptError without an adapter run
+    and for a method with a budget or with ranks by bond, which has no place on an axis of ranks.
     """
     found = points(runs, compare=False)
     odd = [point for point in found if not isinstance(point.rank, int)]
     if odd or not found:
         size = odd and (size_text(odd[0].rank, short=True) or "a budget")
-        what = f"{odd[0].label} has {size}" if odd else "there is no adapter run"
+        what = f"{odd[0].method} has {size}" if odd else "there is no adapter run"
         raise TensorAdaptError(f"{what}; expected methods with ranks that are numbers: draw the frontier instead")
-    rows = [{"label": p.label, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in found]
-    return sorted(rows, key=lambda row: (row["label"], row["rank"]))
+    rows = [{"method": p.method, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in found]
+    return sorted(rows, key=lambda row: (row["method"], row["rank"]))
 
 
 def rate_rows(runs: Iterable[Run]) -> list[Row]:
-    """Validation score at each learning rate that was tried, one task: label, lr, validation, seed, size, chosen, lost.
+    """Validation score at each learning rate that was tried, one task: method, lr, validation, seed, n_params,
+    chosen, at_chance, run.
 
     ``chosen``: the rate that the method's reported runs have. No tuning run raises TensorAdaptError.
     """
@@ -48,22 +48,23 @@ def rate_rows(runs: Iterable[Run]) -> list[Row]:
     kept = {(run.config["label"], run.config["lr"]) for run in reported(every)}
     rows = [
         {
-            "label": run.config["label"],
+            "method": run.config["label"],
             "lr": run.config["lr"],
             "validation": run.result["validation"].get(run.result["metric"]),
             "seed": run.config["seed"],
             "n_params": run.result["n_params"],
             "chosen": (run.config["label"], run.config["lr"]) in kept,
-            "lost": run.result["status"] != "finished",
+            "at_chance": run.result["status"] != "finished",
             "run": run.name,
         }
         for run in tried
     ]
-    return sorted(rows, key=lambda row: (row["label"], row["lr"]))
+    return sorted(rows, key=lambda row: (row["method"], row["lr"]))
 
 
 def grid_rows(runs: Iterable[Run]) -> list[Row]:
-    """Each method's mean at each size on each task: label, size, task, metric, mean, low, high, n, lost, runs, gain.
+    """Each method's mean at each size on each task: method, size, task, metric, mean, low, high, n, at_chance,
+    runs, gain.
 
     ``gain`` is (mean - chance) / (1 - chance), comparable between tasks. References are rows too. No run raises
     TensorAdaptError.
@@ -74,13 +75,13 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     rows = []
     for task in sorted({run.config["task"] for run in every}):
         own = [run for run in every if run.config["task"] == task]
-        found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.label))
-        named = [(point.label, point_size(point), _of(point)) for point in found]
-        named += [(NAMES[kind], "", _of(point)) for kind, point in reference_points(own, compare=False).items()]
+        found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.method))
+        named = [(point.method, point_size(point), _of(point)) for point in found]
+        named += [(point.method, "", _of(point)) for point in reference_points(own, compare=False).values()]
         same = {"task": task, "metric": own[0].result["metric"]}
         chance = own[0].result["chance"]
         rows += [
-            {"label": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance)}
+            {"method": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance)}
             for label, size, mean in named
         ]
     return rows
@@ -134,5 +135,12 @@ def _attempts(file: Path) -> list[dict[str, Any]]:
 
 def _of(point: Point) -> Row:
     """What a row says of its runs."""
-    own, lost = point.interval, point.n_collapsed + point.n_diverged
-    return {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n, "lost": lost, "runs": " ".join(point.runs)}
+    own, at_chance = point.interval, point.n_at_chance + point.n_diverged
+    return {
+        "mean": own.mean,
+        "low": own.low,
+        "high": own.high,
+        "n": own.n,
+        "at_chance": at_chance,
+        "runs": " ".join(point.runs),
+    }

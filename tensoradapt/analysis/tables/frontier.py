@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
-from tensoradapt.analysis.tables.comparable import check_comparable, check_group, reported, score, versus
+from tensoradapt.analysis.tables.comparable import (
+    REFERENCES,
+    check_comparable,
+    check_group,
+    reported,
+    score,
+    versus,
+)
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
 from tensoradapt.text import Rank, size_text
 
-REFERENCES = ("head", "full")
 # what a frontier can be drawn over: parameters, or a measurement's key, and its name on an axis
 COSTS = {
     "n_params": "trainable parameters (adapter)",
@@ -28,8 +34,8 @@ COSTS = {
     "seconds": "time of a run (s)",
 }
 COLUMNS = (
-    *("label", "parameterization", "layout", "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
-    *("n_collapsed", "n_diverged", "lr", "diff_head", "diff_head_low", "diff_head_high"),
+    *("method", "parameterization", "layout", "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
+    *("n_at_chance", "n_diverged", "lr", "diff_head", "diff_head_low", "diff_head_high"),
     *("diff_full", "diff_full_low", "diff_full_high", "above_head", "p_frontier", "on_frontier"),
     *("budget", "cost", "runs"),
 )
@@ -44,7 +50,7 @@ class Point:
     ``p_frontier`` is NaN for one seed. ``budget`` is what was asked for, ``runs`` are the runs behind it, by seed.
     """
 
-    label: str
+    method: str
     parameterization: str | None
     layout: str | None
     rank: Rank | None
@@ -52,7 +58,7 @@ class Point:
     cost: float
     metric: str
     interval: Interval
-    n_collapsed: int
+    n_at_chance: int
     n_diverged: int
     seeds: tuple[int, ...]
     lr: float | None
@@ -130,7 +136,7 @@ def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
 
 def _key(run: Run) -> tuple[Any, ...]:
     config = run.config
-    return config["label"], _layout(run), json.dumps(config.get("rank"), sort_keys=True), run.result["n_params"]
+    return run.config["label"], _layout(run), json.dumps(config.get("rank"), sort_keys=True), run.result["n_params"]
 
 
 def _layout(run: Run) -> str | None:
@@ -140,7 +146,7 @@ def _layout(run: Run) -> str | None:
 
 
 def _order(point: Point) -> tuple[Any, ...]:
-    return point.cost, point.label, str(point.layout), json.dumps(point.rank, sort_keys=True)
+    return point.cost, point.method, str(point.layout), json.dumps(point.rank, sort_keys=True)
 
 
 def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
@@ -150,7 +156,7 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
     statuses = [run.result["status"] for run in group]
     compared = {other: None if other == kind else versus(group, runs) for other, runs in against.items()}
     return Point(
-        label=first.config["label"],
+        method=first.config["label"],
         parameterization=first.config.get("parameterization"),
         layout=_layout(first),
         rank=first.config.get("rank"),
@@ -158,7 +164,7 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
         cost=statistics.median(_cost(run, cost) for run in group),
         metric=first.result["metric"],
         interval=t_interval([score(run) for run in group]),
-        n_collapsed=statuses.count("collapsed"),
+        n_at_chance=statuses.count("collapsed"),
         n_diverged=statuses.count("diverged"),
         seeds=tuple(run.config["seed"] for run in group),
         lr=first.config.get("lr"),
@@ -194,9 +200,9 @@ def _with_frontier(found: list[Point], chances: bool) -> list[Point]:
 def _row(point: Point) -> dict[str, Any]:
     interval, head, full = point.interval, point.vs_head, point.vs_full
     values = (
-        *(point.label, point.parameterization, point.layout, _rank_cell(point.rank), point.n_params, point.metric),
+        *(point.method, point.parameterization, point.layout, _rank_cell(point.rank), point.n_params, point.metric),
         *(interval.mean, interval.low, interval.high, interval.sd, interval.n),
-        *(point.n_collapsed, point.n_diverged, point.lr),
+        *(point.n_at_chance, point.n_diverged, point.lr),
         *((head.mean, head.low, head.high) if head else (None, None, None)),
         *((full.mean, full.low, full.high) if full else (None, None, None)),
         head.low > 0 if head and math.isfinite(head.low) else None,

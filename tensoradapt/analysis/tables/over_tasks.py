@@ -25,7 +25,7 @@ SEEDS = 3  # fewer give a bootstrap nothing to draw from
 
 
 def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]:
-    """Each method at each size over all tasks: label, size, tasks, seeds, iqm, low, high, better, better_low,
+    """Each method at each size over all tasks: method, size, tasks, seeds, iqm, low, high, better, better_low,
     better_high, reference, runs, of (score - chance) / (1 - chance).
 
     ``iqm`` is the interquartile mean over tasks and seeds with its stratified bootstrap interval, ``better`` the
@@ -49,7 +49,7 @@ def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]
         better = stratified_bootstrap(improvement, own, other) if other is not None else None
         between = (better.mean, better.low, better.high) if better else (None, None, None)
         rows.append(
-            {"label": label, "size": size, "tasks": own.shape[0], "seeds": own.shape[1]}
+            {"method": label, "size": size, "tasks": own.shape[0], "seeds": own.shape[1]}
             | {"iqm": middle.mean, "low": middle.low, "high": middle.high}
             | dict(zip(("better", "better_low", "better_high"), between, strict=True))
             | {"reference": against, "runs": " ".join(run.name for row in behind[label, size] for run in row)}
@@ -72,7 +72,7 @@ def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
     found: dict[Key, list[Point]] = {}
     for task in tasks if len(tasks) > 1 else ():
         for point in points((run for run in every if run.config["task"] == task), compare=False):
-            found.setdefault((point.label, point_size(point)), []).append(point)
+            found.setdefault((point.method, point_size(point)), []).append(point)
     whole: dict[Key, list[list[Run]]] = {}
     for key, own in found.items():
         seeds = sorted(set(own[0].seeds).intersection(*(point.seeds for point in own)))
@@ -97,13 +97,13 @@ def ranking_rows(found: Ranking) -> list[Row]:
     """Mean ranks as rows, with the cliques that each method is in, by number."""
     cliques = {name: [i for i, one in enumerate(found.cliques) if name in one] for name in found.ranks}
     return [
-        {"label": name, "rank": rank, "cliques": " ".join(map(str, cliques[name])), "friedman_p": found.friedman_p}
+        {"method": name, "rank": rank, "cliques": " ".join(map(str, cliques[name])), "friedman_p": found.friedman_p}
         for name, rank in found.ranks.items()
     ]
 
 
 def volume_rows(runs: Iterable[Run]) -> list[Row]:
-    """The area that each method's own sizes dominate on each task, in decades of parameters times score: label, task,
+    """The area that each method's own sizes dominate on each task, in decades of parameters times score: method, task,
     volume, reference_cost (twice the largest of the task), reference_score (chance), runs. Raises TensorAdaptError
     without moocore.
     """
@@ -113,12 +113,12 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
         own = [run for run in every if run.config["task"] == task]
         found, chance = points(own, compare=False), float(own[0].result["chance"])
         most = 2 * max((point.n_params for point in found), default=0)
-        for label in dict.fromkeys(sorted(point.label for point in found)):
-            mine = [point for point in found if point.label == label]
+        for label in dict.fromkeys(sorted(point.method for point in found)):
+            mine = [point for point in found if point.method == label]
             area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, chance))
             at = {"reference_cost": most, "reference_score": chance}
             names = " ".join(name for point in mine for name in point.runs)
-            rows.append({"label": label, "task": task, "volume": area, **at, "runs": names})
+            rows.append({"method": label, "task": task, "volume": area, **at, "runs": names})
     return rows
 
 

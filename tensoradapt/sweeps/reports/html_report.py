@@ -22,7 +22,7 @@ from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
 from tensoradapt.runs.store import Run
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.reports.results import COLUMNS, rows_of, select, sweeps
+from tensoradapt.sweeps.reports.results import COLUMNS, rows_of, select, status_text, sweeps
 
 Row = Mapping[str, Any]
 DOTS = 110  # per inch: as wide as the page's text
@@ -61,10 +61,10 @@ def report(
     plans = [one.due(root) for one in found]
     counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page.filters.update(cell=_cell, key=_key, names=str.split)
+    page.filters.update(cell=_cell, key=_key, names=str.split, status=status_text)
     source = resources.files("tensoradapt.sweeps.reports").joinpath("report.html.j2").read_text(encoding="utf-8")
-    lost = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
-    drawn = figures(runs, reference=reference, totals=record.totals(counted), failed=lost)
+    tasks = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
+    drawn = figures(runs, reference=reference, totals=record.totals(counted), failed=tasks)
     return page.from_string(source).render(
         title=Path(root).resolve().name,
         where=" and ".join(where),
@@ -86,7 +86,7 @@ def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Fig
         "volumes": _volumes(runs),
         "tasks": [(task, [_figure(one) for one in drawn if one.task == task]) for task in names],
         "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed)),
-        "lost": [run for run in runs if run.result["status"] != "finished"],
+        "at_chance": [run for run in runs if run.result["status"] != "finished"],
         "failed": failed,
     }
 
@@ -96,7 +96,7 @@ def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None) -
     return [
         ("runs with a result", f"{len(runs)} of {total}" if total else f"{len(runs)}"),
         ("of them to choose learning rates", f"{sum(map(tuned, runs))}"),
-        ("collapsed", f"{found['collapsed']}"),
+        ("at chance", f"{found['collapsed']}"),
         ("diverged", f"{found['diverged']}"),
         ("failed", f"{len(failed)}"),
     ]

@@ -23,7 +23,7 @@ COLUMNS = (
 )
 SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
 MEANS = ("task", *frontier.COLUMNS)
-SHOWN_MEANS = ("task", "label", "rank", "budget", "n_params", "metric", "mean", "low", "high", "n_seeds", "lr")
+SHOWN_MEANS = ("task", "method", "rank", "budget", "n_params", "metric", "mean", "low", "high", "n_seeds", "lr")
 OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
 FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 Row = dict[str, Any]
@@ -157,13 +157,19 @@ NUMBERS = (
 )
 
 
+def status_text(status: str) -> str:
+    """A status of the store in the words of a table."""
+    return "at chance" if status == "collapsed" else status
+
+
 def _finished(run: Run) -> Row:
     result = run.result
     measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
     try:
         more = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
-        own = {key: result[key] for key in ("status", "n_params", "metric", "note")}
-        return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **own, **more, **measured}
+        same = {key: result[key] for key in ("n_params", "metric", "note")}
+        same["status"] = status_text(result["status"])
+        return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **more, **measured}
     except KeyError as error:
         raise TensorAdaptError(
             f"{run.path} has no {error} among its documents; expected what a sweep writes: delete the folder to run it "
@@ -179,7 +185,12 @@ def _failed(name: str, error: Mapping[str, Any]) -> Row:
 def _asked(name: str, config: Mapping[str, Any]) -> Row:
     same = ("model", "task", "rank", "budget", "lr", "seed", "steps")
     asked = {key: config.get(key) for key in same}
-    return {"id": name, **asked, "method": config["label"], "tuning": bool(config.get("tuning"))}
+    return {
+        "id": name,
+        **asked,
+        "method": config["label"],
+        "tuning": bool(config.get("tuning")),
+    }
 
 
 def _condition(text: str) -> tuple[str, str, Any]:

@@ -177,7 +177,7 @@ def test_a_bar_longer_than_the_axes_does_not_squeeze_the_means_and_is_marked(tmp
 
 def test_references_are_lines_with_names_that_do_not_overlap(tmp_path: Path) -> None:
     ax = frontier_plot.frontier(write_many(tmp_path, DENSE, head=0.8, full=0.801), axes())
-    names = [text for text in ax.texts if text.get_text().startswith(("head only", "full fine-tuning"))]
+    names = [text for text in ax.texts if text.get_text().startswith(("frozen base + head", "full fine-tuning"))]
     assert len(names) == 2
     assert not Bbox.overlaps(*map(Text.get_window_extent, names))
     assert {line.get_linestyle() for line in ax.get_lines()} >= {":", "--"}
@@ -252,7 +252,7 @@ def test_the_caption_says_what_a_reader_must_know(tmp_path: Path) -> None:
     assert caption(load_runs(tmp_path), total=30, extra="More.") == (
         "tiny-model on rte: test accuracy over 3 seeds (mean; bars and bands are 95 % t-intervals over seeds). "
         "Learning rates tuned on validation per parameterization: CP (LoRTA) 0.001, LoRA 0.003. "
-        "Of 6 runs, 1 collapsed to chance and 1 diverged (hollow markers; kept in the means). "
+        "Of 6 runs, 1 ended at chance and 1 diverged (hollow markers; kept in the means). "
         "Partial: 6 of 30 runs finished. More."
     )
 

@@ -23,7 +23,7 @@ from support.synthetic_sweep import LEVELS, RATES, sweep
 from tensoradapt.analysis.figures import curve_plots, difference_plots
 from tensoradapt.analysis.figures.canvas import RC, extent, folded
 from tensoradapt.analysis.figures.captions import how_chosen
-from tensoradapt.analysis.figures.catalogue import Figured, figures
+from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
 from tensoradapt.analysis.figures.frontier_plot import frontier
 from tensoradapt.analysis.statistics.bootstrap import iqm, stratified_bootstrap
 from tensoradapt.analysis.tables import curves, over_tasks
@@ -47,14 +47,14 @@ def test_a_sweep_has_every_figure_its_runs_allow(runs: list[Run], tmp_path: Path
     assert [one.name for one in figures(write_many(tmp_path / "head", {}, seeds=[0]))] == ["frontier", "grid"]
     five = sweep(tmp_path / "five", tuple("abcde"))
     (ranked,) = figures(five, kinds=["differences"])
-    assert [row["label"] for row in ranked.rows][-1] == "vera"
+    assert [row["method"] for row in ranked.rows][-1] == "vera"
     assert "With 5 tasks the smallest corrected p of 6 comparisons is 0.38, so this test cannot" in ranked.caption
     three = [run for run in sweep(tmp_path / "seven", tuple("abcdefg")) if run.config["label"] != "lora"]
     assert "smallest" not in figures(three, kinds=["differences"])[0].caption
 
 
 def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs: list[Run], tmp_path: Path) -> None:
-    for one in figures(runs, totals={"sst2": 60, "stsb": 60}):
+    for one in one_of_each_kind(figures(runs, totals={"sst2": 60, "stsb": 60})):
         written = one.save(tmp_path / "a")
         assert [path.name for path in written] == [f"{one.name}.{kind}" for kind in ("png", "pdf", "csv", "txt")]
         again = one.save(tmp_path / "b")
@@ -64,7 +64,11 @@ def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs
         assert written[3].read_text() == f"{one.caption}\n"
 
 
-@pytest.mark.parametrize("kind", ["frontier", "rates", "contrasts", "grid", "aggregates", "progress"])
+def one_of_each_kind(drawable: list[Figured]) -> list[Figured]:
+    return list({one.kind: one for one in drawable}.values())
+
+
+@pytest.mark.parametrize("kind", sorted(set(CATALOGUE) - {"ranks", "differences"}))  # which these runs do not allow
 def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -> None:
     nothing_is_cut_off_or_covered(figures(runs, kinds=[kind])[0])
 
@@ -87,7 +91,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("form", ["{} over layer proj : head dim : model", "{}" + 12 * " and more", "x-{}" + 90 * "y"])
-@pytest.mark.parametrize("kind", ["frontier", "ranks", "rates", "contrasts", "grid", "aggregates", "differences"])
+@pytest.mark.parametrize("kind", sorted(set(CATALOGUE) - {"progress"}))  # which names no method
 def test_long_names_are_whole_and_take_nothing_from_the_axes(
     many: list[Run], tmp_path: Path, kind: str, form: str
 ) -> None:
@@ -111,7 +115,7 @@ def test_long_names_are_whole_and_take_nothing_from_the_axes(
 @pytest.mark.parametrize("label", ["a $\\foo$ b", "$1 and $2"])
 def test_names_are_no_formulas(many: list[Run], label: str) -> None:
     runs = renamed(many, f"{label} {{}}")
-    for one in figures(runs, kinds=["frontier", "rates", "contrasts", "grid", "aggregates", "differences"]):
+    for one in one_of_each_kind(figures(runs)):
         one.draw(one.caption).canvas.draw()
     ax = figures(runs, kinds=["frontier"])[0].draw("").axes[0]
     text = next(text for text in ax.get_legend().get_texts() if text.get_text().endswith(" lora"))
@@ -253,7 +257,7 @@ def test_no_method_hides_the_interval_of_another_at_its_rank(tmp_path: Path) -> 
 def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) -> None:
     own = [run for run in runs if run.config["task"] == "sst2"]
     rows = curves.rate_rows(own)
-    assert [(row["label"], row["lr"]) for row in rows if row["chosen"]] == [(name, 3e-3) for name in sorted(LEVELS)]
+    assert [(row["method"], row["lr"]) for row in rows if row["chosen"]] == [(name, 3e-3) for name in sorted(LEVELS)]
     rings = [line for line in curve_plots.rate_curves(rows).lines if line.get_gid() == "chosen"]
     assert [tuple(ring.get_xydata()[0]) for ring in rings] == [
         (row["lr"], row["validation"]) for row in rows if row["chosen"]
@@ -263,9 +267,11 @@ def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) 
 
 
 def test_a_legend_of_many_methods_fits_into_its_figure() -> None:
-    names = ["cara", "fact-tt", "frozen base, trained head", "lora", "lorta", "lotr", "metatt-4d", "tucker", "vera"]
+    names = ["cara", "fact-tt", "frozen base + head", "lora", "lorta", "lotr", "metatt-4d", "tucker", "vera"]
     rows = [
-        {"label": name, "lr": lr, "validation": 0.5, "chosen": False, "lost": False} for name in names for lr in RATES
+        {"method": name, "lr": lr, "validation": 0.5, "chosen": False, "at_chance": False}
+        for name in names
+        for lr in RATES
     ]
     with mpl.rc_context(RC):
         ax = curve_plots.rate_curves(rows)
@@ -319,7 +325,7 @@ def test_a_search_over_sizes_has_no_middle_one_and_no_end(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("rates", [[1.2e-4, 0.0015, 0.04144, 0.04529], [1e-3 + i / 7000 for i in range(40)]])
 def test_rates_that_are_close_have_ticks_and_the_first_of_them_a_number(rates: list[float]) -> None:
-    rows = [{"label": "lora", "lr": lr, "validation": 0.5, "chosen": False, "lost": False} for lr in rates]
+    rows = [{"method": "lora", "lr": lr, "validation": 0.5, "chosen": False, "at_chance": False} for lr in rates]
     ax = curve_plots.rate_curves(rows)
     ax.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in ax.get_xticklabels()]
@@ -357,7 +363,11 @@ def test_the_grid_stars_each_row_of_which_a_run_was_lost(tmp_path: Path) -> None
         for seed in (0, 1):
             write_synthetic(tmp_path, kind=kind, seed=seed, status=status if seed else "finished", accuracy=0.5)
     rows = curves.grid_rows(load_runs(tmp_path))
-    assert {row["label"]: row["lost"] for row in rows} == {"CP (LoRTA)": 1, "head only": 1, "full fine-tuning": 0}
+    assert {row["method"]: row["at_chance"] for row in rows} == {
+        "CP (LoRTA)": 1,
+        "frozen base + head": 1,
+        "full fine-tuning": 0,
+    }
     assert [text.get_text()[-1] == "*" for text in curve_plots.task_grid(rows).texts] == [True, True, False]
 
 
@@ -396,7 +406,7 @@ def test_attempts_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
 def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run], tmp_path: Path) -> None:
     rows = over_tasks.summary_rows(runs)
     assert len(rows) == 4 * 3 and {row["reference"] for row in rows} == {"lora"}
-    lorta = next(row for row in rows if (row["label"], row["size"]) == ("lorta", "n≤30,000"))
+    lorta = next(row for row in rows if (row["method"], row["size"]) == ("lorta", "n≤30,000"))
     behind = [
         [run.result["test"]["accuracy"] for run in runs if (run.config["task"], run.config["label"]) == (task, "lorta")
          and run.config["budget"] == 30_000 and not run.config.get("tuning")]
@@ -407,13 +417,13 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
     own = {run.name: run.config for run in runs if run.name in lorta["runs"].split()}
     assert {(one["label"], one["budget"], one.get("tuning")) for one in own.values()} == {("lorta", 30_000, None)}
     assert len(own) == len(lorta["runs"].split()) == 2 * 3
-    assert [row["better"] for row in rows if row["label"] == "lora"] == [None] * 3
+    assert [row["better"] for row in rows if row["method"] == "lora"] == [None] * 3
     ax = difference_plots.aggregates(rows)
     assert sorted(line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o") == sorted(
         r["iqm"] for r in rows
     )
     lost = [run for run in runs if (run.config["task"], run.config["label"]) != ("sst2", "vera")]
-    assert {row["label"] for row in over_tasks.summary_rows(lost)} == set(LEVELS) - {"vera"}
+    assert {row["method"] for row in over_tasks.summary_rows(lost)} == set(LEVELS) - {"vera"}
     assert over_tasks.summary_rows(sweep(tmp_path / "two", seeds=(0, 1))) == []
     assert over_tasks.summary_rows([run for run in runs if run.config["task"] == "sst2"]) == []
 
