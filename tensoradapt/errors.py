@@ -1,4 +1,4 @@
-"""The one error class: every message says what was found, what was expected, and what to do."""
+"""The package's errors. Every message says what was found, what was expected, and what to do."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -6,15 +6,15 @@ from difflib import get_close_matches
 
 
 class TensorAdaptError(ValueError):
-    """Raised for every input tensoradapt refuses; nothing has been changed when it is."""
+    """Raised for every input that tensoradapt refuses, before anything has changed."""
 
 
 class BudgetError(TensorAdaptError):
-    """A budget that no configuration meets: for a sweep an empty cell, for anyone else an error like the others."""
+    """Raised for a budget that no configuration meets; a sweep reports it as an empty cell."""
 
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
-    """Suffix naming the closest valid name and all of them.
+    """The end of a message: the closest valid name, and all valid names.
 
     >>> did_you_mean("tuker", ["cp", "tucker"])
     '; did you mean "tucker"? Valid: cp, tucker'
@@ -27,7 +27,7 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Within it a refusal is preceded by where it was found: by code that knows shapes and no sites."""
+    """Put a place in front of errors raised within: by code that knows shapes but no sites."""
     try:
         yield
     except TensorAdaptError as error:

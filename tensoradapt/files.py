@@ -1,4 +1,4 @@
-"""Files written whole or not at all, read within bounds, and JSON read strictly. Nothing is unpickled."""
+"""Write files atomically, read them up to a limit, and parse JSON strictly. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from typing import Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
 
-LARGEST = 64 * 2**20  # bytes of a JSON file and of a safetensors header: some hundred thousand tensors
+LARGEST = 64 * 2**20  # bytes of a JSON file or of a safetensors header: some hundred thousand tensors
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NEVER = "a pickle, which can run code when it is read and is never unpickled here"
-DEPTH = 32  # of JSON: what is written needs ten, and deeper values would overflow the stack of whoever shows them
+DEPTH = 32  # of JSON: our files need ten, and deeper values could overflow the stack when shown
 
 
 def replace_file(path: Path, data: bytes) -> Path:
-    """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part; returns ``path``."""
+    """Write ``data`` to ``path`` so that a reader sees the old or the new file, never a part. Returns ``path``."""
     path = Path(path)
     if not path.name:  # "." or "/"
         raise TensorAdaptError(f"{path} is a folder; expected a place for a file: add a name to it")
@@ -44,7 +44,7 @@ def replace_file(path: Path, data: bytes) -> Path:
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A table as CSV with a header, UTF-8, lines ended by a newline alone; None and NaN are empty fields."""
+    """A table as CSV in UTF-8 with a header and lines that end with "\\n"; None and NaN are empty fields."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
@@ -53,7 +53,7 @@ def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> byte
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and wait until it is on disk."""
+    """Write a new file and wait until its data are on disk."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -61,7 +61,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the names in a folder are on disk."""
+    """Wait until a folder's entries are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -70,17 +70,17 @@ def sync_folder(path: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """What the operating system said, without the path."""
+    """The operating system's message, without the path."""
     return str(getattr(error, "strerror", None) or error)
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """A file to read; a named pipe, whose reader would wait for a writer, is read as empty."""
+    """Open a file to read. A named pipe, which would block until a writer comes, reads as empty."""
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def read_bounded(path: Path, instead: str) -> bytes:
-    """A file of at most ``LARGEST`` bytes; TensorAdaptError for a larger one, unread. An OSError is the caller's."""
+    """Read at most ``LARGEST`` bytes. Raises TensorAdaptError for a larger file; an OSError is left to the caller."""
     try:
         with open_bytes(path) as file:
             data = file.read(LARGEST + 1)
@@ -92,9 +92,16 @@ def read_bounded(path: Path, instead: str) -> bytes:
 
 
 def read_safetensors(path: Path, n_bytes: Callable[[bytes], int], says: str, wanted: str) -> bytes:
-    """A safetensors file, read only where its size is that of its header and of the tensors, which have ``n_bytes`` of
-    the header. ``says``: who says so; ``wanted``: what was expected in the place of a pickle. An OSError is the
-    caller's.
+    """Read a safetensors file, if its size is that of its header and its tensors.
+
+    Args:
+        path: the file.
+        n_bytes: the tensors' size in bytes, from the header.
+        says: where that size is stated, for messages.
+        wanted: what was expected instead of a pickle, for messages.
+
+    Raises:
+        TensorAdaptError: for a pickle, and for a file of another size; an OSError is left to the caller.
     """
     with open_bytes(path) as file:
         start, size = file.read(8), os.fstat(file.fileno()).st_size
@@ -118,7 +125,7 @@ def read_safetensors(path: Path, n_bytes: Callable[[bytes], int], says: str, wan
 
 
 def parse_json(data: bytes, path: Path | str, hint: str) -> Any:
-    """JSON of an untrusted file: UTF-8, each key once, finite numbers, nested ``DEPTH`` deep at most."""
+    """Parse an untrusted file's JSON: UTF-8, no key twice, finite numbers, nested at most ``DEPTH`` deep."""
     try:
         text = data.decode()
         if (depth := _depth(text)) > DEPTH:
@@ -129,16 +136,16 @@ def parse_json(data: bytes, path: Path | str, hint: str) -> Any:
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested, those in strings aside."""
+    """How deep brackets are nested, outside strings."""
     brackets = re.finditer(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text))
     return max(accumulate(1 if match[0] in "[{" else -1 for match in brackets), default=0)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError(f"key {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} stands twice")
-    return found
+    return values
 
 
 def _finite(text: str) -> float:

@@ -1,7 +1,7 @@
-"""Contraction programs: the order is searched once, from shapes; running one decides nothing.
+"""Contraction programs: the order of pairwise products, searched once from the shapes.
 
-``torch.einsum`` repeats the path search on every call with three or more operands, which costs 60 times a small
-adapter's own products; two-operand products never search.
+``torch.einsum`` searches for a path on every call with three or more operands, which takes 60 times as long as the
+products of a small adapter; a product of two operands needs no search.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SEARCHED = 7  # operands at most for which every order is searched
 
 @dataclass(frozen=True)
 class Program:
-    """Fixed pairwise products. Each step pops the operands at its positions and appends their product."""
+    """A fixed sequence of products. Each step pops the operands at its positions and appends their product."""
 
     inputs: tuple[Labels, ...]
     output: Labels
     steps: tuple[tuple[tuple[int, ...], str], ...]
 
     def run(self, operands: Sequence[Any], einsum: Callable[..., Any]) -> Any:
-        """The contraction of ``operands`` (arrays whose axes are ``inputs``), axes in the order of ``output``."""
+        """Contract ``operands``, arrays with the axes ``inputs``, to one with the axes ``output``."""
         stack = list(operands)
         for positions, equation in self.steps:
             stack.append(einsum(equation, *(stack.pop(i) for i in positions)))
@@ -40,7 +40,7 @@ class Program:
 
 
 def compile_program(inputs: Sequence[Labels], output: Labels, sizes: Mapping[str, int]) -> Program:
-    """The program that contracts ``inputs`` to ``output``; a label in neither is summed."""
+    """The program that contracts ``inputs`` to ``output``, with ``sizes`` of all labels."""
     key = tuple(sorted({(label, sizes[label]) for labels in (*inputs, output) for label in labels}))
     return _compile(tuple(map(tuple, inputs)), tuple(output), key)
 
@@ -63,7 +63,7 @@ def _compile(inputs: tuple[Labels, ...], output: Labels, key: tuple[tuple[str, i
 def _path(
     inputs: tuple[Labels, ...], output: Labels, sizes: Mapping[str, int], symbol: Mapping[str, str]
 ) -> list[tuple[int, ...]]:
-    """Positions popped one after the other, highest first so that none moves before it is taken."""
+    """Positions to pop at each step, highest first so that popping one moves no other."""
     if len(inputs) == 1:
         return [(0,)]
     path = cheapest_order(inputs, output, sizes) if len(inputs) <= SEARCHED else None

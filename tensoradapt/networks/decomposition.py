@@ -1,4 +1,4 @@
-"""What every ``decompose`` needs: the tensor checked, TensorLy on numpy whatever the caller's backend is, fillings."""
+"""Shared steps of every ``decompose``: check the tensor, run TensorLy on numpy, widen bonds, take an SVD."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from tensoradapt.networks.network import Network
 
 
 def checked(network: Network, tensor: np.ndarray) -> np.ndarray:
-    """The tensor in float64; TensorAdaptError for another shape and for non-finite entries."""
-    layout, made = network.layout, np.asarray(tensor, dtype=np.float64)
-    if made.shape != layout.shape:
-        raise TensorAdaptError(f"the tensor has shape {made.shape}; layout {str(layout)!r} expects {layout.shape}")
-    if not np.isfinite(made).all():
+    """The tensor in float64. Raises TensorAdaptError for another shape and for non-finite entries."""
+    layout, values = network.layout, np.asarray(tensor, dtype=np.float64)
+    if values.shape != layout.shape:
+        raise TensorAdaptError(f"the tensor has shape {values.shape}; layout {str(layout)!r} expects {layout.shape}")
+    if not np.isfinite(values).all():
         raise TensorAdaptError(
-            f"the tensor has {np.count_nonzero(~np.isfinite(made)):,} non-finite entries of {made.size:,}; "
+            f"the tensor has {np.count_nonzero(~np.isfinite(values)):,} non-finite entries of {values.size:,}; "
             "only finite numbers can be decomposed: the training they come from has diverged"
         )
-    return made
+    return values
 
 
 def widened(network: Network, clipped: Network, values: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """The factors of the clipped network with its wider bonds: the same tensor, and every entry of a bond can train."""
-    made = {f.name: np.zeros(network.shape(f)) for f in network.factors}
+    """Factors of ``network`` for the same tensor as ``values`` of ``clipped``, whose bonds are narrower.
+
+    Every entry of a bond can train.
+    """
+    wide = {f.name: np.zeros(network.shape(f)) for f in network.factors}
     for factor in network.factors:
-        made[factor.name][tuple(slice(n) for n in clipped.shape(factor))] = values[factor.name]
-    return least_squares.revived(network, made, seed)
+        wide[factor.name][tuple(slice(n) for n in clipped.shape(factor))] = values[factor.name]
+    return least_squares.revived(network, wide, seed)
 
 
 @contextmanager
 def tensorly_on_numpy() -> Iterator[None]:
-    """Within it TensorLy computes on numpy arrays in this thread, and its warnings about ranks above a size are off."""
+    """Let TensorLy compute on numpy arrays in this thread, without its warnings about ranks above a size."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Trying to compute SVD with n_eigenvecs")
         if tensorly.get_backend() == "numpy":  # entering and leaving the context would set the global default
@@ -58,7 +61,7 @@ def by_position(
     tensor: np.ndarray,  # the layout's shape
     rank: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # U (index, out, r), S (index, r), V^T (index, r, in)
-    """The first ``rank`` singular vectors and values at every position of the index modes, in float64."""
+    """Leading singular vectors and values of the matrix at every position of the index modes, in float64."""
     layout = network.layout
     index = tuple(m.size for m in layout.index)
     u, s, vt = np.linalg.svd(checked(network, tensor).reshape(*index, layout.out, layout.in_), full_matrices=False)

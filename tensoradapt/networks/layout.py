@@ -1,7 +1,7 @@
-"""Layouts: a tensor of weight updates as named modes, written ``"layer proj : head dim : model"``.
+"""Layouts name the modes of a tensor of weight updates: ``"layer proj : head dim : model"``. No torch.
 
-Index modes, row modes and column modes are separated by colons. Modes left of the first colon are *tied*:
-one tensor spans them. Parentheses merge modes into one. No torch: everything here is names and sizes.
+Colons separate index modes, row modes and column modes. Index modes are *tied*: one tensor spans them. Parentheses
+merge modes into one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A layout without sizes: three groups of axes, each axis a tuple of the names merged into it."""
+    """A layout without sizes: index, row and column axes, each a tuple of the names merged into it."""
 
     index: tuple[tuple[str, ...], ...]
     rows: tuple[tuple[str, ...], ...]
@@ -48,7 +48,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """The pattern a layout string writes.
+        """The pattern that a layout string describes.
 
         >>> Pattern.parse("(layer proj) : out : in").index
         (('layer', 'proj'),)
@@ -97,7 +97,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Layout:
-    """A pattern with sizes: what a parameterization is built over. Equal layouts hash equal.
+    """A pattern with sizes; a parameterization is built over one. Equal layouts hash equal.
 
     Law: ``Layout.parse(str(layout), layout.sizes) == layout``.
     """
@@ -108,8 +108,9 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str | Pattern, sizes: Mapping[str, int]) -> Layout:
-        """The layout of ``text`` with ``sizes`` for its names; a merged mode takes the size under its joined
-        name (``"layer proj"``) where given, else the product of its parts.
+        """The layout of ``text`` with ``sizes`` for its names.
+
+        A merged mode has the size given under its joined name (``"layer proj"``), else the product of its parts'.
 
         >>> Layout.parse("layer proj : head dim : model", dict(layer=2, proj=4, head=3, dim=5, model=15)).shape
         (2, 4, 3, 5, 15)
@@ -164,7 +165,7 @@ class Layout:
 
 
 def stem(name: str) -> str:
-    """The mode a split name belongs to: ``out2`` -> ``out``."""
+    """The mode that a split name belongs to: ``out2`` -> ``out``."""
     return name.rstrip("0123456789")
 
 
@@ -174,7 +175,7 @@ def split_sizes(split: Mapping[str, Sequence[int]]) -> dict[str, int]:
 
 
 def near_equal(width: int, n_parts: int) -> tuple[int, ...]:
-    """Parts that multiply to a width, each in turn the divisor nearest to an equal share; the largest first.
+    """``n_parts`` factors of a width, as equal as greedy choice finds them, the largest first.
 
     >>> near_equal(768, 3), near_equal(30, 2), near_equal(31, 2)
     ((12, 8, 8), (6, 5), (31, 1))

@@ -1,8 +1,8 @@
-"""Alternating least squares over any labelled network: the dense tensor is linear in each factor, so each is solved in
-turn with the others fixed. numpy, float64, no torch.
+"""Alternating least squares over any labelled network, in float64 numpy. No torch.
 
-For one factor, ``G f = h``: G is the network of the others against itself and h the tensor against them. Modes that
-other factors hold too are batch axes; modes of the factor alone are right-hand sides.
+The dense tensor is linear in each factor, so each is solved for in turn with the others fixed: ``G f = h``, where G
+contracts the other factors with themselves and h contracts them with the tensor. Modes that other factors also hold are
+batch axes; modes of the factor alone are right-hand sides.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tensoradapt.networks.network import Factor, Network
 
 Factors = dict[str, np.ndarray]
 MAX_SYSTEM = 4096  # unknowns of one system of equations
-NOTHING = 1e-10  # of the largest slice of a factor along a bond: an entry no training would notice
-RIDGE = 1e-13  # of the largest entry of G: what keeps a degenerate system solvable
+NEGLIGIBLE = 1e-10  # relative to the largest slice of a factor along a bond: smaller ones count as zero
+RIDGE = 1e-13  # relative to the largest entry of G: keeps a degenerate system solvable
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = 3) -> Factors:
-    """Factors near ``tensor``: the best of several random starts. For parameterizations without a way of their own.
+    """Fit factors to ``tensor`` from several random starts, and return the best.
 
-    A zero tensor gives random factors and a zero one, the network's.
+    For parameterizations without a ``decompose``. For a zero tensor the network's zero factor is zero.
     """
     size = np.linalg.norm(tensor)
     if not size:
         return zero(network, seed)
     fits = [fit(network, tensor / size, draw(network, seed + i)) for i in range(restarts)]
-    best = min(fits, key=lambda found: found[1])[0]
+    best = min(fits, key=lambda fitted: fitted[1])[0]
     return revived(network, {**best, network.zero.name: best[network.zero.name] * size}, seed)
 
 
@@ -46,10 +46,10 @@ def fit(
     sweeps: int = 100,
     tolerance: float = 1e-5,
 ) -> tuple[Factors, float]:
-    """Factors from ``start`` on, and their relative Frobenius error; the error falls with each solved factor. Frozen
-    factors stay as they are.
+    """Improve the factors ``start``; return them with their relative Frobenius error. Frozen factors stay as they are.
 
-    Stops after ``sweeps``, at an error of 1e-14, or where ten sweeps gain less than ``tolerance`` of the error.
+    The error falls with each factor. Stops after ``sweeps``, at an error of 1e-14, or when ten sweeps lower the error
+    by less than the share ``tolerance``.
     """
     factors, norm = {name: np.array(value) for name, value in start.items()}, float(np.linalg.norm(tensor))
     errors = [relative_error(network, tensor, factors, norm)]
@@ -64,15 +64,15 @@ def fit(
 
 
 def solve(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray], factor: Factor) -> np.ndarray:
-    """The factor that brings the network closest to ``tensor`` with the others as they are (least squares)."""
+    """The factor that brings the network closest to ``tensor`` with the others fixed."""
     others = [f for f in network.factors if f is not factor]
     if not others:  # the factor is the tensor
         return np.transpose(tensor, [network.layout.names.index(x) for x in factor.labels]).copy()
     held = {label for other in others for label in other.labels}
     modes = [label for label in factor.labels if label in network.layout.size_of]
-    batch, own = tuple(m for m in modes if m in held), tuple(m for m in modes if m not in held)
+    batch, free = tuple(m for m in modes if m in held), tuple(m for m in modes if m not in held)
     bonds = tuple(label for label in factor.labels if label in network.bonds)
-    n, m = size(bonds, network.sizes), size(own, network.sizes)
+    n, m = size(bonds, network.sizes), size(free, network.sizes)
     if n > MAX_SYSTEM:
         raise TensorAdaptError(
             f"factor {factor.name!r} has {n:,} numbers joined by its bonds; least squares solves for at most "
@@ -84,10 +84,11 @@ def solve(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray
     sizes = {**network.sizes, **{f"{bond}'": n for bond, n in network.bonds.items()}}
     twin = tuple(f"{bond}'" for bond in bonds)
     gram = _contract([*labels, *twins], (*batch, *bonds, *twin), sizes, [*operands, *operands])
-    right = _contract([network.layout.names, *labels], (*batch, *bonds, *own), sizes, [tensor, *operands])
+    right = _contract([network.layout.names, *labels], (*batch, *bonds, *free), sizes, [tensor, *operands])
     solved = _solve(gram.reshape(-1, n, n), right.reshape(-1, n, m))
-    found = solved.reshape([sizes[label] for label in (*batch, *bonds, *own)])
-    return np.ascontiguousarray(np.transpose(found, [(*batch, *bonds, *own).index(x) for x in factor.labels]))
+    axes = (*batch, *bonds, *free)
+    values = solved.reshape([sizes[label] for label in axes])
+    return np.ascontiguousarray(np.transpose(values, [axes.index(x) for x in factor.labels]))
 
 
 def relative_error(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray], norm: float) -> float:
@@ -102,13 +103,13 @@ def dense(network: Network, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def draw(network: Network, seed: int) -> Factors:
-    """Normal factors whose columns have norms near 1: a start, and none of it zero."""
+    """Normal factors whose columns have norms near 1."""
     generator, bonds = np.random.default_rng(seed), set(network.bonds)
-    made = {}
+    drawn = {}
     for factor in network.factors:
         fan = math.prod(n for x, n in zip(factor.labels, network.shape(factor), strict=True) if x not in bonds)
-        made[factor.name] = generator.standard_normal(network.shape(factor)) / math.sqrt(fan)
-    return made
+        drawn[factor.name] = generator.standard_normal(network.shape(factor)) / math.sqrt(fan)
+    return drawn
 
 
 def zero(network: Network, seed: int) -> Factors:
@@ -117,33 +118,33 @@ def zero(network: Network, seed: int) -> Factors:
 
 
 def revived(network: Network, factors: Mapping[str, np.ndarray], seed: int) -> Factors:
-    """The same tensor with every entry of a bond trainable.
+    """Factors of the same tensor in which every entry of a bond can train.
 
-    Where two factors are zero at an entry of their bond, no gradient reaches either: all but one, the network's zero
-    factor if it is among them, are drawn anew there, and that one is exactly zero. Labels that all of a bond's factors
-    have pick a matrix of each, so every position of them is looked at alone.
+    Where two factors are zero at an entry of their bond, no gradient reaches either. All but one, the network's zero
+    factor if it is among them, are drawn anew there, and that one is set to exactly zero. Labels that all factors of a
+    bond share index separate matrices, so each of their positions is treated alone.
     """
-    made, drawn, cleared = {n: np.array(f) for n, f in factors.items()}, draw(network, seed), []
+    values, drawn, cleared = {n: np.array(f) for n, f in factors.items()}, draw(network, seed), []
     for bond in network.bonds:
         held = sorted((f for f in network.factors if bond in f.labels), key=lambda f: f.init == "zero")
         keys = [bond, *(x for x in held[0].labels if x != bond and all(x in f.labels for f in held))]
         norms = np.array([_norms(factors[f.name], f.labels, keys) for f in held])
-        empty = norms <= NOTHING * norms.max(axis=tuple(range(1, norms.ndim)), keepdims=True)
+        empty = norms <= NEGLIGIBLE * norms.max(axis=tuple(range(1, norms.ndim)), keepdims=True)
         for position in np.argwhere(empty.sum(axis=0) > 1):
             places = [tuple(dict(zip(keys, position, strict=True)).get(x, slice(None)) for x in f.labels) for f in held]
             for factor, place in zip(held[:-1], places, strict=False):
-                made[factor.name][place] = drawn[factor.name][place]
+                values[factor.name][place] = drawn[factor.name][place]
             cleared.append((held[-1].name, places[-1]))
-    for name, place in cleared:  # last: a path through several such entries is to meet a zero
-        made[name][place] = 0
-    return made
+    for name, place in cleared:  # last, so that every path through several such entries meets a zero
+        values[name][place] = 0
+    return values
 
 
 def _norms(values: np.ndarray, labels: Sequence[str], keys: Sequence[str]) -> np.ndarray:
     """Norms over the axes that are not in ``keys``, axes in the order of ``keys``."""
     axes = [labels.index(key) for key in keys]
-    turned = np.moveaxis(values, axes, range(len(axes)))
-    return np.linalg.norm(turned.reshape(*turned.shape[: len(axes)], -1), axis=-1)
+    moved = np.moveaxis(values, axes, range(len(axes)))
+    return np.linalg.norm(moved.reshape(*moved.shape[: len(axes)], -1), axis=-1)
 
 
 def _solve(gram: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Labelled networks: factors joined by bonds, over a layout. Shapes only.
 
-Everything a parameterization is follows from its labels: the dense tensor, any slice, the LoRA pair, the parameter
-count, the rank bound. A label may occur in more than two factors (CP, VeRA).
+The labels of a parameterization fix its dense tensor, any slice, the LoRA pair, the parameter count and the rank bound.
+A label may occur in more than two factors (CP, VeRA).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Paper = tuple[Draws, float]
 
 @dataclass(frozen=True)
 class Factor:
-    """One small array: its axes are mode and bond names.
+    """One small array whose axes are named by modes and bonds.
 
-    ``init`` is what the start rule needs to know ("zero" for exactly one factor); ``paper`` is the draw of the paper
-    (bound, standard deviation, value or gain), used with ``scale="paper"``. The factor that ``start="zero"`` zeroes has
-    one only where the paper does not start at zero. ``source="base"``: the values come from the base weights, by the
-    parameterization's ``decompose``; otherwise a frozen factor's entries are a pure function of (seed, name, row,
-    column). ``rate`` multiplies the learning rate.
+    ``init`` is "zero" for exactly one factor. ``paper`` is the paper's draw (with its bound, standard deviation, value
+    or gain), used with ``scale="paper"``; the factor that ``start="zero"`` zeroes has one only if the paper does not
+    start at zero. ``source="base"``: the parameterization's ``decompose`` makes the values from the base weights;
+    otherwise the entries of a frozen factor are a pure function of (seed, name, row, column). ``rate`` multiplies the
+    learning rate.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Cut:
-    """Which factors form A, which B; the labels that cross; ``rank`` is their product, the export rank R."""
+    """The factors of A, those of B, and the labels that cross; the sizes of these multiply to the export rank R."""
 
     a: tuple[str, ...]
     b: tuple[str, ...]
@@ -65,7 +65,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Network:
-    """Factors and bonds over a layout. The paper's multiplier is alpha / divisor, ``alpha`` its usual value.
+    """Factors and bonds over a layout. The paper's multiplier is alpha / divisor, with ``alpha`` by default.
 
     ``derived`` bonds follow from the others and the layout, so a rank does not name them.
     """
@@ -128,7 +128,7 @@ class Network:
 
     @property
     def n_base(self) -> int:
-        """Frozen numbers that come from the base weights, so that a checkpoint has to store them."""
+        """Frozen numbers made from the base weights, which a checkpoint has to store."""
         return sum(math.prod(self.shape(f)) for f in self.factors if f.source == "base" and not f.trainable)
 
     @property
@@ -143,25 +143,26 @@ class Network:
         return f"{left} -> {' '.join(self.layout.names)}"
 
     def with_factors(self, zero: str | None = None, **changes: Mapping[str, Any]) -> Network:
-        """The network with another factor zero at the start, or other fields of its factors: ``paper={"B": ...}``."""
+        """The network with another zero factor, or with fields of factors changed, as in ``paper={"B": ...}``."""
         names = [factor.name for factor in self.factors]
         asked = [*([zero] if zero else []), *(name for named in changes.values() for name in named)]
         if unknown := [name for name in asked if name not in names]:
             raise TensorAdaptError(f"there is no factor {unknown[0]!r}{did_you_mean(unknown[0], names)}")
 
         def changed(factor: Factor) -> Factor:
-            own = {key: named[factor.name] for key, named in changes.items() if factor.name in named}
+            fields = {key: named[factor.name] for key, named in changes.items() if factor.name in named}
             if zero:
-                own["init"] = "zero" if factor.name == zero else "normal"
-            return replace(factor, **own)
+                fields["init"] = "zero" if factor.name == zero else "normal"
+            return replace(factor, **fields)
 
         return replace(self, factors=tuple(map(changed, self.factors)))
 
     def clipped(self) -> Network:
-        """The network with no bond larger than what its two factors can carry; bonds of more factors are left alone.
+        """The network with no bond of two factors larger than what either can carry.
 
-        A factor can carry as many as it has entries besides the bond, if the other one is trained and can take over
-        what is left. A label that only picks a matrix of both (an index mode, a bond of more factors) carries nothing.
+        A factor carries at most as many as its other labels have entries, provided that the other factor is trained and
+        can absorb the rest. A label that both have, and that only selects a matrix (an index mode, a bond of more
+        factors), does not count. Bonds of more than two factors stay as they are.
         """
         bonds, before = dict(self.bonds), None
         while bonds != before:
@@ -172,7 +173,7 @@ class Network:
                     picks = {x for x in set(sides[0].labels) & set(sides[1].labels) if self._is_shared(x)}
                     sizes = {**self.layout.size_of, **bonds, **dict.fromkeys((bond, *picks), 1)}
                     pairs = ((sides[0], sides[1]), (sides[1], sides[0]))
-                    limits = [size(one.labels, sizes) for one, other in pairs if other.trainable]
+                    limits = [size(factor.labels, sizes) for factor, other in pairs if other.trainable]
                     bonds[bond] = min([bonds[bond], *limits])
         return replace(self, bonds=bonds)
 
@@ -195,7 +196,7 @@ def _cut(network: Network) -> Cut:
 
 
 def _crossing(network: Network, sides: tuple[str, ...]) -> tuple[str, ...]:
-    """Bonds on both sides, and legs on the wrong one: a row mode held by A reaches B through an identity."""
+    """Bonds with factors on both sides, row modes that A holds and column modes that B holds."""
     held: dict[str, set[str]] = {"A": set(), "B": set()}
     for factor, side in zip(network.factors, sides, strict=True):
         held[side].update(factor.labels)

@@ -1,11 +1,13 @@
-"""Parameterizations, found by folder: a file here, or an entry point, that has ``build``, ``count`` and ``oracle``.
+"""Parameterizations: each is a file in this folder, or an entry point, with ``build``, ``count`` and ``oracle``.
 
 ``build(layout, rank, **options)`` returns a Network; ``count(layout, rank, **options)`` is the paper's closed formula
-for resolved ranks; ``oracle(layout, factors)`` is the paper's own definition of the dense tensor. A module may also
-name its usual ``layouts`` and its display ``label``; how many row modes, and as many column modes, it takes (``parts``)
-and whether these have equal sizes (``square``); ``largest(layout)``, the largest rank that is of use; why an
-update's rank can be less than the network's minimum cut (``below_cut``); and ``decompose(network, tensor)``, factors
-for a given tensor, which is needed where some come from the base weights.
+for resolved ranks; ``oracle(layout, factors)`` is the paper's definition of the dense tensor. Optional:
+
+- ``layouts`` and ``label``: the usual layouts, and the name to show.
+- ``parts``: the numbers of row modes, and of as many column modes, that it takes; ``square``: these have equal sizes.
+- ``largest(layout)``: the largest useful rank.
+- ``below_cut``: why the rank of an update can be less than the network's minimum cut.
+- ``decompose(network, tensor)``: factors near a tensor; needed if some factors come from the base weights.
 """
 
 from __future__ import annotations
@@ -23,23 +25,23 @@ LAYOUTS = ("layer proj : head dim : model", "layer proj : ff : model")
 
 
 def names() -> tuple[str, ...]:
-    """All parameterizations that can be named, sorted: this folder's and installed plug-ins'."""
+    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins."""
     return tuple(sorted({*_builtin(), *_plugins()}))
 
 
 def get(parameterization: str | Any) -> Any:
-    """The object with ``build``, ``count`` and ``oracle`` that is named or given."""
-    found = _named(parameterization) if isinstance(parameterization, str) else parameterization
-    if missing := [name for name in OBLIGATIONS if not callable(getattr(found, name, None))]:
+    """The parameterization of a name; one given as an object is checked and returned."""
+    chosen = _named(parameterization) if isinstance(parameterization, str) else parameterization
+    if missing := [name for name in OBLIGATIONS if not callable(getattr(chosen, name, None))]:
         raise TensorAdaptError(
             f"parameterization {parameterization!r} has no {', '.join(missing)}; expected an object with "
             f"build(layout, rank, **options), count(layout, rank) and oracle(layout, factors)"
         )
-    return found
+    return chosen
 
 
 def name_of(parameterization: str | Any) -> str:
-    """The name shown for a parameterization given by name or as an object."""
+    """The name of a parameterization that is given by name or as an object."""
     if isinstance(parameterization, str):
         return parameterization
     return str(getattr(parameterization, "__name__", type(parameterization).__name__)).rpartition(".")[2]

@@ -1,8 +1,8 @@
 """Block-term: a sum of Tucker terms, ``delta = sum_b core_b x_1 F1_b x_2 F2_b ... x_N FN_b``.
 
-De Lathauwer, SIAM J. Matrix Anal. Appl. 30 (2008), definition of the decomposition in rank-(L, M, N) terms. With one
-term it is Tucker, with all ranks 1 it is CP. Choose it between the two: several small cores cost less than one of
-their summed ranks, and each has its own factors.
+De Lathauwer, SIAM J. Matrix Anal. Appl. 30 (2008), the decomposition in rank-(L, M, N) terms. One term is Tucker, and
+terms of rank 1 are CP. Choose it between the two: several small cores cost less than one of their summed ranks, and
+each term has factors of its own.
 """
 
 import math
@@ -20,10 +20,9 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Block-term"
-# why a slice's rank can be less than the minimum cut: over modes of 4 and 3, two terms of ranks 3 and 2 have spans of
-# dimension 6 that meet in 2, so together they span 10 of 12
+# over modes of 4 and 3, two terms of ranks 3 and 2 have spans of dimension 6 that meet in 2: they span 10 of 12
 below_cut = "over split modes the spans of two terms can meet"
-POLISHED = 1024  # numbers of all cores up to which they are solved for together
+POLISHED = 1024  # numbers in all cores up to which least squares refines the fit
 
 Term = tuple[np.ndarray, list[np.ndarray]]  # a core and a factor for each mode
 
@@ -42,7 +41,7 @@ def build(layout: Layout, rank: int | Mapping[str, int], terms: int = 2) -> Netw
 
 
 def count(layout: Layout, rank: Mapping[str, int], terms: int = 2) -> int:
-    """The terms' number times Tucker's count: the sum of n_m r_m and the size of a core."""
+    """The number of terms times Tucker's count: the sum of n_m r_m and the size of a core."""
     return terms * (sum(n * rank[m] for m, n in layout.size_of.items()) + math.prod(rank[m] for m in layout.names))
 
 
@@ -57,9 +56,9 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = 4) -> dict[str, np.ndarray]:
     """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
 
-    First each term in turn becomes the Tucker decomposition of what the others leave. Where the cores are small,
-    alternating least squares goes on from there, and from random starts. There are local minima: a tensor that is a sum
-    of such terms need not be found. A zero tensor gives zero cores, and factors with orthonormal columns.
+    Each term in turn becomes the Tucker decomposition of what the others leave. If the cores are small, alternating
+    least squares continues from there and from random starts. There are local minima: terms that make up a tensor
+    exactly need not be found. A zero tensor gives zero cores, and factors with orthonormal columns.
     """
     tensor, small = checked(network, tensor), network.clipped()
     size = float(np.linalg.norm(tensor))
@@ -68,7 +67,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
     if size and best["core"].size <= POLISHED:
         starts = [best, *(least_squares.draw(small, seed + i) for i in range(restarts - 1))]
         fits = [least_squares.fit(small, tensor / size, start) for start in starts]
-        best = min(fits, key=lambda found: found[1])[0]
+        best = min(fits, key=lambda fitted: fitted[1])[0]
     return widened(network, small, {**best, "core": best["core"] * size}, seed)
 
 
@@ -87,7 +86,7 @@ def _relaxed(network: Network, tensor: np.ndarray, sweeps: int = 30) -> dict[str
         errors.append(float(np.linalg.norm(tensor - sum(parts))))
         if errors[-2] - errors[-1] <= 1e-4 * errors[-1]:
             break
-    factors = {m: np.stack([own[i] for _, own in terms], axis=1) for i, m in enumerate(network.layout.names)}
+    factors = {m: np.stack([each[i] for _, each in terms], axis=1) for i, m in enumerate(network.layout.names)}
     return {**factors, "core": np.stack([core for core, _ in terms])}
 
 

@@ -1,7 +1,7 @@
 """CP: ``delta[m1, ..., mN] = sum_k F1[m1, k] ... FN[mN, k]``, one factor per mode (LoRTA).
 
 Hounie et al., arXiv 2410.04060: over ``layer proj : head dim : model`` r (d + d/H + H + L + 4) parameters adapt every
-attention matrix of a model. Choose it for the fewest parameters; every mode shares the same r components.
+attention matrix of a model. Choose it for the fewest parameters; all modes share the same r components.
 """
 
 import math
@@ -18,13 +18,14 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 
 label = "CP (LoRTA)"
-RESTARTS = 4  # of alternating least squares: from the singular vectors, and at random
-DEAD = 1e-13  # of the largest component: below it a component is noise
+RESTARTS = 4  # starts of alternating least squares: one from singular vectors, the others random
+DEAD = 1e-13  # relative to the largest component: a smaller one is noise
 
 
 def build(layout: Layout, rank: int, weights: bool = False) -> Network:
-    """One (mode, r) factor per mode; the last row mode's starts at zero. ``weights``: a weight for each component too
-    (CaRA). Paper multiplier: alpha / r.
+    """One (mode, r) factor per mode; that of the last row mode starts at zero. Paper multiplier: alpha / r.
+
+    ``weights`` adds a weight for each component (CaRA).
 
     The paper's code draws the input factor uniformly within 1/sqrt(r) and the others within sqrt(6/r).
     """
@@ -36,8 +37,8 @@ def build(layout: Layout, rank: int, weights: bool = False) -> Network:
             mode, (mode, "r"), "zero" if mode == zero else "normal", None if mode == zero else ("uniform", bound)
         )
 
-    own = (Factor("weights", ("r",), paper=("constant", 1.0)),) if weights else ()
-    return Network(layout, (*map(factor, layout.names), *own), {"r": rank}, alpha=16, divisor=rank)
+    extra = (Factor("weights", ("r",), paper=("constant", 1.0)),) if weights else ()
+    return Network(layout, (*map(factor, layout.names), *extra), {"r": rank}, alpha=16, divisor=rank)
 
 
 def count(layout: Layout, rank: int, weights: bool = False) -> int:
@@ -53,26 +54,26 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = RESTARTS) -> dict[str, np.ndarray]:
     """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
 
-    Alternating least squares on the tensor's Tucker core from each start, then from the best on the tensor itself. Each
-    component's norm is shared equally by its factors. A component that the tensor has no use for is zero in the
-    network's zero factor alone, so that training can use it. A best approximation need not exist: look at ``growth``.
+    Alternating least squares runs on the tensor's Tucker core from each start, then from the best on the tensor itself.
+    The factors of a component have equal norms. An unused component is zero in the network's zero factor alone, so that
+    training can use it. A best approximation need not exist: see ``growth``.
     """
     tensor = checked(network, tensor)
     plain = Network(network.layout, network.factors[: tensor.ndim], network.bonds)
-    found = _fitted(plain, tensor, seed, restarts) if tensor.any() else least_squares.draw(plain, seed)
-    return _balanced(network, found, bool(tensor.any()), np.random.default_rng(seed))
+    factors = _fitted(plain, tensor, seed, restarts) if tensor.any() else least_squares.draw(plain, seed)
+    return _balanced(network, factors, bool(tensor.any()), np.random.default_rng(seed))
 
 
 def growth(factors: Mapping[str, np.ndarray], norm: float) -> float:
-    """The largest component's norm over the tensor's: far above 1, components cancel and the fit is degenerate."""
+    """The largest component's norm over the tensor's; far above 1, components cancel: the fit is degenerate."""
     return float(_norms(factors).max() / norm) if norm else 0.0
 
 
 def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> dict[str, np.ndarray]:
-    """Our own least squares rather than TensorLy's parafac, which takes a Python step for each component."""
+    """Least squares from several starts. TensorLy's parafac is slower: it takes a Python step for each component."""
     names, rank, size = network.layout.names, network.bonds["r"], np.linalg.norm(tensor)
     with tensorly_on_numpy():
-        # components live in the leading singular vectors of each mode: starts there cost a fraction
+        # fits in the space of the leading singular vectors of each mode cost a fraction
         core, bases = tucker(tensor / size, [min(n, 2 * rank) for n in tensor.shape], n_iter_max=1)
     sizes = {" ".join(m.parts) or m.name: n for m, n in zip(network.layout.modes, core.shape, strict=True)}
     small = replace(network, layout=Layout.parse(str(network.layout), sizes))
@@ -84,11 +85,11 @@ def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> d
                 name: np.where(np.arange(rank) < n, np.eye(n, rank), start[name])
                 for name, n in zip(names, core.shape, strict=True)
             }
-        found, error = least_squares.fit(small, core, start)
-        fits.append((error, i, found))
+        factors, error = least_squares.fit(small, core, start)
+        fits.append((error, i, factors))
     best = {name: basis @ min(fits)[2][name] for name, basis in zip(names, bases, strict=True)}
-    found, _ = least_squares.fit(network, tensor / size, best, sweeps=20)
-    return {**found, names[0]: found[names[0]] * size}
+    factors, _ = least_squares.fit(network, tensor / size, best, sweeps=20)
+    return {**factors, names[0]: factors[names[0]] * size}
 
 
 def _norms(factors: Mapping[str, np.ndarray]) -> np.ndarray:  # (r,)
@@ -101,9 +102,9 @@ def _balanced(
     norms, n = _norms(factors), len(factors)
     dead = norms <= DEAD * norms.max() if alive else np.ones(len(norms), dtype=bool)
     level = np.where(dead, norms[~dead].mean() if not dead.all() else 1.0, norms) ** (1 / n)
-    made = {}
+    balanced = {}
     for name, values in factors.items():
         fill = unit_columns(len(values), values.shape[1], generator) * (name != network.zero.name)
-        own = np.linalg.norm(values, axis=0)
-        made[name] = np.where(dead, fill, values / np.where(own > 0, own, 1)) * level
-    return made if len(network.factors) == n else {**made, "weights": np.ones(len(norms))}
+        lengths = np.linalg.norm(values, axis=0)
+        balanced[name] = np.where(dead, fill, values / np.where(lengths > 0, lengths, 1)) * level
+    return balanced if len(network.factors) == n else {**balanced, "weights": np.ones(len(norms))}

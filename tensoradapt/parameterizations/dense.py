@@ -1,7 +1,7 @@
-"""Dense: ``delta = W``, one full tensor. The ceiling of what any other can reach, and of what it can cost.
+"""Dense: ``delta = W``, one full tensor: an upper bound on what others can express and on what they cost.
 
-Full fine-tuning of the adapted matrices, with the number of parameters that every other is compared to. ``plan``
-refuses what has more parameters than the matrices themselves, which dense over tied positions just has not.
+It is full fine-tuning of the adapted matrices, with the parameter count that the others are compared with. Tied or not,
+it has as many parameters as the matrices; ``plan`` refuses more than that.
 """
 
 import math
@@ -18,7 +18,7 @@ label = "Dense"
 
 
 def build(layout: Layout, rank: Any = None) -> Network:
-    """One factor W with every mode, which starts at zero; it has no rank. Multiplier: alpha."""
+    """One factor W over all modes, which starts at zero. It has no rank. Multiplier: alpha."""
     return Network(layout, (Factor("W", layout.names, "zero"),), {})
 
 

@@ -1,8 +1,8 @@
 """LoKr: ``delta = C (x) (B A)``, a Kronecker product of a small full matrix and a low-rank (or full) one.
 
-Edalati et al., arXiv 2212.10650 (KronA), with the low-rank factor of LyCORIS (arXiv 2309.14859) and PEFT. The rows are
-two modes ``out1 out2`` and the columns two, ``in1 in2``: C has the first of each, B A the second. Choose it for an
-update whose rank is the product of its factors' ranks, and so can be full at a small cost.
+Edalati et al., arXiv 2212.10650 (KronA), with the low-rank factor of LyCORIS (arXiv 2309.14859) and PEFT. Of the row
+modes ``out1 out2`` and the column modes ``in1 in2``, C has the first of each, B A the second. Choose it for an update
+whose rank is the product of its factors' ranks, and so can be full at a small cost.
 """
 
 import math
@@ -21,10 +21,11 @@ label = "Kronecker (LoKr)"
 
 
 def build(layout: Layout, rank: Any, full: bool = False) -> Network:
-    """C (index, out1, in1), which starts at zero, with B (index, out2, r) and A (index, r, in2), or where ``full`` with
-    D (index, out2, in2), which has no rank. Paper multiplier: alpha / r; alpha where ``full``.
+    """C (index, out1, in1), which starts at zero, with B (index, out2, r) and A (index, r, in2). Paper multiplier:
+    alpha / r.
 
-    C is PEFT's ``lokr_w1``; PEFT draws the others uniformly within 1/sqrt(fan_in).
+    ``full`` replaces B and A by D (index, out2, in2), which has no rank; the multiplier is then alpha. C is PEFT's
+    ``lokr_w1``; PEFT draws the others uniformly within 1/sqrt(fan_in).
     """
     index, (out1, out2), (in1, in2) = _modes(layout)
     c, bound = Factor("C", (*index, out1, in1), "zero"), 1 / math.sqrt(layout.size_of[in2])
@@ -36,8 +37,8 @@ def build(layout: Layout, rank: Any, full: bool = False) -> Network:
 
 
 def count(layout: Layout, rank: Any, full: bool = False) -> int:
-    """n_out1 n_in1 + r (n_out2 + n_in2), with n_out2 n_in2 for the second term where ``full``, for every position of
-    the index modes.
+    """n_out1 n_in1 + r (n_out2 + n_in2) for every position of the index modes; the second term is n_out2 n_in2 if
+    ``full``.
     """
     (out1, out2), (in1, in2) = ([m.size for m in modes] for modes in (layout.rows, layout.cols))
     second = out2 * in2 if full else rank * (out2 + in2)

@@ -1,7 +1,7 @@
 """LoHa: ``delta = (B1 A1) o (B2 A2)``, the entry-wise product of two low-rank matrices.
 
 Hyeon-Woo et al., arXiv 2108.06098 (FedPara), proposition 1, as LyCORIS and PEFT apply it to weight updates. Its rank
-reaches r^2 with twice LoRA's numbers. Choose it where an update of higher rank is wanted than a budget gives LoRA.
+reaches r^2 with twice LoRA's parameters. Choose it for an update of a higher rank than LoRA has at the same budget.
 """
 
 import math

@@ -1,7 +1,7 @@
 """LoRA: ``delta = B A``, a matrix of rank r for every position of the index modes.
 
-Hu et al., arXiv 2106.09685, equation 3. Over ``: out : in`` every matrix has its own pair. Choose it as the reference:
-the most parameters per rank, and the easiest to train.
+Hu et al., arXiv 2106.09685, equation 3. Over ``: out : in`` every matrix has a pair of its own. Choose it as the
+reference: it has the most parameters per rank and is the easiest to train.
 """
 
 import math
@@ -32,7 +32,7 @@ def count(layout: Layout, rank: int) -> int:
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """The nearest tensor: the first r singular vectors of each matrix, the root of their values on both sides (PiSSA).
+    """Factors of the nearest tensor: r singular vectors of each matrix, times the roots of their values (PiSSA).
 
     Meng et al., arXiv 2404.02948.
     """

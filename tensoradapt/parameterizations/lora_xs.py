@@ -1,8 +1,8 @@
 """LoRA-XS: ``delta = B R A`` between frozen singular vectors of the base weight; only R (r, r) is trained.
 
 Balazy et al., arXiv 2405.17604, as in its released code: A holds the first r right singular vectors of the stored
-(out, in) weight times their singular values, B the left ones. Choose it for a number of parameters that does not depend
-on the width; unlike VeRA's, its bases have to be stored, because they come from the weights.
+(out, in) weight times their singular values, B the left ones. Choose it for a parameter count that does not depend on
+the width. Unlike VeRA's, its bases come from the weights and have to be stored.
 """
 
 import math
@@ -40,7 +40,7 @@ def build(layout: Layout, rank: int) -> Network:
 
 
 def largest(layout: Layout) -> int:
-    """The largest rank there is: min(d_in, d_out)."""
+    """The largest possible rank: min(d_in, d_out)."""
     return min(layout.in_, layout.out)
 
 

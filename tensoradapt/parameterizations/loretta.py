@@ -1,10 +1,10 @@
-"""LoRETTA: ``delta = B A`` through a bottleneck, A and B each a tensor-train over their entries in reading order.
+"""LoRETTA: ``delta = B A`` through a bottleneck, where A and B are each a tensor-train over their entries in row order.
 
 Yang et al., arXiv 2402.11417, the reparameterized variant as released: A is (d_in, bottleneck) and B (bottleneck,
-d_out), flattened row by row and cut into cores of one rank. A core may hold modes and a piece of the bottleneck: at
-width 4096 with bottleneck 8 the released cores 16, 16, 8, 4, 4 of A hold in1 = 16, in2 = 16, in3 = 8, in4 = 2 with a
-piece of 2, and a piece of 4; those of B hold the bottleneck with out1 = 2, then 16, 8, 4 and 4. So every mode, and
-every piece of the bottleneck, must lie inside one core. Choose it for LoRA's form at a fraction of its parameters.
+d_out), flattened row by row and cut into cores of one rank. A core may hold modes and a piece of the bottleneck, and
+every mode and piece must lie inside one core. At width 4096 with bottleneck 8 the released cores 16, 16, 8, 4, 4 of A
+hold in1 = 16, in2 = 16, in3 = 8, in4 = 2 with a piece of 2, and a piece of 4; those of B hold the bottleneck with
+out1 = 2, then 16, 8, 4 and 4. Choose it for LoRA's form at a fraction of its parameters.
 """
 
 import itertools
@@ -30,9 +30,9 @@ def build(layout: Layout, rank: Any, bottleneck: int = 8, cores: Cores | None = 
     """Cores A1, A2, ... and B1, B2, ... of one rank, for every position of the index modes; the last of B starts at
     zero. Paper multiplier: alpha / bottleneck.
 
-    ``cores``: the flat sizes under "in" and "out", or under widths; one per mode and one for the bottleneck unless
-    given. The paper does not start at zero: a core is normal with deviation (1/sqrt(rows + columns))^(1/order) /
-    sqrt(right bond).
+    ``cores`` has their flat sizes under "in" and "out", or under widths; by default one core per mode and one for the
+    bottleneck. The paper does not start at zero: a core is normal with standard deviation
+    (1/sqrt(rows + columns))^(1/order) / sqrt(right bond).
     """
     sizes, pieces = _sizes(layout, bottleneck, cores), _pieces(layout, bottleneck, cores)
     held = {side: _groups(layout, side, sizes[side], pieces) for side in ("in", "out")}
@@ -71,8 +71,8 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
         return tensorly.tt_to_tensor(shaped)
 
     places = np.ndindex(*(m.size for m in layout.index))
-    made = [(train("A", i).reshape(layout.in_, -1) @ train("B", i).reshape(-1, layout.out)).T for i in places]
-    return np.stack(made).reshape(layout.shape)
+    matrices = [(train("A", i).reshape(layout.in_, -1) @ train("B", i).reshape(-1, layout.out)).T for i in places]
+    return np.stack(matrices).reshape(layout.shape)
 
 
 def _sizes(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, tuple[int, ...]]:
@@ -80,7 +80,7 @@ def _sizes(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, tu
     check_whole("bottleneck", bottleneck)
     rows, cols = (tuple(m.size for m in modes) for modes in (layout.rows, layout.cols))
     usual = {"in": (*cols, bottleneck), "out": (bottleneck, *rows)}
-    asked, found = cores or {}, {}
+    asked, sizes = cores or {}, {}
     for side, width in (("in", layout.in_), ("out", layout.out)):
         given = tuple(asked.get(side, asked.get(width, () if usual.keys() & asked else usual[side])))
         if not given or math.prod(given) != width * bottleneck:
@@ -88,12 +88,12 @@ def _sizes(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, tu
                 f"cores of {side!r} are {given or 'not given'}; expected sizes with the product {width} x {bottleneck} "
                 f"of the width and the bottleneck, as in cores={{{side!r}: {usual[side]}}}"
             )
-        found[side] = given
-    return found
+        sizes[side] = given
+    return sizes
 
 
 def _pieces(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, int]:
-    """The pieces of the bottleneck that no core of A or B cuts, outermost first."""
+    """Sizes of the pieces of the bottleneck that no core of A or B cuts, outermost first."""
     sizes = _sizes(layout, bottleneck, cores)
     ends = {side: list(itertools.accumulate(sizes[side], lambda a, b: a * b)) for side in sizes}
     cuts = {end // layout.in_ for end in ends["in"] if end >= layout.in_} | {n for n in ends["out"] if n < bottleneck}
@@ -115,8 +115,8 @@ def _groups(layout: Layout, side: str, sizes: tuple[int, ...], pieces: Mapping[s
         group: list[str] = []
         held = 1
         while left and (not group or held < n):
-            name, own = left.pop(0)
-            group, held = [*group, name], held * own
+            name, size = left.pop(0)
+            group, held = [*group, name], held * size
         if held != n:
             parts = _fitting(side, sizes, pieces)
             raise TensorAdaptError(
@@ -129,7 +129,7 @@ def _groups(layout: Layout, side: str, sizes: tuple[int, ...], pieces: Mapping[s
 
 
 def _fitting(side: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> tuple[int, ...]:
-    """The split of the width that the cores do not cut: what is left of them without the bottleneck at its end."""
+    """The split of the width that fits the cores: their sizes without the bottleneck's share; empty if none fits."""
     rest, parts = math.prod(pieces.values()), []
     for n in reversed(sizes) if side == "in" else sizes:
         common = math.gcd(n, rest)
@@ -141,8 +141,8 @@ def _fitting(side: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> tu
 
 
 def _bond_names(sizes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Names of the bonds between neighbours, of A and then of B: "r" is the one that the largest rank fits, the others
-    are derived from it.
+    """Names of the bonds between neighbours, of A and then of B: "r" is the one that fits the largest rank; the others
+    follow it.
     """
     fits = []
     for train in sizes.values():

@@ -1,8 +1,8 @@
 """QuanTA: ``delta`` is a circuit of gates, each a full matrix over two of the axes that the width is folded into.
 
 Chen et al., arXiv 2406.00132, as in its released code: one gate per pair of axes, in the order of
-``itertools.combinations(range(-1, -N - 1, -1), 2)``. It has no rank: an update can be full. Choose it where low-rank
-updates fall short. It needs square matrices, folded alike on both sides: ``: out1 out2 out3 : in1 in2 in3``.
+``itertools.combinations(range(-1, -N - 1, -1), 2)``. It has no rank: an update can have full rank. Choose it where
+low-rank updates fall short. It needs square matrices, folded alike on both sides: ``: out1 out2 out3 : in1 in2 in3``.
 """
 
 import itertools
@@ -23,8 +23,8 @@ label = "QuanTA"
 
 
 def build(layout: Layout, rank: Any = None) -> Network:
-    """A gate (index, out_j, out_i, in_j, in_i) per pair i > j of axes, each reading what the one before it on its axes
-    wrote; the last gate starts at zero. Paper multiplier: alpha.
+    """A gate (index, out_j, out_i, in_j, in_i) per pair i > j of axes, applied one after the other; the last gate
+    starts at zero. Paper multiplier: alpha.
 
     The paper starts at zero by subtracting the initial update, with every gate uniform within 1/sqrt(n_i n_j).
     """
@@ -51,7 +51,7 @@ def count(layout: Layout, rank: Any = None) -> int:
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Every unit vector put through the circuit, gate by gate, at every position of the index modes."""
+    """The circuit applied to every unit vector, gate by gate, at every position of the index modes."""
     places = itertools.product(*(range(m.size) for m in layout.index))
     return np.stack([_circuit(layout, [g[place] for g in factors.values()]) for place in places]).reshape(layout.shape)
 

@@ -1,8 +1,8 @@
 """RandLoRA: ``delta = sum_j B_j diag(L_j) A diag(G_j)`` with random frozen bases shared by every matrix of a model.
 
-Albert et al., arXiv 2502.00987, as in PEFT. There are n = ceil(min(out, in) / r) terms, so an update can
-have full rank; only the diagonals L (n, r) and G (n, the smaller side) are trained. A is on the smaller side of a
-matrix, B on the larger. Choose it where rank matters more than the number of trained parameters.
+Albert et al., arXiv 2502.00987, as in PEFT. With n = ceil(min(out, in) / r) terms an update can have full
+rank; only the diagonals L (n, r) and G (n, the smaller side) are trained. A is on the smaller side of a matrix, B on
+the larger. Choose it where rank matters more than the number of trained parameters.
 """
 
 import math
@@ -21,8 +21,8 @@ def build(layout: Layout, rank: int) -> Network:
     """Frozen B (n, larger side, r) and A (r, smaller side), trained L (index, n, r) at zero and G (index, n, smaller
     side). Paper multiplier: alpha / r.
 
-    A narrower matrix reads a slice of a wider one's bases, of unit variance as PEFT makes them. PEFT starts G at the
-    constant 1 / max(n, smaller side).
+    Narrow matrices read a slice of the bases of wide ones, which have unit variance as in PEFT. PEFT starts G at
+    1 / max(n, smaller side).
     """
     wide = layout.in_ > layout.out
     big, small = (tuple(m.name for m in modes) for modes in ((layout.rows, layout.cols)[:: -1 if wide else 1]))
@@ -37,7 +37,7 @@ def build(layout: Layout, rank: int) -> Network:
 
 
 def largest(layout: Layout) -> int:
-    """The rank at which one term has full rank: min(d_in, d_out). A lower one has more terms and more parameters."""
+    """The rank at which one term has full rank: min(d_in, d_out). Lower ranks have more terms and more parameters."""
     return min(layout.in_, layout.out)
 
 
@@ -52,8 +52,8 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     n, small = factors["B"].shape[0], min(layout.in_, layout.out)
     b, a = factors["B"].reshape(n, -1, factors["B"].shape[-1]), factors["A"].reshape(-1, small)
     trained = zip(factors["L"].reshape(-1, n, a.shape[0]), factors["G"].reshape(-1, n, small), strict=True)
-    made = [sum(b[j] @ np.diag(left[j]) @ a @ np.diag(right[j]) for j in range(n)) for left, right in trained]
-    return np.stack([m.T if layout.in_ > layout.out else m for m in made]).reshape(layout.shape)
+    matrices = [sum(b[j] @ np.diag(left[j]) @ a @ np.diag(right[j]) for j in range(n)) for left, right in trained]
+    return np.stack([m.T if layout.in_ > layout.out else m for m in matrices]).reshape(layout.shape)
 
 
 def _terms(layout: Layout, rank: int) -> int:

@@ -1,7 +1,7 @@
 """Tensor ring: a tensor-train closed to a ring, ``delta[m1, ..., mN] = trace(G1[m1] G2[m2] ... GN[mN])``.
 
-Zhao et al., arXiv 1606.05535. No adapter for language models has been published with it. Choose it where a
-tensor-train would be limited by its ends: no mode is at an end, so every one has two bonds to its neighbours.
+Zhao et al., arXiv 1606.05535. No published adapter for language models uses it. Choose it where the ends of a
+tensor-train would limit it: in a ring every mode has two bonds.
 """
 
 import itertools
@@ -16,7 +16,6 @@ from tensoradapt.networks.decomposition import checked, widened
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations import tensor_train
-from tensoradapt.parameterizations.tensor_train import _chain as ring
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Tensor ring"
@@ -26,10 +25,10 @@ def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | 
     """A core (r_left, mode, r_right) per mode in ``order`` (columns, index, rows unless given); the last starts at
     zero. Multiplier: alpha.
 
-    The bond after mode m is named for it; that of the last mode joins it to the first. There is no paper to draw as:
-    every core is uniform within 1/sqrt(r_right).
+    The bond after mode m is named for it; that of the last mode leads to the first. As no paper defines a draw, every
+    core is uniform within 1/sqrt(r_right).
     """
-    chain = ring(layout, order)
+    chain = tensor_train.chain_of(layout, order)
     ranks = per_mode(chain, rank, layout)
     factors = tuple(
         Factor(m, (f"r_{left}", m, f"r_{m}"), "zero" if m == chain[-1] else "normal", ("kaiming_bond", 1.0))
@@ -40,7 +39,7 @@ def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | 
 
 def count(layout: Layout, rank: Mapping[str, int], order: Sequence[str] | None = None) -> int:
     """The sum of r_{k-1} n_k r_k around the ring."""
-    chain = ring(layout, order)
+    chain = tensor_train.chain_of(layout, order)
     return sum(rank[left] * layout.size_of[m] * rank[m] for left, m in itertools.pairwise((chain[-1], *chain)))
 
 
@@ -54,8 +53,8 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
     """Cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): alternating least squares, best of several
     starts.
 
-    The first start is the tensor-train of the same bonds, so the ring is never further from the tensor than that. A
-    zero tensor gives zeros in the network's zero core.
+    The first start is the tensor-train of the same bonds, so the ring is at least as close to the tensor. For a zero
+    tensor the network's zero core is zero.
     """
     tensor = checked(network, tensor)
     size, last = float(np.linalg.norm(tensor)), network.factors[-1].name
@@ -65,12 +64,12 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
         _from_train(network, tensor / size, seed),
         *(least_squares.draw(network, seed + i) for i in range(restarts - 1)),
     ]
-    best = min((least_squares.fit(network, tensor / size, start) for start in starts), key=lambda found: found[1])[0]
+    best = min((least_squares.fit(network, tensor / size, start) for start in starts), key=lambda fitted: fitted[1])[0]
     return least_squares.revived(network, {**best, last: best[last] * size}, seed)
 
 
 def _from_train(network: Network, tensor: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """The ring that is a tensor-train: the bond that closes it is 1 wide where the train needs it."""
+    """The tensor-train as a ring, which uses one entry of the bond that closes it."""
     chain = tuple(factor.name for factor in network.factors)
     opened = replace(network, bonds={**network.bonds, f"r_{chain[-1]}": 1}).clipped()
     train = tensor_train.build(network.layout, {m: opened.bonds[f"r_{m}"] for m in chain[:-1]}, chain)

@@ -27,7 +27,7 @@ def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | 
 
     The bond after mode m is named for it: ``rank={"model": 8, "layer": 6, ...}`` gives one for every mode but the last.
     """
-    chain = _chain(layout, order)
+    chain = chain_of(layout, order)
     ranks = per_mode(chain[:-1], rank, layout)
     factors = []
     for left, mode in itertools.pairwise(("", *chain)):
@@ -39,7 +39,7 @@ def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | 
 
 def count(layout: Layout, rank: Mapping[str, int], order: Sequence[str] | None = None) -> int:
     """The sum of r_{k-1} n_k r_k along the chain."""
-    chain = _chain(layout, order)
+    chain = chain_of(layout, order)
     bonds = (1, *(rank[m] for m in chain[:-1]), 1)
     return sum(a * layout.size_of[m] * b for m, a, b in zip(chain, bonds, bonds[1:], strict=False))
 
@@ -57,38 +57,41 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape), by successive singular values (TT-SVD).
 
-    Every core but the last is orthonormal towards the next, and the last holds the energy. Bonds wider than either side
-    can carry, and the cores of a zero tensor, are filled from ``seed``; nothing else is random.
+    Every core but the last is orthonormal towards the next, and the last holds the norm. Only the entries of bonds that
+    are wider than either side can carry, and the cores of a zero tensor, are random.
     """
     chain, small = tuple(factor.name for factor in network.factors), network.clipped()
     if not checked(network, tensor).any():
         return least_squares.zero(network, seed)
-    turned = np.transpose(checked(network, tensor), [network.layout.names.index(mode) for mode in chain])
+    in_order = np.transpose(checked(network, tensor), [network.layout.names.index(mode) for mode in chain])
     ranks = [1, *(small.bonds[f"r_{mode}"] for mode in chain[:-1]), 1]
     with tensorly_on_numpy():
-        cores = list(tensor_train(turned, ranks))
+        cores = list(tensor_train(in_order, ranks))
     values = {f.name: core.reshape(small.shape(f)) for f, core in zip(small.factors, cores, strict=True)}
     return widened(network, small, values, seed)
 
 
 def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The CP tensor of ``factors`` (mode, r), exactly: diagonal cores, then bonds cut to what either side can carry.
+    """Cores of exactly the CP tensor of ``factors`` (mode, r): diagonal, then with bonds cut to what both sides carry.
 
-    The network's bonds are those that ``build`` clips r to.
+    The network's bonds are those to which a plan clips r.
     """
     chain = tuple(factor.name for factor in network.factors)
     inner = [np.einsum("mr,rs->rms", factors[mode], np.eye(factors[mode].shape[1])) for mode in chain]
     inner[0], inner[-1] = inner[0].sum(0, keepdims=True), inner[-1].sum(2, keepdims=True)
-    for i in range(len(inner) - 1, 0, -1):  # orthonormal from the right: cuts bonds to the sizes behind them
+    for i in range(
+        len(inner) - 1, 0, -1
+    ):  # make cores orthonormal from the right, which cuts bonds to the sizes behind them
         q, r = np.linalg.qr(inner[i].reshape(len(inner[i]), -1).T)
         inner[i], inner[i - 1] = q.T.reshape(-1, *inner[i].shape[1:]), inner[i - 1] @ r.T
-    for i in range(len(inner) - 1):  # and from the left, as decompose leaves them
+    for i in range(len(inner) - 1):  # and from the left, as decompose returns them
         q, r = np.linalg.qr(inner[i].reshape(-1, inner[i].shape[2]))
         inner[i], inner[i + 1] = q.reshape(*inner[i].shape[:2], -1), np.tensordot(r, inner[i + 1], 1)
     return {f.name: core.reshape(network.shape(f)) for f, core in zip(network.factors, inner, strict=True)}
 
 
-def _chain(layout: Layout, order: Sequence[str] | None) -> tuple[str, ...]:
+def chain_of(layout: Layout, order: Sequence[str] | None) -> tuple[str, ...]:
+    """The modes in chain order: columns, index, rows unless ``order`` is given."""
     usual = tuple(m.name for m in (*layout.cols, *layout.index, *layout.rows))
     if order is not None and sorted(order) != sorted(usual):
         raise TensorAdaptError(

@@ -1,8 +1,8 @@
 """TinyLoRA: ``delta = B (sum_i v_i P_i) A`` between frozen singular vectors of the base weight; only v is trained.
 
 arXiv 2602.04118, as in PEFT: LoRA-XS whose middle matrix is a combination of ``rank`` random frozen ones, with the root
-of the singular values on both sides. Choose it for a handful of numbers per matrix. More than svd_rank^2 of them say
-nothing new about one matrix, so a whole rank is clipped there.
+of the singular values on both sides. Choose it for a handful of parameters per matrix. As more than svd_rank^2 of them
+would be redundant in one matrix, a whole rank is clipped there.
 """
 
 import math
@@ -23,7 +23,7 @@ def build(layout: Layout, rank: int, svd_rank: int = 2) -> Network:
     """Frozen A (index, p, columns) and B (index, rows, q) from the base weights and P (r, q, p), random and the same
     for every matrix; v (index, r) is trained and starts at zero. Paper multiplier: alpha.
 
-    p = q = svd_rank, or min(d_in, d_out) where that is less. PEFT draws P with variance 1/p, for each layer anew.
+    p = q = svd_rank, or min(d_in, d_out) if that is less. PEFT draws P with variance 1/p, for each layer anew.
     """
     check_whole("svd_rank", svd_rank)
     index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))

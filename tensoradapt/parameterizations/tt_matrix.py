@@ -1,8 +1,8 @@
 """TT-matrix (MPO): ``delta[o1..oN, i1..iN] = G1[o1, i1] G2[o2, i2] ... GN[oN, iN]``, a row and a column mode per core.
 
 Oseledets, SIAM J. Matrix Anal. Appl. 31 (2010); DoTA (Hu et al., arXiv 2412.20891) starts it as the truncated train of
-the base weight and subtracts that. Index modes, which DoTA does not have, are cores of their own in front of the
-others. Choose it where a tensor-train over split modes is: in it a Kronecker product has rank 1.
+the base weight and subtracts that. Index modes, which DoTA lacks, have cores in front of the others. Choose it instead
+of a tensor-train over split modes if updates are near Kronecker products, which have rank 1 here.
 """
 
 import itertools
@@ -24,17 +24,17 @@ label = "TT-matrix"
 
 
 def build(layout: Layout, rank: int | Mapping[str, int]) -> Network:
-    """A core (r_{k-1}, row, column, r_k) per row mode, named for it, behind one (r_{k-1}, index, r_k) per index mode;
-    the last starts at zero. Paper multiplier: alpha.
+    """A core (r_{k-1}, index, r_k) per index mode, then one (r_{k-1}, row, column, r_k) per row mode, named for it; the
+    last starts at zero. Paper multiplier: alpha.
 
     The bond after a core is named for it: ``rank={"out1": 8, "out2": 8}`` for three row modes.
     """
     names, labels = _chain(layout)
     ranks = per_mode(names[:-1], rank, layout)
     factors = []
-    for left, name, own in zip(("", *names), names, labels, strict=False):
+    for left, name, modes in zip(("", *names), names, labels, strict=False):
         ends = [f"r_{left}"] if left else [], [f"r_{name}"] if name != names[-1] else []
-        factors.append(Factor(name, (*ends[0], *own, *ends[1]), "normal" if ends[1] else "zero", ("orthogonal", 1.0)))
+        factors.append(Factor(name, (*ends[0], *modes, *ends[1]), "normal" if ends[1] else "zero", ("orthogonal", 1.0)))
     return Network(layout, tuple(factors), {f"r_{name}": ranks[name] for name in names[:-1]})
 
 
@@ -51,8 +51,8 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
     index, rows, cols = ([m.size for m in modes] for modes in (layout.index, layout.rows, layout.cols))
     pairs = checked(network, tensor).reshape(*index, *rows, *(1 for _ in index), *cols)
     with tensorly_on_numpy():
-        found = tensor_train_matrix(pairs, [1, *clipped.bonds.values(), 1]).factors
-    cores = zip(network.factors, found, strict=True)
+        train = tensor_train_matrix(pairs, [1, *clipped.bonds.values(), 1]).factors
+    cores = zip(network.factors, train, strict=True)
     values = {factor.name: core.reshape(clipped.shape(factor)) for factor, core in cores}
     return widened(network, clipped, values, seed)
 
@@ -69,7 +69,7 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _chain(layout: Layout) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """The cores' names, and the modes of each."""
+    """The names of the cores, and the modes of each."""
     if len(layout.rows) != len(layout.cols):
         raise TensorAdaptError(
             f"tt_matrix takes as many row as column modes, and layout {str(layout)!r} has {len(layout.rows)} and "

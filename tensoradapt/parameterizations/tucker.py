@@ -1,7 +1,7 @@
 """Tucker: ``delta = core x_1 F1 x_2 F2 ... x_N FN``, a core of one rank per mode and one factor per mode.
 
 Over ``layer proj : head dim : model`` it is TensLoRA's att_qkv_depth (Marmoret et al., arXiv 2509.19391) with heads on
-the right axis. Choose it when modes differ in how much they need: each has its own rank.
+the right axis. Choose it when modes need different ranks.
 """
 
 import math
@@ -22,7 +22,7 @@ label = "Tucker"
 def build(layout: Layout, rank: int | Mapping[str, int], only: Sequence[str] | None = None) -> Network:
     """One (mode, r_mode) factor per mode and a core over all r_mode, which starts at zero. Paper multiplier: alpha.
 
-    ``only``: the modes that have a factor; the core holds the others as they are (Tucker-1, Tucker-2: LoTR).
+    ``only`` names the modes with a factor; the core holds the others whole (Tucker-1; Tucker-2 as in LoTR).
     """
     compressed = _compressed(layout, only)
     ranks = per_mode(compressed, rank, layout)
@@ -47,13 +47,13 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
     """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape), by higher-order orthogonal iteration.
 
-    The factors' columns are orthonormal and the core holds the energy: exactly zero where the tensor is.
+    The factors' columns are orthonormal, and the core holds the norm: it is exactly zero for a zero tensor.
     """
     tensor, names, small = checked(network, tensor), network.layout.names, network.clipped()
     modes = [factor.name for factor in network.factors if factor.name != "core"]
     ranks = [small.bonds[f"r_{mode}"] for mode in modes]
     size = np.linalg.norm(tensor) or 1.0
-    with tensorly_on_numpy(), np.errstate(invalid="ignore"):  # it divides by the norm of a zero tensor
+    with tensorly_on_numpy(), np.errstate(invalid="ignore"):  # TensorLy divides by the norm of a zero tensor
         axes = [names.index(mode) for mode in modes]
         (_, factors), _ = partial_tucker(tensor / size, ranks, modes=axes, n_iter_max=50, tol=1e-7, random_state=seed)
         core = tensorly.tenalg.multi_mode_dot(tensor, factors, modes=axes, transpose=True)
@@ -61,9 +61,9 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
 
 
 def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The CP tensor of ``factors`` (mode, r), exactly: orthonormal bases of the factors, and a core that is CP itself.
+    """Factors of exactly the CP tensor of ``factors`` (mode, r): orthonormal bases, and a core that is CP itself.
 
-    The network's ranks are ``min(n, r)``, as ``build`` clips r to.
+    The network's ranks are ``min(n, r)``, as a plan clips them.
     """
     bases = {mode: np.linalg.qr(factors[mode]) for mode in network.layout.names if f"r_{mode}" in network.bonds}
     inner = [bases[mode][1] if mode in bases else factors[mode] for mode in network.layout.names]
@@ -80,7 +80,7 @@ def _compressed(layout: Layout, only: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def per_mode(modes: tuple[str, ...], rank: int | Mapping[str, int], layout: Layout) -> dict[str, int]:
-    """A rank for each of ``modes``: one for all, or a mapping that names exactly these."""
+    """A rank for each of ``modes``, from one for all or from a mapping that names exactly these."""
     if not isinstance(rank, Mapping):
         return dict.fromkeys(modes, rank)
     if set(rank) != set(modes):

@@ -1,8 +1,8 @@
 """VeRA: ``delta = diag(b) B diag(d) A`` with random frozen A and B shared by every matrix of a model.
 
 Kopiczko et al., arXiv 2310.11454, equation 2. Only the vectors d (r) and b (rows) are trained, for every position of
-the index modes. A and B are read from one pure function of (seed, name, row, column), so a narrower site holds a slice
-of the wider one's and nothing frozen is stored. Choose it when bytes per task matter most and a large r is affordable.
+the index modes. The entries of A and B are a pure function of (seed, name, row, column), so a narrow site reads a slice
+of a wide one's and nothing frozen is stored. Choose it when bytes per task matter most and a large r is affordable.
 """
 
 import math

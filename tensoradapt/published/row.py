@@ -1,4 +1,4 @@
-"""One published adapter as a row of data. ``published_rows`` has the rows, ``published`` looks them up."""
+"""One published adapter as a row of data. ``rows`` has the rows; ``published.get`` finds one by name."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ Splits = Mapping[int, tuple[int, ...]]  # the parts of a width
 
 @dataclass(frozen=True)
 class Published:
-    """One paper's adapter. Ranks are never clipped; ``alpha`` is the released code's default, 1 where it has none.
+    """One paper's adapter. Its ranks are never clipped.
 
-    ``tensors`` are layouts with the projections each is for. ``zero``, ``draws``, ``rates`` and ``base`` (factors that
-    start from the base weights) are by factor name. ``power`` p makes the multiplier alpha / r^p where it is not the
-    parameterization's own. ``train`` and ``biases`` are what the source trains besides, counted apart.
+    ``tensors`` are layouts with the projections of each. ``alpha`` is the released code's default, or 1. ``zero``,
+    ``draws``, ``rates`` and ``base`` (factors that start from the base weights) name factors. ``power`` p makes the
+    multiplier alpha / r^p instead of the parameterization's. ``train`` and ``biases`` are trained in addition and
+    counted apart.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Published:
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
     base: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    split: Mapping[str, Splits] = field(default_factory=dict, hash=False)  # as plan takes it: parts by mode and width
+    split: Mapping[str, Splits] = field(default_factory=dict, hash=False)  # as for plan: parts by mode and width
     blocks: bool = False
     train: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
@@ -42,10 +43,10 @@ class Published:
 
     @property
     def projections(self) -> tuple[str, ...]:
-        """The paper's targets."""
+        """The projections that the paper adapts."""
         return tuple(dict.fromkeys(proj for _, projections in self.tensors for proj in projections))
 
     @property
     def layout(self) -> tuple[str, ...]:
-        """The layouts, without their targets."""
+        """The layouts, without their projections."""
         return tuple(text for text, _ in self.tensors)

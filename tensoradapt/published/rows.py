@@ -1,4 +1,4 @@
-"""The rows of the published adapters: data, one row per paper's method. ``published`` looks them up.
+"""The published adapters: data, one row per paper's method. ``published.get`` finds one by name.
 
 A row's ``formula`` is its closed parameter count in the paper's letters: d width, f width of the MLP, o outputs and i
 inputs of a matrix (both d where it is square), H heads, h head dimension, L layers, M adapted matrices of a layer, T
@@ -25,7 +25,7 @@ _CARA: Mapping[str, Paper] = {
     "layer_proj_block": ("xavier_normal", 1.0),
     **dict.fromkeys(("head", "dim", "out"), ("orthogonal", 1.0)),
 }
-# widths the sources name, and others as near to them as can be
+# parts for the widths in the sources, and similar parts for other widths
 _THREE: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 16, 16)}
 _BOTH_THREE: Mapping[str, Splits] = dict.fromkeys(("out", "in"), _THREE)
 _QUANTA: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 8, 8, 4)}

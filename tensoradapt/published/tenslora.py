@@ -1,4 +1,4 @@
-"""The rows of TensLoRA: seven ways of tying the updates of q, k, v, each as Tucker and as CP."""
+"""The rows of TensLoRA: seven ways to tie the updates of q, k and v, each as Tucker and as CP."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Hypothesis strategies for layouts and networks, and a check of every law on a parameterization.
+"""Hypothesis strategies for layouts and networks, and a check of every law on a parameterization. Needs hypothesis.
 
 >>> from tensoradapt.testing import laws
 >>> laws("cp", examples=2)
 
-For a parameterization of your own, ``laws(mine)`` raises an AssertionError naming the first broken law and the case.
-Needs hypothesis, which nothing else in the package imports.
+For a parameterization of your own, ``laws(mine)`` raises an AssertionError with the first broken law and the case.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ Options = Callable[[Layout], st.SearchStrategy[dict[str, Any]]]
 
 @st.composite
 def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
-    """Layouts without sizes: 0 to 3 index modes, tied or merged, over whole, split and merged rows and columns.
+    """Layouts without sizes: 0 to 3 index modes, some merged, over whole, split and merged rows and columns.
 
-    ``parts``: so many row modes, and as many column modes.
+    ``parts``: the number of row modes, and of column modes.
     """
     names = draw(st.lists(st.sampled_from(INDEX), max_size=3, unique=True))
     merged = [draw(st.booleans()) and not {*pair} & {*RUNTIME} for pair in itertools.pairwise(names)]
@@ -66,14 +65,14 @@ def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> 
         if " ".join(axis) not in sizes:
             together = [axis, *([twins[axis]] if axis in twins else [])]
             n = draw(st.integers(1, min(5, math.floor(left ** (1 / len(together))))))
-            sizes |= {" ".join(one): n for one in together}
+            sizes |= {" ".join(twin): n for twin in together}
             left //= n ** len(together)
     return Layout.parse(pattern, sizes)
 
 
 @st.composite
 def positions(draw: st.DrawFn, layout: Layout) -> At:
-    """Positions of a layout: a number for every index mode, a range for some of the others."""
+    """Positions in a layout: a number for every index mode, a range for some of the others."""
     at: dict[str, int | range] = {mode.name: draw(st.integers(0, mode.size - 1)) for mode in layout.index}
     for mode in (*layout.rows, *layout.cols):
         if draw(st.booleans()):
@@ -83,9 +82,10 @@ def positions(draw: st.DrawFn, layout: Layout) -> At:
 
 
 def cases(parameterization: str | Any = None, options: Options | None = None) -> st.SearchStrategy[Case]:
-    """Cases of one parameterization (of all that have a name, unless given) at ranks from 1 to 4, clipped as in a plan.
+    """Cases of one parameterization, or of all that have a name, at ranks from 1 to 4, clipped as in a plan.
 
-    ``options`` makes a strategy for build's options from a layout. Layouts the parameterization refuses are left out.
+    ``options`` makes a strategy for build's options from a layout. Layouts that the parameterization refuses are left
+    out.
     """
     return _cases(parameterization, options, [])
 
@@ -93,26 +93,26 @@ def cases(parameterization: str | Any = None, options: Options | None = None) ->
 @st.composite
 def _cases(draw: st.DrawFn, parameterization: str | Any, options: Options | None, refused: list[str]) -> Case:
     chosen = draw(st.sampled_from(parameterizations.names())) if parameterization is None else parameterization
-    family = parameterizations.get(chosen)
-    parts = getattr(family, "parts", None)
-    layout = draw(layouts(draw(st.sampled_from(parts)) if parts else None, getattr(family, "square", False)))
+    module = parameterizations.get(chosen)
+    parts = getattr(module, "parts", None)
+    layout = draw(layouts(draw(st.sampled_from(parts)) if parts else None, getattr(module, "square", False)))
     extra = draw(options(layout)) if options else {}
     ranks = st.integers(1, 4)
     with _building(chosen, layout, refused):
-        first = family.build(layout, 1, **extra)
+        first = module.build(layout, 1, **extra)
         if not isinstance(first, Network):
             raise TypeError(f"build returned {first!r}; expected a Network")
         rank = resolved(first)
     rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
     with _building(chosen, layout, refused):
-        network = Builder(family, extra).clipped(layout, rank)
+        network = Builder(module, extra).clipped(layout, rank)
     scale: str | float = draw(st.sampled_from(SCALES))
     return Case(chosen, network, draw(positions(layout)), draw(st.integers(0, 2**32)), scale, extra)
 
 
 @contextmanager
 def _building(parameterization: str | Any, layout: Layout, refused: list[str]) -> Iterator[None]:
-    """Within it a refusal leaves the layout out, and any other error is the parameterization's failure."""
+    """Leave the layout out if the parameterization refuses it; report any other error within as its failure."""
     try:
         yield
     except TensorAdaptError as error:
@@ -126,10 +126,10 @@ def _building(parameterization: str | Any, layout: Layout, refused: list[str]) -
 
 
 def laws(parameterization: str | Any, *, examples: int = 25, options: Options | None = None) -> None:
-    """Checks every law on a parameterization, given by name or as an object with build, count and oracle.
+    """Check every law on a parameterization, given by name or as an object with build, count and oracle.
 
-    Raises AssertionError naming the first law that fails, and the smallest case found; TensorAdaptError where the
-    parameterization refuses the layouts it is tried with.
+    Raises AssertionError with the first law that fails and the smallest case found, and TensorAdaptError if the
+    parameterization refuses nearly all layouts.
     """
     for name in LAWS:
         check(name, parameterization, examples=examples, options=options)
@@ -138,7 +138,7 @@ def laws(parameterization: str | Any, *, examples: int = 25, options: Options | 
 def check(
     law: str, parameterization: str | Any, *, examples: int = 25, options: Options | None = None, shrink: bool = True
 ) -> None:
-    """Checks one law; the examples are the same at every call."""
+    """Check one law, with the same examples at every call."""
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     calm = [HealthCheck.too_slow, HealthCheck.nested_given]
     refused: list[str] = []

@@ -1,6 +1,6 @@
-"""The laws of a parameterization, each a function of one case that raises where it does not hold.
+"""The laws of a parameterization. Each is a function that raises for a case that breaks it.
 
-``tensoradapt.testing`` looks for cases; a law broken by a mistake no other law sees is what keeps it here.
+``tensoradapt.testing`` searches for cases. Each law here catches a mistake that no other law does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tensoradapt.networks.layout import At, Layout
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import resolved
 
-PROBED = 0.1  # how far a step's probed size may be from its expectation, in the smallest networks
+PROBED = 0.1  # relative error allowed of a step's size by probes, in the smallest networks
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,18 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, **changes: Any) -> FactoredTensor:
-        """The tensor as drawn, in float64; what it takes from base weights comes from random ones."""
+        """The tensor as drawn, in float64, with random base weights."""
         given = {"seed": self.seed, "scale": self.scale, "values": self.values(), **changes}
         with float64():
             return FactoredTensor(self.network, **given)
 
     def values(self) -> dict[str, Tensor]:
-        """The factors that come from base weights, for standard normal ones."""
+        """The factors that come from base weights, which are standard normal."""
         if all(factor.source == "draw" for factor in self.network.factors):
             return {}
         weights = _normal(self.network.layout.shape, torch.Generator().manual_seed(self.seed))
-        family = parameterizations.get(self.parameterization)
-        made = family.decompose(self.network, weights.numpy())
-        return {name: torch.from_numpy(value) for name, value in made.items()}
+        values = parameterizations.get(self.parameterization).decompose(self.network, weights.numpy())
+        return {name: torch.from_numpy(value) for name, value in values.items()}
 
     def perturbed(self) -> FactoredTensor:
         """The tensor with every trainable factor standard normal."""
@@ -72,8 +71,8 @@ class Case:
 
 def count(case: Case) -> None:
     """``n_params == count(layout, resolved rank, **options) ==`` the trainable numbers."""
-    family = parameterizations.get(case.parameterization)
-    asked = family.count(case.network.layout, resolved(case.network), **case.options)
+    counted = parameterizations.get(case.parameterization).count
+    asked = counted(case.network.layout, resolved(case.network), **case.options)
     held = sum(p.numel() for p in case.start().parameters() if p.requires_grad)
     assert (asked, case.network.n_params) == (held, held), (
         f"count {asked}, n_params {case.network.n_params}, held {held}"
@@ -82,9 +81,9 @@ def count(case: Case) -> None:
 
 def oracle(case: Case) -> None:
     """``full() == scale * oracle(layout, factors)``: the network is the decomposition the paper defines."""
-    tensor, family = case.perturbed(), parameterizations.get(case.parameterization)
+    tensor, module = case.perturbed(), parameterizations.get(case.parameterization)
     factors = {name: value.detach().numpy() for name, value in tensor.factors.items()}
-    expected = np.ascontiguousarray(family.oracle(case.network.layout, factors))
+    expected = np.ascontiguousarray(module.oracle(case.network.layout, factors))
     _assert_same(tensor.full(), tensor.scale * torch.from_numpy(expected))
 
 
@@ -118,19 +117,19 @@ def apply(case: Case) -> None:
 
 
 def rank(case: Case) -> None:
-    """The numerical rank of a generic slice is ``min(R, out, in)``: the cut is neither wrong nor wasteful.
+    """The numerical rank of a generic slice is ``min(R, out, in)``: the cut is exact.
 
-    It can be less only where the parameterization says why, in ``below_cut``.
+    It may be less only if the parameterization says why in ``below_cut``.
     """
     tensor, layout = case.perturbed(), case.network.layout
     delta = tensor.delta({mode.name: case.at[mode.name] for mode in layout.index})
-    found, expected = int(torch.linalg.matrix_rank(delta, rtol=1e-11)), min(case.network.cut.rank, *delta.shape)
-    excused = found < expected and getattr(parameterizations.get(case.parameterization), "below_cut", "")
-    assert found == expected or excused, f"the rank of delta is {found}, min(R, out, in) is {expected}"
+    actual, expected = int(torch.linalg.matrix_rank(delta, rtol=1e-11)), min(case.network.cut.rank, *delta.shape)
+    excused = actual < expected and getattr(parameterizations.get(case.parameterization), "below_cut", "")
+    assert actual == expected or excused, f"the rank of delta is {actual}, min(R, out, in) is {expected}"
 
 
 def start(case: Case) -> None:
-    """Exactly zero at the start, where only the zero factor has a gradient; every factor moves within two steps."""
+    """The start is exactly zero, and only the zero factor has a gradient there; every factor moves within two steps."""
     tensor = case.start()
     assert not tensor.full().count_nonzero(), "the update does not start at zero"
     slope = _normal(case.network.layout.shape, torch.Generator().manual_seed(case.seed))
@@ -148,8 +147,10 @@ def start(case: Case) -> None:
 
 
 def first_step(case: Case) -> None:
-    """Matched: the RMS of a first sign step per unit rate is that of LoRA r=8, to what probes can tell; also where all
-    factors move. The expectation is the arcsine law's, of Jacobians by autograd."""
+    """At the matched scale a first sign step, per unit rate, has the RMS of LoRA r=8, up to probing error.
+
+    It is compared with the arcsine law for Jacobians by autograd, at the start and where all factors move.
+    """
     network = case.network
     for alpha in (None, 5.0):
         tensor = case.start(scale="matched", alpha=alpha)
@@ -157,8 +158,10 @@ def first_step(case: Case) -> None:
         rms = _first_step(tensor)
         assert math.isclose(rms, target, rel_tol=PROBED), f"the first step has RMS {rms}, asked was {target}"
     tensor = case.perturbed()
-    found, expected = math.sqrt(mean_square(network, tensor.factors)) * tensor.scale, _first_step(tensor)
-    assert math.isclose(found, expected, rel_tol=PROBED), f"all factors step by {found}, by the arcsine law {expected}"
+    probed, expected = math.sqrt(mean_square(network, tensor.factors)) * tensor.scale, _first_step(tensor)
+    assert math.isclose(probed, expected, rel_tol=PROBED), (
+        f"all factors step by {probed}, by the arcsine law {expected}"
+    )
 
 
 def linear(case: Case) -> None:
@@ -195,8 +198,8 @@ def round_trip(case: Case) -> None:
     tensor, fresh = case.perturbed(), case.start()
     fresh.load_state_dict(tensor.state_dict())
     copies = {"state_dict": fresh, "pickle": pickle.loads(pickle.dumps(tensor)), "deepcopy": copy.deepcopy(tensor)}
-    for how, made in copies.items():
-        assert torch.equal(made.full(), tensor.full()), f"{how} changes the tensor"
+    for how, copied in copies.items():
+        assert torch.equal(copied.full(), tensor.full()), f"{how} changes the tensor"
     narrow = copies["deepcopy"].to(torch.float32)
     wrong = [name for name, value in narrow.factors.items() if value.dtype != torch.float32]
     assert not wrong, f"factors that .to(float32) leaves as they are: {wrong}"
@@ -204,7 +207,7 @@ def round_trip(case: Case) -> None:
 
 
 def seed(case: Case) -> None:
-    """The draw is a function of seed and name alone: not of torch's generator, which it leaves as it was."""
+    """The draw depends on seed and name alone, neither reads nor changes torch's global generator."""
     state = torch.random.get_rng_state()
     first = case.start()
     assert torch.equal(state, torch.random.get_rng_state()), "drawing moves torch's own generator"
@@ -236,7 +239,7 @@ LAWS: dict[str, Callable[[Case], None]] = {
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """Within it new parameters are float64."""
+    """Make parameters created within float64."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -246,7 +249,7 @@ def float64() -> Iterator[None]:
 
 
 class _Asked(nn.Module):
-    """A tensor's question as a module's forward, which is what functional_call can call."""
+    """A method of a tensor as the forward of a module, as functional_call needs it."""
 
     def __init__(self, tensor: FactoredTensor, question: str) -> None:
         super().__init__()
@@ -257,7 +260,7 @@ class _Asked(nn.Module):
 
 
 def _asked(tensor: FactoredTensor, question: str, values: Mapping[str, Tensor], *args: Any) -> Any:
-    """The answer with other values for the tensor's parameters."""
+    """The result of the tensor's method with other values for its parameters."""
     return functional_call(_Asked(tensor, question), {f"tensor.{name}": value for name, value in values.items()}, args)
 
 
@@ -278,12 +281,12 @@ def _first_step(tensor: FactoredTensor) -> float:
 
 
 def _assert_drawn_anew(case: Case, of: Sequence[Factor], changes: Sequence[Mapping[str, Any]]) -> None:
-    """Some change moves some factor: where every size is 1 a sign is the whole draw, so one change may move none."""
+    """Assert that some change moves some factor. With all sizes 1 only signs are drawn, so one change may move none."""
     if not of:
         return
     first = case.start(scale="matched").factors
-    made = (case.start(scale="matched", **change).factors for change in changes)
-    moves = any(not torch.equal(factors[f.name], first[f.name]) for factors in made for f in of)
+    redrawn = (case.start(scale="matched", **change).factors for change in changes)
+    moves = any(not torch.equal(factors[f.name], first[f.name]) for factors in redrawn for f in of)
     assert moves, f"{changes[0]} and others like it draw the same numbers"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from support.closed_count import closed_count
 from support.models import inputs, perturb, weights_with_deltas
 from support.published_rows import SPLIT_OPTIONS, TASKS, attached, tiny
 from torch import nn
@@ -18,7 +19,7 @@ from torch.func import functional_call
 
 import tensoradapt as ta
 from tensoradapt import published
-from tensoradapt.sites import recipe
+from tensoradapt.sites.recipe import dims
 
 CONFIGS = {
     "roberta-base": transformers.RobertaConfig(),
@@ -63,7 +64,7 @@ def test_every_count_is_the_closed_formula_at_real_sizes(name: str, model: str) 
             ):
                 ta.plan(config, published=name, rank=rank)
             continue
-        expected = published.closed_count(row, recipe.dims(config), rank, n_tasks=3)
+        expected = closed_count(row, dims(config), rank, n_tasks=3)
         assert ta.plan(config, published=name, rank=rank, **TASKS.get(name, {})).n_params == expected
 
 
@@ -77,9 +78,9 @@ def test_grouped_queries_are_counted_matrix_by_matrix_or_refused_by_name(name: s
         with pytest.raises(ta.TensorAdaptError):
             ta.plan(config, **settings)
         with pytest.raises(ta.TensorAdaptError, match=rf"published='{re.escape(name)}' has no count "):
-            published.closed_count(row, recipe.dims(config), 8, n_tasks=3)
+            closed_count(row, dims(config), 8, n_tasks=3)
         return
-    assert ta.plan(config, **settings).n_params == published.closed_count(row, recipe.dims(config), 8, n_tasks=3)
+    assert ta.plan(config, **settings).n_params == closed_count(row, dims(config), 8, n_tasks=3)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,11 @@ def test_grouped_queries_are_counted_matrix_by_matrix_or_refused_by_name(name: s
     ],
 )
 def test_rows_that_tie_no_projections_have_these_counts_on_llama_3(name: str, expected: int) -> None:
-    assert published.closed_count(published.get(name), recipe.dims(GROUPED["llama-3-8b"]), 8) == expected
+    assert closed_count(published.get(name), dims(GROUPED["llama-3-8b"]), 8) == expected
+
+
+def test_lorta_has_6880_parameters_on_a_model_of_bert_base_size() -> None:
+    assert closed_count(published.get("lorta"), dims(transformers.BertConfig()), rank=8) == 6880
 
 
 @pytest.mark.parametrize("name", TIED)

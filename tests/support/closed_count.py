@@ -1,0 +1,78 @@
+"""Parameter counts of published adapters by the closed formulas in their rows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+from tensoradapt import parameterizations
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.published.row import Published
+from tensoradapt.sites.recipe import ATTENTION, WRITES, Dims
+
+
+def closed_count(row: Published, dims: Dims, rank: int, n_tasks: int = 1) -> int:
+    """The row's formula at a model's sizes, matrix by matrix where it ties none, without what the source trains of the
+    base model.
+
+    Raises TensorAdaptError where the row is not defined: matrices of several shapes in one tensor, or widths without
+    parts.
+    """
+    letters = {"d": dims.width, "f": dims.ff, "h": dims.head_dim, "L": dims.layers, "T": n_tasks, "r": rank}
+    if not any("proj" in layout.split(":")[0] for layout in row.layout):
+        return sum(_evaluated(row, {**letters, **_sizes(row, proj, dims), "M": 1}) for proj in row.projections)
+    for layout, projections in row.tensors:
+        _check_one_shape(row, layout, {proj: _sizes(row, proj, dims) for proj in projections})
+    return _evaluated(row, {**letters, **_sizes(row, row.projections[0], dims), "M": len(row.projections)})
+
+
+def _sizes(row: Published, proj: str, dims: Dims) -> dict[str, int]:
+    """Outputs, inputs and heads of a matrix as it is stored; an MLP's is cut into square blocks."""
+    heads = dims.kv_heads if proj in ("k", "v") else dims.heads
+    across = heads * dims.head_dim if proj in ATTENTION else dims.width
+    out, in_ = (dims.width, across) if proj in WRITES else (across, dims.width)
+    if (row.split and not {out, in_} <= set(row.split["in"])) or (out != in_ and _is_square(row)):
+        raise TensorAdaptError(
+            f"published={row.name!r} has no count for {proj}, {out} x {in_}: it takes "
+            f"{'square matrices' if _is_square(row) else 'matrices'} of widths {', '.join(map(str, row.split['in']))}"
+        )
+    return {"o": out, "i": in_, "H": heads}
+
+
+def _is_square(row: Published) -> bool:
+    return bool(getattr(parameterizations.get(row.parameterization), "square", False))
+
+
+def _check_one_shape(row: Published, layout: str, sizes: Mapping[str, Mapping[str, int]]) -> None:
+    turned = {proj: layout.endswith("model") and proj in WRITES for proj in sizes}
+    shapes = {proj: (s["o"], s["i"])[:: -1 if turned[proj] else 1] for proj, s in sizes.items()}
+    first, shape = next(iter(shapes.items()))
+    for proj, other in shapes.items():
+        if other != shape:
+            raise TensorAdaptError(
+                f"published={row.name!r} has no count here: it ties {first}, {shape[0]} x {shape[1]}, and {proj}, "
+                f'{other[0]} x {other[1]}, in one tensor of one shape; plan(..., on_mismatch="split").n_params counts '
+                "a tensor for each"
+            )
+
+
+def _evaluated(row: Published, letters: Mapping[str, int]) -> int:
+    parts = {"n": row.split.get("in", {}), "cores": row.options.get("cores", {})}
+    words = {"ceil": math.ceil, "min": min, "train": _train, "mpo": _mpo, "gates": _gates}
+    return int(eval(row.formula, {"__builtins__": {}}, {**letters, **parts, **words}))  # our own text
+
+
+def _train(sizes: Sequence[int], rank: int) -> int:
+    """Numbers in a tensor-train of one rank."""
+    return rank * (sizes[0] + sizes[-1]) + rank**2 * sum(sizes[1:-1])
+
+
+def _mpo(rows: Sequence[int], cols: Sequence[int], rank: int) -> int:
+    """Numbers in a tensor-train of matrices."""
+    return _train([a * b for a, b in zip(rows, cols, strict=True)], rank)
+
+
+def _gates(sizes: Sequence[int]) -> int:
+    """Numbers in a gate for each pair of axes."""
+    return sum((a * b) ** 2 for a, b in itertools.combinations(sizes, 2))
