@@ -117,10 +117,7 @@ def apply(case: Case) -> None:
 
 
 def rank(case: Case) -> None:
-    """The numerical rank of a generic slice is ``min(R, out, in)``: the cut is exact.
-
-    It may be less only if the parameterization says why in ``below_cut``.
-    """
+    """The numerical rank of a generic slice is ``min(R, out, in)``, or less if ``below_cut`` says why."""
     tensor, layout = case.perturbed(), case.network.layout
     delta = tensor.delta({mode.name: case.at[mode.name] for mode in layout.index})
     actual, expected = int(torch.linalg.matrix_rank(delta, rtol=1e-11)), min(case.network.cut.rank, *delta.shape)
@@ -147,10 +144,7 @@ def start(case: Case) -> None:
 
 
 def first_step(case: Case) -> None:
-    """At the matched scale a first sign step, per unit rate, has the RMS of LoRA r=8, up to probing error.
-
-    It is compared with the arcsine law for Jacobians by autograd, at the start and where all factors move.
-    """
+    """At the matched scale a first sign step per unit rate has the RMS of LoRA r=8; later ones the RMS expected."""
     network = case.network
     for alpha in (None, 5.0):
         tensor = case.start(scale="matched", alpha=alpha)
