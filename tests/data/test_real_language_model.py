@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 import tensoradapt as ta
 from tensoradapt.data import tasks
-from tensoradapt.data.language_models import SMOLLM2, load_causal
+from tensoradapt.data.models import SMOLLM2, load_causal
 from tensoradapt.sweeps.presets import rate
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from peft import PeftModel, get_peft_model
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from tensoradapt.data import tasks
-from tensoradapt.data.language_models import SMOLLM2, load_causal
+from tensoradapt.data.models import SMOLLM2, load_causal
 from tensoradapt.integrations.peft import TensorConfig
 
 STEPS, BATCH, LENGTH = 20, 4, 64

@@ -6,6 +6,8 @@ import errno
 import fcntl
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -93,12 +95,11 @@ class Cluster:
 
     def __init__(self, root, monkeypatch):
         self.alive, self.submitted, self.cancelled, self.clock, self.refuses = [], [], [], 0.0, None
-        monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace())
+        monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(SlurmExecutor=partial(Batch, self)))
         monkeypatch.setattr(slurm.shutil, "which", lambda name: name)
-        monkeypatch.setattr(slurm, "_run", self.run)
+        monkeypatch.setattr(slurm.subprocess, "run", lambda command, **_: self.run(*command))
         monkeypatch.setattr(slurm.time, "monotonic", lambda: self.clock)
         monkeypatch.setattr(slurm.time, "sleep", self.sleep)
-        monkeypatch.setattr(Slurm, "_sbatch", lambda _, job, names: self.sbatch(job, names))
         self.works = {name: root / WORK / name for name in "abc"}
         for work in self.works.values():
             work.mkdir(parents=True)
@@ -120,6 +121,27 @@ class Cluster:
 
     def sleep(self, seconds):
         self.clock += seconds
+
+
+class Batch:
+    """An executor of submitit whose jobs go to a ``Cluster`` in one array."""
+
+    def __init__(self, cluster, folder, max_num_timeout):
+        self.cluster, self.jobs = cluster, []
+
+    def update_parameters(self, **parameters):
+        self.name = parameters["job_name"]
+
+    @contextmanager
+    def batch(self):
+        yield
+        ids = self.cluster.sbatch(self.name, [job.task.name for job in self.jobs])
+        for job, id_ in zip(self.jobs, ids, strict=True):
+            job.job_id = id_
+
+    def submit(self, task):
+        self.jobs.append(SimpleNamespace(task=task))
+        return self.jobs[-1]
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import pkgutil
 from typing import Any
 
 from tensoradapt.data.tasks import metrics
-from tensoradapt.data.tasks.splits import disjoint, subsample
-from tensoradapt.data.tasks.task import Data, Split, Task
+from tensoradapt.data.tasks.task import Data, Split, Task, disjoint, subsample
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 __all__ = ["Data", "Split", "Task", "get", "load", "names", "subsample"]

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.data.tasks.splits import carve
-from tensoradapt.data.tasks.task import Split, Task
+from tensoradapt.data.tasks.task import Split, Task, carve
 from tensoradapt.errors import TensorAdaptError, missing_extra
 
 _HUB = "nyu-mll/glue"

@@ -1,4 +1,4 @@
-"""Each task's own metric, and the second one usually reported beside it."""
+"""The metric of each task, and the second one that is usually reported with it."""
 
 import warnings
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from tensoradapt.errors import TensorAdaptError
 
 
 def evaluate(task: Task, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Metric values by name, the task's own first: accuracy beside it for classification, pearson for regression.
+    """Metric values by name: the task's metric, then accuracy for classification or pearson for regression.
 
     `scores` are logits (n, n_labels), or predictions (n,) or (n, 1) for regression; `labels` (n,). Constant
     predictions give 0.0 for matthews, f1 and correlations (f1 unless the constant is the positive class).

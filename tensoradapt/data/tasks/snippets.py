@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tensoradapt.data import assets
-from tensoradapt.data.tasks.splits import carve
-from tensoradapt.data.tasks.task import Split, Task
+from tensoradapt.data.tasks.task import Split, Task, carve
 from tensoradapt.errors import TensorAdaptError
 
 TASK = Task(

@@ -1,9 +1,12 @@
-"""Tasks, splits of examples, and the data of a task."""
+"""Tasks and their splits, which are fixed by the texts and share none; drawing fewer examples moves none across."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
+from tensoradapt.errors import TensorAdaptError
 
 Kind = Literal["classification", "regression"]
 Metric = Literal["accuracy", "matthews", "f1", "spearman"]
@@ -57,3 +60,56 @@ def take(split: Split, rows: np.ndarray) -> Split:
     tokens = None if split.tokens is None else split.tokens[rows]
     ids = tuple(split.ids[row] for row in rows)
     return replace(split, texts=texts, labels=split.labels[rows], ids=ids, tokens=tokens)
+
+
+def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
+    """Parts of the given sizes, then the rest, by a hash of the text, so that equal texts stay together."""
+    keys = _keys(split)
+    order = np.array(sorted(range(len(split)), key=lambda row: (_digest(keys[row]), row)), dtype=np.int64)
+    parts = np.split(order, np.cumsum(sizes))
+    return tuple(take(split, np.sort(part)) for part in parts)
+
+
+def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split, tuple[str, ...]]:
+    """Train and validation without the texts of later splits, and a note on each removal; test does not change.
+
+    Texts count as equal when they differ only in case and white space; in pairs the order does not matter.
+    """
+    kept_validation, from_validation = _without(validation, set(_keys(test)))
+    kept_train, from_train = _without(train, set(_keys(test)) | set(_keys(validation)))
+    notes = []
+    if from_train:
+        notes.append(f"{from_train} train examples removed: their text is also in validation or test")
+    if from_validation:
+        notes.append(f"{from_validation} validation examples removed: their text is also in test")
+    return kept_train, kept_validation, tuple(notes)
+
+
+def subsample(split: Split, n: int | None, seed: int, option: str) -> Split:
+    """`n` examples in an order drawn with `seed` (a smaller `n` gives a prefix), or all in file order for None.
+
+    Raises TensorAdaptError when `n` is not from 1 to the number there is.
+    """
+    if n is None:
+        return split
+    if not 1 <= n <= len(split):
+        raise TensorAdaptError(
+            f"{option}={n}, expected 1 to {len(split)} (what there is) or None for all: choose fewer"
+        )
+    return take(split, np.random.default_rng(seed).permutation(len(split))[:n])
+
+
+def _without(split: Split, forbidden: set[tuple[str, ...]]) -> tuple[Split, int]:
+    rows = [row for row, key in enumerate(_keys(split)) if key not in forbidden]
+    return take(split, np.array(rows, dtype=np.int64)), len(split) - len(rows)
+
+
+def _keys(split: Split) -> list[tuple[str, ...]]:
+    if split.texts is None:
+        assert split.tokens is not None
+        return [tuple(map(str, row)) for row in split.tokens.tolist()]
+    return [tuple(sorted(" ".join(text.casefold().split()) for text in texts)) for texts in split.texts]
+
+
+def _digest(key: tuple[str, ...]) -> bytes:
+    return hashlib.sha256("\t".join(key).encode()).digest()

@@ -69,7 +69,11 @@ def _gpus(device: str) -> list[str]:
     """The GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
     device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d+", device) else (device, "", "")
     _check_device(device)
-    count = _count_gpus() if device != "cpu" else 0
+    if device == "cpu":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
     if device == "cuda" and count <= int(index or 0):
         raise TensorAdaptError(
             f"device is 'cuda', and no GPU {index or 0} is visible; expected one: choose auto or cpu"
@@ -77,12 +81,6 @@ def _gpus(device: str) -> list[str]:
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     gpus = (visible or [str(i) for i in range(count)])[:count]
     return [gpus[int(index)]] if index else gpus
-
-
-def _count_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def cores() -> int:

@@ -65,6 +65,4 @@ def _number(value: Any, whole: bool) -> float | None:
         number = float("nan" if isinstance(value, bool) else value)
     except (TypeError, ValueError):
         return None
-    if number.is_integer():
-        return int(number)
-    return None if whole else number
+    return int(number) if number.is_integer() else None if whole else number
