@@ -1,1 +1,1 @@
-"""Optional integrations: each module imports its own library, and nothing else does."""
+"""Optional integrations; only they import the library that each is for."""

@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer: the adapter in each checkpoint folder, and checkpoints without the frozen base."""
+"""SaveAdapter: Hugging Face's Trainer saves the adapter in each checkpoint folder, without the frozen base."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ FOLDER = "adapter"
 
 
 class SaveAdapter(TrainerCallback):
-    """Saves the attached adapter into ``checkpoint-<step>/adapter`` of every checkpoint, for ``load`` and ``restore``.
+    """Save the attached adapter into ``checkpoint-<step>/adapter`` of every checkpoint, for ``load`` and ``restore``.
 
-    ``trained_only``: the Trainer's own ``model.safetensors`` then leaves out the frozen base, which does not change,
-    and resuming reads it as before. Give it to ``Trainer(callbacks=[...])``; a search over hyperparameters, which saves
-    into folders of its own, is not served. A checkpoint is written by the first process; of sharded parameters, all
-    take part. Raises TensorAdaptError, when the Trainer is made, for a model without an adapter.
+    Pass it to ``Trainer(callbacks=[...])``. The first process writes; with sharded parameters all take part. It does
+    not serve a search over hyperparameters, which saves into folders of its own.
+
+    Args:
+        trained_only: leave the frozen base, which does not change, out of the Trainer's ``model.safetensors``; training
+            resumes from it as usual.
+
+    Raises:
+        TensorAdaptError: when the Trainer is made, for a model without an adapter.
 
     >>> from transformers import BertConfig, BertForSequenceClassification, Trainer
     >>> import tensoradapt as ta
@@ -34,16 +39,16 @@ class SaveAdapter(TrainerCallback):
         self.trained_only = trained_only
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Once, before anything is trained or resumed."""
+        """Check the model, before anything is trained or resumed."""
         model: nn.Module = kwargs["model"]
         attached(model)
         if self.trained_only:
             named = model.named_parameters(remove_duplicate=False)
-            # transformers leaves these out of what it saves, and does not miss them in what it resumes from
+            # transformers does not save these names, nor miss them when it resumes
             model._keys_to_ignore_on_save = {name for name, p in named if not p.requires_grad}  # type: ignore[assignment]
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """After each checkpoint."""
+        """Save the adapter into the checkpoint's folder."""
         adapter = attached(kwargs["model"])
         if state.is_world_process_zero or is_sharded(adapter):
             adapter.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / FOLDER)  # type: ignore[arg-type]

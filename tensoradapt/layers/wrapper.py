@@ -45,11 +45,6 @@ class Wrapped(nn.Module):
                 raise
             return getattr(self.base, name)
 
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """The sites of every adapter in this layer."""
-        return tuple(site for _, blocks in self.updates for row_block in blocks for site in row_block.sites)
-
     def add(self, adapter: Adapter, sites: Sequence[Site], matrices: Matrices) -> None:
         """Add an adapter's sites in this layer."""
         self.updates.append((adapter, row_blocks(sites)))
@@ -134,7 +129,8 @@ class Wrapped(nn.Module):
         return total
 
     def extra_repr(self) -> str:
-        return ", ".join(dict.fromkeys(site.name for site in self.sites))
+        blocks = (block for _, blocks in self.updates for block in blocks)
+        return ", ".join(dict.fromkeys(site.name for block in blocks for site in block.sites))
 
 
 def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:

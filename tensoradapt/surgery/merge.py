@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,7 @@ from tensoradapt.layers.wrapper import Update, Wrapped, in_matrix, wrapped
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.registry import Adapters, required
 
+Check = Callable[[Adapter, Tensor], None]
 UNMERGED = f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
 
 
@@ -60,7 +61,9 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         check_mergeable(layer, updates)
     registry.kept = [Snapshot.of(layer) for layer, _ in layers.values()] if keep else None
     lost = {name: merge_layer(layer, updates) for name, (layer, updates) in layers.items()}
-    _mark(registry, registry.used.values(), merged=True)
+    registry.merged = True
+    for adapter in registry.used.values():
+        adapter.gate.merged = True
     return MergeResult(lost)
 
 
@@ -80,14 +83,9 @@ def restore_weights(registry: Adapters) -> None:
     """Put back the weights that merge kept."""
     for snapshot in registry.kept or ():
         snapshot.restore()
-    registry.kept = None
-    _mark(registry, registry.named().values(), merged=False)
-
-
-def _mark(registry: Adapters, adapters: Iterable[Adapter], merged: bool) -> None:
-    registry.merged = merged
-    for adapter in adapters:
-        adapter.gate.merged = merged
+    registry.kept, registry.merged = None, False
+    for adapter in registry.named().values():
+        adapter.gate.merged = False
 
 
 def _check_adapters(registry: Adapters) -> None:
@@ -110,7 +108,7 @@ def check_mergeable(layer: Wrapped, updates: Sequence[Update]) -> None:
     """Raise TensorAdaptError for weights that cannot be read or stored again, and for a bias that has no place."""
     for matrix in _touched(layer, updates):
         name, form = matrix.site.module, matrix.quantisation
-        if _bias(layer) is None and any(adapter.bias(blocks[0].sites[0]) is not None for adapter, blocks in updates):
+        if _bias(layer.base) is None and list(_biases(updates)):
             raise TensorAdaptError(f"{name} has no bias to merge the adapter's shared bias into; use it unmerged")
         check_readable(matrix, "merge", UNMERGED)
         if form and form.store is None:
@@ -122,65 +120,56 @@ def check_mergeable(layer: Wrapped, updates: Sequence[Update]) -> None:
 class Snapshot:
     """The weights and the bias of a layer as they were, to put back bit for bit.
 
-    Values are copies, because merging writes in place. Of a quantised layer it holds the codes themselves, because
-    merging makes new ones.
+    It holds copies, because merging writes in place, but a quantised layer's own codes, because merging makes new ones.
     """
 
     module: nn.Module
     values: Mapping[str, Tensor]
-    codes: tuple | None
+    codes: tuple
 
     @classmethod
     def of(cls, layer: Wrapped) -> Snapshot:
-        form, module = quantised(layer.base), layer.base
-        names = [] if form else [matrix.site.parameter for matrix in layer.matrices.values()]
-        if _bias(layer) is not None:
-            names.append("bias")
-        values = {name: module.get_parameter(name).detach().clone() for name in dict.fromkeys(names)}
-        return cls(module, values, form.state(module) if form else None)
+        """The present state of a layer."""
+        module, form = layer.base, quantised(layer.base)
+        names = {} if form else {matrix.site.parameter: None for matrix in layer.matrices.values()}
+        names |= {} if _bias(module) is None else {"bias": None}
+        values = {name: module.get_parameter(name).detach().clone() for name in names}
+        return cls(module, values, form.state(module) if form else ())
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put them back."""
+        """Put it back."""
         if (form := quantised(self.module)) is not None:
-            form.restore(self.module, self.codes)  # type: ignore[arg-type]
+            form.restore(self.module, self.codes)
         for name, value in self.values.items():
             self.module.get_parameter(name).copy_(value)
 
 
 @torch.no_grad()
-def merge_layer(
-    layer: Wrapped, updates: Sequence[Update], check: Callable[[Adapter, Tensor], None] = lambda adapter, total: None
-) -> float:
+def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda adapter, total: None) -> float:
     """Add updates to a layer's weights and bias; returns the share of the change that was lost in storing it.
 
-    ``check`` is called with each sum before it is stored, and may raise.
+    ``check`` is called with each adapter and the sum so far, before anything is stored, and may raise.
     """
-    bias = _summed_bias(layer, updates, check)
+    if (bias := _bias(layer.base)) is not None:
+        total_bias = _summed(bias.to(torch.promote_types(bias.dtype, torch.float32)), _biases(updates), check)
     lost = size = 0.0
     for matrix in _touched(layer, updates):
-        before = matrix.wide()
-        total = before.clone()
-        for adapter, blocks in updates:
-            if here := in_matrix(blocks, matrix.key):
-                total += adapter.gate.times_share(change(adapter, here, before))
-                check(adapter, total)
-        size += float((total - before).square().sum())
+        wide = matrix.wide()
+        own = ((adapter, in_matrix(blocks, matrix.key)) for adapter, blocks in updates)
+        total = _summed(wide, ((adapter, change(adapter, blocks, wide)) for adapter, blocks in own if blocks), check)
+        size += float((total - wide).square().sum())
         matrix.write(total)
         lost += float((matrix.read().to(total) - total).square().sum())
     if bias is not None:
-        layer.base.bias.copy_(bias)  # type: ignore[operator, union-attr]
+        bias.copy_(total_bias)
     return math.sqrt(lost / size) if size else 0.0
 
 
-def _summed_bias(layer: Wrapped, updates: Sequence[Update], check: Callable[[Adapter, Tensor], None]) -> Tensor | None:
-    if (total := _bias(layer)) is None:
-        return None
-    total = total.to(torch.promote_types(total.dtype, torch.float32))
-    for adapter, blocks in updates:
-        if (shared := adapter.bias(blocks[0].sites[0])) is not None:
-            total = total + adapter.gate.times_share(shared.to(total))
-            check(adapter, total)
+def _summed(total: Tensor, changes: Iterable[tuple[Adapter, Tensor]], check: Check) -> Tensor:
+    for adapter, value in changes:
+        total = total + adapter.gate.times_share(value.to(total))
+        check(adapter, total)
     return total
 
 
@@ -189,5 +178,11 @@ def _touched(layer: Wrapped, updates: Sequence[Update]) -> list[StoredMatrix]:
     return [m for m in layer.matrices.values() if any(in_matrix(blocks, m.key) for _, blocks in updates)]
 
 
-def _bias(layer: Wrapped) -> Tensor | None:
-    return layer.base._parameters.get("bias")
+def _bias(module: nn.Module) -> Tensor | None:
+    return module._parameters.get("bias")
+
+
+def _biases(updates: Sequence[Update]) -> Iterator[tuple[Adapter, Tensor]]:
+    for adapter, blocks in updates:
+        if (bias := adapter.bias(blocks[0].sites[0])) is not None:
+            yield adapter, bias

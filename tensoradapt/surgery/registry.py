@@ -1,4 +1,4 @@
-"""The adapters of a model, by name; which of them are used, and whose heads the model has."""
+"""The adapters of a model by name, which of them are used, and whose heads the model has."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tensoradapt.sites.unwrapped import ROOT, without_adapters
 
 
 class Adapters(nn.ModuleDict):
-    """Registered once, at the model's root. What the model was before is kept here, for ``detach``."""
+    """The adapters, registered once at the model's root, and what ``detach`` needs to restore the model."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.flags = {name: p.requires_grad for name, p in model.named_parameters()}
-        self.originals: dict[str, Tensor] = {}  # numbers of heads as they were before any adapter trained them
-        self.owners: dict[str, str | None] = {}  # whose numbers each of them are now; None: the originals
+        self.originals: dict[str, Tensor] = {}  # heads' numbers before any adapter trained them
+        self.owners: dict[str, str | None] = {}  # by head, whose numbers the model has; None: the originals
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
         self.fast: list[tuple[nn.Module, str, Any]] = []  # torch's fast paths that were switched off
@@ -31,43 +31,44 @@ class Adapters(nn.ModuleDict):
 
     @property
     def used(self) -> dict[str, Adapter]:
-        """Those that the layers add."""
+        """The adapters whose updates the layers add."""
         return {name: adapter for name, adapter in self.named().items() if adapter.gate.used}
 
 
 def registered(model: nn.Module) -> Adapters | None:
     """A model's adapters, None where it has none."""
-    found = getattr(model, ROOT, None)
-    return found if isinstance(found, Adapters) else None
+    registry = getattr(model, ROOT, None)
+    return registry if isinstance(registry, Adapters) else None
 
 
 def required(model: nn.Module) -> Adapters:
-    """A model's adapters; TensorAdaptError where it has none."""
-    if (found := registered(model)) is None:
+    """A model's adapters; raises TensorAdaptError where it has none."""
+    if (registry := registered(model)) is None:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter attached; call attach(model, plan) first")
-    return found
+    return registry
 
 
 def adapters(model: nn.Module) -> dict[str, Adapter]:
     """The adapters of a model by name; empty where it has none."""
-    found = registered(model)
-    return {} if found is None else found.named()
+    registry = registered(model)
+    return {} if registry is None else registry.named()
 
 
 def attached(model: nn.Module, name: str | None = None) -> Adapter:
     """A model's adapter: the named one, else the only one, or of several the only one in use."""
-    found = required(model).named()
+    registry = required(model)
+    named = registry.named()
     if name is not None:
-        if name not in found:
-            raise TensorAdaptError(f"{type(model).__name__} has no adapter named {name!r}{did_you_mean(name, found)}")
-        return found[name]
-    few = found if len(found) == 1 else {key: one for key, one in found.items() if one.gate.used}
-    if len(few) != 1:
+        if name not in named:
+            raise TensorAdaptError(f"{type(model).__name__} has no adapter named {name!r}{did_you_mean(name, named)}")
+        return named[name]
+    candidates = list((named if len(named) == 1 else registry.used).values())
+    if len(candidates) != 1:
         raise TensorAdaptError(
-            f"{type(model).__name__} has the adapters {', '.join(found)}, of which {len(few)} are in use; pass "
-            f"the one that is meant, or its name, or use(model, {next(iter(found))!r}) first"
+            f"{type(model).__name__} has the adapters {', '.join(named)}, of which {len(candidates)} are in use; pass "
+            f"the one that is meant, or its name, or use(model, {next(iter(named))!r}) first"
         )
-    return next(iter(few.values()))
+    return candidates[0]
 
 
 def original_modules(model: nn.Module) -> dict[str, nn.Module]:
@@ -77,23 +78,22 @@ def original_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 @torch.no_grad()
 def give_heads(model: nn.Module, names: Iterable[str]) -> None:
-    """Puts the heads that these adapters trained into the model, and the originals where none of them did.
+    """Put the heads that these adapters trained into the model, and the original heads where none of them did.
 
-    Raises TensorAdaptError, with nothing changed, where two of them trained the same one.
+    Raises TensorAdaptError, with nothing changed, where two of them trained the same head.
     """
-    found: Adapters = getattr(model, ROOT)
-    wanted = _owners(found.named(), names)
+    registry = required(model)
+    attachments = {name: adapter.attachment for name, adapter in registry.named().items()}
+    wanted = _owners(registry.named(), names)
     parameters = dict(model.named_parameters(remove_duplicate=False))  # a head may be tied to an embedding
-    for key, original in found.originals.items():
-        old, new = found.owners.get(key), wanted.get(key)
+    for key, original in registry.originals.items():
+        old, new = registry.owners.get(key), wanted.get(key)
         if old == new:
             continue
-        if old is not None and old in found:
-            found.named()[old].attachment.inactive_heads[key] = parameters[key].detach().clone()
-        parameters[key].copy_(
-            original if new is None else found.named()[new].attachment.inactive_heads.pop(key, original)
-        )
-        found.owners[key] = new
+        if old in attachments:
+            attachments[old].inactive_heads[key] = parameters[key].detach().clone()
+        parameters[key].copy_(original if new is None else attachments[new].inactive_heads.pop(key, original))
+        registry.owners[key] = new
 
 
 def _owners(named: Mapping[str, Adapter], names: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""use: which of a model's adapters compute, alone, in sum, or one for each sample of a batch."""
+"""use: choose which of a model's adapters compute: one, a sum of several, or one for each sample of a batch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ def use(
     samples: Sequence[str | None] | None = None,
     every: bool = False,
 ) -> None:
-    """Chooses the adapters of a model by name: one, several whose updates are summed, several with a factor each, or
-    with ``samples`` one for each sample of the next batches (None: the base).
+    """Choose the adapters of a model that compute; they and their heads are trained, the others are frozen.
 
-    The adapters named are trained, with their heads; the others are frozen. ``every``: all updates are computed and
-    those not chosen multiplied by 0, so that a compiled model has one graph whatever is chosen; what is trained is left
-    as it is then. Raises TensorAdaptError, with nothing changed, for unknown names, two adapters that trained the same
-    head, and a merged model.
+    Args:
+        model: a model with adapters, not merged.
+        names: one adapter, several whose updates are summed, or a mapping with a factor for each.
+        samples: instead of ``names``, an adapter for each sample of the next batches; None for the base.
+        every: compute all updates and multiply those not chosen by 0, so that a compiled model has one graph whatever
+            is chosen. What is trained stays as it is then.
+
+    Raises:
+        TensorAdaptError: with nothing changed, for unknown names, two adapters with the same head, and a merged model.
 
     >>> import torch
     >>> import tensoradapt as ta
@@ -40,49 +44,46 @@ def use(
     >>> ta.use(model, samples=["a", None, "b"])
     >>> _ = model(torch.ones(3, 4, dtype=torch.long))
     """
-    found = required(model)
-    if found.merged:
+    registry = required(model)
+    if registry.merged:
         raise TensorAdaptError("the adapters in use are merged into the weights; call unmerge(model) first")
-    shares = _per_sample(found, samples) if names is None else _shares(found, names)
+    shares = _per_sample(registry, samples) if names is None else _shares(registry, names)
     if (names is None) == (samples is None):
         raise TensorAdaptError("expected names or samples=, one of them")
     give_heads(model, shares)
-    none = torch.zeros(()) if samples is None else torch.zeros(len(samples))
-    for name, adapter in found.named().items():
-        share = shares.get(name, none)
+    zero = torch.zeros(()) if samples is None else torch.zeros(len(samples))
+    for name, adapter in registry.named().items():
+        share = shares.get(name, zero)
         adapter.gate.used = every or name in shares
         adapter.gate.by_share = every or isinstance(share, Tensor) or share != 1
         _set(adapter.gate, torch.as_tensor(share, dtype=torch.get_default_dtype()))
-        if not every:
+    if not every:
+        for name, adapter in sorted(registry.named().items(), key=lambda item: item[0] in shares):  # those chosen last
             for parameter in (*adapter.parameters(), *adapter.attachment.head_parameters().values()):
-                parameter.requires_grad_(False)
-    for name in () if every else shares:
-        one = found.named()[name]
-        for parameter in (*one.parameters(), *one.attachment.head_parameters().values()):
-            parameter.requires_grad_(True)
+                parameter.requires_grad_(name in shares)
 
 
 def _set(gate: Gate, share: Tensor) -> None:
-    """In place where it can be: a compiled graph reads that tensor."""
+    """Set the share in place where its shape allows, because a compiled graph reads that tensor."""
     if gate.share.shape == share.shape:
         gate.share.copy_(share)
     else:
-        gate.share = share.to(gate.share.device, copy=True)  # none shares it with another
+        gate.share = share.to(gate.share.device, copy=True)  # a copy, because gates may be given the same tensor
 
 
-def _shares(found: Adapters, names: Any) -> dict[str, float]:
+def _shares(registry: Adapters, names: Any) -> dict[str, float]:
     given = names if isinstance(names, Mapping) else dict.fromkeys([names] if isinstance(names, str) else names, 1.0)
     if not given:
         raise TensorAdaptError(
-            f"no adapter was named{did_you_mean('', found)}; for the base alone: with disabled(model)"
+            f"no adapter was named{did_you_mean('', registry)}; for the base alone: with disabled(model)"
         )
     for name, share in given.items():
-        _check_name(found, name)
+        _check_name(registry, name)
         check_number(f"the factor of {name!r}", abs(share) if isinstance(share, int | float) else share, above=0)
     return dict(given)
 
 
-def _per_sample(found: Adapters, samples: Sequence[str | None] | None) -> dict[str, Tensor]:
+def _per_sample(registry: Adapters, samples: Sequence[str | None] | None) -> dict[str, Tensor]:
     if samples is None or isinstance(samples, str) or len(samples) == 0:
         raise TensorAdaptError(
             f"samples is {samples!r}; expected a sequence with a name, or None for the base, for each sample of the "
@@ -90,11 +91,11 @@ def _per_sample(found: Adapters, samples: Sequence[str | None] | None) -> dict[s
         )
     for name in samples:
         if name is not None:
-            _check_name(found, name)
+            _check_name(registry, name)
     names = [name for name in dict.fromkeys(samples) if name is not None]
-    return {name: torch.tensor([float(one == name) for one in samples]) for name in names}
+    return {name: torch.tensor([float(sample == name) for sample in samples]) for name in names}
 
 
-def _check_name(found: Adapters, name: Any) -> None:
-    if name not in found.named():
-        raise TensorAdaptError(f"the model has no adapter named {name!r}{did_you_mean(name, found.named())}")
+def _check_name(registry: Adapters, name: Any) -> None:
+    if name not in registry.named():
+        raise TensorAdaptError(f"the model has no adapter named {name!r}{did_you_mean(name, registry.named())}")

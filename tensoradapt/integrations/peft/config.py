@@ -17,7 +17,7 @@ BIASES = ("none", "all", f"{NAME}_only")
 
 
 def _peft_type() -> PeftType:
-    """PEFT's enum with this method in it: ``register_peft_method`` refuses names that are not, and enums are closed."""
+    """Add this method to PEFT's enum, which is closed; ``register_peft_method`` refuses names that are not in it."""
     name = NAME.upper()
     if name not in PeftType.__members__:
         member = str.__new__(PeftType, name)
@@ -35,18 +35,19 @@ PEFT_TYPE = _peft_type()
 class TensorConfig(PeftConfig):
     """An adapter as ``tensoradapt.plan`` describes it, for ``peft.get_peft_model``.
 
-    ``target_modules``, ``exclude_modules``, ``layers_to_transform``, ``layers_pattern``, ``modules_to_save`` and
-    ``bias`` ("none", "all", "tensoradapt_only") mean what they mean in PEFT; without ``target_modules`` a model with a
-    recipe is adapted where the published method does, else in its attention. ``parameterization`` ("cp" if nothing is
-    said), ``layout``, ``rank`` (8 if nothing is said), ``budget``, ``published``, ``options``, ``split``,
-    ``on_mismatch``, ``scale``, ``alpha``, ``start``, ``rule``, ``rates`` and ``tasks`` are the arguments of ``plan``;
-    ``seed``, ``dropout`` and ``rank_dropout`` those of ``attach``. In models without a recipe a layer has the modes
-    ``out`` and ``in``, the coordinate ``layer`` (its place in the nearest list of modules) and ``proj`` (its name
-    without that place).
-    ``init_weights=False`` adds noise to every factor, so that the adapter is not the identity: for tests.
+    Multipliers of learning rates reach an optimizer only through ``parameter_groups``. A task is selected at the
+    adapter, ``model.base_model.tensoradapt_bank["default"]``, whose ``plan`` lists what is adapted.
 
-    Multipliers of learning rates reach an optimizer through ``parameter_groups`` alone. A task is selected at the
-    adapter, ``model.base_model.tensoradapt_bank["default"]``, whose ``plan`` says what is adapted.
+    Args:
+        target_modules: as in PEFT. By default, in a model with a recipe, the published row's modules, or the
+            attention's. In other models a layer has the modes ``out`` and ``in``, and the coordinates ``layer``, its
+            place in the nearest list of modules, and ``proj``, its name without that place.
+        exclude_modules, layers_to_transform, layers_pattern, modules_to_save: as in PEFT.
+        bias: "none", "all" or "tensoradapt_only", as in PEFT.
+        parameterization, rank: as in ``plan``, by default "cp" and 8.
+        layout, budget, published, options, split, on_mismatch, scale, alpha, start, rule, rates, tasks: as in ``plan``.
+        seed, dropout, rank_dropout: as in ``attach``.
+        init_weights: False adds noise to every factor, so that the adapter changes the output; for tests.
     """
 
     target_modules: list[str] | str | None = None
@@ -56,7 +57,7 @@ class TensorConfig(PeftConfig):
     modules_to_save: list[str] | None = None
     bias: str = "none"
     parameterization: str | None = None
-    layout: Any = None  # a text, or several; or texts with the projections each is for
+    layout: Any = None  # a text or several, each alone or with the projections it is for
     rank: Any = None  # a whole number, or one for each bond
     budget: int | None = None
     published: str | None = None
@@ -101,26 +102,28 @@ class TensorConfig(PeftConfig):
             )
 
     def arguments(self) -> dict[str, Any]:
-        """What ``plan`` is called with besides the sites."""
-        family = self.parameterization if self.published or self.parameterization else "cp"
+        """The arguments of ``plan``, except the sites."""
+        parameterization = self.parameterization if self.published or self.parameterization else "cp"
         rank = 8 if self.rank is None and self.budget is None else self.rank
-        same = ("layout", "published", "budget", "options", "split", "on_mismatch", "scale", "alpha", "start", "rates")
-        own = {"parameterization": family, "rank": rank, "rule": self.rule, "tasks": tuple(self.tasks or ())}
-        return {**own, **{name: getattr(self, name) for name in same}}
+        same = "layout published budget options split on_mismatch scale alpha start rates rule".split()
+        arguments = {name: getattr(self, name) for name in same}
+        return {**arguments, "parameterization": parameterization, "rank": rank, "tasks": tuple(self.tasks or ())}
 
 
 def _layouts(layout: Any) -> Any:
-    """JSON has no tuples: a text with its projections comes back as a list."""
+    """Make pairs of a text and its projections tuples again; JSON reads them as lists."""
     if isinstance(layout, list | tuple):
-        return [(one[0], tuple(one[1])) if isinstance(one, list | tuple) else one for one in layout]
+        return [(part[0], tuple(part[1])) if isinstance(part, list | tuple) else part for part in layout]
     return layout
 
 
 def _split(split: Any) -> Any:
-    """JSON has no numbers as keys: parts by width come back by its text."""
+    """Make widths numbers again; JSON reads keys as texts."""
     if not isinstance(split, Mapping):
         return split
     return {
-        mode: {int(width): tuple(own) for width, own in parts.items()} if isinstance(parts, Mapping) else tuple(parts)
+        mode: {int(width): tuple(sizes) for width, sizes in parts.items()}
+        if isinstance(parts, Mapping)
+        else tuple(parts)
         for mode, parts in split.items()
     }
