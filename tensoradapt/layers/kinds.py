@@ -68,12 +68,9 @@ STACKED = Kind("stacked experts", None)
 KINDS = (LINEAR, CONV1D, EMBEDDING, CONV2D, ATTENTION, STACKED)
 
 
-def kind_of(module: nn.Module, site: Site | str) -> Kind:
-    """Return a layer's kind. ``site``: for messages, and for whether the layer stacks several matrices.
-
-    Raises TensorAdaptError for a layer of no known kind.
-    """
-    if isinstance(site, Site) and site.slot is not None:
+def kind_of(module: nn.Module, site: Site) -> Kind:
+    """The kind of a site's layer; raises TensorAdaptError for a layer of no known kind."""
+    if site.slot is not None:
         return _stacked(module, site)
     if isinstance(module, nn.Linear):
         return LINEAR
@@ -84,15 +81,11 @@ def kind_of(module: nn.Module, site: Site | str) -> Kind:
     if isinstance(module, nn.Embedding | nn.Conv2d):
         return _plain(module, site)
     raise TensorAdaptError(
-        f"site {_name(site)} is a {type(module).__name__} ({type(module).__module__}.{type(module).__qualname__}); "
+        f"site {site.name} is a {type(module).__name__} ({type(module).__module__}.{type(module).__qualname__}); "
         f"expected one of {', '.join(kind.name for kind in KINDS)} (of torch.nn, of transformers). Attach to the model "
         "as it was before its layers were replaced (by quantising it, say), or "
         "leave the site out with find_sites(model, exclude=[...])"
     )
-
-
-def _name(site: Site | str) -> str:
-    return site if isinstance(site, str) else site.name
 
 
 def _stacked(module: nn.Module, site: Site) -> Kind:
@@ -106,7 +99,7 @@ def _stacked(module: nn.Module, site: Site) -> Kind:
     )
 
 
-def _plain(module: nn.Embedding | nn.Conv2d, site: Site | str) -> Kind:
+def _plain(module: nn.Embedding | nn.Conv2d, site: Site) -> Kind:
     """Return the kind of an embedding or convolution whose output is linear in its weight, each row by itself."""
     base = nn.Embedding if isinstance(module, nn.Embedding) else nn.Conv2d
     why = None
@@ -118,7 +111,7 @@ def _plain(module: nn.Embedding | nn.Conv2d, site: Site | str) -> Kind:
         why = f"has {module.groups} groups, so its matrix is block diagonal"
     if why:
         raise TensorAdaptError(
-            f"site {_name(site)} is a {type(module).__name__} that {why}; expected a plain nn.{base.__name__}. Leave "
+            f"site {site.name} is a {type(module).__name__} that {why}; expected a plain nn.{base.__name__}. Leave "
             "it out with find_sites(model, exclude=[...])"
         )
     return EMBEDDING if isinstance(module, nn.Embedding) else CONV2D

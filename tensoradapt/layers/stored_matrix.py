@@ -54,7 +54,7 @@ class StoredMatrix:
     @property
     def weight(self) -> Tensor:
         """The matrix in the order it is stored in."""
-        return self._own(self.parameter)
+        return self.parameter if self.site.slot is None else self.parameter[self.site.slot]
 
     @property
     def quantisation(self) -> Quantised | None:
@@ -85,7 +85,7 @@ class StoredMatrix:
 
     def logical(self, parameter: Tensor) -> Tensor:  # (out, in)
         """The logical matrix in values of the parameter's shape, such as its gradient."""
-        return self.kind.logical(self._own(parameter))
+        return self.kind.logical(parameter if self.site.slot is None else parameter[self.site.slot])
 
     def write(self, matrix: Tensor) -> None:
         """Store an (out, in) matrix, rounded to the weight's dtype or quantised in the layer's own way."""
@@ -93,9 +93,6 @@ class StoredMatrix:
             form.store(self.module, matrix)  # type: ignore[misc]  # check_mergeable refuses layers without
         else:
             self.weight.copy_(self.kind.stored(matrix, self.weight.shape))
-
-    def _own(self, parameter: Tensor) -> Tensor:
-        return parameter if self.site.slot is None else parameter[self.site.slot]
 
 
 Matrices = Mapping[str, StoredMatrix]  # by site name

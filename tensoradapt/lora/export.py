@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.layers.kinds import CONV1D, kind_of
 from tensoradapt.lora.export_report import ExportResult, LoraExport, max_lora_rank
 from tensoradapt.lora.module_pairs import Made, module_pairs
 from tensoradapt.lora.pair import LoraPair
 from tensoradapt.lora.write_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
+from tensoradapt.sites.storage_order import is_conv1d
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules
 
@@ -80,7 +80,7 @@ def export_lora(
     pairs = {module: _cast(module, one.pair.padded(full), name) for module, one in made.items()}
     inside = {module: f"{prefix}.{module}" if prefix else module for module in modules}
     exported = tuple(_exported(inside[module], made[module], *pairs[module]) for module in made)
-    transposed = any(kind_of(modules[module], module) is CONV1D for module in made)
+    transposed = any(is_conv1d(modules[module]) for module in made)
     served = {inside[module]: pair for module, pair in pairs.items()}
     config = lora_config(model, full, served, inside.values(), transposed, task_type, own=not prefix)
     write_lora(path, config, served)

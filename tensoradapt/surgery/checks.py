@@ -104,7 +104,10 @@ def check_fits(matrix: StoredMatrix) -> None:
             f"site {site.name} holds {dtype} weights; expected floating point ones. {DEQUANTISE}, or leave the "
             "site out with find_sites(model, exclude=[...])"
         )
-    if not _fits(shape, site):
+    rows, cols = (
+        list(range(n)[block]) if isinstance(block, slice) else block for n, block in zip(shape, site.block, strict=True)
+    )
+    if (len(rows), len(cols)) != (site.out, site.in_) or rows[-1] >= shape[0]:
         raise TensorAdaptError(
             f"site {site.name} is {site.out} x {site.in_} in the plan and the module's matrix is "
             f"{shape[0]} x {shape[1]}; make the plan from this model"
@@ -118,14 +121,6 @@ def _check_bias(plan: Plan, matrix: StoredMatrix) -> None:
             f"published={plan.published!r} adds a bias after {site.name}, which is a {kind.name}; expected Linear or "
             "Conv1D. Plan its layout and parameterization without published="
         )
-
-
-def _fits(shape: tuple[int, int], site: Site) -> bool:
-    """Whether the matrix has all of the site's rows and columns."""
-    rows, cols = (
-        list(range(n)[block]) if isinstance(block, slice) else block for n, block in zip(shape, site.block, strict=True)
-    )
-    return (len(rows), len(cols)) == (site.out, site.in_) and rows[-1] < shape[0]
 
 
 def check_loaded(matrix: StoredMatrix) -> None:

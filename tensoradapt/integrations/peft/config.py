@@ -121,9 +121,6 @@ def _split(split: Any) -> Any:
     """Make widths numbers again; JSON reads keys as texts."""
     if not isinstance(split, Mapping):
         return split
-    return {
-        mode: {int(width): tuple(sizes) for width, sizes in parts.items()}
-        if isinstance(parts, Mapping)
-        else tuple(parts)
-        for mode, parts in split.items()
-    }
+    by_width = {mode: parts for mode, parts in split.items() if isinstance(parts, Mapping)}
+    whole = {mode: {int(width): tuple(part) for width, part in parts.items()} for mode, parts in by_width.items()}
+    return {mode: whole.get(mode) or tuple(parts) for mode, parts in split.items()}

@@ -10,12 +10,12 @@ from tensoradapt import parameterizations
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.integrations.peft.config import TensorConfig
-from tensoradapt.layers.kinds import CONV1D, LINEAR, kind_of
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.planning.build_plan import plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
+from tensoradapt.sites.from_module_tree import linear_shape
 from tensoradapt.sites.from_names import linear_site
 from tensoradapt.sites.site import Site, Sites
 from tensoradapt.surgery.checks import check_fits, check_readable
@@ -85,12 +85,8 @@ def _layouts(parameterization: str) -> Sequence[str]:
 
 def _check_supported(model: nn.Module, name: str, module: nn.Module) -> None:
     # torch's MultiheadAttention reads the weight of its projection without calling it, so an adapter would not train
-    called = not isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
-    try:
-        supported = called and kind_of(module, name) in (LINEAR, CONV1D)
-    except TensorAdaptError:
-        supported = False
-    if not supported:
+    uncalled = isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention)
+    if uncalled or linear_shape(module) is None:
         raise TensorAdaptError(
             f"Target module {name} ({type(module).__name__}) is not supported. Currently, only torch.nn.Linear and "
             "transformers' Conv1D are; leave it out of target_modules, or name it in exclude_modules"
