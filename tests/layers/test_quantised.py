@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.models import perturb
-from support.quantised_models import Two, X, four_bits, loaded, plain
+from support.quantised_models import Two, X, four_bits, full_precision, loaded, plain
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -138,3 +138,14 @@ def test_what_cannot_be_done_to_codes_is_refused() -> None:
     plan = ta.plan(SITES, "layer proj : out : in", "cp", 3, start="gradient")
     with pytest.raises(ta.TensorAdaptError, match="bitsandbytes 4-bit layer, whose codes have no gradient"):
         ta.attach(four_bits("nf4"), plan, batches=[X], loss=lambda model, x: model(x).sum())
+
+
+def test_a_layer_that_is_quantised_after_attach_is_merged_and_given_back() -> None:
+    model = full_precision("nf4")
+    perturb(ta.attach(model, ta.plan(SITES, "layer proj : out : in", "cp", 3)), 0.3)
+    model.to("cpu")  # which quantises
+    before = model(X)
+    assert max(ta.merge(model).lost.values()) > 0.1
+    assert not torch.equal(model(X), before)
+    ta.unmerge(model)
+    assert torch.equal(model(X), before)

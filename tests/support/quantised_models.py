@@ -11,12 +11,16 @@ X = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
 
 
 def four_bits(quant_type: str) -> nn.Module:
+    return full_precision(quant_type).to("cpu")  # which quantises
+
+
+def full_precision(quant_type: str) -> nn.Module:
+    """A 4-bit model that moving it will quantise."""
     from bitsandbytes.nn import Linear4bit
 
-    def make() -> nn.Module:
-        return Linear4bit(64, 32, quant_type=quant_type, compute_dtype=torch.float32)
-
-    return loaded(Two(make))
+    model = Two(lambda: Linear4bit(64, 32, quant_type=quant_type, compute_dtype=torch.float32))
+    model.load_state_dict(plain().state_dict())
+    return model
 
 
 class Two(nn.Module):

@@ -123,4 +123,4 @@ def _split(split: Any) -> Any:
         return split
     by_width = {mode: parts for mode, parts in split.items() if isinstance(parts, Mapping)}
     whole = {mode: {int(width): tuple(part) for width, part in parts.items()} for mode, parts in by_width.items()}
-    return {mode: whole.get(mode) or tuple(parts) for mode, parts in split.items()}
+    return {mode: whole[mode] if mode in whole else tuple(parts) for mode, parts in split.items()}

@@ -1,4 +1,4 @@
-"""Layer kinds: embeddings, convolutions, torch's attention and stacked experts compute with W + delta."""
+"""Wrapped layers of every kind compute with W + delta: embeddings, convolutions, torch's attention, stacked experts."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ def weights(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tensor]:
     for one in adapter.plan.sites:
         at, stored = one.block, _logical(base, found[one.key], one)
         stored[at] += adapter.delta(one).detach()
-    for strip, length in lengths.items():
-        stored = _logical(base, found[strip.sites[0].key], strip.sites[0])
-        rows = stored[strip.rows]
-        stored[strip.rows] = length.detach()[:, None] * rows / rows.square().sum(1, keepdim=True).sqrt()
+    for row_block, length in lengths.items():
+        stored = _logical(base, found[row_block.sites[0].key], row_block.sites[0])
+        rows = stored[row_block.rows]
+        stored[row_block.rows] = length.detach()[:, None] * rows / rows.square().sum(1, keepdim=True).sqrt()
     return found
 
 
@@ -214,7 +214,7 @@ def encoder(nested: bool) -> nn.Module:
 
 @pytest.mark.parametrize("nested", [True, False])
 @pytest.mark.parametrize("part", ["self_attn", "linear1", "linear2"])
-def test_torchs_fast_path_does_not_pass_an_adapter_by(part: str, nested: bool) -> None:
+def test_torchs_fast_path_does_not_skip_an_adapter(part: str, nested: bool) -> None:
     model = encoder(nested)
     base = copy.deepcopy(model)
     name = f"layer.layers.1.{part}"
@@ -274,7 +274,7 @@ def test_samples_of_a_batch_need_layers_that_take_each_by_itself() -> None:
         model(*given)
 
 
-def test_a_lora_folder_has_no_place_for_them() -> None:
+def test_a_lora_folder_cannot_hold_them() -> None:
     for case in ("Embedding", "Conv2d", "MultiheadAttention", "experts"):
         model, *_ = adapted(case, "add")
         with pytest.raises(ta.TensorAdaptError, match="servers read LoRA of linear layers alone"):

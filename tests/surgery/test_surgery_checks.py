@@ -1,4 +1,4 @@
-"""Surgery that is refused leaves the model as it was, and says why."""
+"""Checks of attach, merge and load: an error says why, and the model is as it was."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ META = "query is on the meta device.*; load the weights first, with from_pretrai
     ("make_plan", "says"),
     [
         *((lambda model, name=name: on_meta(model, published=name), META) for name in ("lora", "vera", "lora-xs")),
-        (packed, r"layer.1.attention.self.query holds its weight as a test_refused_surgery.Packed of torch.float64;"),
+        (packed, r"layer.1.attention.self.query holds its weight as a test_surgery_checks.Packed of torch.float64;"),
     ],
 )
 def test_weights_without_readable_values_are_refused_and_nothing_changes(make_plan: Any, says: str) -> None:

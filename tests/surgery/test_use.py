@@ -1,4 +1,4 @@
-"""Several adapters in one model: switched, summed, one for each sample; each keeps its numbers and its heads."""
+"""use: several adapters in one model, switched, summed, or one for each sample; each keeps its numbers and heads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.families import planned
-from support.models import assert_identical, inputs, make, perturb
+from support.models import assert_identical, inputs, make
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -189,7 +189,7 @@ def plan_of(model: nn.Module) -> ta.Plan:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_choice_that_is_refused_says_what_to_do(case: str) -> None:
+def test_a_wrong_choice_raises_an_error_that_says_what_to_do(case: str) -> None:
     call, says = REFUSED[case]
     model, _ = several(*NAMES, head=True)
     ta.use(model, "b")
@@ -204,37 +204,6 @@ def test_a_choice_that_is_refused_says_what_to_do(case: str) -> None:
     assert set(ta.adapters(model)) == set(NAMES)
 
 
-def test_rank_dropout_drops_whole_components_in_training_alone_and_is_saved(tmp_path: Path) -> None:
-    model = make("bert")
-    sites = ta.find_sites(model, ("q",), layers=[0])
-    adapter = ta.attach(model, ta.plan(sites, ": out : in", "lora", rank=4), rank_dropout=0.5)
-    perturb(adapter)
-    layer, x = model.get_submodule(sites[0].module), torch.eye(30)
-    a, b = adapter.pair(sites[0])
-    kept = set()
-    for _ in range(20):
-        update = (layer.train()(x) - layer.base(x)).T.detach()
-        components = torch.stack([torch.outer(b[:, i], a[i]).flatten() for i in range(4)], 1)
-        shares = torch.linalg.lstsq(components, update.flatten()).solution.round(decimals=6).tolist()
-        assert set(shares) <= {0.0, 2.0}
-        kept.add(tuple(shares))
-    assert len(kept) > 3
-    torch.testing.assert_close(layer.eval()(x) - layer.base(x), (b @ a).T, rtol=0, atol=1e-12)
-    adapter.save(tmp_path)
-    assert ta.load(make("bert"), tmp_path).attachment.rank_dropout == 0.5
-
-
-def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:
-    model = make("bert").train()
-    for part in model.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-    base = logits(model)
-    plan = ta.plan(ta.find_sites(model), parameterization="cp", rank=4, start="subtract")
-    ta.attach(model, plan, rank_dropout=0.5)
-    torch.testing.assert_close(logits(model), base, rtol=0, atol=1e-12)
-
-
 def test_a_head_that_is_tied_to_an_embedding_is_trained_and_given_back() -> None:
     model = make("t5")
     base = copy.deepcopy(model)
@@ -247,7 +216,7 @@ def test_a_head_that_is_tied_to_an_embedding_is_trained_and_given_back() -> None
     assert_identical(model, base)
 
 
-def test_what_was_added_to_the_model_meanwhile_is_left_as_it_is() -> None:
+def test_modules_added_after_attach_are_left_as_they_are_by_detach() -> None:
     model, base = several("a")
     model.later, base.later = nn.Linear(2, 3), nn.Linear(2, 3)
     base.later.load_state_dict(model.later.state_dict())

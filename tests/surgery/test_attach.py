@@ -1,4 +1,4 @@
-"""Surgery on real model classes: nothing moves at attach, the right thing moves after, and detach leaves no trace."""
+"""attach, merge and detach on real model classes: attach changes no output, detach leaves no trace."""
 
 from __future__ import annotations
 
