@@ -111,20 +111,20 @@ class Wrapped(nn.Module):
                     "batch; use(model, samples=) needs layers that take each sample by itself: leave it out of the "
                     "adapter, or use one adapter for the batch"
                 )
-        names = dict.fromkeys(site.parameter for _, blocks in live for row_block in blocks for site in row_block.sites)
+        names = dict.fromkeys(site.parameter for _, blocks in live for block in blocks for site in block.sites)
         return {name: self._weight(name, live) for name in names}
 
-    def _weight(self, parameter: str, live: list[Update]) -> Tensor:
-        whole = self.base.get_parameter(parameter)
+    def _weight(self, name: str, live: list[Update]) -> Tensor:
+        whole = self.base.get_parameter(name)
         if whole.ndim == 2:
-            return whole + self._changes(live, parameter, None, whole)
+            return whole + self._changes(live, (name, None), whole)
         # changes are stacked: writing each into one tensor would copy the whole gradient for each
-        return whole + torch.stack([self._changes(live, parameter, i, matrix) for i, matrix in enumerate(whole)])
+        return whole + torch.stack([self._changes(live, (name, i), matrix) for i, matrix in enumerate(whole)])
 
-    def _changes(self, live: list[Update], parameter: str, slot: int | None, matrix: Tensor) -> Tensor:
+    def _changes(self, live: list[Update], key: tuple[str, int | None], matrix: Tensor) -> Tensor:
         total = torch.zeros_like(matrix, requires_grad=False)
         for adapter, blocks in live:
-            if here := in_matrix(blocks, (parameter, slot)):
+            if here := in_matrix(blocks, key):
                 total = total + adapter.gate.times_share(change(adapter, here, matrix, self.training))
         return total
 

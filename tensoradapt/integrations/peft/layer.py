@@ -27,28 +27,25 @@ BASE = "__base__"  # PEFT's name for no adapter
 class TensorLinear(nn.Module, BaseTunerLayer):
     """``base_layer(x)`` plus the updates of the active adapters.
 
-    The adapters are held in a tuple, so that they are registered (and saved, moved, counted) at the tuner's root alone.
-    The wrapper that computes their updates is held in the same way.
+    The adapters, and the wrapper that computes their updates, are plain attributes here: adapters are registered (and
+    saved, moved, counted) at the tuner's root alone.
     """
 
     adapter_layer_names = ("tensoradapt_bank",)
     other_param_names = ("tensoradapt_sites",)
+    tensoradapt_bank: nn.ModuleDict  # the adapters that target this layer, by name
+    wrapped: Wrapped
 
     def __init__(self, base_layer: nn.Module, matrix: StoredMatrix) -> None:
         super().__init__()
         self.base_layer, self.matrix = base_layer, matrix
         self.out_features, self.in_features = matrix.shape
-        self._held = (nn.ModuleDict(),)
-        self._wrapped = (Wrapped(base_layer, matrix),)
+        self.__dict__["tensoradapt_bank"] = nn.ModuleDict()
+        self.__dict__["wrapped"] = Wrapped(base_layer, matrix)
         self.tensoradapt_sites: dict[str, tuple[RowBlock, ...]] = {}
         self.merged_adapters: list[str] = []
         self._original: Snapshot | None = None  # the weight and bias as they were, while merged
         self.train(base_layer.training)
-
-    @property
-    def tensoradapt_bank(self) -> nn.ModuleDict:
-        """The adapters that target this layer, by name."""
-        return self._held[0]
 
     def add(self, name: str, adapter: Adapter, sites: Sequence[Site]) -> None:
         """Add an adapter, which stays registered at the root."""
@@ -57,7 +54,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
 
     def train(self, mode: bool = True) -> TensorLinear:
         """Set the mode of the wrapper too, which is not a child."""
-        self._wrapped[0].training = mode
+        self.wrapped.training = mode
         return super().train(mode)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Tensor:
@@ -71,7 +68,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             return y
         for name in self.active_adapters:
             if name in self.tensoradapt_sites:
-                y = self._wrapped[0].updated(y, base, *self._update(name), x)
+                y = self.wrapped.updated(y, base, *self._update(name), x)
         return y.to(base.dtype)
 
     def _mixed(self, x: Tensor, y: Tensor, names: list[str]) -> Tensor:
@@ -81,14 +78,14 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             raise TensorAdaptError("adapter_names were given and adapters are merged; call unmerge_adapter() first")
         for name in sorted({*names}.intersection(self.tensoradapt_sites)):
             rows = torch.tensor([i for i, other in enumerate(names) if other == name], device=x.device)
-            updated = self._wrapped[0].updated(y[rows], y[rows], *self._update(name), x[rows])
+            updated = self.wrapped.updated(y[rows], y[rows], *self._update(name), x[rows])
             y = y.index_copy(0, rows, updated.to(y.dtype))
         return y
 
     @torch.no_grad()
     def get_delta_weight(self, adapter: str) -> Tensor:  # as the weight is stored
         """What one adapter adds to the weight, in fp32 or wider; PEFT's conversion to LoRA reads it too."""
-        merged = Snapshot.of(self._wrapped[0]) if self._original else None
+        merged = Snapshot.of(self.wrapped) if self._original else None
         if self._original:
             self._original.restore()
         delta = change(*self._update(adapter), self.matrix.wide())
@@ -106,7 +103,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.tensoradapt_sites]
         if not names:
             return
-        layer, updates = self._wrapped[0], [self._update(name) for name in (*self.merged_adapters, *names)]
+        layer, updates = self.wrapped, [self._update(name) for name in (*self.merged_adapters, *names)]
         check_mergeable(layer, updates)
         before = Snapshot.of(layer)
         if self._original:

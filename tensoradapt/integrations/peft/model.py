@@ -94,7 +94,8 @@ class TensorModel(BaseTuner):
 
     def _prepare_model(self, peft_config: Any, model: nn.Module) -> None:
         """Make the adapter, with every check, before any layer is replaced."""
-        name = next(name for name in self._named(peft_config) if name not in self.tensoradapt_bank)
+        named = [name for name, config in self.peft_config.items() if config is peft_config]  # several may share one
+        name = next(name for name in named if name not in self.tensoradapt_bank)
         _add_trained(model, peft_config)
         targets = self._targets(model, _maybe_include_all_linear_layers(peft_config, model))
         if not targets:
@@ -102,10 +103,6 @@ class TensorModel(BaseTuner):
         plan, self._matrices[name] = planned(model, targets, peft_config)
         self.tensoradapt_bank[name] = _banked(plan, self._matrices[name], peft_config)
         _check_clash(self.peft_config, self.tensoradapt_bank)
-
-    def _named(self, config: Any) -> list[str]:
-        """The adapters that have this config; several may share one."""
-        return [name for name, other in self.peft_config.items() if other is config]
 
     def _targets(self, model: nn.Module, config: Any) -> dict[str, nn.Module]:
         """The modules that PEFT will match; of modules that other adapters wrap, the base layers."""

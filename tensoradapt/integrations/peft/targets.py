@@ -25,9 +25,10 @@ WHOLE = ": out : in"  # a layout that fits every matrix
 
 def default_targets(model: nn.Module, config: TensorConfig) -> list[str]:
     """Names of the modules that the published row adapts, else of the attention's, in the layers asked for."""
-    row = _row(config)
+    row, layers = _row(config), config.layers_to_transform
+    layers = [layers] if isinstance(layers, int) else layers or None
     with located("target_modules was not given and could not be found out"):
-        sites = find_sites(model, row.projections if row else "attention", layers=_layers(config))
+        sites = find_sites(model, row.projections if row else "attention", layers=layers)
     return list(dict.fromkeys(site.module for site in sites))
 
 
@@ -57,11 +58,6 @@ def planned(
 
 def _row(config: TensorConfig) -> Published | None:
     return papers.get(config.published) if config.published else None
-
-
-def _layers(config: TensorConfig) -> list[int] | None:
-    asked = config.layers_to_transform
-    return [asked] if isinstance(asked, int) else asked or None
 
 
 def _known(model: nn.Module, row: Published | None) -> tuple[Sequence[Site], str]:
