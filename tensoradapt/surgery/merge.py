@@ -156,8 +156,8 @@ def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda
     lost = size = 0.0
     for matrix in _touched(layer, updates):
         wide = matrix.wide()
-        own = ((adapter, in_matrix(blocks, matrix.key)) for adapter, blocks in updates)
-        total = _summed(wide, ((adapter, change(adapter, blocks, wide)) for adapter, blocks in own if blocks), check)
+        here = [(adapter, in_matrix(blocks, matrix.key)) for adapter, blocks in updates]
+        total = _summed(wide, ((adapter, change(adapter, blocks, wide)) for adapter, blocks in here if blocks), check)
         size += float((total - wide).square().sum())
         matrix.write(total)
         lost += float((matrix.read().to(total) - total).square().sum())
