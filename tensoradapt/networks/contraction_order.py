@@ -60,24 +60,21 @@ def _search(n: int, costs: Costs) -> tuple[tuple[int, int], ...]:
     """Return the first of the cheapest orders; products are numbered on from the operands."""
     best: float = math.inf
     order: tuple[tuple[int, int], ...] = ()
-    reached: dict[frozenset[int], int] = {}
+    reached: dict[int, int] = {}
 
-    def follow(path: tuple[tuple[int, int], ...], left: set[int], sets: tuple[int, ...], cost: int) -> None:
+    def follow(path: tuple[tuple[int, int], ...], left: set[int], sets: tuple[int, ...], state: int, cost: int) -> None:
         nonlocal best, order
         if len(left) == 1:
             best, order = cost, path
             return
-        for pair in itertools.combinations(left, 2):
-            i, j = min(pair), max(pair)
-            total = cost + costs[sets[i], sets[j]]
-            if total >= best:
-                continue
-            remaining = left - {i, j} | {len(sets)}  # made as opt_einsum makes it: its order decides between equals
-            products = (*sets, sets[i] | sets[j])
-            state = frozenset(products[k] for k in remaining)
-            if total < reached.get(state, math.inf):
-                reached[state] = total
-                follow((*path, (i, j)), remaining, products, total)
+        for i, j in itertools.combinations(left, 2):
+            a, b = sets[i], sets[j]
+            total, made = cost + costs[a, b], state ^ (1 << a) ^ (1 << b) ^ (1 << (a | b))
+            if total < best and total < reached.get(made, math.inf):
+                reached[made] = total
+                remaining = left - {i, j} | {len(sets)}  # built as in opt_einsum: its order decides between equals
+                follow((*path, (min(i, j), max(i, j))), remaining, (*sets, a | b), made, total)
 
-    follow((), set(range(n)), tuple(1 << i for i in range(n)), 0)
+    alone = tuple(1 << i for i in range(n))
+    follow((), set(range(n)), alone, sum(1 << s for s in alone), 0)
     return order
