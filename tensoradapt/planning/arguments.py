@@ -97,18 +97,17 @@ def _check(request: Request) -> None:
         if (value := getattr(request, what)) not in valid:
             raise TensorAdaptError(f"{what} is {value!r}{did_you_mean(value, valid)}")
     _check_scale(request.scale, request.alpha)
-    if request.rank is not None and request.budget is not None:
-        raise TensorAdaptError(
-            f"rank={request.rank!r} and budget={request.budget!r} were given; expected exactly one of them"
-        )
+    rank, budget = request.rank, request.budget
+    if rank is not None and budget is not None:
+        raise TensorAdaptError(f"rank={rank!r} and budget={budget!r} were given; expected exactly one of them")
     if request.rule == "dora" and request.tasks:
         raise TensorAdaptError(
             f"rule='dora' and tasks={tuple(request.tasks)} were given; a row has one length, and each task would need "
             "its own. Plan one adapter for each task, or with rule='add'"
         )
-    if request.rank is not None:
-        check_rank(request.rank)
-    _check_patterns(request.rank_pattern, request.rank, request.budget)
+    if rank is not None:
+        check_rank(rank)
+    _check_patterns(request.rank_pattern, rank, budget)
 
 
 def _check_scale(scale: Any, alpha: Any) -> None:
@@ -168,9 +167,9 @@ class Variant:
 def _variant(original: Any, row: Published | None, rates: Mapping[str, float]) -> Any:
     for factor, rate in rates.items():
         check_number(f"rate of {factor!r}", rate, above=0)
-    if row is None:
-        return Variant(original, rates=rates) if rates else original
-    return variant_of(row, rates)
+    if row is not None:
+        return variant_of(row, rates)
+    return Variant(original, rates=rates) if rates else original
 
 
 def variant_of(row: Published, rates: Mapping[str, float] | None = None) -> Variant:

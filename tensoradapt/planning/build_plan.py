@@ -77,14 +77,14 @@ def plan(
             *(rule, train, tasks, rates or {}, rank_pattern or {}),
         )
     )
-    found = _sites(sites, request)
-    biases = _bias_widths(found, request.biases)
-    groups = _groups(request, found, sum(width for _, width in biases))
+    targets = _sites(sites, request)
+    biases = _bias_widths(targets, request.biases)
+    groups = _groups(request, targets, sum(width for _, width in biases))
     trained = (*patterns(train), *request.row_train)
     planned = Plan(
         *(name_of(request.parameterization), groups, request.scale, request.alpha, request.start, rule, trained),
         *(count_trained(sites, trained, published), budget, published, tuple(tasks), biases),
-        *(getattr(found, "skipped", ()), getattr(found, "source", ""), request.parameterization),
+        *(getattr(targets, "skipped", ()), getattr(targets, "source", ""), request.parameterization),
     )
     _check(planned, request)
     return planned
@@ -142,10 +142,8 @@ def _check_options(request: Request, layout: Layout) -> None:
     try:
         request.builder.build(layout, 1)
     except TypeError as error:
-        raise TensorAdaptError(
-            f"options {sorted(request.builder.options)} do not fit parameterization {request.parameterization!r}: "
-            f"{error}"
-        ) from None
+        what = f"options {sorted(request.builder.options)} do not fit parameterization {request.parameterization!r}"
+        raise TensorAdaptError(f"{what}: {error}") from None
 
 
 def _check_rates(rates: Mapping[str, float], nets: Iterable[Network]) -> None:

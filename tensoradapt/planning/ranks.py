@@ -80,10 +80,7 @@ class Builder:
 
 
 def networks(
-    builder: Builder,
-    layouts: Mapping[Layout, int],
-    rank: Rank | None,
-    sites: Mapping[Layout, str] | None = None,
+    builder: Builder, layouts: Mapping[Layout, int], rank: Rank | None, sites: Mapping[Layout, str] | None = None
 ) -> dict[Layout, Network]:
     """Build a network for each layout. ``sites``: the site of each layout that an error names."""
     nets = {}
