@@ -33,6 +33,8 @@ FOLDERS = (
     ("sweeps",),
     ("cli",),
 )
+# Within these folders a subfolder imports only from those before it; "" stands for the folder's own files.
+SUBFOLDERS = {"analysis": ("statistics", "tables", "figures"), "sweeps": ("executors", "", "reports")}
 PLACE = {name: line for line, names in enumerate(FOLDERS) for name in names}
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -96,6 +98,20 @@ def upward() -> list[tuple[str, str]]:
     return sorted(
         (a, b) for a, b in pairs if PLACE[folder_of(b)] >= PLACE[folder_of(a)] and folder_of(b) not in foundations
     )
+
+
+def subfolder_of(module: str) -> str:
+    """The folder within a folder of the package that a module is in; empty for the folder's own files."""
+    inner = FILES[module].relative_to(ROOT).parts[1:-1]
+    return inner[0] if inner else ""
+
+
+def upward_within(folder: str) -> list[tuple[str, str]]:
+    """Imports between the subfolders of a folder that go against their order."""
+    order = SUBFOLDERS[folder]
+    inside = [name for name in FILES if folder_of(name) == folder and name != f"tensoradapt.{folder}"]
+    arrows = [(a, b) for a in inside for b in imported(a) & set(inside)]
+    return sorted((a, b) for a, b in arrows if order.index(subfolder_of(b)) > order.index(subfolder_of(a)))
 
 
 def circle() -> list[str]:

@@ -1,4 +1,4 @@
-"""What all figures share: type, colours and markers that tell methods apart in grey too, a legend, a caption, files."""
+"""What all figures share: type sizes, colours, markers, legend, caption and files."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """Axes of a figure of so many inches that belongs to no window system."""
+    """Axes of a new figure of so many inches that belongs to no window system."""
     with mpl.rc_context(RC):
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
@@ -61,7 +61,7 @@ def new_axes(width: float, height: float) -> Axes:
 
 
 def row_axes(names: Sequence[str], width: float, height: float, row: float) -> Axes:
-    """Axes for rows with names left of them: of so many inches and those that the names need, ``row`` each or more."""
+    """Axes of so many inches for rows, at least ``row`` high each, and what their names on the left need."""
     wide, high = extent(names)
     return new_axes(width + wide, height + max(row, high + 0.06) * len(names))
 
@@ -72,7 +72,7 @@ def escape_math(text: str) -> str:
 
 
 def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
-    """What draws a text in lines no wider than so many inches. Nothing is left out: names can differ anywhere."""
+    """Break a text into lines no wider than so many inches and escape it; nothing is left out."""
     whole = extent([escape_math(text)], size)[0]
     columns = len(text) if whole <= width else int(1.2 * len(text) * width / whole)
     while columns > 1 and extent([escape_math(textwrap.fill(text, columns))], size)[0] > width:
@@ -81,7 +81,7 @@ def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
 
 
 def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
-    """Inches of the widest and of the highest of some texts, drawn."""
+    """Width of the widest and height of the highest of some texts, in inches."""
     sizes = [_extent(text, size) for text in texts]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
@@ -96,7 +96,7 @@ def _extent(text: str, size: float) -> tuple[float, float]:
 
 
 def frame(ax: Axes, grid: str | None = None) -> None:
-    """Two quiet spines and, where asked for ("x", "y" or "both"), a pale grid."""
+    """Draw the left and bottom spines alone and, along ``grid`` ("x", "y" or "both"), a pale grid."""
     ax.spines[["top", "right"]].set_visible(False)
     for spine in ax.spines.values():
         spine.set_color(GREY)
@@ -115,23 +115,12 @@ def handles(found: dict[str, Style]) -> list[Line2D]:
 
 
 def legend_above(ax: Axes, entries: Sequence[Line2D], grow: bool = False) -> None:
-    """A legend above the axes, in as many columns as fit into the figure; ``grow``: which grows by what two lines do
-    not hold.
-    """
-    whole, own = figure_of(ax).bbox, ax.get_window_extent()
-    room = min(1.2 * own.width, 0.98 * whole.width - own.x0)
+    """Put a legend above the axes, in as many columns as fit; ``grow``: make the figure higher if need be."""
+    box, look = ax.get_window_extent(), {"frameon": False, "fontsize": LEGEND, "handlelength": 1.6}
+    look |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "columnspacing": 1.3, "borderaxespad": 0.2}
+    room = min(1.2 * box.width, 0.98 * figure_of(ax).bbox.width - box.x0)
     for columns in range(len(entries), 0, -1):
-        legend = ax.legend(
-            handles=list(entries),
-            loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=columns,
-            frameon=False,
-            fontsize=LEGEND,
-            handlelength=1.6,
-            columnspacing=1.3,
-            borderaxespad=0.2,
-        )
+        legend = ax.legend(handles=list(entries), ncols=columns, **look)  # type: ignore[arg-type]
         if legend.get_window_extent().width <= room:
             break
     if grow:
@@ -140,7 +129,7 @@ def legend_above(ax: Axes, entries: Sequence[Line2D], grow: bool = False) -> Non
 
 
 def add_caption(figure: Figure, text: str) -> None:
-    """Writes text below what is in a constrained figure, which grows by its height."""
+    """Write text below a constrained figure, which grows by the height of the text."""
     width, height = figure.get_size_inches()
     note = figure.text(0.12 / width, 0, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
     note.set_gid("caption")
@@ -151,7 +140,7 @@ def add_caption(figure: Figure, text: str) -> None:
 
 
 def wrap(note: Text, text: str, width: float) -> float:
-    """Breaks text into lines no wider than so many inches; returns the height of the block in inches."""
+    """Break text into lines no wider than so many inches; returns the height of the block in inches."""
     dpi = figure_of(note).dpi
     for columns in range(160, 20, -2):
         note.set_text(escape_math(textwrap.fill(text, columns)))
@@ -161,7 +150,7 @@ def wrap(note: Text, text: str, width: float) -> float:
 
 
 def write(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Writes ``stem``.png and ``stem``.pdf, each whole or not at all, the same figure as the same bytes."""
+    """Write ``stem``.png and ``stem``.pdf, each whole or not at all; the same figure gives the same bytes."""
     with mpl.rc_context(RC):
         png = replace_file(stem.with_name(f"{stem.name}.png"), rendered(figure, "png", {"Software": None}))
         pdf = replace_file(stem.with_name(f"{stem.name}.pdf"), rendered(figure, "pdf", {"CreationDate": None}))
@@ -169,7 +158,7 @@ def write(figure: Figure, stem: Path) -> tuple[Path, Path]:
 
 
 def rendered(figure: Figure, kind: str, metadata: dict[str, Any], dpi: float = DPI) -> bytes:
-    """The bytes of a figure as a file of that kind."""
+    """A figure as the bytes of a file of that kind."""
     buffer, engine = io.BytesIO(), figure.get_layout_engine()
     if engine is not None:  # once, as savefig draws a figure with an engine twice
         engine.execute(figure)
@@ -179,6 +168,13 @@ def rendered(figure: Figure, kind: str, metadata: dict[str, Any], dpi: float = D
     finally:
         figure.set_layout_engine(engine)
     return buffer.getvalue()
+
+
+def draw_marker(ax: Axes, x: float, y: float, style: Style, hollow: bool) -> None:
+    """Draw a method's marker, hollow or filled."""
+    face, edge = ("white", style.colour) if hollow else (style.colour, "white")
+    look: dict[str, Any] = {"color": style.colour, "markerfacecolor": face, "markeredgecolor": edge}
+    ax.plot(x, y, style.marker, markersize=MARKER, markeredgewidth=1.2 if hollow else 0.6, zorder=3, **look)
 
 
 def figure_of(artist: Artist) -> Figure:

@@ -1,4 +1,4 @@
-"""Figures of a sweep beside its frontier: rank curves, learning-rate curves, the grid of tasks, and its progress."""
+"""Draw the figures of a sweep other than its frontier: rank curves, learning-rate curves, grid of tasks, progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tensoradapt.analysis.figures.canvas import (
     GREY,
     MARKER,
     NAME,
-    Style,
+    draw_marker,
     extent,
     figure_of,
     folded,
@@ -36,10 +36,10 @@ HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none"
 
 
 def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
-    """Mean test score against rank (log), a line for each method, bars 95 % t intervals; hollow where a run was lost.
+    """Mean test score against rank (log), a line for each method; bars are 95 % t intervals.
 
-    Methods are a little apart, so that no bar hides another. ``rows``: of ``curves.rank_rows``. Returns ``ax``, a new
-    one if None.
+    A hollow marker has a run at chance. Methods are a little apart, so that no bar hides another. ``rows``: of
+    ``curves.rank_rows``. Returns ``ax``, a new one if None.
     """
     new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
     found = styles(row["method"] for row in _some(rows))
@@ -50,7 +50,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
         for row in own:
             if math.isfinite(row["low"]):
                 ax.plot([row["rank"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.2, zorder=2.5)
-            _marker(ax, row["rank"], row["mean"], style, bool(row["at_chance"]))
+            draw_marker(ax, row["rank"], row["mean"], style, bool(row["at_chance"]))
         for line in ax.lines[first:]:  # moved once they are drawn: a line that is not in data's units has no limits
             move = APART * (i - (len(found) - 1) / 2)
             line.set_transform(offset_copy(ax.transData, figure_of(ax), move, units="points"))
@@ -74,14 +74,10 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
         y = [math.nan if row["validation"] is None else row["validation"] for row in own]
         ax.plot([row["lr"] for row in own], y, color=style.colour, linewidth=0.9, zorder=2)
         for row, value in zip(own, y, strict=True):
-            _marker(ax, row["lr"], value, style, row["at_chance"])
+            draw_marker(ax, row["lr"], value, style, row["at_chance"])
             if row["chosen"]:
-                ring: dict[str, Any] = {
-                    "markersize": MARKER + 5,
-                    "markerfacecolor": "none",
-                    "markeredgecolor": style.colour,
-                }
-                ax.plot(row["lr"], value, "o", zorder=2.8, gid="chosen", **ring)
+                ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.colour}
+                ax.plot(row["lr"], value, "o", markersize=MARKER + 5, zorder=2.8, gid="chosen", **ring)
     _log_axis(ax, sorted({row["lr"] for row in rows}), 10)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
@@ -93,8 +89,8 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     """Methods and sizes by tasks, each cell its mean and half its interval; darker is further from a constant answer.
 
-    ``rows``: of ``curves.grid_rows``. The best of a task is bold; a star: a run was lost. Returns ``ax``, a new one if
-    None.
+    ``rows``: of ``curves.grid_rows``. The best of a task is bold; a star marks a run at chance. Returns ``ax``,
+    a new one if None.
     """
     names = list(dict.fromkeys((row["method"], row["size"]) for row in _some(rows)))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -108,7 +104,8 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     for row in rows:
         x, y = tasks.index(row["task"]), names.index((row["method"], row["size"]))
         shade = 1 - 0.55 * min(max(row["gain"], 0), 1)
-        ax.add_patch(_cell(x, y, shade))
+        box = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(shade, shade, shade), edgecolor="none")
+        ax.add_patch(box)
         half = f" ±{(row['high'] - row['low']) / 2:.3f}" if math.isfinite(row["low"]) else ""
         text = f"{row['mean']:.3f}{half}{'*' if row['at_chance'] else ''}"
         weight = "bold" if row["mean"] == best[row["task"]] else "normal"
@@ -122,7 +119,7 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
 
 
 def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) -> Axes:
-    """Finished runs against hours since the first started; ticks where a run was resumed, crosses where one failed.
+    """Finished runs against hours since the first run started; ticks mark resumed runs, crosses failed ones.
 
     ``rows``: of ``curves.progress_rows``; ``total``: a dashed line at the runs of the whole sweep. Returns ``ax``, a
     new one if None.
@@ -130,11 +127,11 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
     ax = new_axes(6.4, 3.2) if ax is None else ax
     x, y = [row["hours"] for row in _some(rows)], [row["finished"] for row in rows]
     ax.step(x, y, where="post", color=DARK, linewidth=1.4)
-    for event, mark, name in (("resumed", "|", "resumed"), ("failed", "x", "failed")):
+    for event, mark in (("resumed", "|"), ("failed", "x")):
         own = [row for row in rows if row["event"] == event]
         if own:
             at = [row["hours"] for row in own], [row["finished"] for row in own]
-            ax.plot(*at, mark, color="#D55E00", markersize=9, label=f"{len(own)} {name}", gid=event)
+            ax.plot(*at, mark, color="#D55E00", markersize=9, label=f"{len(own)} {event}", gid=event)
     if total:
         ax.axhline(total, color=GREY, linestyle="--", linewidth=0.9)
         text = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8, "color": DARK}
@@ -155,29 +152,14 @@ def _some(rows: Rows) -> Rows:
     return rows
 
 
-def _marker(ax: Axes, x: float, y: float, style: Style, hollow: bool) -> None:
-    face, edge = ("white", style.colour) if hollow else (style.colour, "white")
-    look: dict[str, Any] = {
-        "color": style.colour,
-        "markerfacecolor": face,
-        "markeredgecolor": edge,
-        "markersize": MARKER,
-    }
-    ax.plot(x, y, style.marker, markeredgewidth=1.2 if hollow else 0.6, zorder=3, **look)
-
-
 def _heads(rows: Rows) -> dict[str, str]:
-    """Of the columns: each task and its metric, in lines that fit."""
+    """The heads of the columns: each task and its metric, in lines that fit."""
     parts = {row["task"]: (row["task"], row["metric"].replace("_", " ")) for row in rows}
     return {task: "\n".join(folded(part, 1.4, HEAD) for part in own) for task, own in parts.items()}
 
 
-def _cell(x: float, y: float, shade: float) -> Any:
-    return Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(shade, shade, shade), edgecolor="none")
-
-
 def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
-    """Ticks at the values that were run, with the value where it has room, and a little room at both ends."""
+    """Make x logarithmic with ticks at the values that were run; a tick has a number where there is room."""
     ax.set_xscale("log", base=base)
     room = (values[-1] / values[0]) ** 0.06 * 1.08
     ax.set_xlim(values[0] / room, values[-1] * room)
@@ -190,12 +172,12 @@ def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
 
 
 def _apart(ax: Axes, values: Sequence[float]) -> list[float]:
-    """The values, in order, whose labels keep clear of that before them."""
-    found, end = [], -math.inf
+    """The values, in order, whose labels do not touch the label before them."""
+    apart, end = [], -math.inf
     for value in values:
         middle = ax.transData.transform((value, 0))[0] / figure_of(ax).dpi
         half = extent([f"{value:g}"], HEAD)[0] / 2 + 0.04
         if middle - half > end:
-            found.append(value)
+            apart.append(value)
             end = middle + half
-    return found
+    return apart

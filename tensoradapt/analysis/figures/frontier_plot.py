@@ -1,4 +1,4 @@
-"""The frontier plot: test score against trainable parameters, readable from the first finished run on."""
+"""Draw the frontier: test score against trainable parameters or another cost, from the first finished run on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tensoradapt.analysis.figures.canvas import (
     DARK,
     DPI,
     GREY,
-    MARKER,
     RC,
     Style,
+    draw_marker,
     figure_of,
     frame,
     handles,
@@ -43,7 +43,7 @@ APART = 0.016  # of the axis, about the width of a marker
 
 @dataclass(frozen=True)
 class Shown:
-    """What the figure shows, worked out once; ``beside`` are the points where they are drawn."""
+    """What the figure shows; ``beside`` are the points moved to where they are drawn."""
 
     points: list[Point]
     beside: list[Point]
@@ -107,7 +107,7 @@ def save_frontier(
 
 
 def frontier_figure(runs: Iterable[Run], text: str, cost: str = "n_params") -> Figure:
-    """The plot with a caption, on a figure that belongs to no window system."""
+    """The plot with a caption below, on a figure that belongs to no window system."""
     with mpl.rc_context(RC):
         figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
         FigureCanvasAgg(figure)
@@ -116,9 +116,7 @@ def frontier_figure(runs: Iterable[Run], text: str, cost: str = "n_params") -> F
 
 
 def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
-    """Axes sized so that legend, caption, tick labels and the names of the references have room, in inches; the figure
-    is higher where these leave the axes too little.
-    """
+    """Draw on axes that leave room for legend, caption, tick labels and names of references; the figure may grow."""
     note = figure.text(0.12 / WIDTH, 0, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
     note.set_gid("caption")
     below = 0.64 + wrap(note, text, WIDTH - 0.35)
@@ -152,7 +150,7 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
 
 
 def _side_by_side(found: Sequence[Point], cost: str) -> list[Point]:
-    """The points, those of one cost a marker apart: the interval of one would hide the other's."""
+    """The points, with those of equal cost a marker apart, so that no interval hides another."""
     low, high = _limits(found, cost)
     moved = []
     for point in found:
@@ -164,7 +162,7 @@ def _side_by_side(found: Sequence[Point], cost: str) -> list[Point]:
 
 
 def _plot(ax: Axes, shown: Shown) -> None:
-    """All but the labels, which need to know where everything else ends up."""
+    """Draw all but the labels, which are placed around everything else."""
     _frame(ax, shown)
     _draw_references(ax, shown.references)
     _draw_step(ax, shown.points)
@@ -208,14 +206,14 @@ def _x_limits(found: Sequence[Point]) -> tuple[float, float]:
 
 
 def _measured_limits(found: Sequence[Point]) -> tuple[float, float]:
-    """A tenth of the range on both sides: measured costs of one model differ by less than decades."""
+    """A tenth of the range on both sides, as measured costs of one model differ by less than decades."""
     costs = [point.cost for point in found] or [0.0, 1.0]
     pad = 0.1 * (max(costs) - min(costs)) or 0.5 * max(costs) or 1.0
     return min(costs) - pad, max(costs) + pad
 
 
 def _y_limits(intervals: Sequence[Interval], metric: str) -> tuple[float, float]:
-    """All means, and the bars as far as they do not squeeze the means: three seeds can give bars of any length."""
+    """Limits with all means, and with the bars as far as they do not squeeze the means."""
     means = [interval.mean for interval in intervals]
     low, high = min(means), max(means)
     room = 0.4 * max(high - low, 0.05)
@@ -252,17 +250,7 @@ def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
             for cut, edge, arrow in ((interval.low < low, low, "v"), (interval.high > high, high, "^")):
                 if cut:  # the bar goes on outside
                     ax.plot(point.cost, edge, arrow, color=style.colour, markersize=3.5, clip_on=False, zorder=2.6)
-        ax.plot(
-            point.cost,
-            interval.mean,
-            style.marker,
-            color=style.colour,
-            markerfacecolor="white" if hollow else style.colour,
-            markeredgecolor=style.colour if hollow else "white",
-            markeredgewidth=1.2 if hollow else 0.6,
-            markersize=MARKER,
-            zorder=3,
-        )
+        draw_marker(ax, point.cost, interval.mean, style, hollow)
 
 
 def _legend(ax: Axes, found: dict[str, Style]) -> None:

@@ -152,7 +152,7 @@ def _draw_mode(ax: Axes, spectra: Spectra, mode: str, i: int) -> None:
     if values[0] == 0:
         return
     x, y = np.arange(1, len(values) + 1) / size, np.where(values > 0, values / values[0], np.nan)
-    style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)], "linewidth": 1.4}
+    style = {**_style(i), "linewidth": 1.4}
     ax.plot(x[max(above - 1, 0) :], y[max(above - 1, 0) :], alpha=0.35, zorder=2, gid="noise", **style)
     ax.plot(x[:above], y[:above], zorder=2.2, gid="signal", **style)
     for energy, points, fill in zip(ENERGIES, (9.0, 4.5), ("none", style["color"]), strict=True):
@@ -163,26 +163,16 @@ def _draw_mode(ax: Axes, spectra: Spectra, mode: str, i: int) -> None:
 
 def _legend(ax: Axes, spectra: Spectra) -> None:
     """Above the axes: names and sizes, then what the markers say."""
-    handles = [
-        Line2D([], [], color=COLOURS[i % len(COLOURS)], linestyle=LINES[i % len(LINES)], linewidth=1.4, markersize=5)
-        for i in range(len(spectra.shape))
-    ]
-    for i, handle in enumerate(handles):
-        handle.set_marker(MARKERS[i % len(MARKERS)])
+    look: dict[str, Any] = {"linewidth": 1.4, "markersize": 5}
+    handles = [Line2D([], [], **_style(i), marker=MARKERS[i % len(MARKERS)], **look) for i in range(len(spectra.shape))]
     texts = [f"{mode} ({size})" for mode, size in spectra.shape.items()]
-    ax.legend(
-        handles,
-        texts,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=3,
-        frameon=False,
-        fontsize=8.5,
-        handlelength=3.2,
-        title="marks: rank for 90 % (hollow) and 99 % (filled) of the energy; pale: noise",
-        title_fontsize=7.5,
-        alignment="left",
-    )
+    where: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "alignment": "left"}
+    where |= {"title": "marks: rank for 90 % (hollow) and 99 % (filled) of the energy; pale: noise", "frameon": False}
+    ax.legend(handles, texts, fontsize=8.5, handlelength=3.2, title_fontsize=7.5, **where)
+
+
+def _style(i: int) -> dict[str, Any]:
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
 
 
 def _frame(ax: Axes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,14 @@ COLUMNS = (
 SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
 MEANS = ("task", *frontier.COLUMNS)
 SHOWN_MEANS = ("task", "method", "rank", "budget", "n_params", "metric", "mean", "low", "high", "n_seeds", "lr")
-OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
+OPERATORS = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
 FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 Row = dict[str, Any]
 
@@ -226,14 +234,7 @@ def _meets(row: Row, column: str, op: str, wanted: Any) -> bool:
     if value is None:
         return op == "!="
     left, right = _comparable(value, wanted)
-    return {
-        "=": left == right,
-        "!=": left != right,
-        "<": left < right,
-        ">": left > right,
-        "<=": left <= right,
-        ">=": left >= right,
-    }[op]
+    return OPERATORS[op](left, right)
 
 
 def _comparable(value: Any, wanted: Any) -> tuple[Any, Any]:
@@ -264,10 +265,8 @@ def _plain_rank(rank: Any) -> str | None:
 
 
 def _escaped(text: str) -> str:
-    return "".join(_special(character) for character in text)
+    return text.translate(LATEX)
 
 
-def _special(character: str) -> str:
-    if character in "&%$#_{}":
-        return f"\\{character}"
-    return {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}.get(character, character)
+LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
+LATEX |= {ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}", ord("\\"): r"\textbackslash{}"}
