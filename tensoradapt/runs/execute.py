@@ -106,15 +106,15 @@ def _result(
 ) -> dict[str, Any]:  # fmt: skip
     task = data.task
     finite = all(np.isfinite(values).all() for values in scores.values())
-    found = {name: metrics.evaluate(task, scores[name], split.labels) if finite else {} for name, split in
+    evaluated = {name: metrics.evaluate(task, scores[name], split.labels) if finite else {} for name, split in
              (("validation", validation), ("test", data.test))}  # fmt: skip
     status, note = fitted.status, fitted.note
     if status == "finished" and not finite:
         status, note = "diverged", "predictions are not finite"
-    if status == "finished" and at_chance(found["test"][task.metric], data.chance, task.metric, len(data.test)):
+    if status == "finished" and at_chance(evaluated["test"][task.metric], data.chance, task.metric, len(data.test)):
         status, note = (
             "collapsed",
-            f"test {task.metric} {found['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}",
+            f"test {task.metric} {evaluated['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}",
         )
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -127,7 +127,7 @@ def _result(
         "n_params": n_params,
         "n_trained_base": in_head,
         "n_train": len(data.train),
-        **found,
+        **evaluated,
     }
 
 

@@ -34,26 +34,26 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     """
     if not isinstance(source, Mapping):
         source = _load(Path(source))
-    found = checks.checked(source, TOP, "")
+    settings = checks.checked(source, TOP, "")
     for key in ("model", "tasks", "seeds", "steps"):
-        _require(found, key, "")
-    search = read_search(found)
+        _require(settings, key, "")
+    search = read_search(settings)
     if search and search.size:
-        found[f"{search.size}s"] = search.space[search.size]
-    methods = tuple(_methods(found))
-    _check_methods(methods, found)
-    tuning = found.get("tuning_seed", TUNING_SEED)
-    if tuning in found["seeds"]:
+        settings[f"{search.size}s"] = search.space[search.size]
+    methods = tuple(_methods(settings))
+    _check_methods(methods, settings)
+    tuning = settings.get("tuning_seed", TUNING_SEED)
+    if tuning in settings["seeds"]:
         raise TensorAdaptError(
             f"tuning_seed is {tuning}, which is one of seeds; expected another: rates chosen on a seed that is "
             "reported are chosen on the result"
         )
-    runs = {name: found.get(key) for key, name in RUNS.items()}
+    runs = {name: settings.get(key) for key, name in RUNS.items()}
     return SweepSpec(
-        found["model"],
-        found["tasks"],
+        settings["model"],
+        settings["tasks"],
         methods,
-        found["seeds"],
+        settings["seeds"],
         tuning,
         {name: value for name, value in runs.items() if value is not None and value != DEFAULTS.get(name)},
         search,
@@ -70,28 +70,28 @@ def _load(path: Path) -> Mapping[str, Any]:
         ) from None
 
 
-def _require(found: Mapping[str, Any], key: str, where: str) -> Any:
-    if found.get(key) is None:
+def _require(settings: Mapping[str, Any], key: str, where: str) -> Any:
+    if settings.get(key) is None:
         raise TensorAdaptError(f"{where}{key} is missing; every sweep needs it")
-    return found[key]
+    return settings[key]
 
 
-def _methods(found: Mapping[str, Any]) -> list[Method]:
+def _methods(settings: Mapping[str, Any]) -> list[Method]:
     """Published rows, parameterizations x layouts, tables of ``[[methods]]`` and references, in this order."""
-    methods = [_method({"published": name}, found, "") for name in found.get("published", ())]
-    for factoring in found.get("parameterizations", ()):
-        for layout in found.get("layouts", (None,)):
-            name = factoring if len(found.get("layouts", ())) < 2 else f"{factoring} over {' | '.join(layout)}"
-            methods.append(_method({"parameterization": factoring, "layout": layout, "name": name}, found, ""))
-    methods += [_method(table, found, f"methods[{i}].") for i, table in enumerate(found.get("methods", ()))]
-    for kind in found.get("references", ()):
-        methods.append(Method(REFERENCES[kind], kind, ({},), _grid_of(kind, found.get("learning_rates"), found)))
+    methods = [_method({"published": name}, settings, "") for name in settings.get("published", ())]
+    for factoring in settings.get("parameterizations", ()):
+        for layout in settings.get("layouts", (None,)):
+            name = factoring if len(settings.get("layouts", ())) < 2 else f"{factoring} over {' | '.join(layout)}"
+            methods.append(_method({"parameterization": factoring, "layout": layout, "name": name}, settings, ""))
+    methods += [_method(table, settings, f"methods[{i}].") for i, table in enumerate(settings.get("methods", ()))]
+    for kind in settings.get("references", ()):
+        methods.append(Method(REFERENCES[kind], kind, ({},), _grid_of(kind, settings.get("learning_rates"), settings)))
     return methods
 
 
-def _grid_of(name: str, rates: Any, found: Mapping[str, Any]) -> tuple[float, ...]:
+def _grid_of(name: str, rates: Any, settings: Mapping[str, Any]) -> tuple[float, ...]:
     """A method's rates; none where they are searched."""
-    if "search" in found:
+    if "search" in settings:
         return ()
     if isinstance(rates, Mapping) and name not in rates:
         raise TensorAdaptError(
@@ -102,38 +102,38 @@ def _grid_of(name: str, rates: Any, found: Mapping[str, Any]) -> tuple[float, ..
     return _require({"learning_rates": grid}, "learning_rates", f"{name}: ")
 
 
-def _method(table: Mapping[str, Any], found: Mapping[str, Any], where: str) -> Method:
-    own = checks.checked(table, METHOD, where)
-    check_fixed(found.get("search", {}), own, where)
-    row = papers.get(own["published"]) if own.get("published") else None
-    factoring = own.get("parameterization")
+def _method(table: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> Method:
+    table = checks.checked(table, METHOD, where)
+    check_fixed(settings.get("search", {}), table, where)
+    published, factoring = table.get("published"), table.get("parameterization")
+    row = papers.get(published) if published else None
     if (row is None) == (factoring is None):
         raise TensorAdaptError(
-            f"{where or 'methods: '}published={own.get('published')!r} and parameterization={factoring!r} were given; "
+            f"{where or 'methods: '}published={published!r} and parameterization={factoring!r} were given; "
             "expected exactly one of them"
         )
-    name = own.get("name") or (row.name if row else str(factoring))
-    projections = own.get("projections") or found.get("projections") or (() if row else ("attention",))
-    layout = own.get("layout") or (None if row else layouts_for(factoring, projections))  # type: ignore[arg-type]
+    name = table.get("name") or (row.name if row else str(factoring))
+    projections = table.get("projections") or settings.get("projections") or (() if row else ("attention",))
+    layout = table.get("layout") or (None if row else layouts_for(factoring, projections))  # type: ignore[arg-type]
     return Method(
         name=name,
         kind="adapter",
-        sizes=_sizes(own, found, where, ranked=row is not None or factoring not in ("dense", "quanta")),
-        learning_rates=_grid_of(name, own.get("learning_rates") or found.get("learning_rates"), found),
+        sizes=_sizes(table, settings, where, ranked=row is not None or factoring not in ("dense", "quanta")),
+        learning_rates=_grid_of(name, table.get("learning_rates") or settings.get("learning_rates"), settings),
         published=row.name if row else None,
         parameterization=factoring,
         layout=layout,
         projections=projections,
-        scale=own.get("scale") or found.get("scale") or (row.scale if row else "matched"),
-        plan=own.get("plan"),
+        scale=table.get("scale") or settings.get("scale") or (row.scale if row else "matched"),
+        plan=table.get("plan"),
     )
 
 
-def _sizes(own: Mapping[str, Any], found: Mapping[str, Any], where: str, ranked: bool) -> tuple[Size, ...]:
+def _sizes(table: Mapping[str, Any], settings: Mapping[str, Any], where: str, ranked: bool) -> tuple[Size, ...]:
     """The ranks or budgets of a method's table, or else those of the sweep."""
     if not ranked:
         return ({},)
-    of = own if own.keys() & {"ranks", "budgets"} else found
+    of = table if table.keys() & {"ranks", "budgets"} else settings
     if len(of.keys() & {"ranks", "budgets"}) != 1:
         given = " and ".join(sorted(of.keys() & {"ranks", "budgets"})) or "neither ranks nor budgets"
         raise TensorAdaptError(f"{where}{given} given; expected exactly one of ranks and budgets")
@@ -141,16 +141,16 @@ def _sizes(own: Mapping[str, Any], found: Mapping[str, Any], where: str, ranked:
     return tuple({"rank": r} for r in of.get("ranks", ())) or tuple({"budget": n} for n in sorted(of["budgets"]))
 
 
-def _check_methods(methods: Sequence[Method], found: Mapping[str, Any]) -> None:
+def _check_methods(methods: Sequence[Method], settings: Mapping[str, Any]) -> None:
     if not methods:
         raise TensorAdaptError("the sweep has no methods; expected published, parameterizations, methods or references")
-    if found.get("layouts") and not found.get("parameterizations"):
+    if settings.get("layouts") and not settings.get("parameterizations"):
         raise TensorAdaptError("layouts is given without parameterizations; a published adapter has its own layout")
     names = [method.name for method in methods]
     if twice := [name for name in names if names.count(name) > 1]:
         raise TensorAdaptError(f"two methods are called {twice[0]!r}; give one of them another name in [[methods]]")
-    rates = found.get("learning_rates")
-    valid = {*names, *found.get("references", ())}
+    rates = settings.get("learning_rates")
+    valid = {*names, *settings.get("references", ())}
     if isinstance(rates, Mapping) and (odd := [name for name in rates if name not in valid]):
         raise TensorAdaptError(f"learning_rates names {odd[0]!r}, which is no method{did_you_mean(odd[0], valid)}")
 

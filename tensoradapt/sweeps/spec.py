@@ -94,33 +94,33 @@ class SweepSpec:
         return cls(**{**record, "methods": methods, "search": Search(**search) if search else None})
 
 
-def read_search(found: Mapping[str, Any]) -> Search | None:
+def read_search(settings: Mapping[str, Any]) -> Search | None:
     """The search among the checked settings of a sweep; None for a grid.
 
     Raises TensorAdaptError for settings that a grid does not use, and for what a search lacks or has fixed.
     """
-    given = [key for key in ("search", "trials", "parallel") if key in found]
-    if found.get("proposer", "grid") == "grid":
+    given = [key for key in ("search", "trials", "parallel") if key in settings]
+    if settings.get("proposer", "grid") == "grid":
         if given:
             raise TensorAdaptError(f'{given[0]} is given without a search; expected proposer = "optuna" as well')
         return None
     for key in ("search", "trials"):
-        if key not in found:
+        if key not in settings:
             raise TensorAdaptError(f"{key} is missing; a search needs it, {EXAMPLE}")
-    space = found["search"]
+    space = settings["search"]
     if "learning_rate" not in space:
         raise TensorAdaptError(f"search.learning_rate is missing; a search needs it, {EXAMPLE}")
     if {"rank", "budget"} <= space.keys():
         raise TensorAdaptError("search.rank and search.budget were given; expected one of them")
-    check_fixed(space, found, "")
-    return Search(found["trials"], found.get("parallel", 1), space)
+    check_fixed(space, settings, "")
+    return Search(settings["trials"], settings.get("parallel", 1), space)
 
 
-def check_fixed(space: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+def check_fixed(space: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> None:
     """Raise TensorAdaptError for a setting that fixes what is searched."""
     for key in space:
         for other in FIXED[key]:
-            if other in found:
+            if other in settings:
                 raise TensorAdaptError(f"{where}{other} and search.{key} were given; expected one of them")
 
 
