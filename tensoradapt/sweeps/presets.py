@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from tensoradapt import parameterizations as factorings
 from tensoradapt.analysis.figures.captions import TUNED
@@ -90,18 +89,22 @@ def frontier_spec(
     Raises:
         TensorAdaptError: for an unknown task or parameterization, and for seeds, steps or a rate out of range.
     """
-    rows = [("head", None), *(("adapter", name) for name in dict.fromkeys(parameterizations)), ("full", None)]
-    shared: dict[str, Any] = {"projections": tuple(projections)}
+    rate_given = None if lr is None else number(lr, "lr")
 
-    def method(kind: str, name: str | None) -> Method:
-        if name is None:  # references keep the projections that their ids were always made with
-            return Method(REFERENCES[kind], kind, ({},), (rate(kind),), projections=("attention",))
-        label = getattr(factorings.get(name), "label", name)
-        layouts, chosen = (
-            tuple(layout or layouts_for(name, projections)),
-            rate(name) if lr is None else number(lr, "lr"),
+    def reference(kind: str) -> Method:
+        # with the projections that the ids of references have always been made with
+        return Method(REFERENCES[kind], kind, ({},), (rate(kind),), projections=("attention",))
+
+    def adapter(name: str) -> Method:
+        return Method(
+            name=getattr(factorings.get(name), "label", name),
+            kind="adapter",
+            sizes=size.sizes(),
+            learning_rates=(rate_given or rate(name),),
+            parameterization=name,
+            layout=tuple(layout or layouts_for(name, projections)),
+            projections=tuple(projections),
         )
-        return Method(label, kind, size.sizes(), (chosen,), parameterization=name, layout=layouts, **shared)
 
     counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test")}
     # a run without a method's name is taken to have a tuned rate, and is labelled by its parameterization
@@ -109,7 +112,7 @@ def frontier_spec(
     return SweepSpec(
         model=model,
         tasks=(tasks.get(task).name,),
-        methods=tuple(method(*row) for row in rows),
+        methods=(reference("head"), *map(adapter, dict.fromkeys(parameterizations)), reference("full")),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
         tuning_seed=0,  # nothing is tuned: each method has one rate
         runs={**counts, "head_lr": rate("head"), **tuned},
