@@ -210,7 +210,7 @@ def test_one_name_to_train_in_place_is_no_sequence_of_letters() -> None:
         assert one == several
 
 
-def test_a_family_without_a_rank_needs_none() -> None:
+def test_a_parameterization_without_a_rank_needs_none() -> None:
     split = {"out": (5, 6), "in": (5, 6)}
     for family, changes in (("dense", {}), ("quanta", {"split": split})):
         sites = ta.find_sites(make("bert"), ("q",))
@@ -223,7 +223,7 @@ def test_a_family_without_a_rank_needs_none() -> None:
 
 
 @every_parameterization
-def test_a_family_with_a_rank_says_that_it_needs_one(parameterization: str) -> None:
+def test_a_parameterization_with_a_rank_says_that_it_needs_one(parameterization: str) -> None:
     if parameterization == "quanta":
         return
     says = "rank=None and budget=None were given; expected exactly one of them"

@@ -1,0 +1,142 @@
+"""A task chosen for all samples or for each, and tasks that do not fit."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.models import inputs, make, perturb
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt.testing.laws import float64
+
+TIED = "layer proj : head dim : model"
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**inputs("bert")).logits
+
+
+def tasked(**changes: Any) -> tuple[nn.Module, ta.Adapter]:
+    model = make("bert")
+    plan = ta.plan(model, published="metatt-4+1d", rank=2, tasks=("rte", "cola", "sst2"), **changes)
+    with float64():
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    return model, adapter
+
+
+def test_a_task_is_chosen_for_all_or_for_each_sample() -> None:
+    model, adapter = tasked()
+    alone = {}
+    for task in adapter.plan.tasks:
+        adapter.select(task=task)
+        alone[task] = logits(model)
+    assert not torch.allclose(alone["rte"], alone["cola"])
+    adapter.select(task=["sst2", "rte"])
+    mixed = logits(model)
+    torch.testing.assert_close(mixed, torch.stack([alone["sst2"][0], alone["rte"][1]]), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        (1, "cola"),
+        (torch.tensor(1), "cola"),
+        ([2, 0], ["sst2", "rte"]),
+        (torch.tensor([2, 0]), ["sst2", "rte"]),
+        (np.array([2, 0], np.int32), ["sst2", "rte"]),
+        ([np.int64(2), torch.tensor(0)], ["sst2", "rte"]),
+        (("sst2", 0), ["sst2", "rte"]),
+    ],
+)
+def test_a_tasks_index_chooses_as_its_name_does(index: Any, name: Any) -> None:
+    model, adapter = tasked()
+    adapter.select(task=name)
+    expected = logits(model)
+    adapter.select(task="rte")
+    adapter.select(task=index)
+    assert torch.equal(logits(model), expected)
+
+
+def test_a_tasks_delta_is_its_slice_of_the_train() -> None:
+    _, adapter = tasked()
+    adapter.select(task="cola")
+    [tensor] = adapter.factored
+    f = {name: value.detach() for name, value in tensor.factors.items()}
+    site = adapter.plan.sites[0]
+    row = f["in"] @ f["layer"][:, 0] @ f["proj"][:, 0] @ f["task"][:, 1] @ f["out"]
+    torch.testing.assert_close(adapter.delta(site).detach(), tensor.scale * row.T)
+
+
+@pytest.mark.parametrize(
+    ("run", "says"),
+    [
+        (lambda model, _: logits(model), r"no task is selected.*select\(task=...\) with one of rte, cola, sst2"),
+        (lambda _, adapter: adapter.select(task="mnli"), "task 'mnli' is not in this adapter.*Valid: rte, cola, sst2"),
+        (lambda _, adapter: adapter.select(task=["rte", "colla"]), 'did you mean "cola"'),
+        (lambda _, adapter: adapter.select(task="mnli"), r"Valid: rte, cola, sst2, or their indices 0 to 2$"),
+        (lambda _, adapter: adapter.select(task=3), "task 3 is not in this adapter.*rte, cola, sst2.*indices 0 to 2"),
+        (lambda _, adapter: adapter.select(task=[0, -1]), "task -1 is not in this adapter.*indices 0 to 2"),
+        (lambda _, adapter: adapter.select(task=torch.tensor([0, 9])), "task 9 is not in this adapter"),
+    ],
+)
+def test_an_unknown_or_missing_task_is_refused(run: Any, says: str) -> None:
+    model, adapter = tasked()
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        run(model, adapter)
+
+
+@pytest.mark.parametrize(
+    "task", [None, [], {"rte": 1}, {"rte"}, True, 1.0, ["rte", None], torch.tensor([0.0]), torch.ones(1, 2).long()]
+)
+def test_what_is_no_task_is_refused_and_the_choice_stays(task: Any) -> None:
+    model, adapter = tasked()
+    adapter.select(task="cola")
+    before = logits(model)
+    says = r"expected a name or index of rte, cola, sst2 \(0 to 2\), or a sequence with one for each sample"
+    with pytest.raises(ta.TensorAdaptError, match=r"task is .*" + says):
+        adapter.select(task=task)
+    assert torch.equal(logits(model), before)
+
+
+def test_a_task_of_an_adapter_without_tasks_is_refused() -> None:
+    for task in ("rte", 0, []):
+        with pytest.raises(ta.TensorAdaptError, match="the adapter was planned without tasks, so none can be selected"):
+            ta.Adapter(ta.plan(make("bert"), TIED, "cp", rank=2)).select(task=task)
+
+
+def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
+    model, adapter = tasked()
+    adapter.select(task=["rte", "cola", "sst2"])
+    with pytest.raises(ta.TensorAdaptError, match="was given 3 tasks and the batch has 2 samples"):
+        logits(model)
+    with pytest.raises(ta.TensorAdaptError, match="a task for each sample is selected"):
+        adapter.delta(adapter.plan.sites[0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"layout": "layer task : out : in"}, "has a task mode; name the tasks"),
+        ({"layout": "layer : out : in", "tasks": ("a",)}, "tasks=.*'a'.* has no task mode"),
+        ({"layout": "(layer task) : out : in", "tasks": ("a",)}, "merges layer task; task needs a mode of its own"),
+        ({"layout": "layer task : out : in", "tasks": ("a", "a")}, "names one twice"),
+        *(
+            (
+                {"layout": layout, "tasks": tasks},
+                rf"tasks={re.escape(repr(tasks))}; expected a sequence of distinct, non-empty names",
+            )
+            for layout in ("layer task : out : in", "layer : out : in")
+            for tasks in ("rte", [1, 2], [None, ""], ["rte", ""], ["rte", " "], {"rte": 1}, None, 2)
+        ),
+    ],
+)
+def test_tasks_and_layouts_that_do_not_fit_are_refused_in_plan(asked: dict[str, Any], says: str) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.plan(make("bert"), parameterization="cp", rank=2, **asked)
