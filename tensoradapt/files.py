@@ -92,16 +92,10 @@ def read_bounded(path: Path, instead: str) -> bytes:
 
 
 def read_safetensors(path: Path, n_bytes: Callable[[bytes], int], says: str, wanted: str) -> bytes:
-    """Read a safetensors file, if its size is that of its header and its tensors.
+    """Read a safetensors file, if its size is that of its header and of its ``n_bytes(header)`` of tensors.
 
-    Args:
-        path: the file.
-        n_bytes: the tensors' size in bytes, from the header.
-        says: where that size is stated, for messages.
-        wanted: what was expected instead of a pickle, for messages.
-
-    Raises:
-        TensorAdaptError: for a pickle, and for a file of another size; an OSError is left to the caller.
+    Messages name ``says``, where that size is stated, and ``wanted``, what was expected instead of a pickle. Raises
+    TensorAdaptError for a pickle and for another size; an OSError is left to the caller.
     """
     with open_bytes(path) as file:
         start, size = file.read(8), os.fstat(file.fileno()).st_size

@@ -15,18 +15,9 @@ from tensoradapt.sites.site import Site
 def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:
     """A site for each module outside the layers that a pattern names.
 
-    Its projection is the last part of its name, or the whole name where two modules, or one and a projection of the
-    layers, would share that part.
-
-    Args:
-        model: the model to search.
-        patterns: patterns of module names.
-        layers: names of the modules in the layers that have sites.
-        projections: names of the projections in the layers.
-
-    Raises:
-        TensorAdaptError: for a pattern that matches nothing, no layer of a kind that can be adapted, or only modules
-            in the layers.
+    Its projection is the last part of its name, or the whole name where another module, or one of the ``projections``
+    of the layers, shares that part. Raises TensorAdaptError for a pattern that matches nothing, no layer of a kind that
+    can be adapted, or only modules in the ``layers``.
     """
     asked = [patterns] if isinstance(patterns, str) else list(patterns)
     named = dict(_named(model, ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from tensoradapt.errors import TensorAdaptError
@@ -160,16 +161,8 @@ def _swiglu(config: Any, layer: int) -> bool:
     return bool(getattr(config, "use_swiglu_ffn", False))
 
 
-def _not_swiglu(config: Any, layer: int) -> bool:
-    return not _swiglu(config, layer)
-
-
 def _gated(config: Any, layer: int) -> bool:
     return str(getattr(config, "feed_forward_proj", "")).startswith("gated-")
-
-
-def _not_gated(config: Any, layer: int) -> bool:
-    return not _gated(config, layer)
 
 
 def _sparse(config: Any, layer: int) -> bool:
@@ -178,8 +171,8 @@ def _sparse(config: Any, layer: int) -> bool:
     return layer not in (getattr(config, "mlp_only_layers", None) or ()) and (layer + 1) % every == 0
 
 
-def _not_sparse(config: Any, layer: int) -> bool:
-    return not _sparse(config, layer)
+def _unless(when: Callable[[Any, int], bool], config: Any, layer: int) -> bool:
+    return not when(config, layer)
 
 
 def t5(attn: str, at: int) -> tuple[Part, ...]:
@@ -194,7 +187,7 @@ def t5_mlp(at: int) -> tuple[Part, ...]:
     return (
         Part("gate", (path + "wi_0",), when=_gated),
         Part("up", (path + "wi_1",), when=_gated),
-        Part("up", (path + "wi",), when=_not_gated),
+        Part("up", (path + "wi",), when=partial(_unless, _gated)),
         Part("down", (path + "wo",)),
     )
 
@@ -210,7 +203,7 @@ VIT_ATTENTION = parts(
     o=("attention.o_proj", "attention.output.dense"),
 )
 VIT_MLP = parts(up=("mlp.fc1", "intermediate.dense"), down=("mlp.fc2", "output.dense"))
-DINO_MLP = (*each(VIT_MLP, when=_not_swiglu), *each(GATED, when=_swiglu))
+DINO_MLP = (*each(VIT_MLP, when=partial(_unless, _swiglu)), *each(GATED, when=_swiglu))
 EXPERTS = (
     *each(
         parts(("gate", "up"), gate="mlp.experts", up="mlp.experts"),
@@ -230,6 +223,6 @@ SHARED = each(
     width="shared_ff",
     when=_sparse,
 )
-DENSE_LAYERS = each(GATED, when=_not_sparse)
+DENSE_LAYERS = each(GATED, when=partial(_unless, _sparse))
 FC = parts(up="fc1", down="fc2")
 TOWER = (*OUT_PROJ, *parts(up="mlp.fc1", down="mlp.fc2"))

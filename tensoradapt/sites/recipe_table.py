@@ -14,39 +14,27 @@ RECIPES: tuple[Recipe, ...] = (
         "bert",
         ("bert", "roberta", "xlm-roberta", "camembert", "electra", "esm"),
         ("encoder.layer.{}",),
-        parts(
-            q="attention.self.query",
-            k="attention.self.key",
-            v="attention.self.value",
-            o="attention.output.dense",
-            up="intermediate.dense",
-            down="output.dense",
+        (
+            *parts(q="attention.self.query", k="attention.self.key", v="attention.self.value"),
+            *parts(o="attention.output.dense", up="intermediate.dense", down="output.dense"),
         ),
     ),
     Recipe(
         "distilbert",
         ("distilbert",),
         ("transformer.layer.{}",),
-        parts(
-            q="attention.q_lin",
-            k="attention.k_lin",
-            v="attention.v_lin",
-            o="attention.out_lin",
-            up="ffn.lin1",
-            down="ffn.lin2",
+        (
+            *parts(q="attention.q_lin", k="attention.k_lin", v="attention.v_lin", o="attention.out_lin"),
+            *parts(up="ffn.lin1", down="ffn.lin2"),
         ),
     ),
     Recipe(
         "deberta-v2",
         ("deberta-v2",),
         ("encoder.layer.{}",),
-        parts(
-            q="attention.self.query_proj",
-            k="attention.self.key_proj",
-            v="attention.self.value_proj",
-            o="attention.output.dense",
-            up="intermediate.dense",
-            down="output.dense",
+        (
+            *parts(q="attention.self.query_proj", k="attention.self.key_proj", v="attention.self.value_proj"),
+            *parts(o="attention.output.dense", up="intermediate.dense", down="output.dense"),
         ),
     ),
     Recipe(
@@ -63,14 +51,9 @@ RECIPES: tuple[Recipe, ...] = (
         "gpt2",
         ("gpt2",),
         ("h.{}",),
-        parts(
-            ("q", "k", "v"),
-            q="attn.c_attn",
-            k="attn.c_attn",
-            v="attn.c_attn",
-            o="attn.c_proj",
-            up="mlp.c_fc",
-            down="mlp.c_proj",
+        (
+            *parts(("q", "k", "v"), **dict.fromkeys("qkv", "attn.c_attn"), o="attn.c_proj"),
+            *parts(up="mlp.c_fc", down="mlp.c_proj"),
         ),
         prefix="transformer.",
     ),
