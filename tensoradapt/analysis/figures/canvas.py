@@ -116,11 +116,12 @@ def handles(found: dict[str, Style]) -> list[Line2D]:
 
 def legend_above(ax: Axes, entries: Sequence[Line2D], grow: bool = False) -> None:
     """Put a legend above the axes, in as many columns as fit; ``grow``: make the figure higher if need be."""
-    box, look = ax.get_window_extent(), {"frameon": False, "fontsize": LEGEND, "handlelength": 1.6}
+    box = ax.get_window_extent()
+    look: dict[str, Any] = {"frameon": False, "fontsize": LEGEND, "handlelength": 1.6}
     look |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "columnspacing": 1.3, "borderaxespad": 0.2}
     room = min(1.2 * box.width, 0.98 * figure_of(ax).bbox.width - box.x0)
     for columns in range(len(entries), 0, -1):
-        legend = ax.legend(handles=list(entries), ncols=columns, **look)  # type: ignore[arg-type]
+        legend = ax.legend(handles=list(entries), ncols=columns, **look)
         if legend.get_window_extent().width <= room:
             break
     if grow:

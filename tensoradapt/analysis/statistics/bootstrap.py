@@ -67,20 +67,20 @@ def stratified_bootstrap(
     >>> found.low < found.mean < found.high
     True
     """
-    given = [_scores(one) for one in scores]
-    for one in given:
-        if one.ndim != 2 or one.shape[0] < 2 or one.shape[1] < 3:
+    given = [_scores(values) for values in scores]
+    for data in given:
+        if data.ndim != 2 or data.shape[0] < 2 or data.shape[1] < 3:
             raise TensorAdaptError(
-                f"scores have shape {one.shape}; a stratified bootstrap needs at least 2 tasks and 3 seeds. Use "
+                f"scores have shape {data.shape}; a stratified bootstrap needs at least 2 tasks and 3 seeds. Use "
                 "t_interval for one task"
             )
     if not 0 < confidence < 1:
         raise TensorAdaptError(f"confidence is {confidence}; expected a share between 0 and 1, such as 0.95")
     rng = np.random.default_rng(seed)
-    found = np.asarray(statistic(*(_resampled(one, draws, rng) for one in given)))
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    n = sum(one.size for one in given)
-    return Interval(float(statistic(*given)), float(low), float(high), n, float(found.std(ddof=1)))
+    drawn = np.asarray(statistic(*(_resampled(data, draws, rng) for data in given)))
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    n = sum(data.size for data in given)
+    return Interval(float(statistic(*given)), float(low), float(high), n, float(drawn.std(ddof=1)))
 
 
 def two_way_bootstrap(
@@ -111,7 +111,7 @@ def two_way_bootstrap(
 
 @lru_cache(maxsize=1)
 def _counts(seeds: int, examples: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """How often each seed and example is drawn, in place of the rows themselves: the same for all of a test set."""
+    """How often each seed and example is drawn; the same for all methods on a test set."""
     rng = np.random.default_rng(seed)
     rows, cols = (rng.multinomial(n, np.full(n, 1 / n), draws) for n in (seeds, examples))
     return rows.astype(np.uint16), cols.astype(np.uint16)

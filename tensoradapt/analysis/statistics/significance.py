@@ -1,4 +1,4 @@
-"""Which differences between methods hold: paired over seeds, corrected for their number, and ranks over tasks."""
+"""Tests of differences between methods: paired over seeds, corrected for their number; and ranks over tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tensoradapt.errors import TensorAdaptError
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired difference of two methods; ``p`` as it is, ``adjusted`` for all comparisons of the family.
+    """The paired difference of two methods; ``p`` is uncorrected, ``adjusted`` is corrected for all comparisons.
 
     ``budget``: the parameters at which they are compared, if that was asked; ``over``: what is paired; ``drawn``: the
     interval of the two-way bootstrap, to set beside; ``runs``: what it is about.

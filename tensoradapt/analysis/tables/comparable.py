@@ -22,7 +22,7 @@ def tuned(run: Run) -> bool:
 
 
 def reported(runs: Iterable[Run]) -> list[Run]:
-    """The runs without those that only helped to choose a learning rate: what means and figures are of."""
+    """The runs that means and figures are of: all but those that only helped to choose a learning rate."""
     return [run for run in runs if not tuned(run)]
 
 
@@ -32,7 +32,7 @@ def methods(runs: Iterable[Run]) -> list[str]:
 
 
 def score(run: Run) -> float:
-    """Test score; a diverged run has none of its own and counts as chance."""
+    """Test score of a run; a diverged run counts as chance."""
     result = run.result
     value = result["chance"] if result["status"] == "diverged" else result["test"].get(result["metric"])
     if value is None:
@@ -44,7 +44,7 @@ def score(run: Run) -> float:
 
 
 def versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
-    """Paired difference of the group to the reference over the seeds both ran; None if there is none."""
+    """Paired difference of the group to the reference over the seeds that both ran; None without such a seed."""
     other = {run.config["seed"]: run for run in reference}
     pairs = [(run, other[run.config["seed"]]) for run in group if run.config["seed"] in other]
     if not pairs:
@@ -91,7 +91,7 @@ def _read(folder: Path, metric: str, chance: float | None, written: tuple[int, .
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """TensorAdaptError unless the runs are complete and share model, task and metric."""
+    """Raise TensorAdaptError unless the runs are complete and share model, task and metric."""
     _check_complete(runs)
     for key, values in (
         ("model", {str(run.config.get("model")) for run in runs}),
@@ -119,7 +119,7 @@ def _check_complete(runs: Sequence[Run]) -> None:
 
 
 def check_group(group: Sequence[Run], what: str) -> None:
-    """TensorAdaptError unless the runs of one point, named ``what``, differ in the seed alone as far as one can see."""
+    """Raise TensorAdaptError if the runs of a point, named ``what``, have two learning rates or share a seed."""
     seeds = [run.config["seed"] for run in group]
     rates = sorted({run.config.get("lr") for run in group}, key=str)
     twice = [run.name for run in group if seeds.count(run.config["seed"]) > 1]
@@ -169,12 +169,12 @@ def _accuracy(predicted: Floats, labels: Floats) -> Floats:
 
 
 def _f1(predicted: Floats, labels: Floats) -> Floats:
-    """A ratio of means: 2 TP over what is predicted or labelled positive, each counted where it is."""
+    """F1 is a ratio of means: 2 TP over predicted positives plus labelled positives."""
     top, bottom = 2.0 * ((predicted == 1) & (labels == 1)), 1.0 * (predicted == 1) + (labels == 1)
     if not top.any():
         return np.zeros(len(labels))
-    found = top.mean() / bottom.mean()
-    return found + (top - found * bottom) / bottom.mean()
+    score = top.mean() / bottom.mean()
+    return score + (top - score * bottom) / bottom.mean()
 
 
 def _pearson(x: Floats, y: Floats) -> Floats:
@@ -182,12 +182,12 @@ def _pearson(x: Floats, y: Floats) -> Floats:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.zeros(len(x))
     a, b = ((v - v.mean()) / v.std() for v in (x, y))
-    found = (a * b).mean()
-    return a * b - found * (a**2 + b**2) / 2 + found
+    r = (a * b).mean()
+    return a * b - r * (a**2 + b**2) / 2 + r
 
 
 def _spearman(x: Floats, y: Floats) -> Floats:
-    """Pearson's of the ranks f and g, and what an example does to the ranks of those above it."""
+    """Pearson's of the ranks f and g, plus the effect of an example on the ranks of those above it."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.zeros(len(x))
     f, g = (1 - _above(v, np.ones(len(v))) for v in (x, y))  # mid-ranks as shares
@@ -199,10 +199,10 @@ def _spearman(x: Floats, y: Floats) -> Floats:
 
 
 def _above(values: Floats, of: Floats) -> Floats:
-    """For each example the mean of ``of`` over all, those counted whose value is above its own, and ties by half."""
+    """For each example the mean over all of ``of`` where their value is above its own; ties count half."""
     levels, at = np.unique(values, return_inverse=True)
-    own = np.bincount(at, of, len(levels))
-    return (own.sum() - own.cumsum() + own / 2)[at] / len(values)
+    sums = np.bincount(at, of, len(levels))
+    return (sums.sum() - sums.cumsum() + sums / 2)[at] / len(values)
 
 
 METRICS: dict[str, Callable[[Floats, Floats], Floats]] = {

@@ -1,4 +1,4 @@
-"""Each method against one of them at equal numbers of parameters: paired, corrected, and never extrapolated."""
+"""Compare each method with a reference method at equal numbers of parameters: paired, corrected, never extrapolated."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
 
 
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
-    """The method that others are compared with: the one that is named, LoRA, or the one with the most sizes."""
+    """The method that others are compared with: ``wanted``, else LoRA, else the method with the most sizes."""
     if wanted is not None:
         check_reference(wanted, sizes)
         return wanted
@@ -59,7 +59,7 @@ def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
 
 
 def check_reference(wanted: str, labels: Iterable[str]) -> None:
-    """TensorAdaptError unless it is one of the methods."""
+    """Raise TensorAdaptError for an unknown method."""
     names = list(labels)
     if wanted not in names:
         raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")

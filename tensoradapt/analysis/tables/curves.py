@@ -1,4 +1,4 @@
-"""What the curves and grids of a sweep are drawn from: rows of numbers, worked out once, which are also their CSV."""
+"""The rows behind the curves and the grid of a sweep, which are also their CSV files."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _attempts(file: Path) -> list[dict[str, Any]]:
 
 
 def _of(point: Point) -> Row:
-    """What a row says of its runs."""
+    """Mean, interval and runs of a point, as part of a row."""
     own, at_chance = point.interval, point.n_at_chance + point.n_diverged
     return {
         "mean": own.mean,

@@ -1,4 +1,4 @@
-"""Runs to points, points to the frontier of score against trainable parameters, and the table behind the plot."""
+"""Turn runs into points, mark the frontier of score against cost, and list both in a table."""
 
 from __future__ import annotations
 
@@ -75,9 +75,8 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
 
     ``compare``: with differences to the references, for which predictions are read, and ``p_frontier``.
 
-    Collapsed runs are results and stay in the mean; diverged runs count as chance; both are counted. Runs of two
-    tasks, models or metrics, two runs of one seed, two learning rates in one point, and a cost that a run has no
-    measurement of raise TensorAdaptError.
+    Runs at chance stay in the mean, diverged runs count as chance, and both are counted. Raises TensorAdaptError for
+    runs of two tasks, models or metrics, two runs of one seed or two rates in a point, and an unmeasured cost.
     """
     every = list(runs)
     check_comparable(every)
@@ -91,7 +90,7 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
 
 
 def check_cost(cost: str) -> None:
-    """TensorAdaptError unless a frontier can be drawn over it."""
+    """Raise TensorAdaptError for an unknown cost."""
     if cost not in COSTS:
         raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
 
@@ -130,7 +129,7 @@ def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Poi
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
-    """Those of a kind that are reported, by seed."""
+    """The reported runs of a kind, by seed."""
     return sorted((run for run in reported(runs) if run.config["kind"] == kind), key=lambda run: run.config["seed"])
 
 
@@ -194,7 +193,7 @@ def _with_frontier(found: list[Point], chances: bool) -> list[Point]:
         return marked
     noise = [point.interval.sd for point in found], [point.interval.n for point in found]
     p = on_frontier_probability(sizes, means, *noise)
-    return [replace(point, p_frontier=float(own)) for point, own in zip(marked, p, strict=True)]
+    return [replace(point, p_frontier=float(share)) for point, share in zip(marked, p, strict=True)]
 
 
 def _row(point: Point) -> dict[str, Any]:
@@ -213,7 +212,7 @@ def _row(point: Point) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Six significant digits; None for NaN, which tables cannot sort."""
+    """Round to six significant digits; None for NaN, which tables cannot sort."""
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""A folder of runs as one HTML page: figures, tables that sort, what failed, and where every number comes from."""
+"""A folder of runs as one HTML page: figures, sortable tables, failures, and the runs behind every number."""
 
 from __future__ import annotations
 
@@ -33,12 +33,16 @@ LINKED = ("id", "runs", "run")
 def write_report(
     root: Path, path: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None
 ) -> Path:
-    """Writes the report of the runs in ``root``, whole or not at all; returns its path.
+    """Write the report of the runs in ``root``, whole or not at all; returns its path.
 
-    ``where``: conditions that the runs meet, such as "task=sst2" (``results``); ``spec``: only the runs of this sweep,
-    where the folder holds those of several; ``reference``: the method that others are compared with, by default LoRA.
-    Raises TensorAdaptError where no run is left, for a condition that cannot be read, a sweep that was not run into the
-    folder, an unknown reference, runs that do not compare, and where jinja2 is not installed.
+    Args:
+        where: conditions that the runs meet, such as "task=sst2" (``results``).
+        spec: only the runs of this sweep.
+        reference: method that others are compared with; None means LoRA.
+
+    Raises:
+        TensorAdaptError: where no run is left, for a condition that cannot be read, a sweep that was not run into the
+            folder, an unknown reference, runs that do not compare, and where jinja2 is not installed.
     """
     return replace_file(Path(path), report(root, where=where, spec=spec, reference=reference).encode())
 
@@ -103,7 +107,7 @@ def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None) -
 
 
 def _volumes(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """None where moocore, an extra, is not installed."""
+    """The table of volumes; no table where moocore, an extra, is not installed."""
     if find_spec("moocore") is None:
         return []
     rows = volume_rows(runs)
@@ -120,14 +124,14 @@ def _figure(one: Figured) -> dict[str, Any]:
 
 
 def _table(name: str, title: str, columns: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
-    """A table without the columns that are empty throughout."""
+    """A table without empty columns."""
     every = list(rows)
     kept = [column for column in columns if any(_cell(row.get(column)) for row in every)]
     return {"name": name, "title": title, "columns": kept, "rows": every, "linked": LINKED}
 
 
 def _made(runs: Sequence[Run]) -> list[tuple[int, str]]:
-    """What the runs were made with, and how many with each."""
+    """Versions and machines of the runs, and the number of runs with each."""
     keys = ("packages", "commit", "python", "platform", "cpu")
     found = Counter(json.dumps({key: run.provenance.get(key) for key in keys}, indent=2) for run in runs)
     return [(n, text) for text, n in found.most_common()]
@@ -152,5 +156,5 @@ def _cell(value: Any) -> str:
 
 
 def _key(value: Any) -> str:
-    """What a cell sorts by: the whole number, or its text."""
+    """Sort key of a cell: the number in full, or its text."""
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else _cell(value)

@@ -1,4 +1,4 @@
-"""The runs of a folder as a table, a row for each, finished or failed: filtered, and written for other programs."""
+"""The runs of a folder as a table with a row for each finished or failed run; filters, CSV, Parquet and LaTeX."""
 
 from __future__ import annotations
 
@@ -38,13 +38,11 @@ Row = dict[str, Any]
 
 
 def results(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
-    """A row of ``COLUMNS`` for each run in ``root``, by task, method, parameters and seed; None where there is nothing.
+    """A row of ``COLUMNS`` for each run in ``root``, by task, method, parameters and seed; missing values are None.
 
-    ``where``: conditions such as "task=sst2" or "n_params<=5000", which all hold of what is returned. A column without
-    a value meets "!=" alone. ``spec``: only the runs of this sweep, where the folder holds those of several.
-
-    Raises TensorAdaptError for a folder that is none, a damaged run, a condition that cannot be read, and a
-    specification that was not run into the folder.
+    ``where``: conditions that all returned runs meet, such as "task=sst2" or "n_params<=5000"; a missing value meets
+    "!=" alone. ``spec``: only the runs of this sweep. Raises TensorAdaptError for a missing folder, a damaged run, a
+    condition that cannot be read, and a specification that was not run into the folder.
     """
     return rows_of(*select(root, where, spec))
 
@@ -58,7 +56,7 @@ def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> lis
 def select(
     root: Path, where: Sequence[str] = (), spec: Path | None = None
 ) -> tuple[list[Run], dict[str, dict[str, Any]]]:
-    """The finished runs and, by name, the failures of a sweep whose rows meet the conditions of ``results``."""
+    """The finished runs and, by name, the failures whose rows meet the conditions of ``results``."""
     conditions = [_condition(text) for text in where]
     runs, failed = load_runs(root), load_failures(root)
     if spec:
@@ -75,7 +73,7 @@ def select(
 def _of_sweep(
     runs: Sequence[Run], failed: Mapping[str, dict[str, Any]], own: Mapping[str, RunConfig]
 ) -> tuple[list[Run], dict[str, dict[str, Any]]]:
-    """The runs of one sweep, called as it calls its methods: another may have made them under another name."""
+    """The runs of one sweep under its own names of methods; another sweep may have run them under other names."""
     return (
         [replace(run, config={**run.config, **_names(own[run.name])}) for run in runs if run.name in own],
         {k: {**one, "config": {**one["config"], **_names(own[k])}} for k, one in failed.items() if k in own},
@@ -87,7 +85,7 @@ def _names(config: RunConfig) -> dict[str, Any]:
 
 
 def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
-    """The sweeps that ``root`` has on record, or that of a specification; TensorAdaptError where it has not."""
+    """The sweeps recorded in ``root``, or that of a specification; raises TensorAdaptError if it was not recorded."""
     if spec is None:
         return [record.read(path) for path in record.paths(root)]
     path = record.place(root, read_spec(spec))
@@ -100,10 +98,9 @@ def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
 
 
 def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
-    """A row of ``MEANS`` for each configuration over its seeds with its 95 % t interval, and each reference, by task;
-    what ``analysis.frontier.table`` gives. Runs that only chose a rate are in no mean.
+    """A row of ``MEANS`` for each configuration and reference, by task: its mean over seeds with a 95 % t interval.
 
-    Raises TensorAdaptError as ``results`` does, and for runs that do not compare.
+    Runs that only chose a rate are left out. Raises as ``results`` does, and for runs that do not compare.
     """
     runs, _ = select(root, where, spec)
     tasks = sorted({run.config["task"] for run in runs})
@@ -129,14 +126,14 @@ def _every(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
-    """Writes the rows as CSV, whole or not at all; returns the path."""
+    """Write the rows as CSV, whole or not at all; returns the path."""
     return replace_file(
         Path(path), csv_bytes(_every(rows), ({**row, "rank": _plain_rank(row["rank"])} for row in rows))
     )
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> Path:
-    """Writes the rows as Parquet; returns the path. TensorAdaptError without pandas and pyarrow."""
+    """Write the rows as Parquet; returns the path. TensorAdaptError without pandas and pyarrow."""
     try:
         import pandas
         import pyarrow  # noqa: F401  # what pandas writes it with
@@ -150,7 +147,7 @@ def write_parquet(rows: Sequence[Row], path: Path) -> Path:
 
 
 def write_latex(rows: Sequence[Row], path: Path) -> Path:
-    """Writes the rows as a LaTeX table for the package booktabs; returns the path."""
+    """Write the rows as a LaTeX table for the package booktabs; returns the path."""
     columns = _most_read(rows)
     head = " & ".join(_escaped(column) for column in columns) + r" \\"
     body = [" & ".join(_escaped(_text(row[column])) for column in columns) + r" \\" for row in rows]
@@ -212,7 +209,7 @@ def _condition(text: str) -> tuple[str, str, Any]:
 
 
 def _wanted(text: str, column: str, value: str) -> Any:
-    """A condition's value as its column has it."""
+    """The value of a condition, of the type that its column has."""
     if column == "tuning":
         if value.lower() not in FLAGS:
             raise TensorAdaptError(
@@ -250,7 +247,7 @@ def _comparable(value: Any, wanted: Any) -> tuple[Any, Any]:
 
 
 def _text(value: Any) -> str:
-    """A value in the space of a column."""
+    """A value as the text of a cell."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -36,7 +36,7 @@ Key = tuple[str, str]  # task and method
 
 @dataclass(frozen=True)
 class Row:
-    """The runs of a method on a task; ``waiting`` are those that can still come."""
+    """Numbers of runs of a method on a task; ``waiting`` are those that can still be run."""
 
     task: str
     method: str
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class InHand:
-    """A run that was begun and has not ended; ``step``: of its last state on disk; ``alive``: on this machine."""
+    """A run that has begun and not ended; ``step``: of its last saved state; ``alive``: has a process on this machine."""
 
     config: RunConfig
     step: int | None
@@ -58,7 +58,7 @@ class InHand:
 
 @dataclass(frozen=True)
 class Frame:
-    """What there is to see; ``last``: a line for each run that finished last; ``notes``: what cannot be run or read."""
+    """The state of a folder; ``last``: a line for each of the latest runs; ``notes``: what cannot be run or read."""
 
     rows: tuple[Row, ...]
     in_hand: tuple[InHand, ...]
@@ -82,14 +82,14 @@ class Frame:
 
 
 class Watch:
-    """A folder of runs. It remembers what it has read of finished runs, which do not change."""
+    """A folder of runs; the times of finished runs are read once, as they do not change."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self._seconds: dict[str, float] = {}
 
     def frame(self) -> Frame:
-        """The folder now. TensorAdaptError where it holds no sweep."""
+        """The state of the folder now; raises TensorAdaptError where it holds no sweep."""
         plans, notes = self._plans()
         configs = {config.id: config for plan in plans for config in plan.configs}
         finished = {name for name in configs if is_finished(self.root, name)}
@@ -125,7 +125,7 @@ class Watch:
                 yield InHand(config, _saved_step(path / "state.safetensors"), seconds, _alive(attempt["pid"]))
 
     def _left(self, rows: tuple[Row, ...], running: list[InHand], finished: set[str]) -> float | None:
-        """Seconds until nothing is left, as the finished runs took; None where none has finished or none is running."""
+        """Seconds left, by the mean time of the finished runs; None where no run has finished or none is running."""
         for name in finished - self._seconds.keys():
             with contextlib.suppress(TensorAdaptError):
                 self._seconds[name] = read_run(self.root / name).measurements.get("seconds") or 0.0
@@ -166,7 +166,7 @@ def _key(config: RunConfig) -> Key:
 
 
 def _saved_step(path: Path) -> int | None:
-    """The steps that a training's state has behind it: the length of its losses, which its header says."""
+    """The number of steps in a saved training state, read from its header as the length of the losses."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return int(json.loads(file.read(min(length, LARGEST)))["losses"]["shape"][0])
@@ -186,7 +186,7 @@ def _alive(pid: int) -> bool:
 
 
 def show(root: Path, once: bool, every: float) -> None:
-    """Shows a folder of runs every so many seconds until nothing is left to run; ``once``: one frame."""
+    """Show a folder of runs every so many seconds until nothing is left to run; ``once``: show one frame."""
     frames = _frames(Watch(root), number(every, "--every"))
     if once:
         print(text(root, next(frames)))
