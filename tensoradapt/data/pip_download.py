@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# the file is wanted whatever this Python can install, and a prompt or a second copy in pip's cache is not
+# ask nothing, keep no second copy, and undo settings that would hide wheels or source archives
 _OPTIONS = ("--no-input", "--no-cache-dir", "--no-binary=:none:", "--only-binary=:none:")
 
 
@@ -30,7 +30,7 @@ class _Failures(logging.Handler):
 
 
 def main(output: Any, package: str, filename: str, sha256: str) -> None:
-    """Raise SystemExit with the reason when the file is not found or is declared with another hash."""
+    """Write the file to ``output``; SystemExit with the reason if it is not found or declared with another hash."""
     _find_pip()
     from pip._internal.commands import create_command
 
@@ -49,7 +49,7 @@ def main(output: Any, package: str, filename: str, sha256: str) -> None:
 
 
 def _find_pip() -> None:
-    """In an environment without pip, use the wheel of it that comes with Python."""
+    """Make pip importable: in an environment without it, from the wheel that comes with Python."""
     if find_spec("pip"):
         return
     bundled = find_spec("ensurepip")
