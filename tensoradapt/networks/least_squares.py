@@ -17,6 +17,7 @@ import opt_einsum
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import compile_program, size
+from tensoradapt.networks.gram import axes, normal_matrix
 from tensoradapt.networks.network import Factor, Network
 
 Factors = dict[str, np.ndarray]
@@ -68,27 +69,19 @@ def solve(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray
     others = [f for f in network.factors if f is not factor]
     if not others:  # the factor is the tensor
         return np.transpose(tensor, [network.layout.names.index(x) for x in factor.labels]).copy()
-    held = {label for other in others for label in other.labels}
-    modes = [label for label in factor.labels if label in network.layout.size_of]
-    batch, free = tuple(m for m in modes if m in held), tuple(m for m in modes if m not in held)
-    bonds = tuple(label for label in factor.labels if label in network.bonds)
-    n, m = size(bonds, network.sizes), size(free, network.sizes)
+    shared, alone, bonds = axes(network, factor)
+    n, m = size(bonds, network.sizes), size(alone, network.sizes)
     if n > MAX_SYSTEM:
         raise TensorAdaptError(
             f"factor {factor.name!r} has {n:,} numbers joined by its bonds; least squares solves for at most "
             f"{MAX_SYSTEM:,} at once. Lower the rank"
         )
-    operands = [factors[other.name] for other in others]
-    labels = [other.labels for other in others]
-    twins = [tuple(x if x in network.layout.size_of else f"{x}'" for x in names) for names in labels]
-    sizes = {**network.sizes, **{f"{bond}'": n for bond, n in network.bonds.items()}}
-    twin = tuple(f"{bond}'" for bond in bonds)
-    gram = _contract([*labels, *twins], (*batch, *bonds, *twin), sizes, [*operands, *operands])
-    right = _contract([network.layout.names, *labels], (*batch, *bonds, *free), sizes, [tensor, *operands])
-    solved = _solve(gram.reshape(-1, n, n), right.reshape(-1, n, m))
-    axes = (*batch, *bonds, *free)
-    values = solved.reshape([sizes[label] for label in axes])
-    return np.ascontiguousarray(np.transpose(values, [axes.index(x) for x in factor.labels]))
+    gram = normal_matrix(network, factors, factor, _einsum)
+    order, operands = (*shared, *bonds, *alone), [tensor, *(factors[other.name] for other in others)]
+    labels = [network.layout.names, *(other.labels for other in others)]
+    right = _contract(labels, order, network.sizes, operands)
+    solution = _solve(gram.reshape(-1, n, n), right.reshape(-1, n, m)).reshape([network.sizes[x] for x in order])
+    return np.ascontiguousarray(np.transpose(solution, [order.index(x) for x in factor.labels]))
 
 
 def relative_error(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray], norm: float) -> float:

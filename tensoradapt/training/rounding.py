@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, compile_program
+from tensoradapt.networks.gram import product
 from tensoradapt.networks.network import Factor, Network
 
 Values = Mapping[str, Tensor]
@@ -125,10 +126,7 @@ def transported(
 
 def inner(one: tuple[Network, Values], two: tuple[Network, Values]) -> float:
     """The inner product of two networks' tensors over one layout, from the factors alone."""
-    first, second = [f.labels for f in one[0].factors], [_primed(two[0], f.labels) for f in two[0].factors]
-    sizes = {**one[0].sizes, **{f"{bond}'": n for bond, n in two[0].bonds.items()}}
-    operands = [values[f.name] for network, values in (one, two) for f in network.factors]
-    return float(compile_program([*first, *second], (), sizes).run(operands, torch.einsum))
+    return float(product(one, two, (), torch.einsum))
 
 
 def relative_error(old: tuple[Network, Values], new: tuple[Network, Values]) -> float:
@@ -136,10 +134,6 @@ def relative_error(old: tuple[Network, Values], new: tuple[Network, Values]) -> 
     norm = inner(old, old)
     lost = norm - 2 * inner(old, new) + inner(new, new)
     return max(0.0, lost / norm) ** 0.5 if norm > 0 else 0.0
-
-
-def _primed(network: Network, labels: Labels) -> Labels:
-    return tuple(f"{x}'" if x in network.bonds else x for x in labels)
 
 
 def _ends(network: Network, bond: str) -> tuple[Factor, ...]:
@@ -233,13 +227,7 @@ def _elimination(network: Network, values: Values) -> tuple[Tensor, Tensor]:  # 
     The next to go is the one that adds the least: its squared norm, and its inner products with those that are gone.
     """
     (bond,) = network.bonds
-    labels = [factor.labels for factor in network.factors]
-    program = compile_program(
-        [*labels, *(_primed(network, x) for x in labels)],
-        (bond, f"{bond}'"),
-        {**network.sizes, f"{bond}'": network.bonds[bond]},
-    )
-    gram = program.run([values[f.name] for f in network.factors] * 2, torch.einsum)
+    gram = product((network, values), (network, values), (bond, f"{bond}'"), torch.einsum)
     cost, order, added = gram.diagonal().clone(), [], []
     for _ in range(len(cost)):
         i = int(cost.argmin())

@@ -1,0 +1,44 @@
+"""Gram matrices: a network contracted with a copy of itself, over arrays of any library that has an ``einsum``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tensoradapt.networks.contraction import Labels, compile_program, size
+from tensoradapt.networks.network import Factor, Network
+
+Valued = tuple[Network, Mapping[str, Any]]  # a network, and arrays by factor name
+Einsum = Callable[..., Any]
+
+
+def product(one: Valued, two: Valued, output: Labels, einsum: Einsum) -> Any:
+    """Contract two networks over one layout; bonds of the second are called ``bond'``. Factors without an array are
+    left out.
+    """
+    first, second = ([f for f in network.factors if f.name in values] for network, values in (one, two))
+    primed = [tuple(f"{x}'" if x in two[0].bonds else x for x in f.labels) for f in second]
+    sizes = {**one[0].sizes, **{f"{bond}'": n for bond, n in two[0].bonds.items()}}
+    operands = [*(one[1][f.name] for f in first), *(two[1][f.name] for f in second)]
+    return compile_program([*(f.labels for f in first), *primed], output, sizes).run(operands, einsum)
+
+
+def normal_matrix(network: Network, values: Mapping[str, Any], of: Factor, einsum: Einsum) -> Any:
+    """H = J^T J of the dense tensor in one factor, over its bonds: (*shared modes, bonds, bonds).
+
+    For CP the Hadamard product of the other factors' Gram matrices.
+    """
+    shared, _, bonds = axes(network, of)
+    others = {f.name: values[f.name] for f in network.factors if f is not of}
+    output = (*shared, *bonds, *(f"{bond}'" for bond in bonds))
+    n = size(bonds, network.sizes)
+    gram = product((network, others), (network, others), output, einsum)
+    return gram.reshape(*(network.sizes[mode] for mode in shared), n, n)
+
+
+def axes(network: Network, of: Factor) -> tuple[Labels, Labels, Labels]:
+    """A factor's modes that other factors have too, the modes it has alone, and its bonds."""
+    others = {label for factor in network.factors if factor is not of for label in factor.labels}
+    modes = [label for label in of.labels if label not in network.bonds]
+    bonds = tuple(label for label in of.labels if label in network.bonds)
+    return tuple(m for m in modes if m in others), tuple(m for m in modes if m not in others), bonds
