@@ -1,19 +1,106 @@
-"""Compress and convert: updates trained in one form, in any other factored form, with the true error stated."""
+"""compress: updates trained in one form, in any other factored form, with the true error and what it cost."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import nn
+
+from tensoradapt.adapter import checkpoint
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import check_number
-from tensoradapt.compression.fit import Job, fit_within, in_best_order
-from tensoradapt.compression.result import Compressed, stated
-from tensoradapt.compression.sources import read
+from tensoradapt.compression.core import Core, can_be_cut
+from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order
+from tensoradapt.compression.sources import Source, difference, norm_of, read, update_of
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.layout import Mode
+from tensoradapt.networks.network import Network
+from tensoradapt.planning.plan import Plan
+from tensoradapt.surgery.attach import attach
 from tensoradapt.text import Rank
 
 ORDERS = ("given", "search")
+GROWN = 2.0  # components that do not cancel are at most about as large as the tensor
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A rank that was tried, with its parameters and relative error."""
+
+    rank: int
+    n_params: int
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.rank}: {self.error:.3g}"
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Updates in factored form. ``plan`` has scale 1; ``factors`` are its tensors' values, float64, by factor name.
+
+    ``error`` is the relative Frobenius error over all sites, ``site_errors`` that of each (of a site whose update is
+    zero: relative to the root mean square norm of all), both computed in float64 from the factors and the source.
+    ``growth``: of CP, the largest component's norm over the tensor's; far above 1 the components cancel.
+    """
+
+    plan: Plan
+    factors: tuple[Factors, ...]
+    error: float
+    site_errors: Mapping[str, float]
+    n_source_params: int
+    seconds: float
+    source: str = ""
+    exact: bool = False  # by construction, without a decomposition
+    growth: float | None = None
+    orders: tuple[tuple[str, ...], ...] = ()  # of each tensor, its modes as the network chains them
+    cuts: tuple[str, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def n_params(self) -> int:
+        return self.plan.n_params
+
+    def attach(self, model: nn.Module, dropout: float = 0.0) -> Adapter:
+        """Attach an adapter that starts training from these factors, in torch's default dtype."""
+        return attach(model, self.plan, dropout=dropout, values=_tensors(self.factors))
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint without a model. It does not know the base weights, so ``load(..., strict=False)`` it; to
+        have them checked, save the attached adapter instead.
+        """
+        factors = {f"{i}.{k}": v.float() for i, values in enumerate(_tensors(self.factors)) for k, v in values.items()}
+        scales = tuple(1.0 for _ in self.factors)
+        checkpoint.write(checkpoint.Checkpoint(self.plan, 0, 0.0, 0.0, scales, "", factors, {}), Path(path))
+
+    def __str__(self) -> str:
+        worst = max(self.site_errors, key=lambda name: self.site_errors[name])
+        spread = f"{min(self.site_errors.values()):.3g} to {self.site_errors[worst]:.3g} ({worst})"
+        more = ", more than the source" if self.n_params > self.n_source_params else ""
+        lines = [
+            f"{self.plan.parameterization} of {self.source}: {self.n_params:,} parameters for {self.n_source_params:,} "
+            f"({100 * self.n_params / self.n_source_params:.3g} %{more}) over {len(self.site_errors)} matrices",
+            f"relative error {self.error:.3g}; of single matrices {spread}",
+            f"ranks {'; '.join(dict.fromkeys(str(group.rank) for group in self.plan.groups))}",
+            f"mode order {'; '.join(dict.fromkeys(' '.join(order) for order in self.orders))}",
+            f"sides {'; '.join(dict.fromkeys(self.cuts))}",
+        ]
+        if self.growth is not None:
+            warns = ": components cancel, so a small change of one factor is a large change of the update"
+            lines.append(f"largest component {self.growth:.3g} times the tensor{warns if self.growth > GROWN else ''}")
+        if self.tried:
+            lines.append(f"tried ranks {', '.join(map(str, self.tried))}")
+        if self.left_out:
+            lines.append(f"not in the error: {len(self.left_out)} other parameters changed, such as {self.left_out[0]}")
+        return "\n".join([*lines, f"{'exact by construction, ' if self.exact else ''}{self.seconds:.3g} s"])
 
 
 def compress(
@@ -30,20 +117,31 @@ def compress(
     seed: int = 0,
     order: str = "given",
 ) -> Compressed:
-    """Trained updates in factored form, with exactly one of ``rank``, ``max_error`` and ``budget`` (families without a
-    rank need none).
-
-    ``source``: the path of a LoRA folder as PEFT saves it; an Adapter (of one with tasks the selected; shared biases
-    are left out and named); a pair (tuned model, base model); or a mapping of site names to (A, B) or dense (out, in)
-    updates. ``sites``: from ``find_sites``, or a model or config (then: those the source has); an Adapter knows its
-    own. ``max_error``: the smallest rank whose relative Frobenius error over everything is at most this.
-    ``order="search"``: of chains (tensor_train, tensor_ring), the order of modes with the least error.
+    """Decompose trained updates in a factored form; give exactly one of ``rank``, ``max_error`` and ``budget``.
 
     A LoRA stack is decomposed as a small core (QR), exactly and without the dense stack, wherever a side of the layout
     is one mode that is wider than its matrices' ranks summed. Other sides are kept whole; with both whole, the dense
-    stack is in memory: 8 bytes an entry, several times over while it is decomposed. The result prints what was cut and
-    the size of each core. CP adapters become Tucker and tensor-train of their own rank exactly. Other families with all
-    factors trained are decomposed by their own ``decompose``, or by alternating least squares.
+    stack is in memory: 8 bytes an entry, several times over during the decomposition. The printed result says which
+    sides were cut. CP adapters become Tucker and tensor-train of their own rank exactly. Parameterizations whose
+    factors are all trained are decomposed by their own ``decompose``, or by alternating least squares.
+
+    Args:
+        source: path of a LoRA folder as PEFT saves it; an Adapter (its selected task; shared biases are left out and
+            named); a pair (tuned model, base model); or a mapping of site names to (A, B) or dense (out, in) updates.
+        sites: from ``find_sites``; or a model or config: those that the source has. An Adapter knows its own.
+        layout: one layout, or one for each set of sites; default the parameterization's.
+        parameterization: a name, or an object like the modules of ``tensoradapt.parameterizations``.
+        rank: of all bonds, or a mapping of bonds; parameterizations without a rank need none.
+        max_error: take the smallest rank whose relative Frobenius error over all sites is at most this, in (0, 1).
+        budget: largest number of parameters.
+        options: further arguments of the parameterization's ``build``.
+        split: sizes of the parts of a mode, as in ``plan``.
+        seed: of random starts.
+        order: "search" finds the order of modes with the least error, of chains (tensor_train, tensor_ring).
+
+    Raises:
+        TensorAdaptError: for sources that cannot be read, modules and sites that differ, parameterizations with frozen
+            factors, and an error that no rank reaches.
 
     >>> import numpy as np
     >>> from tensoradapt.sites.site import Site
@@ -52,9 +150,6 @@ def compress(
     >>> result = compress(updates, sites, "layer : out : in", "cp", rank=1)
     >>> result.n_params, result.n_source_params, result.error < 1e-12
     (14, 33, True)
-
-    Raises TensorAdaptError for sources that cannot be read, modules and sites that differ, families with frozen
-    factors, and an error that no rank reaches.
     """
     began = time.perf_counter()
     _check_choices(rank, max_error, budget, order)
@@ -64,7 +159,7 @@ def compress(
     if order == "search":
         job = in_best_order(job, rank, budget, max_error)
     fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
-    return stated(job, fit, tried, time.perf_counter() - began)
+    return _result(job, fit, tried, time.perf_counter() - began)
 
 
 def _check_choices(rank: Any, max_error: Any, budget: Any, order: str) -> None:
@@ -84,3 +179,55 @@ def _one_of(rank: Any, max_error: Any, budget: Any) -> TensorAdaptError:
     return TensorAdaptError(
         f"rank={rank!r}, max_error={max_error!r}, budget={budget!r} were given; expected exactly one of them"
     )
+
+
+def _result(job: Job, fit: Fit, fits: Mapping[int, Fit], seconds: float) -> Compressed:
+    """The result of a job; its errors are computed anew, from the factors."""
+    updates = job.source.updates
+    error, sites = _errors(fit, job.source)
+    norms = [math.hypot(*(norm_of(updates[m.site.name]) for m in group.members)) for group in fit.plan.groups]
+    growth = getattr(job.family, "growth", None)
+    grown = max(map(growth, fit.factors, norms)) if growth else None
+    orders = tuple(_order(group.network) for group in fit.plan.groups)
+    cuts = tuple(_cut_text(group.network, core) for group, core in zip(fit.plan.groups, job.cores, strict=False))
+    tried = tuple(Tried(rank, trial.plan.n_params, trial.error) for rank, trial in sorted(fits.items()))
+    return Compressed(
+        *(fit.plan, fit.factors, error, sites, job.source.n_params, seconds, job.source.name, fit.exact, grown),
+        *(orders, cuts or ("not needed",), tried, job.source.left_out),
+    )
+
+
+def _errors(fit: Fit, source: Source) -> tuple[float, dict[str, float]]:
+    """The error over all sites and that of each, in float64 and without a dense stack."""
+    adapter = Adapter(fit.plan, values=_tensors(fit.factors)).double()
+    with torch.no_grad():
+        for tensor, factors in zip(adapter.tensors, fit.factors, strict=True):
+            for name, parameter in tensor.trained.items():  # type: ignore[union-attr, operator]
+                parameter.copy_(torch.from_numpy(factors[name]))
+    left = {s.name: norm_of(difference(source.updates[s.name], update_of(adapter, s))) for s in fit.plan.sites}
+    norms = {name: norm_of(source.updates[name]) for name in left}
+    whole = math.hypot(*norms.values())
+    usual = whole / math.sqrt(len(norms)) or 1.0
+    return math.hypot(*left.values()) / (whole or 1.0), {n: left[n] / (norms[n] or usual) for n in left}
+
+
+def _order(network: Network) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(x for f in network.factors for x in f.labels if x in network.layout.size_of))
+
+
+def _cut_text(network: Network, core: Core) -> str:
+    sizes = network.layout.size_of
+    cut = [f"{mode} {sizes[mode]} cut to {basis.shape[1]}" for mode, basis in core.bases.items()]
+    sides = (network.layout.rows, network.layout.cols)
+    whole = [_whole_text(network, side) for side in sides if side[0].name not in core.bases]
+    return f"{', '.join([*cut, *whole])}: a core of {core.values.nbytes / 2**20:.3g} MiB"
+
+
+def _whole_text(network: Network, side: Sequence[Mode]) -> str:
+    if not can_be_cut(network, side):
+        return f"{' '.join(mode.name for mode in side)} kept whole"
+    return f"{side[0].name} {side[0].size} kept whole (the ranks of its matrices sum to its width or more)"
+
+
+def _tensors(factors: Sequence[Factors]) -> list[dict[str, torch.Tensor]]:
+    return [{name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in values.items()} for values in factors]

@@ -1,10 +1,10 @@
-"""Cores: a stack of low-rank updates as a small tensor and orthonormal bases, without the dense stack.
+"""A stack of low-rank updates as a small core and orthonormal bases, without the dense stack.
 
 Where all rows (or all columns) of a layout are one mode, the stack's rows live in the span of the pairs' B (its columns
 in that of their A): ``stack = core x_rows U x_cols V``, exactly, with as many basis vectors as the stack has rank
-there. Decomposing the core and multiplying the factor of that mode by the basis is decomposing the stack. Several modes
-on a side (head, dim) have factors of their own, which no basis of the side respects: such a side is kept whole. So is
-one that the pairs' ranks, summed, fill: with both sides whole the core is the dense stack, 8 bytes an entry.
+there. Decomposing the core and multiplying the factor of that mode by the basis is decomposing the stack. A side of
+several modes (head, dim) has a factor for each, which no basis of the side respects, so it is kept whole. So is a side
+that the pairs' ranks, summed, fill. With both sides whole the core is the dense stack, 8 bytes an entry.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tensoradapt.lora.update import Update, triangular
+from tensoradapt.compression.sources import Update
+from tensoradapt.lora.pair import LoraPair, triangular
 from tensoradapt.networks.layout import Layout, Mode
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.plan import Group, Member
+from tensoradapt.planning.plan import Group
 
 
 @dataclass(frozen=True)
 class Core:
-    """``values`` over a layout whose modes in ``bases`` are cut to the rank of the stack there."""
+    """``values`` over a layout whose modes in ``bases`` are cut to the stack's rank."""
 
     layout: Layout
     values: np.ndarray
     bases: Mapping[str, np.ndarray]  # mode -> (n, m), orthonormal columns
 
     def over(self, network: Network) -> Core:
-        """The core for one network: bases with at least as many vectors as a bond of the mode's factor is wide, so that
-        the network over the core is clipped no further than the one over the stack.
+        """Widen each basis to the widest bond of the mode's factor, so that the network over the core is clipped no
+        further than the one over the stack.
         """
         bases, values, sizes = dict(self.bases), self.values, {}
         for mode, basis in self.bases.items():
@@ -43,57 +44,55 @@ class Core:
         return Core(_resized(self.layout, sizes), values, bases)
 
     def lifted(self, network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Factors over the core as factors over the stack."""
-        made = dict(factors)
+        """Turn factors over the core into factors over the stack."""
+        whole = dict(factors)
         for factor in network.factors:
             for axis in (i for i, label in enumerate(factor.labels) if label in self.bases):
                 basis = self.bases[factor.labels[axis]]
-                made[factor.name] = np.moveaxis(np.tensordot(basis, made[factor.name], (1, axis)), 0, axis)
-        return made
+                whole[factor.name] = np.moveaxis(np.tensordot(basis, whole[factor.name], (1, axis)), 0, axis)
+        return whole
 
 
 def core_of(group: Group, updates: Mapping[str, Update]) -> Core:
     """The core of a group's updates (by site name); the dense stack itself where no side can be cut."""
     layout, members = group.network.layout, group.members
-    own = [updates[m.site.name].T if m.transposed else updates[m.site.name] for m in members]
-    sides = {side: _basis(group.network, modes, own, side) for side, modes in (("u", layout.rows), ("v", layout.cols))}
-    bases = {m[0].name: q for m, q in ((layout.rows, sides["u"]), (layout.cols, sides["v"])) if q is not None}
+    matrices = [updates[m.site.name].T if m.transposed else updates[m.site.name] for m in members]
+    u = _basis(group.network, layout.rows, matrices)
+    v = _basis(group.network, layout.cols, [matrix.T for matrix in matrices])
+    bases = {modes[0].name: q for modes, q in ((layout.rows, u), (layout.cols, v)) if q is not None}
     small = _resized(layout, {mode: q.shape[1] for mode, q in bases.items()})
     values = np.zeros(small.shape)
-    for member, update in zip(members, own, strict=True):
-        matrix = _projected(update, sides["u"], sides["v"])
-        values[_place(member, layout)] = matrix.reshape(small.shape[len(layout.index) :])
+    for member, matrix in zip(members, matrices, strict=True):
+        place = tuple(member.at[mode.name] for mode in layout.index)  # no ranges there
+        values[place] = _projected(matrix, u, v).reshape(small.shape[len(layout.index) :])  # type: ignore[index]
     return Core(small, values, bases)
 
 
-def _place(member: Member, layout: Layout) -> tuple[int, ...]:
-    return tuple(member.at[mode.name] for mode in layout.index)  # type: ignore[misc]  # no ranges there
-
-
-def _basis(network: Network, modes: Sequence[Mode], updates: Sequence[Update], side: str) -> np.ndarray | None:
-    """Singular vectors of the whole stack on one side; None where it is kept whole."""
-    if not can_be_cut(network, modes) or sum(update.rank for update in updates) >= modes[0].size:
+def _basis(network: Network, modes: Sequence[Mode], updates: Sequence[Update]) -> np.ndarray | None:
+    """Left singular vectors of the updates side by side; None where the side of these modes is kept whole."""
+    ranks = (update.rank if isinstance(update, LoraPair) else min(update.shape) for update in updates)
+    if not can_be_cut(network, modes) or sum(ranks) >= modes[0].size:
         return None
-    q, r = np.linalg.qr(np.concatenate([_half(u if side == "u" else u.T) for u in updates], axis=1))
+    q, r = np.linalg.qr(np.concatenate([_half(update) for update in updates], axis=1))
     u, s, _ = np.linalg.svd(r)
     rank = int(np.count_nonzero(s > s[0] * np.finfo(float).eps * max(q.shape)))
     return q @ u[:, : max(rank, 1)]
 
 
 def can_be_cut(network: Network, modes: Sequence[Mode]) -> bool:
-    """Whether a side of these modes is one that a basis can stand for: one mode, in one factor."""
+    """Whether a basis can stand for a side of these modes: one mode, in one factor."""
     return len(modes) == 1 and sum(modes[0].name in factor.labels for factor in network.factors) == 1
 
 
 def _half(update: Update) -> np.ndarray:  # (out, R)
     """B times the triangular factor of A: its columns span the matrix's and carry its singular values."""
-    return update.a if update.b is None else update.b @ triangular(update.a.T).T
+    return update.b @ triangular(update.a.T).T if isinstance(update, LoraPair) else update
 
 
 def _projected(update: Update, u: np.ndarray | None, v: np.ndarray | None) -> np.ndarray:
     """``U^T B A V``."""
-    if update.b is None:
-        left = update.a if u is None else u.T @ update.a
+    if not isinstance(update, LoraPair):
+        left = update if u is None else u.T @ update
         return left if v is None else left @ v
     b = update.b if u is None else u.T @ update.b
     return b @ (update.a if v is None else update.a @ v)

@@ -1,4 +1,4 @@
-"""Fitting: given updates as the factors of a plan's tensors, at one rank or the smallest one that is close enough."""
+"""Fit given updates by the factors of a plan's tensors, at one rank or at the smallest that is close enough."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked, but for the rank. Cores depend neither on it nor on the order of modes and are made once."""
+    """A request without its rank. Cores depend neither on it nor on the order of modes and are made once."""
 
     source: Source
     layout: Any
@@ -52,41 +52,41 @@ class Job:
         return parameterizations.get(self.parameterization)
 
     def plan(self, rank: Rank | None, budget: int | None = None) -> Plan:
-        made = plan(
+        planned = plan(
             *(self.source.sites, self.layout, self.parameterization, rank),
             **{"budget": budget, "options": self.options, "split": self.split, "scale": 1.0},
         )
-        for factor in (f for group in made.groups for f in group.network.factors):
+        for factor in (f for group in planned.groups for f in group.network.factors):
             if not factor.trainable or factor.source != "draw":
                 raise TensorAdaptError(
-                    f"parameterization {made.parameterization!r} has the frozen factor {factor.name!r}, so it cannot "
-                    "take on given updates; choose one whose factors are all trained"
+                    f"parameterization {planned.parameterization!r} has the frozen factor {factor.name!r}, so it "
+                    "cannot take on given updates; choose one whose factors are all trained"
                 )
-        return made
+        return planned
 
     def fit(self, rank: Rank | None, budget: int | None = None) -> Fit:
-        made = self.plan(rank, budget)
-        if exact := _from_cp(self, made):
-            return Fit(made, tuple(exact), 0.0, exact=True)
+        planned = self.plan(rank, budget)
+        if exact := _from_cp(self, planned):
+            return Fit(planned, tuple(exact), 0.0, exact=True)
         if not self.cores:
-            self.cores.extend(core_of(group, self.source.updates) for group in made.groups)
-        parts = [self._one(group.network, core) for group, core in zip(made.groups, self.cores, strict=True)]
+            self.cores.extend(core_of(group, self.source.updates) for group in planned.groups)
+        parts = [self._fit_core(group.network, core) for group, core in zip(planned.groups, self.cores, strict=True)]
         total = sum(float(np.linalg.norm(core.values)) ** 2 for core in self.cores)
         left = sum(error**2 for _, error in parts)
-        return Fit(made, tuple(factors for factors, _ in parts), math.sqrt(left / total) if total else 0.0)
+        return Fit(planned, tuple(factors for factors, _ in parts), math.sqrt(left / total) if total else 0.0)
 
-    def _one(self, network: Network, core: Core) -> tuple[Factors, float]:
+    def _fit_core(self, network: Network, core: Core) -> tuple[Factors, float]:
         if not core.values.any():  # a basis of nothing would leave the draw in one direction
             return least_squares.zero(network, self.seed), 0.0
         small = core.over(network)
         net = replace(network, layout=small.layout)
         decompose = getattr(self.family, "decompose", least_squares.decompose)
-        found = least_squares.revived(net, decompose(net, small.values, seed=self.seed), self.seed)
-        return small.lifted(network, found), float(np.linalg.norm(small.values - least_squares.dense(net, found)))
+        factors = least_squares.revived(net, decompose(net, small.values, seed=self.seed), self.seed)
+        return small.lifted(network, factors), float(np.linalg.norm(small.values - least_squares.dense(net, factors)))
 
 
 def fit_within(job: Job, max_error: float) -> tuple[Fit, dict[int, Fit]]:
-    """The fit with the smallest rank bound that reaches the error, and all that were tried: doubled, then halved."""
+    """Bisect for the smallest rank bound that reaches the error; return its fit, and all that were tried."""
     fits = {1: job.fit(1)}
     low, high = 0, 1
     while fits[high].error > max_error:
@@ -101,18 +101,18 @@ def fit_within(job: Job, max_error: float) -> tuple[Fit, dict[int, Fit]]:
     return fits[high], fits
 
 
-def _larger(job: Job, rank: int, found: Fit) -> int:
+def _larger(job: Job, rank: int, fit: Fit) -> int:
     """Twice the rank, or less where that takes more parameters than the matrices; the rank itself where a larger one
     changes nothing.
     """
     step = rank
     while step:
         try:
-            made = job.plan(rank + step)
+            planned = job.plan(rank + step)
         except TensorAdaptError:  # rank 1 was accepted, so this is the size
             step //= 2
             continue
-        return rank if made.groups == found.plan.groups else rank + step
+        return rank if planned.groups == fit.plan.groups else rank + step
     return rank
 
 
@@ -121,12 +121,13 @@ def _unreached(fits: Mapping[int, Fit], max_error: float) -> TensorAdaptError:
     return TensorAdaptError(
         f"max_error={max_error:g} is not reached by {best.plan.parameterization} over these layouts: the best is "
         f"{best.error:.3g} at rank {max(fits)} with {best.plan.n_params:,} parameters; a larger one changes nothing or "
-        "takes more parameters than the matrices. Tie fewer modes, allow more error, or choose another family"
+        "takes more parameters than the matrices. Tie fewer modes, allow more error, or choose another "
+        "parameterization"
     )
 
 
 def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: float | None) -> Job:
-    """The job with the order of modes that leaves the least error (of equals: the fewest parameters).
+    """Choose the order of modes that leaves the least error (of equals: the fewest parameters).
 
     With ``max_error`` the orders are compared at the number of parameters that the usual one needs.
     """
@@ -145,9 +146,9 @@ def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: fl
             f"order='search' needs one set of modes, and the tensors have {several}; compress the sites of one layout "
             "at a time, or give options={'order': ...}"
         )
-    orders = [one for one in itertools.permutations(names.pop()) if one <= one[::-1]]  # a chain has two ends alike
-    jobs = [replace(job, options={**job.options, "order": one}) for one in orders]
-    return min(jobs, key=lambda one: _cost(one, rank, budget))
+    orders = [order for order in itertools.permutations(names.pop()) if order <= order[::-1]]  # either end may be first
+    jobs = [replace(job, options={**job.options, "order": order}) for order in orders]
+    return min(jobs, key=lambda ordered: _cost(ordered, rank, budget))
 
 
 def _has_order(family: Any) -> bool:
@@ -165,33 +166,33 @@ def _cost(job: Job, rank: Rank | None, budget: int | None) -> tuple[float, int]:
 def _params_within(job: Job, max_error: float) -> int:
     try:
         return fit_within(job, max_error)[0].plan.n_params
-    except TensorAdaptError:  # out of reach in this order: allow another one what the source takes
+    except TensorAdaptError:  # out of reach in this order: allow the others as much as the source takes
         return job.source.n_params
 
 
-def _from_cp(job: Job, made: Plan) -> list[Factors] | None:
-    """Tensors of a CP adapter as the family's own factors, where it says how and the ranks are those it needs."""
+def _from_cp(job: Job, planned: Plan) -> list[Factors] | None:
+    """Convert the tensors of a CP adapter exactly, where the parameterization can and the ranks are those it needs."""
     adapter, convert = job.source.adapter, getattr(job.family, "from_cp", None)
     if adapter is None or convert is None:
         return None
-    found = [_cp_factors(adapter, group) for group in made.groups]
-    for group, factors in zip(made.groups, found, strict=True):
+    in_cp = [_cp_factors(adapter, group) for group in planned.groups]
+    for group, factors in zip(planned.groups, in_cp, strict=True):
         if factors is None:
             return None
         needed = job.family.build(group.network.layout, factors[group.network.layout.names[0]].shape[1], **job.options)
         if needed.clipped().bonds != group.network.bonds:
             return None
-    return [convert(g.network, factors) for g, factors in zip(made.groups, found, strict=True)]
+    return [convert(g.network, factors) for g, factors in zip(planned.groups, in_cp, strict=True)]
 
 
 def _cp_factors(adapter: Adapter, group: Group) -> Factors | None:
-    """The factors (mode, r) of the adapter's tensor that the same sites read in the same way, if it is CP."""
-    for i, own in enumerate(adapter.plan.groups):
-        if own.members == group.members and own.network.layout == group.network.layout:
+    """The factors (mode, r) of the adapter's tensor for the same sites and layout, if it is CP."""
+    for i, other in enumerate(adapter.plan.groups):
+        if other.members == group.members and other.network.layout == group.network.layout:
             tensor: Any = adapter.tensors[i]
-            names = own.network.layout.names
-            plain = {f.labels for f in own.network.factors} == {*((name, "r") for name in names)}
-            even = all(multiplier(adapter.plan, i, member.site) == 1 for member in own.members)
+            names = other.network.layout.names
+            plain = {f.labels for f in other.network.factors} == {*((name, "r") for name in names)}
+            even = all(multiplier(adapter.plan, i, member.site) == 1 for member in other.members)
             if plain and even and not tensor.held:
                 factors = {name: tensor.factors[name].detach().numpy() for name in names}
                 return {**factors, names[0]: factors[names[0]] * tensor.scale}

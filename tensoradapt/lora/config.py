@@ -1,6 +1,6 @@
-"""adapter_config.json of a LoRA folder as PEFT writes it: read strictly, as a file that anyone may have written.
+"""Read adapter_config.json of a LoRA folder strictly, as a file that anyone may have written.
 
-What makes an update more than ``B A`` is refused by name, and so is a setting that this version does not know.
+A setting that makes an update more than ``B A``, or that this version does not know, is refused by name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OTHER_UPDATES = (
     *("alora_invocation_tokens", "arrow_config", "kasa_config", "velora_config", "monteclora_config"),
 )
 HARMLESS = {"use_rslora"}
-# what PEFT writes that leaves the update at B A: which layers are meant, how it started, where it came from
+# settings that leave the update at B A: target layers, start, origin
 KNOWN = {
     *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying"),
     *("eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern"),
@@ -33,15 +33,15 @@ KNOWN = {
     *("runtime_config", "target_modules", "task_type", "use_rslora"),
 }
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base weights before training
-LONGEST = 500  # characters of a pattern; the names of modules have far fewer
-REPEATS = 3  # in a pattern; with more, or with a repeated group, it can take for ever on a name that it does not match
+LONGEST = 500  # characters of a pattern; names of modules have far fewer
+REPEATS = 3  # in a pattern; with more, or a repeated group, a name that does not match can take for ever
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The settings in a LoRA folder, checked.
+    """Read and check the settings of a LoRA folder.
 
     Raises TensorAdaptError for a missing, oversized or damaged file, other methods than LoRA, settings under which the
-    updates are not B A alone, and ranks, scales and patterns that are none.
+    updates are not B A alone, and invalid ranks, scales and patterns.
     """
     config = parse_json(_bytes(path), path / CONFIG, AGAIN)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
@@ -66,7 +66,7 @@ def scale_of(config: Mapping[str, Any], module: str) -> float:
 
 
 def _of(config: Mapping[str, Any], pattern: str, module: str, usual: Any) -> Any:
-    """A module's own setting: the first pattern that matches the end of its name, as PEFT reads them."""
+    """A module's setting: that of the first pattern that matches the end of its name, as in PEFT, or the usual one."""
     for key, value in (config.get(pattern) or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value
@@ -108,7 +108,7 @@ def _refuse(config: Mapping[str, Any], path: Path) -> None:
 
 
 def _check_values(config: Mapping[str, Any], path: Path) -> None:
-    """Refuses ranks, scales and patterns that PEFT cannot have written."""
+    """Raise for ranks, scales and patterns that PEFT cannot have written."""
     wrong = [("use_rslora", config.get("use_rslora"))] if config.get("use_rslora") not in (None, True, False) else []
     wrong += [("r", config["r"])] if not _is_rank(config.get("r", 8)) else []
     wrong += [("lora_alpha", config["lora_alpha"])] if not _is_number(config.get("lora_alpha", 8)) else []
@@ -129,7 +129,7 @@ def _is_rank(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**63  # a NaN is less than nothing
+    return type(value) in (int, float) and abs(value) < 2**63  # False for NaN
 
 
 def _is_pattern(key: str) -> bool:

@@ -1,8 +1,9 @@
-"""export_lora: an adapter's updates as a LoRA folder that PEFT, vLLM, TGI and llama.cpp read alike."""
+"""export_lora: an adapter's updates as a LoRA folder that PEFT, vLLM, TGI and llama.cpp read alike, and its report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,77 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.lora.export_report import ExportResult, LoraExport, max_lora_rank
-from tensoradapt.lora.module_pairs import Made, module_pairs
-from tensoradapt.lora.pair import LoraPair
+from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
 from tensoradapt.lora.write_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
 from tensoradapt.sites.storage_order import is_conv1d
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules
+from tensoradapt.text import align
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
 HEADS = ("refuse", "leave")
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's --max-lora-rank
+WITHOUT_HEAD = (
+    "the model has no head, and names are those of the model alone; to serve it in one with a head, such as "
+    "...ForCausalLM, call export_lora(model, path, prefix={0!r}) (command line: --prefix {0})"
+)
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """One module: the rank of its own pair, before padding, and the relative Frobenius errors.
+
+    ``truncation`` is 0 for an exact export, ``rounding`` what the dtype then changed.
+    """
+
+    module: str
+    rank: int
+    truncation: float
+    rounding: float
+
+
+@dataclass(frozen=True)
+class LoraExport:
+    """A LoRA folder that was written. ``rank``: r of all its pairs; bytes are those of the tensors.
+
+    ``left_out``: trained parameters that are not in the folder. ``held_as``: the ``prefix`` under which models with a
+    head have this model, where it has none and was exported under its own names.
+    """
+
+    path: Path
+    rank: int
+    dtype: str
+    modules: tuple[ExportResult, ...]
+    n_bytes_native: int
+    n_bytes: int
+    left_out: tuple[str, ...] = ()
+    held_as: str = ""
+
+    @property
+    def max_lora_rank(self) -> int | None:
+        """The ``--max-lora-rank`` that vLLM needs for it; None above the largest there is."""
+        return max_lora_rank(self.rank)
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing was truncated."""
+        return not any(module.truncation for module in self.modules)
+
+    def __str__(self) -> str:
+        lines = [
+            f"LoRA of {len(self.modules)} modules in {self.path}: r = lora_alpha = {self.rank}, {self.dtype}, "
+            f"{'exact but for rounding' if self.exact else 'truncated'}",
+            f"{self.n_bytes_native:,} bytes native, {self.n_bytes:,} exported "
+            f"({self.n_bytes / self.n_bytes_native:.3g} times)",
+            f"vLLM needs --max-lora-rank {self.max_lora_rank}"
+            if self.max_lora_rank
+            else f"vLLM takes ranks up to {VLLM_RANKS[-1]}; export it with a smaller rank= to serve it there",
+            *(f"left out: {what}" for what in self.left_out),
+            *([WITHOUT_HEAD.format(self.held_as)] if self.held_as else ()),
+        ]
+        rows = [("module", "rank", "truncation error", "rounding error")]
+        rows += [(m.module, str(m.rank), f"{m.truncation:.3g}", f"{m.rounding:.3g}") for m in self.modules]
+        return "\n".join([*lines, "", *align(rows)])
 
 
 @torch.no_grad()
@@ -38,18 +100,31 @@ def export_lora(
     heads: str = "refuse",
     prefix: str = "",
 ) -> LoraExport:
-    """Writes the updates into a LoRA folder, exactly: ``B A`` is the update of each adapted module of the base model.
+    """Write the updates into a LoRA folder, exactly: ``B A`` is the update of each adapted module of the base model.
 
-    Every scale is in B, all pairs have one rank R (zero-padded) and ``r = lora_alpha = R``. R is the largest of the
-    modules' minimum cuts; several sites of a fused module are stacked, with equal rows of A stored once. A projection
-    that is adapted in some layers has zero pairs in the others. The model is left alone; its weights are not read.
+    All pairs have one rank R (zero-padded), the largest of the modules' minimum cuts, ``r = lora_alpha = R``, and every
+    scale is in B. Sites of a fused module become one pair, with equal rows of A stored once. A projection that is
+    adapted in some layers has zero pairs in the others. A merged adapter is exported for the weights before merging.
+    The model does not change, and its weights are not read.
 
-    ``adapter``: one that is not attached, such as ``detach`` returns. ``rank``: at most this one, by truncation;
-    ``round_up``: zeros up to the next rank vLLM can be set to. ``task``: of an adapter with tasks. ``task_type``: as
-    PEFT calls it. ``heads="leave"``: without modules trained in place and shared biases, which a LoRA cannot hold.
-    An adapter that is merged is exported for the weights as they were before. ``prefix``: where this model is inside
-    the one that will be served, as in ``prefix="model"`` for a bare LlamaModel in a LlamaForCausalLM; without it the
-    names are those that PEFT would write for the model itself, and the report says so where the model is a bare one.
+    Args:
+        model: the model that the adapter is for.
+        path: a new or empty folder, or an earlier export, which is replaced.
+        adapter: one that is not attached, such as ``detach`` returns; default the attached one.
+        rank: truncate every pair to at most this rank; default exact.
+        round_up: zero-pad to the next rank that vLLM supports.
+        dtype: float32, float16, bfloat16 or float64.
+        task: the task to export, of an adapter with tasks.
+        task_type: PEFT's name of the task; default CAUSAL_LM for a causal language model, else none.
+        heads: "leave" exports without trained modules and shared biases, which a LoRA cannot hold.
+        prefix: path of this model in the one that will be served: "model" for a LlamaModel in a LlamaForCausalLM.
+
+    Returns:
+        The report, with every module's errors.
+
+    Raises:
+        TensorAdaptError: with nothing written, for what a LoRA cannot hold, numbers that are not finite or too large
+            for ``dtype``, and a folder with other files in it.
 
     >>> import tempfile
     >>> import tensoradapt as ta
@@ -60,9 +135,6 @@ def export_lora(
     >>> report = export_lora(model, tempfile.mkdtemp())
     >>> report.rank, len(report.modules), report.exact, report.max_lora_rank
     (4, 8, True, 8)
-
-    Returns the report, with every module's errors. Raises TensorAdaptError, with nothing written, for what a LoRA
-    cannot hold, numbers that are not finite or outgrow ``dtype``, and a folder with other files in it.
     """
     path, name = Path(path), str(dtype).removeprefix("torch.")
     adapter = attached(model) if adapter is None else adapter
@@ -74,23 +146,23 @@ def export_lora(
     modules = original_modules(model)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
-    made = module_pairs(adapter, modules, task, rank)
-    full = max(1, *(one.pair.rank for one in made.values()))
-    full = (round_up and max_lora_rank(full)) or full
-    pairs = {module: _cast(module, one.pair.padded(full), name) for module, one in made.items()}
-    inside = {module: f"{prefix}.{module}" if prefix else module for module in modules}
-    exported = tuple(_exported(inside[module], made[module], *pairs[module]) for module in made)
-    transposed = any(is_conv1d(modules[module]) for module in made)
-    served = {inside[module]: pair for module, pair in pairs.items()}
-    config = lora_config(model, full, served, inside.values(), transposed, task_type, own=not prefix)
+    pairs = module_pairs(adapter, modules, task, rank)
+    r = max(1, *(pair.exported.rank for pair in pairs.values()))
+    r = (round_up and max_lora_rank(r)) or r
+    halves = {module: _cast(module, pair.exported.padded(r), name) for module, pair in pairs.items()}
+    served_as = {module: f"{prefix}.{module}" if prefix else module for module in modules}
+    results = tuple(_result(served_as[module], pair, *halves[module]) for module, pair in pairs.items())
+    transposed = any(is_conv1d(modules[module]) for module in pairs)
+    served = {served_as[module]: pair for module, pair in halves.items()}
+    config = lora_config(model, r, served, served_as.values(), transposed, task_type, alone=not prefix)
     write_lora(path, config, served)
-    n_bytes = sum(half.nbytes for pair in pairs.values() for half in pair)
+    n_bytes = sum(half.nbytes for pair in served.values() for half in pair)
     held_as = "" if prefix else bare_name(model)
-    return LoraExport(path, full, name, exported, adapter.n_bytes, n_bytes, tuple(_besides(adapter)), held_as)
+    return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, tuple(_left_out(adapter)), held_as)
 
 
 def _check(adapter: Adapter, dtype: str, task: str | None, heads: str) -> None:
-    """What can be refused before any pair is made."""
+    """Raise for all that can be refused before any pair is made."""
     for what, value, valid in (("dtype", dtype, DTYPES), ("heads", heads, HEADS)):
         if value not in valid:
             raise TensorAdaptError(f"{what} is {value!r}{did_you_mean(value, valid)}")
@@ -98,16 +170,12 @@ def _check(adapter: Adapter, dtype: str, task: str | None, heads: str) -> None:
         raise TensorAdaptError(
             f"the adapter has rule {adapter.plan.rule!r}, and a LoRA can only add; merge(model) and save the model"
         )
-    if (found := list(_besides(adapter))) and heads != "leave":
+    if (left_out := list(_left_out(adapter))) and heads != "leave":
         raise TensorAdaptError(
-            f"besides its updates the adapter trains {' and '.join(found)}, and a LoRA folder that every server reads "
-            "has no place for them. Save them with the model (merge(model), then its save_pretrained), or pass "
+            f"besides its updates the adapter trains {' and '.join(left_out)}, and a LoRA folder that every server "
+            "reads has no place for them. Save them with the model (merge(model), then its save_pretrained), or pass "
             "heads='leave' to export the updates alone"
         )
-    _check_task(adapter, task)
-
-
-def _check_task(adapter: Adapter, task: str | None) -> None:
     tasks = adapter.plan.tasks
     if tasks and task is None:
         raise TensorAdaptError(
@@ -117,8 +185,8 @@ def _check_task(adapter: Adapter, task: str | None) -> None:
         raise TensorAdaptError(f"task={task!r} was given, and this adapter has no tasks; leave it out")
 
 
-def _besides(adapter: Adapter) -> Iterator[str]:
-    """What was trained and is no update of a matrix."""
+def _left_out(adapter: Adapter) -> Iterator[str]:
+    """Trained parameters that are no update of a matrix."""
     if adapter.plan.train:
         yield f"the modules {', '.join(adapter.plan.train)}"
     if adapter.plan.biases:
@@ -136,10 +204,13 @@ def _cast(module: str, pair: LoraPair, dtype: str) -> tuple[Tensor, Tensor]:
     return a, b
 
 
-def _exported(module: str, made: Made, a: Tensor, b: Tensor) -> ExportResult:
-    """The errors, relative to the adapter's update: of truncation, and of rounding to the dtype after it."""
-    written = LoraPair(a.double().numpy(), b.double().numpy())
-    whole = made.own.norm or 1.0
-    return ExportResult(
-        module, made.pair.rank, made.lost / whole, made.pair.padded(written.rank).rounded(written) / whole
-    )
+def _result(module: str, pair: ModulePair, a: Tensor, b: Tensor) -> ExportResult:
+    """The errors of truncation, and of rounding to the dtype after it, relative to the adapter's update."""
+    written, norm = LoraPair(a.double().numpy(), b.double().numpy()), pair.exact.norm or 1.0
+    rounding = pair.exported.padded(written.rank).rounded(written)
+    return ExportResult(module, pair.exported.rank, pair.truncation / norm, rounding / norm)
+
+
+def max_lora_rank(rank: int) -> int | None:
+    """The smallest of vLLM's settings that a rank fits in; None above all of them."""
+    return next((setting for setting in VLLM_RANKS if setting >= rank), None)

@@ -1,18 +1,30 @@
-"""LoRA pairs of whole modules, from the pairs of their sites; float64 arrays, and never a dense update.
+"""Low-rank pairs in double precision: their algebra, and the pair of every module that an export writes.
 
-A module's pair is A (R, in) and B (out, R), its update B A. Each term of it (a site's pair, or one of two that are
-subtracted) has rows of A and columns of B of its own, in the block of the module that the site is.
+A module's pair is A (R, in) and B (out, R), its update B A, which is never made dense. Each site of the module has rows
+of A and columns of B of its own, in the site's block of the module.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
+
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.checks import is_whole
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.layers.kinds import CONV1D, LINEAR
+from tensoradapt.layers.stored_matrix import StoredMatrix
+from tensoradapt.sites.site import Site
 
 SAME = 64 * float(np.finfo(np.float64).eps)  # two directions that differ by rounding alone
+ROUNDING = 1e-10  # of a pair's own size: far above float64's rounding, far below float32's
 
 
 @dataclass(frozen=True)
@@ -27,13 +39,21 @@ class LoraPair:
         return len(self.a)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.b), self.a.shape[1]
+
+    @property
+    def T(self) -> LoraPair:
+        return LoraPair(self.b.T, self.a.T)
+
+    @property
     def finite(self) -> bool:
         return bool(np.isfinite(self.a).all() and np.isfinite(self.b).all())
 
-    @property
+    @cached_property
     def norm(self) -> float:
         """Frobenius norm of ``B A``, through triangular factors, which keeps digits that Gram matrices lose."""
-        return float(np.linalg.norm(_triangular(self.b) @ _triangular(self.a.T).T))
+        return float(np.linalg.norm(triangular(self.b) @ triangular(self.a.T).T))
 
     @property
     def size(self) -> float:
@@ -45,14 +65,14 @@ class LoraPair:
         return LoraPair(np.concatenate([self.a, other.a]), np.concatenate([self.b, -other.b], axis=1))
 
     def rounded(self, other: LoraPair) -> float:
-        """How far an update is whose A and B are nearly these: ``dB A + B dA``, whose terms do not cancel, so that the
-        cheaper Gram matrices have digits enough.
+        """Distance to a pair whose A and B are nearly these: ``dB A + B dA``. Its terms do not cancel, so the cheaper
+        Gram matrices have digits enough.
         """
         a, b = np.concatenate([other.a, other.a - self.a]), np.concatenate([other.b - self.b, self.b], axis=1)
         return math.sqrt(max(0.0, float(np.sum((a @ a.T) * (b.T @ b)))))
 
     def padded(self, rank: int) -> LoraPair:
-        """The same update with zero rows of A and columns of B up to a rank."""
+        """The same update with zero rows of A and columns of B up to ``rank``."""
         more = rank - self.rank
         return LoraPair(np.pad(self.a, ((0, more), (0, 0))), np.pad(self.b, ((0, 0), (0, more))))
 
@@ -66,14 +86,103 @@ class Term:
     cols: slice
 
 
+@dataclass(frozen=True)
+class ModulePair:
+    """One module's update as the adapter has it, as it is exported, and the distance that truncation put between."""
+
+    exact: LoraPair
+    exported: LoraPair
+    truncation: float = 0.0
+
+
+def module_pairs(
+    adapter: Adapter, modules: Mapping[str, nn.Module], task: str | None, rank: int | None
+) -> dict[str, ModulePair]:
+    """The pair of each adapted module, and zeros where another layer has one, in the model's order."""
+    twin = in_double(adapter, task)
+    sites: dict[str, list[Site]] = {}
+    for site in adapter.plan.sites:
+        sites.setdefault(site.module, []).append(site)
+    first = [of_module[0] for of_module in sites.values()]
+    like = {name: replace(s, name=name) for s in first for name in (*_in_other_layers(modules, s), s.module)}
+    shapes = {name: _shape(like[name], module) for name, module in modules.items() if name in like}
+    _check_rank(rank, max(map(min, shapes.values())))
+    return {name: _of_module(twin, name, shape, sites.get(name, ()), rank) for name, shape in shapes.items()}
+
+
+def _in_other_layers(modules: Mapping[str, nn.Module], site: Site) -> Iterator[str]:
+    """Modules of the same class at the same place of the other layers: in the list that the site's layer counts."""
+    parts, layer = site.module.split("."), str(site.coord.get("layer"))
+    for i, part in enumerate(parts):
+        layers = modules.get(".".join(parts[:i]))
+        if part == layer and isinstance(layers, nn.ModuleList):
+            names = (".".join([*parts[:i], str(n), *parts[i + 1 :]]) for n in range(len(layers)))
+            yield from (name for name in names if type(modules.get(name)) is type(modules[site.module]))
+            return
+
+
+def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
+    matrix = StoredMatrix.of(module, site)
+    if matrix.kind in (LINEAR, CONV1D):
+        return matrix.shape
+    raise TensorAdaptError(
+        f"site {site.name} is a {matrix.kind.name}, and servers read LoRA of linear layers alone; export an "
+        "adapter without it, or merge(model) and save the model"
+    )
+
+
+def _check_rank(rank: int | None, widest: int) -> None:
+    if rank is not None and not is_whole(rank, 1, widest):
+        raise TensorAdaptError(
+            f"rank is {rank!r}; expected a whole number from 1 to {widest}, the shorter side of the largest matrix, or "
+            "None for an exact export"
+        )
+
+
+def _of_module(twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence[Site], rank: int | None) -> ModulePair:
+    terms = [Term(LoraPair(a.numpy(), b.numpy()), *site.block) for site in sites for a, b in twin.pairs(site)]
+    exact = stacked(terms, shape)
+    if not exact.finite:
+        raise TensorAdaptError(
+            f"the update of module {name} has non-finite entries; nothing was written. Go back to a checkpoint from "
+            "before training diverged"
+        )
+    pair, bound = merged(exact) if len(terms) > 1 else exact, 0.0
+    if pair.rank > (most := min(*shape, rank or min(shape))):
+        pair, bound = reduced(pair, most)
+    distance = 0.0 if pair is exact else exact.minus(pair).norm
+    if not distance <= bound + ROUNDING * exact.size:
+        raise TensorAdaptError(
+            f"the pair of module {name} is {distance:.3g} away from the adapter's update, of norm {exact.norm:.3g}, "
+            f"and at most {bound:.3g} was expected; nothing was written. Please report this plan"
+        )
+    return ModulePair(exact, pair, distance if bound else 0.0)
+
+
+@torch.no_grad()
+def in_double(adapter: Adapter, task: str | None) -> Adapter:
+    """The adapter in float64 on the CPU, with a task of its own: products of the factors as they are stored, without
+    float32's rounding.
+    """
+    tensors: list[Any] = list(adapter.tensors)
+    values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source == "base"} for t in tensors]
+    twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()
+    twin.load_state_dict(adapter.state_dict())
+    if task is not None:
+        twin.select(task=task)
+    for name, base in adapter.bases.named_buffers():  # not in the state, and rounded where the adapter was cast
+        twin.bases.get_buffer(name).copy_(base)
+    return twin
+
+
 def stacked(terms: Sequence[Term], shape: tuple[int, int]) -> LoraPair:
     """The sum of the terms as one pair of the module's (out, in) shape: A stacked, B block by block."""
     rank = sum(term.pair.rank for term in terms)
     a, b = np.zeros((rank, shape[1])), np.zeros((shape[0], rank))
     at = 0
     for term in terms:
-        own = slice(at, at := at + term.pair.rank)
-        a[own, term.cols], b[term.rows, own] = term.pair.a, term.pair.b
+        span = slice(at, at := at + term.pair.rank)
+        a[span, term.cols], b[term.rows, span] = term.pair.a, term.pair.b
     return LoraPair(a, b)
 
 
@@ -106,8 +215,6 @@ def _merged_rows(
 def reduced(pair: LoraPair, rank: int) -> tuple[LoraPair, float]:
     """The nearest update of at most ``rank``, with orthonormal rows of A, and its distance: the root of the sum of the
     squared singular values left out.
-
-    A thin QR of both sides and the singular values of the small core between them.
     """
     qa, ra = np.linalg.qr(pair.a.T)
     qb, rb = np.linalg.qr(pair.b)
@@ -115,5 +222,6 @@ def reduced(pair: LoraPair, rank: int) -> tuple[LoraPair, float]:
     return LoraPair(vt[:rank] @ qa.T, qb @ (u[:, :rank] * s[:rank])), math.hypot(*s[rank:])
 
 
-def _triangular(matrix: np.ndarray) -> np.ndarray:  # (min(n, m), m)
+def triangular(matrix: np.ndarray) -> np.ndarray:  # (min(n, m), m)
+    """R of the matrix's QR."""
     return np.linalg.qr(matrix, mode="r")  # type: ignore[return-value]  # numpy's stubs do not know this mode

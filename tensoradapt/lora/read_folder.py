@@ -1,8 +1,7 @@
-"""LoRA adapters as PEFT saves them: a folder with adapter_config.json and adapter_model.safetensors.
+"""Read a LoRA adapter as PEFT saves it: a folder with adapter_config.json and adapter_model.safetensors.
 
 ``delta = s B A`` with A (r, in), B (out, r) and s = lora_alpha / r, or / sqrt(r) with rslora; A and B have these shapes
-whichever way the layer stores its weight. What changes a model in any other way is refused by name. Nothing is
-unpickled.
+whichever way the layer stores its weight. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from torch import Tensor
@@ -22,18 +20,17 @@ from torch import Tensor
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import parse_json, read_safetensors, reason
 from tensoradapt.lora.config import AGAIN, CONFIG, LONGEST, TENSORS, rank_of, read_config, scale_of
+from tensoradapt.lora.pair import LoraPair
 
 PICKLE = "adapter_model.bin"
 PREFIX = "base_model.model."
 LEAF = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of an entry
-MOST = 2**35  # bytes of a folder's tensors: rank 256 on every matrix of the largest open models has 20 GB
-
-Pair = tuple[Tensor, Tensor]  # A: (r, in), B: (out, r), the scale in B
+LARGEST = 2**35  # bytes of all tensors: rank 256 on every matrix of the largest open models has 20 GB
 
 
-def read_lora(path: str | Path) -> dict[str, Pair]:
-    """The pair of every LoRA module in a folder, by the module's name in its base model; float64, scale included.
+def read_lora(path: str | Path) -> dict[str, LoraPair]:
+    """Read the pair of every LoRA module, by the module's name in its base model; float64, the scale in B.
 
     Raises TensorAdaptError for a missing, damaged or oversized file, pickled tensors, other methods than LoRA, settings
     under which the updates are not B A alone, and tensors that do not fit each other or the config.
@@ -51,22 +48,22 @@ def read_lora(path: str | Path) -> dict[str, Pair]:
         halves.setdefault(match["module"], {})[match["side"]] = tensor
     if not halves:
         raise TensorAdaptError(f"{path / TENSORS} holds no tensors; save the adapter again")
-    return {module: _pair(path, module, found, config) for module, found in halves.items()}
+    return {module: _pair(path, module, sides, config) for module, sides in halves.items()}
 
 
-def _pair(path: Path, module: str, found: Mapping[str, Tensor], config: Mapping[str, Any]) -> Pair:
-    if missing := {"A", "B"} - set(found):
+def _pair(path: Path, module: str, sides: Mapping[str, Tensor], config: Mapping[str, Any]) -> LoraPair:
+    if missing := {"A", "B"} - set(sides):
         raise TensorAdaptError(f"{path / TENSORS}: module {module!r} has no lora_{missing.pop()}.weight; it is damaged")
-    a, b = found["A"].double(), found["B"].double()
+    a, b = sides["A"].double(), sides["B"].double()
     rank = rank_of(config, module)
     if a.ndim != 2 or b.ndim != 2 or len(a) != b.shape[1] or len(a) != rank:
         raise TensorAdaptError(
             f"{path}: module {module!r} has A {tuple(a.shape)} and B {tuple(b.shape)}; expected (r, in) and (out, r) "
             f"with r = {rank} of {CONFIG}"
         )
-    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+    if not (a.isfinite().all() and b.isfinite().all()):
         raise TensorAdaptError(f"{path}: module {module!r} has non-finite entries; the training has diverged")
-    return a, b * scale_of(config, module)
+    return LoraPair(a.numpy(), (b * scale_of(config, module)).numpy())
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
@@ -80,21 +77,21 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         ) from None
     try:
         return parse_tensors(data)
-    # offsets that overlap are the parser's error, and shapes with a zero in them reach torch unchecked
+    # overlapping offsets raise in the parser; shapes with a zero reach torch unchecked
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TensorAdaptError(f"{path} is not a whole safetensors file ({error}); {AGAIN}") from None
 
 
 def _n_bytes(text: bytes, path: Path) -> int:
-    """The bytes of all tensors in a safetensors header, which is read as strictly as the config."""
+    """Bytes of all tensors in a safetensors header, which is read as strictly as the config."""
     header = parse_json(text, f"the header of {path}", AGAIN)
     if not isinstance(header, dict):
         raise TensorAdaptError(f"the header of {path} is a {type(header).__name__}; expected names of tensors. {AGAIN}")
     total = sum(_size(name, entry, path) for name, entry in header.items() if name != "__metadata__")
     if longest := next((name for name in header if len(name) > LONGEST), None):
         raise TensorAdaptError(f"{path} has a tensor whose name has {len(longest):,} characters; {AGAIN}")
-    if total > MOST:
-        raise TensorAdaptError(f"{path} lists tensors of {total:,} bytes, and at most {MOST:,} are read; {AGAIN}")
+    if total > LARGEST:
+        raise TensorAdaptError(f"{path} lists tensors of {total:,} bytes, and at most {LARGEST:,} are read; {AGAIN}")
     return total
 
 

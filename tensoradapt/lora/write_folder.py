@@ -1,4 +1,4 @@
-"""LoRA folders that every reader computes alike: PEFT, vLLM, TGI and llama.cpp scale an adapter in different ways.
+"""Write a LoRA folder that every reader computes alike, although PEFT, vLLM, TGI and llama.cpp scale differently.
 
 They agree where every scale is in B and ``r = lora_alpha`` is the one rank of all pairs, with no patterns, no biases
 and no other trained modules.
@@ -20,9 +20,9 @@ from tensoradapt.files import reason, replace_file
 from tensoradapt.lora.config import CONFIG, TENSORS
 from tensoradapt.lora.read_folder import PREFIX
 
-Pair = tuple[Tensor, Tensor]  # A: (R, in), B: (out, R)
+Halves = tuple[Tensor, Tensor]  # A (R, in) and B (out, R) in the dtype of the file
 
-# what a folder without heads can say; for the others PEFT looks for a trained head in it, and fails
+# PEFT looks for a trained head in a folder of any other task type, and fails
 TASK_TYPES = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 HEADED = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 # settings that are the same in every export
@@ -42,42 +42,43 @@ PLAIN: Mapping[str, Any] = {
     "use_dora": False,
     "use_rslora": False,
 }
-OWN = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alpha", "r", "target_modules", "task_type")
-CONFIG_KEYS = {*PLAIN, *OWN}
+VARYING = {
+    *("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alpha", "r", "target_modules", "task_type"),
+}
 
 
-def write_lora(path: Path, config: Mapping[str, Any], pairs: Mapping[str, Pair]) -> None:
-    """Writes both files, each whole or not at all, the config last."""
-    named = {
+def write_lora(path: Path, config: Mapping[str, Any], pairs: Mapping[str, Halves]) -> None:
+    """Write both files, each whole or not at all, the config last."""
+    tensors = {
         f"{PREFIX}{module}.lora_{side}.weight": half.contiguous()
         for module, pair in pairs.items()
         for side, half in zip("AB", pair, strict=True)
     }
-    replace_file(path / TENSORS, pack_tensors(named, metadata={"format": "pt"}))
+    replace_file(path / TENSORS, pack_tensors(tensors, metadata={"format": "pt"}))
     replace_file(path / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
 def check_place(path: Path) -> None:
-    """Refuses to write over anything but an earlier export."""
+    """Raise TensorAdaptError for a folder that holds anything but an earlier export."""
     try:
-        found = sorted(one.name for one in path.iterdir()) if path.exists() else []
+        names = sorted(file.name for file in path.iterdir()) if path.exists() else []
     except OSError as error:
         raise TensorAdaptError(f"{path} is no folder to export to ({reason(error)}); choose another path") from None
-    if found and not _ours(path / CONFIG):
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    if names and not _is_export(path / CONFIG):
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise TensorAdaptError(
-            f"{path} holds {', '.join(found[:3])}{more}; expected a new or empty folder, or an earlier export, which "
+            f"{path} holds {', '.join(names[:3])}{more}; expected a new or empty folder, or an earlier export, which "
             "is replaced. Choose another path, or remove them"
         )
 
 
-def _ours(path: Path) -> bool:
-    """Whether a config is an export's: PEFT writes its version and much more into those of trained adapters."""
+def _is_export(path: Path) -> bool:
+    """Whether a config was written here: PEFT writes its version and more into those of trained adapters."""
     try:
-        found = json.loads(path.read_text())
+        config = json.loads(path.read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(found, dict) and set(found) == CONFIG_KEYS
+    return isinstance(config, dict) and set(config) == {*PLAIN, *VARYING}
 
 
 def lora_config(
@@ -87,17 +88,25 @@ def lora_config(
     names: Iterable[str],
     transposed: bool,
     task_type: str | None,
-    own: bool,
+    alone: bool,
 ) -> dict[str, Any]:
-    """The adapter_config.json of pairs of one rank at ``modules``; ``names`` are all of the base model's. ``own``: that
-    is ``model`` itself, and no other around it, whose class is not known.
+    """Make the adapter_config.json of a model's pairs.
+
+    Args:
+        model: the exported model.
+        rank: the one rank of all pairs.
+        modules: names of the modules that have a pair.
+        names: names of all modules of the served model.
+        transposed: whether a module stores its weight as (in, out).
+        task_type: PEFT's name of the task; default by the model's class.
+        alone: whether the served model is ``model`` itself; the class of a model around it is not known.
     """
     kind = type(model)
     task_type = task_type or _certain_task(kind.__name__)
     origin = {"base_model_class": kind.__name__, "parent_library": kind.__module__}
     return {
         **PLAIN,
-        "auto_mapping": None if task_type or not own else origin,
+        "auto_mapping": None if task_type or not alone else origin,
         "base_model_name_or_path": getattr(getattr(model, "config", None), "_name_or_path", None) or None,
         "fan_in_fan_out": transposed,
         "lora_alpha": rank,
@@ -108,7 +117,7 @@ def lora_config(
 
 
 def check_task_type(task_type: str | None) -> None:
-    """Refuses what PEFT does not know, or would look for a head with."""
+    """Raise TensorAdaptError for a task type that PEFT does not know, or that needs a trained head in the folder."""
     if task_type in HEADED:
         raise TensorAdaptError(
             f"task_type {task_type!r} makes PEFT look for a trained head in the folder, and an export has none; leave "
@@ -119,8 +128,8 @@ def check_task_type(task_type: str | None) -> None:
 
 
 def check_prefix(prefix: Any) -> None:
-    """Refuses what is no module's path: names with dots between them, or nothing."""
-    if isinstance(prefix, str) and (not prefix or all(re.fullmatch(r"\w+", one) for one in prefix.split("."))):
+    """Raise TensorAdaptError for anything but an empty text or names with dots between them."""
+    if isinstance(prefix, str) and (not prefix or all(re.fullmatch(r"\w+", name) for name in prefix.split("."))):
         return
     raise TensorAdaptError(
         f"prefix is {prefix!r}; expected the path of this model in the one that will be served: names with dots "
@@ -129,7 +138,7 @@ def check_prefix(prefix: Any) -> None:
 
 
 def bare_name(model: Any) -> str:
-    """What models with a head call a bare transformers model that they hold; empty for any other model."""
+    """The name under which models with a head hold this one, if it is a transformers model without one; else empty."""
     return getattr(model, "base_model_prefix", "") if getattr(model, "base_model", None) is model else ""
 
 
@@ -138,7 +147,7 @@ def _certain_task(model: str) -> str | None:
 
 
 def targets(modules: set[str], names: set[str]) -> list[str]:
-    """The ends of names that match these modules, and of all ``names`` no other: the shortest of each that does."""
+    """The shortest end of each module's name that matches, of all ``names``, none but these modules."""
     ends: dict[str, set[str]] = {}
     for name in names | modules:
         for end in _ends(name):

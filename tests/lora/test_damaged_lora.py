@@ -205,7 +205,7 @@ def test_any_flipped_bit_is_refused_or_changes_numbers_alone(name: str, tmp_path
         except ta.TensorAdaptError:
             refused += 1
         else:
-            assert {(a.shape, b.shape) for a, b in found.values()} == {((2, 5), (6, 2))}
+            assert {(pair.a.shape, pair.b.shape) for pair in found.values()} == {((2, 5), (6, 2))}
     assert refused > 40
 
 

@@ -50,7 +50,7 @@ def test_every_parameterization_is_read_back_exactly(family: str, parameterizati
     perturb(adapter)
     report = ta.export_lora(model, tmp_path, dtype="float64")
     assert_same(products(tmp_path), updates(adapter, make(family)), 1e-13)
-    assert report.exact and {len(a) for a, _ in read_lora(tmp_path).values()} == {report.rank}
+    assert report.exact and {pair.rank for pair in read_lora(tmp_path).values()} == {report.rank}
     if family != "gpt2":  # where no module is stacked from several sites
         cuts = {member.site.module: group.network.cut.rank for group in adapter.plan.groups for member in group.members}
         assert {one.module: one.rank for one in report.modules} == cuts
@@ -130,9 +130,9 @@ def test_conv1d_is_said_and_names_are_the_base_models(tmp_path: Path) -> None:
     ta.export_lora(model, tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     assert config["fan_in_fan_out"] and config["target_modules"] == ["c_attn"]
-    a, b = read_lora(tmp_path)["transformer.h.2.attn.c_attn"]
-    assert (a.shape, b.shape) == ((3, 30), (90, 3))
-    assert b[:30].any() and not b[30:].any()  # keys and values are not adapted
+    pair = read_lora(tmp_path)["transformer.h.2.attn.c_attn"]
+    assert (pair.rank, pair.shape) == (3, (90, 30))
+    assert pair.b[:30].any() and not pair.b[30:].any()  # keys and values are not adapted
 
 
 TARGETS = {

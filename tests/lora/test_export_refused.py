@@ -18,9 +18,8 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
-from tensoradapt.lora import module_pairs
 from tensoradapt.lora import pair as lora_pairs
-from tensoradapt.lora.export_report import max_lora_rank
+from tensoradapt.lora.export import max_lora_rank
 from tensoradapt.lora.pair import LoraPair
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -119,7 +118,7 @@ def test_a_model_without_an_adapter_is_refused(tmp_path: Path) -> None:
 
 def test_a_pair_that_is_not_the_update_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = attached("gpt2", projections=("q", "k"))
-    monkeypatch.setattr(module_pairs, "merged", lambda pair: LoraPair(pair.a[:3], pair.b[:, :3]))
+    monkeypatch.setattr(lora_pairs, "merged", lambda pair: LoraPair(pair.a[:3], pair.b[:, :3]))
     with pytest.raises(ta.TensorAdaptError, match=r"c_attn is .* away from the adapter's update, of norm .*report"):
         ta.export_lora(model, tmp_path / "lora")
     assert not list(tmp_path.iterdir())

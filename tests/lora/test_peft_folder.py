@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -70,27 +71,26 @@ def test_the_pairs_are_what_peft_computes(family: str, rslora: bool, patterns: b
     model = saved(family, tmp_path, use_rslora=rslora, **(PATTERNS[family] if patterns else {}))
     expected, found = deltas(model), read_lora(tmp_path)
     assert found.keys() == expected.keys()
-    for name, (a, b) in found.items():
-        torch.testing.assert_close(b @ a, expected[name], rtol=1e-12, atol=1e-12)
+    for name, pair in found.items():
+        torch.testing.assert_close(torch.from_numpy(pair.b @ pair.a), expected[name], rtol=1e-12, atol=1e-12)
 
 
 def test_patterns_reach_some_modules_and_not_others(tmp_path: Path) -> None:
     saved("bert", tmp_path, rank_pattern={"query": 5}, use_rslora=True)
     found = read_lora(tmp_path)
-    assert {len(a) for name, (a, _) in found.items() if name.endswith("query")} == {5}
-    assert {len(a) for name, (a, _) in found.items() if not name.endswith("query")} == {3}
+    assert {pair.rank for name, pair in found.items() if name.endswith("query")} == {5}
+    assert {pair.rank for name, pair in found.items() if not name.endswith("query")} == {3}
     raw = load_file(tmp_path / "adapter_model.safetensors")
     key = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_B.weight"
-    torch.testing.assert_close(
-        found["bert.encoder.layer.0.attention.self.query"][1], raw[key].double() * 5 / math.sqrt(5), rtol=1e-14, atol=0
-    )
+    b = torch.from_numpy(found["bert.encoder.layer.0.attention.self.query"].b)
+    torch.testing.assert_close(b, raw[key].double() * 5 / math.sqrt(5), rtol=1e-14, atol=0)
 
 
 def test_bfloat16_folders_are_read(tmp_path: Path) -> None:
     saved("bert", tmp_path)
     path = tmp_path / "adapter_model.safetensors"
     rewrite(path, {name: tensor.bfloat16() for name, tensor in load_file(path).items()})
-    assert all(a.dtype == b.dtype == torch.float64 for a, b in read_lora(tmp_path).values())
+    assert all(pair.a.dtype == pair.b.dtype == np.float64 for pair in read_lora(tmp_path).values())
 
 
 def rewrite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -48,7 +48,7 @@ def updates(adapter: ta.Adapter, base: nn.Module) -> dict[str, Tensor]:
 
 
 def products(folder: Path) -> dict[str, Tensor]:
-    return {module: b @ a for module, (a, b) in read_lora(folder).items()}
+    return {module: torch.from_numpy(pair.b @ pair.a) for module, pair in read_lora(folder).items()}
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], rtol: float = 1e-14) -> None:
