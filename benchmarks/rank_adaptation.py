@@ -124,19 +124,19 @@ def mean_loss(model: nn.Module, batches: list) -> float:
 @contextmanager
 def equal_roots(on: bool) -> Iterator[None]:
     """Within it bonds have bases in which both sides' singular values are the roots of the tensor's."""
-    kept = rounding._frames
+    kept = rounding.frames
 
     def frames(left: Tensor, right: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        left, right = rounding._regular(left), rounding._regular(right)
+        left, right = rounding.regular(left), rounding.regular(right)
         u, s, vt = torch.linalg.svd(left @ right.mT, full_matrices=False)
         root = s[..., None, :k].sqrt()
         return right.mT @ vt.mT[..., :k] / root, left.mT @ u[..., :k] / root
 
     try:
-        rounding._frames = frames if on else kept
+        rounding.frames = frames if on else kept
         yield
     finally:
-        rounding._frames = kept
+        rounding.frames = kept
 
 
 def table(rows: list[dict[str, str]]) -> None:

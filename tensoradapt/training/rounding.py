@@ -180,12 +180,12 @@ def _side(network: Network, values: Values, factor: Factor, bond: str) -> Tensor
 def _truncation(network: Network, values: Values, bond: str, k: int) -> Change:
     one, two = _ends(network, bond)
     left, right = _sides(network, values, bond)
-    x, y = _frames(left, right, k)
+    x, y = frames(left, right, k)
     labels = (*_shared(network, bond), bond, f"{bond}*")
     return Change(labels, {one.name: (x, y), two.name: (y, x)})
 
 
-def _frames(
+def frames(
     left: Tensor,  # (*shared, m, r)
     right: Tensor,  # (*shared, n, r)
     k: int,
@@ -195,7 +195,7 @@ def _frames(
     Of all such x and y two of equal and smallest size, as near as can be to k columns of the identity: factors keep
     their sizes, and with them the steps that Adam takes, and directions that one side does not use yet stay alive.
     """
-    left, right = _regular(left), _regular(right)
+    left, right = regular(left), regular(right)
     u, _, vt = torch.linalg.svd(left @ right.mT, full_matrices=False)
     x = torch.linalg.qr(right.mT @ vt.mT[..., :k]).Q
     y = torch.linalg.qr(left.mT @ u[..., :k]).Q
@@ -207,7 +207,7 @@ def _frames(
     return x @ turn, y @ turn
 
 
-def _regular(side: Tensor) -> Tensor:  # (*shared, m + r, r)
+def regular(side: Tensor) -> Tensor:  # (*shared, m + r, r)
     """A side of full rank: with a tiny multiple of the identity below it."""
     size = torch.linalg.matrix_norm(side, keepdim=True)
     small = TINY * torch.where(size > 0, size, torch.ones_like(size))

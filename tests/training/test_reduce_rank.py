@@ -206,19 +206,19 @@ def test_cp_drops_components_that_cancel_before_smaller_ones_that_do_not() -> No
 def test_the_new_bases_are_of_equal_size_dual_and_near_the_old_ones() -> None:
     generator = torch.Generator().manual_seed(1)
     left, right = (torch.randn(3, n, 6, generator=generator) for n in (9, 8))
-    x, y = rounding._frames(left, right, 4)
+    x, y = rounding.frames(left, right, 4)
     torch.testing.assert_close(y.mT @ x, torch.eye(4).expand(3, 4, 4), rtol=0, atol=1e-12)
     torch.testing.assert_close(x.mT @ x, y.mT @ y, rtol=0, atol=1e-12)
     left[..., [1, 4]] = 0  # directions without use: the others are kept as they are
     right[..., [1, 4]] = 0
-    for frame in rounding._frames(left, right, 4):
+    for frame in rounding.frames(left, right, 4):
         torch.testing.assert_close(frame, torch.eye(6)[:, [0, 2, 3, 5]].expand(3, 6, 4), rtol=0, atol=1e-9)
 
 
 def test_directions_that_one_side_does_not_use_are_chosen_by_the_other() -> None:
     left = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
     u, s, vt = torch.linalg.svd(left, full_matrices=False)
-    for x, y in (rounding._frames(left, torch.zeros(8, 6), 3), rounding._frames(torch.zeros(8, 6), left, 3)):
+    for x, y in (rounding.frames(left, torch.zeros(8, 6), 3), rounding.frames(torch.zeros(8, 6), left, 3)):
         torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
         torch.testing.assert_close(left @ x @ y.mT, u[:, :3] * s[:3] @ vt[:3], rtol=0, atol=1e-6)
 
