@@ -152,19 +152,21 @@ def compress(
     (14, 33, True)
     """
     began = time.perf_counter()
-    _check_choices(rank, max_error, budget, order)
+    _check_choices(max_error, order)
+    given = sum(value is not None for value in (rank, max_error, budget))
+    not_one = f"rank={rank!r}, max_error={max_error!r}, budget={budget!r} were given; expected exactly one of them"
+    if given > 1:
+        raise TensorAdaptError(not_one)
     job = Job(read(source, sites), layout, parameterization, dict(options or {}), split, seed)
-    if rank is None and max_error is None and budget is None and any(group.rank for group in job.plan(1).groups):
-        raise _one_of(rank, max_error, budget)
+    if not given and any(group.rank for group in job.plan(1).groups):
+        raise TensorAdaptError(not_one)
     if order == "search":
         job = in_best_order(job, rank, budget, max_error)
     fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
     return _result(job, fit, tried, time.perf_counter() - began)
 
 
-def _check_choices(rank: Any, max_error: Any, budget: Any, order: str) -> None:
-    if sum(value is not None for value in (rank, max_error, budget)) > 1:
-        raise _one_of(rank, max_error, budget)
+def _check_choices(max_error: Any, order: str) -> None:
     if max_error is not None:
         check_number("max_error", max_error, above=0)
         if max_error >= 1:
@@ -173,12 +175,6 @@ def _check_choices(rank: Any, max_error: Any, budget: Any, order: str) -> None:
             )
     if order not in ORDERS:
         raise TensorAdaptError(f"order is {order!r}; expected one of {', '.join(ORDERS)}. An order itself is an option")
-
-
-def _one_of(rank: Any, max_error: Any, budget: Any) -> TensorAdaptError:
-    return TensorAdaptError(
-        f"rank={rank!r}, max_error={max_error!r}, budget={budget!r} were given; expected exactly one of them"
-    )
 
 
 def _result(job: Job, fit: Fit, fits: Mapping[int, Fit], seconds: float) -> Compressed:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Any
 
+from tensoradapt.checks import is_whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import parse_json, read_bounded, reason
 
@@ -109,10 +111,11 @@ def _refuse(config: Mapping[str, Any], path: Path) -> None:
 
 def _check_values(config: Mapping[str, Any], path: Path) -> None:
     """Raise for ranks, scales and patterns that PEFT cannot have written."""
+    is_rank = partial(is_whole, most=2**31 - 1)
     wrong = [("use_rslora", config.get("use_rslora"))] if config.get("use_rslora") not in (None, True, False) else []
-    wrong += [("r", config["r"])] if not _is_rank(config.get("r", 8)) else []
+    wrong += [("r", config["r"])] if not is_rank(config.get("r", 8)) else []
     wrong += [("lora_alpha", config["lora_alpha"])] if not _is_number(config.get("lora_alpha", 8)) else []
-    for name, fits in (("rank_pattern", _is_rank), ("alpha_pattern", _is_number)):
+    for name, fits in (("rank_pattern", is_rank), ("alpha_pattern", _is_number)):
         given = config.get(name) or {}
         if not isinstance(given, dict) or not all(map(fits, given.values())) or not all(map(_is_pattern, given)):
             wrong.append((name, given))
@@ -122,10 +125,6 @@ def _check_values(config: Mapping[str, Any], path: Path) -> None:
             f"more, finite numbers as alpha, and patterns of at most {LONGEST} characters and {REPEATS} repeats, none "
             f"of them of a group; {AGAIN}"
         )
-
-
-def _is_rank(value: Any) -> bool:
-    return type(value) is int and 1 <= value < 2**31
 
 
 def _is_number(value: Any) -> bool:

@@ -24,6 +24,7 @@ from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.sites.site import Site
 
 SAME = 64 * float(np.finfo(np.float64).eps)  # two directions that differ by rounding alone
+Block = tuple[slice | list[int], slice]  # rows and columns of a module
 ROUNDING = 1e-10  # of a pair's own size: far above float64's rounding, far below float32's
 
 
@@ -45,10 +46,6 @@ class LoraPair:
     @property
     def T(self) -> LoraPair:
         return LoraPair(self.b.T, self.a.T)
-
-    @property
-    def finite(self) -> bool:
-        return bool(np.isfinite(self.a).all() and np.isfinite(self.b).all())
 
     @cached_property
     def norm(self) -> float:
@@ -78,15 +75,6 @@ class LoraPair:
 
 
 @dataclass(frozen=True)
-class Term:
-    """One product, and the rows and columns of the module that it updates."""
-
-    pair: LoraPair
-    rows: slice | list[int]
-    cols: slice
-
-
-@dataclass(frozen=True)
 class ModulePair:
     """One module's update as the adapter has it, as it is exported, and the distance that truncation put between."""
 
@@ -106,7 +94,11 @@ def module_pairs(
     first = [of_module[0] for of_module in sites.values()]
     like = {name: replace(s, name=name) for s in first for name in (*_in_other_layers(modules, s), s.module)}
     shapes = {name: _shape(like[name], module) for name, module in modules.items() if name in like}
-    _check_rank(rank, max(map(min, shapes.values())))
+    if rank is not None and not is_whole(rank, 1, widest := max(map(min, shapes.values()))):
+        raise TensorAdaptError(
+            f"rank is {rank!r}; expected a whole number from 1 to {widest}, the shorter side of the largest matrix, or "
+            "None for an exact export"
+        )
     return {name: _of_module(twin, name, shape, sites.get(name, ()), rank) for name, shape in shapes.items()}
 
 
@@ -131,18 +123,10 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
     )
 
 
-def _check_rank(rank: int | None, widest: int) -> None:
-    if rank is not None and not is_whole(rank, 1, widest):
-        raise TensorAdaptError(
-            f"rank is {rank!r}; expected a whole number from 1 to {widest}, the shorter side of the largest matrix, or "
-            "None for an exact export"
-        )
-
-
 def _of_module(twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence[Site], rank: int | None) -> ModulePair:
-    terms = [Term(LoraPair(a.numpy(), b.numpy()), *site.block) for site in sites for a, b in twin.pairs(site)]
+    terms = [(LoraPair(a.numpy(), b.numpy()), site.block) for site in sites for a, b in twin.pairs(site)]
     exact = stacked(terms, shape)
-    if not exact.finite:
+    if not (np.isfinite(exact.a).all() and np.isfinite(exact.b).all()):
         raise TensorAdaptError(
             f"the update of module {name} has non-finite entries; nothing was written. Go back to a checkpoint from "
             "before training diverged"
@@ -175,14 +159,14 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     return twin
 
 
-def stacked(terms: Sequence[Term], shape: tuple[int, int]) -> LoraPair:
+def stacked(terms: Sequence[tuple[LoraPair, Block]], shape: tuple[int, int]) -> LoraPair:
     """The sum of the terms as one pair of the module's (out, in) shape: A stacked, B block by block."""
-    rank = sum(term.pair.rank for term in terms)
+    rank = sum(pair.rank for pair, _ in terms)
     a, b = np.zeros((rank, shape[1])), np.zeros((shape[0], rank))
     at = 0
-    for term in terms:
-        span = slice(at, at := at + term.pair.rank)
-        a[span, term.cols], b[term.rows, span] = term.pair.a, term.pair.b
+    for pair, (rows, cols) in terms:
+        span = slice(at, at := at + pair.rank)
+        a[span, cols], b[rows, span] = pair.a, pair.b
     return LoraPair(a, b)
 
 

@@ -27,24 +27,13 @@ TASK_TYPES = ("CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 HEADED = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 # settings that are the same in every export
 PLAIN: Mapping[str, Any] = {
-    "alpha_pattern": {},
-    "bias": "none",
-    "exclude_modules": None,
-    "inference_mode": True,
-    "init_lora_weights": True,
-    "layers_pattern": None,
-    "layers_to_transform": None,
-    "lora_dropout": 0.0,
-    "modules_to_save": None,
-    "peft_type": "LORA",
-    "rank_pattern": {},
-    "revision": None,
-    "use_dora": False,
-    "use_rslora": False,
+    **dict.fromkeys(("exclude_modules", "layers_pattern", "layers_to_transform", "modules_to_save", "revision")),
+    **dict.fromkeys(("use_dora", "use_rslora"), False),
+    **dict.fromkeys(("inference_mode", "init_lora_weights"), True),
+    **{"alpha_pattern": {}, "rank_pattern": {}},
+    **{"bias": "none", "lora_dropout": 0.0, "peft_type": "LORA"},
 }
-VARYING = {
-    *("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alpha", "r", "target_modules", "task_type"),
-}
+VARIED = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alpha", "r", "target_modules", "task_type")
 
 
 def write_lora(path: Path, config: Mapping[str, Any], pairs: Mapping[str, Halves]) -> None:
@@ -78,31 +67,25 @@ def _is_export(path: Path) -> bool:
         config = json.loads(path.read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and set(config) == {*PLAIN, *VARYING}
+    return isinstance(config, dict) and set(config) == {*PLAIN, *VARIED}
 
 
 def lora_config(
-    model: Any,
-    rank: int,
-    modules: Iterable[str],
-    names: Iterable[str],
-    transposed: bool,
-    task_type: str | None,
-    alone: bool,
+    model: Any, rank: int, targets: Iterable[str], transposed: bool, task_type: str | None, alone: bool
 ) -> dict[str, Any]:
-    """Make the adapter_config.json of a model's pairs.
+    """Make the adapter_config.json of a model's pairs, which all have one rank.
 
     Args:
         model: the exported model.
-        rank: the one rank of all pairs.
-        modules: names of the modules that have a pair.
-        names: names of all modules of the served model.
-        transposed: whether a module stores its weight as (in, out).
-        task_type: PEFT's name of the task; default by the model's class.
+        rank: of every pair.
+        targets: PEFT's target_modules, from ``target_modules``.
+        transposed: whether modules store their weight as (in, out).
+        task_type: PEFT's name of the task; default CAUSAL_LM for a causal language model, else None.
         alone: whether the served model is ``model`` itself; the class of a model around it is not known.
     """
     kind = type(model)
-    task_type = task_type or _certain_task(kind.__name__)
+    if task_type is None and kind.__name__.endswith(("ForCausalLM", "LMHeadModel")):
+        task_type = "CAUSAL_LM"
     origin = {"base_model_class": kind.__name__, "parent_library": kind.__module__}
     return {
         **PLAIN,
@@ -111,7 +94,7 @@ def lora_config(
         "fan_in_fan_out": transposed,
         "lora_alpha": rank,
         "r": rank,
-        "target_modules": targets(set(modules), set(names)),
+        "target_modules": list(targets),
         "task_type": task_type,
     }
 
@@ -142,11 +125,7 @@ def bare_name(model: Any) -> str:
     return getattr(model, "base_model_prefix", "") if getattr(model, "base_model", None) is model else ""
 
 
-def _certain_task(model: str) -> str | None:
-    return "CAUSAL_LM" if model.endswith(("ForCausalLM", "LMHeadModel")) else None
-
-
-def targets(modules: set[str], names: set[str]) -> list[str]:
+def target_modules(modules: set[str], names: set[str]) -> list[str]:
     """The shortest end of each module's name that matches, of all ``names``, none but these modules."""
     ends: dict[str, set[str]] = {}
     for name in names | modules:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,12 +79,17 @@ def fit(
             "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
         )
     named = trained_parameters(model)
-    optimizer = _optimizer(model, groups, options)
+    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
+    if precondition is not None:
+        preconditioned(optimizer, model, precondition)
     losses, seconds = _resumed(checkpoint, model, optimizer)
     schedule = _schedule(optimizer, options, len(losses))
     note = ""
     model.train()
-    for step, batch in _numbered(batches, len(losses) + 1, steps):
+    done = len(losses)
+    for step, batch in zip(range(1, steps + 1), batches, strict=False):
+        if step <= done:
+            continue
         start = time.perf_counter()
         value = loss(model, batch) if loss else model(**batch).loss
         optimizer.zero_grad(set_to_none=True)
@@ -133,13 +138,6 @@ def parameter_groups(
     return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
 
 
-def _optimizer(model: nn.Module, groups: list[dict[str, Any]], options: TrainingOptions) -> torch.optim.Optimizer:
-    optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
-    if options.precondition is not None:
-        preconditioned(optimizer, model, options.precondition)
-    return optimizer
-
-
 def _schedule(
     optimizer: torch.optim.Optimizer, options: TrainingOptions, done: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
@@ -170,12 +168,6 @@ def _resumed(
 
 def _history(losses: Sequence[float], seconds: Sequence[float]) -> dict[str, Tensor]:
     return {name: torch.tensor(v, dtype=torch.float64) for name, v in (("losses", losses), ("seconds", seconds))}
-
-
-def _numbered(batches: Iterable[Batch], first: int, last: int) -> Iterator[tuple[int, Batch]]:
-    """Batches with their step, counted from 1, from ``first`` on."""
-    numbered = zip(range(1, last + 1), batches, strict=False)
-    return ((step, batch) for step, batch in numbered if step >= first)
 
 
 def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: float) -> str:

@@ -1,4 +1,4 @@
-"""Rank choice: which bonds a reduction leaves, from a rank, a budget of parameters, or the energy to keep."""
+"""Choose the smaller bonds of a reduction from a rank, a budget of parameters, or the energy to keep."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import check_rank, is_number, is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
@@ -16,32 +17,23 @@ from tensoradapt.training import rounding
 
 
 def smaller_networks(
-    networks: Sequence[Network],
-    values: Sequence[rounding.Values],
-    fixed: int,
-    dtype: torch.dtype,
-    *,
-    rank: Rank | None,
-    budget: int | None,
-    energy: float | None,
+    adapter: Adapter, values: Sequence[rounding.Values], rank: Rank | None, budget: int | None, energy: float | None
 ) -> list[Network]:
-    """The networks to reduce to, by exactly one of ``rank``, ``budget`` and ``energy``.
-
-    ``fixed``: parameters besides the networks' that the budget is for too; ``dtype``: what the values were computed in.
-    """
+    """The networks to reduce an adapter's to, by exactly one of ``rank``, ``budget`` and ``energy``."""
     if sum(given is not None for given in (rank, budget, energy)) != 1:
         raise TensorAdaptError(
             f"rank={rank!r}, budget={budget!r} and energy={energy!r} were given; expected exactly one of them"
         )
+    networks = [tensor.network for tensor in adapter.factored]
     if rank is not None:
         return to_rank(networks, rank)
     if budget is not None:
-        return to_budget(networks, values, budget, fixed)
-    return to_energy(networks, values, energy, dtype)
+        return to_budget(networks, values, budget, adapter.plan.n_biases)
+    return to_energy(networks, values, energy, next(adapter.parameters()).dtype)
 
 
 def to_rank(networks: Sequence[Network], rank: Rank) -> list[Network]:
-    """No bond above a rank, or above its own one by name."""
+    """Cap every bond at a rank, or bonds by name."""
     check_rank(rank)
     largest: dict[str, int] = {}
     for name, n in [(_plain(bond), n) for network in networks for bond, n in network.bonds.items()]:
@@ -62,7 +54,7 @@ def to_rank(networks: Sequence[Network], rank: Rank) -> list[Network]:
 
 
 def to_budget(networks: Sequence[Network], values: Sequence[rounding.Values], budget: int, fixed: int) -> list[Network]:
-    """The bond direction with the least share of its tensor's squared norm goes, until the budget is reached."""
+    """Drop the bond direction with the least share of its tensor's squared norm until the budget is reached."""
     left = fixed + sum(network.n_params for network in networks)
     least = fixed + sum(_with(net, dict.fromkeys(net.bonds, 1)).n_params for net in networks)
     if not is_whole(budget, least, left):
@@ -84,13 +76,13 @@ def to_budget(networks: Sequence[Network], values: Sequence[rounding.Values], bu
 def to_energy(
     networks: Sequence[Network], values: Sequence[rounding.Values], energy: Any, dtype: torch.dtype
 ) -> list[Network]:
-    """Of each tensor, the directions with the least shares of its squared norm go while what is left allows it."""
+    """Drop the directions with the least shares of each tensor's squared norm while the energy kept is enough."""
     if not is_number(energy, above=0, most=1):
         raise TensorAdaptError(f"energy is {energy!r}; expected a share above 0 and up to 1, such as 0.99")
     smaller = []
-    for i, (network, own) in enumerate(zip(networks, values, strict=True)):
+    for i, network in enumerate(networks):
         bonds, left = dict(network.bonds), 1 - energy + (10 * torch.finfo(dtype).eps) ** 2
-        for share, bond, k in sorted(_drops(network, own, i), key=lambda drop: drop[0]):
+        for share, bond, k in sorted(_drops(network, values[i], i), key=lambda drop: drop[0]):
             if share > left:
                 break
             left, bonds[bond] = left - share, k
@@ -99,7 +91,7 @@ def to_energy(
 
 
 def _drops(network: Network, values: rounding.Values, i: int) -> list[tuple[float, str, int]]:
-    """Of each direction but a bond's first, the last first: its share of the squared norm, the bond, what it leaves."""
+    """For each direction but the first of every bond, last first: share of the squared norm, bond, size left."""
     norm = rounding.inner((network, values), (network, values))
     if not norm > 0:
         raise TensorAdaptError(
@@ -110,7 +102,7 @@ def _drops(network: Network, values: rounding.Values, i: int) -> list[tuple[floa
 
 
 def _with(network: Network, bonds: Mapping[str, int]) -> Network:
-    """The network with these bonds, and none above what its neighbours can still carry."""
+    """The network with these bonds, each clipped to what its neighbours can carry."""
     return replace(network, bonds=bonds).clipped()
 
 

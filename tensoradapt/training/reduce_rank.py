@@ -1,4 +1,4 @@
-"""Rank adaptation: an attached adapter's bonds made smaller while it trains, with the optimizer's moments carried over.
+"""reduce_rank: make an attached adapter's bonds smaller during training, and carry the optimizer's moments over.
 
 MetaTT (Lopez-Piqueres et al., arXiv 2506.09105) starts its tensor-train at a larger rank, and every few epochs sweeps
 along it with truncated singular value decompositions; here the same is done for every network whose bonds form a tree
@@ -7,10 +7,9 @@ along it with truncated singular value decompositions; here the same is done for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,22 +24,17 @@ from tensoradapt.text import Rank
 from tensoradapt.training import rounding
 from tensoradapt.training.rank_choice import smaller_networks
 
-# what optimizers call what they keep of gradients and of their squares
+# optimizers' names for averages of gradients and of their squares
 FIRST = ("exp_avg", "momentum_buffer", "grad_avg")
 SECOND = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
 MOMENTS = ("carry", "reset")
 Bonds = Mapping[str, int]
-
-
-class Carry(Protocol):
-    """Moves a tensor of the old factor's shape into the new bases: first moments, or ``square``, second ones."""
-
-    def __call__(self, tensor: Tensor, *, square: bool) -> Tensor: ...
+Carry = Callable[..., Tensor]  # moves first moments, or with square=True second ones, into the new bases
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """What became of one tensor: its bonds, and ``error`` = ||T' - T|| / ||T||, to 1e-7; 0 for a tensor of zeros."""
+    """One tensor: its bonds before and after, and ``error`` = ||T' - T|| / ||T|| to 1e-7; 0 for a tensor of zeros."""
 
     before: Bonds
     after: Bonds
@@ -49,7 +43,7 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of an adapter: of each tensor, and its number of parameters before and after."""
+    """Outcome of a reduction: every tensor, and the adapter's number of parameters before and after."""
 
     tensors: tuple[Reduction, ...]
     n_before: int
@@ -57,9 +51,9 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.n_before:,} -> {self.n_params:,} parameters"]
-        for i, one in enumerate(self.tensors):
-            sizes = ", ".join(f"{name} {n} -> {one.after[name]}" for name, n in one.before.items())
-            lines.append(f"tensor {i}: {sizes}; relative error {one.error:.2g}")
+        for i, tensor in enumerate(self.tensors):
+            sizes = ", ".join(f"{name} {n} -> {tensor.after[name]}" for name, n in tensor.before.items())
+            lines.append(f"tensor {i}: {sizes}; relative error {tensor.error:.2g}")
         return "\n".join(lines)
 
 
@@ -74,44 +68,45 @@ def reduce_rank(
     sweeps: int = 1,
     moments: str = "carry",
 ) -> Report:
-    """Replaces every tensor of the model's adapter by one near it with smaller bonds.
+    """Replace every tensor of the adapter by a close one with smaller bonds; give one of rank, budget and energy.
 
-    Exactly one of: ``rank``, an upper bound of every bond, or of bonds by name; ``budget``, of the adapter's
-    parameters: of all bonds of all tensors, the direction with the least share of its tensor's squared norm goes first;
-    ``energy``, the least share of each tensor's squared norm that is kept (1: only what is zero to rounding goes).
-    In a tree of bonds a truncation's error is at most the root of the sum of the squared singular values it drops; more
-    ``sweeps`` choose every bond again given the others. CP drops the component that adds least to the error.
+    In a tree of bonds a truncation's error is at most the root of the sum of the squared singular values it drops. CP
+    drops the component that adds least to the error. Factors keep the sizes of their entries and the tensor its
+    multiplier. Factors become new Parameters without gradients, so wrap a model for several processes after this.
 
-    Factors keep their sizes and the tensor its multiplier. They are new Parameters, without gradients: given an
-    ``optimizer``, its groups hold these instead, and ``moments="carry"`` takes its state into the new bases, first
-    moments as the gradient (exact), second ones as if a gradient's entries were independent; "reset" begins anew. A
-    learning-rate schedule goes on. Wrap a model for several processes after this, not before.
+    Args:
+        model: a model with an attached adapter.
+        optimizer: gets the new Parameters in place of the old ones; learning-rate schedules go on.
+        rank: upper bound of every bond, or of bonds by name.
+        budget: number of parameters; drops the directions with the least share of their tensor's squared norm.
+        energy: share of each tensor's squared norm to keep, in (0, 1]; 1 drops what is zero to rounding.
+        sweeps: more than 1 choose every bond again, given the others.
+        moments: "carry" takes the optimizer's state into the new bases: first moments exactly, second ones as if a
+            gradient's entries were independent; "reset" drops it.
 
-    Raises TensorAdaptError, with nothing changed, without an adapter, while it is merged, for ``start="subtract"``, for
-    networks that have no rounding, for ranks and budgets that are none or above what there is, and for optimizers
-    without the adapter's parameters or with other state.
+    Raises:
+        TensorAdaptError: with nothing changed, without an adapter, while it is merged, for ``start="subtract"``,
+            networks that cannot be rounded, ranks and budgets out of range, and optimizers without the adapter's
+            parameters or with other state.
     """
     adapter = attached(model)
     refuse_sharded(model, "rank reduction")
     _check(adapter, sweeps, moments)
     values = [{name: value.detach().double() for name, value in t.factors.items()} for t in adapter.factored]
-    networks = [tensor.network for tensor in adapter.factored]
-    dtype = next(adapter.parameters()).dtype
-    smaller = smaller_networks(networks, values, adapter.plan.n_biases, dtype, rank=rank, budget=budget, energy=energy)
+    smaller = smaller_networks(adapter, values, rank, budget, energy)
     if optimizer is not None:
         _check_optimizer(optimizer, adapter, moments)
-    n_before, reductions = adapter.n_params, []
-    found = [
-        rounding.changes(net, own, new.bonds, sweeps) for net, own, new in zip(networks, values, smaller, strict=True)
-    ]
-    for i, (network, made) in enumerate(zip(networks, found, strict=True)):
-        reductions.append(_replace(adapter, i, network, values[i], smaller[i], made, optimizer, moments))
+    n_before = adapter.n_params
+    # all before any tensor changes: a decomposition that fails leaves them as they were
+    networks = [tensor.network for tensor in adapter.factored]
+    changes = [rounding.changes(networks[i], values[i], new.bonds, sweeps) for i, new in enumerate(smaller)]
+    tensors = [_replace(adapter, i, values[i], new, changes[i], optimizer, moments) for i, new in enumerate(smaller)]
     adapter.plan = replace(adapter.plan, budget=budget)
-    return Report(tuple(reductions), n_before, adapter.n_params)
+    return Report(tuple(tensors), n_before, adapter.n_params)
 
 
 def check_schedule(model: nn.Module, schedule: Mapping[int, int], steps: int) -> None:
-    """Refuses a schedule, step -> rank, that ``fit`` could not follow to its end."""
+    """Raise TensorAdaptError for a schedule, step -> rank, that ``fit`` cannot follow to its end."""
     if not schedule:
         return
     adapter = attached(model)
@@ -148,22 +143,21 @@ def _check(adapter: Adapter, sweeps: int, moments: str) -> None:
 def _replace(
     adapter: Adapter,
     i: int,
-    network: Network,
     values: rounding.Values,
     smaller: Network,
-    made: Mapping[str, rounding.Change],
+    by_bond: Mapping[str, rounding.Change],
     optimizer: torch.optim.Optimizer | None,
     moments: str,
 ) -> Reduction:
-    if not made:
+    """Put tensor ``i``'s new factors into the adapter and the optimizer."""
+    network, old = adapter.factored[i].network, dict(adapter.factored[i].trained.items())
+    if not by_bond:
         return Reduction(network.bonds, network.bonds, 0.0)
-    old, new = dict(adapter.factored[i].trained.items()), rounding.changed(network, values, made)
+    new = rounding.changed(network, values, by_bond)
     adapter.replace_tensor(i, smaller, new)
-    if optimizer is not None:
-        for factor in network.factors:
-            carry = partial(rounding.transported, factor, made=made, gradient=True)
-            now = adapter.factored[i].trained[factor.name]
-            _follow(optimizer, old[factor.name], now, carry if moments == "carry" else None)  # type: ignore[arg-type]
+    for factor in network.factors if optimizer is not None else ():
+        carry = partial(rounding.transported, factor, by_bond=by_bond, gradient=True) if moments == "carry" else None
+        _substitute(optimizer, old[factor.name], adapter.factored[i].trained[factor.name], carry)  # type: ignore[arg-type]
     return Reduction(network.bonds, smaller.bonds, rounding.relative_error((network, values), (smaller, new)))
 
 
@@ -180,17 +174,13 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, adapter: Adapter, moments
                 )
 
 
-def _follow(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, carry: Carry | None) -> None:
-    """Puts a parameter in another's place in an optimizer, with its state carried over, or without."""
+def _substitute(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Parameter, carry: Carry | None) -> None:
+    """Replace a parameter in an optimizer; carry its state over, or drop it."""
     for group in optimizer.param_groups:
         group["params"] = [new if p is old else p for p in group["params"]]
     state = optimizer.state.pop(old, {})
     if carry and state:
-        optimizer.state[new] = {name: _carried(name, kept, carry) for name, kept in state.items()}
-
-
-def _carried(name: str, kept: Any, carry: Carry) -> Any:
-    """Moments in the new bases; counts of steps, and a momentum that has not begun (None), as they are."""
-    if isinstance(kept, Tensor) and name in (*FIRST, *SECOND):
-        return carry(kept.double(), square=name in SECOND).to(kept)
-    return kept
+        # step counts, and a momentum that is still None, stay
+        moments = {n: v for n, v in state.items() if isinstance(v, Tensor) and n in (*FIRST, *SECOND)}
+        carried = {name: carry(kept.double(), square=name in SECOND).to(kept) for name, kept in moments.items()}
+        optimizer.state[new] = {**state, **carried}

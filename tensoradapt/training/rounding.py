@@ -1,4 +1,4 @@
-"""Rounding: a network with smaller bonds whose tensor is near the old one's.
+"""Round a network: make its bonds smaller and keep its tensor close.
 
 Where every bond joins two factors and there is no cycle (LoRA, Tucker, tensor-trains), the tensor is a matrix product
 at each bond, and its best approximation of rank k follows from the triangular factors of both sides (Oseledets, SIAM J.
@@ -25,19 +25,19 @@ from tensoradapt.networks.gram import product
 from tensoradapt.networks.network import Factor, Network
 
 Values = Mapping[str, Tensor]
-TINY = 1e-12  # of a side's norm: what a direction that is zero there counts, so that the other side still has its say
+TINY = 1e-12  # relative ridge that keeps a rank-deficient side invertible
 
 
 @dataclass(frozen=True)
 class Change:
-    """A bond's change of basis. ``matrices``, by factor: what its values and what its gradients are multiplied by."""
+    """A bond's change of basis; ``matrices``: by factor, one for its values and one for its gradients."""
 
     labels: Labels  # (*shared, bond, new bond)
     matrices: Mapping[str, tuple[Tensor, Tensor]]
 
 
 def check(network: Network) -> None:
-    """Refuses a network without a rounding: frozen factors, derived bonds, cycles, bonds of some of the factors."""
+    """Raise TensorAdaptError for frozen factors, derived bonds, cycles, and bonds of some of the factors only."""
     fixed = [factor.name for factor in network.factors if not factor.trainable]
     why = ""
     if not network.bonds:
@@ -57,7 +57,7 @@ def check(network: Network) -> None:
 
 @lru_cache(maxsize=4096)
 def is_tree(network: Network) -> bool:
-    """Every bond joins two factors, every factor is reached in one way, and so is a mode by all that hold it."""
+    """Whether every bond joins two factors without a cycle, and the factors of each mode are neighbours."""
     ends = [_ends(network, bond) for bond in network.bonds]
     if any(len(pair) != 2 for pair in ends) or len(ends) != len(network.factors) - 1:
         return False
@@ -70,7 +70,7 @@ def is_tree(network: Network) -> bool:
 
 
 def spectra(network: Network, values: Values) -> dict[str, Tensor]:
-    """Of each bond, the squared error that dropping a direction adds when all after it are gone: (bond size,), falling.
+    """For each bond, the squared error that dropping a direction adds once those after it are gone: (size,), falling.
 
     In a tree these are squared singular values, summed over the positions of shared modes; the total of a bond is the
     tensor's squared norm. The errors of several bonds add up to a bound of the whole error.
@@ -79,48 +79,48 @@ def spectra(network: Network, values: Values) -> dict[str, Tensor]:
         bond = next(iter(network.bonds))
         _, added = _elimination(network, values)
         return {bond: added.flip(0).cummax(0).values.flip(0)}
-    found = {}
+    spectrum = {}
     for bond, size in network.bonds.items():
         left, right = _sides(network, values, bond)
         sigma = torch.linalg.svdvals(left @ right.mT).square().reshape(-1, min(left.shape[-2], right.shape[-2])).sum(0)
-        found[bond] = torch.cat([sigma, sigma.new_zeros(max(0, size - len(sigma)))])[:size]
-    return found
+        spectrum[bond] = torch.cat([sigma, sigma.new_zeros(max(0, size - len(sigma)))])[:size]
+    return spectrum
 
 
 def changes(network: Network, values: Values, bonds: Mapping[str, int], sweeps: int = 1) -> dict[str, Change]:
-    """The changes of basis to smaller ``bonds``. The rounded tensor is ``changed(...)`` of the values.
+    """Find the changes of basis to smaller ``bonds``; ``changed`` applies them to the values.
 
-    One bond after the other, each the best for what the ones before it left: the squared errors add up exactly. Further
+    Each bond in turn gets the best change given those before it, so the squared errors add up exactly. Further
     ``sweeps`` choose each bond again, given the others (for Tucker: higher-order orthogonal iteration).
     """
     smaller = [bond for bond, n in network.bonds.items() if bonds[bond] < n]
     if smaller and not is_tree(network):
         return {smaller[0]: _selection(network, values, smaller[0], bonds[smaller[0]])}
-    made: dict[str, Change] = {}
+    by_bond: dict[str, Change] = {}
     for bond in smaller * (sweeps if len(smaller) > 1 else 1):
-        others = {name: change for name, change in made.items() if name != bond}
+        others = {name: change for name, change in by_bond.items() if name != bond}
         small = replace(network, bonds={**network.bonds, **{name: bonds[name] for name in others}})
-        made[bond] = _truncation(small, changed(network, values, others), bond, bonds[bond])
-    return made
+        by_bond[bond] = _truncation(small, changed(network, values, others), bond, bonds[bond])
+    return by_bond
 
 
-def changed(network: Network, values: Values, made: Mapping[str, Change]) -> dict[str, Tensor]:
+def changed(network: Network, values: Values, by_bond: Mapping[str, Change]) -> dict[str, Tensor]:
     """The factors after the changes of basis."""
-    return {f.name: transported(f, values[f.name], made) for f in network.factors}
+    return {f.name: transported(f, values[f.name], by_bond) for f in network.factors}
 
 
 def transported(
     factor: Factor,
     tensor: Tensor,  # of the factor's shape: its values, or its gradients
-    made: Mapping[str, Change],
+    by_bond: Mapping[str, Change],
     *,
     gradient: bool = False,
     square: bool = False,
 ) -> Tensor:
     """Values or gradients in the new bases; ``square``: squares of gradients, as if their entries were independent."""
-    for bond in (label for label in factor.labels if label in made):
-        matrix = made[bond].matrices[factor.name][gradient]
-        tensor = _over(factor.labels, tensor, made[bond].labels, matrix.square() if square else matrix)
+    for bond in (label for label in factor.labels if label in by_bond):
+        matrix = by_bond[bond].matrices[factor.name][gradient]
+        tensor = _over(factor.labels, tensor, by_bond[bond].labels, matrix.square() if square else matrix)
     return tensor
 
 
@@ -130,7 +130,7 @@ def inner(one: tuple[Network, Values], two: tuple[Network, Values]) -> float:
 
 
 def relative_error(old: tuple[Network, Values], new: tuple[Network, Values]) -> float:
-    """``||T' - T|| / ||T||``, 0 where T is: the root of a difference of inner products, so it is known to 1e-7."""
+    """``||T' - T|| / ||T||`` to 1e-7, as the root of a difference of inner products; 0 for a zero T."""
     norm = inner(old, old)
     lost = norm - 2 * inner(old, new) + inner(new, new)
     return max(0.0, lost / norm) ** 0.5 if norm > 0 else 0.0
@@ -146,12 +146,12 @@ def _is_sum(network: Network) -> bool:
 
 def _shared(network: Network, bond: str) -> Labels:
     """The modes that both factors of a bond hold."""
-    one, two = _ends(network, bond)
-    return tuple(x for x in one.labels if x in two.labels and x != bond)
+    left, right = _ends(network, bond)
+    return tuple(x for x in left.labels if x in right.labels and x != bond)
 
 
 def _over(labels: Labels, tensor: Tensor, by: Labels, matrix: Tensor) -> Tensor:
-    """A tensor times a matrix (*shared, bond, new) over its axis ``bond``; the new axis is in its place."""
+    """Multiply a tensor's axis ``bond`` by a matrix (*shared, bond, new)."""
     *_, bond, new = by
     sizes = {**dict(zip(labels, tensor.shape, strict=True)), new: matrix.shape[-1]}
     output = tuple(new if x == bond else x for x in labels)
@@ -163,7 +163,7 @@ def _sides(network: Network, values: Values, bond: str) -> Iterator[Tensor]:  # 
 
 
 def _side(network: Network, values: Values, factor: Factor, bond: str) -> Tensor:  # (*shared, k, bond)
-    """The triangular factor of all that lies on one side of a bond, as matrices (modes, bond)."""
+    """Triangular factor of everything on one side of a bond, as matrices (modes, bond)."""
     labels, tensor = factor.labels, values[factor.name]
     for between in [x for x in factor.labels if x in network.bonds and x != bond]:
         other = next(f for f in _ends(network, between) if f is not factor)
@@ -178,11 +178,11 @@ def _side(network: Network, values: Values, factor: Factor, bond: str) -> Tensor
 
 
 def _truncation(network: Network, values: Values, bond: str, k: int) -> Change:
-    one, two = _ends(network, bond)
+    first, second = _ends(network, bond)
     left, right = _sides(network, values, bond)
     x, y = frames(left, right, k)
     labels = (*_shared(network, bond), bond, f"{bond}*")
-    return Change(labels, {one.name: (x, y), two.name: (y, x)})
+    return Change(labels, {first.name: (x, y), second.name: (y, x)})
 
 
 def frames(
@@ -190,10 +190,11 @@ def frames(
     right: Tensor,  # (*shared, n, r)
     k: int,
 ) -> tuple[Tensor, Tensor]:  # two of (*shared, r, k)
-    """x and y with y^T x = 1 and ``left x y^T right^T`` the best approximation of rank k of ``left right^T``.
+    """Find x and y with y^T x = 1 such that ``left x y^T right^T`` is the best approximation of rank k of
+    ``left right^T``.
 
-    Of all such x and y two of equal and smallest size, as near as can be to k columns of the identity: factors keep
-    their sizes, and with them the steps that Adam takes, and directions that one side does not use yet stay alive.
+    Of all such pairs take the one of equal and smallest size nearest to k columns of the identity: factors keep their
+    sizes, and with them the steps that Adam takes, and directions that one side does not use yet stay alive.
     """
     left, right = regular(left), regular(right)
     u, _, vt = torch.linalg.svd(left @ right.mT, full_matrices=False)
@@ -208,7 +209,7 @@ def frames(
 
 
 def regular(side: Tensor) -> Tensor:  # (*shared, m + r, r)
-    """A side of full rank: with a tiny multiple of the identity below it."""
+    """Append a tiny multiple of the identity, which gives the side full rank."""
     size = torch.linalg.matrix_norm(side, keepdim=True)
     small = TINY * torch.where(size > 0, size, torch.ones_like(size))
     eye = torch.eye(side.shape[-1], dtype=side.dtype, device=side.device)
@@ -222,9 +223,9 @@ def _selection(network: Network, values: Values, bond: str, k: int) -> Change:
 
 
 def _elimination(network: Network, values: Values) -> tuple[Tensor, Tensor]:  # both (r,), the last dropped first
-    """Components in the order they are kept, and what dropping each adds to the squared error.
+    """Order components by what dropping them adds to the squared error.
 
-    The next to go is the one that adds the least: its squared norm, and its inner products with those that are gone.
+    The next to go is the one that adds the least: its squared norm, and its inner products with those dropped before.
     """
     (bond,) = network.bonds
     gram = product((network, values), (network, values), (bond, f"{bond}'"), torch.einsum)

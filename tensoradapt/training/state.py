@@ -1,7 +1,7 @@
-"""The state of a training between two steps, in one safetensors file: what is trained, the optimizer, random numbers.
+"""The state of a training between two steps, in one safetensors file: trained parameters, optimizer, random numbers.
 
-Put back on the same machine, with the same versions and threads, the training goes on as if it had never stopped, bit
-for bit. Nothing is pickled. The batches are not in it: they follow from their seed, and are drawn again.
+A training that resumes from it on the same machine, with the same versions and threads, ends bit for bit like one that
+never stopped. Nothing is pickled. The batches are not stored: they follow from their seed, and are drawn again.
 """
 
 from __future__ import annotations
@@ -25,23 +25,20 @@ MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random."
 
 @dataclass
 class TrainingState:
-    """Where ``fit`` keeps its state, every so many steps; 0: never. A state is put back only where ``key`` is its own.
-
-    ``failures``: writes that failed, as on a full disk. They never end a training: an older state, or none, is enough.
-    """
+    """File in which ``fit`` keeps its state. Only a state with the same ``key`` is put back."""
 
     path: Path
-    every: int = 25
+    every: int = 25  # steps; 0: never
     key: Mapping[str, str] = field(default_factory=dict)
-    failures: int = 0
+    failures: int = 0  # writes that failed, as on a full disk; the training goes on
     resumed: int = 0  # the step that the training went on from
 
     def due(self, step: int) -> bool:
-        """Whether the state is to be written after this step."""
+        """Whether to write the state after this step."""
         return self.every > 0 and step % self.every == 0
 
     def write(self, tensors: Mapping[str, Tensor]) -> None:
-        """Writes the state in the place of the one before, whole or not at all."""
+        """Replace the state, whole or not at all."""
         held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         record = {"key": json.dumps(dict(self.key), sort_keys=True), "sha256": _digest(held)}
         try:
@@ -50,20 +47,20 @@ class TrainingState:
             self.failures += 1
 
     def read(self) -> dict[str, Tensor] | None:
-        """The state, or None where there is none, or it is damaged, or of other settings or versions."""
+        """The state, or None if there is none, or it is damaged, or of other settings or versions."""
         try:
             data = self.path.read_bytes()
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            record, found = header["__metadata__"], parse_tensors(data)
-        except Exception:  # whatever a damaged file does to its readers: the run is computed from its first step
+            record, tensors = header["__metadata__"], parse_tensors(data)
+        except Exception:  # a damaged file can raise anything; the run then starts from its first step
             return None
-        if record.get("key") != json.dumps(dict(self.key), sort_keys=True) or record.get("sha256") != _digest(found):
+        if record.get("key") != json.dumps(dict(self.key), sort_keys=True) or record.get("sha256") != _digest(tensors):
             return None
-        return found
+        return tensors
 
 
 def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What the next step depends on: trained parameters, buffers, the optimizer's state, torch's random numbers."""
+    """Everything the next step depends on: trained parameters, buffers, optimizer state, torch's random numbers."""
     state = {f"{MODEL}{name}": tensor for name, tensor in _held(model).items()}
     for name, parameter in trained_parameters(model).items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -76,7 +73,7 @@ def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Ten
 
 @torch.no_grad()
 def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> bool:
-    """Undoes ``collect``; False, with nothing changed, where the state is of another model."""
+    """Undo ``collect``. Return False, with nothing changed, if the state is of another model."""
     held, trained = _held(model), trained_parameters(model)
     saved = {name.removeprefix(MODEL): tensor for name, tensor in state.items() if name.startswith(MODEL)}
     if {name: tensor.shape for name, tensor in held.items()} != {name: tensor.shape for name, tensor in saved.items()}:
@@ -100,7 +97,7 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:
-    """Trained parameters, and buffers that a state dict would have."""
+    """Trained parameters, and the buffers of a state dict."""
     kept = model.state_dict(keep_vars=True)
     return {**trained_parameters(model), **{name: buffer for name, buffer in model.named_buffers() if name in kept}}
 
@@ -110,8 +107,8 @@ def _cuda(model: nn.Module) -> torch.device | None:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
