@@ -119,11 +119,10 @@ def compress(
 ) -> Compressed:
     """Decompose trained updates in a factored form; give exactly one of ``rank``, ``max_error`` and ``budget``.
 
-    A LoRA stack is decomposed as a small core (QR), exactly and without the dense stack, wherever a side of the layout
-    is one mode that is wider than its matrices' ranks summed. Other sides are kept whole; with both whole, the dense
-    stack is in memory: 8 bytes an entry, several times over during the decomposition. The printed result says which
-    sides were cut. CP adapters become Tucker and tensor-train of their own rank exactly. Parameterizations whose
-    factors are all trained are decomposed by their own ``decompose``, or by alternating least squares.
+    A LoRA stack is decomposed as a small core (QR), exactly, where a side of the layout is one mode that is wider than
+    its matrices' ranks summed. Other sides are kept whole; with both whole, the dense stack is in memory several times
+    over, 8 bytes an entry. The result prints which sides were cut. CP adapters become Tucker and tensor-train of their
+    own rank exactly; all others are decomposed by ``decompose`` of the parameterization, or by least squares.
 
     Args:
         source: path of a LoRA folder as PEFT saves it; an Adapter (its selected task; shared biases are left out and

@@ -1,10 +1,9 @@
 """A stack of low-rank updates as a small core and orthonormal bases, without the dense stack.
 
 Where all rows (or all columns) of a layout are one mode, the stack's rows live in the span of the pairs' B (its columns
-in that of their A): ``stack = core x_rows U x_cols V``, exactly, with as many basis vectors as the stack has rank
-there. Decomposing the core and multiplying the factor of that mode by the basis is decomposing the stack. A side of
-several modes (head, dim) has a factor for each, which no basis of the side respects, so it is kept whole. So is a side
-that the pairs' ranks, summed, fill. With both sides whole the core is the dense stack, 8 bytes an entry.
+in that of their A): ``stack = core x_rows U x_cols V``, exactly. Decomposing the core and multiplying the factor of
+that mode by the basis decomposes the stack. A side is kept whole if it has several modes (head, dim), whose factors no
+basis of the side respects, or if the pairs' ranks sum to its width. With both sides whole the core is the dense stack.
 """
 
 from __future__ import annotations

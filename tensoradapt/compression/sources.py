@@ -45,21 +45,21 @@ def read(source: Any, sites: Any = None) -> Source:
     is not finite.
     """
     if isinstance(source, str | Path):
-        updates = _from_folder(Path(source), sites)
+        trained = _from_folder(Path(source), sites)
     elif isinstance(source, Adapter):
-        updates = _from_adapter(source, sites)
+        trained = _from_adapter(source, sites)
     elif isinstance(source, Mapping):
-        updates = _from_mapping(source, sites)
+        trained = _from_mapping(source, sites)
     elif isinstance(source, tuple) and len(source) == 2 and all(isinstance(model, nn.Module) for model in source):
-        updates = _from_models(*source, sites)
+        trained = _from_models(*source, sites)
     else:
         raise TensorAdaptError(
             f"the source is a {type(source).__name__}; expected the path of a LoRA folder, an Adapter, a pair "
             "(tuned_model, base_model), or a mapping of site names to (A, B) or dense updates"
         )
-    for site in updates.sites:
-        _check(site, updates.updates[site.name])
-    return updates
+    for site in trained.sites:
+        _check(site, trained.updates[site.name])
+    return trained
 
 
 def update_of(adapter: Adapter, site: Site) -> Update:

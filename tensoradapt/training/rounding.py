@@ -2,12 +2,10 @@
 
 Where every bond joins two factors and there is no cycle (LoRA, Tucker, tensor-trains), the tensor is a matrix product
 at each bond, and its best approximation of rank k follows from the triangular factors of both sides (Oseledets, SIAM J.
-Sci. Comput. 33, 2011, algorithm 2; for trees Grasedyck, SIAM J. Matrix Anal. Appl. 31, 2010). A mode that both factors
-of a bond hold picks a matrix of each: every position is truncated by itself, to one rank. Where one bond joins all
-factors (CP), components are dropped.
-
-Either way a new factor is the old one times a matrix over each bond: P' = P x and Q' = Q y at the ends of one. So is
-its gradient: the tensor holds P' Q'^T, so the gradient in P' is that in P times y.
+Sci. Comput. 33, 2011, algorithm 2; for trees Grasedyck, SIAM J. Matrix Anal. Appl. 31, 2010). Every position of a mode
+that both factors have is truncated by itself, to one rank. Where one bond joins all factors (CP), components are
+dropped. A new factor is the old one times a matrix over each bond: P' = P x and Q' = Q y at the ends of one; as the
+tensor holds P' Q'^T, the gradient in P' is that in P times y.
 """
 
 from __future__ import annotations
