@@ -38,9 +38,6 @@ class Tried:
     n_params: int
     error: float
 
-    def __str__(self) -> str:
-        return f"{self.rank}: {self.error:.3g}"
-
 
 @dataclass(frozen=True)
 class Compressed:
@@ -97,7 +94,7 @@ class Compressed:
             warns = ": components cancel, so a small change of one factor is a large change of the update"
             lines.append(f"largest component {self.growth:.3g} times the tensor{warns if self.growth > GROWN else ''}")
         if self.tried:
-            lines.append(f"tried ranks {', '.join(map(str, self.tried))}")
+            lines.append(f"tried ranks {', '.join(f'{t.rank}: {t.error:.3g}' for t in self.tried)}")
         if self.left_out:
             lines.append(f"not in the error: {len(self.left_out)} other parameters changed, such as {self.left_out[0]}")
         return "\n".join([*lines, f"{'exact by construction, ' if self.exact else ''}{self.seconds:.3g} s"])

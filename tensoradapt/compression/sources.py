@@ -41,8 +41,7 @@ class Source:
 def read(source: Any, sites: Any = None) -> Source:
     """Read the updates of a source for ``sites``; both as ``compress`` takes them.
 
-    Raises TensorAdaptError where the source's modules and the sites are not the same, shapes do not fit, or an update
-    is not finite.
+    Raises TensorAdaptError where modules and sites differ, shapes do not fit, or an update is not finite.
     """
     if isinstance(source, str | Path):
         trained = _from_folder(Path(source), sites)

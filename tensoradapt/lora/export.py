@@ -14,15 +14,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
-from tensoradapt.lora.write_folder import (
-    bare_name,
-    check_place,
-    check_prefix,
-    check_task_type,
-    lora_config,
-    target_modules,
-    write_lora,
-)  # fmt: skip
+from tensoradapt.lora.write_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules
 from tensoradapt.text import align
@@ -161,8 +153,7 @@ def export_lora(
     results = tuple(_result(served_as[module], pair, *halves[module]) for module, pair in pairs.items())
     transposed = any(is_conv1d(modules[module]) for module in pairs)
     served = {served_as[module]: pair for module, pair in halves.items()}
-    targets = target_modules(set(served), set(served_as.values()))
-    config = lora_config(model, r, targets, transposed, task_type, alone=not prefix)
+    config = lora_config(model, r, set(served), set(served_as.values()), transposed, task_type, alone=not prefix)
     write_lora(path, config, served)
     n_bytes = sum(half.nbytes for pair in served.values() for half in pair)
     held_as = "" if prefix else bare_name(model)

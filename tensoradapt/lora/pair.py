@@ -177,10 +177,7 @@ def merged(pair: LoraPair) -> LoraPair:
     return LoraPair(at.T, bt.T)
 
 
-def _merged_rows(
-    a: np.ndarray,  # (R, in)
-    b: np.ndarray,  # (out, R)
-) -> tuple[np.ndarray, np.ndarray]:
+def _merged_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # of (R, in) and (out, R)
     """``a_i = c a_j`` makes b_j into b_j + c b_i. Rows of zeros stay: at the start of training they have partners."""
     norms, b = np.linalg.norm(a, axis=1), b.copy()
     units = a / np.where(norms == 0, 1, norms)[:, None]

@@ -32,8 +32,8 @@ LARGEST = 2**35  # bytes of all tensors: rank 256 on every matrix of the largest
 def read_lora(path: str | Path) -> dict[str, LoraPair]:
     """Read the pair of every LoRA module, by the module's name in its base model; float64, the scale in B.
 
-    Raises TensorAdaptError for a missing, damaged or oversized file, pickled tensors, other methods than LoRA, settings
-    under which the updates are not B A alone, and tensors that do not fit each other or the config.
+    Raises TensorAdaptError for all that ``read_config`` refuses, a missing, damaged or oversized file of tensors,
+    pickled tensors, and tensors that do not fit each other or the config.
     """
     path = Path(path)
     config, tensors = read_config(path), _tensors(path)

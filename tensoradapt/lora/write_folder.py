@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +71,15 @@ def _is_export(path: Path) -> bool:
 
 
 def lora_config(
-    model: Any, rank: int, targets: Iterable[str], transposed: bool, task_type: str | None, alone: bool
+    model: Any, rank: int, modules: set[str], names: set[str], transposed: bool, task_type: str | None, alone: bool
 ) -> dict[str, Any]:
     """Make the adapter_config.json of a model's pairs, which all have one rank.
 
     Args:
         model: the exported model.
         rank: of every pair.
-        targets: PEFT's target_modules, from ``target_modules``.
+        modules: names of the modules that have a pair.
+        names: names of all modules of the served model.
         transposed: whether modules store their weight as (in, out).
         task_type: PEFT's name of the task; default CAUSAL_LM for a causal language model, else None.
         alone: whether the served model is ``model`` itself; the class of a model around it is not known.
@@ -94,7 +95,7 @@ def lora_config(
         "fan_in_fan_out": transposed,
         "lora_alpha": rank,
         "r": rank,
-        "target_modules": list(targets),
+        "target_modules": _targets(modules, names),
         "task_type": task_type,
     }
 
@@ -125,7 +126,7 @@ def bare_name(model: Any) -> str:
     return getattr(model, "base_model_prefix", "") if getattr(model, "base_model", None) is model else ""
 
 
-def target_modules(modules: set[str], names: set[str]) -> list[str]:
+def _targets(modules: set[str], names: set[str]) -> list[str]:
     """The shortest end of each module's name that matches, of all ``names``, none but these modules."""
     ends: dict[str, set[str]] = {}
     for name in names | modules:

@@ -7,22 +7,22 @@ along it with truncated singular value decompositions; here the same is done for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import check_rank, check_whole, is_whole
+from tensoradapt.checks import check_rank, check_whole, is_number, is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
 from tensoradapt.surgery.registry import attached
 from tensoradapt.text import Rank
 from tensoradapt.training import rounding
-from tensoradapt.training.rank_choice import smaller_networks
 
 # optimizers' names for averages of gradients and of their squares
 FIRST = ("exp_avg", "momentum_buffer", "grad_avg")
@@ -93,7 +93,7 @@ def reduce_rank(
     refuse_sharded(model, "rank reduction")
     _check(adapter, sweeps, moments)
     values = [{name: value.detach().double() for name, value in t.factors.items()} for t in adapter.factored]
-    smaller = smaller_networks(adapter, values, rank, budget, energy)
+    smaller = _smaller_networks(adapter, values, rank, budget, energy)
     if optimizer is not None:
         _check_optimizer(optimizer, adapter, moments)
     n_before = adapter.n_params
@@ -103,6 +103,102 @@ def reduce_rank(
     tensors = [_replace(adapter, i, values[i], new, changes[i], optimizer, moments) for i, new in enumerate(smaller)]
     adapter.plan = replace(adapter.plan, budget=budget)
     return Report(tuple(tensors), n_before, adapter.n_params)
+
+
+def _smaller_networks(
+    adapter: Adapter, values: Sequence[rounding.Values], rank: Rank | None, budget: int | None, energy: float | None
+) -> list[Network]:
+    """The networks to reduce an adapter's to, by exactly one of ``rank``, ``budget`` and ``energy``."""
+    if sum(given is not None for given in (rank, budget, energy)) != 1:
+        raise TensorAdaptError(
+            f"rank={rank!r}, budget={budget!r} and energy={energy!r} were given; expected exactly one of them"
+        )
+    networks = [tensor.network for tensor in adapter.factored]
+    if rank is not None:
+        return _to_rank(networks, rank)
+    if budget is not None:
+        return _to_budget(networks, values, budget, adapter.plan.n_biases)
+    return _to_energy(networks, values, energy, next(adapter.parameters()).dtype)
+
+
+def _to_rank(networks: Sequence[Network], rank: Rank) -> list[Network]:
+    """Cap every bond at a rank, or bonds by name."""
+    check_rank(rank)
+    largest: dict[str, int] = {}
+    for name, n in [(_plain(bond), n) for network in networks for bond, n in network.bonds.items()]:
+        largest[name] = max(n, largest.get(name, 1))
+    asked = rank if isinstance(rank, Mapping) else {max(largest, key=largest.__getitem__): rank}
+    for name, n in asked.items():
+        if name not in largest:
+            raise TensorAdaptError(f"rank names {name!r}, which no tensor has{did_you_mean(name, sorted(largest))}")
+        if n > largest[name]:
+            raise TensorAdaptError(
+                f"rank {n} is above {largest[name]}, the largest {name!r} has; reducing takes {largest[name]} or less"
+            )
+
+    def at(bond: str, n: int) -> int:
+        return min(n, rank.get(_plain(bond), n) if isinstance(rank, Mapping) else rank)
+
+    return [_with(net, {bond: at(bond, n) for bond, n in net.bonds.items()}) for net in networks]
+
+
+def _to_budget(
+    networks: Sequence[Network], values: Sequence[rounding.Values], budget: int, fixed: int
+) -> list[Network]:
+    """Drop the bond direction with the least share of its tensor's squared norm until the budget is reached."""
+    left = fixed + sum(network.n_params for network in networks)
+    least = fixed + sum(_with(net, dict.fromkeys(net.bonds, 1)).n_params for net in networks)
+    if not is_whole(budget, least, left):
+        raise TensorAdaptError(
+            f"budget is {budget!r}; expected a whole number of parameters from {least} (rank 1) to the {left} there are"
+        )
+    drops = [(e, i, bond, k) for i in range(len(networks)) for e, bond, k in _drops(networks[i], values[i], i)]
+    smaller = list(networks)
+    bonds = [dict(network.bonds) for network in networks]
+    for _, i, bond, k in sorted(drops, key=lambda drop: drop[0]):  # stable: of equals in one bond the last goes first
+        if left <= budget:
+            break
+        bonds[i][bond] = k
+        new = _with(networks[i], bonds[i])
+        left, smaller[i] = left - smaller[i].n_params + new.n_params, new
+    return smaller
+
+
+def _to_energy(
+    networks: Sequence[Network], values: Sequence[rounding.Values], energy: Any, dtype: torch.dtype
+) -> list[Network]:
+    """Drop the directions with the least shares of each tensor's squared norm while the energy kept is enough."""
+    if not is_number(energy, above=0, most=1):
+        raise TensorAdaptError(f"energy is {energy!r}; expected a share above 0 and up to 1, such as 0.99")
+    smaller = []
+    for i, network in enumerate(networks):
+        bonds, left = dict(network.bonds), 1 - energy + (10 * torch.finfo(dtype).eps) ** 2
+        for share, bond, k in sorted(_drops(network, values[i], i), key=lambda drop: drop[0]):
+            if share > left:
+                break
+            left, bonds[bond] = left - share, k
+        smaller.append(_with(network, bonds))
+    return smaller
+
+
+def _drops(network: Network, values: rounding.Values, i: int) -> list[tuple[float, str, int]]:
+    """For each direction but the first of every bond, last first: share of the squared norm, bond, size left."""
+    norm = rounding.inner((network, values), (network, values))
+    if not norm > 0:
+        raise TensorAdaptError(
+            f"tensor {i} is zero, so no direction of it counts less than another; train first, or give rank="
+        )
+    spectra = {bond: (errors / norm).tolist() for bond, errors in rounding.spectra(network, values).items()}
+    return [(errors[k], bond, k) for bond, errors in spectra.items() for k in range(len(errors) - 1, 0, -1)]
+
+
+def _with(network: Network, bonds: Mapping[str, int]) -> Network:
+    """The network with these bonds, each clipped to what its neighbours can carry."""
+    return replace(network, bonds=bonds).clipped()
+
+
+def _plain(bond: str) -> str:
+    return bond.removeprefix("r_")
 
 
 def check_schedule(model: nn.Module, schedule: Mapping[int, int], steps: int) -> None:
