@@ -186,7 +186,7 @@ def _cut(network: Network) -> Cut:
     names = [factor.name for factor in network.factors]
     best: Cut | None = None
     for sides in itertools.product("AB", repeat=len(names)):
-        crossing = _crossing(network, sides)
+        crossing = crossing_labels(network, sides)
         rank = size(crossing, network.sizes)
         if best is None or rank < best.rank:
             a, b = (tuple(n for n, s in zip(names, sides, strict=True) if s == side) for side in "AB")
@@ -195,7 +195,7 @@ def _cut(network: Network) -> Cut:
     return best
 
 
-def _crossing(network: Network, sides: tuple[str, ...]) -> tuple[str, ...]:
+def crossing_labels(network: Network, sides: tuple[str, ...]) -> tuple[str, ...]:
     """Bonds with factors on both sides, row modes that A holds and column modes that B holds."""
     held: dict[str, set[str]] = {"A": set(), "B": set()}
     for factor, side in zip(network.factors, sides, strict=True):

@@ -1,4 +1,4 @@
-"""decompose: tensors that a family can represent are found, others approached; what is zero or broken is told apart."""
+"""decompose: exact where the parameterization can represent a tensor, near elsewhere; broken tensors are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tensoradapt.parameterizations import cp, get, tensor_ring, tensor_train, tu
 from tensoradapt.testing.laws import float64
 
 LAYOUT = Layout.parse("layer : head dim : model", {"layer": 3, "head": 2, "dim": 4, "model": 9})
-# found to this relative error where the tensor is of the family: ALS stops at its own tolerance, the SVDs at rounding
+# relative errors where a parameterization can represent the tensor: ALS stops at its tolerance, SVDs at rounding
 EXACT: dict[str, tuple[dict[str, Any], float]] = {
     "cp": ({}, 1e-6),
     "cp weights": ({"weights": True}, 1e-6),
@@ -34,15 +34,15 @@ every = pytest.mark.parametrize("name", EXACT)
 
 
 def network(name: str, rank: int = 2) -> tuple[Any, Network]:
-    family = get(name.split()[0])
-    return family, family.build(LAYOUT, rank, **EXACT[name][0]).clipped()
+    module = get(name.split()[0])
+    return module, module.build(LAYOUT, rank, **EXACT[name][0]).clipped()
 
 
-def error(family: Any, net: Network, tensor: np.ndarray, **options: Any) -> float:
-    found = family.decompose(net, tensor, **options)
+def error(module: Any, net: Network, tensor: np.ndarray, **options: Any) -> float:
+    found = module.decompose(net, tensor, **options)
     assert {f.name: net.shape(f) for f in net.factors} == {key: value.shape for key, value in found.items()}
     assert list(found) == [f.name for f in net.factors]
-    return float(np.linalg.norm(tensor - family.oracle(net.layout, found)) / np.linalg.norm(tensor))
+    return float(np.linalg.norm(tensor - module.oracle(net.layout, found)) / np.linalg.norm(tensor))
 
 
 def noise(seed: int = 0) -> np.ndarray:
@@ -50,10 +50,10 @@ def noise(seed: int = 0) -> np.ndarray:
 
 
 @every
-def test_a_tensor_of_the_family_is_found(name: str) -> None:
-    family, net = network(name)
-    tensor = 50 * family.oracle(LAYOUT, least_squares.draw(net, 1))
-    assert error(family, net, tensor) < EXACT[name][1]
+def test_a_tensor_of_the_parameterization_is_found(name: str) -> None:
+    module, net = network(name)
+    tensor = 50 * module.oracle(LAYOUT, least_squares.draw(net, 1))
+    assert error(module, net, tensor) < EXACT[name][1]
 
 
 @every
@@ -64,28 +64,28 @@ def test_any_tensor_is_approached_and_a_higher_rank_comes_closer(name: str) -> N
 
 @every
 def test_the_same_seed_gives_the_same_factors(name: str) -> None:
-    family, net = network(name, 1)
-    first, again = (family.decompose(net, noise(), seed=3) for _ in range(2))
+    module, net = network(name, 1)
+    first, again = (module.decompose(net, noise(), seed=3) for _ in range(2))
     assert all(np.array_equal(first[key], again[key]) for key in first)
 
 
 @every
 @pytest.mark.parametrize("rank", [2, 7])  # 7: more than some modes can carry, as published rows may ask for
 def test_a_zero_tensor_gives_one_zero_factor_and_every_factor_can_train(name: str, rank: int) -> None:
-    family = get(name.split()[0])
-    net = family.build(LAYOUT, rank, **EXACT[name][0])
-    found = family.decompose(net, np.zeros(LAYOUT.shape))
+    module = get(name.split()[0])
+    net = module.build(LAYOUT, rank, **EXACT[name][0])
+    found = module.decompose(net, np.zeros(LAYOUT.shape))
     assert [key for key, value in found.items() if not value.any()] == [net.zero.name]
-    assert not family.oracle(LAYOUT, found).any()
+    assert not module.oracle(LAYOUT, found).any()
     assert alive(net, found)
 
 
 @every
 def test_more_rank_than_the_tensor_has_leaves_nothing_that_cannot_train(name: str) -> None:
-    family, net = network(name, 4)
-    tensor = family.oracle(LAYOUT, least_squares.draw(network(name, 1)[1], 1))
-    assert error(family, net, tensor) < 1e-3
-    assert alive(net, family.decompose(net, tensor))
+    module, net = network(name, 4)
+    tensor = module.oracle(LAYOUT, least_squares.draw(network(name, 1)[1], 1))
+    assert error(module, net, tensor) < 1e-3
+    assert alive(net, module.decompose(net, tensor))
 
 
 def alive(net: Network, values: dict[str, np.ndarray]) -> bool:
@@ -110,21 +110,21 @@ def alive(net: Network, values: dict[str, np.ndarray]) -> bool:
 
 @pytest.mark.parametrize("name", ["tucker", "tucker only", "tensor_train", "tensor_train order"])
 def test_wider_bonds_than_modes_can_carry_change_nothing(name: str) -> None:
-    family = get(name.split()[0])
-    wide = family.build(LAYOUT, 30, **EXACT[name][0])
+    module = get(name.split()[0])
+    wide = module.build(LAYOUT, 30, **EXACT[name][0])
     assert wide.clipped() != wide
-    assert error(family, wide, noise()) < 1e-12
+    assert error(module, wide, noise()) < 1e-12
 
 
 @every
 def test_what_is_not_finite_or_not_of_the_layout_is_refused(name: str) -> None:
-    family, net = network(name)
+    module, net = network(name)
     broken = noise()
     broken[1, 0, 2, 3] = np.nan
     with pytest.raises(TensorAdaptError, match="1 non-finite entries of 216"):
-        family.decompose(net, broken)
+        module.decompose(net, broken)
     with pytest.raises(TensorAdaptError, match=r"shape \(3, 8, 9\); layout .* expects \(3, 2, 4, 9\)"):
-        family.decompose(net, noise().reshape(3, 8, 9))
+        module.decompose(net, noise().reshape(3, 8, 9))
 
 
 def test_a_ring_is_never_further_than_the_train_of_its_bonds() -> None:
@@ -163,11 +163,11 @@ def test_growth_tells_a_degenerate_cp() -> None:
 @pytest.mark.parametrize("name", ["tucker", "tucker only", "tensor_train", "tensor_train order"])
 def test_cp_is_an_exact_tucker_and_train(name: str) -> None:
     for rank in (1, 3, 7):
-        family, net = network(name, rank)
+        module, net = network(name, rank)
         factors = least_squares.draw(cp.build(LAYOUT, rank), 1)
-        tensor, found = cp.oracle(LAYOUT, factors), family.from_cp(net, factors)
+        tensor, found = cp.oracle(LAYOUT, factors), module.from_cp(net, factors)
         assert {f.name: net.shape(f) for f in net.factors} == {key: value.shape for key, value in found.items()}
-        np.testing.assert_allclose(family.oracle(LAYOUT, found), tensor, atol=1e-12 * np.abs(tensor).max())
+        np.testing.assert_allclose(module.oracle(LAYOUT, found), tensor, atol=1e-12 * np.abs(tensor).max())
 
 
 def test_factors_are_orthonormal_and_the_last_holds_the_energy() -> None:
@@ -198,13 +198,13 @@ def test_the_backend_of_the_caller_stays_and_does_not_matter() -> None:
 def test_als_solves_each_factor_exactly_whatever_its_labels() -> None:
     """With all other factors true, one solve gives back the tensor: batch axes, shared bonds and lone modes alike."""
     for name in EXACT:
-        family, net = network(name)
+        module, net = network(name)
         truth = least_squares.draw(net, 1)
-        tensor = family.oracle(LAYOUT, truth)
+        tensor = module.oracle(LAYOUT, truth)
         for factor in net.factors:
             start = {**truth, factor.name: least_squares.draw(net, 2)[factor.name]}
             found = least_squares.solve(net, tensor, start, factor)
-            again = family.oracle(LAYOUT, {**truth, factor.name: found})
+            again = module.oracle(LAYOUT, {**truth, factor.name: found})
             np.testing.assert_allclose(again, tensor, atol=1e-8 * np.abs(tensor).max(), err_msg=f"{name} {factor.name}")
 
 
@@ -219,9 +219,9 @@ def test_als_never_gets_worse_and_reports_the_true_error() -> None:
 
 
 def test_the_error_of_als_is_right_where_the_expanded_square_has_no_digits_left() -> None:
-    family, net = network("cp")
+    module, net = network("cp")
     truth = least_squares.draw(net, 1)
-    tensor = family.oracle(LAYOUT, truth)
+    tensor = module.oracle(LAYOUT, truth)
     norm = float(np.linalg.norm(tensor))
     off = {**truth, "dim": truth["dim"] * (1 + 1e-11)}
     assert least_squares.relative_error(net, tensor, off, norm) == pytest.approx(1e-11, rel=1e-3)

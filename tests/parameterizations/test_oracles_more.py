@@ -146,9 +146,9 @@ PAPERS: dict[str, tuple[str, Any, Callable[..., float], dict[str, Any]]] = {
 def tensor_of(name: str) -> FactoredTensor:
     text, rank, _, options = PAPERS[name]
     sizes = {**SIZES, "out1": 7, "in1": 5} if name == "randlora" else SIZES
-    family, layout = get(name.split()[0]), Layout.parse(text, sizes)
-    network = family.build(layout, rank, **options)
-    tensor = Case(family, network, {}, 3, 0.7, options).start()
+    module, layout = get(name.split()[0]), Layout.parse(text, sizes)
+    network = module.build(layout, rank, **options)
+    tensor = Case(module, network, {}, 3, 0.7, options).start()
     perturb(tensor)
     return tensor
 

@@ -23,9 +23,9 @@ def build(name: str, text: str, rank: Any = 2, sizes: dict[str, int] | None = No
 
 
 def decompose(name: str, shape: tuple[int, ...]) -> Call:
-    family = ta.parameterizations.get(name)
-    network = family.build(Layout.parse(": out : in", SIZES), 2)
-    return lambda: family.decompose(network, np.zeros(shape))
+    module = ta.parameterizations.get(name)
+    network = module.build(Layout.parse(": out : in", SIZES), 2)
+    return lambda: module.decompose(network, np.zeros(shape))
 
 
 def plan(name: str, **changes: Any) -> Call:

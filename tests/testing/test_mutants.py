@@ -1,4 +1,4 @@
-"""Every law earns its place: a mistake that it alone sees. A mutant breaks the core or a family in one way."""
+"""Every law catches a mistake that it alone sees. A mutant breaks the core or a parameterization in one way."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Mutant:
     alone: bool = True
 
 
-def patched(owner: Any, name: str, value: Any, family: Any = None) -> Callable[[Patch], Any]:
+def patched(owner: Any, name: str, value: Any, parameterization: Any = None) -> Callable[[Patch], Any]:
     def breaks(monkeypatch: Patch) -> Any:
         monkeypatch.setattr(owner, name, value)
-        return family
+        return parameterization
 
     return breaks
 
 
-def family(of: Any, **changes: Any) -> Callable[[Patch], Any]:
+def parameterization(of: Any, **changes: Any) -> Callable[[Patch], Any]:
     parts = {"build": of.build, "count": of.count, "oracle": of.oracle, "__name__": "broken", **changes}
     return lambda _: SimpleNamespace(**parts)
 
@@ -124,7 +124,7 @@ def largest_cut(net: Network) -> Cut:
     names = [factor.name for factor in net.factors]
     found = []
     for sides in itertools.product("AB", repeat=len(names)):
-        crossing = network._crossing(net, sides)
+        crossing = network.crossing_labels(net, sides)
         a, b = (tuple(n for n, s in zip(names, sides, strict=True) if s == side) for side in "AB")
         found.append(Cut(a, b, crossing, math.prod(net.sizes[label] for label in crossing)))
     return max(found, key=lambda cut: cut.rank)
@@ -164,15 +164,15 @@ def pair_and_apply(monkeypatch: Patch) -> None:
 
 
 MUTANTS = {
-    "Tucker's count forgets the core": Mutant("count", family(tucker, count=count_without_core)),
+    "Tucker's count forgets the core": Mutant("count", parameterization(tucker, count=count_without_core)),
     "the formula counts one number more": Mutant(
-        "count", family(cp, count=lambda layout, rank: cp.count(layout, rank) + 1)
+        "count", parameterization(cp, count=lambda layout, rank: cp.count(layout, rank) + 1)
     ),
     "LoHa reuses one bond for both products": Mutant(
         "oracle",
-        family(cp, build=hadamard_with_one_bond, count=hadamard_count, oracle=hadamard_oracle),
+        parameterization(cp, build=hadamard_with_one_bond, count=hadamard_count, oracle=hadamard_oracle),
     ),
-    "CP with head and dim swapped": Mutant("oracle", family(cp, oracle=oracle_with_head_and_dim_swapped)),
+    "CP with head and dim swapped": Mutant("oracle", parameterization(cp, oracle=oracle_with_head_and_dim_swapped)),
     "positions count from the other end": Mutant("slices", patched(FactoredTensor, "_taken", taken_from_the_other_end)),
     "delta is read by columns": Mutant("slices", patched(FactoredTensor, "delta", delta_by_columns), alone=False),
     "pair forgets the scale": Mutant("pair", pair_and_apply),
@@ -236,7 +236,7 @@ def test_every_law_is_the_only_one_to_see_some_mutant() -> None:
 
 
 def test_laws_names_the_law_the_parameterization_and_the_case() -> None:
-    broken = family(tucker, count=count_without_core)(None)
+    broken = parameterization(tucker, count=count_without_core)(None)
     with pytest.raises(AssertionError, match=r"law 'count' does not hold for Case\(broken, ': out : model' \(1, 1\)"):
         laws(broken)
 
