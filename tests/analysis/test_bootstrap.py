@@ -158,7 +158,7 @@ def test_cliques_are_the_largest_runs_without_a_pair_apart(n: int, apart: set[tu
     runs = [range(i, j) for i, j in product(range(n), range(2, n + 1)) if j - i > 1]
     whole = [run for run in runs if not any((a, b) in apart for a in run for b in run)]
     largest = [run for run in whole if not any(set(run) < set(other) for other in whole)]
-    assert list(significance._runs(n, apart)) == largest
+    assert list(significance.runs_together(n, apart)) == largest
 
 
 def test_a_score_at_a_budget_is_between_its_neighbours_and_never_beyond_the_sizes() -> None:

@@ -21,7 +21,7 @@ from tensoradapt.runs.store import load_runs, write_failure, write_run
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.cells import Cell, due
 from tensoradapt.sweeps.read_spec import read_spec
-from tensoradapt.sweeps.reports.html_report import _cell, report, write_report
+from tensoradapt.sweeps.reports.html_report import cell_text, report, write_report
 
 SPEC = {"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1], "steps": 60}
 SPEC |= {"learning_rates": [1e-3], "seeds": [0, 1]}
@@ -169,7 +169,7 @@ def test_several_runs_of_one_seed_are_told_how_to_be_selected(tmp_path: Path) ->
 
 
 def test_a_difference_that_is_zero_but_for_rounding_is_shown_as_zero() -> None:
-    assert [_cell(value) for value in (-2.937e-17, 0.0, -2.937e-9, 0.25)] == ["0", "0", "-2.937e-09", "0.25"]
+    assert [cell_text(value) for value in (-2.937e-17, 0.0, -2.937e-9, 0.25)] == ["0", "0", "-2.937e-09", "0.25"]
 
 
 def test_what_cannot_be_reported_is_refused(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,11 +151,8 @@ def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
         if len({row["validation"] for row in own}) > 1
         and any(row["chosen"] and row["lr"] in (own[0]["lr"], own[-1]["lr"]) for row in own)
     ]
-    return (
-        f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {', '.join(ends)}."
-        if ends
-        else ""
-    )
+    names = ", ".join(ends)
+    return f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {names}." if ends else ""
 
 
 def tested(comparisons: Sequence[Comparison]) -> str:

@@ -51,10 +51,10 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
     """A row for each method and size, by size: the interquartile mean over tasks with its bootstrap interval; right of
     it the probability that a run beats one of the reference's.
 
-    ``rows``: of ``summary.summary_rows``. Returns ``ax``, a new one if None. Raises TensorAdaptError without rows.
+    ``rows``: of ``over_tasks.summary_rows``. Returns ``ax``, a new one if None. Raises TensorAdaptError without rows.
     """
     if not rows:
-        raise TensorAdaptError("there are no rows to draw; expected those of summary.summary_rows")
+        raise TensorAdaptError("there are no rows to draw; expected those of over_tasks.summary_rows")
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     ordered = sorted(rows, key=lambda row: (sizes.index(row["size"]), -row["iqm"]))
     names = [folded(f"{row['method']}  {row['size']}") for row in ordered]

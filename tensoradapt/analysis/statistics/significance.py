@@ -148,7 +148,7 @@ def ranking(
     pairs = list(combinations(range(len(order)), 2))
     p = holm([_signed_ranks(data[order[i]] - data[order[j]]) for i, j in pairs])
     apart = {pair for pair, value in zip(pairs, p, strict=True) if value < alpha}
-    cliques = tuple(tuple(names[order[i]] for i in run) for run in _runs(len(order), apart))
+    cliques = tuple(tuple(names[order[i]] for i in run) for run in runs_together(len(order), apart))
     return Ranking(
         {names[i]: float(mean[i]) for i in order}, float(scipy.stats.friedmanchisquare(*data).pvalue), cliques
     )
@@ -168,7 +168,7 @@ def _signed_ranks(difference: Floats) -> float:
     return float(scipy.stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
 
 
-def _runs(n: int, apart: set[tuple[int, int]]) -> Sequence[range]:
+def runs_together(n: int, apart: set[tuple[int, int]]) -> Sequence[range]:
     """The largest runs of two or more in which no pair is apart."""
     ends = [
         next((j for j in range(i + 1, n) if any((k, j) in apart for k in range(i, j))), n) for i in range(n)

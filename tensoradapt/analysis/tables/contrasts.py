@@ -35,18 +35,12 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
         methods.setdefault(point.method, []).append(point)
     if len(methods) < 2:
         return []
-    chosen, by_name = (
-        reference_of({label: len(own) for label, own in methods.items()}, reference),
-        {run.name: run for run in every},
-    )
-    found = [
-        one
-        for label in sorted(set(methods) - {chosen})
-        for one in _contrasts(methods[label], methods[chosen], by_name)
-        if math.isfinite(one.p)
-    ]
-    adjusted = holm([one.p for one in found])
-    return [replace(one, adjusted=float(p)) for one, p in zip(found, adjusted, strict=True)]
+    chosen = reference_of({name: len(sizes) for name, sizes in methods.items()}, reference)
+    by_name, others = {run.name: run for run in every}, sorted(set(methods) - {chosen})
+    every_pair = [pair for name in others for pair in _contrasts(methods[name], methods[chosen], by_name)]
+    tested = [pair for pair in every_pair if math.isfinite(pair.p)]
+    adjusted = holm([pair.p for pair in tested])
+    return [replace(pair, adjusted=float(p)) for pair, p in zip(tested, adjusted, strict=True)]
 
 
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:

@@ -46,19 +46,12 @@ def rate_rows(runs: Iterable[Run]) -> list[Row]:
     if not tried:
         raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
     kept = {(run.config["label"], run.config["lr"]) for run in reported(every)}
-    rows = [
-        {
-            "method": run.config["label"],
-            "lr": run.config["lr"],
-            "validation": run.result["validation"].get(run.result["metric"]),
-            "seed": run.config["seed"],
-            "n_params": run.result["n_params"],
-            "chosen": (run.config["label"], run.config["lr"]) in kept,
-            "at_chance": run.result["status"] != "finished",
-            "run": run.name,
-        }
-        for run in tried
-    ]
+    rows = []
+    for run in tried:
+        config, result = run.config, run.result
+        row = {"method": config["label"], "lr": config["lr"], "validation": result["validation"].get(result["metric"])}
+        row |= {"seed": config["seed"], "n_params": result["n_params"], "chosen": (row["method"], row["lr"]) in kept}
+        rows.append({**row, "at_chance": result["status"] != "finished", "run": run.name})
     return sorted(rows, key=lambda row: (row["method"], row["lr"]))
 
 

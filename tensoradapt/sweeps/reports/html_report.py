@@ -65,7 +65,7 @@ def report(
     plans = [one.due(root) for one in found]
     counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page.filters.update(cell=_cell, key=_key, names=str.split, status=status_text)
+    page.filters.update(cell=cell_text, key=_key, names=str.split, status=status_text)
     source = resources.files("tensoradapt.sweeps.reports").joinpath("report.html.j2").read_text(encoding="utf-8")
     tasks = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
     drawn = figures(runs, reference=reference, totals=record.totals(counted), failed=tasks)
@@ -126,7 +126,7 @@ def _figure(one: Figured) -> dict[str, Any]:
 def _table(name: str, title: str, columns: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
     """A table without empty columns."""
     every = list(rows)
-    kept = [column for column in columns if any(_cell(row.get(column)) for row in every)]
+    kept = [column for column in columns if any(cell_text(row.get(column)) for row in every)]
     return {"name": name, "title": title, "columns": kept, "rows": every, "linked": LINKED}
 
 
@@ -141,7 +141,7 @@ def _said(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if value not in (None, [], {}, "")}
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A value as a cell shows it."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -157,4 +157,4 @@ def _cell(value: Any) -> str:
 
 def _key(value: Any) -> str:
     """Sort key of a cell: the number in full, or its text."""
-    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else _cell(value)
+    return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else cell_text(value)

@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class InHand:
-    """A run that has begun and not ended; ``step``: of its last saved state; ``alive``: has a process on this machine."""
+    """A run that has begun and not ended; ``step``: of its last saved state; ``alive``: its process is here."""
 
     config: RunConfig
     step: int | None
