@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
 
 # before transformers is imported: an unknown model is to be refused at once, not after the hub's retries
@@ -16,6 +17,15 @@ settings.register_profile("nightly", max_examples=2000, **CALM)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 pytest.register_assert_rewrite("support")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path):
+    """Look for doctests only where there are some: it imports the file, and some helpers need peft and trl."""
+    collectors = yield
+    if ">>>" in file_path.read_text(errors="replace"):
+        return collectors
+    return [collector for collector in collectors if not isinstance(collector, DoctestModule)]
 
 
 @pytest.fixture
