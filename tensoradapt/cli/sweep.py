@@ -78,7 +78,7 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     for name in CLUSTERS:
         options = ", ".join(EXECUTORS[name].OPTIONS)
         p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help=f"what each run asks for: {options}")
-    p.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
     p.add_argument(
         "--stale",

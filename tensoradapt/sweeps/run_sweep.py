@@ -70,7 +70,7 @@ def sweep(
         out: folder of runs, new or to continue in.
         executor: "local" (a process for each worker), "inline" (this process), "slurm" or "ray".
         workers: how many runs at once; default one for each GPU, or one.
-        device: "auto", "cpu" or "cuda"; inline also one GPU, such as "cuda:1".
+        device: "auto", "cpu", "cuda", or one GPU, such as "cuda:1".
         stale: what to do about results of other versions: "keep", "rerun" or "error".
         retry_failed: whether runs that failed are computed again.
         checkpoint_every: steps after which the state of a training is written; 0 for never.

@@ -189,3 +189,16 @@ def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(t
     assert seen[:3] == [("2", share), ("5", share), ("2", share)], "before torch is loaded, by the environment"
     assert {name for name, _ in found} == set("abcdefgh") and {how for _, how in found} == {"ended"}
     assert all(process.poll() is not None for process in made) and executor.poll() == {}
+
+
+def test_one_gpu_can_be_named(monkeypatch):
+    """By its number among those that are visible: a process of its own sees it alone, this process names it."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    slots = slots_for("inline", None, "cuda:1", {})
+    assert (slots.device, list(slots.gpus)) == ("cuda:1", ["7"])
+    slots = slots_for("local", None, "cuda:1", {})
+    assert (slots.device, list(slots.gpus), slots.workers) == ("cuda", ["7"], 1)
+    for device, says in (("cuda:2", "no GPU 2 is visible"), ("cuda:x", "Valid: auto, cpu, cuda")):
+        with pytest.raises(ta.TensorAdaptError, match=says):
+            slots_for("local", None, device, {})
