@@ -53,10 +53,9 @@ def plan(args: argparse.Namespace) -> int:
     from tensoradapt.data import models
 
     config = models.config(args.model)
-    chosen = args.projections and (args.projections[0] if len(args.projections) == 1 else args.projections)
-    sites = ta.find_sites(config, chosen) if chosen else config
+    projections = args.projections and (args.projections[0] if len(args.projections) == 1 else args.projections)
     options = picked(args, "layout", "parameterization", "rank", "published", "budget", "on_mismatch", "tasks")
-    print(ta.plan(sites, **options))
+    print(ta.plan(config, projections=projections, **options))
     return 0
 
 

@@ -23,7 +23,7 @@ MISMATCH = ("split", "crop", "error")
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of ``plan``, by their names there. ``resolve`` fills in those that are None and the last five."""
+    """The arguments of ``plan``, by their names there. ``resolve`` fills in those that are None and the last four."""
 
     layouts: Any  # each a text, or a text and the projections that it is for
     parameterization: Any  # a name or an object
@@ -41,6 +41,7 @@ class Request:
     tasks: Sequence[str]
     rates: Mapping[str, float]
     rank_pattern: Mapping[str, Rank]
+    projections: Any = None
     builder: Builder = field(default_factory=lambda: Builder(None))
     targets: Mapping[str, Any] = field(default_factory=dict)  # arguments of find_sites for a model
     biases: tuple[str, ...] = ()  # projections that have a shared bias
@@ -65,9 +66,10 @@ def resolve(given: Request) -> Request:
         builder=Builder(variant, dict(given.options or (row.options if row else {})), clip=row is None),
     )
     _check(request)
+    targets = {"projections": row.projections, "blocks": row.blocks} if row else {}
+    targets |= {} if given.projections is None else {"projections": given.projections}
     if row is None:
-        return request
-    targets = {"projections": row.projections, "blocks": row.blocks}
+        return replace(request, targets=targets)
     return replace(request, targets=targets, biases=row.biases, row_train=row.train)
 
 

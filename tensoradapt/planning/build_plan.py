@@ -28,6 +28,7 @@ def plan(
     parameterization: str | Any = None,
     rank: Rank | None = None,
     *,
+    projections: str | Sequence[str] | None = None,
     published: str | None = None,
     budget: int | None = None,
     options: Mapping[str, Any] | None = None,
@@ -50,6 +51,7 @@ def plan(
         parameterization: name, or object with ``build``, ``count`` and ``oracle``; needed without ``published``.
         rank: an upper bound, clipped to what each mode and bond can carry except with ``published``; or one for each
             bond. Exactly one of ``rank`` and ``budget``, or neither for dense and quanta, which have no rank.
+        projections: of a model or config, as ``find_sites`` takes them, such as ("q", "v") or "all".
         published: name of a published row, whose settings are the defaults.
         budget: most trainable parameters.
         options: the parameterization's own.
@@ -74,7 +76,7 @@ def plan(
     request = resolve(
         Request(
             *(layout, parameterization, rank, published, budget, options, split, on_mismatch, scale, alpha, start),
-            *(rule, train, tasks, rates or {}, rank_pattern or {}),
+            *(rule, train, tasks, rates or {}, rank_pattern or {}, projections),
         )
     )
     targets = _sites(sites, request)
@@ -100,6 +102,11 @@ def _sites(sites: Any, request: Request) -> Sequence[Site]:
         if len(given) == 0 or not all(isinstance(site, Site) for site in given):
             raise TensorAdaptError(
                 "the sites are empty or hold something else; expected what find_sites(model) returns, or a model"
+            )
+        if request.projections is not None:
+            raise TensorAdaptError(
+                f"projections={request.projections!r} was given with sites that are found already; give plan the model, "
+                "or find_sites the projections"
             )
         return given
     row = request.published

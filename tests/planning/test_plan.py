@@ -284,3 +284,20 @@ def wider(plan: Plan) -> list[int]:
             if dict(larger.clipped().bonds) == dict(larger.bonds):
                 counts.append(total({**nets, layout: larger}, kinds))
     return counts
+
+
+@pytest.mark.parametrize("projections", ["all", ("q", "v"), "mlp"])
+def test_a_model_is_planned_on_the_projections_that_are_named(projections: Any) -> None:
+    named = ta.plan(llama(), TIED if projections == ("q", "v") else ": out : in", "lora", 2, projections=projections)
+    assert set(named.sites) == set(ta.find_sites(llama(), projections))
+
+
+def test_a_published_row_takes_other_projections_where_they_are_named() -> None:
+    assert {site.coord["proj"] for site in ta.plan(ROBERTA_BASE, published="lora", rank=2).sites} == {"q", "v"}
+    named = ta.plan(ROBERTA_BASE, published="lora", rank=2, projections=("q", "k", "v"))
+    assert {site.coord["proj"] for site in named.sites} == {"q", "k", "v"}
+
+
+def test_projections_of_sites_that_are_found_are_refused() -> None:
+    with pytest.raises(ta.TensorAdaptError, match=r"projections=\('q',\) was given with sites .* find_sites the proj"):
+        ta.plan(ta.find_sites(ROBERTA_BASE), ": out : in", "lora", 2, projections=("q",))
