@@ -1,14 +1,20 @@
-"""The lines that a sweep prints: its plan, and each run that ends."""
+"""The lines that a sweep prints: its plan, the time and disk that it still needs, and each run that ends."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due
+from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.spec import Method, Search, SweepSpec
-from tensoradapt.text import align, size_text
+from tensoradapt.text import align, bytes_text, duration_text, size_text
 
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
@@ -67,3 +73,81 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     score = status if value is None else f"{result['metric']} {value:.3f}"
     note = "" if status == "finished" else f" ({status}: {result['note']})"
     return f"{what}: {result['n_params']:,} parameters, test {score}{note}"
+
+
+START_SECONDS = 5.0  # that a process takes to load torch and transformers
+STEPS, EXAMPLES = 3, 64  # of the probe
+JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
+
+
+def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots) -> str:
+    """One line: the time and disk of the runs that are still to do.
+
+    Args:
+        root: folder of runs.
+        configs: the runs that can be named.
+        left: those of them that can be begun.
+        todo: how many there are to do; those that have no rate yet are taken to cost what the others do on average.
+        slots: where they run.
+    """
+    if not left:
+        return "nothing is left to do"
+    done = [config.id for config in configs if is_finished(root, config.id)]
+    if slots.options and not done:  # on a cluster, where a probe would measure the wrong machine
+        return "time and disk are known when the first run is done"
+    try:
+        seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots.device, slots.threads)
+    except Exception as error:  # a run that fails must not stop the others
+        return f"time and disk are not known: the probe of {left[0].title} failed ({type(error).__name__}: {error})"
+    n = slots.workers or 1
+    time = START_SECONDS + seconds * todo / min(n, todo)
+    workers = f"with {n} worker{'s' * (n > 1)}" if slots.workers else "one after another"
+    threads = f"{slots.threads} thread{'s' * (slots.threads > 1)} each"
+    disk = bytes_text(n_bytes * todo)
+    return f"about {duration_text(time)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})"
+
+
+def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:
+    """Mean seconds and bytes of the finished runs."""
+    seconds = statistics.fmean(read_run(root / name).measurements.get("seconds") or 0.0 for name in done)
+    n_bytes = statistics.fmean(sum(path.stat().st_size for path in (root / name).iterdir()) for name in done)
+    return seconds, n_bytes, f"as the {len(done)} finished runs took"
+
+
+def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[float, float, str]:
+    """Mean seconds and bytes of a run, from one short run for each task."""
+    from tensoradapt.runs.execute import load_data  # loads torch, which a sweep with nothing to do leaves alone
+
+    seconds, n_bytes = 0.0, 0
+    for task in dict.fromkeys(config.task for config in configs):
+        of_task = [config for config in configs if config.task == task]
+        first = of_task[0]
+        data = load_data(task, first.model, first.n_train, first.n_test, first.seed)  # once in a process: not timed
+        with _threads(threads):
+            step, example, rest = _timed(first, device)
+        n_test, n_validation = len(data.test), min(first.n_validation or len(data.validation), len(data.validation))
+        seconds += sum(config.steps * step + (n_test + n_validation) * example + rest for config in of_task)
+        n_bytes += sum(JSON_BYTES + 8 * config.steps + n_test * (8 + 4 * data.task.n_labels) for config in of_task)
+    return seconds / len(configs), n_bytes / len(configs), "by a short probe"
+
+
+def _timed(config: RunConfig, device: str) -> tuple[float, float, float]:
+    """Seconds of a step, of evaluating one example, and of what a run does once."""
+    from tensoradapt.runs.execute import execute
+
+    short = replace(config, steps=STEPS, n_train=EXAMPLES, n_validation=EXAMPLES, n_test=EXAMPLES)
+    measured = execute(short, device)["measurements"]
+    step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]
+    return step, evaluation / (2 * EXAMPLES), max(0.0, measured["seconds"] - evaluation - STEPS * step)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

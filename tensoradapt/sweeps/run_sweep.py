@@ -17,10 +17,9 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
-from tensoradapt.sweeps.estimate import cost_text
 from tensoradapt.sweeps.executors.catalogue import executor_for, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
-from tensoradapt.sweeps.messages import ended_text, plan_text
+from tensoradapt.sweeps.messages import cost_text, ended_text, plan_text
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
 from tensoradapt.sweeps.stale_results import settle

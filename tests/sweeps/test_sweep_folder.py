@@ -12,7 +12,7 @@ import tensoradapt as ta
 from tensoradapt.runs import execute, perform
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import record, run_sweep
-from tensoradapt.sweeps.estimate import STEPS
+from tensoradapt.sweeps.messages import STEPS
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.reports.results import means, select
 from tensoradapt.sweeps.reports.results import results as table
