@@ -22,7 +22,6 @@ from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import cost_text, ended_text, plan_text
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
-from tensoradapt.sweeps.stale_results import settle
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
 DEATHS = 10  # of the process of one run, after which the run is taken to be the cause
@@ -138,7 +137,7 @@ class _Sweep:
         """Remove what is to be run again; a dry run plans as if it were removed."""
         failed = self._retry(dry_run) if retry_failed else ()
         configs = due(self.spec, self.planned, self.root).configs
-        old = settle(self.root, configs, versions(), stale, self.say, dry_run)
+        old = recorded.settle(self.root, configs, versions(), stale, self.say, dry_run)
         self._gone = frozenset((*failed, *old) if dry_run else ())
 
     def _retry(self, dry_run: bool) -> Sequence[str]:
