@@ -55,8 +55,11 @@ class RunConfig:
         return getattr(parameterizations.get(self.parameterization), "label", self.parameterization)
 
     def as_dict(self) -> dict[str, Any]:
-        """The contents of config.json."""
-        return {**asdict(self), "label": self.label}
+        """The contents of config.json, the same bytes as earlier versions wrote."""
+        record = {**asdict(self), "label": self.label}
+        if not self.training:  # a field that came later
+            del record["training"]
+        return {key: FORMER_HEAD_LABEL if value == HEAD_LABEL else value for key, value in record.items()}
 
     @cached_property
     def id(self) -> str:

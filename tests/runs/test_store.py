@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,11 @@ def test_the_store_and_the_analysis_work_without_torch() -> None:
         "import tensoradapt.analysis.figures.frontier_plot\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_config_is_written_as_earlier_versions_wrote_it() -> None:
+    config = RunConfig("head", 0, "tiny-random-bert", "planted", 1e-3, 60, method=store.HEAD_LABEL)
+    record = config.as_dict()
+    assert (record["label"], record["method"]) == (store.FORMER_HEAD_LABEL,) * 2
+    assert "training" not in record
+    assert replace(config, training={"clip": 1.0}).as_dict()["training"] == {"clip": 1.0}
