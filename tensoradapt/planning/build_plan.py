@@ -105,8 +105,8 @@ def _sites(sites: Any, request: Request) -> Sequence[Site]:
             )
         if request.projections is not None:
             raise TensorAdaptError(
-                f"projections={request.projections!r} was given with sites that are found already; give plan the model, "
-                "or find_sites the projections"
+                f"projections={request.projections!r} was given with sites; give plan the model, "
+                "or give find_sites the projections"
             )
         return given
     row = request.published

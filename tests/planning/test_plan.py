@@ -299,5 +299,5 @@ def test_a_published_row_takes_other_projections_where_they_are_named() -> None:
 
 
 def test_projections_of_sites_that_are_found_are_refused() -> None:
-    with pytest.raises(ta.TensorAdaptError, match=r"projections=\('q',\) was given with sites .* find_sites the proj"):
+    with pytest.raises(ta.TensorAdaptError, match=r"projections=\('q',\) was given with sites; .* find_sites the proj"):
         ta.plan(ta.find_sites(ROBERTA_BASE), ": out : in", "lora", 2, projections=("q",))

@@ -21,6 +21,7 @@ from support.synthetic_runs import write_synthetic
 from tensoradapt import files
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import provenance, store
+from tensoradapt.runs.config import RunConfig
 
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
 values = st.recursive(
