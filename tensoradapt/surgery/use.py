@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter.gate import Gate
+from tensoradapt.adapter.chosen_updates import Gate
 from tensoradapt.checks import check_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.surgery.registry import Adapters, give_heads, required
