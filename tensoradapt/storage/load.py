@@ -17,7 +17,7 @@ from tensoradapt.planning.record import plan_record
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.storage import hub
 from tensoradapt.surgery.attach import attach_with
-from tensoradapt.surgery.base_weights import base_hash
+from tensoradapt.surgery.checks import base_hash
 from tensoradapt.surgery.registry import attached, original_modules
 
 

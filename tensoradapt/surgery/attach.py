@@ -19,10 +19,9 @@ from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.sites.site import Site
 from tensoradapt.sites.unwrapped import ROOT
-from tensoradapt.surgery.base_weights import base_hash, factors_from_weights
-from tensoradapt.surgery.checks import Values, check_attach, checked_values
+from tensoradapt.surgery.checks import Values, base_hash, check_attach, checked_values
+from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
-from tensoradapt.surgery.gradient_start import gradient_values
 from tensoradapt.surgery.registry import Adapters, original_modules, registered
 from tensoradapt.surgery.use import use
 

@@ -1,7 +1,8 @@
-"""Checks that attach and merge make, site by site, before they change anything."""
+"""Checks that attach and merge make, site by site, before they change anything; and the hash that load compares."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,14 @@ from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.checks import check_whole, is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.kinds import CONV1D, LINEAR
-from tensoradapt.layers.stored_matrix import StoredMatrix
+from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.registry import registered
 
 Values = Sequence[Mapping[str, Tensor]]
+SAMPLE = 1024  # entries of each base weight that the hash covers
 DEQUANTISE = "Dequantise the model first (load it without its quantisation)"
 
 
@@ -219,3 +221,13 @@ def _as_tensor(value: Any, where: str) -> Tensor:
         return value.detach().cpu()
     found = f"{type(value).__name__} of {value.dtype}" if isinstance(value, Tensor | np.ndarray) else repr(value)
     raise TensorAdaptError(f"{where} is a {found}; expected a floating point tensor or numpy array that holds values")
+
+
+def base_hash(matrices: Matrices) -> str:
+    """A hash over the first entries of every adapted weight, which tells bases apart and is cheap at any size."""
+    digest = hashlib.sha256()
+    for name, matrix in matrices.items():
+        check_loaded(matrix)
+        weight = matrix.read() if matrix.quantisation else matrix.weight
+        digest.update(name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -19,7 +19,7 @@ from tensoradapt.adapter.dense_stack import stack
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import cp
-from tensoradapt.surgery.gradient_start import summed_gradients
+from tensoradapt.surgery.factors_from_model import summed_gradients
 from tensoradapt.testing.laws import float64
 
 TIED, FREE = "layer proj : head dim : model", ": out : in"

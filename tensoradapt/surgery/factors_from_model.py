@@ -1,6 +1,7 @@
-"""The gradient start: non-zero factors from a decomposition of the first batches' gradient tensor.
+"""Factors that start from the model: from its base weights, or from the gradient of its first batches.
 
-The first step of the zero factor then follows the directions in which the loss falls most.
+At a gradient start the non-zero factors are those of the gradient tensor's decomposition, so that the first step of the
+zero factor follows the directions in which the loss falls most.
 """
 
 from __future__ import annotations
@@ -25,6 +26,24 @@ from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.sites.site import Site
 
 Loss = Callable[[nn.Module, Any], Tensor]
+
+
+def factors_from_weights(matrices: Matrices, plan: Plan, seed: int) -> list[dict[str, Tensor]]:
+    """For each tensor of a plan the factors that come from the base weights."""
+    return [_from_weights(matrices, group, plan, seed) for group in plan.groups]
+
+
+def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
+    """The factors of one tensor that come from the base weights, by the parameterization's own decomposition."""
+    based = [factor for factor in group.network.factors if factor.source == "base"]
+    if plan.start == "gradient":
+        based = [factor for factor in based if not factor.trainable]
+    wanted = [factor.name for factor in based if not draws.starts_at_zero(factor, plan.start)]
+    if not wanted:
+        return {}
+    weights = stack(group, lambda site: matrices[site.name].block())
+    factors = parameterizations.get(plan.given_parameterization).decompose(group.network, weights.numpy(), seed=seed)
+    return {name: torch.from_numpy(np.ascontiguousarray(factors[name])) for name in wanted}
 
 
 def gradient_values(
