@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
-from tensoradapt.adapter.dense_stack import stack
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.data import models, tasks
+from tensoradapt.layers.stored_matrix import stack
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded
 

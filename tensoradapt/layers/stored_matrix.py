@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import Kind, kind_of
 from tensoradapt.layers.quantised import Quantised, quantised
+from tensoradapt.planning.plan import Group
 from tensoradapt.sites.site import Site
 from tensoradapt.sites.storage_order import logical_shape
 
@@ -101,3 +102,32 @@ Matrices = Mapping[str, StoredMatrix]  # by site name
 def stored_matrices(modules: Mapping[str, nn.Module], sites: Iterable[Site]) -> dict[str, StoredMatrix]:
     """The matrices of sites whose modules are there; attach refuses the others by name."""
     return {site.name: StoredMatrix.of(modules[site.module], site) for site in sites if site.module in modules}
+
+
+def stack(
+    group: Group,
+    matrix: Callable[[Site], Tensor],  # a site's (out, in) matrix as stored
+) -> Tensor:  # layout.shape
+    """Stack matrices of sites that share a tensor as its slices, in float64.
+
+    Zero where no site reads (cropped, or another task).
+    """
+    layout = group.network.layout
+    whole = torch.zeros(layout.shape, dtype=torch.float64)
+    for member in group.members:
+        values = matrix(member.site).detach().double().cpu()
+        index = tuple(_place(member.at.get(name)) for name in layout.names)
+        shape = whole[index].shape
+        sides = layout.shape[len(layout.index) :]
+        cropped = tuple(
+            len(v) if isinstance(v := member.at.get(mode.name), range) else n
+            for mode, n in zip((*layout.rows, *layout.cols), sides, strict=True)
+        )
+        whole[index] = (values.T if member.transposed else values).reshape(cropped).expand(shape)
+    return whole
+
+
+def _place(value: int | range | None) -> int | slice:
+    if isinstance(value, range):
+        return slice(value.start, value.stop)
+    return slice(None) if value is None else value

@@ -1,8 +1,9 @@
-"""attach: put an adapter into a model."""
+"""attach and detach: put an adapter into a model and take it out; disabled: switch all of them off for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment, origin_of
+from tensoradapt.adapter.sharding import refuse_sharded
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.layers.weight_change import lengths
-from tensoradapt.layers.wrapper import Wrapped
+from tensoradapt.layers.wrapper import Wrapped, wrapped
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.sites.site import Site
@@ -22,7 +25,8 @@ from tensoradapt.sites.unwrapped import ROOT
 from tensoradapt.surgery.checks import Values, base_hash, check_attach, checked_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
-from tensoradapt.surgery.registry import Adapters, original_modules, registered
+from tensoradapt.surgery.merge import restore_weights
+from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
 from tensoradapt.surgery.use import use
 
 
@@ -122,3 +126,48 @@ def set_magnitudes(adapter: Adapter, matrices: Matrices) -> None:
     for row_block in adapter.plan.row_blocks:
         matrix = matrices[row_block.sites[0].name].read()
         adapter.magnitudes.of(row_block).copy_(lengths(adapter, row_block, matrix))
+
+
+def detach(model: nn.Module, name: str | None = None) -> Adapter:
+    """Take an adapter out of a model and return it, with the heads that it trained.
+
+    Without its last adapter, the model's weights, heads, ``requires_grad`` flags and modules are bit for bit as before
+    ``attach``. A merged model is unmerged first, unless ``keep=False`` gave up its original weights. ``name`` is needed
+    where the model has several adapters.
+    """
+    adapter = attached(model, name)
+    refuse_sharded(model, "detach")
+    registry = required(model)
+    name = next(key for key, other in registry.named().items() if other is adapter)
+    if registry.merged and registry.kept is not None:
+        restore_weights(registry)
+    give_heads(model, [key for key in registry.used if key != name])
+    for module, layer in list(wrapped(model)):
+        if not layer.remove(adapter):
+            model.set_submodule(module, layer.base)
+    del registry[name]
+    if not registry.named():
+        _unregister(model, registry)
+    return adapter
+
+
+def _unregister(model: nn.Module, registry: Adapters) -> None:
+    delattr(model, ROOT)
+    for module, attribute, value in registry.fast:
+        setattr(module, attribute, value)
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(registry.flags.get(key, parameter.requires_grad))  # it may be newer than the adapter
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Make the model compute, inside this context, what it did before ``attach``; trained heads stay."""
+    registry = required(model)
+    if registry.merged:
+        raise TensorAdaptError(
+            "the adapter is merged into the weights and cannot be disabled; call unmerge(model) first"
+        )
+    with ExitStack() as held:
+        for adapter in registry.named().values():
+            held.enter_context(adapter.disabled())
+        yield

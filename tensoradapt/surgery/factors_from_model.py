@@ -16,10 +16,9 @@ from torch import Tensor, nn
 
 from tensoradapt import parameterizations
 from tensoradapt.adapter import draws
-from tensoradapt.adapter.dense_stack import stack
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.stored_matrix import Matrices
+from tensoradapt.layers.stored_matrix import Matrices, stack
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Group, Plan

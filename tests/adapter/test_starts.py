@@ -15,8 +15,8 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.adapter import scale
-from tensoradapt.adapter.dense_stack import stack
 from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.layers.stored_matrix import stack
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import cp
 from tensoradapt.surgery.factors_from_model import summed_gradients
