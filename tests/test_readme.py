@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tensoradapt.cli.plan import methods_page
+from tensoradapt.cli.adapters import methods_page
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_FILES = ("docs/comparison.md", "docs/recipes.md", "docs/sweeps/tuning.md")

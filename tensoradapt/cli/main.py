@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 
 from tensoradapt import __version__
-from tensoradapt.cli import lora, plan, results, sweep
+from tensoradapt.cli import adapters, results, sweep
 from tensoradapt.errors import TensorAdaptError
 
 
@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for group in (sweep, results, plan, lora):
+    for group in (sweep, results, adapters):
         group.add_parsers(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -11,7 +11,7 @@ import torch
 from support.models import make
 
 import tensoradapt as ta
-from tensoradapt.cli.lora import add_parsers
+from tensoradapt.cli.adapters import add_parsers
 from tensoradapt.compression.compress import compress
 from tensoradapt.errors import TensorAdaptError
 

@@ -1,10 +1,11 @@
-"""The commands ``tensoradapt plan`` and ``tensoradapt methods``, which also writes the page docs/methods.md."""
+"""The commands about one adapter: ``plan``, ``methods`` (and the page docs/methods.md), ``compress`` and ``export``."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tensoradapt import parameterizations, published
@@ -21,7 +22,7 @@ Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one
 
 
 def add_parsers(commands: Any) -> None:
-    """Add both commands to those of a parser (``add_subparsers``)."""
+    """Add the commands to those of a parser (``add_subparsers``)."""
     p = commands.add_parser("plan", help="print what an adapter would be, without building it")
     p.set_defaults(command=plan)
     p.add_argument(
@@ -45,6 +46,58 @@ def add_parsers(commands: Any) -> None:
     p.add_argument("--model", help="count each at this model's sizes: a built-in model, a folder, or a hub name")
     p.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
     p.add_argument("--markdown", action="store_true", help="as docs/methods.md, with the parameterizations")
+
+    p = commands.add_parser(
+        "compress",
+        help="turn a trained LoRA folder into another adapter, and state the error",
+        description="Decomposes the updates of a LoRA folder as PEFT saves it. Prints the parameters, the true "
+        "relative error and how it was reached; with --out it writes an adapter to load.",
+    )
+    _compress_options(p)
+
+    p = commands.add_parser(
+        "export",
+        help="turn a saved adapter into a LoRA folder that PEFT and servers load",
+        description="Writes adapter_config.json and adapter_model.safetensors, exactly unless --rank is given. "
+        "Prints rank and errors of every module, and the --max-lora-rank that vLLM needs. No weights are read.",
+    )
+    _export_options(p)
+
+
+def _compress_options(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(command=compress)
+    p.add_argument("folder", type=Path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors")
+    p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
+    p.add_argument("--parameterization", required=True, metavar="NAME")
+    add_layout(p)
+    size = p.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
+    size.add_argument("--max-error", type=float, metavar="E", help="the smallest rank with at most this relative error")
+    size.add_argument("--budget", type=int, metavar="N", help="the largest rank within this number of parameters")
+    p.add_argument("--order", default="given", help="given, or search: the best order of modes of a tensor-train")
+    p.add_argument("--seed", type=int, default=0, metavar="S", help="of random starts (default: %(default)s)")
+    p.add_argument("--out", type=Path, metavar="DIR", help="where to save the adapter")
+
+
+def _export_options(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(command=export)
+    p.add_argument("folder", type=Path, metavar="ADAPTER_FOLDER", help="as adapter.save wrote it")
+    p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, or an earlier export")
+    p.add_argument(
+        "--architecture",
+        metavar="CLASS",
+        help="the model's class, such as BertForSequenceClassification (default: the config's)",
+    )
+    p.add_argument("--rank", type=int, metavar="R", help="at most this rank, by truncation")
+    p.add_argument("--round-up", action="store_true", help="zero-pad to the next rank that vLLM supports")
+    p.add_argument("--dtype", default="float32", help="float32, float16, bfloat16 or float64 (default: %(default)s)")
+    p.add_argument("--task", metavar="T", help="which of an adapter's tasks")
+    p.add_argument("--task-type", metavar="T", help="as PEFT calls it; CAUSAL_LM is found from the class")
+    p.add_argument(
+        "--prefix", default="", metavar="PATH", help="where the model is in the served one, as model for a LlamaModel"
+    )
+    p.add_argument("--leave-heads", action="store_true", help="export without trained heads and shared biases")
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -128,3 +181,40 @@ def _published() -> list[str]:
 def _first(of: object) -> str:
     """The first sentence of a docstring, on one line."""
     return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")
+
+
+def compress(args: argparse.Namespace) -> int:
+    """Compress, print the report, save."""
+    from tensoradapt.compression.compress import compress as compressed
+    from tensoradapt.data import models
+
+    result = compressed(
+        args.folder,
+        models.config(args.model),
+        args.layout,
+        args.parameterization,
+        args.rank,
+        **picked(args, "max_error", "budget", "seed", "order"),
+    )
+    print(result)
+    if args.out:
+        result.save(args.out)
+        print(f"saved in {args.out}; tensoradapt.load(model, {str(args.out)!r}, strict=False) attaches it")
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Export and print the report."""
+    from tensoradapt.data import models
+    from tensoradapt.lora.export import export_lora
+    from tensoradapt.storage.load import unattached
+
+    report = export_lora(
+        models.skeleton(args.model, args.architecture),
+        args.out,
+        adapter=unattached(args.folder),
+        heads="leave" if args.leave_heads else "refuse",
+        **picked(args, "rank", "round_up", "dtype", "task", "task_type", "prefix"),
+    )
+    print(report)
+    return 0
