@@ -17,7 +17,7 @@ from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import run_sweep
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
-from tensoradapt.sweeps.executors.local import Local
+from tensoradapt.sweeps.executors.executor import Local
 from tensoradapt.sweeps.read_spec import read_spec
 
 

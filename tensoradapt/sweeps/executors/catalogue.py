@@ -10,8 +10,7 @@ from typing import Any
 
 from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sweeps.executors.executor import Executor, Slots
-from tensoradapt.sweeps.executors.local import Inline, Local
+from tensoradapt.sweeps.executors.executor import Executor, Inline, Local, Slots
 from tensoradapt.sweeps.executors.options import read_options
 from tensoradapt.sweeps.executors.ray import RayCluster
 from tensoradapt.sweeps.executors.slurm import Slurm

@@ -4,10 +4,20 @@ An executor is given ids of runs whose work folders are prepared, and says which
 how they ended: finished, failed, or neither, if the process was killed or another one has the run. So an executor may
 lose, kill and forget processes; ``tests/sweeps/test_executor_kills.py`` kills those of each. To add an executor, write
 its class in a file of this folder and name it in ``catalogue.py``.
+
+The executors of this machine follow: in this process, or in one process for each slot (a GPU, or a share of the cores).
+``python -m tensoradapt.sweeps.executors.executor ROOT DEVICE PARENT`` is such a process: it reads ids of runs from its
+standard input, computes each, and answers on its standard output.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import selectors
+import signal
+import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +25,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.perform import perform
 from tensoradapt.sweeps.executors.options import Option
 
 ELSEWHERE, ENDED = "elsewhere", "ended"
 WAIT = 0.5  # seconds that a poll waits for an answer
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -60,3 +73,134 @@ class Executor(ABC):
     @abstractmethod
     def cancel(self) -> None:
         """Let go of every run; no process is left when it returns."""
+
+
+class Inline(Executor):
+    """Compute in this process, one run for each call of ``poll``."""
+
+    def poll(self) -> Mapping[str, str]:
+        """Compute the next run of the queue."""
+        if not self.queue:
+            return {}
+        name = self.queue.popleft()
+        return {name: ELSEWHERE if perform(self.root, name, self.slots.device) == ELSEWHERE else ENDED}
+
+    def cancel(self) -> None:
+        """Empty the queue."""
+        self.queue.clear()
+
+
+@dataclass
+class Slot:
+    """A place for one process: the GPU it sees (None for the CPU), and the run it computes."""
+
+    gpu: str | None
+    process: subprocess.Popen[str] | None = None
+    name: str | None = None
+
+
+class Local(Executor):
+    """One process for each of ``slots.workers``, kept for run after run and replaced when it dies."""
+
+    def __init__(self, root: Path, slots: Slots) -> None:
+        super().__init__(root, slots)
+        gpus: Sequence[str | None] = slots.gpus or (None,)
+        self._slots = [Slot(gpus[i % len(gpus)]) for i in range(slots.workers or 1)]
+        self._ready = selectors.DefaultSelector()
+
+    def poll(self) -> Mapping[str, str]:
+        """Read what the processes have answered; a process that died has let go of its run."""
+        let_go: dict[str, str] = {}
+        self._hand_out()
+        if any(slot.name for slot in self._slots):
+            for key, _ in self._ready.select(WAIT):
+                let_go.update(self._answer(key.data))
+        self._hand_out()
+        return let_go
+
+    def cancel(self) -> None:
+        """Kill every process and wait until it is gone."""
+        self.queue.clear()
+        for slot in self._slots:
+            self._bury(slot)
+
+    def _hand_out(self) -> None:
+        for slot in self._slots:
+            if slot.name is None and self.queue:
+                self._give(slot, self.queue.popleft())
+
+    def _give(self, slot: Slot, name: str) -> None:
+        if slot.process is None:
+            self._start(slot)
+        slot.name = name
+        assert slot.process is not None and slot.process.stdin is not None
+        try:
+            slot.process.stdin.write(f"{name}\n")
+            slot.process.stdin.flush()
+        except OSError:  # it has died: the next poll reads the end of its output
+            pass
+
+    def _start(self, slot: Slot) -> None:
+        # set before torch is loaded
+        env = {**os.environ, "OMP_NUM_THREADS": str(self.slots.threads), "CUDA_VISIBLE_DEVICES": slot.gpu or ""}
+        command = [sys.executable, "-m", __name__, str(self.root), self.slots.device, str(os.getpid())]
+        slot.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        assert slot.process.stdout is not None
+        self._ready.register(slot.process.stdout, selectors.EVENT_READ, slot)
+
+    def _answer(self, slot: Slot) -> dict[str, str]:
+        assert slot.process is not None and slot.process.stdout is not None
+        line, name = slot.process.stdout.readline(), slot.name
+        if not line.endswith("\n"):
+            self._bury(slot)
+        if name is None:  # it died between two runs
+            return {}
+        if slot.process is None:
+            return {name: ENDED}
+        slot.name = None
+        answer = line.removeprefix(name).strip()
+        if answer.startswith("stop "):
+            raise TensorAdaptError(answer.removeprefix("stop "))
+        return {name: ELSEWHERE if answer == ELSEWHERE else ENDED}
+
+    def _bury(self, slot: Slot) -> None:
+        process, slot.process, slot.name = slot.process, None, None
+        if process is None:
+            return
+        assert process.stdin is not None and process.stdout is not None
+        self._ready.unregister(process.stdout)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        try:
+            process.stdin.close()
+        except OSError:  # nobody reads what was left to write
+            pass
+
+
+def work(root: Path, device: str, parent: int) -> None:
+    """Compute runs until the input ends."""
+    die_with(parent)
+    # an interrupt from the terminal reaches every process of the group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    for line in sys.stdin:
+        name = line.strip()
+        try:
+            answer = perform(root, name, device)
+        except TensorAdaptError as error:
+            answer = "stop " + " ".join(str(error).split())
+        print(name, answer, file=answers, flush=True)
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent dies, on Linux; elsewhere it ends with its input."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the call
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
