@@ -14,28 +14,27 @@ from tensoradapt.data import tasks
 from tensoradapt.errors import missing_extra
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
 
+TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
 WIDE = 140  # columns of a file or pipe, which has no width of its own
 
 
 def add_parsers(commands: Any) -> None:
     """Add both commands to those of a parser (``add_subparsers``)."""
-    _frontier_options(
-        commands.add_parser(
-            "frontier",
-            help="fine-tune a model with several parameterizations and plot the trade-off",
-            description="Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves "
-            "one folder per run, frontier.csv, frontier.png and frontier.pdf. Stop it at any time: the same command "
-            "continues where it was. `tensoradapt watch` shows its progress.",
-        )
+    p = commands.add_parser(
+        "frontier",
+        help="fine-tune a model with several parameterizations and plot the trade-off",
+        description="Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one "
+        "folder per run, frontier.csv, frontier.png and frontier.pdf. Stop it at any time: the same command continues "
+        "where it was. `tensoradapt watch` shows its progress.",
     )
-    _sweep_options(
-        commands.add_parser(
-            "sweep",
-            help="run the sweep of a TOML file; stop it at any time, the same command continues",
-            description="Prints the whole plan, then runs what is missing; leaves a folder for each run. Exit code 0: "
-            "every run has a result; 1: stopped, or some failed; 2: bad input.",
-        )
+    _frontier_options(p)
+    p = commands.add_parser(
+        "sweep",
+        help="run the sweep of a TOML file; stop it at any time, the same command continues",
+        description="Prints the whole plan, then runs what is missing; leaves a folder for each run. Exit code 0: "
+        "every run has a result; 1: stopped, or some failed; 2: bad input.",
     )
+    _sweep_options(p)
 
 
 def _frontier_options(p: argparse.ArgumentParser) -> None:
@@ -48,9 +47,7 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
     p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
     p.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        help="a built-in model, a folder, or a name on the hub (default: %(default)s)",
+        "--model", default=DEFAULT_MODEL, help="a built-in model, a folder, or a name on the hub (default: %(default)s)"
     )
     p.add_argument("--task", default="snippets", help=f"{', '.join(tasks.names())} (default: %(default)s)")
     p.add_argument("--parameterization", nargs="+", metavar="NAME", help="default: lora cp tucker tensor_train vera")
@@ -71,9 +68,7 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs, new or to continue in")
     p.add_argument("--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or one)")
     p.add_argument(
-        "--executor",
-        default="local",
-        help=f"{', '.join(EXECUTORS)} (default: %(default)s, a process for each worker)",
+        "--executor", default="local", help=f"{', '.join(EXECUTORS)} (default: %(default)s, a process for each worker)"
     )
     for name in CLUSTERS:
         options = ", ".join(EXECUTORS[name].OPTIONS)
@@ -121,18 +116,7 @@ def frontier_rows(runs: Sequence[Any]) -> list[tuple[str, ...]]:
     """The printed table of a frontier: one row for each configuration and reference."""
     from tensoradapt.analysis.tables.frontier import table
 
-    head = (
-        "method",
-        "rank",
-        "parameters",
-        "test",
-        "95 % interval",
-        "over frozen base",
-        "at chance",
-        "P(frontier)",
-        "lr",
-    )
-    return [head, *map(_frontier_row, table(runs))]
+    return [TITLES, *map(_frontier_row, table(runs))]
 
 
 def _frontier_row(row: dict[str, Any]) -> tuple[str, ...]:

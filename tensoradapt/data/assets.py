@@ -11,7 +11,6 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -178,7 +177,7 @@ def _last_line(log: IO[bytes]) -> str:
     return re.sub(r"//[^/@\s]*@", "//", lines[-1])
 
 
-@contextmanager
+@contextlib.contextmanager
 def _reporter(label: str, size: int, progress: bool) -> Iterator[Callable[[int], None]]:
     """What to call with the number of bytes after each chunk."""
     if not progress:

@@ -49,9 +49,8 @@ def execute(
     model, plan = prepare(config)
     model.to(device)
     train, test = (encoded(split, config) for split in (data.train, data.test))
-    validation = subsample(
-        data.validation, config.n_validation and min(config.n_validation, len(data.validation)), 0, "n_validation"
-    )
+    n_validation = config.n_validation and min(config.n_validation, len(data.validation))
+    validation = subsample(data.validation, n_validation, 0, "n_validation")
     torch.manual_seed(config.seed)
     heads = head_of(model)
     fitted = fit(
@@ -106,16 +105,16 @@ def _result(
 ) -> dict[str, Any]:  # fmt: skip
     task = data.task
     finite = all(np.isfinite(values).all() for values in scores.values())
-    evaluated = {name: metrics.evaluate(task, scores[name], split.labels) if finite else {} for name, split in
-             (("validation", validation), ("test", data.test))}  # fmt: skip
+    splits = {"validation": validation, "test": data.test}
+    evaluated = {
+        name: metrics.evaluate(task, scores[name], split.labels) if finite else {} for name, split in splits.items()
+    }
     status, note = fitted.status, fitted.note
     if status == "finished" and not finite:
         status, note = "diverged", "predictions are not finite"
     if status == "finished" and at_chance(evaluated["test"][task.metric], data.chance, task.metric, len(data.test)):
-        status, note = (
-            "collapsed",
-            f"test {task.metric} {evaluated['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}",
-        )
+        status = "collapsed"
+        note = f"test {task.metric} {evaluated['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}"
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     n_params = plan.n_params if plan else 0 if config.kind == "head" else trained - in_head
@@ -152,11 +151,9 @@ def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
 
 def encoded(split: Split, config: RunConfig) -> list[list[int]]:
     """The token ids of each example."""
-    return (
-        split.tokens.tolist()
-        if split.tokens is not None
-        else models.encoder(config.model)(split.texts or (), config.max_length)
-    )
+    if split.tokens is not None:
+        return split.tokens.tolist()
+    return models.encoder(config.model)(split.texts or (), config.max_length)
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,9 @@ def _computed(root: Path, work: Work, device: str) -> str:
         tracking.leave()
         raise
     parts["measurements"]["failed_checkpoints"] = checkpoint.failures
-    parts["measurements"]["tracker_errors"] = tracking.finish(_scores(parts["result"]), config.steps)
+    result = parts["result"]
+    scores = {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
+    parts["measurements"]["tracker_errors"] = tracking.finish(scores, config.steps)
     work.note("finished", resumed_at_step=checkpoint.resumed)
     arrays = parts.pop("arrays")
     write_run(root, work.name, **parts, provenance=versions(), arrays=arrays, extra={"attempts.jsonl": work.attempts()})
@@ -72,10 +73,6 @@ def execute(*arguments: Any) -> dict[str, Any]:
     from tensoradapt.runs.execute import execute as compute
 
     return compute(*arguments)
-
-
-def _scores(result: Mapping[str, Any]) -> dict[str, float]:
-    return {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
 
 
 def _kind(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,15 +115,21 @@ def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:
 
 def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[float, float, str]:
     """Mean seconds and bytes of a run, from one short run for each task."""
-    from tensoradapt.runs.execute import load_data  # loads torch, which a sweep with nothing to do leaves alone
+    import torch  # slow, and a sweep with nothing to do leaves it alone
+
+    from tensoradapt.runs.execute import load_data
 
     seconds, n_bytes = 0.0, 0
     for task in dict.fromkeys(config.task for config in configs):
         of_task = [config for config in configs if config.task == task]
         first = of_task[0]
         data = load_data(task, first.model, first.n_train, first.n_test, first.seed)  # once in a process: not timed
-        with _threads(threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
             step, example, rest = _timed(first, device)
+        finally:
+            torch.set_num_threads(before)
         n_test, n_validation = len(data.test), min(first.n_validation or len(data.validation), len(data.validation))
         seconds += sum(config.steps * step + (n_test + n_validation) * example + rest for config in of_task)
         n_bytes += sum(JSON_BYTES + 8 * config.steps + n_test * (8 + 4 * data.task.n_labels) for config in of_task)
@@ -139,15 +144,3 @@ def _timed(config: RunConfig, device: str) -> tuple[float, float, float]:
     measured = execute(short, device)["measurements"]
     step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]
     return step, evaluation / (2 * EXAMPLES), max(0.0, measured["seconds"] - evaluation - STEPS * step)
-
-
-@contextmanager
-def _threads(n: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

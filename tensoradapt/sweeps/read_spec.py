@@ -5,7 +5,6 @@ Two texts of one meaning give one sweep: ``1`` and ``1.0``, any order of keys, d
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -188,7 +187,7 @@ def _training(value: Any, where: str) -> dict[str, Any]:
 
 
 def _finite(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not checks.is_number(value):
         raise TensorAdaptError(f"{where} is {value!r}; expected a finite number")
     return value
 
@@ -198,11 +197,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
 
 
 _grid = partial(checks.listed, checks.number)
-
-
 TRAINING = {option.name for option in fields(TrainingOptions)} - {"lr", "head_lr", "steps"}
-
-
 # passed on to ``tensoradapt.plan``, which knows what the texts may be
 PLAN: dict[str, checks.Check] = {
     **dict.fromkeys(("on_mismatch", "rule", "start"), checks.text),
@@ -212,15 +207,11 @@ PLAN: dict[str, checks.Check] = {
     "rates": partial(checks.of_each, checks.number),
     "split": partial(checks.of_each, checks.parts),
 }
-
-
 SIZES: dict[str, checks.Check] = {
     "ranks": partial(checks.listed, checks.rank),
     "budgets": partial(checks.listed, checks.whole),
     "scale": checks.scale,
 }
-
-
 METHOD: dict[str, checks.Check] = {
     **SIZES,
     "name": checks.text,
@@ -231,8 +222,6 @@ METHOD: dict[str, checks.Check] = {
     "learning_rates": _grid,
     "plan": _plan,
 }
-
-
 TOP: dict[str, checks.Check] = {
     **SIZES,
     "model": checks.text,
@@ -255,13 +244,9 @@ TOP: dict[str, checks.Check] = {
     "training": _training,
     **dict.fromkeys(("batch", "n_train", "n_validation", "n_test", "max_length"), checks.whole),
 }
-
-
 # settings of every run: their names here and in RunConfig
 RUNS = {
     **{key: key for key in ("steps", "training", "batch", "n_train", "n_validation", "n_test", "max_length")},
     "head_learning_rate": "head_lr",
 }
-
-
-DEFAULTS = {one.name: one.default for one in fields(RunConfig)}
+DEFAULTS = {field.name: field.default for field in fields(RunConfig)}

@@ -179,6 +179,8 @@ class Study:
 
     def tell(self, i: int, outcome: Outcome) -> None:
         """Tell how trial ``i`` ended; where that differs from what was told before, the study is rebuilt up to it."""
+        from optuna.trial import TrialState
+
         if self._told[i : i + 1] == [outcome]:
             return
         if i < len(self._told):
@@ -188,12 +190,8 @@ class Study:
                 self.tell(k, earlier)
         self._ask()
         self._told.append(outcome)
-        self._pass_on(self._asked[i][0], *outcome)
-
-    def _pass_on(self, trial: Any, state: str, score: float | None) -> None:
-        from optuna.trial import TrialState
-
-        self._study.tell(trial, score if state == "COMPLETE" else None, state=TrialState[state])
+        state, score = outcome
+        self._study.tell(self._asked[i][0], score if state == "COMPLETE" else None, state=TrialState[state])
 
     def _ask(self) -> None:
         while len(self._asked) < min(len(self._told) + self._parallel, self._trials):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.data.tasks.task import Split, Task, carve
+from tensoradapt.data.tasks.task import Split, Splits, Task, carve
 from tensoradapt.errors import TensorAdaptError, missing_extra
 
 _HUB = "nyu-mll/glue"
@@ -37,13 +37,8 @@ class Layout:
     hub_texts: tuple[str, ...] = ("sentence1", "sentence2")
 
 
-def _binary(text: str) -> float:
-    return {"0": 0, "1": 1}[text]
-
-
-def _entailment(text: str) -> float:
-    # GLUE's own numbering: 0 is entailment
-    return {"entailment": 0, "not_entailment": 1}[text]
+_binary = {"0": 0, "1": 1}.__getitem__
+_entailment = {"entailment": 0, "not_entailment": 1}.__getitem__  # GLUE's own numbering
 
 
 def _task(name: str, metric: Any, licence: str, *, pair: bool = True, regression: bool = False) -> Task:
@@ -82,9 +77,7 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-def load_splits(
-    name: str, n_train: int | None = None, n_test: int | None = None
-) -> tuple[Split, Split, Split, tuple[str, ...]]:
+def load_splits(name: str, n_train: int | None = None, n_test: int | None = None) -> Splits:
     """Train, validation and test with notes on where they come from.
 
     Raises TensorAdaptError for a file with other columns or labels than expected. When the data is neither local nor
@@ -102,7 +95,7 @@ def _files(layout: Layout) -> list[str]:
     return [file for file in (layout.train, layout.validation, layout.test) if file]
 
 
-def _local(name: str, folder: Path) -> tuple[Split, Split, Split, tuple[str, ...]]:
+def _local(name: str, folder: Path) -> Splits:
     layout = LAYOUTS[name]
     train, test = (read(TASKS[name], layout, folder / file) for file in (layout.train, layout.test))
     if layout.validation:
@@ -152,12 +145,11 @@ def _columns_error(path: Path, number: int, row: list[str], layout: Layout) -> T
     )
 
 
-def _online(name: str, where: str) -> tuple[Split, Split, Split, tuple[str, ...]]:
+def _online(name: str, where: str) -> Splits:
     try:
         from datasets import load_dataset
     except ImportError as error:
-        reason: Exception = missing_extra("datasets", "hub", f'loading "{name}" online')
-        raise _nowhere(name, where, reason) from error
+        raise _nowhere(name, where, missing_extra("datasets", "hub", f'loading "{name}" online')) from error
     try:
         parts = load_dataset(_HUB, name)
     except Exception as error:  # the hub client's errors share no base class

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tensoradapt.data.tasks.task import UNLABELLED, Data, Split, Task
+from tensoradapt.data.tasks.task import UNLABELLED, Data, Split, Splits, Task
 from tensoradapt.errors import TensorAdaptError
 
 TASK = Task(
@@ -25,7 +25,7 @@ _N_TRAIN, _N_VALIDATION, _N_TEST = 512, 256, 256
 _NOTES = ("labels are -1 and chance is nan until tasks.planted.label sets them",)
 
 
-def load_splits(name: str, n_train: int | None, n_test: int | None) -> tuple[Split, Split, Split, tuple[str, ...]]:
+def load_splits(name: str, n_train: int | None, n_test: int | None) -> Splits:
     """Unlabelled train, validation and test: 512, 256 and 256 rows, or more with the same first rows."""
     train = _draw("train", 0, max(n_train or 0, _N_TRAIN))
     validation = _draw("validation", 1, _N_VALIDATION)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from tensoradapt.data import assets
-from tensoradapt.data.tasks.task import Split, Task, carve
+from tensoradapt.data.tasks.task import Split, Splits, Task, carve
 from tensoradapt.errors import TensorAdaptError
 
 TASK = Task(
@@ -28,7 +28,7 @@ _NOTES = (
 )
 
 
-def load_splits(name: str, n_train: int | None, n_test: int | None) -> tuple[Split, Split, Split, tuple[str, ...]]:
+def load_splits(name: str, n_train: int | None, n_test: int | None) -> Splits:
     """Train, validation and test with notes; fetches the asset on first use.
 
     Raises TensorAdaptError when the asset cannot be fetched or a line cannot be read.

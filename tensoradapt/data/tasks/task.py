@@ -42,6 +42,9 @@ class Split:
         return len(self.ids)
 
 
+Splits = tuple[Split, Split, Split, tuple[str, ...]]  # train, validation, test and notes
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """Three disjoint splits; `chance` is the task's metric for the best constant answer on `test`."""
@@ -64,8 +67,8 @@ def take(split: Split, rows: np.ndarray) -> Split:
 
 def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
     """Parts of the given sizes, then the rest, by a hash of the text, so that equal texts stay together."""
-    keys = _keys(split)
-    order = np.array(sorted(range(len(split)), key=lambda row: (_digest(keys[row]), row)), dtype=np.int64)
+    digests = [hashlib.sha256("\t".join(key).encode()).digest() for key in _keys(split)]
+    order = np.array(sorted(range(len(split)), key=lambda row: (digests[row], row)), dtype=np.int64)
     parts = np.split(order, np.cumsum(sizes))
     return tuple(take(split, np.sort(part)) for part in parts)
 
@@ -109,7 +112,3 @@ def _keys(split: Split) -> list[tuple[str, ...]]:
         assert split.tokens is not None
         return [tuple(map(str, row)) for row in split.tokens.tolist()]
     return [tuple(sorted(" ".join(text.casefold().split()) for text in texts)) for texts in split.texts]
-
-
-def _digest(key: tuple[str, ...]) -> bytes:
-    return hashlib.sha256("\t".join(key).encode()).digest()
