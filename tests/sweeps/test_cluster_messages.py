@@ -17,7 +17,7 @@ import tensoradapt as ta
 from tensoradapt.cli.main import main
 from tensoradapt.runs import work_folder
 from tensoradapt.runs.work_folder import WORK
-from tensoradapt.sweeps.executors import slurm, slurm_tickets
+from tensoradapt.sweeps.executors import slurm
 from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.executors.ray import RayCluster
 from tensoradapt.sweeps.executors.slurm import Slurm
@@ -82,12 +82,17 @@ def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
 def test_of_many_that_take_a_ticket_one_gets_it_and_the_last_ticket_counts(tmp_path):
     for number in range(3):
         with ThreadPoolExecutor(8) as pool:
-            got = list(pool.map(lambda i, n=number: slurm_tickets.take(tmp_path, n, f"job_{n}_{i}"), range(8)))
+            got = list(pool.map(lambda i, n=number: work_folder.take_ticket(tmp_path, n, f"job_{n}_{i}"), range(8)))
         assert sum(got) == 1
-        assert slurm_tickets.latest(tmp_path) == slurm_tickets.Ticket(number, f"job_{number}_{got.index(True)}", False)
-        slurm_tickets.close(tmp_path, number, "17_3")
-        assert slurm_tickets.latest(tmp_path).over
-    assert not slurm_tickets.take(tmp_path / "gone", 0, "job_0") and slurm_tickets.latest(tmp_path / "gone") is None
+        assert work_folder.latest_ticket(tmp_path) == work_folder.Ticket(
+            number, f"job_{number}_{got.index(True)}", False
+        )
+        work_folder.close_ticket(tmp_path, number, "17_3")
+        assert work_folder.latest_ticket(tmp_path).over
+    assert (
+        not work_folder.take_ticket(tmp_path / "gone", 0, "job_0")
+        and work_folder.latest_ticket(tmp_path / "gone") is None
+    )
 
 
 class Cluster:
@@ -174,13 +179,13 @@ def test_jobs_of_a_sweep_that_died_are_taken_over_and_cancelled_with_the_rest(cl
     cluster.alive = [line for line in cluster.alive if not line.endswith(" 10 0")]
     assert polled(two) == {"a": "ended"}
     submit(two, "a")
-    assert cluster.submitted == [["a", "b"], ["c"], ["a"]] and slurm_tickets.latest(cluster.works["a"]).number == 1
+    assert cluster.submitted == [["a", "b"], ["c"], ["a"]] and work_folder.latest_ticket(cluster.works["a"]).number == 1
     two.cancel()
     assert sorted(cluster.cancelled) == ["10_1", "20", "30"] and not cluster.alive and polled(two) == {}
 
 
 def test_a_submission_under_way_is_waited_for_and_in_the_end_taken_for_dead(cluster, tmp_path):
-    slurm_tickets.take(cluster.works["a"], 0, "tensoradapt-other_0")
+    work_folder.take_ticket(cluster.works["a"], 0, "tensoradapt-other_0")
     one = executor(tmp_path)
     assert submit(one, "a") == {"a": "elsewhere"} and not cluster.submitted
     cluster.clock += slurm.GRACE + 1
@@ -225,8 +230,8 @@ def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_sai
 def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
     task = slurm.Task(tmp_path, "a", "cpu", 1, "job_0")
     assert task() == "elsewhere"
-    slurm_tickets.take(cluster.works["a"], 0, "job_0")
-    slurm_tickets.take(cluster.works["a"], 1, "other_0")
+    work_folder.take_ticket(cluster.works["a"], 0, "job_0")
+    work_folder.take_ticket(cluster.works["a"], 1, "other_0")
     assert task() == "elsewhere"
 
 

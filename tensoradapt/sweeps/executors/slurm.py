@@ -19,8 +19,7 @@ from typing import Any, ClassVar
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.runs.perform import perform
 from tensoradapt.runs.store import is_finished
-from tensoradapt.runs.work_folder import ATTEMPTS, WORK
-from tensoradapt.sweeps.executors import slurm_tickets
+from tensoradapt.runs.work_folder import ATTEMPTS, WORK, Ticket, close_ticket, latest_ticket, take_ticket
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Executor, Slots
 from tensoradapt.sweeps.executors.options import Option
 
@@ -101,14 +100,14 @@ class Slurm(Executor):
                 raise TensorAdaptError(f"jobs {' '.join(sorted(jobs))} are still there after scancel; look at squeue")
             time.sleep(WAIT)
         for name in self._held:
-            ticket = slurm_tickets.latest(self._work(name))
+            ticket = latest_ticket(self._work(name))
             if ticket is not None and ticket.key == self._held[name] and not ticket.over:
-                slurm_tickets.close(self._work(name), ticket.number, "cancelled")
+                close_ticket(self._work(name), ticket.number, "cancelled")
         self._let_go(list(self._held), queue)
 
     def _take(self, names: Sequence[str]) -> None:
         """Submit the runs that no job computes, and take over the jobs that do."""
-        tickets = {name: slurm_tickets.latest(self._work(name)) for name in names}
+        tickets = {name: latest_ticket(self._work(name)) for name in names}
         queue = self._queue(ticket.key for ticket in tickets.values() if ticket)
         due: dict[str, int] = {}
         for name, ticket in tickets.items():
@@ -127,7 +126,7 @@ class Slurm(Executor):
     def _work(self, name: str) -> Path:
         return self.root / WORK / name
 
-    def _gone(self, name: str, ticket: slurm_tickets.Ticket) -> bool:
+    def _gone(self, name: str, ticket: Ticket) -> bool:
         """Whether a job that is not in the queue has been there: its submission is over, or its sweep died in it."""
         first = self._open.setdefault(f"{name} {ticket.number}", time.monotonic())
         return ticket.over or time.monotonic() > first + GRACE
@@ -136,7 +135,7 @@ class Slurm(Executor):
         job = f"{PREFIX}{uuid.uuid4().hex[:12]}"
         mine: dict[str, int] = {}
         for name, number in due:
-            if slurm_tickets.take(self._work(name), number, f"{job}_{len(mine)}"):
+            if take_ticket(self._work(name), number, f"{job}_{len(mine)}"):
                 self._held[name] = f"{job}_{len(mine)}"
                 mine[name] = number
             else:
@@ -148,11 +147,11 @@ class Slurm(Executor):
         except Exception as error:
             for name, number in mine.items():
                 del self._held[name]
-                slurm_tickets.close(self._work(name), number, "refused")
+                close_ticket(self._work(name), number, "refused")
             shutil.rmtree(self.root / LOGS / job, ignore_errors=True)
             raise TensorAdaptError(f"sbatch has refused the jobs: {' '.join(str(error).split())[-600:]}") from error
         for (name, number), id_ in zip(mine.items(), ids, strict=True):
-            slurm_tickets.close(self._work(name), number, id_)
+            close_ticket(self._work(name), number, id_)
 
     def _sbatch(self, job: str, names: Sequence[str]) -> list[str]:
         """Submit an array; returns the ids. A job may time out often: ``Task`` ends a run without progress."""
@@ -216,7 +215,7 @@ class Task:
 
     def __call__(self) -> str:
         """Compute the run, unless its ticket has passed to another job."""
-        ticket = slurm_tickets.latest(self.root / WORK / self.name)
+        ticket = latest_ticket(self.root / WORK / self.name)
         if ticket is None or ticket.key != self.key:
             return ELSEWHERE
         os.environ["OMP_NUM_THREADS"] = str(self.threads)  # before torch is loaded
