@@ -26,6 +26,7 @@ torch.save(model(IDS).logits.detach(), sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_gets_the_same_logits_head_included(tmp_path, request):
     model = bert()
     trained(model, "vera").save(tmp_path / "saved")

@@ -74,6 +74,7 @@ def test_matched_lora_is_the_reference_exactly() -> None:
     assert math.isclose(scale.LORA_ALPHA / scale.LORA_RANK, 2.0)
 
 
+@pytest.mark.slow
 def test_a_corner_is_the_same_in_every_process() -> None:
     code = f"""
 from tensoradapt import parameterizations

@@ -213,6 +213,7 @@ def python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(folder / "bin" / "python"))
 
 
+@pytest.mark.slow
 def test_an_environment_without_pip_uses_the_one_that_comes_with_python(
     index: Index, toy: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_run_that_fails_closes_its_trackers(tmp_path, kept, monkeypatch):
     assert [call[0] for call in calls] == ["start", "log", "finish"]
 
 
+@pytest.mark.slow
 def test_tensorboard_reads_back_what_was_logged_by_a_process_of_its_own(tmp_path, untracked_elsewhere):
     pytest.importorskip("tensorboard", reason="the extra tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
