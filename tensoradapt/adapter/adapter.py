@@ -164,8 +164,7 @@ class Adapter(nn.Module):
         checkpoint.check_tensors(stored, checkpoint.expected(self.plan), Path(path))
         checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, Path(path))
         scales = tuple(tensor.scale for tensor in self.factored)
-        numbers = self.seed, at.dropout, at.rank_dropout, scales
-        saved = checkpoint.Checkpoint(self.plan, *numbers, at.base, stored, heads)
+        saved = checkpoint.Checkpoint(self.plan, self.seed, at.settings, scales, at.base, stored, heads)
         write_once(self, lambda: checkpoint.write(saved, Path(path)))
 
     def stored(self) -> Iterator[tuple[str, Tensor]]:

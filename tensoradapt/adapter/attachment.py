@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.adapter.sharding import gathered
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -47,8 +48,7 @@ def origin_of(model: Any) -> Origin:
 class Attachment:
     """What ``attach`` recorded. A plain object, so that the heads are registered in the model alone."""
 
-    dropout: float = 0.0  # of the input of the updates
-    rank_dropout: float = 0.0  # of the components of each pair
+    settings: Settings = field(default_factory=Settings)
     heads: Mapping[str, nn.Module] = field(default_factory=dict)  # base modules trained with the adapter, by name
     base: str = ""  # hash of the base weights
     origin: Origin = Origin()

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 
+from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import LARGEST, NEVER, PICKLES, parse_json, read_bounded, read_safetensors, reason, replace_file
 from tensoradapt.planning.plan import Plan
@@ -30,10 +31,29 @@ from tensoradapt.planning.record import number, plan_from_record, plan_record, w
 
 SCHEMA = 4
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
-KEYS = {"format", "schema", "seed", "dropout", "rank_dropout", "plan", "scales", "base", "tensors", "checksum"}
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
 DRAWN = 2**28, 2**32  # most frozen numbers of a factor: always allowed, and for very large matrices
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers that ``attach`` is given and a checkpoint keeps, under the names here. All are probabilities below 1.
+
+    To add one, add it here and to the arguments of ``attach``, and raise ``SCHEMA``: older files lack it.
+    """
+
+    dropout: float = 0.0  # of the input of the updates
+    rank_dropout: float = 0.0  # of the components of each pair
+
+    def __post_init__(self) -> None:
+        for what, value in asdict(self).items():
+            if not is_number(value) or not 0 <= value < 1:
+                raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
+
+
+SETTINGS = tuple(field.name for field in fields(Settings))
+KEYS = {"format", "schema", "seed", *SETTINGS, "plan", "scales", "base", "tensors", "checksum"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +62,7 @@ class Checkpoint:
 
     plan: Plan
     seed: int
-    dropout: float
-    rank_dropout: float
+    settings: Settings
     scales: tuple[float, ...]
     base: str
     factors: Mapping[str, Tensor]
@@ -57,8 +76,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "format": "tensoradapt",
         "schema": SCHEMA,
         "seed": checkpoint.seed,
-        "dropout": checkpoint.dropout,
-        "rank_dropout": checkpoint.rank_dropout,
+        **asdict(checkpoint.settings),
         "plan": plan_record(checkpoint.plan),
         "scales": checkpoint.scales,
         "base": checkpoint.base,
@@ -98,8 +116,8 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
     record, plan = _checked(path)
     factors = _tensors(path, FACTORS, record, expected(plan))
     heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
-    numbers = record["seed"], record["dropout"], record["rank_dropout"], tuple(record["scales"])
-    return Checkpoint(plan, *numbers, record["base"], factors, heads)
+    settings = Settings(**{name: record[name] for name in SETTINGS})
+    return Checkpoint(plan, record["seed"], settings, tuple(record["scales"]), record["base"], factors, heads)
 
 
 def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
@@ -213,8 +231,8 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
     """Raise for values that ``save`` never writes, before anything is allocated for them."""
     try:
         whole(record["seed"])
-        number(record["dropout"], 0, 1)
-        number(record["rank_dropout"], 0, 1)
+        for name in SETTINGS:
+            number(record[name], 0, 1)
         if not isinstance(record["scales"], list) or len(record["scales"]) != len(plan.groups):
             raise ValueError(f"scales are not a list of {len(plan.groups)} numbers")
         for scale in record["scales"]:

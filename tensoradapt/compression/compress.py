@@ -76,7 +76,9 @@ class Compressed:
         """
         factors = {f"{i}.{k}": v.float() for i, values in enumerate(_tensors(self.factors)) for k, v in values.items()}
         scales = tuple(1.0 for _ in self.factors)
-        checkpoint.write(checkpoint.Checkpoint(self.plan, 0, 0.0, 0.0, scales, "", factors, {}), Path(path))
+        checkpoint.write(
+            checkpoint.Checkpoint(self.plan, 0, checkpoint.Settings(), scales, "", factors, {}), Path(path)
+        )
 
     def __str__(self) -> str:
         worst = max(self.site_errors, key=lambda name: self.site_errors[name])

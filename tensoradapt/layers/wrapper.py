@@ -73,8 +73,8 @@ class Wrapped(nn.Module):
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""
-        if adapter.attachment.dropout and x.is_floating_point():
-            x = F.dropout(x, adapter.attachment.dropout, self.training)
+        if adapter.attachment.settings.dropout and x.is_floating_point():
+            x = F.dropout(x, adapter.attachment.settings.dropout, self.training)
         y, base = y.movedim(self.kind.axis, -1), base.movedim(self.kind.axis, -1)
         for row_block in blocks:
             first, *rest = (self._update(x, adapter, site) for site in row_block.sites)

@@ -107,7 +107,7 @@ def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator
 
 
 def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
-    plan, at = adapter.plan, adapter.attachment
+    plan, at, settings = adapter.plan, adapter.attachment, adapter.attachment.settings
     layouts = dict.fromkeys(str(group.network.layout) for group in plan.groups)
     yield "layout", ", ".join(f"`{layout}`" for layout in layouts)
     yield "parameterization", f"`{plan.parameterization}`" + (f", as `{plan.published}`" if plan.published else "")
@@ -116,7 +116,7 @@ def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
     yield "parameters", f"{plan.n_params:,}, {share:.3g} % of the {plan.n_dense:,} of the {len(plan.sites)} matrices"
     yield "scale", f"{plan.scale}" + (f", alpha {plan.alpha:g}" if plan.alpha is not None else "")
     yield "start, rule, seed", f"{plan.start}, {plan.rule}, {adapter.seed}"
-    yield "dropout, of the input and of ranks", f"{at.dropout:g}, {at.rank_dropout:g}"
+    yield "dropout, of the input and of ranks", f"{settings.dropout:g}, {settings.rank_dropout:g}"
     if plan.tasks:
         yield "tasks", f"{', '.join(plan.tasks)}: `adapter.select(task={plan.tasks[0]!r})` chooses"
     if plan.train:

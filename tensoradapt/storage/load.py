@@ -43,7 +43,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
             f"was trained on ({saved.base[:12]}); load the same base in the same dtype, or pass strict=False to attach "
             "it all the same"
         )
-    numbers = saved.seed, (saved.dropout, saved.rank_dropout), factors_from_base(saved)
+    numbers = saved.seed, saved.settings, factors_from_base(saved)
     adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
     adapter.restore(saved)
     return adapter

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment, origin_of
+from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices
@@ -64,14 +65,14 @@ def attach(
             factors come from them, and values that do not fit the plan.
     """
     given = None if values is None else checked_values(plan, values)
-    return attach_with(model, plan, seed, (dropout, rank_dropout), given, batches, loss, name=name)
+    return attach_with(model, plan, seed, Settings(dropout, rank_dropout), given, batches, loss, name=name)
 
 
 def attach_with(
     model: nn.Module,
     plan: Plan,
     seed: int,
-    dropouts: tuple[float, float],  # of the updates' input, and of their components
+    settings: Settings,
     values: Values | None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
@@ -80,7 +81,7 @@ def attach_with(
 ) -> Adapter:
     """``attach`` with values for some factors only; the others are drawn. ``scales``: known multipliers."""
     reads = plan.needs_weights and values is None
-    matrices = check_attach(model, original_modules(model), plan, seed, dropouts, name, reads)
+    matrices = check_attach(model, original_modules(model), plan, seed, name, reads)
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if reads:
@@ -92,7 +93,7 @@ def attach_with(
     )
     adapter.to(matrices[plan.sites[0].name].weight.device)
     set_magnitudes(adapter, matrices)
-    adapter.attachment = Attachment(*dropouts, heads, base_hash(matrices), origin_of(model))
+    adapter.attachment = Attachment(settings, heads, base_hash(matrices), origin_of(model))
     _register(model, name, adapter)
     _wrap(model, adapter, matrices)
     switch_off_fast_paths(model)

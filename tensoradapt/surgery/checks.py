@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
-from tensoradapt.checks import check_whole, is_number
+from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.kinds import CONV1D, LINEAR
 from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
@@ -30,7 +30,6 @@ def check_attach(
     modules: Mapping[str, nn.Module],  # as they are without adapters
     plan: Plan,
     seed: int,
-    dropouts: tuple[float, float],
     name: str,
     reads: bool,  # whether factors are made from the weights
 ) -> dict[str, StoredMatrix]:
@@ -42,7 +41,7 @@ def check_attach(
         )
     _check_name(model, name)
     refuse_sharded(model, "attach", ATTACH_FIRST)
-    check_draw(seed, dropouts)
+    check_whole("seed", seed, 0, 2**63 - 1)
     matrices = {}
     for site in plan.sites:
         matrices[site.name] = matrix = check_site(modules, site, type(model).__name__)
@@ -57,14 +56,6 @@ def check_attach(
         _check_bias(plan, matrix)
     _check_train(model, plan)
     return matrices
-
-
-def check_draw(seed: int, dropouts: tuple[float, float]) -> None:
-    """Raise TensorAdaptError for a seed or a dropout that is out of range."""
-    for what, value in zip(("dropout", "rank_dropout"), dropouts, strict=True):
-        if not is_number(value) or not 0 <= value < 1:
-            raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
-    check_whole("seed", seed, 0, 2**63 - 1)
 
 
 def _check_name(model: nn.Module, name: str) -> None:

@@ -549,7 +549,7 @@ def test_the_attached_model_computes_with_the_stated_updates(name: str, family: 
 def test_training_goes_on_from_the_result(sites: Any, tmp_path: Path) -> None:
     model = make("bert", torch.float32)
     adapter = compress(pairs(sites), sites, TIED, "cp", 3).attach(model, dropout=0.1)
-    assert adapter.attachment.dropout == 0.1
+    assert adapter.attachment.settings.dropout == 0.1
     before = {name: p.detach().clone() for name, p in adapter.named_parameters()}
     optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-2)
     model(**inputs("bert")).logits.square().sum().backward()

@@ -151,7 +151,7 @@ def test_rank_dropout_drops_whole_components_in_training_alone_and_is_saved(tmp_
     assert len(kept) > 3
     torch.testing.assert_close(layer.eval()(x) - layer.base(x), (b @ a).T, rtol=0, atol=1e-12)
     adapter.save(tmp_path)
-    assert ta.load(make("bert"), tmp_path).attachment.rank_dropout == 0.5
+    assert ta.load(make("bert"), tmp_path).attachment.settings.rank_dropout == 0.5
 
 
 def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:

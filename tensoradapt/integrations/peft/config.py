@@ -9,8 +9,9 @@ from typing import Any
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
+from tensoradapt.adapter.checkpoint import Settings
+from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.surgery.checks import check_draw
 
 NAME = "tensoradapt"
 BIASES = ("none", "all", f"{NAME}_only")
@@ -82,7 +83,8 @@ class TensorConfig(PeftConfig):
         self._check()
 
     def _check(self) -> None:
-        check_draw(self.seed, (self.dropout, self.rank_dropout))
+        Settings(self.dropout, self.rank_dropout)
+        check_whole("seed", self.seed, 0, 2**63 - 1)
         if self.bias not in BIASES:
             raise TensorAdaptError(f"bias is {self.bias!r}{did_you_mean(self.bias, BIASES)}")
         if self.start == "gradient":

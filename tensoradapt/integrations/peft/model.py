@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tensoradapt import published as papers
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment
+from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations.peft.config import NAME, TensorConfig
 from tensoradapt.integrations.peft.layer import TensorLinear, mixed
@@ -170,7 +171,7 @@ def _banked(plan: Plan, matrices: Matrices, config: TensorConfig) -> BankedAdapt
     """The adapter of a plan, beside its first weight; nothing in the model changes."""
     values = factors_from_weights(matrices, plan, config.seed) if plan.needs_weights else None
     adapter = BankedAdapter(replace(plan, given_parameterization=None), config.seed, values)
-    adapter.attachment = Attachment(config.dropout, config.rank_dropout)
+    adapter.attachment = Attachment(Settings(config.dropout, config.rank_dropout))
     adapter.place(matrices[plan.sites[0].name].weight.device)
     if not adapter.is_empty:
         set_magnitudes(adapter, matrices)
