@@ -20,8 +20,8 @@ _TEST_SEED = 0
 def names() -> tuple[str, ...]:
     """All task names, by file.
 
-    >>> names()
-    ('sst2', 'cola', 'rte', 'mrpc', 'stsb', 'planted', 'snippets')
+    >>> names()[:2]
+    ('sst2', 'cola')
     """
     return tuple(_files())
 
