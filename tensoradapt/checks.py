@@ -146,11 +146,6 @@ def one_of(names: Sequence[str], value: Any, where: str) -> str:
     return str(value)
 
 
-def scale(value: Any, where: str) -> str | float:
-    """Return the scale of an adapter: the name of a rule, or a number."""
-    return one_of(("matched", "paper"), value, where) if isinstance(value, str) else number(value, where)
-
-
 def checked(table: Any, keys: Mapping[str, Check], where: str) -> dict[str, Any]:
     """Return a table of known keys with checked values; in messages ``where`` precedes a key."""
     if not isinstance(table, Mapping):

@@ -20,6 +20,7 @@ from tensoradapt.adapter.sharding import gathered, placed_like, write_once
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Member, Plan
+from tensoradapt.planning.scale import is_matched
 from tensoradapt.sites.site import RowBlock, Site
 
 
@@ -238,4 +239,4 @@ def _drawn(
 
 def multiplier(plan: Plan, group: int, site: Site) -> float:
     """Return the fixed factor of one site: the matched scale is per stored matrix, and its tensor has one width."""
-    return math.sqrt(plan.groups[group].network.layout.in_ / site.in_) if plan.scale == "matched" else 1.0
+    return math.sqrt(plan.groups[group].network.layout.in_ / site.in_) if is_matched(plan.scale) else 1.0

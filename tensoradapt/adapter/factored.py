@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter import draws
 from tensoradapt.adapter.frozen import Bases, FrozenValues
-from tensoradapt.adapter.scale import matched_scale, paper_scale
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, Program, compile_program
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.planning import scale as scales
 
 
 class FactoredTensor(nn.Module):
@@ -63,10 +63,10 @@ class FactoredTensor(nn.Module):
         if bases is None:
             self.own_bases = bases = Bases([network], seed)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
-        drawn = {**draws.draw(network, seed, name, scale == "matched", start), **(values or {})}
+        drawn = {**draws.draw(network, seed, name, scales.is_matched(scale), start), **(values or {})}
         _check_values(network, drawn)
         frozen = {f.name: bases.read(network, f) for f in network.factors if not f.trainable and f.source == "draw"}
-        self.scale = _solve(network, {**frozen, **drawn}, scale, alpha)
+        self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)
         # contiguous: products of transposed factors round differently, and a loaded adapter must give the same bits
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
         trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
@@ -189,12 +189,6 @@ def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
         if shape != needed or not torch.isfinite(values[factor.name]).all():
             what, axes = f"shape {shape}" if shape != needed else "non-finite entries", network.axes(factor)
             raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
-
-
-def _solve(network: Network, factors: Mapping[str, Tensor], scale: str | float, alpha: float | None) -> float:
-    if scale == "matched":
-        return matched_scale(network, factors, alpha)
-    return paper_scale(network, alpha) if scale == "paper" else float(scale)
 
 
 def _check_at(network: Network, at: At) -> None:

@@ -15,6 +15,7 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network, Paper
 from tensoradapt.planning.plan import RULES, STARTS
 from tensoradapt.planning.ranks import Builder
+from tensoradapt.planning.scale import SCALES
 from tensoradapt.published.row import Published
 from tensoradapt.text import Rank
 
@@ -114,8 +115,8 @@ def _check(request: Request) -> None:
 
 def _check_scale(scale: Any, alpha: Any) -> None:
     if isinstance(scale, str):
-        if scale not in ("matched", "paper"):
-            raise TensorAdaptError(f"scale is {scale!r}{did_you_mean(scale, ('matched', 'paper'))}, or a number")
+        if scale not in SCALES:
+            raise TensorAdaptError(f"scale is {scale!r}{did_you_mean(scale, SCALES)}, or a number")
     else:
         check_number("scale", scale, above=0)
         if alpha is not None:

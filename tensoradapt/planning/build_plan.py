@@ -58,8 +58,8 @@ def plan(
         split: sizes of the parts of a mode, or of each width it can have; ``out*`` in a layout names all its parts.
         on_mismatch: where matrices of several shapes are tied: "split" (default: a tensor for each shape), "crop" (the
             smaller read the first entries of the larger) or "error" (default with ``published``: no source defines it).
-        scale: "matched" (default: the first step of LoRA r=8, alpha=16), "paper" (default with ``published``), or a
-            number that multiplies the tensor.
+        scale: a rule of ``planning.scale``, as "matched" (default: the first step of LoRA r=8, alpha=16) or "paper"
+            (default with ``published``), or a number that multiplies the tensor.
         alpha: of the scale; by default 16 where matched, else the paper's.
         start: "zero" (default: one factor is zero), "subtract" (the drawn value is held and subtracted), "paper" (as
             the source draws; it may not be zero), "gradient" (non-zero factors from the gradients of the batches given

@@ -13,6 +13,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import RUNTIME, Layout
 from tensoradapt.networks.network import Draws, Factor, Network
 from tensoradapt.planning.plan import RULES, STARTS, Group, Member, Plan
+from tensoradapt.planning.scale import SCALES
 from tensoradapt.sites.site import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero
@@ -93,7 +94,7 @@ def _check_values(plan: Plan) -> None:
         text(value)
     if plan.start not in STARTS or plan.rule not in RULES:
         raise ValueError(f"start {plan.start!r} or rule {plan.rule!r} is unknown")
-    if plan.scale not in ("matched", "paper"):
+    if plan.scale not in tuple(SCALES):
         number(plan.scale)
     if plan.alpha is not None:
         number(plan.alpha)

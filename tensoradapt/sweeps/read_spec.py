@@ -19,7 +19,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import reason
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.plan_run import layouts_for
-from tensoradapt.sweeps.spec import PROPOSERS, Method, Size, SweepSpec, check_fixed, read_search, space_of
+from tensoradapt.sweeps.spec import PROPOSERS, Method, Size, SweepSpec, check_fixed, read_search, scale, space_of
 from tensoradapt.training.options import TrainingOptions
 
 TUNING_SEED = 1000
@@ -210,7 +210,7 @@ PLAN: dict[str, checks.Check] = {
 SIZES: dict[str, checks.Check] = {
     "ranks": partial(checks.listed, checks.rank),
     "budgets": partial(checks.listed, checks.whole),
-    "scale": checks.scale,
+    "scale": scale,
 }
 METHOD: dict[str, checks.Check] = {
     **SIZES,

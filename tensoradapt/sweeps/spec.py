@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from tensoradapt.checks import Check, checked, flag, listed, mapping, number, rank, scale, whole
+from tensoradapt.checks import Check, checked, flag, listed, mapping, number, one_of, rank, whole
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.planning.scale import SCALES
 from tensoradapt.runs.store import FORMER_HEAD_LABEL, run_id
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
@@ -132,6 +133,11 @@ def _axis(check: Check, value: Any, where: str) -> Any:
     if not range_.keys() >= {"low", "high"} or range_["low"] >= range_["high"]:
         raise TensorAdaptError(f"{where} is {dict(value)}; expected low and high, and low below high")
     return range_
+
+
+def scale(value: Any, where: str) -> str | float:
+    """Return the scale of an adapter: the name of a rule, or a number."""
+    return one_of(tuple(SCALES), value, where) if isinstance(value, str) else number(value, where)
 
 
 def space_of(value: Any, where: str) -> dict[str, Any]:

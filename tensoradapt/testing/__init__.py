@@ -24,6 +24,7 @@ from tensoradapt.networks.layout import INDEX, RUNTIME, At, Layout, Pattern
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import resolved
 from tensoradapt.planning.ranks import Builder
+from tensoradapt.planning.scale import SCALES
 from tensoradapt.testing.laws import LAWS, Case
 
 ROWS = ("out", "ff", "head dim", "(head dim)", "out1 out2", "out1 out2 out3")
@@ -33,7 +34,7 @@ PARTS = {  # row and column modes of equal number
     2: (("head dim", "out1 out2"), ("in1 in2", "model1 model2")),
     3: (("out1 out2 out3",), ("in1 in2 in3", "model1 model2 model3")),
 }
-SCALES: tuple[str | float, ...] = ("matched", "paper", 0.37)
+SCALED: tuple[str | float, ...] = (*SCALES, 0.37)
 MAX_ENTRIES = 600  # of one dense tensor: Jacobians are checked entry by entry
 
 Options = Callable[[Layout], st.SearchStrategy[dict[str, Any]]]
@@ -106,7 +107,7 @@ def _cases(draw: st.DrawFn, parameterization: str | Any, options: Options | None
     rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
     with _building(chosen, layout, refused):
         network = Builder(module, extra).clipped(layout, rank)
-    scale: str | float = draw(st.sampled_from(SCALES))
+    scale: str | float = draw(st.sampled_from(SCALED))
     return Case(chosen, network, draw(positions(layout)), draw(st.integers(0, 2**32)), scale, extra)
 
 

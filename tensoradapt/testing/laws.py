@@ -20,10 +20,10 @@ from torch.func import functional_call
 
 from tensoradapt import parameterizations
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.scale import mean_square
 from tensoradapt.networks.layout import At, Layout
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import resolved
+from tensoradapt.planning.scale import mean_square
 
 PROBED = 0.1  # relative error allowed of a step's size by probes, in the smallest networks
 

@@ -14,11 +14,11 @@ from support.models import DECODER, assert_identical, inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.adapter import scale
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.layers.stored_matrix import stack
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import cp
+from tensoradapt.planning import scale
 from tensoradapt.surgery.factors_from_model import summed_gradients
 from tensoradapt.testing.laws import float64
 

@@ -16,11 +16,12 @@ from support.oracles import FREE, PAPERS
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.adapter import draws, scale
+from tensoradapt.adapter import draws
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import vera
+from tensoradapt.planning import scale
 from tensoradapt.testing.laws import float64
 
 SIZES = {"layer": 2, "proj": 3, "head": 4, "dim": 5, "model": 7, "out": 5, "in": 7}

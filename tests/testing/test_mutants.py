@@ -16,19 +16,20 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
-from tensoradapt.adapter import draws, factored, scale
+from tensoradapt.adapter import draws, factored
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks import network
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Cut, Factor, Network
 from tensoradapt.parameterizations import cp, tensor_train, tucker
+from tensoradapt.planning import scale
 from tensoradapt.testing import cases, laws
 from tensoradapt.testing.laws import LAWS, Case
 
 Patch = pytest.MonkeyPatch
 EXAMPLES = 12
 DELTA, PAIR, TAKEN, VALUES = FactoredTensor.delta, FactoredTensor.pair, FactoredTensor._taken, FactoredTensor._values
-DRAW, SEED, MATCHED = draws.draw, draws._seed, scale.matched_scale
+DRAW, SEED, MATCHED = draws.draw, draws._seed, scale.solve
 MEAN_SQUARE, BACK = scale.mean_square, scale.ReducedNetwork.back
 STATE = FactoredTensor.state_dict
 
@@ -184,7 +185,7 @@ MUTANTS = {
     "the zero factor is not quite zero": Mutant("start", patched(draws, "draw", draw_nothing_zero)),
     "two factors are zero": Mutant("start", patched(draws, "draw", draw_two_zeros), alone=False),
     "the matched scale is off by the root of two": Mutant(
-        "first step", patched(factored, "matched_scale", lambda *args: MATCHED(*args) * math.sqrt(2))
+        "first step", patched(scale, "solve", lambda *args: MATCHED(*args) * math.sqrt(2))
     ),
     "the step is that of factors without signs": Mutant(
         "first step", patched(scale, "mean_square", mean_square_without_signs, tensor_train)

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter import draws, scale
+from tensoradapt.adapter import draws
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.planning import scale
 
 PARTS = {"out1": 16, "out2": 16, "in1": 16, "in2": 16}
 CASES: dict[str, tuple[str, str, dict[str, int], dict[str, Any]]] = {
@@ -78,7 +79,8 @@ def test_matched_lora_is_the_reference_exactly() -> None:
 def test_a_corner_is_the_same_in_every_process() -> None:
     code = f"""
 from tensoradapt import parameterizations
-from tensoradapt.adapter import draws, scale
+from tensoradapt.adapter import draws
+from tensoradapt.planning import scale
 from tensoradapt.networks.layout import Layout
 scale.ENTRIES = 8192  # three of the four modes are halved
 layout = Layout.parse(": out1 out2 : in1 in2", {PARTS})

@@ -1,4 +1,4 @@
-"""Scale: the multiplier of a tensor, matched to LoRA's first step or a paper's own.
+"""Scale: the rules of a tensor's multiplier, matched to LoRA's first step or a paper's own. No torch at import.
 
 Adam's first step is the sign of each parameter's gradient J^T G, for J the tensor's Jacobian and G the loss's gradient
 in the tensor. Where parameters overlap in the tensor (a factor with more columns than its mode has entries, cores that
@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, compile_program, size
 from tensoradapt.networks.network import Factor, Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LORA_RANK, LORA_ALPHA = 8, 16.0  # the reference whose first step "matched" means
 SIGNS = 2**14  # drawn for an expectation: known to better than 1 % in all but the smallest networks
@@ -62,6 +64,8 @@ def mean_square(network: Network, factors: Mapping[str, Tensor]) -> float:
     k runs over all trainable factors; with a zero start only the zero factor's Jacobian is not zero. Exact where a
     factor's parameters have orthogonal columns in J; otherwise a mean over fixed random G.
     """
+    import torch
+
     still = not factors[network.zero.name].count_nonzero()
     moving = [network.zero] if still else [factor for factor in network.factors if factor.trainable]
     reduced = ReducedNetwork(network, factors, moving)
@@ -130,6 +134,8 @@ class ReducedNetwork:
         return self._run(factor, (PROBE, *self.labels[factor.name]), step, (PROBE, *self.modes), sizes)
 
     def _run(self, leave: Factor, labels: Labels, value: Tensor, output: Labels, sizes: Mapping[str, int]) -> Tensor:
+        import torch
+
         others = [name for name in self.labels if name != leave.name]
         program = compile_program([*(self.labels[name] for name in others), labels], output, sizes)
         return program.run([*(self.values[name] for name in others), value], torch.einsum)
@@ -137,8 +143,38 @@ class ReducedNetwork:
 
 def _triangle(labels: Labels, value: Tensor, alone: Labels) -> Tensor:  # (k, *rest)
     """Return R of the QR over the modes ``alone``, or the factor itself where it is wide."""
+    import torch
+
     first = [labels.index(x) for x in alone]
     rest = [i for i in range(len(labels)) if i not in first]
     flat = value.permute(*first, *rest).reshape(math.prod(value.shape[i] for i in first), -1)
     triangle = torch.linalg.qr(flat, mode="r").R if len(flat) > flat.shape[1] else flat
     return triangle.reshape(-1, *(value.shape[i] for i in rest))
+
+
+@dataclass(frozen=True)
+class ScaleRule:
+    """How a named scale is solved from a network, its factors and alpha.
+
+    ``matched``: its factors are drawn by the matched rule, not as the paper's, and it is that of each stored matrix.
+    """
+
+    solve: Callable[[Network, Mapping[str, Tensor], float | None], float]
+    matched: bool = False
+
+
+# to add a scale, write its rule above and name it here
+SCALES: Mapping[str, ScaleRule] = {
+    "matched": ScaleRule(matched_scale, matched=True),
+    "paper": ScaleRule(lambda network, _, alpha: paper_scale(network, alpha)),
+}
+
+
+def is_matched(scale: str | float) -> bool:
+    """Return whether a scale, the name of a rule or a number, is a matched one."""
+    return isinstance(scale, str) and SCALES[scale].matched
+
+
+def solve(scale: str | float, network: Network, factors: Mapping[str, Tensor], alpha: float | None) -> float:
+    """Return the multiplier that a scale, the name of a rule or a number, gives a tensor."""
+    return SCALES[scale].solve(network, factors, alpha) if isinstance(scale, str) else float(scale)
