@@ -10,6 +10,7 @@ from typing import Any
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.from_module_tree import is_list, linear_shape, matrices
 from tensoradapt.sites.site import Site
+from tensoradapt.sites.storage_order import INPUTS, input_modes, logical_shape
 
 
 def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:
@@ -61,9 +62,10 @@ def _matching(pattern: str, named: dict[str, Any], layers: set[str], model: str)
             "projections="
         )
     name, module = next(iter(outside.items()))
+    kinds, close = ", ".join(f"an nn.{kind}" for kind in INPUTS), did_you_mean(pattern, _outside(named, layers))
     raise TensorAdaptError(
-        f"modules pattern {pattern!r} matches {name}, a {type(module).__name__}; expected a linear layer, an "
-        f"nn.Embedding, an nn.Conv2d or an nn.MultiheadAttention{did_you_mean(pattern, _outside(named, layers))}"
+        f"modules pattern {pattern!r} matches {name}, a {type(module).__name__}; expected a linear layer, {kinds} or "
+        f"an nn.MultiheadAttention{close}"
     )
 
 
@@ -74,13 +76,9 @@ def _outside(named: dict[str, Any], layers: set[str]) -> list[str]:
 def _sites(name: str, proj: str, module: Any) -> Iterator[Site]:
     from torch import nn
 
-    if isinstance(module, nn.Embedding):
-        dim, tokens = module.embedding_dim, module.num_embeddings
-        yield Site(name, name, (("proj", proj),), dim, tokens, (("token", tokens),), reads=False)
-    elif isinstance(module, nn.Conv2d):
-        out, channels, *size = module.weight.shape
-        inner = (("channel", channels), ("kh", size[0]), ("kw", size[1]))
-        yield Site(name, name, (("proj", proj),), out, channels * size[0] * size[1], inner, reads=False)
+    if kind := next((kind for kind in INPUTS if isinstance(module, getattr(nn, kind))), None):
+        shape = module.weight.shape
+        yield Site(name, name, (("proj", proj),), *logical_shape(kind, shape), input_modes(kind, shape), reads=False)
     elif not list(module.children()) or isinstance(module, nn.MultiheadAttention):
         for m in matrices(module, name):
             site_name, label = (f"{name}[{m.role}]", f"{proj}.{m.role}") if m.role else (name, proj)
