@@ -29,7 +29,8 @@ def provenance() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "packages": dict(_versions()),
         "commit": commit_of(Path(__file__).parents[2]),
-        "argv": [_without_folders(argument) for argument in sys.argv],
+        # absolute paths are cut to their last name; URLs stay
+        "argv": [re.sub(r"(^|[=,]|:(?!//))(?:[A-Za-z]:)?[/\\](?:[^=,:]*[/\\])?", r"\1", text) for text in sys.argv],
     }
 
 
@@ -70,8 +71,3 @@ def commit_of(root: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def _without_folders(argument: str) -> str:
-    """The argument with absolute paths cut to their last name; URLs stay."""
-    return re.sub(r"(^|[=,]|:(?!//))(?:[A-Za-z]:)?[/\\](?:[^=,:]*[/\\])?", r"\1", argument)

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import numpy as np
@@ -138,14 +139,10 @@ def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
 def check_writable(root: Path) -> None:
     """Create ``root`` if it is missing; raise TensorAdaptError if no run can be written there. Leaves no file."""
     root = Path(root)
-    probe = root / f".probe.{os.getpid()}.tmp"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe.mkdir()
-        try:
-            write_synced(probe / "probe", b"probe")
-        finally:
-            shutil.rmtree(probe, ignore_errors=True)
+        with TemporaryDirectory(suffix=".tmp", prefix=".probe.", dir=root, ignore_cleanup_errors=True) as probe:
+            write_synced(Path(probe) / "probe", b"probe")
     except OSError as error:
         raise TensorAdaptError(
             f"{root} cannot be written ({reason(error)}); expected a folder for runs: "

@@ -17,7 +17,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
-from tensoradapt.sweeps.executors.catalogue import executor_for, slots_for
+from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import cost_text, ended_text, plan_text
 from tensoradapt.sweeps.read_spec import read_spec
@@ -93,7 +93,7 @@ def sweep(
     if left or dry_run:
         slots = slots_for(executor, workers, device, cluster)
         if not dry_run:
-            chosen = executor_for(executor, root, slots)
+            chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
         say(cost_text(root, now.configs, left, todo, slots))

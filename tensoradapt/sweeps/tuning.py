@@ -125,7 +125,8 @@ def _search(case: Case) -> Tuning:
     configs = [_proposed(case, study.values(i)) for i in range(asked)]
     runs = tuple({config.id: config for config in configs}.values())
     if len(ended) < search.trials:
-        return Tuning(runs, int(min(len(runs) + search.trials - asked, _count(axes))))
+        distinct = math.prod(math.inf if isinstance(axis, Mapping) else len(axis) for axis in axes.values())
+        return Tuning(runs, int(min(len(runs) + search.trials - asked, distinct)))
     best = _best([(config, score if state == "COMPLETE" else None) for config, (state, score) in ended])
     if best is None:
         return Tuning(runs, len(runs), failure="no trial gave a result")
@@ -147,11 +148,6 @@ def _axes(case: Case) -> dict[str, Any]:
     unused = {"head": {"head_learning_rate", "scale"}, "full": {"scale"}}.get(case.method.kind, set())
     axes = {name: axis for name, axis in case.spec.search.space.items() if name not in {*unused, "rank", "budget"}}
     return {**axes, "size": tuple(case.sizes)} if case.spec.search.size else axes
-
-
-def _count(axes: Mapping[str, Any]) -> float:
-    """How many configurations there are."""
-    return math.prod(math.inf if isinstance(axis, Mapping) else len(axis) for axis in axes.values())
 
 
 def _proposed(case: Case, values: Mapping[str, Any]) -> RunConfig:

@@ -42,7 +42,7 @@ def test_a_sweep_leaves_a_folder_for_each_run_with_one_attempt(tmp_path):
 def test_a_finished_sweep_is_not_begun_again(tmp_path, monkeypatch):
     sweep(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(run_sweep, "executor_for", None)
+    monkeypatch.setattr(run_sweep, "EXECUTORS", None)
     assert sweep(tmp_path).complete
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -140,7 +140,7 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
             self.queue = []
 
     supervise_with = pytest.MonkeyPatch()
-    supervise_with.setattr(run_sweep, "executor_for", lambda *_: Dying())
+    supervise_with.setattr(run_sweep, "EXECUTORS", {"inline": lambda *_: Dying()})
     try:
         swept = sweep(tmp_path)
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tensoradapt.checks import check_whole
@@ -85,8 +84,3 @@ def _gpus(device: str) -> list[str]:
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def executor_for(executor: str, root: Path, slots: Slots) -> Executor:
-    """The executor of that name over a folder of runs."""
-    return EXECUTORS[executor](root, slots)

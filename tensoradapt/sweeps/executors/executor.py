@@ -12,6 +12,7 @@ standard input, computes each, and answers on its standard output.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import selectors
@@ -134,11 +135,9 @@ class Local(Executor):
             self._start(slot)
         slot.name = name
         assert slot.process is not None and slot.process.stdin is not None
-        try:
+        with contextlib.suppress(OSError):  # where it has died, the next poll reads the end of its output
             slot.process.stdin.write(f"{name}\n")
             slot.process.stdin.flush()
-        except OSError:  # it has died: the next poll reads the end of its output
-            pass
 
     def _start(self, slot: Slot) -> None:
         # set before torch is loaded
@@ -172,10 +171,8 @@ class Local(Executor):
         process.kill()
         process.wait()
         process.stdout.close()
-        try:
+        with contextlib.suppress(OSError):  # nobody reads what was left to write
             process.stdin.close()
-        except OSError:  # nobody reads what was left to write
-            pass
 
 
 def work(root: Path, device: str, parent: int) -> None:
