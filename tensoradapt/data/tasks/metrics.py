@@ -18,10 +18,7 @@ def evaluate(task: Task, scores: np.ndarray, labels: np.ndarray) -> dict[str, fl
     """
     scores, labels = _checked(task, np.asarray(scores, dtype=np.float64), np.asarray(labels))
     if task.kind == "regression":
-        return {
-            "spearman": _correlation("spearmanr", scores, labels),
-            "pearson": _correlation("pearsonr", scores, labels),
-        }
+        return {name: _correlation(f"{name}r", scores, labels) for name in ("spearman", "pearson")}
     predicted = scores.argmax(axis=1)
     return {name: _CLASSIFICATION[name](predicted, labels) for name in dict.fromkeys((task.metric, "accuracy"))}
 
