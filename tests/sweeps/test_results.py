@@ -66,11 +66,17 @@ def test_conditions_hold_of_what_is_shown(root, where, methods):
         ("n_params<=5k", "condition 'n_params<=5k': '5k' is no number; expected one, as n_params is a number"),
         ("test>0,5", "'0,5' is no number"),
         ("tuning=maybe", "'maybe' is neither yes nor no; expected one, as in tuning=no"),
+        ("status=collapsed", "unknown status 'collapsed'. Valid: finished, at chance, diverged, failed$"),
     ],
 )
 def test_a_condition_that_cannot_be_read_is_refused(root, where, says):
     with pytest.raises(ta.TensorAdaptError, match=says):
         results(root, [where])
+
+
+def test_a_run_at_chance_is_found_by_that_status(root):
+    folder = write_synthetic(root, parameterization="tt", status="collapsed")
+    assert [row["id"] for row in results(root, ["status=at chance"])] == [folder.name]
 
 
 def test_csv_and_parquet_hold_the_same_table(root, tmp_path):

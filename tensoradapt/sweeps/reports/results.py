@@ -33,6 +33,7 @@ OPERATORS = {
     "<": operator.lt,
     ">": operator.gt,
 }
+STATUSES = ("finished", "at chance", "diverged", "failed")
 FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 Row = dict[str, Any]
 
@@ -216,6 +217,8 @@ def _wanted(text: str, column: str, value: str) -> Any:
                 f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no"
             )
         return FLAGS[value.lower()]
+    if column == "status" and value.lower() not in STATUSES:
+        raise TensorAdaptError(f"condition {text!r}: unknown status {value!r}{did_you_mean(value, STATUSES)}")
     if column not in NUMBERS or column == "rank":  # which may be by bond
         return value
     try:
