@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import operator
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import Run, load_failures, load_runs
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.read_spec import read_spec
-from tensoradapt.text import align
+from tensoradapt.text import align, bonds_text
 
 COLUMNS = (
     *("id", "status", "model", "task", "method", "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
@@ -33,8 +34,14 @@ OPERATORS = {
     "<": operator.lt,
     ">": operator.gt,
 }
+NUMBERS = (
+    *("rank", "budget", "n_params", "lr", "seed", "steps", "validation", "test", "seconds", "peak_memory_bytes"),
+    *("mean", "low", "high", "n_seeds"),
+)
 STATUSES = ("finished", "at chance", "diverged", "failed")
 FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
+LATEX |= {ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}", ord("\\"): r"\textbackslash{}"}
 Row = dict[str, Any]
 
 
@@ -126,11 +133,14 @@ def _every(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(rows[0]) if rows else COLUMNS
 
 
+def _plain(rows: Sequence[Row]) -> list[Row]:
+    """The rows with ranks as text."""
+    return [{**row, "rank": None if row["rank"] is None else bonds_text(row["rank"])} for row in rows]
+
+
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
     """Write the rows as CSV, whole or not at all; returns the path."""
-    return replace_file(
-        Path(path), csv_bytes(_every(rows), ({**row, "rank": _plain_rank(row["rank"])} for row in rows))
-    )
+    return replace_file(Path(path), csv_bytes(_every(rows), _plain(rows)))
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> Path:
@@ -141,7 +151,7 @@ def write_parquet(rows: Sequence[Row], path: Path) -> Path:
     except ImportError as error:
         raise missing_extra(str(error.name), "results", "a Parquet table") from None
     data = io.BytesIO()
-    frame = pandas.DataFrame([{**row, "rank": _plain_rank(row["rank"])} for row in rows], columns=list(_every(rows)))
+    frame = pandas.DataFrame(_plain(rows), columns=list(_every(rows)))
     texts = {column: "string" for column in ("rank", "note") if column in frame}
     frame.astype(texts).to_parquet(data, index=False)
     return replace_file(Path(path), data.getvalue())
@@ -150,17 +160,11 @@ def write_parquet(rows: Sequence[Row], path: Path) -> Path:
 def write_latex(rows: Sequence[Row], path: Path) -> Path:
     """Write the rows as a LaTeX table for the package booktabs; returns the path."""
     columns = _most_read(rows)
-    head = " & ".join(_escaped(column) for column in columns) + r" \\"
-    body = [" & ".join(_escaped(_text(row[column])) for column in columns) + r" \\" for row in rows]
+    head = " & ".join(column.translate(LATEX) for column in columns) + r" \\"
+    body = [" & ".join(_text(row[column]).translate(LATEX) for column in columns) + r" \\" for row in rows]
     kinds = "".join("r" if column in NUMBERS else "l" for column in columns)
     lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
-
-
-NUMBERS = (
-    *("rank", "budget", "n_params", "lr", "seed", "steps", "validation", "test", "seconds", "peak_memory_bytes"),
-    *("mean", "low", "high", "n_seeds"),
-)
 
 
 def status_text(status: str) -> str:
@@ -172,10 +176,9 @@ def _finished(run: Run) -> Row:
     result = run.result
     measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
     try:
-        more = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
-        same = {key: result[key] for key in ("n_params", "metric", "note")}
-        same["status"] = status_text(result["status"])
-        return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **more, **measured}
+        reached = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
+        same = {key: result[key] for key in ("n_params", "metric", "note")} | {"status": status_text(result["status"])}
+        return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **reached, **measured}
     except KeyError as error:
         raise TensorAdaptError(
             f"{run.path} has no {error} among its documents; expected what a sweep writes: delete the folder to run it "
@@ -189,14 +192,8 @@ def _failed(name: str, error: Mapping[str, Any]) -> Row:
 
 
 def _asked(name: str, config: Mapping[str, Any]) -> Row:
-    same = ("model", "task", "rank", "budget", "lr", "seed", "steps")
-    asked = {key: config.get(key) for key in same}
-    return {
-        "id": name,
-        **asked,
-        "method": config["label"],
-        "tuning": bool(config.get("tuning")),
-    }
+    asked = {key: config.get(key) for key in ("model", "task", "rank", "budget", "lr", "seed", "steps")}
+    return {**asked, "id": name, "method": config["label"], "tuning": bool(config.get("tuning"))}
 
 
 def _condition(text: str) -> tuple[str, str, Any]:
@@ -213,9 +210,7 @@ def _wanted(text: str, column: str, value: str) -> Any:
     """The value of a condition, of the type that its column has."""
     if column == "tuning":
         if value.lower() not in FLAGS:
-            raise TensorAdaptError(
-                f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no"
-            )
+            raise TensorAdaptError(f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no")
         return FLAGS[value.lower()]
     if column == "status" and value.lower() not in STATUSES:
         raise TensorAdaptError(f"condition {text!r}: unknown status {value!r}{did_you_mean(value, STATUSES)}")
@@ -230,23 +225,16 @@ def _wanted(text: str, column: str, value: str) -> Any:
 
 
 def _meets(row: Row, column: str, op: str, wanted: Any) -> bool:
+    """Compare numbers as numbers, everything else as text."""
     value = row[column]
     if value is None:
         return op == "!="
-    left, right = _comparable(value, wanted)
-    return OPERATORS[op](left, right)
-
-
-def _comparable(value: Any, wanted: Any) -> tuple[Any, Any]:
-    """Numbers as numbers, everything else as text."""
-    if not isinstance(wanted, str):
-        return value, wanted
-    if isinstance(value, int | float):
-        try:
-            return value, float(wanted)
-        except ValueError:
-            pass
-    return _text(value).lower(), wanted.lower()
+    if isinstance(value, int | float) and isinstance(wanted, str):
+        with contextlib.suppress(ValueError):
+            wanted = float(wanted)
+    if isinstance(wanted, str):
+        value, wanted = _text(value).lower(), wanted.lower()
+    return bool(OPERATORS[op](value, wanted))
 
 
 def _text(value: Any) -> str:
@@ -255,18 +243,4 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(_plain_rank(value) if isinstance(value, Mapping) else value)
-
-
-def _plain_rank(rank: Any) -> str | None:
-    if isinstance(rank, Mapping):
-        return " ".join(f"{bond}={n}" for bond, n in rank.items())
-    return None if rank is None else str(rank)
-
-
-def _escaped(text: str) -> str:
-    return text.translate(LATEX)
-
-
-LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
-LATEX |= {ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}", ord("\\"): r"\textbackslash{}"}
+    return bonds_text(value)
