@@ -17,7 +17,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from support.synthetic_runs import LABELS, write_many, write_synthetic
 
-from tensoradapt.analysis.figures import frontier_plot
+from tensoradapt.analysis.figures import canvas, frontier_plot
 from tensoradapt.analysis.figures.captions import caption
 from tensoradapt.analysis.figures.frontier_labels import overlap, place_labels, spread
 from tensoradapt.errors import TensorAdaptError
@@ -198,8 +198,8 @@ def test_nothing_on_a_saved_figure_is_cut_off_at_any_stage(
 ) -> None:
     curves, given_references = STAGES[stage]
     figures: list[Figure] = []
-    write = frontier_plot.write
-    monkeypatch.setattr(frontier_plot, "write", lambda figure, *rest: (figures.append(figure), write(figure, *rest))[1])
+    write = canvas.write
+    monkeypatch.setattr(canvas, "write", lambda figure, *rest: (figures.append(figure), write(figure, *rest))[1])
     runs = write_many(tmp_path / "runs", curves, seeds=[0], **given_references)
     written = frontier_plot.save_frontier(runs, tmp_path / "out" / "plot.v1", "Extra words. " * 30, total=99)
     assert [path.name for path in written] == ["plot.v1.png", "plot.v1.pdf"]

@@ -7,9 +7,9 @@ import itertools
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
@@ -27,6 +27,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 7 ar
 DARK, GREY = "#404040", "#707070"
 MARKER, DPI = 6.0, 200  # points; dots per inch
 NAME, TITLE, LEGEND = 8.0, 9.5, 8.5  # points of the type of rows' names, of axes' labels and of legends
+UNDATED: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # the same bytes
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -52,12 +53,18 @@ def styles(labels: Iterable[str]) -> dict[str, Style]:
     return dict(zip(sorted(set(labels)), map(Style, itertools.cycle(COLOURS), itertools.cycle(MARKERS)), strict=False))
 
 
-def new_axes(width: float, height: float) -> Axes:
-    """Axes of a new figure of so many inches that belongs to no window system."""
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """A new figure of so many inches that belongs to no window system."""
     with mpl.rc_context(RC):
-        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
         FigureCanvasAgg(figure)
-        return figure.add_subplot()
+    return figure
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Axes of a new figure of so many inches."""
+    with mpl.rc_context(RC):
+        return new_figure(width, height, "constrained").add_subplot()
 
 
 def row_axes(names: Sequence[str], width: float, height: float, row: float) -> Axes:
@@ -89,9 +96,7 @@ def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
 @lru_cache(maxsize=4096)  # the names of methods are on every figure
 def _extent(text: str, size: float) -> tuple[float, float]:
     with mpl.rc_context(RC):
-        figure = Figure(dpi=DPI)
-        FigureCanvasAgg(figure)
-        box = figure.text(0, 0, text, fontsize=size).get_window_extent()
+        box = new_figure(1, 1).text(0, 0, text, fontsize=size).get_window_extent()
     return box.width / DPI, box.height / DPI
 
 
@@ -106,22 +111,20 @@ def frame(ax: Axes, grid: str | None = None) -> None:
         ax.set_axisbelow(True)
 
 
-def handles(found: dict[str, Style]) -> list[Line2D]:
-    """Legend entries of methods."""
-    return [
-        Line2D([], [], color=style.colour, marker=style.marker, markersize=MARKER, linewidth=0.9, label=name)
-        for name, style in zip((folded(label, 4.8, LEGEND) for label in found), found.values(), strict=True)
-    ]
+def legend_above(ax: Axes, methods: dict[str, Style], *more: Line2D, grow: bool = False) -> None:
+    """Put a legend of methods, and of ``more``, above the axes, in as many columns as fit.
 
-
-def legend_above(ax: Axes, entries: Sequence[Line2D], grow: bool = False) -> None:
-    """Put a legend above the axes, in as many columns as fit; ``grow``: make the figure higher if need be."""
-    box = ax.get_window_extent()
+    ``grow``: make the figure higher if need be.
+    """
+    line = partial(Line2D, [], [], markersize=MARKER, linewidth=0.9)
+    names = [folded(name, 4.8, LEGEND) for name in methods]
+    drawn = [line(color=s.colour, marker=s.marker, label=n) for n, s in zip(names, methods.values(), strict=True)]
+    box, entries = ax.get_window_extent(), [*drawn, *more]
     look: dict[str, Any] = {"frameon": False, "fontsize": LEGEND, "handlelength": 1.6}
     look |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "columnspacing": 1.3, "borderaxespad": 0.2}
     room = min(1.2 * box.width, 0.98 * figure_of(ax).bbox.width - box.x0)
     for columns in range(len(entries), 0, -1):
-        legend = ax.legend(handles=list(entries), ncols=columns, **look)
+        legend = ax.legend(handles=entries, ncols=columns, **look)
         if legend.get_window_extent().width <= room:
             break
     if grow:
@@ -132,40 +135,39 @@ def legend_above(ax: Axes, entries: Sequence[Line2D], grow: bool = False) -> Non
 def add_caption(figure: Figure, text: str) -> None:
     """Write text below a constrained figure, which grows by the height of the text."""
     width, height = figure.get_size_inches()
-    note = figure.text(0.12 / width, 0, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
-    note.set_gid("caption")
-    room = wrap(note, text, width - 0.25) + 0.14
+    note, high = wrapped_note(figure, text, width - 0.25)
+    room = high + 0.14
     figure.set_size_inches(width, height + room)
     note.set_y(0.08 / (height + room))
     figure.set_layout_engine("constrained", rect=(0, room / (height + room), 1, height / (height + room)))
 
 
-def wrap(note: Text, text: str, width: float) -> float:
-    """Break text into lines no wider than so many inches; returns the height of the block in inches."""
-    dpi = figure_of(note).dpi
+def wrapped_note(figure: Figure, text: str, width: float) -> tuple[Text, float]:
+    """Write text at the foot of a figure in lines no wider than so many inches; returns it and its height in inches."""
+    look: dict[str, Any] = {"fontsize": 7.5, "color": GREY, "va": "bottom", "linespacing": 1.3, "gid": "caption"}
+    note = figure.text(0.12 / figure.get_figwidth(), 0, "", **look)
     for columns in range(160, 20, -2):
         note.set_text(escape_math(textwrap.fill(text, columns)))
-        if note.get_window_extent().width <= width * dpi:
+        if note.get_window_extent().width <= width * figure.dpi:
             break
-    return note.get_window_extent().height / dpi
+    return note, note.get_window_extent().height / figure.dpi
 
 
 def write(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write ``stem``.png and ``stem``.pdf, each whole or not at all; the same figure gives the same bytes."""
     with mpl.rc_context(RC):
-        png = replace_file(stem.with_name(f"{stem.name}.png"), rendered(figure, "png", {"Software": None}))
-        pdf = replace_file(stem.with_name(f"{stem.name}.pdf"), rendered(figure, "pdf", {"CreationDate": None}))
+        png, pdf = (replace_file(stem.with_name(f"{stem.name}.{kind}"), rendered(figure, kind)) for kind in UNDATED)
     return png, pdf
 
 
-def rendered(figure: Figure, kind: str, metadata: dict[str, Any], dpi: float = DPI) -> bytes:
-    """A figure as the bytes of a file of that kind."""
+def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
+    """A figure as the bytes of a file, "png" or "pdf"."""
     buffer, engine = io.BytesIO(), figure.get_layout_engine()
     if engine is not None:  # once, as savefig draws a figure with an engine twice
         engine.execute(figure)
         figure.set_layout_engine(None)
     try:
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=metadata)
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=UNDATED[kind])
     finally:
         figure.set_layout_engine(engine)
     return buffer.getvalue()

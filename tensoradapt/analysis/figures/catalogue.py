@@ -17,19 +17,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tensoradapt.analysis.figures import curve_plots, difference_plots
+from tensoradapt.analysis.figures import captions, curve_plots, difference_plots
 from tensoradapt.analysis.figures.canvas import RC, add_caption, figure_of, write
-from tensoradapt.analysis.figures.captions import (
-    at_an_end,
-    caption,
-    how_chosen,
-    how_partial,
-    over_seeds,
-    sizes_searched,
-    tested,
-    too_few,
-    tuned_size,
-)
 from tensoradapt.analysis.figures.frontier_plot import frontier_figure
 from tensoradapt.analysis.tables import curves
 from tensoradapt.analysis.tables.comparable import methods, reported, tuned
@@ -158,9 +147,9 @@ def _frontier(source: Source) -> Content | None:
     own = source.reported
     if not own:
         return None
-    missing = how_partial(source.runs, source.total, len(source.failed))
+    missing = captions.how_partial(source.runs, source.total, len(source.failed))
     x = "" if source.cost == "n_params" else f"x: {COSTS[source.cost]}, the median over seeds."
-    text = caption(own, rates=how_chosen(source.runs), extra=" ".join(filter(None, (missing, x))))
+    text = captions.caption(own, rates=captions.how_chosen(source.runs), extra=" ".join(filter(None, (missing, x))))
     return text, table(own, source.cost), partial(frontier_figure, own, cost=source.cost)
 
 
@@ -170,7 +159,7 @@ def _ranks(source: Source) -> Content | None:
     if len(ranks) < 2 or not all(rank.isdigit() for rank in ranks):  # budgets, or ranks by bond
         return None
     rows = curves.rank_rows(own)
-    text = caption(own, rates=how_chosen(source.runs))
+    text = captions.caption(own, rates=captions.how_chosen(source.runs))
     return text, rows, _drawing(curve_plots.rank_curves, rows, metric=source.metric)
 
 
@@ -180,11 +169,11 @@ def _rates(source: Source) -> Content | None:
         return None
     rows = curves.rate_rows(source.runs)
     seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    where = tuned_size(tried, "the method's")
+    where = captions.tuned_size(tried, "the method's")
     text = (
         f"{source.subject}: validation {source.metric} at each learning rate tried, one run each (seed {seeds}, so "
         f"without intervals), {where}. A ring: the rate that all reported runs of the method have. Hollow: ended at "
-        f"chance or diverged.{'' if sizes_searched(tried) else at_an_end(rows)}"
+        f"chance or diverged.{'' if captions.sizes_searched(tried) else captions.at_an_end(rows)}"
     )
     return text, rows, _drawing(curve_plots.rate_curves, rows, metric=source.metric)
 
@@ -198,7 +187,7 @@ def _contrasts(source: Source) -> Content | None:
     text = (
         f"{source.subject}: difference in test {source.metric} to {compared[0].second} at equal numbers of parameters, "
         f"with 95 % t intervals, paired over {' or '.join(sorted({one.over for one in compared}))}. Filled: p < "
-        f"0.05{tested(compared)}{corrected}. Learning rates {how_chosen(source.runs)}."
+        f"0.05{captions.tested(compared)}{corrected}. Learning rates {captions.how_chosen(source.runs)}."
     )
     rows = [contrast_row(comparison) for comparison in compared]
     return text, rows, _drawing(difference_plots.forest, compared, metric=source.metric)
@@ -210,9 +199,9 @@ def _grid(source: Source) -> Content | None:
         return None
     rows = curves.grid_rows(own)
     text = (
-        f"{own[0].config.get('model')}: {over_seeds({row['n'] for row in rows})}. Darker: further from a constant "
-        "answer. Bold: the best mean of a task. A star: a run ended at chance or diverged. Learning rates "
-        f"{how_chosen(source.runs)}."
+        f"{own[0].config.get('model')}: {captions.over_seeds({row['n'] for row in rows})}. Darker: further from a "
+        "constant answer. Bold: the best mean of a task. A star: a run ended at chance or diverged. Learning rates "
+        f"{captions.how_chosen(source.runs)}."
     )
     return text, rows, _drawing(curve_plots.task_grid, rows)
 
@@ -225,7 +214,7 @@ def _aggregates(source: Source) -> Content | None:
     better = f", and the probability that a run beats one of {against} at the same size," if against else ""
     text = (
         f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds{better} with 95 % intervals of "
-        f"a stratified bootstrap over seeds (2,000 draws). Learning rates {how_chosen(source.runs)}."
+        f"a stratified bootstrap over seeds (2,000 draws). Learning rates {captions.how_chosen(source.runs)}."
     )
     return text, rows, _drawing(difference_plots.aggregates, rows)
 
@@ -237,8 +226,8 @@ def _differences(source: Source) -> Content | None:
     n = len({run.config["task"] for run in source.runs})
     text = (
         f"Mean ranks over {n} tasks of each method's mean over its sizes and seeds. A bar joins methods that "
-        f"Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %).{too_few(n, len(ranked.ranks))} "
-        f"Learning rates {how_chosen(source.runs)}."
+        "Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %)."
+        f"{captions.too_few(n, len(ranked.ranks))} Learning rates {captions.how_chosen(source.runs)}."
     )
     return text, ranking_rows(ranked), _drawing(difference_plots.critical_differences, ranked)
 

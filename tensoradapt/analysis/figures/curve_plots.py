@@ -11,22 +11,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import offset_copy
 
-from tensoradapt.analysis.figures.canvas import (
-    DARK,
-    GREY,
-    MARKER,
-    NAME,
-    draw_marker,
-    extent,
-    figure_of,
-    folded,
-    frame,
-    handles,
-    legend_above,
-    new_axes,
-    row_axes,
-    styles,
-)
+from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.figures.canvas import DARK, GREY, MARKER, NAME, Style
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
@@ -41,8 +27,8 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     A hollow marker has a run at chance. Methods are a little apart, so that no bar hides another. ``rows``: of
     ``curves.rank_rows``. Returns ``ax``, a new one if None.
     """
-    new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
-    found = styles(row["method"] for row in _some(rows))
+    new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
+    found = canvas.styles(row["method"] for row in _some(rows))
     for i, (label, style) in enumerate(found.items()):
         own = [row for row in rows if row["method"] == label]
         first = len(ax.lines)
@@ -50,16 +36,13 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
         for row in own:
             if math.isfinite(row["low"]):
                 ax.plot([row["rank"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.2, zorder=2.5)
-            draw_marker(ax, row["rank"], row["mean"], style, bool(row["at_chance"]))
+            canvas.draw_marker(ax, row["rank"], row["mean"], style, bool(row["at_chance"]))
         for line in ax.lines[first:]:  # moved once they are drawn: a line that is not in data's units has no limits
             move = APART * (i - (len(found) - 1) / 2)
-            line.set_transform(offset_copy(ax.transData, figure_of(ax), move, units="points"))
-    _log_axis(ax, sorted({row["rank"] for row in rows}), 2)
+            line.set_transform(offset_copy(ax.transData, canvas.figure_of(ax), move, units="points"))
     ax.set_xlabel("rank")
     ax.set_ylabel(f"test {metric}")
-    frame(ax, "y")
-    legend_above(ax, handles(found), grow=new)
-    return ax
+    return _finished(ax, sorted({row["rank"] for row in rows}), 2, found, new)
 
 
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
@@ -67,23 +50,20 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
 
     ``rows``: of ``curves.rate_rows``. A run without a score is a gap. Returns ``ax``, a new one if None.
     """
-    new, ax = ax is None, new_axes(6.4, 4.0) if ax is None else ax
-    found = styles(row["method"] for row in _some(rows))
+    new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
+    found = canvas.styles(row["method"] for row in _some(rows))
     for label, style in found.items():
         own = [row for row in rows if row["method"] == label]
         y = [math.nan if row["validation"] is None else row["validation"] for row in own]
         ax.plot([row["lr"] for row in own], y, color=style.colour, linewidth=0.9, zorder=2)
         for row, value in zip(own, y, strict=True):
-            draw_marker(ax, row["lr"], value, style, row["at_chance"])
+            canvas.draw_marker(ax, row["lr"], value, style, row["at_chance"])
             if row["chosen"]:
                 ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.colour}
                 ax.plot(row["lr"], value, "o", markersize=MARKER + 5, zorder=2.8, gid="chosen", **ring)
-    _log_axis(ax, sorted({row["lr"] for row in rows}), 10)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
-    frame(ax, "y")
-    legend_above(ax, handles(found), grow=new)
-    return ax
+    return _finished(ax, sorted({row["lr"] for row in rows}), 10, found, new)
 
 
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
@@ -94,10 +74,10 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     """
     names = list(dict.fromkeys((row["method"], row["size"]) for row in _some(rows)))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    sides = [folded(f"{label}  {size}".strip()) for label, size in names]
+    sides = [canvas.folded(f"{label}  {size}".strip()) for label, size in names]
     heads = _heads(rows)
     if ax is None:
-        ax = row_axes(sides, 0.3 + 1.5 * len(tasks), 0.5 + extent(heads.values(), HEAD)[1], 0.24)
+        ax = canvas.row_axes(sides, 0.3 + 1.5 * len(tasks), 0.5 + canvas.extent(heads.values(), HEAD)[1], 0.24)
     best = {task: max(row["mean"] for row in rows if row["task"] == task) for task in tasks}
     ax.set_xlim(-0.5, len(tasks) - 0.5)
     ax.set_ylim(len(names) - 0.5, -0.5)
@@ -124,7 +104,7 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
     ``rows``: of ``curves.progress_rows``; ``total``: a dashed line at the runs of the whole sweep. Returns ``ax``, a
     new one if None.
     """
-    ax = new_axes(6.4, 3.2) if ax is None else ax
+    ax = canvas.new_axes(6.4, 3.2) if ax is None else ax
     x, y = [row["hours"] for row in _some(rows)], [row["finished"] for row in rows]
     ax.step(x, y, where="post", color=DARK, linewidth=1.4)
     for event, mark in (("resumed", "|"), ("failed", "x")):
@@ -140,7 +120,7 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_xlabel("hours since the first run started")
     ax.set_ylabel("finished runs")
-    frame(ax, "y")
+    canvas.frame(ax, "y")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="lower right", frameon=False, fontsize=8.5)
     return ax
@@ -155,11 +135,11 @@ def _some(rows: Rows) -> Rows:
 def _heads(rows: Rows) -> dict[str, str]:
     """The heads of the columns: each task and its metric, in lines that fit."""
     parts = {row["task"]: (row["task"], row["metric"].replace("_", " ")) for row in rows}
-    return {task: "\n".join(folded(part, 1.4, HEAD) for part in own) for task, own in parts.items()}
+    return {task: "\n".join(canvas.folded(part, 1.4, HEAD) for part in own) for task, own in parts.items()}
 
 
-def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
-    """Make x logarithmic with ticks at the values that were run; a tick has a number where there is room."""
+def _finished(ax: Axes, values: Sequence[float], base: int, methods: dict[str, Style], new: bool) -> Axes:
+    """Make x logarithmic with ticks at the values that were run, numbered where there is room; add grid and legend."""
     ax.set_xscale("log", base=base)
     room = (values[-1] / values[0]) ** 0.06 * 1.08
     ax.set_xlim(values[0] / room, values[-1] * room)
@@ -169,14 +149,17 @@ def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", labelsize=HEAD)
+    canvas.frame(ax, "y")
+    canvas.legend_above(ax, methods, grow=new)
+    return ax
 
 
 def _apart(ax: Axes, values: Sequence[float]) -> list[float]:
     """The values, in order, whose labels do not touch the label before them."""
     apart, end = [], -math.inf
     for value in values:
-        middle = ax.transData.transform((value, 0))[0] / figure_of(ax).dpi
-        half = extent([f"{value:g}"], HEAD)[0] / 2 + 0.04
+        middle = ax.transData.transform((value, 0))[0] / canvas.figure_of(ax).dpi
+        half = canvas.extent([f"{value:g}"], HEAD)[0] / 2 + 0.04
         if middle - half > end:
             apart.append(value)
             end = middle + half

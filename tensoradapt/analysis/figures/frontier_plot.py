@@ -9,26 +9,12 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from tensoradapt.analysis.figures.canvas import (
-    DARK,
-    DPI,
-    GREY,
-    RC,
-    Style,
-    draw_marker,
-    figure_of,
-    frame,
-    handles,
-    legend_above,
-    styles,
-    wrap,
-    write,
-)
+from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.figures.canvas import DARK, GREY, Style
 from tensoradapt.analysis.figures.captions import TUNED, caption, some_runs
 from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references
 from tensoradapt.analysis.statistics.intervals import Interval
@@ -83,7 +69,7 @@ def frontier(
         return _annotate(ax, shown)
     from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
 
-    with mpl.rc_context(RC):
+    with mpl.rc_context(canvas.RC):
         text = caption(every, total=total, extra=caption_extra, rates=rates)
         return _compose(pyplot.figure(figsize=(WIDTH, HEIGHT)), _shown(every, cost), text)
 
@@ -103,23 +89,21 @@ def save_frontier(
     """
     every = some_runs(runs)
     text = caption(every, total=total, extra=caption_extra, rates=rates)
-    return write(frontier_figure(every, text, cost), Path(stem))
+    return canvas.write(frontier_figure(every, text, cost), Path(stem))
 
 
 def frontier_figure(runs: Iterable[Run], text: str, cost: str = "n_params") -> Figure:
     """The plot with a caption below, on a figure that belongs to no window system."""
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
-        FigureCanvasAgg(figure)
+    with mpl.rc_context(canvas.RC):
+        figure = canvas.new_figure(WIDTH, HEIGHT)
         _compose(figure, _shown(some_runs(runs), cost), text)
     return figure
 
 
 def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
     """Draw on axes that leave room for legend, caption, tick labels and names of references; the figure may grow."""
-    note = figure.text(0.12 / WIDTH, 0, "", fontsize=7.5, color=GREY, va="bottom", linespacing=1.3)
-    note.set_gid("caption")
-    below = 0.64 + wrap(note, text, WIDTH - 0.35)
+    note, high = canvas.wrapped_note(figure, text, WIDTH - 0.35)
+    below = 0.64 + high
     right = 1.2 if shown.references else 0.25
 
     def fit(left: float, above: float) -> tuple[float, float, float, float]:
@@ -143,7 +127,7 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
         found,
         _side_by_side(found, cost),
         references(runs),
-        styles(point.method for point in found),
+        canvas.styles(point.method for point in found),
         str(runs[0].result["metric"]).replace("_", " "),
         cost,
     )
@@ -168,11 +152,15 @@ def _plot(ax: Axes, shown: Shown) -> None:
     _draw_step(ax, shown.points)
     for label, style in shown.styles.items():
         _draw_method(ax, [point for point in shown.beside if point.method == label], style)
-    _legend(ax, shown.styles)
+    if shown.styles:
+        step = Line2D([], [], color=DARK, alpha=0.45, linewidth=2.6, label="frontier")
+        canvas.legend_above(ax, shown.styles, step)
 
 
 def _annotate(ax: Axes, shown: Shown) -> Axes:
-    figure_of(ax).draw_without_rendering()  # a layout engine moves the axes only now; labels are placed in pixels
+    canvas.figure_of(
+        ax
+    ).draw_without_rendering()  # a layout engine moves the axes only now; labels are placed in pixels
     name_references(ax, shown.references)
     name_ranks(ax, shown.beside, shown.styles)
     return ax
@@ -186,7 +174,7 @@ def _frame(ax: Axes, shown: Shown) -> None:
     ax.set_xlabel(COSTS[shown.cost])
     ax.set_ylabel(f"test {shown.metric}")
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    frame(ax, "both")
+    canvas.frame(ax, "both")
     if not shown.points:
         ax.set_xticks([])
         ax.set_xticks([], minor=True)
@@ -194,19 +182,14 @@ def _frame(ax: Axes, shown: Shown) -> None:
 
 
 def _limits(found: Sequence[Point], cost: str) -> tuple[float, float]:
-    return _x_limits(found) if cost in COUNTED else _measured_limits(found)
-
-
-def _x_limits(found: Sequence[Point]) -> tuple[float, float]:
-    """Half a decade around the points, and a little over two decades at least."""
-    sizes = np.log10([max(point.cost, 1) for point in found] or [1_000, 1_000_000])
-    low, high = float(sizes.min()), float(sizes.max())
-    pad = max(0.06 * (high - low) + 0.12, (2.2 - (high - low)) / 2)
-    return 10 ** (low - pad), 10 ** (high + pad)
-
-
-def _measured_limits(found: Sequence[Point]) -> tuple[float, float]:
-    """A tenth of the range on both sides, as measured costs of one model differ by less than decades."""
+    """Of counts half a decade around the points, and a little over two decades at least; of measured costs, which
+    differ by less than decades, a tenth of their range on both sides.
+    """
+    if cost in COUNTED:
+        sizes = np.log10([max(point.cost, 1) for point in found] or [1_000, 1_000_000])
+        low, high = float(sizes.min()), float(sizes.max())
+        pad = max(0.06 * (high - low) + 0.12, (2.2 - (high - low)) / 2)
+        return 10 ** (low - pad), 10 ** (high + pad)
     costs = [point.cost for point in found] or [0.0, 1.0]
     pad = 0.1 * (max(costs) - min(costs)) or 0.5 * max(costs) or 1.0
     return min(costs) - pad, max(costs) + pad
@@ -250,9 +233,4 @@ def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
             for cut, edge, arrow in ((interval.low < low, low, "v"), (interval.high > high, high, "^")):
                 if cut:  # the bar goes on outside
                     ax.plot(point.cost, edge, arrow, color=style.colour, markersize=3.5, clip_on=False, zorder=2.6)
-        draw_marker(ax, point.cost, interval.mean, style, hollow)
-
-
-def _legend(ax: Axes, found: dict[str, Style]) -> None:
-    if found:
-        legend_above(ax, [*handles(found), Line2D([], [], color=DARK, alpha=0.45, linewidth=2.6, label="frontier")])
+        canvas.draw_marker(ax, point.cost, interval.mean, style, hollow)

@@ -11,12 +11,11 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tensoradapt.analysis.figures.canvas import COLOURS, DARK, DPI, GREY, MARKERS, RC, frame, write
+from tensoradapt.analysis.figures.canvas import COLOURS, DARK, GREY, MARKERS, RC, frame, new_figure, write
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.spectra import Spectra
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -92,8 +91,7 @@ def figure(
         if mode not in spectra.shape:
             raise TensorAdaptError(f"mode {mode!r} is not a mode of the tensor{did_you_mean(mode, spectra.shape)}")
     with mpl.rc_context(RC):
-        found = Figure(figsize=(5.2 + 3.4 * len(given), 3.6), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(found)
+        found = new_figure(5.2 + 3.4 * len(given), 3.6, "constrained")
         axes = found.subplots(1, 1 + len(given), squeeze=False, width_ratios=[1.5] + [1] * len(given))[0]
         plot_spectra(spectra, axes[0])
         for ax, (mode, matrix) in zip(axes[1:], given.items(), strict=True):

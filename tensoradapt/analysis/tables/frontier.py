@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
-from tensoradapt.analysis.tables.comparable import (
-    REFERENCES,
-    check_comparable,
-    check_group,
-    reported,
-    score,
-    versus,
-)
+from tensoradapt.analysis.tables.comparable import REFERENCES, check_comparable, check_group, reported, score, versus
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run

@@ -116,7 +116,7 @@ def _volumes(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _figure(one: Figured) -> dict[str, Any]:
-    data = base64.b64encode(rendered(one.draw(""), "png", {"Software": None}, DOTS)).decode()
+    data = base64.b64encode(rendered(one.draw(""), "png", DOTS)).decode()
     kind = CATALOGUE[one.kind]
     columns = kind.columns or tuple(one.rows[0])
     behind = _table(f"{one.name}-table", kind.title, columns, one.rows) if kind.title else None

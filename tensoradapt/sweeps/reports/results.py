@@ -210,7 +210,9 @@ def _wanted(text: str, column: str, value: str) -> Any:
     """The value of a condition, of the type that its column has."""
     if column == "tuning":
         if value.lower() not in FLAGS:
-            raise TensorAdaptError(f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no")
+            raise TensorAdaptError(
+                f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no"
+            )
         return FLAGS[value.lower()]
     if column == "status" and value.lower() not in STATUSES:
         raise TensorAdaptError(f"condition {text!r}: unknown status {value!r}{did_you_mean(value, STATUSES)}")
