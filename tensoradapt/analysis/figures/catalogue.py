@@ -21,7 +21,7 @@ from tensoradapt.analysis.figures import captions, curve_plots, difference_plots
 from tensoradapt.analysis.figures.canvas import RC, add_caption, figure_of, write
 from tensoradapt.analysis.figures.frontier_plot import frontier_figure
 from tensoradapt.analysis.tables import curves
-from tensoradapt.analysis.tables.comparable import methods, reported, tuned
+from tensoradapt.analysis.tables.comparable import by_task, methods, reported, tuned
 from tensoradapt.analysis.tables.contrasts import check_reference, contrast_row, contrasts
 from tensoradapt.analysis.tables.frontier import COSTS, check_cost, table
 from tensoradapt.analysis.tables.over_tasks import ranking_rows, summary_rows, task_ranking
@@ -132,10 +132,9 @@ def figures(
             if name in chosen and kind.of_a_task == of_a_task and (content := kind.content(source)):
                 yield Figured(name, source.task, *content)
 
-    tasks = sorted({str(run.config["task"]) for run in every})
+    tasks = by_task(every)
     listed: list[Figured] = []
-    for task in tasks:
-        of_task = [run for run in every if run.config["task"] == task]
+    for task, of_task in tasks.items():
         total, gone = totals.get(task) if totals else None, [path for path in lost if lost[path] == task]
         source = Source(of_task, task if len(tasks) > 1 else None, cost, reference, total, gone)
         listed += drawable(source, True)

@@ -26,6 +26,13 @@ def reported(runs: Iterable[Run]) -> list[Run]:
     return [run for run in runs if not tuned(run)]
 
 
+def by_task(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """The runs of each task, tasks by name."""
+    every = list(runs)
+    tasks = sorted({str(run.config["task"]) for run in every})
+    return {task: [run for run in every if run.config["task"] == task] for task in tasks}
+
+
 def methods(runs: Iterable[Run]) -> list[str]:
     """The names of the adapters that are reported."""
     return sorted({str(run.config["label"]) for run in reported(runs) if run.config["kind"] == "adapter"})
@@ -92,20 +99,6 @@ def _read(folder: Path, metric: str, chance: float | None, written: tuple[int, .
 
 def check_comparable(runs: Sequence[Run]) -> None:
     """Raise TensorAdaptError unless the runs are complete and share model, task and metric."""
-    _check_complete(runs)
-    for key, values in (
-        ("model", {str(run.config.get("model")) for run in runs}),
-        ("task", {str(run.config.get("task")) for run in runs}),
-        ("metric", {str(run.result["metric"]) for run in runs}),
-    ):
-        if len(values) > 1:
-            raise TensorAdaptError(
-                f"the runs have {len(values)} {key}s: {', '.join(sorted(values))}; expected one, as scores of "
-                f"different {key}s do not compare: select the runs of one first"
-            )
-
-
-def _check_complete(runs: Sequence[Run]) -> None:
     for run in runs:
         for name, record, keys in (
             ("config", run.config, ("kind", "label", "seed")),
@@ -116,6 +109,16 @@ def _check_complete(runs: Sequence[Run]) -> None:
                     f"run {run.name} has no {missing[0]!r}; expected it in {run.path / name}.json: "
                     f"delete the folder {run.path} to run it again"
                 )
+    for key, values in (
+        ("model", {str(run.config.get("model")) for run in runs}),
+        ("task", {str(run.config.get("task")) for run in runs}),
+        ("metric", {str(run.result["metric"]) for run in runs}),
+    ):
+        if len(values) > 1:
+            raise TensorAdaptError(
+                f"the runs have {len(values)} {key}s: {', '.join(sorted(values))}; expected one, as scores of "
+                f"different {key}s do not compare: select the runs of one first"
+            )
 
 
 def check_group(group: Sequence[Run], what: str) -> None:

@@ -75,8 +75,7 @@ def _contrasts(
 
 def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Comparison]:
     seeds = [seed for seed in own.seeds if seed in other.seeds]
-    sides = [dict(zip(point.seeds, point.runs, strict=True)) for point in (own, other)]
-    pairs = [(by_name[sides[0][seed]], by_name[sides[1][seed]]) for seed in seeds]
+    pairs = [(by_name[own.run_of(seed)], by_name[other.run_of(seed)]) for seed in seeds]
     if not pairs:
         return
     names = tuple(run.name for pair in pairs for run in pair)
@@ -110,17 +109,13 @@ def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> 
     seeds = sorted(set(other.seeds).intersection(*(point.seeds for point in method)))
     if not method or len(seeds) < 2:
         return
-    scores = [[_of(point, seed, by_name) for seed in seeds] for point in method]
+    *scores, reached = [[score(by_name[point.run_of(seed)]) for seed in seeds] for point in (*method, other)]
     mine = interpolated([point.n_params for point in method], scores, other.n_params)
-    apart = mine - [_of(other, seed, by_name) for seed in seeds]
+    apart = mine - reached
     names = (*(name for point in method for name in point.runs), *other.runs)
     yield Comparison(
         method[0].method, other.method, t_interval(apart), paired_p(apart), math.nan, other.n_params, runs=names
     )
-
-
-def _of(point: Point, seed: int, by_name: dict[str, Run]) -> float:
-    return score(by_name[point.runs[point.seeds.index(seed)]])
 
 
 def contrast_row(one: Comparison) -> dict[str, Any]:

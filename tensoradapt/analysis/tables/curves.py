@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import check_comparable, reported, tuned
+from tensoradapt.analysis.tables.comparable import by_task, check_comparable, reported, tuned
 from tensoradapt.analysis.tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
@@ -66,8 +66,7 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     if not every:
         raise TensorAdaptError("no run to show; expected one or more finished runs: run the sweep first")
     rows = []
-    for task in sorted({run.config["task"] for run in every}):
-        own = [run for run in every if run.config["task"] == task]
+    for task, own in by_task(every).items():
         found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.method))
         named = [(point.method, point_size(point), _of(point)) for point in found]
         named += [(point.method, "", _of(point)) for point in reference_points(own, compare=False).values()]
@@ -128,12 +127,6 @@ def _attempts(file: Path) -> list[dict[str, Any]]:
 
 def _of(point: Point) -> Row:
     """Mean, interval and runs of a point, as part of a row."""
-    own, at_chance = point.interval, point.n_at_chance + point.n_diverged
-    return {
-        "mean": own.mean,
-        "low": own.low,
-        "high": own.high,
-        "n": own.n,
-        "at_chance": at_chance,
-        "runs": " ".join(point.runs),
-    }
+    own = point.interval
+    mean = {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n}
+    return {**mean, "at_chance": point.n_at_chance + point.n_diverged, "runs": " ".join(point.runs)}

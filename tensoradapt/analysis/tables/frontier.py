@@ -15,7 +15,7 @@ from tensoradapt.analysis.tables.comparable import REFERENCES, check_comparable,
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
-from tensoradapt.text import Rank, size_text
+from tensoradapt.text import Rank, bonds_text, size_text
 
 # what a frontier can be drawn over: parameters, or a measurement's key, and its name on an axis
 COSTS = {
@@ -62,6 +62,10 @@ class Point:
     p_frontier: float = math.nan
     on_frontier: bool = False
 
+    def run_of(self, seed: int) -> str:
+        """The name of the run of a seed."""
+        return self.runs[self.seeds.index(seed)]
+
 
 def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True) -> list[Point]:
     """The adapter runs as points, one per (label, layout, rank, n_params), least cost (one of ``COSTS``) first.
@@ -78,7 +82,8 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
         groups.setdefault(_key(run), []).append(run)
-    found = sorted((_point(group, against, cost) for group in groups.values()), key=_order)
+    found = [_point(group, against, cost) for group in groups.values()]
+    found.sort(key=lambda point: (point.cost, point.method, str(point.layout), json.dumps(point.rank, sort_keys=True)))
     return _with_frontier(found, compare)
 
 
@@ -127,18 +132,14 @@ def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
 
 
 def _key(run: Run) -> tuple[Any, ...]:
-    config = run.config
-    return run.config["label"], _layout(run), json.dumps(config.get("rank"), sort_keys=True), run.result["n_params"]
+    rank = json.dumps(run.config.get("rank"), sort_keys=True)
+    return run.config["label"], _layout(run), rank, run.result["n_params"]
 
 
 def _layout(run: Run) -> str | None:
     """The layout as text; several layouts, of which each site takes the first that fits, are one choice."""
     layout = run.config.get("layout")
     return " | ".join(layout) if isinstance(layout, list) else layout
-
-
-def _order(point: Point) -> tuple[Any, ...]:
-    return point.cost, point.method, str(point.layout), json.dumps(point.rank, sort_keys=True)
 
 
 def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
@@ -184,15 +185,15 @@ def _with_frontier(found: list[Point], chances: bool) -> list[Point]:
     marked = [replace(p, on_frontier=bool(on)) for p, on in zip(found, non_dominated(sizes, means), strict=True)]
     if not chances:
         return marked
-    noise = [point.interval.sd for point in found], [point.interval.n for point in found]
-    p = on_frontier_probability(sizes, means, *noise)
+    p = on_frontier_probability(sizes, means, [p.interval.sd for p in found], [p.interval.n for p in found])
     return [replace(point, p_frontier=float(share)) for point, share in zip(marked, p, strict=True)]
 
 
 def _row(point: Point) -> dict[str, Any]:
     interval, head, full = point.interval, point.vs_head, point.vs_full
+    rank = bonds_text(point.rank) if isinstance(point.rank, Mapping) else point.rank
     values = (
-        *(point.method, point.parameterization, point.layout, _rank_cell(point.rank), point.n_params, point.metric),
+        *(point.method, point.parameterization, point.layout, rank, point.n_params, point.metric),
         *(interval.mean, interval.low, interval.high, interval.sd, interval.n),
         *(point.n_at_chance, point.n_diverged, point.lr),
         *((head.mean, head.low, head.high) if head else (None, None, None)),
@@ -209,7 +210,3 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _rank_cell(rank: Rank | None) -> int | str | None:
-    return " ".join(f"{name}={size}" for name, size in rank.items()) if isinstance(rank, Mapping) else rank

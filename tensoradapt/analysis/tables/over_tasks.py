@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.significance import Ranking, ranking
-from tensoradapt.analysis.tables.comparable import methods, reported, score
+from tensoradapt.analysis.tables.comparable import by_task, methods, reported, score
 from tensoradapt.analysis.tables.contrasts import check_reference, reference_of
 from tensoradapt.analysis.tables.curves import gain, point_size
 from tensoradapt.analysis.tables.frontier import Point, points
@@ -67,17 +67,16 @@ def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
     at least three seeds on each: the seeds that they have everywhere.
     """
     every = reported(runs)
-    tasks = sorted({run.config["task"] for run in every})
-    by_name = {run.name: run for run in every}
+    tasks, by_name = by_task(every), {run.name: run for run in every}
     found: dict[Key, list[Point]] = {}
-    for task in tasks if len(tasks) > 1 else ():
-        for point in points((run for run in every if run.config["task"] == task), compare=False):
+    for of_task in tasks.values() if len(tasks) > 1 else ():
+        for point in points(of_task, compare=False):
             found.setdefault((point.method, point_size(point)), []).append(point)
     whole: dict[Key, list[list[Run]]] = {}
     for key, own in found.items():
         seeds = sorted(set(own[0].seeds).intersection(*(point.seeds for point in own)))
         if len(own) == len(tasks) and len(seeds) >= SEEDS:
-            whole[key] = [[by_name[point.runs[point.seeds.index(seed)]] for seed in seeds] for point in own]
+            whole[key] = [[by_name[point.run_of(seed)] for seed in seeds] for point in own]
     return whole
 
 
@@ -107,13 +106,11 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
     volume, reference_cost (twice the largest of the task), reference_score (chance), runs. Raises TensorAdaptError
     without moocore.
     """
-    every = reported(runs)
     rows = []
-    for task in sorted({run.config["task"] for run in every}):
-        own = [run for run in every if run.config["task"] == task]
+    for task, own in by_task(reported(runs)).items():
         found, chance = points(own, compare=False), float(own[0].result["chance"])
         most = 2 * max((point.n_params for point in found), default=0)
-        for label in dict.fromkeys(sorted(point.method for point in found)):
+        for label in sorted({point.method for point in found}):
             mine = [point for point in found if point.method == label]
             area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, chance))
             at = {"reference_cost": most, "reference_score": chance}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.tables import frontier
+from tensoradapt.analysis.tables.comparable import by_task
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.config import RunConfig
@@ -111,12 +112,7 @@ def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> li
     Runs that only chose a rate are left out. Raises as ``results`` does, and for runs that do not compare.
     """
     runs, _ = select(root, where, spec)
-    tasks = sorted({run.config["task"] for run in runs})
-    return [
-        {"task": task, **row}
-        for task in tasks
-        for row in frontier.table(run for run in runs if run.config["task"] == task)
-    ]
+    return [{"task": task, **row} for task, of_task in by_task(runs).items() for row in frontier.table(of_task)]
 
 
 def shown(rows: Sequence[Row]) -> str:
