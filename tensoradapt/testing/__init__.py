@@ -82,17 +82,18 @@ def positions(draw: st.DrawFn, layout: Layout) -> At:
     return at
 
 
-def cases(parameterization: str | Any = None, options: Options | None = None) -> st.SearchStrategy[Case]:
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    parameterization: str | Any = None,
+    options: Options | None = None,
+    refused: list[str] | None = None,
+) -> Case:
     """Cases of one parameterization, or of all that have a name, at ranks from 1 to 4, clipped as in a plan.
 
     ``options`` makes a strategy for build's options from a layout. Layouts that the parameterization refuses are left
-    out.
+    out, and its reasons added to ``refused``.
     """
-    return _cases(parameterization, options, [])
-
-
-@st.composite
-def _cases(draw: st.DrawFn, parameterization: str | Any, options: Options | None, refused: list[str]) -> Case:
     chosen = draw(st.sampled_from(parameterizations.names())) if parameterization is None else parameterization
     module = parameterizations.get(chosen)
     parts = getattr(module, "parts", None)
@@ -112,12 +113,13 @@ def _cases(draw: st.DrawFn, parameterization: str | Any, options: Options | None
 
 
 @contextmanager
-def _building(parameterization: str | Any, layout: Layout, refused: list[str]) -> Iterator[None]:
+def _building(parameterization: str | Any, layout: Layout, refused: list[str] | None) -> Iterator[None]:
     """Leave the layout out if the parameterization refuses it; report any other error within as its failure."""
     try:
         yield
     except TensorAdaptError as error:
-        refused.append(str(error))
+        if refused is not None:
+            refused.append(str(error))
         reject()
     except Exception as error:
         raise AssertionError(
@@ -142,18 +144,11 @@ def check(
     """Check one law, with the same examples at every call."""
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     calm = [HealthCheck.too_slow, HealthCheck.nested_given]
+    alone: dict[str, Any] = {"deadline": None, "database": None, "report_multiple_bugs": False}
     refused: list[str] = []
 
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=phases,
-        suppress_health_check=calm,
-        report_multiple_bugs=False,
-    )
-    @given(_cases(parameterization, options, refused))
+    @settings(max_examples=examples, derandomize=True, phases=phases, suppress_health_check=calm, **alone)
+    @given(cases(parameterization, options, refused))
     def holds(case: Case) -> None:
         try:
             LAWS[law](case)

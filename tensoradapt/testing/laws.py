@@ -74,9 +74,7 @@ def count(case: Case) -> None:
     counted = parameterizations.get(case.parameterization).count
     asked = counted(case.network.layout, resolved(case.network), **case.options)
     held = sum(p.numel() for p in case.start().parameters() if p.requires_grad)
-    assert (asked, case.network.n_params) == (held, held), (
-        f"count {asked}, n_params {case.network.n_params}, held {held}"
-    )
+    assert asked == case.network.n_params == held, f"count {asked}, n_params {case.network.n_params}, held {held}"
 
 
 def oracle(case: Case) -> None:
