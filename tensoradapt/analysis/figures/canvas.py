@@ -103,8 +103,7 @@ def _extent(text: str, size: float) -> tuple[float, float]:
 def frame(ax: Axes, grid: str | None = None) -> None:
     """Draw the left and bottom spines alone and, along ``grid`` ("x", "y" or "both"), a pale grid."""
     ax.spines[["top", "right"]].set_visible(False)
-    for spine in ax.spines.values():
-        spine.set_color(GREY)
+    ax.spines[:].set_color(GREY)
     ax.tick_params(which="both", color=GREY, labelcolor=DARK)
     if grid:
         ax.grid(True, axis=grid, color="#ebebeb", linewidth=0.7)  # type: ignore[arg-type]

@@ -1,4 +1,7 @@
-"""Draw the figures of a sweep other than its frontier: rank curves, learning-rate curves, grid of tasks, progress."""
+"""Draw the figures of a sweep other than its frontier: rank curves, learning-rate curves, grid of tasks, progress.
+
+Each function draws on ``ax``, new axes if None, and returns it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     """Mean test score against rank (log), a line for each method; bars are 95 % t intervals.
 
     A hollow marker has a run at chance. Methods are a little apart, so that no bar hides another. ``rows``: of
-    ``curves.rank_rows``. Returns ``ax``, a new one if None.
+    ``curves.rank_rows``.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     found = canvas.styles(row["method"] for row in _some(rows))
@@ -48,7 +51,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
     """Validation score against learning rate (log), a line for each method; the rate that was kept has a ring.
 
-    ``rows``: of ``curves.rate_rows``. A run without a score is a gap. Returns ``ax``, a new one if None.
+    ``rows``: of ``curves.rate_rows``. A run without a score is a gap.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     found = canvas.styles(row["method"] for row in _some(rows))
@@ -69,8 +72,7 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     """Methods and sizes by tasks, each cell its mean and half its interval; darker is further from a constant answer.
 
-    ``rows``: of ``curves.grid_rows``. The best of a task is bold; a star marks a run at chance. Returns ``ax``,
-    a new one if None.
+    ``rows``: of ``curves.grid_rows``. The best of a task is bold; a star marks a run at chance.
     """
     names = list(dict.fromkeys((row["method"], row["size"]) for row in _some(rows)))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
@@ -101,8 +103,7 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
 def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) -> Axes:
     """Finished runs against hours since the first run started; ticks mark resumed runs, crosses failed ones.
 
-    ``rows``: of ``curves.progress_rows``; ``total``: a dashed line at the runs of the whole sweep. Returns ``ax``, a
-    new one if None.
+    ``rows``: of ``curves.progress_rows``; ``total``: a dashed line at the runs of the whole sweep.
     """
     ax = canvas.new_axes(6.4, 3.2) if ax is None else ax
     x, y = [row["hours"] for row in _some(rows)], [row["finished"] for row in rows]

@@ -1,4 +1,7 @@
-"""Figures of comparisons: a forest of paired differences, and mean ranks with the methods that are not told apart."""
+"""Figures of comparisons: a forest of paired differences, and mean ranks with the methods that are not told apart.
+
+Each function draws on ``ax``, new axes if None, and returns it.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,12 @@ BESIDE = 7  # points of the type right of the axes
 
 
 def forest(
-    comparisons: Sequence[Comparison],
-    ax: Axes | None = None,
-    *,
-    metric: str = "score",
-    alpha: float = 0.05,
+    comparisons: Sequence[Comparison], ax: Axes | None = None, *, metric: str = "score", alpha: float = 0.05
 ) -> Axes:
     """A row for each comparison, the first on top: its difference with its interval, filled where it holds at ``alpha``
     after correction, hollow elsewhere; right of it the corrected p value.
 
-    Returns ``ax``, a new one if None. Raises TensorAdaptError without comparisons.
+    Raises TensorAdaptError without comparisons.
     """
     if not comparisons:
         raise TensorAdaptError("there are no comparisons to draw; expected those of significance.compare")
@@ -51,7 +50,7 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
     """A row for each method and size, by size: the interquartile mean over tasks with its bootstrap interval; right of
     it the probability that a run beats one of the reference's.
 
-    ``rows``: of ``over_tasks.summary_rows``. Returns ``ax``, a new one if None. Raises TensorAdaptError without rows.
+    ``rows``: of ``over_tasks.summary_rows``. Raises TensorAdaptError without rows.
     """
     if not rows:
         raise TensorAdaptError("there are no rows to draw; expected those of over_tasks.summary_rows")
@@ -84,8 +83,6 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
 def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     """Mean ranks on an axis, the best on the left, each method on a row of its own; a bar joins the methods of a
     clique, which are not told apart (Demsar, JMLR 2006, with Wilcoxon-Holm cliques).
-
-    Returns ``ax``, a new one if None.
     """
     ranks, top = list(found.ranks.values()), len(found.cliques)
     names = [folded(f"{name}  {rank:.2f}") for name, rank in found.ranks.items()]
@@ -110,8 +107,7 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     ax.set_yticks([])
     frame(ax)
     ax.spines["top"].set_visible(True)
-    for side in ("left", "bottom"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["left", "bottom"]].set_visible(False)
     return ax
 
 
@@ -126,18 +122,15 @@ def _names(comparisons: Sequence[Comparison]) -> list[str]:
 def _difference(comparisons: Sequence[Comparison], metric: str) -> str:
     reference = _reference(comparisons)
     what = f"difference in {metric}" + (f" to {reference}" if reference is not None else "")
-    return f"{folded(what, 3.9, TITLE)}\n(paired over {_paired(comparisons)}; 95 % t interval)"
+    n = " or ".join(map(str, sorted({one.difference.n for one in comparisons})))
+    over = " or ".join(sorted({one.over for one in comparisons}))
+    paired = over if "one seed" in over else f"{n} {over}"
+    return f"{folded(what, 3.9, TITLE)}\n(paired over {paired}; 95 % t interval)"
 
 
 def _reference(comparisons: Sequence[Comparison]) -> str | None:
     found = {one.second for one in comparisons}
     return found.pop() if len(found) == 1 else None
-
-
-def _paired(comparisons: Sequence[Comparison]) -> str:
-    n = " or ".join(map(str, sorted({one.difference.n for one in comparisons})))
-    over = " or ".join(sorted({one.over for one in comparisons}))
-    return f"{n} {over}" if "one seed" not in over else over
 
 
 def _p(value: float) -> str:

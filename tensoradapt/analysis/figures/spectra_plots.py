@@ -17,8 +17,8 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from tensoradapt.analysis.figures.canvas import COLOURS, DARK, GREY, MARKERS, RC, frame, new_figure, write
 from tensoradapt.analysis.statistics.intervals import Floats
-from tensoradapt.analysis.statistics.spectra import Spectra
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.analysis.statistics.spectra import Spectra, check_mode
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -44,7 +44,9 @@ def plot_spectra(spectra: Spectra, ax: Axes | None = None) -> Axes:
     ax.set_xlim(0, 1.03)
     ax.set_xlabel("index / size of the mode")
     ax.set_ylabel("singular value / largest")
-    _frame(ax)
+    frame(ax, "both")
+    if not ax.get_lines():
+        ax.text(0.5, 0.5, "every entry is zero", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
     _legend(ax, spectra)
     return ax
 
@@ -88,8 +90,7 @@ def figure(
     """
     given, named = similarities or {}, labels or {}
     for mode in (*given, *named):
-        if mode not in spectra.shape:
-            raise TensorAdaptError(f"mode {mode!r} is not a mode of the tensor{did_you_mean(mode, spectra.shape)}")
+        check_mode(mode, spectra.shape)
     with mpl.rc_context(RC):
         found = new_figure(5.2 + 3.4 * len(given), 3.6, "constrained")
         axes = found.subplots(1, 1 + len(given), squeeze=False, width_ratios=[1.5] + [1] * len(given))[0]
@@ -171,12 +172,6 @@ def _legend(ax: Axes, spectra: Spectra) -> None:
 
 def _style(i: int) -> dict[str, Any]:
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": LINES[i % len(LINES)]}
-
-
-def _frame(ax: Axes) -> None:
-    frame(ax, "both")
-    if not ax.get_lines():
-        ax.text(0.5, 0.5, "every entry is zero", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
 
 
 def _axes() -> Axes:

@@ -77,9 +77,9 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> I
     difference = first - second
     seeds = len(difference)
     mean = float(difference.mean())
-    sd = float(difference.mean(1).std(ddof=1)) if seeds > 1 else np.nan
     if difference.size == 1:
         return Interval(mean, np.nan, np.nan, 1, np.nan)
+    sd = float(difference.mean(1).std(ddof=1)) if seeds > 1 else np.nan
     variance, df = _crossed(difference)
     return _around(mean, np.sqrt(variance), df, confidence, seeds, sd)
 
@@ -98,12 +98,7 @@ def crossed_p(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def on_frontier_probability(
-    x: ArrayLike,
-    mean: ArrayLike,
-    sd: ArrayLike,
-    n: ArrayLike,
-    draws: int = 4000,
-    seed: int = 0,
+    x: ArrayLike, mean: ArrayLike, sd: ArrayLike, n: ArrayLike, draws: int = 4000, seed: int = 0
 ) -> Floats:
     """Probability (k,) that each configuration is non-dominated, given the noise of its mean over ``n`` seeds.
 
@@ -151,9 +146,8 @@ def _crossed(difference: Floats) -> tuple[float, float]:
     rest = difference - by_seed[:, None] - by_example + difference.mean()
     dfs = np.array([counts[0] - 1, counts[1] - 1, np.prod(counts - 1)], float)
     mean_square = float((rest**2).sum()) / dfs[2]
-    terms = np.array(
-        [by_seed.var(ddof=1) / counts[0], by_example.var(ddof=1) / counts[1], -mean_square / counts.prod()]
-    )
+    by_axis = by_seed.var(ddof=1) / counts[0], by_example.var(ddof=1) / counts[1]
+    terms = np.array([*by_axis, -mean_square / counts.prod()])
     variance = max(float(terms.sum()), float(terms[:2].max()))
     if variance == 0:
         return 0.0, float(dfs.min())

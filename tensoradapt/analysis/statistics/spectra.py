@@ -137,7 +137,7 @@ def similarity(
            [0., 0., 1.]])
     """
     data, _ = _checked(tensor, names)
-    _check_mode(mode, names)
+    check_mode(mode, names)
     rows = unfold(data, list(names).index(mode))
     rows = _divided(rows, np.abs(rows).max(1))  # so that no norm overflows or vanishes
     rows = _divided(rows, norms := np.linalg.norm(rows, axis=1))
@@ -160,7 +160,7 @@ def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float =
     """
     chosen = list(spectra.shape) if modes is None else list(modes)
     for mode in chosen:
-        _check_mode(mode, spectra.shape)
+        check_mode(mode, spectra.shape)
     ranks, effective = spectra.rank_for(energy), spectra.effective_rank
     found = (Compression(mode, spectra.shape[mode], ranks[mode], effective[mode]) for mode in chosen)
     return tuple(sorted(found, key=lambda one: (one.ratio, one.effective_rank / one.size)))
@@ -187,7 +187,8 @@ def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
     return data.astype(np.float64), float(np.finfo(data.dtype).eps) if data.dtype.kind == "f" else 0.0
 
 
-def _check_mode(mode: str, names: Iterable[str]) -> None:
+def check_mode(mode: str, names: Iterable[str]) -> None:
+    """Raise TensorAdaptError for an unknown mode."""
     if mode not in (valid := list(names)):
         raise TensorAdaptError(f"mode {mode!r} is not a mode of the tensor{did_you_mean(mode, valid)}")
 

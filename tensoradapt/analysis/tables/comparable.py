@@ -167,10 +167,6 @@ def example_scores(
     return METRICS[metric](given if flat else given.argmax(1), truth)
 
 
-def _accuracy(predicted: Floats, labels: Floats) -> Floats:
-    return (predicted == labels).astype(float)
-
-
 def _f1(predicted: Floats, labels: Floats) -> Floats:
     """F1 is a ratio of means: 2 TP over predicted positives plus labelled positives."""
     top, bottom = 2.0 * ((predicted == 1) & (labels == 1)), 1.0 * (predicted == 1) + (labels == 1)
@@ -209,7 +205,7 @@ def _above(values: Floats, of: Floats) -> Floats:
 
 
 METRICS: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "accuracy": _accuracy,
+    "accuracy": lambda predicted, labels: (predicted == labels).astype(float),
     "f1": _f1,
     "matthews": _pearson,  # Matthews' coefficient is Pearson's of two binary variables
     "pearson": _pearson,
