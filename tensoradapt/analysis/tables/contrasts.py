@@ -59,9 +59,7 @@ def check_reference(wanted: str, labels: Iterable[str]) -> None:
         raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
 
 
-def _contrasts(
-    method: Sequence[Point], reference: Sequence[Point], by_name: dict[str, Run]
-) -> Iterator[Comparison]:  # fmt: skip
+def _contrasts(method: Sequence[Point], reference: Sequence[Point], by_name: dict[str, Run]) -> Iterator[Comparison]:
     own, other = ({point.budget: point for point in side if point.budget} for side in (method, reference))
     if shared := sorted(set(own) & set(other)):
         for budget in shared:

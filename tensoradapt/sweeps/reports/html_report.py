@@ -47,9 +47,7 @@ def write_report(
     return replace_file(Path(path), report(root, where=where, spec=spec, reference=reference).encode())
 
 
-def report(
-    root: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None
-) -> str:  # fmt: skip
+def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None) -> str:
     """The page as text."""
     try:
         import jinja2

@@ -44,6 +44,7 @@ FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0":
 LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
 LATEX |= {ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}", ord("\\"): r"\textbackslash{}"}
 Row = dict[str, Any]
+Selected = tuple[list[Run], dict[str, dict[str, Any]]]  # runs, and failures by name
 
 
 def results(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
@@ -62,9 +63,7 @@ def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> lis
     return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
 
 
-def select(
-    root: Path, where: Sequence[str] = (), spec: Path | None = None
-) -> tuple[list[Run], dict[str, dict[str, Any]]]:
+def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> Selected:
     """The finished runs and, by name, the failures whose rows meet the conditions of ``results``."""
     conditions = [_condition(text) for text in where]
     runs, failed = load_runs(root), load_failures(root)
@@ -74,14 +73,11 @@ def select(
     def kept(row: Row) -> bool:
         return all(_meets(row, *condition) for condition in conditions)
 
-    return [run for run in runs if kept(_finished(run))], {
-        name: error for name, error in failed.items() if kept(_failed(name, error))
-    }
+    kept_failures = {name: error for name, error in failed.items() if kept(_failed(name, error))}
+    return [run for run in runs if kept(_finished(run))], kept_failures
 
 
-def _of_sweep(
-    runs: Sequence[Run], failed: Mapping[str, dict[str, Any]], own: Mapping[str, RunConfig]
-) -> tuple[list[Run], dict[str, dict[str, Any]]]:
+def _of_sweep(runs: Sequence[Run], failed: Mapping[str, Any], own: Mapping[str, RunConfig]) -> Selected:
     """The runs of one sweep under its own names of methods; another sweep may have run them under other names."""
     return (
         [replace(run, config={**run.config, **_names(own[run.name])}) for run in runs if run.name in own],
