@@ -1,24 +1,21 @@
 """The published adapters: data, one row per paper's method. ``published.get`` finds one by name.
 
-A row's ``formula`` is its closed parameter count in the paper's letters: d width, f width of the MLP, o outputs and i
-inputs of a matrix (both d where it is square), H heads, h head dimension, L layers, M adapted matrices of a layer, T
-tasks, r rank, n the parts of each width that is split, cores those of LoRETTA's trains for each width.
+A row's ``formula`` is its closed parameter count; ``published.LETTERS`` says what its letters are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tensoradapt.networks.network import Paper
 from tensoradapt.published.row import Published, Splits
-from tensoradapt.published.tenslora import TENSLORA
 
 ATTENTION = ("q", "k", "v", "o")
 ALL = (*ATTENTION, "up", "down")
 QV, QKV = ("q", "v"), ("q", "k", "v")
 FREE, SPLIT = ": out : in", ": out* : in*"
 
-_LORTA = "r*(d + h + H + L + M)"
 _FACT = ("(layer proj block) : out : in", ALL)
 _CARA: Mapping[str, Paper] = {
     "layer_proj": ("xavier_normal", 1.0),
@@ -41,6 +38,49 @@ _METATT_NOTE = (
     "after it); here the last core is zero, the first orthogonal, those between identities"
 )
 _SPLIT_NOTE = "widths 384, 768, 1024 and 4096; others with split="
+
+# ways to tie the updates of q, k and v: the modes tied or split, the formula's sum of mode sizes, how many tensors
+_TENSLORA = {
+    "att": (": head dim : in", "i + h + H", "M*L"),
+    "qkv": ("proj : out : in", "o + i + M", "L"),
+    "depth": ("layer : out : in", "o + i + L", "M"),
+    "att_qkv": ("proj : head dim : in", "i + h + H + M", "L"),
+    "att_depth": ("layer : head dim : in", "i + h + H + L", "M"),
+    "qkv_depth": ("layer proj : out : in", "o + i + M + L", "1"),
+    "att_qkv_depth": ("layer proj : head dim : in", "i + h + H + M + L", "1"),
+}
+
+
+def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
+    layout, source = f"layer proj : head dim : {cols}", f"Hounie et al., arXiv 2410.04060; {source}"
+    return Published(name, ((layout, ATTENTION),), "cp", source, "r*(d + h + H + L + M)", alpha, note=note)
+
+
+def _metatt(name: str, layout: str, formula: str, note: str = "") -> Published:
+    source, note = "Lopez-Piqueres et al., arXiv 2506.09105", note + _METATT_NOTE
+    return Published(name, ((layout, QV),), "tensor_train", source, formula, note=note)
+
+
+def _tenslora(kind: str) -> Published:
+    layout, sides, tensors = _TENSLORA[kind]
+    order = len(layout.replace(":", " ").split())
+    source = "Marmoret et al., arXiv 2509.19391; heads in the model's order, where the released code mixes them up"
+    return Published(f"tenslora-{kind}", ((layout, QKV),), "tucker", source, f"{tensors}*(r*({sides}) + r**{order})")
+
+
+def _tenslora_cp(kind: str) -> Published:
+    layout, sides, tensors = _TENSLORA[kind]
+    drawn = [name for name in layout.replace(":", " ").split() if name != "in"]
+    return replace(
+        _tenslora(kind),
+        name=f"tenslora-cp-{kind}",
+        parameterization="cp",
+        formula=f"{tensors}*r*({sides})",
+        power=0,
+        zero="in",
+        draws=dict.fromkeys(drawn, ("orthogonal", 1.0)),
+    )
+
 
 ROWS: tuple[Published, ...] = (
     Published("lora", ((FREE, QV),), "lora", "Hu et al., arXiv 2106.09685", "M*L*r*(o + i)", 16),
@@ -66,33 +106,17 @@ ROWS: tuple[Published, ...] = (
         base=("A", "B"),
         note="A and B start as the weight's first r singular directions",
     ),
-    Published(
-        "lorta",
-        (("layer proj : head dim : model", ATTENTION),),
-        "cp",
-        "Hounie et al., arXiv 2410.04060; factors and draws as in the authors' code",
-        _LORTA,
-        16,
-        note="each head reads and writes its own slice",
+    _lorta(
+        "lorta", "model", "factors and draws as in the authors' code", 16, "each head reads and writes its own slice"
     ),
-    Published(
+    _lorta(
         "lorta-litgpt",
-        (("layer proj : head dim : in", ATTENTION),),
-        "cp",
-        "Hounie et al., arXiv 2410.04060; the instruction-tuning code",
-        _LORTA,
+        "in",
+        "the instruction-tuning code",
         16,
-        note="heads on the output of all four; the released code then reads q, k, v interleaved",
+        "heads on the output of all four; the released code then reads q, k, v interleaved",
     ),
-    Published(
-        "lorta-peft",
-        (("layer proj : head dim : out", ATTENTION),),
-        "cp",
-        "Hounie et al., arXiv 2410.04060; the released fork of PEFT",
-        _LORTA,
-        8,
-        note="heads on the input of all four",
-    ),
+    _lorta("lorta-peft", "out", "the released fork of PEFT", 8, "heads on the input of all four"),
     Published(
         "lotr",
         (("(layer proj) : out : in", QV),),
@@ -140,29 +164,13 @@ ROWS: tuple[Published, ...] = (
         "matrix, within sqrt(6/(r + M L)), so 0.37 at r=8 and 12 layers, where the code draws (r, 1) for each matrix "
         "of the text encoder and (r, 4) for each layer of the image encoder, within 0.82 and 0.71",
     ),
-    Published(
-        "metatt-4d",
-        (("layer proj : out : in", QV),),
-        "tensor_train",
-        "Lopez-Piqueres et al., arXiv 2506.09105",
-        "r*(o + i) + (L + M)*r**2",
-        note=_METATT_NOTE,
-    ),
-    Published(
-        "metatt-5d",
-        (("layer proj : head dim : in", QV),),
-        "tensor_train",
-        "Lopez-Piqueres et al., arXiv 2506.09105",
-        "(i + h)*r + (L + M + H)*r**2",
-        note=_METATT_NOTE,
-    ),
-    Published(
+    _metatt("metatt-4d", "layer proj : out : in", "r*(o + i) + (L + M)*r**2"),
+    _metatt("metatt-5d", "layer proj : head dim : in", "(i + h)*r + (L + M + H)*r**2"),
+    _metatt(
         "metatt-4+1d",
-        (("layer proj task : out : in", QV),),
-        "tensor_train",
-        "Lopez-Piqueres et al., arXiv 2506.09105",
+        "layer proj task : out : in",
         "r*(o + i) + (L + M + T)*r**2",
-        note=f"needs tasks=; adapter.select(task=...) chooses one, or one per sample; {_METATT_NOTE}",
+        "needs tasks=; adapter.select(task=...) chooses one, or one per sample; ",
     ),
     Published(
         "cara",
@@ -179,13 +187,12 @@ ROWS: tuple[Published, ...] = (
         note=f"{_BLOCKS_NOTE}; 6 d of its numbers are shared biases; o, up and down have one orientation, with zero on "
         "the input, where the released code turns down around: zero on the output of o and up, on the input of down",
     ),
-    *TENSLORA,
-    Published(
-        "tenslora+",
-        (("layer proj : head dim : in", QKV),),
-        "tucker",
-        "TensLoRA+, released code",
-        "r*(i + h + H + M + L) + r**5",
+    *(row for kind in _TENSLORA for row in (_tenslora(kind), _tenslora_cp(kind))),
+    replace(
+        _tenslora("att_qkv_depth"),
+        name="tenslora+",
+        source="TensLoRA+, released code",
+        formula="r*(i + h + H + M + L) + r**5",
         rates={"core": 8.0},
         note="att_qkv_depth whose core learns 8 times as fast",
     ),
