@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.factored import apply_pairs
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sites.modules import IN_FIRST, is_conv1d
 from tensoradapt.sites.site import Site
-from tensoradapt.sites.storage_order import IN_FIRST, is_conv1d
 
 Pairs = Sequence[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
 

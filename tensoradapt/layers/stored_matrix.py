@@ -12,8 +12,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import Kind, kind_of
 from tensoradapt.layers.quantised import Quantised, quantised
 from tensoradapt.planning.plan import Group
+from tensoradapt.sites.modules import logical_shape
 from tensoradapt.sites.site import Site
-from tensoradapt.sites.storage_order import logical_shape
 
 
 @dataclass(frozen=True)

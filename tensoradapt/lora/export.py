@@ -15,7 +15,7 @@ from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
 from tensoradapt.lora.write_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
-from tensoradapt.sites.storage_order import is_conv1d
+from tensoradapt.sites.modules import is_conv1d
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules
 from tensoradapt.text import align

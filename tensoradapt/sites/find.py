@@ -10,8 +10,8 @@ from tensoradapt.sites import recipe_table, select
 from tensoradapt.sites.from_module_tree import sites_from_tree
 from tensoradapt.sites.from_names import module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
+from tensoradapt.sites.modules import ROOT, without_adapters
 from tensoradapt.sites.site import Candidate, Site, Sites
-from tensoradapt.sites.unwrapped import ROOT, without_adapters
 
 __all__ = ["ROOT", "Site", "Sites", "find_sites"]
 GENERIC = "generic"

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tensoradapt.sites.modules import is_list, linear_shape
 from tensoradapt.sites.recipe import ATTENTION
 from tensoradapt.sites.site import Candidate, Site
-from tensoradapt.sites.storage_order import is_conv1d, logical_shape
 
 MLP = ("gate", "up", "down")
 NAMES = {  # ends of paths; the longest that fits decides
@@ -89,22 +89,6 @@ def matrices(module: Any, path: str = "") -> Iterator[Matrix]:
     if not held or held[0].slot is not None:
         for name, child in module.named_children():
             yield from matrices(child, f"{path}.{name}" if path else name)
-
-
-def is_list(module: Any) -> bool:
-    """Whether a module is a list of others."""
-    from torch import nn
-
-    return isinstance(module, nn.ModuleList | nn.Sequential)
-
-
-def linear_shape(module: Any) -> tuple[int, int] | None:
-    """(out, in) of a linear layer, however its weight is packed; None for another module."""
-    from torch import nn
-
-    if isinstance(module, nn.Linear):
-        return module.out_features, module.in_features
-    return logical_shape("Conv1D", module.weight.shape) if is_conv1d(module) else None
 
 
 def _stacks(module: Any, path: str, least: int) -> Iterator[tuple[str, dict[int, Any]]]:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites.from_module_tree import is_list, linear_shape, matrices
+from tensoradapt.sites.from_module_tree import matrices
+from tensoradapt.sites.modules import INPUTS, input_modes, is_list, linear_shape, logical_shape
 from tensoradapt.sites.site import Site
-from tensoradapt.sites.storage_order import INPUTS, input_modes, logical_shape
 
 
 def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:

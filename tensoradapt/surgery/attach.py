@@ -21,8 +21,8 @@ from tensoradapt.layers.weight_change import lengths
 from tensoradapt.layers.wrapper import Wrapped, wrapped
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
-from tensoradapt.sites.unwrapped import ROOT
 from tensoradapt.surgery.checks import Values, base_hash, check_attach, checked_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites.unwrapped import ROOT, without_adapters
+from tensoradapt.sites.modules import ROOT, without_adapters
 
 
 class Adapters(nn.ModuleDict):

@@ -15,8 +15,8 @@ from tensoradapt.planning.build_plan import plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
-from tensoradapt.sites.from_module_tree import linear_shape
 from tensoradapt.sites.from_names import linear_site
+from tensoradapt.sites.modules import linear_shape
 from tensoradapt.sites.site import Site, Sites
 from tensoradapt.surgery.checks import check_fits, check_readable
 
