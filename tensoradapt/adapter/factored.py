@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tensoradapt.adapter import draws
-from tensoradapt.adapter.frozen import Bases, FrozenValues
+from tensoradapt.adapter.draws import Bases, FrozenValues, draw
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, Program, compile_program
 from tensoradapt.networks.layout import At
@@ -63,7 +62,7 @@ class FactoredTensor(nn.Module):
         if bases is None:
             self.own_bases = bases = Bases([network], seed)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
-        drawn = {**draws.draw(network, seed, name, scales.is_matched(scale), start), **(values or {})}
+        drawn = {**draw(network, seed, name, scales.is_matched(scale), start), **(values or {})}
         _check_values(network, drawn)
         frozen = {f.name: bases.read(network, f) for f in network.factors if not f.trainable and f.source == "draw"}
         self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)

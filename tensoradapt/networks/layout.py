@@ -119,8 +119,7 @@ class Layout:
 
         def mode(axis: tuple[str, ...]) -> Mode:
             joined = " ".join(axis)
-            missing = [name for name in axis if name not in sizes and joined not in sizes]
-            if missing:
+            if missing := [name for name in axis if name not in sizes and joined not in sizes]:
                 raise TensorAdaptError(
                     f"layout {str(pattern)!r} needs a size for {missing[0]!r}{did_you_mean(missing[0], sizes)}"
                 )
@@ -190,8 +189,7 @@ def near_equal(width: int, n_parts: int) -> tuple[int, ...]:
 
 
 def _axes(group: str, text: str) -> tuple[tuple[str, ...], ...]:
-    rest = _TOKEN.sub("", group).strip()
-    if rest:
+    if rest := _TOKEN.sub("", group).strip():
         raise TensorAdaptError(
             f"layout {text!r} does not parse at {rest!r}; expected mode names, with parentheses only to merge modes, "
             'as in "(layer proj) : out : in"'

@@ -18,18 +18,8 @@ from tensoradapt.networks.contraction import size
 from tensoradapt.networks.layout import Layout
 
 # how a paper draws a factor, and its bound, standard deviation, value or gain
-Draws = Literal[
-    "uniform",
-    "normal",
-    "constant",
-    "identity",
-    "orthogonal",
-    "kaiming",
-    "kaiming_bond",
-    "xavier",
-    "xavier_normal",
-    "unit",
-]
+Fans = Literal["kaiming", "kaiming_bond", "xavier", "xavier_normal"]  # their bound depends on the factor's shape
+Draws = Literal["uniform", "normal", "constant", "identity", "orthogonal", "unit", Fans]
 Paper = tuple[Draws, float]
 
 
@@ -78,16 +68,15 @@ class Network:
     derived: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        used = {label for factor in self.factors for label in factor.labels}
-        if absent := [name for name in self.layout.names if name not in used]:
+        held = [label for factor in self.factors for label in factor.labels]
+        if absent := [name for name in self.layout.names if name not in held]:
             raise TensorAdaptError(
                 f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one"
             )
-        if unknown := sorted(used - set(self.layout.names) - set(self.bonds)):
+        if unknown := sorted(set(held) - set(self.layout.names) - set(self.bonds)):
             raise TensorAdaptError(f"factor label {unknown[0]!r} is neither a mode nor a bond of the network")
         if clash := sorted(set(self.bonds) & set(self.layout.names)):
             raise TensorAdaptError(f"bond {clash[0]!r} has the name of a mode; give it another")
-        held = [label for factor in self.factors for label in factor.labels]
         if loose := [bond for bond in self.bonds if held.count(bond) < 2]:
             raise TensorAdaptError(
                 f"bond {loose[0]!r} is held by {held.count(loose[0])} factor(s) of {self._names()}; a bond joins two "

@@ -32,10 +32,9 @@ def build(layout: Layout, rank: int, weights: bool = False) -> Network:
     zero, wide = layout.rows[-1].name, {m.name for m in layout.cols}
 
     def factor(mode: str) -> Factor:
-        bound = math.sqrt(1 / rank) if mode in wide else math.sqrt(6 / rank)
-        return Factor(
-            mode, (mode, "r"), "zero" if mode == zero else "normal", None if mode == zero else ("uniform", bound)
-        )
+        if mode == zero:
+            return Factor(mode, (mode, "r"), "zero")
+        return Factor(mode, (mode, "r"), paper=("uniform", math.sqrt((1 if mode in wide else 6) / rank)))
 
     extra = (Factor("weights", ("r",), paper=("constant", 1.0)),) if weights else ()
     return Network(layout, (*map(factor, layout.names), *extra), {"r": rank}, alpha=16, divisor=rank)
@@ -81,10 +80,8 @@ def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> d
     for i in range(restarts):
         start = least_squares.draw(small, seed + i)
         if i == 0:  # the singular vectors themselves, as far as there are some
-            start = {
-                name: np.where(np.arange(rank) < n, np.eye(n, rank), start[name])
-                for name, n in zip(names, core.shape, strict=True)
-            }
+            shapes = zip(names, core.shape, strict=True)
+            start = {name: np.where(np.arange(rank) < n, np.eye(n, rank), start[name]) for name, n in shapes}
         factors, error = least_squares.fit(small, core, start)
         fits.append((error, i, factors))
     best = {name: basis @ min(fits)[2][name] for name, basis in zip(names, bases, strict=True)}

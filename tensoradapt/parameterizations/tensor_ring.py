@@ -60,10 +60,8 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
     size, last = float(np.linalg.norm(tensor)), network.factors[-1].name
     if not size:
         return least_squares.zero(network, seed)
-    starts = [
-        _from_train(network, tensor / size, seed),
-        *(least_squares.draw(network, seed + i) for i in range(restarts - 1)),
-    ]
+    drawn = (least_squares.draw(network, seed + i) for i in range(restarts - 1))
+    starts = [_from_train(network, tensor / size, seed), *drawn]
     best = min((least_squares.fit(network, tensor / size, start) for start in starts), key=lambda fitted: fitted[1])[0]
     return least_squares.revived(network, {**best, last: best[last] * size}, seed)
 

@@ -47,10 +47,9 @@ def count(layout: Layout, rank: Mapping[str, int], order: Sequence[str] | None =
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """TensorLy's train reconstruction; the chain is the order the factors come in."""
     chain = list(factors)
-    last = len(chain) - 1
     cores = [np.asarray(factors[m]) for m in chain]
-    cores = [g[None] if i == 0 else g for i, g in enumerate(cores)]
-    cores = [g[..., None] if i == last else g for i, g in enumerate(cores)]
+    cores[0] = cores[0][None]
+    cores[-1] = cores[-1][..., None]
     return np.transpose(tensorly.tt_to_tensor(cores), [chain.index(m) for m in layout.names])
 
 
@@ -79,9 +78,8 @@ def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np
     chain = tuple(factor.name for factor in network.factors)
     inner = [np.einsum("mr,rs->rms", factors[mode], np.eye(factors[mode].shape[1])) for mode in chain]
     inner[0], inner[-1] = inner[0].sum(0, keepdims=True), inner[-1].sum(2, keepdims=True)
-    for i in range(
-        len(inner) - 1, 0, -1
-    ):  # make cores orthonormal from the right, which cuts bonds to the sizes behind them
+    # make cores orthonormal from the right, which cuts bonds to the sizes behind them
+    for i in range(len(inner) - 1, 0, -1):
         q, r = np.linalg.qr(inner[i].reshape(len(inner[i]), -1).T)
         inner[i], inner[i - 1] = q.T.reshape(-1, *inner[i].shape[1:]), inner[i - 1] @ r.T
     for i in range(len(inner) - 1):  # and from the left, as decompose returns them

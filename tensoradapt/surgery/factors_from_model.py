@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter import draws
-from tensoradapt.adapter.frozen import Bases
+from tensoradapt.adapter.draws import Bases, entry_rms, starts_at_zero
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices, stack
 from tensoradapt.networks import least_squares
-from tensoradapt.networks.network import Network
+from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.sites.site import Site
 
@@ -37,7 +36,7 @@ def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> di
     based = [factor for factor in group.network.factors if factor.source == "base"]
     if plan.start == "gradient":
         based = [factor for factor in based if not factor.trainable]
-    wanted = [factor.name for factor in based if not draws.starts_at_zero(factor, plan.start)]
+    wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
     if not wanted:
         return {}
     weights = stack(group, lambda site: matrices[site.name].block())
@@ -135,16 +134,15 @@ def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor]
     else:
         decompose = getattr(parameterizations.get(plan.given_parameterization), "decompose", least_squares.decompose)
         values = decompose(network, gradient.numpy(), seed=0)
-    return based | {f.name: _sized(network, f.name, values[f.name]) for f in network.factors if f.trainable}
+    return based | {f.name: _sized(network, f, values[f.name]) for f in network.factors if f.trainable}
 
 
-def _sized(network: Network, name: str, value: np.ndarray) -> Tensor:
+def _sized(network: Network, factor: Factor, value: np.ndarray) -> Tensor:
     """A factor at the matched rule's entry size, or zero; a factor with one bond is sized component by component."""
-    factor = next(f for f in network.factors if f.name == name)
     entries = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
     if factor.init == "zero":
         return torch.zeros_like(entries)
     bonds = [i for i, label in enumerate(factor.labels) if label in network.bonds]
     over = [i for i in range(entries.ndim) if i != bonds[0]] if len(bonds) == 1 else list(range(entries.ndim))
     rms = entries.square().mean(dim=over, keepdim=True).sqrt() if over else entries.abs()
-    return entries / rms.clamp_min(torch.finfo(entries.dtype).tiny) * draws.entry_rms(network, factor)
+    return entries / rms.clamp_min(torch.finfo(entries.dtype).tiny) * entry_rms(network, factor)

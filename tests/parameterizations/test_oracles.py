@@ -17,8 +17,8 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.adapter import draws
+from tensoradapt.adapter.draws import Bases
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.frozen import Bases
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import vera
 from tensoradapt.planning import scale
