@@ -7,11 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from support.models import make, perturb
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from tensoradapt.layers.stored_matrix import StoredMatrix
+import tensoradapt as ta
+from tensoradapt.layers.stored_matrix import StoredMatrix, stack
 from tensoradapt.sites.site import Site
+from tensoradapt.testing.laws import float64
 
 
 class Experts(nn.Module):
@@ -53,3 +56,18 @@ def test_a_matrix_is_read_and_written_in_its_layers_order(name: str) -> None:
     new = torch.randn(4, 6)
     matrix.write(new)
     assert torch.equal(logical(layer), new)
+
+
+def test_stacked_matrices_stand_where_their_sites_read() -> None:
+    model = make("llama")
+    plan = ta.plan(ta.find_sites(model), "layer proj : head dim : model", "cp", rank=2, on_mismatch="crop", scale=1.0)
+    [group] = plan.groups
+    with float64():
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    whole = stack(group, adapter.delta)
+    full = adapter.factored[0].full().detach()
+    for member in group.members:
+        at = tuple(member.at.get(name, slice(None)) for name in group.network.layout.names)
+        at = tuple(slice(v.start, v.stop) if isinstance(v, range) else v for v in at)
+        torch.testing.assert_close(whole[at], full[at], rtol=1e-12, atol=1e-12)

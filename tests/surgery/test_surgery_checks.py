@@ -339,30 +339,3 @@ def test_factors_that_are_not_finite_are_refused_before_any_weight_changes() -> 
         ta.merge(model)
     assert [n for n, p in model.named_parameters() if n in weights and not torch.equal(p, weights[n])] == []
     assert not adapter.gate.merged
-
-
-def test_a_site_the_adapter_does_not_have_is_named_with_the_closest() -> None:
-    adapter = ta.Adapter(planned(make("bert")))
-    with pytest.raises(ta.TensorAdaptError, match=r"layer.0.attention.self.qery' is not in this adapter; did you mean"):
-        adapter.delta("bert.encoder.layer.0.attention.self.qery")
-
-
-@pytest.mark.parametrize(
-    "at",
-    [
-        {"layer": 3, "proj": 0},
-        {"layer": -1, "proj": 0},
-        {"layer": range(2), "proj": 0},
-        {"layer": 1},
-        {"layer": 1, "proj": 0, "head": 2},
-        {"layer": 1, "proj": 0, "head": range(2, 2)},
-        {"layer": 1, "proj": 0, "head": range(0, 6)},
-        {"layer": 1, "proj": 0, "head": range(0, 4, 2)},
-        {"layer": 1, "proj": 0, "heads": range(2)},
-    ],
-)
-def test_a_position_outside_the_layout_is_refused(at: dict[str, int | range]) -> None:
-    tensor = ta.Adapter(planned(make("bert"))).tensors[0]
-    for ask in (tensor.delta, tensor.pair, lambda at: tensor.apply(torch.ones(30), at)):
-        with pytest.raises(ta.TensorAdaptError, match=r"position .* layout 'layer proj : head dim : model'"):
-            ask(at)
