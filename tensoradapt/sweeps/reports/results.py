@@ -79,14 +79,11 @@ def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> S
 
 def _of_sweep(runs: Sequence[Run], failed: Mapping[str, Any], own: Mapping[str, RunConfig]) -> Selected:
     """The runs of one sweep under its own names of methods; another sweep may have run them under other names."""
+    names = {name: {"label": config.label, "method": config.method} for name, config in own.items()}
     return (
-        [replace(run, config={**run.config, **_names(own[run.name])}) for run in runs if run.name in own],
-        {k: {**one, "config": {**one["config"], **_names(own[k])}} for k, one in failed.items() if k in own},
+        [replace(run, config={**run.config, **names[run.name]}) for run in runs if run.name in own],
+        {k: {**one, "config": {**one["config"], **names[k]}} for k, one in failed.items() if k in own},
     )
-
-
-def _names(config: RunConfig) -> dict[str, Any]:
-    return {"label": config.label, "method": config.method}
 
 
 def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
