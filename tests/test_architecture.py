@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ LAZY = {
 # modules of the package that functions import when they run: they load torch, which a sweep must do without where its
 # runs are finished, or are computed by other processes
 SLOW = {"tensoradapt.runs.execute", "tensoradapt.training.state"}
+# public functions whose arguments are the toolkit's interface
+MANY_PARAMETERS = {"plan", "fit", "sweep", "compress", "export_lora", "push_to_hub"}
 every_file = pytest.mark.parametrize("module", house.FILES)
 
 
@@ -95,9 +98,23 @@ def test_functions_import_only_what_is_optional_or_slow(module: str) -> None:
 
 
 @every_file
-def test_files_have_at_most_300_lines_and_functions_50(module: str) -> None:
+def test_files_have_at_most_300_lines_functions_50_and_9_parameters(module: str) -> None:
     assert house.lines(module) <= 300
     assert not {f.name: n for f in house.functions(module) if (n := house.lines_of_code(f)) > 50}
+    assert {f.name for f in house.functions(module) if house.n_parameters(f) > 9} <= MANY_PARAMETERS
+
+
+def test_files_and_functions_are_short_and_folders_small() -> None:
+    assert statistics.median(map(house.lines, house.FILES)) <= 120
+    assert statistics.median(house.lines_of_code(f) for module in house.FILES for f in house.functions(module)) <= 8
+    folders = house.folders()
+    assert folders.pop(".") <= 5
+    assert max(folders.values()) <= 16
+
+
+def test_chains_of_imports_are_short_and_few_modules_have_one_importer() -> None:
+    assert max(map(house.depth, house.FILES)) < 16
+    assert len(house.with_one_importer()) < 30
 
 
 @pytest.mark.parametrize("name", sorted(ta.__all__))

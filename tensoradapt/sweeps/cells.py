@@ -31,15 +31,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Due:
-    """The runs that can be named now.
-
-    ``totals``: how many there will be of each task and method, of a search at most. ``blocked``: what cannot continue,
-    with the reason.
-    """
+    """The runs that can be named now."""
 
     configs: tuple[RunConfig, ...]
-    totals: Mapping[tuple[str, str], int]
-    blocked: tuple[str, ...] = ()
+    totals: Mapping[tuple[str, str], int]  # runs there will be of each task and method, of a search at most
+    blocked: tuple[str, ...] = ()  # what cannot continue, with the reason
 
     @property
     def total(self) -> int:
@@ -106,9 +102,7 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
             n_reported = 1 if spec.search and spec.search.size else len(sizes)
             totals[task, method.name] = proposed.total + n_reported * len(spec.seeds)
             blocked += [f"{method.name} on {task}: {proposed.failure}"] * bool(proposed.failure)
-            reported += [
-                replace(chosen, seed=seed, tuning=False) for chosen in proposed.reported for seed in spec.seeds
-            ]
+            reported += [replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seeds]
     reported.sort(key=lambda config: spec.seeds.index(config.seed))
     _check_distinct([*tuning, *reported])
     return Due((*tuning, *reported), totals, tuple(blocked))
