@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
-from tensoradapt.adapter.draws import Bases
 from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
+from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.network import Network

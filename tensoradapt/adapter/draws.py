@@ -1,19 +1,14 @@
-"""Draws: the values that factors start with, and the modules that hold those that stay frozen.
-
-Random frozen entries are a pure function of (seed, name, row, column): Philox words mapped to uniforms, so no torch
-version changes them and a smaller site reads a slice of a larger one.
-"""
+"""Draws: the values that trainable factors start with."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.network import Factor, Network
@@ -38,16 +33,6 @@ def draw(network: Network, seed: int, name: str, matched: bool, start: str = "ze
 def starts_at_zero(factor: Factor, start: str) -> bool:
     """Return whether a factor is zero with that start."""
     return factor.init == "zero" and not (start == "subtract" or (start == "paper" and factor.paper is not None))
-
-
-def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:  # (n_rows, n_cols)
-    """Draw uniform entries of unit variance; each depends on (seed, name, its row, its column) alone."""
-    key, half = np.array([seed, zlib.crc32(name.encode())], dtype=np.uint64), math.sqrt(3)
-    entries = np.empty((n_rows, n_cols))
-    for i in range(n_rows):
-        words = np.random.Philox(key=key, counter=np.array([0, i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
-        entries[i] = ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * 2 - 1) * half
-    return entries
 
 
 def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
@@ -127,41 +112,3 @@ def _seed(seed: int, name: str) -> int:
     """Return a generator seed for one factor, independent of other factors, of their order and of torch."""
     state = np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))
-
-
-class Bases(nn.Module):
-    """Random frozen matrices, one for each factor name, as large as the largest network needs; never saved."""
-
-    def __init__(self, networks: Iterable[Network], seed: int) -> None:
-        super().__init__()
-        self.seed = seed
-        shapes: dict[str, tuple[int, int]] = {}
-        for network in networks:
-            for factor in network.factors:
-                if not factor.trainable and factor.source == "draw":
-                    known, needed = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
-                    shapes[factor.name] = (max(known[0], needed[0]), max(known[1], needed[1]))
-        for name, shape in shapes.items():
-            values = torch.from_numpy(frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
-            self.register_buffer(name, values, persistent=False)
-
-    def read(self, network: Network, factor: Factor) -> Tensor:
-        """Return one network's slice, in the factor's shape."""
-        rows, cols = _matrix_shape(network, factor)
-        return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
-
-
-class FrozenValues(nn.Module):
-    """Numbers that are stored but not trained, by factor name."""
-
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        for name, value in values.items():
-            self.register_buffer(name, value)
-
-
-def _matrix_shape(network: Network, factor: Factor) -> tuple[int, int]:
-    """Return the shape of a frozen factor as a matrix: its bond against all its modes, in stored order."""
-    shape = network.shape(factor)
-    cut = 1 if factor.labels[0] in network.bonds else len(shape) - 1
-    return math.prod(shape[:cut]), math.prod(shape[cut:])

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tensoradapt.adapter.draws import Bases, FrozenValues, draw
+from tensoradapt.adapter.draws import draw
+from tensoradapt.adapter.frozen import Bases, FrozenValues
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, Program, compile_program
 from tensoradapt.networks.layout import At

@@ -25,11 +25,10 @@ from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.checks import Values, base_hash, check_attach, checked_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
+from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.merge import restore_weights
 from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
 from tensoradapt.surgery.use import use
-
-FUSED = "activation_relu_or_gelu"  # the activation of an encoder layer's fused kernel; 0 switches the kernel off
 
 
 def attach(
@@ -97,7 +96,7 @@ def attach_with(
     adapter.attachment = Attachment(settings, heads, base_hash(matrices), origin_of(model))
     _register(model, name, adapter)
     _wrap(model, adapter, matrices)
-    _switch_off_fast_paths(model)
+    switch_off_fast_paths(model)
     use(model, name)
     return adapter
 
@@ -128,24 +127,6 @@ def set_magnitudes(adapter: Adapter, matrices: Matrices) -> None:
     for row_block in adapter.plan.row_blocks:
         matrix = matrices[row_block.sites[0].name].read()
         adapter.magnitudes.of(row_block).copy_(lengths(adapter, row_block, matrix))
-
-
-def _switch_off_fast_paths(model: nn.Module) -> None:
-    """Make torch's encoders call their adapted layers; in evaluation they would compute from their weights alone."""
-    registry = required(model)
-    for module, attribute, off in fast_paths(model, Wrapped):
-        registry.fast.append((module, attribute, getattr(module, attribute)))
-        setattr(module, attribute, off)
-
-
-def fast_paths(model: nn.Module, adapted: type[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
-    """The fast paths that are on in modules with adapted layers: module, attribute, and the value that is off."""
-    for module in model.modules():
-        switches = (nn.TransformerEncoder, "use_nested_tensor", False), (nn.TransformerEncoderLayer, FUSED, 0)
-        for kind, attribute, off in switches:
-            holds = isinstance(module, kind) and any(isinstance(part, adapted) for part in module.modules())
-            if holds and getattr(module, attribute, off) != off:
-                yield module, attribute, off
 
 
 def detach(model: nn.Module, name: str | None = None) -> Adapter:

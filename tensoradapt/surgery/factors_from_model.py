@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter.draws import Bases, entry_rms, starts_at_zero
+from tensoradapt.adapter.draws import entry_rms, starts_at_zero
+from tensoradapt.adapter.frozen import Bases
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices, stack
 from tensoradapt.networks import least_squares

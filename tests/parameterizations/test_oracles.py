@@ -16,9 +16,9 @@ from support.oracles import FREE, PAPERS
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.adapter import draws
-from tensoradapt.adapter.draws import Bases
+from tensoradapt.adapter import frozen
 from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.adapter.frozen import Bases
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import vera
 from tensoradapt.planning import scale
@@ -61,8 +61,8 @@ def test_a_smaller_site_reads_a_slice_of_the_larger_ones_frozen_matrices() -> No
 
 
 def test_frozen_entries_are_what_they_were_in_earlier_versions_and_have_unit_variance() -> None:
-    np.testing.assert_allclose(draws.frozen_uniform(3, "A", 2, 3), GOLDEN, rtol=0, atol=1e-12)
-    many = draws.frozen_uniform(3, "B", 200, 300)
+    np.testing.assert_allclose(frozen.frozen_uniform(3, "A", 2, 3), GOLDEN, rtol=0, atol=1e-12)
+    many = frozen.frozen_uniform(3, "B", 200, 300)
     assert abs(many.mean()) < 0.02
     assert many.std() == pytest.approx(1, abs=0.01)
     assert np.abs(many).max() <= math.sqrt(3)

@@ -14,8 +14,8 @@ from support.models import perturb
 from support.oracles import FREE, TIED
 
 import tensoradapt as ta
-from tensoradapt.adapter.draws import Bases
 from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.adapter.frozen import Bases
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import block_term, get, lora, lora_xs, randlora, tt_matrix
 from tensoradapt.testing.laws import Case, float64

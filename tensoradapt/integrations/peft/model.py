@@ -22,8 +22,9 @@ from tensoradapt.integrations.peft.targets import default_targets, planned
 from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
-from tensoradapt.surgery.attach import fast_paths, set_magnitudes
+from tensoradapt.surgery.attach import set_magnitudes
 from tensoradapt.surgery.factors_from_model import factors_from_weights
+from tensoradapt.surgery.fast_paths import fast_paths
 
 BANK = f"{NAME}_bank."  # in a parameter's name; the adapter's name and the parameter's own name follow it
 NOISE = 0.05  # standard deviation of the noise that init_weights=False adds to each factor

@@ -6,7 +6,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 from opt_einsum.paths import optimal
 
-from tensoradapt.networks.contraction import cheapest_order
+from tensoradapt.networks.contraction_order import cheapest_order
 
 LABELS = "abcdefg"
 
