@@ -46,7 +46,7 @@ def origin_of(model: Any) -> Origin:
 
 @dataclass
 class Attachment:
-    """What ``attach`` recorded. A plain object, so that the heads are registered in the model alone."""
+    """The record of ``attach``. A plain object, so that the heads are registered in the model alone."""
 
     settings: Settings = field(default_factory=Settings)
     heads: Mapping[str, nn.Module] = field(default_factory=dict)  # base modules trained with the adapter, by name

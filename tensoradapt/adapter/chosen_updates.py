@@ -1,4 +1,4 @@
-"""Which updates of an adapter the layers add: the gate says whether and times what, the task choice of which task."""
+"""The choice of an adapter's updates to add: the gate says whether and times what, the task choice of which task."""
 
 from __future__ import annotations
 

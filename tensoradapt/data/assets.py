@@ -179,7 +179,7 @@ def _last_line(log: IO[bytes]) -> str:
 
 @contextlib.contextmanager
 def _reporter(label: str, size: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """What to call with the number of bytes after each chunk."""
+    """Yield a callback for the byte count after each chunk."""
     if not progress:
         yield lambda count: None
         return

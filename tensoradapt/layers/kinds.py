@@ -92,9 +92,9 @@ def _stacked(module: nn.Module, site: Site) -> Kind:
     weight = getattr(module, site.parameter, None)
     if isinstance(weight, Tensor) and weight.ndim == 3 and site.slot in range(len(weight)):
         return STACKED
-    found = f"shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else f"no {site.parameter}"
+    fault = f"shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else f"no {site.parameter}"
     raise TensorAdaptError(
-        f"site {site.name}: {type(module).__name__} has {found}; expected {site.parameter} as (experts, out, in) with "
+        f"site {site.name}: {type(module).__name__} has {fault}; expected {site.parameter} as (experts, out, in) with "
         f"an expert {site.slot}. Make the plan from this model"
     )
 

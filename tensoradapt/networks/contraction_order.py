@@ -69,11 +69,11 @@ def _search(n: int, costs: Costs) -> tuple[tuple[int, int], ...]:
             return
         for i, j in itertools.combinations(left, 2):
             a, b = sets[i], sets[j]
-            total, made = cost + costs[a, b], state ^ (1 << a) ^ (1 << b) ^ (1 << (a | b))
-            if total < best and total < reached.get(made, math.inf):
-                reached[made] = total
+            total, next_state = cost + costs[a, b], state ^ (1 << a) ^ (1 << b) ^ (1 << (a | b))
+            if total < best and total < reached.get(next_state, math.inf):
+                reached[next_state] = total
                 remaining = left - {i, j} | {len(sets)}  # built as in opt_einsum: its order decides between equals
-                follow((*path, (min(i, j), max(i, j))), remaining, (*sets, a | b), made, total)
+                follow((*path, (min(i, j), max(i, j))), remaining, (*sets, a | b), next_state, total)
 
     alone = tuple(1 << i for i in range(n))
     follow((), set(range(n)), alone, sum(1 << s for s in alone), 0)

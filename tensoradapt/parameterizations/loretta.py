@@ -108,7 +108,7 @@ def _pieces(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, i
 
 
 def _groups(layout: Layout, side: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> list[Group]:
-    """What each core of one side holds: modes and pieces of the bottleneck, in reading order."""
+    """Contents of one side's cores: modes and pieces of the bottleneck, in reading order."""
     modes = [(m.name, m.size) for m in (layout.cols if side == "in" else layout.rows)]
     left, groups = [*modes, *pieces.items()] if side == "in" else [*pieces.items(), *modes], []
     for n in sizes:

@@ -52,7 +52,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What ``attach`` will do. ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place."""
+    """The work for ``attach``. ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place."""
 
     parameterization: str
     groups: tuple[Group, ...]

@@ -32,11 +32,11 @@ class Builder:
         network = self.parameterization.build(layout, rank, **self.options)
         if isinstance(network, Network) and network.layout == layout:
             return network
-        found = f"{type(network).__name__} {shown(network)}"
+        result = f"{type(network).__name__} {shown(network)}"
         if isinstance(network, Network):
-            found = f"a network over {str(network.layout)!r} {network.layout.shape}"
+            result = f"a network over {str(network.layout)!r} {network.layout.shape}"
         raise TensorAdaptError(
-            f"build of parameterization {name_of(self.parameterization)!r} returned {found}; expected a Network over "
+            f"build of parameterization {name_of(self.parameterization)!r} returned {result}; expected a Network over "
             f"{str(layout)!r} {layout.shape}. Let it end in return Network(layout, factors, bonds), with the layout "
             "that it is given"
         )

@@ -1,4 +1,4 @@
-"""What is read of a model's modules: how each kind stores its weight, and the model without its adapters.
+"""Read a model's modules: how each kind stores its weight, and the model without its adapters.
 
 No torch at import. Only this file says how a layer of each kind stores its weight; sites and layers read it.
 """

@@ -150,9 +150,9 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
         return _named()[recipe]
     kind, by_type = getattr(config, "model_type", None) or "", _by_type()
     if kind not in by_type:
-        found = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
+        subject = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
         raise TensorAdaptError(
-            f"no recipe for {found}{did_you_mean(kind, by_type)}. Pass recipe= (one of {', '.join(_named())}) if its "
+            f"no recipe for {subject}{did_you_mean(kind, by_type)}. Pass recipe= (one of {', '.join(_named())}) if its "
             'modules are named alike, or your own: Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) '
             "from tensoradapt.sites.recipe, with the layer's path, and the paths of q, k, v, o, gate, up, down below. "
             "Without one, pass the model itself: its layers are then looked for in its module tree"

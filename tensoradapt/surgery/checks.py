@@ -178,9 +178,9 @@ def checked_values(plan: Plan, values: Any) -> list[dict[str, Tensor]]:
     """``values`` as tensors on the CPU, with a mapping of exactly the stored factors for each tensor of the plan."""
     n = len(plan.groups)
     if not isinstance(values, Sequence) or len(values) != n:
-        found = f"holds {len(values)} mappings" if isinstance(values, Sequence) else f"is a {type(values).__name__}"
+        fault = f"holds {len(values)} mappings" if isinstance(values, Sequence) else f"is a {type(values).__name__}"
         raise TensorAdaptError(
-            f"values= {found}, and the plan has {n} tensor{'s' * (n > 1)}; expected a list with a mapping of factor "
+            f"values= {fault}, and the plan has {n} tensor{'s' * (n > 1)}; expected a list with a mapping of factor "
             "names to numbers for each, in the plan's order"
         )
     return [_checked_factors(group, factors) for group, factors in zip(plan.groups, values, strict=True)]
@@ -210,8 +210,8 @@ def _as_tensor(value: Any, where: str) -> Tensor:
         return torch.from_numpy(value.astype(np.float64))
     if isinstance(value, Tensor) and value.is_floating_point() and not value.is_meta:
         return value.detach().cpu()
-    found = f"{type(value).__name__} of {value.dtype}" if isinstance(value, Tensor | np.ndarray) else repr(value)
-    raise TensorAdaptError(f"{where} is a {found}; expected a floating point tensor or numpy array that holds values")
+    text = f"{type(value).__name__} of {value.dtype}" if isinstance(value, Tensor | np.ndarray) else repr(value)
+    raise TensorAdaptError(f"{where} is a {text}; expected a floating point tensor or numpy array that holds values")
 
 
 def base_hash(matrices: Matrices) -> str:

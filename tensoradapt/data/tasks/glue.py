@@ -137,10 +137,10 @@ def _label(path: Path, number: int, row: list[str], layout: Layout) -> float:
 
 
 def _columns_error(path: Path, number: int, row: list[str], layout: Layout) -> TensorAdaptError:
-    found = ", ".join(repr(cell[:40]) for cell in row)
+    cells = ", ".join(repr(cell[:40]) for cell in row)
     expected = f"{len(layout.columns)} tab separated columns {', '.join(layout.columns)}"
     return TensorAdaptError(
-        f"{path}, line {number}: found {len(row)} columns {found}, expected {expected}: "
+        f"{path}, line {number}: found {len(row)} columns {cells}, expected {expected}: "
         "replace the file, or unset TENSORADAPT_DATA to load the task online"
     )
 

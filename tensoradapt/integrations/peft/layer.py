@@ -84,7 +84,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
 
     @torch.no_grad()
     def get_delta_weight(self, adapter: str) -> Tensor:  # as the weight is stored
-        """What one adapter adds to the weight, in fp32 or wider; PEFT's conversion to LoRA reads it too."""
+        """One adapter's change of the weight, in fp32 or wider; PEFT's conversion to LoRA reads it too."""
         merged = Snapshot.of(self.wrapped) if self._original else None
         if self._original:
             self._original.restore()
