@@ -23,7 +23,7 @@ FOLDER = "tracking"
 
 
 class Tracker(Protocol):
-    """What a sweep calls of a tracker, always on one thread and in this order."""
+    """A sweep's calls to a tracker, always on one thread and in this order."""
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
         """Begin or resume the run ``name`` of the folder of runs ``root``; values follow from ``step`` on."""

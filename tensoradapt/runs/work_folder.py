@@ -110,7 +110,7 @@ def tidy(root: Path) -> None:
 
 
 def state_key(name: str) -> Mapping[str, str]:
-    """What the state of a training must agree with to be resumed: the run, the versions and the source commit."""
+    """A training's state is resumed only where these agree: the run, the versions and the source commit."""
     now = versions()
     packages = {package: now["packages"].get(package, "") for package in ("torch", "transformers", "tensoradapt")}
     return {"run": name, "commit": str(now["commit"]), **packages}

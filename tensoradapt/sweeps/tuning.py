@@ -143,7 +143,7 @@ def _outcome(config: RunConfig, root: Path) -> Outcome:
 
 
 def _axes(case: Case) -> dict[str, Any]:
-    """What is searched of a method; a frozen base has one rate, and only adapters have a scale and sizes."""
+    """The search space of a method; a frozen base has one rate, and only adapters have a scale and sizes."""
     assert case.spec.search is not None
     unused = {"head": {"head_learning_rate", "scale"}, "full": {"scale"}}.get(case.method.kind, set())
     axes = {name: axis for name, axis in case.spec.search.space.items() if name not in {*unused, "rank", "budget"}}

@@ -1,4 +1,4 @@
-"""What all figures share: type sizes, colours, markers, legend, caption and files."""
+"""Parts of all figures: type sizes, colours, markers, legend, caption and files."""
 
 from __future__ import annotations
 

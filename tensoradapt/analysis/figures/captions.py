@@ -63,8 +63,8 @@ def _tried(tuning: Sequence[Run], each: str) -> str:
     for run in tuning:
         rates.setdefault(run.config["label"], set()).add(run.config["lr"])
     tried: dict[str, list[str]] = {}
-    for label, own in sorted(rates.items()):
-        tried.setdefault(_listed(own), []).append(label)
+    for label, grid in sorted(rates.items()):
+        tried.setdefault(_listed(grid), []).append(label)
     if len(tried) == 1:
         return f"{next(iter(tried))} for {each} method"
     if len(tried) > GRIDS:
@@ -147,9 +147,9 @@ def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
         tried.setdefault(row["method"], []).append(row)
     ends = [
         label
-        for label, own in tried.items()
-        if len({row["validation"] for row in own}) > 1
-        and any(row["chosen"] and row["lr"] in (own[0]["lr"], own[-1]["lr"]) for row in own)
+        for label, curve in tried.items()
+        if len({row["validation"] for row in curve}) > 1
+        and any(row["chosen"] and row["lr"] in (curve[0]["lr"], curve[-1]["lr"]) for row in curve)
     ]
     names = ", ".join(ends)
     return f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {names}." if ends else ""
@@ -157,13 +157,13 @@ def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def tested(comparisons: Sequence[Comparison]) -> str:
     """The test behind comparisons of one seed; empty where there are none."""
-    if not any("one seed" in one.over for one in comparisons):
+    if not any("one seed" in comparison.over for comparison in comparisons):
         return ""
     return " (of one seed over test examples alone: McNemar's test of answers that are right or wrong, else a t test)"
 
 
 def over_seeds(counts: set[int]) -> str:
-    """What a cell of the grid shows, by the numbers of seeds that there are."""
+    """Describe a cell of the grid, by the numbers of seeds that there are."""
     if counts == {1}:
         return "test score of one seed, without interval"
     some = " where there are several" if 1 in counts else ""

@@ -57,7 +57,7 @@ class Source:
 
     @property
     def subject(self) -> str:
-        """What begins a caption: model and task."""
+        """A caption's start: model and task."""
         return f"{self.runs[0].config.get('model')} on {self.runs[0].config.get('task')}"
 
 
@@ -143,22 +143,22 @@ def figures(
 
 
 def _frontier(source: Source) -> Content | None:
-    own = source.reported
-    if not own:
+    runs = source.reported
+    if not runs:
         return None
     missing = captions.how_partial(source.runs, source.total, len(source.failed))
     x = "" if source.cost == "n_params" else f"x: {COSTS[source.cost]}, the median over seeds."
-    text = captions.caption(own, rates=captions.how_chosen(source.runs), extra=" ".join(filter(None, (missing, x))))
-    return text, table(own, source.cost), partial(frontier_figure, own, cost=source.cost)
+    text = captions.caption(runs, rates=captions.how_chosen(source.runs), extra=" ".join(filter(None, (missing, x))))
+    return text, table(runs, source.cost), partial(frontier_figure, runs, cost=source.cost)
 
 
 def _ranks(source: Source) -> Content | None:
-    own = source.reported
-    ranks = {json.dumps(run.config.get("rank")) for run in own if run.config["kind"] == "adapter"}
+    runs = source.reported
+    ranks = {json.dumps(run.config.get("rank")) for run in runs if run.config["kind"] == "adapter"}
     if len(ranks) < 2 or not all(rank.isdigit() for rank in ranks):  # budgets, or ranks by bond
         return None
-    rows = curves.rank_rows(own)
-    text = captions.caption(own, rates=captions.how_chosen(source.runs))
+    rows = curves.rank_rows(runs)
+    text = captions.caption(runs, rates=captions.how_chosen(source.runs))
     return text, rows, _drawing(curve_plots.rank_curves, rows, metric=source.metric)
 
 
@@ -185,7 +185,7 @@ def _contrasts(source: Source) -> Content | None:
     corrected = f" after Holm's correction over the {len(compared)} comparisons" if len(compared) > 1 else ""
     text = (
         f"{source.subject}: difference in test {source.metric} to {compared[0].second} at equal numbers of parameters, "
-        f"with 95 % t intervals, paired over {' or '.join(sorted({one.over for one in compared}))}. Filled: p < "
+        f"with 95 % t intervals, paired over {' or '.join(sorted({pair.over for pair in compared}))}. Filled: p < "
         f"0.05{captions.tested(compared)}{corrected}. Learning rates {captions.how_chosen(source.runs)}."
     )
     rows = [contrast_row(comparison) for comparison in compared]
@@ -193,12 +193,12 @@ def _contrasts(source: Source) -> Content | None:
 
 
 def _grid(source: Source) -> Content | None:
-    own = source.reported
-    if not own:
+    runs = source.reported
+    if not runs:
         return None
-    rows = curves.grid_rows(own)
+    rows = curves.grid_rows(runs)
     text = (
-        f"{own[0].config.get('model')}: {captions.over_seeds({row['n'] for row in rows})}. Darker: further from a "
+        f"{runs[0].config.get('model')}: {captions.over_seeds({row['n'] for row in rows})}. Darker: further from a "
         "constant answer. Bold: the best mean of a task. A star: a run ended at chance or diverged. Learning rates "
         f"{captions.how_chosen(source.runs)}."
     )

@@ -31,21 +31,21 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     ``curves.rank_rows``.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
-    found = canvas.styles(row["method"] for row in _some(rows))
-    for i, (label, style) in enumerate(found.items()):
-        own = [row for row in rows if row["method"] == label]
+    styles = canvas.styles(row["method"] for row in _some(rows))
+    for i, (label, style) in enumerate(styles.items()):
+        curve = [row for row in rows if row["method"] == label]
         first = len(ax.lines)
-        ax.plot([r["rank"] for r in own], [r["mean"] for r in own], color=style.colour, linewidth=0.9, zorder=2)
-        for row in own:
+        ax.plot([r["rank"] for r in curve], [r["mean"] for r in curve], color=style.colour, linewidth=0.9, zorder=2)
+        for row in curve:
             if math.isfinite(row["low"]):
                 ax.plot([row["rank"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.2, zorder=2.5)
             canvas.draw_marker(ax, row["rank"], row["mean"], style, bool(row["at_chance"]))
         for line in ax.lines[first:]:  # moved once they are drawn: a line that is not in data's units has no limits
-            move = APART * (i - (len(found) - 1) / 2)
+            move = APART * (i - (len(styles) - 1) / 2)
             line.set_transform(offset_copy(ax.transData, canvas.figure_of(ax), move, units="points"))
     ax.set_xlabel("rank")
     ax.set_ylabel(f"test {metric}")
-    return _finished(ax, sorted({row["rank"] for row in rows}), 2, found, new)
+    return _finished(ax, sorted({row["rank"] for row in rows}), 2, styles, new)
 
 
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
@@ -54,19 +54,19 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     ``rows``: of ``curves.rate_rows``. A run without a score is a gap.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
-    found = canvas.styles(row["method"] for row in _some(rows))
-    for label, style in found.items():
-        own = [row for row in rows if row["method"] == label]
-        y = [math.nan if row["validation"] is None else row["validation"] for row in own]
-        ax.plot([row["lr"] for row in own], y, color=style.colour, linewidth=0.9, zorder=2)
-        for row, value in zip(own, y, strict=True):
+    styles = canvas.styles(row["method"] for row in _some(rows))
+    for label, style in styles.items():
+        curve = [row for row in rows if row["method"] == label]
+        y = [math.nan if row["validation"] is None else row["validation"] for row in curve]
+        ax.plot([row["lr"] for row in curve], y, color=style.colour, linewidth=0.9, zorder=2)
+        for row, value in zip(curve, y, strict=True):
             canvas.draw_marker(ax, row["lr"], value, style, row["at_chance"])
             if row["chosen"]:
                 ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.colour}
                 ax.plot(row["lr"], value, "o", markersize=MARKER + 5, zorder=2.8, gid="chosen", **ring)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
-    return _finished(ax, sorted({row["lr"] for row in rows}), 10, found, new)
+    return _finished(ax, sorted({row["lr"] for row in rows}), 10, styles, new)
 
 
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
@@ -109,10 +109,10 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
     x, y = [row["hours"] for row in _some(rows)], [row["finished"] for row in rows]
     ax.step(x, y, where="post", color=DARK, linewidth=1.4)
     for event, mark in (("resumed", "|"), ("failed", "x")):
-        own = [row for row in rows if row["event"] == event]
-        if own:
-            at = [row["hours"] for row in own], [row["finished"] for row in own]
-            ax.plot(*at, mark, color="#D55E00", markersize=9, label=f"{len(own)} {event}", gid=event)
+        events = [row for row in rows if row["event"] == event]
+        if events:
+            at = [row["hours"] for row in events], [row["finished"] for row in events]
+            ax.plot(*at, mark, color="#D55E00", markersize=9, label=f"{len(events)} {event}", gid=event)
     if total:
         ax.axhline(total, color=GREY, linestyle="--", linewidth=0.9)
         text = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8, "color": DARK}
@@ -136,7 +136,7 @@ def _some(rows: Rows) -> Rows:
 def _heads(rows: Rows) -> dict[str, str]:
     """The heads of the columns: each task and its metric, in lines that fit."""
     parts = {row["task"]: (row["task"], row["metric"].replace("_", " ")) for row in rows}
-    return {task: "\n".join(canvas.folded(part, 1.4, HEAD) for part in own) for task, own in parts.items()}
+    return {task: "\n".join(canvas.folded(part, 1.4, HEAD) for part in pair) for task, pair in parts.items()}
 
 
 def _finished(ax: Axes, values: Sequence[float], base: int, methods: dict[str, Style], new: bool) -> Axes:

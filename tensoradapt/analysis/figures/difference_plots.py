@@ -33,12 +33,12 @@ def forest(
         ax = row_axes(names, 4.4, 0.7 + extent([label], TITLE)[1], ROW if len(comparisons) < 9 else DENSE)
     ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     beside: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "annotation_clip": False}
-    for row, one in enumerate(comparisons):
-        found = one.difference
-        ax.plot([found.low, found.high], [row, row], color=DARK, linewidth=1.4, solid_capstyle="butt")
-        face = DARK if one.adjusted < alpha else "white"
-        ax.plot(found.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
-        ax.annotate(f"p {_p(one.adjusted)}", (1.02, row), fontsize=BESIDE, color=DARK, **beside)
+    for row, comparison in enumerate(comparisons):
+        interval = comparison.difference
+        ax.plot([interval.low, interval.high], [row, row], color=DARK, linewidth=1.4, solid_capstyle="butt")
+        face = DARK if comparison.adjusted < alpha else "white"
+        ax.plot(interval.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
+        ax.annotate(f"p {_p(comparison.adjusted)}", (1.02, row), fontsize=BESIDE, color=DARK, **beside)
     ax.set_yticks(range(len(comparisons)), names, fontsize=NAME)
     ax.set_ylim(len(comparisons) - 0.4, -0.6)
     ax.set_xlabel(label, fontsize=TITLE)
@@ -114,23 +114,23 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
 def _names(comparisons: Sequence[Comparison]) -> list[str]:
     """Of the rows: the reference is left out where all have the same, which the axis then names."""
     alone = _reference(comparisons) is not None
-    budgets = [f", {one.budget:,.0f}" if one.budget is not None else "" for one in comparisons]
-    sides = [one.first if alone else f"{one.first} - {one.second}" for one in comparisons]
+    budgets = [f", {pair.budget:,.0f}" if pair.budget is not None else "" for pair in comparisons]
+    sides = [pair.first if alone else f"{pair.first} - {pair.second}" for pair in comparisons]
     return [folded(side + budget) for side, budget in zip(sides, budgets, strict=True)]
 
 
 def _difference(comparisons: Sequence[Comparison], metric: str) -> str:
     reference = _reference(comparisons)
     what = f"difference in {metric}" + (f" to {reference}" if reference is not None else "")
-    n = " or ".join(map(str, sorted({one.difference.n for one in comparisons})))
-    over = " or ".join(sorted({one.over for one in comparisons}))
+    n = " or ".join(map(str, sorted({pair.difference.n for pair in comparisons})))
+    over = " or ".join(sorted({pair.over for pair in comparisons}))
     paired = over if "one seed" in over else f"{n} {over}"
     return f"{folded(what, 3.9, TITLE)}\n(paired over {paired}; 95 % t interval)"
 
 
 def _reference(comparisons: Sequence[Comparison]) -> str | None:
-    found = {one.second for one in comparisons}
-    return found.pop() if len(found) == 1 else None
+    references = {pair.second for pair in comparisons}
+    return references.pop() if len(references) == 1 else None
 
 
 def _p(value: float) -> str:

@@ -29,7 +29,7 @@ APART = 0.016  # of the axis, about the width of a marker
 
 @dataclass(frozen=True)
 class Shown:
-    """What the figure shows; ``beside`` are the points moved to where they are drawn."""
+    """Content of the figure; ``beside`` are the points moved to where they are drawn."""
 
     points: list[Point]
     beside: list[Point]
@@ -122,12 +122,12 @@ def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
 
 
 def _shown(runs: Sequence[Run], cost: str) -> Shown:
-    found = points(runs, cost, compare=False)
+    adapters = points(runs, cost, compare=False)
     return Shown(
-        found,
-        _side_by_side(found, cost),
+        adapters,
+        _side_by_side(adapters, cost),
         references(runs),
-        canvas.styles(point.method for point in found),
+        canvas.styles(point.method for point in adapters),
         str(runs[0].result["metric"]).replace("_", " "),
         cost,
     )

@@ -92,14 +92,14 @@ def figure(
     for mode in (*given, *named):
         check_mode(mode, spectra.shape)
     with mpl.rc_context(RC):
-        found = new_figure(5.2 + 3.4 * len(given), 3.6, "constrained")
-        axes = found.subplots(1, 1 + len(given), squeeze=False, width_ratios=[1.5] + [1] * len(given))[0]
+        drawing = new_figure(5.2 + 3.4 * len(given), 3.6, "constrained")
+        axes = drawing.subplots(1, 1 + len(given), squeeze=False, width_ratios=[1.5] + [1] * len(given))[0]
         plot_spectra(spectra, axes[0])
         for ax, (mode, matrix) in zip(axes[1:], given.items(), strict=True):
             plot_similarity(matrix, named.get(mode, [str(i) for i in range(len(matrix))]), ax)
             ax.set_xlabel(mode)
             ax.set_ylabel(mode)
-    return found
+    return drawing
 
 
 def save_spectra(
@@ -112,8 +112,8 @@ def save_spectra(
 
     The cosines of each mode go to ``stem``-mode.csv. Each file is replaced whole, the same data as the same bytes.
     """
-    stem, found = Path(stem), figure(spectra, similarities, labels)
-    paths = [*write(found, stem)]
+    stem, drawing = Path(stem), figure(spectra, similarities, labels)
+    paths = [*write(drawing, stem)]
     paths.append(_table(_rows(spectra), stem.with_name(f"{stem.name}.csv")))
     for mode, matrix in (similarities or {}).items():
         names = (labels or {}).get(mode, [str(i) for i in range(len(matrix))])

@@ -104,9 +104,9 @@ def two_way_bootstrap(
     difference = first - second
     rows, cols = _counts(*difference.shape, draws, seed)
     parts = [cols[at : at + CHUNK].astype(float) @ difference.T for at in range(0, draws, CHUNK)]
-    found = (rows * np.concatenate(parts)).sum(1) / difference.size
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(difference.mean()), float(low), float(high), len(difference), float(found.std(ddof=1)))
+    means = (rows * np.concatenate(parts)).sum(1) / difference.size
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(difference.mean()), float(low), float(high), len(difference), float(means.std(ddof=1)))
 
 
 @lru_cache(maxsize=1)

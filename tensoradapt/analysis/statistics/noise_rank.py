@@ -32,8 +32,8 @@ def rotated(core: Floats, left: Floats, axis: int) -> Floats:
 
 def above_noise(core: Floats, values: list[Floats], shape: tuple[int, ...], eps: float) -> tuple[float, list[int]]:
     """Variance of the noise in an entry, and the directions of each mode that stand above it."""
-    modes = [(found, n, math.prod(shape) // n) for found, n in zip(values, shape, strict=True)]
-    exact = [found[0] * max(max(n, m) * np.finfo(float).eps, ROUNDING * eps) for found, n, m in modes]
+    modes = [(spectrum, n, math.prod(shape) // n) for spectrum, n in zip(values, shape, strict=True)]
+    exact = [spectrum[0] * max(max(n, m) * np.finfo(float).eps, ROUNDING * eps) for spectrum, n, m in modes]
     variance = min(_bound(*mode) for mode in modes)
     ranks: list[int] = []
     while True:  # ends: the variance only falls, so ranks only grow
@@ -56,9 +56,9 @@ def _with_weak(
         for axis, n in enumerate(shape):
             cut = tuple(slice(None) if other == axis else slice(rank) for other, rank in enumerate(ranks))
             matrix = unfold(core[cut], axis)
-            left, found = left_singular(matrix, full=True)
+            left, spectrum = left_singular(matrix, full=True)
             core = rotated(core, left, axis)
-            ranks[axis] = max(ranks[axis], _count(found, n, matrix.shape[1], variance, exact[axis]))
+            ranks[axis] = max(ranks[axis], _count(spectrum, n, matrix.shape[1], variance, exact[axis]))
         variance = min(variance, _outside(core, ranks, shape))
     return variance, ranks
 

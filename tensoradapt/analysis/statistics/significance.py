@@ -53,9 +53,9 @@ def holm(p: ArrayLike) -> Floats:
     values = np.asarray(p, float)
     order = np.argsort(values, kind="stable")
     steps = np.arange(len(values), 0, -1) * values[order]
-    found = np.empty_like(values)
-    found[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return found
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
 
 
 def compare(
@@ -77,9 +77,9 @@ def compare(
         raise TensorAdaptError(f"reference {reference!r} is none of the methods: {', '.join(data)}")
     pairs = [(name, reference) for name in data if name != reference] if reference else list(combinations(data, 2))
     differences = [data[a] - data[b] for a, b in pairs]
-    p = [paired_p(one) for one in differences]
-    found = zip(pairs, differences, p, holm(p), strict=True)
-    return [Comparison(a, b, t_interval(d, confidence), own, float(adjusted)) for (a, b), d, own, adjusted in found]
+    p = [paired_p(difference) for difference in differences]
+    rows = zip(pairs, differences, p, holm(p), strict=True)
+    return [Comparison(a, b, t_interval(d, confidence), raw, float(adjusted)) for (a, b), d, raw, adjusted in rows]
 
 
 def paired_p(difference: Floats) -> float:

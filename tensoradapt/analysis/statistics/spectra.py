@@ -109,13 +109,13 @@ def spectra(
     core = data / unit
     values = []
     for axis in range(data.ndim):
-        left, found = left_singular(unfold(core, axis))
+        left, spectrum = left_singular(unfold(core, axis))
         core = rotated(core, left, axis)
-        values.append(found)
+        values.append(spectrum)
     variance, ranks = above_noise(core, values, data.shape, eps)
     return Spectra(
         shape=dict(zip(names, data.shape, strict=True)),
-        values={name: found * unit for name, found in zip(names, values, strict=True)},
+        values={name: spectrum * unit for name, spectrum in zip(names, values, strict=True)},
         noise=math.sqrt(variance) * unit,
         noise_rank=dict(zip(names, ranks, strict=True)),
     )
@@ -162,8 +162,8 @@ def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float =
     for mode in chosen:
         check_mode(mode, spectra.shape)
     ranks, effective = spectra.rank_for(energy), spectra.effective_rank
-    found = (Compression(mode, spectra.shape[mode], ranks[mode], effective[mode]) for mode in chosen)
-    return tuple(sorted(found, key=lambda one: (one.ratio, one.effective_rank / one.size)))
+    compressions = (Compression(mode, spectra.shape[mode], ranks[mode], effective[mode]) for mode in chosen)
+    return tuple(sorted(compressions, key=lambda one: (one.ratio, one.effective_rank / one.size)))
 
 
 def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
@@ -175,14 +175,14 @@ def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
             f"tensor is a {type(tensor).__name__} that numpy cannot read ({error}); expected an array of real numbers: "
             "pass tensor.detach().cpu().float().numpy() of a torch tensor"
         ) from error
-    found = f"tensor has dtype {data.dtype} and shape {data.shape}"
+    given = f"tensor has dtype {data.dtype} and shape {data.shape}"
     if data.dtype.kind not in "biuf" or data.size == 0:
-        raise TensorAdaptError(f"{found}; expected real numbers, one or more along every axis")
+        raise TensorAdaptError(f"{given}; expected real numbers, one or more along every axis")
     if isinstance(names, str) or not data.ndim or not len(names) == len(set(names)) == data.ndim:
-        raise TensorAdaptError(f"{found}, names are {names!r}; expected a different name for each of one or more axes")
+        raise TensorAdaptError(f"{given}, names are {names!r}; expected a different name for each of one or more axes")
     if n_bad := data.size - int(np.isfinite(data).sum()):
         raise TensorAdaptError(
-            f"{found}, {n_bad} entries are not finite; expected finite ones: leave out runs that diverged"
+            f"{given}, {n_bad} entries are not finite; expected finite ones: leave out runs that diverged"
         )
     return data.astype(np.float64), float(np.finfo(data.dtype).eps) if data.dtype.kind == "f" else 0.0
 

@@ -1,4 +1,4 @@
-"""Which runs may be compared, what each scores, and how much better one group is than a reference."""
+"""Check that runs compare, score each, and measure how much better one group is than a reference."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ def versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
 
 
 def paired_scores(pairs: Sequence[tuple[Run, Run]]) -> tuple[Floats, Floats] | None:
-    """What each test example contributes to the scores of both runs of each pair, (seeds, n_test) of either side; None
+    """Each test example's contribution to the scores of both runs of each pair, (seeds, n_test) of either side; None
     where a run stored no predictions. Runs of other test labels raise TensorAdaptError.
     """
     runs = [run for pair in pairs for run in pair]
     if runs[0].result["metric"] not in METRICS or not all(run.has("predictions") and run.has("labels") for run in runs):
         return None
     scores, labels = zip(*map(_answers, runs), strict=True)
-    for run, own in zip(runs, labels, strict=True):
-        if not np.array_equal(own, labels[0]):
+    for run, run_labels in zip(runs, labels, strict=True):
+        if not np.array_equal(run_labels, labels[0]):
             raise TensorAdaptError(
                 f"runs {runs[0].name} and {run.name} have different test labels; expected one test set: "
                 "analyse runs of different data apart"
@@ -143,7 +143,7 @@ def example_scores(
     predictions: ArrayLike,  # (n, n_labels) logits, or (n,) or (n, 1) of a regression
     labels: ArrayLike,  # (n,)
 ) -> Floats:
-    """What each test example contributes to a metric, (n,): its mean is the metric, the variance of its mean that of
+    """Each test example's contribution to a metric, (n,): its mean is the metric, the variance of its mean that of
     the metric over test sets (Hampel, Journal of the American Statistical Association 1974; for Spearman's correlation
     Croux and Dehon, Statistical Methods and Applications 2010, here with ties).
 
@@ -190,11 +190,11 @@ def _spearman(x: Floats, y: Floats) -> Floats:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.zeros(len(x))
     f, g = (1 - _above(v, np.ones(len(v))) for v in (x, y))  # mid-ranks as shares
-    found, spread = np.corrcoef(f, g)[0, 1], np.sqrt(f.var() * g.var())
+    correlation, spread = np.corrcoef(f, g)[0, 1], np.sqrt(f.var() * g.var())
     joint = f * g + _above(x, g) + _above(y, f)
     squares = [(v**2 + 2 * _above(values, v)) / v.var() for values, v in ((x, f), (y, g))]
     both = squares[0] + squares[1]
-    return found + (joint - joint.mean()) / spread - found * (both - both.mean()) / 2
+    return correlation + (joint - joint.mean()) / spread - correlation * (both - both.mean()) / 2
 
 
 def _above(values: Floats, of: Floats) -> Floats:

@@ -60,10 +60,10 @@ def check_reference(wanted: str, labels: Iterable[str]) -> None:
 
 
 def _contrasts(method: Sequence[Point], reference: Sequence[Point], by_name: dict[str, Run]) -> Iterator[Comparison]:
-    own, other = ({point.budget: point for point in side if point.budget} for side in (method, reference))
-    if shared := sorted(set(own) & set(other)):
+    by_budget, other = ({point.budget: point for point in side if point.budget} for side in (method, reference))
+    if shared := sorted(set(by_budget) & set(other)):
         for budget in shared:
-            yield from _at_budget(own[budget], other[budget], by_name)
+            yield from _at_budget(by_budget[budget], other[budget], by_name)
         return
     alone = Counter(point.n_params for point in reference)
     for point in reference:
@@ -78,18 +78,18 @@ def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Co
         return
     names = tuple(run.name for pair in pairs for run in pair)
     apart = np.array([score(a) - score(b) for a, b in pairs])
-    found = Comparison(own.method, other.method, t_interval(apart), math.nan, math.nan, own.budget, runs=names)
+    comparison = Comparison(own.method, other.method, t_interval(apart), math.nan, math.nan, own.budget, runs=names)
     scores = paired_scores(pairs)
     if scores is None:
-        yield replace(found, p=paired_p(apart) if len(pairs) > 1 else math.nan)
+        yield replace(comparison, p=paired_p(apart) if len(pairs) > 1 else math.nan)
     elif len(pairs) == 1:
         exact = all(set(np.unique(side)) <= {0.0, 1.0} for side in scores)
         p = mcnemar(scores[0][0], scores[1][0]) if exact else crossed_p(*scores)
-        yield replace(found, difference=paired_difference(*scores), p=p, over="test examples of one seed")
+        yield replace(comparison, difference=paired_difference(*scores), p=p, over="test examples of one seed")
     else:
         drawn = two_way_bootstrap(*scores) if len(pairs) > 2 else None
         difference, p = paired_difference(*scores), crossed_paired_p(*scores)
-        yield replace(found, difference=difference, p=p, over="seeds and test examples", drawn=drawn)
+        yield replace(comparison, difference=difference, p=p, over="seeds and test examples", drawn=drawn)
 
 
 def _beside(method: Sequence[Point], n_params: int) -> list[Point]:
@@ -98,8 +98,8 @@ def _beside(method: Sequence[Point], n_params: int) -> list[Point]:
     if not min(sizes) <= n_params <= max(sizes):
         return []
     ends = max(size for size in sizes if size <= n_params), min(size for size in sizes if size >= n_params)
-    found = [point for point in method if point.n_params in ends]
-    return found if len(found) == len(set(ends)) else []
+    nearest = [point for point in method if point.n_params in ends]
+    return nearest if len(nearest) == len(set(ends)) else []
 
 
 def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> Iterator[Comparison]:
@@ -145,4 +145,4 @@ def interpolated(
             "extrapolated"
         )
     order = np.argsort(size)
-    return np.array([np.interp(np.log(budget), np.log(size[order]), one) for one in data[order].T])
+    return np.array([np.interp(np.log(budget), np.log(size[order]), seed_scores) for seed_scores in data[order].T])

@@ -24,13 +24,13 @@ def rank_rows(runs: Iterable[Run]) -> list[Row]:
     Keys: method, rank, n_params, mean, low, high, n, at_chance, runs. Raises TensorAdaptError without an adapter run
     and for a method with a budget or with ranks by bond, which has no place on an axis of ranks.
     """
-    found = points(runs, compare=False)
-    odd = [point for point in found if not isinstance(point.rank, int)]
-    if odd or not found:
+    adapters = points(runs, compare=False)
+    odd = [point for point in adapters if not isinstance(point.rank, int)]
+    if odd or not adapters:
         size = odd and (size_text(odd[0].rank, short=True) or "a budget")
         what = f"{odd[0].method} has {size}" if odd else "there is no adapter run"
         raise TensorAdaptError(f"{what}; expected methods with ranks that are numbers: draw the frontier instead")
-    rows = [{"method": p.method, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in found]
+    rows = [{"method": p.method, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in adapters]
     return sorted(rows, key=lambda row: (row["method"], row["rank"]))
 
 
@@ -66,12 +66,12 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     if not every:
         raise TensorAdaptError("no run to show; expected one or more finished runs: run the sweep first")
     rows = []
-    for task, own in by_task(every).items():
-        found = sorted(points(own, compare=False), key=lambda point: (point.budget or point.n_params, point.method))
-        named = [(point.method, point_size(point), _of(point)) for point in found]
-        named += [(point.method, "", _of(point)) for point in reference_points(own, compare=False).values()]
-        same = {"task": task, "metric": own[0].result["metric"]}
-        chance = own[0].result["chance"]
+    for task, of_task in by_task(every).items():
+        sizes = sorted(points(of_task, compare=False), key=lambda point: (point.budget or point.n_params, point.method))
+        named = [(point.method, point_size(point), _of(point)) for point in sizes]
+        named += [(point.method, "", _of(point)) for point in reference_points(of_task, compare=False).values()]
+        same = {"task": task, "metric": of_task[0].result["metric"]}
+        chance = of_task[0].result["chance"]
         rows += [
             {"method": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance)}
             for label, size, mean in named
@@ -117,16 +117,16 @@ def read_attempts(runs: Iterable[Run], failed: Iterable[Path] = ()) -> dict[str,
 
 
 def _attempts(file: Path) -> list[dict[str, Any]]:
-    found = []
+    attempts = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
             attempt = json.loads(line)
-            found.append({**attempt, "event": str(attempt["event"]), "time": float(attempt["time"])})
-    return found
+            attempts.append({**attempt, "event": str(attempt["event"]), "time": float(attempt["time"])})
+    return attempts
 
 
 def _of(point: Point) -> Row:
     """Mean, interval and runs of a point, as part of a row."""
-    own = point.interval
-    mean = {"mean": own.mean, "low": own.low, "high": own.high, "n": own.n}
+    interval = point.interval
+    mean = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
     return {**mean, "at_chance": point.n_at_chance + point.n_diverged, "runs": " ".join(point.runs)}

@@ -82,9 +82,9 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
         groups.setdefault(_key(run), []).append(run)
-    found = [_point(group, against, cost) for group in groups.values()]
-    found.sort(key=lambda point: (point.cost, point.method, str(point.layout), json.dumps(point.rank, sort_keys=True)))
-    return _with_frontier(found, compare)
+    sizes = [_point(group, against, cost) for group in groups.values()]
+    sizes.sort(key=lambda point: (point.cost, point.method, str(point.layout), json.dumps(point.rank, sort_keys=True)))
+    return _with_frontier(sizes, compare)
 
 
 def check_cost(cost: str) -> None:
@@ -121,9 +121,9 @@ def write_csv(runs: Iterable[Run], path: Path, cost: str = "n_params") -> Path:
 def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Point]:
     """The references that were run as points, with their runs: "head" and "full"."""
     check_comparable(runs)
-    found = {kind: _of_kind(runs, kind) for kind in REFERENCES}
-    against = found if compare else {}
-    return {kind: _point(group, against, "n_params", kind) for kind, group in found.items() if group}
+    by_kind = {kind: _of_kind(runs, kind) for kind in REFERENCES}
+    against = by_kind if compare else {}
+    return {kind: _point(group, against, "n_params", kind) for kind, group in by_kind.items() if group}
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:

@@ -39,17 +39,17 @@ def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]
     behind = _compared(every)
     if not behind:
         return []
-    found = {key: _gains(own) for key, own in behind.items()}
-    sizes = Counter(label for label, _ in found)
+    gains = {key: _gains(table) for key, table in behind.items()}
+    sizes = Counter(label for label, _ in gains)
     against = reference_of(sizes, reference) if reference is None or reference in sizes else None
     rows = []
-    for (label, size), own in found.items():
-        other = found.get((against, size)) if against and label != against else None
-        middle = stratified_bootstrap(iqm, own)
-        better = stratified_bootstrap(improvement, own, other) if other is not None else None
+    for (label, size), table in gains.items():
+        other = gains.get((against, size)) if against and label != against else None
+        middle = stratified_bootstrap(iqm, table)
+        better = stratified_bootstrap(improvement, table, other) if other is not None else None
         between = (better.mean, better.low, better.high) if better else (None, None, None)
         rows.append(
-            {"method": label, "size": size, "tasks": own.shape[0], "seeds": own.shape[1]}
+            {"method": label, "size": size, "tasks": table.shape[0], "seeds": table.shape[1]}
             | {"iqm": middle.mean, "low": middle.low, "high": middle.high}
             | dict(zip(("better", "better_low", "better_high"), between, strict=True))
             | {"reference": against, "runs": " ".join(run.name for row in behind[label, size] for run in row)}
@@ -68,15 +68,15 @@ def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
     """
     every = reported(runs)
     tasks, by_name = by_task(every), {run.name: run for run in every}
-    found: dict[Key, list[Point]] = {}
+    groups: dict[Key, list[Point]] = {}
     for of_task in tasks.values() if len(tasks) > 1 else ():
         for point in points(of_task, compare=False):
-            found.setdefault((point.method, point_size(point)), []).append(point)
+            groups.setdefault((point.method, point_size(point)), []).append(point)
     whole: dict[Key, list[list[Run]]] = {}
-    for key, own in found.items():
-        seeds = sorted(set(own[0].seeds).intersection(*(point.seeds for point in own)))
-        if len(own) == len(tasks) and len(seeds) >= SEEDS:
-            whole[key] = [[by_name[point.run_of(seed)] for seed in seeds] for point in own]
+    for key, group in groups.items():
+        seeds = sorted(set(group[0].seeds).intersection(*(point.seeds for point in group)))
+        if len(group) == len(tasks) and len(seeds) >= SEEDS:
+            whole[key] = [[by_name[point.run_of(seed)] for seed in seeds] for point in group]
     return whole
 
 
@@ -84,17 +84,17 @@ def task_ranking(runs: Iterable[Run]) -> Ranking | None:
     """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods.
     With many methods it takes more tasks than five to find a difference (``significance.least_p``).
     """
-    found: dict[str, list[Floats]] = {}
-    for (label, _), own in _compared(runs).items():
-        found.setdefault(label, []).append(_gains(own).mean(1))
-    if len(found) < 3 or len(next(iter(found.values()))[0]) < 5:
+    gains: dict[str, list[Floats]] = {}
+    for (label, _), table in _compared(runs).items():
+        gains.setdefault(label, []).append(_gains(table).mean(1))
+    if len(gains) < 3 or len(next(iter(gains.values()))[0]) < 5:
         return None
-    return ranking({label: np.mean(own, axis=0) for label, own in found.items()})
+    return ranking({label: np.mean(table, axis=0) for label, table in gains.items()})
 
 
 def ranking_rows(found: Ranking) -> list[Row]:
     """Mean ranks as rows, with the cliques that each method is in, by number."""
-    cliques = {name: [i for i, one in enumerate(found.cliques) if name in one] for name in found.ranks}
+    cliques = {name: [i for i, clique in enumerate(found.cliques) if name in clique] for name in found.ranks}
     return [
         {"method": name, "rank": rank, "cliques": " ".join(map(str, cliques[name])), "friedman_p": found.friedman_p}
         for name, rank in found.ranks.items()
@@ -107,11 +107,11 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
     without moocore.
     """
     rows = []
-    for task, own in by_task(reported(runs)).items():
-        found, chance = points(own, compare=False), float(own[0].result["chance"])
-        most = 2 * max((point.n_params for point in found), default=0)
-        for label in sorted({point.method for point in found}):
-            mine = [point for point in found if point.method == label]
+    for task, of_task in by_task(reported(runs)).items():
+        adapters, chance = points(of_task, compare=False), float(of_task[0].result["chance"])
+        most = 2 * max((point.n_params for point in adapters), default=0)
+        for label in sorted({point.method for point in adapters}):
+            mine = [point for point in adapters if point.method == label]
             area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, chance))
             at = {"reference_cost": most, "reference_score": chance}
             names = " ".join(name for point in mine for name in point.runs)

@@ -50,7 +50,7 @@ class Slots:
 
 
 class Executor(ABC):
-    """What a sweep needs of the place where its runs are computed."""
+    """Interface to the place where a sweep's runs are computed."""
 
     # of a cluster: what each run may ask for, cpus and gpus among them; empty for this machine
     OPTIONS: ClassVar[Mapping[str, Option]] = {}

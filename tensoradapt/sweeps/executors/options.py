@@ -1,4 +1,4 @@
-"""What each run asks a cluster for, as ``--slurm KEY=VALUE`` and ``--ray KEY=VALUE``, checked before anything runs."""
+"""Each run's requests to a cluster, as ``--slurm KEY=VALUE`` and ``--ray KEY=VALUE``, checked before anything runs."""
 
 from __future__ import annotations
 

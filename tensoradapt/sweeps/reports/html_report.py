@@ -59,8 +59,8 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
             f"{root} holds no run{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a "
             "sweep into it first, or ask for others"
         )
-    found = sweeps(root, spec)
-    plans = [one.due(root) for one in found]
+    recorded = sweeps(root, spec)
+    plans = [sweep.due(root) for sweep in recorded]
     counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     page.filters.update(cell=cell_text, key=_key, names=str.split, status=status_text)
@@ -72,21 +72,21 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
         where=" and ".join(where),
         counts=_counts(runs, failed, record.total(counted)),
         **_results(runs, failed, drawn),
-        empty=[cell for one in found for cell in one.cells if cell.empty],
+        empty=[cell for sweep in recorded for cell in sweep.cells if cell.empty],
         blocked=[reason for plan in plans for reason in plan.blocked],
-        specs=[json.dumps(_said(asdict(one.spec)), indent=2) for one in found],
+        specs=[json.dumps(_said(asdict(sweep.spec)), indent=2) for sweep in recorded],
         made=_made(runs),
     )
 
 
 def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Figured]) -> dict[str, Any]:
-    names = sorted({one.task for one in drawn if one.task})
+    names = sorted({figure.task for figure in drawn if figure.task})
     return {
         "models": sorted({str(run.config["model"]) for run in runs}),
         "rates": how_chosen(runs) if runs else "",
-        "overall": [_figure(one) for one in drawn if one.task is None],
+        "overall": [_figure(figure) for figure in drawn if figure.task is None],
         "volumes": _volumes(runs),
-        "tasks": [(task, [_figure(one) for one in drawn if one.task == task]) for task in names],
+        "tasks": [(task, [_figure(figure) for figure in drawn if figure.task == task]) for task in names],
         "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed)),
         "at_chance": [run for run in runs if run.result["status"] != "finished"],
         "failed": failed,
@@ -94,12 +94,12 @@ def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Fig
 
 
 def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None) -> list[tuple[str, str]]:
-    found = Counter(run.result["status"] for run in runs)
+    statuses = Counter(run.result["status"] for run in runs)
     return [
         ("runs with a result", f"{len(runs)} of {total}" if total else f"{len(runs)}"),
         ("of them to choose learning rates", f"{sum(map(tuned, runs))}"),
-        ("at chance", f"{found['collapsed']}"),
-        ("diverged", f"{found['diverged']}"),
+        ("at chance", f"{statuses['collapsed']}"),
+        ("diverged", f"{statuses['diverged']}"),
         ("failed", f"{len(failed)}"),
     ]
 
@@ -131,8 +131,8 @@ def _table(name: str, title: str, columns: Sequence[str], rows: Iterable[Row]) -
 def _made(runs: Sequence[Run]) -> list[tuple[int, str]]:
     """Versions and machines of the runs, and the number of runs with each."""
     keys = ("packages", "commit", "python", "platform", "cpu")
-    found = Counter(json.dumps({key: run.provenance.get(key) for key in keys}, indent=2) for run in runs)
-    return [(n, text) for text, n in found.most_common()]
+    counts = Counter(json.dumps({key: run.provenance.get(key) for key in keys}, indent=2) for run in runs)
+    return [(n, text) for text, n in counts.most_common()]
 
 
 def _said(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> S
     conditions = [_condition(text) for text in where]
     runs, failed = load_runs(root), load_failures(root)
     if spec:
-        runs, failed = _of_sweep(runs, failed, {c.id: c for one in sweeps(root, spec) for c in one.due(root).configs})
+        runs, failed = _of_sweep(runs, failed, {c.id: c for s in sweeps(root, spec) for c in s.due(root).configs})
 
     def kept(row: Row) -> bool:
         return all(_meets(row, *condition) for condition in conditions)
@@ -82,7 +82,7 @@ def _of_sweep(runs: Sequence[Run], failed: Mapping[str, Any], own: Mapping[str, 
     names = {name: {"label": config.label, "method": config.method} for name, config in own.items()}
     return (
         [replace(run, config={**run.config, **names[run.name]}) for run in runs if run.name in own],
-        {k: {**one, "config": {**one["config"], **names[k]}} for k, one in failed.items() if k in own},
+        {k: {**error, "config": {**error["config"], **names[k]}} for k, error in failed.items() if k in own},
     )
 
 
@@ -186,13 +186,13 @@ def _asked(name: str, config: Mapping[str, Any]) -> Row:
 
 
 def _condition(text: str) -> tuple[str, str, Any]:
-    found = min((op for op in OPERATORS if op in text), key=lambda op: (text.index(op), -len(op)), default=None)
-    if found is None:
+    sign = min((op for op in OPERATORS if op in text), key=lambda op: (text.index(op), -len(op)), default=None)
+    if sign is None:
         raise TensorAdaptError(f"condition {text!r} has none of {' '.join(OPERATORS)}; expected one such as task=sst2")
-    column, value = (part.strip() for part in text.split(found, 1))
+    column, value = (part.strip() for part in text.split(sign, 1))
     if column not in COLUMNS:
         raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, COLUMNS)}")
-    return column, found, _wanted(text, column, value)
+    return column, sign, _wanted(text, column, value)
 
 
 def _wanted(text: str, column: str, value: str) -> Any:

@@ -94,10 +94,10 @@ class Watch:
         configs = {config.id: config for plan in plans for config in plan.configs}
         finished = {name for name in configs if is_finished(self.root, name)}
         failed = {name for name in configs if name not in finished and is_failed(self.root, name)}
-        in_hand = [one for one in self._in_hand() if one.config.id in configs.keys() - finished - failed]
-        running = {one.config.id for one in in_hand if one.alive}
+        in_hand = [run for run in self._in_hand() if run.config.id in configs.keys() - finished - failed]
+        running = {run.config.id for run in in_hand if run.alive}
         rows = tuple(_rows(plans, configs, finished, failed, running))
-        left = self._left(rows, [one for one in in_hand if one.alive], finished)
+        left = self._left(rows, [run for run in in_hand if run.alive], finished)
         return Frame(rows, tuple(in_hand), tuple(self._last(configs, finished)), tuple(notes), left)
 
     def _plans(self) -> tuple[list[Due], list[str]]:
@@ -132,7 +132,7 @@ class Watch:
         known = [self._seconds[name] for name in finished & self._seconds.keys()]
         if not known or not running:
             return None
-        parts = [1 - (one.step or 0) / one.config.steps for one in running]
+        parts = [1 - (run.step or 0) / run.config.steps for run in running]
         return statistics.fmean(known) * (sum(row.waiting for row in rows) + sum(parts)) / len(running)
 
     def _last(self, configs: dict[str, RunConfig], finished: set[str]) -> Iterator[str]:
@@ -154,11 +154,11 @@ def _rows(
         unnamed.update(plan.totals)
         unnamed.subtract(_key(config) for config in plan.configs)
     for key in unnamed:
-        own = {name for name, config in configs.items() if _key(config) == key}
-        ended = own & (finished | failed)
+        names = {name for name, config in configs.items() if _key(config) == key}
+        ended = names & (finished | failed)
         # where all that can be named has ended, what has no name never will: it is blocked
-        left = named[key] + max(0, unnamed[key]) - len(ended | own & running) if own - ended else 0
-        yield Row(*key, len(own & finished), len(own & failed), len(own & running), left)
+        left = named[key] + max(0, unnamed[key]) - len(ended | names & running) if names - ended else 0
+        yield Row(*key, len(names & finished), len(names & failed), len(names & running), left)
 
 
 def _key(config: RunConfig) -> Key:
@@ -221,7 +221,7 @@ def head(root: Path, frame: Frame) -> str:
 
 def _lines(frame: Frame) -> list[str]:
     parts = {"in hand": [*map(_in_hand_text, frame.in_hand)], "finished last": frame.last}
-    named = [line for name, lines in parts.items() if lines for line in (f"{name}:", *(f"  {one}" for one in lines))]
+    named = [line for name, lines in parts.items() if lines for line in (f"{name}:", *(f"  {item}" for item in lines))]
     return [*named, *frame.notes]
 
 
