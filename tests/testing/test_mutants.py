@@ -182,8 +182,8 @@ MUTANTS = {
     "apply flattens the leading shape": Mutant("apply", patched(FactoredTensor, "apply", apply_to_rows_only)),
     "apply ignores a range": Mutant("apply", patched(FactoredTensor, "apply", apply_without_ranges), alone=False),
     "the cut is the largest": Mutant("rank", patched(network, "_cut", largest_cut)),
-    "the zero factor is not quite zero": Mutant("start", patched(draws, "draw", draw_nothing_zero)),
-    "two factors are zero": Mutant("start", patched(draws, "draw", draw_two_zeros), alone=False),
+    "the zero factor is not quite zero": Mutant("start", patched(factored, "draw", draw_nothing_zero)),
+    "two factors are zero": Mutant("start", patched(factored, "draw", draw_two_zeros), alone=False),
     "the matched scale is off by the root of two": Mutant(
         "first step", patched(scale, "solve", lambda *args: MATCHED(*args) * math.sqrt(2))
     ),
