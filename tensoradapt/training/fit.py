@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,23 +74,15 @@ def fit(
     """
     options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, precondition)
     groups = parameter_groups(model, lr, head_lr, heads)
-    check_schedule(model, reduce or {}, steps)
-    if checkpoint and reduce:
-        raise TensorAdaptError(
-            "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
-        )
+    _check_reduce(model, reduce or {}, steps, checkpoint)
     named = trained_parameters(model)
     optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
     if precondition is not None:
         preconditioned(optimizer, model, precondition)
     losses, seconds = _resumed(checkpoint, model, optimizer)
-    schedule = _schedule(optimizer, options, len(losses))
-    note = ""
+    schedule, note = _schedule(optimizer, options, len(losses)), ""
     model.train()
-    done = len(losses)
-    for step, batch in zip(range(1, steps + 1), batches, strict=False):
-        if step <= done:
-            continue
+    for step, batch in itertools.islice(zip(range(1, steps + 1), batches, strict=False), len(losses), None):
         start = time.perf_counter()
         value = loss(model, batch) if loss else model(**batch).loss
         optimizer.zero_grad(set_to_none=True)
@@ -111,6 +104,14 @@ def fit(
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
+
+
+def _check_reduce(model: nn.Module, reduce: Mapping[int, int], steps: int, checkpoint: TrainingState | None) -> None:
+    check_schedule(model, reduce, steps)
+    if checkpoint and reduce:
+        raise TensorAdaptError(
+            "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
+        )
 
 
 def parameter_groups(
