@@ -54,7 +54,7 @@ def test_a_sweep_has_every_figure_its_runs_allow(runs: list[Run], tmp_path: Path
 
 
 def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs: list[Run], tmp_path: Path) -> None:
-    for one in one_of_each_kind(figures(runs, totals={"sst2": 60, "stsb": 60})):
+    for one in figures(runs, totals={"sst2": 60, "stsb": 60}):
         written = one.save(tmp_path / "a")
         assert [path.name for path in written] == [f"{one.name}.{kind}" for kind in ("png", "pdf", "csv", "txt")]
         again = one.save(tmp_path / "b")
@@ -62,10 +62,6 @@ def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs
         with written[2].open(newline="") as file:
             assert len(list(csv.DictReader(file))) == len(one.rows) > 0
         assert written[3].read_text() == f"{one.caption}\n"
-
-
-def one_of_each_kind(drawable: list[Figured]) -> list[Figured]:
-    return list({one.kind: one for one in drawable}.values())
 
 
 @pytest.mark.parametrize("kind", sorted(set(CATALOGUE) - {"ranks", "differences"}))  # which these runs do not allow
@@ -115,7 +111,7 @@ def test_long_names_are_whole_and_take_nothing_from_the_axes(
 @pytest.mark.parametrize("label", ["a $\\foo$ b", "$1 and $2"])
 def test_names_are_no_formulas(many: list[Run], label: str) -> None:
     runs = renamed(many, f"{label} {{}}")
-    for one in one_of_each_kind(figures(runs)):
+    for one in figures(runs):
         one.draw(one.caption).canvas.draw()
     ax = figures(runs, kinds=["frontier"])[0].draw("").axes[0]
     text = next(text for text in ax.get_legend().get_texts() if text.get_text().endswith(" lora"))
