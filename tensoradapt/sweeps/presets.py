@@ -161,6 +161,7 @@ def _adopt(configs: Sequence[RunConfig], out: Path, say: Callable[[str], None]) 
             raise TensorAdaptError(
                 f"{out / config.name} and {out / config.id} are the same run; expected one folder: delete the first"
             )
+    for config in former:
         (out / config.name).rename(out / config.id)
     if former:
         say(f"the folders of {len(former)} runs of an earlier version are renamed to the ids of these runs")

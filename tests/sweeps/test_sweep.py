@@ -91,9 +91,11 @@ def test_a_frontier_that_an_earlier_version_began_is_continued(tmp_path):
     _, runs = run(tmp_path, said.append)
     assert said == ["the folders of 8 runs of an earlier version are renamed to the ids of these runs"]
     assert results(tmp_path) == before and {run.config["label"] for run in runs} >= {"frozen base + head", "LoRA"}
-    shutil.copytree(tmp_path / plan[0].id, tmp_path / plan[0].name)
+    (tmp_path / plan[0].id).rename(tmp_path / plan[0].name)
+    shutil.copytree(tmp_path / plan[-1].id, tmp_path / plan[-1].name)
     with pytest.raises(ta.TensorAdaptError, match="are the same run; expected one folder: delete the first"):
         run(tmp_path)
+    assert (tmp_path / plan[0].name).exists()  # refused before the first is renamed
 
 
 def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
