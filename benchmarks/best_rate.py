@@ -1,125 +1,239 @@
-"""The best learning rate of each method and rank, under the matched scale and under the papers' own.
+"""The best learning rate of each method and rank: AdamW at the matched scale, equal steps, and the papers' own scale.
 
-    python benchmarks/best_rate.py            # runs what is missing, writes records/best_rate.csv
-    python benchmarks/best_rate.py --figure   # the figure of what is there
+    python benchmarks/best_rate.py --part 0/2    # runs what is missing; parts run side by side
+    python benchmarks/best_rate.py --figure      # figure and table of what is there
 
-All adapt q, k, v, o of all-MiniLM-L6-v2 for 30 steps. Rates are judged by the training loss of the last ten steps,
-which is far less noisy than the accuracy of a few hundred examples. Up to five rates, from the smallest up; none above
-a rate that is worse than the rate below it. The grid under the matched scale is finer, because there the
-question is whether the best rates lie within a factor of 4; under the papers' scales they spread over decades.
+All adapt q, k, v, o of all-MiniLM-L6-v2 on the rated sentences. Rates are in steps of 1.8. For each optimizer, method
+and rank the search begins at a guess and goes on until the best rate, by the mean loss on validation, is inside.
 """
 
+from __future__ import annotations
+
 import argparse
-import itertools
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
+from equal_steps_variants import VARIANTS, variant
 from minilm import Bench, Setting, append, read
 
 import tensoradapt as ta
+from tensoradapt.runs.execute import predict
 
 HERE = Path(__file__).parent
-CSV, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "figures" / "best_rate.png"
-RANKS, SEED = (1, 8, 64), 2000
-RATES = {"matched": (1e-3, 3e-3, 1e-2, 3e-2, 1e-1), "paper": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)}
-METHODS = {
+RECORD, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "figures" / "best_rate.png"
+BASE, STEP, MOST = 1e-3, 1.8, 12  # rates are BASE * STEP ** k
+SEEDS, RANKS = (2000, 2001), (1, 4, 16, 64)
+SPLIT = {"layout": ": out1 out2 : in1 in2", "split": {"out": (16, 24), "in": (16, 24)}}
+METHODS: Mapping[str, Mapping[str, Any]] = {
     "lora": {"published": "lora"},
-    "lorta": {"published": "lorta"},
+    "cp": {"published": "lorta"},
     "tucker": {"parameterization": "tucker"},
     "tensor_train": {"parameterization": "tensor_train"},
+    "tensor_ring": {"parameterization": "tensor_ring"},
     "lotr": {"published": "lotr"},
+    "metatt-4d": {"published": "metatt-4d"},
+    "loha": {"published": "loha"},
     "vera": {"published": "vera"},
+    "kronecker": {"parameterization": "kronecker", **SPLIT},
 }
-COLUMNS = ("scale", "method", "rank", "lr", "n_params", "status", "loss", "seconds")
+LEFT_OUT = {("tensor_ring", 64): "1.8 million parameters, more than LoRA r=64, and 20 times its arithmetic"}
+GUESS = {"equal": 2, "adamw": 3, "paper": 3, **dict.fromkeys(VARIANTS, 2)}
+TRIED = (("lora", 16), ("cp", 16), ("tucker", 16), ("tensor_train", 16), ("vera", 64))  # cells of the variants
+COLUMNS = ("steps", "optimizer", "method", "rank", "k", "lr", "seed", "n_params", "status", "loss", "validation_loss")
+Cell = tuple[int, str, str, int]  # steps, optimizer, method, rank
+
+
+def cells(steps: int, optimizers: tuple[str, ...]) -> list[Cell]:
+    """Those at 300 steps are a third of those at 60."""
+    every = [(m, r) for r in (4, 16, 1, 64) for m in METHODS if (m, r) not in LEFT_OUT]
+    if steps > 60:
+        every = every[::3]
+    if set(optimizers) <= VARIANTS.keys():
+        every = list(TRIED)
+    return [(steps, optimizer, m, r) for m, r in every for optimizer in optimizers]
+
+
+def search(bench: Bench, cell: Cell, seed: int) -> None:
+    """Run the rates of a cell with a seed until the best of them is inside, beginning where earlier seeds have it."""
+    known = losses(cell)
+    ks = sorted(known) or [GUESS[cell[1]], GUESS[cell[1]] + 1]
+    todo = list(ks)
+    while todo:
+        for k in todo:
+            if seed not in losses(cell).get(k, {}):
+                append(RECORD, measured(bench, cell, k, seed))
+        mean = means(cell)
+        best = min(mean, key=lambda k: mean[k])
+        todo = [k for k in (best - 1, best + 1) if k not in mean][: MOST - len(mean)]
+
+
+def losses(cell: Cell, what: str = "validation_loss") -> dict[int, dict[int, float]]:
+    """Loss on validation, or another column, by rate and seed."""
+    found: dict[int, dict[int, float]] = {}
+    for row in rows_of(cell):
+        found.setdefault(int(row["k"]), {})[int(row["seed"])] = float(row[what])
+    return found
+
+
+def rows_of(cell: Cell) -> list[dict[str, str]]:
+    return [r for r in read(RECORD) if (int(r["steps"]), r["optimizer"], r["method"], int(r["rank"])) == cell]
+
+
+def means(cell: Cell, what: str = "validation_loss") -> dict[int, float]:
+    """Mean over the seeds by rate, of rates with as many seeds as any."""
+    found = losses(cell, what)
+    if not found:
+        return {}
+    seeds = max((set(of) for of in found.values()), key=len)
+    return {k: float(np.mean(list(of.values()))) for k, of in sorted(found.items()) if set(of) == seeds}
+
+
+def measured(bench: Bench, cell: Cell, k: int, seed: int) -> dict[str, object]:
+    steps, optimizer, method, rank = cell
+    begun, model, lr = time.perf_counter(), bench.fresh(), BASE * STEP**k
+    scale = "paper" if optimizer == "paper" else "matched"
+    sites = ta.find_sites(model, ("q", "k", "v", "o"))
+    plan = ta.plan(sites, rank=rank, scale=scale, train=(), **METHODS[method])
+    ta.attach(model, plan, seed=seed)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad or name.startswith("classifier."))
+    fitted = fit(bench, model, lr, steps, optimizer)
+    loss, validation, right = math.inf, math.inf, 0.0
+    if fitted.status == "finished":
+        loss, (validation, right) = float(np.mean(fitted.losses[-10:])), validated(bench, model)
+    row = (steps, optimizer, method, rank, k, f"{lr:.4g}", seed, plan.n_params, fitted.status, round(loss, 4))
+    row += (round(validation, 5), round(right, 5), round(time.perf_counter() - begun, 1))
+    print(*row, flush=True)
+    return dict(zip((*COLUMNS, "accuracy", "seconds"), row, strict=True))
+
+
+def fit(bench: Bench, model: torch.nn.Module, lr: float, steps: int, optimizer: str) -> Any:
+    if optimizer in ("adamw", "paper"):
+        return bench.fit(model, lr, steps)
+    with patch("tensoradapt.training.fit.equal_steps", variant(optimizer)):
+        return bench.fit(model, lr, steps, optimizer="equal_steps")
+
+
+def validated(bench: Bench, model: torch.nn.Module) -> tuple[float, float]:
+    """Cross-entropy and accuracy on validation."""
+    split, rows = bench._splits["validation"], bench._rows["validation"]
+    logits = torch.from_numpy(predict(model, rows, "cpu")).double()
+    labels = torch.from_numpy(split.labels)
+    loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    return (loss if math.isfinite(loss) else math.inf), float((logits.argmax(1) == labels).double().mean())
+
+
+def best(cell: Cell) -> float | None:
+    """The rate of the least mean loss on validation: of the parabola through it and its neighbours, in log rate. None
+    where no rate gained 0.01 on chance, log 2.
+    """
+    mean = means(cell)
+    k = min(mean, key=lambda k: mean[k], default=None)
+    if k is None or mean[k] > math.log(2) - 0.01:
+        return None
+    if not {k - 1, k + 1} <= mean.keys() or not math.isfinite(mean[k - 1] + mean[k + 1]):
+        return BASE * STEP**k
+    a, b, c = mean[k - 1], mean[k], mean[k + 1]
+    return float(BASE * STEP ** (k + (a - c) / (2 * (a - 2 * b + c))))
+
+
+def shared(every: Sequence[Cell]) -> list[dict[str, Any]]:
+    """For each rate that all cells have: what it loses against each cell's own best, in accuracy and in loss."""
+    rows = []
+    for k in range(-MOST, MOST):
+        have = [cell for cell in every if k in means(cell)]
+        lost = [lost_at(cell, k) for cell in have]
+        if have:
+            accuracy, loss = (float(np.mean([of[i] for of in lost])) for i in (0, 1))
+            worst = max(zip((of[0] for of in lost), have, strict=True))
+            rows.append({"k": k, "cells": len(have), "accuracy": accuracy, "loss": loss, "worst": worst})
+    return rows
+
+
+def lost_at(cell: Cell, k: int) -> tuple[float, float]:
+    """How much accuracy is lower and loss is higher at rate k than at the cell's best, by mean loss."""
+    mean, right = means(cell), means(cell, "accuracy")
+    own = min(mean, key=lambda k: mean[k])
+    return right[own] - right[k], min(mean[k], 9.0) - mean[own]
+
+
+def table(steps: int) -> dict[str, Any]:
+    """For each optimizer: best rates, their spread, and the best rate for all."""
+    found = {}
+    for optimizer in GUESS:
+        every = [cell for cell in cells(steps, (optimizer,)) if means(cell)]
+        rates = {f"{m} r={r}": rate for _, _, m, r in every if (rate := best((steps, optimizer, m, r)))}
+        if not rates:
+            continue
+        complete = [row for row in shared(every) if row["cells"] == len(every)]
+        chosen = min(complete or shared(every), key=lambda row: row["accuracy"])
+        found[optimizer] = {"cells": len(every), "rates": rates, "spread": max(rates.values()) / min(rates.values())}
+        found[optimizer] |= {"one rate": BASE * STEP ** chosen["k"], **chosen}
+    return found
+
+
+def figure(steps: int) -> None:
+    """The best rates of each optimizer in a panel, and what one rate for all loses."""
+    found = table(steps)
+    names = {
+        o: {"equal": "equal steps", "adamw": "AdamW, matched scale", "paper": "AdamW, papers' scales"}[o] for o in found
+    }
+    whole, axes = plt.subplots(1, len(found) + 1, figsize=(4 * len(found) + 4, 4.4), constrained_layout=True)
+    for ax, (optimizer, row) in zip(axes, found.items(), strict=False):
+        for i, method in enumerate(METHODS):
+            for j, rank in enumerate(RANKS):
+                if (rate := row["rates"].get(f"{method} r={rank}")) is not None:
+                    ax.plot(rate, i + 0.2 * (j - 1.5), "o", color=f"C{j}", markersize=6)
+        ax.set(xscale="log", title=f"{names[optimizer]}: largest / smallest = {row['spread']:.3g}")
+        ax.set_xlabel("best learning rate")
+        ax.set_yticks(range(len(METHODS)), METHODS if ax is axes[0] else [""] * len(METHODS))
+        ax.grid(True, axis="x", alpha=0.3)
+    for j, rank in enumerate(RANKS):
+        axes[0].plot([], [], "o", color=f"C{j}", label=f"r = {rank}")
+    axes[0].legend(frameon=False, fontsize=8, loc="best")
+    for optimizer in found:
+        every = [cell for cell in cells(steps, (optimizer,)) if means(cell)]
+        rows = [row for row in shared(every) if row["cells"] >= 0.9 * len(every)]
+        axes[-1].plot(
+            [BASE * STEP ** r["k"] for r in rows], [r["accuracy"] for r in rows], "o-", label=names[optimizer]
+        )
+    axes[-1].axhline(0.01, color="grey", linestyle=":")
+    axes[-1].set(xscale="log", title="one rate for all", xlabel="learning rate")
+    axes[-1].set_ylabel("mean accuracy lost against each cell's own best")
+    axes[-1].legend(frameon=False, fontsize=8)
+    whole.savefig(FIGURE, dpi=150)
 
 
 def main() -> None:
-    bench = Bench(Setting(), SEED)
-    for i in range(5):
-        for rank, method, scale in itertools.product((8, 1, 64), METHODS, RATES):
-            losses = [loss(read(CSV), scale, method, rank, lr) for lr in RATES[scale][: i + 1]]
-            if losses[i] is None and not (i > 1 and (None in losses[:i] or losses[i - 1] > losses[i - 2])):
-                append(CSV, measured(bench, scale, method, rank, RATES[scale][i]))
-
-
-def loss(rows: list[dict[str, str]], scale: str, method: str, rank: int, lr: float) -> float | None:
-    """The loss of a run, or None if it has not been run."""
-    values = [float(r["loss"]) for r in rows if of(r, scale, method, rank) and float(r["lr"]) == lr]
-    return values[0] if values else None
-
-
-def measured(bench: Bench, scale: str, method: str, rank: int, lr: float) -> dict[str, object]:
-    begun, model = time.perf_counter(), bench.fresh()
-    sites = ta.find_sites(model)
-    plan = ta.plan(sites, rank=rank, scale=scale, train=(), **METHODS[method])
-    ta.attach(model, plan, seed=SEED)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad or name.startswith("classifier."))
-    fitted = bench.fit(model, lr)
-    loss = float(np.mean(fitted.losses[-10:])) if fitted.status == "finished" else math.inf
-    seconds = round(time.perf_counter() - begun, 1)
-    row = (scale, method, rank, lr, plan.n_params, fitted.status, round(loss, 4), seconds)
-    print(*row, flush=True)
-    return dict(zip(COLUMNS, row, strict=True))
-
-
-def best(rows: list[dict[str, str]], scale: str, method: str, rank: int) -> float | None:
-    """The rate of the least loss: of the parabola through the best point and its neighbours, in log rate. None where no
-    rate gained 0.01 on chance, log 2.
-    """
-    losses = sorted((math.log(float(r["lr"])), float(r["loss"])) for r in rows if of(r, scale, method, rank))
-    x, y = np.array(losses).T
-    i = int(np.nanargmin(np.where(np.isfinite(y), y, np.nan)))
-    if y[i] > math.log(2) - 0.01:
-        return None
-    if i in (0, len(x) - 1) or not np.isfinite(y[i - 1 : i + 2]).all():
-        return math.exp(x[i])
-    a, b, _ = np.polyfit(x[i - 1 : i + 2], y[i - 1 : i + 2], 2)
-    return math.exp(-b / (2 * a))
-
-
-def of(row: dict[str, str], scale: str, method: str, rank: int) -> bool:
-    return (row["scale"], row["method"], int(row["rank"])) == (scale, method, rank)
-
-
-def figure() -> None:
-    """Loss against rate for each method and rank, and the best rates of each scale in one strip."""
-    rows = read(CSV)
-    styles = dict(
-        zip(METHODS, (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", "-"), ("P", "--")), strict=True)
-    )
-    grid, axes = plt.subplots(2, 4, figsize=(15, 7), constrained_layout=True)
-    for line, scale in zip(axes, RATES, strict=True):
-        for ax, rank in zip(line, RANKS, strict=False):
-            for method, (marker, dash) in styles.items():
-                losses = sorted((float(r["lr"]), float(r["loss"])) for r in rows if of(r, scale, method, rank))
-                ax.plot(*zip(*losses, strict=True), marker=marker, linestyle=dash, label=method)
-            ax.set(xscale="log", title=f"{scale} scale, r = {rank}", xlabel="learning rate", ylim=(0.45, 0.8))
-        line[0].set_ylabel("training loss, steps 21 to 30")
-        strip(line[3], rows, scale, styles)
-    axes[0][0].legend(frameon=False, fontsize=8)
-    grid.savefig(FIGURE, dpi=150)
-
-
-def strip(ax: plt.Axes, rows: list[dict[str, str]], scale: str, styles: dict[str, tuple[str, str]]) -> None:
-    rates = {(m, r): best(rows, scale, m, r) for m in METHODS for r in RANKS}
-    for i, (method, (marker, _)) in enumerate(styles.items()):
-        for j, rank in enumerate(RANKS):
-            if rates[method, rank] is not None:
-                ax.plot(rates[method, rank], i + 0.25 * (j - 1), marker=marker, color=f"C{i}", markersize=4 + 2 * j)
-    learnt = [lr for lr in rates.values() if lr is not None]
-    spread = max(learnt) / min(learnt)
-    ax.set(xscale="log", xlim=(3e-4, 2e-1), title=f"best rates: largest / smallest = {spread:.3g}")
-    ax.set_xlabel("learning rate (markers: r = 1, 8, 64)")
-    ax.set_yticks(range(len(METHODS)), METHODS)
-    shown = {f"{m} r={r}": lr and float(f"{lr:.2g}") for (m, r), lr in rates.items()}
-    print(scale, f"spread {spread:.3g} of {len(learnt)} that learnt", shown)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", default="0/1", help="which part of the cells, such as 0/2")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--optimizers", nargs="+", default=["equal", "adamw", "paper"])
+    parser.add_argument("--record", type=Path, default=RECORD)
+    parser.add_argument("--table", action="store_true")
+    parser.add_argument("--figure", action="store_true")
+    args = parser.parse_args()
+    globals()["RECORD"] = args.record
+    if args.figure:
+        figure(args.steps)
+    if args.table or args.figure:
+        for optimizer, row in table(args.steps).items():
+            print(optimizer, row)
+        return
+    part, of = map(int, args.part.split("/"))
+    for seed in SEEDS:
+        bench = Bench(Setting(args.steps, 2000, 600, 64, 16), seed)
+        for optimizers in ([o for o in args.optimizers if o != "paper"], [o for o in args.optimizers if o == "paper"]):
+            for cell in cells(args.steps, tuple(optimizers))[part::of]:
+                search(bench, cell, seed)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--figure", action="store_true")
-    figure() if parser.parse_args().figure else main()
+    main()

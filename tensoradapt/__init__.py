@@ -33,6 +33,7 @@ _HOME = {
     "export_lora": "tensoradapt.lora.export",
     "fit": "tensoradapt.training.fit",
     "parameter_groups": "tensoradapt.training.fit",
+    "equal_steps": "tensoradapt.training.equal_steps",
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",

@@ -1,4 +1,4 @@
-"""SaveAdapter: Hugging Face's Trainer saves the adapter in each checkpoint folder, without the frozen base."""
+"""Callbacks of Hugging Face's Trainer: SaveAdapter saves the adapter, EqualSteps rescales the optimizer's steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tensoradapt.adapter.sharding import is_sharded
 from tensoradapt.surgery.registry import attached
+from tensoradapt.training.equal_steps import equal_steps
 
 FOLDER = "adapter"
 
@@ -52,3 +53,29 @@ class SaveAdapter(TrainerCallback):
         adapter = attached(kwargs["model"])
         if state.is_world_process_zero or is_sharded(adapter):
             adapter.save(Path(args.output_dir) / f"checkpoint-{state.global_step}" / FOLDER)  # type: ignore[arg-type]
+
+
+class EqualSteps(TrainerCallback):
+    """Train with ``tensoradapt.equal_steps`` of the Trainer's own optimizer; for TRL's trainers too.
+
+    Pass it to ``Trainer(callbacks=[...])``; the Trainer's learning rate, schedule and clipping stay as they are.
+
+    Raises:
+        TensorAdaptError: when training begins, for what ``equal_steps`` refuses.
+
+    >>> from transformers import BertConfig, BertForSequenceClassification, Trainer
+    >>> import tensoradapt as ta
+    >>> sizes = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
+    >>> model = BertForSequenceClassification(BertConfig(vocab_size=30, **sizes))
+    >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 4, train="classifier"))
+    >>> trainer = Trainer(model, callbacks=[EqualSteps()])
+    """
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wrap the optimizer, unless an earlier call of ``train`` did; accelerate's is around torch's."""
+        optimizer = kwargs["optimizer"]
+        inner = getattr(optimizer, "optimizer", optimizer)
+        if not hasattr(inner, "equal_steps"):
+            equal_steps(inner, kwargs["model"])

@@ -99,7 +99,7 @@ class ReducedNetwork:
             value = factors[factor.name].detach().double()
             rest = tuple(x for x in factor.labels if x not in alone)
             if factor not in moving and alone:
-                value = _triangle(factor.labels, value, alone)
+                value = triangle(factor.labels, value, alone)
                 self.sizes[alone[0]] = len(value)
                 reduced.add(alone[0])
                 rest = (alone[0], *rest)
@@ -141,7 +141,7 @@ class ReducedNetwork:
         return program.run([*(self.values[name] for name in others), value], torch.einsum)
 
 
-def _triangle(labels: Labels, value: Tensor, alone: Labels) -> Tensor:  # (k, *rest)
+def triangle(labels: Labels, value: Tensor, alone: Labels) -> Tensor:  # (k, *rest)
     """Return R of the QR over the modes ``alone``, or the factor itself where it is wide."""
     import torch
 

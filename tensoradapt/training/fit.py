@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.options import TrainingOptions
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
@@ -43,6 +44,7 @@ def fit(
     clip: float = 1.0,
     weight_decay: float = 0.0,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    optimizer: str = "adamw",
     precondition: float | None = None,
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
@@ -64,6 +66,7 @@ def fit(
         clip: largest norm of the gradients.
         weight_decay: of AdamW.
         loss: called with model and batch; default ``model(**batch).loss``.
+        optimizer: "adamw", or "equal_steps": its steps rescaled by ``tensoradapt.equal_steps``.
         precondition: epsilon of ``preconditioned``; default plain gradients.
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
         on_step: called with step (from 1) and loss.
@@ -72,38 +75,46 @@ def fit(
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
-    options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, precondition)
+    options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition)
     groups = parameter_groups(model, lr, head_lr, heads)
     _check_reduce(model, reduce or {}, steps, checkpoint)
     named = trained_parameters(model)
-    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay)
-    if precondition is not None:
-        preconditioned(optimizer, model, precondition)
-    losses, seconds = _resumed(checkpoint, model, optimizer)
-    schedule, note = _schedule(optimizer, options, len(losses)), ""
+    stepper = optimizer_of(model, groups, options)
+    losses, seconds = _resumed(checkpoint, model, stepper)
+    schedule, note = _schedule(stepper, options, len(losses)), ""
     model.train()
     for step, batch in itertools.islice(zip(range(1, steps + 1), batches, strict=False), len(losses), None):
         start = time.perf_counter()
         value = loss(model, batch) if loss else model(**batch).loss
-        optimizer.zero_grad(set_to_none=True)
+        stepper.zero_grad(set_to_none=True)
         value.backward()
         if note := _fault(step, value, named, clip):
             break
-        optimizer.step()
+        stepper.step()
         schedule.step()
         if reduce and step in reduce:
-            reduce_rank(model, optimizer, rank=reduce[step])
+            reduce_rank(model, stepper, rank=reduce[step])
             named = trained_parameters(model)
         losses.append(float(value.detach()))
         seconds.append(time.perf_counter() - start)
         if checkpoint and checkpoint.due(step):
-            checkpoint.write({**collect(model, optimizer), **_history(losses, seconds)})
+            checkpoint.write({**collect(model, stepper), **_history(losses, seconds)})
         if on_step:
             on_step(step, losses[-1])
     model.eval()
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
+
+
+def optimizer_of(
+    model: nn.Module, groups: Sequence[Mapping[str, Any]], options: TrainingOptions
+) -> torch.optim.Optimizer:
+    """AdamW over the groups, with preconditioned gradients and rescaled steps where they are asked for."""
+    adamw = torch.optim.AdamW(list(map(dict, groups)), weight_decay=options.weight_decay)
+    if options.precondition is not None:
+        preconditioned(adamw, model, options.precondition)
+    return equal_steps(adamw, model) if options.optimizer == "equal_steps" else adamw
 
 
 def _check_reduce(model: nn.Module, reduce: Mapping[int, int], steps: int, checkpoint: TrainingState | None) -> None:

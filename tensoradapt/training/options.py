@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tensoradapt.checks import check_number, check_whole
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+
+OPTIMIZERS = ("adamw", "equal_steps")
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,15 @@ class TrainingOptions:
     warmup: float = 0.1
     clip: float = 1.0
     weight_decay: float = 0.0
+    optimizer: str = "adamw"
     precondition: float | None = None  # None: plain gradients
 
     def __post_init__(self) -> None:
         for what, value in (("lr", self.lr), ("head_lr", self.lr if self.head_lr is None else self.head_lr)):
             check_number(what, value, above=0)
         check_whole("steps", self.steps)
+        if self.optimizer not in OPTIMIZERS:
+            raise TensorAdaptError(f"optimizer is {self.optimizer!r}{did_you_mean(self.optimizer, OPTIMIZERS)}")
         if not 0 <= self.warmup < 1:
             raise TensorAdaptError(
                 f"warmup is {self.warmup!r}; expected a share of the steps, from 0 up to, not including, 1"

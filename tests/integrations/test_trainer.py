@@ -13,10 +13,10 @@ import torch
 from safetensors import safe_open
 from support.models import inputs, make, perturb
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import tensoradapt as ta
-from tensoradapt.integrations.trainer import SaveAdapter
+from tensoradapt.integrations.trainer import EqualSteps, SaveAdapter
 
 LAYOUT, HEAD = "layer proj : head dim : model", "classifier"
 Model = tuple[nn.Module, ta.Adapter]
@@ -93,13 +93,50 @@ def test_a_trainer_trains_the_adapter_and_the_head_alone(tmp_path: Path) -> None
     assert {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])} == trained
 
 
-@pytest.mark.parametrize("callbacks", [[], [SaveAdapter(trained_only=False)], [SaveAdapter()]])
-def test_a_trainer_resumes_bit_for_bit(tmp_path: Path, callbacks: list[SaveAdapter]) -> None:
+@pytest.mark.parametrize("callbacks", [[], [SaveAdapter(trained_only=False)], [SaveAdapter()], [EqualSteps()]])
+def test_a_trainer_resumes_bit_for_bit(tmp_path: Path, callbacks: list[TrainerCallback]) -> None:
     model, _ = classifier()
     trainer(model, tmp_path, *callbacks).train()
     again, _ = classifier()
     trainer(again, tmp_path, *callbacks).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert same(state(again), state(model))
+
+
+class Watch(TrainerCallback):
+    """Keeps how far each step moved the updates, and what the schedule asked for."""
+
+    def __init__(self, adapter: ta.Adapter) -> None:
+        self.adapter, self.moved, self.asked = adapter, list[float](), list[float]()
+        self.before = self.deltas()
+
+    def deltas(self) -> Tensor:
+        return torch.cat([self.adapter.delta(site).detach().flatten() for site in self.adapter.plan.sites])
+
+    def on_optimizer_step(self, *_: Any, **kwargs: Any) -> None:
+        now = self.deltas()
+        self.moved.append(float((now - self.before).square().mean().sqrt()))
+        self.before = now
+
+    def on_pre_optimizer_step(self, *_: Any, **kwargs: Any) -> None:
+        self.asked.append(kwargs["optimizer"].param_groups[0]["lr"] * 2 * (8 / (3 * 30)) ** 0.5)
+
+
+def test_a_trainers_steps_are_equal(tmp_path: Path) -> None:
+    model, adapter = classifier()
+    watch = Watch(adapter)
+    run = trainer(
+        model, tmp_path, EqualSteps(), watch, save_strategy="no", warmup_steps=3, gradient_accumulation_steps=2
+    )
+    run.train()
+    assert len(watch.moved) == 4 and len(set(watch.asked)) > 2
+    assert watch.moved == pytest.approx(watch.asked, rel=1e-3)  # float32 factors
+    run.train()  # the optimizer is the same one
+    assert len(watch.moved) == 8
+
+
+def test_a_trainer_of_a_model_without_adapter_takes_no_equal_steps(tmp_path: Path) -> None:
+    with pytest.raises(ta.TensorAdaptError, match="has no adapter to take equal steps"):
+        trainer(make("bert", torch.float32), tmp_path, EqualSteps()).train()
 
 
 def test_each_checkpoint_holds_the_adapter_and_not_the_base(tmp_path: Path) -> None:

@@ -27,9 +27,11 @@ import tensoradapt as ta
 from tensoradapt.integrations.trainer import SaveAdapter
 
 
-def step(model: nn.Module, batch: Tensor, adapter: ta.Adapter) -> dict[str, Tensor]:
-    """A step of AdamW; returns the gradients."""
+def step(model: nn.Module, batch: Tensor, adapter: ta.Adapter, equal: bool = False) -> dict[str, Tensor]:
+    """A step of AdamW, rescaled if ``equal``; returns the gradients."""
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.01, eps=1e-3)
+    if equal:
+        ta.equal_steps(optimizer, model)
     backward(model, batch)
     found = gradients(adapter)
     optimizer.step()
@@ -37,12 +39,14 @@ def step(model: nn.Module, batch: Tensor, adapter: ta.Adapter) -> dict[str, Tens
     return found
 
 
-def compared(parameterization: str, wrap: Callable[[nn.Module], nn.Module], **changes: Any) -> dict[str, float]:
+def compared(
+    parameterization: str, wrap: Callable[[nn.Module], nn.Module], equal: bool = False, **changes: Any
+) -> dict[str, float]:
     """Two steps on half of the batch each, against one process on all of it."""
     (alone, one), (model, adapter) = attached(parameterization, **changes), attached(parameterization, **changes)
     wrapped, errors = wrap(model), {}
     for i in ("first", "second"):
-        expected, found = step(alone, ids(), one), step(wrapped, own(), adapter)
+        expected, found = step(alone, ids(), one, equal), step(wrapped, own(), adapter, equal)
         errors[f"{i} gradient"] = off(found, expected)
         errors[f"{i} step"] = off(values(adapter), values(one))
     with torch.no_grad():
@@ -50,12 +54,17 @@ def compared(parameterization: str, wrap: Callable[[nn.Module], nn.Module], **ch
     return errors
 
 
+EQUAL = ("lora", "cp", "vera")  # FSDP2 refuses equal steps
 WRAPS: dict[str, Callable[[nn.Module], nn.Module]] = {"ddp": DistributedDataParallel, "fsdp2": sharded}
 
 
 def families(_: Path) -> dict[str, Any]:
     return {
-        how: {"dora": compared("cp", wrap, rule="dora"), **{name: compared(name, wrap) for name in PLANNED}}
+        how: {
+            "dora": compared("cp", wrap, rule="dora"),
+            **{name: compared(name, wrap) for name in PLANNED},
+            **({f"{name}, equal steps": compared(name, wrap, True) for name in EQUAL} if how == "ddp" else {}),
+        }
         for how, wrap in WRAPS.items()
     }
 
@@ -201,6 +210,7 @@ def refused(folder: Path) -> dict[str, str]:
         "export": lambda: ta.export_lora(model, folder / "lora"),
         "rank reduction": lambda: ta.reduce_rank(model, rank=1),
         "preconditioning": lambda: ta.preconditioned(torch.optim.SGD(model.parameters()), model),
+        "equal steps": lambda: ta.equal_steps(torch.optim.SGD(model.parameters()), model),
     }
     return {what: refusal(call) for what, call in calls.items()}
 

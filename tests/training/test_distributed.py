@@ -58,6 +58,14 @@ def test_two_steps_on_two_ranks_are_two_steps_in_one_process(
         assert {what: error for what, error in errors.items() if not error < 1e-6} == {}
 
 
+@pytest.mark.parametrize("parameterization", ["lora", "cp", "vera"])
+def test_equal_steps_under_ddp_are_those_of_one_process(ranks: list[dict[str, Any]], parameterization: str) -> None:
+    for rank in ranks:
+        errors = rank["families"]["ddp"][f"{parameterization}, equal steps"]
+        assert len(errors) == 5
+        assert {what: error for what, error in errors.items() if not error < 1e-6} == {}
+
+
 @pytest.mark.parametrize("how", [how for how in CHECKPOINTED if how != REFUSED])
 def test_gradient_checkpointing_on_two_ranks_gives_the_gradients_of_one_process_without(
     ranks: list[dict[str, Any]], how: str
@@ -119,9 +127,16 @@ def test_factors_that_ddp_does_not_know_are_refused(ranks: list[dict[str, Any]],
         assert "DistributedDataParallel(model) anew" in rank["too_late"][what]
 
 
-@pytest.mark.parametrize("what", ["attach", "load", "merge", "detach", "export", "rank reduction", "preconditioning"])
+@pytest.mark.parametrize(
+    "what", ["attach", "load", "merge", "detach", "export", "rank reduction", "preconditioning", "equal steps"]
+)
 def test_what_needs_whole_parameters_is_refused_of_a_sharded_model(ranks: list[dict[str, Any]], what: str) -> None:
-    instead = {"attach": "call fully_shard after", "load": "call fully_shard after", "preconditioning": "under DDP"}
+    instead = {
+        "attach": "call fully_shard after",
+        "load": "call fully_shard after",
+        "preconditioning": "under DDP",
+        "equal steps": "under DDP",
+    }
     for rank in ranks:
         message = rank["refused"][what]
         assert "is sharded over ranks" in message

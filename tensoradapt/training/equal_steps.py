@@ -1,0 +1,261 @@
+"""Equal steps: each optimizer step moves the adapted weights equally far, whatever their factoring and rank.
+
+The root mean square of a step's change, over all entries of an adapter's matrices, becomes ``lr T``. T is what LoRA
+r=8, alpha=16 moves in Adam's first step per unit learning rate, 2 sqrt(8 / (3 d_in)): the target of the matched scale;
+over matrices of several widths, the root mean square of theirs. Only the length of a step changes, not its direction.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from scipy import optimize
+from torch import Tensor, nn
+
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.sharding import refuse_sharded
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.planning.scale import LORA_ALPHA, LORA_RANK
+from tensoradapt.training.distance import Curve, Distance
+
+Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
+Values = Sequence[Mapping[str, Tensor]]  # the factors of each tensor of an adapter, by name
+EXACT = 1e-9  # change of the logarithm of a length after which it is taken to be exact
+SETTLED = (
+    3e-4  # the same where three lengths were tried: the error of the next falls faster than the square of this one
+)
+SMALL = 1e-4  # steps below this share of the tensor are proportional to their length: their square has lost 8 digits
+EVALUATIONS = 12  # of a distance before a root is bracketed instead
+REACH = 1e9  # times the optimizer's own step, above which no length is tried
+
+
+def equal_steps(optimizer: Opt, model: nn.Module) -> Opt:
+    """Rescale every later step of ``optimizer`` so that it moves the weights that adapters change by ``lr T``.
+
+    The learning rate then means one thing for every network and rank: how far the weights move in a step. Each adapter
+    has one length for all of its tensors. Heads, shared biases and DoRA's magnitudes take the optimizer's own steps. A
+    step that moves no weight, or not by a finite distance, is left as it is and counted.
+
+    Args:
+        optimizer: any torch optimizer with the factors; schedules, clipping and mixed precision work as before.
+        model: a model with an attached adapter.
+
+    Returns:
+        The same optimizer. ``optimizer.equal_steps`` has ``lengths``, by which the last step of each adapter was
+        multiplied, and ``unchanged``, the number of steps left as they were.
+
+    Raises:
+        TensorAdaptError: without an adapter; for an optimizer that lacks some of its factors, needs a closure, or
+            rescales its steps already; for sharded or merged adapters. At a step, before anything moves: for a closure,
+            a merged adapter, and factors whose groups have different learning rates.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=96, num_attention_heads=6, num_hidden_layers=4))
+    >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 8))
+    >>> optimizer = ta.equal_steps(torch.optim.AdamW(adapter.parameters(), lr=3e-3), model)
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise TensorAdaptError(
+            f"optimizer is a {type(optimizer).__name__}; expected a torch.optim.Optimizer. Of a library's wrapper pass "
+            "the optimizer inside"
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise TensorAdaptError(
+            "LBFGS moves the weights several times in a step, by a closure; expected an optimizer of one move, such as "
+            "torch.optim.AdamW"
+        )
+    held = _held(optimizer, model)
+    if hasattr(optimizer, "equal_steps"):
+        raise TensorAdaptError(
+            f"this {type(optimizer).__name__} rescales its steps already; call equal_steps once for each optimizer"
+        )
+    stepper = EqualSteps(held)
+    optimizer.register_step_pre_hook(stepper.before)
+    optimizer.register_step_post_hook(stepper.after)
+    optimizer.equal_steps = stepper  # type: ignore[attr-defined]
+    return optimizer
+
+
+class EqualSteps:
+    """The hooks of one optimizer. All state is in the parameters, so a training resumes bit for bit."""
+
+    def __init__(self, adapters: Sequence[Adapter]) -> None:
+        self.adapters = list(adapters)
+        self.lengths: list[float] = []  # of the last step, for each adapter
+        self.unchanged = 0
+        self._distances: dict[int, Distance] = {}
+        self._kept: list[tuple[Values, float]] = []
+
+    @torch.no_grad()
+    def before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Keep the factors, and the distance that each adapter is to move."""
+        if any(value is not None for value in (*args[1:], *kwargs.values())):  # hooks get the optimizer as first one
+            raise TensorAdaptError(
+                "optimizer.step was given a closure; expected gradients that are there before the step: call "
+                "loss.backward(), then optimizer.step()"
+            )
+        for adapter in self.adapters:
+            _refuse_merged(adapter)
+        self._kept = [
+            (_factors(adapter, copy=True), learning_rate(optimizer, adapter) * math.sqrt(squared_target(adapter)))
+            for adapter in self.adapters
+        ]
+
+    @torch.no_grad()
+    def after(self, *_: Any) -> None:
+        """Rescale the step that was taken."""
+        kept, self._kept = self._kept, []
+        self.lengths = [self._rescale(a, old, asked) for a, (old, asked) in zip(self.adapters, kept, strict=True)]
+
+    def _rescale(self, adapter: Adapter, old: Values, asked: float) -> float:
+        new = _factors(adapter)
+        change = [{k: v.double() - b[k].double() for k, v in n.items()} for n, b in zip(new, old, strict=True)]
+        length = self.length(self._distance(adapter).along(old, change), asked)
+        if length is None:
+            self._leave()
+            return 1.0
+        for values, before, move in zip(new, old, change, strict=True):
+            for name, value in values.items():
+                value.copy_(before[name].double() + length * move[name])
+        return length
+
+    def length(self, curve: Curve, asked: float) -> float | None:
+        """The multiple of a step that moves the weights by ``asked``; None for a step to be left as it is."""
+        return solve(curve, asked)
+
+    def _leave(self) -> None:
+        self.unchanged += 1
+        if self.unchanged == 1:
+            warnings.warn(
+                "a step moved no adapted weight, or not by a finite distance, and was left as it is; later ones are "
+                "counted in optimizer.equal_steps.unchanged. Are the gradients zero or not finite?",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _distance(self, adapter: Adapter) -> Distance:
+        known = self._distances.get(id(adapter))
+        if known is None or not known.fits(adapter):  # reducing ranks replaces the tensors
+            known = self._distances[id(adapter)] = Distance(adapter)
+        return known
+
+
+def squared_target(adapter: Adapter) -> float:
+    """The squared distance, summed over all entries of the adapter's matrices, of a step at learning rate 1."""
+    rows = sum(member.site.out for group in adapter.plan.groups for member in group.members)
+    return (LORA_ALPHA / LORA_RANK) ** 2 * LORA_RANK / 3 * rows * max(1, len(adapter.plan.tasks))
+
+
+def solve(curve: Curve, asked: float) -> float | None:
+    """Return the length at which the square root of ``curve`` is ``asked``, to 1e-7; None where no length has it.
+
+    The logarithm of the length is interpolated as a polynomial of that of the distance, through all lengths tried.
+    """
+    if asked == 0:
+        return 0.0
+    if asked < SMALL * math.sqrt(curve.base):
+        return _proportional(curve, asked)
+
+    def off(log_length: float) -> float:
+        """Logarithm of the distance over that asked for."""
+        squared = curve.at(math.exp(log_length))
+        return math.log(squared) / 2 - math.log(asked) if 0 < squared < math.inf else math.nan
+
+    tried = [(0.0, off(0.0))]
+    guess = -tried[0][1]  # a distance grows as its length
+    while len(tried) < EVALUATIONS and abs(guess) < math.log(REACH):
+        if abs(guess - tried[-1][0]) < (SETTLED if len(tried) > 2 else EXACT):
+            return math.exp(guess)
+        tried.append((guess, off(guess)))
+        if len({distance for _, distance in tried}) < len(tried) or math.isnan(tried[-1][1]):
+            break
+        guess = _interpolated(tried)
+    return _bracketed(off) if math.isfinite(tried[0][1]) else None
+
+
+def _proportional(curve: Curve, asked: float) -> float | None:
+    """The length of a step so small that its distance has lost digits: from longer ones, to either side."""
+    probed = SMALL**2 * curve.base
+    for exponent in range(math.ceil(math.log(REACH, 4))):
+        squared = (curve.at(4.0**exponent) + curve.at(-(4.0**exponent))) / 2
+        if not math.isfinite(squared):
+            return None
+        if squared > probed:
+            return 4.0**exponent * asked / math.sqrt(squared)
+    return None
+
+
+def _interpolated(pairs: Sequence[tuple[float, float]]) -> float:
+    """Lagrange's polynomial through pairs (y, x), at x = 0."""
+    return sum(y * math.prod(b / (b - a) for _, b in pairs if b != a) for y, a in pairs)
+
+
+def _bracketed(off: Any) -> float | None:
+    """The length by a search between one that is too short and one that is too long."""
+    low = high = 0.0
+    while not off(low) <= 0:
+        low -= 1
+        if low < -math.log(REACH):
+            return None
+    while not off(high) >= 0:
+        high += 1
+        if high > math.log(REACH):
+            return None
+    return math.exp(optimize.brentq(off, low, high, xtol=1e-8)) if low < high else 1.0
+
+
+def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:
+    """The rate of an adapter's factors: that of their groups, or that over each factor's own multiplier (LoRA+)."""
+    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    pairs = [(float(group_of[id(p)]["lr"]), rate) for p, rate in adapter.rates().items() if id(p) in group_of]
+    for rates in ([lr for lr, _ in pairs], [lr / rate for lr, rate in pairs]):
+        if max(rates) - min(rates) <= 1e-9 * max(rates):
+            return rates[0]
+    listed = ", ".join(f"{lr:g}" for lr in sorted({lr for lr, _ in pairs}))
+    raise TensorAdaptError(
+        f"the factors of one adapter are in groups of learning rates {listed}; equal steps needs one for all: put them "
+        "in one group, or give factors their own multipliers by rates= of plan"
+    )
+
+
+def _held(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[Adapter]:
+    """The adapters whose factors the optimizer trains."""
+    # found among the modules, not at the root: DDP and torch.compile put the model inside another
+    adapters = [module for module in model.modules() if isinstance(module, Adapter)]
+    if not adapters:
+        raise TensorAdaptError(
+            f"{type(model).__name__} has no adapter to take equal steps; call attach(model, plan) first"
+        )
+    refuse_sharded(model, "equal steps", "Leave them out under FSDP2, or train under DDP")
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = [adapter for adapter in adapters if any(id(p) in trained for p in adapter.rates())]
+    named = {id(p): name for name, p in model.named_parameters()}
+    lacking = [p for a in held or adapters for p in a.rates() if p.requires_grad and id(p) not in trained]
+    if lacking:
+        raise TensorAdaptError(
+            f"the optimizer lacks {len(lacking)} of the factors that require gradients, such as "
+            f"{named[id(lacking[0])]}; pass it all parameters of the adapter, as in "
+            "torch.optim.AdamW(adapter.parameters(), lr=3e-3)"
+        )
+    if not held:
+        raise TensorAdaptError("no factor of the adapter requires gradients; expected one that is trained")
+    for adapter in held:
+        _refuse_merged(adapter)
+    return held
+
+
+def _refuse_merged(adapter: Adapter) -> None:
+    if adapter.gate.merged:
+        raise TensorAdaptError(
+            "the adapter is merged into the weights, and a step would move nothing; call unmerge(model)"
+        )
+
+
+def _factors(adapter: Adapter, copy: bool = False) -> Values:
+    trained = [dict(tensor.trained.items()) for tensor in adapter.factored]
+    return [{name: p.detach().clone() if copy else p.detach() for name, p in of.items()} for of in trained]
