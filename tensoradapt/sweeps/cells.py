@@ -15,8 +15,10 @@ from tensoradapt.errors import BudgetError, TensorAdaptError, located
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.store import is_failed, is_finished
+from tensoradapt.sweeps.case import Case, Tuning, config_of
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
-from tensoradapt.sweeps.tuning import Case, config_of, propose
+from tensoradapt.sweeps.tuning import propose
+from tensoradapt.text import size_text
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Due:
-    """The runs that can be named now."""
+    """The runs that can be named now.
+
+    ``totals``: runs there will be of each task and method, of a search at most, unless a grid is extended (further).
+    ``tuning``: how many of them tune. ``more``: how many more an extension can add at most. ``blocked``: what cannot
+    continue, with the reason. ``extended``: the grids that were extended, with the rates that were added.
+    """
 
     configs: tuple[RunConfig, ...]
-    totals: Mapping[tuple[str, str], int]  # runs there will be of each task and method, of a search at most
-    blocked: tuple[str, ...] = ()  # what cannot continue, with the reason
+    totals: Mapping[tuple[str, str], int]
+    blocked: tuple[str, ...] = ()
+    tuning: int = 0
+    more: int = 0
+    extended: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -83,13 +93,15 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
 def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None) -> Due:
     """The runs of a sweep: those that tune each method on each task and, once these have ended, the reported ones.
 
-    A method with one rate is not tuned. Reported runs are ordered by seed, so that every method is covered early.
+    A method with one rate is not tuned; a size whose rates were tried is reported while others are still tuned.
+    Reported runs are ordered by seed, so that every method is covered early.
     ``ended``: whether a run has a result or a failure; default the folder is asked.
     """
     settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
-    tuning: list[RunConfig] = []
+    tuned: list[Tuning] = []
     reported: list[RunConfig] = []
     blocked: list[str] = []
+    extended: list[str] = []
     totals: dict[tuple[str, str], int] = {}
     for task in spec.tasks:
         for method in spec.methods:
@@ -98,14 +110,22 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
                 continue
             sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
             proposed = propose(Case(spec, method, task, sizes, Path(root), settled))
-            tuning += proposed.runs
+            tuned.append(proposed)
             n_reported = 1 if spec.search and spec.search.size else len(sizes)
             totals[task, method.name] = proposed.total + n_reported * len(spec.seeds)
-            blocked += [f"{method.name} on {task}: {proposed.failure}"] * bool(proposed.failure)
+            blocked += [f"{method.name} on {task}: {failure}" for failure in proposed.failures]
+            extended += [_extended(method, size, task, rates) for size, rates in proposed.extended]
             reported += [replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seeds]
     reported.sort(key=lambda config: spec.seeds.index(config.seed))
-    _check_distinct([*tuning, *reported])
-    return Due((*tuning, *reported), totals, tuple(blocked))
+    configs = (*(run for one in tuned for run in one.runs), *reported)
+    _check_distinct(configs)
+    n_tuning, more = sum(one.total for one in tuned), sum(one.more for one in tuned)
+    return Due(configs, totals, tuple(blocked), n_tuning, more, tuple(extended))
+
+
+def _extended(method: Method, size: Size, task: str, rates: Sequence[float]) -> str:
+    """The rates that were added to a grid, in a line."""
+    return f"{f'{method.name} {size_text(**size)}'.strip()} on {task} by {' '.join(f'{rate:g}' for rate in rates)}"
 
 
 def _check_distinct(configs: Sequence[RunConfig]) -> None:

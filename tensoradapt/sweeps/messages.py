@@ -17,7 +17,9 @@ from tensoradapt.text import align, bytes_text, duration_text, size_text
 
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
-    """The plan of a sweep: its cells with their parameters, rates and runs; empty cells with the reason."""
+    """The plan of a sweep: its cells with their parameters, empty ones with the reason; its rates, which of its runs
+    choose them, and the grids that were extended.
+    """
     filled = sum(not cell.empty for cell in cells)
     head = (
         f"sweep {spec.id}: {spec.model} on {', '.join(spec.tasks)}; {len(spec.methods)} methods, {filled} cells, seeds "
@@ -25,7 +27,8 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     )
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
     empty = [f"empty: {cell.method}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
-    return "\n".join([head, *align(rows), *empty, *(_search(spec, spec.search) if spec.search else _rates(spec))])
+    how = _search(spec, spec.search) if spec.search else _rates(spec)
+    return "\n".join([head, *align(rows), *empty, *how, *_tuning(now), *map(extended_text, now.extended)])
 
 
 def _row(cell: Cell) -> tuple[str, str, str, str]:
@@ -42,16 +45,36 @@ def _rates(spec: SweepSpec) -> Iterator[str]:
     for method in spec.methods:
         grids.setdefault(method.learning_rates, []).append(method)
     for grid, methods in grids.items():
-        how = "" if len(grid) == 1 else f"; each method's is chosen on validation with seed {spec.tuning_seed}"
+        how = "" if len(grid) == 1 else f"; each method's is chosen on validation {_how_tuned(spec)}"
         named = "" if len(grids) == 1 else f" of {', '.join(method.name for method in methods)}"
         yield f"learning rate{'s' if len(grid) > 1 else ''}{named}: {' '.join(f'{lr:g}' for lr in grid)}{how}"
+
+
+def _how_tuned(spec: SweepSpec) -> str:
+    several = len(spec.tuning_seeds) > 1
+    where = "at each size" if spec.tune == "size" else "at its middle size"
+    return f"{where}, {'by the mean over seeds' if several else 'with seed'} {' '.join(map(str, spec.tuning_seeds))}"
+
+
+def _tuning(now: Due) -> Iterator[str]:
+    """What tuning costs, in a line."""
+    if not now.tuning:
+        return
+    share = f"{now.tuning} of the {now.total} runs ({100 * now.tuning / now.total:.0f} %)"
+    more = f"; at most {now.more} more where the best rate is at an end of its grid" if now.more else ""
+    yield f"tuning: {share} choose learning rates, beside {now.total - now.tuning} reported{more}"
+
+
+def extended_text(extended: str) -> str:
+    """A line for a grid that was extended."""
+    return f"best at the edge: extended {extended}"
 
 
 def _search(spec: SweepSpec, search: Search) -> Iterator[str]:
     at_once = f", {search.parallel} at once" if search.parallel > 1 else ""
     yield (
-        f"search of each method on each task, by Optuna with seed {spec.tuning_seed}: {search.trials} trials{at_once}; "
-        "the best on validation is run with every seed"
+        f"search of each method on each task, by Optuna with seed {spec.tuning_seeds[0]}: {search.trials} trials"
+        f"{at_once}; the best on validation is run with every seed"
     )
     yield from (f"  {name} {_axis_text(axis)}" for name, axis in search.space.items())
 

@@ -114,7 +114,7 @@ def frontier_spec(
         tasks=(tasks.get(task).name,),
         methods=(reference("head"), *map(adapter, dict.fromkeys(parameterizations)), reference("full")),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
-        tuning_seed=0,  # nothing is tuned: each method has one rate
+        tuning_seeds=(0,),  # nothing is tuned: each method has one rate
         runs={**counts, "head_lr": rate("head"), **tuned},
     )
 

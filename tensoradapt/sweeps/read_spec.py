@@ -19,10 +19,19 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import reason
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.plan_run import layouts_for
-from tensoradapt.sweeps.spec import PROPOSERS, Method, Size, SweepSpec, check_fixed, read_search, scale, space_of
+from tensoradapt.sweeps.spec import (
+    PROPOSERS,
+    TUNE,
+    Method,
+    Size,
+    SweepSpec,
+    check_fixed,
+    read_search,
+    read_tuning,
+    scale,
+    space_of,
+)
 from tensoradapt.training.options import TrainingOptions
-
-TUNING_SEED = 1000
 
 
 def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
@@ -41,21 +50,16 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
         settings[f"{search.size}s"] = search.space[search.size]
     methods = tuple(_methods(settings))
     _check_methods(methods, settings)
-    tuning = settings.get("tuning_seed", TUNING_SEED)
-    if tuning in settings["seeds"]:
-        raise TensorAdaptError(
-            f"tuning_seed is {tuning}, which is one of seeds; expected another: rates chosen on a seed that is "
-            "reported are chosen on the result"
-        )
+    tuning = read_tuning(settings, methods)
     runs = {name: settings.get(key) for key, name in RUNS.items()}
     return SweepSpec(
-        settings["model"],
-        settings["tasks"],
-        methods,
-        settings["seeds"],
-        tuning,
-        {name: value for name, value in runs.items() if value is not None and value != DEFAULTS.get(name)},
-        search,
+        model=settings["model"],
+        tasks=settings["tasks"],
+        methods=methods,
+        seeds=settings["seeds"],
+        runs={name: value for name, value in runs.items() if value is not None and value != DEFAULTS.get(name)},
+        search=search,
+        **tuning,
     )
 
 
@@ -234,7 +238,10 @@ TOP: dict[str, checks.Check] = {
     "projections": checks.texts,
     "learning_rates": _rates,
     "seeds": partial(checks.listed, partial(checks.whole, least=0)),
+    "tune": partial(checks.one_of, TUNE),
     "tuning_seed": partial(checks.whole, least=0),
+    "tuning_seeds": partial(checks.listed, partial(checks.whole, least=0)),
+    "extend": partial(checks.whole, least=0),
     "steps": checks.whole,
     "head_learning_rate": checks.number,
     "proposer": partial(checks.one_of, PROPOSERS),

@@ -19,7 +19,7 @@ from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
-from tensoradapt.sweeps.messages import cost_text, ended_text, plan_text
+from tensoradapt.sweeps.messages import cost_text, ended_text, extended_text, plan_text
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
 
@@ -31,7 +31,10 @@ Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, o
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How many runs a sweep has and how many are finished, the ids of failed ones, and what could not be begun."""
+    """How many runs a sweep has and how many are finished, the ids of failed ones, and what could not be begun.
+
+    ``total`` grows where a grid of rates is extended.
+    """
 
     total: int
     finished: int
@@ -131,6 +134,7 @@ class _Sweep:
     _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
     _waiting: dict[str, float] = field(default_factory=dict)  # computed elsewhere, and when to submit them again
     _deaths: Counter[str] = field(default_factory=Counter)
+    _extended: set[str] = field(default_factory=set)  # what was said of grids that were extended
     _gone: frozenset[str] = frozenset()  # runs that a dry run takes to be removed
 
     def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> None:
@@ -161,9 +165,9 @@ class _Sweep:
             self._ended.add(name)
         return name in self._ended
 
-    def left(self) -> list[RunConfig]:
+    def left(self, now: Due | None = None) -> list[RunConfig]:
         """The runs that can be begun now."""
-        return [config for config in self.due().configs if not self.ended(config.id)]
+        return [config for config in (now or self.due()).configs if not self.ended(config.id)]
 
     def todo(self) -> int:
         """How many runs have not ended, including those that cannot be named yet."""
@@ -173,6 +177,7 @@ class _Sweep:
     def run(self, executor: Executor) -> None:
         """Compute until every run has ended; the executor holds none when this returns or raises."""
         try:
+            self._extended.update(self.due().extended)  # the plan says them
             self._submit(executor, self.left())
             while open_ := [name for name in self._known if name not in self._ended]:
                 for name, how in executor.poll().items():
@@ -195,13 +200,22 @@ class _Sweep:
         if self.ended(name):
             self._tell(name)
             if self._known[name].tuning:  # after the last of them, the method's other runs are due
-                self._submit(executor, self.left())
+                self._submit(executor, self._now_left())
         elif how == ELSEWHERE:
             self._waiting[name] = time.monotonic() + AGAIN
         else:
             self._deaths[name] += 1
             if self._deaths[name] < DEATHS or not self._give_up(name):
                 self._again(executor, name)
+
+    def _now_left(self) -> list[RunConfig]:
+        """The runs that can be begun now; says which grids were extended since it last did."""
+        now = self.due()
+        for text in now.extended:
+            if text not in self._extended:
+                self._extended.add(text)
+                self.say(extended_text(text))
+        return self.left(now)
 
     def _ask_again(self, executor: Executor) -> None:
         now = time.monotonic()

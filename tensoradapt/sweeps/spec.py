@@ -1,8 +1,8 @@
-"""The specification of a sweep as records, and the part of it that describes a search."""
+"""The specification of a sweep as records, and the parts of it that describe tuning and a search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,8 @@ from tensoradapt.runs.store import FORMER_HEAD_LABEL, run_id
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
 PROPOSERS = ("grid", "optuna")
+TUNE = ("size", "method", "none")
+TUNING_SEEDS, EXTEND = (1000, 1001), 3  # of a grid, unless others are given
 EXAMPLE = "such as trials = 20 and, under [search], learning_rate = {low = 1e-4, high = 1e-1}"
 # what is searched, and the settings that would fix it
 FIXED = {
@@ -62,27 +64,42 @@ class Search:
 class SweepSpec:
     """All that a sweep runs: methods x sizes x tasks x seeds.
 
-    ``runs``: further settings of every run. ``search``: what is searched instead of grids of learning rates.
+    Args:
+        runs: further settings of every run.
+        tuning_seeds: seeds of the runs that choose a learning rate.
+        search: what is searched instead of grids of learning rates.
+        tune: whether rates are chosen at each "size", or for a "method" at its middle size; "none" where every method
+            has one.
+        extend: how many rates may be tried beyond the ends of each grid.
     """
 
     model: str
     tasks: tuple[str, ...]
     methods: tuple[Method, ...]
     seeds: tuple[int, ...]
-    tuning_seed: int
+    tuning_seeds: tuple[int, ...]
     runs: Mapping[str, Any]
     search: Search | None = None
+    tune: str = "method"  # as specifications meant before they said it
+    extend: int = 0
 
     @property
     def id(self) -> str:
-        """The hash of the specification, which later additions (a search, the head's label) leave as it was."""
-        said = {key: value for key, value in asdict(self).items() if key != "search" or value is not None}
-        former = {"head": {"name": FORMER_HEAD_LABEL}}
-        return run_id({**said, "methods": [{**row, **former.get(row["kind"], {})} for row in said["methods"]]})
+        """The hash of the specification, which later additions (a search, the head's label, ways to tune) leave as it
+        was unless they are used.
+        """
+        said = asdict(self)
+        seeds = said.pop("tuning_seeds")
+        said |= {"tuning_seed": seeds[0]} if len(seeds) == 1 else {"tuning_seeds": seeds}
+        former = {"search": (None,), "tune": ("method", "none"), "extend": (0,)}
+        said = {key: value for key, value in said.items() if value not in former.get(key, ())}
+        label = {"head": {"name": FORMER_HEAD_LABEL}}
+        return run_id({**said, "methods": [{**row, **label.get(row["kind"], {})} for row in said["methods"]]})
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
-        """The specification of a record (``dataclasses.asdict``, through JSON).
+        """The specification of a record (``dataclasses.asdict``, through JSON), also of earlier versions: these had one
+        ``tuning_seed``, tuned at the middle size, and extended no grid.
 
         >>> from tensoradapt.sweeps.read_spec import read_spec
         >>> spec = read_spec({"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1],
@@ -90,9 +107,64 @@ class SweepSpec:
         >>> SweepSpec.from_dict(asdict(spec)) == spec
         True
         """
+        said = dict(record)
+        said["tuning_seeds"] = (said.pop("tuning_seed"),) if "tuning_seed" in said else tuple(said["tuning_seeds"])
         methods = tuple(Method(**method) for method in record["methods"])
         search = record.get("search")
-        return cls(**{**record, "methods": methods, "search": Search(**search) if search else None})
+        return cls(**{**said, "methods": methods, "search": Search(**search) if search else None})
+
+
+def read_tuning(settings: Mapping[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
+    """How rates are tuned, among the checked settings of a sweep: its ``tuning_seeds``, ``tune`` and ``extend``.
+
+    Where no method has several rates, these have one normal form. Raises TensorAdaptError for settings that contradict
+    each other or the grids, and for a tuning seed that is reported.
+    """
+    if {"tuning_seed", "tuning_seeds"} <= settings.keys():
+        raise TensorAdaptError("tuning_seed and tuning_seeds were given; expected one of them")
+    grids = [method for method in methods if len(method.learning_rates) > 1]
+    seeds = settings.get("tuning_seeds") or (settings.get("tuning_seed"),)
+    if seeds == (None,):
+        seeds = TUNING_SEEDS if grids else TUNING_SEEDS[:1]
+    if shared := [seed for seed in seeds if seed in settings["seeds"]]:
+        which = "tuning_seed is" if len(seeds) == 1 else "tuning_seeds has"
+        raise TensorAdaptError(
+            f"{which} {shared[0]}, which is one of seeds; expected others, such as tuning_seeds = "
+            f"[{max(*settings['seeds'], *seeds) + 1}]: rates chosen on a seed that is reported are chosen on the result"
+        )
+    (_check_search_tuning if "search" in settings else _check_grid_tuning)(settings, grids)
+    if not grids:
+        return {"tuning_seeds": seeds[:1], "tune": "method" if "search" in settings else "none", "extend": 0}
+    chosen = {"tune": settings.get("tune", "size"), "extend": settings.get("extend", EXTEND)}
+    return {"tuning_seeds": seeds, **chosen}
+
+
+def _check_search_tuning(settings: Mapping[str, Any], _: Sequence[Method]) -> None:
+    """Refuse what a search does not do: it tries each configuration once, at a method's middle size or any."""
+    if given := [key for key in ("tune", "extend") if key in settings]:
+        raise TensorAdaptError(
+            f"{given[0]} and a search were given; expected one of them: a search has no grid, runs at the middle size "
+            "of each method, and takes rank or budget under [search] to try several"
+        )
+    if len(settings.get("tuning_seeds", ())) > 1:
+        raise TensorAdaptError(
+            f"tuning_seeds has {len(settings['tuning_seeds'])} seeds; expected one with a search, whose trials run once"
+        )
+
+
+def _check_grid_tuning(settings: Mapping[str, Any], grids: Sequence[Method]) -> None:
+    """Refuse several rates that are not to be tuned, and what would tune without them."""
+    off = settings.get("tune") == "none"
+    if off and grids:
+        raise TensorAdaptError(
+            f'tune is "none", and {grids[0].name} has {len(grids[0].learning_rates)} learning_rates; expected one for '
+            'each method, or tune = "size" or "method"'
+        )
+    if not grids and settings.get("extend"):
+        raise TensorAdaptError(
+            f"extend is {settings['extend']}, and every method has one of learning_rates; expected several, whose last "
+            "two give the step beyond them, or no extend"
+        )
 
 
 def read_search(settings: Mapping[str, Any]) -> Search | None:

@@ -1,125 +1,142 @@
 """Tuning: which configurations of a method are tried, and which of them is then run with the reported seeds.
 
-A grid tries every learning rate at once. A search is an Optuna study, kept in memory alone: it is asked for the same
-trials again and told the results that are stored. Trial i is asked for when trials up to i - ``parallel`` have been
-told, in their order, so the trials do not depend on which run ends first.
+A grid tries every learning rate at once, with each tuning seed. Where the best of them is at an end, the grid goes on
+beyond it by its own step, one rate at a time; which rates these are follows from the runs that have ended.
+
+A search is an Optuna study, kept in memory alone: it is asked for the same trials again and told the results that are
+stored. Trial i is asked for when trials up to i - ``parallel`` have been told, in their order, so the trials do not
+depend on which run ends first.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import statistics
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import missing_extra
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.store import is_finished, read_run
-from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.sweeps.case import Case, Outcome, Tuning, at_sizes, config_of, learned, outcome
+from tensoradapt.sweeps.spec import Size
+from tensoradapt.text import size_text
 
 DIGITS = 4  # of a proposed number, so that it can be written down, and platforms agree on it
 STARTUP = 5  # random trials; Optuna's 10 would be most of a search that trains a model in each
-Outcome = tuple[str, float | None]  # the name of one of Optuna's states, and the score
-
-
-@dataclass(frozen=True)
-class Case:
-    """A method on a task, its sizes from the smallest up, and a folder of runs.
-
-    ``settled``: whether the run of an id has a result or a failure.
-    """
-
-    spec: SweepSpec
-    method: Method
-    task: str
-    sizes: Sequence[Size]
-    root: Path
-    settled: Callable[[str], bool]
-
-    @property
-    def middle(self) -> Size:
-        """The size at which rates are tuned."""
-        return self.sizes[(len(self.sizes) - 1) // 2]
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """The runs that tune a method on a task and can be named now, and how many there will be at most.
-
-    Once they have ended, ``reported`` are the configurations to run with each seed, or ``failure`` says why none is.
-    """
-
-    runs: tuple[RunConfig, ...]
-    total: int
-    reported: tuple[RunConfig, ...] = ()
-    failure: str = ""
 
 
 def propose(case: Case) -> Tuning:
     """The tuning of a method on a task; it depends on the specification and the runs that have ended alone."""
-    return _search(case) if case.spec.search else _grid(case)
+    return _search(case) if case.spec.search else _grids(case)
 
 
-def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float) -> RunConfig:
-    """A tuning run of a method."""
-    settings: dict[str, Any] = {"method": method.name, **size, **spec.runs}
-    return RunConfig(
-        kind=method.kind,
-        seed=spec.tuning_seed,
-        model=spec.model,
-        task=task,
-        lr=lr,
-        parameterization=method.parameterization,
-        layout=method.layout,
-        projections=method.projections,
-        scale=method.scale,
-        published=method.published,
-        plan=dict(method.plan or {}),
-        tuning=True,
-        **settings,
+@dataclass(frozen=True)
+class _Rate:
+    """A rate that was tried: its run with the first tuning seed, how many of its runs failed or diverged, and the mean
+    validation score of those that have one.
+    """
+
+    config: RunConfig
+    bad: int
+    mean: float
+
+
+def _grids(case: Case) -> Tuning:
+    """Tune a method at each of its sizes, or at its middle one for all; a single rate is not tuned."""
+    spec, (first, *others) = case.spec, case.method.learning_rates
+    if not others:
+        return Tuning((), 0, at_sizes(config_of(spec, case.method, case.task, case.middle, first), case.sizes))
+    if spec.tune == "method":
+        tuned = _grid(case, case.middle)
+        return replace(tuned, reported=tuple(one for best in tuned.reported for one in at_sizes(best, case.sizes)))
+    parts = [_grid(case, size) for size in case.sizes]
+    return Tuning(
+        tuple(run for part in parts for run in part.runs),
+        sum(part.total for part in parts),
+        tuple(run for part in parts for run in part.reported),
+        tuple(text for part in parts for text in part.failures),
+        sum(part.more for part in parts),
+        tuple(one for part in parts for one in part.extended),
     )
 
 
-def _grid(case: Case) -> Tuning:
-    """Try each rate of a method at its middle size; a single rate is not tuned."""
-    args = case.spec, case.method, case.task, case.middle
-    runs = tuple(config_of(*args, lr) for lr in case.method.learning_rates)
-    if len(runs) == 1:
-        return Tuning((), 0, _at_sizes(runs[0], case.sizes))
-    if not all(case.settled(config.id) for config in runs):
-        return Tuning(runs, len(runs))
-    best = _best([(config, _outcome(config, case.root)[1]) for config in runs])
-    if best is None:
-        return Tuning(runs, len(runs), failure="no learning rate gave a result")
-    return Tuning(runs, len(runs), _at_sizes(best, case.sizes))
+def _grid(case: Case, size: Size) -> Tuning:
+    """Try each rate with each tuning seed at one size and, while the best is at an end, one rate beyond it."""
+    spec, grid = case.spec, sorted(case.method.learning_rates)
+    added: tuple[float, ...] = ()
+    while True:
+        firsts = [config_of(spec, case.method, case.task, size, lr) for lr in sorted((*grid, *added))]
+        runs = tuple(run for first in firsts for run in _seeded(case, first))
+        found = Tuning(runs, len(runs), extended=((size, added),) if added else ())
+        left = spec.extend - len(added)
+        if not all(case.settled(run.id) for run in runs):
+            return replace(found, more=left * len(spec.tuning_seeds))
+        rates = [rate for first in firsts if (rate := _rate(case, first))]
+        if not rates:
+            return replace(found, failures=(f"no learning rate gave a result{_where(case, size)}",))
+        best = min(rates, key=lambda rate: (rate.bad, -rate.mean, rate.config.lr))
+        beyond = _beyond(grid, added, best.config.lr) if left and _stands_out(case, best, rates) else None
+        if beyond is None:
+            return replace(found, reported=(best.config,))
+        added = (*added, beyond)
 
 
-def _at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]:
-    return tuple(replace(config, rank=size.get("rank"), budget=size.get("budget")) for size in sizes)
+def _where(case: Case, size: Size) -> str:
+    """The size in a message, where others are tuned apart from it."""
+    return f" at {size_text(**size)}" if case.spec.tune == "size" and size else ""
 
 
-def _best(scores: Sequence[tuple[RunConfig, float | None]]) -> RunConfig | None:
-    """The run with the best score on validation, of equal ones that with the lowest rate; None without scores."""
-    ranked = [(-score, config.lr, i) for i, (config, score) in enumerate(scores) if score is not None]
-    return scores[min(ranked)[2]][0] if ranked else None
+def _rate(case: Case, first: RunConfig) -> _Rate | None:
+    """A rate whose runs have ended, by the first of them; None where none has a score."""
+    ends = [outcome(run, case.root) for run in _seeded(case, first)]
+    scores = [score for _, score in ends if score is not None]
+    bad = sum(state != "COMPLETE" for state, _ in ends)
+    return _Rate(first, bad, statistics.fmean(scores)) if scores else None
+
+
+def _seeded(case: Case, first: RunConfig) -> tuple[RunConfig, ...]:
+    return tuple(replace(first, seed=seed) for seed in case.spec.tuning_seeds)
+
+
+def _stands_out(case: Case, best: _Rate, rates: Sequence[_Rate]) -> bool:
+    """Whether the best rate is better than every other, with runs that all learned something."""
+    alone = all(rate.bad or rate.mean < best.mean for rate in rates if rate is not best)
+    return alone and not best.bad and all(learned(run, case.root) for run in _seeded(case, best.config))
+
+
+def _beyond(grid: Sequence[float], added: Sequence[float], best: float) -> float | None:
+    """The rate that follows the best by the step of the grid's nearer end; None where the best is at no end.
+
+    >>> _beyond([1e-3, 3e-3, 1e-2], (), 1e-2), _beyond([1e-3, 3e-3, 1e-2], (0.03333,), 0.03333)
+    (0.03333, 0.1111)
+    >>> _beyond([1e-3, 3e-3, 1e-2], (), 1e-3), _beyond([1e-3, 3e-3, 1e-2], (), 3e-3)
+    (0.0003333, None)
+    """
+    lowest, highest = min(*grid, *added), max(*grid, *added)
+    if best not in (lowest, highest):
+        return None
+    step = grid[0] / grid[1] if best == lowest else grid[-1] / grid[-2]
+    rate = float(f"{best * step:.{DIGITS}g}")
+    further = 0 < rate < lowest or highest < rate < math.inf  # no more where numbers end, or rounding eats the step
+    return rate if further else None
 
 
 def _search(case: Case) -> Tuning:
     """The trials of a study that have been told, and ``parallel`` more."""
     search, axes = case.spec.search, _axes(case)
     assert search is not None
-    how = (json.dumps(axes), case.spec.tuning_seed, search.trials, search.parallel)
+    how = (json.dumps(axes), case.spec.tuning_seeds[0], search.trials, search.parallel)
     study = study_of(*how, str(case.root.absolute()), case.spec.id, case.method.name, case.task)
     ended: list[tuple[RunConfig, Outcome]] = []
     for i in range(search.trials):
         config = _proposed(case, study.values(i))
         if not case.settled(config.id):
             break
-        ended.append((config, _outcome(config, case.root)))
+        ended.append((config, outcome(config, case.root)))
         study.tell(i, ended[-1][1])
     asked = min(len(ended) + search.parallel, search.trials)
     configs = [_proposed(case, study.values(i)) for i in range(asked)]
@@ -127,19 +144,11 @@ def _search(case: Case) -> Tuning:
     if len(ended) < search.trials:
         distinct = math.prod(math.inf if isinstance(axis, Mapping) else len(axis) for axis in axes.values())
         return Tuning(runs, int(min(len(runs) + search.trials - asked, distinct)))
-    best = _best([(config, score if state == "COMPLETE" else None) for config, (state, score) in ended])
-    if best is None:
-        return Tuning(runs, len(runs), failure="no trial gave a result")
-    return Tuning(runs, len(runs), (best,) if search.size else _at_sizes(best, case.sizes))
-
-
-def _outcome(config: RunConfig, root: Path) -> Outcome:
-    """How a run ended, in Optuna's terms: one that diverged is pruned, which counts as bad; a failure does not."""
-    if not is_finished(root, config.id):
-        return "FAIL", None
-    result = read_run(root / config.id).result
-    score = result["validation"].get(result["metric"])
-    return "PRUNED" if score is None or result["status"] == "diverged" else "COMPLETE", score
+    whole = [(config, score) for config, (state, score) in ended if score is not None and state == "COMPLETE"]
+    if not whole:
+        return Tuning(runs, len(runs), failures=("no trial gave a result",))
+    best, _ = min(whole, key=lambda one: (-one[1], one[0].lr))
+    return Tuning(runs, len(runs), (best,) if search.size else at_sizes(best, case.sizes))
 
 
 def _axes(case: Case) -> dict[str, Any]:

@@ -35,6 +35,28 @@ def sweep(root: Path, tasks: tuple[str, ...] = ("sst2", "stsb"), seeds: tuple[in
     return load_runs(root)
 
 
+def tuned_apart(root: Path, ranks: tuple[int, ...] = (1, 4, 16), head: bool = True) -> list[Run]:
+    """Runs of a sweep whose rates were tuned at each rank with two seeds; lora's grid was extended at rank 1."""
+    for name, level in LEVELS.items():
+        for i, rank in enumerate(ranks):
+            same = {"parameterization": name, "rank": rank, "budget": None, "method": name, "label": name}
+            same |= {"n_params": 1000 * rank + len(name)}
+            rates = (*RATES, 3.333e-2) if name == "lora" and i == 0 else RATES
+            best = 2 if name == "lora" and i == 0 else i % 3  # of three rates
+            for j, lr in enumerate(rates):
+                for seed in (1000, 1001):
+                    accuracy = level - 0.05 * abs(j - best) + 0.01 * (seed - 1000)
+                    write_synthetic(root, seed=seed, lr=lr, tuning=True, accuracy=accuracy, **same)
+            for seed in (0, 1):
+                write_synthetic(root, seed=seed, lr=rates[best], accuracy=level + 0.02 * i, **same)
+    for lr in RATES if head else ():
+        for seed in (1000, 1001):
+            write_synthetic(root, kind="head", seed=seed, lr=lr, tuning=True, accuracy=0.6, method="head")
+    if head:
+        write_synthetic(root, kind="head", seed=0, lr=RATES[0], accuracy=0.6, method="head")
+    return load_runs(root)
+
+
 LEVELS = {"lora": 0.70, "lorta": 0.74, "metatt-4d": 0.72, "vera": 0.6}
 
 

@@ -110,7 +110,11 @@ def test_what_other_versions_made_is_kept_refused_or_made_again(tmp_path, monkey
 
 def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     swept = ta.sweep(
-        {**TINY, "learning_rates": [1e-3, 1e-2], "ranks": [1]}, tmp_path, executor="inline", device="cpu", say=[].append
+        {**TINY, "learning_rates": [1e-3, 1e-2], "ranks": [1], "tuning_seeds": [1000], "extend": 0},
+        tmp_path,
+        executor="inline",
+        device="cpu",
+        say=[].append,
     )
     assert swept.complete and swept.total == 2 * 2 + 2
     runs = load_runs(tmp_path)

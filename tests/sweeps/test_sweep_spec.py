@@ -26,6 +26,7 @@ learning_rates = [1e-3]
 seeds = [0, 1, 2]
 steps = 60
 """
+FORMER = {"tune": "method", "tuning_seeds": [1000], "extend": 0}  # how every grid was tuned once
 
 
 def spec(text: str = SMALLEST, **changes):
@@ -231,7 +232,7 @@ def finish(root, config, validation):
 
 
 def test_a_methods_rate_is_chosen_on_validation_with_its_own_seed_and_then_kept(tmp_path):
-    found = spec(learning_rates=[1e-3, 3e-3, 1e-2])
+    found = spec(learning_rates=[1e-3, 3e-3, 1e-2], **FORMER)
     planned = cells(found, models.config(found.model))
     first = due(found, planned, tmp_path)
     assert first.total == 2 * 3 + 12
@@ -249,7 +250,7 @@ def test_a_methods_rate_is_chosen_on_validation_with_its_own_seed_and_then_kept(
 
 def test_the_middle_size_is_that_of_the_parameters_in_whatever_order_sizes_are_named():
     for sizes in ({"ranks": [4, 1, 2]}, {"ranks": None, "budgets": [164, 41, 82]}):
-        found = spec(learning_rates=[1e-3, 1e-2], published=["lorta"], **sizes)
+        found = spec(learning_rates=[1e-3, 1e-2], published=["lorta"], **sizes, **FORMER)
         runs = due(found, cells(found, models.config(found.model)), Path("no-such-folder")).configs
         assert {c.rank or c.budget for c in runs} == {2 if sizes["ranks"] else 82}
 
@@ -268,7 +269,7 @@ def test_a_default_that_is_written_out_is_the_same_sweep(tmp_path):
 
 
 def test_a_method_without_a_usable_rate_is_blocked_and_the_others_go_on(tmp_path):
-    found = spec(learning_rates=[1e-3, 1e-2])
+    found = spec(learning_rates=[1e-3, 1e-2], **FORMER)
     planned = cells(found, models.config(found.model))
     for config in due(found, planned, tmp_path).configs:
         finish(tmp_path, config, None if config.published == "lora" else 0.5)

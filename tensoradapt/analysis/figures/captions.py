@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensoradapt.analysis.statistics.significance import Comparison, least_p
-from tensoradapt.analysis.tables.comparable import methods, tuned
+from tensoradapt.analysis.tables.comparable import methods, tuned, tuned_where
 from tensoradapt.analysis.tables.frontier import Point, points, references
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
@@ -53,8 +52,13 @@ def how_chosen(runs: Sequence[Run]) -> str:
         return "as given" if any(run.config.get("method") for run in runs) else TUNED
     given = sorted(set(methods(runs)) - {run.config["label"] for run in tried})
     others, each = (f"as given for {', '.join(given)}, and ", "each other") if given else ("", "each")
-    seeds = " ".join(str(seed) for seed in sorted({run.config["seed"] for run in tried}))
-    return f"{others}chosen on validation among {_tried(tried, each)} {tuned_size(tried)} (seed {seeds})"
+    return f"{others}chosen on validation among {_tried(tried, each)} {tuned_size(runs)} ({tuning_seeds(tried)})"
+
+
+def tuning_seeds(tuning: Sequence[Run]) -> str:
+    """The seeds that rates were tuned with."""
+    seeds = [str(seed) for seed in sorted({run.config["seed"] for run in tuning})]
+    return f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
 def _tried(tuning: Sequence[Run], each: str) -> str:
@@ -81,19 +85,27 @@ def _listed(rates: set[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in ordered)
 
 
-def tuned_size(tuning: Sequence[Run], its: str = "its") -> str:
+def tuned_size(runs: Sequence[Run], its: str = "its") -> str:
     """The size at which rates were tuned."""
-    return "over the sizes searched" if sizes_searched(tuning) else f"at {its} middle size"
+    named = {"search": "over the sizes searched", "size": "at each size", "method": f"at {its} middle size"}
+    return named[tuned_where(runs)]
 
 
-def sizes_searched(tuning: Sequence[Run]) -> bool:
-    """Whether rates of a method were tried at several sizes."""
-
-    def of(run: Run, *keys: str) -> str:
-        return json.dumps([run.config.get(key) for key in keys], sort_keys=True)
-
-    cases = {of(run, "task", "label") for run in tuning}
-    return len({of(run, "task", "label", "rank", "budget") for run in tuning}) > len(cases)
+def tried_rates(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the rows of learning rates show, of the runs that they are of."""
+    seeds, where = tuning_seeds([run for run in runs if tuned(run)]), tuned_where(runs)
+    size = tuned_size(runs, "the method's")
+    several = seeds.startswith("mean")
+    how = (
+        f"lines are {seeds.replace('mean', 'means')}, dots single runs"
+        if several
+        else f"one run each ({seeds}, so without intervals)"
+    )
+    return (
+        f"at each learning rate tried, {how}, {size}. A ring: the rate that all reported runs of the method"
+        f"{' at this size' if where == 'size' else ''} have. Hollow: {'a run ' if several else ''}ended at chance "
+        f"or diverged.{'' if where == 'search' else at_an_end(rows)}"
+    )
 
 
 def how_partial(runs: Sequence[Run], total: int | None, failed: int = 0) -> str:
@@ -116,15 +128,18 @@ def _seeds(counts: set[int]) -> str:
 
 
 def _rates(drawn: Sequence[Point], how: str) -> str:
-    """The learning rates of each method; a rate that all share is written once."""
+    """The learning rates of each method, those of its sizes from the smallest up; a rate that all share once."""
     chosen: dict[str, list[float]] = {}
     for point in drawn:
-        rates = chosen.setdefault(point.method, [])
-        if point.lr is not None and point.lr not in rates:
-            rates.append(point.lr)
-    texts = {label: "/".join(f"{rate:g}" for rate in sorted(rates)) for label, rates in chosen.items() if rates}
+        if point.lr is not None:
+            chosen.setdefault(point.method, []).append(point.lr)
+    texts = {
+        label: "/".join(f"{rate:g}" for rate in (rates if len(set(rates)) > 1 else rates[:1]))
+        for label, rates in chosen.items()
+    }
     if not texts:
         return ""
+    how += ", smallest size first" if any("/" in text for text in texts.values()) else ""
     if len(set(texts.values())) == 1:
         return f"Learning rates {how}: {next(iter(texts.values()))}{' for all' if len(texts) > 1 else ''}."
     return f"Learning rates {how}: {', '.join(f'{label} {text}' for label, text in sorted(texts.items()))}."
@@ -139,19 +154,19 @@ def _at_chance(runs: Sequence[Run]) -> str:
 
 
 def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Name the methods whose rate is the lowest or highest tried, so that a better one may lie beyond it; not those
-    that score the same at every rate, as a head with a rate of its own.
+    """Name the methods, with their size where they have several, whose rate is the lowest or highest tried, so that a
+    better one may lie beyond it; not those that score the same at every rate, as a head with a rate of its own.
     """
-    tried: dict[str, list[Mapping[str, Any]]] = {}
+    tried: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        tried.setdefault(row["method"], []).append(row)
-    ends = [
-        label
-        for label, curve in tried.items()
-        if len({row["validation"] for row in curve}) > 1
-        and any(row["chosen"] and row["lr"] in (curve[0]["lr"], curve[-1]["lr"]) for row in curve)
-    ]
-    names = ", ".join(ends)
+        tried.setdefault((row["method"], row["size"]), []).append(row)
+    ends: dict[str, list[str]] = {}
+    for (label, size), curve in tried.items():
+        outer = {fold(row["lr"] for row in curve) for fold in (min, max)}
+        if len({row["mean"] for row in curve}) > 1 and any(row["chosen"] and row["lr"] in outer for row in curve):
+            ends.setdefault(label, []).append(size)
+    apart = {label for label, _ in tried if sum(other == label for other, _ in tried) > 1}
+    names = ", ".join(f"{label} ({', '.join(sizes)})" if label in apart else label for label, sizes in ends.items())
     return f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {names}." if ends else ""
 
 

@@ -21,7 +21,7 @@ from tensoradapt.analysis.figures import captions, curve_plots, difference_plots
 from tensoradapt.analysis.figures.canvas import RC, add_caption, figure_of, write
 from tensoradapt.analysis.figures.frontier_plot import frontier_figure
 from tensoradapt.analysis.tables import curves
-from tensoradapt.analysis.tables.comparable import by_task, methods, reported, tuned
+from tensoradapt.analysis.tables.comparable import by_task, methods, reported, tuned, tuned_where
 from tensoradapt.analysis.tables.contrasts import check_reference, contrast_row, contrasts
 from tensoradapt.analysis.tables.frontier import COSTS, check_cost, table
 from tensoradapt.analysis.tables.over_tasks import ranking_rows, summary_rows, task_ranking
@@ -163,18 +163,13 @@ def _ranks(source: Source) -> Content | None:
 
 
 def _rates(source: Source) -> Content | None:
-    tried = [run for run in source.runs if tuned(run)]
-    if not tried:
+    if not any(map(tuned, source.runs)):
         return None
     rows = curves.rate_rows(source.runs)
-    seeds = " ".join(str(seed) for seed in sorted({row["seed"] for row in rows}))
-    where = captions.tuned_size(tried, "the method's")
-    text = (
-        f"{source.subject}: validation {source.metric} at each learning rate tried, one run each (seed {seeds}, so "
-        f"without intervals), {where}. A ring: the rate that all reported runs of the method have. Hollow: ended at "
-        f"chance or diverged.{'' if captions.sizes_searched(tried) else captions.at_an_end(rows)}"
-    )
-    return text, rows, _drawing(curve_plots.rate_curves, rows, metric=source.metric)
+    text = f"{source.subject}: validation {source.metric} {captions.tried_rates(source.runs, rows)}"
+    apart = tuned_where(source.runs) == "size"
+    draw = curve_plots.rate_panels if apart else curve_plots.rate_curves
+    return text, rows, _drawing(draw, rows, metric=source.metric)
 
 
 def _contrasts(source: Source) -> Content | None:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import offset_copy
@@ -20,6 +23,7 @@ from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
 HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
+PANELS = 3  # beside each other, at most
 APART = 3  # points between methods of one rank
 HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
@@ -49,24 +53,64 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
 
 
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
-    """Validation score against learning rate (log), a line for each method; the rate that was kept has a ring.
+    """Validation score against learning rate (log), a line for each method and size; the rate that was kept has a ring.
 
-    ``rows``: of ``curves.rate_rows``. A run without a score is a gap.
+    ``rows``: of ``curves.rate_rows``. A rate without a score is a gap. Where several seeds ran, lines are means and
+    dots the runs.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     styles = canvas.styles(row["method"] for row in _some(rows))
-    for label, style in styles.items():
-        curve = [row for row in rows if row["method"] == label]
-        y = [math.nan if row["validation"] is None else row["validation"] for row in curve]
-        ax.plot([row["lr"] for row in curve], y, color=style.colour, linewidth=0.9, zorder=2)
-        for row, value in zip(curve, y, strict=True):
-            canvas.draw_marker(ax, row["lr"], value, style, row["at_chance"])
-            if row["chosen"]:
-                ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.colour}
-                ax.plot(row["lr"], value, "o", markersize=MARKER + 5, zorder=2.8, gid="chosen", **ring)
+    _draw_rates(ax, rows, styles)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
     return _finished(ax, sorted({row["lr"] for row in rows}), 10, styles, new)
+
+
+def rate_panels(rows: Rows, *, metric: str = "score") -> Axes:
+    """The curves of ``rate_curves`` in one panel for each size, smallest first; returns the first panel.
+
+    Methods without a size are in a panel of their own. One size is one figure.
+    """
+    largest: dict[str, int] = {}
+    for row in rows:
+        largest[row["size"]] = max(largest.get(row["size"], 0), row["n_params"])
+    sizes = sorted(largest, key=lambda size: (not size, largest[size]))
+    if len(sizes) < 2:
+        return rate_curves(rows, metric=metric)
+    columns = 2 if len(sizes) in (2, 4) else PANELS
+    lines = math.ceil(len(sizes) / columns)
+    figure = canvas.new_figure(0.8 + 2.8 * columns, 0.5 + 2.4 * lines, "constrained")
+    styles, rates = canvas.styles(row["method"] for row in rows), sorted({row["lr"] for row in rows})
+    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    for i, (ax, size) in enumerate(zip(panels, sizes, strict=False)):
+        _draw_rates(ax, [row for row in rows if row["size"] == size], styles)
+        ax.set_title(size or "no rank or budget", fontsize=HEAD, color=DARK, loc="left")
+        ax.set_xlabel("learning rate" if i + columns >= len(sizes) else "")
+        ax.set_ylabel(f"validation {metric}" if i % columns == 0 else "")
+        _log_axis(ax, rates, 10)
+    for ax in panels[len(sizes) :]:
+        ax.remove()
+    _legend_on_top(figure, styles)
+    return panels[0]
+
+
+def _draw_rates(ax: Axes, rows: Rows, styles: dict[str, Style]) -> None:
+    curves: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = {}
+    for row in sorted(rows, key=lambda row: row["lr"]):
+        curves.setdefault((row["method"], row.get("size", "")), {}).setdefault(row["lr"], []).append(row)
+    for (label, _), curve in curves.items():
+        style = styles[label]
+        means = [of_rate[0].get("mean", of_rate[0]["validation"]) for of_rate in curve.values()]
+        y = [math.nan if mean is None else mean for mean in means]
+        ax.plot([*curve], y, color=style.colour, linewidth=0.9, zorder=2)
+        for (rate, of_rate), mean in zip(curve.items(), y, strict=True):
+            canvas.draw_marker(ax, rate, mean, style, any(row["at_chance"] for row in of_rate))
+            scores = [row["validation"] for row in of_rate if row["validation"] is not None]
+            if len(of_rate) > 1:
+                ax.plot([rate] * len(scores), scores, ".", color=style.colour, markersize=3.5, zorder=2.6, gid="seed")
+            if of_rate[0]["chosen"]:
+                ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.colour}
+                ax.plot(rate, mean, "o", markersize=MARKER + 5, zorder=2.8, gid="chosen", **ring)
 
 
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
@@ -140,7 +184,14 @@ def _heads(rows: Rows) -> dict[str, str]:
 
 
 def _finished(ax: Axes, values: Sequence[float], base: int, methods: dict[str, Style], new: bool) -> Axes:
-    """Make x logarithmic with ticks at the values that were run, numbered where there is room; add grid and legend."""
+    """Make x logarithmic; add grid and legend."""
+    _log_axis(ax, values, base)
+    canvas.legend_above(ax, methods, grow=new)
+    return ax
+
+
+def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
+    """Make x logarithmic with ticks at the values that were run, numbered where there is room; add a grid."""
     ax.set_xscale("log", base=base)
     room = (values[-1] / values[0]) ** 0.06 * 1.08
     ax.set_xlim(values[0] / room, values[-1] * room)
@@ -151,8 +202,20 @@ def _finished(ax: Axes, values: Sequence[float], base: int, methods: dict[str, S
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", labelsize=HEAD)
     canvas.frame(ax, "y")
-    canvas.legend_above(ax, methods, grow=new)
-    return ax
+
+
+def _legend_on_top(figure: Figure, methods: dict[str, Style]) -> None:
+    """Put a legend of methods above all panels, in as many columns as fit, and make the figure higher by it."""
+    names = [canvas.folded(name, 4.8, canvas.LEGEND) for name in methods]
+    line = partial(Line2D, [], [], markersize=MARKER, linewidth=0.9)
+    drawn = [line(color=s.colour, marker=s.marker, label=n) for n, s in zip(names, methods.values(), strict=True)]
+    look: dict[str, Any] = {"frameon": False, "fontsize": canvas.LEGEND, "handlelength": 1.6, "columnspacing": 1.3}
+    for columns in range(len(drawn), 0, -1):
+        legend = figure.legend(handles=drawn, ncols=columns, loc="outside upper left", **look)
+        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
 
 
 def _apart(ax: Axes, values: Sequence[float]) -> list[float]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, paired_difference, t_interval
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.store import HEAD_LABEL, Run, read_array
+from tensoradapt.text import size_text
 
 REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}  # kinds of runs that are no adapter
 
@@ -24,6 +25,32 @@ def tuned(run: Run) -> bool:
 def reported(runs: Iterable[Run]) -> list[Run]:
     """The runs that means and figures are of: all but those that only helped to choose a learning rate."""
     return [run for run in runs if not tuned(run)]
+
+
+def run_size(run: Run) -> str:
+    """The rank or budget that a run was asked for, as text; "" where it has none."""
+    return size_text(run.config.get("rank"), run.config.get("budget"))
+
+
+def tuned_where(runs: Iterable[Run]) -> str:
+    """The sizes at which rates were tuned, as the runs tell: "size", at each; "method", at one of each method;
+    "search", at those that a search proposed.
+
+    A search tries other rates at each size and reports one size of each method; a grid has rates that sizes share.
+    """
+    tried: dict[tuple[str, str], dict[str, set[float]]] = {}
+    sizes: dict[tuple[str, str], set[str]] = {}
+    for run in runs:
+        case = str(run.config["task"]), str(run.config["label"])
+        if tuned(run):
+            tried.setdefault(case, {}).setdefault(run_size(run), set()).add(run.config["lr"])
+        else:
+            sizes.setdefault(case, set()).add(run_size(run))
+    several = {case: rates for case, rates in tried.items() if len(rates) > 1}
+    if not several:
+        return "method"
+    apart = all(sum(map(len, rates.values())) == len(set().union(*rates.values())) for rates in several.values())
+    return "search" if apart and all(len(sizes.get(case, ())) <= 1 for case in several) else "size"
 
 
 def by_task(runs: Iterable[Run]) -> dict[str, list[Run]]:

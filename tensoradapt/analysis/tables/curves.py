@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import by_task, check_comparable, reported, tuned
+from tensoradapt.analysis.tables.comparable import by_task, check_comparable, reported, run_size, tuned, tuned_where
 from tensoradapt.analysis.tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
@@ -35,24 +36,40 @@ def rank_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def rate_rows(runs: Iterable[Run]) -> list[Row]:
-    """Validation score at each learning rate that was tried, one task: method, lr, validation, seed, n_params,
-    chosen, at_chance, run.
+    """Validation score of each run that tuned, one task: method, size, lr, validation, mean, seed, n_params, chosen,
+    at_chance, run.
 
-    ``chosen``: the rate that the method's reported runs have. No tuning run raises TensorAdaptError.
+    ``mean``: over the runs of this method, size and rate; None where none has a score. ``chosen``: the rate that the
+    reported runs of the method have, those of this size where sizes were tuned apart. No tuning run raises
+    TensorAdaptError.
     """
     every = list(runs)
     check_comparable(every)
     tried = [run for run in every if tuned(run)]
     if not tried:
         raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
-    kept = {(run.config["label"], run.config["lr"]) for run in reported(every)}
+    apart = tuned_where(every) != "method"
+    kept = {_tried(run, apart) for run in reported(every)}
+    scores: dict[tuple[Any, ...], list[float]] = {}
+    for run in tried:
+        if (value := run.result["validation"].get(run.result["metric"])) is not None:
+            scores.setdefault(_tried(run), []).append(value)
     rows = []
     for run in tried:
-        config, result = run.config, run.result
-        row = {"method": config["label"], "lr": config["lr"], "validation": result["validation"].get(result["metric"])}
-        row |= {"seed": config["seed"], "n_params": result["n_params"], "chosen": (row["method"], row["lr"]) in kept}
+        config, result, found = run.config, run.result, scores.get(_tried(run))
+        row = {"method": config["label"], "size": run_size(run), "lr": config["lr"]}
+        row |= {
+            "validation": result["validation"].get(result["metric"]),
+            "mean": statistics.fmean(found) if found else None,
+        }
+        row |= {"seed": config["seed"], "n_params": result["n_params"], "chosen": _tried(run, apart) in kept}
         rows.append({**row, "at_chance": result["status"] != "finished", "run": run.name})
-    return sorted(rows, key=lambda row: (row["method"], row["lr"]))
+    return sorted(rows, key=lambda row: (row["method"], row["n_params"], row["size"], row["lr"], row["seed"]))
+
+
+def _tried(run: Run, apart: bool = True) -> tuple[Any, ...]:
+    """What runs of one learning rate have in common: the method, the rate and, unless it is shared, the size."""
+    return run.config["label"], run.config["lr"], run_size(run) if apart else None
 
 
 def grid_rows(runs: Iterable[Run]) -> list[Row]:

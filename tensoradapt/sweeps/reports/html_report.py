@@ -70,10 +70,11 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
     return page.from_string(source).render(
         title=Path(root).resolve().name,
         where=" and ".join(where),
-        counts=_counts(runs, failed, record.total(counted)),
+        counts=_counts(runs, failed, record.total(counted), sum(plan.more for plan in counted)),
         **_results(runs, failed, drawn),
         empty=[cell for sweep in recorded for cell in sweep.cells if cell.empty],
         blocked=[reason for plan in plans for reason in plan.blocked],
+        extended=[text for plan in plans for text in plan.extended],
         specs=[json.dumps(_said(asdict(sweep.spec)), indent=2) for sweep in recorded],
         made=_made(runs),
     )
@@ -93,10 +94,11 @@ def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Fig
     }
 
 
-def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None) -> list[tuple[str, str]]:
+def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None, more: int) -> list[tuple[str, str]]:
     statuses = Counter(run.result["status"] for run in runs)
+    further = f", and at most {more} more to tune" if more else ""
     return [
-        ("runs with a result", f"{len(runs)} of {total}" if total else f"{len(runs)}"),
+        ("runs with a result", f"{len(runs)} of {total}{further}" if total else f"{len(runs)}"),
         ("of them to choose learning rates", f"{sum(map(tuned, runs))}"),
         ("at chance", f"{statuses['collapsed']}"),
         ("diverged", f"{statuses['diverged']}"),

@@ -58,13 +58,16 @@ class InHand:
 
 @dataclass(frozen=True)
 class Frame:
-    """The state of a folder; ``last``: a line for each of the latest runs; ``notes``: what cannot be run or read."""
+    """The state of a folder; ``last``: a line for each of the latest runs; ``notes``: what cannot be run or read;
+    ``more``: how many runs grids can be extended by at most, which no row counts yet.
+    """
 
     rows: tuple[Row, ...]
     in_hand: tuple[InHand, ...]
     last: tuple[str, ...]
     notes: tuple[str, ...]
     seconds_left: float | None
+    more: int = 0
 
     def count(self, what: str) -> int:
         """The sum of a column."""
@@ -72,7 +75,7 @@ class Frame:
 
     @property
     def total(self) -> int:
-        """How many runs there will be."""
+        """How many runs there will be, unless grids are extended."""
         return sum(map(self.count, ("finished", "failed", "running", "waiting")))
 
     @property
@@ -98,7 +101,8 @@ class Watch:
         running = {run.config.id for run in in_hand if run.alive}
         rows = tuple(_rows(plans, configs, finished, failed, running))
         left = self._left(rows, [run for run in in_hand if run.alive], finished)
-        return Frame(rows, tuple(in_hand), tuple(self._last(configs, finished)), tuple(notes), left)
+        last, more = tuple(self._last(configs, finished)), sum(plan.more for plan in plans)
+        return Frame(rows, tuple(in_hand), last, tuple(notes), left, more)
 
     def _plans(self) -> tuple[list[Due], list[str]]:
         plans, notes = [], []
@@ -215,6 +219,7 @@ def text(root: Path, frame: Frame) -> str:
 def head(root: Path, frame: Frame) -> str:
     """The counts and the time left, in a line."""
     counts = [f"{n} {what}" for what in ("failed", "running", "waiting") if (n := frame.count(what))]
+    counts += [f"at most {frame.more} more to tune"] if frame.more else []
     left = f"; about {duration_text(frame.seconds_left)} left" if frame.seconds_left is not None else ""
     return f"{root}: " + ", ".join([f"{frame.count('finished')} of {frame.total} runs finished", *counts]) + left
 

@@ -1,0 +1,404 @@
+"""Grids: which rates are tried, added and kept follows from the runs that have ended, at each size of each method."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from support.sweeping import TINY, done, results
+
+import tensoradapt as ta
+from tensoradapt.data import models
+from tensoradapt.runs import perform
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
+from tensoradapt.sweeps import record
+from tensoradapt.sweeps.cells import Due, cells, due
+from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.reports.html_report import report
+from tensoradapt.sweeps.reports.watch import Watch, text
+from tensoradapt.sweeps.spec import SweepSpec
+
+GRID = {**TINY, "learning_rates": [1e-3, 3e-3, 1e-2]}
+FORMER = {"tune": "method", "tuning_seeds": [1000], "extend": 0}
+End = tuple[str, float | None]  # status, "failed" included, and score on validation
+Ends = Callable[[RunConfig], End]
+# the record of GRID that versions before ``tune`` wrote, and the runs that they tuned it with
+EARLIER = {
+    "model": "tiny-random-bert",
+    "tasks": ["planted"],
+    "methods": [
+        {
+            **{"name": name, "kind": "adapter", "sizes": [{"rank": 1}, {"rank": 2}], "published": name},
+            **{"learning_rates": [0.001, 0.003, 0.01], "parameterization": None, "layout": None, "projections": []},
+            **{"scale": "paper", "plan": None},
+        }
+        for name in ("lora", "lorta")
+    ],
+    "seeds": [0],
+    "tuning_seed": 1000,
+    "runs": {"steps": 4, "n_train": 64, "n_validation": 32, "n_test": 32},
+    "search": None,
+}
+EARLIER_RUNS = {"2380b5163be57cc4", "2e9ad409c5638fb0", "4d6d4753fe2cd384", "a89c0d813d37d1fc", "cecd533c38dd7c79"}
+EARLIER_RUNS |= {"fa71a604cb135618"}
+
+
+def spec(**changes: object) -> SweepSpec:
+    return read_spec({key: value for key, value in {**GRID, **changes}.items() if value is not None})
+
+
+def now(found: SweepSpec, root: Path) -> Due:
+    return due(found, cells(found, models.config(found.model)), root)
+
+
+def put(root: Path, config: RunConfig, end: End) -> None:
+    """A run that was never trained."""
+    status, score = end
+    with patch("os.fsync"):
+        if status == "failed":
+            write_failure(root, config.id, {"kind": "", "error": "", "config": config.as_dict()})
+            return
+        result = {"status": status, "metric": "accuracy", "chance": 0.5, "validation": {"accuracy": score}}
+        empty = {"measurements": {}, "provenance": {}, "arrays": {}}
+        write_run(root, config.id, config=config.as_dict(), result=result, **empty)
+
+
+def pretend(root: Path, found: SweepSpec, ends: Ends, order: int = 0) -> Due:
+    """Ends the runs of a sweep in an order drawn from a seed until none is left; returns what was due at last."""
+    drawn, planned = random.Random(order), cells(found, models.config(found.model))
+    before, limit = 0, math.inf
+    while True:
+        then = due(found, planned, root)
+        assert before <= then.total <= then.total + then.more <= limit, "totals shrink, or grow beyond what was said"
+        before, limit = then.total, then.total + then.more
+        left = [one for one in then.configs if not is_finished(root, one.id) and not is_failed(root, one.id)]
+        if not left:
+            made = {path.name for path in root.iterdir()}
+            assert made == {one.id for one in then.configs}, "a run was made for nothing"
+            assert then.more == 0 and (then.blocked or then.total == len(then.configs))
+            return then
+        for one in drawn.sample(left, drawn.randint(1, len(left))):
+            put(root, one, ends(one))
+
+
+def peak(at: Callable[[RunConfig], float]) -> Ends:
+    """Scores that are best at one rate of each method and size."""
+    return lambda config: ("finished", 0.9 - abs(math.log10(config.lr / at(config))) / 100)
+
+
+def tried(found: Due, *, size: int | None = None) -> list[float]:
+    return sorted({c.lr for c in found.configs if c.tuning and size in (None, c.rank)})
+
+
+def kept(found: Due) -> dict[int, float]:
+    """The reported rate of each rank."""
+    rates = {(c.rank, c.lr) for c in found.configs if not c.tuning}
+    assert len(rates) == len(dict(rates))
+    return dict(rates)
+
+
+def lucky(seed: int) -> Ends:
+    """Scores on few levels, so that some are equal, and runs that diverge or fail, as drawn for each run."""
+
+    def end(config: RunConfig) -> End:
+        drawn = random.Random(f"{seed} {config.id}")
+        if drawn.random() < 0.15:
+            return drawn.choice([("diverged", None), ("diverged", 0.9), ("failed", None)])
+        return "finished", drawn.choice([0.5, 0.6, 0.7, 0.8])
+
+    return end
+
+
+def drawn_spec(seed: int) -> SweepSpec:
+    drawn = random.Random(seed)
+    rates = [float(f"{10 ** drawn.uniform(-4, -1):.3g}") for _ in range(drawn.randint(2, 4))]
+    return spec(
+        published=["lorta"],
+        learning_rates=list(dict.fromkeys(rates)),
+        tune=drawn.choice(["size", "method"]),
+        tuning_seeds=list(range(100, 100 + drawn.randint(1, 3))),
+        extend=drawn.randint(0, 4),
+    )
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_rates_are_the_same_in_whatever_order_runs_end_and_the_best_mean_is_kept(tmp_path: Path, seed: int) -> None:
+    found, ends = drawn_spec(seed), lucky(seed)
+    one, other = (pretend(tmp_path / str(i), found, ends, i) for i in range(2))
+    assert one == other
+    grid, rows = set(found.methods[0].learning_rates), [c for c in one.configs if c.tuning]
+    for size in {c.rank for c in rows}:
+        own = [c for c in rows if c.rank == size]
+        rates = sorted({c.lr for c in own})
+        assert grid <= set(rates) and len(rates) - len(grid) <= found.extend
+        assert {(c.lr, c.seed) for c in own} == {(lr, s) for lr in rates for s in found.tuning_seeds}
+        clean = {lr: [ends(c)[1] for c in own if c.lr == lr and ends(c)[0] == "finished"] for lr in rates}
+        whole = {lr: statistics.fmean(v) for lr, v in clean.items() if len(v) == len(found.tuning_seeds)}
+        chosen = kept(one).get(size)
+        if not whole:
+            assert chosen is not None or one.blocked
+            continue
+        best = max(whole.values())
+        assert chosen == min(lr for lr, mean in whole.items() if mean == best)
+        alone = [*whole.values()].count(best) == 1 and min(clean[chosen]) > 0.5
+        if chosen in (rates[0], rates[-1]) and alone:
+            assert len(rates) == len(grid) + found.extend, "a better rate may lie beyond, and none was tried"
+
+
+def test_each_size_is_tuned_and_goes_beyond_its_own_grid_by_its_step(tmp_path: Path) -> None:
+    found = spec(published=["lorta"], seeds=[0, 1])
+    first = now(found, tmp_path)
+    assert {(c.rank, c.lr, c.seed, c.steps, c.tuning) for c in first.configs} == {
+        (rank, lr, seed, 4, True) for rank in (1, 2) for lr in (1e-3, 3e-3, 1e-2) for seed in (1000, 1001)
+    }
+    assert (first.total, first.tuning, first.more) == (12 + 4, 12, 2 * 3 * 2)
+    then = pretend(tmp_path, found, peak(lambda config: 0.1 if config.rank == 1 else 3e-3))
+    assert tried(then, size=1) == [1e-3, 3e-3, 1e-2, 0.03333, 0.1111, 0.3703] and tried(then, size=2) == [
+        1e-3,
+        3e-3,
+        1e-2,
+    ]
+    assert kept(then) == {1: 0.1111, 2: 3e-3}
+    assert then.extended == ("lorta r=1 on planted by 0.03333 0.1111 0.3703",)
+    assert (then.total, then.tuning, then.more) == (18 + 4, 18, 0)
+
+
+def test_a_size_is_reported_while_another_is_still_tuned(tmp_path: Path) -> None:
+    found = spec(published=["lorta"])
+    for config in now(found, tmp_path).configs:
+        if config.rank == 2:
+            put(tmp_path, config, peak(lambda _: 3e-3)(config))
+    assert {(c.rank, c.lr) for c in now(found, tmp_path).configs if not c.tuning} == {(2, 3e-3)}
+
+
+@pytest.mark.parametrize(
+    ("grid", "at", "rates"),
+    [
+        ([1e-2, 1e-3, 3e-3], 1e-9, [3.701e-5, 1.111e-4, 3.333e-4]),  # each by 3, as the two lowest differ
+        ([1e-3, 3e-3, 1e-2], 1e9, [0.03333, 0.1111, 0.3703]),
+        ([1e-3, 1e-2], 1e-4, [1e-5, 1e-4]),
+        ([1e-2, 2e-2, 2e-1], 1e9, [2.0, 20.0, 200.0]),
+    ],
+)
+def test_the_step_is_that_of_the_outermost_rates_at_this_end(
+    tmp_path: Path, grid: list[float], at: float, rates: list[float]
+) -> None:
+    found = spec(published=["lorta"], ranks=[1], learning_rates=grid)
+    then = pretend(tmp_path, found, peak(lambda _: at))
+    assert sorted(set(tried(then)) - set(grid)) == pytest.approx(rates, rel=2e-3)
+
+
+@pytest.mark.parametrize("ends", [(1e-307, 1e-306), (1e-300, 1e300), (1e-3, 1e-3 * (1 + 1e-9))])
+def test_a_grid_ends_where_numbers_do(tmp_path: Path, ends: tuple[float, float]) -> None:
+    for sign in (-1, 1):
+        found = spec(published=["lorta"], ranks=[1], learning_rates=[*ends], extend=9)
+        then = pretend(
+            tmp_path / str(sign), found, lambda c, sign=sign: ("finished", 0.8 + sign * math.log(c.lr) / 1e4)
+        )
+        assert all(0 < lr < math.inf for lr in tried(then))
+
+
+@pytest.mark.parametrize(
+    ("ends", "rate"),
+    [
+        ({1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.7}, 3e-3),  # of equal ones the lower
+        ({1e-3: 0.7, 3e-3: 0.7, 1e-2: 0.6}, 1e-3),  # which is at the edge, but not alone
+        ({1e-3: 0.7, 3e-3: 0.7, 1e-2: 0.7}, 1e-3),  # as a head with a rate of its own
+        ({1e-3: 0.6, 3e-3: 0.7, 1e-2: "diverged"}, 3e-3),
+        ({1e-3: 0.5, 3e-3: 0.4, 1e-2: 0.4}, 1e-3),  # no better than a constant answer
+        ({1e-3: "diverged", 3e-3: "diverged", 1e-2: "failed"}, None),
+    ],
+)
+def test_a_grid_is_not_extended_where_the_edge_is_not_the_best_alone(
+    tmp_path: Path, ends: dict[float, float | str], rate: float | None
+) -> None:
+    def end(config: RunConfig) -> End:
+        found = ends[config.lr]
+        return (found, None) if isinstance(found, str) else ("finished", found)
+
+    then = pretend(tmp_path, spec(published=["lorta"], ranks=[1]), end)
+    assert tried(then) == [1e-3, 3e-3, 1e-2] and not then.extended
+    assert kept(then) == ({1: rate} if rate else {})
+    assert then.blocked == (() if rate else ("lorta on planted: no learning rate gave a result at r=1",))
+
+
+def test_a_rate_that_diverged_on_one_seed_is_kept_only_where_all_did(tmp_path: Path) -> None:
+    for others, rate in (("finished", 1e-3), ("diverged", 1e-2)):
+
+        def end(config: RunConfig, others: str = others) -> End:
+            level = {1e-3: 0.6, 3e-3: 0.55, 1e-2: 0.9}[config.lr]
+            return (others if config.lr < 1e-2 else "diverged") if config.seed == 1001 else "finished", level
+
+        then = pretend(tmp_path / others, spec(published=["lorta"], ranks=[1], extend=0), end)
+        assert kept(then) == {1: rate}
+
+
+def test_the_mean_over_seeds_decides_and_not_the_best_run(tmp_path: Path) -> None:
+    scores = {1000: {1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.9}, 1001: {1e-3: 0.6, 3e-3: 0.75, 1e-2: 0.5}}
+
+    def end(config: RunConfig) -> End:
+        return "finished", scores.get(config.seed, scores[1000])[config.lr]
+
+    assert kept(pretend(tmp_path / "two", spec(published=["lorta"], ranks=[1]), end)) == {1: 3e-3}
+    alone = spec(published=["lorta"], ranks=[1], tuning_seed=1000, extend=0)
+    assert kept(pretend(tmp_path / "one", alone, end)) == {1: 1e-2}
+
+
+def test_the_middle_size_serves_all_where_methods_are_tuned(tmp_path: Path) -> None:
+    found = spec(published=["lorta"], ranks=[1, 2, 3], tune="method")
+    then = pretend(tmp_path, found, peak(lambda config: 0.03 if config.rank == 2 else 1e-3))
+    assert tried(then, size=2) == [1e-3, 3e-3, 1e-2, 0.03333, 0.1111] and tried(then, size=1) == []
+    assert kept(then) == dict.fromkeys((1, 2, 3), 0.03333)
+
+
+def test_ids_stay_where_the_meaning_does() -> None:
+    former = {"learning_rates": [1e-3, 3e-3, 1e-2], **FORMER}
+    assert read_spec(TINY).id == "7c7c6ca0c86871e4" and spec(**former).id == "fe1b92889c12f91a"
+    assert spec(**{**former, "tuning_seeds": None, "tuning_seed": 7}).id == "1817709c74fd6e34"
+    for change in ({"tune": "none"}, {"tune": "size"}, {"tuning_seeds": [1000, 1001]}, {"tuning_seed": 1000}):
+        assert read_spec({**TINY, **change}).id == read_spec(TINY).id, "nothing is tuned, and the sweep is another"
+    ids = {spec(**change).id for change in ({}, {"tune": "method"}, {"extend": 0}, {"tuning_seeds": [1000]}, former)}
+    assert len(ids) == 5
+    assert spec(tune="size", extend=3, tuning_seeds=[1000, 1001]).id == spec().id
+    assert SweepSpec.from_dict(json.loads(json.dumps(asdict(spec())))).id == spec().id
+
+
+def test_a_sweep_that_an_earlier_version_recorded_is_tuned_as_it_was(tmp_path: Path) -> None:
+    found = SweepSpec.from_dict(EARLIER)
+    assert (found.tune, found.tuning_seeds, found.extend, found.id) == ("method", (1000,), 0, "fe1b92889c12f91a")
+    planned = cells(spec(**FORMER), models.config(TINY["model"]))
+    path = record.write(tmp_path, spec(**FORMER), planned, {})
+    path.write_text(json.dumps({**json.loads(path.read_text()), "spec": EARLIER}))
+    then = record.read(path).due(tmp_path)
+    assert {config.id for config in then.configs} == EARLIER_RUNS and (then.total, then.more) == (10, 0)
+
+
+def test_runs_of_both_ways_are_the_same_runs(tmp_path: Path) -> None:
+    """So that two sweeps in one folder share them."""
+    old, new = now(spec(**FORMER), tmp_path), now(spec(), tmp_path)
+    assert {c.id for c in old.configs} < {c.id for c in new.configs}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tune": "sizes"}, "tune is 'sizes'; did you mean \"size\""),
+        ({"tune": "none"}, 'tune is "none", and lora has 3 learning_rates; expected one for each method, or tune = "s'),
+        ({"tuning_seed": 5, "tuning_seeds": [5]}, "tuning_seed and tuning_seeds were given; expected one of them"),
+        ({"tuning_seeds": []}, r"tuning_seeds is \[\]; expected a list of at least one"),
+        ({"tuning_seeds": [5, 5]}, "tuning_seeds names 5 twice"),
+        ({"tuning_seeds": [5, 0]}, r"tuning_seeds has 0, which is one of seeds; .* such as tuning_seeds = \[6\]"),
+        ({"seeds": [1001]}, "tuning_seeds has 1001, which is one of seeds; expected others, such as tuning_seeds"),
+        ({"extend": -1}, "extend is -1; expected a whole number from 0"),
+        ({"extend": 2, "learning_rates": [1e-3]}, "extend is 2, and every method has one of learning_rates; expected"),
+    ],
+)
+def test_tuning_that_is_not_understood_is_refused_by_name(change: dict[str, object], says: str) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        spec(**change)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tune": "size"}, "tune and a search were given; expected one of them: a search has no grid, runs at the mid"),
+        ({"extend": 0}, "extend and a search were given"),
+        ({"tuning_seeds": [7, 8]}, "tuning_seeds has 2 seeds; expected one with a search, whose trials run once"),
+    ],
+)
+def test_a_search_is_not_tuned_otherwise(change: dict[str, object], says: str) -> None:
+    search = {"proposer": "optuna", "trials": 3, "search": {"learning_rate": [1e-3, 1e-2]}, "learning_rates": None}
+    assert spec(**search, tuning_seeds=[7]).id == spec(**search, tuning_seed=7).id != spec(**search).id
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        spec(**search, **change)
+
+
+def test_one_rate_is_not_tuned_and_needs_no_seed_of_its_own(tmp_path: Path) -> None:
+    then = now(read_spec({**TINY, "seeds": [0, 1001]}), tmp_path)
+    assert (then.total, then.tuning, then.more) == (8, 0, 0)
+    mixed = spec(learning_rates={"lora": [1e-3], "lorta": [1e-3, 1e-2]})
+    assert {c.published for c in now(mixed, tmp_path).configs if c.tuning} == {"lorta"}
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, stop: float = math.inf) -> list[RunConfig]:
+    """Runs are computed, get scores on validation that rise with the rate, and are interrupted after so many."""
+    real, calls = perform.execute, []
+
+    def execute(config: RunConfig, *arguments: object, **more: object) -> dict[str, object]:
+        if len(calls) >= stop:
+            raise KeyboardInterrupt
+        calls.append(config)
+        computed = real(config, *arguments, **more)
+        computed["result"]["validation"]["accuracy"] = 0.9 - abs(math.log10(config.lr) + 1) / 10
+        computed["result"]["chance"] = 0.5
+        return computed
+
+    monkeypatch.setattr(perform, "execute", execute)
+    return calls
+
+
+def sweep(out: Path, said: list[str] | None = None, **changes: object) -> object:
+    made = {**GRID, "published": ["lorta"], "ranks": [1], "learning_rates": [1e-3, 1e-2], "extend": 2, **changes}
+    say = (lambda _: None) if said is None else said.append
+    return ta.sweep(made, out, executor="inline", device="cpu", say=say)
+
+
+def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        planted(patched)
+        whole = sweep(tmp_path / "whole", said)
+    assert whole.complete and whole.total == 4 * 2 + 1
+    text_ = "\n".join(said)
+    assert (
+        "lorta r=1 on planted by 0.1\n" in text_ and "best at the edge: extended lorta r=1 on planted by 0.1 1" in text_
+    )
+    for k in (2, 5, 8):
+        with monkeypatch.context() as patched:
+            planted(patched, k)
+            with pytest.raises(KeyboardInterrupt):
+                sweep(tmp_path / str(k))
+        assert len(done(tmp_path / str(k))) == k
+        frame = Watch(tmp_path / str(k)).frame()
+        assert frame.more == {2: 4, 5: 2, 8: 0}[k] and not frame.over
+        page = " ".join(report(tmp_path / str(k)).split())
+        counts = {2: "2 of 5, and at most 4 more to tune", 5: "5 of 7, and at most 2 more to tune", 8: "8 of 9<"}[k]
+        assert f"runs with a result</dt><dd>{counts}" in page
+        assert ("<dd>lorta r=1 on planted by 0.1" in page) == (k > 2)
+        assert ("at most 2 more to tune" in text(tmp_path, frame)) == (k == 5)
+        with monkeypatch.context() as patched:
+            planted(patched)
+            assert sweep(tmp_path / str(k)).complete
+        assert results(tmp_path / str(k)) == results(tmp_path / "whole")
+        assert Watch(tmp_path / str(k)).frame().over
+
+
+def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -> None:
+    def plan(found: dict[str, object]) -> str:
+        said: list[str] = []
+        ta.sweep(found, tmp_path, executor="inline", device="cpu", say=said.append, dry_run=True)
+        return "\n".join(said)
+
+    first = plan(GRID)
+    assert "28 runs, 28 of them to do" in first
+    assert (
+        "learning rates: 0.001 0.003 0.01; each method's is chosen on validation at each size, by the mean over seeds "
+        "1000 1001\ntuning: 24 of the 28 runs (86 %) choose learning rates, beside 4 reported; at most 24 more where "
+        "the best rate is at an end of its grid"
+    ) in first
+    former = plan({**GRID, **FORMER})
+    assert "each method's is chosen on validation at its middle size, with seed 1000\ntuning: 6 of the 10" in former
+    assert "at most" not in former and "tuning" not in plan(TINY)
+    pretend(tmp_path, spec(), peak(lambda config: 1e-2 if config.published == "lora" else 0.03))
+    after = plan(GRID)
+    assert "best at the edge: extended lora r=1 on planted by 0.03333\n" in after and "at most" not in after
+    assert "best at the edge: extended lorta r=2 on planted by 0.03333 0.1111" in after
+    assert f"{28 + 2 * 2 + 2 * 2 * 2} runs, 0 of them to do" in after
