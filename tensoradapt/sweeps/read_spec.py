@@ -20,6 +20,7 @@ from tensoradapt.files import reason
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.spec import (
+    OPTIMIZER,
     PROPOSERS,
     TUNE,
     Method,
@@ -30,8 +31,9 @@ from tensoradapt.sweeps.spec import (
     read_tuning,
     scale,
     space_of,
+    trained_by,
 )
-from tensoradapt.training.options import TrainingOptions
+from tensoradapt.training.options import OPTIMIZERS, TrainingOptions
 
 
 def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
@@ -51,6 +53,7 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     methods = tuple(_methods(settings))
     _check_methods(methods, settings)
     tuning = read_tuning(settings, methods)
+    settings["training"] = trained_by(settings.get("optimizer", OPTIMIZER), settings.get("training", {}))
     runs = {name: settings.get(key) for key, name in RUNS.items()}
     return SweepSpec(
         model=settings["model"],
@@ -201,7 +204,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
 
 
 _grid = partial(checks.listed, checks.number)
-TRAINING = {option.name for option in fields(TrainingOptions)} - {"lr", "head_lr", "steps"}
+TRAINING = {option.name for option in fields(TrainingOptions)} - {"lr", "head_lr", "steps", "optimizer"}
 # passed on to ``tensoradapt.plan``, which knows what the texts may be
 PLAN: dict[str, checks.Check] = {
     **dict.fromkeys(("on_mismatch", "rule", "start"), checks.text),
@@ -248,6 +251,7 @@ TOP: dict[str, checks.Check] = {
     "trials": checks.whole,
     "parallel": checks.whole,
     "search": space_of,
+    "optimizer": partial(checks.one_of, OPTIMIZERS),
     "training": _training,
     **dict.fromkeys(("batch", "n_train", "n_validation", "n_test", "max_length"), checks.whole),
 }

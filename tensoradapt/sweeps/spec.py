@@ -13,6 +13,7 @@ from tensoradapt.planning.scale import SCALES
 from tensoradapt.runs.store import FORMER_HEAD_LABEL, run_id
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
+OPTIMIZER = "equal_steps"  # of adapters, where a specification names none
 PROPOSERS = ("grid", "optuna")
 TUNE = ("size", "method", "none")
 TUNING_SEEDS, EXTEND = (1000, 1001), 3  # of a grid, unless others are given
@@ -165,6 +166,11 @@ def _check_grid_tuning(settings: Mapping[str, Any], grids: Sequence[Method]) -> 
             f"extend is {settings['extend']}, and every method has one of learning_rates; expected several, whose last "
             "two give the step beyond them, or no extend"
         )
+
+
+def trained_by(optimizer: str, training: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of training with an optimizer; AdamW, the default of ``fit``, is not named, as in earlier runs."""
+    return {**training, **({} if optimizer == "adamw" else {"optimizer": optimizer})}
 
 
 def read_search(settings: Mapping[str, Any]) -> Search | None:

@@ -82,10 +82,25 @@ def test_another_meaning_is_other_runs():
 
 def test_options_of_training_are_passed_on_and_change_the_runs():
     (config, *_) = configs(spec(training={"warmup": 0, "clip": 0.5}))
-    assert config.training == {"warmup": 0, "clip": 0.5} and config == RunConfig.from_dict(config.as_dict())
+    assert config.training == {"warmup": 0, "clip": 0.5, "optimizer": "equal_steps"}
+    assert config == RunConfig.from_dict(config.as_dict())
     assert not ids(spec(training={"clip": 0.5})) & ids(spec())
     losses = [execute(replace(config, training=kept), "cpu")["arrays"]["losses"] for kept in (config.training, {})]
     assert losses[0][0] == losses[1][0] and losses[0][1] != losses[1][1]
+
+
+def test_adapters_take_equal_steps_unless_the_optimizer_is_named():
+    every = {
+        name: configs(spec(references=["head", "full"], **({"optimizer": name} if name else {})))
+        for name in ("", "equal_steps", "adamw")
+    }
+    assert {c.id for c in every[""]} == {c.id for c in every["equal_steps"]}
+    by_kind = {kind: [c for c in every[""] if c.kind == kind] for kind in ("adapter", "head", "full")}
+    assert all(config.training == {"optimizer": "equal_steps"} for config in by_kind["adapter"])
+    assert all(config.training == {} for kind in ("head", "full") for config in by_kind[kind])
+    assert all(config.training == {} for config in every["adamw"])  # the ids of runs from before there was a choice
+    with pytest.raises(ta.TensorAdaptError, match="optimizer is 'adam'"):
+        spec(optimizer="adam")
 
 
 def test_the_name_of_a_method_is_no_part_of_a_runs_meaning():
