@@ -38,6 +38,7 @@ _HOME = {
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",
     "frontier": "tensoradapt.analysis.tables.frontier",
+    "savings": "tensoradapt.analysis.tables.savings",
 }
 _MODULES = {
     "parameterizations": "tensoradapt.parameterizations",

@@ -41,8 +41,8 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(command=frontier, size="default")
     size = p.add_mutually_exclusive_group()
     for name, text in (
-        ("quick", "every parameterization once, about 2 minutes"),
-        ("full", "ranks 1 to 64 and longer training, 1 to 2 hours"),
+        ("quick", "few sizes, 60 steps, one seed: about 3 minutes"),
+        ("full", "more methods and sizes, 300 steps: about 1 hour"),
     ):
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
     p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
@@ -50,7 +50,9 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT_MODEL, help="a built-in model, a folder, or a name on the hub (default: %(default)s)"
     )
     p.add_argument("--task", default="snippets", help=f"{', '.join(tasks.names())} (default: %(default)s)")
-    p.add_argument("--parameterization", nargs="+", metavar="NAME", help="default: lora cp tucker tensor_train vera")
+    p.add_argument(
+        "--parameterization", nargs="+", metavar="NAME", help="or published adapters; default: those of the size"
+    )
     add_layout(p)
     add_projections(p, ["attention"])
     sizes = p.add_mutually_exclusive_group()
@@ -58,7 +60,11 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     sizes.add_argument("--budget", nargs="+", type=int, metavar="N", help="numbers of parameters instead of ranks")
     p.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2 (--quick: 0)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
-    p.add_argument("--lr", type=float, help="one learning rate for all adapters instead of the tuned ones")
+    p.add_argument(
+        "--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or each core up to four)"
+    )
+    p.add_argument("--lr", type=float, help="learning rate of all adapters (default: the size's; adamw: tuned ones)")
+    p.add_argument("--optimizer", default="equal_steps", help="equal_steps or adamw (default: %(default)s)")
     p.add_argument("--steps", type=int, help="training steps of each run")
 
 
@@ -98,15 +104,16 @@ def frontier(args: argparse.Namespace) -> int:
     given = {"ranks": args.rank, "budgets": args.budget, "seeds": args.seeds, "steps": args.steps}
     spec = presets.frontier_spec(
         replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
-        parameterizations=args.parameterization or presets.FRONTIER,
-        **picked(args, "model", "task", "layout", "projections", "lr"),
+        methods=args.parameterization,
+        **picked(args, "model", "task", "layout", "projections", "lr", "optimizer"),
     )
     try:
-        ended, runs = presets.run_frontier(spec, args.out, device=args.device, say=_say)
+        ended, runs = presets.run_frontier(spec, args.out, say=_say, **picked(args, "device", "workers"))
     except KeyboardInterrupt:
         return _stopped(args.out)
     if runs:
         _print_table(frontier_rows(runs))
+        _print_savings(runs)
     _print_failures(ended, args.out, "the same command runs it again")
     print(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     return 0 if ended.complete else 1
@@ -151,6 +158,28 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
         table.add_row(*row)
     console = Console()
     (console if console.is_terminal else Console(width=WIDE)).print(table)
+
+
+def _print_savings(runs: Sequence[Any]) -> None:
+    """The fewest parameters with which each method is within a margin of LoRA, where intervals say so."""
+    from tensoradapt.analysis.tables.savings import savings
+
+    rows = [row for row in savings(runs) if row["within"]]
+    if rows:
+        print(f"Within a margin of {rows[0]['reference']} (lower limit of the paired 95 % interval):")
+        titles = ("method", "margin", "size", "parameters", "times fewer", "difference")
+        _print_table([titles, *map(_savings_row, rows)])
+
+
+def _savings_row(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["method"],
+        f"{row['margin']:g}",
+        row["size"],
+        f"{row['n_params']:,}",
+        f"{row['times_fewer']:.3g}",
+        f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})",
+    )
 
 
 def sweep(args: argparse.Namespace) -> int:

@@ -9,54 +9,77 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from tensoradapt import parameterizations as factorings
+from tensoradapt import published as papers
 from tensoradapt.analysis.figures.captions import TUNED
 from tensoradapt.analysis.figures.frontier_plot import save_frontier
 from tensoradapt.analysis.tables.frontier import write_csv
-from tensoradapt.checks import number, whole
+from tensoradapt.checks import number, one_of, whole
 from tensoradapt.data import models, tasks
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.execute import load_data
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run
 from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.executors.catalogue import cores, slots_for
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
-from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.sweeps.spec import OPTIMIZER, Method, Size, SweepSpec, trained_by
+from tensoradapt.training.options import OPTIMIZERS
 
+WORKERS = 4  # at most by default, on CPUs: each has a model of its own
 REDRAW_SECONDS = 15.0  # between two drawings of the figure, each of which takes one or two
 
 
 @dataclass(frozen=True)
 class FrontierSize:
-    """How much a frontier runs; with ``budgets`` (numbers of parameters) the ranks are not used."""
+    """How much a frontier runs.
 
-    ranks: tuple[int, ...]
+    ``ranks``: of each method, or of all; with ``budgets`` (numbers of parameters) they are not used. ``lr``: of all
+    adapters, which take equal steps.
+    """
+
+    ranks: Mapping[str, tuple[int, ...]] | tuple[int, ...]
     seeds: tuple[int, ...]
     steps: int
+    lr: float
     n_train: int
     n_validation: int
     n_test: int
+    batch: int = 16
     budgets: tuple[int, ...] = ()
 
-    def sizes(self) -> tuple[Size, ...]:
-        """The sizes of each method; a rank or budget that is named twice is one."""
-        key, values = ("budget", self.budgets) if self.budgets else ("rank", self.ranks)
+    def sizes(self, method: str) -> tuple[Size, ...]:
+        """The sizes of a method; a rank or budget that is named twice is one."""
+        ranks = self.ranks.get(method, RANKS) if isinstance(self.ranks, Mapping) else self.ranks
+        key, values = ("budget", self.budgets) if self.budgets else ("rank", ranks)
         return tuple({key: value} for value in dict.fromkeys(values))
 
 
-SIZES: Mapping[str, FrontierSize] = {
-    "quick": FrontierSize((8,), (0,), 24, 1000, 200, 400),
-    "default": FrontierSize((1, 8), (0, 1, 2), 30, 2000, 100, 500),
-    "full": FrontierSize((1, 4, 16, 64), (0, 1, 2), 100, 4000, 300, 1500),
+FRONTIER = ("lora", "cp", "tucker", "tensor_train", "vera")  # whose rates for AdamW are tuned
+RANKS = (4, 16)  # of a method that a size does not name
+QUICK = {"lora": (1, 8), "cp": (16,), "tucker": (8,), "tensor_train": (16,), "vera": (64,)}
+DEFAULT = {"lora": (1, 8), "cp": (4, 64), "tucker": (4, 16), "tensor_train": (4, 32), "vera": (64,)}
+FULL = {
+    "lora": (1, 2, 8, 32),
+    "cp": (1, 4, 16, 64, 256),
+    "tucker": (2, 4, 8, 16),
+    "tensor_train": (2, 8, 32, 64),
+    "lotr": (1, 4, 16, 64),
+    "vera": (1, 64, 256),
 }
-FRONTIER = ("lora", "cp", "tucker", "tensor_train", "vera")
+SIZES: Mapping[str, FrontierSize] = {
+    "quick": FrontierSize(QUICK, (0,), 60, 3e-3, 2000, 100, 800),
+    "default": FrontierSize(DEFAULT, (0, 1, 2), 100, 3e-3, 4000, 100, 1000),
+    "full": FrontierSize(FULL, (0, 1, 2), 300, 2e-3, 4000, 300, 1500),
+}
 
 
 @lru_cache(maxsize=1)
 def rates() -> dict[str, float]:
-    """Learning rates by parameterization ("head", "full" too), chosen on validation by benchmarks/tune_rates.py."""
+    """AdamW's learning rates by parameterization ("head", "full" too), from benchmarks/tune_rates.py."""
     return json.loads((files("tensoradapt.sweeps") / "rates.json").read_text())["lr"]
 
 
@@ -70,59 +93,78 @@ def frontier_spec(
     *,
     model: str,
     task: str,
-    parameterizations: Sequence[str] = FRONTIER,
+    methods: Sequence[str] | None = None,
     layout: Sequence[str] | None = None,
     projections: Sequence[str] = ("attention",),
     lr: float | None = None,
+    optimizer: str = OPTIMIZER,
 ) -> SweepSpec:
-    """The specification of a frontier: each parameterization at each size, and both references.
+    """The specification of a frontier: each method at each of its sizes, and both references.
 
     Args:
         size: one of ``SIZES``, or other ranks or budgets, seeds, steps and numbers of examples.
         model: a built-in model, a folder, or a name on the hub.
         task: one of ``tasks.names()``.
-        parameterizations: their names.
-        layout: for all of them; default each one's usual layout.
+        methods: names of parameterizations and published adapters; default those of the size.
+        layout: of all parameterizations; default each one's usual layout.
         projections: "attention", "mlp", "all", or names such as "q" and "v".
-        lr: learning rate of all adapters; default the tuned one of each.
+        lr: learning rate of all adapters; default the size's, with "adamw" the tuned one of each.
+        optimizer: "equal_steps" or "adamw".
 
     Raises:
-        TensorAdaptError: for an unknown task or parameterization, and for seeds, steps or a rate out of range.
+        TensorAdaptError: for an unknown task or method, and for seeds, steps or a rate out of range.
     """
-    rate_given = None if lr is None else number(lr, "lr")
-
-    def reference(kind: str) -> Method:
-        # with the projections that the ids of references have always been made with
-        return Method(REFERENCES[kind], kind, ({},), (rate(kind),), projections=("attention",))
+    given = None if lr is None else number(lr, "lr")
+    named = tuple(dict.fromkeys(methods or (size.ranks if isinstance(size.ranks, Mapping) else DEFAULT)))
 
     def adapter(name: str) -> Method:
-        return Method(
-            name=getattr(factorings.get(name), "label", name),
-            kind="adapter",
-            sizes=size.sizes(),
-            learning_rates=(rate_given or rate(name),),
-            parameterization=name,
-            layout=tuple(layout or layouts_for(name, projections)),
-            projections=tuple(projections),
-        )
+        rates = (given or (rate(name) if optimizer == "adamw" else size.lr),)
+        return _adapter(name, size.sizes(name), rates, tuple(layout or ()), tuple(projections))
 
-    counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test")}
+    counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test", "batch")}
     # a run without a method's name is taken to have a tuned rate, and is labelled by its parameterization
-    tuned = {"method": None} if lr is None else {}
+    tuned = {"method": None} if given is None and optimizer == "adamw" else {}
+    training = trained_by(one_of(OPTIMIZERS, optimizer, "optimizer"), {})
     return SweepSpec(
         model=model,
         tasks=(tasks.get(task).name,),
-        methods=(reference("head"), *map(adapter, dict.fromkeys(parameterizations)), reference("full")),
+        methods=(_reference("head"), *map(adapter, named), _reference("full")),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
         tuning_seeds=(0,),  # nothing is tuned: each method has one rate
-        runs={**counts, "head_lr": rate("head"), **tuned},
+        runs={**counts, "head_lr": rate("head"), **({"training": training} if training else {}), **tuned},
     )
 
 
+def _reference(kind: str) -> Method:
+    # with the projections that the ids of references have always been made with
+    return Method(REFERENCES[kind], kind, ({},), (rate(kind),), projections=("attention",))
+
+
+def _adapter(
+    name: str, sizes: tuple[Size, ...], rates: tuple[float, ...], layout: tuple[str, ...], projections: tuple[str, ...]
+) -> Method:
+    if name in factorings.names():
+        label = getattr(factorings.get(name), "label", name)
+        layout = layout or layouts_for(name, projections)
+        return Method(label, "adapter", sizes, rates, parameterization=name, layout=layout, projections=projections)
+    if name not in papers.names():
+        raise TensorAdaptError(f"unknown method {name!r}{did_you_mean(name, (*factorings.names(), *papers.names()))}")
+    # MLPs have matrices of another shape than attention: a tensor for each shape
+    split = {"on_mismatch": "split"} if projections != ("attention",) else None
+    return Method(name, "adapter", sizes, rates, published=name, projections=projections, plan=split)
+
+
 def run_frontier(
-    spec: SweepSpec, out: Path, *, device: str = "auto", say: Callable[[str], None] = print
+    spec: SweepSpec,
+    out: Path,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+    say: Callable[[str], None] = print,
 ) -> tuple[SweepResult, list[Run]]:
-    """Run a frontier in this process; leave frontier.csv, .png and .pdf beside its runs, also when it is interrupted.
+    """Run a frontier; leave frontier.csv, .png and .pdf beside its runs, also when it is interrupted.
+
+    ``workers``: how many runs at once, 1 in this process; default one for each GPU, or each core up to four.
 
     Returns how the sweep ended, and its finished runs. Raises TensorAdaptError before the first run for a device,
     model, task, plan or folder that cannot be used.
@@ -136,6 +178,8 @@ def run_frontier(
     models.load(spec.model, tasks.get(first.task))
     load_data(first.task, first.model, first.n_train, first.n_test, first.seed)
     _adopt(configs, out, say)
+    # runs of one thread side by side take less time than one after the other on all cores
+    n = workers or len(slots_for("local", None, device, {}).gpus) or min(cores(), WORKERS)
     drawn = 0.0
 
     def say_and_draw(text: str) -> None:
@@ -146,7 +190,8 @@ def run_frontier(
             drawn = time.monotonic()
 
     try:
-        ended = sweep(spec, out, executor="inline", device=device, retry_failed=True, say=say_and_draw)
+        how: Any = {"executor": "local", "workers": n} if n > 1 else {"executor": "inline"}
+        ended = sweep(spec, out, device=device, retry_failed=True, say=say_and_draw, **how)
     except KeyboardInterrupt:
         draw(configs, out)
         raise

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.presets import FRONTIER
+from tensoradapt.sweeps.presets import SIZES
 
 
 def main(out: Path) -> None:
     runs = load_runs(out)
     kinds = sorted(run.config["parameterization"] or run.config["kind"] for run in runs)
-    assert kinds == sorted([*FRONTIER, "head", "full"]), kinds
+    expected = [name for name, ranks in SIZES["quick"].ranks.items() for _ in ranks]
+    assert kinds == sorted([*expected, "head", "full"]), kinds
     for run in runs:
         scores, labels = run.predictions(), run.labels()
         assert scores.shape == (run.config["n_test"], 2) and np.isfinite(scores).all()

@@ -22,7 +22,7 @@ from tensoradapt.storage.card import adapter_of
 from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.presets import FRONTIER, SIZES, FrontierSize, frontier_spec, rates, run_frontier
 
-# of ``tensoradapt frontier --quick``
+# of ``tensoradapt frontier --quick`` when AdamW was its optimizer
 GOLDEN_IDS = {
     "head": "f91db72eba01eb30",
     "lora": "d8be405294675bbc",
@@ -32,13 +32,13 @@ GOLDEN_IDS = {
     "vera": "a3704a0012380cde",
     "full": "0904b85e246efe75",
 }
-TINY = FrontierSize((2,), (0, 1), 4, 64, 32, 32)
+TINY = FrontierSize((2,), (0, 1), 4, 3e-3, 64, 32, 32)
 
 
 def spec(size=TINY, **more):
     changes = {key: tuple(more.pop(key)) for key in ("ranks", "budgets", "seeds") if key in more}
     changes |= {"steps": more.pop("steps")} if "steps" in more else {}
-    options = {"model": "tiny-random-bert", "task": "planted", "parameterizations": ("cp", "lora"), **more}
+    options = {"model": "tiny-random-bert", "task": "planted", "methods": ("cp", "lora"), **more}
     return frontier_spec(replace(size, **changes), **options)
 
 
@@ -48,7 +48,7 @@ def configs(**more):
 
 
 def run(root, say=print, device="cpu", **more):
-    return run_frontier(spec(**more), root, device=device, say=say)
+    return run_frontier(spec(**more), root, device=device, workers=1, say=say)
 
 
 def results(root):
@@ -73,8 +73,9 @@ def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
 
 
 def test_the_runs_of_a_frontier_have_the_ids_that_they_always_had():
-    ids = {(c.parameterization or c.kind): c.id for c in configs(size=SIZES["quick"], parameterizations=FRONTIER,
-           model="all-minilm-l6-v2", task="snippets")}  # fmt: skip
+    size = FrontierSize((8,), (0,), 24, 3e-3, 1000, 200, 400, batch=32)
+    named = {"model": "all-minilm-l6-v2", "task": "snippets", "methods": FRONTIER}
+    ids = {(c.parameterization or c.kind): c.id for c in configs(size=size, optimizer="adamw", **named)}
     assert ids == GOLDEN_IDS
 
 
@@ -99,7 +100,7 @@ def test_a_frontier_that_an_earlier_version_began_is_continued(tmp_path):
 
 
 def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
-    config = next(one for one in configs(parameterizations=("vera",)) if one.kind == "adapter")
+    config = next(one for one in configs(methods=("vera",)) if one.kind == "adapter")
     model, _ = prepare(config)
     adapter_of(model).save(tmp_path)
     with safe_open(tmp_path / "adapter.safetensors", "pt") as file:
@@ -170,10 +171,29 @@ def test_a_rank_or_seed_named_twice_is_one_run():
 
 
 def test_every_size_runs_all_parameterizations_and_both_references_on_each_seed():
-    for size, count in (("quick", 7), ("default", 36), ("full", 66)):
-        plan = configs(size=SIZES[size], model="all-minilm-l6-v2", task="snippets", parameterizations=FRONTIER)
+    for size, count in (("quick", 8), ("default", 33), ("full", 78)):
+        plan = configs(size=SIZES[size], model="all-minilm-l6-v2", task="snippets", methods=None)
         assert len(plan) == len({run.id for run in plan}) == count
-        assert {run.parameterization or run.kind for run in plan} == {*FRONTIER, "head", "full"}
+        named = {run.parameterization or run.published or run.kind for run in plan}
+        assert named == {*SIZES[size].ranks, "head", "full"}
+        assert {run.lr for run in plan if run.kind == "adapter"} == {SIZES[size].lr}
+        assert all(run.training == {"optimizer": "equal_steps"} for run in plan if run.kind == "adapter")
+
+
+def test_a_frontier_of_adamw_has_the_tuned_rates_and_another_method_its_name():
+    plan = [run for run in configs(optimizer="adamw", methods=("cp", "lotr")) if run.kind == "adapter"]
+    assert {(run.label, run.lr) for run in plan} == {("CP (LoRTA)", rates()["cp"]), ("lotr", rates()["lora"])}
+    mlp = configs(methods=("lotr",), projections=("all",))
+    assert {run.plan.get("on_mismatch") for run in mlp if run.published} == {"split"}
+    with pytest.raises(ta.TensorAdaptError, match="optimizer is 'sgd'"):
+        configs(optimizer="sgd")
+
+
+def test_a_frontier_of_two_workers_is_that_of_one(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one, seeds=[0])
+    run_frontier(spec(seeds=[0]), two, device="cpu", workers=2)
+    assert results(one) == results(two)
 
 
 def test_every_frontier_parameterization_has_a_tuned_rate():
@@ -210,7 +230,7 @@ def test_padding_does_not_change_what_is_said_about_a_sentence():
     [
         ({"model": "all-minilm-l6"}, "unknown model 'all-minilm-l6'.*did you mean \"all-minilm-l6-v2\""),
         ({"task": "snippet"}, 'unknown task "snippet"; did you mean "snippets"'),
-        ({"parameterizations": ["tuker"]}, "unknown parameterization 'tuker'; did you mean \"tucker\""),
+        ({"methods": ["tuker"]}, "unknown method 'tuker'; did you mean \"tucker\""),
         ({"lr": 0.0}, "lr is 0.0; expected a finite number above 0"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
         ({"seeds": [-1]}, "seed is -1; expected a whole number from 0"),
