@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike
 from tensoradapt.analysis.statistics.bootstrap import two_way_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats, crossed_p, paired_difference, t_interval
 from tensoradapt.analysis.statistics.significance import Comparison, crossed_paired_p, holm, mcnemar, paired_p
-from tensoradapt.analysis.tables.comparable import paired_scores, score
+from tensoradapt.analysis.tables.comparable import paired_scores, score, versus
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.store import Run
+from tensoradapt.text import size_text
 
 
 def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Comparison]:
@@ -114,6 +115,38 @@ def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> 
     yield Comparison(
         method[0].method, other.method, t_interval(apart), paired_p(apart), math.nan, other.n_params, runs=names
     )
+
+
+def layout_rows(runs: Iterable[Run], reference: str | None = None) -> list[dict[str, Any]]:
+    """Each parameterization over each layout at each size: mean score, and paired difference to ``reference`` there.
+
+    Layouts, parameterizations and sizes are in the order of the runs' parameters. The reference, as in ``contrasts``, is
+    compared at its own size of the same budget or rank; the difference is None where it has none, and of itself. Empty
+    unless a parameterization was run over several layouts. An unknown reference raises TensorAdaptError.
+    """
+    every = list(runs)
+    known = [point for point in points(every, compare=False) if point.parameterization and point.layout]
+    if len({point.layout for point in known}) < 2:
+        return []
+    by_name, counts = {run.name: run for run in every}, Counter(point.method for point in known)
+    chosen = reference_of(counts, reference)
+    other = {_asked(point): point for point in known if point.method == chosen}
+    return [_layout_row(point, other.get(_asked(point)), by_name) for point in known]
+
+
+def _asked(point: Point) -> str:
+    """The size that was asked for."""
+    return size_text(point.rank, None) if point.budget is None else size_text(None, point.budget)
+
+
+def _layout_row(point: Point, other: Point | None, by_name: Mapping[str, Run]) -> dict[str, Any]:
+    own = [by_name[name] for name in point.runs]
+    gap = None if other is None or other is point else versus(own, [by_name[name] for name in other.runs])
+    row = {key: getattr(point, key) for key in ("method", "parameterization", "layout", "n_params")}
+    row |= {"size": _asked(point), "mean": point.interval.mean, "n_seeds": point.interval.n}
+    row |= {"reference": other is point, "n_at_chance": point.n_at_chance + point.n_diverged}
+    ends = ("mean", "low", "high")
+    return row | {f"difference_{end}".removesuffix("_mean"): gap and getattr(gap, end) for end in ends}
 
 
 def contrast_row(one: Comparison) -> dict[str, Any]:
