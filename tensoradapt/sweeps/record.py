@@ -27,9 +27,9 @@ class Recorded:
     cells: tuple[Cell, ...]
     provenance: Mapping[str, Any]
 
-    def due(self, root: Path) -> Due:
-        """Its runs that can be named now."""
-        return due(self.spec, self.cells, root)
+    def due(self, root: Path, ended: Callable[[str], bool] | None = None) -> Due:
+        """Its runs that can be named now; ``ended``: as of ``cells.due``."""
+        return due(self.spec, self.cells, root, ended)
 
 
 def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mapping[str, Any]) -> Path:

@@ -66,7 +66,8 @@ def put(root: Path, config: RunConfig, end: End) -> None:
         if status == "failed":
             write_failure(root, config.id, {"kind": "", "error": "", "config": config.as_dict()})
             return
-        result = {"status": status, "metric": "accuracy", "chance": 0.5, "validation": {"accuracy": score}}
+        result = {"status": status, "metric": "accuracy", "chance": 0.5, "n_params": 9, "note": ""}
+        result |= {"validation": {"accuracy": score}, "test": {"accuracy": 0.6}}
         empty = {"measurements": {}, "provenance": {}, "arrays": {}}
         write_run(root, config.id, config=config.as_dict(), result=result, **empty)
 
@@ -379,6 +380,28 @@ def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, m
             assert sweep(tmp_path / str(k)).complete
         assert results(tmp_path / str(k)) == results(tmp_path / "whole")
         assert Watch(tmp_path / str(k)).frame().over
+
+
+def test_a_run_that_ends_while_a_folder_is_watched_does_not_end_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = spec(published=["lorta"], ranks=[1])
+    (tmp_path / "runs").mkdir()
+    record.write(tmp_path / "runs", found, cells(found, models.config(found.model)), {})
+    *first, last = now(found, tmp_path / "runs").configs
+    for config in first:
+        put(tmp_path / "runs", config, peak(lambda _: 0.03)(config))
+    real = Watch._plans
+
+    def plans(watch: Watch, *how: object) -> object:
+        planned = real(watch, *how)
+        put(tmp_path / "runs", last, peak(lambda _: 0.03)(last))
+        return planned
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Watch, "_plans", plans)
+        frame = Watch(tmp_path / "runs").frame()
+    assert not frame.over and (frame.count("finished"), frame.count("waiting"), frame.more) == (5, 1 + 1, 6)
 
 
 def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -> None:

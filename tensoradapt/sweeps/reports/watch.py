@@ -13,8 +13,9 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,14 @@ class Watch:
 
     def frame(self) -> Frame:
         """The state of the folder now; raises TensorAdaptError where it holds no sweep."""
-        plans, notes = self._plans()
+
+        @cache  # once in a frame: a run that ends meanwhile makes others due, which the plans do not know of
+        def end(name: str) -> str:
+            return "finished" if is_finished(self.root, name) else "failed" * is_failed(self.root, name)
+
+        plans, notes = self._plans(lambda name: bool(end(name)))
         configs = {config.id: config for plan in plans for config in plan.configs}
-        finished = {name for name in configs if is_finished(self.root, name)}
-        failed = {name for name in configs if name not in finished and is_failed(self.root, name)}
+        finished, failed = ({name for name in configs if end(name) == how} for how in ("finished", "failed"))
         in_hand = [run for run in self._in_hand() if run.config.id in configs.keys() - finished - failed]
         running = {run.config.id for run in in_hand if run.alive}
         rows = tuple(_rows(plans, configs, finished, failed, running))
@@ -104,7 +109,7 @@ class Watch:
         last, more = tuple(self._last(configs, finished)), sum(plan.more for plan in plans)
         return Frame(rows, tuple(in_hand), last, tuple(notes), left, more)
 
-    def _plans(self) -> tuple[list[Due], list[str]]:
+    def _plans(self, ended: Callable[[str], bool]) -> tuple[list[Due], list[str]]:
         plans, notes = [], []
         paths = record.paths(self.root)
         if not paths:
@@ -113,7 +118,7 @@ class Watch:
             )
         for path in paths:
             try:
-                plans.append(record.read(path).due(self.root))
+                plans.append(record.read(path).due(self.root, ended))
                 notes += [f"not run: {reason}" for reason in plans[-1].blocked]
             except TensorAdaptError as error:  # damaged, or what it is about changed while it was read
                 notes.append(f"{path.name} cannot be shown now: {error}")
