@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from support.panels import strip
 from support.synthetic_runs import write_many, write_synthetic
 from support.synthetic_sweep import LEVELS, RATES, sweep
 
@@ -228,12 +229,12 @@ def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path
     rows = curves.rank_rows(ranks)
     ax = curve_plots.rank_curves(rows)
     drawn = [np.asarray(line.get_xydata()).tolist() for line in ax.lines]
-    for row in rows:
-        assert [[row["rank"], row["mean"]]] in drawn and [
-            [row["rank"], row["low"]],
-            [row["rank"], row["high"]],
-        ] in drawn
-    assert hollow(ax) == [[2, pytest.approx(0.5, abs=0.01)]]
+    low, high = strip(ax)[1], ax.get_ylim()[1]
+    for row in (row for row in rows if row["method"] != "LoRA"):
+        assert [[row["rank"], row["mean"]]] in drawn
+        assert [[row["rank"], max(row["low"], low)], [row["rank"], min(row["high"], high)]] in drawn
+    ((rank, height),) = hollow(ax)
+    assert rank == 2 and strip(ax)[0] < height < low
     assert list(ax.get_xticks()) == [1, 2, 4]
     with pytest.raises(TensorAdaptError, match="metatt-4d has a budget; expected methods with ranks that are numbers"):
         curves.rank_rows([run for run in runs if run.config["task"] == "sst2"])
@@ -245,9 +246,10 @@ def test_no_method_hides_the_interval_of_another_at_its_rank(tmp_path: Path) -> 
     ax.figure.canvas.draw()
     bars = [line for line in ax.lines if line.get_zorder() == 2.5]
     at = sorted(line.get_transform().transform(line.get_xydata())[0, 0] * 72 / ax.figure.dpi for line in bars)
-    assert np.diff(at) == pytest.approx([3, 3, at[3] - at[2], 3, 3])
+    apart = at[1] - at[0]
+    assert np.diff(at) == pytest.approx([apart, apart, at[3] - at[2], apart, apart]) and 6 < apart < at[3] - at[2]
     low, high = ax.get_ylim()
-    assert all(low < y < high for bar in bars for y in bar.get_ydata())
+    assert all(low <= y <= high for bar in bars for y in bar.get_ydata())
 
 
 def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) -> None:
@@ -468,7 +470,5 @@ def test_axes_are_ones_own(runs: list[Run]) -> None:
 
 
 def hollow(ax: Axes) -> list[list[float]]:
-    lines = [
-        line for line in ax.lines if line.get_marker() not in ("None", "") and line.get_markerfacecolor() == "white"
-    ]
+    lines = [line for line in ax.lines if line.get_gid() == "mean" and line.get_markerfacecolor() == "white"]
     return [line.get_xydata()[0].tolist() for line in lines]

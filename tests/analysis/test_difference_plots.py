@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures.difference_plots import critical_differences, forest
+from tensoradapt.analysis.figures.difference_plots import critical_differences, forest, some_cut
 from tensoradapt.analysis.statistics.significance import Ranking, compare, ranking
 
 rng = np.random.default_rng(0)
@@ -29,6 +29,24 @@ def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
     assert [text.get_text() for text in ax.get_yticklabels()] == ["lora - lorta", "lora - vera", "lorta - vera"]
     assert "accuracy\n(paired over 5 seeds; 95 % t interval)" in ax.get_xlabel()
     nothing_overlaps(ax)
+
+
+def test_a_long_interval_ends_at_an_arrow_and_squeezes_no_other() -> None:
+    first, *others = compare(SCORES)
+    wide = replace(first, difference=replace(first.difference, low=-90.0, high=0.9))
+    ax = forest([wide, *others], metric="accuracy")
+    assert some_cut([wide, *others], "accuracy") and not some_cut([first, *others], "accuracy")
+    low, high = ax.get_xlim()
+    assert -0.5 < low < min(one.difference.low for one in others) and high < 0.5
+    arrows = [(line.get_marker(), line.get_ydata()[0]) for line in ax.lines if line.get_gid() == "cut"]
+    assert arrows == [("<", 0), (">", 0)]
+
+
+def test_a_difference_stays_in_the_range_of_the_metric() -> None:
+    every = [replace(one, difference=replace(one.difference, mean=-0.9, low=-1.9, high=0.1)) for one in compare(SCORES)]
+    for metric, least in (("accuracy", -1.0), ("matthews", -1.9), ("score", -1.9)):
+        bars = [line for line in forest(every, metric=metric).lines if len(line.get_xdata()) == 2][1:]
+        assert {min(bar.get_xdata()) for bar in bars} == {least}
 
 
 def test_a_reference_of_all_comparisons_is_named_once_below_them() -> None:

@@ -20,6 +20,7 @@ from support.synthetic_runs import LABELS, write_many, write_synthetic
 from tensoradapt.analysis.figures import canvas, frontier_plot
 from tensoradapt.analysis.figures.captions import caption
 from tensoradapt.analysis.figures.frontier_labels import overlap, place_labels, spread
+from tensoradapt.analysis.tables.frontier import frontier
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs
 
@@ -91,6 +92,13 @@ def test_placed_labels_are_free_of_each_other_and_of_obstacles(anchors: list[tup
         taken.append(box)
 
 
+def test_where_there_are_many_points_those_on_the_frontier_have_their_ranks(tmp_path: Path) -> None:
+    many = {f"{name}-{i}": curve for i in range(2) for name, curve in DENSE.items()}
+    runs = write_many(tmp_path, many, seeds=[0])
+    shown = [text.get_text() for text in frontier_plot.frontier(runs, axes()).texts if text.get_gid() == "rank"]
+    assert sorted(shown) == sorted(f"r={point.rank}" for point in frontier(runs)) and 2 < len(shown) < 24
+
+
 def test_a_label_crosses_a_line_only_where_it_must() -> None:
     line = np.stack([np.full(50, 50.0), np.linspace(50, 100, 50)], axis=1)
     (place,) = place_labels([(50, 50)], [(20, 8)], [], line, (0, 0, 100, 100), [5], [])
@@ -102,11 +110,13 @@ def test_a_label_without_a_free_place_is_left_out() -> None:
     assert place_labels([(5, 5)], [(20, 8)], [], np.empty((0, 2)), (0, 0, 10, 10), [2], [4]) == [None]
 
 
-@given(st.lists(st.floats(0, 100), max_size=5).map(sorted), st.floats(1, 20))
+@given(st.lists(st.floats(0, 100), max_size=40).map(sorted), st.floats(1, 20))
 def test_names_of_close_lines_are_moved_apart(heights: list[float], gap: float) -> None:
     moved = spread(heights, gap)
-    assert all(b - a >= gap - 0.1 * gap for a, b in itertools.pairwise(moved))
+    assert all(b - a >= gap - 1e-9 for a, b in itertools.pairwise(moved))
     assert sum(moved) == pytest.approx(sum(heights))
+    if all(b - a >= gap for a, b in itertools.pairwise(heights)):
+        assert moved == pytest.approx(heights)
 
 
 def test_each_method_has_a_colour_and_a_marker_of_its_own(dense: Axes) -> None:
@@ -144,7 +154,7 @@ def test_methods_of_equal_cost_are_side_by_side_and_others_where_they_are(tmp_pa
     first, middle, last, alone = sorted(line.get_xdata()[0] for line in ax.get_lines() if line.get_zorder() == 3)
     assert (middle, alone) == ((41, 90) if cost == "n_params" else (2, 5))
     gaps = np.diff([ax.transData.transform((x, 0.8))[0] for x in (first, middle, last)]) * 72 / ax.figure.dpi
-    assert gaps == pytest.approx([gaps[0]] * 2) and 5 < gaps[0] < 8
+    assert gaps == pytest.approx([gaps[0]] * 2) and 8 < gaps[0] < 17  # a marker of six points, and its seeds
     labels = boxes(ax, "rank")
     assert len(labels) == 4
     assert [pair for pair in itertools.combinations(labels, 2) if Bbox.overlaps(*pair)] == []
@@ -156,22 +166,13 @@ def test_one_seed_has_no_error_bar(tmp_path: Path) -> None:
     assert len(ax.patches) == 0
 
 
-def test_collapsed_points_are_inside_the_axes_and_hollow(tmp_path: Path) -> None:
-    ax = frontier_plot.frontier(write_many(tmp_path, DENSE, collapsed=["vera"]), axes())
-    low, high = ax.get_ylim()
-    markers = [line for line in ax.get_lines() if line.get_zorder() == 3]
-    heights = {float(line.get_ydata()[0]): line.get_markerfacecolor() for line in markers}
-    assert low < min(heights) == 0.5 < max(heights) < high
-    assert {height for height, colour in heights.items() if colour == "white"} == {0.5}
-
-
 def test_a_bar_longer_than_the_axes_does_not_squeeze_the_means_and_is_marked(tmp_path: Path) -> None:
-    for seed, accuracy in enumerate((0.8, 0.8, 0.5)):
+    for seed, accuracy in enumerate((0.8, 0.78)):
         write_synthetic(tmp_path, seed=seed, accuracy=accuracy, n_params=100)
         write_synthetic(tmp_path, seed=seed, accuracy=0.75, n_params=50)
     ax = frontier_plot.frontier(load_runs(tmp_path), axes())
     low, high = ax.get_ylim()
-    assert high - low < 0.2
+    assert 0.04 < high - low < 0.08
     assert {line.get_marker() for line in ax.get_lines() if line.get_zorder() == 2.6} == {"v", "^"}
 
 
@@ -250,9 +251,11 @@ def test_the_caption_says_what_a_reader_must_know(tmp_path: Path) -> None:
         write_synthetic(tmp_path, seed=seed, status=status, accuracy=0.8 if seed == 0 else 0.5)
         write_synthetic(tmp_path, seed=seed, parameterization="lora", lr=3e-3)
     assert caption(load_runs(tmp_path), total=30, extra="More.") == (
-        "tiny-model on rte: test accuracy over 3 seeds (mean; bars and bands are 95 % t-intervals over seeds). "
+        "tiny-model on rte: test accuracy over 3 seeds (means; pale dots are seeds, bars and bands 95 % t-intervals "
+        "over seeds, an arrow where one goes on). "
         "Learning rates tuned on validation per parameterization: CP (LoRTA) 0.001, LoRA 0.003. "
-        "Of 6 runs, 1 ended at chance and 1 diverged (hollow markers; kept in the means). "
+        "Of 6 runs, 1 ended at chance and 1 diverged: hollow dots on the strip, kept in the means. A mean with such a "
+        "run is hollow, and on the strip if all its runs are or it is out of range of the others. "
         "Partial: 6 of 30 runs finished. More."
     )
 

@@ -103,7 +103,7 @@ def tried_rates(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         f"at each learning rate tried, {how}, {size}. A ring: the rate that all reported runs of the method"
-        f"{' at this size' if where == 'size' else ''} have. Hollow: {'a run ' if several else ''}ended at chance "
+        f"{' at this size' if where == 'size' else ''} have. Hollow, on the strip: {'a run ' if several else ''}ended at chance "
         f"or diverged.{'' if where == 'search' else at_an_end(rows)}"
     )
 
@@ -124,7 +124,8 @@ def _seeds(counts: set[int]) -> str:
     if counts == {1}:
         return "of one seed, so without intervals"
     number = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-    return f"over {number} seeds (mean; bars and bands are 95 % t-intervals over seeds)"
+    drawn = "pale dots are seeds, bars and bands 95 % t-intervals over seeds, an arrow where one goes on"
+    return f"over {number} seeds (means; {drawn})"
 
 
 def _rates(drawn: Sequence[Point], how: str) -> str:
@@ -150,7 +151,10 @@ def _at_chance(runs: Sequence[Run]) -> str:
     counts = [f"{statuses.count(status)} {what}" for status, what in AT_CHANCE if status in statuses]
     if not counts:
         return f"{len(runs)} runs, none at chance or diverged." if len(runs) > 1 else ""
-    return f"Of {len(runs)} runs, {' and '.join(counts)} (hollow markers; kept in the means)."
+    return (
+        f"Of {len(runs)} runs, {' and '.join(counts)}: hollow dots on the strip, kept in the means. A mean with such a "
+        "run is hollow, and on the strip if all its runs are or it is out of range of the others."
+    )
 
 
 def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -177,11 +177,12 @@ def _contrasts(source: Source) -> Content | None:
     compared = contrasts(source.runs, source.reference) if known else []
     if not compared:
         return None
+    arrow = " An arrow: the interval goes on." if difference_plots.some_cut(compared, source.metric) else ""
     corrected = f" after Holm's correction over the {len(compared)} comparisons" if len(compared) > 1 else ""
     text = (
         f"{source.subject}: difference in test {source.metric} to {compared[0].second} at equal numbers of parameters, "
         f"with 95 % t intervals, paired over {' or '.join(sorted({pair.over for pair in compared}))}. Filled: p < "
-        f"0.05{captions.tested(compared)}{corrected}. Learning rates {captions.how_chosen(source.runs)}."
+        f"0.05{captions.tested(compared)}{corrected}.{arrow} Learning rates {captions.how_chosen(source.runs)}."
     )
     rows = [contrast_row(comparison) for comparison in compared]
     return text, rows, _drawing(difference_plots.forest, compared, metric=source.metric)

@@ -5,65 +5,82 @@ Each function draws on ``ax``, new axes if None, and returns it.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-from matplotlib.transforms import offset_copy
 
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.analysis.figures.canvas import DARK, GREY, MARKER, NAME, Style
+from tensoradapt.analysis.figures.panel import Mark, draw_line, draw_mark, make_panel, slot
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
 HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
 PANELS = 3  # beside each other, at most
-APART = 3  # points between methods of one rank
+MARGIN = 14  # points between the outermost values and the ends of the axis
 HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
 def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
-    """Mean test score against rank (log), a line for each method; bars are 95 % t intervals.
+    """Mean test score against rank (log), a line for each method; bars are 95 % t intervals, pale dots the seeds.
 
-    A hollow marker has a run at chance. Methods are a little apart, so that no bar hides another. ``rows``: of
-    ``curves.rank_rows``.
+    A hollow marker has a run at chance; such runs are on a strip below the scores. Methods are a little apart, so that
+    no bar hides another. ``rows``: of ``curves.rank_rows``.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     styles = canvas.styles(row["method"] for row in _some(rows))
-    for i, (label, style) in enumerate(styles.items()):
-        curve = [row for row in rows if row["method"] == label]
-        first = len(ax.lines)
-        ax.plot([r["rank"] for r in curve], [r["mean"] for r in curve], color=style.colour, linewidth=0.9, zorder=2)
-        for row in curve:
-            if math.isfinite(row["low"]):
-                ax.plot([row["rank"]] * 2, [row["low"], row["high"]], color=style.colour, linewidth=1.2, zorder=2.5)
-            canvas.draw_marker(ax, row["rank"], row["mean"], style, bool(row["at_chance"]))
-        for line in ax.lines[first:]:  # moved once they are drawn: a line that is not in data's units has no limits
-            move = APART * (i - (len(styles) - 1) / 2)
-            line.set_transform(offset_copy(ax.transData, canvas.figure_of(ax), move, units="points"))
+    ranks = sorted({row["rank"] for row in rows})
+    marks = [_rank_mark(row) for row in rows]
+    apart = _between(ax, ranks, marks, len(styles))
+    _x_axis(ax, ranks, 2, MARGIN + apart * len(styles) / 2)
+    moves = {label: apart * (i - (len(styles) - 1) / 2) for i, label in enumerate(styles)}
+    marks = [replace(mark, shift=moves[row["method"]]) for mark, row in zip(marks, rows, strict=True)]
+    panel = make_panel(ax, marks, metric)
+    for label, style in styles.items():
+        own = [mark for mark, row in zip(marks, rows, strict=True) if row["method"] == label]
+        draw_line(panel, own, style)
+        for mark in own:
+            draw_mark(panel, mark, style)
     ax.set_xlabel("rank")
     ax.set_ylabel(f"test {metric}")
-    return _finished(ax, sorted({row["rank"] for row in rows}), 2, styles, new)
+    return _finished(ax, ranks, styles, new)
+
+
+def _rank_mark(row: Mapping[str, Any]) -> Mark:
+    texts = row["scores"].split()
+    scores, lost = tuple(float(text.rstrip("*")) for text in texts), tuple(text.endswith("*") for text in texts)
+    return Mark(row["rank"], row["mean"], row["low"], row["high"], scores, lost)
+
+
+def _between(ax: Axes, ranks: Sequence[int], marks: Sequence[Mark], methods: int) -> float:
+    """Points between methods of one rank: what a marker and its seeds need, as far as the ranks leave room."""
+    box = ax.get_window_extent().transformed(canvas.figure_of(ax).dpi_scale_trans.inverted())
+    steps = [math.log(b / a) for a, b in itertools.pairwise(ranks)]
+    share = 0.72 * min(steps, default=1.0) / (sum(steps) or 1.0)  # of what the margins leave, for the methods of a rank
+    room = (72 * box.width - 2 * MARGIN) * share / (1 + share)
+    return min(slot(marks, 72 * box.height), room / methods)
 
 
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
     """Validation score against learning rate (log), a line for each method and size; the rate that was kept has a ring.
 
-    ``rows``: of ``curves.rate_rows``. A rate without a score is a gap. Where several seeds ran, lines are means and
-    dots the runs.
+    ``rows``: of ``curves.rate_rows``. Where several seeds ran, lines are means and pale dots the runs. A run at chance is
+    on a strip below the scores, where the line has a gap.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     styles = canvas.styles(row["method"] for row in _some(rows))
-    _draw_rates(ax, rows, styles)
+    rates = sorted({row["lr"] for row in rows})
+    _x_axis(ax, rates, 10, 2 * MARGIN)
+    _draw_rates(ax, rows, styles, metric)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
-    return _finished(ax, sorted({row["lr"] for row in rows}), 10, styles, new)
+    return _finished(ax, rates, styles, new)
 
 
 def rate_panels(rows: Rows, *, metric: str = "score") -> Axes:
@@ -81,36 +98,42 @@ def rate_panels(rows: Rows, *, metric: str = "score") -> Axes:
     lines = math.ceil(len(sizes) / columns)
     figure = canvas.new_figure(0.8 + 2.8 * columns, 0.5 + 2.4 * lines, "constrained")
     styles, rates = canvas.styles(row["method"] for row in rows), sorted({row["lr"] for row in rows})
-    panels = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for i, (ax, size) in enumerate(zip(panels, sizes, strict=False)):
-        _draw_rates(ax, [row for row in rows if row["size"] == size], styles)
+        _x_axis(ax, rates, 10, 2 * MARGIN)
+        _draw_rates(ax, [row for row in rows if row["size"] == size], styles, metric)
         ax.set_title(size or "no rank or budget", fontsize=HEAD, color=DARK, loc="left")
         ax.set_xlabel("learning rate" if i + columns >= len(sizes) else "")
         ax.set_ylabel(f"validation {metric}" if i % columns == 0 else "")
-        _log_axis(ax, rates, 10)
+        _number(ax, rates)
     for ax in panels[len(sizes) :]:
         ax.remove()
-    _legend_on_top(figure, styles)
+    canvas.legend_on_top(figure, styles)
     return panels[0]
 
 
-def _draw_rates(ax: Axes, rows: Rows, styles: dict[str, Style]) -> None:
+def _draw_rates(ax: Axes, rows: Rows, styles: Mapping[str, Style], metric: str) -> None:
     curves: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = {}
     for row in sorted(rows, key=lambda row: row["lr"]):
         curves.setdefault((row["method"], row.get("size", "")), {}).setdefault(row["lr"], []).append(row)
-    for (label, _), curve in curves.items():
+    marks = {key: [(_rate_mark(of), of[0]["chosen"]) for of in curve.values()] for key, curve in curves.items()}
+    panel = make_panel(ax, [mark for curve in marks.values() for mark, _ in curve], metric)
+    for (label, _), curve in marks.items():
         style = styles[label]
-        means = [of_rate[0].get("mean", of_rate[0]["validation"]) for of_rate in curve.values()]
-        y = [math.nan if mean is None else mean for mean in means]
-        ax.plot([*curve], y, color=style.colour, linewidth=0.9, zorder=2)
-        for (rate, of_rate), mean in zip(curve.items(), y, strict=True):
-            canvas.draw_marker(ax, rate, mean, style, any(row["at_chance"] for row in of_rate))
-            scores = [row["validation"] for row in of_rate if row["validation"] is not None]
-            if len(of_rate) > 1:
-                ax.plot([rate] * len(scores), scores, ".", color=style.colour, markersize=3.5, zorder=2.6, gid="seed")
-            if of_rate[0]["chosen"]:
+        draw_line(panel, [mark for mark, _ in curve], style)
+        for mark, chosen in curve:
+            draw_mark(panel, mark, style)
+            if chosen:
                 ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": style.colour}
-                ax.plot(rate, mean, "o", markersize=MARKER + 5, zorder=2.8, gid="chosen", **ring)
+                ax.plot(mark.x, panel.height(mark), "o", markersize=MARKER + 5, zorder=2.8, gid="chosen", **ring)
+
+
+def _rate_mark(of_rate: Rows) -> Mark:
+    """The mark of a rate, of its runs with each seed."""
+    first, lost = of_rate[0], tuple(bool(row["at_chance"]) for row in of_rate)
+    mean = first.get("mean", first["validation"])
+    scores = tuple(math.nan if row["validation"] is None else row["validation"] for row in of_rate)
+    return Mark(first["lr"], math.nan if mean is None else mean, scores=scores if len(of_rate) > 1 else (), lost=lost)
 
 
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
@@ -183,39 +206,30 @@ def _heads(rows: Rows) -> dict[str, str]:
     return {task: "\n".join(canvas.folded(part, 1.4, HEAD) for part in pair) for task, pair in parts.items()}
 
 
-def _finished(ax: Axes, values: Sequence[float], base: int, methods: dict[str, Style], new: bool) -> Axes:
-    """Make x logarithmic; add grid and legend."""
-    _log_axis(ax, values, base)
+def _x_axis(ax: Axes, values: Sequence[float], base: int, margin: float) -> None:
+    """Make x logarithmic, with a margin of so many points beside the values that were run."""
+    ax.set_xscale("log", base=base)
+    width = ax.get_window_extent().width * 72 / canvas.figure_of(ax).dpi
+    room = (values[-1] / values[0]) ** (margin / max(width - 2 * margin, 1)) if len(values) > 1 else base
+    ax.set_xlim(values[0] / room, values[-1] * room)
+    ax.tick_params(axis="x", labelsize=HEAD)
+
+
+def _finished(ax: Axes, values: Sequence[float], methods: dict[str, Style], new: bool) -> Axes:
+    """Number the values that were run; add grid and legend."""
+    _number(ax, values)
     canvas.legend_above(ax, methods, grow=new)
     return ax
 
 
-def _log_axis(ax: Axes, values: Sequence[float], base: int) -> None:
-    """Make x logarithmic with ticks at the values that were run, numbered where there is room; add a grid."""
-    ax.set_xscale("log", base=base)
-    room = (values[-1] / values[0]) ** 0.06 * 1.08
-    ax.set_xlim(values[0] / room, values[-1] * room)
+def _number(ax: Axes, values: Sequence[float]) -> None:
+    """Number the values that were run where there is room; add a grid."""
     named = _apart(ax, values)
     ax.xaxis.set_major_locator(FixedLocator(named))
     ax.xaxis.set_minor_locator(FixedLocator([value for value in values if value not in named]))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.tick_params(axis="x", labelsize=HEAD)
     canvas.frame(ax, "y")
-
-
-def _legend_on_top(figure: Figure, methods: dict[str, Style]) -> None:
-    """Put a legend of methods above all panels, in as many columns as fit, and make the figure higher by it."""
-    names = [canvas.folded(name, 4.8, canvas.LEGEND) for name in methods]
-    line = partial(Line2D, [], [], markersize=MARKER, linewidth=0.9)
-    drawn = [line(color=s.colour, marker=s.marker, label=n) for n, s in zip(names, methods.values(), strict=True)]
-    look: dict[str, Any] = {"frameon": False, "fontsize": canvas.LEGEND, "handlelength": 1.6, "columnspacing": 1.3}
-    for columns in range(len(drawn), 0, -1):
-        legend = figure.legend(handles=drawn, ncols=columns, loc="outside upper left", **look)
-        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
-            break
-        legend.remove()
-    figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
 
 
 def _apart(ax: Axes, values: Sequence[float]) -> list[float]:

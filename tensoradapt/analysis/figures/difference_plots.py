@@ -5,16 +5,20 @@ Each function draws on ``ax``, new axes if None, and returns it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
 
 from tensoradapt.analysis.figures.canvas import DARK, GREY, NAME, TITLE, extent, folded, frame, new_axes, row_axes
 from tensoradapt.analysis.statistics.significance import Comparison, Ranking
+from tensoradapt.analysis.tables.comparable import score_range
 from tensoradapt.errors import TensorAdaptError
 
 ROW, DENSE = 0.32, 0.19  # inches
+LONG = 3  # times the median half of an interval: what is drawn beyond the means at the most
 BESIDE = 7  # points of the type right of the axes
 
 
@@ -22,7 +26,7 @@ def forest(
     comparisons: Sequence[Comparison], ax: Axes | None = None, *, metric: str = "score", alpha: float = 0.05
 ) -> Axes:
     """A row for each comparison, the first on top: its difference with its interval, filled where it holds at ``alpha``
-    after correction, hollow elsewhere; right of it the corrected p value.
+    after correction, hollow elsewhere; right of it the corrected p value. An arrow: the interval is longer.
 
     Raises TensorAdaptError without comparisons.
     """
@@ -33,9 +37,14 @@ def forest(
         ax = row_axes(names, 4.4, 0.7 + extent([label], TITLE)[1], ROW if len(comparisons) < 9 else DENSE)
     ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
     beside: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "annotation_clip": False}
+    low, high = _reach(comparisons, metric)
     for row, comparison in enumerate(comparisons):
         interval = comparison.difference
-        ax.plot([interval.low, interval.high], [row, row], color=DARK, linewidth=1.4, solid_capstyle="butt")
+        ends = [max(interval.low, low), min(interval.high, high)]
+        ax.plot(ends, [row, row], color=DARK, linewidth=1.4, solid_capstyle="butt")
+        for cut, end, arrow in ((interval.low < low, low, "<"), (interval.high > high, high, ">")):
+            if cut:
+                ax.plot(end, row, arrow, color=DARK, markersize=3.5, gid="cut")
         face = DARK if comparison.adjusted < alpha else "white"
         ax.plot(interval.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
         ax.annotate(f"p {_p(comparison.adjusted)}", (1.02, row), fontsize=BESIDE, color=DARK, **beside)
@@ -109,6 +118,22 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     ax.spines["top"].set_visible(True)
     ax.spines[["left", "bottom"]].set_visible(False)
     return ax
+
+
+def some_cut(comparisons: Sequence[Comparison], metric: str) -> bool:
+    """Whether a forest does not draw the whole of every interval."""
+    low, high = _reach(comparisons, metric)
+    return any(one.difference.low < low or one.difference.high > high for one in comparisons)
+
+
+def _reach(comparisons: Sequence[Comparison], metric: str) -> tuple[float, float]:
+    """How far intervals are drawn: in the range of the metric, and so that a few long ones do not squeeze the rest."""
+    differences = [comparison.difference for comparison in comparisons]
+    means = [0.0, *(interval.mean for interval in differences)]
+    halves = [(interval.high - interval.low) / 2 for interval in differences if math.isfinite(interval.low)]
+    room = max(LONG * median(halves or [0.0]), max(means) - min(means))
+    least, most = score_range(metric)
+    return max(min(means) - room, least - most), min(max(means) + room, most - least)
 
 
 def _names(comparisons: Sequence[Comparison]) -> list[str]:

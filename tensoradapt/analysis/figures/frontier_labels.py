@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,48 +18,69 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from tensoradapt.analysis.figures.canvas import DARK, MARKER, Style, figure_of
-from tensoradapt.analysis.statistics.intervals import Floats, Interval
+from tensoradapt.analysis.figures.canvas import DARK, Style, figure_of
+from tensoradapt.analysis.figures.panel import Mark, Panel
+from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.tables.comparable import REFERENCES
 from tensoradapt.analysis.tables.frontier import Point
 from tensoradapt.text import size_text
 
+RANK, CROWDED = 7.0, 24  # points of the type; points of a figure up to which each has its rank
 Pair = tuple[float, float]
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 DIRECTIONS = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
 RING = tuple((float(np.cos(a)), float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 24, endpoint=False))
 
 
-def name_references(ax: Axes, against: dict[str, Interval]) -> None:
+def name_references(panel: Panel, against: dict[str, Mark]) -> None:
     """Write the references' names right of the axes at their lines, moved apart where two lines are close."""
-    means = dict(sorted(((kind, interval.mean) for kind, interval in against.items()), key=lambda pair: pair[1]))
-    scale = figure_of(ax).dpi / 72
+    ax, scale = panel.ax, figure_of(panel.ax).dpi / 72
+    lines = dict(sorted(against.items(), key=lambda pair: panel.height(pair[1])))
     look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "color": DARK, "va": "center"}
     look |= {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
-    texts = [ax.annotate(f"{REFERENCES[k]}\n{mean:.3f}", (1, mean), (5, 0), **look) for k, mean in means.items()]
-    heights = [_pixels(ax, 1, mean)[1] for mean in means.values()]
+    named = [(f"{REFERENCES[kind]}\n{mark.mean:.3f}", panel.height(mark)) for kind, mark in lines.items()]
+    texts = [ax.annotate(text, (1, height), (5, 0), **look) for text, height in named]
+    heights = [_pixels(ax, 1, height)[1] for _, height in named]
     gap = max((text.get_window_extent().height for text in texts), default=0.0) + scale
     for text, at, height in zip(texts, spread(heights, gap), heights, strict=True):
         text.set_position((5, (at - height) / scale))
 
 
-def name_ranks(ax: Axes, points: Sequence[Point], styles: dict[str, Style]) -> None:
-    """Label points with their ranks; those on the frontier choose their place first."""
-    named = sorted((point for point in points if point.rank is not None), key=lambda point: not point.on_frontier)
+def name_ranks(panel: Panel, points: Sequence[Point], marks: Sequence[Mark], styles: dict[str, Style]) -> None:
+    """Label the mark of each point with its rank; those on the frontier choose their place first.
+
+    Of more than ``CROWDED`` points only those on the frontier and on the strip are labelled.
+    """
+    ax, obstacles, lines = panel.ax, _obstacles(panel.ax), _line_pixels(panel.ax)
+    named = [(point, mark) for point, mark in zip(points, marks, strict=True) if point.rank is not None]
+    left, bottom, right, top = ax.get_window_extent().extents
+    middle = _pixels(ax, 1, panel.low)[1]
+    for strip, bounds in ((False, (left, middle, right, top)), (True, (left, bottom, right, middle))):
+        own = [pair for pair in named if panel.on_strip(pair[1]) == strip]
+        if not strip and len(named) > CROWDED:
+            own = [pair for pair in own if pair[0].on_frontier]
+        own.sort(key=lambda pair: not pair[0].on_frontier)
+        texts = [_rank_label(ax, point, mark.x, panel.height(mark), styles[point.method]) for point, mark in own]
+        _place_ranks(ax, texts, obstacles, lines, bounds, leaders=not strip)
+
+
+def _place_ranks(
+    ax: Axes, texts: Sequence[Annotation], obstacles: list[Box], lines: Floats, bounds: Box, leaders: bool
+) -> None:
+    """Move texts to free places within ``bounds``, with leader lines where allowed; remove those that have none."""
     scale = figure_of(ax).dpi / 72
-    texts = [_rank_label(ax, point, styles[point.method]) for point in named]
     extents = [text.get_window_extent() for text in texts]
-    anchors = [_pixels(ax, point.cost, point.interval.mean) for point in named]
+    anchors = [_pixels(ax, *text.xy) for text in texts]
     places = place_labels(
         anchors,
         [(extent.width, extent.height) for extent in extents],
-        _obstacles(ax, points, scale),
-        _line_pixels(ax),
-        ax.get_window_extent().extents,
-        near=[scale * gap for gap in (4, 5.5, 7)],
-        far=[scale * gap for gap in range(9, 40, 4)],
+        obstacles,
+        lines,
+        bounds,
+        near=[scale * gap for gap in ((4, 5.5, 7) if leaders else (4, 7, 10, 13, 16, 19))],
+        far=[scale * gap for gap in (range(9, 40, 4) if leaders else ())],
     )
-    for point, text, anchor, place in zip(named, texts, anchors, places, strict=True):
+    for text, anchor, place in zip(texts, anchors, places, strict=True):
         if place is None:
             text.remove()
             continue
@@ -66,28 +88,27 @@ def name_ranks(ax: Axes, points: Sequence[Point], styles: dict[str, Style]) -> N
         text.set_position(offset)
         if place.leader:
             line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 3, "shrinkB": 3, "alpha": 0.8}
-            line["color"] = styles[point.method].colour
+            line["color"] = text.get_color()
             ax.annotate("", text.xy, offset, textcoords="offset points", arrowprops=line, zorder=2.2)
 
 
-def _rank_label(ax: Axes, point: Point, style: Style) -> Annotation:
-    look: dict[str, Any] = {"fontsize": 7, "ha": "center", "va": "center", "zorder": 5, "gid": "rank"}
+def _rank_label(ax: Axes, point: Point, x: float, y: float, style: Style) -> Annotation:
+    look: dict[str, Any] = {"fontsize": RANK, "ha": "center", "va": "center", "zorder": 5, "gid": "rank"}
     look |= {"color": [0.72 * part for part in to_rgb(style.colour)], "textcoords": "offset points"}
     halo = [withStroke(linewidth=1.6, foreground="white")]
-    at = point.cost, point.interval.mean
-    return ax.annotate(size_text(point.rank, short=True), at, (0, 0), path_effects=halo, **look)
+    return ax.annotate(size_text(point.rank, short=True), (x, y), (0, 0), path_effects=halo, **look)
 
 
-def _obstacles(ax: Axes, points: Sequence[Point], scale: float) -> list[Box]:
-    """Markers and error bars, in pixels."""
-    half, thin = scale * (MARKER / 2 + 0.5), scale * 1.2
-    boxes = []
-    for point in points:
-        mean, low, high = (getattr(point.interval, end) for end in ("mean", "low", "high"))
-        x, y = _pixels(ax, point.cost, mean)
-        boxes.append((x - half, y - half, x + half, y + half))
-        if np.isfinite(low):
-            boxes.append((x - thin, _pixels(ax, point.cost, low)[1], x + thin, _pixels(ax, point.cost, high)[1]))
+def _obstacles(ax: Axes) -> list[Box]:
+    """Markers, seeds and error bars, in pixels."""
+    scale, boxes = figure_of(ax).dpi / 72, []
+    for line in ax.get_lines():
+        if line.get_gid() not in ("mean", "bar", "seed", "lost"):
+            continue
+        at = line.get_transform().transform(np.asarray(line.get_xydata(), float))
+        half = scale * (1.2 if line.get_gid() == "bar" else line.get_markersize() / 2 + 0.5)
+        each = [at] if line.get_gid() == "bar" else at[:, None]
+        boxes += [(*(ends.min(0) - half), *(ends.max(0) + half)) for ends in each]
     return boxes
 
 
@@ -99,7 +120,8 @@ def _line_pixels(ax: Axes) -> Floats:
         if line.get_drawstyle() == "steps-post":
             data = np.transpose(np.asarray(pts_to_poststep(*data.T)))
         for a, b in itertools.pairwise(line.get_transform().transform(data)):
-            pieces.append(np.linspace(a, b, 2 + int(np.hypot(*(b - a)) / 2)))
+            if np.isfinite([a, b]).all():  # a line has a gap where a point is on the strip
+                pieces.append(np.linspace(a, b, 2 + int(np.hypot(*(b - a)) / 2)))
     return np.concatenate(pieces)
 
 
@@ -190,17 +212,16 @@ def _leader(anchor: Pair, place: Place) -> Floats:
     return np.linspace(anchor, (place.x, place.y), 30)
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """The ascending ``heights``, moved as little as needed to be ``gap`` apart.
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """The ascending ``places``, moved as little as needed, in squares, to be ``gap`` apart.
 
     >>> spread([0.0, 1.0, 50.0], 11)
     [-5.0, 6.0, 50.0]
     """
-    moved = list(heights)
-    for _ in range(len(moved) ** 2):
-        for i in range(len(moved) - 1):
-            short = gap - (moved[i + 1] - moved[i])
-            if short > 1e-9:
-                moved[i] -= short / 2
-                moved[i + 1] += short / 2
-    return moved
+    groups: list[list[float]] = []  # of places that touch, each as far left as its number of gaps
+    for i, place in enumerate(places):
+        groups.append([place - i * gap])
+        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    at = [fmean(group) for group in groups for _ in group]
+    return [middle + i * gap for i, middle in enumerate(at)]

@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.analysis.figures.canvas import DARK, GREY, Style
 from tensoradapt.analysis.figures.captions import TUNED, caption, some_runs
-from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references
-from tensoradapt.analysis.statistics.intervals import Interval
-from tensoradapt.analysis.tables.frontier import COSTS, Point, points, references
+from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references, spread
+from tensoradapt.analysis.figures.panel import (
+    Mark,
+    Panel,
+    draw_line,
+    draw_mark,
+    draw_reference,
+    make_panel,
+    slot,
+)  # fmt: skip
+from tensoradapt.analysis.tables.frontier import COSTS, Point, points, reference_points
 from tensoradapt.runs.store import Run
 
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades
 WIDTH, HEIGHT, LOWEST = 7.0, 4.6, 2.6  # inches; the last of the axes
 DASHES = {"head": ":", "full": "--"}
-APART = 0.016  # of the axis, about the width of a marker
+NUMBERED = 60  # largest count over smallest up to which ticks are plain numbers, not powers of ten
+LABEL, EDGE = 22.0, 0.03  # points that a rank needs on the strip; of the axis, beyond the outermost point
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Content of the figure; ``beside`` are the points moved to where they are drawn."""
+    """Content of the figure."""
 
     points: list[Point]
-    beside: list[Point]
-    references: dict[str, Interval]
+    references: dict[str, Mark]
     styles: dict[str, Style]
     metric: str
     cost: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure without its labels: the panel, and the mark of each point."""
+
+    panel: Panel
+    marks: list[Mark]
 
 
 def frontier(
@@ -50,8 +68,9 @@ def frontier(
 ) -> Axes:
     """Draw the runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
 
-    Points are means over seeds, bars 95 % t-intervals; a hollow marker has a run that ended at chance or diverged;
-    methods of equal cost are side by side.
+    Points are means over seeds, bars 95 % t-intervals, pale dots the seeds; points of almost equal cost are side by
+    side. A hollow marker has a run that ended at chance or diverged. Such runs, and points of them alone, are on a
+    strip below the scores, as is a mean with such a run that is out of range of the others.
 
     Args:
         cost: what x shows, one of ``tables.frontier.COSTS``; measured costs, medians over seeds, are on a linear axis.
@@ -65,8 +84,7 @@ def frontier(
     every = some_runs(runs)
     if ax is not None:
         shown = _shown(every, cost)
-        _plot(ax, shown)
-        return _annotate(ax, shown)
+        return _annotate(_plot(ax, shown), shown)
     from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
 
     with mpl.rc_context(canvas.RC):
@@ -113,124 +131,118 @@ def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
         return left / WIDTH, below / height, (WIDTH - left - right) / WIDTH, (height - below - above) / height
 
     ax = figure.add_axes(fit(0.7, 0.5))
-    _plot(ax, shown)
+    drawn = _plot(ax, shown)
     legend, label = ax.get_legend(), ax.yaxis.get_tightbbox()
     left = 0.12 + (ax.get_window_extent().x0 - label.x0) / figure.dpi if label else 0.7
     above = 0.08 + (legend.get_window_extent().height / figure.dpi if legend else 0.1)
     ax.set_position(fit(left, above))
-    return _annotate(ax, shown)
+    return _annotate(drawn, shown)
 
 
 def _shown(runs: Sequence[Run], cost: str) -> Shown:
     adapters = points(runs, cost, compare=False)
+    against = reference_points(runs, compare=False)
     return Shown(
         adapters,
-        _side_by_side(adapters, cost),
-        references(runs),
+        {kind: Mark.of(math.nan, point.interval, point.scores, point.lost) for kind, point in against.items()},
         canvas.styles(point.method for point in adapters),
         str(runs[0].result["metric"]).replace("_", " "),
         cost,
     )
 
 
-def _side_by_side(found: Sequence[Point], cost: str) -> list[Point]:
-    """The points, with those of equal cost a marker apart, so that no interval hides another."""
-    low, high = _limits(found, cost)
-    moved = []
-    for point in found:
-        same = [other.method for other in found if other.cost == point.cost]
-        steps = APART * (same.index(point.method) - (len(same) - 1) / 2)
-        at = point.cost * (high / low) ** steps if cost in COUNTED else point.cost + (high - low) * steps
-        moved.append(replace(point, cost=at))
-    return moved
-
-
-def _plot(ax: Axes, shown: Shown) -> None:
+def _plot(ax: Axes, shown: Shown) -> Drawn:
     """Draw all but the labels, which are placed around everything else."""
-    _frame(ax, shown)
-    _draw_references(ax, shown.references)
-    _draw_step(ax, shown.points)
+    _x_axis(ax, shown.points, shown.cost)
+    marks = _side_by_side(ax, shown)
+    panel = make_panel(ax, marks, shown.metric, list(shown.references.values()))
+    ax.set_ylabel(f"test {shown.metric}")
+    canvas.frame(ax, "both")
+    if not marks:
+        ax.text(0.5, 0.5, "no adapter run yet", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
+    for kind, mark in shown.references.items():
+        draw_reference(panel, mark, DASHES[kind])
+    step = _draw_step(panel, shown.points, marks)
     for label, style in shown.styles.items():
-        _draw_method(ax, [point for point in shown.beside if point.method == label], style)
+        own = [mark for point, mark in zip(shown.points, marks, strict=True) if point.method == label]
+        draw_line(panel, own, style, alpha=0.55)
+        for mark in own:
+            draw_mark(panel, mark, style)
     if shown.styles:
-        step = Line2D([], [], color=DARK, alpha=0.45, linewidth=2.6, label="frontier")
-        canvas.legend_above(ax, shown.styles, step)
+        canvas.legend_above(ax, shown.styles, *step)
+    return Drawn(panel, marks)
 
 
-def _annotate(ax: Axes, shown: Shown) -> Axes:
+def _annotate(drawn: Drawn, shown: Shown) -> Axes:
+    ax = drawn.panel.ax
     canvas.figure_of(
         ax
     ).draw_without_rendering()  # a layout engine moves the axes only now; labels are placed in pixels
-    name_references(ax, shown.references)
-    name_ranks(ax, shown.beside, shown.styles)
+    name_references(drawn.panel, shown.references)
+    name_ranks(drawn.panel, shown.points, drawn.marks, shown.styles)
     return ax
 
 
-def _frame(ax: Axes, shown: Shown) -> None:
-    ax.set_xscale("log" if shown.cost in COUNTED else "linear")
-    ax.set_xlim(_limits(shown.points, shown.cost))
-    intervals = [point.interval for point in shown.points] + list(shown.references.values())
-    ax.set_ylim(_y_limits(intervals, shown.metric))
-    ax.set_xlabel(COSTS[shown.cost])
-    ax.set_ylabel(f"test {shown.metric}")
-    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    canvas.frame(ax, "both")
-    if not shown.points:
+def _x_axis(ax: Axes, found: Sequence[Point], cost: str) -> None:
+    ax.set_xscale("log" if cost in COUNTED else "linear")
+    low, high = _limits([point.cost for point in found], cost)
+    ax.set_xlim(low, high)
+    ax.set_xlabel(COSTS[cost])
+    if not found:
         ax.set_xticks([])
         ax.set_xticks([], minor=True)
-        ax.text(0.5, 0.5, "no adapter run yet", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
+    elif cost in COUNTED and high / low < NUMBERED:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 7)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _limits(found: Sequence[Point], cost: str) -> tuple[float, float]:
-    """Of counts half a decade around the points, and a little over two decades at least; of measured costs, which
-    differ by less than decades, a tenth of their range on both sides.
+def _limits(costs: Sequence[float], cost: str) -> tuple[float, float]:
+    """A little more than the costs on both sides; of equal counts a third of a decade in all, of equal measured costs a
+    tenth more and less.
     """
     if cost in COUNTED:
-        sizes = np.log10([max(point.cost, 1) for point in found] or [1_000, 1_000_000])
+        sizes = np.log10([max(value, 1) for value in costs] or [1_000, 1_000_000])
         low, high = float(sizes.min()), float(sizes.max())
-        pad = max(0.06 * (high - low) + 0.12, (2.2 - (high - low)) / 2)
+        pad = max(0.05 * (high - low) + 0.05, (0.33 - (high - low)) / 2)
         return 10 ** (low - pad), 10 ** (high + pad)
-    costs = [point.cost for point in found] or [0.0, 1.0]
-    pad = 0.1 * (max(costs) - min(costs)) or 0.5 * max(costs) or 1.0
-    return min(costs) - pad, max(costs) + pad
+    low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
+    pad = max(0.07 * (high - low), 0.1 * high - (high - low) / 2) or 1.0
+    return low - pad, high + pad
 
 
-def _y_limits(intervals: Sequence[Interval], metric: str) -> tuple[float, float]:
-    """Limits with all means, and with the bars as far as they do not squeeze the means."""
-    means = [interval.mean for interval in intervals]
-    low, high = min(means), max(means)
-    room = 0.4 * max(high - low, 0.05)
-    low = max(low - room, np.nanmin([low, *(interval.low for interval in intervals)]))
-    high = min(high + room, np.nanmax([high, *(interval.high for interval in intervals)]))
-    pad = max(0.07 * (high - low), (0.05 - (high - low)) / 2)
-    top = high + pad
-    return float(low - pad), float(min(top, 1 + 0.07 * (high - low)) if metric == "accuracy" and high <= 1 else top)
+def _side_by_side(ax: Axes, shown: Shown) -> list[Mark]:
+    """The mark of each point; points that would hide each other or a seed are moved apart, and x's limits with them.
+
+    Points at chance stay where they are: the strip has rows.
+    """
+    ranked = [LABEL if point.rank is not None else 0.0 for point in shown.points]
+    costs = [
+        max(point.cost, 1) if shown.cost in COUNTED else point.cost for point in shown.points
+    ]  # 0 has no logarithm
+    marks = [Mark.of(x, p.interval, p.scores, p.lost) for x, p in zip(costs, shown.points, strict=True)]
+    marks = [replace(mark, wide=wide) for mark, wide in zip(marks, ranked, strict=True)]
+    able = [i for i, mark in enumerate(marks) if not mark.all_lost]
+    if not able:
+        return marks
+    inches = ax.get_window_extent().transformed(canvas.figure_of(ax).dpi_scale_trans.inverted())
+    gap = min(slot(marks, 72 * inches.height) / (72 * inches.width), 0.9 / len(able))
+    across = ax.transScale + ax.transLimits  # from data to shares of the axis
+    places = across.transform([(marks[i].x, 0.0) for i in able])[:, 0]
+    moved = np.array(spread(places.tolist(), gap))
+    back = across.inverted().transform([(x, 0.0) for x in (*moved, moved[0] - EDGE, moved[-1] + EDGE)])[:, 0]
+    for i, x, far in zip(able, back, np.abs(moved - places) > 1e-9, strict=False):
+        marks[i] = replace(marks[i], x=float(x)) if far else marks[i]
+    left, right = ax.get_xlim()
+    ax.set_xlim(min(left, back[-2]), max(right, back[-1]))
+    return marks
 
 
-def _draw_references(ax: Axes, against: dict[str, Interval]) -> None:
-    for kind, interval in against.items():
-        ax.axhline(interval.mean, color=GREY, linestyle=DASHES[kind], linewidth=1.1, zorder=1.5)
-        if np.isfinite(interval.low):
-            ax.axhspan(interval.low, interval.high, color=GREY, alpha=0.1, linewidth=0, zorder=0.5)
-
-
-def _draw_step(ax: Axes, found: Sequence[Point]) -> None:
-    steps = [(point.cost, point.interval.mean) for point in found if point.on_frontier]
-    if steps:
-        x, y = zip(*steps, (ax.get_xlim()[1], steps[-1][1]), strict=True)
-        ax.step(x, y, where="post", color=DARK, alpha=0.45, linewidth=2.6, zorder=1.8, solid_capstyle="butt")
-
-
-def _draw_method(ax: Axes, found: Sequence[Point], style: Style) -> None:
-    x = [point.cost for point in found]
-    y = [point.interval.mean for point in found]
-    ax.plot(x, y, color=style.colour, linewidth=0.9, alpha=0.55, zorder=2)
-    low, high = ax.get_ylim()
-    for point in found:
-        interval, hollow = point.interval, bool(point.n_at_chance + point.n_diverged)
-        if np.isfinite(interval.low):
-            ax.plot([point.cost] * 2, [interval.low, interval.high], color=style.colour, linewidth=1.2, zorder=2.5)
-            for cut, edge, arrow in ((interval.low < low, low, "v"), (interval.high > high, high, "^")):
-                if cut:  # the bar goes on outside
-                    ax.plot(point.cost, edge, arrow, color=style.colour, markersize=3.5, clip_on=False, zorder=2.6)
-        canvas.draw_marker(ax, point.cost, interval.mean, style, hollow)
+def _draw_step(panel: Panel, found: Sequence[Point], marks: Sequence[Mark]) -> list[Line2D]:
+    """Draw the frontier through its points, of which those on the strip are no part; returns its line if it has one."""
+    on = [mark for point, mark in zip(found, marks, strict=True) if point.on_frontier and not panel.on_strip(mark)]
+    if not on:
+        return []
+    x, y = [*(mark.x for mark in on), panel.ax.get_xlim()[1]], [*(mark.mean for mark in on), on[-1].mean]
+    look: dict[str, Any] = {"color": DARK, "alpha": 0.45, "linewidth": 2.6, "zorder": 1.8, "gid": "frontier"}
+    return panel.ax.step(x, y, where="post", solid_capstyle="butt", label="frontier", **look)

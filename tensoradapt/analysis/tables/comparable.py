@@ -238,3 +238,13 @@ METRICS: dict[str, Callable[[Floats, Floats], Floats]] = {
     "pearson": _pearson,
     "spearman": _spearman,
 }
+RANGES = {"accuracy": (0.0, 1.0), "f1": (0.0, 1.0)} | dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0))
+
+
+def score_range(metric: str) -> tuple[float, float]:
+    """The least and the largest value that a metric can have; infinite for one that is not known.
+
+    >>> score_range("accuracy"), score_range("spearman")
+    ((0.0, 1.0), (-1.0, 1.0))
+    """
+    return RANGES.get(metric.replace(" ", "_"), (-np.inf, np.inf))

@@ -22,8 +22,9 @@ Row = dict[str, Any]
 def rank_rows(runs: Iterable[Run]) -> list[Row]:
     """Test score over seeds at each rank of each method, on one task.
 
-    Keys: method, rank, n_params, mean, low, high, n, at_chance, runs. Raises TensorAdaptError without an adapter run
-    and for a method with a budget or with ranks by bond, which has no place on an axis of ranks.
+    Keys: method, rank, n_params, scores (of each seed, a star marks one at chance), mean, low, high, n, at_chance,
+    runs. Raises TensorAdaptError without an adapter run and for a method with a budget or with ranks by bond, which has
+    no place on an axis of ranks.
     """
     adapters = points(runs, compare=False)
     odd = [point for point in adapters if not isinstance(point.rank, int)]
@@ -31,7 +32,8 @@ def rank_rows(runs: Iterable[Run]) -> list[Row]:
         size = odd and (size_text(odd[0].rank, short=True) or "a budget")
         what = f"{odd[0].method} has {size}" if odd else "there is no adapter run"
         raise TensorAdaptError(f"{what}; expected methods with ranks that are numbers: draw the frontier instead")
-    rows = [{"method": p.method, "rank": p.rank, "n_params": p.n_params, **_of(p)} for p in adapters]
+    named = [{"method": point.method, "rank": point.rank, "n_params": point.n_params} for point in adapters]
+    rows = [{**name, "scores": p.scores_text, **_of(p)} for name, p in zip(named, adapters, strict=True)]
     return sorted(rows, key=lambda row: (row["method"], row["rank"]))
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
 from tensoradapt.analysis.tables.comparable import REFERENCES, check_comparable, check_group, reported, score, versus
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -26,11 +28,12 @@ COSTS = {
     "step_seconds_median": "median time of a step (s)",
     "seconds": "time of a run (s)",
 }
+LOST = ("collapsed", "diverged")  # statuses of runs without an answer better than guessing
 COLUMNS = (
     *("method", "parameterization", "layout", "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
     *("n_at_chance", "n_diverged", "lr", "diff_head", "diff_head_low", "diff_head_high"),
     *("diff_full", "diff_full_low", "diff_full_high", "above_head", "p_frontier", "on_frontier"),
-    *("budget", "cost", "runs"),
+    *("budget", "cost", "scores", "runs"),
 )
 
 
@@ -40,7 +43,8 @@ class Point:
 
     ``cost`` is the number of parameters, or the median over seeds of what was asked for; ``interval`` is of the test
     score; ``vs_head`` and ``vs_full`` of the paired difference to the references, None where no seed is shared.
-    ``p_frontier`` is NaN for one seed. ``budget`` is what was asked for, ``runs`` are the runs behind it, by seed.
+    ``p_frontier`` is NaN for one seed. ``budget`` is what was asked for; ``scores`` are the test scores, ``lost`` says
+    which of them ended at chance or diverged, and ``runs`` are the runs behind them, all by seed.
     """
 
     method: str
@@ -57,10 +61,23 @@ class Point:
     lr: float | None
     budget: int | None = None
     runs: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    lost: tuple[bool, ...] = ()
     vs_head: Interval | None = None
     vs_full: Interval | None = None
     p_frontier: float = math.nan
     on_frontier: bool = False
+
+    @property
+    def all_lost(self) -> bool:
+        """Whether every run ended at chance or diverged."""
+        return self.n_at_chance + self.n_diverged == len(self.seeds)
+
+    @property
+    def scores_text(self) -> str:
+        """The score of each run, by seed; a star marks a run that ended at chance or diverged."""
+        marked = zip(self.scores, self.lost, strict=True)
+        return " ".join(f"{value:.6g}{'*' if lost else ''}" for value, lost in marked)
 
     def run_of(self, seed: int) -> str:
         """The name of the run of a seed."""
@@ -94,7 +111,10 @@ def check_cost(cost: str) -> None:
 
 
 def frontier(runs: Iterable[Run]) -> list[Point]:
-    """The non-dominated points, fewest parameters first: no other has as good a mean score with as few parameters."""
+    """The non-dominated points, fewest parameters first: no other has as good a mean score with as few parameters.
+
+    A point whose runs all ended at chance or diverged is on no frontier.
+    """
     return [point for point in points(runs, compare=False) if point.on_frontier]
 
 
@@ -146,7 +166,7 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
     group = sorted(group, key=lambda run: run.config["seed"])
     first = group[0]
     check_group(group, f"{first.config['label']} {size_text(first.config.get('rank'), short=True)}".strip())
-    statuses = [run.result["status"] for run in group]
+    statuses, scores = [run.result["status"] for run in group], [score(run) for run in group]
     compared = {other: None if other == kind else versus(group, runs) for other, runs in against.items()}
     return Point(
         method=first.config["label"],
@@ -156,13 +176,15 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
         n_params=first.result["n_params"],
         cost=statistics.median(_cost(run, cost) for run in group),
         metric=first.result["metric"],
-        interval=t_interval([score(run) for run in group]),
+        interval=t_interval(scores),
         n_at_chance=statuses.count("collapsed"),
         n_diverged=statuses.count("diverged"),
         seeds=tuple(run.config["seed"] for run in group),
         lr=first.config.get("lr"),
         budget=first.config.get("budget"),
         runs=tuple(run.name for run in group),
+        scores=tuple(scores),
+        lost=tuple(status in LOST for status in statuses),
         vs_head=compared.get("head"),
         vs_full=compared.get("full"),
     )
@@ -178,15 +200,17 @@ def _cost(run: Run, cost: str) -> float:
 
 
 def _with_frontier(found: list[Point], chances: bool) -> list[Point]:
-    if not found:
-        return []
-    sizes = [point.cost for point in found]
-    means = [point.interval.mean for point in found]
-    marked = [replace(p, on_frontier=bool(on)) for p, on in zip(found, non_dominated(sizes, means), strict=True)]
-    if not chances:
-        return marked
-    p = on_frontier_probability(sizes, means, [p.interval.sd for p in found], [p.interval.n for p in found])
-    return [replace(point, p_frontier=float(share)) for point, share in zip(marked, p, strict=True)]
+    """The points with their place on the frontier; those at chance are no part of it, whatever they cost."""
+    able = np.array([not point.all_lost for point in found], bool)
+    values = [(q.cost, q.interval.mean, q.interval.sd, q.interval.n) for q in found]
+    cost, mean, sd, n = np.array(values, float).reshape(-1, 4).T
+    on = np.zeros(len(found), bool)
+    on[able] = non_dominated(cost[able], mean[able])
+    p = np.where(chances & (n > 1), 0.0, math.nan)
+    if chances:
+        p[able] = on_frontier_probability(cost[able], mean[able], sd[able], n[able].astype(int))
+    marked = zip(found, on, p, strict=True)
+    return [replace(point, on_frontier=bool(is_on), p_frontier=float(share)) for point, is_on, share in marked]
 
 
 def _row(point: Point) -> dict[str, Any]:
@@ -200,7 +224,7 @@ def _row(point: Point) -> dict[str, Any]:
         *((full.mean, full.low, full.high) if full else (None, None, None)),
         head.low > 0 if head and math.isfinite(head.low) else None,
         *(point.p_frontier, point.on_frontier),
-        *(point.budget, point.cost, " ".join(point.runs)),
+        *(point.budget, point.cost, point.scores_text, " ".join(point.runs)),
     )
     return dict(zip(COLUMNS, map(_cell, values), strict=True))
 

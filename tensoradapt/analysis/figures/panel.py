@@ -1,0 +1,273 @@
+"""A panel of scores: means with intervals and seeds, and below them a strip for what ended at chance.
+
+The limits of y follow the means and seeds of what learnt, never an interval or a run at chance, so neither squeezes the
+rest. The strip is a band of the same axes that has no scale; it exists only where a run ended at chance or diverged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import median_high
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
+from matplotlib.transforms import Transform, offset_copy
+
+from tensoradapt.analysis.figures.canvas import GREY, MARKER, Style, draw_marker, figure_of
+from tensoradapt.analysis.statistics.intervals import Interval
+from tensoradapt.analysis.tables.comparable import score_range
+
+DOT, PITCH = 2.4, 3.0  # points: a seed's dot, and the distance between columns of dots
+BESIDE = MARKER / 2 + 2.4  # points from the middle of a marker to that of the first column of dots
+ROW, ROWS, TALL = 11.0, 4, 21.0  # points: the height of a row of the strip; the most rows; the least height
+LEAST = 0.04  # of the score: the least height of a panel
+PALE = 0.55  # share of white in the colour of a dot
+CLEAR = 18.0  # points between the middle of the strip and that of the lowest tick
+STRIP = "at\nchance"
+
+
+@dataclass(frozen=True, eq=False)  # two marks of equal numbers are two
+class Mark:
+    """One mean: where it is, its interval, and its seeds, of which some are ``lost``: at chance or diverged.
+
+    Without ``scores`` no seed is drawn. ``shift`` is how many points right of ``x`` it is drawn, ``wide`` how many
+    points of a row its label needs.
+    """
+
+    x: float
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+    scores: tuple[float, ...] = ()
+    lost: tuple[bool, ...] = ()
+    shift: float = 0.0
+    wide: float = 0.0
+
+    @classmethod
+    def of(cls, x: float, interval: Interval, scores: Sequence[float], lost: Sequence[bool]) -> Mark:
+        """The mark of an interval over seeds."""
+        return cls(x, interval.mean, interval.low, interval.high, tuple(scores), tuple(lost))
+
+    @property
+    def learnt(self) -> list[float]:
+        """The scores of the seeds that are above chance."""
+        return [score for score, lost in zip(self.scores, self.lost, strict=False) if not lost]
+
+    @property
+    def all_lost(self) -> bool:
+        """Whether no seed is above chance."""
+        return bool(self.lost) and all(self.lost)
+
+    def heights(self) -> list[float]:
+        """The scores that the limits of y must hold: of a mean that counts lost seeds only its other seeds."""
+        return self.learnt if any(self.lost) else [self.mean, *self.scores]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The parts of axes: scores from ``low`` to ``high``, and below them the strip.
+
+    ``bounds``: the range of the metric; ``rows``: the y on the strip of each mark with a lost seed.
+    """
+
+    ax: Axes
+    low: float
+    high: float
+    bounds: tuple[float, float]
+    rows: dict[Mark, float] = field(default_factory=dict)
+
+    def on_strip(self, mark: Mark) -> bool:
+        """Whether the mean is drawn on the strip: every seed is lost, or some are and the mean is out of range."""
+        return mark.all_lost or (any(mark.lost) and not self.low <= mark.mean <= self.high)
+
+    def height(self, mark: Mark) -> float:
+        """The y at which the mean is drawn."""
+        return self.rows[mark] if self.on_strip(mark) else mark.mean
+
+
+def make_panel(ax: Axes, marks: Sequence[Mark], metric: str, references: Sequence[Mark] = ()) -> Panel:
+    """Set y's limits and ticks, and draw the empty strip if one of the marks needs it. x has its limits already."""
+    heights = [score for mark in (*marks, *references) for score in mark.heights() if math.isfinite(score)]
+    bounds = score_range(metric)
+    low, high = score_limits(heights, bounds) if heights else empty_limits(marks, bounds)
+    ax.set_ylim(low, high)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    lost = [mark for mark in (*marks, *references) if any(mark.lost)]
+    if not lost:
+        return Panel(ax, low, high, bounds)
+    places = _strip_rows(ax, lost)
+    share = min(0.4, max(ROW * (max(places.values()) + 1.4), TALL) / _height(ax))
+    least = (low - share * high) / (1 - share)
+    row = (low - least) / (max(places.values()) + 1)
+    panel = Panel(ax, low, high, bounds, {mark: least + (place + 0.5) * row for mark, place in places.items()})
+    _draw_strip(panel, least)
+    if not heights:
+        look: dict[str, Any] = {"transform": ax.transAxes, "color": GREY, "ha": "center", "va": "bottom"}
+        ax.text(0.5, 0.55, "no run above chance", **look)
+    return panel
+
+
+def score_limits(scores: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float]:
+    """Limits with a margin around all scores; beyond the range of the metric only what half a marker needs.
+
+    >>> score_limits([0.8, 0.9], (0, 1))
+    (0.79, 0.91)
+    """
+    low, high = min(scores), max(scores)
+    pad = max(0.1 * (high - low), (LEAST - (high - low)) / 2)
+    beyond = 0.04 * (high - low + 2 * pad)
+    return max(low - pad, bounds[0] - beyond), min(high + pad, bounds[1] + beyond)
+
+
+def empty_limits(marks: Sequence[Mark], bounds: tuple[float, float]) -> tuple[float, float]:
+    """Limits of a panel where no run is above chance: the range of the metric, from the best score on."""
+    best = max((mark.mean for mark in marks if math.isfinite(mark.mean)), default=0.0)
+    return (best, bounds[1]) if math.isfinite(bounds[1]) and best < bounds[1] else (best, best + 1)
+
+
+def _height(ax: Axes) -> float:
+    """Of the axes, in points."""
+    return ax.get_window_extent().height * 72 / figure_of(ax).dpi
+
+
+def _across(ax: Axes, mark: Mark) -> float:
+    """Points from the left of the figure to the middle of a mark."""
+    return float(ax.transData.transform((mark.x, 0))[0]) * 72 / figure_of(ax).dpi + mark.shift
+
+
+def _strip_rows(ax: Axes, lost: Sequence[Mark]) -> dict[Mark, int]:
+    """Rows of the strip, 0 the lowest, in which no mark covers another as long as ``ROWS`` are enough."""
+    ends: list[float] = []
+    rows = {}
+    for mark in sorted(lost, key=lambda mark: _across(ax, mark)):
+        left = _across(ax, mark) - MARKER / 2
+        row = next((i for i, end in enumerate(ends) if end <= left), len(ends))
+        if row == ROWS:
+            row = ends.index(min(ends))
+        right = left + MARKER + 1 + PITCH * sum(mark.lost) + mark.wide
+        ends[row : row + 1] = [right]
+        rows[mark] = row
+    return rows
+
+
+def _draw_strip(panel: Panel, least: float) -> None:
+    """Draw the band with its name as a tick, and a break in the axis between it and the scores."""
+    ax, low, high = panel.ax, panel.low, panel.high
+    ax.set_ylim(least, high)
+    middle, room = (least + low) / 2, CLEAR * (high - least) / _height(ax)
+    tried = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high)
+    ticks = [tick for tick in tried if max(low, middle + room) <= tick <= high]
+    form = ScalarFormatter(useOffset=False)
+    form.create_dummy_axis()
+    form.set_locs(ticks)  # type: ignore[arg-type]
+    names = [form(tick) for tick in ticks]
+    ax.yaxis.set_major_locator(FixedLocator([*ticks, middle]))
+    ax.yaxis.set_major_formatter(FixedFormatter([*names, STRIP]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    across = ax.get_yaxis_transform()
+    look: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "none", "zorder": 0.6, "gid": "strip"}
+    ax.add_patch(Rectangle((0, least), 1, low - least, transform=across, **look))
+    ax.plot([0, 1], [low, low], color=GREY, linewidth=0.8, transform=across, zorder=1.4)
+    slash: Any = [(-1, -0.6), (1, 0.6)]
+    look = {"marker": slash, "markersize": 7, "linestyle": "none", "clip_on": False, "transform": across}
+    ax.plot([0], [low], color=GREY, markeredgewidth=0.9, zorder=4, **look)
+
+
+def draw_line(panel: Panel, marks: Sequence[Mark], style: Style, **look: Any) -> None:
+    """Join means of one method; the line has a gap where one is on the strip."""
+    y = [math.nan if panel.on_strip(mark) else mark.mean for mark in marks]
+    shift = marks[0].shift if marks else 0.0
+    x = [mark.x for mark in marks]
+    _moved(panel.ax, shift, x, y, color=style.colour, linestyle=style.line, linewidth=0.9, zorder=2, **look)
+
+
+def draw_mark(panel: Panel, mark: Mark, style: Style) -> None:
+    """Draw a mean, its interval as far as the panel and the metric go, and its seeds beside it."""
+    hollow, ax = any(mark.lost), panel.ax
+    if math.isfinite(mark.low) and not panel.on_strip(mark):
+        _draw_interval(panel, mark, style)
+    if not mark.all_lost:
+        _draw_dots(panel, mark.learnt, mark, style)
+    if hollow and mark.scores:
+        row = [panel.rows[mark]] * sum(mark.lost)
+        _draw_dots(panel, row, mark, style, "lost")
+    if math.isfinite(panel.height(mark)):
+        marker = draw_marker(ax, mark.x, panel.height(mark), style, hollow)
+        marker.set_transform(_right(ax, mark.shift))
+
+
+def _draw_interval(panel: Panel, mark: Mark, style: Style) -> None:
+    """A bar, thin where seeds are lost; a small arrow where it goes on outside the panel."""
+    low, high = max(mark.low, panel.bounds[0]), min(mark.high, panel.bounds[1])
+    ends = [max(low, panel.low), min(high, panel.high)]
+    bar: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.5} if any(mark.lost) else {"linewidth": 1.2}
+    _moved(panel.ax, mark.shift, [mark.x] * 2, ends, color=style.colour, zorder=2.5, gid="bar", **bar)
+    for cut, edge, arrow in ((low < panel.low, panel.low, "v"), (high > panel.high, panel.high, "^")):
+        if cut:
+            look: dict[str, Any] = {"marker": arrow, "markersize": 3.5, "clip_on": False, "gid": "cut"}
+            _moved(panel.ax, mark.shift, [mark.x], [edge], color=style.colour, zorder=2.6, **look)
+
+
+def _draw_dots(panel: Panel, heights: Sequence[float], mark: Mark, style: Style, gid: str = "seed") -> None:
+    """Draw a dot for each height right of a mark, in as many columns as they need; those that are lost are hollow."""
+    pale = [PALE + (1 - PALE) * part for part in to_rgb(style.colour)]
+    look: dict[str, Any] = {"marker": "o", "markersize": DOT, "linestyle": "none", "zorder": 2.7, "gid": gid}
+    look |= {"markerfacecolor": "white" if gid == "lost" else pale, "markeredgecolor": pale, "markeredgewidth": 0.6}
+    for i, column in enumerate(dot_columns(heights, panel.high - panel.low, _height(panel.ax))):
+        _moved(panel.ax, mark.shift + BESIDE + PITCH * i, [mark.x] * len(column), column, **look)
+
+
+def dot_columns(heights: Iterable[float], span: float, points: float) -> list[list[float]]:
+    """Heights in columns, in each of which dots do not touch; ``span`` in data is ``points`` high.
+
+    >>> dot_columns([0.1, 0.1, 0.9], 1.0, 100.0)
+    [[0.1, 0.9], [0.1]]
+    """
+    columns: list[list[float]] = []
+    for height in sorted(heights):
+        for column in columns:
+            if (height - column[-1]) * points / span > DOT + 0.6:
+                column.append(height)
+                break
+        else:
+            columns.append([height])
+    return columns
+
+
+def slot(marks: Sequence[Mark], points: float) -> float:
+    """Points that most marks and their seeds take side by side, on axes so many ``points`` high; those with more equal
+    seeds than most reach further.
+    """
+    heights = [score for mark in marks for score in mark.heights()]
+    span = max(1.2 * (max(heights) - min(heights)), LEAST) if heights else LEAST
+    columns = [len(dot_columns(mark.learnt, span, points)) for mark in marks if not mark.all_lost]
+    return MARKER + 1.5 + PITCH * (median_high(columns) if columns else 0)
+
+
+def draw_reference(panel: Panel, mark: Mark, dash: str) -> None:
+    """Draw a line over the whole width at a reference, the band of its interval, and its seeds at the right edge."""
+    ax, y = panel.ax, panel.height(mark)
+    ax.axhline(y, color=GREY, linestyle=dash, linewidth=1.1, zorder=1.5)
+    if panel.on_strip(mark):
+        return
+    low, high = max(mark.low, panel.bounds[0], panel.low), min(mark.high, panel.bounds[1], panel.high)
+    if math.isfinite(mark.low):
+        ax.axhspan(low, high, color=GREY, alpha=0.1, linewidth=0, zorder=0.5)
+    look: dict[str, Any] = {"marker": "o", "markersize": DOT, "linestyle": "none", "zorder": 2.7, "gid": "reference"}
+    for i, column in enumerate(dot_columns(mark.learnt, panel.high - panel.low, _height(ax))):
+        at = offset_copy(ax.get_yaxis_transform(), figure_of(ax), -3 - PITCH * i, units="points")
+        ax.plot([1.0] * len(column), column, color="#a8a8a8", transform=at, **look)
+
+
+def _moved(ax: Axes, shift: float, x: Sequence[float], y: Sequence[float], **look: Any) -> None:
+    """Plot so many points to the right of where the data are."""
+    ax.plot(x, y, **look)[0].set_transform(_right(ax, shift))
+
+
+def _right(ax: Axes, shift: float) -> Transform:
+    return offset_copy(ax.transData, figure_of(ax), shift, units="points") if shift else ax.transData
