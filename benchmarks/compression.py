@@ -20,13 +20,13 @@ from minilm import Bench, Setting, append, read
 from torch import nn
 
 import tensoradapt as ta
+from tensoradapt.analysis.figures.canvas import line_look, styles
 from tensoradapt.sweeps.presets import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "figures" / "compression.png"
 FAMILIES, BUDGETS, SEED = ("tucker", "tensor_train", "cp"), (2_000, 6_000, 20_000, 60_000), 0
 COLUMNS = ("form", "budget", "n_params", "error", "accuracy", "accuracy_after", "growth", "seconds")
-STYLES = {"cp": ("o", "-"), "tucker": ("s", "--"), "tensor_train": ("^", ":")}
 
 
 def main() -> None:
@@ -77,9 +77,9 @@ def figure() -> None:
     _, axes = plt.subplots(1, 3, figsize=(12, 3.8), constrained_layout=True)
     titles = ("error of the conversion", "accuracy as converted", "accuracy after 50 more steps")
     for ax, column, title in zip(axes, ("error", "accuracy", "accuracy_after"), titles, strict=True):
-        for family, (marker, line) in STYLES.items():
+        for family, style in styles(FAMILIES).items():
             own = sorted((int(r["n_params"]), float(r[column])) for r in rows if r["form"] == family)
-            ax.plot(*zip(*own, strict=True), marker=marker, linestyle=line, label=family)
+            ax.plot(*zip(*own, strict=True), label=family, **line_look(style))
         ax.set(xscale="log", xlabel="parameters", title=title)
         ax.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
         ax.minorticks_off()

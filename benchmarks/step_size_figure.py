@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tensoradapt.analysis.figures.canvas import COLOURS, DARK, DPI, GREY, MARKERS, RC
+from tensoradapt.analysis.figures.canvas import DARK, DPI, GREY, RC, line_look, marker_look, styles
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "step_size.png"
 Row = Mapping[str, str]
@@ -104,16 +104,12 @@ def _line(ax: Axes, name: str, values: Sequence[float], means: Sequence[float], 
     if name not in NAMED:
         ax.plot(values, means, color="#9a9a9a", linewidth=0.7, alpha=0.7, zorder=2)
         return
-    colour, marker = _style(name)
-    ax.plot(values, means, color=colour, linewidth=1.1, zorder=3)
+    style = styles(NAMED)[name]
+    ax.plot(values, means, color=style.colour, linestyle=style.line, linewidth=1.1, zorder=3)
     for x, y, hollow in zip(values, means, clipped, strict=True):
-        face = "white" if hollow else colour
-        ax.plot(x, y, marker, color=colour, markerfacecolor=face, markersize=4.2, markeredgewidth=0.9, zorder=3.5)
-
-
-def _style(name: str) -> tuple[str, str]:
-    i = list(NAMED).index(name)
-    return COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        look = marker_look(style) | {"markeredgecolor": style.colour}
+        look |= {"markerfacecolor": "white"} if hollow else {}
+        ax.plot(x, y, markersize=4.2, markeredgewidth=0.9, zorder=3.5, **look)
 
 
 def _ratio(value: float, _: int) -> str:
@@ -123,9 +119,8 @@ def _ratio(value: float, _: int) -> str:
 def _legend(figure: Figure) -> None:
     """Draw the legend into the cells that have no panel."""
     named = [
-        Line2D([], [], color=colour, marker=marker, markersize=4.5, linewidth=1.1, label=label)
+        Line2D([], [], markersize=4.5, linewidth=1.1, label=label, **line_look(styles(NAMED)[name]))
         for name, label in NAMED.items()
-        for colour, marker in [_style(name)]
     ]
     hollow = {"color": DARK, "marker": "o", "markerfacecolor": "white", "linewidth": 0, "markersize": 4.5}
     rest = [

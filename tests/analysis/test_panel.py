@@ -57,7 +57,7 @@ def test_each_seed_is_a_pale_dot_of_its_methods_colour(tmp_path: Path, draw: Dra
     assert len(means) == len(pale) == 2
     for light in pale:  # between white and a colour of the figure
         white = [[(1 - a) / (1 - b) for a, b in zip(light, full, strict=True) if b < 1] for full in means]
-        assert any(np.ptp(shares) < 1e-6 for shares in white)
+        assert any(np.ptp(shares) < 1e-6 and 0.2 < shares[0] < 0.7 for shares in white)
     assert {line.get_markersize() < 3 for line in drawn(ax, "seed")} == {True}
 
 
@@ -167,6 +167,23 @@ def test_a_mean_with_lost_seeds_is_hollow_and_on_the_strip_only_if_out_of_range(
     assert on_strip or hollow.get_ydata()[0] == pytest.approx(np.mean(given))
     assert len(heights(ax, "lost")) == len(lost) and max(heights(ax, "lost")) < strip(ax)[1]
     assert heights(ax, "seed") == pytest.approx(sorted([0.75] * 3 + [0.9] * (3 - len(lost))))
+
+
+def test_a_reference_at_chance_is_a_line_on_the_strip(tmp_path: Path) -> None:
+    runs = write_many(tmp_path, CURVES, head=None, full=0.85)
+    for seed in range(3):
+        write_synthetic(tmp_path, kind="head", seed=seed, accuracy=0.5, status="collapsed")
+    ax, without = DRAWN["frontier"](load_runs(tmp_path)), DRAWN["frontier"](runs)
+    low, high = strip(ax)
+    assert (high, ax.get_ylim()[1]) == pytest.approx(without.get_ylim())
+    dotted = [
+        line.get_ydata()[0] for line in ax.get_lines() if line.get_linestyle() == ":" and line.get_zorder() == 1.5
+    ]
+    assert len(dotted) == 1 and low < dotted[0] < high
+    assert len([y for y in heights(ax, "reference") if y < high]) == len(
+        [y for y in heights(ax, "reference") if y > high]
+    )
+    assert [text.xy[1] for text in ax.texts if text.get_text().startswith("frozen base + head")] == dotted
 
 
 def test_marks_on_the_strip_do_not_hide_each_other(tmp_path: Path) -> None:

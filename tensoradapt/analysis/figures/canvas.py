@@ -209,9 +209,9 @@ def legend_on_top(figure: Figure, methods: dict[str, Style]) -> None:
 
 def _handles(methods: dict[str, Style], size: float) -> list[Line2D]:
     """A method's line and marker each, as they are in the figure."""
-    line = partial(Line2D, [], [], markersize=MARKER, linewidth=0.9)
     named = [(folded(name, 4.8, size), style) for name, style in methods.items()]
-    return [line(color=s.colour, linestyle=s.line, label=name, **marker_look(s)) for name, s in named]
+    line = partial(Line2D, [], [], markersize=MARKER, linewidth=0.9)
+    return [line(label=name, **line_look(style)) for name, style in named]
 
 
 def add_caption(figure: Figure, text: str) -> None:
@@ -262,6 +262,11 @@ def draw_marker(ax: Axes, x: float, y: float, style: Style, hollow: bool) -> Lin
         look |= {"markerfacecolor": "white", "markeredgecolor": style.colour}
     edge = 1.2 if hollow or style.fill != "full" else 0.6
     return ax.plot(x, y, color=style.colour, markersize=MARKER, markeredgewidth=edge, zorder=3, gid="mean", **look)[0]
+
+
+def line_look(style: Style) -> dict[str, Any]:
+    """A style as properties of a line with markers."""
+    return {"color": style.colour, "linestyle": style.line, **marker_look(style)}
 
 
 def marker_look(style: Style) -> dict[str, Any]:

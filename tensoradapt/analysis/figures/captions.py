@@ -103,8 +103,8 @@ def tried_rates(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> str:
     )
     return (
         f"at each learning rate tried, {how}, {size}. A ring: the rate that all reported runs of the method"
-        f"{' at this size' if where == 'size' else ''} have. Hollow, on the strip: {'a run ' if several else ''}ended at chance "
-        f"or diverged.{'' if where == 'search' else at_an_end(rows)}"
+        f"{' at this size' if where == 'size' else ''} have. Hollow, on the strip: {'a run ' if several else ''}"
+        f"ended at chance or diverged.{'' if where == 'search' else at_an_end(rows)}"
     )
 
 

@@ -251,7 +251,7 @@ def _drawing(draw: Callable[..., Axes], *rows: Any, **more: Any) -> Draw:
 
 POINT = (
     *("method", "layout", "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_at_chance", "n_diverged"),
-    *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "runs"),
+    *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "scores", "runs"),
 )
 CONTRAST = (
     *("first", "second", "budget", "mean", "low", "high", "drawn_low", "drawn_high", "p", "adjusted", "over", "runs"),

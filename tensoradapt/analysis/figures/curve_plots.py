@@ -70,8 +70,8 @@ def _between(ax: Axes, ranks: Sequence[int], marks: Sequence[Mark], methods: int
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
     """Validation score against learning rate (log), a line for each method and size; the rate that was kept has a ring.
 
-    ``rows``: of ``curves.rate_rows``. Where several seeds ran, lines are means and pale dots the runs. A run at chance is
-    on a strip below the scores, where the line has a gap.
+    ``rows``: of ``curves.rate_rows``. Where several seeds ran, lines are means and pale dots the runs. A run at
+    chance is on a strip below the scores, where the line has a gap.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     styles = canvas.styles(row["method"] for row in _some(rows))

@@ -28,6 +28,7 @@ ROW, ROWS, TALL = 11.0, 4, 21.0  # points: the height of a row of the strip; the
 LEAST = 0.04  # of the score: the least height of a panel
 PALE = 0.55  # share of white in the colour of a dot
 CLEAR = 18.0  # points between the middle of the strip and that of the lowest tick
+PALE_GREY = "#a8a8a8"
 STRIP = "at\nchance"
 
 
@@ -136,7 +137,9 @@ def _height(ax: Axes) -> float:
 
 
 def _across(ax: Axes, mark: Mark) -> float:
-    """Points from the left of the figure to the middle of a mark."""
+    """Points from the left of the figure to the middle of a mark; a reference, which has no x, is on the far right."""
+    if not math.isfinite(mark.x):
+        return float(ax.get_window_extent().x1) * 72 / figure_of(ax).dpi
     return float(ax.transData.transform((mark.x, 0))[0]) * 72 / figure_of(ax).dpi + mark.shift
 
 
@@ -253,15 +256,15 @@ def draw_reference(panel: Panel, mark: Mark, dash: str) -> None:
     """Draw a line over the whole width at a reference, the band of its interval, and its seeds at the right edge."""
     ax, y = panel.ax, panel.height(mark)
     ax.axhline(y, color=GREY, linestyle=dash, linewidth=1.1, zorder=1.5)
-    if panel.on_strip(mark):
-        return
     low, high = max(mark.low, panel.bounds[0], panel.low), min(mark.high, panel.bounds[1], panel.high)
-    if math.isfinite(mark.low):
+    if math.isfinite(mark.low) and not panel.on_strip(mark):
         ax.axhspan(low, high, color=GREY, alpha=0.1, linewidth=0, zorder=0.5)
     look: dict[str, Any] = {"marker": "o", "markersize": DOT, "linestyle": "none", "zorder": 2.7, "gid": "reference"}
-    for i, column in enumerate(dot_columns(mark.learnt, panel.high - panel.low, _height(ax))):
-        at = offset_copy(ax.get_yaxis_transform(), figure_of(ax), -3 - PITCH * i, units="points")
-        ax.plot([1.0] * len(column), column, color="#a8a8a8", transform=at, **look)
+    rows = [panel.rows[mark]] * sum(mark.lost) if any(mark.lost) else []
+    for heights, face in ((mark.learnt, PALE_GREY), (rows, "white")):
+        for i, column in enumerate(dot_columns(heights, panel.high - panel.low, _height(ax))):
+            at = offset_copy(ax.get_yaxis_transform(), figure_of(ax), -3 - PITCH * i, units="points")
+            ax.plot([1.0] * len(column), column, color=PALE_GREY, markerfacecolor=face, transform=at, **look)
 
 
 def _moved(ax: Axes, shift: float, x: Sequence[float], y: Sequence[float], **look: Any) -> None:

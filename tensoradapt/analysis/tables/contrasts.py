@@ -120,9 +120,9 @@ def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> 
 def layout_rows(runs: Iterable[Run], reference: str | None = None) -> list[dict[str, Any]]:
     """Each parameterization over each layout at each size: mean score, and paired difference to ``reference`` there.
 
-    Layouts, parameterizations and sizes are in the order of the runs' parameters. The reference, as in ``contrasts``, is
-    compared at its own size of the same budget or rank; the difference is None where it has none, and of itself. Empty
-    unless a parameterization was run over several layouts. An unknown reference raises TensorAdaptError.
+    Rows are in the order of their parameters. The reference, as in ``contrasts``, is compared at its own size of the
+    same budget or rank; the difference is None where it has none, and of itself. Empty unless there are several
+    layouts. An unknown reference raises TensorAdaptError.
     """
     every = list(runs)
     known = [point for point in points(every, compare=False) if point.parameterization and point.layout]
