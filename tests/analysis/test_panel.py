@@ -134,6 +134,7 @@ def test_points_at_chance_are_hollow_on_a_strip_and_squeeze_nothing(tmp_path: Pa
     assert low == ax.get_ylim()[0] and (high - low) / (ax.get_ylim()[1] - low) < 0.25
     hollow = [line for line in drawn(ax, "mean") if line.get_markerfacecolor() == "white"]
     assert len(hollow) == 2 and len(heights(ax, "lost")) == 6
+    assert len(drawn(ax, "bar")) == 4 and min(heights(ax, "bar")) >= high  # those of the others
     assert all(low < y < high for line in (*hollow, *drawn(ax, "lost")) for y in line.get_ydata())
     assert all(y > high for line in drawn(ax, "mean") if line not in hollow for y in line.get_ydata())
     names = [text.get_text() for text in ax.get_yticklabels()]
@@ -163,7 +164,7 @@ def test_a_mean_with_lost_seeds_is_hollow_and_on_the_strip_only_if_out_of_range(
         write_synthetic(tmp_path, rank=1, n_params=100, seed=seed, accuracy=0.75)
     ax = draw(load_runs(tmp_path))
     (hollow,) = [line for line in drawn(ax, "mean") if line.get_markerfacecolor() == "white"]
-    assert (hollow.get_ydata()[0] < strip(ax)[1]) == on_strip
+    assert (hollow.get_ydata()[0] == heights(ax, "lost")[0]) == on_strip  # beside the dots of its lost seeds
     assert on_strip or hollow.get_ydata()[0] == pytest.approx(np.mean(given))
     assert len(heights(ax, "lost")) == len(lost) and max(heights(ax, "lost")) < strip(ax)[1]
     assert heights(ax, "seed") == pytest.approx(sorted([0.75] * 3 + [0.9] * (3 - len(lost))))

@@ -62,6 +62,18 @@ def test_an_unknown_name_has_a_style_that_follows_from_it(name: str) -> None:
     assert beside.colour == alone.colour
 
 
+def test_a_name_that_would_look_like_a_known_method_gives_way() -> None:
+    known = styles(["lora-xs"])["lora-xs"]
+    name = next(name for name in (f"a{i}" for i in itertools.count()) if styles([name])[name] == known)
+    found = styles([name, "lora-xs"])
+    assert found["lora-xs"] == known and found[name].colour == known.colour and not alike(*found.values())
+
+
+def test_an_unknown_name_looks_the_same_in_every_process() -> None:
+    """Unlike what follows from Python's own hash of a text."""
+    assert styles(["my method"])["my method"] == Style("#56B4E9", "p", "-", "bottom")
+
+
 def test_names_of_one_method_look_the_same() -> None:
     for group in (
         ("CP", "cp", "CP (LoRTA)", "lorta"),
