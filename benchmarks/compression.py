@@ -20,7 +20,7 @@ from minilm import Bench, Setting, append, read
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures.canvas import line_look, styles
+from tensoradapt.analysis.figures.styles import line_look, styles_of
 from tensoradapt.sweeps.presets import rate
 
 HERE = Path(__file__).parent
@@ -77,7 +77,7 @@ def figure() -> None:
     _, axes = plt.subplots(1, 3, figsize=(12, 3.8), constrained_layout=True)
     titles = ("error of the conversion", "accuracy as converted", "accuracy after 50 more steps")
     for ax, column, title in zip(axes, ("error", "accuracy", "accuracy_after"), titles, strict=True):
-        for family, style in styles(FAMILIES).items():
+        for family, style in styles_of(FAMILIES).items():
             own = sorted((int(r["n_params"]), float(r[column])) for r in rows if r["form"] == family)
             ax.plot(*zip(*own, strict=True), label=family, **line_look(style))
         ax.set(xscale="log", xlabel="parameters", title=title)

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.training.distance import Curve
-from tensoradapt.training.equal_steps import EqualSteps, solve
+from tensoradapt.training.equal_steps import EqualSteps
+from tensoradapt.training.step_length import Curve, solve
 
 Values = Sequence[Mapping[str, torch.Tensor]]
 

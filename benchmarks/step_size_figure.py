@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tensoradapt.analysis.figures.canvas import DARK, DPI, GREY, RC, line_look, marker_look, styles
+from tensoradapt.analysis.figures.canvas import DARK, DPI, GREY, RC
+from tensoradapt.analysis.figures.styles import line_look, marker_look, styles_of
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "step_size.png"
 Row = Mapping[str, str]
@@ -104,7 +105,7 @@ def _line(ax: Axes, name: str, values: Sequence[float], means: Sequence[float], 
     if name not in NAMED:
         ax.plot(values, means, color="#9a9a9a", linewidth=0.7, alpha=0.7, zorder=2)
         return
-    style = styles(NAMED)[name]
+    style = styles_of(NAMED)[name]
     ax.plot(values, means, color=style.colour, linestyle=style.line, linewidth=1.1, zorder=3)
     for x, y, hollow in zip(values, means, clipped, strict=True):
         look = marker_look(style) | {"markeredgecolor": style.colour}
@@ -119,7 +120,7 @@ def _ratio(value: float, _: int) -> str:
 def _legend(figure: Figure) -> None:
     """Draw the legend into the cells that have no panel."""
     named = [
-        Line2D([], [], markersize=4.5, linewidth=1.1, label=label, **line_look(styles(NAMED)[name]))
+        Line2D([], [], markersize=4.5, linewidth=1.1, label=label, **line_look(styles_of(NAMED)[name]))
         for name, label in NAMED.items()
     ]
     hollow = {"color": DARK, "marker": "o", "markerfacecolor": "white", "linewidth": 0, "markersize": 4.5}

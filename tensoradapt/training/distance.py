@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,19 +26,9 @@ from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Member
 from tensoradapt.planning.scale import triangle
+from tensoradapt.training.step_length import Curve
 
 Values = Mapping[str, Tensor]  # factors by name
-
-
-@dataclass(frozen=True)
-class Curve:
-    """The squared distance as a function of the length of a change.
-
-    ``base``: a squared norm, of which squared distances have lost all digits below 1e-16 of it.
-    """
-
-    at: Callable[[float], float]
-    base: float = 0.0
 
 
 TENSOR, ENTRIES = "tensor*", 2**22  # axis of stacked tensors, and most entries of their factors in one stack

@@ -13,24 +13,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
-from scipy import optimize
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import LORA_ALPHA, LORA_RANK
-from tensoradapt.training.distance import Curve, Distance
+from tensoradapt.training.distance import Distance
+from tensoradapt.training.step_length import Curve, solve
 
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
 Values = Sequence[Mapping[str, Tensor]]  # the factors of each tensor of an adapter, by name
-EXACT = 1e-9  # change of the logarithm of a length after which it is taken to be exact
-SETTLED = (
-    3e-4  # the same where three lengths were tried: the error of the next falls faster than the square of this one
-)
-SMALL = 1e-4  # steps below this share of the tensor are proportional to their length: their square has lost 8 digits
-EVALUATIONS = 12  # of a distance before a root is bracketed instead
-REACH = 1e9  # times the optimizer's own step, above which no length is tried
 
 
 def equal_steps(optimizer: Opt, model: nn.Module) -> Opt:
@@ -149,64 +142,6 @@ def squared_target(adapter: Adapter) -> float:
     """The squared distance, summed over all entries of the adapter's matrices, of a step at learning rate 1."""
     rows = sum(member.site.out for group in adapter.plan.groups for member in group.members)
     return (LORA_ALPHA / LORA_RANK) ** 2 * LORA_RANK / 3 * rows * max(1, len(adapter.plan.tasks))
-
-
-def solve(curve: Curve, asked: float) -> float | None:
-    """Return the length at which the square root of ``curve`` is ``asked``, to 1e-7; None where no length has it.
-
-    The logarithm of the length is interpolated as a polynomial of that of the distance, through all lengths tried.
-    """
-    if asked == 0:
-        return 0.0
-    if asked < SMALL * math.sqrt(curve.base):
-        return _proportional(curve, asked)
-
-    def off(log_length: float) -> float:
-        """Logarithm of the distance over that asked for."""
-        squared = curve.at(math.exp(log_length))
-        return math.log(squared) / 2 - math.log(asked) if 0 < squared < math.inf else math.nan
-
-    tried = [(0.0, off(0.0))]
-    guess = -tried[0][1]  # a distance grows as its length
-    while len(tried) < EVALUATIONS and abs(guess) < math.log(REACH):
-        if abs(guess - tried[-1][0]) < (SETTLED if len(tried) > 2 else EXACT):
-            return math.exp(guess)
-        tried.append((guess, off(guess)))
-        if len({distance for _, distance in tried}) < len(tried) or math.isnan(tried[-1][1]):
-            break
-        guess = _interpolated(tried)
-    return _bracketed(off) if math.isfinite(tried[0][1]) else None
-
-
-def _proportional(curve: Curve, asked: float) -> float | None:
-    """The length of a step so small that its distance has lost digits: from longer ones, to either side."""
-    probed = SMALL**2 * curve.base
-    for exponent in range(math.ceil(math.log(REACH, 4))):
-        squared = (curve.at(4.0**exponent) + curve.at(-(4.0**exponent))) / 2
-        if not math.isfinite(squared):
-            return None
-        if squared > probed:
-            return 4.0**exponent * asked / math.sqrt(squared)
-    return None
-
-
-def _interpolated(pairs: Sequence[tuple[float, float]]) -> float:
-    """Lagrange's polynomial through pairs (y, x), at x = 0."""
-    return sum(y * math.prod(b / (b - a) for _, b in pairs if b != a) for y, a in pairs)
-
-
-def _bracketed(off: Any) -> float | None:
-    """The length by a search between one that is too short and one that is too long."""
-    low = high = 0.0
-    while not off(low) <= 0:
-        low -= 1
-        if low < -math.log(REACH):
-            return None
-    while not off(high) >= 0:
-        high += 1
-        if high > math.log(REACH):
-            return None
-    return math.exp(optimize.brentq(off, low, high, xtol=1e-8)) if low < high else 1.0
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:

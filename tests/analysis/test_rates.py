@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from itertools import combinations
 from pathlib import Path
@@ -73,7 +72,10 @@ def test_captions_say_at_each_size_over_which_seeds_and_which_rates(runs: list[R
     assert (
         "rate tried, lines are means over seeds 1000, 1001, dots single runs, at each size. A ring: " in rates.caption
     )
-    assert "the rate that all reported runs of the method at this size have. Hollow: a run ended at" in rates.caption
+    assert (
+        "the rate that all reported runs of the method at this size have. Hollow, on the strip: a run ended at"
+        in rates.caption
+    )
     assert rates.caption.endswith(
         "beyond it, for lora (r=16), lorta (r=1, r=16), metatt-4d (r=1, r=16), vera (r=1, r=16)."
     )
@@ -105,7 +107,7 @@ def test_each_size_has_a_panel_with_its_means_runs_and_rings(runs: list[Run]) ->
             assert [[lr, mean] for (name, lr), mean in sorted(means.items()) if name == method] in lines
 
 
-def test_a_rate_without_a_score_is_a_gap_and_one_bad_seed_is_hollow(tmp_path: Path) -> None:
+def test_a_rate_without_a_score_is_on_the_strip_and_one_bad_seed_is_hollow(tmp_path: Path) -> None:
     same = {"rank": 4, "method": "cp", "label": "cp"}
     for i, lr in enumerate(RATES):
         for seed in (1000, 1001):
@@ -120,8 +122,11 @@ def test_a_rate_without_a_score_is_a_gap_and_one_bad_seed_is_hollow(tmp_path: Pa
     ax = curve_plots.rate_curves(rows)
     marks = {line.get_xdata()[0]: line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == 1}
     assert [marks[lr].get_markerfacecolor() == "white" for lr in RATES] == [False, True, True]
-    assert math.isnan(marks[RATES[2]].get_ydata()[0])
-    assert len(drawn(ax, "seed")) == 4
+    heights = [marks[lr].get_ydata()[0] for lr in RATES]
+    seeds = drawn(ax, "seed")
+    assert {lr for lr, _ in seeds} == {RATES[0], RATES[1]} and len(seeds) == 3
+    assert heights[2] < min(score for _, score in seeds), "it is on the strip"
+    assert len(drawn(ax, "lost")) == 3
 
 
 @pytest.mark.parametrize("ranks", [(1, 4), (1, 4, 16), (1, 2, 4, 8, 16, 32)])

@@ -12,10 +12,10 @@ from support.panels import axes
 from support.synthetic_sweep import LEVELS, sweep
 
 from tensoradapt import parameterizations, published
-from tensoradapt.analysis.figures import canvas
-from tensoradapt.analysis.figures.canvas import Style, styles
+from tensoradapt.analysis.figures import styles
 from tensoradapt.analysis.figures.catalogue import figures
 from tensoradapt.analysis.figures.frontier_plot import frontier
+from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.runs.store import HEAD_LABEL
 
 SIXTEEN = (
@@ -33,45 +33,45 @@ def alike(one: Style, other: Style) -> bool:
 
 
 def test_every_published_row_and_parameterization_has_a_place_of_its_own() -> None:
-    places = styles(published.names())
+    places = styles_of(published.names())
     assert not [pair for pair in itertools.combinations(places.values(), 2) if alike(*pair)]
     for name in (*published.names(), *LABELS):
-        assert canvas._key(name) in canvas._known(), f"{name} has no place in canvas.PLACES"
+        assert styles._key(name) in styles._known(), f"{name} has no place in styles.PLACES"
 
 
 @given(st.lists(st.one_of(names, st.sampled_from(SIXTEEN)), max_size=20), st.randoms(use_true_random=False))
 def test_no_two_methods_of_a_figure_are_alike_in_any_order(labels: list[str], random: object) -> None:
-    found = styles(labels)
+    found = styles_of(labels)
     assert list(found) == sorted(set(labels))
     assert not [pair for pair in itertools.combinations(found.values(), 2) if alike(*pair)]
     random.shuffle(labels)  # type: ignore[attr-defined]
-    assert styles(labels) == found
+    assert styles_of(labels) == found
 
 
 @given(st.lists(st.sampled_from(published.names()), min_size=1, max_size=8))
 def test_a_known_method_looks_the_same_whatever_else_is_in_the_figure(labels: list[str]) -> None:
-    found = styles([*labels, "mine", "some other"])
-    assert all(found[label] == styles([label])[label] for label in labels)
+    found = styles_of([*labels, "mine", "some other"])
+    assert all(found[label] == styles_of([label])[label] for label in labels)
 
 
 @given(names)
 def test_an_unknown_name_has_a_style_that_follows_from_it(name: str) -> None:
-    (alone,) = styles([name]).values()
-    beside = styles([name, *SIXTEEN])[name]
-    assert beside == alone or any(style == alone for style in styles(SIXTEEN).values())
+    (alone,) = styles_of([name]).values()
+    beside = styles_of([name, *SIXTEEN])[name]
+    assert beside == alone or any(style == alone for style in styles_of(SIXTEEN).values())
     assert beside.colour == alone.colour
 
 
 def test_a_name_that_would_look_like_a_known_method_gives_way() -> None:
-    known = styles(["lora-xs"])["lora-xs"]
-    name = next(name for name in (f"a{i}" for i in itertools.count()) if styles([name])[name] == known)
-    found = styles([name, "lora-xs"])
+    known = styles_of(["lora-xs"])["lora-xs"]
+    name = next(name for name in (f"a{i}" for i in itertools.count()) if styles_of([name])[name] == known)
+    found = styles_of([name, "lora-xs"])
     assert found["lora-xs"] == known and found[name].colour == known.colour and not alike(*found.values())
 
 
 def test_an_unknown_name_looks_the_same_in_every_process() -> None:
     """Unlike what follows from Python's own hash of a text."""
-    assert styles(["my method"])["my method"] == Style("#56B4E9", "p", "-", "bottom")
+    assert styles_of(["my method"])["my method"] == Style("#56B4E9", "p", "-", "bottom")
 
 
 def test_names_of_one_method_look_the_same() -> None:
@@ -80,16 +80,16 @@ def test_names_of_one_method_look_the_same() -> None:
         ("LoRA", "lora"),
         ("tensor-train", "tensor_train", "Tensor-train"),
     ):
-        assert len({styles([name])[name] for name in group}) == 1
+        assert len({styles_of([name])[name] for name in group}) == 1
     over = [f"CP over layer proj : {rest}" for rest in ("out : in", "head dim : model")]
-    assert {style.colour for style in styles(over).values()} == {styles(["CP"])["CP"].colour}
+    assert {style.colour for style in styles_of(over).values()} == {styles_of(["CP"])["CP"].colour}
 
 
 def test_eight_common_methods_differ_in_colour_and_sixteen_in_line_and_fill_too() -> None:
-    eight = styles(["CP", "LoRA", "Tucker", "tensor-train", "VeRA", "LoTR", "MetaTT", HEAD_LABEL])
+    eight = styles_of(["CP", "LoRA", "Tucker", "tensor-train", "VeRA", "LoTR", "MetaTT", HEAD_LABEL])
     assert len({style.colour for style in eight.values()}) == len({style.marker for style in eight.values()}) == 8
     assert {(style.line, style.fill) for style in eight.values()} == {("-", "full")}
-    many = styles(SIXTEEN)
+    many = styles_of(SIXTEEN)
     assert len({str(style.line) for style in many.values()}) > 2 and len({style.fill for style in many.values()}) == 2
 
 

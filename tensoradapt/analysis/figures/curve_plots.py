@@ -16,8 +16,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas
-from tensoradapt.analysis.figures.canvas import DARK, GREY, MARKER, NAME, Style
+from tensoradapt.analysis.figures.canvas import DARK, GREY, MARKER, NAME
 from tensoradapt.analysis.figures.panel import Mark, draw_line, draw_mark, make_panel, slot
+from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
@@ -34,7 +35,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     no bar hides another. ``rows``: of ``curves.rank_rows``.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
-    styles = canvas.styles(row["method"] for row in _some(rows))
+    styles = styles_of(row["method"] for row in _some(rows))
     ranks = sorted({row["rank"] for row in rows})
     marks = [_rank_mark(row) for row in rows]
     apart = _between(ax, ranks, marks, len(styles))
@@ -74,10 +75,10 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     chance is on a strip below the scores, where the line has a gap.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
-    styles = canvas.styles(row["method"] for row in _some(rows))
+    styles = styles_of(row["method"] for row in _some(rows))
     rates = sorted({row["lr"] for row in rows})
     _x_axis(ax, rates, 10, 2 * MARGIN)
-    _draw_rates(ax, rows, styles, metric)
+    _draw_rates(ax, _rate_marks(rows), styles, metric)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
     return _finished(ax, rates, styles, new)
@@ -97,11 +98,13 @@ def rate_panels(rows: Rows, *, metric: str = "score") -> Axes:
     columns = 2 if len(sizes) in (2, 4) else PANELS
     lines = math.ceil(len(sizes) / columns)
     figure = canvas.new_figure(0.8 + 2.8 * columns, 0.5 + 2.4 * lines, "constrained")
-    styles, rates = canvas.styles(row["method"] for row in rows), sorted({row["lr"] for row in rows})
-    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    styles, rates = styles_of(row["method"] for row in rows), sorted({row["lr"] for row in rows})
+    panels, curves = figure.subplots(lines, columns, squeeze=False).ravel(), _rate_marks(rows)
     for i, (ax, size) in enumerate(zip(panels, sizes, strict=False)):
         _x_axis(ax, rates, 10, 2 * MARGIN)
-        _draw_rates(ax, [row for row in rows if row["size"] == size], styles, metric)
+        own = {key: curve for key, curve in curves.items() if key[1] == size}
+        others = [mark for key, curve in curves.items() if key[1] != size for mark, _ in curve]
+        _draw_rates(ax, own, styles, metric, others)
         ax.set_title(size or "no rank or budget", fontsize=HEAD, color=DARK, loc="left")
         ax.set_xlabel("learning rate" if i + columns >= len(sizes) else "")
         ax.set_ylabel(f"validation {metric}" if i % columns == 0 else "")
@@ -112,13 +115,22 @@ def rate_panels(rows: Rows, *, metric: str = "score") -> Axes:
     return panels[0]
 
 
-def _draw_rates(ax: Axes, rows: Rows, styles: Mapping[str, Style], metric: str) -> None:
+Curves = dict[tuple[str, str], list[tuple[Mark, bool]]]  # by method and size: marks, and whether the rate is chosen
+
+
+def _rate_marks(rows: Rows) -> Curves:
     curves: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = {}
     for row in sorted(rows, key=lambda row: row["lr"]):
         curves.setdefault((row["method"], row.get("size", "")), {}).setdefault(row["lr"], []).append(row)
-    marks = {key: [(_rate_mark(of), of[0]["chosen"]) for of in curve.values()] for key, curve in curves.items()}
-    panel = make_panel(ax, [mark for curve in marks.values() for mark, _ in curve], metric)
-    for (label, _), curve in marks.items():
+    return {key: [(_rate_mark(of), of[0]["chosen"]) for of in curve.values()] for key, curve in curves.items()}
+
+
+def _draw_rates(
+    ax: Axes, curves: Curves, styles: Mapping[str, Style], metric: str, others: Sequence[Mark] = ()
+) -> None:
+    """Draw curves on y limits that suit ``others`` too."""
+    panel = make_panel(ax, [mark for curve in curves.values() for mark, _ in curve], metric, others)
+    for (label, _), curve in curves.items():
         style = styles[label]
         draw_line(panel, [mark for mark, _ in curve], style)
         for mark, chosen in curve:

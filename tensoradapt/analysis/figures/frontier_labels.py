@@ -18,8 +18,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from tensoradapt.analysis.figures.canvas import DARK, Style, figure_of
+from tensoradapt.analysis.figures.canvas import DARK, figure_of
 from tensoradapt.analysis.figures.panel import Mark, Panel
+from tensoradapt.analysis.figures.styles import Style
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.tables.comparable import REFERENCES
 from tensoradapt.analysis.tables.frontier import Point

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas
-from tensoradapt.analysis.figures.canvas import DARK, GREY, Style
+from tensoradapt.analysis.figures.canvas import DARK, GREY
 from tensoradapt.analysis.figures.captions import TUNED, caption, some_runs
 from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references, spread
 from tensoradapt.analysis.figures.panel import (
@@ -28,6 +28,7 @@ from tensoradapt.analysis.figures.panel import (
     make_panel,
     slot,
 )  # fmt: skip
+from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.analysis.tables.frontier import COSTS, Point, points, reference_points
 from tensoradapt.runs.store import Run
 
@@ -145,7 +146,7 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
     return Shown(
         adapters,
         {kind: Mark.of(math.nan, point.interval, point.scores, point.lost) for kind, point in against.items()},
-        canvas.styles(point.method for point in adapters),
+        styles_of(point.method for point in adapters),
         str(runs[0].result["metric"]).replace("_", " "),
         cost,
     )

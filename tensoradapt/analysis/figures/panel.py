@@ -18,7 +18,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import Transform, offset_copy
 
-from tensoradapt.analysis.figures.canvas import GREY, MARKER, Style, draw_marker, figure_of
+from tensoradapt.analysis.figures.canvas import GREY, MARKER, draw_marker, figure_of
+from tensoradapt.analysis.figures.styles import Style
 from tensoradapt.analysis.statistics.intervals import Interval
 from tensoradapt.analysis.tables.comparable import score_range
 

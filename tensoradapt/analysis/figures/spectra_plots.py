@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tensoradapt.analysis.figures.canvas import COLOURS, DARK, GREY, MARKERS, RC, frame, new_figure, write
+from tensoradapt.analysis.figures.canvas import DARK, GREY, RC, frame, new_figure, write
+from tensoradapt.analysis.figures.styles import COLOURS, MARKERS
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.spectra import Spectra, check_mode
 from tensoradapt.errors import TensorAdaptError

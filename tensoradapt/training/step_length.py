@@ -1,0 +1,86 @@
+"""The length of a step that moves weights by a given distance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scipy import optimize
+
+EXACT = 1e-9  # change of the logarithm of a length after which it is taken to be exact
+SETTLED = (
+    3e-4  # the same where three lengths were tried: the error of the next falls faster than the square of this one
+)
+SMALL = 1e-4  # steps below this share of the tensor are proportional to their length: their square has lost 8 digits
+EVALUATIONS = 12  # of a distance before a root is bracketed instead
+REACH = 1e9  # times the optimizer's own step, above which no length is tried
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The squared distance as a function of the length of a change.
+
+    ``base``: a squared norm, of which squared distances have lost all digits below 1e-16 of it.
+    """
+
+    at: Callable[[float], float]
+    base: float = 0.0
+
+
+def solve(curve: Curve, asked: float) -> float | None:
+    """Return the length at which the square root of ``curve`` is ``asked``, to 1e-7; None where no length has it.
+
+    The logarithm of the length is interpolated as a polynomial of that of the distance, through all lengths tried.
+    """
+    if asked == 0:
+        return 0.0
+    if asked < SMALL * math.sqrt(curve.base):
+        return _proportional(curve, asked)
+
+    def off(log_length: float) -> float:
+        """Logarithm of the distance over that asked for."""
+        squared = curve.at(math.exp(log_length))
+        return math.log(squared) / 2 - math.log(asked) if 0 < squared < math.inf else math.nan
+
+    tried = [(0.0, off(0.0))]
+    guess = -tried[0][1]  # a distance grows as its length
+    while len(tried) < EVALUATIONS and abs(guess) < math.log(REACH):
+        if abs(guess - tried[-1][0]) < (SETTLED if len(tried) > 2 else EXACT):
+            return math.exp(guess)
+        tried.append((guess, off(guess)))
+        if len({distance for _, distance in tried}) < len(tried) or math.isnan(tried[-1][1]):
+            break
+        guess = _interpolated(tried)
+    return _bracketed(off) if math.isfinite(tried[0][1]) else None
+
+
+def _proportional(curve: Curve, asked: float) -> float | None:
+    """The length of a step so small that its distance has lost digits: from longer ones, to either side."""
+    probed = SMALL**2 * curve.base
+    for exponent in range(math.ceil(math.log(REACH, 4))):
+        squared = (curve.at(4.0**exponent) + curve.at(-(4.0**exponent))) / 2
+        if not math.isfinite(squared):
+            return None
+        if squared > probed:
+            return 4.0**exponent * asked / math.sqrt(squared)
+    return None
+
+
+def _interpolated(pairs: Sequence[tuple[float, float]]) -> float:
+    """Lagrange's polynomial through pairs (y, x), at x = 0."""
+    return sum(y * math.prod(b / (b - a) for _, b in pairs if b != a) for y, a in pairs)
+
+
+def _bracketed(off: Callable[[float], float]) -> float | None:
+    """The length by a search between one that is too short and one that is too long."""
+    low = high = 0.0
+    while not off(low) <= 0:
+        low -= 1
+        if low < -math.log(REACH):
+            return None
+    while not off(high) >= 0:
+        high += 1
+        if high > math.log(REACH):
+            return None
+    return math.exp(optimize.brentq(off, low, high, xtol=1e-8)) if low < high else 1.0
