@@ -65,7 +65,9 @@ def test_figures_are_written_with_their_rows_and_caption_the_same_each_time(runs
         assert written[3].read_text() == f"{one.caption}\n"
 
 
-@pytest.mark.parametrize("kind", sorted(set(CATALOGUE) - {"ranks", "differences"}))  # which these runs do not allow
+@pytest.mark.parametrize(
+    "kind", sorted(set(CATALOGUE) - {"ranks", "differences", "layouts"})
+)  # which these runs do not allow
 def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -> None:
     nothing_is_cut_off_or_covered(figures(runs, kinds=[kind])[0])
 
@@ -88,7 +90,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("form", ["{} over layer proj : head dim : model", "{}" + 12 * " and more", "x-{}" + 90 * "y"])
-@pytest.mark.parametrize("kind", sorted(set(CATALOGUE) - {"progress"}))  # which names no method
+@pytest.mark.parametrize("kind", sorted(set(CATALOGUE) - {"progress", "layouts"}))  # which names no method
 def test_long_names_are_whole_and_take_nothing_from_the_axes(
     many: list[Run], tmp_path: Path, kind: str, form: str
 ) -> None:

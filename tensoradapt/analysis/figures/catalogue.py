@@ -22,7 +22,7 @@ from tensoradapt.analysis.figures.canvas import RC, add_caption, figure_of, writ
 from tensoradapt.analysis.figures.frontier_plot import frontier_figure
 from tensoradapt.analysis.tables import curves
 from tensoradapt.analysis.tables.comparable import by_task, methods, reported, tuned, tuned_where
-from tensoradapt.analysis.tables.contrasts import check_reference, contrast_row, contrasts
+from tensoradapt.analysis.tables.contrasts import check_reference, contrast_row, contrasts, layout_rows
 from tensoradapt.analysis.tables.frontier import COSTS, check_cost, table
 from tensoradapt.analysis.tables.over_tasks import ranking_rows, summary_rows, task_ranking
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -188,6 +188,21 @@ def _contrasts(source: Source) -> Content | None:
     return text, rows, _drawing(difference_plots.forest, compared, metric=source.metric)
 
 
+def _layouts(source: Source) -> Content | None:
+    known = source.reference is None or source.reference in methods(source.runs)
+    rows = layout_rows(source.reported, source.reference) if known else []
+    if not rows:
+        return None
+    (reference,) = {row["method"] for row in rows if row["reference"]}
+    text = (
+        f"{source.subject}: mean test {source.metric} of each parameterization over each layout, and its paired "
+        f"difference to {reference} at the same size (framed). A star: the 95 % interval, over seeds and test "
+        "examples, leaves 0 out. Empty: not run, as below the smallest rank. Learning rates "
+        f"{captions.how_chosen(source.runs)}."
+    )
+    return text, rows, _drawing(difference_plots.layout_map, rows)
+
+
 def _grid(source: Source) -> Content | None:
     runs = source.reported
     if not runs:
@@ -261,6 +276,7 @@ CATALOGUE = {
     "ranks": Kind(_ranks, True, "Each rank over its seeds"),
     "rates": Kind(_rates, True, "Each learning rate tried"),
     "contrasts": Kind(_contrasts, True, "At equal budget", CONTRAST),
+    "layouts": Kind(_layouts, True, "Each layout at each size"),
     "grid": Kind(_grid, title="Each method on each task"),
     "aggregates": Kind(_aggregates, title="Over tasks"),
     "differences": Kind(_differences),

@@ -1,4 +1,5 @@
-"""Figures of comparisons: a forest of paired differences, and mean ranks with the methods that are not told apart.
+"""Figures of comparisons: a forest of paired differences, a heat map of layouts, and mean ranks with the methods that
+are not told apart.
 
 Each function draws on ``ax``, new axes if None, and returns it.
 """
@@ -6,19 +7,34 @@ Each function draws on ``ax``, new axes if None, and returns it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
 
-from tensoradapt.analysis.figures.canvas import DARK, GREY, NAME, TITLE, extent, folded, frame, new_axes, row_axes
+from tensoradapt.analysis.figures.canvas import (
+    DARK,
+    GREY,
+    NAME,
+    TITLE,
+    escape_math,
+    extent,
+    folded,
+    frame,
+    new_axes,
+    row_axes,
+)
 from tensoradapt.analysis.statistics.significance import Comparison, Ranking
 from tensoradapt.analysis.tables.comparable import score_range
 from tensoradapt.errors import TensorAdaptError
 
 ROW, DENSE = 0.32, 0.19  # inches
 LONG = 3  # times the median half of an interval: what is drawn beyond the means at the most
+WIDE, HIGH, NUMBER = 0.62, 0.36, 6.5  # inches of a cell of a heat map, and points of the type in it
+MAP, SHADE = "PuOr", 0.6  # orange below, purple above; share of the map that the largest difference has
 BESIDE = 7  # points of the type right of the axes
 
 
@@ -53,6 +69,68 @@ def forest(
     ax.set_xlabel(label, fontsize=TITLE)
     frame(ax)
     return ax
+
+
+def layout_map(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
+    """Rows are layouts, columns parameterizations at each size. A cell has the mean, and below it the difference to the
+    reference at that size, with a star where its 95 % interval leaves 0 out; its colour is the difference. The
+    reference has a frame, and a cell without one is empty.
+
+    ``rows``: of ``tables.contrasts.layout_rows``. Raises TensorAdaptError without any.
+    """
+    if not rows:
+        raise TensorAdaptError("there is nothing to draw; expected runs over two layouts or more: run the sweep first")
+    layouts = sorted({row["layout"] for row in rows}, key=lambda layout: (_tied(layout), layout))
+    columns = _columns(rows)
+    names = [escape_math(layout) for layout in layouts]
+    if ax is None:
+        ax = row_axes(names, 0.4 + WIDE * len(columns), 0.75, HIGH)
+    largest = max((abs(row["difference"]) for row in rows if row["difference"] is not None), default=0.0) or 1.0
+    for row in rows:
+        at = columns.index((row["size"], row["parameterization"])), layouts.index(row["layout"])
+        _draw_cell(ax, at, row, largest)
+    ax.set_xlim(-0.5, len(columns) - 0.5)
+    ax.set_ylim(len(layouts) - 0.5, -0.5)
+    ax.set_yticks(range(len(layouts)), names, fontsize=NAME)
+    ax.set_xticks(range(len(columns)), [name for _, name in columns], fontsize=NUMBER, rotation=30, ha="right")
+    ax.tick_params(length=0, labelcolor=DARK)
+    ax.spines[:].set_visible(False)
+    _name_sizes(ax, [size for size, _ in columns])
+    return ax
+
+
+def _tied(layout: str) -> int:
+    return len(layout.split(":")[0].split())
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Sizes from the smallest up, in each the parameterizations by name, LoRA first."""
+    least = {row["size"]: min(other["n_params"] for other in rows if other["size"] == row["size"]) for row in rows}
+    pairs = {(row["size"], row["parameterization"]) for row in rows}
+    return sorted(pairs, key=lambda pair: (least[pair[0]], pair[0], pair[1] != "lora", pair[1]))
+
+
+def _draw_cell(ax: Axes, at: tuple[int, int], row: Mapping[str, Any], largest: float) -> None:
+    gap = row["difference"]
+    share = 0.5 + SHADE * (gap or 0.0) / largest / 2
+    face = "#eeeeee" if gap is None and not row["reference"] else colormaps[MAP](share)
+    edge: dict[str, Any] = {"edgecolor": DARK, "linewidth": 1.6} if row["reference"] else {"edgecolor": "none"}
+    corner = at[0] - 0.47, at[1] - 0.45
+    ax.add_patch(Rectangle(corner, 0.94, 0.9, facecolor=face, gid="cell", zorder=2 if row["reference"] else 1, **edge))
+    decided = gap is not None and (row["difference_low"] > 0 or row["difference_high"] < 0)
+    below = "" if gap is None else f"\n{gap:+.3f}{'*' if decided else ''}"
+    text = f"{row['mean']:.3f}{below}"
+    ax.text(*at, text, ha="center", va="center", fontsize=NUMBER, color="black", linespacing=1.15, zorder=3)
+
+
+def _name_sizes(ax: Axes, sizes: Sequence[str]) -> None:
+    """Write each size above its columns, and draw a line between sizes."""
+    across = ax.get_xaxis_transform()
+    for size in dict.fromkeys(sizes):
+        own = [i for i, other in enumerate(sizes) if other == size]
+        ax.text(sum(own) / len(own), 1.01, size, ha="center", va="bottom", fontsize=NAME, color=DARK, transform=across)
+        if own[-1] + 1 < len(sizes):
+            ax.axvline(own[-1] + 0.5, color=GREY, linewidth=0.8)
 
 
 def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
