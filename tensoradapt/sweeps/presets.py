@@ -71,9 +71,9 @@ FULL = {
     "vera": (1, 64, 256),
 }
 SIZES: Mapping[str, FrontierSize] = {
-    "quick": FrontierSize(QUICK, (0,), 60, 3e-3, 2000, 100, 800),
-    "default": FrontierSize(DEFAULT, (0, 1, 2), 100, 3e-3, 4000, 100, 1000),
-    "full": FrontierSize(FULL, (0, 1, 2), 300, 2e-3, 4000, 300, 1500),
+    "quick": FrontierSize(QUICK, (0,), 60, 2e-3, 2000, 100, 800),
+    "default": FrontierSize(DEFAULT, (0, 1, 2), 100, 1.5e-3, 4000, 100, 1000),
+    "full": FrontierSize(FULL, (0, 1, 2), 300, 1e-3, 4000, 300, 1500),
 }
 
 

@@ -274,3 +274,16 @@ def test_no_run_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
         with pytest.raises(TensorAdaptError, match="no run to plot; expected one or more finished runs: run the sweep"):
             draw()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_caption_says_which_steps_adapters_took(tmp_path: Path) -> None:
+    def text(*optimizers: str | None) -> str:
+        folder = tmp_path / "-".join(map(str, optimizers))
+        for i, name in enumerate(optimizers):
+            training = {"training": {"optimizer": name}} if name else {}
+            write_synthetic(folder, parameterization=("cp", "lora")[i], **training)
+        return caption(load_runs(folder))
+
+    assert "Adapters take equal steps: the rate is how far the weights move." in text("equal_steps", "equal_steps")
+    assert "Optimizers differ: adamw, equal_steps." in text("equal_steps", None)
+    assert "steps" not in text(None, None)

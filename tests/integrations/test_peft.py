@@ -567,3 +567,22 @@ def flat(values: dict[str, Tensor]) -> Tensor:
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert list(found) == list(expected)
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+
+def test_a_peft_model_takes_equal_steps() -> None:
+    model = usual(rank=2)
+    optimizer = ta.equal_steps(torch.optim.AdamW(parameter_groups(model, 1e-3)), model)
+    (adapter,) = [module for module in model.modules() if isinstance(module, ta.Adapter)]
+
+    def deltas() -> Tensor:
+        return torch.cat([adapter.delta(site).detach().flatten() for site in adapter.plan.sites])
+
+    for _ in range(2):
+        before = deltas()
+        model(**inputs("llama", torch.float32), labels=inputs("llama")["input_ids"]).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        widths = [(site.out * site.in_, site.in_) for site in adapter.plan.sites]
+        squares = sum(n * 4 * 8 / (3 * in_) for n, in_ in widths) / sum(n for n, _ in widths)
+        moved = float((deltas() - before).square().mean().sqrt())
+        assert moved == pytest.approx(1e-3 * squares**0.5, rel=1e-4)

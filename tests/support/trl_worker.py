@@ -19,6 +19,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from tensoradapt.data import tasks
 from tensoradapt.data.models import SMOLLM2, load_causal
 from tensoradapt.integrations.peft import TensorConfig
+from tensoradapt.integrations.trainer import EqualSteps
 
 STEPS, BATCH, LENGTH = 20, 4, 64
 ASKED = [{"role": "user", "content": "Write a sentence of a film review."}]
@@ -65,7 +66,8 @@ def train(kind: str, folder: Path) -> dict[str, Any]:
     adapted = sum(p.numel() for p in model.parameters() if p.requires_grad)
     given = {"model": model, "train_dataset": examples(kind), "processing_class": tokenizer}
     if kind == "sft":
-        trainer = SFTTrainer(args=SFTConfig(str(folder / "run"), learning_rate=5e-3, **COMMON), **given)
+        equal = {"callbacks": [EqualSteps()]}
+        trainer = SFTTrainer(args=SFTConfig(str(folder / "run"), learning_rate=5e-3, **COMMON), **given, **equal)
     else:
         trainer = DPOTrainer(args=DPOConfig(str(folder / "run"), learning_rate=5e-3, beta=0.1, **COMMON), **given)
     trainer.train()
@@ -76,7 +78,9 @@ def train(kind: str, folder: Path) -> dict[str, Any]:
     with trainer.model.disable_adapter():
         away = float((logits(trainer.model, tokenizer) - probe).norm() / probe.norm())
     torch.save(probe, folder / "logits.pt")
-    return {"losses": losses, "trained": adapted, "saved": saved, "moved": away}
+    stepper = getattr(getattr(trainer.optimizer, "optimizer", trainer.optimizer), "equal_steps", None)
+    lengths = stepper.lengths if stepper else []
+    return {"losses": losses, "lengths": lengths, "trained": adapted, "saved": saved, "moved": away}
 
 
 @torch.no_grad()

@@ -30,11 +30,22 @@ def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", r
     sentences = (
         f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
         _rates(drawn, rates),
+        how_stepped(every),
         _at_chance(every),
         how_partial(every, total),
         extra,
     )
     return " ".join(filter(None, sentences))
+
+
+def how_stepped(runs: Iterable[Run]) -> str:
+    """What a learning rate means where adapters took equal steps; a warning where only some did."""
+    taken = {
+        run.config.get("training", {}).get("optimizer", "adamw") for run in runs if run.config["kind"] == "adapter"
+    }
+    if taken == {"equal_steps"}:
+        return "Adapters take equal steps: the rate is how far the weights move."
+    return f"Optimizers differ: {', '.join(sorted(taken))}." if len(taken) > 1 else ""
 
 
 def some_runs(runs: Iterable[Run]) -> list[Run]:
