@@ -57,6 +57,7 @@ spec = {
     ],
     "references": ["head"],
     "learning_rates": {"head": [rate("head")]},
+    "optimizer": "adamw",
     "head_learning_rate": rate("head"),
     "projections": ["q", "v"],
     "budgets": BUDGETS,
