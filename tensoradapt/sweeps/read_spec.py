@@ -53,7 +53,8 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     methods = tuple(_methods(settings))
     _check_methods(methods, settings)
     tuning = read_tuning(settings, methods)
-    settings["training"] = trained_by(settings.get("optimizer", OPTIMIZER), settings.get("training", {}))
+    # none rather than an empty one, which the hash of the specification would count
+    settings["training"] = trained_by(settings.get("optimizer", OPTIMIZER), settings.get("training", {})) or None
     runs = {name: settings.get(key) for key, name in RUNS.items()}
     return SweepSpec(
         model=settings["model"],

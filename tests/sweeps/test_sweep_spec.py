@@ -99,6 +99,7 @@ def test_adapters_take_equal_steps_unless_the_optimizer_is_named():
     assert all(config.training == {"optimizer": "equal_steps"} for config in by_kind["adapter"])
     assert all(config.training == {} for kind in ("head", "full") for config in by_kind[kind])
     assert all(config.training == {} for config in every["adamw"])  # the ids of runs from before there was a choice
+    assert "training" not in spec(optimizer="adamw").runs
     with pytest.raises(ta.TensorAdaptError, match="optimizer is 'adam'"):
         spec(optimizer="adam")
 
