@@ -35,7 +35,7 @@ def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(perform, "execute", stop)
-    assert main([*TINY, "--out", str(tmp_path)]) == 1
+    assert main([*TINY, "--workers", "1", "--out", str(tmp_path)]) == 1
     assert f"stopped; the same command goes on from what is in {tmp_path}" in capsys.readouterr().err
 
 
