@@ -186,17 +186,22 @@ def figure(steps: int) -> None:
         o: {"equal": "equal steps", "adamw": "AdamW, matched scale", "paper": "AdamW, papers' scales"}[o] for o in found
     }
     whole, axes = plt.subplots(1, len(found) + 1, figsize=(4 * len(found) + 4, 4.4), constrained_layout=True)
+    rates = [rate for row in found.values() for rate in row["rates"].values()]
+    ends = min(rates) / 1.5, max(rates) * 1.5
+    run = [
+        rank for rank in RANKS if any(name.endswith(f" r={rank}") for row in found.values() for name in row["rates"])
+    ]
     for ax, (optimizer, row) in zip(axes, found.items(), strict=False):
         for i, method in enumerate(METHODS):
             for j, rank in enumerate(RANKS):
                 if (rate := row["rates"].get(f"{method} r={rank}")) is not None:
                     ax.plot(rate, i + 0.2 * (j - 1.5), "o", color=f"C{j}", markersize=6)
-        ax.set(xscale="log", title=f"{names[optimizer]}: largest / smallest = {row['spread']:.3g}")
+        ax.set(xscale="log", title=f"{names[optimizer]}: {row['spread']:.2g} apart", xlim=ends)
         ax.set_xlabel("best learning rate")
         ax.set_yticks(range(len(METHODS)), METHODS if ax is axes[0] else [""] * len(METHODS))
         ax.grid(True, axis="x", alpha=0.3)
-    for j, rank in enumerate(RANKS):
-        axes[0].plot([], [], "o", color=f"C{j}", label=f"r = {rank}")
+    for rank in run:
+        axes[0].plot([], [], "o", color=f"C{RANKS.index(rank)}", label=f"r = {rank}")
     axes[0].legend(frameon=False, fontsize=8, loc="best")
     for optimizer in found:
         every = [cell for cell in cells(steps, (optimizer,)) if means(cell)]
