@@ -43,6 +43,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "vera": {"published": "vera"},
     "kronecker": {"parameterization": "kronecker", **SPLIT},
 }
+TICKS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 LEFT_OUT = {("tensor_ring", 64): "1.8 million parameters, more than LoRA r=64, and 20 times its arithmetic"}
 GUESS = {"equal": 2, "adamw": 3, "paper": 3, **dict.fromkeys(VARIANTS, 2)}
 TRIED = (("lora", 16), ("cp", 16), ("tucker", 16), ("tensor_train", 16), ("vera", 64))  # cells of the variants
@@ -199,6 +200,9 @@ def figure(steps: int) -> None:
         ax.set(xscale="log", title=f"{names[optimizer]}: {row['spread']:.2g} apart", xlim=ends)
         ax.set_xlabel("best learning rate")
         ax.set_yticks(range(len(METHODS)), METHODS if ax is axes[0] else [""] * len(METHODS))
+        ax.set_xticks([tick for tick in TICKS if ends[0] < tick < ends[1]], minor=False)
+        ax.set_xticks([], minor=True)
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.grid(True, axis="x", alpha=0.3)
     for rank in run:
         axes[0].plot([], [], "o", color=f"C{RANKS.index(rank)}", label=f"r = {rank}")
@@ -211,6 +215,9 @@ def figure(steps: int) -> None:
         )
     axes[-1].axhline(0.01, color="grey", linestyle=":")
     axes[-1].set(xscale="log", title="one rate for all", xlabel="learning rate")
+    axes[-1].set_xticks(TICKS[1:5])
+    axes[-1].set_xticks([], minor=True)
+    axes[-1].xaxis.set_major_formatter("{x:g}")
     axes[-1].set_ylabel("mean accuracy lost against each cell's own best")
     axes[-1].legend(frameon=False, fontsize=8)
     whole.savefig(FIGURE, dpi=150)
