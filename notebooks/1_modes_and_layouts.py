@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.data import models, tasks
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
@@ -145,7 +145,7 @@ for layout in LAYOUTS:
 # its rank 1. Tied layouts have adapters of many ranks under it.
 
 # %%
-STYLES = list(zip(canvas.COLOURS, canvas.MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
+STYLES = list(zip(styles.COLOURS, styles.MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
 
 
 def counts(name, layout):

@@ -28,7 +28,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.data import models, tasks
 
@@ -129,8 +129,8 @@ def smooth(losses, width=10):
 
 figure, ax = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
 for run, colour, line, label in (
-    (head_only, canvas.COLOURS[1], "--", "head alone"),
-    (fitted, canvas.COLOURS[0], "-", f"adapter of {plan.n_params:,} and head"),
+    (head_only, styles.COLOURS[1], "--", "head alone"),
+    (fitted, styles.COLOURS[0], "-", f"adapter of {plan.n_params:,} and head"),
 ):
     step = np.arange(1, STEPS + 1)
     ax.plot(step, run.losses, line, color=colour, linewidth=0.7, alpha=0.35)

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.data import models, tasks
 from tensoradapt.networks.network import Factor, Network
@@ -134,7 +134,7 @@ except AssertionError as error:
 LAYOUT, RANKS = "layer proj : head dim : model", (1, 2, 4, 8, 16, 32)
 sites = ta.find_sites(models.config(models.MINILM))
 FAMILIES = {"CP": "cp", "Tree": tree, "Tucker": "tucker"}
-STYLES = dict(zip(FAMILIES, zip(canvas.COLOURS, canvas.MARKERS, ("-", "--", "-."), strict=False), strict=False))
+STYLES = dict(zip(FAMILIES, zip(styles.COLOURS, styles.MARKERS, ("-", "--", "-."), strict=False), strict=False))
 
 figure, ax = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
 for name, family in FAMILIES.items():

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures import canvas
+from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.data import models, tasks
 from tensoradapt.runs.config import RunConfig
@@ -128,7 +128,7 @@ figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 LINES = ("-", "--", "-.", ":")
 for i, (name, results) in enumerate(compressed.items()):
     sizes = np.array([result.n_params for result in results])
-    style = {"color": canvas.COLOURS[i], "marker": canvas.MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
+    style = {"color": styles.COLOURS[i], "marker": styles.MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
     axes[0].semilogx(sizes, [result.error for result in results], label=name, **style)
     mean = np.array([difference.mean for difference in kept[name]])
     low, high = (np.array([getattr(difference, end) for difference in kept[name]]) for end in ("low", "high"))
