@@ -17,10 +17,15 @@ def product(one: Valued, two: Valued, output: Labels, einsum: Einsum) -> Any:
     left out.
     """
     first, second = ([f for f in network.factors if f.name in values] for network, values in (one, two))
-    primed = [tuple(f"{x}'" if x in two[0].bonds else x for x in f.labels) for f in second]
+    copies = [primed(two[0], f) for f in second]
     sizes = {**one[0].sizes, **{f"{bond}'": n for bond, n in two[0].bonds.items()}}
     operands = [*(one[1][f.name] for f in first), *(two[1][f.name] for f in second)]
-    return compile_program([*(f.labels for f in first), *primed], output, sizes).run(operands, einsum)
+    return compile_program([*(f.labels for f in first), *copies], output, sizes).run(operands, einsum)
+
+
+def primed(network: Network, factor: Factor) -> Labels:
+    """The labels of a factor of the second network: its bonds have names of their own."""
+    return tuple(f"{x}'" if x in network.bonds else x for x in factor.labels)
 
 
 def normal_matrix(network: Network, values: Mapping[str, Any], of: Factor, einsum: Einsum) -> Any:

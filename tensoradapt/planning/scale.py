@@ -29,6 +29,13 @@ ENTRIES = 2**20
 PROBE = "probe*"
 
 
+def first_step(in_: int, alpha: float | None = None) -> float:
+    """Return the root mean square that LoRA r=8, alpha=16 moves a matrix of ``in_`` columns in Adam's first step, per
+    unit learning rate.
+    """
+    return (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * in_))
+
+
 def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float | None = None) -> float:
     """Return the multiplier s with which the first Adam step per unit learning rate is that of LoRA r=8, alpha=16.
 
@@ -36,7 +43,7 @@ def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float 
     Jacobian of the dense tensor in trainable factor k, G a gradient of independent normal entries. Raises
     TensorAdaptError where two factors are zero.
     """
-    target = (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * network.layout.in_))
+    target = first_step(network.layout.in_, alpha)
     power = mean_square(network, factors)
     if not power > 0:
         zeros = [factor.name for factor in network.factors if not factors[factor.name].count_nonzero()]

@@ -22,6 +22,7 @@ from torch import Tensor
 from tensoradapt.adapter.adapter import Adapter, multiplier
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.contraction import Labels, Program, compile_program, size
+from tensoradapt.networks.gram import primed
 from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Member
@@ -182,7 +183,7 @@ def _scheme(network: Network, ranges: tuple[tuple[str, int], ...], masked: bool,
     operands: list[Labels] = []
     for factor in network.factors:
         alone = {x for x in factor.labels if held[x] == 1 and x not in index}
-        own, copy = (TENSOR, *factor.labels), (TENSOR, *_primed(factor, network))
+        own, copy = (TENSOR, *factor.labels), (TENSOR, *primed(network, factor))
         bonds = tuple(x for x in factor.labels if x in network.bonds)
         if alone and size(bonds, sizes) <= size(tuple(alone), sizes):
             kept = tuple(dict.fromkeys(x for x in (*own, *copy) if x not in alone))
@@ -192,10 +193,6 @@ def _scheme(network: Network, ranges: tuple[tuple[str, int], ...], masked: bool,
             operands += [own, copy]
     mask = [tuple(m.name for m in network.layout.index if m.name in index)] if masked else []
     return Scheme(grams, compile_program([*operands, *mask], (TENSOR,), sizes))
-
-
-def _primed(factor: Factor, network: Network) -> Labels:
-    return tuple(f"{x}'" if x in network.bonds else x for x in factor.labels)
 
 
 class _Sites:

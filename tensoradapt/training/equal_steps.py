@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.scale import LORA_ALPHA, LORA_RANK
+from tensoradapt.planning.scale import first_step
 from tensoradapt.training.distance import Distance
 from tensoradapt.training.step_length import Curve, solve
 
@@ -140,8 +140,9 @@ class EqualSteps:
 
 def squared_target(adapter: Adapter) -> float:
     """The squared distance, summed over all entries of the adapter's matrices, of a step at learning rate 1."""
-    rows = sum(member.site.out for group in adapter.plan.groups for member in group.members)
-    return (LORA_ALPHA / LORA_RANK) ** 2 * LORA_RANK / 3 * rows * max(1, len(adapter.plan.tasks))
+    sites = [member.site for group in adapter.plan.groups for member in group.members]
+    squared = sum(site.out * site.in_ * first_step(site.in_) ** 2 for site in sites)
+    return squared * max(1, len(adapter.plan.tasks))
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:
