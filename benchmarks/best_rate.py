@@ -25,6 +25,7 @@ from minilm import Bench, Setting, append, read
 
 import tensoradapt as ta
 from tensoradapt.runs.execute import predict
+from tensoradapt.training.options import autocast
 
 HERE = Path(__file__).parent
 RECORD, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "figures" / "best_rate.png"
@@ -61,42 +62,34 @@ def cells(steps: int, optimizers: tuple[str, ...]) -> list[Cell]:
     return [(steps, optimizer, m, r) for m, r in every for optimizer in optimizers]
 
 
-def search(bench: Bench, cell: Cell, seed: int) -> None:
-    """Run the rates of a cell with a seed until the best of them is inside, beginning where earlier seeds have it."""
-    known = losses(cell)
-    ks = sorted(known) or [GUESS[cell[1]], GUESS[cell[1]] + 1]
-    todo = list(ks)
+def search(bench: Bench, cell: Cell, seed: int, precision: str) -> None:
+    """Run the rates of a cell with a seed until the best of them is inside, beginning where another seed has it."""
+    others = [min(of, key=lambda k: of[k]) for s in seeds_of(cell) if s != seed and (of := losses(cell, s))]
+    todo = [others[0] - 1, others[0], others[0] + 1] if others else [GUESS[cell[1]], GUESS[cell[1]] + 1]
     while todo:
         for k in todo:
-            if seed not in losses(cell).get(k, {}):
-                append(RECORD, measured(bench, cell, k, seed))
-        mean = means(cell)
-        best = min(mean, key=lambda k: mean[k])
-        todo = [k for k in (best - 1, best + 1) if k not in mean][: MOST - len(mean)]
+            if k not in losses(cell, seed):
+                append(RECORD, measured(bench, cell, k, seed, precision))
+        known = losses(cell, seed)
+        best = min(known, key=lambda k: known[k])
+        todo = [k for k in (best - 1, best + 1) if k not in known][: MOST - len(known)]
 
 
-def losses(cell: Cell, what: str = "validation_loss") -> dict[int, dict[int, float]]:
-    """Loss on validation, or another column, by rate and seed."""
-    found: dict[int, dict[int, float]] = {}
-    for row in rows_of(cell):
-        found.setdefault(int(row["k"]), {})[int(row["seed"])] = float(row[what])
-    return found
+def seeds_of(cell: Cell) -> list[int]:
+    """The seeds that a cell was run with."""
+    return sorted({int(row["seed"]) for row in rows_of(cell)})
+
+
+def losses(cell: Cell, seed: int, what: str = "validation_loss") -> dict[int, float]:
+    """Loss on validation, or another column, by rate; of a run in both precisions the later."""
+    return {int(row["k"]): float(row[what]) for row in rows_of(cell) if int(row["seed"]) == seed}
 
 
 def rows_of(cell: Cell) -> list[dict[str, str]]:
     return [r for r in read(RECORD) if (int(r["steps"]), r["optimizer"], r["method"], int(r["rank"])) == cell]
 
 
-def means(cell: Cell, what: str = "validation_loss") -> dict[int, float]:
-    """Mean over the seeds by rate, of rates with as many seeds as any."""
-    found = losses(cell, what)
-    if not found:
-        return {}
-    seeds = max((set(of) for of in found.values()), key=len)
-    return {k: float(np.mean(list(of.values()))) for k, of in sorted(found.items()) if set(of) == seeds}
-
-
-def measured(bench: Bench, cell: Cell, k: int, seed: int) -> dict[str, object]:
+def measured(bench: Bench, cell: Cell, k: int, seed: int, precision: str) -> dict[str, object]:
     steps, optimizer, method, rank = cell
     begun, model, lr = time.perf_counter(), bench.fresh(), BASE * STEP**k
     scale = "paper" if optimizer == "paper" else "matched"
@@ -105,75 +98,80 @@ def measured(bench: Bench, cell: Cell, k: int, seed: int) -> dict[str, object]:
     ta.attach(model, plan, seed=seed)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad or name.startswith("classifier."))
-    fitted = fit(bench, model, lr, steps, optimizer)
+    fitted = fit(bench, model, lr, steps, optimizer, precision)
     loss, validation, right = math.inf, math.inf, 0.0
     if fitted.status == "finished":
-        loss, (validation, right) = float(np.mean(fitted.losses[-10:])), validated(bench, model)
+        loss, (validation, right) = float(np.mean(fitted.losses[-10:])), validated(bench, model, precision)
     row = (steps, optimizer, method, rank, k, f"{lr:.4g}", seed, plan.n_params, fitted.status, round(loss, 4))
-    row += (round(validation, 5), round(right, 5), round(time.perf_counter() - begun, 1))
+    row += (round(validation, 5), round(right, 5), round(time.perf_counter() - begun, 1), precision)
     print(*row, flush=True)
-    return dict(zip((*COLUMNS, "accuracy", "seconds"), row, strict=True))
+    return dict(zip((*COLUMNS, "accuracy", "seconds", "precision"), row, strict=True))
 
 
-def fit(bench: Bench, model: torch.nn.Module, lr: float, steps: int, optimizer: str) -> Any:
+def fit(bench: Bench, model: torch.nn.Module, lr: float, steps: int, optimizer: str, precision: str) -> Any:
     if optimizer in ("adamw", "paper"):
-        return bench.fit(model, lr, steps)
+        return bench.fit(model, lr, steps, precision=precision)
     with patch("tensoradapt.training.fit.equal_steps", variant(optimizer)):
-        return bench.fit(model, lr, steps, optimizer="equal_steps")
+        return bench.fit(model, lr, steps, optimizer="equal_steps", precision=precision)
 
 
-def validated(bench: Bench, model: torch.nn.Module) -> tuple[float, float]:
+def validated(bench: Bench, model: torch.nn.Module, precision: str) -> tuple[float, float]:
     """Cross-entropy and accuracy on validation."""
     split, rows = bench._splits["validation"], bench._rows["validation"]
-    logits = torch.from_numpy(predict(model, rows, "cpu")).double()
+    with autocast(precision, "cpu"):
+        logits = torch.from_numpy(predict(model, rows, "cpu")).double()
     labels = torch.from_numpy(split.labels)
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
     return (loss if math.isfinite(loss) else math.inf), float((logits.argmax(1) == labels).double().mean())
 
 
 def best(cell: Cell) -> float | None:
-    """The rate of the least mean loss on validation: of the parabola through it and its neighbours, in log rate. None
-    where no rate gained 0.01 on chance, log 2.
-    """
-    mean = means(cell)
-    k = min(mean, key=lambda k: mean[k], default=None)
-    if k is None or mean[k] > math.log(2) - 0.01:
+    """The best rate, the geometric mean over the seeds; None where no rate of a seed gained 0.01 on chance, log 2."""
+    found = [best_of(losses(cell, seed)) for seed in seeds_of(cell)]
+    return None if not found or None in found else float(np.exp(np.mean(np.log(np.array(found, dtype=float)))))
+
+
+def best_of(loss: Mapping[int, float]) -> float | None:
+    """The rate of the least loss: of the parabola through it and its neighbours, in log rate."""
+    k = min(loss, key=lambda k: loss[k])
+    if loss[k] > math.log(2) - 0.01:
         return None
-    if not {k - 1, k + 1} <= mean.keys() or not math.isfinite(mean[k - 1] + mean[k + 1]):
+    if not {k - 1, k + 1} <= loss.keys() or not math.isfinite(loss[k - 1] + loss[k + 1]):
         return BASE * STEP**k
-    a, b, c = mean[k - 1], mean[k], mean[k + 1]
+    a, b, c = loss[k - 1], loss[k], loss[k + 1]
     return float(BASE * STEP ** (k + (a - c) / (2 * (a - 2 * b + c))))
 
 
 def shared(every: Sequence[Cell]) -> list[dict[str, Any]]:
-    """For each rate that all cells have: what it loses against each cell's own best, in accuracy and in loss."""
+    """For each rate: what it loses against each cell's own best, in accuracy and in loss, over cells and seeds."""
     rows = []
+    units = [(cell, seed) for cell in every for seed in seeds_of(cell)]
     for k in range(-MOST, MOST):
-        have = [cell for cell in every if k in means(cell)]
-        lost = [lost_at(cell, k) for cell in have]
-        if have:
+        lost = [(*lost_at(cell, seed, k), cell) for cell, seed in units if k in losses(cell, seed)]
+        if lost:
             accuracy, loss = (float(np.mean([of[i] for of in lost])) for i in (0, 1))
-            worst = max(zip((of[0] for of in lost), have, strict=True))
-            rows.append({"k": k, "cells": len(have), "accuracy": accuracy, "loss": loss, "worst": worst})
+            worst = max(lost, key=lambda of: of[0])
+            rows.append({"k": k, "have": len(lost), "of": len(units), "accuracy": accuracy, "loss": loss})
+            rows[-1]["worst"] = (worst[0], worst[2])
     return rows
 
 
-def lost_at(cell: Cell, k: int) -> tuple[float, float]:
-    """How much accuracy is lower and loss is higher at rate k than at the cell's best, by mean loss."""
-    mean, right = means(cell), means(cell, "accuracy")
-    own = min(mean, key=lambda k: mean[k])
-    return right[own] - right[k], min(mean[k], 9.0) - mean[own]
+def lost_at(cell: Cell, seed: int, k: int) -> tuple[float, float]:
+    """How much accuracy is lower and loss is higher at rate k than at the cell's best, by the loss."""
+    loss, right = losses(cell, seed), losses(cell, seed, "accuracy")
+    own = min(loss, key=lambda k: loss[k])
+    return right[own] - right[k], min(loss[k], 9.0) - loss[own]
 
 
 def table(steps: int) -> dict[str, Any]:
     """For each optimizer: best rates, their spread, and the best rate for all."""
     found = {}
     for optimizer in GUESS:
-        every = [cell for cell in cells(steps, (optimizer,)) if means(cell)]
+        every = [cell for cell in cells(steps, (optimizer,)) if seeds_of(cell)]
         rates = {f"{m} r={r}": rate for _, _, m, r in every if (rate := best((steps, optimizer, m, r)))}
         if not rates:
             continue
-        complete = [row for row in shared(every) if row["cells"] == len(every)]
+        complete = [row for row in shared(every) if row["have"] == row["of"]]
         chosen = min(complete or shared(every), key=lambda row: row["accuracy"])
         found[optimizer] = {"cells": len(every), "rates": rates, "spread": max(rates.values()) / min(rates.values())}
         found[optimizer] |= {"one rate": BASE * STEP ** chosen["k"], **chosen}
@@ -208,8 +206,8 @@ def figure(steps: int) -> None:
         axes[0].plot([], [], "o", color=f"C{RANKS.index(rank)}", label=f"r = {rank}")
     axes[0].legend(frameon=False, fontsize=8, loc="best")
     for optimizer in found:
-        every = [cell for cell in cells(steps, (optimizer,)) if means(cell)]
-        rows = [row for row in shared(every) if row["cells"] >= 0.9 * len(every)]
+        every = [cell for cell in cells(steps, (optimizer,)) if seeds_of(cell)]
+        rows = [row for row in shared(every) if row["have"] >= 0.9 * row["of"]]
         axes[-1].plot(
             [BASE * STEP ** r["k"] for r in rows], [r["accuracy"] for r in rows], "o-", label=names[optimizer]
         )
@@ -229,6 +227,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--optimizers", nargs="+", default=["equal", "adamw", "paper"])
     parser.add_argument("--record", type=Path, default=RECORD)
+    parser.add_argument(
+        "--precision", default="fp32", help="bf16 takes a third of the time where there is hardware for it"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--figure", action="store_true")
     args = parser.parse_args()
@@ -240,11 +242,11 @@ def main() -> None:
             print(optimizer, row)
         return
     part, of = map(int, args.part.split("/"))
-    for seed in SEEDS:
-        bench = Bench(Setting(args.steps, 2000, 600, 64, 16), seed)
+    for seed in args.seeds:
+        bench = Bench(Setting(args.steps, 2000 if args.steps <= 60 else 4000, 600, 64, 16), seed)
         for optimizers in ([o for o in args.optimizers if o != "paper"], [o for o in args.optimizers if o == "paper"]):
             for cell in cells(args.steps, tuple(optimizers))[part::of]:
-                search(bench, cell, seed)
+                search(bench, cell, seed, args.precision)
 
 
 if __name__ == "__main__":

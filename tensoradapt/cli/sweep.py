@@ -65,6 +65,7 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--lr", type=float, help="learning rate of all adapters (default: the size's; adamw: tuned ones)")
     p.add_argument("--optimizer", default="equal_steps", help="equal_steps or adamw (default: %(default)s)")
+    p.add_argument("--precision", default="fp32", help="fp32 or bf16, of the arithmetic (default: %(default)s)")
     p.add_argument("--steps", type=int, help="training steps of each run")
 
 
@@ -105,7 +106,7 @@ def frontier(args: argparse.Namespace) -> int:
     spec = presets.frontier_spec(
         replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
         methods=args.parameterization,
-        **picked(args, "model", "task", "layout", "projections", "lr", "optimizer"),
+        **picked(args, "model", "task", "layout", "projections", "lr", "optimizer", "precision"),
     )
     try:
         ended, runs = presets.run_frontier(spec, args.out, say=_say, **picked(args, "device", "workers"))

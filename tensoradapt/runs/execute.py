@@ -26,6 +26,7 @@ from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach
 from tensoradapt.training.fit import fit
+from tensoradapt.training.options import autocast
 from tensoradapt.training.state import TrainingState
 
 HEADS = ("classifier", "score")
@@ -65,7 +66,11 @@ def execute(
         checkpoint=checkpoint,
     )
     trained = time.perf_counter()
-    scores = {"validation": predict(model, encoded(validation, config), device), "test": predict(model, test, device)}
+    with autocast(config.training.get("precision", "fp32"), device):
+        scores = {
+            "validation": predict(model, encoded(validation, config), device),
+            "test": predict(model, test, device),
+        }
     result = _result(config, data, fitted, scores, validation, plan, model, heads)
     measured = {
         "seconds": time.perf_counter() - begun,

@@ -27,7 +27,7 @@ from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
 from tensoradapt.sweeps.spec import OPTIMIZER, Method, Size, SweepSpec, trained_by
-from tensoradapt.training.options import OPTIMIZERS
+from tensoradapt.training.options import OPTIMIZERS, PRECISIONS
 
 WORKERS = 4  # at most by default, on CPUs: each has a model of its own
 REDRAW_SECONDS = 15.0  # between two drawings of the figure, each of which takes one or two
@@ -98,6 +98,7 @@ def frontier_spec(
     projections: Sequence[str] = ("attention",),
     lr: float | None = None,
     optimizer: str = OPTIMIZER,
+    precision: str = "fp32",
 ) -> SweepSpec:
     """The specification of a frontier: each method at each of its sizes, and both references.
 
@@ -110,6 +111,7 @@ def frontier_spec(
         projections: "attention", "mlp", "all", or names such as "q" and "v".
         lr: learning rate of all adapters; default the size's, with "adamw" the tuned one of each.
         optimizer: "equal_steps" or "adamw".
+        precision: "fp32" or "bf16", of the model's arithmetic.
 
     Raises:
         TensorAdaptError: for an unknown task or method, and for seeds, steps or a rate out of range.
@@ -124,7 +126,8 @@ def frontier_spec(
     counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test", "batch")}
     # a run without a method's name is taken to have a tuned rate, and is labelled by its parameterization
     tuned = {"method": None} if given is None and optimizer == "adamw" else {}
-    training = trained_by(one_of(OPTIMIZERS, optimizer, "optimizer"), {})
+    options = {"precision": one_of(PRECISIONS, precision, "precision")}
+    training = trained_by(one_of(OPTIMIZERS, optimizer, "optimizer"), options)
     return SweepSpec(
         model=model,
         tasks=(tasks.get(task).name,),

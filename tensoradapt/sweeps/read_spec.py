@@ -33,7 +33,7 @@ from tensoradapt.sweeps.spec import (
     space_of,
     trained_by,
 )
-from tensoradapt.training.options import OPTIMIZERS, TrainingOptions
+from tensoradapt.training.options import OPTIMIZERS, PRECISIONS, TrainingOptions
 
 
 def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
@@ -188,7 +188,7 @@ def _plan(value: Any, where: str) -> dict[str, Any]:
 
 def _training(value: Any, where: str) -> dict[str, Any]:
     """Options of ``fit`` beside the rates and the steps, which have keys of their own."""
-    options = checks.checked(checks.mapping(value, where), dict.fromkeys(TRAINING, _finite), f"{where}.")
+    options = checks.checked(checks.mapping(value, where), TRAINING, f"{where}.")
     with located(where):
         TrainingOptions(lr=1.0, steps=1, **options)
     return options
@@ -205,7 +205,11 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
 
 
 _grid = partial(checks.listed, checks.number)
-TRAINING = {option.name for option in fields(TrainingOptions)} - {"lr", "head_lr", "steps", "optimizer"}
+OWN_KEYS = {"lr", "head_lr", "steps", "optimizer"}  # of a specification
+TRAINING: dict[str, checks.Check] = {
+    **{option.name: _finite for option in fields(TrainingOptions) if option.name not in OWN_KEYS},
+    "precision": partial(checks.one_of, PRECISIONS),
+}
 # passed on to ``tensoradapt.plan``, which knows what the texts may be
 PLAN: dict[str, checks.Check] = {
     **dict.fromkeys(("on_mismatch", "rule", "start"), checks.text),

@@ -169,8 +169,10 @@ def _check_grid_tuning(settings: Mapping[str, Any], grids: Sequence[Method]) -> 
 
 
 def trained_by(optimizer: str, training: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of training with an optimizer; AdamW, the default of ``fit``, is not named, as in earlier runs."""
-    return {**training, **({} if optimizer == "adamw" else {"optimizer": optimizer})}
+    """The options of training with an optimizer; later defaults of ``fit`` are not named, as in earlier runs."""
+    former = {"optimizer": "adamw", "precision": "fp32"}
+    said = {**training, "optimizer": optimizer}
+    return {key: value for key, value in said.items() if former.get(key) != value}
 
 
 def read_search(settings: Mapping[str, Any]) -> Search | None:

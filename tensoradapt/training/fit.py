@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.training.equal_steps import equal_steps
-from tensoradapt.training.options import TrainingOptions
+from tensoradapt.training.options import TrainingOptions, autocast
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
@@ -46,6 +46,7 @@ def fit(
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     optimizer: str = "adamw",
     precondition: float | None = None,
+    precision: str = "fp32",
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
@@ -68,6 +69,7 @@ def fit(
         loss: called with model and batch; default ``model(**batch).loss``.
         optimizer: "adamw", or "equal_steps": its steps rescaled by ``tensoradapt.equal_steps``.
         precondition: epsilon of ``preconditioned``; default plain gradients.
+        precision: "fp32", or "bf16": the model computes under ``torch.autocast``, in which parameters stay fp32.
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
         on_step: called with step (from 1) and loss.
         checkpoint: where the state is kept. A training that was stopped resumes from it and skips the batches before.
@@ -75,17 +77,18 @@ def fit(
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
-    options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition)
+    options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition, precision)
     groups = parameter_groups(model, lr, head_lr, heads)
     _check_reduce(model, reduce or {}, steps, checkpoint)
     named = trained_parameters(model)
     stepper = optimizer_of(model, groups, options)
     losses, seconds = _resumed(checkpoint, model, stepper)
-    schedule, note = _schedule(stepper, options, len(losses)), ""
+    schedule, note, device = _schedule(stepper, options, len(losses)), "", next(iter(named.values())).device
     model.train()
     for step, batch in itertools.islice(zip(range(1, steps + 1), batches, strict=False), len(losses), None):
         start = time.perf_counter()
-        value = loss(model, batch) if loss else model(**batch).loss
+        with autocast(precision, device):
+            value = loss(model, batch) if loss else model(**batch).loss
         stepper.zero_grad(set_to_none=True)
         value.backward()
         if note := _fault(step, value, named, clip):

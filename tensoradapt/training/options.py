@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from tensoradapt.checks import check_number, check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 OPTIMIZERS = ("adamw", "equal_steps")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,24 @@ class TrainingOptions:
     weight_decay: float = 0.0
     optimizer: str = "adamw"
     precondition: float | None = None  # None: plain gradients
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         for what, value in (("lr", self.lr), ("head_lr", self.lr if self.head_lr is None else self.head_lr)):
             check_number(what, value, above=0)
         check_whole("steps", self.steps)
-        if self.optimizer not in OPTIMIZERS:
-            raise TensorAdaptError(f"optimizer is {self.optimizer!r}{did_you_mean(self.optimizer, OPTIMIZERS)}")
+        for what, name, names in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if name not in names:
+                raise TensorAdaptError(f"{what} is {name!r}{did_you_mean(name, names)}")
         if not 0 <= self.warmup < 1:
             raise TensorAdaptError(
                 f"warmup is {self.warmup!r}; expected a share of the steps, from 0 up to, not including, 1"
             )
+
+
+def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+    """The context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")

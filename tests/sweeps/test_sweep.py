@@ -187,6 +187,9 @@ def test_a_frontier_of_adamw_has_the_tuned_rates_and_another_method_its_name():
     assert {run.plan.get("on_mismatch") for run in mlp if run.published} == {"split"}
     with pytest.raises(ta.TensorAdaptError, match="optimizer is 'sgd'"):
         configs(optimizer="sgd")
+    assert {run.training["precision"] for run in configs(precision="bf16")} == {"bf16"}
+    with pytest.raises(ta.TensorAdaptError, match="precision is 'fp16'"):
+        configs(precision="fp16")
 
 
 def test_a_frontier_of_two_workers_is_that_of_one(tmp_path):

@@ -7,7 +7,9 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import tensoradapt as ta
 from tensoradapt.data import models
@@ -89,6 +91,18 @@ def test_options_of_training_are_passed_on_and_change_the_runs():
     assert losses[0][0] == losses[1][0] and losses[0][1] != losses[1][1]
 
 
+def test_bf16_makes_other_runs_whose_scores_are_computed_in_it_too():
+    assert ids(spec(training={"precision": "fp32"})) == ids(spec())
+    config, *_ = configs(spec(training={"precision": "bf16"}))
+    assert config.id not in ids(spec())
+    plain = execute(replace(config, training={}, steps=1, lr=1e-9), "cpu")["arrays"]["predictions"]
+    scores = execute(replace(config, steps=1, lr=1e-9), "cpu")["arrays"]["predictions"]
+    assert np.array_equal(scores, torch.from_numpy(scores).bfloat16().float()) and not np.array_equal(scores, plain)
+    assert np.allclose(scores, plain, atol=0.05)
+    head, *_ = (c for c in configs(spec(training={"precision": "bf16"}, references=["head"])) if c.kind == "head")
+    assert head.training == {"precision": "bf16"}
+
+
 def test_adapters_take_equal_steps_unless_the_optimizer_is_named():
     every = {
         name: configs(spec(references=["head", "full"], **({"optimizer": name} if name else {})))
@@ -124,6 +138,7 @@ def test_frontier_runs_keep_the_ids_they_had_before_sweeps():
         ({"step": 3}, 'unknown key step; did you mean "steps"'),
         ({"training": {"wormup": 0}}, 'unknown key training.wormup; did you mean "warmup"'),
         ({"training": {"warmup": 2}}, "training: warmup is 2; expected a share of the steps"),
+        ({"training": {"precision": "fp16"}}, "training.precision is 'fp16'; did you mean \"bf16\""),
         ({"training": {"clip": "x"}}, "training.clip is 'x'; expected a finite number"),
         ({"training": {"steps": 3}}, "unknown key training.steps"),
         ({"model": None}, "model is missing"),

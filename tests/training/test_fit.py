@@ -106,6 +106,18 @@ def test_gradients_are_clipped_to_the_norm_asked_for():
     assert sum(n**2 for n in norms[1]) ** 0.5 == pytest.approx(0.5, rel=1e-3)
 
 
+def test_in_bf16_the_model_computes_in_bfloat16_and_its_parameters_stay_in_float32():
+    losses, seen = {}, set()
+    for precision in ("fp32", "bf16"):
+        model = Regression()
+        model.body.register_forward_hook(lambda *call, p=precision: seen.add((p, call[2].dtype)))
+        losses[precision] = fit(model, batches(), lr=0.05, steps=60, precision=precision).losses
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert seen == {("fp32", torch.float32), ("bf16", torch.bfloat16)}
+    assert losses["fp32"] != losses["bf16"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05, abs=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -115,6 +127,7 @@ def test_gradients_are_clipped_to_the_norm_asked_for():
         ({"steps": 0}, "steps is 0; expected a whole number of 1 or more"),
         ({"steps": True}, "steps is True"),
         ({"warmup": 1.0}, "warmup is 1.0; expected a share"),
+        ({"precision": "bf61"}, "precision is 'bf61'; did you mean \"bf16\""),
     ],
 )
 def test_bad_settings_are_refused(options, says):

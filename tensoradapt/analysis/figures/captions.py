@@ -31,6 +31,7 @@ def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", r
         f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
         _rates(drawn, rates),
         how_stepped(every),
+        _how_computed(every),
         _at_chance(every),
         how_partial(every, total),
         extra,
@@ -46,6 +47,12 @@ def how_stepped(runs: Iterable[Run]) -> str:
     if taken == {"equal_steps"}:
         return "Adapters take equal steps: the rate is how far the weights move."
     return f"Optimizers differ: {', '.join(sorted(taken))}." if len(taken) > 1 else ""
+
+
+def _how_computed(runs: Iterable[Run]) -> str:
+    """In which precision, where it is not that of all earlier runs."""
+    used = {run.config.get("training", {}).get("precision", "fp32") for run in runs}
+    return f"Computed in {' and '.join(sorted(used))}." if used != {"fp32"} else ""
 
 
 def some_runs(runs: Iterable[Run]) -> list[Run]:
