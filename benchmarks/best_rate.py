@@ -72,7 +72,13 @@ def search(bench: Bench, cell: Cell, seed: int, precision: str) -> None:
                 append(RECORD, measured(bench, cell, k, seed, precision))
         known = losses(cell, seed)
         best = min(known, key=lambda k: known[k])
-        todo = [k for k in (best - 1, best + 1) if k not in known][: MOST - len(known)]
+        around = (best - 1, best + 1) if learned(known[best]) else (min(known) - 1,)
+        todo = [k for k in around if k not in known][: MOST - len(known)]
+
+
+def learned(loss: float) -> bool:
+    """Whether a loss on validation is below chance, log 2."""
+    return loss < math.log(2) - 0.01
 
 
 def seeds_of(cell: Cell) -> list[int]:
@@ -134,7 +140,7 @@ def best(cell: Cell) -> float | None:
 def best_of(loss: Mapping[int, float]) -> float | None:
     """The rate of the least loss: of the parabola through it and its neighbours, in log rate."""
     k = min(loss, key=lambda k: loss[k])
-    if loss[k] > math.log(2) - 0.01:
+    if not learned(loss[k]):
         return None
     if not {k - 1, k + 1} <= loss.keys() or not math.isfinite(loss[k - 1] + loss[k + 1]):
         return BASE * STEP**k

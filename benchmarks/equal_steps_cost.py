@@ -1,4 +1,4 @@
-"""What equal steps cost: time against a plain step of AdamW, and the largest array they make, up to Llama-2-7B.
+"""What equal steps cost: time and memory against a plain step of AdamW, and the largest array they make.
 
     python benchmarks/equal_steps_cost.py            # writes records/equal_steps_cost.json
     python benchmarks/equal_steps_cost.py --rounds 4 --only cp   # a look
@@ -10,10 +10,12 @@ ratio is that of each pair. Of Llama-2-7B's shapes the adapter alone is made, an
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import tensoradapt as ta
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.runs.plan_run import layouts_for
-from tensoradapt.runs.provenance import provenance
+from tensoradapt.runs.provenance import peak_memory, provenance, reset_peak_memory
 from tensoradapt.training.distance import Distance
 
 RECORD = Path(__file__).parent / "records" / "equal_steps_cost.json"
@@ -80,6 +82,16 @@ def without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         of.update(old)
 
 
+def peak_of(call: Callable[[], Any]) -> int:
+    """How many bytes the resident memory grows during a call, at its peak."""
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is freed goes back first, or the call would use it
+    reset_peak_memory()
+    begun = peak_memory()
+    call()
+    return peak_memory() - begun
+
+
 def on_minilm(bench: Bench, method: Mapping[str, Any], rounds: int) -> dict[str, Any]:
     """Median and quartiles of the ratio of a rescaled step to the plain step before it, less one."""
     model = bench.fresh()
@@ -101,9 +113,11 @@ def on_minilm(bench: Bench, method: Mapping[str, Any], rounds: int) -> dict[str,
     for batch in batches[:2]:
         step(batch)
     pairs = [(plain(b), step(b)) if i % 2 else (step(b), plain(b))[::-1] for i, b in enumerate(batches[2:])]
+    peaks = {name: peak_of(lambda take=take: take(batches[0])) for name, take in (("plain", plain), ("equal", step))}
     low, middle, high = statistics.quantiles([equal / without - 1 for without, equal in pairs], n=4)
     seconds = statistics.median(without for without, _ in pairs)
-    return {"n_params": adapter.plan.n_params, "plain_seconds": seconds, "cost": middle, "quartiles": [low, high]}
+    costs = {"plain_seconds": seconds, "cost": middle, "quartiles": [low, high], "peak_bytes": peaks}
+    return {"n_params": adapter.plan.n_params, **costs}
 
 
 def on_llama(method: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,10 +133,13 @@ def on_llama(method: Mapping[str, Any]) -> dict[str, Any]:
     curve = distance.along(before, change)
     for c in (1.0, 1.3, 1.31):
         curve.at(c)
+    peak = peak_of(lambda: distance.along(before, change).at(1.0))
     sites = adapter.plan.sites
     return {
         "n_params": adapter.plan.n_params,
         "seconds": time.perf_counter() - begun,
+        "peak_bytes": peak,
+        "all_matrices_bytes": 8 * sum(site.out * site.in_ for site in sites),
         "largest_array": largest.entries,
         "of_one_matrix": largest.entries / max(site.out * site.in_ for site in sites),
         "of_all_matrices": largest.entries / sum(site.out * site.in_ for site in sites),

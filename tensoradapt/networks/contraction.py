@@ -39,14 +39,21 @@ class Program:
         return "; ".join(equation for _, equation in self.steps)
 
 
-def compile_program(inputs: Sequence[Labels], output: Labels, sizes: Mapping[str, int]) -> Program:
-    """The program that contracts ``inputs`` to ``output``, with ``sizes`` of all labels."""
+def compile_program(
+    inputs: Sequence[Labels], output: Labels, sizes: Mapping[str, int], unwritten: Labels = ()
+) -> Program:
+    """The program that contracts ``inputs`` to ``output``, with ``sizes`` of all labels.
+
+    ``unwritten``: labels that count in the cost of an order and are in no equation, of axes the caller runs through.
+    """
     key = tuple(sorted({(label, sizes[label]) for labels in (*inputs, output) for label in labels}))
-    return _compile(tuple(map(tuple, inputs)), tuple(output), key)
+    return _compile(tuple(map(tuple, inputs)), tuple(output), key, tuple(unwritten))
 
 
 @lru_cache(maxsize=4096)
-def _compile(inputs: tuple[Labels, ...], output: Labels, key: tuple[tuple[str, int], ...]) -> Program:
+def _compile(
+    inputs: tuple[Labels, ...], output: Labels, key: tuple[tuple[str, int], ...], unwritten: Labels
+) -> Program:
     sizes = dict(key)
     symbol = {label: opt_einsum.get_symbol(i) for i, label in enumerate(sizes)}
     stack, steps = list(inputs), []
@@ -54,7 +61,7 @@ def _compile(inputs: tuple[Labels, ...], output: Labels, key: tuple[tuple[str, i
         taken = [stack.pop(i) for i in positions]
         kept = {label for labels in (*stack, output) for label in labels}
         product = output if not stack else tuple(dict.fromkeys(x for labels in taken for x in labels if x in kept))
-        text = [("".join(symbol[x] for x in labels)) for labels in (*taken, product)]
+        text = ["".join(symbol[x] for x in labels if x not in unwritten) for labels in (*taken, product)]
         steps.append((positions, f"{','.join(text[:-1])}->{text[-1]}"))
         stack.append(product)
     return Program(inputs, output, tuple(steps))

@@ -139,14 +139,16 @@ class _Stack:
         return Curve(lambda c: inner(c, c) - 2 * inner(c, 0.0) + start, start)
 
     def _grams(self, name: str, old: Values, step: Values) -> tuple[Tensor, Any, Any, Any]:
-        run, product = self.scheme.grams[name].run, torch.einsum
+        program, swapped = self.scheme.grams[name]
+        run, product = program.run, torch.einsum
         if name not in old:
             if name not in self._still:
                 value = self._frozen(name)
                 self._still[name] = run([value, value], product)
             return self._still[name], None, None, None
         f, d = old[name], step[name]
-        return run([f, f], product), run([f, d], product), run([d, f], product), run([d, d], product)
+        mixed = run([f, d], product)
+        return run([f, f], product), mixed, mixed.permute(swapped), run([d, d], product)
 
     def _frozen(self, name: str) -> Tensor:
         return self._stacked([tensor.factors[name] for tensor in self.tensors], name)
@@ -168,7 +170,7 @@ class _Stack:
 class Scheme:
     """How a network is contracted with a copy: the Gram matrices of single factors first, then ``program``."""
 
-    grams: Mapping[str, Program]
+    grams: Mapping[str, tuple[Program, tuple[int, ...]]]  # and the order of axes with the bonds of both exchanged
     program: Program
 
 
@@ -179,7 +181,7 @@ def _scheme(network: Network, ranges: tuple[tuple[str, int], ...], masked: bool,
     held = Counter(label for factor in network.factors for label in factor.labels)
     sizes = {**network.sizes, **dict(ranges), TENSOR: n}
     sizes |= {f"{bond}'": k for bond, k in network.bonds.items()}
-    grams: dict[str, Program] = {}
+    grams: dict[str, tuple[Program, tuple[int, ...]]] = {}
     operands: list[Labels] = []
     for factor in network.factors:
         alone = {x for x in factor.labels if held[x] == 1 and x not in index}
@@ -187,7 +189,9 @@ def _scheme(network: Network, ranges: tuple[tuple[str, int], ...], masked: bool,
         bonds = tuple(x for x in factor.labels if x in network.bonds)
         if alone and size(bonds, sizes) <= size(tuple(alone), sizes):
             kept = tuple(dict.fromkeys(x for x in (*own, *copy) if x not in alone))
-            grams[factor.name] = compile_program([own, copy], kept, sizes)
+            other = {x: y for pair in zip(own, copy, strict=True) for x, y in (pair, pair[::-1])}
+            swapped = tuple(kept.index(other[x]) for x in kept)
+            grams[factor.name] = compile_program([own, copy], kept, sizes), swapped
             operands.append(kept)
         else:
             operands += [own, copy]
@@ -220,14 +224,17 @@ class _Sites:
         for factor in network.factors:
             if factor.trainable:
                 values = [_picked(factor, v[factor.name], at, ranges) for v in (before, change)]
-                labels.append(tuple(x for x in factor.labels if x not in at))
+                labels.append((*(x for x in factor.labels if x not in at), f"{factor.name}*"))
             else:
                 values = [self._reduced(factor, at, ranges)]
                 labels.append(_reduced_labels(network, factor, at))
             polynomials.append([value.to(dtype) for value in values])
-        sizes = {x: n for of, p in zip(labels, polynomials, strict=True) for x, n in zip(of, p[0].shape, strict=True)}
+        terms = tuple(f"{factor.name}*" for factor in network.factors if factor.trainable)  # old value and change
+        shaped = [(of, (*p[0].shape, 2)) for of, p in zip(labels, polynomials, strict=True)]
+        sizes = {x: n for of, shape in shaped for x, n in zip(of, shape, strict=False)}
         output = tuple(x for x in sizes if x not in network.bonds)
-        _, *powers = compile_program(labels, output, sizes).run(polynomials, _polynomial_einsum)
+        program = compile_program(labels, output, sizes, terms)
+        _, *powers = program.run(polynomials, _polynomial_einsum)
         flat = torch.stack([power.flatten() for power in powers])
         table, n = (flat @ flat.mT).double(), len(powers)
         sums = table.new_zeros(2 * n + 1)
