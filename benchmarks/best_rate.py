@@ -62,10 +62,14 @@ def cells(steps: int, optimizers: tuple[str, ...]) -> list[Cell]:
     return [(steps, optimizer, m, r) for m, r in every for optimizer in optimizers]
 
 
-def search(bench: Bench, cell: Cell, seed: int, precision: str) -> None:
-    """Run the rates of a cell with a seed until the best of them is inside, beginning where another seed has it."""
+def search(bench: Bench, cell: Cell, seed: int, precision: str, also: Sequence[int] = ()) -> None:
+    """Run the rates of a cell with a seed until the best of them is inside, beginning where another seed has it.
+
+    ``also``: powers of the step that are run first, of rates that all cells are to have.
+    """
     others = [min(of, key=lambda k: of[k]) for s in seeds_of(cell) if s != seed and (of := losses(cell, s))]
     todo = [others[0] - 1, others[0], others[0] + 1] if others else [GUESS[cell[1]], GUESS[cell[1]] + 1]
+    todo = sorted({*also, *todo})
     while todo:
         for k in todo:
             if k not in losses(cell, seed):
@@ -237,6 +241,7 @@ def main() -> None:
         "--precision", default="fp32", help="bf16 takes a third of the time where there is hardware for it"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--also", type=int, nargs="+", default=(), metavar="K", help="rates 1e-3 * 1.8^K of every cell")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--figure", action="store_true")
     args = parser.parse_args()
@@ -252,7 +257,7 @@ def main() -> None:
         bench = Bench(Setting(args.steps, 2000 if args.steps <= 60 else 4000, 600, 64, 16), seed)
         for optimizers in ([o for o in args.optimizers if o != "paper"], [o for o in args.optimizers if o == "paper"]):
             for cell in cells(args.steps, tuple(optimizers))[part::of]:
-                search(bench, cell, seed, args.precision)
+                search(bench, cell, seed, args.precision, args.also)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ class FrontierSize:
     """How much a frontier runs.
 
     ``ranks``: of each method, or of all; with ``budgets`` (numbers of parameters) they are not used. ``lr``: of all
-    adapters, which take equal steps.
+    adapters, which take equal steps. ``full_lr``: of full fine-tuning; default the tuned one.
     """
 
     ranks: Mapping[str, tuple[int, ...]] | tuple[int, ...]
@@ -50,6 +50,7 @@ class FrontierSize:
     n_test: int
     batch: int = 16
     budgets: tuple[int, ...] = ()
+    full_lr: float | None = None
 
     def sizes(self, method: str) -> tuple[Size, ...]:
         """The sizes of a method; a rank or budget that is named twice is one."""
@@ -73,7 +74,7 @@ FULL = {
 SIZES: Mapping[str, FrontierSize] = {
     "quick": FrontierSize(QUICK, (0,), 60, 2e-3, 2000, 100, 800),
     "default": FrontierSize(DEFAULT, (0, 1, 2), 100, 1.5e-3, 4000, 100, 1000),
-    "full": FrontierSize(FULL, (0, 1, 2), 300, 1e-3, 4000, 300, 1500),
+    "full": FrontierSize(FULL, (0, 1, 2), 300, 1.5e-3, 4000, 300, 1500, full_lr=1e-4),
 }
 
 
@@ -131,16 +132,20 @@ def frontier_spec(
     return SweepSpec(
         model=model,
         tasks=(tasks.get(task).name,),
-        methods=(_reference("head"), *map(adapter, named), _reference("full")),
+        methods=(
+            _reference("head", rate("head")),
+            *map(adapter, named),
+            _reference("full", size.full_lr or rate("full")),
+        ),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
         tuning_seeds=(0,),  # nothing is tuned: each method has one rate
         runs={**counts, "head_lr": rate("head"), **({"training": training} if training else {}), **tuned},
     )
 
 
-def _reference(kind: str) -> Method:
+def _reference(kind: str, lr: float) -> Method:
     # with the projections that the ids of references have always been made with
-    return Method(REFERENCES[kind], kind, ({},), (rate(kind),), projections=("attention",))
+    return Method(REFERENCES[kind], kind, ({},), (lr,), projections=("attention",))
 
 
 def _adapter(

@@ -23,7 +23,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
-    assert main([*TINY, "--parameterization", "cp", "--lr", "0.01", "--out", str(tmp_path)]) == 0
+    assert main([*TINY, "--workers", "1", "--parameterization", "cp", "--lr", "0.01", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "CP (LoRTA)" in shown and "over frozen base" in shown and "3 of 3 runs" in shown
     assert main(["plot", str(tmp_path)]) == 0

@@ -192,6 +192,7 @@ def test_a_frontier_of_adamw_has_the_tuned_rates_and_another_method_its_name():
         configs(precision="fp16")
 
 
+@pytest.mark.slow
 def test_a_frontier_of_two_workers_is_that_of_one(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     run(one, seeds=[0])
