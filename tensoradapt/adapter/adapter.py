@@ -176,12 +176,12 @@ class Adapter(nn.Module):
         yield from ((f"magnitude.{i}", value) for i, value in enumerate(self.magnitudes))
 
     @torch.no_grad()
-    def restore(self, saved: checkpoint.Checkpoint) -> None:
-        """Copy a checkpoint's numbers into the adapter and its heads."""
+    def restore(self, saved: checkpoint.Checkpoint, write: Callable[[Tensor, Tensor], object] = Tensor.copy_) -> None:
+        """Copy a checkpoint's numbers into the adapter and its heads, each by ``write(number, value)``."""
         for name, number in self.stored():
-            number.copy_(placed_like(saved.factors[name], number))
+            write(number, placed_like(saved.factors[name], number))
         for name, parameter in self.attachment.head_parameters().items():
-            parameter.copy_(placed_like(saved.heads[name], parameter))
+            write(parameter, placed_like(saved.heads[name], parameter))
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

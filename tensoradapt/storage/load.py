@@ -19,6 +19,7 @@ from tensoradapt.storage import hub
 from tensoradapt.surgery.attach import attach_with
 from tensoradapt.surgery.checks import base_hash
 from tensoradapt.surgery.registry import attached, original_modules
+from tensoradapt.surgery.transaction import transaction
 
 
 def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
@@ -44,8 +45,9 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
             "it all the same"
         )
     numbers = saved.seed, saved.settings, factors_from_base(saved)
-    adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
-    adapter.restore(saved)
+    with transaction(model) as change:
+        adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
+        adapter.restore(saved, change.write)
     return adapter
 
 
@@ -111,9 +113,10 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
             "load(model, path)"
         )
     reshard(model)
-    for tensor, scale in zip(adapter.factored, saved.scales, strict=True):
-        tensor.scale = scale
-    adapter.restore(saved)
+    with transaction(model) as change:
+        for tensor, scale in zip(adapter.factored, saved.scales, strict=True):
+            tensor.scale = scale
+        adapter.restore(saved, change.write)
 
 
 def unattached(path: str | Path) -> Adapter:

@@ -28,6 +28,7 @@ from tensoradapt.surgery.factors_from_model import factors_from_weights, gradien
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.merge import restore_weights
 from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
+from tensoradapt.surgery.transaction import transaction
 from tensoradapt.surgery.use import use
 
 
@@ -94,10 +95,11 @@ def attach_with(
     adapter.to(matrices[plan.sites[0].name].weight.device)
     set_magnitudes(adapter, matrices)
     adapter.attachment = Attachment(settings, heads, base_hash(matrices), origin_of(model))
-    _register(model, name, adapter)
-    _wrap(model, adapter, matrices)
-    switch_off_fast_paths(model)
-    use(model, name)
+    with transaction(model):
+        _register(model, name, adapter)
+        _wrap(model, adapter, matrices)
+        switch_off_fast_paths(model)
+        use(model, name)
     return adapter
 
 
@@ -140,15 +142,16 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
     refuse_sharded(model, "detach")
     registry = required(model)
     name = next(key for key, other in registry.named().items() if other is adapter)
-    if registry.merged and registry.kept is not None:
-        restore_weights(registry)
-    give_heads(model, [key for key in registry.used if key != name])
-    for module, layer in list(wrapped(model)):
-        if not layer.remove(adapter):
-            model.set_submodule(module, layer.base)
-    del registry[name]
-    if not registry.named():
-        _unregister(model, registry)
+    with transaction(model) as change:
+        if registry.merged and registry.kept is not None:
+            restore_weights(registry, change)
+        give_heads(model, [key for key in registry.used if key != name], change.write)
+        for module, layer in list(wrapped(model)):
+            if not layer.remove(adapter):
+                model.set_submodule(module, layer.base)
+        del registry[name]
+        if not registry.named():
+            _unregister(model, registry)
     return adapter
 
 

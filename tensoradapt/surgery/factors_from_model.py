@@ -23,6 +23,7 @@ from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.sites.site import Site
+from tensoradapt.surgery.transaction import transaction
 
 Loss = Callable[[nn.Module, Any], Tensor]
 
@@ -82,7 +83,7 @@ def summed_gradients(
     The model is in eval mode. Each gradient leaves the device once it is computed, so the device holds one at a time.
     """
     sums: dict[str, Tensor] = {}
-    with ExitStack() as held:
+    with transaction(model), ExitStack() as held:
         held.enter_context(_only(model, weights))
         for name in weights:
             weight = model.get_parameter(name)

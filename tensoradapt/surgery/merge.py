@@ -18,7 +18,9 @@ from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped, in_matrix, wrapped
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.registry import Adapters, required
+from tensoradapt.surgery.transaction import Transaction, transaction
 
+_NOTHING = torch.empty(0)
 Check = Callable[[Adapter, Tensor], None]
 UNMERGED = f"{DEQUANTISE} and attach to that, or use the adapter unmerged"
 
@@ -48,7 +50,8 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         What rounding lost in each layer.
 
     Raises:
-        TensorAdaptError: before any weight changes, for factors that are not finite, and weights stored in other ways.
+        TensorAdaptError: with nothing changed, for factors and sums that are not finite in the weight's dtype, and
+            weights stored in other ways.
     """
     registry = required(model)
     if registry.merged:
@@ -59,11 +62,13 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
     layers = {name: (layer, updates) for name, (layer, updates) in used.items() if updates}
     for layer, updates in layers.values():
         check_mergeable(layer, updates)
-    registry.kept = [Snapshot.of(layer) for layer, _ in layers.values()] if keep else None
-    lost = {name: merge_layer(layer, updates) for name, (layer, updates) in layers.items()}
-    registry.merged = True
-    for adapter in registry.used.values():
-        adapter.gate.merged = True
+    with transaction(model) as change:
+        kept = [Snapshot.of(layer) for layer, _ in layers.values()]
+        change.undo += [snapshot.restore for snapshot in kept if snapshot.codes]
+        lost = {name: merge_layer(layer, updates) for name, (layer, updates) in layers.items()}
+        registry.kept, registry.merged = kept if keep else None, True
+        for adapter in registry.used.values():
+            adapter.gate.merged = True
     return MergeResult(lost)
 
 
@@ -76,12 +81,15 @@ def unmerge(model: nn.Module) -> None:
         raise TensorAdaptError(
             "the adapter was merged with keep=False, so the original weights are gone; load the base model again"
         )
-    restore_weights(registry)
+    with transaction(model) as change:
+        restore_weights(registry, change)
 
 
-def restore_weights(registry: Adapters) -> None:
+def restore_weights(registry: Adapters, change: Transaction) -> None:
     """Put back the weights that merge kept."""
     for snapshot in registry.kept or ():
+        if snapshot.codes:
+            change.undo.append(snapshot.now().restore)
         snapshot.restore()
     registry.kept, registry.merged = None, False
     for adapter in registry.named().values():
@@ -118,52 +126,80 @@ def check_mergeable(layer: Wrapped, updates: Sequence[Update]) -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The weights and the bias of a layer as they were, to put back bit for bit.
+    """The weights and the bias of a layer as they were, or the codes of a quantised one, to put back bit for bit.
 
-    It holds copies, because merging writes in place, but a quantised layer's own codes, because merging makes new ones.
+    It holds the tensors themselves: merging writes into new ones.
     """
 
     module: nn.Module
     values: Mapping[str, Tensor]
-    codes: tuple
+    codes: tuple = ()
 
     @classmethod
     def of(cls, layer: Wrapped) -> Snapshot:
         """The present state of a layer."""
-        module, form = layer.base, quantised(layer.base)
-        names = {} if form else {matrix.site.parameter: None for matrix in layer.matrices.values()}
-        names |= {} if _bias(module) is None else {"bias": None}
-        values = {name: module.get_parameter(name).detach().clone() for name in names}
-        return cls(module, values, form.state(module) if form else ())
+        module = layer.base
+        names = [matrix.site.parameter for matrix in layer.matrices.values()] if quantised(module) is None else []
+        names += [] if _bias(module) is None else ["bias"]
+        return cls(module, dict.fromkeys(names, _NOTHING)).now()
+
+    def now(self) -> Snapshot:
+        """The present state of the same layer."""
+        form = quantised(self.module)
+        values = {name: self.module.get_parameter(name).data for name in self.values}
+        return Snapshot(self.module, values, form.state(self.module) if form else ())
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put it back."""
+        """Put it back, on the device and in the dtype that the layer has now."""
         if (form := quantised(self.module)) is not None:
             form.restore(self.module, self.codes)
         for name, value in self.values.items():
-            self.module.get_parameter(name).copy_(value)
+            parameter = self.module.get_parameter(name)
+            parameter.data = value.to(parameter.device, parameter.dtype)
 
 
 @torch.no_grad()
 def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda adapter, total: None) -> float:
-    """Add updates to a layer's weights and bias; returns the share of the change that was lost in storing it.
+    """Add updates to a layer's weights and bias, in new tensors; returns the share of the change lost in storing it.
 
-    ``check`` is called with each adapter and the sum so far, before anything is stored, and may raise.
+    ``check`` is called with each adapter and the sum so far, before it is stored, and may raise. Call it within a
+    transaction, which gives the layer its old tensors back where anything fails.
     """
-    if (bias := _bias(layer.base)) is not None:
+    bias, touched = _bias(layer.base), _touched(layer, updates)
+    if bias is not None:
         total_bias = _summed(bias.to(torch.promote_types(bias.dtype, torch.float32)), _biases(updates), check)
+        bias.data = bias.data.clone()
+    for parameter in {id(m.parameter): m.parameter for m in touched if m.quantisation is None}.values():
+        parameter.data = parameter.data.clone()
     lost = size = 0.0
-    for matrix in _touched(layer, updates):
+    for matrix in touched:
         wide = matrix.wide()
         here = [(adapter, in_matrix(blocks, matrix.key)) for adapter, blocks in updates]
         total = _summed(wide, ((adapter, change(adapter, blocks, wide)) for adapter, blocks in here if blocks), check)
         size += float((total - wide).square().sum())
         matrix.write(total)
-        lost += float((matrix.read().to(total) - total).square().sum())
+        stored = matrix.read().to(total)
+        _check_finite(matrix, wide, total, stored)
+        lost += float((stored - total).square().sum())
     if bias is not None:
         bias.copy_(total_bias)
     return math.sqrt(lost / size) if size else 0.0
+
+
+def _check_finite(matrix: StoredMatrix, wide: Tensor, total: Tensor, stored: Tensor) -> None:
+    """Raise TensorAdaptError where the merged matrix is not finite, and say why."""
+    if torch.isfinite(stored).all():
+        return
+    name, dtype = matrix.site.name, matrix.parameter.dtype
+    if not torch.isfinite(wide).all():
+        why = "the base weight has entries that are not finite. Load it again"
+    elif not torch.isfinite(total).all():
+        why = "the updates are not finite. Load a good checkpoint, or give use(model, ...) smaller factors"
+    else:
+        largest, most = float(total.abs().max()), torch.finfo(dtype).max
+        why = f"the sum reaches {largest:.3g}, and {dtype} holds up to {most:.3g}. Merge in a wider dtype"
+    raise TensorAdaptError(f"{name} cannot be merged, and nothing was: {why}")
 
 
 def _summed(total: Tensor, changes: Iterable[tuple[Adapter, Tensor]], check: Check) -> Tensor:

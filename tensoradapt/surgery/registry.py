@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
@@ -76,11 +75,11 @@ def original_modules(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in without_adapters(model).named_modules() if name}
 
 
-@torch.no_grad()
-def give_heads(model: nn.Module, names: Iterable[str]) -> None:
+def give_heads(model: nn.Module, names: Iterable[str], write: Callable[[Tensor, Tensor], None]) -> None:
     """Put the heads that these adapters trained into the model, and the original heads where none of them did.
 
-    Raises TensorAdaptError, with nothing changed, where two of them trained the same head.
+    ``write`` copies numbers into a parameter. Raises TensorAdaptError, with nothing changed, where two of them trained
+    the same head.
     """
     registry = required(model)
     attachments = {name: adapter.attachment for name, adapter in registry.named().items()}
@@ -92,7 +91,7 @@ def give_heads(model: nn.Module, names: Iterable[str]) -> None:
             continue
         if old in attachments:
             attachments[old].inactive_heads[key] = parameters[key].detach().clone()
-        parameters[key].copy_(original if new is None else attachments[new].inactive_heads.pop(key, original))
+        write(parameters[key], original if new is None else attachments[new].inactive_heads.pop(key, original))
         registry.owners[key] = new
 
 

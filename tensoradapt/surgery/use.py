@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from tensoradapt.adapter.chosen_updates import Gate
 from tensoradapt.checks import check_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.surgery.registry import Adapters, give_heads, required
+from tensoradapt.surgery.transaction import Transaction, transaction
 
 
 def use(
@@ -50,23 +51,29 @@ def use(
     shares = _per_sample(registry, samples) if names is None else _shares(registry, names)
     if (names is None) == (samples is None):
         raise TensorAdaptError("expected names or samples=, one of them")
-    give_heads(model, shares)
     zero = torch.zeros(()) if samples is None else torch.zeros(len(samples))
-    for name, adapter in registry.named().items():
-        share = shares.get(name, zero)
-        adapter.gate.used = every or name in shares
-        adapter.gate.by_share = every or isinstance(share, Tensor) or share != 1
-        _set(adapter.gate, torch.as_tensor(share, dtype=torch.get_default_dtype()))
-    if not every:
-        for name, adapter in sorted(registry.named().items(), key=lambda item: item[0] in shares):  # those chosen last
-            for parameter in (*adapter.parameters(), *adapter.attachment.head_parameters().values()):
-                parameter.requires_grad_(name in shares)
+    with transaction(model) as change:
+        give_heads(model, shares, change.write)
+        for name, adapter in registry.named().items():
+            share = shares.get(name, zero)
+            adapter.gate.used = every or name in shares
+            adapter.gate.by_share = every or isinstance(share, Tensor) or share != 1
+            _set(adapter.gate, torch.as_tensor(share, dtype=torch.get_default_dtype()), change)
+        if not every:
+            _train_only(registry, shares)
 
 
-def _set(gate: Gate, share: Tensor) -> None:
+def _train_only(registry: Adapters, names: Container[str]) -> None:
+    """Let the parameters and heads of these adapters require gradients, and no others'."""
+    for name, adapter in sorted(registry.named().items(), key=lambda item: item[0] in names):  # those chosen last
+        for parameter in (*adapter.parameters(), *adapter.attachment.head_parameters().values()):
+            parameter.requires_grad_(name in names)
+
+
+def _set(gate: Gate, share: Tensor, change: Transaction) -> None:
     """Set the share in place where its shape allows, because a compiled graph reads that tensor."""
     if gate.share.shape == share.shape:
-        gate.share.copy_(share)
+        change.write(gate.share, share)
     else:
         gate.share = share.to(gate.share.device, copy=True)  # a copy, because gates may be given the same tensor
 

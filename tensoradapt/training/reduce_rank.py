@@ -21,6 +21,7 @@ from tensoradapt.checks import check_rank, check_whole, is_number, is_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
 from tensoradapt.surgery.registry import attached
+from tensoradapt.surgery.transaction import transaction
 from tensoradapt.text import Rank
 from tensoradapt.training import rounding
 
@@ -100,8 +101,11 @@ def reduce_rank(
     # all before any tensor changes: a decomposition that fails leaves them as they were
     networks = [tensor.network for tensor in adapter.factored]
     changes = [rounding.changes(networks[i], values[i], new.bonds, sweeps) for i, new in enumerate(smaller)]
-    tensors = [_replace(adapter, i, values[i], new, changes[i], optimizer, moments) for i, new in enumerate(smaller)]
-    adapter.plan = replace(adapter.plan, budget=budget)
+    with transaction(model, optimizer=optimizer):
+        tensors = [
+            _replace(adapter, i, values[i], new, changes[i], optimizer, moments) for i, new in enumerate(smaller)
+        ]
+        adapter.plan = replace(adapter.plan, budget=budget)
     return Report(tuple(tensors), n_before, adapter.n_params)
 
 

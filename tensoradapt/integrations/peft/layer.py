@@ -20,6 +20,7 @@ from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.surgery.merge import Snapshot, check_mergeable, merge_layer
+from tensoradapt.surgery.transaction import transaction
 
 BASE = "__base__"  # PEFT's name for no adapter
 
@@ -85,11 +86,12 @@ class TensorLinear(nn.Module, BaseTunerLayer):
     @torch.no_grad()
     def get_delta_weight(self, adapter: str) -> Tensor:  # as the weight is stored
         """One adapter's change of the weight, in fp32 or wider; PEFT's conversion to LoRA reads it too."""
-        merged = Snapshot.of(self.wrapped) if self._original else None
-        if self._original:
-            self._original.restore()
-        delta = change(*self._update(adapter), self.matrix.wide())
-        if merged:
+        merged = Snapshot.of(self.wrapped)
+        try:
+            if self._original:
+                self._original.restore()
+            delta = change(*self._update(adapter), self.matrix.wide())
+        finally:
             merged.restore()
         shape = delta.shape if self.matrix.quantisation else self.matrix.weight.shape
         return self.matrix.kind.stored(delta, shape).contiguous()
@@ -106,15 +108,13 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         layer, updates = self.wrapped, [self._update(name) for name in (*self.merged_adapters, *names)]
         check_mergeable(layer, updates)
         before = Snapshot.of(layer)
-        if self._original:
-            self._original.restore()
-        try:
+        with transaction(self) as undone:
+            undone.undo += [before.restore] if before.codes else []
+            if self._original:
+                self._original.restore()
             merge_layer(layer, updates, self._check_finite if safe_merge else lambda *_: None)
-        except TensorAdaptError:
-            before.restore()
-            raise
-        self._original = self._original or before
-        self.merged_adapters.extend(names)
+            self._original = self._original or before
+            self.merged_adapters.extend(names)
 
     def _check_finite(self, adapter: Adapter, total: Tensor) -> None:
         if not torch.isfinite(total).all():
@@ -129,9 +129,11 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         if self._original is None:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        self._original.restore()
-        self._original = None
-        self.merged_adapters.clear()
+        with transaction(self) as undone:
+            undone.undo += [Snapshot.of(self.wrapped).restore] if self._original.codes else []
+            self._original.restore()
+            self._original = None
+            self.merged_adapters.clear()
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         """True, because every adapter adds to the weight."""

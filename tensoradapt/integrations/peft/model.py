@@ -25,6 +25,7 @@ from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.surgery.attach import set_magnitudes
 from tensoradapt.surgery.factors_from_model import factors_from_weights
 from tensoradapt.surgery.fast_paths import fast_paths
+from tensoradapt.surgery.transaction import transaction
 
 BANK = f"{NAME}_bank."  # in a parameter's name; the adapter's name and the parameter's own name follow it
 NOISE = 0.05  # standard deviation of the noise that init_weights=False adds to each factor
@@ -77,16 +78,12 @@ class TensorModel(BaseTuner):
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Make an adapter and wrap its layers; an error leaves the model as it was."""
         flags = {parameter: parameter.requires_grad for parameter in self.tensoradapt_bank.parameters()}
-        try:
+        with transaction(self, model):
             super().inject_adapter(model, adapter_name, *args, **kwargs)
-        except Exception:
-            if adapter_name in self.tensoradapt_bank:
-                del self.tensoradapt_bank[adapter_name]
-            raise
-        for parameter, flag in flags.items():  # PEFT restores only those of the base model
-            parameter.requires_grad_(flag)
-        for module, attribute, off in list(fast_paths(self.model, TensorLinear)):
-            setattr(module, attribute, off)
+            for parameter, flag in flags.items():  # PEFT restores only those of the base model
+                parameter.requires_grad_(flag)
+            for module, attribute, off in list(fast_paths(self.model, TensorLinear)):
+                setattr(module, attribute, off)
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
         if peft_config.target_modules is None:
