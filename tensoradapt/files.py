@@ -25,22 +25,33 @@ DEPTH = 32  # of JSON: our files need ten, and deeper values could overflow the 
 
 def replace_file(path: Path, data: bytes) -> Path:
     """Write ``data`` to ``path`` so that a reader sees the old or the new file, never a part. Returns ``path``."""
-    path = Path(path)
-    if not path.name:  # "." or "/"
-        raise TensorAdaptError(f"{path} is a folder; expected a place for a file: add a name to it")
-    temp = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
+    replace_files({path: data})
+    return Path(path)
+
+
+def replace_files(contents: Mapping[str | Path, bytes]) -> None:
+    """Write several files, in this order, once all of them are whole on disk: a full disk leaves every old file."""
+    temps: dict[Path, Path] = {}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_synced(temp, data)
-        temp.replace(path)
-        sync_folder(path.parent)
+        for path, data in ((Path(path), data) for path, data in contents.items()):
+            if not path.name:  # "." or "/"
+                raise TensorAdaptError(f"{path} is a folder; expected a place for a file: add a name to it")
+            temps[path] = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_synced(temps[path], data)
+        for path, temp in temps.items():
+            temp.replace(path)
+        for folder in dict.fromkeys(path.parent for path in temps):
+            sync_folder(folder)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temp.unlink()
         raise TensorAdaptError(
             f"{path} cannot be written ({reason(error)}); expected a place for a file: choose another path"
         ) from error
-    return path
+    finally:
+        for temp in temps.values():
+            with contextlib.suppress(OSError):
+                temp.unlink()
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:

@@ -104,8 +104,12 @@ class Adapter(nn.Module):
     def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
         """Select the task of a plan made with ``tasks=``, by name or index; a sequence has one for each sample.
 
-        Raises TensorAdaptError for anything that is not a task of the plan; the old choice stays.
+        Raises TensorAdaptError for anything that is not a task of the plan, and while merged; the old choice stays.
         """
+        if self.gate.merged:
+            raise TensorAdaptError(
+                f"the adapter is merged into the weights with task {self.task()!r}; call unmerge(model) first"
+            )
         self.task_choice.select(task)
 
     def task(self) -> str | None:
@@ -165,7 +169,8 @@ class Adapter(nn.Module):
         checkpoint.check_tensors(stored, checkpoint.expected(self.plan), Path(path))
         checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, Path(path))
         scales = tuple(tensor.scale for tensor in self.factored)
-        saved = checkpoint.Checkpoint(self.plan, self.seed, at.settings, scales, at.base, stored, heads)
+        base = at.base_now() if at.base_now else at.base
+        saved = checkpoint.Checkpoint(self.plan, self.seed, at.settings, scales, base, stored, heads)
         write_once(self, lambda: checkpoint.write(saved, Path(path)))
 
     def stored(self) -> Iterator[tuple[str, Tensor]]:

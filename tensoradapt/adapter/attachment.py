@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,9 @@ class Attachment:
 
     settings: Settings = field(default_factory=Settings)
     heads: Mapping[str, nn.Module] = field(default_factory=dict)  # base modules trained with the adapter, by name
-    base: str = ""  # hash of the base weights
+    base: str = ""  # hash of the base weights when it was attached
     origin: Origin = Origin()
+    base_now: Callable[[], str] | None = None  # the same at the time of the call
     inactive_heads: dict[str, Tensor] = field(default_factory=dict)  # kept while another adapter's are in the model
 
     def head_parameters(self) -> dict[str, nn.Parameter]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import LARGEST, NEVER, PICKLES, parse_json, read_bounded, read_safetensors, reason, replace_file
+from tensoradapt.files import LARGEST, NEVER, PICKLES, parse_json, read_bounded, read_safetensors, reason, replace_files
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
 
@@ -70,7 +70,7 @@ class Checkpoint:
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a folder, each file atomically; adapter.json comes last, with the checksums of all tensors."""
+    """Write a folder, once all files are whole on disk; adapter.json comes last, with the checksums of all tensors."""
     files = {FACTORS: dict(checkpoint.factors), HEADS: dict(checkpoint.heads)}
     record = {
         "format": "tensoradapt",
@@ -89,10 +89,9 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         raise TensorAdaptError(
             f"{path / JSON} would have {len(text):,} bytes, and at most {LARGEST:,} are read back; adapt fewer sites"
         )
-    for name, tensors in files.items():
-        if tensors:
-            replace_file(path / name, pack_tensors(tensors))
-    replace_file(path / JSON, text)
+    replace_files(
+        {**{path / name: pack_tensors(tensors) for name, tensors in files.items() if tensors}, path / JSON: text}
+    )
 
 
 def seal(record: Mapping[str, Any]) -> str:

@@ -35,7 +35,7 @@ class Wrapped(nn.Module):
         self.base, self.kind = base, first.kind
         self.matrices = {first.key: first}  # those that adapters have sites in
         self.updates: list[Update] = []
-        self.train(base.training)
+        self.training = base.training  # alone: parts of the base may be in another mode
 
     def __getattr__(self, name: str) -> Any:
         try:

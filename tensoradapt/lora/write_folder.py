@@ -16,7 +16,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.files import reason, replace_file
+from tensoradapt.files import reason, replace_files
 from tensoradapt.lora.config import CONFIG, TENSORS
 from tensoradapt.lora.read_folder import PREFIX
 
@@ -37,14 +37,14 @@ VARIED = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alp
 
 
 def write_lora(path: Path, config: Mapping[str, Any], pairs: Mapping[str, Halves]) -> None:
-    """Write both files, each whole or not at all, the config last."""
+    """Write both files, once both are whole on disk, the config last."""
     tensors = {
         f"{PREFIX}{module}.lora_{side}.weight": half.contiguous()
         for module, pair in pairs.items()
         for side, half in zip("AB", pair, strict=True)
     }
-    replace_file(path / TENSORS, pack_tensors(tensors, metadata={"format": "pt"}))
-    replace_file(path / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
+    text = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
+    replace_files({path / TENSORS: pack_tensors(tensors, metadata={"format": "pt"}), path / CONFIG: text})
 
 
 def check_place(path: Path) -> None:

@@ -16,7 +16,9 @@ from typing import Any, Literal
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.minimum_cut import sides_by_flow
 
+SEARCHED = 12  # factors at most whose minimum cut is searched over all splits of them
 # how a paper draws a factor, and its bound, standard deviation, value or gain
 Fans = Literal["kaiming", "kaiming_bond", "xavier", "xavier_normal"]  # their bound depends on the factor's shape
 Draws = Literal["uniform", "normal", "constant", "identity", "orthogonal", "unit", Fans]
@@ -172,16 +174,14 @@ class Network:
 
 @lru_cache(maxsize=4096)
 def _cut(network: Network) -> Cut:
-    names = [factor.name for factor in network.factors]
-    best: Cut | None = None
-    for sides in itertools.product("AB", repeat=len(names)):
-        crossing = crossing_labels(network, sides)
-        rank = size(crossing, network.sizes)
-        if best is None or rank < best.rank:
-            a, b = (tuple(n for n, s in zip(names, sides, strict=True) if s == side) for side in "AB")
-            best = Cut(a, b, crossing, rank)
-    assert best is not None
-    return best
+    n = len(network.factors)
+    rows, cols = ({mode.name: mode.size for mode in modes} for modes in (network.layout.rows, network.layout.cols))
+    held, few = [factor.labels for factor in network.factors], n <= SEARCHED
+    every = itertools.product("AB", repeat=n) if few else [sides_by_flow(held, rows, cols, network.bonds)]
+    sides = min(every, key=lambda sides: size(crossing_labels(network, sides), network.sizes))  # of equals the first
+    crossing = crossing_labels(network, sides)
+    a, b = (tuple(f.name for f, s in zip(network.factors, sides, strict=True) if s == side) for side in "AB")
+    return Cut(a, b, crossing, size(crossing, network.sizes))
 
 
 def crossing_labels(network: Network, sides: tuple[str, ...]) -> tuple[str, ...]:

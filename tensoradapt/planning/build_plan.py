@@ -108,6 +108,9 @@ def _sites(sites: Any, request: Request) -> Sequence[Site]:
                 f"projections={request.projections!r} was given with sites; give plan the model, "
                 "or give find_sites the projections"
             )
+        name, n = Counter(site.name for site in given).most_common(1)[0]
+        if n > 1:
+            raise TensorAdaptError(f"site {name} is given {n} times; expected each site once")
         return given
     row = request.published
     with located(f"published={row!r} is not defined on this model") if row else nullcontext():

@@ -17,7 +17,7 @@ from tensoradapt.planning.scale import SCALES
 from tensoradapt.sites.site import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero
-FACTORS = 20  # the minimum cut is searched over all splits of them
+FACTORS = 64  # of a network at most; the largest of ours has about twenty
 PLAN = (
     *("parameterization", "scale", "alpha", "start", "rule", "train"),
     *("n_trained_base", "budget", "published", "source", "tasks", "biases"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
-from tensoradapt.surgery.checks import Values, base_hash, check_attach, checked_values
+from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
+from tensoradapt.surgery.checks import Values, check_attach, checked_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.merge import restore_weights
@@ -94,9 +96,11 @@ def attach_with(
     )
     adapter.to(matrices[plan.sites[0].name].weight.device)
     set_magnitudes(adapter, matrices)
-    adapter.attachment = Attachment(settings, heads, base_hash(matrices), origin_of(model))
+    base = base_hash(matrices)
+    adapter.attachment = Attachment(settings, heads, base, origin_of(model))
     with transaction(model):
         _register(model, name, adapter)
+        adapter.attachment.base_now = partial(hash_when_saved, required(model), matrices, base)
         _wrap(model, adapter, matrices)
         switch_off_fast_paths(model)
         use(model, name)
@@ -128,7 +132,13 @@ def set_magnitudes(adapter: Adapter, matrices: Matrices) -> None:
     """Start DoRA with the lengths of the rows of W + delta."""
     for row_block in adapter.plan.row_blocks:
         matrix = matrices[row_block.sites[0].name].read()
-        adapter.magnitudes.of(row_block).copy_(lengths(adapter, row_block, matrix))
+        magnitudes = lengths(adapter, row_block, matrix)
+        if not torch.isfinite(magnitudes).all():
+            raise TensorAdaptError(
+                f'site {row_block.sites[0].name} has base weights that are not finite, and rule="dora" takes the '
+                "lengths of their rows; load the base again"
+            )
+        adapter.magnitudes.of(row_block).copy_(magnitudes)
 
 
 def detach(model: nn.Module, name: str | None = None) -> Adapter:
@@ -150,6 +160,7 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
             if not layer.remove(adapter):
                 model.set_submodule(module, layer.base)
         del registry[name]
+        adapter.gate.merged = False  # with keep=False the model keeps the update; the adapter still has it
         if not registry.named():
             _unregister(model, registry)
     return adapter

@@ -1,27 +1,29 @@
-"""Checks that attach and merge make, site by site, before they change anything; and the hash that load compares."""
+"""Checks that attach and merge make, site by site, before they change anything."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.kinds import CONV1D, LINEAR
-from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
+from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.sites.modules import without_adapters
+from tensoradapt.sites.select import refuse_tied
 from tensoradapt.sites.site import Site
-from tensoradapt.surgery.registry import registered
+from tensoradapt.surgery.registry import Adapters, registered
 
 Values = Sequence[Mapping[str, Tensor]]
-SAMPLE = 1024  # entries of each base weight that the hash covers
+KNOWN_LINEARS = ("timm.layers.linear", "torch.nn.modules.linear")  # whose forward is the product all the same
 DEQUANTISE = "Dequantise the model first (load it without its quantisation)"
 
 
@@ -40,6 +42,14 @@ def check_attach(
             "wrap it in a module of your own and attach to that"
         )
     _check_name(model, name)
+    if torch.is_inference_mode_enabled():
+        raise TensorAdaptError(
+            "attach was called in torch.inference_mode(), in which factors could never be trained; call it outside"
+        )
+    if torch.get_default_device().type == "meta":
+        raise TensorAdaptError(
+            'the default device is "meta", on which factors would have no values; attach outside torch.device("meta")'
+        )
     refuse_sharded(model, "attach", ATTACH_FIRST)
     check_whole("seed", seed, 0, 2**63 - 1)
     matrices = {}
@@ -55,12 +65,14 @@ def check_attach(
             )
         _check_bias(plan, matrix)
     _check_train(model, plan)
+    _check_others(model, plan)
+    refuse_tied(without_adapters(model), plan.sites)  # they may have been tied after the plan was made
     return matrices
 
 
 def _check_name(model: nn.Module, name: str) -> None:
     """Raise TensorAdaptError for a name that an adapter cannot have, or that one of the model's already has."""
-    reserved = name in dir(nn.ModuleDict()) if isinstance(name, str) else True
+    reserved = name in dir(Adapters(nn.Module())) if isinstance(name, str) else True
     if reserved or not name.isidentifier():
         raise TensorAdaptError(
             f"name is {name!r}; expected one word of letters, digits and underscores that torch's modules do not use, "
@@ -140,13 +152,29 @@ def check_readable(matrix: StoredMatrix, use: str, instead: str) -> None:
     if matrix.quantisation is not None:
         return
     weight = matrix.parameter
-    if type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1:
-        return
+    plain = type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1
+    if plain or is_parametrized(matrix.module):
+        return _check_computes(matrix, use, instead)
     raise TensorAdaptError(
         f"site {matrix.site.name} holds its weight as a {type(weight).__module__}.{type(weight).__qualname__} of "
         f"{weight.dtype}; {use} needs a plain floating point Parameter of two bytes or more, whose entries are "
         f"the layer's matrix. {instead}"
     )
+
+
+def _check_computes(matrix: StoredMatrix, use: str, instead: str) -> None:
+    """Raise TensorAdaptError for a layer that may compute more than the product with its weight."""
+    module, name = matrix.module, matrix.site.name
+    fault = ""
+    if is_parametrized(module):
+        fault = "a weight that is computed from others at each call (torch's parametrizations)"
+    elif matrix.kind is LINEAR and type(module).forward is not nn.Linear.forward:
+        fault = "a forward of its own, which may compute more than the product with its weight"
+    if fault and not type(module).__module__.startswith(KNOWN_LINEARS):
+        raise TensorAdaptError(
+            f"site {name} is a {type(module).__name__}, an nn.Linear with {fault}; {use} needs the plain "
+            f"product. {instead}"
+        )
 
 
 def _use(plan: Plan) -> str:
@@ -172,6 +200,21 @@ def _check_train(model: nn.Module, plan: Plan) -> None:
                 f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "
                 "not both"
             )
+
+
+def _check_others(model: nn.Module, plan: Plan) -> None:
+    """Raise TensorAdaptError where one of two adapters trains a module that the other adapts."""
+    named = {} if (registry := registered(model)) is None else registry.named()
+    trained = trained_modules(model, plan.train, plan.published)
+    for name, other in named.items():
+        pairs = [(head, site, name, "this plan") for head in other.attachment.heads for site in plan.sites]
+        pairs += [(head, site, "this plan", name) for head in trained for site in other.plan.sites]
+        for head, site, trains, adapts in pairs:
+            if site.module == head or site.module.startswith(f"{head}."):
+                raise TensorAdaptError(
+                    f"{trains} trains {head!r}, and {adapts} adapts {site.module!r} in it; a weight is adapted or "
+                    "trained, not both: leave one out, or detach the other adapter first"
+                )
 
 
 def checked_values(plan: Plan, values: Any) -> list[dict[str, Tensor]]:
@@ -212,13 +255,3 @@ def _as_tensor(value: Any, where: str) -> Tensor:
         return value.detach().cpu()
     text = f"{type(value).__name__} of {value.dtype}" if isinstance(value, Tensor | np.ndarray) else repr(value)
     raise TensorAdaptError(f"{where} is a {text}; expected a floating point tensor or numpy array that holds values")
-
-
-def base_hash(matrices: Matrices) -> str:
-    """A hash over the first entries of every adapted weight, which tells bases apart and is cheap at any size."""
-    digest = hashlib.sha256()
-    for name, matrix in matrices.items():
-        check_loaded(matrix)
-        weight = matrix.read() if matrix.quantisation else matrix.weight
-        digest.update(name.encode() + weight.detach().flatten()[:SAMPLE].double().cpu().numpy().tobytes())
-    return digest.hexdigest()

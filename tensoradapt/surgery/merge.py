@@ -16,6 +16,8 @@ from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped, in_matrix, wrapped
+from tensoradapt.sites.modules import without_adapters
+from tensoradapt.sites.select import refuse_tied
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.registry import Adapters, required
 from tensoradapt.surgery.transaction import Transaction, transaction
@@ -58,6 +60,8 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     refuse_sharded(model, "merge")
     _check_adapters(registry)
+    for adapter in registry.used.values():
+        refuse_tied(without_adapters(model), adapter.plan.sites)
     used = {name: (layer, [u for u in layer.updates if u[0].gate.used]) for name, layer in wrapped(model)}
     layers = {name: (layer, updates) for name, (layer, updates) in used.items() if updates}
     for layer, updates in layers.values():
@@ -178,26 +182,26 @@ def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda
         here = [(adapter, in_matrix(blocks, matrix.key)) for adapter, blocks in updates]
         total = _summed(wide, ((adapter, change(adapter, blocks, wide)) for adapter, blocks in here if blocks), check)
         size += float((total - wide).square().sum())
+        _check_finite(matrix, wide, total)
         matrix.write(total)
-        stored = matrix.read().to(total)
-        _check_finite(matrix, wide, total, stored)
-        lost += float((stored - total).square().sum())
+        lost += float((matrix.read().to(total) - total).square().sum())
     if bias is not None:
         bias.copy_(total_bias)
     return math.sqrt(lost / size) if size else 0.0
 
 
-def _check_finite(matrix: StoredMatrix, wide: Tensor, total: Tensor, stored: Tensor) -> None:
-    """Raise TensorAdaptError where the merged matrix is not finite, and say why."""
-    if torch.isfinite(stored).all():
-        return
+def _check_finite(matrix: StoredMatrix, wide: Tensor, total: Tensor) -> None:
+    """Raise TensorAdaptError where the merged matrix would not be finite, and say why."""
     name, dtype = matrix.site.name, matrix.parameter.dtype
+    plain = matrix.quantisation is None
+    largest, most = float(total.abs().max()), torch.finfo(dtype if plain else total.dtype).max
+    if largest <= most:
+        return
     if not torch.isfinite(wide).all():
         why = "the base weight has entries that are not finite. Load it again"
-    elif not torch.isfinite(total).all():
+    elif not math.isfinite(largest):
         why = "the updates are not finite. Load a good checkpoint, or give use(model, ...) smaller factors"
     else:
-        largest, most = float(total.abs().max()), torch.finfo(dtype).max
         why = f"the sum reaches {largest:.3g}, and {dtype} holds up to {most:.3g}. Merge in a wider dtype"
     raise TensorAdaptError(f"{name} cannot be merged, and nothing was: {why}")
 

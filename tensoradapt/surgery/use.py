@@ -87,6 +87,11 @@ def _shares(registry: Adapters, names: Any) -> dict[str, float]:
     for name, share in given.items():
         _check_name(registry, name)
         check_number(f"the factor of {name!r}", abs(share) if isinstance(share, int | float) else share, above=0)
+        most = torch.finfo(torch.get_default_dtype()).max
+        if abs(share) > most:
+            raise TensorAdaptError(
+                f"the factor of {name!r} is {share!r}; expected one that updates can hold, up to {most:.3g}"
+            )
     return dict(given)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.options import TrainingOptions, autocast
 from tensoradapt.training.preconditioning import preconditioned
@@ -137,6 +137,7 @@ def parameter_groups(
     Raises TensorAdaptError where nothing requires gradients.
     """
     named = trained_parameters(model)
+    _check_heads(heads, named)
     if not named:
         raise TensorAdaptError(
             "nothing in the model requires gradients; attach an adapter, plan with train=, or load a PEFT adapter with "
@@ -144,6 +145,10 @@ def parameter_groups(
         )
     # found among the modules, not at the root: DDP and torch.compile put the model inside another
     adapters = [module for module in model.modules() if isinstance(module, Adapter)]
+    if merged := [adapter for adapter in adapters if adapter.gate.merged]:
+        raise TensorAdaptError(
+            f"{len(merged)} adapters are merged into the weights, and training would not move them; call unmerge(model)"
+        )
     multipliers = {parameter: rate for adapter in adapters for parameter, rate in adapter.rates().items()}
     by_rate: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named.items():
@@ -151,6 +156,17 @@ def parameter_groups(
         rate = (head_lr or lr) if in_head else lr * multipliers.get(parameter, 1.0)
         by_rate.setdefault(rate, []).append(parameter)
     return [{"params": parameters, "lr": rate} for rate, parameters in by_rate.items()]
+
+
+def _check_heads(heads: Sequence[str], named: Mapping[str, nn.Parameter]) -> None:
+    if isinstance(heads, str) or not all(isinstance(head, str) for head in heads):
+        raise TensorAdaptError(f'heads is {heads!r}; expected names of modules, as in heads=("classifier",)')
+    for head in heads:
+        if not any(name.startswith(f"{head}.") for name in named):
+            valid = dict.fromkeys(name.rpartition(".")[0] for name in named)
+            raise TensorAdaptError(
+                f"heads names {head!r}, in which nothing requires gradients{did_you_mean(head, list(valid)[:8])}"
+            )
 
 
 def _schedule(

@@ -34,6 +34,7 @@ class TrainingOptions:
         for what, value in (("lr", self.lr), ("head_lr", self.lr if self.head_lr is None else self.head_lr)):
             check_number(what, value, above=0)
         check_whole("steps", self.steps)
+        check_number("clip", self.clip, above=0)
         for what, name, names in (
             ("optimizer", self.optimizer, OPTIMIZERS),
             ("precision", self.precision, PRECISIONS),

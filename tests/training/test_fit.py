@@ -127,12 +127,23 @@ def test_in_bf16_the_model_computes_in_bfloat16_and_its_parameters_stay_in_float
         ({"steps": 0}, "steps is 0; expected a whole number of 1 or more"),
         ({"steps": True}, "steps is True"),
         ({"warmup": 1.0}, "warmup is 1.0; expected a share"),
+        ({"clip": float("nan")}, "clip is nan; expected a finite number above 0"),
+        ({"heads": "head"}, "heads is 'head'; expected names of modules"),
+        ({"heads": ("haed",)}, "heads names 'haed', in which nothing requires gradients; did you mean \"head\""),
         ({"precision": "bf61"}, "precision is 'bf61'; did you mean \"bf16\""),
     ],
 )
 def test_bad_settings_are_refused(options, says):
     with pytest.raises(ta.TensorAdaptError, match=says):
         fit(Regression(), batches(), **{"lr": 0.1, "steps": 2, **options})
+
+
+def test_a_merged_adapter_is_not_trained_in_vain():
+    model = make("bert")
+    ta.attach(model, ta.plan(model, ": out : in", "lora", 2))
+    ta.merge(model)
+    with pytest.raises(ta.TensorAdaptError, match="merged into the weights, and training would not move them"):
+        fit(model, [inputs("bert")], lr=0.1, steps=1)
 
 
 def test_too_few_batches_and_nothing_to_train_are_refused():

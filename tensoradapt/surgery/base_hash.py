@@ -1,0 +1,54 @@
+"""The hash of the base weights that an adapter was attached to, which load compares."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from tensoradapt.layers.stored_matrix import Matrices
+from tensoradapt.surgery.checks import check_loaded
+from tensoradapt.surgery.registry import Adapters
+
+SAMPLE = 1024  # first entries of each weight, which are hashed in their order
+ALL = "2:"  # begins a hash that covers all entries; earlier ones covered the first alone
+
+
+def base_hash(matrices: Matrices, former: bool = False) -> str:
+    """A hash of every adapted weight, by value: equal in all dtypes that hold the values.
+
+    It covers the first entries of each in their order, and all entries by the sum of their bits, which is exact and
+    costs one pass. ``former``: as earlier versions made it, of the first entries alone.
+    """
+    digest = hashlib.sha256()
+    for name, matrix in matrices.items():
+        check_loaded(matrix)
+        weight = (matrix.read() if matrix.quantisation else matrix.weight).detach()
+        digest.update(name.encode() + weight.flatten()[:SAMPLE].double().cpu().numpy().tobytes())
+        if not former:
+            digest.update(str(_sum_of_bits(weight)).encode())
+    return digest.hexdigest() if former else ALL + digest.hexdigest()
+
+
+def is_former(base: str) -> bool:
+    """Whether an earlier version made a hash."""
+    return not base.startswith(ALL)
+
+
+def hash_when_saved(registry: Adapters, matrices: Matrices, first: str) -> str:
+    """The hash of the base at the time of a save: it may have been cast since it was attached to.
+
+    ``first``: that of then, which it is while weights are merged or sharded.
+    """
+    sharded = any(hasattr(matrix.parameter, "full_tensor") for matrix in matrices.values())
+    return first if registry.merged or sharded else base_hash(matrices)
+
+
+def _sum_of_bits(weight: Tensor) -> int:
+    """The sum of all entries' bits as whole numbers, those of float32 where this holds the values; it may wrap."""
+    values = weight.float()
+    if weight.dtype is torch.float64 and not torch.equal(values.double(), weight):
+        values = weight
+    bits = values.contiguous().view(torch.int32 if values.dtype is torch.float32 else torch.int64)
+    return int(bits.sum(dtype=torch.int64))

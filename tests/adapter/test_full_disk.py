@@ -1,0 +1,100 @@
+"""Saving over an older checkpoint on a disk that fills up: the old one stays, whole, until the new one is."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.checkpoints import IDS, bert, trained
+from support.models import perturb
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt import files
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def with_room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """Make the disk full once so many bytes are written."""
+    left, write = [room], files.write_synced
+
+    def limited(path: Path, data: bytes) -> None:
+        write(path, data[: left[0]])
+        if len(data) > left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= len(data)
+
+    monkeypatch.setattr(files, "write_synced", limited)
+
+
+@torch.no_grad()
+def changed(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        parameter.mul_(1.01)
+
+
+def saves(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Two saves into one folder: the first one's numbers, and others."""
+    model = bert()
+    adapter = trained(model, "cp")
+
+    def second() -> None:
+        changed(adapter)
+        changed(model.classifier)
+        adapter.save(folder)
+
+    return lambda: adapter.save(folder), second
+
+
+def exports(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    model = bert()
+    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2))
+    perturb(adapter)
+
+    def second() -> None:
+        changed(adapter)
+        ta.export_lora(model, folder)
+
+    return lambda: ta.export_lora(model, folder), second
+
+
+@pytest.mark.parametrize("kind", [saves, exports])
+def test_the_old_files_stay_until_the_new_ones_are_whole(
+    kind: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = kind(tmp_path / "made")
+    first()
+    old = contents(tmp_path / "made")
+    size = sum(map(len, old.values()))
+    rooms = range(0, size, max(1, size // 200))
+    for room in rooms:
+        with monkeypatch.context() as patch:
+            with_room(patch, room)
+            with pytest.raises(ta.TensorAdaptError, match="No space left on device"):
+                second()
+        assert contents(tmp_path / "made") == old
+    assert len(rooms) >= 200
+    second()
+    new = contents(tmp_path / "made")
+    assert new.keys() == old.keys() and new != old
+
+
+def test_the_checkpoint_that_stayed_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = saves(tmp_path)
+    first()
+    before = bert()
+    ta.load(before, tmp_path)
+    with monkeypatch.context() as patch:
+        with_room(patch, sum(map(len, contents(tmp_path).values())) - 1)
+        with pytest.raises(ta.TensorAdaptError, match="No space left"):
+            second()
+    again = bert()
+    ta.load(again, tmp_path)
+    assert torch.equal(again(IDS).logits, before(IDS).logits)
