@@ -5,27 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from numbers import Integral, Real
+from reprlib import Repr
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 Check = Callable[[Any, str], Any]
 LARGEST = 2**31 - 1
+SHORT = Repr()
+SHORT.maxstring = SHORT.maxother = 100
+SHORT.maxlong = 30
 
 
 def is_whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
-    """Whether a value is an int in a range, both ends included; a boolean is not."""
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    """Whether a value is a whole number (numpy's too) in a range, both ends included; a boolean is not."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
 
 
 def is_number(value: Any, above: float = -math.inf, most: float = math.inf) -> bool:
     """Whether a value is a finite number above ``above`` and up to ``most``; a boolean is not."""
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and above < value <= most
-    )
+    plain = isinstance(value, Real) and not isinstance(value, bool)
+    return plain and math.isfinite(as_float(value)) and above < as_float(value) <= most
+
+
+def as_float(value: Any) -> float:
+    """A number as a float; infinite where it is a whole number too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def check_whole(what: str, value: Any, least: int = 1, most: int | None = None) -> None:
@@ -38,15 +47,15 @@ def check_whole(what: str, value: Any, least: int = 1, most: int | None = None) 
     if is_whole(value, least, math.inf if most is None else most):
         return
     if most is None:
-        raise TensorAdaptError(f"{what} is {value!r}; expected a whole number of {least} or more")
+        raise TensorAdaptError(f"{what} is {shown(value)}; expected a whole number of {least} or more")
     end = f"{most:,}" if most < LARGEST else f"2**{most.bit_length()} - 1"
-    raise TensorAdaptError(f"{what} is {value!r}; expected a whole number from {least} up to {end}")
+    raise TensorAdaptError(f"{what} is {shown(value)}; expected a whole number from {least} up to {end}")
 
 
 def check_number(what: str, value: Any, above: float) -> None:
     """Raise TensorAdaptError unless ``value`` is a finite number above a bound."""
     if not is_number(value, above):
-        raise TensorAdaptError(f"{what} is {value!r}; expected a finite number above {above}")
+        raise TensorAdaptError(f"{what} is {shown(value)}; expected a finite number above {above}")
 
 
 def check_rank(rank: Any, what: str = "rank") -> None:
@@ -130,6 +139,41 @@ def parts(value: Any, where: str) -> Any:
 def texts(value: Any, where: str) -> tuple[str, ...]:
     """Return a list of texts, given as such or as one text."""
     return listed(text, [value] if isinstance(value, str) else value, where)
+
+
+def optional(check: Check) -> Check:
+    """The same check, which None passes."""
+    return lambda value, where: None if value is None else check(value, where)
+
+
+def strings(value: Any, where: str) -> tuple[str, ...]:
+    """Return names or patterns that were given as one text or as a list, tuple or set of texts, perhaps none."""
+    values = (value,) if isinstance(value, str) else value
+    if isinstance(values, set | frozenset):
+        values = sorted(values, key=str)
+    if not isinstance(values, list | tuple) or not all(isinstance(item, str) and item for item in values):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a text, or a list of texts")
+    return tuple(values)
+
+
+def named(check: Check, value: Any, where: str) -> dict[str, Any]:
+    """Return a mapping, perhaps empty, of texts to values that all pass one check."""
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a mapping with texts as keys")
+    return {key: check(item, f"{where} of {key!r}") for key, item in value.items()}
+
+
+def anything(value: Any, where: str) -> Any:
+    """Return the value as it is."""
+    return value
+
+
+def shown(value: Any) -> str:
+    """A value as messages show it: shortened, and whatever its own ``repr`` does."""
+    try:
+        return SHORT.repr(value)
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 def flag(value: Any, where: str) -> bool:

@@ -5,21 +5,62 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from tensoradapt import parameterizations
 from tensoradapt import published as papers
-from tensoradapt.checks import check_number, check_rank
+from tensoradapt.checks import (
+    Check,
+    anything,
+    check_number,
+    check_rank,
+    named,
+    number,
+    optional,
+    shown,
+    strings,
+    text,
+)
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network, Paper
 from tensoradapt.planning.plan import RULES, STARTS
 from tensoradapt.planning.ranks import Builder
 from tensoradapt.planning.scale import SCALES
+from tensoradapt.planning.trained_modules import patterns
 from tensoradapt.published.row import Published
 from tensoradapt.text import Rank
 
 MISMATCH = ("split", "crop", "error")
+
+
+def _layouts_given(value: Any, where: str) -> Any:
+    if isinstance(value, str) or (isinstance(value, list | tuple) and value):
+        return value
+    raise TensorAdaptError(f"{where} is {shown(value)}; expected a text such as ': out : in', or a list of texts")
+
+
+def _rank(value: Any, where: str) -> Rank:
+    check_rank(value, where)
+    return {str(k): int(v) for k, v in value.items()} if isinstance(value, Mapping) else int(value)
+
+
+NAMES = {"layouts": "layout"}
+# what arguments may be that are not checked further on, where names and numbers meet the model
+CHECKS: Mapping[str, Check] = {
+    "layouts": optional(_layouts_given),
+    "rank": optional(_rank),
+    "published": optional(text),
+    "options": optional(partial(named, anything)),
+    "on_mismatch": optional(text),
+    "start": optional(text),
+    "rule": text,
+    "train": lambda value, where: patterns(value),
+    "tasks": strings,
+    "rates": partial(named, number),
+    "projections": optional(strings),
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +92,9 @@ class Request:
 
 def resolve(given: Request) -> Request:
     """Fill in the published row and the defaults; raise TensorAdaptError for unknown or conflicting arguments."""
+    given = replace(
+        given, **{field: check(getattr(given, field), NAMES.get(field, field)) for field, check in CHECKS.items()}
+    )
     row = papers.get(given.published) if given.published else None
     name = _parameterization(given.parameterization, row)
     variant = _variant(parameterizations.get(name), row, given.rates)

@@ -16,7 +16,7 @@ from tensoradapt.planning.grouping import Tied, tied_sites
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget
 from tensoradapt.planning.splits import Split
-from tensoradapt.planning.trained_modules import count_trained, patterns
+from tensoradapt.planning.trained_modules import count_trained
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.site import Site, Sites, row_blocks
 from tensoradapt.text import Rank
@@ -76,16 +76,17 @@ def plan(
     request = resolve(
         Request(
             *(layout, parameterization, rank, published, budget, options, split, on_mismatch, scale, alpha, start),
-            *(rule, train, tasks, rates or {}, rank_pattern or {}, projections),
+            *(rule, train, tasks, {} if rates is None else rates, {} if rank_pattern is None else rank_pattern),
+            *(projections,),
         )
     )
     targets = _sites(sites, request)
     biases = _bias_widths(targets, request.biases)
     groups = _groups(request, targets, sum(width for _, width in biases))
-    trained = (*patterns(train), *request.row_train)
+    trained = (*request.train, *request.row_train)
     planned = Plan(
         *(name_of(request.parameterization), groups, request.scale, request.alpha, request.start, rule, trained),
-        *(count_trained(sites, trained, published), budget, published, tuple(tasks), biases),
+        *(count_trained(sites, trained, published), request.budget, published, tuple(request.tasks), biases),
         *(getattr(targets, "skipped", ()), getattr(targets, "source", ""), request.parameterization),
     )
     _check(planned, request)
@@ -142,18 +143,10 @@ def _networks(request: Request, tensors: Sequence[Tied], n_extra: int) -> dict[L
     kinds = Counter(layout for layout, _ in tensors)
     first = tensors[0][0]
     with located(f"site {sites[first]}"):
-        _check_options(request, first)
+        request.builder.build(first, 1)  # whose error is one of the options
     if request.budget is not None:
         return within_budget(request.builder, kinds, request.budget, sites, n_extra)
     return networks(request.builder, kinds, request.rank, sites)
-
-
-def _check_options(request: Request, layout: Layout) -> None:
-    try:
-        request.builder.build(layout, 1)
-    except TypeError as error:
-        what = f"options {sorted(request.builder.options)} do not fit parameterization {request.parameterization!r}"
-        raise TensorAdaptError(f"{what}: {error}") from None
 
 
 def _check_rates(rates: Mapping[str, float], nets: Iterable[Network]) -> None:

@@ -29,7 +29,16 @@ class Builder:
 
     def build(self, layout: Layout, rank: Rank) -> Network:
         """Build the network over a layout; raise TensorAdaptError where ``build`` returns anything else."""
-        network = self.parameterization.build(layout, rank, **self.options)
+        try:
+            network = self.parameterization.build(layout, rank, **self.options)
+        except TensorAdaptError:
+            raise
+        except Exception as error:
+            name, why = name_of(self.parameterization), f"{type(error).__name__}: {str(error)[:200]}"
+            what = f"rank {shown(rank)} does not fit parameterization {name!r}"
+            if self.options:
+                what = f"options {shown(sorted(self.options))} do not fit parameterization {name!r}"
+            raise TensorAdaptError(f"{what} over {str(layout)!r} {layout.shape}: {why}") from error
         if isinstance(network, Network) and network.layout == layout:
             return network
         result = f"{type(network).__name__} {shown(network)}"
