@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from numbers import Integral, Real
 from reprlib import Repr
 from typing import Any
@@ -13,6 +14,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 Check = Callable[[Any, str], Any]
 LARGEST = 2**31 - 1
+MOST = 10_000  # numbers in a list
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 100
 SHORT.maxlong = 30
@@ -154,6 +156,18 @@ def strings(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(values, list | tuple) or not all(isinstance(item, str) and item for item in values):
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a text, or a list of texts")
     return tuple(values)
+
+
+def numbers(value: Any, where: str) -> tuple[int, ...]:
+    """Return whole numbers from 0 that an iterable gives, of which there may be ``MOST`` and none twice."""
+    fault = TensorAdaptError(f"{where} is {shown(value)}; expected whole numbers, at most {MOST:,}, such as [0, 1]")
+    try:
+        values = list(islice(value, MOST + 1))
+    except Exception:
+        raise fault from None
+    if len(values) > MOST or not all(is_whole(item, 0) for item in values):
+        raise fault
+    return tuple(int(item) for item in values)
 
 
 def named(check: Check, value: Any, where: str) -> dict[str, Any]:

@@ -1,12 +1,20 @@
 """The package's errors. Every message says what was found, what was expected, and what to do."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
+LONGEST = 600  # characters of a message
+MANY = 20  # names that a message lists in full
+
 
 class TensorAdaptError(ValueError):
-    """Raised for every input that tensoradapt refuses, before anything has changed."""
+    """Raised for every input that tensoradapt refuses, before anything has changed. A long message loses its middle."""
+
+    def __init__(self, message: str = "") -> None:
+        cut = f" ... ({len(message):,} characters) ... "
+        half = (LONGEST - len(cut)) // 2
+        super().__init__(message if len(message) <= LONGEST else f"{message[:half]}{cut}{message[-half:]}")
 
 
 class BudgetError(TensorAdaptError):
@@ -22,7 +30,14 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     names = list(valid)
     close = get_close_matches(str(name), names, n=1)
     hint = f'; did you mean "{close[0]}"?' if close else "."
-    return f"{hint} Valid: {', '.join(names)}" if names else f"{hint} There are none"
+    return f"{hint} Valid: {few(names)}" if names else f"{hint} There are none"
+
+
+def few(names: Sequence[str]) -> str:
+    """All names, or of many the first five and how many more there are."""
+    if len(names) <= MANY:
+        return ", ".join(names)
+    return f"{', '.join(names[:5])} and {len(names) - 5} more"
 
 
 @contextmanager

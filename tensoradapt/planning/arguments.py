@@ -21,6 +21,7 @@ from tensoradapt.checks import (
     shown,
     strings,
     text,
+    whole,
 )
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import Layout
@@ -43,7 +44,11 @@ def _layouts_given(value: Any, where: str) -> Any:
 
 def _rank(value: Any, where: str) -> Rank:
     check_rank(value, where)
-    return {str(k): int(v) for k, v in value.items()} if isinstance(value, Mapping) else int(value)
+    if not isinstance(value, Mapping):
+        return int(value)
+    if odd := [key for key in value if not isinstance(key, str)]:
+        raise TensorAdaptError(f"{where} has the key {shown(odd[0])}; expected names of modes or bonds")
+    return {name: whole(n, f"{where} of {name!r}") for name, n in value.items()}
 
 
 NAMES = {"layouts": "layout"}
@@ -107,7 +112,7 @@ def resolve(given: Request) -> Request:
         alpha=row.alpha if given.alpha is None and row and scale == "paper" else given.alpha,
         start=given.start or (row.start if row else "zero"),
         on_mismatch=given.on_mismatch or ("error" if row else "split"),
-        split=given.split or (row.split if row else {}),
+        split=given.split if given.split is not None else row.split if row else {},
         builder=Builder(variant, dict(given.options or (row.options if row else {})), clip=row is None),
     )
     _check(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
@@ -99,7 +99,7 @@ def _sites(sites: Any, request: Request) -> Sequence[Site]:
     # containers of modules and transformers' configs iterate too
     is_source = hasattr(sites, "named_modules") or hasattr(sites, "model_type")
     if isinstance(sites, Iterable) and not is_source:
-        given: Any = sites if isinstance(sites, Sites) else tuple(sites)
+        given: Any = sites if isinstance(sites, Sites) else _listed(sites)
         if len(given) == 0 or not all(isinstance(site, Site) for site in given):
             raise TensorAdaptError(
                 "the sites are empty or hold something else; expected what find_sites(model) returns, or a model"
@@ -116,6 +116,17 @@ def _sites(sites: Any, request: Request) -> Sequence[Site]:
     row = request.published
     with located(f"published={row!r} is not defined on this model") if row else nullcontext():
         return find_sites(sites, **request.targets)
+
+
+def _listed(sites: Iterable[Any]) -> tuple[Any, ...]:
+    """The items of an iterable, up to the first that is no site."""
+    found = []
+    with suppress(TypeError):  # arrays without axes
+        for item in sites:
+            found.append(item)
+            if not isinstance(item, Site):
+                break
+    return tuple(found)
 
 
 def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tuple[str, int], ...]:

@@ -132,7 +132,7 @@ def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: s
         f"site {other[0].name} is {_times(small)}, but {first[0].name} of the same tensor is {_times(big)}. "
         f'These cannot share modes of one size: use on_mismatch="split" (a tensor for each shape{counted}) or "crop" '
         "(the first entries of the larger)"
-        f"{', or sites of one shape: ' if calls else ''}{' or '.join(calls)}"
+        f"{', or sites of one shape: ' if calls else ''}{' or '.join(calls[:3])}"
     )
 
 

@@ -40,6 +40,11 @@ class Builder:
                 what = f"options {shown(sorted(self.options))} do not fit parameterization {name!r}"
             raise TensorAdaptError(f"{what} over {str(layout)!r} {layout.shape}: {why}") from error
         if isinstance(network, Network) and network.layout == layout:
+            if odd := [bond for bond, n in network.bonds.items() if not is_whole(n)]:
+                raise TensorAdaptError(
+                    f"rank {shown(rank)} does not fit parameterization {name_of(self.parameterization)!r}, in which "
+                    f"bond {odd[0]!r} would be {shown(network.bonds[odd[0]])}; expected one whole number"
+                )
             return network
         result = f"{type(network).__name__} {shown(network)}"
         if isinstance(network, Network):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from tensoradapt.checks import flag, numbers, optional, shown, strings, text
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sites import recipe_table, select
 from tensoradapt.sites.from_module_tree import sites_from_tree
@@ -46,6 +47,13 @@ def find_sites(
         TensorAdaptError: for a model without repeated layers, a config without a recipe, a selector that matches
             nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
     """
+    projections, exclude, modules = (
+        strings(value, name)
+        for value, name in ((projections, "projections"), (exclude, "exclude"), (modules, "modules"))
+    )
+    if recipe is not None and not isinstance(recipe, str | recipe_table.Recipe):
+        raise TensorAdaptError(f"recipe is {shown(recipe)}; expected its name, or a Recipe")
+    layers, scope, blocks = optional(numbers)(layers, "layers"), optional(text)(scope, "scope"), flag(blocks, "blocks")
     model_or_config = without_adapters(model_or_config)
     is_model = hasattr(model_or_config, "named_modules")
     if is_model:
@@ -59,7 +67,7 @@ def find_sites(
         candidates, source = sites_from_config(model_or_config, row), _source(model_or_config, row)
     every = select.within(candidates, scope)
     wanted = select.named(projections, every, source, bool(modules))
-    numbers = select.layer_numbers(layers, every, wanted)
+    chosen = select.layer_numbers(layers, every, wanted)
     if blocks:
         every, wanted = select.square_blocks(every, wanted)
     sites = [candidate.site for candidate in every]
@@ -67,7 +75,7 @@ def find_sites(
         known = {site.module for site in sites}, {str(site.coord["proj"]) for site in sites}
         outside = module_sites(model_or_config, modules, *known)
         sites, wanted = [*sites, *outside], wanted | {site.name for site in outside}
-    kept, skipped = select.select(sites, wanted, numbers, exclude)
+    kept, skipped = select.select(sites, wanted, chosen, exclude)
     if is_model:
         select.refuse_tied(model_or_config, kept)
         skipped += select.other_modules(model_or_config, {site.key for site in sites}, scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.sites import recipe as shared
 from tensoradapt.sites.recipe import Recipe, Stack, each, parts
 
@@ -152,7 +152,7 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
     if kind not in by_type:
         subject = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
         raise TensorAdaptError(
-            f"no recipe for {subject}{did_you_mean(kind, by_type)}. Pass recipe= (one of {', '.join(_named())}) if its "
+            f"no recipe for {subject}{did_you_mean(kind, by_type)}. Pass recipe= (one of {few(list(_named()))}) if its "
             'modules are named alike, or your own: Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) '
             "from tensoradapt.sites.recipe, with the layer's path, and the paths of q, k, v, o, gate, up, down below. "
             "Without one, pass the model itself: its layers are then looked for in its module tree"

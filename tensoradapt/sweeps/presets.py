@@ -74,7 +74,7 @@ FULL = {
 SIZES: Mapping[str, FrontierSize] = {
     "quick": FrontierSize(QUICK, (0,), 60, 2e-3, 2000, 100, 800),
     "default": FrontierSize(DEFAULT, (0, 1, 2), 100, 1.5e-3, 4000, 100, 1000),
-    "full": FrontierSize(FULL, (0, 1, 2), 300, 1.5e-3, 4000, 300, 1500, full_lr=1e-4),
+    "full": FrontierSize(FULL, (0, 1, 2, 3, 4), 300, 1.5e-3, 4000, 300, 1500, full_lr=1e-4),
 }
 
 
