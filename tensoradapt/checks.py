@@ -60,6 +60,12 @@ def check_number(what: str, value: Any, above: float) -> None:
         raise TensorAdaptError(f"{what} is {shown(value)}; expected a finite number above {above}")
 
 
+def check_is(what: str, value: Any, kind: type) -> None:
+    """Raise TensorAdaptError unless ``value`` is an instance of a class."""
+    if not isinstance(value, kind):
+        raise TensorAdaptError(f"{what} is {shown(value)}; expected a {kind.__module__}.{kind.__qualname__}")
+
+
 def check_rank(rank: Any, what: str = "rank") -> None:
     """Raise TensorAdaptError unless ``rank`` is a whole number of 1 or more, or a mapping of such."""
     if not isinstance(rank, Mapping):
@@ -199,8 +205,8 @@ def flag(value: Any, where: str) -> bool:
 
 def one_of(names: Sequence[str], value: Any, where: str) -> str:
     """Return one of some names."""
-    if value not in names:
-        raise TensorAdaptError(f"{where} is {value!r}{did_you_mean(value, names)}")
+    if not isinstance(value, str) or value not in names:
+        raise TensorAdaptError(f"{where} is {shown(value)}{did_you_mean(value, names)}")
     return str(value)
 
 

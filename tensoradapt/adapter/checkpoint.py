@@ -23,7 +23,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 
-from tensoradapt.checks import is_number
+from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import LARGEST, NEVER, PICKLES, parse_json, read_bounded, read_safetensors, reason, replace_files
 from tensoradapt.planning.plan import Plan
@@ -47,9 +47,9 @@ class Settings:
     rank_dropout: float = 0.0  # of the components of each pair
 
     def __post_init__(self) -> None:
-        for what, value in asdict(self).items():
+        for what, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
             if not is_number(value) or not 0 <= value < 1:
-                raise TensorAdaptError(f"{what} is {value!r}; expected a number from 0 up to, not including, 1")
+                raise TensorAdaptError(f"{what} is {shown(value)}; expected a number from 0 up to, not including, 1")
 
 
 SETTINGS = tuple(field.name for field in fields(Settings))

@@ -63,6 +63,7 @@ CHECKS: Mapping[str, Check] = {
     "rule": text,
     "train": lambda value, where: patterns(value),
     "tasks": strings,
+    "scale": optional(lambda value, where: value if isinstance(value, str) else number(value, where) and value),
     "rates": partial(named, number),
     "projections": optional(strings),
 }

@@ -16,6 +16,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment, origin_of
 from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.adapter.sharding import refuse_sharded
+from tensoradapt.checks import check_is
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.layers.weight_change import lengths
@@ -67,6 +68,7 @@ def attach(
             missing modules or shapes that are not the plan's, weights on the meta device, quantised weights where
             factors come from them, and values that do not fit the plan.
     """
+    check_is("plan", plan, Plan)
     given = None if values is None else checked_values(plan, values)
     return attach_with(model, plan, seed, Settings(dropout, rank_dropout), given, batches, loss, name=name)
 
@@ -83,6 +85,8 @@ def attach_with(
     name: str = "default",
 ) -> Adapter:
     """``attach`` with values for some factors only; the others are drawn. ``scales``: known multipliers."""
+    check_is("model", model, nn.Module)
+    check_is("plan", plan, Plan)
     reads = plan.needs_weights and values is None
     matrices = check_attach(model, original_modules(model), plan, seed, name, reads)
     heads = trained_modules(model, plan.train, plan.published)

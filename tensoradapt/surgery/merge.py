@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
+from tensoradapt.checks import flag
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.stored_matrix import StoredMatrix
@@ -55,7 +56,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         TensorAdaptError: with nothing changed, for factors and sums that are not finite in the weight's dtype, and
             weights stored in other ways.
     """
-    registry = required(model)
+    registry, keep = required(model), flag(keep, "keep")
     if registry.merged:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     refuse_sharded(model, "merge")

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.modules import ROOT, without_adapters
 
@@ -58,8 +59,10 @@ def attached(model: nn.Module, name: str | None = None) -> Adapter:
     registry = required(model)
     named = registry.named()
     if name is not None:
-        if name not in named:
-            raise TensorAdaptError(f"{type(model).__name__} has no adapter named {name!r}{did_you_mean(name, named)}")
+        if not isinstance(name, str) or name not in named:
+            raise TensorAdaptError(
+                f"{type(model).__name__} has no adapter named {shown(name)}{did_you_mean(name, named)}"
+            )
         return named[name]
     candidates = list((named if len(named) == 1 else registry.used).values())
     if len(candidates) != 1:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.chosen_updates import Gate
-from tensoradapt.checks import check_number
+from tensoradapt.checks import check_number, flag, shown, strings
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.surgery.registry import Adapters, give_heads, required
 from tensoradapt.surgery.transaction import Transaction, transaction
@@ -45,7 +45,7 @@ def use(
     >>> ta.use(model, samples=["a", None, "b"])
     >>> _ = model(torch.ones(3, 4, dtype=torch.long))
     """
-    registry = required(model)
+    registry, every = required(model), flag(every, "every")
     if registry.merged:
         raise TensorAdaptError("the adapters in use are merged into the weights; call unmerge(model) first")
     shares = _per_sample(registry, samples) if names is None else _shares(registry, names)
@@ -79,7 +79,7 @@ def _set(gate: Gate, share: Tensor, change: Transaction) -> None:
 
 
 def _shares(registry: Adapters, names: Any) -> dict[str, float]:
-    given = names if isinstance(names, Mapping) else dict.fromkeys([names] if isinstance(names, str) else names, 1.0)
+    given = names if isinstance(names, Mapping) else dict.fromkeys(strings(names, "names"), 1.0)
     if not given:
         raise TensorAdaptError(
             f"no adapter was named{did_you_mean('', registry)}; for the base alone: with disabled(model)"
@@ -96,9 +96,9 @@ def _shares(registry: Adapters, names: Any) -> dict[str, float]:
 
 
 def _per_sample(registry: Adapters, samples: Sequence[str | None] | None) -> dict[str, Tensor]:
-    if samples is None or isinstance(samples, str) or len(samples) == 0:
+    if not isinstance(samples, list | tuple) or len(samples) == 0:
         raise TensorAdaptError(
-            f"samples is {samples!r}; expected a sequence with a name, or None for the base, for each sample of the "
+            f"samples is {shown(samples)}; expected a list with a name, or None for the base, for each sample of the "
             "batch"
         )
     for name in samples:
@@ -109,5 +109,5 @@ def _per_sample(registry: Adapters, samples: Sequence[str | None] | None) -> dic
 
 
 def _check_name(registry: Adapters, name: Any) -> None:
-    if name not in registry.named():
-        raise TensorAdaptError(f"the model has no adapter named {name!r}{did_you_mean(name, registry.named())}")
+    if not isinstance(name, str) or name not in registry.named():
+        raise TensorAdaptError(f"the model has no adapter named {shown(name)}{did_you_mean(name, registry.named())}")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.checks import check_is, shown
+from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.options import TrainingOptions, autocast
 from tensoradapt.training.preconditioning import preconditioned
@@ -77,6 +78,13 @@ def fit(
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
+    check_is("model", model, nn.Module)
+    check_is("batches", batches, Iterable)
+    for what, value, kind in (("loss", loss, Callable), ("on_step", on_step, Callable), ("reduce", reduce, Mapping)):
+        if value is not None:
+            check_is(what, value, kind)  # type: ignore[arg-type]
+    if checkpoint is not None:
+        check_is("checkpoint", checkpoint, TrainingState)
     options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition, precision)
     groups = parameter_groups(model, lr, head_lr, heads)
     _check_reduce(model, reduce or {}, steps, checkpoint)
@@ -88,7 +96,7 @@ def fit(
     for step, batch in itertools.islice(zip(range(1, steps + 1), batches, strict=False), len(losses), None):
         start = time.perf_counter()
         with autocast(precision, device):
-            value = loss(model, batch) if loss else model(**batch).loss
+            value = _loss(model, batch, loss)
         stepper.zero_grad(set_to_none=True)
         value.backward()
         if note := _fault(step, value, named, clip):
@@ -108,6 +116,20 @@ def fit(
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
+
+
+def _loss(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Tensor] | None) -> Tensor:
+    """The loss of a batch; raises TensorAdaptError where there is none that could be trained on."""
+    if loss is None and not isinstance(batch, Mapping):
+        raise TensorAdaptError(f"a batch is {shown(batch)}; expected a mapping of the model's arguments, or give loss=")
+    value = loss(model, batch) if loss else getattr(model(**batch), "loss", None)
+    if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
+        return value
+    where = "loss=" if loss else f"{type(model).__name__}, called with {few(sorted(map(str, batch)))},"
+    raise TensorAdaptError(
+        f"{where} returned the loss {shown(value)}; expected one number with a gradient. Give batches with labels, or "
+        "loss="
+    )
 
 
 def optimizer_of(
@@ -159,8 +181,8 @@ def parameter_groups(
 
 
 def _check_heads(heads: Sequence[str], named: Mapping[str, nn.Parameter]) -> None:
-    if isinstance(heads, str) or not all(isinstance(head, str) for head in heads):
-        raise TensorAdaptError(f'heads is {heads!r}; expected names of modules, as in heads=("classifier",)')
+    if not isinstance(heads, list | tuple) or not all(isinstance(head, str) for head in heads):
+        raise TensorAdaptError(f'heads is {shown(heads)}; expected names of modules, as in heads=("classifier",)')
     for head in heads:
         if not any(name.startswith(f"{head}.") for name in named):
             valid = dict.fromkeys(name.rpartition(".")[0] for name in named)

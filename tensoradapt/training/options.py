@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tensoradapt.checks import check_number, check_whole
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.checks import check_number, check_whole, is_number, one_of, shown
+from tensoradapt.errors import TensorAdaptError
 
 OPTIMIZERS = ("adamw", "equal_steps")
 PRECISIONS = ("fp32", "bf16")
@@ -31,20 +31,22 @@ class TrainingOptions:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for what, value in (("lr", self.lr), ("head_lr", self.lr if self.head_lr is None else self.head_lr)):
+        for what, value in (
+            ("lr", self.lr),
+            ("head_lr", self.lr if self.head_lr is None else self.head_lr),
+            ("clip", self.clip),
+            ("precondition", 1 if self.precondition is None else self.precondition),
+        ):
             check_number(what, value, above=0)
         check_whole("steps", self.steps)
-        check_number("clip", self.clip, above=0)
-        for what, name, names in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if name not in names:
-                raise TensorAdaptError(f"{what} is {name!r}{did_you_mean(name, names)}")
-        if not 0 <= self.warmup < 1:
+        one_of(OPTIMIZERS, self.optimizer, "optimizer")
+        one_of(PRECISIONS, self.precision, "precision")
+        if not is_number(self.warmup) or not 0 <= self.warmup < 1:
             raise TensorAdaptError(
-                f"warmup is {self.warmup!r}; expected a share of the steps, from 0 up to, not including, 1"
+                f"warmup is {shown(self.warmup)}; expected a share of the steps, from 0 up to, not including, 1"
             )
+        if not is_number(self.weight_decay) or self.weight_decay < 0:
+            raise TensorAdaptError(f"weight_decay is {shown(self.weight_decay)}; expected a number from 0")
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
