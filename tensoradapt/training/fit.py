@@ -78,13 +78,7 @@ def fit(
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
-    check_is("model", model, nn.Module)
-    check_is("batches", batches, Iterable)
-    for what, value, kind in (("loss", loss, Callable), ("on_step", on_step, Callable), ("reduce", reduce, Mapping)):
-        if value is not None:
-            check_is(what, value, kind)  # type: ignore[arg-type]
-    if checkpoint is not None:
-        check_is("checkpoint", checkpoint, TrainingState)
+    _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
     options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition, precision)
     groups = parameter_groups(model, lr, head_lr, heads)
     _check_reduce(model, reduce or {}, steps, checkpoint)
@@ -116,6 +110,16 @@ def fit(
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
+
+
+def _check_kinds(model: Any, batches: Any, **others: Any) -> None:
+    """Raise TensorAdaptError for arguments of another kind than ``fit`` takes."""
+    kinds: dict[str, Any] = {"loss": Callable, "on_step": Callable, "reduce": Mapping, "checkpoint": TrainingState}
+    check_is("model", model, nn.Module)
+    check_is("batches", batches, Iterable)
+    for what, given in others.items():
+        if given is not None:
+            check_is(what, given, kinds[what])
 
 
 def _loss(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Tensor] | None) -> Tensor:
