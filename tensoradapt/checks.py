@@ -78,9 +78,11 @@ def check_rank(rank: Any, what: str = "rank") -> None:
 
 
 def text(value: Any, where: str) -> str:
-    """Return a text that is not blank."""
+    """Return a text that is not blank and has no control characters."""
     if not isinstance(value, str) or not value.strip():
-        raise TensorAdaptError(f"{where} is {value!r}; expected a text")
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a text")
+    if not value.isprintable():
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a text without line breaks and control characters")
     return value
 
 

@@ -20,6 +20,7 @@ from tensoradapt.errors import TensorAdaptError
 LARGEST = 64 * 2**20  # bytes of a JSON file or of a safetensors header: some hundred thousand tensors
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NEVER = "a pickle, which can run code when it is read and is never unpickled here"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begin a formula, in a spreadsheet that opens a CSV
 DEPTH = 32  # of JSON: our files need ten, and deeper values could overflow the stack when shown
 
 
@@ -55,12 +56,21 @@ def replace_files(contents: Mapping[str | Path, bytes]) -> None:
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A table as CSV in UTF-8 with a header and lines that end with "\\n"; None and NaN are empty fields."""
+    """A table as CSV in UTF-8 with a header and lines that end with "\\n"; None and NaN are empty fields.
+
+    A text that a spreadsheet would run as a formula has an apostrophe before it.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: None if value != value else value for key, value in row.items()} for row in rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA) else value
+    return None if value != value else value
 
 
 def write_synced(path: Path, data: bytes) -> None:

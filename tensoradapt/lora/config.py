@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from reprlib import repr as shown
@@ -36,6 +37,7 @@ KNOWN = {
 }
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base weights before training
 LONGEST = 500  # characters of a pattern; names of modules have far fewer
+STEPS = 10**7  # of matching names with patterns, all together: about a second
 REPEATS = 3  # in a pattern; with more, or a repeated group, a name that does not match can take for ever
 
 
@@ -54,6 +56,27 @@ def read_config(path: Path) -> dict[str, Any]:
     _refuse(config, path / CONFIG)
     _check_values(config, path / CONFIG)
     return config
+
+
+def check_cost(config: Mapping[str, Any], modules: Iterable[str], path: Path) -> None:
+    """Raise TensorAdaptError where matching every module's name with every pattern could take longer than a second.
+
+    A pattern with k repeats can try as many ways as there are to choose k + 1 places in a name.
+    """
+    keys = [key for name in ("rank_pattern", "alpha_pattern") for key in config.get(name) or {}]
+    repeats = Counter(_repeats(key) for key in keys)
+    lengths = Counter(map(len, modules))
+    steps = sum(
+        names * patterns * (math.comb(length + k, k + 1) if k else 1)
+        for length, names in lengths.items()
+        for k, patterns in repeats.items()
+    )
+    if steps > STEPS:
+        raise TensorAdaptError(
+            f"{path / CONFIG} has {len(keys):,} patterns, with up to {max(repeats)} repeats each, for "
+            f"{lengths.total():,} names of up to {max(lengths):,} characters, which could take minutes to match; "
+            "expected fewer repeats, or names in full"
+        )
 
 
 def rank_of(config: Mapping[str, Any], module: str) -> int:
@@ -131,8 +154,12 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 2**63  # False for NaN
 
 
+def _repeats(key: str) -> int:
+    return sum(map(key.count, "*+?{"))
+
+
 def _is_pattern(key: str) -> bool:
-    if len(key) > LONGEST or sum(map(key.count, "*+?{")) > REPEATS or re.search(r"[)][*+?{]", key):
+    if len(key) > LONGEST or _repeats(key) > REPEATS or re.search(r"[)][*+?{]", key):
         return False
     try:
         re.compile(f"({key})")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import parse_json, read_safetensors, reason
-from tensoradapt.lora.config import AGAIN, CONFIG, LONGEST, TENSORS, rank_of, read_config, scale_of
+from tensoradapt.lora.config import AGAIN, CONFIG, LONGEST, TENSORS, check_cost, rank_of, read_config, scale_of
 from tensoradapt.lora.pair import LoraPair
 
 PICKLE = "adapter_model.bin"
@@ -48,6 +48,7 @@ def read_lora(path: str | Path) -> dict[str, LoraPair]:
         halves.setdefault(match["module"], {})[match["side"]] = tensor
     if not halves:
         raise TensorAdaptError(f"{path / TENSORS} holds no tensors; save the adapter again")
+    check_cost(config, halves, path)
     return {module: _pair(path, module, sides, config) for module, sides in halves.items()}
 
 

@@ -1,7 +1,8 @@
 """The run store: one folder for each run, written whole or not at all, read without torch.
 
 A folder holds ``config.json`` (what was asked), ``result.json`` (what follows from the config alone),
-``measurements.json`` (times and memory of the machine), ``provenance.json`` (versions, machine) and arrays as ``.npy``.
+``measurements.json`` (times and memory of the machine), ``provenance.json`` (versions, machine), arrays as ``.npy`` and
+``checksums.json``, by which a file that was changed later is noticed.
 The folder exists exactly if the run is done, so there is no half-written state to repair.
 """
 
@@ -18,14 +19,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import reason, sync_folder, write_synced
+from tensoradapt.files import parse_json, read_bounded, reason, sync_folder, write_synced
 
 FILES = ("config", "result", "measurements", "provenance")
+SUMS = "checksums.json"  # of the other files of a run
 HEAD_LABEL = "frozen base + head"
 FORMER_HEAD_LABEL = "frozen base, trained head"  # in what earlier versions wrote, and in hashes
 
@@ -62,8 +64,10 @@ def read_array(folder: Path, name: str) -> np.ndarray:
     """An array of a run's folder; TensorAdaptError if it is missing or damaged."""
     path = folder / f"{name}.npy"
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return np.load(io.BytesIO(_bytes(path)), allow_pickle=False)
+    except TensorAdaptError:
+        raise
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise TensorAdaptError(
             f"{path} cannot be read ({reason(error)}); expected an array written by write_run: "
             f"delete the folder {folder} to run it again"
@@ -251,7 +255,8 @@ def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(array), allow_pickle=False)
         contents[f"{name}.npy"] = buffer.getvalue()
-    return contents
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    return {**contents, SUMS: _document(sums, SUMS, _finite)}
 
 
 def _document(document: Mapping[str, Any], name: str, number: Callable[[float, str], Any]) -> bytes:
@@ -281,16 +286,28 @@ def with_present_labels(text: str) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    def refuse(word: str) -> NoReturn:
-        raise ValueError(f"{word} is not JSON")
-
+    again = f"expected a JSON object written by write_run: delete the folder {path.parent} to run it again"
     try:
-        document = json.loads(with_present_labels(path.read_text(encoding="utf-8")), parse_constant=refuse)
-        if not isinstance(document, dict):
-            raise ValueError(f"a {type(document).__name__} at its top")
+        text = with_present_labels(_bytes(path).decode())
+    except TensorAdaptError:
+        raise
     except (OSError, ValueError) as error:
-        raise TensorAdaptError(
-            f"{path} cannot be read ({reason(error)}); expected a JSON object written by write_run: "
-            f"delete the folder {path.parent} to run it again"
-        ) from error
+        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {again}") from error
+    document = parse_json(text.encode(), path, again)
+    if not isinstance(document, dict):
+        raise TensorAdaptError(f"{path} cannot be read (a {type(document).__name__} at its top); {again}")
     return document
+
+
+def _bytes(path: Path) -> bytes:
+    """The bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
+    data = read_bounded(path, "and no file of a run has as many; delete the folder to run it again")
+    sums = path.parent / SUMS
+    if path.name == SUMS or not sums.is_file():  # earlier versions wrote none
+        return data
+    if _read_json(sums).get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
+        raise TensorAdaptError(
+            f"{path} was changed after its run ended: its checksum is not that of {SUMS}. Put it back as it was, or "
+            f"delete the folder {path.parent} to run it again"
+        )
+    return data

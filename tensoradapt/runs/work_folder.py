@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import reason, replace_file
+from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_failed, is_finished
@@ -54,15 +54,28 @@ class Work:
         return Path(self.root) / WORK / self.name
 
     def prepare(self, config: RunConfig, checkpoint_every: int, track: Sequence[str] = ()) -> None:
-        """Write what a worker must know, unless another sweep has."""
-        if not (self.path / "config.json").is_file():
+        """Write what a worker must know, unless another sweep has; what is damaged or of another run is replaced."""
+        try:
+            self.config()
+        except TensorAdaptError:
             record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": list(track)}
             replace_file(self.path / "config.json", json.dumps(record).encode())
 
     def config(self) -> tuple[RunConfig, int, list[str]]:
         """The run's config, the steps between two states of its training, and its trackers."""
-        record = json.loads((self.path / "config.json").read_text())
-        return RunConfig.from_dict(record["config"]), record["checkpoint_every"], record.get("track", [])
+        path, again = self.path / "config.json", "delete it, then run the sweep again"
+        try:
+            record = parse_json(read_bounded(path, again), path, again)
+            config, every, track = (
+                RunConfig.from_dict(record["config"]),
+                record["checkpoint_every"],
+                record.get("track", []),
+            )
+        except (OSError, TypeError, KeyError, AttributeError) as error:
+            raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {again}") from None
+        if config.id != self.name:
+            raise TensorAdaptError(f"{path} is the config of run {config.id}; expected that of {self.name}: {again}")
+        return config, every, track
 
     def note(self, event: str, **more: Any) -> None:
         """Add a line to the run's attempts, on disk before the attempt continues."""

@@ -154,7 +154,7 @@ def test_everything_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, mo
     monkeypatch.setattr(store.os, "fsync", record)
     store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.arange(3)}})
     *files, folder, root = synced
-    assert files == [*(f"{name}.json" for name in store.FILES), "labels.npy"]
+    assert files == [*(f"{name}.json" for name in store.FILES), "labels.npy", store.SUMS]
     assert (folder.startswith(".x."), root) == (True, tmp_path.name)
 
 
@@ -228,7 +228,9 @@ def test_a_damaged_run_is_named_with_what_to_do(tmp_path: Path, file: str, text:
     (path / file).unlink()
     if text is not None:
         (path / file).write_text(text)
-    with pytest.raises(TensorAdaptError, match=rf"{path / file} cannot be read .* delete the folder {path} to run it"):
+    with pytest.raises(
+        TensorAdaptError, match=rf"{path / file} (cannot be read|was changed) .* delete the folder {path} to run it"
+    ):
         store.load_runs(tmp_path)
 
 
@@ -238,7 +240,7 @@ def test_a_damaged_array_is_named_when_it_is_read(tmp_path: Path) -> None:
     (path / "labels.npy").unlink()
     (run,) = store.load_runs(tmp_path)
     for read in (run.predictions, run.labels):
-        with pytest.raises(TensorAdaptError, match=rf"npy cannot be read .* delete the folder {path}"):
+        with pytest.raises(TensorAdaptError, match=rf"npy (cannot be read|was changed) .* delete the folder {path}"):
             read()
 
 
@@ -288,3 +290,54 @@ def test_a_config_is_written_as_earlier_versions_wrote_it() -> None:
     assert (record["label"], record["method"]) == (store.FORMER_HEAD_LABEL,) * 2
     assert "training" not in record
     assert replace(config, training={"clip": 1.0}).as_dict()["training"] == {"clip": 1.0}
+
+
+def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> None:
+    store.write_run(
+        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
+    )
+    folder = tmp_path / "x"
+    for name in ("result.json", "config.json"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace("0", "9", 1) if "0" in text else text.replace(" ", "", 1))
+        with pytest.raises(TensorAdaptError, match=f"{name} was changed after its run ended.*delete the folder"):
+            store.load_runs(tmp_path)
+        (folder / name).write_text(text)
+    np.save(folder / "labels.npy", np.array([9]))
+    with pytest.raises(TensorAdaptError, match=r"labels.npy was changed after its run ended"):
+        store.load_runs(tmp_path)[0].labels()
+    (folder / store.SUMS).unlink()  # as earlier versions left it
+    assert list(store.load_runs(tmp_path)[0].labels()) == [9]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 40 + "1" + "}" * 40, "[]", "{"])
+def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, content: str) -> None:
+    store.write_run(
+        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
+    )
+    (tmp_path / "x" / store.SUMS).unlink()
+    (tmp_path / "x" / "result.json").write_text(content)
+    with pytest.raises(TensorAdaptError, match="delete the folder"):
+        store.load_runs(tmp_path)
+
+
+def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path) -> None:
+    store.write_run(
+        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
+    )
+    (tmp_path / "x" / store.SUMS).unlink()
+    path = tmp_path / "x" / "labels.npy"
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**14},), }}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(TensorAdaptError, match=r"labels.npy cannot be read"):
+        store.load_runs(tmp_path)[0].labels()
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
+    store.write_run(
+        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
+    )
+    (tmp_path / "x" / "result.json").unlink()
+    os.mkfifo(tmp_path / "x" / "result.json")
+    with pytest.raises(TensorAdaptError, match="delete the folder"):
+        store.read_run(tmp_path / "x")

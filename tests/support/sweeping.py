@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,9 +42,9 @@ def write_spec(folder: Path, **changes: Any) -> Path:
 
 
 def break_one(root: Path, spec: SweepSpec) -> str:
-    """Prepares the work folder of a sweep's second run with a model that is none; returns its id."""
+    """Prepares the work folder of a sweep's second run with steps that are no number; returns its id."""
     config = due(spec, cells(spec, models.config(spec.model)), root).configs[1]
-    Work(root, config.id).prepare(replace(config, model="no-such-model"), 0)
+    Work(root, config.id).prepare(config, "no number")  # type: ignore[arg-type]
     return config.id
 
 
