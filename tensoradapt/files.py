@@ -20,7 +20,7 @@ from tensoradapt.errors import TensorAdaptError
 LARGEST = 64 * 2**20  # bytes of a JSON file or of a safetensors header: some hundred thousand tensors
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NEVER = "a pickle, which can run code when it is read and is never unpickled here"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begin a formula, in a spreadsheet that opens a CSV
+FORMULA = ("=", "+", "-", "@")  # begin a formula, in a spreadsheet that opens a CSV
 DEPTH = 32  # of JSON: our files need ten, and deeper values could overflow the stack when shown
 
 
@@ -58,7 +58,7 @@ def replace_files(contents: Mapping[str | Path, bytes]) -> None:
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     """A table as CSV in UTF-8 with a header and lines that end with "\\n"; None and NaN are empty fields.
 
-    A text that a spreadsheet would run as a formula has an apostrophe before it.
+    A text that a spreadsheet would run as a formula has an apostrophe before it; control characters are written out.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
@@ -69,7 +69,8 @@ def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> byte
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA) else value
+        plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value)
+        return f"'{plain}" if plain.startswith(FORMULA) else plain
     return None if value != value else value
 
 

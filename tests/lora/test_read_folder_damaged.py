@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 import tensoradapt as ta
 from tensoradapt.files import LARGEST
+from tensoradapt.lora.config import check_cost
 from tensoradapt.lora.read_folder import read_lora
 
 NAME = "base_model.model.layers.0.q_proj.lora_{}.weight"
@@ -216,3 +217,12 @@ def test_any_truncation_is_refused(tmp_path: Path) -> None:
         tensors_of(path).write_bytes(whole[:length])
         with pytest.raises(ta.TensorAdaptError, match="It is truncated"):
             read_lora(path)
+
+
+def test_patterns_that_could_take_minutes_are_refused_and_usual_ones_are_not() -> None:
+    layers = [f"model.layers.{i}.self_attn.{x}_proj" for i in range(126) for x in "qkvo"]
+    for keys in ({f"(.*.*.*)x{i}" for i in range(20)}, {"(.*.*.*)x0"}):
+        with pytest.raises(ta.TensorAdaptError, match=r"could take minutes to match; expected fewer repeats"):
+            check_cost({"rank_pattern": dict.fromkeys(keys, 1)}, ["a" * 441], Path("x"))
+    check_cost({"rank_pattern": dict.fromkeys(layers, 2)}, layers, Path("x"))
+    check_cost({"alpha_pattern": {".*.1.self_attn.q_proj": 3, ".*q_proj": 2}}, layers, Path("x"))
