@@ -9,8 +9,10 @@ import textwrap
 from collections.abc import Sequence
 
 from tensoradapt import __version__
+from tensoradapt.checks import shown
 from tensoradapt.cli import adapters, results, sweep
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import reason
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,11 +26,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except TensorAdaptError as error:
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 1
+    except (TensorAdaptError, OSError) as error:  # the latter for paths that no system call takes
         if args.debug:
             raise
         width = min(100, os.get_terminal_size().columns if sys.stderr.isatty() else 100)
-        print(textwrap.fill(f"error: {error}", width, subsequent_indent="  ", break_on_hyphens=False), file=sys.stderr)
+        text = str(error) if isinstance(error, TensorAdaptError) else f"{shown(error.filename)}: {reason(error)}"
+        print(textwrap.fill(f"error: {text}", width, subsequent_indent="  ", break_on_hyphens=False), file=sys.stderr)
         return 2
 
 

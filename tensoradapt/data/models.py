@@ -166,8 +166,10 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained`` with a name; TensorAdaptError where that fails."""
     try:
         return kind.from_pretrained(assets.fetch(MINILM) if name == MINILM else name, **options)
-    except OSError as error:
-        raise TensorAdaptError(_unknown(name, error)) from None
+    except Exception as error:  # a broken config raises whatever reads it
+        if "memory" in type(error).__name__.lower():
+            raise
+        raise TensorAdaptError(_unknown(name, error)) from error
 
 
 def _unknown(name: str, error: Exception) -> str:

@@ -62,7 +62,6 @@ CHECKS: Mapping[str, Check] = {
     "start": optional(text),
     "rule": text,
     "train": lambda value, where: patterns(value),
-    "tasks": strings,
     "scale": optional(lambda value, where: value if isinstance(value, str) else number(value, where) and value),
     "rates": partial(named, number),
     "projections": optional(strings),

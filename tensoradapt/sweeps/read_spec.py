@@ -16,7 +16,7 @@ from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.data import tasks
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
-from tensoradapt.files import reason
+from tensoradapt.files import read_bounded, reason
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.spec import (
@@ -69,10 +69,12 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
-    except (OSError, ValueError) as error:
+        data = read_bounded(path, "and no specification has as many")
+        return tomllib.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+    except (OSError, ValueError, RecursionError) as error:
+        why = "nested too deep" if isinstance(error, RecursionError) else reason(error)
         raise TensorAdaptError(
-            f'{path} cannot be read ({reason(error)}); expected a sweep in TOML, such as model = "tiny-random-bert", '
+            f'{path} cannot be read ({why}); expected a sweep in TOML, such as model = "tiny-random-bert", '
             'tasks = ["planted"], published = ["lora"], ranks = [1], learning_rates = [1e-3], seeds = [0], steps = 60'
         ) from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.files import reason, replace_file
+from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import Run, is_finished, read_run, with_present_labels
 from tensoradapt.sweeps.cells import Cell, Due, due
@@ -41,10 +41,14 @@ def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mappin
 def read(path: Path) -> Recorded:
     """Read the record of a sweep; raise TensorAdaptError where it is missing or damaged."""
     try:
-        record = json.loads(with_present_labels(path.read_text(encoding="utf-8")))
+        again = "run the sweep again, or delete it"
+        text = with_present_labels(read_bounded(path, again).decode())
+        record = parse_json(text.encode(), path, again)
         cells = tuple(Cell(**cell) for cell in record["cells"])
         return Recorded(SweepSpec.from_dict(record["spec"]), cells, record["provenance"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except TensorAdaptError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TensorAdaptError(
             f"{path} cannot be read ({reason(error)}); expected what a sweep leaves: run the sweep again, or delete it"
         ) from error

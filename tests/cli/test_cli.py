@@ -1,5 +1,6 @@
 """The command line: exit codes, one readable block per error, and the same figures as the library."""
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -143,3 +144,41 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(
     assert main([*arguments, "--out", str(tmp_path)]) == 2
     assert says in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [["methods"], ["plan", "--model", "tiny-random-bert"], ["results", "runs"]])
+def test_ctrl_c_in_any_command_is_one_word_and_code_one(command, capsys, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    parsed = argparse.Namespace(command=stop, debug=False)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda *_: parsed)
+    assert main(command) == 1 and capsys.readouterr().err == "stopped\n"
+
+
+def loop(folder):
+    (folder / "loop").symlink_to(folder / "loop")
+    return folder / "loop"
+
+
+@pytest.mark.parametrize(
+    "path", [loop, lambda folder: folder / ("x" * 300), lambda folder: Path("/dev/zero"), lambda folder: folder]
+)
+def test_paths_that_are_no_folder_of_runs_are_one_error(path, tmp_path, capsys):
+    assert main(["results", str(path(tmp_path))]) in (0, 2)
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "steps = " + "9" * 400, 'model = "a\\u0000b"', "\x00"])
+def test_specifications_that_are_none_are_one_error(text, tmp_path, capsys):
+    (tmp_path / "spec.toml").write_text(text)
+    assert main(["sweep", str(tmp_path / "spec.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_model_folder_with_a_broken_config_is_one_error(tmp_path, capsys):
+    for content in ("{}", "[]", '{"model_type": 3}', '{"model_type": "bert", "hidden_size": "x"}'):
+        (tmp_path / "config.json").write_text(content)
+        assert main(["plan", "--model", str(tmp_path), "--published", "lora", "--rank", "2"]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
