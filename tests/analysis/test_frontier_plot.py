@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -287,3 +288,12 @@ def test_the_caption_says_which_steps_adapters_took(tmp_path: Path) -> None:
     assert "Adapters take equal steps: the rate is how far the weights move." in text("equal_steps", "equal_steps")
     assert "Optimizers differ: adamw, equal_steps." in text("equal_steps", None)
     assert "steps" not in text(None, None)
+
+
+def test_the_caption_says_in_which_precision_and_on_how_many_threads(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, training={"precision": "bf16"})
+    write_synthetic(tmp_path, parameterization="lora", training={"precision": "bf16"})
+    one, two = load_runs(tmp_path)
+    assert "Computed in bf16." in caption([one, two]) and "threads" not in caption([one, two])
+    runs = [replace(run, measurements={**run.measurements, "threads": n}) for run, n in ((one, 1), (two, 2))]
+    assert "Computed in bf16. Runs used 1 and 2 threads, which changes last digits." in caption(runs)

@@ -50,9 +50,14 @@ def how_stepped(runs: Iterable[Run]) -> str:
 
 
 def _how_computed(runs: Iterable[Run]) -> str:
-    """In which precision, where it is not that of all earlier runs."""
-    used = {run.config.get("training", {}).get("precision", "fp32") for run in runs}
-    return f"Computed in {' and '.join(sorted(used))}." if used != {"fp32"} else ""
+    """In which precision, where it is not that of all earlier runs, and on how many threads where these differ."""
+    every = list(runs)
+    used = {run.config.get("training", {}).get("precision", "fp32") for run in every}
+    threads = sorted({n for run in every if (n := run.measurements.get("threads"))})
+    said = [f"Computed in {' and '.join(sorted(used))}."] if used != {"fp32"} else []
+    if len(threads) > 1:
+        said.append(f"Runs used {' and '.join(map(str, threads))} threads, which changes last digits.")
+    return " ".join(said)
 
 
 def some_runs(runs: Iterable[Run]) -> list[Run]:
