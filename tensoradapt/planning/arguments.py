@@ -63,7 +63,7 @@ CHECKS: Mapping[str, Check] = {
     "rule": text,
     "train": lambda value, where: patterns(value),
     "scale": optional(lambda value, where: value if isinstance(value, str) else number(value, where) and value),
-    "rates": partial(named, number),
+    "rates": lambda value, where: {k: number(v, f"rate of {k!r}") for k, v in named(anything, value, where).items()},
     "projections": optional(strings),
 }
 

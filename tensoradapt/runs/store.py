@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import parse_json, read_bounded, reason, sync_folder, write_synced
+from tensoradapt.files import reason, sync_folder, write_synced
+from tensoradapt.runs.run_files import FORMER_HEAD_LABEL as FORMER_HEAD_LABEL
+from tensoradapt.runs.run_files import HEAD_LABEL as HEAD_LABEL
+from tensoradapt.runs.run_files import SUMS, read_bytes, read_json
 
 FILES = ("config", "result", "measurements", "provenance")
-SUMS = "checksums.json"  # of the other files of a run
-HEAD_LABEL = "frozen base + head"
-FORMER_HEAD_LABEL = "frozen base, trained head"  # in what earlier versions wrote, and in hashes
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def read_array(folder: Path, name: str) -> np.ndarray:
     """An array of a run's folder; TensorAdaptError if it is missing or damaged."""
     path = folder / f"{name}.npy"
     try:
-        return np.load(io.BytesIO(_bytes(path)), allow_pickle=False)
+        return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
     except TensorAdaptError:
         raise
     except (OSError, ValueError, EOFError, MemoryError) as error:
@@ -186,7 +186,7 @@ def remove_failure(root: Path, name: str) -> None:
 def load_failures(root: Path) -> dict[str, dict[str, Any]]:
     """The error record of each failed run in ``root``, by name."""
     names = sorted(path.parent.name for path in Path(root).glob("[!.]*/error.json"))
-    return {name: _read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
+    return {name: read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
 
 
 def load_runs(root: Path) -> list[Run]:
@@ -204,7 +204,7 @@ def load_runs(root: Path) -> list[Run]:
 def read_run(path: Path) -> Run:
     """Read the run in the folder ``path``; raise TensorAdaptError if a JSON file is missing or damaged."""
     path = Path(path)
-    return Run(path.name, path, **{name: _read_json(path / f"{name}.json") for name in FILES})
+    return Run(path.name, path, **{name: read_json(path / f"{name}.json") for name in FILES})
 
 
 def _plain(value: Any, where: str, number: Callable[[float, str], Any]) -> Any:
@@ -278,36 +278,3 @@ def _holds_run(path: Path) -> bool:
     if path.name.startswith(".") or path.name.endswith(".tmp") or not path.is_dir():
         return False
     return any((path / f"{name}.json").is_file() for name in ("config", "result"))
-
-
-def with_present_labels(text: str) -> str:
-    """JSON text whose strings that are former labels are replaced by the present ones."""
-    return text.replace(f'"{FORMER_HEAD_LABEL}"', f'"{HEAD_LABEL}"')
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    again = f"expected a JSON object written by write_run: delete the folder {path.parent} to run it again"
-    try:
-        text = with_present_labels(_bytes(path).decode())
-    except TensorAdaptError:
-        raise
-    except (OSError, ValueError) as error:
-        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {again}") from error
-    document = parse_json(text.encode(), path, again)
-    if not isinstance(document, dict):
-        raise TensorAdaptError(f"{path} cannot be read (a {type(document).__name__} at its top); {again}")
-    return document
-
-
-def _bytes(path: Path) -> bytes:
-    """The bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
-    data = read_bounded(path, "and no file of a run has as many; delete the folder to run it again")
-    sums = path.parent / SUMS
-    if path.name == SUMS or not sums.is_file():  # earlier versions wrote none
-        return data
-    if _read_json(sums).get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
-        raise TensorAdaptError(
-            f"{path} was changed after its run ended: its checksum is not that of {SUMS}. Put it back as it was, or "
-            f"delete the folder {path.parent} to run it again"
-        )
-    return data

@@ -32,7 +32,7 @@ from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.merge import restore_weights
 from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
 from tensoradapt.surgery.transaction import transaction
-from tensoradapt.surgery.use import use
+from tensoradapt.surgery.use import choose
 
 
 def attach(
@@ -102,12 +102,12 @@ def attach_with(
     set_magnitudes(adapter, matrices)
     base = base_hash(matrices)
     adapter.attachment = Attachment(settings, heads, base, origin_of(model))
-    with transaction(model):
+    with transaction(model) as change:
         _register(model, name, adapter)
         adapter.attachment.base_now = partial(hash_when_saved, required(model), matrices, base)
         _wrap(model, adapter, matrices)
         switch_off_fast_paths(model)
-        use(model, name)
+        choose(model, {name: 1.0}, change)
     return adapter
 
 

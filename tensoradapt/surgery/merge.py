@@ -17,8 +17,6 @@ from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped, in_matrix, wrapped
-from tensoradapt.sites.modules import without_adapters
-from tensoradapt.sites.select import refuse_tied
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.registry import Adapters, required
 from tensoradapt.surgery.transaction import Transaction, transaction
@@ -61,15 +59,16 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     refuse_sharded(model, "merge")
     _check_adapters(registry)
-    for adapter in registry.used.values():
-        refuse_tied(without_adapters(model), adapter.plan.sites)
     used = {name: (layer, [u for u in layer.updates if u[0].gate.used]) for name, layer in wrapped(model)}
     layers = {name: (layer, updates) for name, (layer, updates) in used.items() if updates}
     for layer, updates in layers.values():
         check_mergeable(layer, updates)
+    _check_tied(layers)
     with transaction(model) as change:
         kept = [Snapshot.of(layer) for layer, _ in layers.values()]
         change.undo += [snapshot.restore for snapshot in kept if snapshot.codes]
+        for layer, updates in layers.values():  # all before the first sum, whose memory the next ones then use again
+            renew(layer, updates)
         lost = {name: merge_layer(layer, updates) for name, (layer, updates) in layers.items()}
         registry.kept, registry.merged = kept if keep else None, True
         for adapter in registry.used.values():
@@ -114,6 +113,18 @@ def _check_adapters(registry: Adapters) -> None:
             if not torch.isfinite(parameter).all():
                 raise TensorAdaptError(
                     f"factor {key} has non-finite entries; nothing was merged. Load a good checkpoint first"
+                )
+
+
+def _check_tied(layers: Mapping[str, tuple[Wrapped, Sequence[Update]]]) -> None:
+    """Raise TensorAdaptError for a weight of two layers, tied after they were adapted: it would get both updates."""
+    holders: dict[int, str] = {}
+    for name, (layer, updates) in layers.items():
+        for parameter in {id(matrix.parameter) for matrix in _touched(layer, updates)}:
+            if (other := holders.setdefault(parameter, name)) != name:
+                raise TensorAdaptError(
+                    f"tied weights cannot be merged: {other} and {name} hold one and the same weight, and each has an "
+                    "update of its own. Untie the two first, or use the adapter unmerged"
                 )
 
 
@@ -164,19 +175,25 @@ class Snapshot:
             parameter.data = value.to(parameter.device, parameter.dtype)
 
 
+def renew(layer: Wrapped, updates: Sequence[Update]) -> None:
+    """Give the weights and the bias that updates are to be added to new tensors with the same numbers."""
+    parameters = {id(m.parameter): m.parameter for m in _touched(layer, updates) if m.quantisation is None}
+    if (bias := _bias(layer.base)) is not None:
+        parameters[id(bias)] = bias
+    for parameter in parameters.values():
+        parameter.data = parameter.data.clone()
+
+
 @torch.no_grad()
 def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda adapter, total: None) -> float:
-    """Add updates to a layer's weights and bias, in new tensors; returns the share of the change lost in storing it.
+    """Add updates to a layer's weights and bias; returns the share of the change lost in storing it.
 
     ``check`` is called with each adapter and the sum so far, before it is stored, and may raise. Call it within a
-    transaction, which gives the layer its old tensors back where anything fails.
+    transaction and after ``renew``: the layer then gets its old tensors back where anything fails.
     """
     bias, touched = _bias(layer.base), _touched(layer, updates)
     if bias is not None:
         total_bias = _summed(bias.to(torch.promote_types(bias.dtype, torch.float32)), _biases(updates), check)
-        bias.data = bias.data.clone()
-    for parameter in {id(m.parameter): m.parameter for m in touched if m.quantisation is None}.values():
-        parameter.data = parameter.data.clone()
     lost = size = 0.0
     for matrix in touched:
         wide = matrix.wide()

@@ -39,17 +39,16 @@ def transaction(*roots: nn.Module, optimizer: torch.optim.Optimizer | None = Non
     those that are dicts, lists or sets), to parameters' ``requires_grad``, ``grad`` and ``data``, to an optimizer's
     groups and states, and numbers that ``Transaction.write`` wrote. No number is copied but those.
     """
-    restore = [*map(_attributes, _objects(roots)), *map(_parameter, _parameters(roots))]
-    if optimizer is not None:
-        held: list[Any] = [optimizer.state, optimizer.param_groups, *optimizer.param_groups]
-        restore += map(_contents, held)
+    kept = _contents(roots, optimizer)
+    parameters = [(p, _data(p), p.requires_grad, p.grad) for root in roots for p in root.parameters()]
     change, outer = Transaction(), _open.get()
     token = _open.set(change)
     try:
         yield change
     except BaseException:
-        for undo in (*reversed(change.undo), *restore):
+        for undo in reversed(change.undo):
             undo()
+        _put_back(kept, parameters)
         raise
     else:
         if outer is not None:  # which may fail yet
@@ -58,55 +57,43 @@ def transaction(*roots: nn.Module, optimizer: torch.optim.Optimizer | None = Non
         _open.reset(token)
 
 
-def _objects(roots: tuple[nn.Module, ...]) -> Iterator[Any]:
-    """The modules, and objects of ours that are attributes of them."""
-    found = {id(module): module for root in roots for module in root.modules()}
-    yield from found.values()
-    for module in found.values():
-        for value in vars(module).values():
-            if isinstance(value, Attachment | TaskChoice | nn.Module) and id(value) not in found:
-                yield value
+def _contents(roots: tuple[nn.Module, ...], optimizer: torch.optim.Optimizer | None) -> list[tuple[Any, Any]]:
+    """Each container of a model that may change, and a copy of it.
+
+    Few objects are made, because many would make Python collect garbage, which takes longer than all the rest.
+    """
+    found: dict[int, Any] = {id(module): module for root in roots for module in root.modules()}
+    owners = list(found.values())
+    containers: list[Any] = []
+    if optimizer is not None:
+        containers += [optimizer.state, optimizer.param_groups, *optimizer.param_groups]
+    for owner in owners:  # which grows while it is gone through, by objects of ours that are attributes
+        attributes = vars(owner)
+        containers.append(attributes)
+        for value in attributes.values():
+            if isinstance(value, dict | list | set):
+                containers.append(value)
+            elif isinstance(value, Attachment | TaskChoice | nn.Module) and id(value) not in found:
+                found[id(value)] = value
+                owners.append(value)
+    return [(container, container.copy() if container else None) for container in containers]
 
 
-def _parameters(roots: tuple[nn.Module, ...]) -> Iterator[nn.Parameter]:
-    return iter({id(p): p for root in roots for p in root.parameters()}.values())
+def _data(parameter: nn.Parameter) -> Tensor | None:
+    """What a parameter refers to; of quantised layers, whose parameters are replaced, nothing."""
+    return parameter.data if type(parameter) is nn.Parameter else None
 
 
-def _attributes(owner: Any) -> Undo:
-    attributes = vars(owner)
-    kept = dict(attributes)
-    contents = [_contents(value) for value in kept.values() if isinstance(value, dict | list | set)]
-
-    def undo() -> None:
-        attributes.clear()
-        attributes.update(kept)
-        for restore in contents:
-            restore()
-
-    return undo
-
-
-def _contents(container: Any) -> Undo:
-    kept = container.copy()
-
-    def undo() -> None:
+def _put_back(kept: list[tuple[Any, Any]], parameters: list[tuple[Any, Any, bool, Any]]) -> None:
+    for container, contents in kept:
         container.clear()
-        (container.extend if isinstance(container, list) else container.update)(kept)
-
-    return undo
-
-
-def _parameter(parameter: nn.Parameter) -> Undo:
-    flag, grad = parameter.requires_grad, parameter.grad
-    data = parameter.data if type(parameter) is nn.Parameter else None  # others, of quantised layers, are replaced
-
-    def undo() -> None:
+        if contents is not None:
+            (container.extend if isinstance(container, list) else container.update)(contents)
+    for parameter, data, flag, grad in parameters:
         if data is not None and parameter.data_ptr() != data.data_ptr():
             parameter.data = data
         parameter.requires_grad_(flag)
         parameter.grad = grad
-
-    return undo
 
 
 def _copy(tensor: Tensor, value: Tensor) -> None:

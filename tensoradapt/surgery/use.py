@@ -51,16 +51,23 @@ def use(
     shares = _per_sample(registry, samples) if names is None else _shares(registry, names)
     if (names is None) == (samples is None):
         raise TensorAdaptError("expected names or samples=, one of them")
-    zero = torch.zeros(()) if samples is None else torch.zeros(len(samples))
     with transaction(model) as change:
-        give_heads(model, shares, change.write)
-        for name, adapter in registry.named().items():
-            share = shares.get(name, zero)
-            adapter.gate.used = every or name in shares
-            adapter.gate.by_share = every or isinstance(share, Tensor) or share != 1
-            _set(adapter.gate, torch.as_tensor(share, dtype=torch.get_default_dtype()), change)
-        if not every:
-            _train_only(registry, shares)
+        choose(model, shares, change, every, 0 if samples is None else len(samples))
+
+
+def choose(
+    model: nn.Module, shares: Mapping[str, Any], change: Transaction, every: bool = False, n_samples: int = 0
+) -> None:
+    """Let these adapters compute, each times its share: a number, or one for each of ``n_samples``."""
+    registry, zero = required(model), torch.zeros(n_samples) if n_samples else torch.zeros(())
+    give_heads(model, shares, change.write)
+    for name, adapter in registry.named().items():
+        share = shares.get(name, zero)
+        adapter.gate.used = every or name in shares
+        adapter.gate.by_share = every or isinstance(share, Tensor) or share != 1
+        _set(adapter.gate, torch.as_tensor(share, dtype=torch.get_default_dtype()), change)
+    if not every:
+        _train_only(registry, shares)
 
 
 def _train_only(registry: Adapters, names: Container[str]) -> None:

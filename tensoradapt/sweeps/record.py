@@ -12,7 +12,8 @@ from typing import Any
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.store import Run, is_finished, read_run, with_present_labels
+from tensoradapt.runs.run_files import with_present_labels
+from tensoradapt.runs.store import Run, is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due, due
 from tensoradapt.sweeps.spec import SweepSpec
 

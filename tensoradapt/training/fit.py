@@ -117,6 +117,8 @@ def _check_kinds(model: Any, batches: Any, **others: Any) -> None:
     kinds: dict[str, Any] = {"loss": Callable, "on_step": Callable, "reduce": Mapping, "checkpoint": TrainingState}
     check_is("model", model, nn.Module)
     check_is("batches", batches, Iterable)
+    if getattr(batches, "shape", None) == ():  # an array without axes, which looks like an iterable
+        raise TensorAdaptError(f"batches is {shown(batches)}; expected one mapping of tensors for each step")
     for what, given in others.items():
         if given is not None:
             check_is(what, given, kinds[what])

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from tensoradapt.checks import check_number, check_whole, is_number, one_of, shown
+from tensoradapt.checks import LARGEST, check_number, check_whole, is_number, one_of, shown
 from tensoradapt.errors import TensorAdaptError
 
 OPTIMIZERS = ("adamw", "equal_steps")
+HELD = 1e38  # by float32, in which optimizers compute
 PRECISIONS = ("fp32", "bf16")
 
 
@@ -38,7 +39,9 @@ class TrainingOptions:
             ("precondition", 1 if self.precondition is None else self.precondition),
         ):
             check_number(what, value, above=0)
-        check_whole("steps", self.steps)
+            if value > HELD:
+                raise TensorAdaptError(f"{what} is {value:g}; expected a number that float32 can hold, up to {HELD:g}")
+        check_whole("steps", self.steps, 1, LARGEST)
         one_of(OPTIMIZERS, self.optimizer, "optimizer")
         one_of(PRECISIONS, self.precision, "precision")
         if not is_number(self.warmup) or not 0 <= self.warmup < 1:

@@ -22,6 +22,7 @@ from tensoradapt import files
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import provenance, store
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.run_files import SUMS
 
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
 values = st.recursive(
@@ -154,7 +155,7 @@ def test_everything_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, mo
     monkeypatch.setattr(store.os, "fsync", record)
     store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.arange(3)}})
     *files, folder, root = synced
-    assert files == [*(f"{name}.json" for name in store.FILES), "labels.npy", store.SUMS]
+    assert files == [*(f"{name}.json" for name in store.FILES), "labels.npy", SUMS]
     assert (folder.startswith(".x."), root) == (True, tmp_path.name)
 
 
@@ -306,7 +307,7 @@ def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> Non
     np.save(folder / "labels.npy", np.array([9]))
     with pytest.raises(TensorAdaptError, match=r"labels.npy was changed after its run ended"):
         store.load_runs(tmp_path)[0].labels()
-    (folder / store.SUMS).unlink()  # as earlier versions left it
+    (folder / SUMS).unlink()  # as earlier versions left it
     assert list(store.load_runs(tmp_path)[0].labels()) == [9]
 
 
@@ -315,7 +316,7 @@ def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, conten
     store.write_run(
         tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
     )
-    (tmp_path / "x" / store.SUMS).unlink()
+    (tmp_path / "x" / SUMS).unlink()
     (tmp_path / "x" / "result.json").write_text(content)
     with pytest.raises(TensorAdaptError, match="delete the folder"):
         store.load_runs(tmp_path)
@@ -325,7 +326,7 @@ def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path
     store.write_run(
         tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
     )
-    (tmp_path / "x" / store.SUMS).unlink()
+    (tmp_path / "x" / SUMS).unlink()
     path = tmp_path / "x" / "labels.npy"
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**14},), }}".ljust(117) + "\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())

@@ -171,7 +171,7 @@ def test_a_rank_or_seed_named_twice_is_one_run():
 
 
 def test_every_size_runs_all_parameterizations_and_both_references_on_each_seed():
-    for size, count in (("quick", 8), ("default", 33), ("full", 78)):
+    for size, count in (("quick", 8), ("default", 33), ("full", 130)):
         plan = configs(size=SIZES[size], model="all-minilm-l6-v2", task="snippets", methods=None)
         assert len(plan) == len({run.id for run in plan}) == count
         named = {run.parameterization or run.published or run.kind for run in plan}

@@ -124,7 +124,7 @@ def test_in_bf16_the_model_computes_in_bfloat16_and_its_parameters_stay_in_float
         ({"lr": float("nan")}, "lr is nan; expected a finite number above 0"),
         ({"lr": 0}, "lr is 0; expected"),
         ({"head_lr": -1.0}, "head_lr is -1.0; expected"),
-        ({"steps": 0}, "steps is 0; expected a whole number of 1 or more"),
+        ({"steps": 0}, "steps is 0; expected a whole number from 1 up to"),
         ({"steps": True}, "steps is True"),
         ({"warmup": 1.0}, "warmup is 1.0; expected a share"),
         ({"clip": float("nan")}, "clip is nan; expected a finite number above 0"),

@@ -19,7 +19,7 @@ from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
-from tensoradapt.surgery.merge import Snapshot, check_mergeable, merge_layer
+from tensoradapt.surgery.merge import Snapshot, check_mergeable, merge_layer, renew
 from tensoradapt.surgery.transaction import transaction
 
 BASE = "__base__"  # PEFT's name for no adapter
@@ -112,6 +112,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             undone.undo += [before.restore] if before.codes else []
             if self._original:
                 self._original.restore()
+            renew(layer, updates)
             merge_layer(layer, updates, self._check_finite if safe_merge else lambda *_: None)
             self._original = self._original or before
             self.merged_adapters.extend(names)
