@@ -42,7 +42,7 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     size = p.add_mutually_exclusive_group()
     for name, text in (
         ("quick", "few sizes, 60 steps, one seed: about 3 minutes"),
-        ("full", "more methods and sizes, 300 steps: about 1 hour"),
+        ("full", "more methods and sizes, 300 steps, five seeds: 1 to 4 hours"),
     ):
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
     p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
