@@ -25,7 +25,7 @@ from minilm import Bench, Setting, append, read
 
 import tensoradapt as ta
 from tensoradapt.runs.execute import predict
-from tensoradapt.training.options import autocast
+from tensoradapt.training.precision import autocast
 
 HERE = Path(__file__).parent
 RECORD, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "figures" / "best_rate.png"

@@ -7,8 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 RESOLUTION, ENDLESS = 2**16, 2**30  # of the logarithms of sizes, as whole numbers; and more than all of them together
 
@@ -28,6 +26,9 @@ def sides_by_flow(
     >>> sides_by_flow([("r", "in"), ("out", "r")], {"out": 8}, {"in": 8}, {"r": 2})
     ('A', 'B')
     """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
     a, b, *factors = range(len(held) + 2)
     new = itertools.count(len(held) + 2)
     edges: dict[tuple[int, int], int] = {}

@@ -26,7 +26,7 @@ from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach
 from tensoradapt.training.fit import fit
-from tensoradapt.training.options import autocast
+from tensoradapt.training.precision import autocast
 from tensoradapt.training.state import TrainingState
 
 HEADS = ("classifier", "score")

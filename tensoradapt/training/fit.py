@@ -15,7 +15,8 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.training.equal_steps import equal_steps
-from tensoradapt.training.options import TrainingOptions, autocast
+from tensoradapt.training.options import TrainingOptions
+from tensoradapt.training.precision import autocast
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters

@@ -1,10 +1,8 @@
-"""Options of training: one record that ``fit`` reads its settings from, checked in one place."""
+"""Options of training: one record that ``fit`` reads its settings from, checked in one place. No torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
 
 from tensoradapt.checks import LARGEST, check_number, check_whole, is_number, one_of, shown
 from tensoradapt.errors import TensorAdaptError
@@ -50,8 +48,3 @@ class TrainingOptions:
             )
         if not is_number(self.weight_decay) or self.weight_decay < 0:
             raise TensorAdaptError(f"weight_decay is {shown(self.weight_decay)}; expected a number from 0")
-
-
-def autocast(precision: str, device: torch.device | str) -> torch.autocast:
-    """The context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
