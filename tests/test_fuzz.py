@@ -101,6 +101,6 @@ def test_one_wrong_argument(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", CALLS)
 def test_several_wrong_arguments(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    n, kinds, examples = escapes(several_wrong(*CALLS[name], n=20_000 if "plan" in name or "find" in name else 4_000))
+    n, kinds, examples = escapes(several_wrong(*CALLS[name], n=25_000 if "plan" in name or "find" in name else 300))
     print(f"{name}: {n:,} calls")
     assert not kinds, {kind: (count, examples[kind]) for kind, count in kinds.most_common(20)}
