@@ -81,17 +81,16 @@ def fit(
     """
     _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
     options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition, precision)
-    groups = parameter_groups(model, lr, head_lr, heads)
+    groups, named = parameter_groups(model, lr, head_lr, heads), trained_parameters(model)
     _check_reduce(model, reduce or {}, steps, checkpoint)
-    named = trained_parameters(model)
     stepper = optimizer_of(model, groups, options)
     losses, seconds = _resumed(checkpoint, model, stepper)
-    schedule, note, device = _schedule(stepper, options, len(losses)), "", next(iter(named.values())).device
+    schedule, note = _schedule(stepper, options, len(losses)), ""
+    context = autocast(precision, next(iter(named.values())).device)
     model.train()
     for step, batch in itertools.islice(zip(range(1, steps + 1), batches, strict=False), len(losses), None):
         start = time.perf_counter()
-        with autocast(precision, device):
-            value = _loss(model, batch, loss)
+        value = _loss(model, batch, loss, context)
         stepper.zero_grad(set_to_none=True)
         value.backward()
         if note := _fault(step, value, named, clip):
@@ -125,11 +124,14 @@ def _check_kinds(model: Any, batches: Any, **others: Any) -> None:
             check_is(what, given, kinds[what])
 
 
-def _loss(model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Tensor] | None) -> Tensor:
-    """The loss of a batch; raises TensorAdaptError where there is none that could be trained on."""
+def _loss(
+    model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Tensor] | None, context: torch.autocast
+) -> Tensor:
+    """The loss of a batch, within a context; raises TensorAdaptError where there is none to train on."""
     if loss is None and not isinstance(batch, Mapping):
         raise TensorAdaptError(f"a batch is {shown(batch)}; expected a mapping of the model's arguments, or give loss=")
-    value = loss(model, batch) if loss else getattr(model(**batch), "loss", None)
+    with context:
+        value = loss(model, batch) if loss else getattr(model(**batch), "loss", None)
     if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
         return value
     where = "loss=" if loss else f"{type(model).__name__}, called with {few(sorted(map(str, batch)))},"
