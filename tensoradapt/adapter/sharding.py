@@ -6,6 +6,7 @@ A DTensor is recognised by its method ``full_tensor``: importing its class would
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,7 @@ def write_once(module: nn.Module, write: Callable[[], None]) -> None:
             failed = error
     messages = [None if failed is None else str(failed)]
     dist.broadcast_object_list(messages, 0)
+    time.sleep(0.1)  # gloo's thread needs the GIL to free what was sent, and aborts a process that ends before it has
     if failed is not None:
         raise failed
     if messages[0] is not None:

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -96,8 +96,8 @@ class Network:
         shown = {f.name: (f"{x}={sizes[x]}" if x in sizes else x for x in f.labels) for f in self.factors}
         return ", ".join(f"{name}[{' '.join(labels)}]" for name, labels in shown.items())
 
-    @property
-    def sizes(self) -> dict[str, int]:
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
         return {**self.layout.size_of, **self.bonds}
 
     @property

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tensoradapt.errors import TensorAdaptError
@@ -71,20 +72,24 @@ def mean_square(network: Network, factors: Mapping[str, Tensor]) -> float:
     k runs over all trainable factors; with a zero start only the zero factor's Jacobian is not zero. Exact where a
     factor's parameters have orthogonal columns in J; otherwise a mean over fixed random G.
     """
-    import torch
-
     still = not factors[network.zero.name].count_nonzero()
     moving = [network.zero] if still else [factor for factor in network.factors if factor.trainable]
     reduced = ReducedNetwork(network, factors, moving)
     n = max(1, min(SIGNS // reduced.n_moving, ENTRIES // size(reduced.modes, reduced.sizes)))
     sizes = {**reduced.sizes, PROBE: n}
-    generator = torch.Generator().manual_seed(0)
-    gradient = torch.randn([sizes[x] for x in (PROBE, *reduced.modes)], generator=generator, dtype=torch.float64)
-    step = torch.zeros_like(gradient)
+    gradient = _gradient(tuple(sizes[x] for x in (PROBE, *reduced.modes)))
+    step = gradient.new_zeros(gradient.shape)
     for factor in moving:
         signs = reduced.back(factor, gradient, sizes).sign()
         step += factor.rate * reduced.through(factor, signs, sizes)
     return float(step.square().sum()) / n / reduced.numel
+
+
+@lru_cache(maxsize=1)  # the tensors of a plan mostly have one shape
+def _gradient(shape: tuple[int, ...]) -> Tensor:
+    import torch
+
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 class ReducedNetwork:

@@ -199,10 +199,11 @@ def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda
         wide = matrix.wide()
         here = [(adapter, in_matrix(blocks, matrix.key)) for adapter, blocks in updates]
         total = _summed(wide, ((adapter, change(adapter, blocks, wide)) for adapter, blocks in here if blocks), check)
-        size += float((total - wide).square().sum())
+        size += _squared(total - wide)
         _check_finite(matrix, wide, total)
         matrix.write(total)
-        lost += float((matrix.read().to(total) - total).square().sum())
+        if (stored := matrix.read()).dtype is not total.dtype or matrix.quantisation:  # else nothing was rounded
+            lost += _squared(stored.to(total) - total)
     if bias is not None:
         bias.copy_(total_bias)
     return math.sqrt(lost / size) if size else 0.0
@@ -212,7 +213,8 @@ def _check_finite(matrix: StoredMatrix, wide: Tensor, total: Tensor) -> None:
     """Raise TensorAdaptError where the merged matrix would not be finite, and say why."""
     name, dtype = matrix.site.name, matrix.parameter.dtype
     plain = matrix.quantisation is None
-    largest, most = float(total.abs().max()), torch.finfo(dtype if plain else total.dtype).max
+    largest = float(torch.stack(total.aminmax()).abs().max())
+    most = torch.finfo(dtype if plain else total.dtype).max
     if largest <= most:
         return
     if not torch.isfinite(wide).all():
@@ -222,6 +224,10 @@ def _check_finite(matrix: StoredMatrix, wide: Tensor, total: Tensor) -> None:
     else:
         why = f"the sum reaches {largest:.3g}, and {dtype} holds up to {most:.3g}. Merge in a wider dtype"
     raise TensorAdaptError(f"{name} cannot be merged, and nothing was: {why}")
+
+
+def _squared(matrix: Tensor) -> float:
+    return float(torch.linalg.vector_norm(matrix).square())
 
 
 def _summed(total: Tensor, changes: Iterable[tuple[Adapter, Tensor]], check: Check) -> Tensor:

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.adapter.chosen_updates import TaskChoice
 
+UNCHANGED = frozenset(name for name in vars(nn.Module()) if "hooks" in name)  # a model's, of which no call changes any
+PLAIN = frozenset((bool, int, float, str, type(None)))  # most attributes; told apart first, as that is quick
+CONTAINERS = (dict, list, set)
+OWNERS = (Attachment, TaskChoice, nn.Module)
 Undo = Callable[[], None]
 _open: ContextVar[Transaction | None] = ContextVar("transaction", default=None)
 
@@ -35,7 +39,7 @@ class Transaction:
 def transaction(*roots: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Iterator[Transaction]:
     """Within this context, undo everything on any exception, Ctrl-C and out-of-memory too, and raise it again.
 
-    Undone are changes to modules (children, parameters, buffers, hooks, modes, other attributes and the contents of
+    Undone are changes to modules (children, parameters, buffers, modes, other attributes and the contents of
     those that are dicts, lists or sets), to parameters' ``requires_grad``, ``grad`` and ``data``, to an optimizer's
     groups and states, and numbers that ``Transaction.write`` wrote. No number is copied but those.
     """
@@ -70,10 +74,12 @@ def _contents(roots: tuple[nn.Module, ...], optimizer: torch.optim.Optimizer | N
     for owner in owners:  # which grows while it is gone through, by objects of ours that are attributes
         attributes = vars(owner)
         containers.append(attributes)
-        for value in attributes.values():
-            if isinstance(value, dict | list | set):
+        for key, value in attributes.items():
+            if key in UNCHANGED or type(value) in PLAIN:
+                continue
+            if isinstance(value, CONTAINERS):
                 containers.append(value)
-            elif isinstance(value, Attachment | TaskChoice | nn.Module) and id(value) not in found:
+            elif isinstance(value, OWNERS) and id(value) not in found:
                 found[id(value)] = value
                 owners.append(value)
     return [(container, container.copy() if container else None) for container in containers]
