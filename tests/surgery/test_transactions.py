@@ -91,6 +91,23 @@ def injected():
     return tuned, None, lambda: tuned.add_adapter("new", TensorConfig(rank=3, layout=": out : in"))
 
 
+def tuned(call, *before):
+    """A call of PEFT's tuner around a model with an adapter."""
+
+    def ready():
+        from peft import get_peft_model
+
+        from tensoradapt.integrations.peft import TensorConfig
+
+        settings = {"parameterization": "cp", "layout": "layer proj : out : in", "rank": 2, "init_weights": False}
+        model = get_peft_model(bert(), TensorConfig(**settings))
+        for first in before:
+            first(model.base_model)
+        return model, None, lambda: call(model.base_model)
+
+    return ready
+
+
 def batches():
     return [{"input_ids": IDS, "labels": torch.tensor([0, 1])}]
 
@@ -114,6 +131,9 @@ CALLS = {
     "detach one of two": on(two, lambda model: ta.detach(model, "b")),
     "reduce_rank": reduced,
     "inject": injected,
+    "peft merge": tuned(lambda tuner: tuner.merge_adapter()),
+    "peft unmerge": tuned(lambda tuner: tuner.unmerge_adapter(), lambda tuner: tuner.merge_adapter()),
+    "peft merge and unload": tuned(lambda tuner: tuner.merge_and_unload()),
     "compress": on(
         one,
         lambda model: ta.compress(

@@ -85,6 +85,20 @@ class TensorModel(BaseTuner):
             for module, attribute, off in list(fast_paths(self.model, TensorLinear)):
                 setattr(module, attribute, off)
 
+    def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
+        """Merge in all layers, or in none: PEFT's own goes through the layers one by one."""
+        with transaction(self):
+            super().merge_adapter(*args, **kwargs)
+
+    def unmerge_adapter(self) -> None:
+        """Unmerge all layers, or none."""
+        with transaction(self):
+            super().unmerge_adapter()
+
+    def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
+        with transaction(self):
+            return super()._unload_and_optionally_merge(*args, **kwargs)  # type: ignore[func-returns-value]
+
     def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
         if peft_config.target_modules is None:
             peft_config.target_modules = default_targets(self.model, peft_config)
