@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,10 +15,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from tensoradapt.analysis.figures.styles import Style, line_look, marker_look
+from tensoradapt.errors import few
 from tensoradapt.files import replace_file
 
 DARK, GREY = "#404040", "#707070"
@@ -25,8 +28,12 @@ MARKER, DPI = 6.0, 200  # points; dots per inch
 MANY = 9  # methods from which on a legend is smaller
 NAME, TITLE, LEGEND = 8.0, 9.5, 8.5  # points of the type of rows' names, of axes' labels and of legends
 UNDATED: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # the same bytes
+# matplotlib brings the first; the others, where they are installed, have the characters that it lacks
+FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Arial Unicode MS")
+BOXES = "Glyph .* missing from font"
+INSTALLED = {entry.name for entry in fontManager.ttflist}
 RC: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
+    "font.family": [name for name in FONTS if name in INSTALLED],
     "font.size": 9,
     "text.hinting": "none",  # else text is wider at some resolutions than where it was measured
     "axes.labelsize": 9.5,
@@ -79,7 +86,8 @@ def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
 
 @lru_cache(maxsize=4096)  # the names of methods are on every figure
 def _extent(text: str, size: float) -> tuple[float, float]:
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", BOXES)  # said once, when the figure is written
         box = new_figure(1, 1).text(0, 0, text, fontsize=size).get_window_extent()
     return box.width / DPI, box.height / DPI
 
@@ -155,9 +163,29 @@ def wrapped_note(figure: Figure, text: str, width: float) -> tuple[Text, float]:
 
 def write(figure: Figure, stem: Path) -> tuple[Path, Path]:
     """Write ``stem``.png and ``stem``.pdf, each whole or not at all; the same figure gives the same bytes."""
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", BOXES)
         png, pdf = (replace_file(stem.with_name(f"{stem.name}.{kind}"), rendered(figure, kind)) for kind in UNDATED)
+    warn_of_boxes(figure)  # after it was drawn, which is when the names of ticks are made
     return png, pdf
+
+
+def warn_of_boxes(figure: Figure) -> None:
+    """Warn once of all characters that no font has, which a figure shows as boxes."""
+    texts: set[str] = {part.get_text() for part in figure.findobj(Text)}  # type: ignore[attr-defined]
+    if lacking := sorted(set("".join(texts)) - _drawable() - {"\n"}):
+        named = few([f"{character} (U+{ord(character):04X})" for character in lacking])
+        warnings.warn(
+            f"the figure shows boxes for {named}: no font here has them. Install one that does, such as Noto Sans CJK",
+            stacklevel=3,
+        )
+
+
+@lru_cache(maxsize=1)
+def _drawable() -> frozenset[str]:
+    """All characters that the fonts have."""
+    paths = [entry.fname for entry in fontManager.ttflist if entry.name in RC["font.family"]]
+    return frozenset(chr(code) for path in paths for code in get_font(path).get_charmap())
 
 
 def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
