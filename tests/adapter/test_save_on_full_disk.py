@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from support.checkpoints import IDS, bert, trained
+from support.disks import fill, small_disk
 from support.models import perturb
 from torch import nn
 
@@ -98,3 +99,26 @@ def test_the_checkpoint_that_stayed_loads(tmp_path: Path, monkeypatch: pytest.Mo
     again = bert()
     ta.load(again, tmp_path)
     assert torch.equal(again(IDS).logits, before(IDS).logits)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [saves, exports])
+def test_a_disk_that_is_really_full_leaves_the_old_files(kind: Callable[[Path], Any], tmp_path: Path) -> None:
+    """A file system of its own, with room for 0, 1, 2 ... more pages, until the second save fits."""
+    refused = 0
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        while True:
+            first, second = kind(disk / "made")
+            first()
+            old, filler = contents(disk / "made"), fill(disk, 4096 * refused)
+            try:
+                second()
+                break
+            except ta.TensorAdaptError as error:
+                assert "No space left on device" in str(error)
+                assert contents(disk / "made") == old
+            filler.unlink()
+            refused += 1
+        assert contents(disk / "made").keys() == old.keys() and contents(disk / "made") != old
+    print(f"{refused} saves were refused")
+    assert refused >= 3

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.disks import fill, small_disk
 from support.sweeping import attempts, done, finish, results, start, started, write_spec
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with 8 MiB; mounting one takes root."""
-    where = tmp_path / "runs"
-    where.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", where], capture_output=True, text=True)
-    if made.returncode:
-        pytest.skip(f"a file system cannot be mounted here: {made.stderr.strip()}")
-    yield where
-    subprocess.run(["umount", "-l", where], check=True)
-
-
-def fill(disk: Path, left: int) -> Path:
-    """A file that leaves so many bytes of the disk."""
-    path = disk / "filler"
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - left)
-    return path
+    with small_disk(tmp_path / "runs", "8m") as where:
+        yield where
 
 
 @pytest.mark.slow
