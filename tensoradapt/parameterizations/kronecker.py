@@ -24,13 +24,14 @@ def build(layout: Layout, rank: Any, full: bool = False) -> Network:
     """C (index, out1, in1), which starts at zero, with B (index, out2, r) and A (index, r, in2). Paper multiplier:
     alpha / r.
 
-    ``full`` replaces B and A by D (index, out2, in2), which has no rank; the multiplier is then alpha. C is PEFT's
-    ``lokr_w1``; PEFT draws the others uniformly within 1/sqrt(fan_in).
+    ``full`` replaces B and A by D (index, out2, in2), which has no rank: one that is given divides alpha alone, as in
+    PEFT, and without one the multiplier is alpha. C is PEFT's ``lokr_w1``; PEFT draws the others uniformly within
+    1/sqrt(fan_in).
     """
     index, (out1, out2), (in1, in2) = _modes(layout)
     c, bound = Factor("C", (*index, out1, in1), "zero"), 1 / math.sqrt(layout.size_of[in2])
     if full:
-        return Network(layout, (c, Factor("D", (*index, out2, in2), paper=("uniform", bound))), {}, alpha=8)
+        return Network(layout, (c, Factor("D", (*index, out2, in2), paper=("uniform", bound))), {}, alpha=8, divisor=rank or 1)
     b = Factor("B", (*index, out2, "r"), paper=("uniform", 1 / math.sqrt(rank)))
     a = Factor("A", (*index, "r", in2), paper=("uniform", bound))
     return Network(layout, (c, b, a), {"r": rank}, alpha=8, divisor=rank)

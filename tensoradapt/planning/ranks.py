@@ -68,7 +68,8 @@ class Builder:
         """Build the network of a rank as an upper bound: no bond is larger than its factors can carry."""
         if not isinstance(rank, Mapping):
             rank = min(rank, self.largest(layout, rank))
-        return self.build(layout, resolved(self.build(layout, rank).clipped()))
+        network = self.build(layout, rank)
+        return self.build(layout, resolved(network.clipped())) if network.bonds else network
 
     def largest(self, layout: Layout, otherwise: int) -> int:
         """Return the largest useful rank where the parameterization names one."""
