@@ -97,9 +97,15 @@ class Adapter(nn.Module):
         return torch.cat(parts)[torch.cat(samples).argsort()]
 
     def bias(self, site: Site) -> Tensor | None:  # (out of the module,)
-        """Return the shared bias of a site's projection, None where it has none."""
+        """Return the shared bias of a site's projection, None where it has none.
+
+        It has the multiplier of the site's tensor, as in CaRA's code, but for a matched one, which is of tensors alone.
+        """
         proj = str(site.coord.get("proj"))
-        return self.biases[proj] if proj in self.biases else None
+        if proj not in self.biases:
+            return None
+        tensor, _, _ = self._at(site)
+        return self.biases[proj] * (1.0 if is_matched(self.plan.scale) else tensor.scale)
 
     def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
         """Select the task of a plan made with ``tasks=``, by name or index; a sequence has one for each sample.

@@ -31,7 +31,9 @@ def build(layout: Layout, rank: Any, full: bool = False) -> Network:
     index, (out1, out2), (in1, in2) = _modes(layout)
     c, bound = Factor("C", (*index, out1, in1), "zero"), 1 / math.sqrt(layout.size_of[in2])
     if full:
-        return Network(layout, (c, Factor("D", (*index, out2, in2), paper=("uniform", bound))), {}, alpha=8, divisor=rank or 1)
+        return Network(
+            layout, (c, Factor("D", (*index, out2, in2), paper=("uniform", bound))), {}, alpha=8, divisor=rank or 1
+        )
     b = Factor("B", (*index, out2, "r"), paper=("uniform", 1 / math.sqrt(rank)))
     a = Factor("A", (*index, "r", in2), paper=("uniform", bound))
     return Network(layout, (c, b, a), {"r": rank}, alpha=8, divisor=rank)

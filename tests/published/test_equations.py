@@ -100,6 +100,21 @@ def test_caras_row_departs_from_the_released_code_as_its_note_says() -> None:
         assert np.abs(code - code.T).max() > 1e-3
 
 
+@pytest.mark.parametrize("scale", ["paper", 3.0])
+def test_caras_biases_have_the_multiplier_of_its_tensors(scale: str | float) -> None:
+    """The released code adds (x ... + bias) * s."""
+    model = tiny()
+    with float64():
+        plan = ta.plan(model, published="cara", rank=RANK, **({"scale": scale} if scale != "paper" else {"alpha": 3.0}))
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    for site in (one for one in chosen(adapter) if one.coord["proj"] in ("o", "up", "down")):
+        bias, (_, b) = adapter.bias(site), adapter.pair(site)
+        assert bias is not None and b.abs().max() > 0
+        torch.testing.assert_close(bias, 3 * adapter.biases[str(site.coord["proj"])], rtol=0, atol=0)
+        assert adapter.factored[1].scale == 3
+
+
 @pytest.mark.parametrize("name", FREE)
 def test_matrices_that_are_not_square_follow_the_same_equation(name: str) -> None:
     model = tiny()

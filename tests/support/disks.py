@@ -16,7 +16,9 @@ import pytest
 def small_disk(where: Path, size: str) -> Iterator[Path]:
     """A file system of so many bytes ("8m"); mounting one takes root."""
     where.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", where], capture_output=True, text=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", where], capture_output=True, text=True
+    )
     if made.returncode:
         pytest.skip(f"a file system cannot be mounted here: {made.stderr.strip()}")
     try:
