@@ -17,6 +17,10 @@ class TensorAdaptError(ValueError):
         super().__init__(message if len(message) <= LONGEST else f"{message[:half]}{cut}{message[-half:]}")
 
 
+class NetworkError(TensorAdaptError):
+    """Factors and bonds that make no network which trains: always a fault of the parameterization."""
+
+
 class BudgetError(TensorAdaptError):
     """Raised for a budget that no configuration meets; a sweep reports it as an empty cell."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import NetworkError, TensorAdaptError, did_you_mean
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.minimum_cut import sides_by_flow
@@ -72,21 +72,19 @@ class Network:
     def __post_init__(self) -> None:
         held = [label for factor in self.factors for label in factor.labels]
         if absent := [name for name in self.layout.names if name not in held]:
-            raise TensorAdaptError(
-                f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one"
-            )
+            raise NetworkError(f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one")
         if unknown := sorted(set(held) - set(self.layout.names) - set(self.bonds)):
-            raise TensorAdaptError(f"factor label {unknown[0]!r} is neither a mode nor a bond of the network")
+            raise NetworkError(f"factor label {unknown[0]!r} is neither a mode nor a bond of the network")
         if clash := sorted(set(self.bonds) & set(self.layout.names)):
-            raise TensorAdaptError(f"bond {clash[0]!r} has the name of a mode; give it another")
+            raise NetworkError(f"bond {clash[0]!r} has the name of a mode; give it another")
         if loose := [bond for bond in self.bonds if held.count(bond) < 2]:
-            raise TensorAdaptError(
+            raise NetworkError(
                 f"bond {loose[0]!r} is held by {held.count(loose[0])} factor(s) of {self._names()}; a bond joins two "
                 "or more: neighbours in a chain need one and the same bond name"
             )
         zeros = [factor.name for factor in self.factors if factor.init == "zero"]
         if len(zeros) != 1:
-            raise TensorAdaptError(
+            raise NetworkError(
                 f"factors that start at zero: {', '.join(zeros) or 'none'}; expected exactly one "
                 "(two never train, none does not start at the base model)"
             )

@@ -2,6 +2,7 @@
 
 >>> from tensoradapt.testing import laws
 >>> laws("cp", examples=2)
+12 laws held on 24 cases
 
 For a parameterization of your own, ``laws(mine)`` raises an AssertionError with the first broken law and the case.
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, reject, settings
@@ -19,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import FailedHealthCheck, Unsatisfiable
 
 from tensoradapt import parameterizations
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import NetworkError, TensorAdaptError
 from tensoradapt.networks.layout import INDEX, RUNTIME, At, Layout, Pattern
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import resolved
@@ -117,6 +120,11 @@ def _building(parameterization: str | Any, layout: Layout, refused: list[str] | 
     """Leave the layout out if the parameterization refuses it; report any other error within as its failure."""
     try:
         yield
+    except NetworkError as error:
+        raise AssertionError(
+            f"{parameterizations.name_of(parameterization)!r} builds a network over {str(layout)!r} {layout.shape} "
+            f"that no plan can use: {error}"
+        ) from error
     except TensorAdaptError as error:
         if refused is not None:
             refused.append(str(error))
@@ -128,28 +136,47 @@ def _building(parameterization: str | Any, layout: Layout, refused: list[str] | 
         ) from error
 
 
-def laws(parameterization: str | Any, *, examples: int = 25, options: Options | None = None) -> None:
+@dataclass(frozen=True)
+class Checked:
+    """On how many cases laws held, and why layouts were left out: the parameterization's own reasons."""
+
+    cases: int
+    refused: tuple[str, ...] = ()
+
+    def __add__(self, other: Checked) -> Checked:
+        return Checked(self.cases + other.cases, self.refused + other.refused)
+
+    def __repr__(self) -> str:
+        reason, n = Counter(self.refused).most_common(1)[0] if self.refused else ("", 0)
+        why = f"; {len(self.refused)} layouts refused, {n} of them because {reason}" if self.refused else ""
+        return f"{len(LAWS)} laws held on {self.cases} cases{why}"
+
+
+def laws(parameterization: str | Any, *, examples: int = 25, options: Options | None = None) -> Checked:
     """Check every law on a parameterization, given by name or as an object with build, count and oracle.
 
-    Raises AssertionError with the first law that fails and the smallest case found, and TensorAdaptError if the
-    parameterization refuses nearly all layouts.
+    Returns how many cases there were, and which layouts the parameterization refused. Raises AssertionError with the
+    first law that fails and the smallest case found, for a network that no plan can use too, and TensorAdaptError if
+    the parameterization refuses nearly all layouts.
     """
-    for name in LAWS:
-        check(name, parameterization, examples=examples, options=options)
+    every = (check(name, parameterization, examples=examples, options=options) for name in LAWS)
+    return sum(every, Checked(0))
 
 
 def check(
     law: str, parameterization: str | Any, *, examples: int = 25, options: Options | None = None, shrink: bool = True
-) -> None:
+) -> Checked:
     """Check one law, with the same examples at every call."""
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     calm = [HealthCheck.too_slow, HealthCheck.nested_given]
     alone: dict[str, Any] = {"deadline": None, "database": None, "report_multiple_bugs": False}
     refused: list[str] = []
+    tried: list[Case] = []
 
     @settings(max_examples=examples, derandomize=True, phases=phases, suppress_health_check=calm, **alone)
     @given(cases(parameterization, options, refused))
     def holds(case: Case) -> None:
+        tried.append(case)
         try:
             LAWS[law](case)
         except Exception as error:
@@ -165,3 +192,4 @@ def check(
             f"{refused[-1]}. Name the numbers of row modes, and of as many column modes, that it takes as `parts`, and "
             "whether these have equal sizes as `square`"
         ) from None
+    return Checked(len(tried), tuple(refused))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from support.families import FIRST
 from tensoradapt import parameterizations
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network
 from tensoradapt.parameterizations import cp
 from tensoradapt.testing import LAWS, cases, laws
 
@@ -109,3 +111,29 @@ def test_what_refuses_every_layout_is_told_what_to_name() -> None:
     says = "'mine' refuses nearly every layout it is tried with, at last: never over . row modes.*`parts`.*`square`"
     with pytest.raises(TensorAdaptError, match=says):
         laws(mine(refuses), examples=5)
+
+
+def two_zeros(layout: Layout, rank: int) -> Network:
+    """CP, but for a second factor that is zero where there is an index mode."""
+    network = cp.build(layout, rank)
+    first, *rest = network.factors
+    return replace(network, factors=(replace(first, init="zero"), *rest)) if layout.index else network
+
+
+def test_a_network_that_no_plan_can_use_breaks_the_laws() -> None:
+    with pytest.raises(
+        AssertionError, match=r"'mine' builds a network over .* that no plan can use: factors that start"
+    ):
+        laws(mine(two_zeros), examples=20)
+
+
+def test_laws_say_how_many_cases_there_were_and_what_was_refused() -> None:
+    def not_over_tasks(layout: Layout, rank: Any) -> Any:
+        if "task" in layout.names:
+            raise TensorAdaptError("tasks are not for this one")
+        return cp.build(layout, rank)
+
+    assert repr(laws("cp", examples=2)) == f"{len(LAWS)} laws held on {2 * len(LAWS)} cases"
+    found = laws(mine(not_over_tasks), examples=20)
+    assert found.cases > 10 * len(LAWS) and set(found.refused) == {"tasks are not for this one"}
+    assert repr(found).endswith("because tasks are not for this one")
