@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from reprlib import repr as shown
@@ -18,10 +18,13 @@ from tensoradapt.planning.plan import resolved
 from tensoradapt.sites.site import matches
 from tensoradapt.text import Rank
 
+# modes by the letters that papers have for them
+MODES = {"dh": "dim", "d_h": "dim", "h": "dim", "H": "head", "qkv": "proj", "M": "proj", "L": "layer", "T": "task"}
+
 
 @dataclass(frozen=True)
 class Builder:
-    """A parameterization with its options. ``clip``: an int rank is an upper bound."""
+    """A parameterization with its options. ``clip``: an int rank is an upper bound, and none may be too large."""
 
     parameterization: Any
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -85,7 +88,7 @@ class Builder:
     def _explicit(self, layout: Layout, rank: Mapping[str, int]) -> Network:
         network = self.build(layout, rank["r"] if set(rank) == {"r"} else rank)
         for bond, size in network.clipped().bonds.items():
-            if size < network.bonds[bond]:
+            if self.clip and size < network.bonds[bond]:
                 raise TensorAdaptError(
                     f"rank {network.bonds[bond]} of {bond.removeprefix('r_')!r} is above the {size} that its mode or "
                     f"the other ranks can carry in layout {str(layout)!r} {layout.shape}; give {size} or less, or one "
@@ -98,18 +101,27 @@ def networks(
     builder: Builder, layouts: Mapping[Layout, int], rank: Rank | None, sites: Mapping[Layout, str] | None = None
 ) -> dict[Layout, Network]:
     """Build a network for each layout. ``sites``: the site of each layout that an error names."""
+    if isinstance(rank, Mapping):
+        rank = _by_mode(rank, {name for layout in layouts for name in _keys(builder.build(layout, 1))})
     nets = {}
     for layout in layouts:
         with located(f"site {sites[layout]}") if sites else nullcontext():
             nets[layout] = builder.network(layout, rank)
-    names = {name for net in nets.values() for name in _keys(net)}
-    if rank is None and names:
+    if rank is None and any(_keys(net) for net in nets.values()):
         raise TensorAdaptError("rank=None and budget=None were given; expected exactly one of them")
-    if isinstance(rank, Mapping) and (unknown := sorted(set(rank) - names)):
+    return nets
+
+
+def _by_mode(rank: Mapping[str, int], names: Collection[str]) -> dict[str, int]:
+    """Ranks by the names that networks have for them, of which papers' letters for modes may stand in the place."""
+    meant = {name: name if name in names else MODES.get(name, name) for name in rank}
+    if unknown := sorted(name for name, mode in meant.items() if mode not in names):
         raise TensorAdaptError(
             f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(names))}"
         )
-    return nets
+    if len(set(meant.values())) < len(meant):
+        raise TensorAdaptError(f"rank names one mode twice: {', '.join(f'{k} is {v}' for k, v in meant.items())}")
+    return {meant[name]: n for name, n in rank.items()}
 
 
 def within_budget(

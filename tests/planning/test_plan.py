@@ -210,6 +210,25 @@ def test_one_name_to_train_in_place_is_no_sequence_of_letters() -> None:
         assert one == several
 
 
+def test_ranks_of_published_rows_are_not_clipped_by_mode_either() -> None:
+    """The released code has factors with more columns than their mode has entries."""
+    config = make("bert").config
+    large = {"in": 7, "out": 8, "proj": 2, "layer": 5}
+    plan = ta.plan(config, published="tenslora-qkv_depth", rank=large)
+    assert plan.groups[0].rank == large
+    with pytest.raises(ta.TensorAdaptError, match=r"rank 5 of 'layer' is above the 3 that its mode"):
+        ta.plan(ta.find_sites(config, ("q", "k", "v")), "layer proj : out : in", "tucker", large)
+
+
+def test_ranks_by_the_papers_letters() -> None:
+    config, plain = make("bert").config, {"in": 7, "dim": 4, "head": 2, "proj": 2, "layer": 3}
+    letters = {"in": 7, "dh": 4, "H": 2, "qkv": 2, "L": 3}
+    of = [ta.plan(config, published="tenslora-att_qkv_depth", rank=rank) for rank in (plain, letters)]
+    assert of[0].groups[0].rank == of[1].groups[0].rank == plain
+    with pytest.raises(ta.TensorAdaptError, match="rank names one mode twice"):
+        ta.plan(config, published="tenslora-att_qkv_depth", rank={**plain, "H": 2})
+
+
 def test_a_parameterization_without_a_rank_needs_none() -> None:
     split = {"out": (5, 6), "in": (5, 6)}
     for family, changes in (("dense", {}), ("quanta", {"split": split})):
