@@ -92,6 +92,7 @@ class Request:
     builder: Builder = field(default_factory=lambda: Builder(None))
     targets: Mapping[str, Any] = field(default_factory=dict)  # arguments of find_sites for a model
     biases: tuple[str, ...] = ()  # projections that have a shared bias
+    one_shape: bool = False  # of a published row
     row_train: tuple[str, ...] = ()  # what a published row trains in place
 
 
@@ -120,7 +121,7 @@ def resolve(given: Request) -> Request:
     targets |= {} if given.projections is None else {"projections": given.projections}
     if row is None:
         return replace(request, targets=targets)
-    return replace(request, targets=targets, biases=row.biases, row_train=row.train)
+    return replace(request, targets=targets, biases=row.biases, one_shape=row.one_shape, row_train=row.train)
 
 
 def _parameterization(given: Any, row: Published | None) -> Any:

@@ -141,7 +141,8 @@ def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tup
 
 def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Group, ...]:
     layouts: list[Any] = [request.layouts] if isinstance(request.layouts, str) else list(request.layouts)
-    tensors = tied_sites(sites, layouts, request.split, request.on_mismatch, request.tasks, request.published)
+    asked = request.split, request.on_mismatch, request.tasks, request.published, request.one_shape
+    tensors = tied_sites(sites, layouts, *asked)
     n_magnitudes = sum(row_block.out for row_block in row_blocks(sites)) if request.rule == "dora" else 0
     nets = _networks(request, tensors, n_biases + n_magnitudes)
     _check_rates(request.rates, nets.values())

@@ -26,10 +26,11 @@ def tied_sites(
     on_mismatch: str,
     tasks: Sequence[str] = (),
     published: str | None = None,
+    one_shape: bool = False,
 ) -> list[Tied]:
     """Return the tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has.
 
-    ``published``: the row that an error names.
+    ``published``: the row that an error names. ``one_shape``: sites that share no tensor may not differ either.
     """
     targets = [layout if isinstance(layout, tuple) else (layout, None) for layout in layouts]
     grids: dict[Any, list[Site]] = {}
@@ -48,7 +49,10 @@ def tied_sites(
         _check_tasks(pattern, tasks)
     shaped = [(pattern, _by_shape(grid, pattern, split)) for (pattern, _), grid in grids.items()]
     if on_mismatch == "error":
-        _refuse_mismatch([shapes for _, shapes in shaped], published)
+        tensors = [shapes for _, shapes in shaped]
+        _refuse_mismatch(
+            [_joined(tensors)] if one_shape else tensors, published, "" if one_shape else "of the same tensor "
+        )
     return [
         _tied(group, pattern, split, tasks)
         for (pattern, shapes), grid in zip(shaped, grids.values(), strict=True)
@@ -119,7 +123,15 @@ def _by_shape(sites: list[Site], pattern: Pattern, split: Split) -> dict[Shape, 
     return shapes
 
 
-def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: str | None) -> None:
+def _joined(tensors: Sequence[Mapping[Shape, list[Site]]]) -> dict[Shape, list[Site]]:
+    """The sites of all tensors by shape."""
+    every: dict[Shape, list[Site]] = {}
+    for shape, sites in (item for shapes in tensors for item in shapes.items()):
+        every.setdefault(shape, []).extend(sites)
+    return every
+
+
+def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: str | None, tied: str) -> None:
     torn = [shapes for shapes in tensors if len(shapes) > 1]
     if not torn:
         return
@@ -129,7 +141,7 @@ def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: s
     calls = [f"find_sites(model, {projections}{blocks})" for projections in _of_one_shape(tensors)]
     raise TensorAdaptError(
         f"{f'published={published!r} is not defined on these matrices: ' if published else ''}"
-        f"site {other[0].name} is {_times(small)}, but {first[0].name} of the same tensor is {_times(big)}. "
+        f"site {other[0].name} is {_times(small)}, but {first[0].name} {tied}is {_times(big)}. "
         f'These cannot share modes of one size: use on_mismatch="split" (a tensor for each shape{counted}) or "crop" '
         "(the first entries of the larger)"
         f"{', or sites of one shape: ' if calls else ''}{' or '.join(calls[:3])}"

@@ -37,6 +37,7 @@ class Published:
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     split: Mapping[str, Splits] = field(default_factory=dict, hash=False)  # as for plan: parts by mode and width
     blocks: bool = False
+    one_shape: bool = False  # defined on matrices of one shape alone, also where these are not tied
     train: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
     note: str = ""

@@ -65,7 +65,8 @@ def _tenslora(kind: str) -> Published:
     layout, sides, tensors = _TENSLORA[kind]
     order = len(layout.replace(":", " ").split())
     source = "Marmoret et al., arXiv 2509.19391; heads in the model's order, where the released code mixes them up"
-    return Published(f"tenslora-{kind}", ((layout, QKV),), "tucker", source, f"{tensors}*(r*({sides}) + r**{order})")
+    formula = f"{tensors}*(r*({sides}) + r**{order})"
+    return Published(f"tenslora-{kind}", ((layout, QKV),), "tucker", source, formula, one_shape=True)
 
 
 def _tenslora_cp(kind: str) -> Published:

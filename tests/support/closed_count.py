@@ -20,7 +20,7 @@ def closed_count(row: Published, dims: Dims, rank: int, n_tasks: int = 1) -> int
     parts.
     """
     letters = {"d": dims.width, "f": dims.ff, "h": dims.head_dim, "L": dims.layers, "T": n_tasks, "r": rank}
-    if not any("proj" in layout.split(":")[0] for layout in row.layout):
+    if not row.one_shape and not any("proj" in layout.split(":")[0] for layout in row.layout):
         return sum(_evaluated(row, {**letters, **_sizes(row, proj, dims), "M": 1}) for proj in row.projections)
     for layout, projections in row.tensors:
         _check_one_shape(row, layout, {proj: _sizes(row, proj, dims) for proj in projections})
