@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 from support.synthetic_runs import write_many, write_synthetic
 
-from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference
-from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar
+from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
+from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed
 from tensoradapt.analysis.tables import frontier
 from tensoradapt.analysis.tables.contrasts import contrasts
 from tensoradapt.errors import TensorAdaptError
@@ -143,3 +143,19 @@ def test_the_reference_is_lora_or_the_method_with_the_most_sizes_or_the_one_name
 def test_one_method_is_compared_with_nothing(tmp_path: Path) -> None:
     runs = write_many(tmp_path, {"cp": [(1, 10, 0.7)]})
     assert contrasts(runs) == [] != frontier.points(runs)
+
+
+@pytest.mark.parametrize("n_comparisons", [1, 21])
+def test_as_many_seeds_as_are_needed_hold_and_one_fewer_do_not(n_comparisons: int) -> None:
+    needed = seeds_needed(t_interval([0.01, 0.02, 0.03]), n_comparisons)
+    assert needed is not None and needed > 3
+    for n, holds in ((needed - 1, False), (needed, True)):
+        spread = np.linspace(-1, 1, n)
+        same = 0.02 + 0.01 * spread / spread.std(ddof=1)  # the same mean and deviation from n seeds
+        assert (stats.ttest_1samp(same, 0).pvalue < 0.05 / n_comparisons) == holds
+
+
+def test_no_number_of_seeds_decides_a_difference_of_nothing() -> None:
+    assert seeds_needed(t_interval([-0.01, 0.0, 0.01])) is None
+    assert seeds_needed(t_interval([0.5])) is None
+    assert seeds_needed(t_interval([0.5, 0.5, 0.5])) == 2

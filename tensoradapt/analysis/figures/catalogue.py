@@ -269,7 +269,8 @@ POINT = (
     *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "scores", "runs"),
 )
 CONTRAST = (
-    *("first", "second", "budget", "mean", "low", "high", "drawn_low", "drawn_high", "p", "adjusted", "over", "runs"),
+    *("first", "second", "budget", "mean", "low", "high", "drawn_low", "drawn_high", "p", "adjusted"),
+    *("seeds_needed", "over", "runs"),
 )
 CATALOGUE = {
     "frontier": Kind(_frontier, True, "Each configuration over its seeds", POINT),

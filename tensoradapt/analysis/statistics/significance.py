@@ -20,7 +20,7 @@ class Comparison:
     """The paired difference of two methods; ``p`` is uncorrected, ``adjusted`` is corrected for all comparisons.
 
     ``budget``: the parameters at which they are compared, if that was asked; ``over``: what is paired; ``drawn``: the
-    interval of the two-way bootstrap, to set beside; ``runs``: what it is about.
+    interval of the two-way bootstrap, to set beside; ``seeds_needed``: see there; ``runs``: what it is about.
     """
 
     first: str
@@ -31,6 +31,7 @@ class Comparison:
     budget: float | None = None
     over: str = "seeds"
     drawn: Interval | None = None
+    seeds_needed: int | None = None
     runs: tuple[str, ...] = ()
 
 
@@ -88,6 +89,23 @@ def paired_p(difference: Floats) -> float:
         return float(not difference.any())
     t = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(difference)))
     return float(2 * scipy.special.stdtr(len(difference) - 1, -abs(t)))
+
+
+def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.05, most: int = 200) -> int | None:
+    """The fewest seeds with which the same mean difference and spread hold by the paired t test among so many others.
+
+    Bonferroni's level, which Holm's first step has. None above ``most``, and for the difference of one seed. Test
+    examples bound how small a difference can hold, however many seeds there are.
+
+    >>> seeds_needed(Interval(0.02, 0.0, 0.04, 3, 0.01)), seeds_needed(Interval(0.02, 0.0, 0.04, 3, 0.01), 21)
+    (4, 7)
+    """
+    if not difference.mean or not math.isfinite(difference.sd):
+        return None
+    n = np.arange(2, most + 1)
+    t = abs(difference.mean) * np.sqrt(n) / max(difference.sd, 1e-12 * abs(difference.mean))
+    holds = np.flatnonzero(2 * scipy.special.stdtr(n - 1, -t) < level / n_comparisons)
+    return int(n[holds[0]]) if len(holds) else None
 
 
 def crossed_paired_p(

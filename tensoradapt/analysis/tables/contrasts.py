@@ -13,7 +13,14 @@ from numpy.typing import ArrayLike
 
 from tensoradapt.analysis.statistics.bootstrap import two_way_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats, crossed_p, paired_difference, t_interval
-from tensoradapt.analysis.statistics.significance import Comparison, crossed_paired_p, holm, mcnemar, paired_p
+from tensoradapt.analysis.statistics.significance import (
+    Comparison,
+    crossed_paired_p,
+    holm,
+    mcnemar,
+    paired_p,
+    seeds_needed,
+)
 from tensoradapt.analysis.tables.comparable import paired_scores, score, versus
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -28,7 +35,8 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
     (``paired_difference``, beside it the two-way bootstrap, p from ``crossed_paired_p``; of one seed McNemar's test).
     Else the method's scores are interpolated at each of the reference's sizes within its own and paired over seeds;
     not where that takes two sizes with one number of parameters, as neither is the method's score there. p values are
-    corrected together (Holm). No comparison: an empty list. An unknown reference raises TensorAdaptError.
+    corrected together (Holm), and ``seeds_needed`` says how many seeds the same difference would take. No
+    comparison: an empty list. An unknown reference raises TensorAdaptError.
     """
     every = list(runs)
     methods: dict[str, list[Point]] = {}
@@ -41,7 +49,10 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
     every_pair = [pair for name in others for pair in _contrasts(methods[name], methods[chosen], by_name)]
     tested = [pair for pair in every_pair if math.isfinite(pair.p)]
     adjusted = holm([pair.p for pair in tested])
-    return [replace(pair, adjusted=float(p)) for pair, p in zip(tested, adjusted, strict=True)]
+    return [
+        replace(pair, adjusted=float(p), seeds_needed=seeds_needed(pair.difference, len(tested)))
+        for pair, p in zip(tested, adjusted, strict=True)
+    ]
 
 
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
