@@ -23,6 +23,7 @@ _HOME = {
     "disabled": "tensoradapt.surgery.attach",
     "merge": "tensoradapt.surgery.merge",
     "unmerge": "tensoradapt.surgery.merge",
+    "merge_and_unload": "tensoradapt.surgery.attach",
     "load": "tensoradapt.storage.load",
     "from_pretrained": "tensoradapt.storage.load",
     "push_to_hub": "tensoradapt.storage.hub",

@@ -29,7 +29,7 @@ from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
 from tensoradapt.surgery.checks import Values, check_attach, checked_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
-from tensoradapt.surgery.merge import restore_weights
+from tensoradapt.surgery.merge import merge, restore_weights
 from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
 from tensoradapt.surgery.transaction import transaction
 from tensoradapt.surgery.use import choose
@@ -168,6 +168,25 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
         if not registry.named():
             _unregister(model, registry)
     return adapter
+
+
+def merge_and_unload(model: nn.Module) -> nn.Module:
+    """Merge the adapters in use for good and take all adapters out; returns the model, now a plain one.
+
+    Its outputs are those of the adapted model but for rounding, trained heads stay, and ``save_pretrained`` saves it as
+    any other. Raises TensorAdaptError, with nothing changed, for what ``merge`` refuses.
+    """
+    registry = required(model)
+    refuse_sharded(model, "merge_and_unload")
+    with transaction(model):
+        if not registry.merged:
+            merge(model, keep=False)
+        for module, layer in list(wrapped(model)):
+            model.set_submodule(module, layer.base)
+        for adapter in registry.named().values():
+            adapter.gate.merged = False
+        _unregister(model, registry)
+    return model
 
 
 def _unregister(model: nn.Module, registry: Adapters) -> None:

@@ -34,7 +34,8 @@ class MergeResult:
 
     def __repr__(self) -> str:
         worst = max(self.lost.values())
-        return f"merged into {len(self.lost)} layers; rounding lost at most {worst:.2g} of a layer's change"
+        lost = f"rounding lost at most {worst:.2g} of a layer's change" if worst else "rounding lost nothing"
+        return f"merged into {len(self.lost)} layers; {lost}"
 
 
 def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -247,3 +248,24 @@ def test_fp32_factors_on_a_bfloat16_base_give_bfloat16_outputs_and_fp32_gradient
     factors = dict(setup.adapter.named_parameters())
     assert {p.dtype for p in factors.values()} == {p.grad.dtype for p in factors.values()} == {torch.float32}
     assert [key for key, p in factors.items() if not p.grad.count_nonzero()] == []
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_merge_and_unload_leaves_a_plain_model_that_computes_the_same(merged: bool, tmp_path: Path) -> None:
+    model = make("bert").eval()
+    names, flags = list(model.state_dict()), {key: p.requires_grad for key, p in model.named_parameters()}
+    adapter = ta.attach(model, ta.plan(model, "layer proj : out : in", "cp", 3, train=("classifier",)))
+    perturb(adapter)
+    perturb(model.classifier)
+    ids = inputs("bert")
+    with torch.no_grad():
+        expected = model(**ids).logits
+        if merged:
+            ta.merge(model)
+        assert ta.merge_and_unload(model) is model
+        assert list(model.state_dict()) == names and not ta.adapters(model)
+        assert {key: p.requires_grad for key, p in model.named_parameters()} == flags
+        torch.testing.assert_close(model(**ids).logits, expected, rtol=0, atol=1e-9)
+        model.save_pretrained(tmp_path)
+        again = type(model).from_pretrained(tmp_path).eval()
+        torch.testing.assert_close(again(**ids).logits, model(**ids).logits, rtol=0, atol=1e-13)

@@ -125,6 +125,7 @@ CALLS = {
     "merge": on(one, ta.merge),
     "merge for good": on(one, lambda model: ta.merge(model, keep=False)),
     "merge dora": on(lambda: one(rule="dora"), ta.merge),
+    "merge and unload": on(one, ta.merge_and_unload),
     "unmerge": on(one, ta.unmerge, ta.merge),
     "detach": on(one, ta.detach),
     "detach merged": on(one, ta.detach, ta.merge),
