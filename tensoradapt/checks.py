@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from numbers import Integral, Real
+from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
@@ -15,6 +18,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 Check = Callable[[Any, str], Any]
 LARGEST = 2**31 - 1
 MOST = 10_000  # numbers in a list
+LONGEST_NAME = 255  # bytes of a file's or a folder's, on every usual file system
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 100
 SHORT.maxlong = 30
@@ -60,6 +64,12 @@ def check_number(what: str, value: Any, above: float) -> None:
         raise TensorAdaptError(f"{what} is {shown(value)}; expected a finite number above {above}")
 
 
+def check_arguments(given: Mapping[str, Any], **checks: Check) -> None:
+    """Raise TensorAdaptError for the first argument that fails its check; ``given`` is ``locals()`` of a function."""
+    for name, check in checks.items():
+        check(given[name], name)
+
+
 def check_is(what: str, value: Any, kind: type) -> None:
     """Raise TensorAdaptError unless ``value`` is an instance of a class."""
     if not isinstance(value, kind):
@@ -86,14 +96,14 @@ def text(value: Any, where: str) -> str:
     return value
 
 
-def whole(value: Any, where: str, least: int = 1) -> int:
+def whole(value: Any, where: str, least: int = 1, most: int = LARGEST) -> int:
     """Return a whole number as an int; ``8.0`` is one.
 
     >>> whole(8.0, "steps")
     8
     """
     number = int(value) if isinstance(value, float) and value.is_integer() else value
-    check_whole(where, number, least, LARGEST)
+    check_whole(where, number, least, most)
     return number
 
 
@@ -113,7 +123,7 @@ def rank(value: Any, where: str) -> int | dict[str, int]:
 def mapping(value: Any, where: str) -> dict[str, Any]:
     """Return a table that is not empty."""
     if not isinstance(value, Mapping) or not value:
-        raise TensorAdaptError(f"{where} is {value!r}; expected a table with at least one key")
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a table with at least one key")
     return dict(value)
 
 
@@ -128,7 +138,7 @@ def listed(check: Check, value: Any, where: str) -> tuple[Any, ...]:
 def listed_freely(check: Check, value: Any, where: str) -> tuple[Any, ...]:
     """Return a list that is not empty; it may hold a value twice."""
     if not isinstance(value, list | tuple) or not value:
-        raise TensorAdaptError(f"{where} is {value!r}; expected a list of at least one")
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a list of at least one")
     return tuple(check(item, f"{where}[{i}]") for i, item in enumerate(value))
 
 
@@ -149,6 +159,16 @@ def parts(value: Any, where: str) -> Any:
 def texts(value: Any, where: str) -> tuple[str, ...]:
     """Return a list of texts, given as such or as one text."""
     return listed(text, [value] if isinstance(value, str) else value, where)
+
+
+def of_kind(kind: type) -> Check:
+    """The check that a value is an instance of a class."""
+
+    def check(value: Any, where: str) -> Any:
+        check_is(where, value, kind)
+        return value
+
+    return check
 
 
 def optional(check: Check) -> Check:
@@ -185,15 +205,61 @@ def named(check: Check, value: Any, where: str) -> dict[str, Any]:
     return {key: check(item, f"{where} of {key!r}") for key, item in value.items()}
 
 
+def items(check: Check, value: Any, where: str, most: int = MOST) -> list[Any]:
+    """Return what an iterable gives, each of which passes one check; there may be ``most``, perhaps none."""
+    found: list[Any] = []
+    try:
+        each = iter(value)
+    except Exception:
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a list, or another iterable") from None
+    for item in each:
+        if len(found) == most:
+            raise TensorAdaptError(f"{where} has more than {most:,} items; expected at most as many")
+        found.append(check(item, f"{where}[{len(found)}]"))
+    return found
+
+
+def place(value: Any, where: str) -> Path:
+    """Return the path of a file or folder; it need not be there, and the file system must allow it."""
+    if not isinstance(value, str | os.PathLike):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a path, such as 'results/cp'")
+    try:
+        path = Path(value)
+        if long := [part for part in path.parts if len(os.fsencode(part)) > LONGEST_NAME]:
+            raise ValueError(f"one of its names has {len(long[0]):,} characters")
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except Exception as error:
+        why = str(getattr(error, "strerror", None) or error)[:200]
+        raise TensorAdaptError(
+            f"{where} is {shown(value)}, and no path can be that ({why}); expected another"
+        ) from None
+    return path
+
+
+def prose(value: Any, where: str) -> str:
+    """Return a text that is not blank and may have several lines."""
+    if not isinstance(value, str) or not value.strip():
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a text that is not blank")
+    return value
+
+
+def seed(value: Any, where: str) -> int:
+    """Return the seed of a random generator as an int."""
+    check_whole(where, value, 0, 2**63 - 1)
+    return int(value)
+
+
 def anything(value: Any, where: str) -> Any:
     """Return the value as it is."""
     return value
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: shortened, and whatever its own ``repr`` does."""
+    """A value as messages show it: shortened, in one line, and whatever its own ``repr`` does."""
     try:
-        return SHORT.repr(value)
+        return re.sub(r"\s*\n\s*", " ", SHORT.repr(value))
     except Exception:
         return f"a {type(value).__name__}"
 
@@ -201,7 +267,7 @@ def shown(value: Any) -> str:
 def flag(value: Any, where: str) -> bool:
     """Return a boolean."""
     if not isinstance(value, bool):
-        raise TensorAdaptError(f"{where} is {value!r}; expected true or false")
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected true or false")
     return value
 
 

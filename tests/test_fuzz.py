@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from support.fuzz import escapes, one_wrong, several_wrong
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
+from tensoradapt.adapter.factored import FactoredTensor
 
 CONFIG = BertConfig(
     hidden_size=16, num_attention_heads=4, num_hidden_layers=2, intermediate_size=24, vocab_size=40,
@@ -26,15 +29,58 @@ def bert() -> torch.nn.Module:
     return BertForSequenceClassification(CONFIG).eval()
 
 
-def on_new(call: Callable[..., Any], **prepared: Callable[[torch.nn.Module], Any]) -> Callable[..., Any]:
-    """The call on a model of its own with an adapter."""
+def with_adapter() -> torch.nn.Module:
+    model = bert()
+    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2))
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return model
+
+
+def on_new(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call on a model with an adapter; the next call takes that model too if this one was refused."""
+    refused: list[torch.nn.Module] = []
 
     def fresh(**arguments: Any) -> Any:
-        model = bert()
-        ta.attach(model, ta.plan(model, ": out : in", "lora", 2))
-        return call(model, **arguments)
+        model = refused.pop() if refused else with_adapter()
+        try:
+            return call(model, **arguments)
+        except ta.TensorAdaptError:
+            refused.append(model)
+            raise
 
     return fresh
+
+
+@cache
+def adapted() -> torch.nn.Module:
+    """One model with an adapter, for calls that leave it as it is."""
+    return with_adapter()
+
+
+def adapter() -> ta.Adapter:
+    return ta.adapters(adapted())["default"]
+
+
+def taken_out(call: Callable[..., ta.Adapter]) -> Callable[..., None]:
+    """A call that attaches an adapter to a model without one; it is taken out again."""
+    plain = cache(bert)
+
+    def then_detached(**arguments: Any) -> None:
+        model = plain() if isinstance(arguments["model"], str) else arguments["model"]
+        call(**{**arguments, "model": model})
+        ta.detach(model)
+
+    return then_detached
+
+
+def compress_update(update: Any, **arguments: Any) -> Any:
+    return ta.compress({SITE.name: update}, [SITE], ": out : in", **arguments)
+
+
+def dry_sweep(spec: Any, **arguments: Any) -> Any:
+    return ta.sweep(spec, **{"dry_run": True, "say": lambda *_: None, "out": "runs", **arguments})
 
 
 def attach(**arguments: Any) -> Any:
@@ -67,6 +113,34 @@ FIT = {
     "weight_decay": 0.0, "loss": None, "optimizer": "adamw", "precondition": None, "precision": "fp32", "reduce": None,
     "on_step": None, "checkpoint": None,
 }  # fmt: skip
+SITE = ta.find_sites(CONFIG)[0]
+MODEL = adapted()
+OPTIMIZER = torch.optim.AdamW(adapter().parameters())
+COMPRESS = {
+    "source": "lora", "sites": CONFIG, "layout": "layer proj : out : in", "parameterization": "cp", "rank": 2,
+    "max_error": None, "budget": None, "options": None, "split": None, "seed": 0, "order": "given",
+}  # fmt: skip
+EXPORT = {
+    "model": MODEL, "path": "exported", "adapter": None, "rank": None, "round_up": False, "dtype": "float32",
+    "task": None, "task_type": None, "heads": "refuse", "prefix": "",
+}  # fmt: skip
+LOAD = {"model": "bert", "strict": True, "name": "default"}
+HUB = {"revision": None, "token": None, "endpoint": None}
+CARD = {"source": adapter(), "repo_id": "me/adapter", "base_model": None, "license": None, "tags": ()}
+SPEC = {
+    "model": "tiny-random-bert", "tasks": ["planted"], "parameterizations": ["cp"], "published": ["lora"],
+    "ranks": [1], "references": ["head"], "learning_rates": [1e-3], "seeds": [0], "steps": 2, "batch": 2, "n_train": 10,
+    "n_validation": 4, "n_test": 4, "head_learning_rate": 0.01, "training": {"precision": "bf16"},
+    "layouts": ["layer proj : out : in"], "optimizer": "equal_steps", "tune": "none", "tuning_seeds": [1], "extend": 1,
+}  # fmt: skip
+SWEEP = {
+    "spec": SPEC, "out": "runs", "executor": "local", "workers": None, "device": "cpu", "stale": "keep",
+    "retry_failed": False, "checkpoint_every": 25, "track": (), "dry_run": True, "say": lambda *_: None,
+}  # fmt: skip
+FACTORED = {
+    "network": ta.plan(CONFIG, ": out : in", "lora", 2).groups[0].network, "seed": 0, "name": "0", "scale": "matched",
+    "alpha": None, "bases": None, "start": "zero", "values": None,
+}  # fmt: skip
 CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "plan": (ta.plan, PLAN),
     "plan of a published row": (ta.plan, {**PLAN, "published": "lorta", "layout": None, "parameterization": None}),
@@ -78,6 +152,33 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "merge": (on_new(ta.merge), {"keep": True}),
     "detach": (on_new(ta.detach), {"name": None}),
     "fit": (on_new(ta.fit), FIT),
+    "compress": (ta.compress, COMPRESS),
+    "compress an update": (compress_update, {"update": torch.ones(16, 16), "parameterization": "cp", "rank": 2}),
+    "export_lora": (ta.export_lora, EXPORT),
+    "load": (taken_out(ta.load), {**LOAD, "path": "saved"}),
+    "from_pretrained": (taken_out(ta.from_pretrained), {**LOAD, **HUB, "source": "saved", "cache_dir": None}),
+    "restore": (ta.restore, {"model": MODEL, "path": "saved", "name": None}),
+    "save": (adapter().save, {"path": "again"}),
+    "push_to_hub": (ta.push_to_hub, {**CARD, **HUB, "private": None, "message": "saved", "card": None}),
+    "model_card": (ta.model_card, CARD),
+    "unmerge": (ta.unmerge, {"model": MODEL}),
+    "adapters": (ta.adapters, {"model": MODEL}),
+    "disabled": (lambda model: ta.disabled(model).__enter__(), {"model": MODEL}),
+    "reduce_rank": (
+        on_new(ta.reduce_rank),
+        {"optimizer": None, "rank": 1, "budget": None, "energy": None, "sweeps": 1, "moments": "carry"},
+    ),
+    "equal_steps": (ta.equal_steps, {"optimizer": OPTIMIZER, "model": MODEL}),
+    "preconditioned": (ta.preconditioned, {"optimizer": OPTIMIZER, "model": MODEL, "epsilon": 1e-6}),
+    "parameter_groups": (ta.parameter_groups, {"model": MODEL, "lr": 1e-3, "head_lr": None, "heads": ()}),
+    "FactoredTensor": (FactoredTensor, FACTORED),
+    "load_runs": (ta.load_runs, {"root": "."}),
+    "frontier": (ta.frontier, {"runs": []}),
+    "savings": (ta.savings, {"runs": [], "margins": (0.01,)}),
+    "sweep": (dry_sweep, SWEEP),
+    "sweep of a specification": (lambda **spec: dry_sweep(spec), SPEC),
+    "sweep on slurm": (lambda **options: dry_sweep(SPEC, executor="slurm", **options), {"slurm": {"time": 60}}),
+    "sweep on ray": (lambda **options: dry_sweep(SPEC, executor="ray", ray=options), {"cpus": 1, "gpus": 0}),
 }
 
 
@@ -90,17 +191,30 @@ def little_memory() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an adapter in both forms."""
+    folder = tmp_path_factory.mktemp("written")
+    adapter().save(folder / "saved")
+    ta.export_lora(adapted(), folder / "lora")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls work in a folder of their own, two levels down, as paths may begin with "../.."."""
+    monkeypatch.chdir(shutil.copytree(written, tmp_path / "a" / "b"))
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_one_wrong_argument(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_one_wrong_argument(name: str) -> None:
     n, kinds, examples = escapes(one_wrong(*CALLS[name]))
     assert n > 50 and not kinds, {kind: (count, examples[kind]) for kind, count in kinds.most_common(20)}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
-def test_several_wrong_arguments(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_several_wrong_arguments(name: str) -> None:
     n, kinds, examples = escapes(several_wrong(*CALLS[name], n=25_000 if "plan" in name or "find" in name else 300))
     print(f"{name}: {n:,} calls")
     assert not kinds, {kind: (count, examples[kind]) for kind, count in kinds.most_common(20)}

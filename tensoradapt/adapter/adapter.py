@@ -17,6 +17,7 @@ from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
 from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
+from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Member, Plan
@@ -169,15 +170,16 @@ class Adapter(nn.Module):
         """
         if self.gate.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
+        path = place(path, "path")
         stored = {name: gathered(p) for name, p in self.stored()}
         at = self.attachment
         heads = at.head_tensors()
-        checkpoint.check_tensors(stored, checkpoint.expected(self.plan), Path(path))
-        checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, Path(path))
+        checkpoint.check_tensors(stored, checkpoint.expected(self.plan), path)
+        checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, path)
         scales = tuple(tensor.scale for tensor in self.factored)
         base = at.base_now() if at.base_now else at.base
         saved = checkpoint.Checkpoint(self.plan, self.seed, at.settings, scales, base, stored, heads)
-        write_once(self, lambda: checkpoint.write(saved, Path(path)))
+        write_once(self, lambda: checkpoint.write(saved, path))
 
     def stored(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every number that a checkpoint holds, heads aside, by its name there."""

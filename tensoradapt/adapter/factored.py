@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,37 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.draws import draw
 from tensoradapt.adapter.frozen import Bases, FrozenValues
+from tensoradapt.checks import Check, check_arguments, is_number, named, number, of_kind, one_of, optional, seed, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, Program, compile_program
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning import scale as scales
+from tensoradapt.planning.plan import STARTS
+
+
+def _scale(value: Any, where: str) -> None:
+    if isinstance(value, str):
+        one_of(tuple(scales.SCALES), value, where)
+    elif not is_number(value):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected the name of a rule, or a finite number")
+
+
+def _tensor(value: Any, where: str) -> None:
+    if not isinstance(value, Tensor) or value.is_meta or not value.is_floating_point():
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a tensor of floating point numbers")
+
+
+CHECKS: Mapping[str, Check] = {
+    "network": of_kind(Network),
+    "seed": seed,
+    "name": of_kind(str),
+    "scale": _scale,
+    "alpha": optional(number),
+    "bases": optional(of_kind(Bases)),
+    "start": partial(one_of, STARTS),
+    "values": optional(partial(named, _tensor)),
+}
 
 
 class FactoredTensor(nn.Module):
@@ -58,6 +85,7 @@ class FactoredTensor(nn.Module):
         values: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
+        check_arguments(locals(), **CHECKS)
         self.network = network
         self._slice, self._halves = _slice_program(network), _halves(network)
         if bases is None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from torch import nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import check_number
+from tensoradapt.checks import Check, anything, check_arguments, check_number, named, optional, place, shown
+from tensoradapt.checks import seed as check_seed
 from tensoradapt.compression.core import Core, can_be_cut
 from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order
 from tensoradapt.compression.sources import Source, difference, norm_of, read, update_of
@@ -74,11 +76,10 @@ class Compressed:
         """Write a checkpoint without a model. It does not know the base weights, so ``load(..., strict=False)`` it; to
         have them checked, save the attached adapter instead.
         """
+        path = place(path, "path")
         factors = {f"{i}.{k}": v.float() for i, values in enumerate(_tensors(self.factors)) for k, v in values.items()}
         scales = tuple(1.0 for _ in self.factors)
-        checkpoint.write(
-            checkpoint.Checkpoint(self.plan, 0, checkpoint.Settings(), scales, "", factors, {}), Path(path)
-        )
+        checkpoint.write(checkpoint.Checkpoint(self.plan, 0, checkpoint.Settings(), scales, "", factors, {}), path)
 
     def __str__(self) -> str:
         worst = max(self.site_errors, key=lambda name: self.site_errors[name])
@@ -100,6 +101,27 @@ class Compressed:
         if self.left_out:
             lines.append(f"not in the error: {len(self.left_out)} other parameters changed, such as {self.left_out[0]}")
         return "\n".join([*lines, f"{'exact by construction, ' if self.exact else ''}{self.seconds:.3g} s"])
+
+
+def _max_error(value: Any, where: str) -> None:
+    check_number(where, value, above=0)
+    if value >= 1:
+        raise TensorAdaptError(f"{where} is {shown(value)}, which no update at all meets; expected a number under 1")
+
+
+def _order_choice(value: Any, where: str) -> None:
+    if not isinstance(value, str) or value not in ORDERS:
+        raise TensorAdaptError(
+            f"{where} is {shown(value)}; expected one of {', '.join(ORDERS)}. An order itself is an option"
+        )
+
+
+CHECKS: Mapping[str, Check] = {
+    "max_error": optional(_max_error),
+    "options": optional(partial(named, anything)),
+    "seed": check_seed,
+    "order": _order_choice,
+}
 
 
 def compress(
@@ -150,29 +172,21 @@ def compress(
     (14, 33, True)
     """
     began = time.perf_counter()
-    _check_choices(max_error, order)
+    check_arguments(locals(), **CHECKS)
     given = sum(value is not None for value in (rank, max_error, budget))
-    not_one = f"rank={rank!r}, max_error={max_error!r}, budget={budget!r} were given; expected exactly one of them"
+    not_one = TensorAdaptError(
+        f"rank={shown(rank)}, max_error={shown(max_error)}, budget={shown(budget)} were given; expected exactly one of "
+        "them"
+    )
     if given > 1:
-        raise TensorAdaptError(not_one)
-    job = Job(read(source, sites), layout, parameterization, dict(options or {}), split, seed)
+        raise not_one
+    job = Job(read(source, sites), layout, parameterization, dict(options or {}), split, int(seed))
     if not given and any(group.rank for group in job.plan(1).groups):
-        raise TensorAdaptError(not_one)
+        raise not_one
     if order == "search":
         job = in_best_order(job, rank, budget, max_error)
     fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
     return _result(job, fit, tried, time.perf_counter() - began)
-
-
-def _check_choices(max_error: Any, order: str) -> None:
-    if max_error is not None:
-        check_number("max_error", max_error, above=0)
-        if max_error >= 1:
-            raise TensorAdaptError(
-                f"max_error is {max_error!r}, which no update at all meets; expected a number under 1"
-            )
-    if order not in ORDERS:
-        raise TensorAdaptError(f"order is {order!r}; expected one of {', '.join(ORDERS)}. An order itself is an option")
 
 
 def _result(job: Job, fit: Fit, fits: Mapping[int, Fit], seconds: float) -> Compressed:

@@ -4,6 +4,7 @@ its base, or a mapping of site names.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +16,16 @@ from torch import nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.checks import items, of_kind, place, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.pair import LoraPair, in_double
 from tensoradapt.lora.read_folder import read_lora
 from tensoradapt.sites.find import find_sites
-from tensoradapt.sites.site import Site
+from tensoradapt.sites.site import Site, Sites
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 
+MOST_SITES = 1_000_000
 Update = LoraPair | np.ndarray  # of a site; dense (out, in) where its pair would be larger
 
 
@@ -43,8 +46,8 @@ def read(source: Any, sites: Any = None) -> Source:
 
     Raises TensorAdaptError where modules and sites differ, shapes do not fit, or an update is not finite.
     """
-    if isinstance(source, str | Path):
-        trained = _from_folder(Path(source), sites)
+    if isinstance(source, str | os.PathLike):
+        trained = _from_folder(place(source, "source"), sites)
     elif isinstance(source, Adapter):
         trained = _from_adapter(source, sites)
     elif isinstance(source, Mapping):
@@ -53,7 +56,7 @@ def read(source: Any, sites: Any = None) -> Source:
         trained = _from_models(*source, sites)
     else:
         raise TensorAdaptError(
-            f"the source is a {type(source).__name__}; expected the path of a LoRA folder, an Adapter, a pair "
+            f"source is {shown(source)}; expected the path of a LoRA folder, an Adapter, a pair "
             "(tuned_model, base_model), or a mapping of site names to (A, B) or dense updates"
         )
     for site in trained.sites:
@@ -192,14 +195,20 @@ def _from_mapping(source: Mapping[str, Any], sites: Any) -> Source:
     if not asked:
         raise TensorAdaptError("a mapping of updates needs sites= from find_sites, whose names are its keys")
     _check_names([site.name for site in asked], list(source), "the mapping")
-    updates = {name: _update(value) for name, value in source.items()}
+    updates = {name: _update(value, name) for name, value in source.items()}
     n_params = sum(part.size for update in updates.values() for part in _parts(update))
     return Source(updates, asked, n_params, f"{len(updates)} updates")
 
 
-def _update(value: Any) -> Update:
+def _update(value: Any, site: str) -> Update:
     """An (A, B), or a dense matrix, from arrays or tensors."""
-    parts = [_numpy(part) for part in (value if isinstance(value, tuple | list) else (value,))]
+    given = value if isinstance(value, tuple | list) else (value,)
+    try:
+        parts = [_numpy(part) for part in given[:3] if isinstance(part, list | tuple) or hasattr(part, "__array__")]
+    except (TypeError, ValueError, ArithmeticError, RuntimeError):  # what numpy and torch raise for other values
+        parts = []
+    if len(parts) != len(given) or len(parts) not in (1, 2):
+        raise TensorAdaptError(f"the update of site {site} is {shown(value)}; expected (A, B), or a matrix (out, in)")
     return LoraPair(*parts) if len(parts) > 1 else parts[0]
 
 
@@ -245,4 +254,4 @@ def _given(sites: Any) -> Sequence[Site]:
         return (sites,)
     if sites is None or hasattr(sites, "named_modules") or hasattr(sites, "model_type"):
         return ()
-    return sites
+    return sites if isinstance(sites, Sites) else items(of_kind(Site), sites, "sites", most=MOST_SITES)

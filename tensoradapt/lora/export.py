@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, optional, place, text
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
-from tensoradapt.lora.write_folder import bare_name, check_place, check_prefix, check_task_type, lora_config, write_lora
+from tensoradapt.lora.write_folder import bare_name, check_place, lora_config, module_path, task_type_known, write_lora
 from tensoradapt.sites.modules import is_conv1d
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules
@@ -86,6 +88,23 @@ class LoraExport:
         return "\n".join([*lines, "", *align(rows)])
 
 
+def _dtype_name(dtype: str | torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.") if isinstance(dtype, str | torch.dtype) else dtype
+
+
+CHECKS: Mapping[str, Check] = {
+    "model": of_kind(nn.Module),
+    "path": place,
+    "adapter": optional(of_kind(Adapter)),
+    "round_up": flag,
+    "dtype": lambda value, where: one_of(tuple(DTYPES), _dtype_name(value), where),
+    "task": optional(text),
+    "task_type": optional(task_type_known),
+    "heads": partial(one_of, HEADS),
+    "prefix": module_path,
+}
+
+
 @torch.no_grad()
 def export_lora(
     model: nn.Module,
@@ -136,12 +155,11 @@ def export_lora(
     >>> report.rank, len(report.modules), report.exact, report.max_lora_rank
     (4, 8, True, 8)
     """
-    path, name = Path(path), str(dtype).removeprefix("torch.")
+    check_arguments(locals(), **CHECKS)
+    path, name = Path(path), _dtype_name(dtype)
     adapter = attached(model) if adapter is None else adapter
     refuse_sharded(model, "export")
-    _check(adapter, name, task, heads)
-    check_task_type(task_type)
-    check_prefix(prefix)
+    _check(adapter, task, heads)
     check_place(path)
     modules = original_modules(model)
     for site in adapter.plan.sites:
@@ -161,11 +179,8 @@ def export_lora(
     return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, tuple(_left_out(adapter)), held_as)
 
 
-def _check(adapter: Adapter, dtype: str, task: str | None, heads: str) -> None:
-    """Raise for all that can be refused before any pair is made."""
-    for what, value, valid in (("dtype", dtype, DTYPES), ("heads", heads, HEADS)):
-        if value not in valid:
-            raise TensorAdaptError(f"{what} is {value!r}{did_you_mean(value, valid)}")
+def _check(adapter: Adapter, task: str | None, heads: str) -> None:
+    """Raise for what an adapter's LoRA cannot hold, before any pair is made."""
     if adapter.plan.rule != "add":
         raise TensorAdaptError(
             f"the adapter has rule {adapter.plan.rule!r}, and a LoRA can only add; merge(model) and save the model"

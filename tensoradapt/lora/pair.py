@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import is_whole
+from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import CONV1D, LINEAR
 from tensoradapt.layers.stored_matrix import StoredMatrix
@@ -96,8 +96,8 @@ def module_pairs(
     shapes = {name: _shape(like[name], module) for name, module in modules.items() if name in like}
     if rank is not None and not is_whole(rank, 1, widest := max(map(min, shapes.values()))):
         raise TensorAdaptError(
-            f"rank is {rank!r}; expected a whole number from 1 to {widest}, the shorter side of the largest matrix, or "
-            "None for an exact export"
+            f"rank is {shown(rank)}; expected a whole number from 1 to {widest}, the shorter side of the largest "
+            "matrix, or None for an exact export"
         )
     return {name: _of_module(twin, name, shape, sites.get(name, ()), rank) for name, shape in shapes.items()}
 

@@ -15,7 +15,8 @@ from typing import Any
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.checks import one_of, shown
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, replace_files
 from tensoradapt.lora.config import CONFIG, TENSORS
 from tensoradapt.lora.read_folder import PREFIX
@@ -100,23 +101,22 @@ def lora_config(
     }
 
 
-def check_task_type(task_type: str | None) -> None:
-    """Raise TensorAdaptError for a task type that PEFT does not know, or that needs a trained head in the folder."""
-    if task_type in HEADED:
+def task_type_known(value: Any, where: str) -> str:
+    """Return a task type that PEFT knows and that needs no trained head in the folder."""
+    if isinstance(value, str) and value in HEADED:
         raise TensorAdaptError(
-            f"task_type {task_type!r} makes PEFT look for a trained head in the folder, and an export has none; leave "
+            f"{where} {value!r} makes PEFT look for a trained head in the folder, and an export has none; leave "
             "it out, and load the model with its own head"
         )
-    if task_type is not None and task_type not in TASK_TYPES:
-        raise TensorAdaptError(f"task_type is {task_type!r}{did_you_mean(task_type, TASK_TYPES)}")
+    return one_of(TASK_TYPES, value, where)
 
 
-def check_prefix(prefix: Any) -> None:
-    """Raise TensorAdaptError for anything but an empty text or names with dots between them."""
-    if isinstance(prefix, str) and (not prefix or all(re.fullmatch(r"\w+", name) for name in prefix.split("."))):
-        return
+def module_path(value: Any, where: str) -> str:
+    """Return an empty text, or names with dots between them."""
+    if isinstance(value, str) and (not value or all(re.fullmatch(r"\w+", name) for name in value.split("."))):
+        return value
     raise TensorAdaptError(
-        f"prefix is {prefix!r}; expected the path of this model in the one that will be served: names with dots "
+        f"{where} is {shown(value)}; expected the path of this model in the one that will be served: names with dots "
         "between them and none at the ends, as in prefix='model' or prefix='model.language_model'"
     )
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, sync_folder, write_synced
 from tensoradapt.runs.run_files import FORMER_HEAD_LABEL as FORMER_HEAD_LABEL
@@ -194,7 +195,7 @@ def load_runs(root: Path) -> list[Run]:
 
     Raises TensorAdaptError for a missing root or a damaged run.
     """
-    root = Path(root)
+    root = place(root, "root")
     if not root.is_dir():
         kind = "a file" if root.exists() else "nothing"
         raise TensorAdaptError(f"{root} is {kind}; expected a folder of runs: run a sweep into it first")

@@ -15,6 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
 PATIENCE = 60.0  # seconds; a tracker's package can take twenty to load on a slow machine
@@ -95,7 +96,7 @@ _hung: set[str] = set()  # trackers that hung in this process, and are not used 
 
 def check(names: Sequence[str] | str) -> tuple[str, ...]:
     """Return the names without repeats; raise TensorAdaptError for a tracker that is unknown or not installed."""
-    chosen = tuple(dict.fromkeys([names] if isinstance(names, str) else names))
+    chosen = tuple(dict.fromkeys(strings(names, "track")))
     for name in chosen:
         if name not in TRACKERS:
             raise TensorAdaptError(f"track names {name!r}{did_you_mean(name, TRACKERS)}")

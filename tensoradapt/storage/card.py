@@ -8,9 +8,10 @@ from typing import Any
 from tensoradapt import published
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Origin
+from tensoradapt.checks import check_arguments, optional, shown, text
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.planning.plan import Plan
-from tensoradapt.surgery.registry import adapters, attached
+from tensoradapt.surgery.registry import attached, registered
 from tensoradapt.text import bonds_text
 
 
@@ -50,8 +51,9 @@ def model_card(
     - lorta
     base_model_relation: adapter
     """
+    one_line = optional(text)
+    check_arguments(locals(), repo_id=text, base_model=one_line, license=one_line, tags=_tags)
     adapter = adapter_of(source)
-    _check_texts(repo_id, base_model, license, tags)
     origin, plan = adapter.attachment.origin, adapter.plan
     base = base_model or origin.name
     usual = ("tensoradapt", "adapter", plan.parameterization, *((plan.published,) if plan.published else ()))
@@ -64,20 +66,20 @@ def adapter_of(source: Any) -> Adapter:
     """Return the adapter that is given, or that of a model: its only one, or of several the only one in use."""
     if isinstance(source, Adapter):
         return source
-    if not adapters(source):
+    if registered(source) is None:
         raise TensorAdaptError(
-            f"a {type(source).__name__} is no adapter and has none attached; expected what attach or load returned, or "
+            f"source is {shown(source)}, which is no adapter and has none attached; expected what attach or load returned, or "
             "the model"
         )
     return attached(source)
 
 
-def _check_texts(repo_id: Any, base_model: Any, license: Any, tags: Any) -> None:
-    for what, value in (("repo_id", repo_id), ("base_model", base_model), ("license", license)):
-        if value is not None and (not isinstance(value, str) or not value or not value.isprintable()):
-            raise TensorAdaptError(f"{what} is {value!r}; expected a text of one line, or None")
-    if isinstance(tags, str) or not all(isinstance(tag, str) and tag and tag.isprintable() for tag in tags):
-        raise TensorAdaptError(f"tags is {tags!r}; expected a sequence of texts, as in tags=('sentiment',)")
+def _tags(value: Any, where: str) -> None:
+    """Raise TensorAdaptError for anything but a list or tuple of texts."""
+    if not isinstance(value, list | tuple):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a list of texts, as in tags=('sentiment',)")
+    for i, tag in enumerate(value):
+        text(tag, f"{where}[{i}]")
 
 
 def _yaml(front: Mapping[str, Any]) -> str:

@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from tensoradapt.adapter.checkpoint import FACTORS, HEADS, JSON
+from tensoradapt.checks import Check, check_arguments, flag, optional, prose, shown, text
 from tensoradapt.errors import TensorAdaptError, located, missing_extra
 from tensoradapt.files import LARGEST, PICKLES
 from tensoradapt.storage.card import adapter_of, model_card
@@ -19,6 +21,30 @@ from tensoradapt.storage.card import adapter_of, model_card
 CARD = "README.md"
 BARE = {CARD, ".gitattributes", ".gitignore", "LICENSE"}  # what a repository may hold before the first push
 LISTED = 5  # files that an error names
+
+
+def _token(value: Any, where: str) -> None:
+    """Raise TensorAdaptError, without the text in it, for what is no token."""
+    if not isinstance(value, str | bool) or value == "" or (isinstance(value, str) and not value.isprintable()):
+        raise TensorAdaptError(f"{where} is a {type(value).__name__}; expected a token's text, True, False or None")
+
+
+def _endpoint(value: Any, where: str) -> None:
+    try:
+        parts = urlsplit(text(value, where))
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:  # of which TensorAdaptError is one
+        known = False
+    if not known:
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a hub's address, as https://huggingface.co")
+
+
+# arguments that name a place on the hub
+WHERE: Mapping[str, Check] = {
+    "revision": optional(text),
+    "token": optional(_token),
+    "endpoint": optional(_endpoint),
+}
 
 
 def push_to_hub(
@@ -53,15 +79,13 @@ def push_to_hub(
         TensorAdaptError: with nothing pushed, for what ``save`` refuses, a repository that holds something else, and
             where the hub cannot be reached or refuses.
     """
+    check_arguments(locals(), repo_id=text, private=optional(flag), message=prose, card=optional(prose), **WHERE)
     hf, adapter = _huggingface_hub("pushing an adapter"), adapter_of(source)
 
-    if card is not None and not (isinstance(card, str) and card.strip()):
-        raise TensorAdaptError(f"card is a {type(card).__name__}; expected the text of a README.md, or None")
-
-    def text(name: str) -> str:
+    def readme(name: str) -> str:
         return card or model_card(adapter, name, base_model=base_model, license=license, tags=tags)
 
-    text(repo_id)  # raises before anything is pushed
+    readme(repo_id)  # raises before anything is pushed
     with TemporaryDirectory() as folder, _refusals(hf, repo_id, revision, "pushed to"):
         adapter.save(folder)
         api = hf.HfApi(endpoint=endpoint, token=token)
@@ -70,7 +94,7 @@ def push_to_hub(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         there = api.list_repo_files(repo_id, revision=revision)
         _check_place(repo_id, there)
-        changes = _changes(hf, Path(folder), text(repo_id), there)
+        changes = _changes(hf, Path(folder), readme(repo_id), there)
         return api.create_commit(repo_id, changes, commit_message=message, revision=revision)
 
 

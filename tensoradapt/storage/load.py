@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
+from tensoradapt.checks import check_arguments, flag, of_kind, optional, place
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.layers.stored_matrix import stored_matrices
 from tensoradapt.planning.plan import Plan
@@ -35,6 +37,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
         TensorAdaptError: with the model untouched, for a missing, damaged or future file, tensors that do not fit the
             plan, and what ``strict`` refuses.
     """
+    check_arguments(locals(), model=of_kind(nn.Module), path=place, strict=flag)
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
     saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
@@ -79,13 +82,16 @@ def from_pretrained(
         TensorAdaptError: with the model untouched, for what ``load`` refuses, a repository that is not there or holds
             something else, and a hub that cannot be reached.
     """
+    check_arguments(
+        locals(), model=of_kind(nn.Module), source=place, strict=flag, cache_dir=optional(place), **hub.WHERE
+    )
     if not Path(source).is_dir():
 
         def listed(path: Path) -> dict[str, int]:
             return checkpoint.files(path, lambda plan: head_shapes(model, plan))
 
         where = {"token": token, "endpoint": endpoint, "cache_dir": cache_dir}
-        folder = hub.fetch(str(source), listed, revision, where)
+        folder = hub.fetch(os.fspath(source), listed, revision, where)
         with located(f"{source} at {folder.name[:12]}"):
             return load(model, folder, strict=strict, name=name)
     if revision is not None:
@@ -101,12 +107,12 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     merged, for an adapter of another plan or seed, for one whose heads another adapter in use has replaced, and for
     files that ``load`` refuses.
     """
-    adapter = attached(model, name)
+    adapter, path = attached(model, name), place(path, "path")
     if adapter.gate.merged:
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before restoring")
     if adapter.attachment.inactive_heads:
         raise TensorAdaptError("the model has other heads than those of this adapter; use(model, name) it first")
-    saved = checkpoint.read(Path(path), lambda plan: head_shapes(model, plan))
+    saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
     if plan_record(saved.plan) != plan_record(adapter.plan) or saved.seed != adapter.seed:
         raise TensorAdaptError(
             f"{path} holds an adapter of another plan or seed ({saved.plan.parameterization}, seed {saved.seed}) than "
@@ -122,7 +128,7 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
 
 def unattached(path: str | Path) -> Adapter:
     """Return a saved adapter without a model, for what needs its updates alone; trained heads stay in their file."""
-    saved = checkpoint.read(Path(path))
+    saved = checkpoint.read(place(path, "path"))
     adapter = Adapter(saved.plan, saved.seed, factors_from_base(saved), saved.scales)
     adapter.restore(saved)
     return adapter

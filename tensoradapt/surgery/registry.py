@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import shown
+from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.modules import ROOT, without_adapters
 
@@ -43,6 +43,7 @@ def registered(model: nn.Module) -> Adapters | None:
 
 def required(model: nn.Module) -> Adapters:
     """A model's adapters; raises TensorAdaptError where it has none."""
+    check_is("model", model, nn.Module)
     if (registry := registered(model)) is None:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter attached; call attach(model, plan) first")
     return registry
@@ -50,6 +51,7 @@ def required(model: nn.Module) -> Adapters:
 
 def adapters(model: nn.Module) -> dict[str, Adapter]:
     """The adapters of a model by name; empty where it has none."""
+    check_is("model", model, nn.Module)
     registry = registered(model)
     return {} if registry is None else registry.named()
 

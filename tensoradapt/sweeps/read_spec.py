@@ -43,7 +43,7 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     wrong type, a value out of range or named twice, and two methods of one name.
     """
     if not isinstance(source, Mapping):
-        source = _load(Path(source))
+        source = _load(checks.place(source, "spec"))
     settings = checks.checked(source, TOP, "")
     for key in ("model", "tasks", "seeds", "steps"):
         _require(settings, key, "")

@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.checks import whole
+from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, place, text, whole
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import store, trackers
@@ -45,6 +46,18 @@ class SweepResult:
     def complete(self) -> bool:
         """Whether every run has a result."""
         return self.finished == self.total
+
+
+CHECKS: Mapping[str, Check] = {
+    "out": place,
+    "executor": partial(one_of, tuple(EXECUTORS)),
+    "device": text,
+    "stale": text,
+    "retry_failed": flag,
+    "checkpoint_every": partial(whole, least=0),
+    "dry_run": flag,
+    "say": of_kind(Callable),  # type: ignore[arg-type]
+}
 
 
 def sweep(
@@ -85,9 +98,9 @@ def sweep(
         TensorAdaptError: before the first run, for a specification, machine or folder that cannot be used; later, where
             a result cannot be written.
     """
+    check_arguments(locals(), **CHECKS)
     spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
     track = trackers.check(track)
-    whole(checkpoint_every, "checkpoint_every", least=0)
     known = _recorded(spec, root)
     planned = known or cells(spec, models.config(spec.model))
     state = _Sweep(spec, planned, root, checkpoint_every, track, say)
@@ -211,10 +224,10 @@ class _Sweep:
     def _now_left(self) -> list[RunConfig]:
         """The runs that can be begun now; says which grids were extended since it last did."""
         now = self.due()
-        for text in now.extended:
-            if text not in self._extended:
-                self._extended.add(text)
-                self.say(extended_text(text))
+        for grid in now.extended:
+            if grid not in self._extended:
+                self._extended.add(grid)
+                self.say(extended_text(grid))
         return self.left(now)
 
     def _ask_again(self, executor: Executor) -> None:

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
+from tensoradapt.checks import check_arguments, of_kind
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import first_step
 from tensoradapt.training.distance import Distance
+from tensoradapt.training.state import torch_optimizer
 from tensoradapt.training.step_length import Curve, solve
 
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
@@ -52,11 +54,7 @@ def equal_steps(optimizer: Opt, model: nn.Module) -> Opt:
     >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 8))
     >>> optimizer = ta.equal_steps(torch.optim.AdamW(adapter.parameters(), lr=3e-3), model)
     """
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise TensorAdaptError(
-            f"optimizer is a {type(optimizer).__name__}; expected a torch.optim.Optimizer. Of a library's wrapper pass "
-            "the optimizer inside"
-        )
+    check_arguments(locals(), optimizer=torch_optimizer, model=of_kind(nn.Module))
     if isinstance(optimizer, torch.optim.LBFGS):
         raise TensorAdaptError(
             "LBFGS moves the weights several times in a step, by a closure; expected an optimizer of one move, such as "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import check_is, shown
+from tensoradapt.checks import check_arguments, check_is, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.options import TrainingOptions
@@ -167,6 +167,7 @@ def parameter_groups(
 
     Raises TensorAdaptError where nothing requires gradients.
     """
+    check_arguments(locals(), model=of_kind(nn.Module), lr=number, head_lr=optional(number))
     named = trained_parameters(model)
     _check_heads(heads, named)
     if not named:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.sharding import refuse_sharded
+from tensoradapt.checks import check_arguments, is_number, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.gram import axes, normal_matrix
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.surgery.registry import adapters
+from tensoradapt.training.state import torch_optimizer
 
 
 def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: float = 1e-6) -> Any:
@@ -36,12 +38,11 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     Raises:
         TensorAdaptError: without an adapter, for sharded parameters, or an epsilon that is not above 0.
     """
+    check_arguments(locals(), optimizer=torch_optimizer, epsilon=_ridge)
     attached = list(adapters(model).values())
     if not attached:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter to precondition; call attach(model, plan) first")
     refuse_sharded(model, "preconditioning", "Leave it out under FSDP2, or train under DDP")
-    if not isinstance(epsilon, int | float) or not epsilon > 0:
-        raise TensorAdaptError(f"epsilon is {epsilon!r}; expected a number above 0, such as 1e-6")
 
     @torch.no_grad()
     def hook(*_: Any) -> None:
@@ -55,6 +56,11 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
                 tensor.trained[name].grad = gradient
 
     return optimizer.register_step_pre_hook(hook)
+
+
+def _ridge(value: Any, where: str) -> None:
+    if not is_number(value, above=0):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a number above 0, such as 1e-6")
 
 
 def divided(

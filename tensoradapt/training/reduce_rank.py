@@ -17,18 +17,25 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import check_rank, check_whole, is_number, is_whole
+from tensoradapt.checks import Check, check_arguments, check_rank, is_number, is_whole, one_of, optional, shown, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
 from tensoradapt.surgery.registry import attached
 from tensoradapt.surgery.transaction import transaction
 from tensoradapt.text import Rank
 from tensoradapt.training import rounding
+from tensoradapt.training.state import torch_optimizer
 
 # optimizers' names for averages of gradients and of their squares
 FIRST = ("exp_avg", "momentum_buffer", "grad_avg")
 SECOND = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
 MOMENTS = ("carry", "reset")
+MOST_SWEEPS = 100  # bonds stop changing after a few
+CHECKS: Mapping[str, Check] = {
+    "optimizer": optional(torch_optimizer),
+    "sweeps": partial(whole, most=MOST_SWEEPS),
+    "moments": partial(one_of, MOMENTS),
+}
 Bonds = Mapping[str, int]
 Carry = Callable[..., Tensor]  # moves first moments, or with square=True second ones, into the new bases
 
@@ -90,9 +97,10 @@ def reduce_rank(
             networks that cannot be rounded, ranks and budgets out of range, and optimizers without the adapter's
             parameters or with other state.
     """
+    check_arguments(locals(), **CHECKS)
     adapter = attached(model)
     refuse_sharded(model, "rank reduction")
-    _check(adapter, sweeps, moments)
+    _check(adapter)
     values = [{name: value.detach().double() for name, value in t.factors.items()} for t in adapter.factored]
     smaller = _smaller_networks(adapter, values, rank, budget, energy)
     if optimizer is not None:
@@ -115,7 +123,8 @@ def _smaller_networks(
     """The networks to reduce an adapter's to, by exactly one of ``rank``, ``budget`` and ``energy``."""
     if sum(given is not None for given in (rank, budget, energy)) != 1:
         raise TensorAdaptError(
-            f"rank={rank!r}, budget={budget!r} and energy={energy!r} were given; expected exactly one of them"
+            f"rank={shown(rank)}, budget={shown(budget)} and energy={shown(energy)} were given; expected exactly one "
+            "of them"
         )
     networks = [tensor.network for tensor in adapter.factored]
     if rank is not None:
@@ -154,7 +163,8 @@ def _to_budget(
     least = fixed + sum(_with(net, dict.fromkeys(net.bonds, 1)).n_params for net in networks)
     if not is_whole(budget, least, left):
         raise TensorAdaptError(
-            f"budget is {budget!r}; expected a whole number of parameters from {least} (rank 1) to the {left} there are"
+            f"budget is {shown(budget)}; expected a whole number of parameters from {least} (rank 1) to the {left} "
+            "there are"
         )
     drops = [(e, i, bond, k) for i in range(len(networks)) for e, bond, k in _drops(networks[i], values[i], i)]
     smaller = list(networks)
@@ -173,7 +183,7 @@ def _to_energy(
 ) -> list[Network]:
     """Drop the directions with the least shares of each tensor's squared norm while the energy kept is enough."""
     if not is_number(energy, above=0, most=1):
-        raise TensorAdaptError(f"energy is {energy!r}; expected a share above 0 and up to 1, such as 0.99")
+        raise TensorAdaptError(f"energy is {shown(energy)}; expected a share above 0 and up to 1, such as 0.99")
     smaller = []
     for i, network in enumerate(networks):
         bonds, left = dict(network.bonds), 1 - energy + (10 * torch.finfo(dtype).eps) ** 2
@@ -210,7 +220,7 @@ def check_schedule(model: nn.Module, schedule: Mapping[int, int], steps: int) ->
     if not schedule:
         return
     adapter = attached(model)
-    _check(adapter, 1, "carry")
+    _check(adapter)
     most = max(n for group in adapter.plan.groups for n in group.network.bonds.values())
     for step, rank in sorted(schedule.items()):
         check_rank(rank, f"the rank at step {step}")
@@ -222,7 +232,7 @@ def check_schedule(model: nn.Module, schedule: Mapping[int, int], steps: int) ->
         most = rank
 
 
-def _check(adapter: Adapter, sweeps: int, moments: str) -> None:
+def _check(adapter: Adapter) -> None:
     if adapter.gate.merged:
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before reducing its rank")
     if adapter.plan.start == "subtract":
@@ -230,9 +240,6 @@ def _check(adapter: Adapter, sweeps: int, moments: str) -> None:
             "the adapter subtracts its initial value, which has the same bonds: reducing them would change that too. "
             'Plan with a smaller rank, or with start="zero"'
         )
-    if moments not in MOMENTS:
-        raise TensorAdaptError(f"moments is {moments!r}{did_you_mean(moments, MOMENTS)}")
-    check_whole("sweeps", sweeps)
     for group in adapter.plan.groups:
         rounding.check(group.network)
     for name, parameter in adapter.named_parameters():

@@ -11,12 +11,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 
@@ -89,6 +91,16 @@ def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[
     if (device := _cuda(model)) and f"{RANDOM}cuda" in state:
         torch.cuda.set_rng_state(state[f"{RANDOM}cuda"], device)
     return True
+
+
+def torch_optimizer(value: Any, where: str) -> torch.optim.Optimizer:
+    """Return an optimizer of torch."""
+    if not isinstance(value, torch.optim.Optimizer):
+        raise TensorAdaptError(
+            f"{where} is {shown(value)}; expected a torch.optim.Optimizer. Of a library's wrapper pass the optimizer "
+            "inside"
+        )
+    return value
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -129,7 +129,7 @@ def test_what_the_hub_refuses_is_said(hub: FakeHub) -> None:
         return lambda: ta.push_to_hub(adapter, NAME, endpoint=hub.url, **options)
 
     refuses(push(license="mine"), 'cannot be pushed to: huggingface_hub refuses it .*"license" must be one of')
-    refuses(push(message=""), "huggingface_hub refuses it .*commit_message")
+    refuses(push(message=""), "message is ''; expected a text that is not blank")
     assert set(hub.files(NAME)) == {".gitattributes"}
     hub.closed.add(NAME)
     refuses(push(), r"the hub does not let you \(403 .* log in with .hf auth login., or pass token=, as one who may")
@@ -179,7 +179,9 @@ def test_nothing_reaches_the_hub_of_an_adapter_that_save_refuses(hub: FakeHub) -
             lambda wrong=wrong: ta.push_to_hub(wrong, NAME, endpoint=hub.url), "is no adapter and has none attached"
         )
     for options, message in (
-        ({"card": 3}, "card is a int"),
+        ({"card": 3}, "card is 3; expected a text that is not blank"),
+        ({"private": "yes"}, "private is 'yes'; expected true or false"),
+        ({"token": "hf_secret\n"}, "token is a str; expected a token's text, True, False or None"),
         ({"tags": "x"}, "tags is 'x'"),
         ({"license": ""}, "license is"),
     ):

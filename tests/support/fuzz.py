@@ -17,7 +17,7 @@ import torch
 
 import tensoradapt as ta
 
-CALLBACKS = ("loss", "on_step")  # errors of a caller's own function are theirs
+CALLBACKS = ("loss", "on_step", "say")  # errors of a caller's own function are theirs
 LONGEST, SLOWEST = 600, 5  # characters of a message, seconds of a call
 ODD: Sequence[Any] = (
     None, True, False, 0, 1, 2, 3, -1, 10**9, 10**400, 0.5, 2.0, -0.0, 1e39, 1e-320, float("nan"), float("inf"), 1j,

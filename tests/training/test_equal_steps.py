@@ -287,7 +287,7 @@ def test_what_cannot_take_equal_steps_is_refused_before_a_step() -> None:
         (some, model, r"lacks 1 of the factors that require gradients, such as .*trained\.dim; pass it all parameters"),
         (torch.optim.AdamW([nn.Parameter(torch.ones(2))]), model, "lacks 5 of the factors"),
         (torch.optim.LBFGS(adapter.parameters()), model, "LBFGS moves the weights several times in a step"),
-        ("adamw", model, r"optimizer is a str; expected a torch\.optim\.Optimizer"),
+        ("adamw", model, r"optimizer is 'adamw'; expected a torch\.optim\.Optimizer"),
         (ta.equal_steps(optimizer, model), model, "rescales its steps already; call equal_steps once"),
     ]
     for wrong, of, message in cases:

@@ -555,7 +555,7 @@ def test_a_mode_held_by_factors_that_are_not_neighbours_is_no_tree() -> None:
         ({"energy": 0}, "energy is 0; expected a share above 0 and up to 1"),
         ({"energy": 1.01}, "energy is 1.01; expected a share"),
         ({"rank": 2, "moments": "keep"}, "moments is 'keep'. Valid: carry, reset"),
-        ({"rank": 2, "sweeps": 0}, "sweeps is 0; expected a whole number of 1 or more"),
+        ({"rank": 2, "sweeps": 0}, "sweeps is 0; expected a whole number from 1 up to 100"),
     ],
 )
 def test_bad_choices_are_refused_and_nothing_changes(options: Mapping[str, object], says: str) -> None:

@@ -10,11 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, paired_difference, t_interval
+from tensoradapt.checks import items, of_kind
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.store import HEAD_LABEL, Run, read_array
 from tensoradapt.text import size_text
 
+MOST_RUNS = 1_000_000
 REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}  # kinds of runs that are no adapter
+
+
+def runs_of(runs: Iterable[Run]) -> list[Run]:
+    """The runs that were given, as a list; raises TensorAdaptError for anything else."""
+    return items(of_kind(Run), runs, "runs", most=MOST_RUNS)
 
 
 def tuned(run: Run) -> bool:

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
-from tensoradapt.analysis.tables.comparable import REFERENCES, check_comparable, check_group, reported, score, versus
+from tensoradapt.analysis.tables.comparable import (
+    REFERENCES,
+    check_comparable,
+    check_group,
+    reported,
+    runs_of,
+    score,
+    versus,
+)
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
@@ -92,7 +100,7 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
     Runs at chance stay in the mean, diverged runs count as chance, and both are counted. Raises TensorAdaptError for
     runs of two tasks, models or metrics, two runs of one seed or two rates in a point, and an unmeasured cost.
     """
-    every = list(runs)
+    every = runs_of(runs)
     check_comparable(every)
     check_cost(cost)
     against = {kind: _of_kind(every, kind) for kind in REFERENCES if compare}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import versus
+from tensoradapt.analysis.tables.comparable import runs_of, versus
 from tensoradapt.analysis.tables.contrasts import reference_of
 from tensoradapt.analysis.tables.frontier import Point, points
+from tensoradapt.checks import is_number, items, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 from tensoradapt.text import size_text
@@ -30,9 +31,7 @@ def savings(runs: Iterable[Run], margins: Sequence[float] = MARGINS) -> list[dic
     Raises:
         TensorAdaptError: for runs that do not compare, and margins that are not above 0.
     """
-    if wrong := [margin for margin in margins if not margin > 0]:
-        raise TensorAdaptError(f"margin is {wrong[0]!r}; expected a difference in score above 0, such as 0.01")
-    every = list(runs)
+    margins, every = items(_margin, margins, "margins"), runs_of(runs)
     by_name, sizes = {run.name: run for run in every}, points(every, compare=False)
     if not sizes:
         return []
@@ -51,6 +50,12 @@ def savings(runs: Iterable[Run], margins: Sequence[float] = MARGINS) -> list[dic
         for margin in margins
         for row in _smallest(compared[method], reference, margin)
     ]
+
+
+def _margin(value: Any, where: str) -> Any:
+    if not is_number(value, above=0):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a difference in score above 0, such as 0.01")
+    return value
 
 
 def _reference(sizes: Sequence[Point]) -> Point:

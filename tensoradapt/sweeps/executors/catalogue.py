@@ -10,7 +10,7 @@ from typing import Any
 from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sweeps.executors.executor import Executor, Inline, Local, Slots
-from tensoradapt.sweeps.executors.options import read_options
+from tensoradapt.sweeps.executors.options import check_given, read_options
 from tensoradapt.sweeps.executors.ray import RayCluster
 from tensoradapt.sweeps.executors.slurm import Slurm
 
@@ -36,6 +36,7 @@ def slots_for(
     for name, given in asked.items():
         if name not in CLUSTERS:
             raise TypeError(f"{name} is no option of a sweep and no cluster{did_you_mean(name, CLUSTERS)}")
+        check_given(name, given)
         if given and name != executor:
             raise TensorAdaptError(f"options of {name} are given and the executor is {executor!r}; use {name}")
     if executor in CLUSTERS:
@@ -65,7 +66,7 @@ def _check_device(device: str) -> None:
 
 def _gpus(device: str) -> list[str]:
     """The GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
-    device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d+", device) else (device, "", "")
+    device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d{1,4}", device) else (device, "", "")
     _check_device(device)
     if device == "cpu":
         return []

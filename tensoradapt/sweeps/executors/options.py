@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 
@@ -35,6 +36,13 @@ def read_options(
     return {**defaults, **{key: _value(executor, options, key, value) for key, value in pairs}}
 
 
+def check_given(executor: str, given: Any) -> None:
+    """Raise TensorAdaptError for options that are neither a mapping nor texts."""
+    texts = isinstance(given, list | tuple) and all(isinstance(item, str) for item in given)
+    if not (given is None or texts or isinstance(given, Mapping)):
+        raise TensorAdaptError(f"{executor} is {shown(given)}; expected a mapping, or texts such as ['cpus=2']")
+
+
 def _pair(executor: str, text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not (equals and value):
@@ -44,17 +52,17 @@ def _pair(executor: str, text: str) -> tuple[str, str]:
 
 def _value(executor: str, options: Mapping[str, Option], key: str, value: Any) -> Any:
     if key not in options:
-        raise TensorAdaptError(f"{executor} has the option {key!r}{did_you_mean(key, options)}")
+        raise TensorAdaptError(f"{executor} has the option {shown(key)}{did_you_mean(key, options)}")
     option = options[key]
     if option.what is None:
         if not isinstance(value, str) or not value:
-            raise TensorAdaptError(f"{executor} {key} is {value!r}; expected a text")
+            raise TensorAdaptError(f"{executor} {key} is {shown(value)}; expected a text")
         return value
     number = _number(value, option.whole)
     if number is None or not option.least <= number:
         kind = "a whole number" if option.whole else "a number"
         raise TensorAdaptError(
-            f"{executor} {key} is {value!r}; expected {kind} of {option.what}, {option.least} or more"
+            f"{executor} {key} is {shown(value)}; expected {kind} of {option.what}, {option.least} or more"
         )
     return number
 
@@ -62,7 +70,10 @@ def _value(executor: str, options: Mapping[str, Option], key: str, value: Any) -
 def _number(value: Any, whole: bool) -> float | None:
     """The number that a value stands for, or None."""
     try:
-        number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
+        number = float(value) if isinstance(value, str) else value
+    except ValueError:
         return None
+    if not is_number(number):
+        return None
+    number = float(number)
     return int(number) if number.is_integer() else None if whole else number
