@@ -80,6 +80,8 @@ def check_rank(rank: Any, what: str = "rank") -> None:
     """Raise TensorAdaptError unless ``rank`` is a whole number of 1 or more, or a mapping of such."""
     if not isinstance(rank, Mapping):
         check_whole(what, rank)
+        if rank > LARGEST:
+            raise TensorAdaptError(f"{what} is {shown(rank)}; expected a whole number up to 2**31 - 1")
     elif not rank:
         raise TensorAdaptError("rank is an empty mapping; expected a rank for each mode, or one whole number")
     else:

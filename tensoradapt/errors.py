@@ -32,7 +32,7 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     '; did you mean "tucker"? Valid: cp, tucker'
     """
     names = list(valid)
-    close = get_close_matches(str(name), names, n=1)
+    close = get_close_matches(name, names, n=1) if isinstance(name, str) else []
     hint = f'; did you mean "{close[0]}"?' if close else "."
     return f"{hint} Valid: {few(names)}" if names else f"{hint} There are none"
 

@@ -62,6 +62,7 @@ def shrunk(layout: Layout) -> Network:
 
 NOT_BUILT = ["build of parameterization 'mine' returned ", "expected a Network over 'layer proj : head dim : model' ("]
 RANKS = {"layer": 1, "proj": 1, "head": 2, "dim": 2, "model": 2}
+SITE = ta.find_sites(llama())[0]
 REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank 0": (plan(rank=0), ["rank is 0", "expected a whole number of 1 or more"]),
     "rank below 0": (plan(rank=-3), ["rank is -3", "expected a whole number of 1 or more"]),
@@ -173,7 +174,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "split of a width into a number": (
         plan(layout=": out1 out2 : in", split={"out": {48: 24, 24: (4, 6)}}),
-        ["split out={48: 24, 24: (4, 6)}", "expected the sizes of its parts"],
+        ["split out={24: (4, 6), 48: 24}", "expected the sizes of its parts"],
     ),
     "split into letters": (plan(split={"out": "ab"}), ["split out='ab'", "expected the sizes of its parts"]),
     "split that is none": (plan(split=(24, 32)), ["split is (24, 32)", "expected a mapping", "{'out': (8, 12)}"]),
@@ -290,6 +291,17 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         ["exclude pattern '*.fc1' matches none of the 12 sites", "model.layers.0.self_attn.q_proj"],
     ),
     "exclude matching all": (find(exclude=["*"]), ["leave none of the 12 sites"]),
+    "rank that no machine has": (plan(rank=10**20), ["rank is 100000000000000000000", "up to 2**31 - 1"]),
+    "path that is a number": (lambda: ta.load(make("bert"), 5), ["path is 5; expected a path, such as"]),
+    "path with a null byte": (lambda: ta.load_runs("a\0b"), ["root is 'a\\x00b', and no path", "embedded null byte"]),
+    "path with a long name": (lambda: ta.load(make("bert"), "x" * 300), ["path is 'xxx", "has 300 characters"]),
+    "runs that are names": (lambda: ta.frontier(["q"]), ["runs[0] is 'q'; expected a tensoradapt.runs.store.Run"]),
+    "margins that are a number": (lambda: ta.savings([], 0.01), ["margins is 0.01; expected a list"]),
+    "update that is a range": (
+        lambda: ta.compress({SITE.name: range(9)}, [SITE], ": out : in", "cp", 1),
+        ["the update of site model.layers.0.self_attn.q_proj is range(0, 9); expected (A, B), or a matrix (out, in)"],
+    ),
+    "adapter of a number": (lambda: ta.adapters(3), ["model is 3; expected a torch.nn.modules.module.Module"]),
     "mode of size 0": (
         lambda: Layout.parse(": out : in", {"out": 0, "in": 3}),
         ["size of mode 'out' is 0", "1 or more"],

@@ -14,7 +14,19 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.draws import draw
 from tensoradapt.adapter.frozen import Bases, FrozenValues
-from tensoradapt.checks import Check, check_arguments, is_number, named, number, of_kind, one_of, optional, seed, shown
+from tensoradapt.checks import (
+    Check,
+    check_arguments,
+    is_number,
+    named,
+    number,
+    of_kind,
+    one_of,
+    optional,
+    seed,
+    shown,
+    text,
+)
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, Program, compile_program
 from tensoradapt.networks.layout import At
@@ -38,7 +50,7 @@ def _tensor(value: Any, where: str) -> None:
 CHECKS: Mapping[str, Check] = {
     "network": of_kind(Network),
     "seed": seed,
-    "name": of_kind(str),
+    "name": text,
     "scale": _scale,
     "alpha": optional(number),
     "bases": optional(of_kind(Bases)),

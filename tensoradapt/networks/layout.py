@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from tensoradapt.checks import check_whole
+from tensoradapt.checks import check_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 At = Mapping[str, "int | range"]  # a position: index modes -> int; row and column modes may carry a range
@@ -56,7 +56,7 @@ class Pattern:
         groups = text.split(":") if isinstance(text, str) else ()
         if len(groups) != 3:
             raise TensorAdaptError(
-                f"layout {text!r} has {max(len(groups) - 1, 0)} colons; expected exactly two, as in "
+                f"layout {shown(text)} has {max(len(groups) - 1, 0)} colons; expected exactly two, as in "
                 '"layer proj : head dim : model" (index modes : row modes : column modes)'
             )
         pattern = cls(*(_axes(group, text) for group in groups))

@@ -18,6 +18,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any
 
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 OBLIGATIONS = ("build", "count", "oracle")
@@ -34,7 +35,7 @@ def get(parameterization: str | Any) -> Any:
     chosen = _named(parameterization) if isinstance(parameterization, str) else parameterization
     if missing := [name for name in OBLIGATIONS if not callable(getattr(chosen, name, None))]:
         raise TensorAdaptError(
-            f"parameterization {parameterization!r} has no {', '.join(missing)}; expected an object with "
+            f"parameterization {shown(parameterization)} has no {', '.join(missing)}; expected an object with "
             f"build(layout, rank, **options), count(layout, rank) and oracle(layout, factors)"
         )
     return chosen

@@ -152,7 +152,9 @@ def _check(request: Request) -> None:
     _check_scale(request.scale, request.alpha)
     rank, budget = request.rank, request.budget
     if rank is not None and budget is not None:
-        raise TensorAdaptError(f"rank={rank!r} and budget={budget!r} were given; expected exactly one of them")
+        raise TensorAdaptError(
+            f"rank={shown(rank)} and budget={shown(budget)} were given; expected exactly one of them"
+        )
     if request.rule == "dora" and request.tasks:
         raise TensorAdaptError(
             f"rule='dora' and tasks={tuple(request.tasks)} were given; a row has one length, and each task would need "
@@ -171,7 +173,8 @@ def _check_scale(scale: Any, alpha: Any) -> None:
         check_number("scale", scale, above=0)
         if alpha is not None:
             raise TensorAdaptError(
-                f"both scale={scale!r} and alpha={alpha!r} were given; a number as scale is the whole multiplier"
+                f"both scale={shown(scale)} and alpha={shown(alpha)} were given; a number as scale is the whole "
+                "multiplier"
             )
     if alpha is not None:
         check_number("alpha", alpha, above=0)
@@ -180,11 +183,11 @@ def _check_scale(scale: Any, alpha: Any) -> None:
 def _check_patterns(patterns: Any, rank: Any, budget: Any) -> None:
     if not isinstance(patterns, Mapping) or not all(isinstance(pattern, str) for pattern in patterns):
         raise TensorAdaptError(
-            f"rank_pattern is {patterns!r}; expected a mapping of site name patterns to ranks, as in "
+            f"rank_pattern is {shown(patterns)}; expected a mapping of site name patterns to ranks, as in "
             '{"*.layers.0.*": 2}'
         )
     if patterns and rank is None:
-        given = f"budget={budget!r}" if budget is not None else "no rank"
+        given = f"budget={shown(budget)}" if budget is not None else "no rank"
         raise TensorAdaptError(f"rank_pattern was given with {given}; expected rank=, the rank of all other tensors")
 
 

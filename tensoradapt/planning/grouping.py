@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
 from tensoradapt.planning.plan import Member
@@ -79,7 +80,7 @@ def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
     sequence = isinstance(tasks, Sequence) and not isinstance(tasks, str)
     if not sequence or not all(isinstance(name, str) and name.strip() for name in tasks):
         raise TensorAdaptError(
-            f"tasks={tasks!r}; expected a sequence of distinct, non-empty names, as in tasks=('rte', 'cola')"
+            f"tasks={shown(tasks)}; expected a sequence of distinct, non-empty names, as in tasks=('rte', 'cola')"
         )
     named = any(set(axis) & set(RUNTIME) for axis in pattern.index)
     if merged := [axis for axis in pattern.index if len(axis) > 1 and set(axis) & set(RUNTIME)]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensoradapt.checks import is_whole
+from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import COLS, ROWS, Pattern, near_equal, split_sizes, stem
 from tensoradapt.sites.site import Site
@@ -20,20 +20,20 @@ def check_parts(split: Any) -> None:
     example = "{'out': (8, 12)}"
     if not isinstance(split, Mapping):
         raise TensorAdaptError(
-            f"split is {split!r}; expected a mapping of modes to the sizes of their parts: {example}"
+            f"split is {shown(split)}; expected a mapping of modes to the sizes of their parts: {example}"
         )
     for mode, parts in split.items():
         if mode not in (valid := dict.fromkeys((*ROWS, *COLS))):
-            raise TensorAdaptError(f"split names {mode!r}, no row or column mode{did_you_mean(mode, valid)}")
+            raise TensorAdaptError(f"split names {shown(mode)}, no row or column mode{did_you_mean(mode, valid)}")
         for sizes in parts.values() if isinstance(parts, Mapping) else (parts,):
             if isinstance(sizes, str) or not isinstance(sizes, Sequence):
                 raise TensorAdaptError(
-                    f"split {mode}={parts!r}; expected the sizes of its parts, as in {example}, or these by width, as "
-                    "in {'out': {96: (8, 12)}}"
+                    f"split {mode}={shown(parts)}; expected the sizes of its parts, as in {example}, or these by "
+                    "width, as in {'out': {96: (8, 12)}}"
                 )
             if not sizes or not all(map(is_whole, sizes)):
                 raise TensorAdaptError(
-                    f"split {mode}={tuple(sizes)} has a part that is not a whole number of 1 or more"
+                    f"split {mode}={shown(sizes)} has a part that is not a whole number of 1 or more"
                 )
 
 

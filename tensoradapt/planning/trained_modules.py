@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tensoradapt import published as papers
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 
@@ -15,7 +16,7 @@ def patterns(train: Any) -> tuple[str, ...]:
     names = (train,) if isinstance(train, str) else train
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
         raise TensorAdaptError(
-            f"train is {train!r}; expected names or patterns of base modules, as in ('classifier', '*norm*')"
+            f"train is {shown(train)}; expected names or patterns of base modules, as in ('classifier', '*norm*')"
         )
     return tuple(names)
 

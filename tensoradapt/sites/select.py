@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.site import Candidate, Site, matches
 
@@ -66,7 +67,7 @@ def layer_numbers(asked: Iterable[int] | None, every: Sequence[Candidate], wante
     numbers = have if asked is None else set(asked)
     listed = ", ".join(map(str, sorted(have))) if len(have) <= max(have, default=0) else f"0 to {max(have, default=0)}"
     if wrong := sorted(n for n in numbers if n not in have):
-        raise TensorAdaptError(f"layer {wrong[0]} matches nothing: the model has layers {listed}")
+        raise TensorAdaptError(f"layer {shown(wrong[0])} matches nothing: the model has layers {listed}")
     if not numbers and have:
         raise TensorAdaptError(f"layers= is empty; expected some of {listed}")
     return numbers

@@ -68,8 +68,8 @@ def adapter_of(source: Any) -> Adapter:
         return source
     if registered(source) is None:
         raise TensorAdaptError(
-            f"source is {shown(source)}, which is no adapter and has none attached; expected what attach or load returned, or "
-            "the model"
+            f"source is {shown(source)}, which is no adapter and has none attached; expected what attach or load "
+            "returned, or the model"
         )
     return attached(source)
 

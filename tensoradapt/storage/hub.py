@@ -5,6 +5,7 @@ Whatever ``huggingface_hub`` raises becomes one TensorAdaptError that says what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,11 @@ def _token(value: Any, where: str) -> None:
 def _endpoint(value: Any, where: str) -> None:
     try:
         parts = urlsplit(text(value, where))
-        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+        known = (
+            parts.scheme in ("http", "https")
+            and re.fullmatch(r"[\w.:-]+", parts.hostname or "", re.ASCII)
+            and parts.port != 0
+        )
     except ValueError:  # of which TensorAdaptError is one
         known = False
     if not known:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
-from tensoradapt.checks import check_whole
+from tensoradapt.checks import check_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.kinds import CONV1D, LINEAR
 from tensoradapt.layers.stored_matrix import StoredMatrix
@@ -75,8 +75,8 @@ def _check_name(model: nn.Module, name: str) -> None:
     reserved = name in dir(Adapters(nn.Module())) if isinstance(name, str) else True
     if reserved or not name.isidentifier():
         raise TensorAdaptError(
-            f"name is {name!r}; expected one word of letters, digits and underscores that torch's modules do not use, "
-            "such as 'summaries'"
+            f"name is {shown(name)}; expected one word of letters, digits and underscores that torch's modules do not "
+            "use, such as 'summaries'"
         )
     if (registry := registered(model)) is None:
         return

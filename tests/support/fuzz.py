@@ -19,6 +19,17 @@ import tensoradapt as ta
 
 CALLBACKS = ("loss", "on_step", "say")  # errors of a caller's own function are theirs
 LONGEST, SLOWEST = 600, 5  # characters of a message, seconds of a call
+
+
+class Unprintable:
+    """A value whose texts cannot be made."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+
+
 ODD: Sequence[Any] = (
     None, True, False, 0, 1, 2, 3, -1, 10**9, 10**400, 0.5, 2.0, -0.0, 1e39, 1e-320, float("nan"), float("inf"), 1j,
     "", " ", "x", "q", "all", "cp", "lora", "layer", "a\x00b", "\n", "x" * 5000, "*" * 50, "(", "[", "é", "a b : c : d",
@@ -28,6 +39,7 @@ ODD: Sequence[Any] = (
     object, object(), len, lambda *_: None, Ellipsis, NotImplemented, ValueError("x"), SimpleNamespace(), slice(3),
     iter([1]), (i for i in range(3)), np.int64(2), np.float32(0.5), np.array([1, 2]), np.array("q"), np.array([]),
     np.zeros((2, 2)), torch.tensor(2), torch.tensor([1.0, 2.0]), torch.tensor([]), torch.zeros(2, device="meta"),
+    10**5000, Unprintable(), [Unprintable()], {"q": Unprintable()}, "\ud800", "x/" * 3000,
     torch.nn.Linear(2, 2), torch.float16, torch.device("cpu"), "1e400", "nan", "-1", "../..", "/dev/null",
 )  # fmt: skip
 
