@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.text import plain
 
 LARGEST = 64 * 2**20  # bytes of a JSON file or of a safetensors header: some hundred thousand tensors
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
@@ -38,6 +39,8 @@ def replace_files(contents: Mapping[str | Path, bytes]) -> None:
         for path, data in ((Path(path), data) for path, data in contents.items()):
             if not path.name:  # "." or "/"
                 raise TensorAdaptError(f"{path} is a folder; expected a place for a file: add a name to it")
+            if path.exists() and not path.is_file() and not path.is_dir():  # a rename would take a device's place
+                raise TensorAdaptError(f"{path} is a device or pipe; expected a place for a file: choose another path")
             temps[path] = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_synced(temps[path], data)
@@ -45,7 +48,9 @@ def replace_files(contents: Mapping[str | Path, bytes]) -> None:
             temp.replace(path)
         for folder in dict.fromkeys(path.parent for path in temps):
             sync_folder(folder)
-    except OSError as error:
+    except TensorAdaptError:
+        raise
+    except (OSError, ValueError) as error:  # the latter for a name with a null byte
         raise TensorAdaptError(
             f"{path} cannot be written ({reason(error)}); expected a place for a file: choose another path"
         ) from error
@@ -69,8 +74,8 @@ def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> byte
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value)
-        return f"'{plain}" if plain.startswith(FORMULA) else plain
+        text = plain(value, keep="\n")
+        return f"'{text}" if text.startswith(FORMULA) else text
     return None if value != value else value
 
 

@@ -7,8 +7,22 @@ from collections.abc import Mapping, Sequence
 Rank = int | Mapping[str, int]
 
 
+def plain(text: str, keep: str = "") -> str:
+    """A text in which every character that does not print, but those to keep, is written as in a Python string.
+
+    Names in files that others wrote can hold line breaks, sequences that steer a terminal, and lone surrogates.
+
+    >>> plain("a\\x1b[31m\\n")
+    'a\\\\x1b[31m\\\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The lines of a table, each column as wide as its widest cell."""
+    """The lines of a table, each column as wide as its widest cell; a cell is one line."""
+    rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

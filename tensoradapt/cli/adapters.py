@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tensoradapt import parameterizations, published
-from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, add_projections, picked
+from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, add_projections, path, picked
+from tensoradapt.cli.output import show
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import align
 
@@ -66,7 +66,7 @@ def add_parsers(commands: Any) -> None:
 
 def _compress_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(command=compress)
-    p.add_argument("folder", type=Path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors")
+    p.add_argument("folder", type=path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors")
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
     p.add_argument("--parameterization", required=True, metavar="NAME")
     add_layout(p)
@@ -76,14 +76,14 @@ def _compress_options(p: argparse.ArgumentParser) -> None:
     size.add_argument("--budget", type=int, metavar="N", help="the largest rank within this number of parameters")
     p.add_argument("--order", default="given", help="given, or search: the best order of modes of a tensor-train")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="of random starts (default: %(default)s)")
-    p.add_argument("--out", type=Path, metavar="DIR", help="where to save the adapter")
+    p.add_argument("--out", type=path, metavar="DIR", help="where to save the adapter")
 
 
 def _export_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(command=export)
-    p.add_argument("folder", type=Path, metavar="ADAPTER_FOLDER", help="as adapter.save wrote it")
+    p.add_argument("folder", type=path, metavar="ADAPTER_FOLDER", help="as adapter.save wrote it")
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder, or an earlier export")
+    p.add_argument("--out", type=path, required=True, metavar="DIR", help="a new folder, or an earlier export")
     p.add_argument(
         "--architecture",
         metavar="CLASS",
@@ -108,7 +108,7 @@ def plan(args: argparse.Namespace) -> int:
     config = models.config(args.model)
     projections = args.projections and (args.projections[0] if len(args.projections) == 1 else args.projections)
     options = picked(args, "layout", "parameterization", "rank", "published", "budget", "on_mismatch", "tasks")
-    print(ta.plan(config, projections=projections, **options))
+    show(ta.plan(config, projections=projections, **options))
     return 0
 
 
@@ -120,9 +120,9 @@ def methods(args: argparse.Namespace) -> int:
         print(methods_page(), end="")
     elif args.model is not None:
         counted = map(_counted(models.config(args.model), args.rank), published.ROWS)
-        print("\n".join(align([("name", f"parameters at rank {args.rank}"), *counted])))
+        show(*align([("name", f"parameters at rank {args.rank}"), *counted]))
     else:
-        print("\n".join([published.LETTERS, *map(_described, published.ROWS)]))
+        show(published.LETTERS, *map(_described, published.ROWS))
     return 0
 
 
@@ -196,10 +196,10 @@ def compress(args: argparse.Namespace) -> int:
         args.rank,
         **picked(args, "max_error", "budget", "seed", "order"),
     )
-    print(result)
+    show(result)
     if args.out:
         result.save(args.out)
-        print(f"saved in {args.out}; tensoradapt.load(model, {str(args.out)!r}, strict=False) attaches it")
+        show(f"saved in {args.out}; tensoradapt.load(model, {str(args.out)!r}, strict=False) attaches it")
     return 0
 
 
@@ -216,5 +216,5 @@ def export(args: argparse.Namespace) -> int:
         heads="leave" if args.leave_heads else "refuse",
         **picked(args, "rank", "round_up", "dtype", "task", "task_type", "prefix"),
     )
-    print(report)
+    show(report)
     return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import textwrap
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from tensoradapt import __version__
 from tensoradapt.checks import shown
 from tensoradapt.cli import adapters, results, sweep
+from tensoradapt.cli.output import block, complain, drop_output, flush, one_line, write_out_what_lacks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason
 
@@ -20,27 +21,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     # set before torch is loaded: spinning threads slow every step on a shared machine; tokenizers warn when forked
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    args = parser().parse_args(argv)
+    debug = False
     try:
-        return args.command(args)
+        write_out_what_lacks()
+        args = parser().parse_args(argv)
+        debug = args.debug
+        try:
+            return args.command(args)
+        finally:
+            flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return 1
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        complain("stopped")
         return 1
-    except (TensorAdaptError, OSError) as error:  # the latter for paths that no system call takes
-        if args.debug:
+    except (TensorAdaptError, OSError, MemoryError) as error:  # OSError for paths that no system call takes
+        if debug:
             raise
-        width = min(100, os.get_terminal_size().columns if sys.stderr.isatty() else 100)
-        text = str(error) if isinstance(error, TensorAdaptError) else f"{shown(error.filename)}: {reason(error)}"
-        print(textwrap.fill(f"error: {text}", width, subsequent_indent="  ", break_on_hyphens=False), file=sys.stderr)
+        complain(block(error_text(error)))
         return 2
+
+
+def error_text(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, MemoryError):
+        return "the memory does not suffice; expected a smaller model, rank or folder"
+    if isinstance(error, OSError):
+        if error.filename is None:  # of the output: its disk is full
+            drop_output()
+        return f"{shown(error.filename or 'standard output')}: {reason(error)}"
+    return str(error)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever was given."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse; ``--option=--`` is refused, of which argparse makes an empty list for every kind of option."""
+        for word in sys.argv[1:] if args is None else args:
+            if word.startswith("--") and word.endswith("=--"):
+                self.error(f"argument {word[:-3]}: expected a value, and -- is none")
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and error, and exit with code 2."""
+        self.exit(2, f"{self.format_usage()}{self.prog}: error: {one_line(message)}\n")
 
 
 def parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    top = argparse.ArgumentParser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
+    top = Parser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for group in (sweep, results, adapters):

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.checks import shown
+
 DEFAULT_OUT = Path("runs") / "frontier"
 DEFAULT_MODEL = "all-minilm-l6-v2"
+
+
+def path(text: str) -> Path:
+    """A path as an option or argument; one that the system cannot take is refused."""
+    try:
+        if not text or b"\0" in os.fsencode(text):
+            raise ValueError
+    except ValueError:  # a character that no file name can have
+        raise argparse.ArgumentTypeError(f"{shown(text)} is no path; expected that of a file or folder") from None
+    return Path(text)
 
 
 def add_layout(p: argparse.ArgumentParser) -> None:
@@ -28,7 +41,7 @@ def add_selection(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false'
     )
-    p.add_argument("--spec", type=Path, metavar="FILE", help="only the runs of this sweep")
+    p.add_argument("--spec", type=path, metavar="FILE", help="only the runs of this sweep")
 
 
 def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from pathlib import Path
 from typing import Any
 
-from tensoradapt.cli.options import DEFAULT_OUT, add_selection
+from tensoradapt.cli.options import DEFAULT_OUT, add_selection, path
+from tensoradapt.cli.output import show
 
 FIGURES = "such as frontier (default), ranks or grid, or all; an unknown name is answered with the list of them"
 
@@ -16,19 +16,19 @@ def add_parsers(commands: Any) -> None:
     """Add the commands to those of a parser (``add_subparsers``)."""
     p = commands.add_parser("watch", help="show how far the sweeps of a folder are, live; reads only")
     p.set_defaults(command=watch)
-    p.add_argument("runs", type=Path, help="folder of runs")
+    p.add_argument("runs", type=path, help="folder of runs")
     p.add_argument("--once", action="store_true", help="print what there is now and stop")
     p.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="default: %(default)s")
 
     p = commands.add_parser("results", help="show the runs of a folder as a table, or write it to a file")
     p.set_defaults(command=results)
-    p.add_argument("runs", type=Path, help="folder of runs")
+    p.add_argument("runs", type=path, help="folder of runs")
     add_selection(p)
     p.add_argument(
         "--means", action="store_true", help="a row for each configuration: its mean and interval over seeds"
     )
     for kind in ("csv", "parquet", "latex"):
-        p.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write the table as {kind} and do not show it")
+        p.add_argument(f"--{kind}", type=path, metavar="FILE", help=f"write the table as {kind} and do not show it")
 
     p = commands.add_parser(
         "plot",
@@ -36,7 +36,7 @@ def add_parsers(commands: Any) -> None:
         description="Writes each figure as PNG and PDF, with the CSV behind it and its caption; one for each task.",
     )
     p.set_defaults(command=plot)
-    p.add_argument("runs", type=Path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
+    p.add_argument("runs", type=path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
     p.add_argument("figures", nargs="*", metavar="FIGURE", default=["frontier"], help=FIGURES)
     p.add_argument(
         "--x",
@@ -45,7 +45,7 @@ def add_parsers(commands: Any) -> None:
         help="of frontiers: n_params, adapter_bytes, peak_memory_bytes, peak_device_bytes, step_seconds_median or "
         "seconds",
     )
-    p.add_argument("--out", type=Path, metavar="DIR", help="folder for the files (default: that of the runs)")
+    p.add_argument("--out", type=path, metavar="DIR", help="folder for the files (default: that of the runs)")
     _add_comparison(p)
 
     p = commands.add_parser(
@@ -55,8 +55,8 @@ def add_parsers(commands: Any) -> None:
         "provenance; every number leads back to its runs.",
     )
     p.set_defaults(command=report)
-    p.add_argument("runs", type=Path, help="folder of runs")
-    p.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the folder of runs")
+    p.add_argument("runs", type=path, help="folder of runs")
+    p.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the folder of runs")
     _add_comparison(p)
 
 
@@ -81,7 +81,7 @@ def results(args: argparse.Namespace) -> int:
     rows = (tables.means if args.means else tables.results)(args.runs, args.where, args.spec)
     files = {tables.write_csv: args.csv, tables.write_parquet: args.parquet, tables.write_latex: args.latex}
     written = [str(write(rows, path)) for write, path in files.items() if path is not None]
-    print("\n".join(written) or tables.shown(rows))
+    show(*(written or [tables.shown(rows)]))
     return 0
 
 
@@ -104,7 +104,7 @@ def plot(args: argparse.Namespace) -> int:
             "`plot RUNS all` draws what there is"
         )
     for figure in figures:
-        print("\n".join(map(str, figure.save(args.out or args.runs))))
+        show(*figure.save(args.out or args.runs))
     return 0
 
 
@@ -113,5 +113,5 @@ def report(args: argparse.Namespace) -> int:
     from tensoradapt.sweeps.reports.html_report import write_report
 
     out = args.out or args.runs / "report.html"
-    print(write_report(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
+    show(write_report(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
     return 0

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, picked
+from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, path, picked
+from tensoradapt.cli.output import complain, show
 from tensoradapt.data import tasks
 from tensoradapt.errors import missing_extra
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
+from tensoradapt.text import plain
 
 TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
 WIDE = 140  # columns of a file or pipe, which has no width of its own
@@ -45,7 +46,7 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
         ("full", "more methods and sizes, 300 steps, five seeds: 1 to 4 hours"),
     ):
         size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
-    p.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
+    p.add_argument("--out", type=path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
     p.add_argument(
         "--model", default=DEFAULT_MODEL, help="a built-in model, a folder, or a name on the hub (default: %(default)s)"
     )
@@ -71,8 +72,8 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
 
 def _sweep_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(command=sweep)
-    p.add_argument("spec", type=Path, help="what to run, in TOML")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of runs, new or to continue in")
+    p.add_argument("spec", type=path, help="what to run, in TOML")
+    p.add_argument("--out", type=path, required=True, metavar="DIR", help="folder of runs, new or to continue in")
     p.add_argument("--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or one)")
     p.add_argument(
         "--executor", default="local", help=f"{', '.join(EXECUTORS)} (default: %(default)s, a process for each worker)"
@@ -109,14 +110,14 @@ def frontier(args: argparse.Namespace) -> int:
         **picked(args, "model", "task", "layout", "projections", "lr", "optimizer", "precision"),
     )
     try:
-        ended, runs = presets.run_frontier(spec, args.out, say=_say, **picked(args, "device", "workers"))
+        ended, runs = presets.run_frontier(spec, args.out, say=show, **picked(args, "device", "workers"))
     except KeyboardInterrupt:
         return _stopped(args.out)
     if runs:
         _print_table(frontier_rows(runs))
         _print_savings(runs)
     _print_failures(ended, args.out, "the same command runs it again")
-    print(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
+    show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     return 0 if ended.complete else 1
 
 
@@ -151,12 +152,13 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
     for i, name in enumerate(rows[0]):
         table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*(Text(plain(cell)) for cell in row))  # a name is no markup
     console = Console()
     (console if console.is_terminal else Console(width=WIDE)).print(table)
 
@@ -167,7 +169,7 @@ def _print_savings(runs: Sequence[Any]) -> None:
 
     rows = [row for row in savings(runs) if row["within"]]
     if rows:
-        print(f"Within a margin of {rows[0]['reference']} (lower limit of the paired 95 % interval):")
+        show(f"Within a margin of {rows[0]['reference']} (lower limit of the paired 95 % interval):")
         titles = ("method", "margin", "size", "parameters", "times fewer", "difference")
         _print_table([titles, *map(_savings_row, rows)])
 
@@ -189,25 +191,21 @@ def sweep(args: argparse.Namespace) -> int:
 
     names = ("executor", "workers", "device", "stale", "retry_failed", "checkpoint_every", "track", "dry_run")
     try:
-        ended = run(args.spec, args.out, say=_say, **picked(args, *names, *CLUSTERS))
+        ended = run(args.spec, args.out, say=show, **picked(args, *names, *CLUSTERS))
     except KeyboardInterrupt:
         return _stopped(args.out)
     for reason in ended.blocked:
-        print(f"not run: {reason}")
+        show(f"not run: {reason}")
     _print_failures(ended, args.out, "run it again with --retry-failed")
-    print(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
+    show(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
     return 0 if ended.complete or args.dry_run else 1
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 def _print_failures(ended: Any, out: Path, remedy: str) -> None:
     for name in ended.failed:
-        print(f"failed: {out / name / 'error.json'} ({remedy})")
+        show(f"failed: {out / name / 'error.json'} ({remedy})")
 
 
 def _stopped(out: Path) -> int:
-    print(f"\nstopped; the same command goes on from what is in {out}", file=sys.stderr)
+    complain(f"\nstopped; the same command goes on from what is in {plain(str(out))}")
     return 1

@@ -44,7 +44,9 @@ def write_report(
         TensorAdaptError: where no run is left, for a condition that cannot be read, a sweep that was not run into the
             folder, an unknown reference, runs that do not compare, and where jinja2 is not installed.
     """
-    return replace_file(Path(path), report(root, where=where, spec=spec, reference=reference).encode())
+    return replace_file(
+        Path(path), report(root, where=where, spec=spec, reference=reference).encode(errors="backslashreplace")
+    )
 
 
 def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None) -> str:

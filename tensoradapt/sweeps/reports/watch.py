@@ -28,7 +28,7 @@ from tensoradapt.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.cells import Due
 from tensoradapt.sweeps.messages import ended_text
-from tensoradapt.text import align, duration_text
+from tensoradapt.text import align, duration_text, plain
 
 LAST = 5  # finished runs that are shown
 COLUMNS = ("task", "method", "finished", "failed", "running", "waiting")
@@ -218,7 +218,7 @@ def _frames(watch: Watch, every: float) -> Iterator[Frame]:
 def text(root: Path, frame: Frame) -> str:
     """A frame as text."""
     table = align([COLUMNS, *(tuple(str(getattr(row, name)) for name in COLUMNS) for row in frame.rows)])
-    return "\n".join([head(root, frame), *table, *_lines(frame)])
+    return "\n".join([plain(head(root, frame)), *table, *_lines(frame)])
 
 
 def head(root: Path, frame: Frame) -> str:
@@ -232,7 +232,7 @@ def head(root: Path, frame: Frame) -> str:
 def _lines(frame: Frame) -> list[str]:
     parts = {"in hand": [*map(_in_hand_text, frame.in_hand)], "finished last": frame.last}
     named = [line for name, lines in parts.items() if lines for line in (f"{name}:", *(f"  {item}" for item in lines))]
-    return [*named, *frame.notes]
+    return list(map(plain, [*named, *frame.notes]))
 
 
 def _in_hand_text(one: InHand) -> str:
@@ -269,5 +269,7 @@ def drawn(root: Path, frame: Frame) -> Any:
     for row in frame.rows:
         ended = row.finished + row.failed
         bar = ProgressBar(ended + row.running + row.waiting, ended, width=20)
-        table.add_row(Text(row.task), Text(row.method), bar, *(str(getattr(row, name)) for name in COLUMNS[2:]))
-    return Group(Text(head(root, frame)), table, *map(Text, _lines(frame)))
+        table.add_row(
+            Text(plain(row.task)), Text(plain(row.method)), bar, *(str(getattr(row, name)) for name in COLUMNS[2:])
+        )
+    return Group(Text(plain(head(root, frame))), table, *map(Text, _lines(frame)))
