@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.data import assets
+from tensoradapt.data.model_config import check_config
 from tensoradapt.data.tasks import Task
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
@@ -128,12 +129,17 @@ def skeleton(name: str, architecture: str | None = None) -> Any:
     kind = architecture or next(
         iter(settings.architectures or ()), "BertForSequenceClassification" if name == TINY else ""
     )
-    architecture_class = getattr(hf, kind, None) if kind else None
+    architecture_class = getattr(hf, str(kind), None) if kind else None
     if not (isinstance(architecture_class, type) and issubclass(architecture_class, hf.PreTrainedModel)):
         what = f"{kind!r} is no model class of transformers" if kind else f"the config of {name} names no architecture"
         raise TensorAdaptError(f"{what}; give its class, such as LlamaForCausalLM or BertForSequenceClassification")
-    with torch.device("meta"):
-        return architecture_class(settings)
+    try:
+        with torch.device("meta"):
+            return architecture_class(settings)
+    except Exception as error:  # as of from_pretrained
+        raise TensorAdaptError(
+            f"{kind} cannot be built with the config of {name} ({_first_line(error)}); expected a config of its own"
+        ) from error
 
 
 def transformers() -> Any:
@@ -164,6 +170,10 @@ def _labels(task: Task) -> dict[str, Any]:
 
 def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained`` with a name; TensorAdaptError where that fails."""
+    if Path(name).is_dir():
+        check_config(Path(name))
+    # without the last, code that a folder names is asked about on the terminal
+    options = {**options, "trust_remote_code": False}
     try:
         return kind.from_pretrained(assets.fetch(MINILM) if name == MINILM else name, **options)
     except Exception as error:  # a broken config raises whatever reads it

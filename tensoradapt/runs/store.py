@@ -26,6 +26,7 @@ import numpy as np
 from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, sync_folder, write_synced
+from tensoradapt.runs.documents import check_types
 from tensoradapt.runs.run_files import FORMER_HEAD_LABEL as FORMER_HEAD_LABEL
 from tensoradapt.runs.run_files import HEAD_LABEL as HEAD_LABEL
 from tensoradapt.runs.run_files import SUMS, read_bytes, read_json
@@ -187,7 +188,10 @@ def remove_failure(root: Path, name: str) -> None:
 def load_failures(root: Path) -> dict[str, dict[str, Any]]:
     """The error record of each failed run in ``root``, by name."""
     names = sorted(path.parent.name for path in Path(root).glob("[!.]*/error.json"))
-    return {name: read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
+    failures = {name: read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
+    for name, error in failures.items():
+        check_types(Path(root) / name, {"error": error})
+    return failures
 
 
 def load_runs(root: Path) -> list[Run]:
@@ -205,7 +209,9 @@ def load_runs(root: Path) -> list[Run]:
 def read_run(path: Path) -> Run:
     """Read the run in the folder ``path``; raise TensorAdaptError if a JSON file is missing or damaged."""
     path = Path(path)
-    return Run(path.name, path, **{name: read_json(path / f"{name}.json") for name in FILES})
+    documents = {name: read_json(path / f"{name}.json") for name in FILES}
+    check_types(path, documents)
+    return Run(path.name, path, **documents)
 
 
 def _plain(value: Any, where: str, number: Callable[[float, str], Any]) -> Any:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from tensoradapt.checks import LARGEST, check_whole, number, numbers, whole
 from tensoradapt.errors import TensorAdaptError
 
+LAYERS = 10_000  # at most; their sites are listed one by one
 Kind = Literal["attention", "mlp", "experts"]
 ATTENTION = ("q", "k", "v", "o")
 WRITES = ("o", "down")
@@ -112,6 +114,7 @@ def dims(config: Any, sizes: Mapping[str, str] | None = None) -> Dims:
     layers = read.get("layers") or _first(
         config, "num_hidden_layers", "n_layer", "n_layers", "encoder_layers", "num_layers"
     )
+    check_whole(f"the number of layers in the config ({type(config).__name__})", layers, 1, LAYERS)
     ff = read.get("ff") or _ff(config, width)
     return Dims(
         layers=layers,
@@ -128,7 +131,7 @@ def dims(config: Any, sizes: Mapping[str, str] | None = None) -> Dims:
 
 def _ff(config: Any, width: int) -> int:
     ff = _first(config, "intermediate_size", "n_inner", "hidden_dim", "encoder_ffn_dim", "d_ff", default=0)
-    ff = ff or int(width * getattr(config, "mlp_ratio", 4))
+    ff = ff or int(width * min(number(getattr(config, "mlp_ratio", 4), "mlp_ratio of the config"), LARGEST))
     if getattr(config, "use_swiglu_ffn", False):  # DINOv2 rounds two thirds of it up to a multiple of 8
         ff = (int(ff * 2 / 3) + 7) // 8 * 8
     return ff
@@ -138,7 +141,7 @@ def _first(config: Any, *names: str, default: int | None = None) -> int:
     for name in names:
         value = getattr(config, name, None)
         if value is not None:
-            return int(value)
+            return whole(value, f"{name} of the config ({type(config).__name__})", least=1 if default is None else 0)
     if default is None:
         raise TensorAdaptError(
             f"the config ({type(config).__name__}) has none of {', '.join(names)}; expected a transformer's config"
@@ -167,8 +170,9 @@ def _gated(config: Any, layer: int) -> bool:
 
 def _sparse(config: Any, layer: int) -> bool:
     """Whether a layer has experts instead of an MLP."""
-    every = getattr(config, "decoder_sparse_step", None) or 1
-    return layer not in (getattr(config, "mlp_only_layers", None) or ()) and (layer + 1) % every == 0
+    every = _first(config, "decoder_sparse_step", default=0) or 1
+    dense = numbers(getattr(config, "mlp_only_layers", None) or (), "mlp_only_layers of the config")
+    return layer not in dense and (layer + 1) % every == 0
 
 
 def _unless(when: Callable[[Any, int], bool], config: Any, layer: int) -> bool:

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.checks import optional
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.documents import rank
 from tensoradapt.runs.run_files import with_present_labels
 from tensoradapt.runs.store import Run, is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due, due
@@ -45,14 +47,27 @@ def read(path: Path) -> Recorded:
         again = "run the sweep again, or delete it"
         text = with_present_labels(read_bounded(path, again).decode())
         record = parse_json(text.encode(), path, again)
-        cells = tuple(Cell(**cell) for cell in record["cells"])
-        return Recorded(SweepSpec.from_dict(record["spec"]), cells, record["provenance"])
+        cells = tuple(map(_cell, record["cells"]))
+        spec, provenance = SweepSpec.from_dict(record["spec"]), dict(record["provenance"])
+        if spec.id != path.stem:
+            raise TensorAdaptError(f"{path} was changed: its name is not the hash of its specification; {again}")
+        return Recorded(spec, cells, provenance)
     except TensorAdaptError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TensorAdaptError(
             f"{path} cannot be read ({reason(error)}); expected what a sweep leaves: run the sweep again, or delete it"
         ) from error
+
+
+def _cell(row: Mapping[str, Any]) -> Cell:
+    """A cell of a record; raises TypeError, ValueError or TensorAdaptError where it is none."""
+    cell = Cell(**row)
+    if not isinstance(cell.method, str) or not isinstance(cell.empty, str) or not set(cell.size) <= {"rank", "budget"}:
+        raise ValueError("a cell has no method, size or reason")
+    for value in {**cell.size, "n_params": cell.n_params}.values():
+        optional(rank)(value, "a size")
+    return cell
 
 
 def place(root: Path, spec: SweepSpec) -> Path:

@@ -74,16 +74,16 @@ def escapes(calls: Iterator[tuple[str, Callable[[], Any]]]) -> tuple[int, Counte
     return n, kinds, examples
 
 
-def outcome(call: Callable[[], Any]) -> str:
+def outcome(call: Callable[[], Any], seconds: int = SLOWEST) -> str:
     """What is wrong with how a call ended; empty if it returned or raised a TensorAdaptError."""
     try:
-        with limited(), warnings.catch_warnings():
+        with limited(seconds), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             call()
     except ta.TensorAdaptError as error:
         return f"a message of {len(str(error))} characters: {str(error)[:80]}" if len(str(error)) > LONGEST else ""
     except TooSlow:
-        return f"over {SLOWEST} s"
+        return f"over {seconds} s"
     except Exception as error:
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tensoradapt/" in frame.filename]
         at = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "the call"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
-from support.models import make, perturb
+from safetensors.torch import save_file
 from support.sweeping import TINY
 from support.synthetic_runs import write_synthetic
+from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
 from tensoradapt.data import models
@@ -23,6 +23,11 @@ from tensoradapt.sweeps import record
 from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.read_spec import read_spec
 
+CONFIG = {
+    **{"model_type": "bert", "hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2},
+    **{"intermediate_size": 24, "vocab_size": 40, "max_position_embeddings": 16},
+    "architectures": ["BertForSequenceClassification"],
+}
 ESCAPE = "a\x1b[31m\x07\r\nb"
 ODD_VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 3, 10**6, 10**9, 10**400, 0.5, 1e308, float("nan"), float("inf"), "", "x", ESCAPE, "\ud800",
@@ -128,20 +133,29 @@ def runs(folder: Path) -> Path:
     return folder
 
 
+def model_folder(folder: Path, **changes: Any) -> Path:
+    """The config of a tiny BERT."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **changes}))
+    return folder
+
+
 def lora_folder(folder: Path) -> Path:
-    """A LoRA folder of a tiny Llama, with the config of its base in ``base``."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = peft.get_peft_model(make("llama", torch.float32), peft.LoraConfig(r=2, target_modules=["q_proj"]))
-        model.save_pretrained(str(folder))
-    make("llama").config.save_pretrained(folder / "base")
+    """A LoRA folder of that BERT, as PEFT writes it."""
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["query"], "bias": "none"}
+    settings |= {"fan_in_fan_out": False, "use_rslora": False, "use_dora": False, "rank_pattern": {}}
+    settings |= {"alpha_pattern": {}, "modules_to_save": None, "layers_to_transform": None, "task_type": None}
+    modules = [f"base_model.model.bert.encoder.layer.{layer}.attention.self.query" for layer in range(2)]
+    shapes = {"A": (2, 16), "B": (16, 2)}
+    tensors = {f"{module}.lora_{side}.weight": torch.ones(shapes[side]) for module in modules for side in shapes}
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    save_file(tensors, folder / "adapter_model.safetensors")
     return folder
 
 
 def adapter_folder(folder: Path) -> Path:
-    """An adapter of the same Llama."""
-    model = make("llama", torch.float32)
-    adapter = ta.attach(model, ta.plan(ta.find_sites(model, ("q",)), "layer : out : in", "cp", 2))
-    perturb(adapter)
-    adapter.save(folder)
+    """An adapter of that BERT."""
+    model = BertForSequenceClassification(BertConfig(**CONFIG))
+    ta.attach(model, ta.plan(ta.find_sites(model, ("q",)), "layer : out : in", "cp", 2)).save(folder)
     return folder

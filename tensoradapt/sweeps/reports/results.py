@@ -15,10 +15,11 @@ from tensoradapt.analysis.tables.comparable import by_task
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.documents import check_complete
 from tensoradapt.runs.store import Run, load_failures, load_runs
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.read_spec import read_spec
-from tensoradapt.text import align, bonds_text
+from tensoradapt.text import align, bonds_text, plain
 
 COLUMNS = (
     *("id", "status", "model", "task", "method", "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
@@ -67,6 +68,10 @@ def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> S
     """The finished runs and, by name, the failures whose rows meet the conditions of ``results``."""
     conditions = [_condition(text) for text in where]
     runs, failed = load_runs(root), load_failures(root)
+    for run in runs:
+        check_complete(run.path, {"config": run.config, "result": run.result})
+    for name, error in failed.items():
+        check_complete(Path(root) / name, {"error": error})
     if spec:
         runs, failed = _of_sweep(runs, failed, {c.id: c for s in sweeps(root, spec) for c in s.due(root).configs})
 
@@ -123,8 +128,9 @@ def _every(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _plain(rows: Sequence[Row]) -> list[Row]:
-    """The rows with ranks as text."""
-    return [{**row, "rank": None if row["rank"] is None else bonds_text(row["rank"])} for row in rows]
+    """The rows with ranks as text, and texts that every file can hold."""
+    as_text = [{**row, "rank": None if row["rank"] is None else bonds_text(row["rank"])} for row in rows]
+    return [{key: plain(value, "\n") if isinstance(value, str) else value for key, value in r.items()} for r in as_text]
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
@@ -164,15 +170,9 @@ def status_text(status: str) -> str:
 def _finished(run: Run) -> Row:
     result = run.result
     measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
-    try:
-        reached = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
-        same = {key: result[key] for key in ("n_params", "metric", "note")} | {"status": status_text(result["status"])}
-        return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **reached, **measured}
-    except KeyError as error:
-        raise TensorAdaptError(
-            f"{run.path} has no {error} among its documents; expected what a sweep writes: delete the folder to run it "
-            "again"
-        ) from None
+    reached = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
+    same = {key: result[key] for key in ("n_params", "metric", "note")} | {"status": status_text(result["status"])}
+    return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **reached, **measured}
 
 
 def _failed(name: str, error: Mapping[str, Any]) -> Row:
@@ -234,4 +234,4 @@ def _text(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return bonds_text(value)
+    return plain(bonds_text(value))
