@@ -14,7 +14,7 @@ from tensoradapt.files import parse_json, read_bounded, reason
 CONFIG = "config.json"
 LARGEST = 2**63 - 1
 # for each of these transformers makes a module, or an element of a list
-COUNTED = {r"layers?$|blocks?$|^depths?$": 1_000, r"experts?$": 4_096, r"labels?$|^num_|^n_": 2**20}
+COUNTED = {r"layers?$|blocks?$|^depths?$": 1_000, r"experts?$": 4_096, r"labels?$|^num_|^n_|size$|dim$|^d_": 2**20}
 
 
 def check_config(folder: Path) -> None:
@@ -35,6 +35,8 @@ def check_config(folder: Path) -> None:
     config = parse_json(data, path, hint, strict=False)  # some models have infinite limits
     if not isinstance(config, dict):
         raise TensorAdaptError(f"{path} is a {type(config).__name__}; {hint}")
+    if not isinstance(names := config.get("architectures") or [], list):
+        raise TensorAdaptError(f"{path}: 'architectures' is {shown(names)}; expected a list of names of classes")
     for key, value in _numbers(config):
         most = next((most for pattern, most in COUNTED.items() if re.search(pattern, key)), LARGEST)
         if value > most:
