@@ -55,8 +55,7 @@ def fit(
 ) -> FitResult:
     """Train whatever requires gradients with AdamW; leave the model in eval mode.
 
-    A loss or gradient that is not finite stops the training before the step is taken: a result ("diverged"), not an
-    error.
+    A loss or gradient that is not finite stops the training before its step: a result ("diverged"), not an error.
 
     Args:
         batches: one mapping of tensors for each step.
