@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from tensoradapt.runs.canonical import run_id
 from tensoradapt.runs.provenance import provenance
-from tensoradapt.runs.store import run_id, write_run
+from tensoradapt.runs.store import write_run
 
 METHODS = ("lora", "lorta", "lotr", "metatt-4d", "fact-tt", "cara", "tucker", "vera")
 SHAPES = {"2 tasks, 3 budgets, 20 seeds": (2, 3, 20), "7 tasks, 6 budgets, 3 seeds": (7, 6, 3)}  # and 8 methods

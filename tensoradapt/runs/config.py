@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from tensoradapt import parameterizations
-from tensoradapt.runs.store import FORMER_HEAD_LABEL, HEAD_LABEL, run_id
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.canonical import run_id
+from tensoradapt.runs.run_files import FORMER_HEAD_LABEL, HEAD_LABEL
 from tensoradapt.text import size_text
 
 REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}
@@ -68,6 +70,14 @@ class RunConfig:
         said = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
         label = FORMER_HEAD_LABEL if self._label() == HEAD_LABEL else self._label()
         return run_id({**said, "label": label})
+
+    @classmethod
+    def id_of(cls, record: Mapping[str, Any]) -> str | None:
+        """The id of a config.json; None where its parameterization is not known here, or its fields are others."""
+        try:
+            return cls.from_dict(record).id
+        except (TensorAdaptError, TypeError):
+            return None
 
     @property
     def name(self) -> str:

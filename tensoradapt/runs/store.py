@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import shutil
@@ -26,8 +25,9 @@ import numpy as np
 from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason, sync_folder, write_synced
+from tensoradapt.runs.canonical import finite, finite_or_null, plain
+from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.documents import check_types
-from tensoradapt.runs.run_files import FORMER_HEAD_LABEL as FORMER_HEAD_LABEL
 from tensoradapt.runs.run_files import HEAD_LABEL as HEAD_LABEL
 from tensoradapt.runs.run_files import SUMS, read_bytes, read_json
 
@@ -76,22 +76,6 @@ def read_array(folder: Path, name: str) -> np.ndarray:
         ) from error
 
 
-def run_id(config: Mapping[str, Any]) -> str:
-    """Sixteen hex digits of the SHA-256 of ``config``.
-
-    They are equal for any order of keys, tuple or list, ``1`` or ``1.0``, numpy or Python numbers. NaN, infinities and
-    values that JSON cannot hold raise TensorAdaptError.
-
-    >>> run_id({"rank": 8, "lr": 1.0}) == run_id({"lr": 1, "rank": 8.0})
-    True
-    >>> run_id({"rank": True}) == run_id({"rank": 1})
-    False
-    """
-    plain = _plain(config, "config", _canonical)
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def write_run(
     root: Path,
     name: str,
@@ -116,7 +100,7 @@ def write_run(
 
 def write_failure(root: Path, name: str, error: Mapping[str, Any], extra: Mapping[str, bytes] | None = None) -> Path:
     """Write the folder ``root/name`` of a run that failed, with ``error.json`` in it, in one step; returns its path."""
-    return _write_folder(Path(root), name, {"error.json": _document(error, "error", _finite_or_null), **(extra or {})})
+    return _write_folder(Path(root), name, {"error.json": _document(error, "error", finite_or_null), **(extra or {})})
 
 
 def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
@@ -207,53 +191,29 @@ def load_runs(root: Path) -> list[Run]:
 
 
 def read_run(path: Path) -> Run:
-    """Read the run in the folder ``path``; raise TensorAdaptError if a JSON file is missing or damaged."""
+    """Read the run in the folder ``path``; raise TensorAdaptError for a missing, damaged or foreign file."""
     path = Path(path)
     documents = {name: read_json(path / f"{name}.json") for name in FILES}
     check_types(path, documents)
+    _check_id(path, documents["config"])
     return Run(path.name, path, **documents)
 
 
-def _plain(value: Any, where: str, number: Callable[[float, str], Any]) -> Any:
-    """Convert ``value`` to JSON's types; ``number`` converts or refuses each float."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return number(value, where)
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TensorAdaptError(f"{where} has the key {key!r}; expected text keys only: write {str(key)!r}")
-        return {key: _plain(item, f"{where}[{key!r}]", number) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item, f"{where}[{i}]", number) for i, item in enumerate(value)]
-    raise TensorAdaptError(
-        f"{where} is a {type(value).__name__}; expected text, numbers, bools, None, lists or mappings: "
-        "convert it first, or store it as an array"
-    )
-
-
-def _finite(value: float, where: str) -> float:
-    if not math.isfinite(value):
-        raise TensorAdaptError(f"{where} is {value}; expected a finite number: leave the key out or use None")
-    return value
-
-
-def _canonical(value: float, where: str) -> float:
-    return int(value) if _finite(value, where).is_integer() else value
-
-
-def _finite_or_null(value: float, where: str) -> float | None:
-    return value if math.isfinite(value) else None
+def _check_id(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise TensorAdaptError where a folder named by an id holds the config of another run."""
+    own = RunConfig.id_of(config) if re.fullmatch("[0-9a-f]{16}", path.name) else None
+    if own not in (None, path.name):
+        raise TensorAdaptError(
+            f"{path / 'config.json'} is not the config that its folder is named by, but that of {own}. Put it back as "
+            "it was, or delete the folder to run it again"
+        )
 
 
 def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
     """File names and bytes of a run, built before anything is written, so that bad input leaves no file."""
     contents = {}
     for name, document in zip(FILES, documents, strict=True):
-        contents[f"{name}.json"] = _document(document, name, _finite if name == "config" else _finite_or_null)
+        contents[f"{name}.json"] = _document(document, name, finite if name == "config" else finite_or_null)
     for name, array in arrays.items():
         if not name.isidentifier():
             raise TensorAdaptError(f"array name {name!r} cannot be a file; expected a plain name such as predictions")
@@ -263,11 +223,11 @@ def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.
         np.save(buffer, np.asarray(array), allow_pickle=False)
         contents[f"{name}.npy"] = buffer.getvalue()
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
-    return {**contents, SUMS: _document(sums, SUMS, _finite)}
+    return {**contents, SUMS: _document(sums, SUMS, finite)}
 
 
 def _document(document: Mapping[str, Any], name: str, number: Callable[[float, str], Any]) -> bytes:
-    return (json.dumps(_plain(document, name, number), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+    return (json.dumps(plain(document, name, number), sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _publish(temp: Path, final: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from tensoradapt.checks import Check, checked, flag, listed, mapping, number, one_of, rank, whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import SCALES
-from tensoradapt.runs.store import FORMER_HEAD_LABEL, run_id
+from tensoradapt.runs.canonical import run_id
+from tensoradapt.runs.run_files import FORMER_HEAD_LABEL
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
 OPTIMIZER = "equal_steps"  # of adapters, where a specification names none

@@ -20,6 +20,8 @@ from support import fuzz_cli, hostile_files
 from support.fuzz_cli import Commands, call, checked, escapes, files
 from support.sweeping import write_spec
 
+from tensoradapt.runs.config import RunConfig
+
 COMMANDS = fuzz_cli.names()
 PLAN = ["--parameterization", "cp", "--rank", "2"]
 TINY = ["plan", "--model", "tiny-random-bert"]
@@ -198,6 +200,7 @@ EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
     "a rank that is a list": ("*/config.json", ("rank",), ([],), "rank is []"),
     "a label of a million characters": ("*/config.json", ("label",), ("x" * 10**6,), "expected a name of at most"),
     "scores that are a list": ("*/result.json", ("test",), ([],), "test is []; expected a mapping"),
+    "another rank": ("*/config.json", ("rank",), (99,), "is not the config that its folder is named by"),
     "a metric that is a list": ("*/result.json", ("metric",), ([],), "metric is []; expected a name"),
     "an unknown status": ("*/result.json", ("status",), ("x",), "status is 'x'"),
     "parameters that are a text": ("*/result.json", ("n_params",), ("x",), "n_params is 'x'"),
@@ -227,6 +230,8 @@ def test_runs_that_were_edited(name: str, ground: Ground, tmp_path: Path) -> Non
 @pytest.mark.parametrize("key", ["label", "task", "model"])
 def test_names_that_steer_a_terminal_are_written_out(key: str, ground: Ground, tmp_path: Path) -> None:
     runs = edited(ground, tmp_path, "*/config.json", (key,), hostile_files.ESCAPE)
+    for config in Path(runs).glob("*/config.json"):
+        config.parent.rename(config.parent.with_name(str(RunConfig.id_of(json.loads(config.read_text())))))
     tables = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "latex", "parquet")}
     calls = [["results", runs], ["results", runs, "--means"], ["report", runs, "--out", str(tmp_path / "page.html")]]
     calls += [["results", runs, f"--{kind}", str(path)] for kind, path in tables.items()]

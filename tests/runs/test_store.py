@@ -21,8 +21,9 @@ from support.synthetic_runs import write_synthetic
 from tensoradapt import files
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import provenance, store
+from tensoradapt.runs.canonical import run_id
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.run_files import SUMS
+from tensoradapt.runs.run_files import FORMER_HEAD_LABEL, SUMS
 
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
 values = st.recursive(
@@ -47,18 +48,18 @@ def same_meaning(value: Any) -> Any:
 
 @given(configs)
 def test_the_id_depends_on_meaning_alone(config: dict[str, Any]) -> None:
-    assert store.run_id(same_meaning(config)) == store.run_id(config)
-    assert len(store.run_id(config)) == 16
-    assert int(store.run_id(config), 16) >= 0
+    assert run_id(same_meaning(config)) == run_id(config)
+    assert len(run_id(config)) == 16
+    assert int(run_id(config), 16) >= 0
 
 
 @given(configs, st.integers())
 def test_another_value_gives_another_id(config: dict[str, Any], value: int) -> None:
-    assert store.run_id({**config, "seed": value}) != store.run_id({**config, "seed": value + 1})
+    assert run_id({**config, "seed": value}) != run_id({**config, "seed": value + 1})
 
 
 def test_ids_stay_what_they_were_in_earlier_versions() -> None:
-    assert store.run_id({"rank": 8, "lr": 0.001, "layout": "layer : out : in"}) == "7f41734bfa477758"
+    assert run_id({"rank": 8, "lr": 0.001, "layout": "layer : out : in"}) == "7f41734bfa477758"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan")])
@@ -66,13 +67,13 @@ def test_a_number_that_is_not_finite_has_no_id(bad: float) -> None:
     with pytest.raises(
         TensorAdaptError, match=r"config\['options'\]\['alpha'\] is (nan|inf); expected a finite number"
     ):
-        store.run_id({"options": {"alpha": bad}})
+        run_id({"options": {"alpha": bad}})
 
 
 @pytest.mark.parametrize("bad", [{1: 2}, {"a": {1, 2}}, {"a": np.zeros(2)}, {"a": Path("x")}])
 def test_what_json_cannot_say_has_no_id(bad: dict[Any, Any]) -> None:
     with pytest.raises(TensorAdaptError, match="expected text"):
-        store.run_id(bad)
+        run_id(bad)
 
 
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -288,7 +289,7 @@ def test_the_store_and_the_analysis_work_without_torch() -> None:
 def test_a_config_is_written_as_earlier_versions_wrote_it() -> None:
     config = RunConfig("head", 0, "tiny-random-bert", "planted", 1e-3, 60, method=store.HEAD_LABEL)
     record = config.as_dict()
-    assert (record["label"], record["method"]) == (store.FORMER_HEAD_LABEL,) * 2
+    assert (record["label"], record["method"]) == (FORMER_HEAD_LABEL,) * 2
     assert "training" not in record
     assert replace(config, training={"clip": 1.0}).as_dict()["training"] == {"clip": 1.0}
 
@@ -309,6 +310,22 @@ def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> Non
         store.load_runs(tmp_path)[0].labels()
     (folder / SUMS).unlink()  # as earlier versions left it
     assert list(store.load_runs(tmp_path)[0].labels()) == [9]
+
+
+def test_a_config_that_its_folder_is_not_named_by_is_noticed_without_checksums(tmp_path: Path) -> None:
+    config = RunConfig("adapter", 0, "tiny-random-bert", "planted", 1e-3, 60, "cp", rank=4, method="mine")
+    store.write_run(tmp_path, config.id, **{**EMPTY, "config": config.as_dict()})
+    folder = tmp_path / config.id
+    (folder / SUMS).unlink()
+    assert store.read_run(folder).config["rank"] == 4
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"rank": 4', '"rank": 8'))
+    own = replace(config, rank=8).id
+    with pytest.raises(TensorAdaptError, match=f"not the config that its folder is named by, but that of {own}"):
+        store.load_runs(tmp_path)
+    # one of a parameterization that is registered elsewhere cannot be compared
+    (folder / "config.json").write_text(text.replace('"cp"', '"of another process"'))
+    assert store.read_run(folder).name == config.id
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 40 + "1" + "}" * 40, "[]", "{"])

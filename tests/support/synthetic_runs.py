@@ -9,7 +9,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from tensoradapt.runs.store import Run, load_runs, run_id, write_run
+from tensoradapt.runs.canonical import run_id
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.store import Run, load_runs, write_run
 
 LABELS = {"cp": "CP (LoRTA)", "tt": "TT (MetaTT)", "tucker": "Tucker", "lora": "LoRA", "vera": "VeRA"}
 
@@ -73,7 +75,8 @@ def write_synthetic(
     arrays = {"predictions": scored, "labels": labels} if predictions else {}
     parts = {"measurements": {"seconds": seconds}, "provenance": {"python": "3"}, "arrays": arrays}
     with patch("os.fsync"):  # nine tenths of the time, and these runs need not survive a power cut
-        return write_run(root, run_id(config), config=config, result=result, **parts)
+        name = RunConfig.id_of(config) or run_id(config)
+        return write_run(root, name, config=config, result=result, **parts)
 
 
 def write_many(
