@@ -30,7 +30,16 @@ from tensoradapt.surgery.checks import Values, check_attach, checked_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.merge import merge, restore_weights
-from tensoradapt.surgery.registry import Adapters, attached, give_heads, original_modules, registered, required
+from tensoradapt.surgery.registry import (
+    Adapters,
+    attached,
+    give_heads,
+    guard_save,
+    original_modules,
+    registered,
+    required,
+    unguard_save,
+)
 from tensoradapt.surgery.transaction import transaction
 from tensoradapt.surgery.use import choose
 
@@ -114,6 +123,7 @@ def attach_with(
 def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
     if (registry := registered(model)) is None:
         model.add_module(ROOT, registry := Adapters(model))
+        guard_save(model)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
     for key, parameter in adapter.attachment.head_parameters().items():
@@ -191,6 +201,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
 
 def _unregister(model: nn.Module, registry: Adapters) -> None:
     delattr(model, ROOT)
+    unguard_save(model)
     for module, attribute, value in registry.fast:
         setattr(module, attribute, value)
     for key, parameter in model.named_parameters():

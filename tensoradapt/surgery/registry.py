@@ -1,8 +1,12 @@
-"""The adapters of a model by name, which of them are used, and whose heads the model has."""
+"""The adapters of a model by name, which of them are used, and whose heads the model has.
+
+While there are any, transformers' save_pretrained is refused: what it writes would load without them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +15,8 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.modules import ROOT, without_adapters
+
+SAVE = "save_pretrained"
 
 
 class Adapters(nn.ModuleDict):
@@ -110,3 +116,32 @@ def _owners(named: Mapping[str, Adapter], names: Iterable[str]) -> dict[str, str
                     "train the head apart from the adapters"
                 )
     return owners
+
+
+def guard_save(model: nn.Module) -> None:
+    """Put ``save_attached`` before the ``save_pretrained`` of a model and of the models inside it."""
+    for module in model.modules():
+        if hasattr(type(module), SAVE) and SAVE not in vars(module):
+            setattr(module, SAVE, partial(save_attached, module))
+
+
+def unguard_save(model: nn.Module) -> None:
+    """Leave ``save_pretrained`` as it was before ``guard_save``."""
+    for module in model.modules():
+        if getattr(vars(module).get(SAVE), "func", None) is save_attached:
+            delattr(module, SAVE)
+
+
+def save_attached(model: nn.Module, *arguments: Any, **options: Any) -> Any:
+    """Save a checkpoint of training, as transformers' Trainer asks for it; raise TensorAdaptError for another call.
+
+    A checkpoint has the names of the adapted model, which it is loaded into again. ``from_pretrained`` would draw its
+    adapted weights anew.
+    """
+    if not {"state_dict", "is_main_process"} & options.keys():
+        raise TensorAdaptError(
+            f"{type(model).__name__} has an adapter attached, and from_pretrained would load this without "
+            "it and with new weights in place of the adapted ones; call ta.merge_and_unload(model) first to save the "
+            "adapted model, adapter.save(folder) for the adapter alone, or ta.detach(model) first for the base"
+        )
+    return type(model).save_pretrained(model, *arguments, **options)  # type: ignore[attr-defined]
