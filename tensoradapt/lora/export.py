@@ -183,13 +183,14 @@ def _check(adapter: Adapter, task: str | None, heads: str) -> None:
     """Raise for what an adapter's LoRA cannot hold, before any pair is made."""
     if adapter.plan.rule != "add":
         raise TensorAdaptError(
-            f"the adapter has rule {adapter.plan.rule!r}, and a LoRA can only add; merge(model) and save the model"
+            f"the adapter has rule {adapter.plan.rule!r}, and a LoRA can only add; call "
+            "ta.merge_and_unload(model) and save the model"
         )
     if (left_out := list(_left_out(adapter))) and heads != "leave":
         raise TensorAdaptError(
             f"besides its updates the adapter trains {' and '.join(left_out)}, and a LoRA folder that every server "
-            "reads has no place for them. Save them with the model (merge(model), then its save_pretrained), or pass "
-            "heads='leave' to export the updates alone"
+            "reads has no place for them. Save them with the model (ta.merge_and_unload(model), then its "
+            "save_pretrained), or pass heads='leave' to export the updates alone"
         )
     tasks = adapter.plan.tasks
     if tasks and task is None:

@@ -119,7 +119,7 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
         return matrix.shape
     raise TensorAdaptError(
         f"site {site.name} is a {matrix.kind.name}, and servers read LoRA of linear layers alone; export an "
-        "adapter without it, or merge(model) and save the model"
+        "adapter without it, or ta.merge_and_unload(model) and save the model"
     )
 
 

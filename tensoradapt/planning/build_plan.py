@@ -16,7 +16,7 @@ from tensoradapt.planning.grouping import Tied, tied_sites
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget
 from tensoradapt.planning.splits import Split
-from tensoradapt.planning.trained_modules import count_trained
+from tensoradapt.planning.trained_modules import AUTO, count_trained, with_heads
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.site import Site, Sites, row_blocks
 from tensoradapt.text import Rank
@@ -38,7 +38,7 @@ def plan(
     alpha: float | None = None,
     start: str | None = None,
     rule: str = "add",
-    train: str | Sequence[str] = (),
+    train: str | Sequence[str] = AUTO,
     tasks: Sequence[str] = (),
     rates: Mapping[str, float] | None = None,
     rank_pattern: Mapping[str, Rank] | None = None,
@@ -65,7 +65,8 @@ def plan(
             the source draws; it may not be zero), "gradient" (non-zero factors from the gradients of the batches given
             to ``attach``).
         rule: "add", or "dora" (arXiv 2402.09353: updates turn each row, whose length is trained apart).
-        train: base modules to train in place, by name or pattern, besides those of a published row.
+        train: base modules to train in place, by name or pattern, besides those of a published row; "auto" (default)
+            is the head of a classifier of transformers, such as ``BertForSequenceClassification``, and () nothing.
         tasks: names of the values of a ``task`` mode.
         rates: learning-rate multipliers by factor name.
         rank_pattern: ranks by site name pattern, for tensors whose sites all match; they replace ``rank``.
@@ -83,7 +84,7 @@ def plan(
     targets = _sites(sites, request)
     biases = _bias_widths(targets, request.biases)
     groups = _groups(request, targets, sum(width for _, width in biases))
-    trained = (*request.train, *request.row_train)
+    trained = with_heads(sites, (*request.train, *request.row_train), targets)
     planned = Plan(
         *(name_of(request.parameterization), groups, request.scale, request.alpha, request.start, rule, trained),
         *(count_trained(sites, trained, published), request.budget, published, tuple(request.tasks), biases),

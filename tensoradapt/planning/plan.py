@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text
 
 STARTS = ("zero", "subtract", "paper", "gradient")
 RULES = ("add", "dora")
+REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
 
 
 def resolved(network: Network) -> Rank:
@@ -138,7 +140,9 @@ def plan_text(plan: Plan) -> str:
         head.append(f"the start is subtracted: {held}, stored and not trained")
     if plan.tasks:
         head.append(f"tasks: {', '.join(plan.tasks)}; adapter.select(task=...) chooses")
-    if plan.train:
+    if plan.train == ("auto",):
+        head.append("trained in place: the head, if the model is a transformers classifier (not in the figure above)")
+    elif plan.train:
         count = "counted when attached" if plan.n_trained_base is None else f"{plan.n_trained_base:,} parameters"
         head.append(f"trained in place: {', '.join(plan.train)} ({count}, not in the figure above)")
     return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), *_skipped(plan)])
@@ -164,19 +168,34 @@ def _sites(plan: Plan) -> list[str]:
     """Fold all layers of a projection that read the same way into one row."""
     folded: dict[tuple[str, ...], list[Any]] = {}
     for number, group in enumerate(plan.groups):
+        over_layers = _over_layers(group.network.layout)
         for member in group.members:
-            at = " ".join(f"{k}={_slice(v)}" for k, v in member.at.items() if k not in ("layer", "expert"))
+            at = " ".join(f"{k}={_slice(v)}" for k, v in member.at.items() if k not in over_layers)
+            joint = {k: v for k, v in member.at.items() if k in over_layers - REPEATED}
             side = "transposed" if member.transposed else "as stored"
             size = f"{member.site.out} x {member.site.in_}"
             key = (_folded(member.site.name), size, at, side, str(group.network.cut.rank))
-            folded.setdefault(key, []).append((member.site.coord.get("layer"), number))
+            folded.setdefault(key, []).append((member.site.coord.get("layer"), number, joint))
     rows: list[tuple[str, ...]] = [("site", "out x in", "slice", "orientation", "R", "layers", "tensor")]
-    for cells, places in folded.items():
-        tensors = {number for _, number in places}
+    for (name, size, at, *others), places in folded.items():
+        tensors = {number for _, number, _ in places}
         tensor = "each its own" if len(tensors) == len(places) > 1 else _ranges(tensors)
-        layers = {layer for layer, _ in places} - {None}  # a module outside the layers has none
-        rows.append((*cells, _ranges(layers) or "-", tensor))
+        layers = {layer for layer, _, _ in places} - {None}  # a module outside the layers has none
+        slices = " ".join(filter(None, (at, *_joint([joint for _, _, joint in places]))))
+        rows.append((name, size, slices, *others, _ranges(layers) or "-", tensor))
     return align(rows)
+
+
+def _over_layers(layout: Layout) -> set[str]:
+    """The index modes that tell layers or experts apart, alone or joined with others."""
+    return {mode.name for mode in layout.index if REPEATED & {mode.name, *mode.parts}}
+
+
+def _joint(places: list[dict[str, Any]]) -> list[str]:
+    """The slices of joined modes over the layers of a projection: the first two and the last."""
+    texts = {name: list(dict.fromkeys(_slice(at[name]) for at in places if name in at)) for name in places[0]}
+    shorter = {name: [*each[:2], "...", each[-1]] if len(each) > 3 else each for name, each in texts.items()}
+    return [f"{name}={', '.join(each)}" for name, each in shorter.items()]
 
 
 def _folded(name: str) -> str:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.sites.modules import ROOT
+from tensoradapt.sites.site import Site
+
+AUTO = "auto"
+# transformers' classes whose head is drawn anew on a pretrained base
+HEADED = re.compile(r"For\w*(Classification|MultipleChoice|QuestionAnswering)")
+HEADS = ("projector", "classifier", "score", "qa_outputs")  # of those without a base model, such as SigLIP's
 
 
 def patterns(train: Any) -> tuple[str, ...]:
@@ -16,16 +24,43 @@ def patterns(train: Any) -> tuple[str, ...]:
     names = (train,) if isinstance(train, str) else train
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
         raise TensorAdaptError(
-            f"train is {shown(train)}; expected names or patterns of base modules, as in ('classifier', '*norm*')"
+            f"train is {shown(train)}; expected 'auto', or names or patterns of modules, as in ('classifier', '*norm*')"
         )
     return tuple(names)
+
+
+def with_heads(model: Any, train: Sequence[str], sites: Iterable[Site]) -> tuple[str, ...]:
+    """Replace "auto" in ``train`` by the heads of a classifier of transformers: its parts beside the base model.
+
+    A head that holds an adapted matrix, or weights that are not floating point, is left out. Without a model to look
+    at, "auto" stays.
+    """
+    if AUTO not in train or not hasattr(model, "named_children"):
+        return tuple(train)
+    adapted = {ROOT, *(site.module.split(".")[0] for site in sites)}
+    heads = [name for name, module in _heads(model) if name not in adapted and _trainable(module)]
+    return (*heads, *(name for name in train if name not in {AUTO, *heads}))
+
+
+def _heads(model: Any) -> list[tuple[str, Any]]:
+    """The heads of a model, by name, if it is a classifier of transformers."""
+    if not any(HEADED.search(kind.__name__) for kind in type(model).__mro__):
+        return []
+    parts = dict(model.named_children())
+    base = getattr(model, "base_model_prefix", "")
+    return [(name, module) for name, module in parts.items() if (name != base if base in parts else name in HEADS)]
+
+
+def _trainable(module: Any) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and all(parameter.is_floating_point() for parameter in parameters)
 
 
 def count_trained(model: Any, train: Sequence[str], published: str | None = None) -> int | None:
     """Count the parameters of the base modules in ``train``; None without a model to count in."""
     if not train:
         return 0
-    if not hasattr(model, "named_modules"):
+    if not hasattr(model, "named_modules") or AUTO in train:
         return None
     heads = trained_modules(model, train, published).values()
     seen = {id(p): p.numel() for module in heads for p in module.parameters()}

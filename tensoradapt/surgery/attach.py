@@ -22,7 +22,7 @@ from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.layers.weight_change import lengths
 from tensoradapt.layers.wrapper import Wrapped, wrapped
 from tensoradapt.planning.plan import Plan
-from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.planning.trained_modules import trained_modules, with_heads
 from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
@@ -96,6 +96,7 @@ def attach_with(
     """``attach`` with values for some factors only; the others are drawn. ``scales``: known multipliers."""
     check_is("model", model, nn.Module)
     check_is("plan", plan, Plan)
+    plan = replace(plan, train=with_heads(model, plan.train, plan.sites))
     reads = plan.needs_weights and values is None
     matrices = check_attach(model, original_modules(model), plan, seed, name, reads)
     heads = trained_modules(model, plan.train, plan.published)

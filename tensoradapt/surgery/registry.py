@@ -113,7 +113,7 @@ def _owners(named: Mapping[str, Adapter], names: Iterable[str]) -> dict[str, str
             if (other := owners.setdefault(key, name)) != name:
                 raise TensorAdaptError(
                     f"adapters {other!r} and {name!r} both trained {key!r}, and the model has one; use one of them, or "
-                    "train the head apart from the adapters"
+                    "plan them with train=() and train the head apart from the adapters"
                 )
     return owners
 

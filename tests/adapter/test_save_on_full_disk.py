@@ -56,7 +56,7 @@ def saves(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
 def exports(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
     model = bert()
-    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2))
+    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2, train=()))
     perturb(adapter)
 
     def second() -> None:

@@ -46,7 +46,7 @@ def test_peft_computes_the_adapters_outputs(family: str, way: str, tmp_path: Pat
 @pytest.mark.parametrize("family", ["bert", "gpt2", "qwen2"])  # some take square matrices alone
 def test_every_parameterization_is_read_back_exactly(family: str, parameterization: str, tmp_path: Path) -> None:
     model = make(family)
-    adapter = ta.attach(model, planned(ta.find_sites(model, "all"), parameterization, rank=2), seed=7)
+    adapter = ta.attach(model, planned(ta.find_sites(model, "all"), parameterization, rank=2, train=()), seed=7)
     perturb(adapter)
     report = ta.export_lora(model, tmp_path, dtype="float64")
     assert_same(products(tmp_path), updates(adapter, make(family)), 1e-13)
@@ -167,7 +167,7 @@ def test_blocks_of_one_module_are_one_pair(tmp_path: Path) -> None:
     config = transformers.BertConfig(**{**ENCODER, "intermediate_size": 60}, **TEXT)
     base = transformers.BertForSequenceClassification(config).double()
     model = copy.deepcopy(base)
-    plan = ta.plan(ta.find_sites(model, "all", blocks=True), "(layer proj block) : out : in", "cp", rank=4)
+    plan = ta.plan(ta.find_sites(model, "all", blocks=True), "(layer proj block) : out : in", "cp", rank=4, train=())
     adapter = ta.attach(model, plan)
     perturb(adapter)
     assert ta.export_lora(model, tmp_path, dtype="float64").rank == 4
@@ -176,7 +176,7 @@ def test_blocks_of_one_module_are_one_pair(tmp_path: Path) -> None:
 
 def test_a_stack_of_more_than_its_module_can_need_is_cut_to_that(tmp_path: Path) -> None:
     model = make("llama")
-    plan = ta.plan(ta.find_sites(model, "k"), "layer : out : in", "tensor_train", 12, start="subtract")
+    plan = ta.plan(ta.find_sites(model, "k"), "layer : out : in", "tensor_train", 12, start="subtract", train=())
     adapter = ta.attach(model, plan)
     perturb(adapter)
     report = ta.export_lora(model, tmp_path, dtype="float64")
@@ -236,7 +236,7 @@ def test_ranks_are_rounded_up_on_request(tmp_path: Path) -> None:
 
 def test_each_task_is_a_folder_of_its_own(tmp_path: Path) -> None:
     model, tasks = make("bert"), ("rte", "cola")
-    plan = ta.plan(ta.find_sites(model), "layer task proj : out : in", "tensor_train", 3, tasks=tasks)
+    plan = ta.plan(ta.find_sites(model), "layer task proj : out : in", "tensor_train", 3, tasks=tasks, train=())
     adapter = ta.attach(model, plan)
     perturb(adapter)
     for task in tasks:

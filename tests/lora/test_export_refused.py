@@ -35,12 +35,12 @@ def with_head() -> Case:
 def with_biases() -> Case:
     config = transformers.ViTConfig(**{**ENCODER, "intermediate_size": 60}, image_size=16, patch_size=8)
     model = transformers.ViTForImageClassification(config)
-    return model, ta.attach(model, ta.plan(model, published="cara", rank=2))
+    return model, ta.attach(model, ta.plan(model, published="cara", rank=2, train=()))
 
 
 def with_tasks() -> Case:
     model = make("bert")
-    plan = ta.plan(ta.find_sites(model), "layer task proj : out : in", "cp", 2, tasks=("rte", "cola"))
+    plan = ta.plan(ta.find_sites(model), "layer task proj : out : in", "cp", 2, tasks=("rte", "cola"), train=())
     return model, ta.attach(model, plan)
 
 
@@ -69,7 +69,11 @@ def elsewhere() -> Case:
 
 
 REFUSED: dict[str, tuple[Callable[[], Case], dict[str, Any], list[str]]] = {
-    "a head": (with_head, {}, ["the adapter trains the modules classifier", "merge(model)", "heads='leave'"]),
+    "a head": (
+        with_head,
+        {},
+        ["the adapter trains the modules classifier", "ta.merge_and_unload(model)", "heads='leave'"],
+    ),
     "biases": (with_biases, {}, ["the adapter trains the shared biases of o, up, down", "heads='leave'"]),
     "no task": (with_tasks, {}, ["the adapter has tasks rte, cola", "holds one; pass task='rte'"]),
     "another task": (with_tasks, {"task": "sst"}, ["task 'sst' is not in this adapter", "Valid: rte, cola"]),

@@ -256,6 +256,26 @@ def test_a_plan_prints_what_it_will_do() -> None:
     assert str(plan) == GOLDEN.strip()
 
 
+@pytest.mark.parametrize("layout", ["(layer proj) : out : in", "(proj layer) : out : in", "layer proj : out : in"])
+def test_layers_that_share_a_tensor_are_one_row_for_each_projection(layout: str) -> None:
+    plan = ta.plan(ta.find_sites(llama(), ("q", "o")), layout, "cp", 2, on_mismatch="crop")
+    rows = [line for line in str(plan).splitlines() if line.startswith("model.layers.*")]
+    assert len(rows) == 2
+    n = len({site.coord["layer"] for site in plan.sites})
+    assert all(f"0-{n - 1}" in row for row in rows)
+
+
+def test_the_slices_of_a_joint_mode_are_printed_over_the_layers() -> None:
+    plan = ta.plan(ta.find_sites(llama(), ("q", "o")), "(layer proj) : out : in", "cp", 2, on_mismatch="crop")
+    slices = [
+        [member.at["layer_proj"] for member in plan.groups[0].members if member.at["layer_proj"] % 2 == i]
+        for i in (0, 1)
+    ]
+    for each in slices:
+        written = [*each[:2], "...", each[-1]] if len(each) > 3 else each
+        assert f"layer_proj={', '.join(map(str, written))} " in str(plan)
+
+
 GOLDEN = """
 cp over 8 matrices (llama by recipe llama): 318 parameters, 4.54 % of their 7,008
 scale matched, start zero, rule add, needs no base weights

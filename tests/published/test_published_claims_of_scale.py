@@ -172,7 +172,7 @@ def regression_loss(name: str, rates: dict[str, float]) -> float:
     target, model = make("bert"), make("bert")
     with float64():
         teacher = ta.attach(target, ta.plan(target, parameterization="cp", rank=3, scale=1.0))
-        ta.attach(model, ta.plan(model, published=name, rank=3, rates=rates, alpha=4.0))
+        ta.attach(model, ta.plan(model, published=name, rank=3, rates=rates, alpha=4.0, train=()))
     perturb(teacher, 0.6)
     with torch.no_grad():
         wanted = target(**inputs("bert")).logits

@@ -140,7 +140,7 @@ def test_an_adapter_that_no_lora_holds_is_merged(tmp_path: Path, monkeypatch: py
 
 def test_of_several_adapters_the_one_in_use_is_meant() -> None:
     model, first = attached()
-    second = ta.attach(model, ta.plan(make("bert"), ": out : in", "lora", 1), name="second")
+    second = ta.attach(model, ta.plan(make("bert"), ": out : in", "lora", 1, train=()), name="second")
     assert "| parameterization | `lora` |" in ta.model_card(model)
     assert "| parameterization | `cp` |" in ta.model_card(first)
     ta.use(model, ["default", "second"])

@@ -31,7 +31,7 @@ def attached(family: str, way: str = "cp", projections: Any = "all", **finding: 
     """A model with a perturbed adapter."""
     model = make(family)
     sites = ta.find_sites(model, projections, **finding)
-    adapter = ta.attach(model, ta.plan(sites, **{"parameterization": way, **WAYS[way]}), seed=7)
+    adapter = ta.attach(model, ta.plan(sites, train=(), **{"parameterization": way, **WAYS[way]}), seed=7)
     perturb(adapter)
     return model, adapter
 

@@ -157,5 +157,5 @@ def lora_folder(folder: Path) -> Path:
 def adapter_folder(folder: Path) -> Path:
     """An adapter of that BERT."""
     model = BertForSequenceClassification(BertConfig(**CONFIG))
-    ta.attach(model, ta.plan(ta.find_sites(model, ("q",)), "layer : out : in", "cp", 2)).save(folder)
+    ta.attach(model, ta.plan(ta.find_sites(model, ("q",)), "layer : out : in", "cp", 2, train=())).save(folder)
     return folder

@@ -50,7 +50,7 @@ def planned(
     if arguments["layout"] is None and not config.published:
         arguments["layout"] = _layouts(arguments["parameterization"])
     try:
-        result = plan(Sites((*sites, *others), skipped, getattr(known, "source", "")), **arguments)
+        result = plan(Sites((*sites, *others), skipped, getattr(known, "source", "")), train=(), **arguments)
     except TensorAdaptError as error:
         raise TensorAdaptError(f"{error}{f'. No heads are known here: {why}' if why else ''}") from None
     return result, {site.name: _checked(targets[site.module], site, result) for site in result.sites}
