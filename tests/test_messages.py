@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from support.models import make
 from support.plans import TIED, llama
 from torch import nn
@@ -63,6 +64,7 @@ def shrunk(layout: Layout) -> Network:
 NOT_BUILT = ["build of parameterization 'mine' returned ", "expected a Network over 'layer proj : head dim : model' ("]
 RANKS = {"layer": 1, "proj": 1, "head": 2, "dim": 2, "model": 2}
 SITE = ta.find_sites(llama())[0]
+FEW = {"out": (31, 2, 1), "in": (31, 2, 1)}
 REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank 0": (plan(rank=0), ["rank is 0", "expected a whole number of 1 or more"]),
     "rank below 0": (plan(rank=-3), ["rank is -3", "expected a whole number of 1 or more"]),
@@ -203,6 +205,26 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "unknown mismatch": (plan(on_mismatch="cropp"), ["on_mismatch is 'cropp'", 'did you mean "crop"?']),
     "unknown start": (plan(start="zeros"), ["start is 'zeros'", 'did you mean "zero"?']),
     "unknown rule": (plan(rule="ad"), ["rule is 'ad'", 'did you mean "add"?']),
+    "gates on rectangular matrices": (
+        lambda: ta.plan(llama(), published="quanta"),
+        ["self_attn.q_proj is 48 x 24, and quanta takes square matrices alone", '"tt_matrix"'],
+    ),
+    "gates on matrices of which some are square": (
+        lambda: ta.plan(transformers.LlamaConfig(num_key_value_heads=8), parameterization="quanta"),
+        ["self_attn.k_proj is 1024 x 4096", "Adapt projections=('q', 'o')"],
+    ),
+    "gates that cost more than the matrix": (
+        lambda: ta.plan(transformers.BertConfig(hidden_size=62, num_attention_heads=2), published="quanta", split=FEW),
+        ["would have 115,416 parameters", "have only 92,256; split the widths into more, and more equal, parts"],
+    ),
+    "parts of no split": (
+        plan(parameterization="tt_matrix", layout=": out* : in*"),
+        [
+            "': out* : in*' names the parts of out and in",
+            "no split says",
+            "split={'out': {48: (8, 6), 24: (6, 4)}, 'in': {24: (6, 4)",
+        ],
+    ),
     "unknown scale": (plan(scale="match"), ["scale is 'match'", 'did you mean "matched"?', "or a number"]),
     "scale 0": (plan(scale=0), ["scale is 0", "expected a finite number above 0"]),
     "scale NaN": (plan(scale=math.nan), ["scale is nan", "expected a finite number above 0"]),
@@ -214,6 +236,14 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         ["no parameterization was given", "one of block_term, cp", "lora, lora_xs"],
     ),
     "unknown parameterization": (plan(parameterization="tuker"), ["'tuker'", 'did you mean "tucker"?', "lora"]),
+    "parameterization that is published": (
+        plan(parameterization="LoRTA"),
+        ["unknown parameterization 'LoRTA'", "published='lorta'", "'cp' with a layout"],
+    ),
+    "published that is a parameterization": (
+        lambda: ta.plan(llama(), published="Tensor-train", rank=2),
+        ["unknown published adapter 'Tensor-train'", "give it as parameterization='tensor_train'"],
+    ),
     "parameterization without its functions": (
         plan(parameterization=SimpleNamespace(build=cp.build)),
         ["has no count, oracle", "build(layout, rank, **options)"],

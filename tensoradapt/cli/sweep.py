@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt import parameterizations, published
 from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, path, picked
 from tensoradapt.cli.output import complain, show
 from tensoradapt.data import tasks
@@ -106,7 +107,7 @@ def frontier(args: argparse.Namespace) -> int:
     given = {"ranks": args.rank, "budgets": args.budget, "seeds": args.seeds, "steps": args.steps}
     spec = presets.frontier_spec(
         replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
-        methods=args.parameterization,
+        methods=args.parameterization and [*map(spelled, args.parameterization)],
         **picked(args, "model", "task", "layout", "projections", "lr", "optimizer", "precision"),
     )
     try:
@@ -119,6 +120,13 @@ def frontier(args: argparse.Namespace) -> int:
     _print_failures(ended, args.out, "the same command runs it again")
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     return 0 if ended.complete else 1
+
+
+def spelled(method: str) -> str:
+    """The name of a parameterization or published adapter that is given in any spelling."""
+    row = published.named(method)
+    name = parameterizations.name_of(method)
+    return row.name if row and name not in parameterizations.names() else name
 
 
 def frontier_rows(runs: Sequence[Any]) -> list[tuple[str, ...]]:

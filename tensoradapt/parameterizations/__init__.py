@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any
@@ -42,9 +43,13 @@ def get(parameterization: str | Any) -> Any:
 
 
 def name_of(parameterization: str | Any) -> str:
-    """The name of a parameterization that is given by name or as an object."""
+    """The name of a parameterization that is given by name, in any spelling, or as an object.
+
+    >>> name_of("CP (LoRTA)"), name_of("Tensor-train"), name_of("mine")
+    ('cp', 'tensor_train', 'mine')
+    """
     if isinstance(parameterization, str):
-        return parameterization
+        return parameterization if parameterization in names() else _respelled(parameterization) or parameterization
     return str(getattr(parameterization, "__name__", type(parameterization).__name__)).rpartition(".")[2]
 
 
@@ -53,11 +58,30 @@ def layouts_of(parameterization: Any) -> tuple[str, ...]:
     return tuple(getattr(get(parameterization), "layouts", LAYOUTS))
 
 
+def spelling(name: str) -> str:
+    """A name without what its spellings differ in: case, spaces, hyphens, underscores and what is in parentheses.
+
+    >>> spelling("CP (LoRTA)"), spelling("Tensor-train"), spelling("lora_xs"), spelling("LoRA+")
+    ('cp', 'tensortrain', 'loraxs', 'lora+')
+    """
+    return re.sub(r"[\s_-]", "", re.sub(r"\(.*\)", "", name).casefold())
+
+
+def _respelled(name: str) -> str | None:
+    """The name that a spelling, or a label, is of."""
+    asked = spelling(name)
+    known = {spelling(other): other for other in names()}
+    labels = {spelling(getattr(_named(other), "label", other)): other for other in _builtin()}
+    return known.get(asked) or labels.get(asked)
+
+
 def _named(name: str) -> Any:
     if name in _builtin():
         return importlib.import_module(f"{__name__}.{name}")
     if name in (plugins := _plugins()):
         return plugins[name].load()
+    if (other := _respelled(name)) is not None:
+        return _named(other)
     raise TensorAdaptError(f"unknown parameterization {name!r}{did_you_mean(name, names())}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.layout import Layout, near_equal
 from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out* : in*",)
@@ -70,8 +70,9 @@ def _circuit(layout: Layout, gates: list[np.ndarray]) -> np.ndarray:  # (out, in
 def _check(layout: Layout) -> None:
     rows, cols = ([m.size for m in modes] for modes in (layout.rows, layout.cols))
     if len(cols) < 2 or rows != cols:
+        alike = near_equal(layout.in_, max(len(cols), 2))
         raise TensorAdaptError(
             f"quanta takes two or more row modes and as many column modes of the same sizes, and layout "
             f"{str(layout)!r} has rows {tuple(rows)} and columns {tuple(cols)}; adapt square matrices, with e.g. "
-            'split={"out": (12, 8, 8), "in": (12, 8, 8)} for a width of 768'
+            f"split={{'out': {alike}, 'in': {alike}}} for a width of {layout.in_}"
         )

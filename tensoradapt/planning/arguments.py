@@ -108,6 +108,7 @@ def resolve(given: Request) -> Request:
     request = replace(
         given,
         parameterization=name,
+        published=row.name if row else None,
         layouts=given.layouts or (_layouts(row) if row else parameterizations.layouts_of(name)),
         scale=scale,
         alpha=row.alpha if given.alpha is None and row and scale == "paper" else given.alpha,
@@ -134,10 +135,22 @@ def _parameterization(given: Any, row: Published | None) -> Any:
             f"{parameterizations.name_of(given)!r} was given too; another one is not that paper's. Leave "
             f"published= out and give its layout={layout!r} with that parameterization, or leave parameterization= out"
         )
+    if isinstance(given, str):
+        return _spelled(given)
     if given is not None:
         return given
     valid = ", ".join(parameterizations.names())
     raise TensorAdaptError(f"no parameterization was given: pass parameterization= (one of {valid}) or published=")
+
+
+def _spelled(given: str) -> str:
+    name = parameterizations.name_of(given)
+    if name not in parameterizations.names() and (row := papers.named(given)):
+        raise TensorAdaptError(
+            f"unknown parameterization {given!r}. It is a published adapter: give it as published={row.name!r}, or its "
+            f"parameterization {row.parameterization!r} with a layout of your own"
+        )
+    return name
 
 
 def _layouts(row: Published) -> Sequence[Any]:

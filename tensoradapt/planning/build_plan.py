@@ -87,7 +87,13 @@ def plan(
     trained = with_heads(sites, (*request.train, *request.row_train), targets)
     planned = Plan(
         *(name_of(request.parameterization), groups, request.scale, request.alpha, request.start, rule, trained),
-        *(count_trained(sites, trained, published), request.budget, published, tuple(request.tasks), biases),
+        *(
+            count_trained(sites, trained, request.published),
+            request.budget,
+            request.published,
+            tuple(request.tasks),
+            biases,
+        ),
         *(getattr(targets, "skipped", ()), getattr(targets, "source", ""), request.parameterization),
     )
     _check(planned, request)
@@ -142,6 +148,8 @@ def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tup
 
 def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Group, ...]:
     layouts: list[Any] = [request.layouts] if isinstance(request.layouts, str) else list(request.layouts)
+    if getattr(request.builder.parameterization, "square", False):
+        _refuse_rectangular(name_of(request.parameterization), sites)
     asked = request.split, request.on_mismatch, request.tasks, request.published, request.one_shape
     tensors = tied_sites(sites, layouts, *asked)
     n_magnitudes = sum(row_block.out for row_block in row_blocks(sites)) if request.rule == "dora" else 0
@@ -149,6 +157,19 @@ def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Gro
     _check_rates(request.rates, nets.values())
     chosen = with_rank_pattern(request.builder, tensors, nets, request.rank_pattern)
     return tuple(Group(network, members) for network, (_, members) in zip(chosen, tensors, strict=True))
+
+
+def _refuse_rectangular(name: str, sites: Sequence[Site]) -> None:
+    """Raise for matrices that no split can fold alike on both sides."""
+    odd = {site.coord.get("proj"): site for site in reversed(sites) if site.out != site.in_}
+    if odd:
+        site = [*odd.values()][-1]
+        even = tuple(dict.fromkeys(str(s.coord["proj"]) for s in sites if s.coord.get("proj") not in (None, *odd)))
+        advice = f"Adapt projections={even}, or take" if even else "Take"
+        raise TensorAdaptError(
+            f"site {site.name} is {site.out} x {site.in_}, and {name} takes square matrices alone. {advice} another "
+            'parameterization, such as "tt_matrix", which folds sides of different widths'
+        )
 
 
 def _networks(request: Request, tensors: Sequence[Tied], n_extra: int) -> dict[Layout, Network]:
@@ -176,8 +197,10 @@ def _check(planned: Plan, request: Request) -> None:
             f"parameterization {planned.parameterization!r} takes factors from the base weights and has no decompose; "
             "add decompose(network, tensor, seed) that returns them"
         )
+    ranked = any(group.rank for group in planned.groups) or not request.split
+    smaller = "lower the rank or the budget" if ranked else "split the widths into more, and more equal, parts"
     if planned.n_params > planned.n_dense:  # as many are dense: the ceiling
         raise (TensorAdaptError if planned.budget is None else BudgetError)(
             f"the adapter would have {planned.n_params:,} parameters, and the {len(planned.sites)} matrices themselves "
-            f"have only {planned.n_dense:,}; lower the rank or the budget, or tie more modes"
+            f"have only {planned.n_dense:,}; {smaller}, or tie more modes"
         )

@@ -12,7 +12,15 @@ from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
 from tensoradapt.planning.plan import Member
-from tensoradapt.planning.splits import Split, check_parts, check_product, check_split, check_widths, parts_at
+from tensoradapt.planning.splits import (
+    Split,
+    check_parts,
+    check_product,
+    check_split,
+    check_widths,
+    parts_at,
+    refuse_unsplit,
+)
 from tensoradapt.sites.site import Site
 
 Sizes = Mapping[str, int]
@@ -39,7 +47,7 @@ def tied_sites(
     check_widths(sites, split)
     for site in sites:
         parts = parts_at(site, split)
-        patterns = [_expanded(text, parts) for text, _ in targets]
+        patterns = [_expanded(text, parts, sites) for text, _ in targets]
         check_split(parts, patterns)
         proj, pairs = site.coord.get("proj"), zip(patterns, targets, strict=True)
         pattern = _pattern_for(site, [p for p, (_, of) in pairs if of is None or proj in of])
@@ -68,11 +76,12 @@ def block_sizes(site: Site, pattern: Pattern, split: Split) -> dict[str, int]:
     return {name: {**modes, **split_sizes(parts)}[name] for name in names}
 
 
-def _expanded(text: str, parts: Mapping[str, Sequence[int]]) -> Pattern:
+def _expanded(text: str, parts: Mapping[str, Sequence[int]], sites: Sequence[Site]) -> Pattern:
     """Parse a layout text where ``out*`` stands for all parts that the split makes of out."""
     if isinstance(text, str):
         for mode, sizes in parts.items():
             text = re.sub(rf"\b{mode}[*]", " ".join(split_sizes({mode: sizes})), text)
+        refuse_unsplit(text, sites)
     return Pattern.parse(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -76,6 +77,16 @@ def check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern])
         raise TensorAdaptError(
             f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(names) or 'no modes'}; "
             f"give the sizes of its parts, as in split={{{stem(unknown[0])!r}: (8, 12)}}"
+        )
+
+
+def refuse_unsplit(text: str, sites: Sequence[Site]) -> None:
+    """Raise for ``out*`` in a layout where no split says what the parts of out are."""
+    modes = re.findall(r"\b(out|in|model|ff|head|dim)[*]", text)
+    if modes:
+        raise TensorAdaptError(
+            f"layout {text!r} names the parts of {' and '.join(modes)}, and no split says what they are; give e.g. "
+            f"{_fitting(sites, dict.fromkeys(modes, (1, 1)))}"
         )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+from tensoradapt import parameterizations
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.parameterizations import spelling
 from tensoradapt.published.row import Published
 from tensoradapt.published.rows import ROWS
 
-__all__ = ["LETTERS", "ROWS", "Published", "get", "names"]
+__all__ = ["LETTERS", "ROWS", "Published", "get", "named", "names"]
 LETTERS = (
     "d width, f width of the MLP, o outputs and i inputs of a matrix (both d where it is square), H heads, h head "
     "dimension, L layers, M adapted matrices of a layer, T tasks, r rank, n the parts of a width, cores a train's"
@@ -19,8 +23,24 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Published:
-    """The published adapter of that name."""
+    """The published adapter of that name, in any spelling.
+
+    >>> get("LoRTA").name, get("CP (LoRTA)").name, get("LoRA-XS").name
+    ('lorta', 'lorta', 'lora-xs')
+    """
     rows = {row.name: row for row in ROWS}
-    if name not in rows:
-        raise TensorAdaptError(f"unknown published adapter {name!r}{did_you_mean(name, rows)}")
-    return rows[name]
+    if name in rows:
+        return rows[name]
+    if row := named(name):
+        return row
+    other = parameterizations.name_of(name)
+    hint = f". {other} is a parameterization: give it as parameterization={other!r}; or published= one"
+    known = other in parameterizations.names()
+    raise TensorAdaptError(f"unknown published adapter {name!r}{hint if known else did_you_mean(name, rows)}")
+
+
+def named(name: str) -> Published | None:
+    """The row that a spelling is of; of a label such as "CP (LoRTA)" the one in parentheses."""
+    spelled = {spelling(row.name): row for row in ROWS}
+    within = re.search(r"\((.+)\)", name)
+    return spelled.get(spelling(name)) or (spelled.get(spelling(within[1])) if within else None)

@@ -201,10 +201,33 @@ def _width(held: Sequence[Matrix]) -> int:
 
 def _role(matrix: Matrix, width: int) -> str:
     """The projection that a path names, if the matrix has the shape for it; else ""."""
-    ends = [end for end in ROLES if f".{matrix.path}".endswith(f".{end}")]
-    role = ROLES[max(ends, key=len)] if ends else ""
-    across = matrix.out if role in ("o", "down") else matrix.in_
-    return role if across == width else ""
+    role = role_in(matrix.path)
+    return role if _across(role, matrix) == width else ""
+
+
+def role_in(path: str) -> str:
+    """The projection that the end of a path names; "" if it names none."""
+    ends = [end for end in ROLES if f".{path}".endswith(f".{end}")]
+    return ROLES[max(ends, key=len)] if ends else ""
+
+
+def _across(role: str, matrix: Matrix | Site) -> int:
+    """The side of a matrix that faces the residual stream."""
+    return matrix.out if role in ("o", "down") else matrix.in_
+
+
+def why_unnamed(proj: str, every: Sequence[Candidate]) -> str:
+    """Why a module whose path names this projection is not called so; "" if there is no such module."""
+    sites = [c.site for c in every if role_in(str(c.site.coord["proj"])) == proj]
+    if not sites:
+        return ""
+    site, own = sites[0], sites[0].coord["proj"]
+    sides = Counter(side for c in every for side in dict.fromkeys((c.site.in_, c.site.out)))
+    width, end = max(sides, key=lambda side: sides[side]), "writes" if proj in ("o", "down") else "reads"
+    why = f"it {end} {_across(proj, site)} where most matrices of a layer have a side of {width}"
+    if _across(proj, site) == width:
+        why = "its layer has several modules of that name"
+    return f": {site.name} is {site.out} x {site.in_} and has no role, as {why}. It is called {own!r}"
 
 
 def _heads(model: Any, layer: Any, every: Iterable[Named]) -> dict[bool, int]:

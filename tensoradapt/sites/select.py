@@ -8,6 +8,7 @@ from typing import Any
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.sites.from_module_tree import why_unnamed
 from tensoradapt.sites.site import Candidate, Site, matches
 
 GROUPS = {"attention": {"attention"}, "mlp": {"mlp", "experts"}, "experts": {"experts"}}
@@ -52,7 +53,8 @@ def named(asked: str | Sequence[str], every: Sequence[Candidate], source: str, w
         hits = {c.site.name for c in every if name in ("all", c.site.coord["proj"]) or c.kind in kinds}
         if not hits:
             valid = [*projs, *groups, "all"]
-            raise TensorAdaptError(f"projection {name!r} matches nothing in {source}{did_you_mean(name, valid)}")
+            why = why_unnamed(name, every)
+            raise TensorAdaptError(f"projection {name!r} matches nothing in {source}{why}{did_you_mean(name, valid)}")
         wanted |= hits
     if not names and not with_modules:
         raise TensorAdaptError(

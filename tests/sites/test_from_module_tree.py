@@ -63,6 +63,18 @@ class Own(nn.Module):
         return self.head(self.blocks(self.patch(image).flatten(2).mT).mean(1))
 
 
+class Concatenating(nn.Module):
+    """Queries of two streams side by side, and values of each."""
+
+    def __init__(self, queries: int = 12) -> None:
+        super().__init__()
+        sizes = {"q_proj": (queries, 6), "k_proj": (6, 6), "v_proj": (6, 6), "other_v_proj": (6, 6)}
+        layers = [nn.ModuleDict({name: nn.Linear(*size) for name, size in sizes.items()}) for _ in range(2)]
+        for layer in layers:
+            layer["other"] = nn.ModuleDict({"v_proj": layer.pop("other_v_proj")})
+        self.blocks = nn.ModuleList(layers)
+
+
 def test_a_model_of_ones_own_has_its_paths_as_projections_and_shapes_decide_who_writes() -> None:
     sites = ta.find_sites(Own(), "all")
     assert sites.source == GENERIC
@@ -265,6 +277,20 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], list[str]]] = {
         ["Sequential has no recipe", "no list of repeated layers", "modules="],
     ),
     "not recognised": (Own, {"projections": "attention"}, ["'attention' matches nothing in generic recipe", "first"]),
+    "a projection that is too wide": (
+        Concatenating,
+        {"projections": "q"},
+        [
+            "'q' matches nothing in generic recipe",
+            "blocks.0.q_proj is 6 x 12 and has no role, as it reads 12 where most matrices of a layer have a side of 6",
+            "It is called 'q_proj'",
+        ],
+    ),
+    "a projection that two modules have": (
+        lambda: Concatenating(6),
+        {"projections": "v"},
+        ["blocks.0.v_proj", "its layer has several modules of that name. It is called 'v_proj'"],
+    ),
     "unknown scope": (
         lambda: make("t5"),
         {"scope": "encodr"},
