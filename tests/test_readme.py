@@ -1,12 +1,13 @@
 """What the README and CONTRIBUTING say is true."""
 
+import csv
 import doctest
 import re
 from pathlib import Path
 
 import pytest
 
-from tensoradapt.cli.adapters import methods_page
+from tensoradapt.cli.methods import methods_page
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_FILES = ("docs/comparison.md", "docs/recipes.md", "docs/sweeps/tuning.md")
@@ -62,6 +63,19 @@ def test_the_files_of_the_ten_changes_are_there():
 
 def test_the_page_of_methods_is_what_the_code_says():
     assert (ROOT / "docs" / "methods.md").read_text() == methods_page()
+
+
+def test_the_table_of_methods_to_take_has_the_numbers_of_the_frontier():
+    page, table = (ROOT / "docs" / name for name in ("which-method.md", "figures/frontier.csv"))
+    with table.open(newline="") as file:
+        points = {(row["method"].split()[0].lower(), row["rank"]): row for row in csv.DictReader(file)}
+    rows = re.findall(
+        r"^\| [^|]+ \| ([\w-]+) r=(\d+) \(([\d,]+)\).* \| ([\d.]+) \| \S+ \(", page.read_text(), re.MULTILINE
+    )
+    assert len(rows) == 6
+    for method, rank, n_params, accuracy in rows:
+        point = points[method.lower(), rank]
+        assert int(point["n_params"]) == int(n_params.replace(",", "")) and f"{float(point['mean']):.3f}" == accuracy
 
 
 def test_contributing_stays_short():

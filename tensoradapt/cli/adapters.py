@@ -1,24 +1,12 @@
-"""The commands about one adapter: ``plan``, ``methods`` (and the page docs/methods.md), ``compress`` and ``export``."""
+"""The commands about one adapter: ``plan``, ``compress`` and ``export``."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
-from collections.abc import Callable
 from typing import Any
 
-from tensoradapt import parameterizations, published
 from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, add_projections, path, picked
 from tensoradapt.cli.output import show
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.text import align
-
-HEAD = """# Methods
-
-Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one file in
-`tensoradapt/parameterizations/`, a published adapter one row of `tensoradapt/published/rows.py`.
-
-"""
 
 
 def add_parsers(commands: Any) -> None:
@@ -40,12 +28,6 @@ def add_parsers(commands: Any) -> None:
     add_projections(p, None)
     p.add_argument("--tasks", nargs="+", metavar="T", default=(), help="values of a layout's task mode")
     p.add_argument("--on-mismatch", help="split, crop or error (default: split; with --published: error)")
-
-    p = commands.add_parser("methods", help="list the published adapters: layout, formula, start, scale, source")
-    p.set_defaults(command=methods)
-    p.add_argument("--model", help="count each at this model's sizes: a built-in model, a folder, or a hub name")
-    p.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
-    p.add_argument("--markdown", action="store_true", help="as docs/methods.md, with the parameterizations")
 
     p = commands.add_parser(
         "compress",
@@ -110,77 +92,6 @@ def plan(args: argparse.Namespace) -> int:
     options = picked(args, "layout", "parameterization", "rank", "published", "budget", "on_mismatch", "tasks")
     show(ta.plan(config, projections=projections, **options))
     return 0
-
-
-def methods(args: argparse.Namespace) -> int:
-    """Print the published adapters, their counts at a model's sizes, or the page docs/methods.md."""
-    from tensoradapt.data import models
-
-    if args.markdown:
-        print(methods_page(), end="")
-    elif args.model is not None:
-        counted = map(_counted(models.config(args.model), args.rank), published.ROWS)
-        show(*align([("name", f"parameters at rank {args.rank}"), *counted]))
-    else:
-        show(published.LETTERS, *map(_described, published.ROWS))
-    return 0
-
-
-def _described(row: Any) -> str:
-    layouts = "; ".join(f"{text}  ({' '.join(projections)})" for text, projections in row.tensors)
-    lines = [
-        f"\n{row.name}: {row.parameterization} over {layouts}",
-        f"  parameters {row.formula}; start {row.start}; scale {row.scale}, alpha {row.alpha:g}",
-        f"  {row.source}",
-    ]
-    return "\n".join(lines + [f"  {row.note}"] * bool(row.note))
-
-
-def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
-    """A row's count at a model's sizes, or why it has none."""
-    import tensoradapt as ta
-
-    def count(row: Any) -> tuple[str, str]:
-        tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
-        try:
-            n_params = ta.plan(config, published=row.name, rank=rank, tasks=tasks).n_params
-        except TensorAdaptError as error:
-            return row.name, f"- ({error})"
-        return row.name, f"{n_params:,}" + (" (2 tasks)" if tasks else "")
-
-    return count
-
-
-def methods_page() -> str:
-    """Markdown: every parameterization with its options, every published adapter with its formula and source."""
-    return HEAD + "\n".join([*_parameterizations(), "", *_published()]) + "\n"
-
-
-def _parameterizations() -> list[str]:
-    lines = ["## Parameterizations", "", "| name | what it is | options | parameters |", "|---|---|---|---|"]
-    for name in parameterizations.names():
-        factoring = parameterizations.get(name)
-        options = list(inspect.signature(factoring.build).parameters)[2:]
-        shown = ", ".join(f"`{option}`" for option in options)
-        lines.append(f"| `{name}` | {_first(factoring)} | {shown} | {_first(factoring.count)} |")
-    return lines
-
-
-def _published() -> list[str]:
-    lines = ["## Published adapters", "", f"Letters: {published.LETTERS}.", ""]
-    lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    for row in published.ROWS:
-        layouts = "; ".join(f"`{layout}` ({' '.join(projections)})" for layout, projections in row.tensors)
-        formula, scale = f"`{row.formula}`", f"{row.scale}, alpha {row.alpha:g}"
-        cells = (row.name, f"{row.parameterization}, {layouts}", formula, row.start, scale, row.source, row.note)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _first(of: object) -> str:
-    """The first sentence of a docstring, on one line."""
-    return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")
 
 
 def compress(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from tensoradapt import __version__
 from tensoradapt.checks import shown
-from tensoradapt.cli import adapters, results, sweep
+from tensoradapt.cli import adapters, methods, results, sweep
 from tensoradapt.cli.output import block, complain, drop_output, flush, one_line, write_out_what_lacks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for group in (sweep, results, adapters):
+    for group in (sweep, results, adapters, methods):
         group.add_parsers(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import parameterizations, published
+from tensoradapt.cli.methods import spelled
 from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, path, picked
 from tensoradapt.cli.output import complain, show
 from tensoradapt.data import tasks
@@ -120,13 +120,6 @@ def frontier(args: argparse.Namespace) -> int:
     _print_failures(ended, args.out, "the same command runs it again")
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     return 0 if ended.complete else 1
-
-
-def spelled(method: str) -> str:
-    """The name of a parameterization or published adapter that is given in any spelling."""
-    row = published.named(method)
-    name = parameterizations.name_of(method)
-    return row.name if row and name not in parameterizations.names() else name
 
 
 def frontier_rows(runs: Sequence[Any]) -> list[tuple[str, ...]]:

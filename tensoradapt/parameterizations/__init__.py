@@ -58,6 +58,17 @@ def layouts_of(parameterization: Any) -> tuple[str, ...]:
     return tuple(getattr(get(parameterization), "layouts", LAYOUTS))
 
 
+def advice(parameterization: str | Any) -> str:
+    """When to choose a parameterization, as its file says: the sentence that begins "Choose it"; "" without one.
+
+    >>> advice("lora_xs")
+    'Choose it for a parameter count that does not depend on the width.'
+    """
+    text = " ".join((getattr(get(parameterization), "__doc__", None) or "").split())
+    sentence = re.search(r"Choose it .*?[.](?=\s|$)", text)
+    return sentence[0] if sentence else ""
+
+
 def spelling(name: str) -> str:
     """A name without what its spellings differ in: case, spaces, hyphens, underscores and what is in parentheses.
 

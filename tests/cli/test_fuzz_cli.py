@@ -163,7 +163,7 @@ def test_configs_that_are_none(name: str, tmp_path: Path) -> None:
 
 ARGUMENTS: dict[str, tuple[list[str], str]] = {
     "a value of 5,000 characters": (["methods", "--rank", "x" * 5000], "invalid int value: 'xxx"),
-    "an unknown argument that steers a terminal": (["methods", "\x1b[31m"], r"unrecognized arguments: \x1b[31m"),
+    "an unknown argument that steers a terminal": (["methods", "cp", "\x1b[31m"], r"unrecognized arguments: \x1b[31m"),
     "a name that steers a terminal": ([*TINY, "--published", "\x1b[31m"], r"\x1b[31m"),
     "two hyphens as a value": (["plan", "--model=--", *PLAN], "argument --model: expected a value, and -- is none"),
     "an empty path": (["results", "runs", "--csv", ""], "argument --csv: '' is no path"),
@@ -397,8 +397,8 @@ def test_memory_that_does_not_suffice_is_one_error(monkeypatch: pytest.MonkeyPat
     def greedy(_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("tensoradapt.cli.adapters.methods_page", greedy)
-    monkeypatch.setattr("tensoradapt.cli.adapters._described", greedy)
+    monkeypatch.setattr("tensoradapt.cli.methods.methods_page", greedy)
+    monkeypatch.setattr("tensoradapt.cli.methods._described", greedy)
     ended = call(["methods"])
     assert ended.code == 2 and ended.err.startswith("error: the memory does not suffice")
 
