@@ -18,6 +18,7 @@ _HOME = {
     "FactoredTensor": "tensoradapt.adapter.factored",
     "Adapter": "tensoradapt.adapter.adapter",
     "adapters": "tensoradapt.surgery.registry",
+    "print_trainable_parameters": "tensoradapt.surgery.registry",
     "attach": "tensoradapt.surgery.attach",
     "detach": "tensoradapt.surgery.attach",
     "disabled": "tensoradapt.surgery.attach",

@@ -163,6 +163,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "model_card": (ta.model_card, CARD),
     "unmerge": (ta.unmerge, {"model": MODEL}),
     "adapters": (ta.adapters, {"model": MODEL}),
+    "print_trainable_parameters": (ta.print_trainable_parameters, {"model": MODEL}),
     "disabled": (lambda model: ta.disabled(model).__enter__(), {"model": MODEL}),
     "reduce_rank": (
         on_new(ta.reduce_rank),

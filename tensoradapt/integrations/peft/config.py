@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
+from pathlib import Path
 from typing import Any
 
 from peft.config import PeftConfig
@@ -14,6 +15,26 @@ from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 NAME = "tensoradapt"
+CARD = "README.md"
+LOADING = """## Load it
+
+```python
+import tensoradapt.integrations.peft  # registers the method; pip install "tensoradapt[peft]"
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base_model, "path/to/this/folder")
+```
+"""
+# LoraConfig's other names, and what says the same here
+INSTEAD = {
+    "use_dora": 'give rule="dora"',
+    "use_rslora": 'give published="rslora"',
+    "rank_pattern": "give two adapters, each with its target_modules and rank",
+    "alpha_pattern": "give two adapters, each with its target_modules and alpha",
+    "init_lora_weights": "give start= (zero, subtract, paper), or init_weights=False for noise",
+    "fan_in_fan_out": "how a layer stores its weight is read from the layer; leave it out",
+    "layer_replication": "repeat the layers in the base model",
+}
 BIASES = ("none", "all", f"{NAME}_only")
 
 
@@ -46,6 +67,7 @@ class TensorConfig(PeftConfig):
         exclude_modules, layers_to_transform, layers_pattern, modules_to_save: as in PEFT.
         bias: "none", "all" or "tensoradapt_only", as in PEFT.
         parameterization, rank: as in ``plan``, by default "cp" and 8.
+        r, lora_alpha, lora_dropout: LoraConfig's names of ``rank``, ``alpha`` and ``dropout``.
         layout, budget, published, options, split, on_mismatch, scale, alpha, start, rule, rates, tasks: as in ``plan``.
         seed, dropout, rank_dropout: as in ``attach``.
         init_weights: False adds noise to every factor, so that the adapter changes the output; for tests.
@@ -75,9 +97,21 @@ class TensorConfig(PeftConfig):
     dropout: float = 0.0
     rank_dropout: float = 0.0
     init_weights: bool = True
+    r: InitVar[Any] = None
+    lora_alpha: InitVar[Any] = None
+    lora_dropout: InitVar[Any] = None
 
-    def __post_init__(self) -> None:
+    def __new__(cls, *args: Any, **kwargs: Any) -> TensorConfig:
+        """Refuse names of LoraConfig that have another here."""
+        if known := [name for name in kwargs if name in INSTEAD]:
+            raise TensorAdaptError(f"TensorConfig has no {known[0]}; {INSTEAD[known[0]]}")
+        return super().__new__(cls)
+
+    def __post_init__(self, r: Any, lora_alpha: Any, lora_dropout: Any) -> None:
         super().__post_init__()
+        self.rank = _alias("r", r, "rank", self.rank, None)
+        self.alpha = _alias("lora_alpha", lora_alpha, "alpha", self.alpha, None)
+        self.dropout = _alias("lora_dropout", lora_dropout, "dropout", self.dropout, 0.0)
         self.peft_type = PEFT_TYPE
         self.layout, self.split = _layouts(self.layout), _split(self.split)
         self._check()
@@ -103,6 +137,14 @@ class TensorConfig(PeftConfig):
                 "were given; PEFT picks layers from a list of names only: give target_modules as a list"
             )
 
+    def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
+        """Save as PEFT does; the card beside it, or of the folder above, then says which import loads the adapter."""
+        super().save_pretrained(save_directory, **kwargs)
+        folder = Path(save_directory)
+        card = next((place / CARD for place in (folder, folder.parent) if (place / CARD).is_file()), None)
+        if card is not None and LOADING.strip() not in (text := card.read_text(encoding="utf-8")):
+            card.write_text(f"{text.rstrip()}\n\n{LOADING}", encoding="utf-8")
+
     def arguments(self) -> dict[str, Any]:
         """The arguments of ``plan``, except the sites."""
         parameterization = self.parameterization if self.published or self.parameterization else "cp"
@@ -110,6 +152,15 @@ class TensorConfig(PeftConfig):
         same = "layout published budget options split on_mismatch scale alpha start rates rule".split()
         arguments = {name: getattr(self, name) for name in same}
         return {**arguments, "parameterization": parameterization, "rank": rank, "tasks": tuple(self.tasks or ())}
+
+
+def _alias(other: str, given: Any, name: str, value: Any, default: Any) -> Any:
+    """The value of an argument that LoraConfig calls otherwise."""
+    if given is None or given == value:
+        return value
+    if value != default:
+        raise TensorAdaptError(f"{other}={given!r} and {name}={value!r} were given, and both are {name}; give one")
+    return given
 
 
 def _layouts(layout: Any) -> Any:
