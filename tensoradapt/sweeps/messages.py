@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis.tables.setup import setup
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due
@@ -28,7 +29,29 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
     empty = [f"empty: {cell.method}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
     how = _search(spec, spec.search) if spec.search else _rates(spec)
-    return "\n".join([head, *align(rows), *empty, *how, *_tuning(now), *map(extended_text, now.extended)])
+    after = [*how, *_tuning(now), *map(extended_text, now.extended), *_unequal(spec)]
+    return "\n".join([head, *align(rows), *empty, *after])
+
+
+def _unequal(spec: SweepSpec) -> Iterator[str]:
+    """A warning where methods have other targets or scales, so that what differs is not the parameterization alone."""
+    searched = spec.search.space if spec.search else {}
+    setups = [(method.name, setup(asdict(method))) for method in spec.methods if method.kind == "adapter"]
+    said = []
+    for key in ("targets", "scale"):
+        values: dict[str, list[str]] = {}
+        for name, found in setups if key not in searched else ():
+            values.setdefault(str(found[key]), []).append(name)
+        if len(values) > 1:
+            said.append(f"{key} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items()))
+    if said:
+        remedy = 'targets = "same" gives published adapters the targets and scale of the others'
+        yield f"warning: methods differ in {'; and in '.join(said)}" + (f": {remedy}" if _published(spec) else "")
+
+
+def _published(spec: SweepSpec) -> bool:
+    """Whether the specification has published adapters with their papers' targets."""
+    return any(method.published and not method.projections for method in spec.methods)
 
 
 def _row(cell: Cell) -> tuple[str, str, str, str]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from tensoradapt import parameterizations as factorings
 from tensoradapt import published as papers
-from tensoradapt.analysis.figures.captions import TUNED
 from tensoradapt.analysis.figures.frontier_plot import save_frontier
 from tensoradapt.analysis.tables.frontier import write_csv
 from tensoradapt.checks import number, one_of, whole
@@ -125,8 +124,8 @@ def frontier_spec(
         return _adapter(name, size.sizes(name), rates, tuple(layout or ()), tuple(projections))
 
     counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test", "batch")}
-    # a run without a method's name is taken to have a tuned rate, and is labelled by its parameterization
-    tuned = {"method": None} if given is None and optimizer == "adamw" else {}
+    # with AdamW and its tabled rates runs have no method's name, so that specifications keep their ids
+    tabled = {"method": None} if given is None and optimizer == "adamw" else {}
     options = {"precision": one_of(PRECISIONS, precision, "precision")}
     training = trained_by(one_of(OPTIMIZERS, optimizer, "optimizer"), options)
     return SweepSpec(
@@ -139,7 +138,7 @@ def frontier_spec(
         ),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
         tuning_seeds=(0,),  # nothing is tuned: each method has one rate
-        runs={**counts, "head_lr": rate("head"), **({"training": training} if training else {}), **tuned},
+        runs={**counts, "head_lr": rate("head"), **({"training": training} if training else {}), **tabled},
     )
 
 
@@ -224,7 +223,6 @@ def draw(configs: Sequence[RunConfig], out: Path) -> list[Run]:
     """Write the figure and the table of the runs that are finished; return these."""
     runs = [read_run(out / config.id) for config in configs if is_finished(out, config.id)]
     if runs:
-        how = "as given" if any(config.method for config in configs) else TUNED
-        save_frontier(runs, out / "frontier", total=len(configs), rates=how)
+        save_frontier(runs, out / "frontier", total=len(configs))
         write_csv(runs, out / "frontier.csv")
     return runs

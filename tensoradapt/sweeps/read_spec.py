@@ -122,7 +122,8 @@ def _method(table: Mapping[str, Any], settings: Mapping[str, Any], where: str) -
             "expected exactly one of them"
         )
     name = table.get("name") or (row.name if row else str(factoring))
-    projections = table.get("projections") or settings.get("projections") or (() if row else ("attention",))
+    own = row is not None and settings.get("targets") != SAME  # the paper's targets and scale
+    projections = table.get("projections") or settings.get("projections") or (() if own else ("attention",))
     layout = table.get("layout") or (None if row else layouts_for(factoring, projections))  # type: ignore[arg-type]
     return Method(
         name=name,
@@ -133,7 +134,7 @@ def _method(table: Mapping[str, Any], settings: Mapping[str, Any], where: str) -
         parameterization=factoring,
         layout=layout,
         projections=projections,
-        scale=table.get("scale") or settings.get("scale") or (row.scale if row else "matched"),
+        scale=table.get("scale") or settings.get("scale") or (row.scale if row and own else "matched"),
         plan=table.get("plan"),
     )
 
@@ -206,6 +207,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) and value else checks.texts(value, where)
 
 
+SAME = "same"  # targets of published adapters; "paper" are their papers'
 _grid = partial(checks.listed, checks.number)
 OWN_KEYS = {"lr", "head_lr", "steps", "optimizer"}  # of a specification
 TRAINING: dict[str, checks.Check] = {
@@ -246,6 +248,7 @@ TOP: dict[str, checks.Check] = {
     "methods": partial(checks.listed, checks.mapping),
     "references": partial(checks.listed, partial(checks.one_of, tuple(REFERENCES))),
     "projections": checks.texts,
+    "targets": partial(checks.one_of, ("paper", SAME)),
     "learning_rates": _rates,
     "seeds": partial(checks.listed, partial(checks.whole, least=0)),
     "tune": partial(checks.one_of, TUNE),

@@ -254,7 +254,7 @@ def test_the_caption_says_what_a_reader_must_know(tmp_path: Path) -> None:
     assert caption(load_runs(tmp_path), total=30, extra="More.") == (
         "tiny-model on rte: test accuracy over 3 seeds (means; pale dots are seeds, bars and bands 95 % t-intervals "
         "over seeds, an arrow where one goes on). "
-        "Learning rates tuned on validation per parameterization: CP (LoRTA) 0.001, LoRA 0.003. "
+        "Learning rates as given: CP (LoRTA) 0.001, LoRA 0.003. "
         "Of 6 runs, 1 ended at chance and 1 diverged: hollow dots on the strip, kept in the means. A mean with such a "
         "run is hollow, and on the strip if all its runs are or it is out of range of the others. "
         "Partial: 6 of 30 runs finished. More."
@@ -263,7 +263,7 @@ def test_the_caption_says_what_a_reader_must_know(tmp_path: Path) -> None:
 
 def test_the_caption_does_not_promise_intervals_where_there_is_one_seed(tmp_path: Path) -> None:
     write_synthetic(tmp_path)
-    text = caption(load_runs(tmp_path), rates="as given")
+    text = caption(load_runs(tmp_path))
     assert text == "tiny-model on rte: test accuracy of one seed, so without intervals. Learning rates as given: 0.001."
     write_synthetic(tmp_path, n_params=5)
     write_synthetic(tmp_path, n_params=5, seed=1)
@@ -286,7 +286,7 @@ def test_the_caption_says_which_steps_adapters_took(tmp_path: Path) -> None:
         return caption(load_runs(folder))
 
     assert "Adapters take equal steps: the rate is how far the weights move." in text("equal_steps", "equal_steps")
-    assert "Optimizers differ: adamw, equal_steps." in text("equal_steps", None)
+    assert "Optimizers differ: adamw of LoRA; equal_steps of CP (LoRTA)." in text("equal_steps", None)
     assert "steps" not in text(None, None)
 
 

@@ -341,3 +341,29 @@ def test_further_arguments_of_a_plan_reach_it_and_make_other_runs():
     runs = due(found, [cell], Path("no-such-folder")).configs
     other = spec(published=None, methods=[{"name": "split", "plan": {**parts, "start": "subtract"}, **layout}])
     assert {c.id for c in runs}.isdisjoint(ids(other))
+
+
+def test_published_adapters_take_the_targets_and_scale_of_the_others_if_asked():
+    mixed = {"published": ["lora"], "parameterizations": ["tucker"], "ranks": [2]}
+    apart, same = spec(**mixed), spec(**mixed, targets="same")
+    assert [(m.projections, m.scale) for m in apart.methods] == [((), "paper"), (("attention",), "matched")]
+    assert [(m.projections, m.scale) for m in same.methods] == [(("attention",), "matched")] * 2
+    wanted = spec(**mixed, targets="same", projections=["q", "v"], scale="paper").methods
+    assert [(m.projections, m.scale) for m in wanted] == [(("q", "v"), "paper")] * 2
+    assert spec(**mixed, targets="paper").id == apart.id != same.id
+    with pytest.raises(ta.TensorAdaptError, match=r"targets is 'all'\. Valid: paper, same"):
+        spec(**mixed, targets="all")
+
+
+def test_the_plan_warns_of_methods_that_are_not_alike(tmp_path):
+    def said(**changes):
+        lines = []
+        mixed = {"published": ["lora"], "parameterizations": ["tucker"], "ranks": [2], **changes}
+        ta.sweep(spec(**mixed), tmp_path, executor="inline", dry_run=True, device="cpu", say=lines.append)
+        return "\n".join(lines)
+
+    assert (
+        "warning: methods differ in targets q v (lora), attention (tucker); and in scale paper (lora), matched "
+        '(tucker): targets = "same" gives published adapters the targets and scale of the others'
+    ) in said()
+    assert "warning" not in said(targets="same")

@@ -7,46 +7,69 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensoradapt.analysis.statistics.significance import Comparison, least_p
-from tensoradapt.analysis.tables.comparable import methods, tuned, tuned_where
+from tensoradapt.analysis.tables.comparable import methods, reported, runs_of, tuned, tuned_where
 from tensoradapt.analysis.tables.frontier import Point, points, references
+from tensoradapt.analysis.tables.setup import setup, unequal
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 
-TUNED = "tuned on validation per parameterization"
 LISTED = 6  # rates that a caption lists one by one
 GRIDS = 3  # different lists of rates that a caption has room for
 AT_CHANCE = (("collapsed", "ended at chance"), ("diverged", "diverged"))  # statuses as text
 
 
-def caption(runs: Iterable[Run], *, total: int | None = None, extra: str = "", rates: str = TUNED) -> str:
-    """Model, task, seeds, intervals, learning rates, runs at chance, and how many of ``total`` runs are missing.
+def caption(runs: Iterable[Run], *, total: int | None = None, failed: int = 0, extra: str = "") -> str:
+    """Model, task, seeds, intervals, learning rates and how they were chosen, what methods do not have in common, runs
+    at chance, and how many of ``total`` runs are missing or failed; of the runs that are reported.
 
-    ``rates``: how the learning rates were chosen. Raises TensorAdaptError without a run.
+    ``runs``: with those that tuned, from which it follows how rates were chosen. Raises TensorAdaptError without a run.
     """
     every = some_runs(runs)
-    config, drawn = every[0].config, points(every, compare=False)
-    counts = {point.interval.n for point in drawn} | {interval.n for interval in references(every).values()}
-    metric = str(every[0].result["metric"]).replace("_", " ")
+    shown = reported(every)
+    config, drawn = shown[0].config, points(shown, compare=False)
+    counts = {point.interval.n for point in drawn} | {interval.n for interval in references(shown).values()}
+    metric = str(shown[0].result["metric"]).replace("_", " ")
     sentences = (
         f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
-        _rates(drawn, rates),
-        how_stepped(every),
-        _how_computed(every),
-        _at_chance(every),
-        how_partial(every, total),
+        _rates(drawn, how_chosen(every)),
+        how_stepped(shown),
+        how_unequal(shown),
+        _how_computed(shown),
+        _at_chance(shown),
+        how_partial(every, total, failed),
         extra,
     )
     return " ".join(filter(None, sentences))
 
 
 def how_stepped(runs: Iterable[Run]) -> str:
-    """What a learning rate means where adapters took equal steps; a warning where only some did."""
-    taken = {
-        run.config.get("training", {}).get("optimizer", "adamw") for run in runs if run.config["kind"] == "adapter"
-    }
-    if taken == {"equal_steps"}:
-        return "Adapters take equal steps: the rate is how far the weights move."
-    return f"Optimizers differ: {', '.join(sorted(taken))}." if len(taken) > 1 else ""
+    """What a learning rate means where all adapters took equal steps."""
+    taken = {setup(run.config)["optimizer"] for run in runs if run.config["kind"] == "adapter"}
+    equal = taken == {"equal_steps"}
+    return "Adapters take equal steps: the rate is how far the weights move." if equal else ""
+
+
+def how_unequal(runs: Iterable[Run]) -> str:
+    """Which targets, scales, optimizers and layouts methods have, where these are not those of all."""
+    differing = unequal(runs)
+    names = {"targets": "Targets", "scale": "Scales", "optimizer": "Optimizers", "layout": "Layouts"}
+    return " ".join(f"{names[key]} differ{_by_method(differing[key])}." for key in names if key in differing)
+
+
+def _by_method(values: Mapping[str, Sequence[str]]) -> str:
+    """Each value with its methods, where a caption has room for that."""
+    if len(values) > GRIDS:
+        return " between methods"
+    return ": " + "; ".join(f"{value} of {', '.join(_few(names))}" for value, names in values.items())
+
+
+def _few(names: Sequence[str]) -> list[str]:
+    return [*names[:LISTED], f"{len(names) - LISTED} others"] if len(names) > LISTED + 1 else [*names]
+
+
+def how_run(runs: Sequence[Run]) -> str:
+    """How the learning rates were chosen, and what methods do not have in common, in sentences."""
+    return " ".join(filter(None, (f"Learning rates {how_chosen(runs)}.", how_unequal(reported(runs)))))
 
 
 def _how_computed(runs: Iterable[Run]) -> str:
@@ -62,17 +85,17 @@ def _how_computed(runs: Iterable[Run]) -> str:
 
 def some_runs(runs: Iterable[Run]) -> list[Run]:
     """The runs as a list; raises TensorAdaptError if a plot can show none of them."""
-    every = list(runs)
-    if not any(run.config.get("kind") in ("adapter", "head", "full") for run in every):
+    every = runs_of(runs)
+    if not any(run.config.get("kind") in ("adapter", "head", "full") for run in reported(every)):
         raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
     return every
 
 
 def how_chosen(runs: Sequence[Run]) -> str:
-    """How the learning rates of these runs were chosen."""
+    """How the learning rates of these runs were chosen: on validation only where runs among them tried others."""
     tried = [run for run in runs if tuned(run)]
     if not tried:
-        return "as given" if any(run.config.get("method") for run in runs) else TUNED
+        return "as given"
     given = sorted(set(methods(runs)) - {run.config["label"] for run in tried})
     others, each = (f"as given for {', '.join(given)}, and ", "each other") if given else ("", "each")
     return f"{others}chosen on validation among {_tried(tried, each)} {tuned_size(runs)} ({tuning_seeds(tried)})"

@@ -25,6 +25,7 @@ from tensoradapt.analysis.tables.comparable import by_task, methods, reported, t
 from tensoradapt.analysis.tables.contrasts import check_reference, contrast_row, contrasts, layout_rows
 from tensoradapt.analysis.tables.frontier import COSTS, check_cost, table
 from tensoradapt.analysis.tables.over_tasks import ranking_rows, summary_rows, task_ranking
+from tensoradapt.analysis.tables.setup import SETUP
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
@@ -146,9 +147,8 @@ def _frontier(source: Source) -> Content | None:
     runs = source.reported
     if not runs:
         return None
-    missing = captions.how_partial(source.runs, source.total, len(source.failed))
     x = "" if source.cost == "n_params" else f"x: {COSTS[source.cost]}, the median over seeds."
-    text = captions.caption(runs, rates=captions.how_chosen(source.runs), extra=" ".join(filter(None, (missing, x))))
+    text = captions.caption(source.runs, total=source.total, failed=len(source.failed), extra=x)
     return text, table(runs, source.cost), partial(frontier_figure, runs, cost=source.cost)
 
 
@@ -158,7 +158,7 @@ def _ranks(source: Source) -> Content | None:
     if len(ranks) < 2 or not all(rank.isdigit() for rank in ranks):  # budgets, or ranks by bond
         return None
     rows = curves.rank_rows(runs)
-    text = captions.caption(runs, rates=captions.how_chosen(source.runs))
+    text = captions.caption(source.runs)
     return text, rows, _drawing(curve_plots.rank_curves, rows, metric=source.metric)
 
 
@@ -167,6 +167,8 @@ def _rates(source: Source) -> Content | None:
         return None
     rows = curves.rate_rows(source.runs)
     text = f"{source.subject}: validation {source.metric} {captions.tried_rates(source.runs, rows)}"
+    if unequal := captions.how_unequal(source.runs):
+        text = f"{text} {unequal}"
     apart = tuned_where(source.runs) == "size"
     draw = curve_plots.rate_panels if apart else curve_plots.rate_curves
     return text, rows, _drawing(draw, rows, metric=source.metric)
@@ -182,7 +184,7 @@ def _contrasts(source: Source) -> Content | None:
     text = (
         f"{source.subject}: difference in test {source.metric} to {compared[0].second} at equal numbers of parameters, "
         f"with 95 % t intervals, paired over {' or '.join(sorted({pair.over for pair in compared}))}. Filled: p < "
-        f"0.05{captions.tested(compared)}{corrected}.{arrow} Learning rates {captions.how_chosen(source.runs)}."
+        f"0.05{captions.tested(compared)}{corrected}.{arrow} {captions.how_run(source.runs)}"
     )
     rows = [contrast_row(comparison) for comparison in compared]
     return text, rows, _drawing(difference_plots.forest, compared, metric=source.metric)
@@ -197,8 +199,8 @@ def _layouts(source: Source) -> Content | None:
     text = (
         f"{source.subject}: mean test {source.metric} of each parameterization over each layout, and its paired "
         f"difference to {reference} at the same size (framed). A star: the 95 % interval, over seeds and test "
-        "examples, leaves 0 out. Empty: not run, as below the smallest rank. Learning rates "
-        f"{captions.how_chosen(source.runs)}."
+        "examples, leaves 0 out. Empty: not run, as below the smallest rank. "
+        f"{captions.how_run(source.runs)}"
     )
     return text, rows, _drawing(difference_plots.layout_map, rows)
 
@@ -210,8 +212,8 @@ def _grid(source: Source) -> Content | None:
     rows = curves.grid_rows(runs)
     text = (
         f"{runs[0].config.get('model')}: {captions.over_seeds({row['n'] for row in rows})}. Darker: further from a "
-        "constant answer. Bold: the best mean of a task. A star: a run ended at chance or diverged. Learning rates "
-        f"{captions.how_chosen(source.runs)}."
+        "constant answer. Bold: the best mean of a task. A star: a run ended at chance or diverged. "
+        f"{captions.how_run(source.runs)}"
     )
     return text, rows, _drawing(curve_plots.task_grid, rows)
 
@@ -224,7 +226,7 @@ def _aggregates(source: Source) -> Content | None:
     better = f", and the probability that a run beats one of {against} at the same size," if against else ""
     text = (
         f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds{better} with 95 % intervals of "
-        f"a stratified bootstrap over seeds (2,000 draws). Learning rates {captions.how_chosen(source.runs)}."
+        f"a stratified bootstrap over seeds (2,000 draws). {captions.how_run(source.runs)}"
     )
     return text, rows, _drawing(difference_plots.aggregates, rows)
 
@@ -237,7 +239,7 @@ def _differences(source: Source) -> Content | None:
     text = (
         f"Mean ranks over {n} tasks of each method's mean over its sizes and seeds. A bar joins methods that "
         "Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %)."
-        f"{captions.too_few(n, len(ranked.ranks))} Learning rates {captions.how_chosen(source.runs)}."
+        f"{captions.too_few(n, len(ranked.ranks))} {captions.how_run(source.runs)}"
     )
     return text, ranking_rows(ranked), _drawing(difference_plots.critical_differences, ranked)
 
@@ -265,7 +267,7 @@ def _drawing(draw: Callable[..., Axes], *rows: Any, **more: Any) -> Draw:
 
 
 POINT = (
-    *("method", "layout", "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_at_chance", "n_diverged"),
+    *("method", *SETUP, "rank", "budget", "n_params", "mean", "low", "high", "n_seeds", "n_at_chance", "n_diverged"),
     *("lr", "diff_head", "diff_head_low", "diff_head_high", "p_frontier", "on_frontier", "scores", "runs"),
 )
 CONTRAST = (

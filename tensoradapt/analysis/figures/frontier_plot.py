@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.analysis.figures.canvas import DARK, GREY
-from tensoradapt.analysis.figures.captions import TUNED, caption, some_runs
+from tensoradapt.analysis.figures.captions import caption, some_runs
 from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references, spread
 from tensoradapt.analysis.figures.panel import (
     Mark,
@@ -65,9 +65,8 @@ def frontier(
     cost: str = "n_params",
     total: int | None = None,
     caption_extra: str = "",
-    rates: str = TUNED,
 ) -> Axes:
-    """Draw the runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
+    """Draw the reported runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
 
     Points are means over seeds, bars 95 % t-intervals, pale dots the seeds; points of almost equal cost are side by
     side. A hollow marker has a run that ended at chance or diverged. Such runs, and points of them alone, are on a
@@ -77,7 +76,6 @@ def frontier(
         cost: what x shows, one of ``tables.frontier.COSTS``; measured costs, medians over seeds, are on a linear axis.
         total: number of runs that the whole sweep has.
         caption_extra: text to add to the caption.
-        rates: how learning rates were chosen.
 
     Raises:
         TensorAdaptError: where there is no run, or for an unknown cost.
@@ -89,7 +87,7 @@ def frontier(
     from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
 
     with mpl.rc_context(canvas.RC):
-        text = caption(every, total=total, extra=caption_extra, rates=rates)
+        text = caption(every, total=total, extra=caption_extra)
         return _compose(pyplot.figure(figsize=(WIDTH, HEIGHT)), _shown(every, cost), text)
 
 
@@ -100,14 +98,13 @@ def save_frontier(
     *,
     cost: str = "n_params",
     total: int | None = None,
-    rates: str = TUNED,
 ) -> tuple[Path, Path]:
     """Write the plot as ``stem``.png (200 dpi) and ``stem``.pdf and return both paths.
 
     Each file is replaced whole, and the same runs give the same bytes. Needs no display.
     """
     every = some_runs(runs)
-    text = caption(every, total=total, extra=caption_extra, rates=rates)
+    text = caption(every, total=total, extra=caption_extra)
     return canvas.write(frontier_figure(every, text, cost), Path(stem))
 
 

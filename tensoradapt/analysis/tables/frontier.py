@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tensoradapt.analysis.tables.comparable import (
     score,
     versus,
 )
+from tensoradapt.analysis.tables.setup import SETUP, layout_text, setup
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
@@ -38,7 +39,7 @@ COSTS = {
 }
 LOST = ("collapsed", "diverged")  # statuses of runs without an answer better than guessing
 COLUMNS = (
-    *("method", "parameterization", "layout", "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
+    *("method", "parameterization", *SETUP, "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
     *("n_at_chance", "n_diverged", "lr", "diff_head", "diff_head_low", "diff_head_high"),
     *("diff_full", "diff_full_low", "diff_full_high", "above_head", "p_frontier", "on_frontier"),
     *("budget", "cost", "scores", "runs"),
@@ -53,6 +54,7 @@ class Point:
     score; ``vs_head`` and ``vs_full`` of the paired difference to the references, None where no seed is shared.
     ``p_frontier`` is NaN for one seed. ``budget`` is what was asked for; ``scores`` are the test scores, ``lost`` says
     which of them ended at chance or diverged, and ``runs`` are the runs behind them, all by seed.
+    ``setup`` has the values of ``SETUP``; ``layout`` is the one that was asked for.
     """
 
     method: str
@@ -67,6 +69,7 @@ class Point:
     n_diverged: int
     seeds: tuple[int, ...]
     lr: float | None
+    setup: Mapping[str, str | None] = field(default_factory=dict, compare=False)
     budget: int | None = None
     runs: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
@@ -161,13 +164,7 @@ def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
 
 def _key(run: Run) -> tuple[Any, ...]:
     rank = json.dumps(run.config.get("rank"), sort_keys=True)
-    return run.config["label"], _layout(run), rank, run.result["n_params"]
-
-
-def _layout(run: Run) -> str | None:
-    """The layout as text; several layouts, of which each site takes the first that fits, are one choice."""
-    layout = run.config.get("layout")
-    return " | ".join(layout) if isinstance(layout, list) else layout
+    return run.config["label"], layout_text(run.config.get("layout")), rank, run.result["n_params"]
 
 
 def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
@@ -179,7 +176,7 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
     return Point(
         method=first.config["label"],
         parameterization=first.config.get("parameterization"),
-        layout=_layout(first),
+        layout=layout_text(first.config.get("layout")),
         rank=first.config.get("rank"),
         n_params=first.result["n_params"],
         cost=statistics.median(_cost(run, cost) for run in group),
@@ -189,6 +186,7 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
         n_diverged=statuses.count("diverged"),
         seeds=tuple(run.config["seed"] for run in group),
         lr=first.config.get("lr"),
+        setup=setup(first.config),
         budget=first.config.get("budget"),
         runs=tuple(run.name for run in group),
         scores=tuple(scores),
@@ -225,7 +223,8 @@ def _row(point: Point) -> dict[str, Any]:
     interval, head, full = point.interval, point.vs_head, point.vs_full
     rank = bonds_text(point.rank) if isinstance(point.rank, Mapping) else point.rank
     values = (
-        *(point.method, point.parameterization, point.layout, rank, point.n_params, point.metric),
+        *(point.method, point.parameterization, *(point.setup.get(key) for key in SETUP)),
+        *(rank, point.n_params, point.metric),
         *(interval.mean, interval.low, interval.high, interval.sd, interval.n),
         *(point.n_at_chance, point.n_diverged, point.lr),
         *((head.mean, head.low, head.high) if head else (None, None, None)),

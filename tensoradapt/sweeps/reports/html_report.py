@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.figures.canvas import rendered
-from tensoradapt.analysis.figures.captions import how_chosen
+from tensoradapt.analysis.figures.captions import how_chosen, how_unequal
 from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
 from tensoradapt.analysis.tables.comparable import tuned
 from tensoradapt.analysis.tables.over_tasks import volume_rows
@@ -87,6 +87,7 @@ def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Fig
     return {
         "models": sorted({str(run.config["model"]) for run in runs}),
         "rates": how_chosen(runs) if runs else "",
+        "unequal": how_unequal(runs),
         "overall": [_figure(figure) for figure in drawn if figure.task is None],
         "volumes": _volumes(runs),
         "tasks": [(task, [_figure(figure) for figure in drawn if figure.task == task]) for task in names],

@@ -12,6 +12,7 @@ from typing import Any
 
 from tensoradapt.analysis.tables import frontier
 from tensoradapt.analysis.tables.comparable import by_task
+from tensoradapt.analysis.tables.setup import SETUP, setup
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.config import RunConfig
@@ -22,7 +23,7 @@ from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.text import align, bonds_text, plain
 
 COLUMNS = (
-    *("id", "status", "model", "task", "method", "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
+    *("id", "status", "model", "task", "method", *SETUP, "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
     *("metric", "validation", "test", "seconds", "peak_memory_bytes", "note"),
 )
 SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
@@ -120,7 +121,11 @@ def shown(rows: Sequence[Row]) -> str:
 
 
 def _most_read(rows: Sequence[Row]) -> tuple[str, ...]:
-    return SHOWN_MEANS if rows and "mean" in rows[0] else SHOWN
+    """The columns that are shown, with those of the setup in which rows differ."""
+    columns = SHOWN_MEANS if rows and "mean" in rows[0] else SHOWN
+    differing = [key for key in SETUP if len({row[key] for row in rows if row[key] is not None}) > 1]
+    at = columns.index("method") + 1
+    return *columns[:at], *differing, *columns[at:]
 
 
 def _every(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -182,7 +187,8 @@ def _failed(name: str, error: Mapping[str, Any]) -> Row:
 
 def _asked(name: str, config: Mapping[str, Any]) -> Row:
     asked = {key: config.get(key) for key in ("model", "task", "rank", "budget", "lr", "seed", "steps")}
-    return {**asked, "id": name, "method": config["label"], "tuning": bool(config.get("tuning"))}
+    named = {"id": name, "method": config["label"], "tuning": bool(config.get("tuning"))}
+    return {**asked, **named, **setup(config)}
 
 
 def _condition(text: str) -> tuple[str, str, Any]:
