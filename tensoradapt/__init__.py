@@ -41,11 +41,12 @@ _HOME = {
     "load_runs": "tensoradapt.runs.store",
     "frontier": "tensoradapt.analysis.tables.frontier",
     "savings": "tensoradapt.analysis.tables.savings",
+    "results": "tensoradapt.sweeps.reports.dataframe",
 }
 _MODULES = {
     "parameterizations": "tensoradapt.parameterizations",
     "published": "tensoradapt.published",
-    "plots": "tensoradapt.analysis.figures.frontier_plot",
+    "plots": "tensoradapt.analysis.figures.plots",
     "spectra": "tensoradapt.analysis.statistics.spectra",
     "spectra_plots": "tensoradapt.analysis.figures.spectra_plots",
 }

@@ -9,8 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
+from matplotlib.figure import Figure
 from support.fuzz import escapes, one_wrong, several_wrong
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -141,6 +143,13 @@ FACTORED = {
     "network": ta.plan(CONFIG, ": out : in", "lora", 2).groups[0].network, "seed": 0, "name": "0", "scale": "matched",
     "alpha": None, "bases": None, "start": "zero", "values": None,
 }  # fmt: skip
+TABLE = pandas.DataFrame(
+    {"method": ["lora", "lora", "cp", "cp"], "n_params": [10, 20, 10, 20], "rank": [1, 2, 1, 2], "seed": [0] * 4,
+     "task": ["rte"] * 4, "test": [0.5, 0.6, 0.7, 0.8]}
+)  # fmt: skip
+FIGURE = {
+    "ax": Figure().add_subplot(), "y": "test", "method": "method", "seed": "seed", "caption": False, "style": None,
+}  # fmt: skip
 CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "plan": (ta.plan, PLAN),
     "plan of a published row": (ta.plan, {**PLAN, "published": "lorta", "layout": None, "parameterization": None}),
@@ -175,6 +184,11 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "FactoredTensor": (FactoredTensor, FACTORED),
     "load_runs": (ta.load_runs, {"root": "."}),
     "frontier": (ta.frontier, {"runs": []}),
+    "results": (ta.results, {"source": ".", "tuning": False, "where": (), "spec": None}),
+    "plots.frontier": (ta.plots.frontier, {"runs": TABLE, **FIGURE, "x": "n_params", "total": None}),
+    "plots.ranks": (ta.plots.ranks, {"runs": TABLE, **FIGURE, "rank": "rank"}),
+    "plots.contrasts": (ta.plots.contrasts, {"runs": TABLE, **FIGURE, "x": "n_params", "reference": None}),
+    "plots.grid": (ta.plots.grid, {"runs": TABLE, **FIGURE, "x": "n_params", "task": "task"}),
     "savings": (ta.savings, {"runs": [], "margins": (0.01,)}),
     "sweep": (dry_sweep, SWEEP),
     "sweep of a specification": (lambda **spec: dry_sweep(spec), SPEC),

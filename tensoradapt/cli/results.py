@@ -33,7 +33,7 @@ def add_parsers(commands: Any) -> None:
     p = commands.add_parser(
         "plot",
         help="draw the figures of a folder of runs",
-        description="Writes each figure as PNG and PDF, with the CSV behind it and its caption; one for each task.",
+        description="Writes each figure as PNG and PDF, the CSV behind it and its caption as text; one for each task.",
     )
     p.set_defaults(command=plot)
     p.add_argument("runs", type=path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
@@ -46,6 +46,10 @@ def add_parsers(commands: Any) -> None:
         "seconds",
     )
     p.add_argument("--out", type=path, metavar="DIR", help="folder for the files (default: that of the runs)")
+    p.add_argument("--format", default="png,pdf", metavar="KINDS", help="of pdf, svg and png (default: %(default)s)")
+    p.add_argument("--width", metavar="LENGTH", help="of the figures, as 3.3in, 84mm or 8.4cm (default: their own)")
+    p.add_argument("--no-caption", dest="caption", action="store_false", help="leave the text below figures out")
+    p.add_argument("--style", metavar="NAME", help="a style sheet of matplotlib, or its file")
     _add_comparison(p)
 
     p = commands.add_parser(
@@ -77,9 +81,10 @@ def watch(args: argparse.Namespace) -> int:
 def results(args: argparse.Namespace) -> int:
     """Show the table of runs, or write it."""
     from tensoradapt.sweeps.reports import results as tables
+    from tensoradapt.sweeps.reports.dataframe import write_parquet
 
-    rows = (tables.means if args.means else tables.results)(args.runs, args.where, args.spec)
-    files = {tables.write_csv: args.csv, tables.write_parquet: args.parquet, tables.write_latex: args.latex}
+    rows = (tables.means if args.means else tables.run_rows)(args.runs, args.where, args.spec)
+    files = {tables.write_csv: args.csv, write_parquet: args.parquet, tables.write_latex: args.latex}
     written = [str(write(rows, path)) for write, path in files.items() if path is not None]
     show(*(written or [tables.shown(rows)]))
     return 0
@@ -88,10 +93,12 @@ def results(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """Draw the figures and print the paths of their files."""
     from tensoradapt.analysis.figures import catalogue
+    from tensoradapt.analysis.figures.page import styled
     from tensoradapt.errors import TensorAdaptError
     from tensoradapt.sweeps import record
     from tensoradapt.sweeps.reports.results import select, sweeps
 
+    formats, width = _formats(args.format), None if args.width is None else _inches(args.width)
     runs, failed = select(args.runs, args.where, args.spec)
     kinds = list(catalogue.CATALOGUE) if "all" in args.figures else args.figures
     plans = [] if args.where else [sweep.due(args.runs) for sweep in sweeps(args.runs, args.spec)]
@@ -104,8 +111,40 @@ def plot(args: argparse.Namespace) -> int:
             "`plot RUNS all` draws what there is"
         )
     for figure in figures:
-        show(*figure.save(args.out or args.runs))
+        with styled(args.style):
+            show(*figure.save(args.out or args.runs, formats, width, args.caption))
     return 0
+
+
+def _formats(text: str) -> list[str]:
+    """The kinds of files that a text such as "pdf,svg" names."""
+    from tensoradapt.analysis.figures.canvas import UNDATED
+    from tensoradapt.checks import one_of
+
+    return list(dict.fromkeys(one_of(list(UNDATED), kind.strip(), "--format") for kind in text.split(",")))
+
+
+UNITS = {"in": 1.0, "mm": 1 / 25.4, "cm": 1 / 2.54, "pt": 1 / 72}
+WIDTHS = (2.0, 40.0)  # inches
+
+
+def _inches(text: str) -> float:
+    """A length in inches; a number alone is one in inches."""
+    from tensoradapt.checks import shown
+    from tensoradapt.errors import TensorAdaptError
+
+    number = text.strip().lower()
+    unit = next((unit for unit in UNITS if number.endswith(unit)), "")
+    try:
+        length = float(number.removesuffix(unit)) * UNITS.get(unit, 1.0)
+    except ValueError:
+        length = 0.0
+    if not WIDTHS[0] <= length <= WIDTHS[1]:
+        raise TensorAdaptError(
+            f"--width is {shown(text)}; expected a length from {WIDTHS[0]:g}in to {WIDTHS[1]:g}in, such as 3.3in or "
+            "84mm"
+        )
+    return length
 
 
 def report(args: argparse.Namespace) -> int:

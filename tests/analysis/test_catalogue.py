@@ -25,7 +25,7 @@ from tensoradapt.analysis.figures import curve_plots, difference_plots
 from tensoradapt.analysis.figures.canvas import RC, extent, folded
 from tensoradapt.analysis.figures.captions import how_chosen
 from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
-from tensoradapt.analysis.figures.frontier_plot import frontier
+from tensoradapt.analysis.figures.plots import frontier
 from tensoradapt.analysis.statistics.bootstrap import iqm, stratified_bootstrap
 from tensoradapt.analysis.tables import curves, over_tasks
 from tensoradapt.analysis.tables.contrasts import contrasts

@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from support.synthetic_runs import LABELS, write_many, write_synthetic
 
-from tensoradapt.analysis.figures import canvas, frontier_plot
+from tensoradapt.analysis.figures import canvas, frontier_plot, plots
 from tensoradapt.analysis.figures.captions import caption
 from tensoradapt.analysis.figures.frontier_labels import overlap, place_labels, spread
 from tensoradapt.analysis.tables.frontier import frontier
@@ -43,7 +43,7 @@ def boxes(ax: Axes, gid: str) -> list[Bbox]:
 
 @pytest.fixture(scope="module")
 def dense(tmp_path_factory: pytest.TempPathFactory) -> Axes:
-    return frontier_plot.frontier(write_many(tmp_path_factory.mktemp("dense"), DENSE), axes())
+    return plots.frontier(write_many(tmp_path_factory.mktemp("dense"), DENSE), axes())
 
 
 def test_no_rank_label_overlaps_another_on_a_dense_figure(dense: Axes) -> None:
@@ -73,7 +73,7 @@ def test_no_rank_label_covers_a_marker_without_an_error_bar(tmp_path: Path) -> N
         name: [(r, 100 + 9 * i + 25 * j, 0.8 + 0.001 * i) for j, r in enumerate((1, 2, 4, 8))]
         for i, name in enumerate(LABELS)
     }
-    assert covered(frontier_plot.frontier(write_many(tmp_path, close, seeds=[0], spread=0), axes()), 3) == []
+    assert covered(plots.frontier(write_many(tmp_path, close, seeds=[0], spread=0), axes()), 3) == []
 
 
 @settings(max_examples=50)
@@ -96,7 +96,7 @@ def test_placed_labels_are_free_of_each_other_and_of_obstacles(anchors: list[tup
 def test_where_there_are_many_points_those_on_the_frontier_have_their_ranks(tmp_path: Path) -> None:
     many = {f"{name}-{i}": curve for i in range(2) for name, curve in DENSE.items()}
     runs = write_many(tmp_path, many, seeds=[0])
-    shown = [text.get_text() for text in frontier_plot.frontier(runs, axes()).texts if text.get_gid() == "rank"]
+    shown = [text.get_text() for text in plots.frontier(runs, axes()).texts if text.get_gid() == "rank"]
     assert sorted(shown) == sorted(f"r={point.rank}" for point in frontier(runs)) and 2 < len(shown) < 24
 
 
@@ -132,7 +132,7 @@ def test_means_bars_and_the_frontier_are_drawn_where_they_are(tmp_path: Path) ->
     from tensoradapt.analysis.tables.frontier import points
 
     runs = write_many(tmp_path, {"cp": [(1, 100, 0.75), (2, 300, 0.8)]})
-    ax = frontier_plot.frontier(runs, axes())
+    ax = plots.frontier(runs, axes())
     drawn = [np.asarray(line.get_xydata(), float).tolist() for line in ax.get_lines()]
     first, second = points(runs)
     for point in (first, second):
@@ -141,7 +141,7 @@ def test_means_bars_and_the_frontier_are_drawn_where_they_are(tmp_path: Path) ->
     (step,) = [line for line in ax.get_lines() if line.get_drawstyle() == "steps-post"]
     assert step.get_xydata().tolist()[:2] == [[100, first.interval.mean], [300, second.interval.mean]]
     assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "trainable parameters (adapter)")
-    timed = frontier_plot.frontier(load_runs(tmp_path), axes(), cost="seconds")
+    timed = plots.frontier(load_runs(tmp_path), axes(), x="seconds")
     assert (timed.get_xscale(), timed.get_xlabel()) == ("linear", "time of a run (s)")
     assert ax.get_ylabel() == "test accuracy"
 
@@ -151,7 +151,7 @@ def test_methods_of_equal_cost_are_side_by_side_and_others_where_they_are(tmp_pa
     for name, n_params, seconds in (("cp", 41, 2.0), ("lora", 41, 2.0), ("tt", 41, 2.0), ("vera", 90, 5.0)):
         for seed in (0, 1):
             write_synthetic(tmp_path, parameterization=name, n_params=n_params, seconds=seconds, seed=seed)
-    ax = frontier_plot.frontier(load_runs(tmp_path), axes(), cost=cost)
+    ax = plots.frontier(load_runs(tmp_path), axes(), x=cost)
     first, middle, last, alone = sorted(line.get_xdata()[0] for line in ax.get_lines() if line.get_zorder() == 3)
     assert (middle, alone) == ((41, 90) if cost == "n_params" else (2, 5))
     gaps = np.diff([ax.transData.transform((x, 0.8))[0] for x in (first, middle, last)]) * 72 / ax.figure.dpi
@@ -162,7 +162,7 @@ def test_methods_of_equal_cost_are_side_by_side_and_others_where_they_are(tmp_pa
 
 
 def test_one_seed_has_no_error_bar(tmp_path: Path) -> None:
-    ax = frontier_plot.frontier(write_many(tmp_path, {"cp": [(1, 100, 0.75)]}, seeds=[0]), axes())
+    ax = plots.frontier(write_many(tmp_path, {"cp": [(1, 100, 0.75)]}, seeds=[0]), axes())
     assert [line for line in ax.get_lines() if line.get_zorder() == 2.5] == []
     assert len(ax.patches) == 0
 
@@ -171,14 +171,14 @@ def test_a_bar_longer_than_the_axes_does_not_squeeze_the_means_and_is_marked(tmp
     for seed, accuracy in enumerate((0.8, 0.78)):
         write_synthetic(tmp_path, seed=seed, accuracy=accuracy, n_params=100)
         write_synthetic(tmp_path, seed=seed, accuracy=0.75, n_params=50)
-    ax = frontier_plot.frontier(load_runs(tmp_path), axes())
+    ax = plots.frontier(load_runs(tmp_path), axes())
     low, high = ax.get_ylim()
     assert 0.04 < high - low < 0.08
     assert {line.get_marker() for line in ax.get_lines() if line.get_zorder() == 2.6} == {"v", "^"}
 
 
 def test_references_are_lines_with_names_that_do_not_overlap(tmp_path: Path) -> None:
-    ax = frontier_plot.frontier(write_many(tmp_path, DENSE, head=0.8, full=0.801), axes())
+    ax = plots.frontier(write_many(tmp_path, DENSE, head=0.8, full=0.801), axes())
     names = [text for text in ax.texts if text.get_text().startswith(("frozen base + head", "full fine-tuning"))]
     assert len(names) == 2
     assert not Bbox.overlaps(*map(Text.get_window_extent, names))
@@ -240,7 +240,7 @@ def test_without_axes_a_figure_with_a_caption_is_made(tmp_path: Path, monkeypatc
 
     pyplot.switch_backend("agg")
     write_synthetic(tmp_path)
-    ax = frontier_plot.frontier(load_runs(tmp_path), total=5)
+    ax = plots.frontier(load_runs(tmp_path), total=5)
     figure = ax.get_figure(root=True)
     assert figure is not None
     assert "Partial: 1 of 5 runs finished." in " ".join(text.get_text() for text in figure.texts).replace("\n", " ")
@@ -271,7 +271,7 @@ def test_the_caption_does_not_promise_intervals_where_there_is_one_seed(tmp_path
 
 
 def test_no_run_at_all_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
-    for draw in (lambda: frontier_plot.frontier([]), lambda: frontier_plot.save_frontier([], tmp_path / "a")):
+    for draw in (lambda: plots.frontier([]), lambda: frontier_plot.save_frontier([], tmp_path / "a")):
         with pytest.raises(TensorAdaptError, match="no run to plot; expected one or more finished runs: run the sweep"):
             draw()
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 from support.panels import axes, drawn, heights, strip
 from support.synthetic_runs import write_many, write_synthetic
 
-from tensoradapt.analysis.figures import curve_plots, frontier_plot
+from tensoradapt.analysis.figures import curve_plots, plots
 from tensoradapt.analysis.figures.panel import Mark, make_panel
 from tensoradapt.analysis.tables import curves
 from tensoradapt.analysis.tables.frontier import points, table
@@ -25,7 +25,7 @@ from tensoradapt.runs.store import Run, load_runs
 
 Draw = Callable[[list[Run]], Axes]
 DRAWN: dict[str, Draw] = {
-    "frontier": lambda runs: frontier_plot.frontier(runs, axes()),
+    "frontier": lambda runs: plots.frontier(runs, axes()),
     "ranks": lambda runs: curve_plots.rank_curves(curves.rank_rows(runs), axes(), metric="accuracy"),
 }
 both = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
@@ -191,7 +191,7 @@ def test_marks_on_the_strip_do_not_hide_each_other(tmp_path: Path) -> None:
     for name in ("cp", "lora", "tt"):
         write_synthetic(tmp_path, parameterization=name, n_params=1000, accuracy=0.5, status="collapsed")
         write_synthetic(tmp_path, parameterization=name, n_params=9000, accuracy=0.8)
-    ax = frontier_plot.frontier(load_runs(tmp_path), axes())
+    ax = plots.frontier(load_runs(tmp_path), axes())
     ax.figure.canvas.draw()
     hollow = [box for box in boxes(ax, "mean") if box[3] < ax.transData.transform((1, strip(ax)[1]))[1]]
     assert len(hollow) == 3 and not [1 for one, other in itertools.combinations(hollow, 2) if touch(one, other)]
@@ -226,7 +226,7 @@ def test_points_at_chance_are_no_part_of_the_frontier(tmp_path: Path) -> None:
     marked = {row["method"]: (row["on_frontier"], row["p_frontier"]) for row in table(runs)[:3]}
     assert marked["VeRA"] == (False, 0.0)
     assert [on for on, _ in marked.values()].count(True) == 2 and marked["CP (LoRTA)"][1] > 0.9
-    (step,) = drawn(frontier_plot.frontier(runs, axes()), "frontier")
+    (step,) = drawn(plots.frontier(runs, axes()), "frontier")
     assert min(step.get_xdata()) == 100 and min(step.get_ydata()) > 0.65
 
 
@@ -235,7 +235,7 @@ def test_points_at_chance_are_no_part_of_the_frontier(tmp_path: Path) -> None:
 def test_limits_of_x_fit_the_costs(tmp_path: Path, cost: str, counts: tuple[float, float], least: float) -> None:
     for name, count in zip(("cp", "lora"), counts, strict=True):
         write_synthetic(tmp_path, parameterization=name, n_params=int(count), seconds=count)
-    ax = frontier_plot.frontier(load_runs(tmp_path), axes(), cost=cost)
+    ax = plots.frontier(load_runs(tmp_path), axes(), x=cost)
     left, right = ax.transAxes.inverted().transform(ax.transData.transform([(count, 0) for count in counts]))[:, 0]
     assert 0.02 < left < right < 0.98 and right - left > least
 
@@ -244,7 +244,7 @@ def test_limits_of_x_fit_the_costs(tmp_path: Path, cost: str, counts: tuple[floa
 def test_equal_costs_are_in_the_middle_of_a_narrow_axis_with_numbers(tmp_path: Path, cost: str) -> None:
     for name in ("cp", "lora", "tt"):
         write_synthetic(tmp_path, parameterization=name, n_params=7000, seconds=70)
-    ax = frontier_plot.frontier(load_runs(tmp_path), axes(), cost=cost)
+    ax = plots.frontier(load_runs(tmp_path), axes(), x=cost)
     low, high = ax.get_xlim()
     assert high / low < 2.5
     ax.figure.canvas.draw()

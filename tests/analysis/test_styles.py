@@ -14,7 +14,7 @@ from support.synthetic_sweep import LEVELS, sweep
 from tensoradapt import parameterizations, published
 from tensoradapt.analysis.figures import styles
 from tensoradapt.analysis.figures.catalogue import figures
-from tensoradapt.analysis.figures.frontier_plot import frontier
+from tensoradapt.analysis.figures.plots import frontier
 from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.runs.store import HEAD_LABEL
 

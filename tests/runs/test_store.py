@@ -281,7 +281,7 @@ def test_the_store_and_the_analysis_work_without_torch() -> None:
         "import sys; sys.modules['torch'] = None\n"
         "import tensoradapt.runs.store, tensoradapt.analysis, tensoradapt.analysis.tables.frontier\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "import tensoradapt.analysis.figures.frontier_plot\n"
+        "import tensoradapt.analysis.figures.plots\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -12,7 +12,8 @@ import tensoradapt as ta
 from tensoradapt.analysis.tables import frontier
 from tensoradapt.cli.main import main
 from tensoradapt.runs.store import load_runs, write_failure
-from tensoradapt.sweeps.reports.results import COLUMNS, means, results, shown, write_csv, write_latex, write_parquet
+from tensoradapt.sweeps.reports.dataframe import write_parquet
+from tensoradapt.sweeps.reports.results import COLUMNS, means, run_rows, shown, write_csv, write_latex
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def root(tmp_path):
 
 
 def test_every_run_is_a_row_in_an_order_that_does_not_change(root):
-    rows = results(root)
+    rows = run_rows(root)
     assert all(tuple(row) == COLUMNS for row in rows)
     assert [(row["method"], row["seed"], row["status"]) for row in rows] == [
         ("CP (LoRTA)", 0, "finished"),
@@ -55,7 +56,7 @@ def test_every_run_is_a_row_in_an_order_that_does_not_change(root):
     ],
 )
 def test_conditions_hold_of_what_is_shown(root, where, methods):
-    assert {row["method"] for row in results(root, where)} == methods
+    assert {row["method"] for row in run_rows(root, where)} == methods
 
 
 @pytest.mark.parametrize(
@@ -71,18 +72,18 @@ def test_conditions_hold_of_what_is_shown(root, where, methods):
 )
 def test_a_condition_that_cannot_be_read_is_refused(root, where, says):
     with pytest.raises(ta.TensorAdaptError, match=says):
-        results(root, [where])
+        run_rows(root, [where])
 
 
 def test_a_run_at_chance_is_found_by_that_status(root):
     folder = write_synthetic(root, parameterization="tt", status="collapsed")
-    assert [row["id"] for row in results(root, ["status=at chance"])] == [folder.name]
+    assert [row["id"] for row in run_rows(root, ["status=at chance"])] == [folder.name]
 
 
 def test_csv_and_parquet_hold_the_same_table(root, tmp_path):
     pandas = pytest.importorskip("pandas", reason="an extra")
     pytest.importorskip("pyarrow", reason="an extra")
-    rows = results(root)
+    rows = run_rows(root)
     with write_csv(rows, tmp_path / "t.csv").open() as file:
         read = list(csv.DictReader(file))
     frame = pandas.read_parquet(write_parquet(rows, tmp_path / "t.parquet"))
@@ -92,7 +93,7 @@ def test_csv_and_parquet_hold_the_same_table(root, tmp_path):
 
 
 def test_latex_is_a_table_whose_special_characters_are_escaped(root, tmp_path):
-    rows = [{**row, "method": "50 % of A_1 & B"} for row in results(root)]
+    rows = [{**row, "method": "50 % of A_1 & B"} for row in run_rows(root)]
     lines = write_latex(rows, tmp_path / "t.tex").read_text().splitlines()
     assert lines[0].startswith(r"\begin{tabular}{l") and lines[-1] == r"\end{tabular}"
     assert r"50 \% of A\_1 \& B" in lines[4] and all(line.count(" & ") == 11 for line in lines[4:-2])
@@ -124,7 +125,7 @@ def test_means_are_those_of_the_frontiers_table_task_by_task(root, tmp_path, cap
 def test_a_missing_extra_is_named(root, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ta.TensorAdaptError, match=r"needs `pandas`.*pip install \"tensoradapt\[results\]\""):
-        write_parquet(results(root), tmp_path / "t.parquet")
+        write_parquet(run_rows(root), tmp_path / "t.parquet")
 
 
 def test_the_command_shows_or_writes(root, tmp_path, capsys):

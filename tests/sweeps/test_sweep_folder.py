@@ -15,7 +15,7 @@ from tensoradapt.sweeps import record, run_sweep
 from tensoradapt.sweeps.messages import STEPS
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.reports.results import means, select
-from tensoradapt.sweeps.reports.results import results as table
+from tensoradapt.sweeps.reports.results import run_rows as table
 
 ONE = {**TINY, "published": ["lorta"], "ranks": [1]}
 

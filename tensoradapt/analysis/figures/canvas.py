@@ -1,4 +1,4 @@
-"""Parts of all figures: type sizes, legend, caption and files."""
+"""Parts of all figures: sizes, frame, caption and files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import textwrap
 import warnings
 from collections.abc import Iterable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,49 +19,101 @@ from matplotlib.font_manager import fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from tensoradapt.analysis.figures.styles import Style, line_look, marker_look
+from tensoradapt.analysis.figures.page import PAGE, RC, page
+from tensoradapt.analysis.figures.styles import Style, marker_look
 from tensoradapt.errors import few
 from tensoradapt.files import replace_file
 
 DARK, GREY = "#404040", "#707070"
 MARKER, DPI = 6.0, 200  # points; dots per inch
-MANY = 9  # methods from which on a legend is smaller
-NAME, TITLE, LEGEND = 8.0, 9.5, 8.5  # points of the type of rows' names, of axes' labels and of legends
-UNDATED: dict[str, dict[str, Any]] = {"png": {"Software": None}, "pdf": {"CreationDate": None}}  # the same bytes
-# matplotlib brings the first; the others, where they are installed, have the characters that it lacks
-FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Arial Unicode MS")
 BOXES = "Glyph .* missing from font"
-INSTALLED = {entry.name for entry in fontManager.ttflist}
-RC: dict[Any, Any] = {
-    "font.family": [name for name in FONTS if name in INSTALLED],
-    "font.size": 9,
-    "text.hinting": "none",  # else text is wider at some resolutions than where it was measured
-    "axes.labelsize": 9.5,
-    "pdf.fonttype": 42,
-    "savefig.bbox": None,
-    "figure.constrained_layout.use": False,
-    "figure.autolayout": False,
+SMALLEST = 4.5  # points of type
+NAME, TITLE, LEGEND = 8.0, 9.5, 8.5  # points of the type of rows' names, of axes' labels and of legends
+UNDATED: dict[str, dict[str, Any]] = {  # the same bytes
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
 }
+KINDS = ("png", "pdf")  # of files, unless others are asked for
+NARROW = 4.5  # inches of a figure, below which legends and names are smaller
+
+
+def scaled(size: float) -> float:
+    """A size of type in points: so many where ``font.size`` is 9, and in proportion elsewhere.
+
+    >>> with mpl.rc_context({"font.size": 18}):
+    ...     scaled(8)
+    16.0
+    """
+    return size * float(mpl.rcParams["font.size"]) / RC["font.size"]
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """A new figure of so many inches that belongs to no window system."""
-    with mpl.rc_context(RC):
+    """A new figure of so many inches that belongs to no window system, or one of pyplot's if the page says so."""
+    if PAGE.get().pyplot:
+        from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
+
+        return pyplot.figure(figsize=(width, height), layout=layout)
+    with mpl.rc_context(PAGE.get().settings()):
         figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
         FigureCanvasAgg(figure)
     return figure
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """Axes of a new figure of so many inches."""
-    with mpl.rc_context(RC):
-        return new_figure(width, height, "constrained").add_subplot()
+    """Axes of a new figure of so many inches; on a page of another width of a height that suits it."""
+    wide = PAGE.get().width or width
+    return _axes(wide, height * max(0.6, min(wide / width, 1.2)))
 
 
 def row_axes(names: Sequence[str], width: float, height: float, row: float) -> Axes:
     """Axes of so many inches for rows, at least ``row`` high each, and what their names on the left need."""
     wide, high = extent(names)
-    return new_axes(width + wide, height + max(row, high + 0.06) * len(names))
+    return _axes(PAGE.get().width or width + wide, height + max(row, high + 0.06) * len(names))
+
+
+def _axes(width: float, height: float) -> Axes:
+    figure = new_figure(width, height, "constrained")
+    with mpl.rc_context(PAGE.get().settings()):
+        return figure.add_subplot()
+
+
+def page_width(ax: Axes | None) -> float:
+    """Inches of the figure that axes are in or, before they are made, will be in; infinite where they decide it."""
+    if ax is None:
+        return PAGE.get().width or float("inf")
+    return float(figure_of(ax).get_figwidth())
+
+
+def narrow(ax: Axes | None) -> bool:
+    """Whether a figure is as narrow as the column of a paper."""
+    return page_width(ax) < NARROW
+
+
+def names_width(ax: Axes | None, usual: float = 3.5) -> float:
+    """Inches that names left of the axes may have."""
+    return min(usual, 0.36 * page_width(ax))
+
+
+def row_names(texts: Sequence[str], ax: Axes | None, usual: float = 3.5) -> tuple[list[str], float]:
+    """The names of rows, folded, and the points of their type, ``scaled``: smaller where the rows of given axes are
+    lower than the names.
+    """
+    size, width = NAME, names_width(ax, usual)
+    names = [folded(text, width) for text in texts]
+    while ax is not None and size > SMALLEST and extent(names, size)[1] * len(names) > 0.95 * _high(ax):
+        size -= 0.5
+        names = [folded(text, width + 0.1 * (NAME - size), size) for text in texts]
+    return names, scaled(size)
+
+
+def _high(ax: Axes) -> float:
+    return float(ax.get_window_extent().height) / figure_of(ax).dpi
+
+
+def label_width(ax: Axes | None) -> float:
+    """Inches that the label of x may have."""
+    return min(4.4, 0.72 * page_width(ax))
 
 
 def escape_math(text: str) -> str:
@@ -70,7 +122,9 @@ def escape_math(text: str) -> str:
 
 
 def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
-    """Break a text into lines no wider than so many inches and escape it; nothing is left out."""
+    """Break a text into lines no wider than so many inches and escape it; nothing is left out. ``size``: as of
+    ``extent``.
+    """
     whole = extent([escape_math(text)], size)[0]
     columns = len(text) if whole <= width else int(1.2 * len(text) * width / whole)
     while columns > 1 and extent([escape_math(textwrap.fill(text, columns))], size)[0] > width:
@@ -79,14 +133,15 @@ def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
 
 
 def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
-    """Width of the widest and height of the highest of some texts, in inches."""
-    sizes = [_extent(text, size) for text in texts]
+    """Width of the widest and height of the highest of some texts, in inches; ``size``: before it is ``scaled``."""
+    family = tuple(mpl.rcParams["font.family"])
+    sizes = [_extent(text, scaled(size), family) for text in texts]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
 
 
 @lru_cache(maxsize=4096)  # the names of methods are on every figure
-def _extent(text: str, size: float) -> tuple[float, float]:
-    with mpl.rc_context(RC), warnings.catch_warnings():
+def _extent(text: str, size: float, family: tuple[str, ...]) -> tuple[float, float]:
+    with mpl.rc_context({**RC, "font.family": list(family)}), page(pyplot=False, own=True), warnings.catch_warnings():
         warnings.filterwarnings("ignore", BOXES)  # said once, when the figure is written
         box = new_figure(1, 1).text(0, 0, text, fontsize=size).get_window_extent()
     return box.width / DPI, box.height / DPI
@@ -102,44 +157,6 @@ def frame(ax: Axes, grid: str | None = None) -> None:
         ax.set_axisbelow(True)
 
 
-def legend_above(ax: Axes, methods: dict[str, Style], *more: Line2D, grow: bool = False) -> None:
-    """Put a legend of methods, and of ``more``, above the axes, in as many columns as fit.
-
-    ``grow``: make the figure higher if need be.
-    """
-    size = LEGEND if len(methods) < MANY else LEGEND - 1
-    box, entries = ax.get_window_extent(), [*_handles(methods, size), *more]
-    look: dict[str, Any] = {"frameon": False, "fontsize": size, "handlelength": 2.2 if len(methods) < MANY else 2.6}
-    look |= {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "columnspacing": 1.3, "borderaxespad": 0.2}
-    room = min(1.2 * box.width, 0.98 * figure_of(ax).bbox.width - box.x0)
-    for columns in range(len(entries), 0, -1):
-        legend = ax.legend(handles=entries, ncols=columns, **look)
-        if legend.get_window_extent().width <= room:
-            break
-    if grow:
-        figure = figure_of(ax)
-        figure.set_figheight(figure.get_figheight() + max(0, legend.get_window_extent().height / figure.dpi - 0.4))
-
-
-def legend_on_top(figure: Figure, methods: dict[str, Style]) -> None:
-    """Put a legend of methods above all panels, in as many columns as fit, and make the figure higher by it."""
-    drawn = _handles(methods, LEGEND)
-    look: dict[str, Any] = {"frameon": False, "fontsize": LEGEND, "handlelength": 2.2, "columnspacing": 1.3}
-    for columns in range(len(drawn), 0, -1):
-        legend = figure.legend(handles=drawn, ncols=columns, loc="outside upper left", **look)
-        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
-            break
-        legend.remove()
-    figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
-
-
-def _handles(methods: dict[str, Style], size: float) -> list[Line2D]:
-    """A method's line and marker each, as they are in the figure."""
-    named = [(folded(name, 4.8, size), style) for name, style in methods.items()]
-    line = partial(Line2D, [], [], markersize=MARKER, linewidth=0.9)
-    return [line(label=name, **line_look(style)) for name, style in named]
-
-
 def add_caption(figure: Figure, text: str) -> None:
     """Write text below a constrained figure, which grows by the height of the text."""
     width, height = figure.get_size_inches()
@@ -152,7 +169,8 @@ def add_caption(figure: Figure, text: str) -> None:
 
 def wrapped_note(figure: Figure, text: str, width: float) -> tuple[Text, float]:
     """Write text at the foot of a figure in lines no wider than so many inches; returns it and its height in inches."""
-    look: dict[str, Any] = {"fontsize": 7.5, "color": GREY, "va": "bottom", "linespacing": 1.3, "gid": "caption"}
+    look: dict[str, Any] = {"fontsize": scaled(7.5), "color": GREY, "va": "bottom", "linespacing": 1.3}
+    look["gid"] = "caption"
     note = figure.text(0.12 / figure.get_figwidth(), 0, "", **look)
     for columns in range(160, 20, -2):
         note.set_text(escape_math(textwrap.fill(text, columns)))
@@ -161,13 +179,15 @@ def wrapped_note(figure: Figure, text: str, width: float) -> tuple[Text, float]:
     return note, note.get_window_extent().height / figure.dpi
 
 
-def write(figure: Figure, stem: Path) -> tuple[Path, Path]:
-    """Write ``stem``.png and ``stem``.pdf, each whole or not at all; the same figure gives the same bytes."""
-    with mpl.rc_context(RC), warnings.catch_warnings():
+def write(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> tuple[Path, ...]:
+    """Write ``stem``.png and ``stem``.pdf, or other kinds, each whole or not at all; the same figure gives the same
+    bytes. Returns the paths.
+    """
+    with mpl.rc_context(PAGE.get().settings()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", BOXES)
-        png, pdf = (replace_file(stem.with_name(f"{stem.name}.{kind}"), rendered(figure, kind)) for kind in UNDATED)
+        paths = [replace_file(stem.with_name(f"{stem.name}.{kind}"), rendered(figure, kind)) for kind in kinds]
     warn_of_boxes(figure)  # after it was drawn, which is when the names of ticks are made
-    return png, pdf
+    return tuple(paths)
 
 
 def warn_of_boxes(figure: Figure) -> None:
@@ -189,7 +209,7 @@ def _drawable() -> frozenset[str]:
 
 
 def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
-    """A figure as the bytes of a file, "png" or "pdf"."""
+    """A figure as the bytes of a file of one of the kinds in ``UNDATED``."""
     buffer, engine = io.BytesIO(), figure.get_layout_engine()
     if engine is not None:  # once, as savefig draws a figure with an engine twice
         engine.execute(figure)

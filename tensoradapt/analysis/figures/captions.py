@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensoradapt.analysis.statistics.significance import Comparison, least_p
-from tensoradapt.analysis.tables.comparable import methods, reported, runs_of, tuned, tuned_where
+from tensoradapt.analysis.tables.comparable import methods, reported, runs_of, score_name, tuned, tuned_where
 from tensoradapt.analysis.tables.frontier import Point, points, references
 from tensoradapt.analysis.tables.setup import setup, unequal
 from tensoradapt.errors import TensorAdaptError
@@ -26,11 +26,11 @@ def caption(runs: Iterable[Run], *, total: int | None = None, failed: int = 0, e
     """
     every = some_runs(runs)
     shown = reported(every)
-    config, drawn = shown[0].config, points(shown, compare=False)
+    drawn = points(shown, compare=False)
     counts = {point.interval.n for point in drawn} | {interval.n for interval in references(shown).values()}
-    metric = str(shown[0].result["metric"]).replace("_", " ")
+    about = subject(shown[0])
     sentences = (
-        f"{config.get('model')} on {config.get('task')}: test {metric} {_seeds(counts)}.",
+        f"{about}{': ' if about else ''}{score_name(shown[0])} {_seeds(counts)}.",
         _rates(drawn, how_chosen(every)),
         how_stepped(shown),
         how_unequal(shown),
@@ -40,6 +40,11 @@ def caption(runs: Iterable[Run], *, total: int | None = None, failed: int = 0, e
         extra,
     )
     return " ".join(filter(None, sentences))
+
+
+def subject(run: Run) -> str:
+    """A caption's start: model and task, as far as they are known."""
+    return " on ".join(str(value) for key in ("model", "task") if (value := run.config.get(key)))
 
 
 def how_stepped(runs: Iterable[Run]) -> str:
@@ -69,7 +74,8 @@ def _few(names: Sequence[str]) -> list[str]:
 
 def how_run(runs: Sequence[Run]) -> str:
     """How the learning rates were chosen, and what methods do not have in common, in sentences."""
-    return " ".join(filter(None, (f"Learning rates {how_chosen(runs)}.", how_unequal(reported(runs)))))
+    rates = f"Learning rates {how_chosen(runs)}." if any(run.config.get("lr") is not None for run in runs) else ""
+    return " ".join(filter(None, (rates, how_unequal(reported(runs)))))
 
 
 def _how_computed(runs: Iterable[Run]) -> str:

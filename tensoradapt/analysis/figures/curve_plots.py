@@ -16,7 +16,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas
-from tensoradapt.analysis.figures.canvas import DARK, GREY, MARKER, NAME
+from tensoradapt.analysis.figures.canvas import DARK, GREY, MARKER
+from tensoradapt.analysis.figures.legends import legend_above, legend_on_top
 from tensoradapt.analysis.figures.panel import Mark, draw_line, draw_mark, make_panel, slot
 from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.errors import TensorAdaptError
@@ -28,11 +29,11 @@ MARGIN = 14  # points between the outermost values and the ends of the axis
 HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
-def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
+def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", name: str = "") -> Axes:
     """Mean test score against rank (log), a line for each method; bars are 95 % t intervals, pale dots the seeds.
 
     A hollow marker has a run at chance; such runs are on a strip below the scores. Methods are a little apart, so that
-    no bar hides another. ``rows``: of ``curves.rank_rows``.
+    no bar hides another. ``rows``: of ``curves.rank_rows``; ``name``: of y, if not "test" and the metric.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     styles = styles_of(row["method"] for row in _some(rows))
@@ -49,7 +50,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
         for mark in own:
             draw_mark(panel, mark, style)
     ax.set_xlabel("rank")
-    ax.set_ylabel(f"test {metric}")
+    ax.set_ylabel(name or f"test {metric}")
     return _finished(ax, ranks, styles, new)
 
 
@@ -84,20 +85,22 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     return _finished(ax, rates, styles, new)
 
 
-def rate_panels(rows: Rows, *, metric: str = "score") -> Axes:
+def rate_panels(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
     """The curves of ``rate_curves`` in one panel for each size, smallest first; returns the first panel.
 
-    Methods without a size are in a panel of their own. One size is one figure.
+    Methods without a size are in a panel of their own. One size is one figure, and on ``ax`` all sizes are in one.
     """
     largest: dict[str, int] = {}
     for row in rows:
         largest[row["size"]] = max(largest.get(row["size"], 0), row["n_params"])
     sizes = sorted(largest, key=lambda size: (not size, largest[size]))
-    if len(sizes) < 2:
-        return rate_curves(rows, metric=metric)
+    if len(sizes) < 2 or ax is not None:
+        return rate_curves(rows, ax, metric=metric)
     columns = 2 if len(sizes) in (2, 4) else PANELS
+    if (wide := canvas.PAGE.get().width) is not None:
+        columns = max(1, min(columns, int(wide / 2.2)))
     lines = math.ceil(len(sizes) / columns)
-    figure = canvas.new_figure(0.8 + 2.8 * columns, 0.5 + 2.4 * lines, "constrained")
+    figure = canvas.new_figure(wide or 0.8 + 2.8 * columns, 0.5 + 2.4 * lines, "constrained")
     styles, rates = styles_of(row["method"] for row in rows), sorted({row["lr"] for row in rows})
     panels, curves = figure.subplots(lines, columns, squeeze=False).ravel(), _rate_marks(rows)
     for i, (ax, size) in enumerate(zip(panels, sizes, strict=False)):
@@ -105,13 +108,13 @@ def rate_panels(rows: Rows, *, metric: str = "score") -> Axes:
         own = {key: curve for key, curve in curves.items() if key[1] == size}
         others = [mark for key, curve in curves.items() if key[1] != size for mark, _ in curve]
         _draw_rates(ax, own, styles, metric, others)
-        ax.set_title(size or "no rank or budget", fontsize=HEAD, color=DARK, loc="left")
+        ax.set_title(size or "no rank or budget", fontsize=canvas.scaled(HEAD), color=DARK, loc="left")
         ax.set_xlabel("learning rate" if i + columns >= len(sizes) else "")
         ax.set_ylabel(f"validation {metric}" if i % columns == 0 else "")
         _number(ax, rates)
     for ax in panels[len(sizes) :]:
         ax.remove()
-    canvas.legend_on_top(figure, styles)
+    legend_on_top(figure, styles)
     return panels[0]
 
 
@@ -155,7 +158,7 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     """
     names = list(dict.fromkeys((row["method"], row["size"]) for row in _some(rows)))
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    sides = [canvas.folded(f"{label}  {size}".strip()) for label, size in names]
+    sides, type_ = canvas.row_names([f"{label}  {size}".strip() for label, size in names], ax)
     heads = _heads(rows)
     if ax is None:
         ax = canvas.row_axes(sides, 0.3 + 1.5 * len(tasks), 0.5 + canvas.extent(heads.values(), HEAD)[1], 0.24)
@@ -170,10 +173,10 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
         half = f" ±{(row['high'] - row['low']) / 2:.3f}" if math.isfinite(row["low"]) else ""
         text = f"{row['mean']:.3f}{half}{'*' if row['at_chance'] else ''}"
         weight = "bold" if row["mean"] == best[row["task"]] else "normal"
-        ax.text(x, y, text, ha="center", va="center", fontsize=7.5, color="black", fontweight=weight)
-    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=HEAD)
+        ax.text(x, y, text, ha="center", va="center", fontsize=canvas.scaled(7.5), color="black", fontweight=weight)
+    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=canvas.scaled(HEAD))
     ax.xaxis.tick_top()
-    ax.set_yticks(range(len(names)), sides, fontsize=NAME)
+    ax.set_yticks(range(len(names)), sides, fontsize=type_)
     ax.tick_params(length=0, labelcolor=DARK)
     ax.spines[:].set_visible(False)
     return ax
@@ -194,15 +197,16 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
             ax.plot(*at, mark, color="#D55E00", markersize=9, label=f"{len(events)} {event}", gid=event)
     if total:
         ax.axhline(total, color=GREY, linestyle="--", linewidth=0.9)
-        text = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "fontsize": 8, "color": DARK}
-        ax.annotate(f"{total} runs", (0.01, total), (0, -3), va="top", bbox=HALO, **text)  # type: ignore[arg-type]
+        text: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": DARK}
+        text |= {"fontsize": canvas.scaled(8), "va": "top", "bbox": HALO}
+        ax.annotate(f"{total} runs", (0.01, total), (0, -3), **text)
     ax.set_ylim(0, 1.05 * max(total or 0, max(y), 1))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     ax.set_xlabel("hours since the first run started")
     ax.set_ylabel("finished runs")
     canvas.frame(ax, "y")
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc="lower right", frameon=False, fontsize=8.5)
+        ax.legend(loc="lower right", frameon=False, fontsize=canvas.scaled(8.5))
     return ax
 
 
@@ -224,13 +228,13 @@ def _x_axis(ax: Axes, values: Sequence[float], base: int, margin: float) -> None
     width = ax.get_window_extent().width * 72 / canvas.figure_of(ax).dpi
     room = (values[-1] / values[0]) ** (margin / max(width - 2 * margin, 1)) if len(values) > 1 else base
     ax.set_xlim(values[0] / room, values[-1] * room)
-    ax.tick_params(axis="x", labelsize=HEAD)
+    ax.tick_params(axis="x", labelsize=canvas.scaled(HEAD))
 
 
 def _finished(ax: Axes, values: Sequence[float], methods: dict[str, Style], new: bool) -> Axes:
     """Number the values that were run; add grid and legend."""
     _number(ax, values)
-    canvas.legend_above(ax, methods, grow=new)
+    legend_above(ax, methods, grow=new)
     return ax
 
 

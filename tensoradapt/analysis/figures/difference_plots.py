@@ -19,13 +19,17 @@ from tensoradapt.analysis.figures.canvas import (
     DARK,
     GREY,
     NAME,
+    SMALLEST,
     TITLE,
-    escape_math,
     extent,
+    figure_of,
     folded,
     frame,
+    label_width,
     new_axes,
     row_axes,
+    row_names,
+    scaled,
 )
 from tensoradapt.analysis.statistics.significance import Comparison, Ranking
 from tensoradapt.analysis.tables.comparable import score_range
@@ -48,7 +52,7 @@ def forest(
     """
     if not comparisons:
         raise TensorAdaptError("there are no comparisons to draw; expected those of significance.compare")
-    names, label = _names(comparisons), _difference(comparisons, metric)
+    (names, size), label = row_names(_names(comparisons), ax), _difference(comparisons, metric, label_width(ax))
     if ax is None:
         ax = row_axes(names, 4.4, 0.7 + extent([label], TITLE)[1], ROW if len(comparisons) < 9 else DENSE)
     ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
@@ -63,10 +67,10 @@ def forest(
                 ax.plot(end, row, arrow, color=DARK, markersize=3.5, gid="cut")
         face = DARK if comparison.adjusted < alpha else "white"
         ax.plot(interval.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
-        ax.annotate(f"p {_p(comparison.adjusted)}", (1.02, row), fontsize=BESIDE, color=DARK, **beside)
-    ax.set_yticks(range(len(comparisons)), names, fontsize=NAME)
+        ax.annotate(f"p {_p(comparison.adjusted)}", (1.02, row), fontsize=scaled(BESIDE), color=DARK, **beside)
+    ax.set_yticks(range(len(comparisons)), names, fontsize=size)
     ax.set_ylim(len(comparisons) - 0.4, -0.6)
-    ax.set_xlabel(label, fontsize=TITLE)
+    ax.set_xlabel(label, fontsize=scaled(TITLE))
     frame(ax)
     return ax
 
@@ -82,17 +86,20 @@ def layout_map(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axe
         raise TensorAdaptError("there is nothing to draw; expected runs over two layouts or more: run the sweep first")
     layouts = sorted({row["layout"] for row in rows}, key=lambda layout: (_tied(layout), layout))
     columns = _columns(rows)
-    names = [escape_math(layout) for layout in layouts]
+    names, size = row_names(layouts, ax, 9.0)
     if ax is None:
         ax = row_axes(names, 0.4 + WIDE * len(columns), 0.75, HIGH)
     largest = max((abs(row["difference"]) for row in rows if row["difference"] is not None), default=0.0) or 1.0
+    shown = _cell_size(ax, len(columns))
     for row in rows:
         at = columns.index((row["size"], row["parameterization"])), layouts.index(row["layout"])
-        _draw_cell(ax, at, row, largest)
+        _draw_cell(ax, at, row, largest, shown)
     ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylim(len(layouts) - 0.5, -0.5)
-    ax.set_yticks(range(len(layouts)), names, fontsize=NAME)
-    ax.set_xticks(range(len(columns)), [name for _, name in columns], fontsize=NUMBER, rotation=30, ha="right")
+    ax.set_yticks(range(len(layouts)), names, fontsize=size)
+    ax.set_xticks(
+        range(len(columns)), [name for _, name in columns], fontsize=scaled(NUMBER), **_turned(ax, len(columns))
+    )
     ax.tick_params(length=0, labelcolor=DARK)
     ax.spines[:].set_visible(False)
     _name_sizes(ax, [size for size, _ in columns])
@@ -110,7 +117,24 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: (least[pair[0]], pair[0], pair[1] != "lora", pair[1]))
 
 
-def _draw_cell(ax: Axes, at: tuple[int, int], row: Mapping[str, Any], largest: float) -> None:
+def _cell_size(ax: Axes, columns: int) -> float:
+    """Points of the type that fits a cell; 0 where none does, and the cell has its colour and star alone."""
+    room = _cell_width(ax, columns) / extent(["+0.000*"], NUMBER)[0]
+    size = NUMBER * min(1.0, 0.95 * room)
+    return size if size >= SMALLEST else 0.0
+
+
+def _cell_width(ax: Axes, columns: int) -> float:
+    return float(ax.get_window_extent().width) / figure_of(ax).dpi / columns
+
+
+def _turned(ax: Axes, columns: int) -> dict[str, Any]:
+    """How names below columns are turned: upright where columns are narrower than two lines."""
+    upright = _cell_width(ax, columns) < 2 * extent(["x"], NUMBER)[1]
+    return {"rotation": 90} if upright else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+
+
+def _draw_cell(ax: Axes, at: tuple[int, int], row: Mapping[str, Any], largest: float, size: float) -> None:
     gap = row["difference"]
     share = 0.5 + SHADE * (gap or 0.0) / largest / 2
     face = "#eeeeee" if gap is None and not row["reference"] else colormaps[MAP](share)
@@ -119,16 +143,18 @@ def _draw_cell(ax: Axes, at: tuple[int, int], row: Mapping[str, Any], largest: f
     ax.add_patch(Rectangle(corner, 0.94, 0.9, facecolor=face, gid="cell", zorder=2 if row["reference"] else 1, **edge))
     decided = gap is not None and (row["difference_low"] > 0 or row["difference_high"] < 0)
     below = "" if gap is None else f"\n{gap:+.3f}{'*' if decided else ''}"
-    text = f"{row['mean']:.3f}{below}"
-    ax.text(*at, text, ha="center", va="center", fontsize=NUMBER, color="black", linespacing=1.15, zorder=3)
+    text = f"{row['mean']:.3f}{below}" if size else "*" if decided else ""
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": "black", "linespacing": 1.15, "zorder": 3}
+    ax.text(*at, text, fontsize=scaled(size or NUMBER), **look)
 
 
 def _name_sizes(ax: Axes, sizes: Sequence[str]) -> None:
     """Write each size above its columns, and draw a line between sizes."""
-    across = ax.get_xaxis_transform()
+    look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": scaled(NAME), "color": DARK}
+    look["transform"] = ax.get_xaxis_transform()
     for size in dict.fromkeys(sizes):
         own = [i for i, other in enumerate(sizes) if other == size]
-        ax.text(sum(own) / len(own), 1.01, size, ha="center", va="bottom", fontsize=NAME, color=DARK, transform=across)
+        ax.text(sum(own) / len(own), 1.01, size, **look)
         if own[-1] + 1 < len(sizes):
             ax.axvline(own[-1] + 0.5, color=GREY, linewidth=0.8)
 
@@ -143,12 +169,12 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
         raise TensorAdaptError("there are no rows to draw; expected those of over_tasks.summary_rows")
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     ordered = sorted(rows, key=lambda row: (sizes.index(row["size"]), -row["iqm"]))
-    names = [folded(f"{row['method']}  {row['size']}") for row in ordered]
+    names, size = row_names([f"{row['method']}  {row['size']}" for row in ordered], ax)
     head = folded(f"P(> {rows[0]['reference']})", 1.5, BESIDE)
     if ax is None:
         wide, high = extent([head, "0.00  [0.00, 0.00]"], BESIDE)
         ax = row_axes(names, 4.2 + wide, 0.9 + high, DENSE)
-    where: dict[str, Any] = {"annotation_clip": False, "fontsize": BESIDE, "color": DARK}
+    where: dict[str, Any] = {"annotation_clip": False, "fontsize": scaled(BESIDE), "color": DARK}
     if any(row["better"] is not None for row in rows):
         ax.annotate(head, (1.02, 1), xycoords="axes fraction", va="bottom", **where)
     where |= {"xycoords": ax.get_yaxis_transform(), "va": "center"}
@@ -160,9 +186,10 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
         if row["better"] is not None:
             text = f"{row['better']:.2f}  [{row['better_low']:.2f}, {row['better_high']:.2f}]"
             ax.annotate(text, (1.02, y), **where)
-    ax.set_yticks(range(len(ordered)), names, fontsize=NAME)
+    ax.set_yticks(range(len(ordered)), names, fontsize=size)
     ax.set_ylim(len(ordered) - 0.4, -0.6)
-    ax.set_xlabel("interquartile mean over tasks of (score - chance) / (1 - chance)")
+    label = "interquartile mean over tasks of (score - chance) / (1 - chance)"
+    ax.set_xlabel(folded(label, label_width(ax), TITLE))
     frame(ax, "x")
     return ax
 
@@ -172,7 +199,7 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     clique, which are not told apart (Demsar, JMLR 2006, with Wilcoxon-Holm cliques).
     """
     ranks, top = list(found.ranks.values()), len(found.cliques)
-    names = [folded(f"{name}  {rank:.2f}") for name, rank in found.ranks.items()]
+    names, size = row_names([f"{name}  {rank:.2f}" for name, rank in found.ranks.items()], ax)
     if ax is None:
         wide, high = extent(names)
         ax = new_axes(5.2 + max(0, wide - 1), 0.9 + max(ROW, high + 0.08) * (len(ranks) + top))
@@ -181,7 +208,7 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
         ax.plot([rank, rank], [0, row], color=GREY, linewidth=0.8, zorder=0)
         ax.plot(rank, 0, "|", color=DARK, markersize=9)
         box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"}
-        ax.annotate(name, (rank, row), ha="center", va="center", fontsize=NAME, color=DARK, bbox=box)
+        ax.annotate(name, (rank, row), ha="center", va="center", fontsize=size, color=DARK, bbox=box)
     for i, clique in enumerate(found.cliques):
         ends = [found.ranks[clique[0]], found.ranks[clique[-1]]]
         ax.plot(ends, [i + 0.6] * 2, color=DARK, linewidth=3.5, solid_capstyle="butt")
@@ -219,16 +246,17 @@ def _names(comparisons: Sequence[Comparison]) -> list[str]:
     alone = _reference(comparisons) is not None
     budgets = [f", {pair.budget:,.0f}" if pair.budget is not None else "" for pair in comparisons]
     sides = [pair.first if alone else f"{pair.first} - {pair.second}" for pair in comparisons]
-    return [folded(side + budget) for side, budget in zip(sides, budgets, strict=True)]
+    return [side + budget for side, budget in zip(sides, budgets, strict=True)]
 
 
-def _difference(comparisons: Sequence[Comparison], metric: str) -> str:
+def _difference(comparisons: Sequence[Comparison], metric: str, width: float) -> str:
     reference = _reference(comparisons)
     what = f"difference in {metric}" + (f" to {reference}" if reference is not None else "")
     n = " or ".join(map(str, sorted({pair.difference.n for pair in comparisons})))
     over = " or ".join(sorted({pair.over for pair in comparisons}))
     paired = over if "one seed" in over else f"{n} {over}"
-    return f"{folded(what, 3.9, TITLE)}\n(paired over {paired}; 95 % t interval)"
+    lines = (what, f"(paired over {paired}; 95 % t interval)")
+    return "\n".join(folded(line, width, TITLE) for line in lines)
 
 
 def _reference(comparisons: Sequence[Comparison]) -> str | None:

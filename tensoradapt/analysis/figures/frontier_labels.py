@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from tensoradapt.analysis.figures.canvas import DARK, figure_of
+from tensoradapt.analysis.figures.canvas import DARK, figure_of, folded, narrow, scaled
 from tensoradapt.analysis.figures.panel import Mark, Panel
 from tensoradapt.analysis.figures.styles import Style
 from tensoradapt.analysis.statistics.intervals import Floats
@@ -37,9 +37,12 @@ def name_references(panel: Panel, against: dict[str, Mark]) -> None:
     """Write the references' names right of the axes at their lines, moved apart where two lines are close."""
     ax, scale = panel.ax, figure_of(panel.ax).dpi / 72
     lines = dict(sorted(against.items(), key=lambda pair: panel.height(pair[1])))
-    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": 7.5, "color": DARK, "va": "center"}
+    small = narrow(ax)
+    look: dict[str, Any] = {"textcoords": "offset points", "color": DARK, "va": "center"}
+    look["fontsize"] = scaled(6.5 if small else 7.5)
     look |= {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
-    named = [(f"{REFERENCES[kind]}\n{mark.mean:.3f}", panel.height(mark)) for kind, mark in lines.items()]
+    names = {kind: folded(name, 0.6, 6.5) if small else name for kind, name in REFERENCES.items()}
+    named = [(f"{names[kind]}\n{mark.mean:.3f}", panel.height(mark)) for kind, mark in lines.items()]
     texts = [ax.annotate(text, (1, height), (5, 0), **look) for text, height in named]
     heights = [_pixels(ax, 1, height)[1] for _, height in named]
     gap = max((text.get_window_extent().height for text in texts), default=0.0) + scale
@@ -94,7 +97,7 @@ def _place_ranks(
 
 
 def _rank_label(ax: Axes, point: Point, x: float, y: float, style: Style) -> Annotation:
-    look: dict[str, Any] = {"fontsize": RANK, "ha": "center", "va": "center", "zorder": 5, "gid": "rank"}
+    look: dict[str, Any] = {"fontsize": scaled(RANK), "ha": "center", "va": "center", "zorder": 5, "gid": "rank"}
     look |= {"color": [0.72 * part for part in to_rgb(style.colour)], "textcoords": "offset points"}
     halo = [withStroke(linewidth=1.6, foreground="white")]
     return ax.annotate(size_text(point.rank, short=True), (x, y), (0, 0), path_effects=halo, **look)

@@ -13,12 +13,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.analysis.figures.canvas import DARK, GREY
 from tensoradapt.analysis.figures.captions import caption, some_runs
 from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references, spread
+from tensoradapt.analysis.figures.legends import legend_above
 from tensoradapt.analysis.figures.panel import (
     Mark,
     Panel,
@@ -29,7 +30,8 @@ from tensoradapt.analysis.figures.panel import (
     slot,
 )  # fmt: skip
 from tensoradapt.analysis.figures.styles import Style, styles_of
-from tensoradapt.analysis.tables.frontier import COSTS, Point, points, reference_points
+from tensoradapt.analysis.tables.comparable import score_name
+from tensoradapt.analysis.tables.frontier import COSTS, Point, cost_name, points, reference_points
 from tensoradapt.runs.store import Run
 
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades
@@ -47,7 +49,16 @@ class Shown:
     references: dict[str, Mark]
     styles: dict[str, Style]
     metric: str
+    score: str  # its name on the axis
     cost: str
+
+    @property
+    def log(self) -> bool:
+        """Whether x is logarithmic: counts, and costs of another's table that span a decade."""
+        costs = [point.cost for point in self.points]
+        if self.cost in COSTS or not costs:
+            return self.cost in COUNTED
+        return min(costs) > 0 and max(costs) >= 10 * min(costs)
 
 
 @dataclass(frozen=True)
@@ -58,80 +69,62 @@ class Drawn:
     marks: list[Mark]
 
 
-def frontier(
-    runs: Iterable[Run],
-    ax: Axes | None = None,
-    *,
-    cost: str = "n_params",
-    total: int | None = None,
-    caption_extra: str = "",
-) -> Axes:
-    """Draw the reported runs on ``ax`` and return it; without ``ax``, on a new pyplot figure that also has a caption.
+def draw_frontier(runs: Iterable[Run], cost: str = "n_params", ax: Axes | None = None) -> Axes:
+    """Draw the reported runs on ``ax``, new axes if None, and return it.
 
     Points are means over seeds, bars 95 % t-intervals, pale dots the seeds; points of almost equal cost are side by
     side. A hollow marker has a run that ended at chance or diverged. Such runs, and points of them alone, are on a
     strip below the scores, as is a mean with such a run that is out of range of the others.
 
-    Args:
-        cost: what x shows, one of ``tables.frontier.COSTS``; measured costs, medians over seeds, are on a linear axis.
-        total: number of runs that the whole sweep has.
-        caption_extra: text to add to the caption.
-
-    Raises:
-        TensorAdaptError: where there is no run, or for an unknown cost.
+    ``cost``: what x shows, one of ``tables.frontier.COSTS``; measured costs, medians over seeds, are on a linear axis.
+    Raises TensorAdaptError where there is no run, or for an unknown cost.
     """
-    every = some_runs(runs)
-    if ax is not None:
-        shown = _shown(every, cost)
-        return _annotate(_plot(ax, shown), shown)
-    from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
-
-    with mpl.rc_context(canvas.RC):
-        text = caption(every, total=total, extra=caption_extra)
-        return _compose(pyplot.figure(figsize=(WIDTH, HEIGHT)), _shown(every, cost), text)
+    if ax is None:
+        return compose_frontier(runs, cost).axes[0]
+    shown = _shown(some_runs(runs), cost)
+    return _annotate(_plot(ax, shown), shown)
 
 
 def save_frontier(
-    runs: Iterable[Run],
-    stem: Path,
-    caption_extra: str = "",
-    *,
-    cost: str = "n_params",
-    total: int | None = None,
-) -> tuple[Path, Path]:
+    runs: Iterable[Run], stem: Path, caption_extra: str = "", *, cost: str = "n_params", total: int | None = None
+) -> tuple[Path, ...]:
     """Write the plot as ``stem``.png (200 dpi) and ``stem``.pdf and return both paths.
 
     Each file is replaced whole, and the same runs give the same bytes. Needs no display.
     """
     every = some_runs(runs)
     text = caption(every, total=total, extra=caption_extra)
-    return canvas.write(frontier_figure(every, text, cost), Path(stem))
-
-
-def frontier_figure(runs: Iterable[Run], text: str, cost: str = "n_params") -> Figure:
-    """The plot with a caption below, on a figure that belongs to no window system."""
     with mpl.rc_context(canvas.RC):
-        figure = canvas.new_figure(WIDTH, HEIGHT)
-        _compose(figure, _shown(some_runs(runs), cost), text)
+        return canvas.write(compose_frontier(every, cost, text), Path(stem))
+
+
+def compose_frontier(runs: Iterable[Run], cost: str = "n_params", text: str = "") -> Figure:
+    """The plot on a new figure, with a text below that may be empty."""
+    shown, wide = _shown(some_runs(runs), cost), canvas.PAGE.get().width or WIDTH
+    figure = canvas.new_figure(wide, HEIGHT)
+    _compose(figure, shown, text)
     return figure
 
 
 def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
     """Draw on axes that leave room for legend, caption, tick labels and names of references; the figure may grow."""
-    note, high = canvas.wrapped_note(figure, text, WIDTH - 0.35)
-    below = 0.64 + high
-    right = 1.2 if shown.references else 0.25
+    wide, small = figure.get_figwidth(), figure.get_figwidth() < canvas.NARROW
+    note, high = canvas.wrapped_note(figure, text, wide - 0.35) if text else (None, 0.0)
+    below = (0.5 if small else 0.64) + high
+    right = (0.85 if small else 1.2) if shown.references else (0.12 if small else 0.25)
+    least = LOWEST if not small else 0.55 * wide
 
     def fit(left: float, above: float) -> tuple[float, float, float, float]:
-        height = max(HEIGHT, above + LOWEST + below)
-        figure.set_size_inches(WIDTH, height)
-        note.set_y(0.1 / height)
-        return left / WIDTH, below / height, (WIDTH - left - right) / WIDTH, (height - below - above) / height
+        height = max(HEIGHT if not small else 0.75 * wide + high, above + least + below)
+        figure.set_size_inches(wide, height)
+        if note:
+            note.set_y(0.1 / height)
+        return left / wide, below / height, (wide - left - right) / wide, (height - below - above) / height
 
     ax = figure.add_axes(fit(0.7, 0.5))
     drawn = _plot(ax, shown)
     legend, label = ax.get_legend(), ax.yaxis.get_tightbbox()
-    left = 0.12 + (ax.get_window_extent().x0 - label.x0) / figure.dpi if label else 0.7
+    left = (0.05 if small else 0.12) + (ax.get_window_extent().x0 - label.x0) / figure.dpi if label else 0.7
     above = 0.08 + (legend.get_window_extent().height / figure.dpi if legend else 0.1)
     ax.set_position(fit(left, above))
     return _annotate(drawn, shown)
@@ -145,16 +138,17 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
         {kind: Mark.of(math.nan, point.interval, point.scores, point.lost) for kind, point in against.items()},
         styles_of(point.method for point in adapters),
         str(runs[0].result["metric"]).replace("_", " "),
+        score_name(runs[0]),
         cost,
     )
 
 
 def _plot(ax: Axes, shown: Shown) -> Drawn:
     """Draw all but the labels, which are placed around everything else."""
-    _x_axis(ax, shown.points, shown.cost)
+    _x_axis(ax, shown)
     marks = _side_by_side(ax, shown)
     panel = make_panel(ax, marks, shown.metric, list(shown.references.values()))
-    ax.set_ylabel(f"test {shown.metric}")
+    ax.set_ylabel(shown.score)
     canvas.frame(ax, "both")
     if not marks:
         ax.text(0.5, 0.5, "no adapter run yet", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
@@ -166,8 +160,10 @@ def _plot(ax: Axes, shown: Shown) -> Drawn:
         draw_line(panel, own, style, alpha=0.55)
         for mark in own:
             draw_mark(panel, mark, style)
+    if marks:
+        _number_x(ax, shown.log)
     if shown.styles:
-        canvas.legend_above(ax, shown.styles, *step)
+        legend_above(ax, shown.styles, *step)
     return Drawn(panel, marks)
 
 
@@ -181,32 +177,46 @@ def _annotate(drawn: Drawn, shown: Shown) -> Axes:
     return ax
 
 
-def _x_axis(ax: Axes, found: Sequence[Point], cost: str) -> None:
-    ax.set_xscale("log" if cost in COUNTED else "linear")
-    low, high = _limits([point.cost for point in found], cost)
+def _x_axis(ax: Axes, shown: Shown) -> None:
+    found = shown.points
+    ax.set_xscale("log" if shown.log else "linear")
+    low, high = _limits([point.cost for point in found], shown.log)
     ax.set_xlim(low, high)
-    ax.set_xlabel(COSTS[cost])
+    ax.set_xlabel(cost_name(shown.cost))
     if not found:
         ax.set_xticks([])
         ax.set_xticks([], minor=True)
-    elif cost in COUNTED and high / low < NUMBERED:
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 7)))
-        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _number_x(ax: Axes, log: bool) -> None:
+    """Plain numbers where there are few decades, as many as the axis has room for."""
+    low, high = ax.get_xlim()
+    if not log:
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=4 if canvas.narrow(ax) else 8, steps=[1, 2, 2.5, 5, 10]))
+    elif high / low < NUMBERED:
+        steps = [(1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)][int(high / low <= 8) + (not canvas.narrow(ax))]
+        ax.xaxis.set_major_locator(LogLocator(subs=steps))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if low >= 1 else "{x:g}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _limits(costs: Sequence[float], cost: str) -> tuple[float, float]:
+def _limits(costs: Sequence[float], log: bool) -> tuple[float, float]:
     """A little more than the costs on both sides; of equal counts a third of a decade in all, of equal measured costs a
     tenth more and less.
     """
-    if cost in COUNTED:
-        sizes = np.log10([max(value, 1) for value in costs] or [1_000, 1_000_000])
+    if log or not costs:
+        sizes = np.log10([_drawable(value) for value in costs] or [1_000, 1_000_000])
         low, high = float(sizes.min()), float(sizes.max())
         pad = max(0.05 * (high - low) + 0.05, (0.33 - (high - low)) / 2)
         return 10 ** (low - pad), 10 ** (high + pad)
-    low, high = (min(costs), max(costs)) if costs else (0.0, 1.0)
+    low, high = min(costs), max(costs)
     pad = max(0.07 * (high - low), 0.1 * high - (high - low) / 2) or 1.0
     return low - pad, high + pad
+
+
+def _drawable(count: float) -> float:
+    """A count on a logarithmic axis; 0 has no logarithm."""
+    return count if count > 0 else 1
 
 
 def _side_by_side(ax: Axes, shown: Shown) -> list[Mark]:
@@ -215,9 +225,7 @@ def _side_by_side(ax: Axes, shown: Shown) -> list[Mark]:
     Points at chance stay where they are: the strip has rows.
     """
     ranked = [LABEL if point.rank is not None else 0.0 for point in shown.points]
-    costs = [
-        max(point.cost, 1) if shown.cost in COUNTED else point.cost for point in shown.points
-    ]  # 0 has no logarithm
+    costs = [_drawable(point.cost) if shown.log else point.cost for point in shown.points]
     marks = [Mark.of(x, p.interval, p.scores, p.lost) for x, p in zip(costs, shown.points, strict=True)]
     marks = [replace(mark, wide=wide) for mark, wide in zip(marks, ranked, strict=True)]
     able = [i for i, mark in enumerate(marks) if not mark.all_lost]

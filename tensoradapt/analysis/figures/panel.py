@@ -95,7 +95,7 @@ class Panel:
 def make_panel(ax: Axes, marks: Sequence[Mark], metric: str, references: Sequence[Mark] = ()) -> Panel:
     """Set y's limits and ticks, and draw the empty strip if one of the marks needs it. x has its limits already."""
     heights = [score for mark in (*marks, *references) for score in mark.heights() if math.isfinite(score)]
-    bounds = score_range(metric)
+    bounds = score_range(metric, heights)
     low, high = score_limits(heights, bounds) if heights else empty_limits(marks, bounds)
     ax.set_ylim(low, high)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
@@ -121,9 +121,14 @@ def score_limits(scores: Sequence[float], bounds: tuple[float, float]) -> tuple[
     (0.79, 0.91)
     """
     low, high = min(scores), max(scores)
-    pad = max(0.1 * (high - low), (LEAST - (high - low)) / 2)
+    pad = max(0.1 * (high - low), (least_height(bounds) - (high - low)) / 2)
     beyond = 0.04 * (high - low + 2 * pad)
     return max(low - pad, bounds[0] - beyond), min(high + pad, bounds[1] + beyond)
+
+
+def least_height(bounds: tuple[float, float]) -> float:
+    """The least height of a panel: more where scores are in percent."""
+    return 100 * LEAST if bounds[1] == 100 else LEAST
 
 
 def empty_limits(marks: Sequence[Mark], bounds: tuple[float, float]) -> tuple[float, float]:

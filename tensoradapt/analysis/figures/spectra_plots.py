@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tensoradapt.analysis.figures.canvas import DARK, GREY, RC, frame, new_figure, write
+from tensoradapt.analysis.figures.canvas import DARK, GREY, RC, frame, new_figure, scaled, write
 from tensoradapt.analysis.figures.styles import COLOURS, MARKERS
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.spectra import Spectra, check_mode
@@ -73,7 +73,7 @@ def plot_similarity(
     ax.set_yticks(shown, names)
     for (i, j), cosine in np.ndenumerate(matrix if n <= NUMBERS else np.empty((0, 0))):
         text = f"{round(cosine, 2) + 0.0:.2f}"  # no -0.00
-        ax.text(j, i, text, color="black" if cosine > -0.1 else "white", ha="center", va="center", fontsize=7)
+        ax.text(j, i, text, color="black" if cosine > -0.1 else "white", ha="center", va="center", fontsize=scaled(7))
     ax.tick_params(color=GREY, labelcolor=DARK)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, ticks=[-1, 0, 1])
     bar.set_label("cosine of two slices")
@@ -168,7 +168,7 @@ def _legend(ax: Axes, spectra: Spectra) -> None:
     texts = [f"{mode} ({size})" for mode, size in spectra.shape.items()]
     where: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3, "alignment": "left"}
     where |= {"title": "marks: rank for 90 % (hollow) and 99 % (filled) of the energy; pale: noise", "frameon": False}
-    ax.legend(handles, texts, fontsize=8.5, handlelength=3.2, title_fontsize=7.5, **where)
+    ax.legend(handles, texts, fontsize=scaled(8.5), handlelength=3.2, title_fontsize=scaled(7.5), **where)
 
 
 def _style(i: int) -> dict[str, Any]:

@@ -248,10 +248,22 @@ METRICS: dict[str, Callable[[Floats, Floats], Floats]] = {
 RANGES = {"accuracy": (0.0, 1.0), "f1": (0.0, 1.0)} | dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0))
 
 
-def score_range(metric: str) -> tuple[float, float]:
-    """The least and the largest value that a metric can have; infinite for one that is not known.
+def score_range(metric: str, scores: Iterable[float] = ()) -> tuple[float, float]:
+    """The least and the largest value that a metric can have; infinite for one that is not known. ``scores`` tell
+    whether it is in percent.
 
-    >>> score_range("accuracy"), score_range("spearman")
-    ((0.0, 1.0), (-1.0, 1.0))
+    >>> score_range("accuracy"), score_range("spearman"), score_range("accuracy", [78.3])
+    ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0))
     """
-    return RANGES.get(metric.replace(" ", "_"), (-np.inf, np.inf))
+    low, high = RANGES.get(metric.replace(" ", "_").removeprefix("test_").lower(), (-np.inf, np.inf))
+    return (100 * low, 100 * high) if percent(scores) else (low, high)
+
+
+def percent(scores: Iterable[float]) -> bool:
+    """Whether scores are in percent, as one is far above 1."""
+    return max(scores, default=0.0) > 1.5
+
+
+def score_name(run: Run) -> str:
+    """What the score of a run is called on an axis and in captions."""
+    return str(run.result.get("score_name") or f"test {run.result['metric']}").replace("_", " ")

@@ -90,9 +90,9 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
         named = [(point.method, point_size(point), _of(point)) for point in sizes]
         named += [(point.method, "", _of(point)) for point in reference_points(of_task, compare=False).values()]
         same = {"task": task, "metric": of_task[0].result["metric"]}
-        chance = of_task[0].result["chance"]
+        chance, perfect = of_task[0].result["chance"], of_task[0].result.get("perfect", 1.0)
         rows += [
-            {"method": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance)}
+            {"method": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance, perfect)}
             for label, size, mean in named
         ]
     return rows
@@ -103,9 +103,9 @@ def point_size(point: Point) -> str:
     return size_text(point.rank, point.budget, short=True) or f"{point.n_params:,}"
 
 
-def gain(score: float, chance: float) -> float:
-    """A score as a share of the way from a constant answer to a perfect one."""
-    return (score - chance) / (1 - chance) if chance < 1 else math.nan
+def gain(score: float, chance: float, perfect: float = 1.0) -> float:
+    """A score as a share of the way from a constant answer to a perfect one; NaN where chance is not known."""
+    return (score - chance) / (perfect - chance) if chance < perfect else math.nan
 
 
 def progress_rows(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:

@@ -22,6 +22,7 @@ from tensoradapt.analysis.tables.comparable import (
     score,
     versus,
 )
+from tensoradapt.analysis.tables.frames import as_runs
 from tensoradapt.analysis.tables.setup import SETUP, layout_text, setup
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
@@ -105,7 +106,7 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
     """
     every = runs_of(runs)
     check_comparable(every)
-    check_cost(cost)
+    check_cost(cost, every)
     against = {kind: _of_kind(every, kind) for kind in REFERENCES if compare}
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in _of_kind(every, "adapter"):
@@ -115,18 +116,24 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
     return _with_frontier(sizes, compare)
 
 
-def check_cost(cost: str) -> None:
-    """Raise TensorAdaptError for an unknown cost."""
-    if cost not in COSTS:
+def check_cost(cost: str, runs: Sequence[Run] = ()) -> None:
+    """Raise TensorAdaptError for an unknown cost; runs of a table have the one that was named."""
+    own = {name for run in runs if "setup" in run.config for name in run.measurements}
+    if cost not in COSTS and cost not in own:
         raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
 
 
-def frontier(runs: Iterable[Run]) -> list[Point]:
+def cost_name(cost: str) -> str:
+    """What a cost is called on an axis."""
+    return COSTS.get(cost, cost.replace("_", " "))
+
+
+def frontier(runs: Iterable[Run] | Any) -> list[Point]:
     """The non-dominated points, fewest parameters first: no other has as good a mean score with as few parameters.
 
-    A point whose runs all ended at chance or diverged is on no frontier.
+    ``runs``: also as a DataFrame (``ta.results``). A point whose runs all ended at chance or diverged is on none.
     """
-    return [point for point in points(runs, compare=False) if point.on_frontier]
+    return [point for point in points(as_runs(runs), compare=False) if point.on_frontier]
 
 
 def references(runs: Iterable[Run]) -> dict[str, Interval]:

@@ -59,7 +59,11 @@ def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]
 
 def _gains(runs: Sequence[Sequence[Run]]) -> Floats:
     """Scores as shares of the way from chance to perfect, (tasks, seeds)."""
-    return np.array([[gain(score(run), run.result["chance"]) for run in row] for row in runs])
+    return np.array([[_gain(run) for run in row] for row in runs])
+
+
+def _gain(run: Run) -> float:
+    return gain(score(run), run.result["chance"], run.result.get("perfect", 1.0))
 
 
 def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:

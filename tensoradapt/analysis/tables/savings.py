@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import runs_of, versus
+from tensoradapt.analysis.tables.comparable import versus
 from tensoradapt.analysis.tables.contrasts import reference_of
+from tensoradapt.analysis.tables.frames import as_runs
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.checks import is_number, items, shown
 from tensoradapt.errors import TensorAdaptError
@@ -17,12 +18,14 @@ MARGINS = (0.01, 0.02)
 LORA_RANK = 8
 
 
-def savings(runs: Iterable[Run], margins: Sequence[float] = MARGINS) -> list[dict[str, Any]]:
+def savings(runs: Iterable[Run] | Any, margins: Sequence[float] = MARGINS) -> list[dict[str, Any]]:
     """For each method and margin the smallest size that is not worse than LoRA r=8 by more than the margin.
 
     A size is within a margin if the lower limit of its paired difference (95 %, over seeds and test examples) is above
     minus the margin: a test of non-inferiority (Piaggio et al., JAMA 308, 2012). Of LoRA with other ranks its rank 8 is
     the reference, else its largest size; without LoRA the largest size of the method with the most sizes.
+
+    ``runs``: also as a DataFrame (``ta.results``).
 
     Returns:
         Rows with method, margin, size, n_params, ``times_fewer`` than the reference, difference, low, high and the
@@ -31,7 +34,7 @@ def savings(runs: Iterable[Run], margins: Sequence[float] = MARGINS) -> list[dic
     Raises:
         TensorAdaptError: for runs that do not compare, and margins that are not above 0.
     """
-    margins, every = items(_margin, margins, "margins"), runs_of(runs)
+    margins, every = items(_margin, margins, "margins"), as_runs(runs)
     by_name, sizes = {run.name: run for run in every}, points(every, compare=False)
     if not sizes:
         return []

@@ -20,6 +20,8 @@ def setup(config: Mapping[str, Any]) -> dict[str, str | None]:
     >>> setup({"kind": "adapter", "published": "lora", "projections": [], "scale": "paper"})
     {'targets': 'q v', 'scale': 'paper', 'optimizer': 'adamw', 'layout': ': out : in'}
     """
+    if "setup" in config:  # of a table, which said it
+        return dict(config["setup"])
     optimizer = str((config.get("training") or {}).get("optimizer", "adamw"))
     if config.get("kind") != "adapter":
         return {**dict.fromkeys(SETUP), "optimizer": optimizer}
@@ -60,5 +62,5 @@ def unequal(runs: Iterable[Run]) -> dict[str, dict[str, list[str]]]:
     for run in runs:
         if run.config.get("kind") == "adapter":
             for key, value in setup(run.config).items():
-                found[key].setdefault(value or "none", set()).add(str(run.config["label"]))
+                found[key].setdefault(value or "not stated", set()).add(str(run.config["label"]))
     return {key: {v: sorted(of[v]) for v in sorted(of)} for key, of in found.items() if len(of) > 1}

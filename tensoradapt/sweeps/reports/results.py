@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.tables import frontier
 from tensoradapt.analysis.tables.comparable import by_task
 from tensoradapt.analysis.tables.setup import SETUP, setup
-from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.documents import check_complete
@@ -24,7 +24,7 @@ from tensoradapt.text import align, bonds_text, plain
 
 COLUMNS = (
     *("id", "status", "model", "task", "method", *SETUP, "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
-    *("metric", "validation", "test", "seconds", "peak_memory_bytes", "note"),
+    *("metric", "chance", "validation", "test", "seconds", "peak_memory_bytes", "kind", "parameterization", "note"),
 )
 SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
 MEANS = ("task", *frontier.COLUMNS)
@@ -38,8 +38,8 @@ OPERATORS = {
     ">": operator.gt,
 }
 NUMBERS = (
-    *("rank", "budget", "n_params", "lr", "seed", "steps", "validation", "test", "seconds", "peak_memory_bytes"),
-    *("mean", "low", "high", "n_seeds"),
+    *("rank", "budget", "n_params", "lr", "seed", "steps", "chance", "validation", "test", "seconds"),
+    *("peak_memory_bytes", "mean", "low", "high", "n_seeds"),
 )
 STATUSES = ("finished", "at chance", "diverged", "failed")
 FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
@@ -49,7 +49,7 @@ Row = dict[str, Any]
 Selected = tuple[list[Run], dict[str, dict[str, Any]]]  # runs, and failures by name
 
 
-def results(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
+def run_rows(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
     """A row of ``COLUMNS`` for each run in ``root``, by task, method, parameters and seed; missing values are None.
 
     ``where``: conditions that all returned runs meet, such as "task=sst2" or "n_params<=5000"; a missing value meets
@@ -60,14 +60,15 @@ def results(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> 
 
 
 def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """A row of ``COLUMNS`` for each of these runs and failures, in the order of ``results``."""
+    """A row of ``COLUMNS`` for each of these runs and failures, in the order of ``run_rows``."""
     rows = [*map(_finished, runs), *(_failed(name, error) for name, error in failed.items())]
     return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
 
 
 def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> Selected:
-    """The finished runs and, by name, the failures whose rows meet the conditions of ``results``."""
-    conditions = [_condition(text) for text in where]
+    """The finished runs and, by name, the failures whose rows meet the conditions of ``run_rows``."""
+    kept = partial(matching, where=where)
+    kept(dict.fromkeys(COLUMNS))  # conditions are read before files are
     runs, failed = load_runs(root), load_failures(root)
     for run in runs:
         check_complete(run.path, {"config": run.config, "result": run.result})
@@ -75,12 +76,14 @@ def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> S
         check_complete(Path(root) / name, {"error": error})
     if spec:
         runs, failed = _of_sweep(runs, failed, {c.id: c for s in sweeps(root, spec) for c in s.due(root).configs})
-
-    def kept(row: Row) -> bool:
-        return all(_meets(row, *condition) for condition in conditions)
-
     kept_failures = {name: error for name, error in failed.items() if kept(_failed(name, error))}
     return [run for run in runs if kept(_finished(run))], kept_failures
+
+
+def matching(row: Row, where: Sequence[str]) -> bool:
+    """Whether a row meets all conditions; raises TensorAdaptError for one that cannot be read."""
+    conditions = [_condition(text) for text in where]
+    return all(_meets(row, *condition) for condition in conditions)
 
 
 def _of_sweep(runs: Sequence[Run], failed: Mapping[str, Any], own: Mapping[str, RunConfig]) -> Selected:
@@ -108,7 +111,7 @@ def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
 def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
     """A row of ``MEANS`` for each configuration and reference, by task: its mean over seeds with a 95 % t interval.
 
-    Runs that only chose a rate are left out. Raises as ``results`` does, and for runs that do not compare.
+    Runs that only chose a rate are left out. Raises as ``run_rows`` does, and for runs that do not compare.
     """
     runs, _ = select(root, where, spec)
     return [{"task": task, **row} for task, of_task in by_task(runs).items() for row in frontier.table(of_task)]
@@ -128,11 +131,12 @@ def _most_read(rows: Sequence[Row]) -> tuple[str, ...]:
     return *columns[:at], *differing, *columns[at:]
 
 
-def _every(rows: Sequence[Row]) -> tuple[str, ...]:
+def every_column(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The columns of rows of runs or of means."""
     return tuple(rows[0]) if rows else COLUMNS
 
 
-def _plain(rows: Sequence[Row]) -> list[Row]:
+def plain_rows(rows: Sequence[Row]) -> list[Row]:
     """The rows with ranks as text, and texts that every file can hold."""
     as_text = [{**row, "rank": None if row["rank"] is None else bonds_text(row["rank"])} for row in rows]
     return [{key: plain(value, "\n") if isinstance(value, str) else value for key, value in r.items()} for r in as_text]
@@ -140,21 +144,7 @@ def _plain(rows: Sequence[Row]) -> list[Row]:
 
 def write_csv(rows: Sequence[Row], path: Path) -> Path:
     """Write the rows as CSV, whole or not at all; returns the path."""
-    return replace_file(Path(path), csv_bytes(_every(rows), _plain(rows)))
-
-
-def write_parquet(rows: Sequence[Row], path: Path) -> Path:
-    """Write the rows as Parquet; returns the path. TensorAdaptError without pandas and pyarrow."""
-    try:
-        import pandas
-        import pyarrow  # noqa: F401  # what pandas writes it with
-    except ImportError as error:
-        raise missing_extra(str(error.name), "results", "a Parquet table") from None
-    data = io.BytesIO()
-    frame = pandas.DataFrame(_plain(rows), columns=list(_every(rows)))
-    texts = {column: "string" for column in ("rank", "note") if column in frame}
-    frame.astype(texts).to_parquet(data, index=False)
-    return replace_file(Path(path), data.getvalue())
+    return replace_file(Path(path), csv_bytes(every_column(rows), plain_rows(rows)))
 
 
 def write_latex(rows: Sequence[Row], path: Path) -> Path:
@@ -176,7 +166,8 @@ def _finished(run: Run) -> Row:
     result = run.result
     measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
     reached = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
-    same = {key: result[key] for key in ("n_params", "metric", "note")} | {"status": status_text(result["status"])}
+    same = {key: result[key] for key in ("n_params", "metric", "chance", "note")}
+    same["status"] = status_text(result["status"])
     return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **reached, **measured}
 
 
@@ -186,7 +177,8 @@ def _failed(name: str, error: Mapping[str, Any]) -> Row:
 
 
 def _asked(name: str, config: Mapping[str, Any]) -> Row:
-    asked = {key: config.get(key) for key in ("model", "task", "rank", "budget", "lr", "seed", "steps")}
+    keys = ("model", "task", "rank", "budget", "lr", "seed", "steps", "kind", "parameterization")
+    asked = {key: config.get(key) for key in keys}
     named = {"id": name, "method": config["label"], "tuning": bool(config.get("tuning"))}
     return {**asked, **named, **setup(config)}
 
