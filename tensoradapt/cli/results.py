@@ -27,8 +27,10 @@ def add_parsers(commands: Any) -> None:
     p.add_argument(
         "--means", action="store_true", help="a row for each configuration: its mean and interval over seeds"
     )
-    for kind in ("csv", "parquet", "latex"):
+    for kind in ("csv", "parquet", "latex", "markdown"):
         p.add_argument(f"--{kind}", type=path, metavar="FILE", help=f"write the table as {kind} and do not show it")
+    p.add_argument("--caption", metavar="TEXT", help="of the means in LaTeX and Markdown (default: what they are)")
+    p.add_argument("--label", default="tab:results", help="of the means in LaTeX (default: %(default)s)")
 
     p = commands.add_parser(
         "plot",
@@ -83,11 +85,31 @@ def results(args: argparse.Namespace) -> int:
     from tensoradapt.sweeps.reports import results as tables
     from tensoradapt.sweeps.reports.dataframe import write_parquet
 
-    rows = (tables.means if args.means else tables.run_rows)(args.runs, args.where, args.spec)
-    files = {tables.write_csv: args.csv, write_parquet: args.parquet, tables.write_latex: args.latex}
-    written = [str(write(rows, path)) for write, path in files.items() if path is not None]
-    show(*(written or [tables.shown(rows)]))
+    if args.means and (args.latex or args.markdown):
+        written = _paper_tables(args)
+    else:
+        written = []
+    if not written or args.csv or args.parquet:
+        rows = (tables.means if args.means else tables.run_rows)(args.runs, args.where, args.spec)
+        files = {tables.write_csv: args.csv, write_parquet: args.parquet}
+        files |= {} if args.means else {tables.write_latex: args.latex, tables.write_markdown: args.markdown}
+        written += [str(write(rows, path)) for write, path in files.items() if path is not None]
+        written = written or [tables.shown(rows)]
+    show(*written)
     return 0
+
+
+def _paper_tables(args: argparse.Namespace) -> list[str]:
+    """Write the means as tables for a paper; returns the paths."""
+    from tensoradapt.files import replace_file
+    from tensoradapt.sweeps.reports import paper_tables
+    from tensoradapt.sweeps.reports.results import select
+
+    runs, _ = select(args.runs, args.where, args.spec)
+    table = paper_tables.paper_table(runs)
+    latex = paper_tables.to_latex(table, args.label, args.caption)
+    texts = {args.latex: latex, args.markdown: paper_tables.to_markdown(table, args.caption)}
+    return [str(replace_file(path, text.encode())) for path, text in texts.items() if path is not None]
 
 
 def plot(args: argparse.Namespace) -> int:

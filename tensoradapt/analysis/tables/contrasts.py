@@ -55,6 +55,30 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
     ]
 
 
+def decided_best(found: Sequence[Point], by_name: Mapping[str, Run], level: float = 0.05) -> Point | None:
+    """The point with the best mean, if it is better than each of the others: the difference of their runs, paired over
+    the seeds that both have and, from stored predictions, over test examples, holds after Holm's correction. None else,
+    and where there is one point, or two have no seed in common. ``by_name``: the runs of all points.
+    """
+    if len(found) < 2:
+        return None
+    best, *others = sorted(found, key=lambda point: -point.interval.mean)
+    p = [_paired_p(best, other, by_name) for other in others]
+    held = best.interval.mean > others[0].interval.mean and all(map(math.isfinite, p))
+    return best if held and max(holm(p)) < level else None
+
+
+def _paired_p(own: Point, other: Point, by_name: Mapping[str, Run]) -> float:
+    pairs = [(by_name[own.run_of(seed)], by_name[other.run_of(seed)]) for seed in own.seeds if seed in other.seeds]
+    scores = paired_scores(pairs) if pairs else None
+    if len(pairs) > 1:
+        return crossed_paired_p(*scores) if scores else paired_p(np.array([score(a) - score(b) for a, b in pairs]))
+    if not scores:
+        return math.nan
+    exact = all(set(np.unique(side)) <= {0.0, 1.0} for side in scores)
+    return mcnemar(scores[0][0], scores[1][0]) if exact else crossed_p(*scores)
+
+
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
     """The method that others are compared with: ``wanted``, else LoRA, else the method with the most sizes."""
     if wanted is not None:

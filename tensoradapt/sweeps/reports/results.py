@@ -157,6 +157,15 @@ def write_latex(rows: Sequence[Row], path: Path) -> Path:
     return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
 
 
+def write_markdown(rows: Sequence[Row], path: Path) -> Path:
+    """Write the rows as a table of GitHub's Markdown; returns the path."""
+    columns = _most_read(rows)
+    head = [*columns], ["--:" if column in NUMBERS else ":--" for column in columns]
+    body = [[_text(row[column]).replace("\\", "\\\\").replace("|", "\\|") for column in columns] for row in rows]
+    lines = [f"| {' | '.join(line)} |" for line in (*head, *body)]
+    return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
+
+
 def status_text(status: str) -> str:
     """A status of the store in the words of a table."""
     return "at chance" if status == "collapsed" else status
