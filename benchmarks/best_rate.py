@@ -129,7 +129,7 @@ def validated(bench: Bench, model: torch.nn.Module, precision: str) -> tuple[flo
     """Cross-entropy and accuracy on validation."""
     split, rows = bench._splits["validation"], bench._rows["validation"]
     with autocast(precision, "cpu"):
-        logits = torch.from_numpy(predict(model, rows, "cpu")).double()
+        logits = torch.from_numpy(predict(bench.data.task, model, rows, "cpu")).double()
     labels = torch.from_numpy(split.labels)
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
     return (loss if math.isfinite(loss) else math.inf), float((logits.argmax(1) == labels).double().mean())

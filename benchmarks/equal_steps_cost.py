@@ -97,7 +97,7 @@ def on_minilm(bench: Bench, method: Mapping[str, Any], rounds: int) -> dict[str,
     model = bench.fresh()
     adapter = ta.attach(model, planned(model, method, train=("classifier",)), seed=0)
     optimizer = ta.equal_steps(torch.optim.AdamW(ta.parameter_groups(model, 2e-3)), model)
-    batches = [batch for _, batch in zip(range(rounds + 2), bench.batches(), strict=False)]
+    batches = [batch for _, batch in zip(range(rounds + 2), bench.batches(model), strict=False)]
 
     def step(batch: Mapping[str, Any]) -> float:
         begun = time.perf_counter()

@@ -82,7 +82,7 @@ class Case:
         model = bench.fresh()
         model.classifier.load_state_dict(self.warm_head())
         plan = ta.plan(model, parameterization=family, rank=rank, start=start, train=("classifier",))
-        batches = [batch for batch, _ in zip(bench.batches(order=5), range(4), strict=False)]
+        batches = [batch for batch, _ in zip(bench.batches(model, order=5), range(4), strict=False)]
         ta.attach(model, plan, seed=bench.seed, batches=batches if start == "gradient" else None)
         fitted = bench.fit(model, lr)
         right = bench.correct(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.data import models
-from tensoradapt.data.tasks import get, subsample
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded, head_of, load_data, predict
+from tensoradapt.runs.execute import batches, encoded, load_data, predict
 from tensoradapt.sweeps.presets import rate
+from tensoradapt.tasks import get, subsample
+from tensoradapt.tasks.classification import head_of
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"
 
@@ -47,12 +47,12 @@ class Bench:
 
     @cached_property
     def data(self) -> Any:
-        return load_data(TASK, MODEL, self.setting.n_train, self.setting.n_test, self.seed)
+        return load_data(self.config)
 
     def fresh(self) -> nn.Module:
         """The pretrained model with its head drawn from the seed."""
         torch.manual_seed(self.seed)
-        return models.load(MODEL, get(TASK))
+        return get(TASK).model(MODEL)
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
@@ -62,23 +62,23 @@ class Bench:
         return {"train": self.data.train, "validation": validation, "test": self.data.test}
 
     @cached_property
-    def _rows(self) -> dict[str, list[list[int]]]:
+    def _rows(self) -> dict[str, Sequence[Sized]]:
         return {name: encoded(split, self.config) for name, split in self._splits.items()}
 
-    def batches(self, order: int = 0) -> Iterator[Mapping[str, Tensor]]:
+    def batches(self, model: nn.Module, order: int = 0) -> Iterator[Mapping[str, Tensor]]:
         """Shuffled batches; another ``order`` for a second training."""
         config = self.setting.config(self.seed + 1000 * order)
-        return batches(self._rows["train"], self.data.train.labels, config, "cpu")
+        return batches(model, self._rows["train"], config, "cpu")
 
     def fit(self, model: nn.Module, lr: float, steps: int | None = None, order: int = 0, **options: Any) -> Any:
         """Train as the frontier does, the head at its own rate."""
         torch.manual_seed(self.seed)
         options = {"head_lr": rate("head"), "heads": head_of(model), **options}
-        return ta.fit(model, self.batches(order), lr=lr, steps=steps or self.setting.steps, **options)
+        return ta.fit(model, self.batches(model, order), lr=lr, steps=steps or self.setting.steps, **options)
 
     def correct(self, model: nn.Module, split: str = "test") -> np.ndarray:  # bool (n,)
         """Which examples the model has right."""
-        return predict(model, self._rows[split], "cpu").argmax(1) == self._splits[split].labels
+        return predict(self.data.task, model, self._rows[split], "cpu").argmax(1) == self._splits[split].labels
 
     def accuracy(self, model: nn.Module, split: str = "test") -> float:
         """The share of examples the model has right."""

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.runs.execute import head_of
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.presets import rate
+from tensoradapt.tasks.classification import head_of
 from tensoradapt.training import rounding
 from tensoradapt.training.reduce_rank import reduce_rank
 
@@ -94,7 +94,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: (s + 1) / warm if s < warm else (steps - s) / max(1, steps - warm)
     )
-    losses, jumps, batches = [], [], bench.batches()
+    losses, jumps, batches = [], [], bench.batches(model)
     model.train()
     for step in range(1, steps + 1):
         value = model(**next(batches)).loss
@@ -105,7 +105,7 @@ def train(
         schedule.step()
         losses.append(float(value.detach()))
         if step in falls:
-            following = list(itertools.islice(bench.batches(), step, step + 4))
+            following = list(itertools.islice(bench.batches(model), step, step + 4))
             before = mean_loss(model, following)
             report = reduce_rank(model, optimizer, rank=falls[step], moments=moments)
             jumps.append((max(one.error for one in report.tensors), before, mean_loss(model, following)))

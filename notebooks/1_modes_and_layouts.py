@@ -28,8 +28,9 @@ import matplotlib.pyplot as plt
 import torch
 
 import tensoradapt as ta
+from tensoradapt import tasks
 from tensoradapt.analysis.figures import canvas, styles
-from tensoradapt.data import models, tasks
+from tensoradapt.data import models
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 RANKS = [1, 4, 16] if FAST else [1, 2, 4, 8, 16, 32, 64, 128]

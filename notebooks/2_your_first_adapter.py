@@ -28,9 +28,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import tensoradapt as ta
+from tensoradapt import tasks
 from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import paired_difference
-from tensoradapt.data import models, tasks
+from tensoradapt.data import models
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST = (4, 40) if FAST else (60, 800)

@@ -31,9 +31,10 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
+from tensoradapt import tasks
 from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.data import models, tasks
+from tensoradapt.data import models
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded
@@ -166,7 +167,7 @@ def train(family, seed):
     model = models.load(models.MINILM, data.task)
     plan = ta.plan(model, layout=LAYOUT, parameterization=family, budget=BUDGET, train=("classifier",))
     adapter = ta.attach(model, plan, seed=seed)
-    feed = batches(encoded(data.train, config), data.train.labels, config, "cpu")
+    feed = batches(model, encoded(data.train, config), config, "cpu")
     return adapter, ta.fit(model, feed, lr=config.lr, head_lr=0.06, heads=("classifier",), steps=STEPS)
 
 

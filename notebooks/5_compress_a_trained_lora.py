@@ -28,9 +28,10 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
+from tensoradapt import tasks
 from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import paired_difference
-from tensoradapt.data import models, tasks
+from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded, predict
 from tensoradapt.sweeps.presets import rate
@@ -52,7 +53,7 @@ test = encoded(data.test, config)
 
 
 def correct(model):  # bool (examples,)
-    return predict(model, test, "cpu").argmax(1) == data.test.labels
+    return predict(data.task, model, test, "cpu").argmax(1) == data.test.labels
 
 
 torch.manual_seed(0)
@@ -61,7 +62,7 @@ sites = ta.find_sites(model, ("q", "v"))
 plan = ta.plan(sites, layout=": out : in", parameterization="lora", rank=8)
 lora = ta.attach(model, plan, seed=0)
 model.classifier.requires_grad_(True)
-feed = batches(encoded(data.train, config), data.train.labels, config, "cpu")
+feed = batches(model, encoded(data.train, config), config, "cpu")
 ta.fit(model, feed, lr=config.lr, head_lr=rate("head"), heads=("classifier",), steps=STEPS)
 
 right = correct(model)

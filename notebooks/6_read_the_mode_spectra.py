@@ -27,8 +27,9 @@ import numpy as np
 import torch
 
 import tensoradapt as ta
+from tensoradapt import tasks
 from tensoradapt.analysis.figures import canvas
-from tensoradapt.data import models, tasks
+from tensoradapt.data import models
 from tensoradapt.layers.stored_matrix import stack
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded
@@ -71,7 +72,7 @@ def trained(parameterization, rank, lr):
     sites = ta.find_sites(model, PROJECTIONS)
     adapter = ta.attach(model, ta.plan(sites, parameterization=parameterization, rank=rank), seed=0)
     model.classifier.requires_grad_(True)
-    feed = batches(encoded(data.train, config), data.train.labels, config, "cpu")
+    feed = batches(model, encoded(data.train, config), config, "cpu")
     fitted = ta.fit(model, feed, lr=lr, head_lr=0.06, heads=("classifier",), steps=STEPS)
     first, last = np.mean(fitted.losses[:10]), np.mean(fitted.losses[-10:])
     print(f"{parameterization}: loss {first:.3f} at first, {last:.3f} at last")

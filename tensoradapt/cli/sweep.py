@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt import tasks
 from tensoradapt.cli.methods import spelled
 from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, path, picked
 from tensoradapt.cli.output import complain, show
-from tensoradapt.data import tasks
 from tensoradapt.errors import missing_extra
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
 from tensoradapt.text import plain

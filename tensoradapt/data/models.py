@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tensoradapt.data import assets
 from tensoradapt.data.model_config import check_config
-from tensoradapt.data.tasks import Task
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
 MINILM, TINY, SMOLLM2 = "all-minilm-l6-v2", "tiny-random-bert", "smollm2-135m-instruct"
@@ -27,6 +26,17 @@ TINY_SIZES = {
     "vocab_size": 64,
 }
 
+
+class Labels(Protocol):
+    """What a head is made for: its outputs, and "classification" or "regression"."""
+
+    @property
+    def n_labels(self) -> int: ...
+
+    @property
+    def kind(self) -> str: ...
+
+
 Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
 
 
@@ -35,7 +45,7 @@ def names() -> tuple[str, ...]:
     return (MINILM, TINY)
 
 
-def load(name: str, task: Task) -> Any:
+def load(name: str, task: Labels) -> Any:
     """Load a sequence classifier for ``task``; its head is drawn from torch's generator.
 
     Raises TensorAdaptError for a name that is neither built in, nor a folder, nor on the hub.
@@ -46,7 +56,7 @@ def load(name: str, task: Task) -> Any:
     return from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
 
 
-def _tiny(hf: Any, task: Task) -> Any:
+def _tiny(hf: Any, task: Labels) -> Any:
     """The tiny model: the base is always the same, like a pretrained one, and the head is random.
 
     Weights are ten times BERT's usual size, so that attention is far from uniform and worth adapting.
@@ -163,7 +173,7 @@ def hashed_words(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list
     return [row[:max_length] for row in rows]
 
 
-def _labels(task: Task) -> dict[str, Any]:
+def _labels(task: Labels) -> dict[str, Any]:
     regression = {"problem_type": "regression"} if task.kind == "regression" else {}
     return {"num_labels": task.n_labels, **regression}
 

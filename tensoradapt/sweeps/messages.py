@@ -169,24 +169,26 @@ def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[fl
     for task in dict.fromkeys(config.task for config in configs):
         of_task = [config for config in configs if config.task == task]
         first = of_task[0]
-        data = load_data(task, first.model, first.n_train, first.n_test, first.seed)  # once in a process: not timed
+        data = load_data(first)  # once in a process: not timed
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            step, example, rest = _timed(first, device)
+            step, example, rest, stored = _timed(first, device)
         finally:
             torch.set_num_threads(before)
         n_test, n_validation = len(data.test), min(first.n_validation or len(data.validation), len(data.validation))
         seconds += sum(config.steps * step + (n_test + n_validation) * example + rest for config in of_task)
-        n_bytes += sum(JSON_BYTES + 8 * config.steps + n_test * (8 + 4 * data.task.n_labels) for config in of_task)
+        n_bytes += sum(JSON_BYTES + 8 * config.steps + n_test * stored for config in of_task)
     return seconds / len(configs), n_bytes / len(configs), "by a short probe"
 
 
-def _timed(config: RunConfig, device: str) -> tuple[float, float, float]:
-    """Seconds of a step, of evaluating one example, and of what a run does once."""
+def _timed(config: RunConfig, device: str) -> tuple[float, float, float, int]:
+    """Seconds of a step, of evaluating one example, and of what a run does once; bytes stored of each test example."""
     from tensoradapt.runs.execute import execute
 
     short = replace(config, steps=STEPS, n_train=EXAMPLES, n_validation=EXAMPLES, n_test=EXAMPLES)
-    measured = execute(short, device)["measurements"]
+    parts = execute(short, device)
+    measured, arrays = parts["measurements"], parts["arrays"]
     step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]
-    return step, evaluation / (2 * EXAMPLES), max(0.0, measured["seconds"] - evaluation - STEPS * step)
+    stored = sum(arrays[name].nbytes for name in ("predictions", "labels")) // len(arrays["labels"])
+    return step, evaluation / (2 * EXAMPLES), max(0.0, measured["seconds"] - evaluation - STEPS * step), stored

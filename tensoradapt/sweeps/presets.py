@@ -13,10 +13,11 @@ from typing import Any
 
 from tensoradapt import parameterizations as factorings
 from tensoradapt import published as papers
+from tensoradapt import tasks
 from tensoradapt.analysis.figures.frontier_plot import save_frontier
 from tensoradapt.analysis.tables.frontier import write_csv
 from tensoradapt.checks import number, one_of, whole
-from tensoradapt.data import models, tasks
+from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.execute import load_data
@@ -182,8 +183,8 @@ def run_frontier(
         raise TensorAdaptError(refused[0])
     configs = due(spec, planned, out).configs
     first = configs[0]
-    models.load(spec.model, tasks.get(first.task))
-    load_data(first.task, first.model, first.n_train, first.n_test, first.seed)
+    tasks.get(first.task).model(spec.model)
+    load_data(first)
     _adopt(configs, out, say)
     # runs of one thread side by side take less time than one after the other on all cores
     n = workers or len(slots_for("local", None, device, {}).gpus) or min(cores(), WORKERS)

@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import checks, parameterizations
+from tensoradapt import checks, parameterizations, tasks
 from tensoradapt import published as papers
-from tensoradapt.data import tasks
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
 from tensoradapt.runs.config import REFERENCES, RunConfig

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.analysis.tables.comparable import METRICS, example_scores
-from tensoradapt.data.tasks import Task, metrics
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks import metrics
+from tensoradapt.tasks.classification import Classification, Regression
 
 CLASSES = ("accuracy", "f1", "matthews")
 
@@ -26,8 +27,8 @@ def drawn(metric: str, seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray]
 
 
 def scored(metric: str, predictions: np.ndarray, labels: np.ndarray) -> float:
-    kind, n_labels = ("classification", 2) if metric in CLASSES else ("regression", 1)
-    task = Task("made up", kind, n_labels, "spearman" if metric == "pearson" else metric, False, "", "")
+    kind, n_labels = (Classification, 2) if metric in CLASSES else (Regression, 1)
+    task = kind("made up", n_labels, "spearman" if metric == "pearson" else metric)
     return metrics.evaluate(task, predictions, labels)[metric]
 
 

@@ -461,7 +461,7 @@ def test_assets_and_tasks_import_without_torch_transformers_and_rich() -> None:
         f"package = types.ModuleType('tensoradapt'); package.__path__ = [{str(package)!r}]\n"
         "sys.modules['tensoradapt'] = package\n"
         "for name in ('torch', 'transformers', 'rich', 'datasets', 'scipy'): sys.modules[name] = None\n"
-        "import tensoradapt.data.assets, tensoradapt.data.tasks\n"
+        "import tensoradapt.data.assets, tensoradapt.tasks\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import tensoradapt as ta
-from tensoradapt.data import tasks
+from tensoradapt import tasks
 from tensoradapt.data.models import SMOLLM2, load_causal
 from tensoradapt.sweeps.presets import rate
 

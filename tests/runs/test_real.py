@@ -7,11 +7,13 @@ import pytest
 import torch
 
 import tensoradapt as ta
-from tensoradapt.data import models, tasks
+from tensoradapt import tasks
+from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import collate, execute, head_of
+from tensoradapt.runs.execute import execute
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.presets import FRONTIER, rate
+from tensoradapt.tasks.classification import head_of, padded
 from tensoradapt.training.fit import fit
 
 pytestmark = pytest.mark.slow
@@ -19,7 +21,8 @@ SHARED = {"model": models.MINILM, "task": "snippets", "seed": 0, "n_train": 1000
 NEW_PROCESS = """
 import sys, torch
 import tensoradapt as ta
-from tensoradapt.data import models, tasks
+from tensoradapt import tasks
+from tensoradapt.data import models
 torch.manual_seed(99)  # another head is drawn: the saved one must replace it
 model = models.load(models.MINILM, tasks.get("snippets")).eval()
 ta.load(model, sys.argv[1])
@@ -37,7 +40,7 @@ def test_a_trained_adapter_with_its_head_gives_equal_logits_in_a_new_process(fam
     plan = ta.plan(ta.find_sites(model), layouts_for(family), family, 8, train=head_of(model))
     adapter = ta.attach(model, plan, seed=0)
     rows = models.encoder(models.MINILM)(data.train.texts, 64)
-    batch = collate(rows[:16], "cpu")
+    batch = padded(rows[:16], "cpu")
     labels = torch.as_tensor(data.train.labels[:16])
     fitted = fit(
         model, [{**batch, "labels": labels}] * 4, lr=rate(family), head_lr=rate("head"), heads=plan.train, steps=4

@@ -27,7 +27,7 @@ FOLDERS = (
     ("testing", "layers"),
     ("surgery",),
     ("storage", "lora", "training"),
-    ("integrations", "compression"),
+    ("integrations", "compression", "tasks"),
     ("runs",),
     ("analysis",),
     ("sweeps",),

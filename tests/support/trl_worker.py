@@ -16,7 +16,7 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from tensoradapt.data import tasks
+from tensoradapt import tasks
 from tensoradapt.data.models import SMOLLM2, load_causal
 from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps

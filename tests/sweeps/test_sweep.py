@@ -11,16 +11,18 @@ import pytest
 from safetensors import safe_open
 
 import tensoradapt as ta
+from tensoradapt import tasks
 from tensoradapt.cli.sweep import frontier_rows
 from tensoradapt.data import models
 from tensoradapt.runs import perform
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import at_chance, collate, execute, prepare
+from tensoradapt.runs.execute import execute, prepare
 from tensoradapt.runs.store import load_runs
 from tensoradapt.runs.work_folder import WORK, claim
 from tensoradapt.storage.card import adapter_of
 from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.presets import FRONTIER, SIZES, FrontierSize, frontier_spec, rates, run_frontier
+from tensoradapt.tasks.classification import padded
 
 # of ``tensoradapt frontier --quick`` when AdamW was its optimizer
 GOLDEN_IDS = {
@@ -213,8 +215,9 @@ def test_a_run_without_a_finite_loss_is_diverged_and_names_the_step():
 def test_a_run_that_learns_nothing_is_collapsed_and_one_that_learns_is_not():
     run = RunConfig("head", 0, "tiny-random-bert", "planted", 1e-9, 1)
     assert execute(run, "cpu")["result"]["status"] == "collapsed"
-    assert at_chance(0.55, 0.5, "accuracy", 100) and not at_chance(0.61, 0.5, "accuracy", 100)
-    assert at_chance(float("nan"), 0.0, "matthews", 100) and not at_chance(0.3, 0.0, "matthews", 100)
+    accuracy, matthews = tasks.get("planted"), tasks.get("cola")
+    assert accuracy.at_chance(0.55, 0.5, 100) and not accuracy.at_chance(0.61, 0.5, 100)
+    assert matthews.at_chance(float("nan"), 0.0, 100) and not matthews.at_chance(0.3, 0.0, 100)
 
 
 def test_the_planted_delta_can_be_learned_by_an_adapter_and_not_by_the_head():
@@ -226,7 +229,7 @@ def test_the_planted_delta_can_be_learned_by_an_adapter_and_not_by_the_head():
 
 
 def test_padding_does_not_change_what_is_said_about_a_sentence():
-    assert collate([[2, 5, 1], [2, 1]], "cpu")["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert padded([[2, 5, 1], [2, 1]], "cpu")["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
 @pytest.mark.parametrize(

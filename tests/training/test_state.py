@@ -11,8 +11,8 @@ from support.families import planned
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import parameterizations
-from tensoradapt.data import models, tasks
+from tensoradapt import parameterizations, tasks
+from tensoradapt.data import models
 from tensoradapt.training.fit import fit
 from tensoradapt.training.state import TrainingState
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from tensoradapt.data import assets, tasks
-from tensoradapt.data.tasks import glue, metrics, planted, snippets
+from tensoradapt import tasks
+from tensoradapt.data import assets
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks import glue, metrics, planted, snippets
 
 ALL_GLUE = ["sst2", "cola", "rte", "mrpc", "stsb"]
 
@@ -89,15 +90,17 @@ def test_a_file_in_the_folder_is_a_task(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "parity.py").write_text(
         """
 import numpy as np
-from tensoradapt.data.tasks.task import Split, Task
+from tensoradapt.tasks.classification import Classification
+from tensoradapt.tasks.splits import Split
 
-TASKS = {"parity": Task("parity", "classification", 2, "accuracy", False, "drawn here", "none")}
 
-
-def load_splits(name, n_train, n_test):
+def load_splits(n_train, n_test):
     rows = [range(start, start + 10) for start in (0, 10, 20)]
     splits = [Split(tuple((f"{i}",) for i in r), np.array(r) % 2, tuple(map(str, r))) for r in rows]
     return (*splits, ("drawn",))
+
+
+TASKS = {"parity": Classification("parity", 2, "accuracy", load_splits=load_splits)}
 """
     )
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.data.tasks.task import Split, Splits, Task, carve
 from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.tasks.classification import Classification, Regression
+from tensoradapt.tasks.splits import Split, Splits, carve
 
 _HUB = "nyu-mll/glue"
 _CARVED = 0.1
@@ -41,10 +42,10 @@ _binary = {"0": 0, "1": 1}.__getitem__
 _entailment = {"entailment": 0, "not_entailment": 1}.__getitem__  # GLUE's own numbering
 
 
-def _task(name: str, metric: Any, licence: str, *, pair: bool = True, regression: bool = False) -> Task:
-    kind: Any = "regression" if regression else "classification"
+def _task(name: str, metric: str, licence: str, *, pair: bool = True, regression: bool = False) -> Classification:
+    kind, n_labels = (Regression, 1) if regression else (Classification, 2)
     source = f"GLUE {name}: the folder named by TENSORADAPT_DATA, or {_HUB} online"
-    return Task(name, kind, 1 if regression else 2, metric, pair, source, licence)
+    return kind(name, n_labels, metric, pair, source, licence, lambda n_train, n_test: load_splits(name))
 
 
 TASKS = {
@@ -77,7 +78,7 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-def load_splits(name: str, n_train: int | None = None, n_test: int | None = None) -> Splits:
+def load_splits(name: str) -> Splits:
     """Train, validation and test with notes on where they come from.
 
     Raises TensorAdaptError for a file with other columns or labels than expected. When the data is neither local nor
@@ -105,7 +106,7 @@ def _local(name: str, folder: Path) -> Splits:
     return train, validation, test, (f"from {layout.folder}; validation is a tenth of {layout.train}",)
 
 
-def read(task: Task, layout: Layout, path: Path) -> Split:
+def read(task: Classification, layout: Layout, path: Path) -> Split:
     """Read all examples of a tab separated file, in which quotes are plain characters.
 
     Raises TensorAdaptError naming the file and the line for wrong columns and unknown labels.
@@ -160,7 +161,7 @@ def _online(name: str, where: str) -> Splits:
     return train, validation, test, notes
 
 
-def _from_hub(task: Task, layout: Layout, parts: Any, part: str) -> Split:
+def _from_hub(task: Classification, layout: Layout, parts: Any, part: str) -> Split:
     rows = parts[part]
     labels = np.array(rows["label"], dtype=np.float64 if task.kind == "regression" else np.int64)
     columns = [[text.strip() for text in rows[column]] for column in layout.hub_texts]

@@ -1,29 +1,19 @@
-"""Tasks and their splits, which are fixed by the texts and share none; drawing fewer examples moves none across."""
+"""The splits of a task, which are fixed by the texts and share none; drawing fewer examples moves none across."""
+
+from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
 
-Kind = Literal["classification", "regression"]
-Metric = Literal["accuracy", "matthews", "f1", "spearman"]
+if TYPE_CHECKING:
+    from tensoradapt.tasks.task import Task
+
 UNLABELLED = -1  # a class label that is set after loading
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task's fixed facts: `metric` is the reported one, `pair` says that an example is two sentences."""
-
-    name: str
-    kind: Kind
-    n_labels: int
-    metric: Metric
-    pair: bool
-    source: str
-    licence: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,31 +1,33 @@
 """Random token rows, labelled by a teacher with a known weight change: nothing to download."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tensoradapt.data.tasks.task import UNLABELLED, Data, Split, Splits, Task
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.planning.build_plan import plan
+from tensoradapt.tasks.classification import Classification, padded
+from tensoradapt.tasks.splits import UNLABELLED, Data, Split, Splits
 
-TASK = Task(
-    name="planted",
-    kind="classification",
-    n_labels=2,
-    metric="accuracy",
-    pair=False,
-    source="drawn here; labelled by the caller's teacher model",
-    licence="none needed: synthetic",
-)
-TASKS = {TASK.name: TASK}
 VOCABULARY, LENGTH = 64, 12
 PAD, CLS = 0, 2
 _FIRST_TOKEN = 3
 _N_TRAIN, _N_VALIDATION, _N_TEST = 512, 256, 256
+_BATCH = 64
 _NOTES = ("labels are -1 and chance is nan until tasks.planted.label sets them",)
 
 
-def load_splits(name: str, n_train: int | None, n_test: int | None) -> Splits:
+@dataclass(frozen=True)
+class Planted(Classification):
+    """Classes by a teacher: the model of the run with a known change of its weights."""
+
+    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
+        """One training set for all seeds, as the teacher's threshold, and so the test labels, depend on it."""
+        return label(self.load(n_train, n_test), _teacher(model))
+
+
+def load_splits(n_train: int | None = None, n_test: int | None = None) -> Splits:
     """Unlabelled train, validation and test: 512, 256 and 256 rows, or more with the same first rows."""
     train = _draw("train", 0, max(n_train or 0, _N_TRAIN))
     validation = _draw("validation", 1, _N_VALIDATION)
@@ -71,3 +73,36 @@ def _margins(split: Split, logits_of: Callable[[np.ndarray], np.ndarray]) -> np.
             f"expected finite logits of shape {(len(split), 2)}: return one row of two per row of tokens"
         )
     return logits[:, 1] - logits[:, 0]
+
+
+def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
+    """The logits of the base model with a known rank-2 CP delta, which an adapter can learn exactly."""
+    import torch
+
+    from tensoradapt.surgery.attach import attach
+
+    torch.manual_seed(0)
+    model = TASK.model(model_name)
+    adapter = attach(model, plan(model, parameterization="cp", rank=2), seed=1)
+    for tensor in adapter.tensors:
+        torch.nn.init.normal_(tensor.trained[tensor.network.zero.name])  # type: ignore[union-attr, operator, index, arg-type]
+    model.eval()
+
+    def logits_of(tokens: np.ndarray) -> np.ndarray:
+        rows = tokens.tolist()
+        with torch.no_grad():
+            parts = [model(**padded(rows[at : at + _BATCH], "cpu")).logits for at in range(0, len(rows), _BATCH)]
+        return torch.cat(parts).float().numpy()
+
+    return logits_of
+
+
+TASK = Planted(
+    name="planted",
+    n_labels=2,
+    metric="accuracy",
+    source="drawn here; labelled by the caller's teacher model",
+    licence="none needed: synthetic",
+    load_splits=load_splits,
+)
+TASKS = {TASK.name: TASK}

@@ -1,15 +1,21 @@
 """The metric of each task, and the second one that is usually reported with it."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensoradapt.data.tasks.task import UNLABELLED, Task
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks.splits import UNLABELLED
+
+if TYPE_CHECKING:
+    from tensoradapt.tasks.classification import Classification
 
 
-def evaluate(task: Task, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def evaluate(task: Classification, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Metric values by name: the task's metric, then accuracy for classification or pearson for regression.
 
     `scores` are logits (n, n_labels), or predictions (n,) or (n, 1) for regression; `labels` (n,). Constant
@@ -23,7 +29,7 @@ def evaluate(task: Task, scores: np.ndarray, labels: np.ndarray) -> dict[str, fl
     return {name: _CLASSIFICATION[name](predicted, labels) for name in dict.fromkeys((task.metric, "accuracy"))}
 
 
-def chance(task: Task, labels: np.ndarray) -> float:
+def chance(task: Classification, labels: np.ndarray) -> float:
     """The task's metric for the best constant answer to `labels`; 0.0 for a correlation, nan without labels."""
     if task.kind == "regression":
         return 0.0
@@ -33,7 +39,7 @@ def chance(task: Task, labels: np.ndarray) -> float:
     return max(evaluate(task, np.tile(answer, (len(labels), 1)), labels)[task.metric] for answer in answers)
 
 
-def _checked(task: Task, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _checked(task: Classification, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if task.kind == "regression" and scores.shape == (len(labels), 1):
         scores = scores[:, 0]
     shape = (len(labels),) if task.kind == "regression" else (len(labels), task.n_labels)

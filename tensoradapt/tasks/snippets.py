@@ -5,19 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from tensoradapt.data import assets
-from tensoradapt.data.tasks.task import Split, Splits, Task, carve
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks.classification import Classification
+from tensoradapt.tasks.splits import Split, Splits, carve
 
-TASK = Task(
-    name="snippets",
-    kind="classification",
-    n_labels=2,
-    metric="accuracy",
-    pair=False,
-    source="movieReviewSnippets_GroundTruth.txt of vaderSentiment 2.5; label 1 where the mean rating is positive",
-    licence=assets.ASSETS["vader-snippets"].licence,
-)
-TASKS = {TASK.name: TASK}
 _FILE = "movieReviewSnippets_GroundTruth.txt"
 _MIN_RATING = 0.5
 N_TEST, N_VALIDATION = 1500, 1000
@@ -28,7 +19,7 @@ _NOTES = (
 )
 
 
-def load_splits(name: str, n_train: int | None, n_test: int | None) -> Splits:
+def load_splits(n_train: int | None = None, n_test: int | None = None) -> Splits:
     """Train, validation and test with notes; fetches the asset on first use.
 
     Raises TensorAdaptError when the asset cannot be fetched or a line cannot be read.
@@ -59,3 +50,14 @@ def _row(path: Path, number: int, line: str) -> tuple[str, float, str]:
             f"{path}, line {number}: found {line[:80]!r}, expected the three columns id, rating, text: "
             "delete its folder to have it fetched again"
         ) from None
+
+
+TASK = Classification(
+    name="snippets",
+    n_labels=2,
+    metric="accuracy",
+    source="movieReviewSnippets_GroundTruth.txt of vaderSentiment 2.5; label 1 where the mean rating is positive",
+    licence=assets.ASSETS["vader-snippets"].licence,
+    load_splits=load_splits,
+)
+TASKS = {TASK.name: TASK}

@@ -1,0 +1,50 @@
+"""Tasks by name, found by folder: each file here that has ``TASKS``, its tasks by name."""
+
+import importlib
+import pkgutil
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.tasks.splits import Data, Split, subsample
+from tensoradapt.tasks.task import Task
+
+__all__ = ["Data", "Split", "Task", "get", "load", "names", "subsample"]
+
+
+def names() -> tuple[str, ...]:
+    """All task names, by file.
+
+    >>> names()[:2]
+    ('sst2', 'cola')
+    """
+    return tuple(_tasks())
+
+
+def get(name: str) -> Task:
+    """The task of that name; raises TensorAdaptError with the closest name for an unknown one."""
+    tasks = _tasks()
+    if name not in tasks:
+        raise TensorAdaptError(f'unknown task "{name}"{did_you_mean(name, tasks)}')
+    return tasks[name]
+
+
+def load(name: str, *, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Data:
+    """Load the task's splits, fetched on first use where needed.
+
+    Neither number moves an example between splits. "planted" is unlabelled (see `tasks.planted.label`).
+
+    Args:
+        name: one of ``names()``.
+        n_train: training examples, drawn with `seed`; all by default.
+        n_test: test examples, which do not depend on `seed`: runs of all seeds are judged on the same ones.
+        seed: of the choice of training examples.
+
+    Raises:
+        TensorAdaptError: for an unknown name, data that cannot be loaded, and more examples than there are.
+    """
+    return get(name).load(n_train, n_test, seed)
+
+
+def _tasks() -> dict[str, Task]:
+    # not cached: a file dropped into the folder (or onto __path__) is there at once
+    modules = [importlib.import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+    return {name: task for module in modules for name, task in getattr(module, "TASKS", {}).items()}

@@ -1,0 +1,116 @@
+"""Texts, or rows of tokens, that are given a class or a number by a head on the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tensoradapt.data import models
+from tensoradapt.tasks import metrics
+from tensoradapt.tasks.splits import Split, Splits
+from tensoradapt.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+HEADS = ("classifier", "score")
+Load = Callable[[int | None, int | None], Splits]
+
+
+@dataclass(frozen=True)
+class Row:
+    """The token ids of an example, and its label."""
+
+    ids: Sequence[int]
+    label: float
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Classification(Task):
+    """A class for each example, by transformers' classifier of the model.
+
+    ``pair``: whether an example is two texts. ``load_splits`` returns train, validation, test and notes; its two
+    numbers are ``n_train`` and ``n_test`` of tasks that draw their examples.
+    """
+
+    name: str
+    n_labels: int
+    metric: str
+    pair: bool = False
+    source: str = ""
+    licence: str = ""
+    load_splits: Load | None = None
+    kind: ClassVar[str] = "classification"
+
+    def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
+        """Train, validation and test with notes."""
+        assert self.load_splits is not None
+        return self.load_splits(n_train, n_test)
+
+    def model(self, name: str) -> nn.Module:
+        """Load the classifier; its head is drawn from torch's generator."""
+        return models.load(name, self)
+
+    def heads(self, model: nn.Module) -> tuple[str, ...]:
+        """The head of the classifier."""
+        return head_of(model)
+
+    def encode(self, split: Split, model: str, max_length: int) -> list[Row]:
+        """The token ids of each example, with its label."""
+        rows = models.encoder(model)(split.texts or (), max_length) if split.tokens is None else split.tokens.tolist()
+        return [Row(ids, label) for ids, label in zip(rows, split.labels.tolist(), strict=True)]
+
+    def collate(self, examples: Sequence[Row], model: nn.Module, device: str) -> Mapping[str, Tensor]:
+        """Padded ids, their mask, and the labels."""
+        import torch
+
+        kind = torch.float32 if self.kind == "regression" else torch.int64
+        labels = torch.tensor([row.label for row in examples], dtype=torch.float64).to(kind)
+        return {**padded([row.ids for row in examples], device), "labels": labels.to(device)}
+
+    def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits, (batch, n_labels)."""
+        return model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+
+    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
+        """The reported metric, and the one that is usually reported with it."""
+        return metrics.evaluate(self, predictions, split.labels)
+
+    def chance(self, split: Split) -> float:
+        """The metric of the best constant answer; nan before the split has labels."""
+        return metrics.chance(self, split.labels)
+
+    def at_chance(self, value: float, chance: float, n: int) -> bool:
+        """Whether a score of ``n`` examples is within two standard errors of a constant answer's."""
+        share = self.metric in ("accuracy", "f1")
+        spread = math.sqrt(max(chance * (1 - chance), 0) / n) if share else 1 / math.sqrt(n)
+        return not value > chance + 2 * spread
+
+
+@dataclass(frozen=True)
+class Regression(Classification):
+    """A number for each example, by the same classifier with one output; the loss is the mean squared error."""
+
+    kind: ClassVar[str] = "regression"
+
+
+def head_of(model: Any) -> tuple[str, ...]:
+    """The names of the head of a transformers classifier."""
+    return tuple(name for name, _ in model.named_children() if name in HEADS)
+
+
+def padded(rows: Sequence[Sequence[int]], device: str, pad: int = 0) -> dict[str, Tensor]:
+    """Ids filled up with ``pad``, and their mask, (batch, longest)."""
+    import torch
+
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}

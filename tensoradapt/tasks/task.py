@@ -1,0 +1,93 @@
+"""What a run asks of its task: its data, model, batches, loss, predictions and metrics. The run loop knows no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensoradapt.tasks.splits import Data, Split, Splits, disjoint, subsample
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_TEST_SEED = 0
+
+
+class Task:
+    """A task. Subclasses give ``splits``, ``model``, ``encode``, ``collate``, ``predict``, ``evaluate`` and ``chance``.
+
+    An encoded example is any object with a length, by which batches of similar ones are made: a sequence of tokens, a
+    prompt with its answer, a pair of answers. A subclass imports torch in its methods alone, as sweeps are planned
+    without it.
+
+    Attributes:
+        name: what specifications and results call it.
+        metric: the metric that is reported; one of the keys that ``evaluate`` returns. More is better.
+        source: where the data comes from, in a line.
+        licence: of the data, in a line.
+    """
+
+    name: str
+    metric: str
+    source: str = ""
+    licence: str = ""
+
+    def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
+        """Train, validation and test with notes; the numbers are for tasks that draw their examples."""
+        raise NotImplementedError
+
+    def model(self, name: str) -> nn.Module:
+        """Load a named model for the task; what is new in it is drawn from torch's generator."""
+        raise NotImplementedError
+
+    def heads(self, model: nn.Module) -> tuple[str, ...]:
+        """The names of the modules of a model that are trained whole, beside its adapter."""
+        return ()
+
+    def encode(self, split: Split, model: str, max_length: int) -> Sequence[Sized]:
+        """The examples of a split, encoded for a named model and cut to a number of tokens."""
+        raise NotImplementedError
+
+    def collate(self, examples: Sequence[Any], model: nn.Module, device: str) -> Mapping[str, Tensor]:
+        """One batch of encoded examples, on a device."""
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss that is trained on, one number; here the model's own."""
+        return model(**batch).loss
+
+    def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """What is stored of each example of a batch, (batch, ...): logits, likelihoods of options, a loss."""
+        raise NotImplementedError
+
+    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
+        """Metrics by name of the predictions for a split, (len(split), ...)."""
+        raise NotImplementedError
+
+    def chance(self, split: Split) -> float:
+        """The reported metric of what has learned nothing."""
+        raise NotImplementedError
+
+    def at_chance(self, value: float, chance: float, n: int) -> bool:
+        """Whether a reported metric of ``n`` examples is within noise of chance; here, whether it is no better."""
+        return not value > chance
+
+    def load(self, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Data:
+        """Three disjoint splits, train and test with these numbers of examples (default all).
+
+        Training examples are drawn with ``seed``; test examples are the same for every seed. Raises TensorAdaptError
+        for data that cannot be loaded, and for more examples than there are.
+        """
+        train, validation, test, notes = self.splits(n_train, n_test)
+        train, validation, removed = disjoint(train, validation, test)
+        train = subsample(train, n_train, seed, "n_train")
+        test = subsample(test, n_test, _TEST_SEED, "n_test")
+        return Data(self, train, validation, test, self.chance(test), (*notes, *removed))
+
+    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
+        """The data of a run with a named model: as ``load``, with at most these numbers of examples."""
+        whole = self.load()
+        train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
+        return self.load(train, test, seed)
