@@ -13,6 +13,8 @@ _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
     "Plan": "tensoradapt.planning.plan",
     "plan": "tensoradapt.planning.build_plan",
+    "Task": "tensoradapt.tasks.task",
+    "register_task": "tensoradapt.tasks.registry",
     "sweep": "tensoradapt.sweeps.run_sweep",
     "find_sites": "tensoradapt.sites.find",
     "FactoredTensor": "tensoradapt.adapter.factored",

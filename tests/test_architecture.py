@@ -27,6 +27,7 @@ LAZY = {
     "torchao",  # extra quantised
     "pandas",  # extra results
     "pyarrow",  # extra results
+    "sklearn",  # extra data
     "moocore",  # extra stats
     "jinja2",  # extra report
     "optuna",  # extra optuna

@@ -135,6 +135,10 @@ SPEC = {
     "n_validation": 4, "n_test": 4, "head_learning_rate": 0.01, "training": {"precision": "bf16"},
     "layouts": ["layer proj : out : in"], "optimizer": "equal_steps", "tune": "none", "tuning_seeds": [1], "extend": 1,
 }  # fmt: skip
+OWN = {
+    "train": "data.csv", "split": {"validation": 0.2, "test": 0.3}, "seed": 0, "text": "text", "label": "label",
+    "labels": ["no", "yes"], "kind": "classification", "metric": "f1", "max_length": 16,
+}  # fmt: skip
 SWEEP = {
     "spec": SPEC, "out": "runs", "executor": "local", "workers": None, "device": "cpu", "stale": "keep",
     "retry_failed": False, "checkpoint_every": 25, "track": (), "dry_run": True, "say": lambda *_: None,
@@ -182,6 +186,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "preconditioned": (ta.preconditioned, {"optimizer": OPTIMIZER, "model": MODEL, "epsilon": 1e-6}),
     "parameter_groups": (ta.parameter_groups, {"model": MODEL, "lr": 1e-3, "head_lr": None, "heads": ()}),
     "FactoredTensor": (FactoredTensor, FACTORED),
+    "register_task": (ta.register_task, {"task": "mine", "replace": True, **OWN}),
     "load_runs": (ta.load_runs, {"root": "."}),
     "frontier": (ta.frontier, {"runs": []}),
     "results": (ta.results, {"source": ".", "tuning": False, "where": (), "spec": None}),
@@ -215,6 +220,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written")
     adapter().save(folder / "saved")
     ta.export_lora(adapted(), folder / "lora")
+    lines = [f"text number {i},{'no' if i % 2 else 'yes'}" for i in range(40)]
+    (folder / "data.csv").write_text("\n".join(["text,label", *lines]))
     return folder
 
 

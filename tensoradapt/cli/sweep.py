@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import tasks
 from tensoradapt.cli.methods import spelled
 from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, path, picked
 from tensoradapt.cli.output import complain, show
-from tensoradapt.errors import missing_extra
+from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
+from tensoradapt.tasks import registry
 from tensoradapt.text import plain
 
 TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
@@ -51,7 +51,17 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--model", default=DEFAULT_MODEL, help="a built-in model, a folder, or a name on the hub (default: %(default)s)"
     )
-    p.add_argument("--task", default="snippets", help=f"{', '.join(tasks.names())} (default: %(default)s)")
+    known = ", ".join(registry.names())
+    p.add_argument(
+        "--task",
+        default="snippets",
+        help=f"{known}, or your own data: a .csv, .tsv, .jsonl, .json or .parquet file, a folder of the datasets "
+        "library, or a name on the hub (default: %(default)s)",
+    )
+    p.add_argument("--text", nargs="+", metavar="COLUMN", help="of own data: the column of texts, or both of pairs")
+    p.add_argument("--label", metavar="COLUMN", help="of own data: the column of labels")
+    p.add_argument("--metric", help="of own data: accuracy, f1, spearman, ... or a scorer of scikit-learn")
+    p.add_argument("--max-length", type=int, metavar="N", help="of own data: tokens of a text (default: 64)")
     p.add_argument(
         "--parameterization", nargs="+", metavar="NAME", help="or published adapters; default: those of the size"
     )
@@ -108,7 +118,8 @@ def frontier(args: argparse.Namespace) -> int:
     spec = presets.frontier_spec(
         replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
         methods=args.parameterization and [*map(spelled, args.parameterization)],
-        **picked(args, "model", "task", "layout", "projections", "lr", "optimizer", "precision"),
+        task=_task(args),
+        **picked(args, "model", "layout", "projections", "lr", "optimizer", "precision"),
     )
     try:
         ended, runs = presets.run_frontier(spec, args.out, say=show, **picked(args, "device", "workers"))
@@ -120,6 +131,18 @@ def frontier(args: argparse.Namespace) -> int:
     _print_failures(ended, args.out, "the same command runs it again")
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     return 0 if ended.complete else 1
+
+
+def _task(args: argparse.Namespace) -> str | dict[str, Any]:
+    """The task as it was named, or a table of what was said about own data."""
+    said = picked(args, "label", "metric", "max_length")
+    said |= {"text_pair" if len(args.text or ()) > 1 else "text": args.text}
+    if len(args.text or ()) == 1:
+        said["text"] = args.text[0]
+    said = {key: value for key, value in said.items() if value is not None}
+    if said and args.task in registry.names():
+        raise TensorAdaptError(f"{min(said)} was given with task {args.task!r}; expected it with own data")
+    return {**registry.settings_of(args.task), **said} if said else args.task
 
 
 def frontier_rows(runs: Sequence[Any]) -> list[tuple[str, ...]]:
@@ -199,7 +222,7 @@ def sweep(args: argparse.Namespace) -> int:
         show(f"not run: {reason}")
     _print_failures(ended, args.out, "run it again with --retry-failed")
     show(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
-    return 0 if ended.complete or args.dry_run else 1
+    return 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
 
 
 def _print_failures(ended: Any, out: Path, remedy: str) -> None:

@@ -48,12 +48,29 @@ def names() -> tuple[str, ...]:
 def load(name: str, task: Labels) -> Any:
     """Load a sequence classifier for ``task``; its head is drawn from torch's generator.
 
-    Raises TensorAdaptError for a name that is neither built in, nor a folder, nor on the hub.
+    A causal model whose tokenizer has no token for padding pads with the one that ends texts. Raises TensorAdaptError
+    for a name that is neither built in, nor a folder, nor on the hub, and for a tokenizer without either token.
     """
     hf = transformers()
     if name == TINY:
         return _tiny(hf, task)
-    return from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
+    model = from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
+    if model.config.pad_token_id is None:  # without one, causal models classify no batch of more than one text
+        model.config.pad_token_id = _pad(name, model.config)
+    return model
+
+
+def _pad(name: str, settings: Any) -> int:
+    """The token that fills up short texts: the tokenizer's, or else the one that ends texts."""
+    tokenizer = from_pretrained(transformers().AutoTokenizer, name)
+    ends = settings.eos_token_id
+    given = (tokenizer.pad_token_id, tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends]))
+    if (found := next((token for token in given if token is not None), None)) is None:
+        raise TensorAdaptError(
+            f"the tokenizer of {name} has no token that pads and none that ends a text; expected one, as in "
+            "tokenizer.pad_token = tokenizer.unk_token, saved with the model"
+        )
+    return int(found)
 
 
 def _tiny(hf: Any, task: Labels) -> Any:
@@ -79,9 +96,8 @@ def load_causal(name: str) -> tuple[Any, Any]:
     folder, nor on the hub, and where ``gguf`` or ``accelerate`` is not installed.
     """
     hf = transformers()
-    where = str(_unpacked_smollm2(hf)) if name == SMOLLM2 else name
-    tokenizer = from_pretrained(hf.AutoTokenizer, where)
-    return from_pretrained(hf.AutoModelForCausalLM, where).float().eval(), tokenizer
+    tokenizer = from_pretrained(hf.AutoTokenizer, name)
+    return from_pretrained(hf.AutoModelForCausalLM, name).float().eval(), tokenizer
 
 
 def _unpacked_smollm2(hf: Any) -> Path:
@@ -120,7 +136,11 @@ def encoder(name: str) -> Encode:
 
     def encode(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
         columns = [list(column) for column in zip(*texts, strict=True)]
-        return tokenizer(*columns, truncation=True, max_length=max_length)["input_ids"]
+        rows = tokenizer(*columns, truncation=True, max_length=max_length)["input_ids"]
+        if all(rows):
+            return rows
+        empty = [_pad(name, config(name))]  # some tokenizers make nothing of a blank text
+        return [row or empty for row in rows]
 
     return encode
 
@@ -184,8 +204,9 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
+    where = assets.fetch(MINILM) if name == MINILM else _unpacked_smollm2(transformers()) if name == SMOLLM2 else name
     try:
-        return kind.from_pretrained(assets.fetch(MINILM) if name == MINILM else name, **options)
+        return kind.from_pretrained(where, **options)
     except Exception as error:  # a broken config raises whatever reads it
         if "memory" in type(error).__name__.lower():
             raise

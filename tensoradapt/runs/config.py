@@ -43,6 +43,7 @@ class RunConfig:
     training: Mapping[str, Any] = field(default_factory=dict)  # further options of ``tensoradapt.fit``
     tuning: bool = False  # made to choose a learning rate, and in no mean
     method: str | None = None  # its name in a sweep, which is not part of the id
+    data: Mapping[str, Any] = field(default_factory=dict)  # of a task of own data: its record (``tasks.registry``)
 
     @property
     def label(self) -> str:
@@ -59,15 +60,19 @@ class RunConfig:
     def as_dict(self) -> dict[str, Any]:
         """The contents of config.json, the same bytes as earlier versions wrote."""
         record = {**asdict(self), "label": self.label}
-        if not self.training:  # a field that came later
-            del record["training"]
+        for later in ("training", "data"):  # fields that came later
+            if not record[later]:
+                del record[later]
         return {key: FORMER_HEAD_LABEL if value == HEAD_LABEL else value for key, value in record.items()}
 
     @cached_property
     def id(self) -> str:
         """The hash of what is computed; fields that were added later count unless they are at their default."""
         later: dict[str, Any] = {"published": None, "plan": {}, "training": {}, "tuning": False, "method": self.method}
+        later["data"] = {}
         said = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
+        if "data" in said:  # its content counts, wherever it is
+            said["data"].pop("source", None)
         label = FORMER_HEAD_LABEL if self._label() == HEAD_LABEL else self._label()
         return run_id({**said, "label": label})
 

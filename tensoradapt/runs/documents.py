@@ -92,7 +92,7 @@ GIVEN: Mapping[str, Mapping[str, Check]] = {
         **dict.fromkeys(("parameterization", "published", "method"), name),
         **dict.fromkeys(("steps", "batch", "budget", "n_train", "n_validation", "n_test", "max_length"), count),
         **dict.fromkeys(("layout", "projections"), names),
-        **dict.fromkeys(("plan", "training"), table),
+        **dict.fromkeys(("plan", "training", "data"), table),
         "head_lr": score,
         "rank": rank,
         "tuning": checks.flag,

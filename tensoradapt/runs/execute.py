@@ -20,7 +20,8 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach
-from tensoradapt.tasks import Data, Split, Task, get, subsample
+from tensoradapt.tasks import Data, Split, Task, subsample
+from tensoradapt.tasks.registry import restore
 from tensoradapt.training.fit import fit
 from tensoradapt.training.precision import autocast
 from tensoradapt.training.state import TrainingState
@@ -85,7 +86,7 @@ def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
     """The model of a run, ready to train: head drawn from the seed, adapter attached or base frozen."""
     random.seed(config.seed)
     torch.manual_seed(config.seed)
-    task = get(config.task)
+    task = restore(config.task, config.data)
     model = task.model(config.model)
     heads = task.heads(model)
     if config.kind == "adapter":
@@ -142,7 +143,7 @@ def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
 
 def encoded(split: Split, config: RunConfig) -> Sequence[Sized]:
     """The examples of a split as the task encodes them for the run's model."""
-    return get(config.task).encode(split, config.model, config.max_length)
+    return restore(config.task, config.data).encode(split, config.model, config.max_length)
 
 
 @torch.no_grad()
@@ -163,7 +164,7 @@ def batches(
 
     Examples are sorted by length within eight batches, as half the tokens of a mixed batch would be padding.
     """
-    task, rng = get(config.task), np.random.default_rng([config.seed, 1])
+    task, rng = restore(config.task, config.data), np.random.default_rng([config.seed, 1])
     size, n = min(config.batch, len(examples)), len(examples)
     while True:
         order = rng.permutation(n)
@@ -175,9 +176,9 @@ def batches(
 
 def load_data(config: RunConfig) -> Data:
     """The splits of a run's task, with at most the numbers of examples that the run asks for."""
-    return _load_data(config.task, config.model, config.n_train, config.n_test, config.seed)
+    return _load_data(restore(config.task, config.data), config.model, config.n_train, config.n_test, config.seed)
 
 
 @lru_cache(maxsize=4)
-def _load_data(task: str, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
-    return get(task).load_for(model, n_train, n_test, seed)
+def _load_data(task: Task, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
+    return task.load_for(model, n_train, n_test, seed)

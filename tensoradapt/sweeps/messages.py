@@ -14,6 +14,10 @@ from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due
 from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.spec import Method, Search, SweepSpec
+from tensoradapt.tasks.classification import Classification
+from tensoradapt.tasks.registry import restore
+from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.task import Task
 from tensoradapt.text import align, bytes_text, duration_text, size_text
 
 
@@ -120,13 +124,36 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     return f"{what}: {result['n_params']:,} parameters, test {score}{note}"
 
 
+LENGTH = RunConfig("head", 0, "", "", 1.0, 1).max_length  # of texts, unless another is given
 START_SECONDS = 5.0  # that a process takes to load torch and transformers
 STEPS, EXAMPLES = 3, 64  # of the probe
 JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
 
 
-def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots) -> str:
-    """One line: the time and disk of the runs that are still to do.
+def data_text(spec: SweepSpec, task: str) -> str:
+    """One line about a task of own data: its parts and classes, what was removed, and texts that are too long."""
+    record = spec.data[task]
+    chosen = restore(task, record)
+    data = chosen.load()
+    parts = {"train": data.train, "validation": data.validation, "test": data.test}
+    counts = ", ".join(f"{len(split):,} {part}" for part, split in parts.items())
+    classes = f"classes {', '.join(record['labels'][:5])}" if "labels" in record else ""
+    length = spec.of_task(task).get("max_length") or spec.runs.get("max_length") or LENGTH
+    texts = isinstance(chosen, Classification) and data.test.texts is not None
+    over = sum(_longer(chosen, split, spec.model, length) for split in parts.values()) if texts else 0
+    n = sum(map(len, parts.values()))
+    cut = f"{over:,} of {n:,} texts have more than {length} tokens and are cut (max_length)" if over else ""
+    return f"task {task}: " + "; ".join(part for part in (counts, classes, *data.notes, cut) if part)
+
+
+def _longer(task: Task, split: Split, model: str, length: int) -> int:
+    return sum(1 for example in task.encode(split, model, length + 1) if len(example) > length)
+
+
+def cost_text(
+    root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots
+) -> tuple[str, str]:
+    """One line: the time and disk of the runs that are still to do; and why the first of them failed, if it did.
 
     Args:
         root: folder of runs.
@@ -136,20 +163,21 @@ def cost_text(root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig
         slots: where they run.
     """
     if not left:
-        return "nothing is left to do"
+        return "nothing is left to do", ""
     done = [config.id for config in configs if is_finished(root, config.id)]
     if slots.options and not done:  # on a cluster, where a probe would measure the wrong machine
-        return "time and disk are known when the first run is done"
+        return "time and disk are known when the first run is done", ""
     try:
         seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots.device, slots.threads)
     except Exception as error:  # a run that fails must not stop the others
-        return f"time and disk are not known: the probe of {left[0].title} failed ({type(error).__name__}: {error})"
+        fault = f"the probe of {left[0].title} failed ({type(error).__name__}: {error})"
+        return f"time and disk are not known: {fault}", fault
     n = slots.workers or 1
     time = START_SECONDS + seconds * todo / min(n, todo)
     workers = f"with {n} worker{'s' * (n > 1)}" if slots.workers else "one after another"
     threads = f"{slots.threads} thread{'s' * (slots.threads > 1)} each"
     disk = bytes_text(n_bytes * todo)
-    return f"about {duration_text(time)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})"
+    return f"about {duration_text(time)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})", ""
 
 
 def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:

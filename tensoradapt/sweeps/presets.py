@@ -13,7 +13,6 @@ from typing import Any
 
 from tensoradapt import parameterizations as factorings
 from tensoradapt import published as papers
-from tensoradapt import tasks
 from tensoradapt.analysis.figures.frontier_plot import save_frontier
 from tensoradapt.analysis.tables.frontier import write_csv
 from tensoradapt.checks import number, one_of, whole
@@ -27,6 +26,7 @@ from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
 from tensoradapt.sweeps.spec import OPTIMIZER, Method, Size, SweepSpec, trained_by
+from tensoradapt.tasks.registry import resolve
 from tensoradapt.training.options import OPTIMIZERS, PRECISIONS
 
 WORKERS = 4  # at most by default, on CPUs: each has a model of its own
@@ -93,7 +93,7 @@ def frontier_spec(
     size: FrontierSize,
     *,
     model: str,
-    task: str,
+    task: str | Mapping[str, Any],
     methods: Sequence[str] | None = None,
     layout: Sequence[str] | None = None,
     projections: Sequence[str] = ("attention",),
@@ -106,7 +106,8 @@ def frontier_spec(
     Args:
         size: one of ``SIZES``, or other ranks or budgets, seeds, steps and numbers of examples.
         model: a built-in model, a folder, or a name on the hub.
-        task: one of ``tasks.names()``.
+        task: a task's name, a file of own data, a ``datasets`` folder or name on the hub, or a table of settings as
+            ``tensoradapt.register_task`` takes them.
         methods: names of parameterizations and published adapters; default those of the size.
         layout: of all parameterizations; default each one's usual layout.
         projections: "attention", "mlp", "all", or names such as "q" and "v".
@@ -117,6 +118,7 @@ def frontier_spec(
     Raises:
         TensorAdaptError: for an unknown task or method, and for seeds, steps or a rate out of range.
     """
+    resolved, record = resolve(task)
     given = None if lr is None else number(lr, "lr")
     named = tuple(dict.fromkeys(methods or (size.ranks if isinstance(size.ranks, Mapping) else DEFAULT)))
 
@@ -131,7 +133,8 @@ def frontier_spec(
     training = trained_by(one_of(OPTIMIZERS, optimizer, "optimizer"), options)
     return SweepSpec(
         model=model,
-        tasks=(tasks.get(task).name,),
+        tasks=(resolved.name,),
+        data={resolved.name: record} if record else {},
         methods=(
             _reference("head", rate("head")),
             *map(adapter, named),
@@ -183,8 +186,7 @@ def run_frontier(
         raise TensorAdaptError(refused[0])
     configs = due(spec, planned, out).configs
     first = configs[0]
-    tasks.get(first.task).model(spec.model)
-    load_data(first)
+    load_data(first).task.model(spec.model)
     _adopt(configs, out, say)
     # runs of one thread side by side take less time than one after the other on all cores
     n = workers or len(slots_for("local", None, device, {}).gpus) or min(cores(), WORKERS)

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import checks, parameterizations, tasks
+from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
@@ -32,6 +32,8 @@ from tensoradapt.sweeps.spec import (
     space_of,
     trained_by,
 )
+from tensoradapt.tasks.registry import resolve
+from tensoradapt.tasks.task import Task
 from tensoradapt.training.options import OPTIMIZERS, PRECISIONS, TrainingOptions
 
 
@@ -57,11 +59,12 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     runs = {name: settings.get(key) for key, name in RUNS.items()}
     return SweepSpec(
         model=settings["model"],
-        tasks=settings["tasks"],
+        tasks=tuple(task.name for task, _ in settings["tasks"]),
         methods=methods,
         seeds=settings["seeds"],
         runs={name: value for name, value in runs.items() if value is not None and value != DEFAULTS.get(name)},
         search=search,
+        data={task.name: record for task, record in settings["tasks"] if record},
         **tuning,
     )
 
@@ -168,6 +171,15 @@ def _published(value: Any, where: str) -> str:
     return papers.get(checks.text(value, where)).name
 
 
+def _tasks(value: Any, where: str) -> tuple[tuple[Task, Mapping[str, Any]], ...]:
+    """Names, files and tables of own data, in any order; each becomes a task with its record."""
+    found = checks.listed_freely(resolve, value, where)
+    names = [task.name for task, _ in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TensorAdaptError(f"{where} names {twice[0]!r} twice; name each once, own data by name =")
+    return found
+
+
 def _parameterization(value: Any, where: str) -> str:
     return checks.one_of(parameterizations.names(), value, where)
 
@@ -240,7 +252,7 @@ METHOD: dict[str, checks.Check] = {
 TOP: dict[str, checks.Check] = {
     **SIZES,
     "model": checks.text,
-    "tasks": partial(checks.listed, lambda value, where: tasks.get(checks.text(value, where)).name),
+    "tasks": _tasks,
     "published": partial(checks.listed, _published),
     "parameterizations": partial(checks.listed, _parameterization),
     "layouts": partial(checks.listed, _layout),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
-from tensoradapt.sweeps.messages import cost_text, ended_text, extended_text, plan_text
+from tensoradapt.sweeps.messages import cost_text, data_text, ended_text, extended_text, plan_text
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
 
@@ -32,7 +32,8 @@ Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, o
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How many runs a sweep has and how many are finished, the ids of failed ones, and what could not be begun.
+    """How many runs a sweep has and how many are finished, the ids of failed ones, and what could not be begun; of a
+    dry run also why its probe failed.
 
     ``total`` grows where a grid of rates is extended.
     """
@@ -112,9 +113,13 @@ def sweep(
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
-        say(cost_text(root, now.configs, left, todo, slots))
+        for task in spec.data:
+            say(data_text(spec, task))
+        cost, fault = cost_text(root, now.configs, left, todo, slots)
+        say(cost)
     if dry_run:
-        return state.outcome()
+        ended = state.outcome()
+        return replace(ended, blocked=(*ended.blocked, fault)) if fault else ended
     if left or known is None:
         recorded.write(root, spec, planned, versions())
     if left:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -73,6 +73,7 @@ class SweepSpec:
         tune: whether rates are chosen at each "size", or for a "method" at its middle size; "none" where every method
             has one.
         extend: how many rates may be tried beyond the ends of each grid.
+        data: records of tasks of own data, by name.
     """
 
     model: str
@@ -84,6 +85,13 @@ class SweepSpec:
     search: Search | None = None
     tune: str = "method"  # as specifications meant before they said it
     extend: int = 0
+    data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def of_task(self, task: str) -> dict[str, Any]:
+        """The settings of runs of one task: the record of its data, and its own length of texts."""
+        record = self.data.get(task, {})
+        length = record.get("source", {}).get("max_length")
+        return ({"data": record} if record else {}) | ({"max_length": length} if length else {})
 
     @property
     def id(self) -> str:
@@ -93,7 +101,15 @@ class SweepSpec:
         said = asdict(self)
         seeds = said.pop("tuning_seeds")
         said |= {"tuning_seed": seeds[0]} if len(seeds) == 1 else {"tuning_seeds": seeds}
-        former = {"search": (None,), "tune": ("method", "none"), "extend": (0,)}
+        said["data"] = {
+            name: {**record, "source": self.of_task(name).get("max_length")} for name, record in self.data.items()
+        }
+        former: dict[str, Any] = {
+            "search": (None,),
+            "tune": ("method", "none"),
+            "extend": (0,),
+            "data": ({},),
+        }
         said = {key: value for key, value in said.items() if value not in former.get(key, ())}
         label = {"head": {"name": FORMER_HEAD_LABEL}}
         return run_id({**said, "methods": [{**row, **label.get(row["kind"], {})} for row in said["methods"]]})

@@ -73,7 +73,9 @@ class Classification(Task):
 
         kind = torch.float32 if self.kind == "regression" else torch.int64
         labels = torch.tensor([row.label for row in examples], dtype=torch.float64).to(kind)
-        return {**padded([row.ids for row in examples], device), "labels": labels.to(device)}
+        # causal models find the last token of a text by what is no padding
+        pad = getattr(getattr(model, "config", None), "pad_token_id", None) or 0
+        return {**padded([row.ids for row in examples], device, pad), "labels": labels.to(device)}
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits, (batch, n_labels)."""

@@ -22,11 +22,18 @@ def evaluate(task: Classification, scores: np.ndarray, labels: np.ndarray) -> di
     predictions give 0.0 for matthews, f1 and correlations (f1 unless the constant is the positive class).
     Raises TensorAdaptError for other shapes, no examples, and scores that are not finite.
     """
-    scores, labels = _checked(task, np.asarray(scores, dtype=np.float64), np.asarray(labels))
+    scores, labels = checked(task, scores, labels)
     if task.kind == "regression":
         return {name: _correlation(f"{name}r", scores, labels) for name in ("spearman", "pearson")}
     predicted = scores.argmax(axis=1)
     return {name: _CLASSIFICATION[name](predicted, labels) for name in dict.fromkeys((task.metric, "accuracy"))}
+
+
+def named(metric: str, scores: np.ndarray, labels: np.ndarray) -> float:
+    """One of this file's metrics by name, of logits (n, 2) or predictions (n,)."""
+    if metric in _CLASSIFICATION:
+        return _CLASSIFICATION[metric](scores.argmax(axis=1), labels)
+    return _correlation(f"{metric}r", scores, labels)
 
 
 def chance(task: Classification, labels: np.ndarray) -> float:
@@ -39,7 +46,9 @@ def chance(task: Classification, labels: np.ndarray) -> float:
     return max(evaluate(task, np.tile(answer, (len(labels), 1)), labels)[task.metric] for answer in answers)
 
 
-def _checked(task: Classification, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(task: Classification, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores in double precision and labels, in the shapes that ``evaluate`` takes; raises as it does."""
+    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
     if task.kind == "regression" and scores.shape == (len(labels), 1):
         scores = scores[:, 0]
     shape = (len(labels),) if task.kind == "regression" else (len(labels), task.n_labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -102,3 +103,18 @@ def _keys(split: Split) -> list[tuple[str, ...]]:
         assert split.tokens is not None
         return [tuple(map(str, row)) for row in split.tokens.tolist()]
     return [tuple(sorted(" ".join(text.casefold().split()) for text in texts)) for texts in split.texts]
+
+
+def divide(split: Split, sizes: Sequence[int], seed: int) -> tuple[Split, ...]:
+    """Parts of at least the given sizes, then the rest, drawn by a hash of seed and text: equal texts stay together."""
+    keys = _keys(split)
+    digests = [hashlib.sha256("\t".join((str(seed), *key)).encode()).digest() for key in keys]
+    order = sorted(range(len(split)), key=lambda row: (digests[row], row))
+    ends, at = [], 0
+    for size in sizes:
+        at = min(at + size, len(order))
+        while 0 < at < len(order) and digests[order[at]] == digests[order[at - 1]]:
+            at += 1
+        ends.append(at)
+    parts = np.split(np.array(order, dtype=np.int64), ends)
+    return tuple(take(split, np.sort(part)) for part in parts)

@@ -1,0 +1,201 @@
+"""Tasks by name: files of this folder, entry points, tasks that were registered, and own data; and their records.
+
+The record of a task is empty for a task that its name alone loads. Otherwise it holds a hash of the data's content,
+which is part of a run's id, and under "source" how any process loads it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from tensoradapt import tasks
+from tensoradapt.checks import flag, place, shown, text
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.tasks import own
+from tensoradapt.tasks.own import settings_of as settings_of
+from tensoradapt.tasks.splits import Data
+from tensoradapt.tasks.tables import HUB_NAME, SUFFIXES
+from tensoradapt.tasks.task import Task
+
+GROUP = "tensoradapt.tasks"
+Record = Mapping[str, Any]
+_REGISTERED: dict[str, tuple[Task, Record]] = {}
+
+
+def names() -> tuple[str, ...]:
+    """The names of all tasks that a name alone loads: built in, of installed plug-ins, and registered."""
+    return tuple(dict.fromkeys((*tasks.names(), *_entries(), *_REGISTERED)))
+
+
+def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -> Task:
+    """Register a task by its name, which frontiers and sweeps then take; return it.
+
+    Data is read and checked at once. Processes that compute runs read it again, and refuse it if it has changed.
+
+    Args:
+        task: the name of a task of own data, described by the settings; or a ``Task`` that a module holds under a
+            name, such as ``my_tasks.TASK``, or that place as a text, "my_tasks:TASK".
+        replace: whether a task that was registered under this name is replaced.
+        settings: train, validation, test: files (.csv, .tsv, .jsonl, .json, .parquet); or dataset: a folder of the
+            `datasets` library or a name on the hub, then train, validation and test name its splits, and subset a
+            part. split: shares of train for what is not given, such as {"validation": 0.1, "test": 0.2}; seed: of that
+            choice. text or text_pair: the column of texts, or two. label: the column of labels; labels: their order,
+            the last of two is the positive one; kind: "classification" or "regression". metric: accuracy, f1,
+            matthews, spearman, pearson, kendall, a scorer of scikit-learn, or a function of labels and predictions.
+            max_length: in tokens, of longer texts the rest is cut off.
+
+    Raises:
+        TensorAdaptError: for settings that are unknown, data that cannot be read or trained on, naming file, row or
+            column, a metric that does not fit, a name that is taken, and a task that no module holds.
+    """
+    flag(replace, "replace")
+    made, record = _made(task, settings)
+    if made.name in (*tasks.names(), *_entries()):
+        raise TensorAdaptError(
+            f"task name {made.name!r} is taken by a task that is built in or installed; give another"
+        )
+    if made.name in _REGISTERED and not replace and _REGISTERED[made.name][1] != record:
+        raise TensorAdaptError(f"task name {made.name!r} is registered already; give another, or replace=True")
+    _REGISTERED[made.name] = made, record
+    return made
+
+
+def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
+    """The task of a name, a path, a name on the hub, a place such as "module:TASK", or a table of settings."""
+    if isinstance(value, Mapping):
+        if set(value) == {"name"}:
+            return resolve(value["name"], f"{where}.name")
+        return _free(own.build(own.read_settings(value, where)))
+    name = text(value, where)
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name in tasks.names():
+        if name in _entries():
+            raise TensorAdaptError(
+                f"task {name!r} is both built in and {_shown(_entries()[name])}; uninstall the latter"
+            )
+        return tasks.get(name), {}
+    if name in _entries():
+        return _installed(_entries()[name])
+    if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
+        return _free(_held(name))
+    if Path(name).suffix.lower() in SUFFIXES or HUB_NAME.fullmatch(name) or place(name, where).exists():
+        return _free(own.build(own.read_settings(own.settings_of(name), where)))
+    raise TensorAdaptError(f'unknown task "{name}"{did_you_mean(name, names())}')
+
+
+def restore(name: str, record: Record) -> Task:
+    """The task of a run's config. Raises TensorAdaptError where its data is not what it was."""
+    return _restored(name, json.dumps(record, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _restored(name: str, record: str) -> Task:
+    said = json.loads(record)
+    if not said:
+        return resolve(name)[0]
+    source = said.get("source", {})
+    task, now = _held(source["object"]) if "object" in source else _again(name, source)
+    if now.get("hash") != said.get("hash"):
+        raise TensorAdaptError(
+            f"the data of task {name!r} has changed since the run was planned (its hash was {said.get('hash')} and is "
+            f"{now.get('hash')}); put it back, or run the sweep again, which computes new runs"
+        )
+    return task
+
+
+def _again(name: str, source: Mapping[str, Any]) -> tuple[Task, Record]:
+    return own.build(own.read_settings(source, f"task {name!r}")) if source else resolve(name)
+
+
+def _made(task: Any, settings: Mapping[str, Any]) -> tuple[Task, Record]:
+    if isinstance(task, str) and ":" not in task:
+        return own.build(own.read_settings({**settings, "name": task}, "register_task"))
+    if settings:
+        raise TensorAdaptError(f"{min(settings)} was given with a task that is made; expected a name, then settings")
+    if isinstance(task, str):
+        return _held(task)
+    if not isinstance(task, Task):
+        raise TensorAdaptError(f"task is {shown(task)}; expected a name with settings, or a tensoradapt.Task")
+    return _held(_place_of(task))
+
+
+def _place_of(task: Task) -> str:
+    """Where a task can be imported from: the module of its class, and its name there."""
+    module = type(task).__module__
+    held = [name for name, value in vars(sys.modules.get(module, sys)).items() if value is task]
+    if module == "__main__" or not held:
+        raise TensorAdaptError(
+            f"task {task.name!r} is no value of module {module}, from which processes that compute runs import it; "
+            "expected one in a module, such as TASK = MyTask() in my_tasks.py"
+        )
+    return f"{module}:{held[0]}"
+
+
+def _held(where: str) -> tuple[Task, Record]:
+    """The task at a place such as "module:TASK"."""
+    module, _, name = where.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise TensorAdaptError(
+            f"task {where!r} cannot be imported ({type(error).__name__}: {error}); expected module:NAME of a Task"
+        ) from error
+    task = _checked(found, repr(where))
+    return task, {"hash": own.content_hash(_loaded(task)), "source": {"object": where}}
+
+
+def _loaded(task: Task) -> Data:
+    data = task.load()
+    if not isinstance(data, Data):
+        raise TensorAdaptError(f"load of task {task.name!r} returned {shown(data)}; expected a Data")
+    return data
+
+
+def _free(made: tuple[Task, Record]) -> tuple[Task, Record]:
+    """The same, if its name is not taken by another task."""
+    name = made[0].name
+    if name in (*tasks.names(), *_entries()) or (name in _REGISTERED and _REGISTERED[name][1] != made[1]):
+        raise TensorAdaptError(f"task name {name!r} is taken by another task; give it another name =")
+    return made
+
+
+@lru_cache(maxsize=1)
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _installed(entry: EntryPoint) -> tuple[Task, Record]:
+    """The task of an entry point: a ``Task``, or a table of settings, or a function that returns one."""
+    try:
+        found = entry.load()
+        found = found() if callable(found) and not isinstance(found, Task) else found
+    except Exception as error:
+        raise TensorAdaptError(
+            f"{_shown(entry)} raised {type(error).__name__}: {str(error)[:200]}; expected a Task: uninstall it"
+        ) from error
+    if isinstance(found, Mapping):
+        return own.build(own.read_settings({**found, "name": entry.name}, _shown(entry)))
+    task = _checked(found, _shown(entry))
+    if task.name != entry.name:
+        raise TensorAdaptError(f"{_shown(entry)} gives a task called {task.name!r}; expected one of its own name")
+    return task, {"hash": own.content_hash(_loaded(task)), "source": {}}
+
+
+def _shown(entry: EntryPoint) -> str:
+    package = f" of {entry.dist.name}" if entry.dist else ""
+    return f"the entry point {entry.name!r}{package}"
+
+
+def _checked(found: Any, where: str) -> Task:
+    if not isinstance(found, Task) or not all(isinstance(getattr(found, key, None), str) for key in ("name", "metric")):
+        raise TensorAdaptError(f"{where} is {shown(found)}; expected a tensoradapt.Task with a name and a metric")
+    return found

@@ -1,0 +1,189 @@
+"""Read the columns of a data file, a folder of the `datasets` library, or a data set on the hub."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.files import open_bytes, reason
+
+PARTS = ("train", "validation", "test")
+HUB_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+FORMS = "a .csv, .tsv, .jsonl, .json or .parquet file"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length by name. ``place(row)`` names a row, counted from 0, in messages."""
+
+    where: str
+    columns: Mapping[str, Sequence[Any]]
+    place: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def column(self, name: str) -> Sequence[Any]:
+        """The values of a column; raises TensorAdaptError with the closest name where there is none."""
+        if name not in self.columns:
+            raise TensorAdaptError(f"{self.where} has no column {name!r}{did_you_mean(name, self.columns)}")
+        return self.columns[name]
+
+
+def read_file(path: Path) -> Table:
+    """Read a file by its suffix; raises TensorAdaptError where it is no such file, damaged, or without rows."""
+    if path.suffix.lower() not in _READERS:
+        raise TensorAdaptError(f"{path} is no data that can be read; expected {FORMS}")
+    if path.exists() and not path.is_file():  # a device can be without end
+        raise TensorAdaptError(f"{path} is no file; expected {FORMS}")
+    try:
+        with open_bytes(path) as file:
+            data = file.read()
+        table = _READERS[path.suffix.lower()](path, data)
+    except TensorAdaptError:
+        raise
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); expected {FORMS}") from None
+    if not len(table):
+        raise TensorAdaptError(f"{path} has no rows; expected a row for each example")
+    return table
+
+
+def read_dataset(name: str, subset: str | None, parts: Mapping[str, str]) -> dict[str, Table]:
+    """Read a folder that ``save_to_disk`` wrote, or a data set on the hub: a table for each part that it has.
+
+    ``parts``: names of its splits for train, validation and test; default those names.
+    """
+    folder = Path(name).is_dir()
+    if not (_saved(Path(name)) if folder else HUB_NAME.fullmatch(name)):
+        raise TensorAdaptError(
+            f"{name} is {'a folder without a data set' if folder else 'no file, folder or name on the hub'}; expected "
+            f"{FORMS}, a folder written by save_to_disk, or a name such as owner/name"
+        )
+    try:
+        import datasets
+    except ImportError:
+        raise missing_extra("datasets", "hub", f"reading the data set {name}") from None
+    datasets.disable_progress_bars()
+    try:
+        loaded = datasets.load_from_disk(name) if folder else datasets.load_dataset(name, subset)
+    except Exception as error:  # the errors of the hub's client share no base class
+        offline = " HF_HUB_OFFLINE is set, so the hub was not asked." if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise TensorAdaptError(
+            f"data set {name} cannot be loaded ({_first_line(error)}).{offline} Expected {FORMS}, a folder written by "
+            "save_to_disk, or a name on the hub"
+        ) from error
+    found = loaded if isinstance(loaded, Mapping) else {parts.get("train", "train"): loaded}
+    for part, split in parts.items():
+        if split not in found:
+            raise TensorAdaptError(f"data set {name} has no split {split!r} for {part}{did_you_mean(split, found)}")
+    wanted = {part: parts.get(part, part) for part in PARTS}
+    return {
+        part: _from_dataset(f"{name}, split {split}", found[split]) for part, split in wanted.items() if split in found
+    }
+
+
+def _saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def _from_dataset(where: str, rows: Any) -> Table:
+    """The columns of a split; classes that are stored as numbers have their names."""
+    columns = {}
+    for name, feature in rows.features.items():
+        values = list(rows[name])
+        if hasattr(feature, "int2str"):
+            values = [feature.int2str(value) if value is not None and value >= 0 else None for value in values]
+        columns[name] = values
+    return Table(where, columns, lambda row: f"{where}, row {row + 1}")
+
+
+def _csv(path: Path, data: bytes) -> Table:
+    """Comma separated with a header; a cell that holds commas, quotes or line breaks is in double quotes."""
+    return _separated(path, data, csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
+
+
+def _tsv(path: Path, data: bytes) -> Table:
+    """Tab separated with a header; quotes are plain characters."""
+    lines = io.StringIO(data.decode("utf-8-sig"), newline="")
+    return _separated(path, data, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def _separated(path: Path, data: bytes, reader: Any) -> Table:
+    rows, lines = [], []
+    header = [name.strip() for name in next(reader, [])]
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise TensorAdaptError(f"{path} has two columns {twice[0]!r}; expected a name for each")
+    for row in reader:
+        if not row:  # a blank line
+            continue
+        if len(row) != len(header):
+            raise TensorAdaptError(
+                f"{path}, line {reader.line_num}: {len(row)} cells; expected {len(header)}, as many as its header has. "
+                "Put a cell that holds the separator in double quotes, or name the file .tsv if tabs separate its cells"
+            )
+        rows.append(row)
+        lines.append(reader.line_num)
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+    return Table(str(path), columns, lambda row: f"{path}, line {lines[row]}")
+
+
+def _jsonl(path: Path, data: bytes) -> Table:
+    """An object on each line."""
+    rows, lines = [], []
+    for number, line in enumerate(data.decode("utf-8-sig").split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise TensorAdaptError(f"{path}, line {number} is no JSON ({error}); expected an object") from None
+            lines.append(number)
+    return _objects(path, rows, lambda row: f"{path}, line {lines[row]}")
+
+
+def _json(path: Path, data: bytes) -> Table:
+    """A list of objects."""
+    rows = json.loads(data.decode("utf-8-sig"))
+    if not isinstance(rows, list):
+        raise TensorAdaptError(f"{path} holds a {type(rows).__name__}; expected a list of objects")
+    return _objects(path, rows, lambda row: f"{path}, row {row + 1}")
+
+
+def _objects(path: Path, rows: Sequence[Any], place: Callable[[int], str]) -> Table:
+    """The columns of objects; a key that one of them lacks is None there."""
+    if odd := [i for i, row in enumerate(rows) if not isinstance(row, dict)]:
+        raise TensorAdaptError(f"{place(odd[0])} is a {type(rows[odd[0]]).__name__}; expected an object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return Table(str(path), {name: [row.get(name) for row in rows] for name in names}, place)
+
+
+def _parquet(path: Path, data: bytes) -> Table:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "data", f"reading {path}") from None
+    columns = parquet.read_table(pyarrow.BufferReader(data)).to_pydict()
+    return Table(str(path), columns, lambda row: f"{path}, row {row + 1}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+_READERS: Mapping[str, Callable[[Path, bytes], Table]] = {
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".jsonl": _jsonl,
+    ".json": _json,
+    ".parquet": _parquet,
+}
+SUFFIXES = tuple(_READERS)
