@@ -3,11 +3,20 @@
 import csv
 import doctest
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
+import tensoradapt as ta
+from tensoradapt import tasks
 from tensoradapt.cli.methods import methods_page
+from tensoradapt.data import models
+from tensoradapt.tasks import registry
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_FILES = ("docs/comparison.md", "docs/recipes.md", "docs/sweeps/tuning.md")
@@ -25,6 +34,37 @@ def test_the_readme_example_runs_and_prints_what_it_says(tmp_path, monkeypatch):
     found = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
     assert found.attempted >= 10 and found.failed == 0
     assert (tmp_path / "my-adapter" / "adapter.json").is_file()
+
+
+@pytest.fixture
+def with_a_model_and_data(tmp_path, monkeypatch):
+    """The folder and files that the pages name, each small."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    models.load(models.TINY, tasks.get("planted")).save_pretrained("my-model")
+    words = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "dull": 4, "fine": 5}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(
+        "my-model"
+    )
+    for name in ("reviews", "train", "test"):
+        lines = [f"{name} {i} {('dull', 'fine')[i % 2]},{('bad', 'good')[i % 2]}" for i in range(60)]
+        Path(f"{name}.csv").write_text("\n".join(["review,verdict", *lines]))
+
+
+@pytest.mark.parametrize(("page", "methods"), [("README.md", 7), ("docs/your-data.md", 2)])
+def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_model_and_data, monkeypatch, capsys):
+    script = next(
+        text for text in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "my-model" in text
+    )
+    assert page != "README.md" or len(script.splitlines()) <= 12
+    monkeypatch.setattr(ta, "sweep", partial(ta.sweep, executor="inline", device="cpu"))  # no process to wait for
+    exec(script.replace('"steps": 100', '"steps": 2').replace(", workers=2", ""), {})
+    runs = ta.load_runs(Path("runs/reviews"))
+    assert len(runs) == 3 * methods and {run.result["metric"] for run in runs} == {"f1"}
+    if page == "README.md":
+        assert "reviews" in Path("runs/reviews/report.html").read_text()
 
 
 def test_the_page_of_checkpoints_runs(tmp_path, monkeypatch):
