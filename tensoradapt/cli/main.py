@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_out_what_lacks()
         args = parser().parse_args(argv)
         debug = args.debug
+        if args.verbose:
+            os.environ["TENSORADAPT_VERBOSE"] = "1"
         try:
             return args.command(args)
         finally:
@@ -78,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
         group.add_parsers(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.add_argument("-v", "--verbose", action="store_true", help="show the warnings of libraries too")
     return top
 
 

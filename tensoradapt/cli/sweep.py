@@ -16,6 +16,7 @@ from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
 from tensoradapt.tasks import registry
 from tensoradapt.text import plain
 
+LOST_RUNS = ("n_at_chance", "n_diverged")
 TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
 WIDE = 140  # columns of a file or pipe, which has no width of its own
 
@@ -112,6 +113,7 @@ def frontier(args: argparse.Namespace) -> int:
         import rich  # noqa: F401  # before the runs, as the table needs it after them
     except ImportError:
         raise missing_extra("rich", "demo", "tensoradapt frontier") from None
+    from tensoradapt.analysis.tables.frontier import table
     from tensoradapt.sweeps import presets
 
     given = {"ranks": args.rank, "budgets": args.budget, "seeds": args.seeds, "steps": args.steps}
@@ -130,6 +132,8 @@ def frontier(args: argparse.Namespace) -> int:
         _print_savings(runs)
     _print_failures(ended, args.out, "the same command runs it again")
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
+    if ended.complete:
+        show(*lost_text(table(runs)), next_text(args.out))
     return 0 if ended.complete else 1
 
 
@@ -222,7 +226,34 @@ def sweep(args: argparse.Namespace) -> int:
         show(f"not run: {reason}")
     _print_failures(ended, args.out, "run it again with --retry-failed")
     show(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
+    if ended.complete and not args.dry_run:
+        _print_means(args.spec, args.out)
     return 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
+
+
+def _print_means(spec: Path, out: Path) -> None:
+    """The means of a sweep that is done, a warning where most runs are at chance, and what can be made of them."""
+    from tensoradapt.sweeps.reports import results
+
+    rows = results.means(out, spec=spec)
+    show("", results.shown(rows), "", *lost_text(rows))
+    show(next_text(out))
+
+
+def next_text(out: Path) -> str:
+    """What can be made of a folder of finished runs."""
+    return f"next: `tensoradapt report {out}` writes a page with comparisons, `tensoradapt plot {out} all` every figure"
+
+
+def lost_text(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A warning where half of the reported runs or more ended at chance or diverged."""
+    lost, n = (sum(sum(row[key] or 0 for key in keys) for row in rows) for keys in (LOST_RUNS, ("n_seeds",)))
+    if 2 * lost < max(n, 1):
+        return []
+    return [
+        f"warning: {lost} of {n} reported runs ended at chance or diverged, so their means compare little; try lower "
+        "learning rates, or more steps or examples"
+    ]
 
 
 def _print_failures(ended: Any, out: Path, remedy: str) -> None:

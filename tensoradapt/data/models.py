@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import zlib
@@ -17,6 +18,8 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
 MINILM, TINY, SMOLLM2 = "all-minilm-l6-v2", "tiny-random-bert", "smollm2-135m-instruct"
 GGUF = "model.gguf"
+VERBOSE = "TENSORADAPT_VERBOSE"  # set by --verbose, and inherited by the processes of a sweep
+LOUD = ("torchao", "torch.utils._pytree", "bitsandbytes")  # warn of what was not built for them, in each process
 UNPACKED = "config.json"  # the last file that is written
 TINY_SIZES = {
     "hidden_size": 24,
@@ -174,6 +177,9 @@ def skeleton(name: str, architecture: str | None = None) -> Any:
 
 def transformers() -> Any:
     """The transformers library, without its warnings about new weights: the head is new on purpose."""
+    if not os.environ.get(VERBOSE):
+        for library in LOUD:
+            logging.getLogger(library).setLevel(logging.ERROR)
     try:
         import transformers as hf
     except ImportError:

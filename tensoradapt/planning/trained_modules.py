@@ -24,7 +24,8 @@ def patterns(train: Any) -> tuple[str, ...]:
     names = (train,) if isinstance(train, str) else train
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
         raise TensorAdaptError(
-            f"train is {shown(train)}; expected 'auto', or names or patterns of modules, as in ('classifier', '*norm*')"
+            f"train is {shown(train)}; expected names or patterns of base modules, as in ('classifier', '*norm*'), or "
+            "'auto' for a classifier's head"
         )
     return tuple(names)
 

@@ -6,6 +6,7 @@ import pytest
 from support.sweeping import done, write_spec
 
 from tensoradapt.cli.main import main
+from tensoradapt.cli.sweep import lost_text
 from tensoradapt.runs import perform
 
 INLINE = ["--executor", "inline", "--device", "cpu"]
@@ -21,9 +22,20 @@ def test_a_sweep_prints_its_plan_then_each_run_and_returns_zero(tmp_path, capsys
     assert main(command(tmp_path)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == planned[0] and lines[0].endswith("4 runs, 4 of them to do")
-    assert sum(line.startswith("[") for line in lines) == 4 and "4 of 4 runs are finished" in lines[-1]
+    assert sum(line.startswith("[") for line in lines) == 4
+    end = next(lines[i:] for i, line in enumerate(lines) if line.startswith("4 of 4 runs are finished"))
+    assert end[2].split()[:2] == ["task", "method"] and f"tensoradapt report {tmp_path / 'runs'}" in end[-1]
     assert main(command(tmp_path)) == 0
-    assert capsys.readouterr().out.splitlines() == lines[-1:]
+    assert capsys.readouterr().out.splitlines() == end
+
+
+def test_a_sweep_warns_where_most_runs_are_at_chance():
+    rows = [{"n_at_chance": 1, "n_diverged": 1, "n_seeds": 3}, {"n_at_chance": 0, "n_diverged": 0, "n_seeds": 1}]
+    assert lost_text(rows) == [
+        "warning: 2 of 4 reported runs ended at chance or diverged, so their means compare little; try lower learning "
+        "rates, or more steps or examples"
+    ]
+    assert lost_text([*rows, rows[1]]) == lost_text([]) == []
 
 
 def test_budgets_show_what_was_reached_and_which_cells_are_empty(tmp_path, capsys):

@@ -47,7 +47,7 @@ def model_of(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 def planned(name: str, projections: Any, config: dict[str, Any]) -> ta.Plan:
     sites = ta.find_sites(model_of(name), projections, blocks=config.get("published") == "cara")
-    return ta.plan(sites, **config)
+    return ta.plan(sites, train=(), **config)
 
 
 def adapted(name: str, plan: ta.Plan, config: dict[str, Any], dtype: torch.dtype = torch.float32) -> Any:

@@ -125,7 +125,7 @@ def test_a_budget_includes_the_lengths() -> None:
 
 def test_export_and_compress_refuse_dora() -> None:
     model, _, adapter = with_dora("bert", "cp")
-    with pytest.raises(ta.TensorAdaptError, match="a LoRA can only add; merge"):
+    with pytest.raises(ta.TensorAdaptError, match="a LoRA can only add; call ta"):
         ta.export_lora(model, "never-written")
     with pytest.raises(ta.TensorAdaptError, match="no sum of updates; merge"):
         ta.compress(adapter, parameterization="lora", rank=2)

@@ -59,8 +59,8 @@ def test_a_site_that_is_given_twice_is_refused() -> None:
 
 def test_a_merge_that_is_refused_at_a_later_layer_leaves_the_earlier_ones() -> None:
     model = make("bert")
-    one = ta.plan(ta.find_sites(model, layers=[0]), ": out : in", "lora", 2)
-    two = ta.plan(ta.find_sites(model, layers=[1]), "proj task : out : in", "cp", 2, tasks=["x", "y"])
+    one = ta.plan(ta.find_sites(model, layers=[0]), ": out : in", "lora", 2, train=())
+    two = ta.plan(ta.find_sites(model, layers=[1]), "proj task : out : in", "cp", 2, tasks=["x", "y"], train=())
     for name, plan in (("a", one), ("t", two)):
         perturb(ta.attach(model, plan, name=name))
     ta.use(model, ["a", "t"])

@@ -155,7 +155,7 @@ FILES = {
 def two_without_heads():
     model = bert()
     for name in ("a", "b"):
-        ta.attach(model, ta.plan(model, **LORA), name=name)
+        ta.attach(model, ta.plan(model, **LORA, train=()), name=name)
     return randomised(model)
 
 

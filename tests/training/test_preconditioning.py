@@ -126,7 +126,7 @@ def test_multipliers_of_factors_reach_the_optimizer_and_the_matched_scale() -> N
     model = make("bert", torch.float32)
     sites = ta.find_sites(model, ("q", "v"))
     plain = ta.Adapter(ta.plan(sites, ": out : in", "lora", rank=2))
-    adapter = ta.attach(model, ta.plan(sites, ": out : in", "lora", rank=2, rates={"B": 16.0}))
+    adapter = ta.attach(model, ta.plan(sites, ": out : in", "lora", rank=2, rates={"B": 16.0}, train=()))
     groups = {group["lr"]: group["params"] for group in ta.parameter_groups(model, 0.01)}
     assert {lr: len(params) for lr, params in groups.items()} == {0.01: 6, 0.16: 6}
     assert all(tensor.trained["B"] in set(groups[0.16]) for tensor in adapter.factored)
