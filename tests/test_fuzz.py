@@ -33,7 +33,7 @@ def bert() -> torch.nn.Module:
 
 def with_adapter() -> torch.nn.Module:
     model = bert()
-    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2))
+    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2, train=()))
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -107,8 +107,8 @@ SITES = {
     "blocks": False, "scope": None, "modules": (),
 }  # fmt: skip
 ATTACH = {
-    "model": "bert", "plan": ta.plan(CONFIG, ": out : in", "lora", 2), "seed": 0, "dropout": 0.0, "rank_dropout": 0.0,
-    "values": None, "batches": None, "loss": None, "name": "default",
+    "model": "bert", "plan": ta.plan(CONFIG, ": out : in", "lora", 2, train=()), "seed": 0, "dropout": 0.0,
+    "rank_dropout": 0.0, "values": None, "batches": None, "loss": None, "name": "default",
 }  # fmt: skip
 FIT = {
     "batches": batches(), "lr": 1e-3, "steps": 1, "head_lr": None, "heads": (), "warmup": 0.1, "clip": 1.0,
@@ -172,6 +172,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "from_pretrained": (taken_out(ta.from_pretrained), {**LOAD, **HUB, "source": "saved", "cache_dir": None}),
     "restore": (ta.restore, {"model": MODEL, "path": "saved", "name": None}),
     "save": (adapter().save, {"path": "again"}),
+    "Compressed.save": (compress_update(torch.ones(16, 16), parameterization="cp", rank=2).save, {"path": "again"}),
     "push_to_hub": (ta.push_to_hub, {**CARD, **HUB, "private": None, "message": "saved", "card": None}),
     "model_card": (ta.model_card, CARD),
     "unmerge": (ta.unmerge, {"model": MODEL}),
