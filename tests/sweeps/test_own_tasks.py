@@ -95,11 +95,11 @@ def test_the_frontier_takes_a_file_and_its_columns(capsys: pytest.CaptureFixture
 @pytest.fixture
 def gpt2() -> str:
     """A folder with a tiny GPT-2 whose tokenizer has no token for padding."""
-    vocabulary = {word: i for i, word in enumerate(["<end>", "<unk>", "row", "of", "many", "words"])}
+    vocabulary = {word: i for i, word in enumerate(["row", "<unk>", "of", "many", "words", "<end>"])}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()  # type: ignore[assignment]
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", unk_token="<unk>").save_pretrained("gpt2")
-    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    ends = {"bos_token_id": 5, "eos_token_id": 5}
     config = GPT2Config(vocab_size=6, n_positions=64, n_embd=24, n_layer=2, n_head=2, **ends)
     GPT2ForSequenceClassification(config).transformer.save_pretrained("gpt2")
     return "gpt2"
@@ -109,13 +109,13 @@ def test_a_causal_model_without_a_token_for_padding_classifies_each_text_as_if_a
     task, _ = registry.resolve(write("a.csv"))
     assert isinstance(task, Classification)
     model = task.model(gpt2).eval()
-    assert model.config.pad_token_id == 0 and task.heads(model) == ("score",)
+    assert model.config.pad_token_id == 5 and task.heads(model) == ("score",)
     examples = task.encode(task.load().test, gpt2, 64)
     with torch.no_grad():
         together = task.predict(model, task.collate(examples, model, "cpu"))
         alone = torch.cat([task.predict(model, task.collate([one], model, "cpu")) for one in examples])
     assert len(set(map(len, examples))) > 1 and torch.allclose(together, alone, atol=1e-5)
-    assert models.encoder(gpt2)([("",), ("row",)], 8) == [[0], [2]]
+    assert models.encoder(gpt2)([("",), ("row",)], 8) == [[5], [0]]
     spec = {**TINY, **ONE, "model": gpt2, "tasks": ["a.csv"]}
     assert ta.sweep(spec, "runs", executor="inline", device="cpu", say=lambda *_: None).complete
 

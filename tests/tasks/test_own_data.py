@@ -22,7 +22,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.tasks import library_metrics, own, registry
 from tensoradapt.tasks.classification import Classification
-from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.splits import Split, divide
 
 Row = dict[str, Any]
 
@@ -111,6 +111,14 @@ def test_splits_are_disjoint_by_text_and_counted_and_a_seed_draws_others() -> No
         assert abs(len(whole.test) - 31) <= 4 and abs(len(whole.validation) - 21) <= 4
         seen.add(frozenset(parts[2]))
     assert len(seen) == 2
+
+
+def test_equal_texts_stay_together_wherever_a_part_ends() -> None:
+    texts = tuple((f"text {i % 20}",) for i in range(140))
+    parts = divide(Split(texts, np.zeros(140), tuple(map(str, range(140)))), [31, 24], 0)
+    keys = [set(part.texts or ()) for part in parts]
+    assert sum(map(len, parts)) == 140 and sum(map(len, keys)) == 20
+    assert [len(part) for part in parts[:2]] == [35, 28]
 
 
 def test_leaks_between_given_files_are_removed_and_counted() -> None:
