@@ -22,7 +22,7 @@ from tensoradapt.tasks.splits import Data, Split, Splits, disjoint, divide, take
 from tensoradapt.tasks.tables import PARTS, SUFFIXES, Table, read_dataset, read_file
 
 SHARES = {"validation": 0.1, "test": 0.2}
-LABEL_NAMES = ("label", "labels", "target", "class", "score", "stars", "rating", "y")
+LABEL_NAMES = ("label", "labels", "target", "class", "sentiment", "score", "stars", "rating", "y")
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "question", "sequence")
 PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("text1", "text2"))
 KINDS = ("classification", "regression")
