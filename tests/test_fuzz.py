@@ -124,7 +124,7 @@ COMPRESS = {
 }  # fmt: skip
 EXPORT = {
     "model": MODEL, "path": "exported", "adapter": None, "rank": None, "round_up": False, "dtype": "float32",
-    "task": None, "task_type": None, "heads": "refuse", "prefix": "",
+    "task": None, "task_type": None, "heads": "refuse", "prefix": "", "target": "every", "base_model": None,
 }  # fmt: skip
 LOAD = {"model": "bert", "strict": True, "name": "default"}
 HUB = {"revision": None, "token": None, "endpoint": None}

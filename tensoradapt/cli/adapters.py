@@ -79,6 +79,8 @@ def _export_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--prefix", default="", metavar="PATH", help="where the model is in the served one, as model for a LlamaModel"
     )
+    p.add_argument("--target", default="every", help='every reader, or "llama.cpp" with a GPT-2 (default: %(default)s)')
+    p.add_argument("--base-model", metavar="NAME", help="the base's name or path in the folder")
     p.add_argument("--leave-heads", action="store_true", help="export without trained heads and shared biases")
 
 
@@ -125,7 +127,7 @@ def export(args: argparse.Namespace) -> int:
         args.out,
         adapter=unattached(args.folder),
         heads="leave" if args.leave_heads else "refuse",
-        **picked(args, "rank", "round_up", "dtype", "task", "task_type", "prefix"),
+        **picked(args, "rank", "round_up", "dtype", "task", "task_type", "prefix", "target", "base_model"),
     )
     show(report)
     return 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,15 @@ from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, optional, place, text
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
-from tensoradapt.lora.write_folder import bare_name, check_place, lora_config, module_path, task_type_known, write_lora
+from tensoradapt.lora.write_folder import (
+    NAMED,
+    bare_name,
+    check_place,
+    lora_config,
+    module_path,
+    task_type_known,
+    write_lora,
+)
 from tensoradapt.sites.modules import is_conv1d
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules
@@ -24,6 +33,13 @@ from tensoradapt.text import align
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
 HEADS = ("refuse", "leave")
+TARGETS = ("every", "llama.cpp")
+BANK = "tensoradapt_bank"  # where a PeftModel of the plug-in has its adapters
+TURNS = (
+    "llama.cpp turns the pairs of Conv1D modules ({}): there this folder is refused or, for square modules, wrong; "
+    'export it with target="llama.cpp" to serve it there'
+)
+TURNED = "pairs of Conv1D modules are turned for llama.cpp alone: PEFT and vLLM would compute another update"
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's --max-lora-rank
 WITHOUT_HEAD = (
     "the model has no head, and names are those of the model alone; to serve it in one with a head, such as "
@@ -60,6 +76,7 @@ class LoraExport:
     n_bytes: int
     left_out: tuple[str, ...] = ()
     held_as: str = ""
+    conv1d: str = ""  # what readers make of Conv1D modules, where there are any
 
     @property
     def max_lora_rank(self) -> int | None:
@@ -82,6 +99,7 @@ class LoraExport:
             else f"vLLM takes ranks up to {VLLM_RANKS[-1]}; export it with a smaller rank= to serve it there",
             *(f"left out: {what}" for what in self.left_out),
             *([WITHOUT_HEAD.format(self.held_as)] if self.held_as else ()),
+            *([self.conv1d] if self.conv1d else ()),
         ]
         rows = [("module", "rank", "truncation error", "rounding error")]
         rows += [(m.module, str(m.rank), f"{m.truncation:.3g}", f"{m.rounding:.3g}") for m in self.modules]
@@ -102,6 +120,8 @@ CHECKS: Mapping[str, Check] = {
     "task_type": optional(task_type_known),
     "heads": partial(one_of, HEADS),
     "prefix": module_path,
+    "target": partial(one_of, TARGETS),
+    "base_model": optional(text),
 }
 
 
@@ -118,6 +138,8 @@ def export_lora(
     task_type: str | None = None,
     heads: str = "refuse",
     prefix: str = "",
+    target: str = "every",
+    base_model: str | None = None,
 ) -> LoraExport:
     """Write the updates into a LoRA folder, exactly: ``B A`` is the update of each adapted module of the base model.
 
@@ -127,9 +149,9 @@ def export_lora(
     The model does not change, and its weights are not read.
 
     Args:
-        model: the model that the adapter is for.
+        model: the model that the adapter is for, or a PeftModel of a TensorConfig.
         path: a new or empty folder, or an earlier export, which is replaced.
-        adapter: one that is not attached, such as ``detach`` returns; default the attached one.
+        adapter: one that is not attached, such as ``detach`` returns; default the attached one, or PEFT's active one.
         rank: truncate every pair to at most this rank; default exact.
         round_up: zero-pad to the next rank that vLLM supports.
         dtype: float32, float16, bfloat16 or float64.
@@ -137,6 +159,9 @@ def export_lora(
         task_type: PEFT's name of the task; default CAUSAL_LM for a causal language model, else none.
         heads: "leave" exports without trained modules and shared biases, which a LoRA cannot hold.
         prefix: path of this model in the one that will be served: "model" for a LlamaModel in a LlamaForCausalLM.
+        target: "every" reader, or "llama.cpp" alone, whose converter turns the pairs of GPT-2's Conv1D modules: A and B
+            are written as B^T and A^T there. Models without such modules have one and the same folder.
+        base_model: the base's name or path in the folder; default the one that the model knows.
 
     Returns:
         The report, with every module's errors.
@@ -157,11 +182,10 @@ def export_lora(
     """
     check_arguments(locals(), **CHECKS)
     path, name = Path(path), _dtype_name(dtype)
-    adapter = attached(model) if adapter is None else adapter
+    model, adapter, modules, left_out = _source(model, adapter)
     refuse_sharded(model, "export")
-    _check(adapter, task, heads)
+    _check(adapter, task, heads, left_out)
     check_place(path)
-    modules = original_modules(model)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
     pairs = module_pairs(adapter, modules, task, rank)
@@ -170,23 +194,60 @@ def export_lora(
     halves = {module: _cast(module, pair.exported.padded(r), name) for module, pair in pairs.items()}
     served_as = {module: f"{prefix}.{module}" if prefix else module for module in modules}
     results = tuple(_result(served_as[module], pair, *halves[module]) for module, pair in pairs.items())
-    transposed = any(is_conv1d(modules[module]) for module in pairs)
+    turned = [module for module in pairs if is_conv1d(modules[module])]
+    if target == "llama.cpp":
+        halves |= {module: (halves[module][1].T, halves[module][0].T) for module in turned}
     served = {served_as[module]: pair for module, pair in halves.items()}
-    config = lora_config(model, r, set(served), set(served_as.values()), transposed, task_type, alone=not prefix)
-    write_lora(path, config, served)
+    config = lora_config(model, r, set(served), set(served_as.values()), bool(turned), task_type, alone=not prefix)
+    write_lora(path, config if base_model is None else {**config, NAMED: base_model}, served)
     n_bytes = sum(half.nbytes for pair in served.values() for half in pair)
     held_as = "" if prefix else bare_name(model)
-    return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, tuple(_left_out(adapter)), held_as)
+    ends = ", ".join(dict.fromkeys(module.rpartition(".")[2] for module in turned))
+    conv1d = "" if not turned else TURNED if target == "llama.cpp" else TURNS.format(ends)
+    return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, left_out, held_as, conv1d)
 
 
-def _check(adapter: Adapter, task: str | None, heads: str) -> None:
+def _source(
+    model: nn.Module, adapter: Adapter | None
+) -> tuple[nn.Module, Adapter, dict[str, nn.Module], tuple[str, ...]]:
+    """The base model, the adapter, the base's modules by name, and what is trained besides the updates."""
+    bank: Any = getattr(getattr(model, "base_model", None), BANK, None)
+    if bank is None:
+        adapter = attached(model) if adapter is None else adapter
+        return model, adapter, original_modules(model), tuple(_left_out(adapter))
+    peft_model: Any = model
+    active = [name for name in peft_model.base_model.active_adapters if name in bank]
+    if adapter is None and len(active) != 1:
+        raise TensorAdaptError(
+            f"{len(active)} of the adapters {', '.join(bank)} are active, and a LoRA folder holds one; call "
+            f"model.set_adapter({next(iter(bank), 'default')!r}) first, or pass adapter="
+        )
+    base, name = peft_model.get_base_model(), active[0] if active else next(iter(bank))
+    chosen: Adapter = bank[name] if adapter is None else adapter
+    config = peft_model.peft_config[name]
+    saved = [f"the modules {', '.join(config.modules_to_save)}"] if config.modules_to_save else []
+    biases = [f"biases (bias={config.bias!r})"] if config.bias != "none" else []
+    return base, chosen, _unwrapped(base), (*(saved or _left_out(chosen)), *biases)
+
+
+def _unwrapped(base: nn.Module) -> dict[str, nn.Module]:
+    """A PeftModel's modules under their names in the base model; copies that it trains are left out."""
+    modules = {}
+    for name, module in base.named_modules():
+        parts = name.split(".")
+        if "modules_to_save" not in parts:
+            modules[".".join(part for part in parts if part not in ("base_layer", "original_module"))] = module
+    return {name: module for name, module in modules.items() if name}
+
+
+def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[str]) -> None:
     """Raise for what an adapter's LoRA cannot hold, before any pair is made."""
     if adapter.plan.rule != "add":
         raise TensorAdaptError(
             f"the adapter has rule {adapter.plan.rule!r}, and a LoRA can only add; call "
             "ta.merge_and_unload(model) and save the model"
         )
-    if (left_out := list(_left_out(adapter))) and heads != "leave":
+    if left_out and heads != "leave":
         raise TensorAdaptError(
             f"besides its updates the adapter trains {' and '.join(left_out)}, and a LoRA folder that every server "
             "reads has no place for them. Save them with the model (ta.merge_and_unload(model), then its "

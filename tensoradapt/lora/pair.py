@@ -118,7 +118,7 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
     if matrix.kind in (LINEAR, CONV1D):
         return matrix.shape
     raise TensorAdaptError(
-        f"site {site.name} is a {matrix.kind.name}, and servers read LoRA of linear layers alone; export an "
+        f"site {site.name} is a {matrix.kind.name}, and an export has pairs of linear layers alone; export an "
         "adapter without it, or ta.merge_and_unload(model) and save the model"
     )
 
@@ -151,7 +151,8 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     tensors: list[Any] = list(adapter.tensors)
     values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source == "base"} for t in tensors]
     twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()
-    twin.load_state_dict(adapter.state_dict())
+    known = twin.state_dict()  # an adapter of the PEFT plug-in saves its multipliers too, which the twin was given
+    twin.load_state_dict({key: value for key, value in adapter.state_dict().items() if key in known})
     if task is not None:
         twin.select(task=task)
     for name, base in adapter.bases.named_buffers():  # not in the state, and rounded where the adapter was cast

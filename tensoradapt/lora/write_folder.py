@@ -34,6 +34,7 @@ PLAIN: Mapping[str, Any] = {
     **{"alpha_pattern": {}, "rank_pattern": {}},
     **{"bias": "none", "lora_dropout": 0.0, "peft_type": "LORA"},
 }
+NAMED = "base_model_name_or_path"
 VARIED = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alpha", "r", "target_modules", "task_type")
 
 

@@ -239,5 +239,5 @@ def test_samples_of_a_batch_need_layers_that_take_each_by_itself() -> None:
 def test_a_lora_folder_cannot_hold_them() -> None:
     for case in ("Embedding", "Conv2d", "MultiheadAttention", "experts"):
         model, *_ = adapted(case, "add")
-        with pytest.raises(ta.TensorAdaptError, match="servers read LoRA of linear layers alone"):
+        with pytest.raises(ta.TensorAdaptError, match="an export has pairs of linear layers alone"):
             ta.export_lora(model, "never-written")

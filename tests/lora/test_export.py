@@ -76,9 +76,47 @@ def test_every_server_serves_the_adapters_updates(family: str, way: str, tmp_pat
     served, unused = tgi(tmp_path, projections)
     assert not unused
     assert report.max_lora_rank == (8 if report.rank <= 8 else 16)
-    for found in (served, vllm(tmp_path, supported, report.max_lora_rank), llama_cpp(tmp_path)):
+    turned = tmp_path if family != "gpt2" else tmp_path / "turned"
+    again = report if family != "gpt2" else ta.export_lora(model, turned, dtype="float64", target="llama.cpp")
+    assert len(again.modules) == len(report.modules)
+    for found in (served, vllm(tmp_path, supported, report.max_lora_rank), llama_cpp(turned, stored_transposed(base))):
         assert len(found) == 3 * len(expected) // 2  # the layer between the two has zeros
         assert_same(found, expected, 1e-13)
+
+
+def stored_transposed(base: nn.Module) -> dict[str, tuple[int, int]]:
+    """The (out, in) of the modules that a model stores as (in, out)."""
+    shapes = {name: tuple(m.weight.shape) for name, m in base.named_modules() if type(m).__name__ == "Conv1D"}
+    return {name: (out, in_) for name, (in_, out) in shapes.items()}
+
+
+def test_llama_cpp_reads_conv1d_modules_of_a_folder_for_every_reader_wrong_or_not_at_all(tmp_path: Path) -> None:
+    base, square = make("gpt2"), tmp_path / "square"
+    model, adapter = attached("gpt2", projections=("o",))  # a square matrix
+    report = ta.export_lora(model, square, dtype="float64")
+    found, expected = llama_cpp(square, stored_transposed(base)), updates(adapter, base)
+    assert all((found[module] - delta).norm() > 0.1 * delta.norm() for module, delta in expected.items())
+    assert "llama.cpp turns the pairs of Conv1D modules (c_proj)" in str(report)
+    ta.export_lora(attached("gpt2", projections=("q",))[0], tmp_path / "rectangular")
+    with pytest.raises(ValueError, match="incorrect shape"):
+        llama_cpp(tmp_path / "rectangular", stored_transposed(base))
+    turned = ta.export_lora(model, square, dtype="float64", target="llama.cpp")
+    assert_same(llama_cpp(square, stored_transposed(base)), expected, 1e-13)
+    assert "turned for llama.cpp alone" in str(turned)
+
+
+def test_a_target_changes_nothing_for_models_without_conv1d(tmp_path: Path) -> None:
+    model, _ = attached("llama")
+    first = str(ta.export_lora(model, tmp_path / "lora"))
+    assert str(ta.export_lora(model, tmp_path / "lora", target="llama.cpp")) == first and "Conv1D" not in first
+
+
+def test_the_folder_names_the_base_that_is_given(tmp_path: Path) -> None:
+    model, _ = attached("llama")
+    model.config._name_or_path = "/a/local/folder"
+    for given, named in ((None, "/a/local/folder"), ("someone/a-llama", "someone/a-llama")):
+        ta.export_lora(model, tmp_path, base_model=given)
+        assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == named
 
 
 def layers_of_each(base: nn.Module) -> list[list[str]]:

@@ -68,8 +68,12 @@ def tgi(folder: Path, projections: Iterable[Sequence[str]]) -> tuple[dict[str, T
     return found, sorted(tensors)
 
 
-def llama_cpp(folder: Path) -> dict[str, Tensor]:
-    """Each tensor's own rank, read from B, under the one alpha."""
+def llama_cpp(folder: Path, conv1d: Mapping[str, tuple[int, int]] | None = None) -> dict[str, Tensor]:
+    """Each tensor's own rank, read from B, under the one alpha.
+
+    ``conv1d``: the (out, in) of the modules that a base stores as (in, out). The converter turns their pairs with their
+    weights, so that B^T is read as A and A^T as B; a pair that then has another shape raises.
+    """
     config, tensors = _read(folder)
     found = {}
     for key, b in tensors.items():
@@ -78,5 +82,10 @@ def llama_cpp(folder: Path) -> dict[str, Tensor]:
             raise ValueError(f"unexpected tensor {key}")
         if match[2] == "B":
             a = tensors[key.replace("lora_B", "lora_A")]
-            found[match[1]] = config["lora_alpha"] / b.shape[1] * b @ a
+            shape = (conv1d or {}).get(match[1])
+            scale = config["lora_alpha"] / b.shape[1]
+            update = scale * b @ a if shape is None else scale * a.T @ b.T
+            if shape is not None and update.shape != shape:
+                raise ValueError(f"tensor {match[1]} has incorrect shape")
+            found[match[1]] = update
     return found
