@@ -37,6 +37,7 @@ _METATT_NOTE = (
     "the paper's start is not confirmed (ze-id-id-id, as recalled, suggests a first core of zero and identities "
     "after it); here the last core is zero, the first orthogonal, those between identities"
 )
+_LOHA = "Hyeon-Woo et al., arXiv 2108.06098; as in PEFT, whose ranks above o i / 2(o + i) are not expressible"
 _SPLIT_NOTE = "widths 384, 768, 1024 and 4096; others with split="
 
 # ways to tie the updates of q, k and v: the modes tied or split, the formula's sum of mode sizes, how many tensors
@@ -259,9 +260,9 @@ ROWS: tuple[Published, ...] = (
         "tinylora",
         "arXiv 2602.04118; as in PEFT",
         "M*L*r",
-        note="r numbers for each matrix; its bases come from the weights",
+        note="r numbers for each matrix (PEFT's weight_tying is not expressible); its bases come from the weights",
     ),
-    Published("loha", ((FREE, QV),), "loha", "Hyeon-Woo et al., arXiv 2108.06098; as in PEFT", "2*M*L*r*(o + i)", 8),
+    Published("loha", ((FREE, QV),), "loha", _LOHA, "2*M*L*r*(o + i)", 8),
     Published(
         "lokr",
         ((SPLIT, QV),),
@@ -270,7 +271,7 @@ ROWS: tuple[Published, ...] = (
         "M*L*(n[o][0]*n[i][0] + r*(n[o][1] + n[i][1]))",
         8,
         split=dict.fromkeys(("out", "in"), _KRONECKER),
-        note=_SPLIT_NOTE,
+        note=f"{_SPLIT_NOTE}; not expressible: PEFT's decompose_both, both sides low-rank",
     ),
     Published(
         "quanta",

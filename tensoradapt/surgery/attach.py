@@ -68,6 +68,8 @@ def attach(
         dropout: probability for the input of the updates (not of embeddings, nor of layers computed with W + delta).
         rank_dropout: probability for each of the R components of an update.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
+            Random frozen factors follow from ``seed`` and cannot be given. With ``start="subtract"`` training begins
+            at the values of the trained factors, and a copy of these is held and subtracted.
         batches: with ``start="gradient"``, the batches whose gradient is taken.
         loss: ``loss(model, batch)`` of one of them; by default ``model(**batch).loss``.
         name: of the adapter in the model. It is used alone until ``use`` is called.

@@ -237,7 +237,10 @@ def _checked_factors(group: Group, values: Any) -> dict[str, Tensor]:
     frozen = {factor.name for factor in network.factors} - set(stored)
     for name in values:
         if name in frozen:
-            raise TensorAdaptError(f"{where} name {name!r}, which is drawn from the seed and frozen; leave it out")
+            raise TensorAdaptError(
+                f"{where} name {name!r}, which is drawn from the seed and frozen; leave it out, "
+                f"and give seed= for another draw"
+            )
         if name not in stored:
             raise TensorAdaptError(f"{where} name {name!r}, which it does not have{did_you_mean(name, stored)}")
     for name, factor in stored.items():

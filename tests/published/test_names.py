@@ -52,3 +52,16 @@ def test_a_frontier_is_of_the_names_themselves_whatever_their_spelling() -> None
     assert [*map(spelled, ("LoRA", "CP (LoRTA)", "Tucker", "LoRTA", "MetaTT 4D", "nope"))] == [
         *("lora", "cp", "tucker", "lorta", "metatt-4d", "nope")
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("lokr", "decompose_both"), ("tinylora", "weight_tying"), ("loha", "ranks")]
+)
+def test_what_of_peft_a_row_cannot_express_is_said_in_the_list(name: str, what: str) -> None:
+    row = published.get(name)
+    assert what in f"{row.source} {row.note}" and "not expressible" in f"{row.source} {row.note}"
+    if name == "loha":
+        bound = 24 * 24 // (2 * (24 + 24))  # o i / 2(o + i)
+        assert ta.plan(MODEL, published=name, rank=bound).n_params == 4 * 24 * 24  # as many as are dense
+        with pytest.raises(ta.TensorAdaptError, match="the 4 matrices themselves have only"):
+            ta.plan(MODEL, published=name, rank=bound + 1)
