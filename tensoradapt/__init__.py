@@ -7,7 +7,45 @@ Names are imported when first used, so planning from a config and analysing runs
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # so that editors and type checkers know the names below, with their signatures
+    from tensoradapt import parameterizations as parameterizations
+    from tensoradapt import published as published
+    from tensoradapt.adapter.adapter import Adapter as Adapter
+    from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
+    from tensoradapt.analysis.figures import plots as plots
+    from tensoradapt.analysis.figures import spectra_plots as spectra_plots
+    from tensoradapt.analysis.statistics import spectra as spectra
+    from tensoradapt.analysis.tables.frontier import frontier as frontier
+    from tensoradapt.analysis.tables.savings import savings as savings
+    from tensoradapt.compression.compress import compress as compress
+    from tensoradapt.errors import TensorAdaptError as TensorAdaptError
+    from tensoradapt.lora.export import export_lora as export_lora
+    from tensoradapt.planning.build_plan import plan as plan
+    from tensoradapt.planning.plan import Plan as Plan
+    from tensoradapt.runs.store import load_runs as load_runs
+    from tensoradapt.sites.find import find_sites as find_sites
+    from tensoradapt.storage.card import model_card as model_card
+    from tensoradapt.storage.hub import push_to_hub as push_to_hub
+    from tensoradapt.storage.load import from_pretrained as from_pretrained
+    from tensoradapt.storage.load import load as load
+    from tensoradapt.storage.load import restore as restore
+    from tensoradapt.surgery.attach import attach as attach
+    from tensoradapt.surgery.attach import detach as detach
+    from tensoradapt.surgery.attach import disabled as disabled
+    from tensoradapt.surgery.attach import merge_and_unload as merge_and_unload
+    from tensoradapt.surgery.merge import merge as merge
+    from tensoradapt.surgery.merge import unmerge as unmerge
+    from tensoradapt.surgery.registry import adapters as adapters
+    from tensoradapt.surgery.use import use as use
+    from tensoradapt.sweeps.reports.dataframe import results as results
+    from tensoradapt.sweeps.run_sweep import sweep as sweep
+    from tensoradapt.training.equal_steps import equal_steps as equal_steps
+    from tensoradapt.training.fit import fit as fit
+    from tensoradapt.training.fit import parameter_groups as parameter_groups
+    from tensoradapt.training.preconditioning import preconditioned as preconditioned
+    from tensoradapt.training.reduce_rank import reduce_rank as reduce_rank
 
 _HOME = {
     "TensorAdaptError": "tensoradapt.errors",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import operator
 import re
 import statistics
 import subprocess
@@ -13,6 +16,7 @@ import pytest
 from support import house
 
 import tensoradapt as ta
+from tensoradapt.analysis.figures.catalogue import CATALOGUE
 
 # Third-party packages that a function may import when it runs: optional, or too slow for what does not need them.
 LAZY = {
@@ -131,6 +135,22 @@ def test_every_module_and_public_function_says_what_it_is(module: str) -> None:
     missing = [node.name for node in public if not ast.get_docstring(node)]
     assert ast.get_docstring(tree) is not None
     assert not missing
+
+
+@pytest.mark.parametrize("name", sorted(ta.__all__))
+def test_type_checkers_find_every_public_name_where_it_is(name: str) -> None:
+    (block,) = [node for node in house.parsed("tensoradapt").body if isinstance(node, ast.If)]
+    named = {alias.asname: (node.module, alias.name) for node in block.body for alias in node.names}  # type: ignore[attr-defined]
+    module, attribute = named[name]
+    assert getattr(importlib.import_module(module), attribute) is getattr(ta, name)
+
+
+@pytest.mark.parametrize("name", ["sweep", "results", *(f"plots.{kind}" for kind in CATALOGUE)])
+def test_public_functions_have_real_signatures(name: str) -> None:
+    found = inspect.signature(operator.attrgetter(name)(ta))
+    kinds = {parameter.kind for parameter in found.parameters.values()}
+    assert len(found.parameters) >= 4 and inspect.Parameter.VAR_POSITIONAL not in kinds
+    assert not name.startswith("plots.") or list(found.parameters)[:2] == ["runs", "ax"]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

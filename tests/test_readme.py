@@ -67,6 +67,19 @@ def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_
         assert "reviews" in Path("runs/reviews/report.html").read_text()
 
 
+def test_the_script_that_draws_numbers_of_others_is_short_and_runs(tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (script,) = [block for block in blocks if "frontier.pdf" in block]
+    assert len([line for line in script.splitlines() if line.strip()]) <= 8
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "README.md", "exec"), {})
+    assert (tmp_path / "frontier.pdf").read_bytes().startswith(b"%PDF")
+    pyplot.close("all")
+
+
 def test_the_page_of_checkpoints_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = doctest.testfile(str(ROOT / "docs" / "checkpoints.md"), module_relative=False)

@@ -376,7 +376,8 @@ def test_progress_counts_what_finished_and_marks_what_was_resumed(runs: list[Run
     assert rows[-1]["finished"] == len(runs) and rows[0]["hours"] == 0
     assert [row["run"] for row in rows if row["event"] == "resumed"] == [runs[5].name]
     ax = curve_plots.progress(rows, total=200)
-    assert [line.get_xydata()[0].tolist() for line in ax.lines if line.get_gid() == "resumed"] == [[5 / 60, 5]]
+    assert [line.get_xydata()[0].tolist() for line in ax.lines if line.get_gid() == "resumed"] == [[5, 5]]
+    assert ax.get_xlabel().startswith("minutes")
     assert [text.get_text() for text in ax.texts] == ["200 runs"]
 
 
@@ -388,7 +389,7 @@ def test_progress_marks_runs_that_failed_where_their_folders_are_given(tmp_path:
     rows = curves.progress_rows(curves.read_attempts(runs, [folder]))
     assert rows[-1]["finished"] == len(runs)
     (cross,) = [line for line in curve_plots.progress(rows).lines if line.get_gid() == "failed"]
-    assert cross.get_xydata().tolist() == [[1 / 60, 1]] and cross.get_label() == "1 failed"
+    assert cross.get_xydata().tolist() == [[1, 1]] and cross.get_label() == "1 failed"
 
 
 def test_attempts_that_were_cut_off_are_left_out(tmp_path: Path) -> None:
@@ -474,3 +475,39 @@ def test_axes_are_ones_own(runs: list[Run]) -> None:
 def hollow(ax: Axes) -> list[list[float]]:
     lines = [line for line in ax.lines if line.get_gid() == "mean" and line.get_markerfacecolor() == "white"]
     return [line.get_xydata()[0].tolist() for line in lines]
+
+
+def grid_row(method: str, size: str, mean: float, gain: float = 0.5) -> dict[str, object]:
+    return {"method": method, "size": size, "task": "rte", "metric": "accuracy", "mean": mean, "gain": gain,
+            "low": mean - 0.01, "high": mean + 0.01, "n": 3, "at_chance": 0}  # fmt: skip
+
+
+def bold(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"]
+
+
+def test_a_grid_bolds_no_mean_that_ties_or_is_at_chance() -> None:
+    rows = [grid_row("cp", "r=1", 0.7), grid_row("lora", "r=1", 0.8)]
+    assert bold(curve_plots.task_grid(rows)) == ["0.800 ±0.010"]
+    assert bold(curve_plots.task_grid([*rows, grid_row("vera", "r=1", 0.8)])) == []
+    assert bold(curve_plots.task_grid([grid_row("cp", "r=1", 0.5, 0.0), grid_row("lora", "r=1", 0.4, -0.2)])) == []
+
+
+def test_the_rows_of_a_grid_are_in_groups() -> None:
+    def names(rows: list[dict[str, object]]) -> tuple[list[str], int]:
+        ax = curve_plots.task_grid(rows)
+        return [label.get_text() for label in ax.get_yticklabels()], len(ax.lines)
+
+    ranks = [grid_row(name, f"r={r}", 0.7) for r in (1, 4) for name in ("cp", "lora")]
+    head = grid_row("frozen base + head", "", 0.6)
+    assert names([head, *ranks]) == (["cp  r=1", "cp  r=4", "lora  r=1", "lora  r=4", "frozen base + head"], 2)
+    budgets = [grid_row(name, f"n≤{n}", 0.7) for n in (10, 20) for name in ("cp", "lora")]
+    assert names(budgets) == (["cp  n≤10", "lora  n≤10", "cp  n≤20", "lora  n≤20"], 1)
+
+
+@pytest.mark.parametrize(("hours", "unit", "last"), [(0.01, "seconds", 36), (1.5, "minutes", 90), (30, "hours", 30)])
+def test_progress_is_in_the_unit_that_suits_it(hours: float, unit: str, last: float) -> None:
+    rows = [{"hours": at, "event": "finished", "run": "a", "finished": i} for i, at in enumerate((0.0, hours))]
+    ax = curve_plots.progress(rows)
+    assert ax.get_xlabel() == f"{unit} since the first run started"
+    assert ax.lines[0].get_xdata()[-1] == pytest.approx(last)

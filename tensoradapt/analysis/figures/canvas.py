@@ -111,6 +111,22 @@ def _high(ax: Axes) -> float:
     return float(ax.get_window_extent().height) / figure_of(ax).dpi
 
 
+def cell_width(ax: Axes, names: Sequence[str], columns: int) -> float:
+    """Inches of each of some columns of axes; those under a layout engine are taken to have what ``names`` leave."""
+    figure = figure_of(ax)
+    if figure.get_layout_engine() is not None and figure.axes == [ax]:
+        return (float(figure.get_figwidth()) - extent(names)[0] - 0.3) / columns
+    return float(ax.get_window_extent().width) / figure.dpi / columns
+
+
+def fitting_size(text: str, width: float, most: float) -> float:
+    """Points of the type, ``most`` or fewer, in which a text is no wider than so many inches; 0 where no readable type
+    is as small.
+    """
+    size = min(most, most * width / extent([text], most)[0])
+    return size if size >= SMALLEST else 0.0
+
+
 def label_width(ax: Axes | None) -> float:
     """Inches that the label of x may have."""
     return min(4.4, 0.72 * page_width(ax))

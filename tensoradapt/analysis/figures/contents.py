@@ -168,7 +168,7 @@ def grid_content(source: Source) -> Content | None:
     rows = curves.grid_rows(runs)
     text = (
         f"{source.model}{captions.over_seeds({row['n'] for row in rows})}. Darker: further from a "
-        "constant answer. Bold: the best mean of a task. A star: a run ended at chance or diverged. "
+        "constant answer. Bold: the best mean of a task, unless tied. A star: a run ended at chance or diverged. "
         f"{captions.how_run(source.runs)}"
     )
     return text, rows, _drawing(curve_plots.task_grid, rows)

@@ -153,28 +153,25 @@ def _rate_mark(of_rate: Rows) -> Mark:
 
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     """Methods and sizes by tasks, each cell its mean and half its interval; darker is further from a constant answer.
+    Budgets are groups of rows, other sizes stand with their method, references come last.
 
-    ``rows``: of ``curves.grid_rows``. The best of a task is bold; a star marks a run at chance.
+    ``rows``: of ``curves.grid_rows``. The best of a task is bold unless others tie or it is no better than a constant
+    answer; a star marks a run at chance.
     """
-    names = list(dict.fromkeys((row["method"], row["size"]) for row in _some(rows)))
+    groups = _groups(_some(rows))
+    names = [name for group in groups for name in group]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     sides, type_ = canvas.row_names([f"{label}  {size}".strip() for label, size in names], ax)
     heads = _heads(rows)
     if ax is None:
         ax = canvas.row_axes(sides, 0.3 + 1.5 * len(tasks), 0.5 + canvas.extent(heads.values(), HEAD)[1], 0.24)
-    best = {task: max(row["mean"] for row in rows if row["task"] == task) for task in tasks}
+    _draw_cells(ax, rows, names, tasks, canvas.cell_width(ax, sides, len(tasks)))
     ax.set_xlim(-0.5, len(tasks) - 0.5)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    for row in rows:
-        x, y = tasks.index(row["task"]), names.index((row["method"], row["size"]))
-        shade = 1 - 0.55 * min(max(row["gain"], 0), 1)
-        box = Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(shade, shade, shade), edgecolor="none")
-        ax.add_patch(box)
-        half = f" ±{(row['high'] - row['low']) / 2:.3f}" if math.isfinite(row["low"]) else ""
-        text = f"{row['mean']:.3f}{half}{'*' if row['at_chance'] else ''}"
-        weight = "bold" if row["mean"] == best[row["task"]] else "normal"
-        ax.text(x, y, text, ha="center", va="center", fontsize=canvas.scaled(7.5), color="black", fontweight=weight)
-    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=canvas.scaled(HEAD))
+    for end in list(itertools.accumulate(map(len, groups)))[:-1]:
+        ax.axhline(end - 0.5, color=GREY, linewidth=0.6)
+    upright = 90 if canvas.cell_width(ax, sides, len(tasks)) < canvas.extent(heads.values(), HEAD)[0] else 0
+    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=canvas.scaled(HEAD), rotation=upright)
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(names)), sides, fontsize=type_)
     ax.tick_params(length=0, labelcolor=DARK)
@@ -182,13 +179,48 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def _groups(rows: Rows) -> list[list[tuple[str, str]]]:
+    """The methods and sizes of the rows of a grid, in groups: of a budget, of a method, and the references."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for label, size in dict.fromkeys((row["method"], row["size"]) for row in rows):
+        key = size if size.startswith("n") else f"method {label}" if size else ""
+        groups.setdefault(key, []).append((label, size))
+    return [groups[key] for key in sorted(groups, key=lambda key: not key)]
+
+
+def _draw_cells(ax: Axes, rows: Rows, names: Sequence[tuple[str, str]], tasks: Sequence[str], width: float) -> None:
+    """Draw the cells with their numbers: intervals, and then the numbers too, are left out where they do not fit."""
+    best = {task: _best([row for row in rows if row["task"] == task]) for task in tasks}
+    whole, short = (canvas.fitting_size(text, 0.94 * width, 7.5) for text in ("0.000 ±0.000*", "0.000*"))
+    for row in rows:
+        x, y = tasks.index(row["task"]), names.index((row["method"], row["size"]))
+        shade = 1 - 0.55 * min(max(row["gain"], 0), 1) if math.isfinite(row["gain"]) else 0.9
+        ax.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=(shade, shade, shade), edgecolor="none"))
+        half = f" ±{(row['high'] - row['low']) / 2:.3f}" if whole and math.isfinite(row["low"]) else ""
+        text = f"{row['mean']:.3f}{half}{'*' if row['at_chance'] else ''}"
+        weight = "bold" if row is best[row["task"]] else "normal"
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": "black", "fontweight": weight}
+        if size := whole or short:
+            ax.text(x, y, text, fontsize=canvas.scaled(size), **look)
+
+
+def _best(rows: Rows) -> dict[str, Any] | None:
+    """The row with the best mean; None where others tie, or it is no better than a constant answer."""
+    most = max(row["mean"] for row in rows)
+    first = [row for row in rows if row["mean"] == most]
+    return first[0] if len(first) == 1 and not first[0]["gain"] <= 0 else None
+
+
 def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) -> Axes:
-    """Finished runs against hours since the first run started; ticks mark resumed runs, crosses failed ones.
+    """Finished runs against the time since the first run started, in seconds, minutes or hours; ticks mark resumed
+    runs, crosses failed ones.
 
     ``rows``: of ``curves.progress_rows``; ``total``: a dashed line at the runs of the whole sweep.
     """
     ax = canvas.new_axes(6.4, 3.2) if ax is None else ax
-    x, y = [row["hours"] for row in _some(rows)], [row["finished"] for row in rows]
+    unit, per_hour = _unit(max(row["hours"] for row in _some(rows)))
+    rows = [{**row, "hours": per_hour * row["hours"]} for row in rows]
+    x, y = [row["hours"] for row in rows], [row["finished"] for row in rows]
     ax.step(x, y, where="post", color=DARK, linewidth=1.4)
     for event, mark in (("resumed", "|"), ("failed", "x")):
         events = [row for row in rows if row["event"] == event]
@@ -202,12 +234,17 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
         ax.annotate(f"{total} runs", (0.01, total), (0, -3), **text)
     ax.set_ylim(0, 1.05 * max(total or 0, max(y), 1))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    ax.set_xlabel("hours since the first run started")
+    ax.set_xlabel(f"{unit} since the first run started")
     ax.set_ylabel("finished runs")
     canvas.frame(ax, "y")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="lower right", frameon=False, fontsize=canvas.scaled(8.5))
     return ax
+
+
+def _unit(hours: float) -> tuple[str, float]:
+    """The unit that suits a time, and how many of it an hour has."""
+    return ("seconds", 3600.0) if hours < 0.05 else ("minutes", 60.0) if hours < 2 else ("hours", 1.0)
 
 
 def _some(rows: Rows) -> Rows:

@@ -19,10 +19,10 @@ from tensoradapt.analysis.figures.canvas import (
     DARK,
     GREY,
     NAME,
-    SMALLEST,
     TITLE,
+    cell_width,
     extent,
-    figure_of,
+    fitting_size,
     folded,
     frame,
     label_width,
@@ -90,16 +90,15 @@ def layout_map(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axe
     if ax is None:
         ax = row_axes(names, 0.4 + WIDE * len(columns), 0.75, HIGH)
     largest = max((abs(row["difference"]) for row in rows if row["difference"] is not None), default=0.0) or 1.0
-    shown = _cell_size(ax, len(columns))
+    wide = cell_width(ax, names, len(columns))
+    shown = fitting_size("+0.000*", 0.95 * wide, NUMBER)
     for row in rows:
         at = columns.index((row["size"], row["parameterization"])), layouts.index(row["layout"])
         _draw_cell(ax, at, row, largest, shown)
     ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylim(len(layouts) - 0.5, -0.5)
     ax.set_yticks(range(len(layouts)), names, fontsize=size)
-    ax.set_xticks(
-        range(len(columns)), [name for _, name in columns], fontsize=scaled(NUMBER), **_turned(ax, len(columns))
-    )
+    ax.set_xticks(range(len(columns)), [name for _, name in columns], fontsize=scaled(NUMBER), **_turned(wide))
     ax.tick_params(length=0, labelcolor=DARK)
     ax.spines[:].set_visible(False)
     _name_sizes(ax, [size for size, _ in columns])
@@ -117,20 +116,9 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: (least[pair[0]], pair[0], pair[1] != "lora", pair[1]))
 
 
-def _cell_size(ax: Axes, columns: int) -> float:
-    """Points of the type that fits a cell; 0 where none does, and the cell has its colour and star alone."""
-    room = _cell_width(ax, columns) / extent(["+0.000*"], NUMBER)[0]
-    size = NUMBER * min(1.0, 0.95 * room)
-    return size if size >= SMALLEST else 0.0
-
-
-def _cell_width(ax: Axes, columns: int) -> float:
-    return float(ax.get_window_extent().width) / figure_of(ax).dpi / columns
-
-
-def _turned(ax: Axes, columns: int) -> dict[str, Any]:
+def _turned(width: float) -> dict[str, Any]:
     """How names below columns are turned: upright where columns are narrower than two lines."""
-    upright = _cell_width(ax, columns) < 2 * extent(["x"], NUMBER)[1]
+    upright = width < 2 * extent(["x"], NUMBER)[1]
     return {"rotation": 90} if upright else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
 
 
