@@ -38,9 +38,12 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.surgery.merge import merge as merge
     from tensoradapt.surgery.merge import unmerge as unmerge
     from tensoradapt.surgery.registry import adapters as adapters
+    from tensoradapt.surgery.registry import print_trainable_parameters as print_trainable_parameters
     from tensoradapt.surgery.use import use as use
     from tensoradapt.sweeps.reports.dataframe import results as results
     from tensoradapt.sweeps.run_sweep import sweep as sweep
+    from tensoradapt.tasks.registry import register_task as register_task
+    from tensoradapt.tasks.task import Task as Task
     from tensoradapt.training.equal_steps import equal_steps as equal_steps
     from tensoradapt.training.fit import fit as fit
     from tensoradapt.training.fit import parameter_groups as parameter_groups
