@@ -20,7 +20,8 @@ from tensoradapt import tasks
 from tensoradapt.checks import flag, place, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.tasks import own
-from tensoradapt.tasks.own import settings_of as settings_of
+from tensoradapt.tasks.own_settings import read_settings
+from tensoradapt.tasks.own_settings import settings_of as settings_of
 from tensoradapt.tasks.splits import Data
 from tensoradapt.tasks.tables import HUB_NAME, SUFFIXES
 from tensoradapt.tasks.task import Task
@@ -73,7 +74,7 @@ def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
     if isinstance(value, Mapping):
         if set(value) == {"name"}:
             return resolve(value["name"], f"{where}.name")
-        return _free(own.build(own.read_settings(value, where)))
+        return _free(own.build(read_settings(value, where)))
     name = text(value, where)
     if name in _REGISTERED:
         return _REGISTERED[name]
@@ -88,7 +89,7 @@ def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
         return _free(_held(name))
     if Path(name).suffix.lower() in SUFFIXES or HUB_NAME.fullmatch(name) or place(name, where).exists():
-        return _free(own.build(own.read_settings(own.settings_of(name), where)))
+        return _free(own.build(read_settings(settings_of(name), where)))
     raise TensorAdaptError(f'unknown task "{name}"{did_you_mean(name, names())}')
 
 
@@ -113,12 +114,12 @@ def _restored(name: str, record: str) -> Task:
 
 
 def _again(name: str, source: Mapping[str, Any]) -> tuple[Task, Record]:
-    return own.build(own.read_settings(source, f"task {name!r}")) if source else resolve(name)
+    return own.build(read_settings(source, f"task {name!r}")) if source else resolve(name)
 
 
 def _made(task: Any, settings: Mapping[str, Any]) -> tuple[Task, Record]:
     if isinstance(task, str) and ":" not in task:
-        return own.build(own.read_settings({**settings, "name": task}, "register_task"))
+        return own.build(read_settings({**settings, "name": task}, "register_task"))
     if settings:
         raise TensorAdaptError(f"{min(settings)} was given with a task that is made; expected a name, then settings")
     if isinstance(task, str):
@@ -183,7 +184,7 @@ def _installed(entry: EntryPoint) -> tuple[Task, Record]:
             f"{_shown(entry)} raised {type(error).__name__}: {str(error)[:200]}; expected a Task: uninstall it"
         ) from error
     if isinstance(found, Mapping):
-        return own.build(own.read_settings({**found, "name": entry.name}, _shown(entry)))
+        return own.build(read_settings({**found, "name": entry.name}, _shown(entry)))
     task = _checked(found, _shown(entry))
     if task.name != entry.name:
         raise TensorAdaptError(f"{_shown(entry)} gives a task called {task.name!r}; expected one of its own name")

@@ -18,6 +18,9 @@ from tensoradapt.files import open_bytes, reason
 PARTS = ("train", "validation", "test")
 HUB_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 FORMS = "a .csv, .tsv, .jsonl, .json or .parquet file"
+LABEL_NAMES = ("label", "labels", "target", "class", "sentiment", "score", "stars", "rating", "y")
+TEXT_NAMES = ("text", "sentence", "review", "content", "document", "question", "sequence")
+PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("text1", "text2"))
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,50 @@ def read_dataset(name: str, subset: str | None, parts: Mapping[str, str]) -> dic
     return {
         part: _from_dataset(f"{name}, split {split}", found[split]) for part, split in wanted.items() if split in found
     }
+
+
+def columns_of(settings: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...], str]:
+    """The columns of texts, one or two, and that of labels: as given, or by their usual names."""
+    names = list(table.columns)
+    label = settings.get("label") or next((name for name in LABEL_NAMES if name in names), None)
+    if label is None:
+        raise TensorAdaptError(f'{table.where}: no column is called {", ".join(LABEL_NAMES)}; say label = "...", '
+                               f"one of {', '.join(names[:10])}")  # fmt: skip
+    given = settings.get("text_pair") or ((settings["text"],) if "text" in settings else None)
+    rest = [name for name in names if name != label]
+    usual: tuple[str, ...] | None = next((pair for pair in PAIRS if set(pair) <= set(rest)), None)
+    usual = usual or next(((name,) for name in TEXT_NAMES if name in rest), None)
+    texts = given or usual or (tuple(rest) if len(rest) == 1 else None)
+    if texts is None:
+        raise TensorAdaptError(
+            f"{table.where}: which column holds the texts is not clear; say text = \"...\" or text_pair = ['...', "
+            f"'...'], of {', '.join(rest[:10])}"
+        )
+    for name in (*texts, label):
+        table.column(name)
+    if label in texts:
+        raise TensorAdaptError(f"column {label!r} is both text and label; expected two columns")
+    return texts, label
+
+
+def texts_of(table: Table, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    """The texts of each row; raises TensorAdaptError for what is no text, and where all texts of a row are blank."""
+    columns = [[_text(table, name, row, value) for row, value in enumerate(table.column(name))] for name in names]
+    rows = tuple(zip(*columns, strict=True))
+    if blank := [row for row, values in enumerate(rows) if not any(values)]:
+        raise TensorAdaptError(f"{table.place(blank[0])}: the text is blank; expected one, or no such row")
+    return rows
+
+
+def _text(table: Table, name: str, row: int, value: Any) -> str:
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise TensorAdaptError(
+        f"{table.place(row)}: column {name!r} holds a {type(value).__name__}; expected a text. Name another "
+        "column by text ="
+    )
 
 
 def _saved(folder: Path) -> bool:
