@@ -131,6 +131,13 @@ def test_the_table_of_methods_to_take_has_the_numbers_of_the_frontier():
         assert int(point["n_params"]) == int(n_params.replace(",", "")) and f"{float(point['mean']):.3f}" == accuracy
 
 
+@pytest.mark.parametrize("page", ["peft", "trainer", "trl"])
+def test_a_page_of_another_trainer_has_the_script_as_it_is_run(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    script = (ROOT / "docs" / "examples" / "trainers" / f"with_{page}.py").read_text()
+    assert re.findall(r"```python\n(.*?)```", text, re.DOTALL) == [script]
+
+
 def test_contributing_stays_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 60
 
