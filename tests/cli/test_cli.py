@@ -151,7 +151,7 @@ def test_ctrl_c_in_any_command_is_one_word_and_code_one(command, capsys, monkeyp
     def stop(*_):
         raise KeyboardInterrupt
 
-    parsed = argparse.Namespace(command=stop, debug=False)
+    parsed = argparse.Namespace(command=stop, debug=False, verbose=False)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda *_: parsed)
     assert main(command) == 1 and capsys.readouterr().err == "stopped\n"
 

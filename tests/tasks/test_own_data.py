@@ -15,6 +15,7 @@ import datasets
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
+from sklearn import metrics as skm
 from support.tasks import answers
 
 import tensoradapt as ta
@@ -164,6 +165,32 @@ def test_kendall_and_a_function_of_ones_own_are_metrics(monkeypatch: pytest.Monk
     assert value == 3
     with pytest.raises(ta.TensorAdaptError, match="cannot be imported by the processes"):
         ta.register_task("other", train="a.csv", metric=lambda labels, predicted: 1.0)
+
+
+LOGITS = np.random.default_rng(1).normal(size=(60, 3))
+CLASSES = np.random.default_rng(2).integers(0, 3, 60)
+SHARES = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+SCORERS: dict[str, Callable[[], float]] = {
+    "f1_macro": lambda: skm.f1_score(CLASSES, LOGITS.argmax(1), average="macro"),
+    "balanced_accuracy": lambda: skm.balanced_accuracy_score(CLASSES, LOGITS.argmax(1)),
+    "roc_auc_ovr": lambda: skm.roc_auc_score(CLASSES, SHARES, multi_class="ovr"),
+    "neg_log_loss": lambda: -skm.log_loss(CLASSES, SHARES),
+    "matthews_corrcoef": lambda: skm.matthews_corrcoef(CLASSES, LOGITS.argmax(1)),
+}
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_of_scikit_learn_see_the_predictions(name: str) -> None:
+    task = own.OwnClassification("made", 3, name)
+    assert library_metrics.score(task, LOGITS, CLASSES) == pytest.approx(SCORERS[name](), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "oracle"), [("r2", skm.r2_score), ("neg_mean_absolute_error", lambda *of: -skm.mean_absolute_error(*of))]
+)
+def test_scorers_of_regressions_see_the_predictions(name: str, oracle: Callable[..., float]) -> None:
+    task, truth = own.OwnRegression("made", 1, name), LOGITS[:, 1]
+    assert library_metrics.score(task, LOGITS[:, 0], truth) == pytest.approx(oracle(truth, LOGITS[:, 0]), abs=1e-12)
 
 
 CONFIG = {"kind": "head", "seed": 0, "model": "tiny-random-bert", "lr": 1e-2, "steps": 2, "batch": 8}
