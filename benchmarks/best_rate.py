@@ -24,6 +24,8 @@ from equal_steps_variants import VARIANTS, variant
 from minilm import Bench, Setting, append, read
 
 import tensoradapt as ta
+from tensoradapt.analysis.figures.canvas import RC, frame
+from tensoradapt.analysis.figures.styles import COLOURS, MARKERS
 from tensoradapt.runs.execute import predict
 from tensoradapt.training.precision import autocast
 
@@ -44,6 +46,15 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "vera": {"published": "vera"},
     "kronecker": {"parameterization": "kronecker", **SPLIT},
 }
+NAMES = {
+    "lora": "LoRA",
+    "cp": "CP (LoRTA)",
+    "tucker": "Tucker",
+    "lotr": "LoTR",
+    "metatt-4d": "MetaTT-4D",
+    "loha": "LoHa",
+}
+NAMES |= {"vera": "VeRA", "kronecker": "Kronecker"}
 TICKS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 LEFT_OUT = {("tensor_ring", 64): "1.8 million parameters, more than LoRA r=64, and 20 times its arithmetic"}
 GUESS = {"equal": 2, "adamw": 3, "paper": 3, **dict.fromkeys(VARIANTS, 2)}
@@ -194,7 +205,8 @@ def figure(steps: int) -> None:
     names = {
         o: {"equal": "equal steps", "adamw": "AdamW, matched scale", "paper": "AdamW, papers' scales"}[o] for o in found
     }
-    whole, axes = plt.subplots(1, len(found) + 1, figsize=(4 * len(found) + 4, 4.4), constrained_layout=True)
+    plt.rcParams.update({**RC, "figure.constrained_layout.use": True})
+    whole, axes = plt.subplots(1, len(found) + 1, figsize=(4 * len(found) + 4, 4.4))
     rates = [rate for row in found.values() for rate in row["rates"].values()]
     ends = min(rates) / 1.5, max(rates) * 1.5
     run = [
@@ -204,22 +216,29 @@ def figure(steps: int) -> None:
         for i, method in enumerate(METHODS):
             for j, rank in enumerate(RANKS):
                 if (rate := row["rates"].get(f"{method} r={rank}")) is not None:
-                    ax.plot(rate, i + 0.2 * (j - 1.5), "o", color=f"C{j}", markersize=6)
+                    ax.plot(
+                        rate, i + 0.2 * (j - 1.5), color=COLOURS[j], marker=MARKERS[j], linestyle="none", markersize=6
+                    )
         ax.set(xscale="log", title=f"{names[optimizer]}: {row['spread']:.2g} apart", xlim=ends)
         ax.set_xlabel("best learning rate")
-        ax.set_yticks(range(len(METHODS)), METHODS if ax is axes[0] else [""] * len(METHODS))
+        labels = [NAMES.get(method, method.replace("_", " ")) for method in METHODS]
+        ax.set_yticks(range(len(METHODS)), labels if ax is axes[0] else [""] * len(METHODS))
         ax.set_xticks([tick for tick in TICKS if ends[0] < tick < ends[1]], minor=False)
         ax.set_xticks([], minor=True)
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.grid(True, axis="x", alpha=0.3)
     for rank in run:
-        axes[0].plot([], [], "o", color=f"C{RANKS.index(rank)}", label=f"r = {rank}")
+        j = RANKS.index(rank)
+        axes[0].plot([], [], color=COLOURS[j], marker=MARKERS[j], linestyle="none", label=f"r = {rank}")
     axes[0].legend(frameon=False, fontsize=8, loc="best")
-    for optimizer in found:
+    for j, optimizer in enumerate(found):
         every = [cell for cell in cells(steps, (optimizer,)) if seeds_of(cell)]
         rows = [row for row in shared(every) if row["have"] >= 0.9 * row["of"]]
         axes[-1].plot(
-            [BASE * STEP ** r["k"] for r in rows], [r["accuracy"] for r in rows], "o-", label=names[optimizer]
+            [BASE * STEP ** r["k"] for r in rows],
+            [r["accuracy"] for r in rows],
+            label=names[optimizer],
+            color=COLOURS[-1 - j],
+            marker=MARKERS[-1 - j],
         )
     axes[-1].axhline(0.01, color="grey", linestyle=":")
     axes[-1].set(xscale="log", title="one rate for all", xlabel="learning rate")
@@ -228,6 +247,8 @@ def figure(steps: int) -> None:
     axes[-1].xaxis.set_major_formatter("{x:g}")
     axes[-1].set_ylabel("mean accuracy lost against each cell's own best")
     axes[-1].legend(frameon=False, fontsize=8)
+    for ax in axes:
+        frame(ax, "y" if ax is axes[-1] else "x")
     whole.savefig(FIGURE, dpi=150)
 
 

@@ -20,6 +20,7 @@ from minilm import Bench, Setting, append, read
 from torch import nn
 
 import tensoradapt as ta
+from tensoradapt.analysis.figures.canvas import RC, frame
 from tensoradapt.analysis.figures.styles import line_look, styles_of
 from tensoradapt.sweeps.presets import rate
 
@@ -74,12 +75,18 @@ def save(*row: object) -> None:
 def figure() -> None:
     rows = read(CSV)
     fixed = {row["form"]: row for row in rows if row["form"] in ("frozen base", "lora")}
-    _, axes = plt.subplots(1, 3, figsize=(12, 3.8), constrained_layout=True)
+    plt.rcParams.update({**RC, "figure.constrained_layout.use": True})
+    _, axes = plt.subplots(1, 3, figsize=(12, 3.8))
     titles = ("error of the conversion", "accuracy as converted", "accuracy after 50 more steps")
     for ax, column, title in zip(axes, ("error", "accuracy", "accuracy_after"), titles, strict=True):
         for family, style in styles_of(FAMILIES).items():
             own = sorted((int(r["n_params"]), float(r[column])) for r in rows if r["form"] == family)
-            ax.plot(*zip(*own, strict=True), label=family, **line_look(style))
+            ax.plot(
+                *zip(*own, strict=True),
+                label={"cp": "CP", "tucker": "Tucker"}.get(family, family.replace("_", " ")),
+                **line_look(style),
+            )
+        frame(ax, "y")
         ax.set(xscale="log", xlabel="parameters", title=title)
         ax.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
         ax.minorticks_off()
@@ -87,7 +94,7 @@ def figure() -> None:
             if column != "error" and fixed[name][column]:
                 ax.axhline(float(fixed[name][column]), color=shade, linewidth=1)
                 ax.annotate(
-                    name,
+                    {"lora": "LoRA"}.get(name, name),
                     (0.01, float(fixed[name][column])),
                     xycoords=("axes fraction", "data"),
                     va="bottom",

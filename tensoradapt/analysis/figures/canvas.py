@@ -99,8 +99,8 @@ def row_names(texts: Sequence[str], ax: Axes | None, usual: float = 3.5) -> tupl
     """The names of rows, folded, and the points of their type, ``scaled``: smaller where the rows of given axes are
     lower than the names.
     """
-    size, width = NAME, names_width(ax, usual)
-    names = [folded(text, width) for text in texts]
+    size, width = (NAME - 1.5, 1.2 * names_width(ax, usual)) if narrow(ax) else (NAME, names_width(ax, usual))
+    names = [folded(text, width, size) for text in texts]
     while ax is not None and size > SMALLEST and extent(names, size)[1] * len(names) > 0.95 * _high(ax):
         size -= 0.5
         names = [folded(text, width + 0.1 * (NAME - size), size) for text in texts]

@@ -110,7 +110,7 @@ def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
     """Draw on axes that leave room for legend, caption, tick labels and names of references; the figure may grow."""
     wide, small = figure.get_figwidth(), figure.get_figwidth() < canvas.NARROW
     note, high = canvas.wrapped_note(figure, text, wide - 0.35) if text else (None, 0.0)
-    below = (0.5 if small else 0.64) + high
+    below = (0.6 if small else 0.64) + high
     right = (0.85 if small else 1.2) if shown.references else (0.12 if small else 0.25)
     least = LOWEST if not small else 0.55 * wide
 

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import blended_transform_factory
 
 from tensoradapt.analysis.figures.canvas import LEGEND, MARKER, NARROW, figure_of, folded, narrow, page_width, scaled
 from tensoradapt.analysis.figures.styles import Style, line_look
@@ -25,7 +26,9 @@ def legend_above(ax: Axes, methods: dict[str, Style], *more: Line2D, grow: bool 
     entries = [*_handles(methods, size, page_width(ax)), *more]
     whole, alone = figure_of(ax).bbox, narrow(ax) and figure_of(ax).axes == [ax]
     left = 0.01 * whole.width if alone else box.x0  # of a narrow figure the legend has the whole width
-    look |= {"loc": "lower left", "bbox_to_anchor": ((left - box.x0) / box.width, 1.0), "borderaxespad": 0.2}
+    look |= {"loc": "lower left", "bbox_to_anchor": (0.01 if alone else 0, 1.0), "borderaxespad": 0.2}
+    if alone:  # wherever the axes will be
+        look["bbox_transform"] = blended_transform_factory(figure_of(ax).transFigure, ax.transAxes)
     room = 0.98 * whole.width - left if alone else min(1.2 * box.width, 0.98 * whole.width - left)
     for columns in range(len(entries), 0, -1):
         legend = ax.legend(handles=entries, ncols=columns, **look)
