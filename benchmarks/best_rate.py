@@ -56,6 +56,7 @@ NAMES = {
 }
 NAMES |= {"vera": "VeRA", "kronecker": "Kronecker"}
 TICKS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
+DECADES = (1e-4, 1e-3, 1e-2, 1e-1)
 LEFT_OUT = {("tensor_ring", 64): "1.8 million parameters, more than LoRA r=64, and 20 times its arithmetic"}
 GUESS = {"equal": 2, "adamw": 3, "paper": 3, **dict.fromkeys(VARIANTS, 2)}
 TRIED = (("lora", 16), ("cp", 16), ("tucker", 16), ("tensor_train", 16), ("vera", 64))  # cells of the variants
@@ -219,11 +220,12 @@ def figure(steps: int) -> None:
                     ax.plot(
                         rate, i + 0.2 * (j - 1.5), color=COLOURS[j], marker=MARKERS[j], linestyle="none", markersize=6
                     )
-        ax.set(xscale="log", title=f"{names[optimizer]}: {row['spread']:.2g} apart", xlim=ends)
+        ax.set(xscale="log", title=f"{names[optimizer]}: {float(format(row['spread'], '.2g')):g} apart", xlim=ends)
         ax.set_xlabel("best learning rate")
         labels = [NAMES.get(method, method.replace("_", " ")) for method in METHODS]
         ax.set_yticks(range(len(METHODS)), labels if ax is axes[0] else [""] * len(METHODS))
-        ax.set_xticks([tick for tick in TICKS if ends[0] < tick < ends[1]], minor=False)
+        ticks = TICKS if ends[1] < 100 * ends[0] else DECADES
+        ax.set_xticks([tick for tick in ticks if ends[0] < tick < ends[1]], minor=False)
         ax.set_xticks([], minor=True)
         ax.xaxis.set_major_formatter("{x:g}")
     for rank in run:
