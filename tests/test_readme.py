@@ -1,7 +1,10 @@
 """What the README and CONTRIBUTING say is true."""
 
+import ast
 import csv
 import doctest
+import importlib
+import importlib.util
 import re
 from functools import partial
 from pathlib import Path
@@ -136,6 +139,11 @@ def test_a_page_of_another_trainer_has_the_script_as_it_is_run(page):
     text = (ROOT / "docs" / f"{page}.md").read_text()
     script = (ROOT / "docs" / "examples" / "trainers" / f"with_{page}.py").read_text()
     assert re.findall(r"```python\n(.*?)```", text, re.DOTALL) == [script]
+    imports = [node for node in ast.parse(script).body if isinstance(node, ast.ImportFrom)]
+    own = [(node.module, alias.name) for node in imports for alias in node.names if "tensoradapt" in str(node.module)]
+    assert len(own) >= 2
+    for module, name in own:
+        assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
 
 
 def test_contributing_stays_short():

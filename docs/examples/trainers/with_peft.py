@@ -5,7 +5,8 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import tensoradapt as ta
-from tensoradapt.data import assets, tasks
+from tensoradapt import tasks
+from tensoradapt.data import assets
 from tensoradapt.integrations.peft import TensorConfig  # importing it registers the method
 
 data = tasks.load("snippets", n_train=1600, n_test=500)  # or your own texts and labels

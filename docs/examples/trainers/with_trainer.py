@@ -9,7 +9,8 @@ from transformers import (
 )
 
 import tensoradapt as ta
-from tensoradapt.data import assets, tasks
+from tensoradapt import tasks
+from tensoradapt.data import assets
 from tensoradapt.integrations.trainer import EqualSteps, SaveAdapter
 
 data = tasks.load("snippets", n_train=1600, n_test=500)  # or your own texts and labels

@@ -4,7 +4,8 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from trl import SFTConfig, SFTTrainer
 
-from tensoradapt.data import models, tasks
+from tensoradapt import tasks
+from tensoradapt.data import models
 from tensoradapt.integrations.peft import TensorConfig  # importing it registers the method
 from tensoradapt.integrations.trainer import EqualSteps
 
