@@ -232,11 +232,12 @@ def sweep(args: argparse.Namespace) -> int:
 
 
 def _print_means(spec: Path, out: Path) -> None:
-    """The means of a sweep that is done, a warning where most runs are at chance, and what can be made of them."""
+    """The means of a sweep that is done, what they say, a warning where most are at chance, and what comes next."""
     from tensoradapt.sweeps.reports import results
+    from tensoradapt.sweeps.reports.findings import findings
 
     rows = results.means(out, spec=spec)
-    show("", results.shown(rows), "", *lost_text(rows))
+    show("", results.shown(rows), "", *findings(results.select(out, spec=spec)[0]), *lost_text(rows))
     show(next_text(out))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from json import dumps, loads
 from pathlib import Path
@@ -19,6 +20,7 @@ import tensoradapt as ta
 from tensoradapt.cli.main import main
 from tensoradapt.data import models
 from tensoradapt.runs.store import load_runs
+from tensoradapt.sweeps.executors.catalogue import cores
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
 from tensoradapt.tasks import registry
@@ -31,6 +33,15 @@ ONE = {"published": ["lora"], "ranks": [1], "steps": 2, "batch": 4}
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_REGISTERED", {})
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """In this process, as in each of as many workers as there are cores: last digits depend on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def write(path: str, n: int = 40) -> str:
@@ -46,6 +57,7 @@ def sweep(tasks: list[Any], out: str, **options: Any) -> tuple[str, Any]:
     return "\n".join(said), ended
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same() -> None:
     table = {"train": write("b.csv", 50), "max_length": 5, "metric": "matthews", "name": "mine"}
     said, ended = sweep(["planted", write("a.csv"), table], "one", executor="inline")
@@ -58,7 +70,7 @@ def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same()
         "matthews",
         "accuracy",
     }
-    _, again = sweep(["planted", "a.csv", table], "two", executor="local", workers=1)
+    _, again = sweep(["planted", "a.csv", table], "two", executor="local", workers=cores())
     assert again.complete and results(Path("one")) == results(Path("two"))
     write("a.csv", 60)
     assert "3 runs, 1 of them to do" in sweep(["planted", "a.csv", table], "one", executor="inline")[0]

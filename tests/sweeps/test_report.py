@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.synthetic_runs import write_synthetic
+from support.synthetic_runs import write_many, write_synthetic
 from support.synthetic_sweep import sweep
 
 from tensoradapt.analysis.figures.catalogue import figures
@@ -21,7 +22,8 @@ from tensoradapt.runs.store import load_runs, write_failure, write_run
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.cells import Cell, due
 from tensoradapt.sweeps.read_spec import read_spec
-from tensoradapt.sweeps.reports.html_report import cell_text, report, write_report
+from tensoradapt.sweeps.reports.findings import findings
+from tensoradapt.sweeps.reports.html_report import about, cell_text, report, write_report
 
 SPEC = {"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1], "steps": 60}
 SPEC |= {"learning_rates": [1e-3], "seeds": [0, 1]}
@@ -100,6 +102,40 @@ def test_every_number_leads_back_to_its_runs(root: Path) -> None:
     assert {"sst2-rates-table", "grid-table", "aggregates-table", "volumes"} < set(tables)
     without = [name for name, head in tables.items() if not {"id", "run", "runs"} & set(head)]
     assert not without
+
+
+def test_the_page_begins_with_what_the_runs_say(root: Path) -> None:
+    text = report(root)
+    said = findings([run for run in load_runs(root) if not run.config.get("tuning")])
+    assert len(said) > 1 and all(html.escape(paragraph) in text.replace("&#39;", "&#x27;") for paragraph in said)
+    assert text.index(said[0][:40]) < text.index("<img")
+
+
+def test_findings_name_the_frontier_and_what_is_decided(tmp_path: Path) -> None:
+    curves = {"cp": [(2, 300, 0.70), (4, 600, 0.90)], "lora": [(1, 900, 0.80), (2, 1800, 0.95)]}
+    runs = write_many(tmp_path, curves, spread=0.001)
+    (said,) = findings(runs)
+    assert said.startswith("rte: on the frontier of test accuracy against parameters are CP (LoRTA)")
+    assert "LoRA" in said.split(".")[0] and said.count("(900)") == 0  # below a mean of fewer parameters
+    assert "The highest mean is 0.95" in said and "(1,800) (95 % interval 0.9" in said
+    at_one = {name: [(2, 900, score)] for name, score in (("cp", 0.70), ("lora", 0.80))}
+    (said,) = findings(write_many(tmp_path / "same", at_one, spread=0.001))
+    assert "Of 1 differences to LoRA, 1 are decided after Holm's correction. Worse: CP (LoRTA) at 900 (-0.1" in said
+    one = {name: [(2, 900, score)] for name, score in (("cp", 0.80), ("lora", 0.80))}
+    (said,) = findings(write_many(tmp_path / "equal", one, spread=0.03))
+    assert "0 are decided" in said and "Worse" not in said
+
+
+def test_links_to_runs_say_what_the_run_is(root: Path) -> None:
+    run = next(run for run in load_runs(root) if run.config["label"] == "vera" and run.result["status"] == "finished")
+    titles = f'<a href="#run-{run.name}" title="{about(run)}">'
+    assert titles in report(root) and f"{run.result['n_params']:,} parameters" in about(run)
+
+
+def test_columns_that_are_the_same_in_every_row_are_said_once(root: Path) -> None:
+    tables = {name: [cell.strip() for cell in rows[0]] for name, rows in Page(report(root)).rows.items()}
+    assert "parameters" in tables["sst2-frontier-table"] and "n_params" not in tables["sst2-frontier-table"]
+    assert "task" not in tables["sst2-frontier-table"]
 
 
 def test_what_was_lost_is_listed_and_its_text_is_no_markup(root: Path) -> None:
@@ -202,7 +238,7 @@ def test_a_browser_shows_it_without_an_error_and_sorts_its_tables(root: Path, tm
     where = os.environ.get("TENSORADAPT_CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=where, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
         wrong: list[str] = []
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -212,14 +248,21 @@ def test_a_browser_shows_it_without_an_error_and_sorts_its_tables(root: Path, tm
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
         rows, numbers = "#sst2-frontier-table + .wide tbody tr", []
         for _ in range(2):
-            page.click("#sst2-frontier-table + .wide th:has-text('n_params')")
+            page.click("#sst2-frontier-table + .wide th[data-column=n_params]")
             at = page.eval_on_selector_all(
-                "#sst2-frontier-table + .wide th", "all => all.map(one => one.innerText.trim().split(' ')[0])"
+                "#sst2-frontier-table + .wide th", "all => all.map(one => one.dataset.column)"
             )
             cells = page.eval_on_selector_all(
                 rows, f"all => all.map(row => row.cells[{at.index('n_params')}].innerText)"
             )
             numbers.append([int(cell.replace(",", "")) for cell in cells])
+        cut = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth).length"
+        assert page.evaluate(cut) == 0
+        page.uncheck("#methods input[value=lora]")
+        hidden = "[...document.querySelectorAll('tr[data-method][hidden]')].map(one => one.dataset.method)"
+        assert set(page.evaluate(hidden)) == {"lora"}
+        page.check("#methods input[value=lora]")
+        assert page.evaluate(hidden) == []
         page.click(f"{rows}:first-child a")
         target = page.evaluate("location.hash")
         browser.close()

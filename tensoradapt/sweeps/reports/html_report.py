@@ -22,12 +22,24 @@ from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
 from tensoradapt.runs.store import Run
 from tensoradapt.sweeps import record
+from tensoradapt.sweeps.reports.findings import findings
 from tensoradapt.sweeps.reports.results import COLUMNS, rows_of, select, status_text, sweeps
+from tensoradapt.text import size_text
 
 Row = Mapping[str, Any]
 DOTS = 110  # per inch: as wide as the page's text
 ROUNDING = 1e-15  # below it a difference is 0 but for rounding
 LINKED = ("id", "runs", "run")
+# columns as a reader would say them; the others are said as they are, without underscores
+NAMES = {
+    **{"id": "run", "n_params": "parameters", "lr": "learning rate", "n_seeds": "seeds", "sd": "standard deviation"},
+    **{"low": "95 % from", "high": "to", "drawn_low": "bootstrap from", "drawn_high": "to (bootstrap)"},
+    **{"diff_head": "over frozen base", "diff_head_low": "over base, from", "diff_head_high": "over base, to"},
+    **{"diff_full": "over full fine-tuning", "diff_full_low": "over full, from", "diff_full_high": "over full, to"},
+    **{"above_head": "above frozen base", "p_frontier": "P(on frontier)", "adjusted": "p, corrected"},
+    **{"first": "method", "second": "against", "n_at_chance": "at chance", "n_diverged": "diverged"},
+    **{"peak_memory_bytes": "peak memory (bytes)", "scores": "score of each seed"},
+}
 
 
 def write_report(
@@ -65,7 +77,7 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
     plans = [sweep.due(root) for sweep in recorded]
     counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page.filters.update(cell=cell_text, key=_key, names=str.split, status=status_text)
+    page.filters.update(cell=cell_text, key=_key, names=str.split, status=status_text, column=column_text)
     source = resources.files("tensoradapt.sweeps.reports").joinpath("report.html.j2").read_text(encoding="utf-8")
     tasks = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
     drawn = figures(runs, reference=reference, totals=record.totals(counted), failed=tasks)
@@ -73,7 +85,7 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
         title=Path(root).resolve().name,
         where=" and ".join(where),
         counts=_counts(runs, failed, record.total(counted), sum(plan.more for plan in counted)),
-        **_results(runs, failed, drawn),
+        **_results(runs, failed, drawn, reference),
         empty=[cell for sweep in recorded for cell in sweep.cells if cell.empty],
         blocked=[reason for plan in plans for reason in plan.blocked],
         extended=[text for plan in plans for text in plan.extended],
@@ -82,9 +94,14 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
     )
 
 
-def _results(runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Figured]) -> dict[str, Any]:
+def _results(
+    runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Figured], reference: str | None
+) -> dict[str, Any]:
     names = sorted({figure.task for figure in drawn if figure.task})
     return {
+        "findings": findings(runs, reference),
+        "about": {run.name: about(run) for run in runs},
+        "methods": sorted({str(run.config["label"]) for run in runs}),
         "models": sorted({str(run.config["model"]) for run in runs}),
         "rates": how_chosen(runs) if runs else "",
         "unequal": how_unequal(runs),
@@ -127,10 +144,29 @@ def _figure(one: Figured) -> dict[str, Any]:
 
 
 def _table(name: str, title: str, columns: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
-    """A table without empty columns."""
+    """A table without empty columns; those that are the same in all of several rows are said once, above it."""
     every = list(rows)
-    kept = [column for column in columns if any(cell_text(row.get(column)) for row in every)]
-    return {"name": name, "title": title, "columns": kept, "rows": every, "linked": LINKED}
+    texts = {column: {cell_text(row.get(column)) for row in every} for column in columns}
+    alike = {column: next(iter(texts[column])) for column in columns if len(every) > 1 and len(texts[column]) == 1}
+    alike = {column: text for column, text in alike.items() if column not in (*LINKED, "method", "first")}
+    kept = [column for column in columns if column not in alike and texts[column] != {""}]
+    same = [f"{column_text(column)} {text}" for column, text in alike.items() if text]
+    return {"name": name, "title": title, "columns": kept, "same": same, "rows": every, "linked": LINKED}
+
+
+def column_text(column: str) -> str:
+    """The head of a column."""
+    return NAMES.get(column, column.replace("_", " "))
+
+
+def about(run: Run) -> str:
+    """A run in a line, which is shown where the pointer is on a link to it."""
+    config, result = run.config, run.result
+    size = size_text(config.get("rank"), config.get("budget"))
+    score = result["test"].get(result["metric"])
+    reached = "no score" if score is None else f"test {result['metric']} {score:.4f}"
+    named = " ".join(filter(None, (config["label"], size)))
+    return f"{named}, seed {config['seed']}: {reached}, {result['n_params']:,} parameters"
 
 
 def _made(runs: Sequence[Run]) -> list[tuple[int, str]]:
