@@ -185,8 +185,8 @@ def load_runs(root: Path) -> list[Run]:
     """
     root = place(root, "root")
     if not root.is_dir():
-        kind = "a file" if root.exists() else "nothing"
-        raise TensorAdaptError(f"{root} is {kind}; expected a folder of runs: run a sweep into it first")
+        found = "is a file" if root.exists() else "does not exist"
+        raise TensorAdaptError(f"{root} {found}; expected a folder of runs: run a sweep into it first")
     return [read_run(path) for path in sorted(root.iterdir()) if _holds_run(path)]
 
 

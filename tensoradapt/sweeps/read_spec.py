@@ -181,7 +181,7 @@ def _tasks(value: Any, where: str) -> tuple[tuple[Task, Mapping[str, Any]], ...]
 
 
 def _parameterization(value: Any, where: str) -> str:
-    return checks.one_of(parameterizations.names(), value, where)
+    return checks.one_of(parameterizations.names(), parameterizations.name_of(checks.text(value, where)), where)
 
 
 def _rates(value: Any, where: str) -> Any:

@@ -77,7 +77,7 @@ def test_plan_prints_the_plan_without_building_it(capsys):
         ),
         (["plan", "--model", "tiny-random-bert", "--parameterization", "cp"], "error: rank=None and budget=None were"),
         (["plan", "--model", "no/such", "--parameterization", "cp", "--rank", "1"], "unknown model 'no/such'"),
-        (["plot", "no-such-folder"], "no-such-folder is nothing; expected a folder of runs"),
+        (["plot", "no-such-folder"], "no-such-folder does not exist; expected a folder of runs"),
     ],
 )
 def test_bad_input_is_one_block_without_a_traceback_and_returns_two(arguments, says, capsys, tmp_path, monkeypatch):

@@ -28,6 +28,14 @@ learning_rates = [1e-3]
 seeds = [0, 1, 2]
 steps = 60
 """
+SPELLED = {
+    "model": "tiny-random-bert",
+    "tasks": ["planted"],
+    "steps": 1,
+    "ranks": [1],
+    "learning_rates": [1e-3],
+    "seeds": [0],
+}
 FORMER = {"tune": "method", "tuning_seeds": [1000], "extend": 0}  # how every grid was tuned once
 
 
@@ -367,3 +375,12 @@ def test_the_plan_warns_of_methods_that_are_not_alike(tmp_path):
         '(tucker): targets = "same" gives published adapters the targets and scale of the others'
     ) in said()
     assert "warning" not in said(targets="same")
+
+
+def test_parameterizations_are_understood_in_any_spelling() -> None:
+    plain = read_spec({**SPELLED, "parameterizations": ["cp", "tensor_train"]})
+    assert read_spec({**SPELLED, "parameterizations": ["CP (LoRTA)", "Tensor-train"]}).id == plain.id
+    table = {**SPELLED, "methods": [{"parameterization": "CP", "name": "cp"}]}
+    assert read_spec(table).methods[0].parameterization == "cp"
+    with pytest.raises(ta.TensorAdaptError, match=r"parameterizations.* is 'LoRTA'"):
+        read_spec({**SPELLED, "parameterizations": ["LoRTA"]})

@@ -230,7 +230,7 @@ def head(root: Path, frame: Frame) -> str:
 
 
 def _lines(frame: Frame) -> list[str]:
-    parts = {"in hand": [*map(_in_hand_text, frame.in_hand)], "finished last": frame.last}
+    parts = {"running": [*map(_in_hand_text, frame.in_hand)], "finished last": frame.last}
     named = [line for name, lines in parts.items() if lines for line in (f"{name}:", *(f"  {item}" for item in lines))]
     return list(map(plain, [*named, *frame.notes]))
 
