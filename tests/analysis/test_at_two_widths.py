@@ -89,7 +89,7 @@ def turned(kind: str) -> bool:
     return kind == "layouts"
 
 
-@pytest.mark.parametrize("n", [2, 8, 12])
+@pytest.mark.parametrize("n", [pytest.param(2, marks=pytest.mark.slow), 8, pytest.param(12, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_text_is_cut_off_or_covers_another(tmp_path: Path, kind: str, n: int) -> None:
     runs = made(tmp_path, max(n, 3) if kind == "differences" else n, kind)
