@@ -46,6 +46,11 @@ def score(value: Any, where: str) -> Any:
     return value
 
 
+def scale(value: Any, where: str) -> Any:
+    """Return the name of a rule, or a number."""
+    return name(value, where) if isinstance(value, str) else score(value, where)
+
+
 def rank(value: Any, where: str) -> Any:
     """Return one rank, or one for each mode or bond."""
     return checks.named(count, value, where) if isinstance(value, Mapping) else count(value, where)
@@ -94,6 +99,7 @@ GIVEN: Mapping[str, Mapping[str, Check]] = {
         **dict.fromkeys(("layout", "projections"), names),
         **dict.fromkeys(("plan", "training", "data"), table),
         "head_lr": score,
+        "scale": scale,
         "rank": rank,
         "tuning": checks.flag,
     },

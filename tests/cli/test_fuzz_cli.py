@@ -200,6 +200,7 @@ EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
     "a rank that is a list": ("*/config.json", ("rank",), ([],), "rank is []"),
     "a label of a million characters": ("*/config.json", ("label",), ("x" * 10**6,), "expected a name of at most"),
     "scores that are a list": ("*/result.json", ("test",), ([],), "test is []; expected a mapping"),
+    "a scale of 400 digits": ("*/config.json", ("scale",), (10**400,), "scale is 1"),
     "another rank": ("*/config.json", ("rank",), (99,), "is not the config that its folder is named by"),
     "a metric that is a list": ("*/result.json", ("metric",), ([],), "metric is []; expected a name"),
     "an unknown status": ("*/result.json", ("status",), ("x",), "status is 'x'"),

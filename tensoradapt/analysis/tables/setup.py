@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tensoradapt import published as papers
+from tensoradapt.checks import is_number
 from tensoradapt.runs.store import Run
 
 SETUP = ("targets", "scale", "optimizer", "layout")
@@ -52,8 +53,11 @@ def layout_text(layout: str | Iterable[str] | None) -> str | None:
 
 def _scale_text(config: Mapping[str, Any]) -> str:
     scale, alpha = config.get("scale", "matched"), (config.get("plan") or {}).get("alpha")
-    text = f"{scale:g}" if isinstance(scale, int | float) else str(scale)
-    return text if alpha is None else f"{text}, alpha {alpha:g}"
+    return _number_text(scale) if alpha is None else f"{_number_text(scale)}, alpha {_number_text(alpha)}"
+
+
+def _number_text(value: Any) -> str:
+    return f"{value:g}" if is_number(value) else str(value)
 
 
 def unequal(runs: Iterable[Run]) -> dict[str, dict[str, list[str]]]:
