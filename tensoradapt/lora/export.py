@@ -182,8 +182,8 @@ def export_lora(
     """
     check_arguments(locals(), **CHECKS)
     path, name = Path(path), _dtype_name(dtype)
-    model, adapter, modules, left_out = _source(model, adapter)
     refuse_sharded(model, "export")
+    model, adapter, modules, left_out = _source(model, adapter)
     _check(adapter, task, heads, left_out)
     check_place(path)
     for site in adapter.plan.sites:
