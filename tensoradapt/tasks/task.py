@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _TEST_SEED = 0
 
 
-class Task:
+class Task(ABC):
     """A task. Subclasses give ``splits``, ``model``, ``encode``, ``collate``, ``predict``, ``evaluate`` and ``chance``.
 
     An encoded example is any object with a length, by which batches of similar ones are made: a sequence of tokens, a
@@ -34,41 +35,41 @@ class Task:
     source: str = ""
     licence: str = ""
 
+    @abstractmethod
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Train, validation and test with notes; the numbers are for tasks that draw their examples."""
-        raise NotImplementedError
 
+    @abstractmethod
     def model(self, name: str) -> nn.Module:
         """Load a named model for the task; what is new in it is drawn from torch's generator."""
-        raise NotImplementedError
 
     def heads(self, model: nn.Module) -> tuple[str, ...]:
         """The names of the modules of a model that are trained whole, beside its adapter."""
         return ()
 
+    @abstractmethod
     def encode(self, split: Split, model: str, max_length: int) -> Sequence[Sized]:
         """The examples of a split, encoded for a named model and cut to a number of tokens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collate(self, examples: Sequence[Any], model: nn.Module, device: str) -> Mapping[str, Tensor]:
         """One batch of encoded examples, on a device."""
-        raise NotImplementedError
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The loss that is trained on, one number; here the model's own."""
         return model(**batch).loss
 
+    @abstractmethod
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """What is stored of each example of a batch, (batch, ...): logits, likelihoods of options, a loss."""
-        raise NotImplementedError
 
+    @abstractmethod
     def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
         """Metrics by name of the predictions for a split, (len(split), ...)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def chance(self, split: Split) -> float:
         """The reported metric of what has learned nothing."""
-        raise NotImplementedError
 
     def at_chance(self, value: float, chance: float, n: int) -> bool:
         """Whether a reported metric of ``n`` examples is within noise of chance; here, whether it is no better."""
