@@ -248,7 +248,7 @@ def test_a_damaged_array_is_named_when_it_is_read(tmp_path: Path) -> None:
 
 def test_a_missing_root_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> None:
     assert store.load_runs(tmp_path) == []
-    with pytest.raises(TensorAdaptError, match="is nothing; expected a folder of runs"):
+    with pytest.raises(TensorAdaptError, match="does not exist; expected a folder of runs"):
         store.load_runs(tmp_path / "absent")
 
 
