@@ -32,6 +32,21 @@ def add_parsers(commands: Any) -> None:
     p.add_argument("--caption", metavar="TEXT", help="of the means in LaTeX and Markdown (default: what they are)")
     p.add_argument("--label", default="tab:results", help="of the means in LaTeX (default: %(default)s)")
 
+    _add_plot(commands)
+
+    p = commands.add_parser(
+        "report",
+        help="write a folder of runs as one HTML page",
+        description="One file that needs nothing else: tables that sort, figures, what failed, specification and "
+        "provenance; every number leads back to its runs.",
+    )
+    p.set_defaults(command=report)
+    p.add_argument("runs", type=path, help="folder of runs")
+    p.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the folder of runs")
+    _add_comparison(p)
+
+
+def _add_plot(commands: Any) -> None:
     p = commands.add_parser(
         "plot",
         help="draw the figures of a folder of runs",
@@ -52,17 +67,6 @@ def add_parsers(commands: Any) -> None:
     p.add_argument("--width", metavar="LENGTH", help="of the figures, as 3.3in, 84mm or 8.4cm (default: their own)")
     p.add_argument("--no-caption", dest="caption", action="store_false", help="leave the text below figures out")
     p.add_argument("--style", metavar="NAME", help="a style sheet of matplotlib, or its file")
-    _add_comparison(p)
-
-    p = commands.add_parser(
-        "report",
-        help="write a folder of runs as one HTML page",
-        description="One file that needs nothing else: tables that sort, figures, what failed, specification and "
-        "provenance; every number leads back to its runs.",
-    )
-    p.set_defaults(command=report)
-    p.add_argument("runs", type=path, help="folder of runs")
-    p.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the folder of runs")
     _add_comparison(p)
 
 

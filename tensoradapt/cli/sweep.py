@@ -127,13 +127,14 @@ def frontier(args: argparse.Namespace) -> int:
         ended, runs = presets.run_frontier(spec, args.out, say=show, **picked(args, "device", "workers"))
     except KeyboardInterrupt:
         return _stopped(args.out)
+    rows = table(runs) if runs else []
     if runs:
-        _print_table(frontier_rows(runs))
+        _print_table(frontier_rows(rows))
         _print_savings(runs)
     _print_failures(ended, args.out, "the same command runs it again")
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     if ended.complete:
-        show(*lost_text(table(runs)), next_text(args.out))
+        show(*lost_text(rows), next_text(args.out))
     return 0 if ended.complete else 1
 
 
@@ -149,11 +150,9 @@ def _task(args: argparse.Namespace) -> str | dict[str, Any]:
     return {**registry.settings_of(args.task), **said} if said else args.task
 
 
-def frontier_rows(runs: Sequence[Any]) -> list[tuple[str, ...]]:
+def frontier_rows(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """The printed table of a frontier: one row for each configuration and reference."""
-    from tensoradapt.analysis.tables.frontier import table
-
-    return [TITLES, *map(_frontier_row, table(runs))]
+    return [TITLES, *map(_frontier_row, rows)]
 
 
 def _frontier_row(row: dict[str, Any]) -> tuple[str, ...]:
@@ -236,8 +235,9 @@ def _print_means(spec: Path, out: Path) -> None:
     from tensoradapt.sweeps.reports import results
     from tensoradapt.sweeps.reports.findings import findings
 
-    rows = results.means(out, spec=spec)
-    show("", results.shown(rows), "", *findings(results.select(out, spec=spec)[0]), *lost_text(rows))
+    runs, _ = results.select(out, spec=spec)
+    rows = results.means_of(runs)
+    show("", results.shown(rows), "", *findings(runs), *lost_text(rows))
     show(next_text(out))
 
 

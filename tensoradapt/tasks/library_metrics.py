@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import numpy as np
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.tasks import metrics
+from tensoradapt.tasks.task import imported
 
 if TYPE_CHECKING:
     from tensoradapt.tasks.classification import Classification
@@ -114,13 +114,7 @@ def _kendall(scores: np.ndarray, labels: np.ndarray) -> float:
 
 def _imported(task: Classification) -> Score:
     """A function, called as scikit-learn's are: with the labels and the predicted classes or numbers."""
-    module, _, name = task.metric.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise TensorAdaptError(
-            f"metric {task.metric!r} cannot be imported ({type(error).__name__}: {error}); expected module:function"
-        ) from error
+    function = imported(task.metric, "metric", "module:function")
     return lambda scores, labels: function(labels, scores.argmax(1) if task.kind == "classification" else scores)
 
 

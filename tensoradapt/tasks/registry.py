@@ -6,7 +6,6 @@ which is part of a run's id, and under "source" how any process loads it.
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import sys
@@ -24,7 +23,7 @@ from tensoradapt.tasks.own_settings import read_settings
 from tensoradapt.tasks.own_settings import settings_of as settings_of
 from tensoradapt.tasks.splits import Data
 from tensoradapt.tasks.tables import HUB_NAME, SUFFIXES
-from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.task import Task, imported
 
 GROUP = "tensoradapt.tasks"
 Record = Mapping[str, Any]
@@ -143,14 +142,7 @@ def _place_of(task: Task) -> str:
 
 def _held(where: str) -> tuple[Task, Record]:
     """The task at a place such as "module:TASK"."""
-    module, _, name = where.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise TensorAdaptError(
-            f"task {where!r} cannot be imported ({type(error).__name__}: {error}); expected module:NAME of a Task"
-        ) from error
-    task = _checked(found, repr(where))
+    task = _checked(imported(where, "task", "module:NAME of a Task"), repr(where))
     return task, {"hash": own.content_hash(_loaded(task)), "source": {"object": where}}
 
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.splits import Data, Split, Splits, disjoint, subsample
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _TEST_SEED = 0
+
+
+def imported(place: str, what: str, expected: str) -> Any:
+    """The object at a place such as "module:NAME"; TensorAdaptError where it cannot be imported."""
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise TensorAdaptError(
+            f"{what} {place!r} cannot be imported ({type(error).__name__}: {error}); expected {expected}"
+        ) from error
 
 
 class Task(ABC):

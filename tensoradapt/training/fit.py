@@ -59,8 +59,7 @@ def fit(
 
     Args:
         batches: one mapping of tensors for each step.
-        lr: learning rate of all parameters but those in ``heads``. Rises linearly over the warm-up, then falls
-            linearly to zero, as ``head_lr`` does.
+        lr: learning rate of all but ``heads``. Rises over the warm-up, then falls linearly to zero, as ``head_lr``.
         steps: number of optimizer steps.
         head_lr: learning rate of the modules in ``heads``; default ``lr``.
         heads: names of modules, such as "classifier".

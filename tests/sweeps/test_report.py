@@ -126,6 +126,14 @@ def test_findings_name_the_frontier_and_what_is_decided(tmp_path: Path) -> None:
     assert "0 are decided" in said and "Worse" not in said
 
 
+def test_findings_compare_only_in_tasks_that_have_the_reference(tmp_path: Path) -> None:
+    write_many(tmp_path, {"cp": [(2, 900, 0.70)], "lora": [(2, 900, 0.80)]}, spread=0.001)
+    for name in ("cp", "tucker"):
+        write_synthetic(tmp_path, task="sst2", parameterization=name, rank=2, n_params=900, accuracy=0.7)
+    with_lora, without = findings(load_runs(tmp_path), "LoRA")
+    assert "differences to LoRA" in with_lora and "differences" not in without and "0.700" in without
+
+
 def test_links_to_runs_say_what_the_run_is(root: Path) -> None:
     run = next(run for run in load_runs(root) if run.config["label"] == "vera" and run.result["status"] == "finished")
     titles = f'<a href="#run-{run.name}" title="{about(run)}">'

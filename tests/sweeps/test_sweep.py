@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 import tensoradapt as ta
 from tensoradapt import tasks
+from tensoradapt.analysis.tables.frontier import table
 from tensoradapt.cli.sweep import frontier_rows
 from tensoradapt.data import models
 from tensoradapt.runs import perform
@@ -70,7 +71,7 @@ def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
         accuracy = float((one.predictions().argmax(1) == one.labels()).mean())
         assert accuracy == pytest.approx(one.result["test"]["accuracy"])
         assert one.result["n_train"] == 64 and one.measurements["seconds"] > 0
-    rows = frontier_rows(runs)
+    rows = frontier_rows(table(runs))
     assert [row[0] for row in rows] == ["method", "CP (LoRTA)", "LoRA", "frozen base + head", "full fine-tuning"]
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from tensoradapt.analysis.statistics.significance import Comparison
-from tensoradapt.analysis.tables.comparable import by_task
+from tensoradapt.analysis.tables.comparable import by_task, methods
 from tensoradapt.analysis.tables.contrasts import contrasts
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.runs.store import Run
@@ -17,12 +17,18 @@ LISTED = 12
 
 
 def findings(runs: Sequence[Run], reference: str | None = None) -> list[str]:
-    """A paragraph for each task with adapters; those that only chose a rate are left out."""
-    every = [(task, points(of_task), contrasts(of_task, reference)) for task, of_task in by_task(runs).items()]
-    return [f"{task}: {' '.join(_sentences(found, compared))}" for task, found, compared in every if found]
+    """A paragraph for each task with adapters; runs that only chose a rate are left out.
+
+    ``reference``: what others are compared with, in tasks that have it; None means LoRA.
+    """
+    paragraphs = {task: " ".join(_sentences(of_task, reference)) for task, of_task in by_task(runs).items()}
+    return [f"{task}: {said}" for task, said in paragraphs.items() if said]
 
 
-def _sentences(found: Sequence[Point], compared: Sequence[Comparison]) -> Iterator[str]:
+def _sentences(runs: Sequence[Run], reference: str | None) -> Iterator[str]:
+    if not (found := points(runs, compare=False)):
+        return
+    compared = contrasts(runs, reference) if reference is None or reference in methods(runs) else []
     best = max(found, key=lambda point: point.interval.mean)
     metric = best.metric.replace("_", " ")
     yield f"on the frontier of test {metric} against parameters are {_listed(map(_named, filter(_on, found)))}."

@@ -113,7 +113,11 @@ def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> li
 
     Runs that only chose a rate are left out. Raises as ``run_rows`` does, and for runs that do not compare.
     """
-    runs, _ = select(root, where, spec)
+    return means_of(select(root, where, spec)[0])
+
+
+def means_of(runs: Sequence[Run]) -> list[Row]:
+    """The rows of ``means`` for these runs."""
     return [{"task": task, **row} for task, of_task in by_task(runs).items() for row in frontier.table(of_task)]
 
 
