@@ -151,7 +151,7 @@ def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
             if factor.trainable:
                 shapes[f"{i}.{factor.name}"] = shape
                 shapes |= {f"{i}.initial.{factor.name}": shape} if plan.start == "subtract" else {}
-            elif factor.source == "base":
+            elif factor.source != "draw":
                 shapes[f"{i}.fixed.{factor.name}"] = shape
     return shapes
 
@@ -255,7 +255,7 @@ def _check_names_and_draws(plan: Plan) -> None:
     most = min(max(DRAWN[0], 4 * plan.n_dense), DRAWN[1])
     for network in dict.fromkeys(group.network for group in plan.groups):
         for factor in network.factors:
-            drawn = not factor.trainable and factor.source == "draw"
+            drawn = factor in network.frozen_draws
             if factor.name in taken or (drawn and factor.name in ("seed", "read")):  # as Bases holds them
                 raise ValueError(f"factor {factor.name!r} has a name that torch's modules need")
             if drawn and (n := math.prod(network.shape(factor))) > most:

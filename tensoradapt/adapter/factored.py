@@ -74,7 +74,7 @@ class FactoredTensor(nn.Module):
         alpha: of the scale; by default LoRA's 16 for "matched", the network's for "paper".
         bases: frozen matrices shared with other tensors; by default its own.
         start: as in ``plan``.
-        values: factors that replace draws; needed for factors of source "base".
+        values: factors that replace draws, frozen ones too; needed for factors of source "base".
 
     >>> from tensoradapt.networks.layout import Layout
     >>> from tensoradapt.parameterizations import cp
@@ -98,21 +98,21 @@ class FactoredTensor(nn.Module):
     ) -> None:
         super().__init__()
         check_arguments(locals(), **CHECKS)
-        self.network = network
+        self.network = network = network.given(values or ())
         self._slice, self._halves = _slice_program(network), _halves(network)
         if bases is None:
             self.own_bases = bases = Bases([network], seed)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
         drawn = {**draw(network, seed, name, scales.is_matched(scale), start), **(values or {})}
         _check_values(network, drawn)
-        frozen = {f.name: bases.read(network, f) for f in network.factors if not f.trainable and f.source == "draw"}
+        frozen = {f.name: bases.read(network, f) for f in network.frozen_draws}
         self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)
         # contiguous: products of transposed factors round differently, and a loaded adapter must give the same bits
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
         trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
-        based = [f.name for f in network.factors if f.source == "base" and not f.trainable]
-        self.fixed = FrozenValues({name: stored[name] for name in based})
+        fixed = [f.name for f in network.factors if f.source != "draw" and not f.trainable]
+        self.fixed = FrozenValues({name: stored[name].clone() for name in fixed})  # the caller may keep theirs
         self.initial = FrozenValues(trained if start == "subtract" else {})
 
     @property
@@ -122,14 +122,14 @@ class FactoredTensor(nn.Module):
 
     @property
     def held(self) -> dict[str, Tensor]:
-        """Stored values besides the trained factors: bases from the weights, and the subtracted initial value."""
+        """Stored values besides the trained factors: what is frozen and not drawn, and the subtracted initial value."""
         parts = {"fixed": self.fixed, "initial": self.initial}
         return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_buffers()}
 
     def _values(self, factor: Factor, initial: bool = False) -> Tensor:
         if factor.trainable:
             return self.initial.get_buffer(factor.name) if initial else self.trained[factor.name]
-        if factor.source == "base":
+        if factor.source != "draw":
             return self.fixed.get_buffer(factor.name)
         return self._bases[0].read(self.network, factor)
 

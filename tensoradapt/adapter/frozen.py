@@ -35,10 +35,9 @@ class Bases(nn.Module):
         self.seed = seed
         shapes: dict[str, tuple[int, int]] = {}
         for network in networks:
-            for factor in network.factors:
-                if not factor.trainable and factor.source == "draw":
-                    known, needed = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
-                    shapes[factor.name] = (max(known[0], needed[0]), max(known[1], needed[1]))
+            for factor in network.frozen_draws:
+                known, needed = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
+                shapes[factor.name] = (max(known[0], needed[0]), max(known[1], needed[1]))
         for name, shape in shapes.items():
             values = torch.from_numpy(frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
             self.register_buffer(name, values, persistent=False)

@@ -149,7 +149,7 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     float32's rounding.
     """
     tensors: list[Any] = list(adapter.tensors)
-    values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source == "base"} for t in tensors]
+    values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source != "draw"} for t in tensors]
     twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()
     known = twin.state_dict()  # an adapter of the PEFT plug-in saves its multipliers too, which the twin was given
     twin.load_state_dict({key: value for key, value in adapter.state_dict().items() if key in known})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -32,8 +32,8 @@ class Factor:
     ``init`` is "zero" for exactly one factor. ``paper`` is the paper's draw (with its bound, standard deviation, value
     or gain), used with ``scale="paper"``; the factor that ``start="zero"`` zeroes has one only if the paper does not
     start at zero. ``source="base"``: the parameterization's ``decompose`` makes the values from the base weights;
-    otherwise the entries of a frozen factor are a pure function of (seed, name, row, column). ``rate`` multiplies the
-    learning rate.
+    "given": a frozen factor whose values were given and are stored; "draw": the entries of a frozen factor are a pure
+    function of (seed, name, row, column). ``rate`` multiplies the learning rate.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Factor:
     init: Literal["normal", "zero"] = "normal"
     paper: Paper | None = None
     trainable: bool = True
-    source: Literal["draw", "base"] = "draw"
+    source: Literal["draw", "base", "given"] = "draw"
     rate: float = 1.0
 
 
@@ -117,8 +117,19 @@ class Network:
 
     @property
     def n_base(self) -> int:
-        """Frozen numbers made from the base weights, which a checkpoint has to store."""
-        return sum(math.prod(self.shape(f)) for f in self.factors if f.source == "base" and not f.trainable)
+        """Frozen numbers made from the base weights or given, which a checkpoint has to store."""
+        return sum(math.prod(self.shape(f)) for f in self.factors if f.source != "draw" and not f.trainable)
+
+    @property
+    def frozen_draws(self) -> tuple[Factor, ...]:
+        """The frozen factors whose entries are drawn from the seed."""
+        return tuple(f for f in self.factors if f.source == "draw" and not f.trainable)
+
+    def given(self, names: Iterable[str]) -> Network:
+        """The same network, in which those frozen factors that are named are given and stored, and not drawn."""
+        named = {factor.name for factor in self.frozen_draws}.intersection(names)
+        factors = tuple(replace(f, source="given") if f.name in named else f for f in self.factors)
+        return replace(self, factors=factors) if named else self
 
     @property
     def cut(self) -> Cut:

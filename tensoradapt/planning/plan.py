@@ -97,7 +97,7 @@ class Plan:
 
     @property
     def n_base(self) -> int:
-        """Frozen numbers taken from the base weights: stored, not trained, not in ``n_params``."""
+        """Frozen numbers taken from the base weights or given: stored, not trained, not in ``n_params``."""
         return sum(group.network.n_base for group in self.groups)
 
     @property
@@ -112,6 +112,11 @@ class Plan:
 
     def __str__(self) -> str:
         return plan_text(self)
+
+
+def _origin(plan: Plan) -> str:
+    sources = {f.source for g in plan.groups for f in g.network.factors if not f.trainable}
+    return " and ".join(text for kind, text in (("base", "from the weights"), ("given", "given")) if kind in sources)
 
 
 def plan_text(plan: Plan) -> str:
@@ -134,7 +139,7 @@ def plan_text(plan: Plan) -> str:
     if plan.n_magnitudes:
         head.append(f"of these, {plan.n_magnitudes:,} lengths of the weights' rows (DoRA)")
     if plan.n_base:
-        head.append(f"frozen bases from the weights: {plan.n_base:,} numbers, stored and not trained")
+        head.append(f"frozen bases {_origin(plan)}: {plan.n_base:,} numbers, stored and not trained")
     if plan.start == "subtract":
         held = f"{plan.n_params - plan.n_biases - plan.n_magnitudes:,} numbers besides"
         head.append(f"the start is subtracted: {held}, stored and not trained")

@@ -18,6 +18,7 @@ from tensoradapt.sites.site import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # of a network at most; the largest of ours has about twenty
+SOURCES = ("draw", "base", "given")  # of a factor
 PLAN = (
     *("parameterization", "scale", "alpha", "start", "rule", "train"),
     *("n_trained_base", "budget", "published", "source", "tasks", "biases"),
@@ -155,7 +156,7 @@ def _read_factor(name: str, labels: Any, init: str, paper: Any, trainable: bool,
         if draws not in get_args(Draws):
             raise ValueError(f"factor {name!r} has draw {draws!r}")
         paper = (draws, number(value))
-    if init not in ("normal", "zero") or source not in ("draw", "base") or type(trainable) is not bool or not labels:
+    if init not in ("normal", "zero") or source not in SOURCES or type(trainable) is not bool or not labels:
         raise ValueError(f"factor {name!r} has {init!r}, {source!r}, {trainable!r} or no labels")
     rest = init, paper, trainable, source, number(rate, TINY)
     return Factor(_name(name), tuple(map(_name, labels)), *rest)  # type: ignore[arg-type]  # checked above

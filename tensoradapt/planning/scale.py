@@ -57,7 +57,7 @@ def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float 
 
 def paper_scale(network: Network, alpha: float | None) -> float:
     """Return the paper's multiplier, times the deviation of its frozen factors, which are stored with unit variance."""
-    frozen = math.prod(_deviation(f) for f in network.factors if not f.trainable and f.source == "draw")
+    frozen = math.prod(_deviation(f) for f in network.frozen_draws)
     return (network.alpha if alpha is None else alpha) / network.divisor * frozen
 
 

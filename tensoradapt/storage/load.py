@@ -135,8 +135,8 @@ def unattached(path: str | Path) -> Adapter:
 
 
 def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
-    """Return for each tensor its saved factors that would otherwise be computed from the base weights again."""
-    factors = [[f for f in group.network.factors if f.source == "base"] for group in saved.plan.groups]
+    """Return for each tensor its saved factors that are not drawn: from the base weights, or given."""
+    factors = [[f for f in group.network.factors if f.source != "draw"] for group in saved.plan.groups]
     return [
         {f.name: saved.factors[f"{i}.{f.name}" if f.trainable else f"{i}.fixed.{f.name}"] for f in based}
         for i, based in enumerate(factors)

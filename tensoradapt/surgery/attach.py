@@ -26,7 +26,7 @@ from tensoradapt.planning.trained_modules import trained_modules, with_heads
 from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
-from tensoradapt.surgery.checks import Values, check_attach, checked_values
+from tensoradapt.surgery.checks import Values, check_attach, given_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.merge import merge, restore_weights
@@ -68,8 +68,9 @@ def attach(
         dropout: probability for the input of the updates (not of embeddings, nor of layers computed with W + delta).
         rank_dropout: probability for each of the R components of an update.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
-            Random frozen factors follow from ``seed`` and cannot be given. With ``start="subtract"`` training begins
-            at the values of the trained factors, and a copy of these is held and subtracted.
+            Frozen factors that are drawn from ``seed``, such as VeRA's A and B, may be given too, or alone; given ones
+            are saved with the adapter, for each tensor. With ``start="subtract"`` training begins at the values of the
+            trained factors, and a copy of these is held and subtracted.
         batches: with ``start="gradient"``, the batches whose gradient is taken.
         loss: ``loss(model, batch)`` of one of them; by default ``model(**batch).loss``.
         name: of the adapter in the model. It is used alone until ``use`` is called.
@@ -80,7 +81,9 @@ def attach(
             factors come from them, and values that do not fit the plan.
     """
     check_is("plan", plan, Plan)
-    given = None if values is None else checked_values(plan, values)
+    given = None
+    if values is not None:
+        plan, given = given_values(plan, values)
     return attach_with(model, plan, seed, Settings(dropout, rank_dropout), given, batches, loss, name=name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -217,8 +218,8 @@ def _check_others(model: nn.Module, plan: Plan) -> None:
                 )
 
 
-def checked_values(plan: Plan, values: Any) -> list[dict[str, Tensor]]:
-    """``values`` as tensors on the CPU, with a mapping of exactly the stored factors for each tensor of the plan."""
+def given_values(plan: Plan, values: Any) -> tuple[Plan, list[dict[str, Tensor]]]:
+    """``values`` as tensors on the CPU, and the plan in which frozen factors that have some are given, not drawn."""
     n = len(plan.groups)
     if not isinstance(values, Sequence) or len(values) != n:
         fault = f"holds {len(values)} mappings" if isinstance(values, Sequence) else f"is a {type(values).__name__}"
@@ -226,29 +227,27 @@ def checked_values(plan: Plan, values: Any) -> list[dict[str, Tensor]]:
             f"values= {fault}, and the plan has {n} tensor{'s' * (n > 1)}; expected a list with a mapping of factor "
             "names to numbers for each, in the plan's order"
         )
-    return [_checked_factors(group, factors) for group, factors in zip(plan.groups, values, strict=True)]
+    given = [_checked_factors(group, factors) for group, factors in zip(plan.groups, values, strict=True)]
+    groups = tuple(replace(g, network=g.network.given(named)) for g, named in zip(plan.groups, given, strict=True))
+    return replace(plan, groups=groups), given
 
 
 def _checked_factors(group: Group, values: Any) -> dict[str, Tensor]:
     network, where = group.network, f"values of the tensor of site {group.members[0].site.name}"
-    stored = {f.name: f for f in network.factors if f.trainable or f.source == "base"}
+    known = {factor.name: factor for factor in network.factors}
+    frozen = {factor.name for factor in network.frozen_draws}
     if not isinstance(values, Mapping):
-        raise TensorAdaptError(f"{where} are a {type(values).__name__}; expected a mapping of {', '.join(stored)}")
-    frozen = {factor.name for factor in network.factors} - set(stored)
+        raise TensorAdaptError(f"{where} are a {type(values).__name__}; expected a mapping of {', '.join(known)}")
     for name in values:
-        if name in frozen:
-            raise TensorAdaptError(
-                f"{where} name {name!r}, which is drawn from the seed and frozen; leave it out, "
-                f"and give seed= for another draw"
-            )
-        if name not in stored:
-            raise TensorAdaptError(f"{where} name {name!r}, which it does not have{did_you_mean(name, stored)}")
-    for name, factor in stored.items():
-        if name not in values:
-            raise TensorAdaptError(
-                f"{where} lack factor {name!r} {network.axes(factor)}; expected all of {', '.join(stored)}"
-            )
-    return {name: _as_tensor(values[name], f"{where}: {name!r}") for name in stored}
+        if name not in known:
+            raise TensorAdaptError(f"{where} name {name!r}, which it does not have{did_you_mean(name, known)}")
+    alone = bool(values) and frozen.issuperset(values) and all(f.source != "base" for f in network.factors)
+    needed = [] if alone else [name for name in known if name not in frozen]
+    if lacking := [name for name in needed if name not in values]:
+        raise TensorAdaptError(
+            f"{where} lack factor {lacking[0]!r} {network.axes(known[lacking[0]])}; expected all of {', '.join(needed)}"
+        )
+    return {name: _as_tensor(value, f"{where}: {name!r}") for name, value in values.items()}
 
 
 def _as_tensor(value: Any, where: str) -> Tensor:

@@ -128,8 +128,7 @@ def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor]
         raise TensorAdaptError(
             f"the gradient of the tensor with site {where} is {what}; give other batches, or start='zero'"
         )
-    drawn = [f for f in network.factors if not f.trainable and f.source == "draw"]
-    frozen = {**based, **{f.name: bases.read(network, f) for f in drawn}}
+    frozen = {**based, **{f.name: bases.read(network, f) for f in network.frozen_draws}}
     if frozen:
         start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
         values, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)

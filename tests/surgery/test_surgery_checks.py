@@ -267,16 +267,6 @@ def test_values_that_do_not_fit_the_plan_are_refused_and_change_nothing(case: st
     assert_identical(model, make("bert"))
 
 
-def test_values_of_a_frozen_draw_are_refused() -> None:
-    model = make("bert")
-    plan = ta.plan(model, published="vera", rank=2)
-    good = stored(plan)
-    frozen = next(factor for factor in plan.groups[0].network.factors if not factor.trainable)
-    with pytest.raises(ta.TensorAdaptError, match=f"{Q} name '{frozen.name}', which is drawn from the seed and frozen"):
-        ta.attach(model, plan, values=[{**good[0], frozen.name: torch.ones(2, 2)}, *good[1:]])
-    ta.attach(model, plan, values=good)
-
-
 @pytest.mark.parametrize("kind", [lambda value: value, lambda value: value.double().numpy()])
 def test_all_of_a_plans_values_are_taken_as_tensors_or_as_arrays(kind: Callable[[torch.Tensor], Any]) -> None:
     model, other = make("bert"), make("bert")
