@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,28 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     return f"{what}: {result['n_params']:,} parameters, test {score}{note}"
 
 
+@dataclass
+class Progress:
+    """How many runs of a sweep have ended, of how many, and the time that is left at the pace so far.
+
+    ``total`` counts runs that wait for a rate too; it grows only where a grid of rates is extended.
+    """
+
+    total: int = 0
+    _before: int = 0
+    _since: float = 0.0
+
+    def begin(self, before: int) -> None:
+        """Start the clock; ``before`` runs had ended by then."""
+        self._before, self._since = before, time.monotonic()
+
+    def after(self, done: int) -> str:
+        """The state after ``done`` runs since the start, such as "3/12, about 4 min left"."""
+        ended = self._before + done
+        seconds = (time.monotonic() - self._since) / done * (self.total - ended)
+        return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
+
+
 LENGTH = RunConfig("head", 0, "", "", 1.0, 1).max_length  # of texts, unless another is given
 START_SECONDS = 5.0  # that a process takes to load torch and transformers
 STEPS, EXAMPLES = 3, 64  # of the probe
@@ -173,11 +196,11 @@ def cost_text(
         fault = f"the probe of {left[0].title} failed ({type(error).__name__}: {error})"
         return f"time and disk are not known: {fault}", fault
     n = slots.workers or 1
-    time = START_SECONDS + seconds * todo / min(n, todo)
+    whole = START_SECONDS + seconds * todo / min(n, todo)
     workers = f"with {n} worker{'s' * (n > 1)}" if slots.workers else "one after another"
     threads = f"{slots.threads} thread{'s' * (slots.threads > 1)} each"
     disk = bytes_text(n_bytes * todo)
-    return f"about {duration_text(time)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})", ""
+    return f"about {duration_text(whole)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})", ""
 
 
 def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:

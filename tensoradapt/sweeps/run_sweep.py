@@ -20,7 +20,7 @@ from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cells import Cell, Due, cells, due
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
-from tensoradapt.sweeps.messages import cost_text, data_text, ended_text, extended_text, plan_text
+from tensoradapt.sweeps.messages import Progress, cost_text, data_text, ended_text, extended_text, plan_text
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
 
@@ -154,6 +154,7 @@ class _Sweep:
     _deaths: Counter[str] = field(default_factory=Counter)
     _extended: set[str] = field(default_factory=set)  # what was said of grids that were extended
     _gone: frozenset[str] = frozenset()  # runs that a dry run takes to be removed
+    _progress: Progress = field(default_factory=Progress)
 
     def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> None:
         """Remove what is to be run again; a dry run plans as if it were removed."""
@@ -187,16 +188,19 @@ class _Sweep:
         """The runs that can be begun now."""
         return [config for config in (now or self.due()).configs if not self.ended(config.id)]
 
-    def todo(self) -> int:
+    def todo(self, now: Due | None = None) -> int:
         """How many runs have not ended, including those that cannot be named yet."""
-        now = self.due()
+        now = now or self.due()
         return now.total - sum(self.ended(config.id) for config in now.configs)
 
     def run(self, executor: Executor) -> None:
         """Compute until every run has ended; the executor holds none when this returns or raises."""
         try:
-            self._extended.update(self.due().extended)  # the plan says them
-            self._submit(executor, self.left())
+            now = self.due()
+            self._extended.update(now.extended)  # the plan says them
+            self._progress.begin(now.total - self.todo(now))
+            self._progress.total = now.total
+            self._submit(executor, self.left(now))
             while open_ := [name for name in self._known if name not in self._ended]:
                 for name, how in executor.poll().items():
                     self._returned(executor, name, how)
@@ -229,6 +233,7 @@ class _Sweep:
     def _now_left(self) -> list[RunConfig]:
         """The runs that can be begun now; says which grids were extended since it last did."""
         now = self.due()
+        self._progress.total = now.total
         for grid in now.extended:
             if grid not in self._extended:
                 self._extended.add(grid)
@@ -266,7 +271,7 @@ class _Sweep:
         done = sum(1 for known in self._known if known in self._ended)
         failed = None if store.is_finished(self.root, name) else store.load_failures(self.root).get(name)
         result = None if failed is not None else store.read_run(self.root / name).result
-        self.say(f"[{done}/{len(self._known)}] {ended_text(self._known[name], result, failed)}")
+        self.say(f"[{self._progress.after(done)}] {ended_text(self._known[name], result, failed)}")
 
     def outcome(self) -> SweepResult:
         """The runs that are in the folder now."""

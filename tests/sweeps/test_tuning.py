@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict
@@ -427,3 +428,20 @@ def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -
     assert "best at the edge: extended lora r=1 on planted by 0.03333\n" in after and "at most" not in after
     assert "best at the edge: extended lorta r=2 on planted by 0.03333 0.1111" in after
     assert f"{28 + 2 * 2 + 2 * 2 * 2} runs, 0 of them to do" in after
+
+
+def test_progress_counts_the_runs_that_wait_for_a_rate_from_the_first_on(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def stop_after_three(line: str) -> None:
+        said.append(line)
+        if line.startswith("[3/"):
+            raise KeyboardInterrupt
+
+    changes = {"extend": 0, "published": ["lora"], "tuning_seeds": [1000]}
+    with pytest.raises(KeyboardInterrupt):
+        ta.sweep(spec(**changes), tmp_path, executor="inline", say=stop_after_three)
+    ta.sweep(spec(**changes), tmp_path, executor="inline", say=said.append)
+    lines = [re.match(r"\[(\d+)/(\d+)(, about \d+ s left)?\]", line) for line in said if line.startswith("[")]
+    found = [(int(line[1]), int(line[2]), bool(line[3])) for line in lines if line]
+    assert found == [(k, 8, k < 8) for k in range(1, 9)]  # six choose the rates of two sizes, two are reported
