@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -368,10 +369,26 @@ def test_cosines_are_written_into_few_cells_and_names_thinned_for_many() -> None
 
 
 def test_grey_print_keeps_the_order_of_the_cosines() -> None:
-    grey = mpl.colormaps["cividis"](np.linspace(0, 1, 50))[:, :3] @ [0.299, 0.587, 0.114]
+    cells = plot_similarity(np.eye(2), ["a", "b"], axes()).images[0]
+    grey = cells.get_cmap()(np.linspace(0, 1, 50))[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(grey) > 0).all()
-    image = plot_similarity(np.eye(2), ["a", "b"], axes()).images[0]
-    assert image.get_cmap().name == "cividis"
+
+
+def test_numbers_stand_out_from_their_cells() -> None:
+    cosines = np.linspace(-1, 1, 8)
+    ax = plot_similarity(np.diag(cosines), [str(i) for i in range(8)], axes())
+    for text in ax.texts:
+        row, column = (round(place) for place in text.get_position()[::-1])
+        light, dark = sorted(
+            [_luminance(ax.images[0].to_rgba(np.diag(cosines)[row, column])), _luminance(text.get_color())]
+        )[::-1]
+        assert (light + 0.05) / (dark + 0.05) > 4.5  # WCAG 2.2, contrast of text, level AA
+
+
+def _luminance(colour: Any) -> float:
+    """Relative luminance of an sRGB colour (WCAG 2.2)."""
+    rgb = np.array(mpl.colors.to_rgb(colour))
+    return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
 
 
 @pytest.mark.parametrize("modes", [(), ("layer",), ("layer", "proj", "head")])

@@ -25,6 +25,7 @@ from tensoradapt.files import replace_file
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 LEAST = 1e-8  # of the largest singular value: what is drawn at the least
 ENERGIES = (0.9, 0.99)
+COSINES = "YlGnBu_r"  # from dark blue to pale yellow; black is read on its middle, where most cosines are
 NUMBERS, TICKS = 8, 16  # slices up to which cosines are written into their cells, and each is named
 
 
@@ -65,7 +66,7 @@ def plot_similarity(
     if matrix.shape != (n, n) or not n:
         raise TensorAdaptError(f"similarity has shape {matrix.shape} with {n} labels; expected (n, n) and one for each")
     ax = _axes() if ax is None else ax
-    image = ax.imshow(matrix, cmap="cividis", vmin=-1, vmax=1)
+    image = ax.imshow(matrix, cmap=COSINES, vmin=-1, vmax=1)
     shown = range(0, n, -(-n // TICKS))
     names = [labels[i] for i in shown]
     upright = max(map(len, names)) * len(names) > 24
@@ -73,7 +74,7 @@ def plot_similarity(
     ax.set_yticks(shown, names)
     for (i, j), cosine in np.ndenumerate(matrix if n <= NUMBERS else np.empty((0, 0))):
         text = f"{round(cosine, 2) + 0.0:.2f}"  # no -0.00
-        ax.text(j, i, text, color="black" if cosine > -0.1 else "white", ha="center", va="center", fontsize=scaled(7))
+        ax.text(j, i, text, color="black" if cosine > -0.2 else "white", ha="center", va="center", fontsize=scaled(7))
     ax.tick_params(color=GREY, labelcolor=DARK)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, ticks=[-1, 0, 1])
     bar.set_label("cosine of two slices")
