@@ -12,6 +12,7 @@ from typing import Any
 
 from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, place, text, whole
 from tensoradapt.data import models
+from tensoradapt.data.model_objects import with_saved_model
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import store, trackers
 from tensoradapt.runs.config import RunConfig
@@ -81,7 +82,8 @@ def sweep(
     Stop it at any time: the same call continues where it was, within runs too.
 
     Args:
-        spec: a TOML file, a mapping with its keys, or what ``read_spec`` returns.
+        spec: a TOML file, a mapping with its keys, or what ``read_spec`` returns. In a mapping ``model`` may be a model
+            of transformers, with its ``tokenizer`` (or image processor) beside it; both are saved into ``out``/models.
         out: folder of runs, new or to continue in.
         executor: "local" (a process for each worker), "inline" (this process), "slurm" or "ray".
         workers: how many runs at once; default one for each GPU, or one.
@@ -100,7 +102,9 @@ def sweep(
             a result cannot be written.
     """
     check_arguments(locals(), **CHECKS)
-    spec, root = spec if isinstance(spec, SweepSpec) else read_spec(spec), Path(out)
+    root = Path(out)
+    if not isinstance(spec, SweepSpec):
+        spec = read_spec(with_saved_model(spec, root) if isinstance(spec, Mapping) else spec)
     track = trackers.check(track)
     known = _recorded(spec, root)
     planned = known or cells(spec, models.config(spec.model))
