@@ -65,6 +65,15 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def count_text(n: int, what: str) -> str:
+    """A number of things.
+
+    >>> count_text(1, "run"), count_text(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{n:,} {what}{'s' * (n != 1)}"
+
+
 def bytes_text(n_bytes: float) -> str:
     """A number of bytes in the unit that suits it.
 

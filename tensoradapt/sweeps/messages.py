@@ -19,7 +19,7 @@ from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.registry import restore
 from tensoradapt.tasks.splits import Split
 from tensoradapt.tasks.task import Task
-from tensoradapt.text import align, bytes_text, duration_text, size_text
+from tensoradapt.text import align, bytes_text, count_text, duration_text, size_text
 
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
@@ -28,8 +28,9 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     """
     filled = sum(not cell.empty for cell in cells)
     head = (
-        f"sweep {spec.id}: {spec.model} on {', '.join(spec.tasks)}; {len(spec.methods)} methods, {filled} cells, seeds "
-        f"{' '.join(map(str, spec.seeds))}: {now.total} runs, {todo} of them to do"
+        f"sweep {spec.id}: {spec.model} on {', '.join(spec.tasks)}; {count_text(len(spec.methods), 'method')}, "
+        f"{count_text(filled, 'cell')}, seed{'s' * (len(spec.seeds) > 1)} {' '.join(map(str, spec.seeds))}: "
+        f"{count_text(now.total, 'run')}, {todo} of them to do"
     )
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
     empty = [f"empty: {cell.method}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]

@@ -133,9 +133,10 @@ def test_p_values_keep_their_level_far_in_the_tail(between_seeds: float) -> None
 
 def test_the_reference_is_lora_or_the_method_with_the_most_sizes_or_the_one_named(tmp_path: Path) -> None:
     at_budgets(tmp_path / "a")
-    assert {one.second for one in contrasts(load_runs(tmp_path / "a"), "CP (LoRTA)")} == {"CP (LoRTA)"}
-    with pytest.raises(TensorAdaptError, match="reference is 'LoRa'; did you mean \"LoRA\""):
-        contrasts(load_runs(tmp_path / "a"), "LoRa")
+    for spelling in ("CP (LoRTA)", "cp", "CP"):
+        assert {one.second for one in contrasts(load_runs(tmp_path / "a"), spelling)} == {"CP (LoRTA)"}
+    with pytest.raises(TensorAdaptError, match="reference is 'LoRAs'; did you mean \"LoRA\""):
+        contrasts(load_runs(tmp_path / "a"), "LoRAs")
     curves = {"tt": [(1, 10, 0.6), (2, 100, 0.7)], "cp": [(1, 10, 0.7), (2, 50, 0.7), (4, 100, 0.9)]}
     assert {one.second for one in contrasts(write_many(tmp_path / "b", curves))} == {"CP (LoRTA)"}
 

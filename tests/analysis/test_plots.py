@@ -143,8 +143,9 @@ def test_a_row_that_cannot_be_drawn_is_named(row: dict[str, Any], says: str) -> 
 def test_what_runs_do_not_allow_is_refused_with_what_it_takes(runs: list[Run]) -> None:
     with pytest.raises(ta.TensorAdaptError, match="no figure aggregates; expected two tasks or more"):
         ta.plots.aggregates(runs)
-    with pytest.raises(ta.TensorAdaptError, match="reference is 'lora'"):
-        ta.plots.contrasts(runs, reference="lora")
+    with pytest.raises(ta.TensorAdaptError, match="reference is 'vera'"):
+        ta.plots.contrasts(runs, reference="vera")
+    ta.plots.contrasts(runs, reference="lora")  # LoRA
 
 
 def test_nothing_is_cut_off_on_plain_axes_as_wide_as_a_column(runs: list[Run]) -> None:
@@ -176,3 +177,13 @@ def test_settings_of_the_user_and_of_a_style_hold(runs: list[Run]) -> None:
         assert sizes(ax) == larger and ax.xaxis.label.get_fontsize() == 20
         assert ax.get_legend().get_texts()[0].get_fontfamily() == ["serif"]
     assert np.isclose(mpl.rcParams["font.size"], before["font.size"])
+
+
+def test_a_metric_of_which_less_is_better_is_refused_until_it_is_negated() -> None:
+    frame = pandas.DataFrame({"method": ["LoRA", "CP"], "n_params": [9, 5], "eval_loss": [2.5, 3.0]})
+    with pytest.raises(ta.TensorAdaptError, match=r"of 'eval_loss' less is better.* -runs\[\"eval_loss\"\]"):
+        ta.plots.frontier(frame, y="eval_loss")
+    negated = frame.assign(**{"negative eval_loss": -frame["eval_loss"]})
+    ax = ta.plots.frontier(negated, column(), y="negative eval_loss")
+    assert ax.get_ylabel() == "negative eval loss"
+    ta.plots.frontier(frame.rename(columns={"eval_loss": "terror"}), column(), y="terror")

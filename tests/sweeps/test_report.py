@@ -221,8 +221,8 @@ def test_what_cannot_be_reported_is_refused(root: Path, tmp_path: Path, monkeypa
         report(tmp_path)
     with pytest.raises(TensorAdaptError, match="holds no run with task=sst and seed=1; expected"):
         report(root, where=["task=sst", "seed=1"])
-    with pytest.raises(TensorAdaptError, match="reference is 'lorA'; did you mean"):
-        report(root, reference="lorA")
+    with pytest.raises(TensorAdaptError, match="reference is 'lorAs'; did you mean"):
+        report(root, reference="lorAs")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(TensorAdaptError, match=r'`jinja2`.*pip install "tensoradapt\[report\]"'):
         report(root)

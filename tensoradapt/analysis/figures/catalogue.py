@@ -15,7 +15,7 @@ from tensoradapt.analysis.figures.canvas import KINDS, write
 from tensoradapt.analysis.figures.contents import Content, Drawing, Row, Source
 from tensoradapt.analysis.figures.page import page
 from tensoradapt.analysis.tables.comparable import by_task, methods
-from tensoradapt.analysis.tables.contrasts import check_reference
+from tensoradapt.analysis.tables.contrasts import named_reference
 from tensoradapt.analysis.tables.frontier import check_cost
 from tensoradapt.analysis.tables.setup import SETUP
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -93,7 +93,7 @@ def figures(
         raise TensorAdaptError(f"figure is {unknown[0]!r}{did_you_mean(unknown[0], CATALOGUE)}")
     check_cost(cost)
     if reference is not None:
-        check_reference(reference, methods(every))
+        reference = named_reference(reference, methods(every))
 
     def drawable(source: Source, of_a_task: bool) -> Iterator[Figured]:
         for name, kind in CATALOGUE.items():

@@ -29,7 +29,7 @@ from tensoradapt.analysis.figures.contents import Content, Source
 from tensoradapt.analysis.figures.frontier_plot import save_frontier as save_frontier
 from tensoradapt.analysis.figures.page import StyleSheet, page, styled
 from tensoradapt.analysis.tables.comparable import methods, reported
-from tensoradapt.analysis.tables.contrasts import check_reference
+from tensoradapt.analysis.tables.contrasts import named_reference
 from tensoradapt.analysis.tables.curves import rank_rows
 from tensoradapt.analysis.tables.frames import Columns, as_runs
 from tensoradapt.checks import check_is, flag, optional, text, whole
@@ -116,8 +116,8 @@ def contrasts(
     style: StyleSheet = None,
 ) -> Axes:
     """Each method minus a reference (default LoRA) at equal budget, with paired intervals and Holm's correction."""
-    every = _compared(_runs(runs, Columns(x, y, method, seed)), reference)
-    return _drawn(contents.contrasts_content(Source(every, reference=reference)), "contrasts", ax, caption, style)
+    source = _compared(_runs(runs, Columns(x, y, method, seed)), reference)
+    return _drawn(contents.contrasts_content(source), "contrasts", ax, caption, style)
 
 
 def layouts(
@@ -132,8 +132,8 @@ def layouts(
     style: StyleSheet = None,
 ) -> Axes:
     """A heat map of parameterizations over layouts at each size, with paired differences to a reference."""
-    every = _compared(_runs(runs, Columns(_cost(runs, "budget"), y, method, seed)), reference)
-    return _drawn(contents.layouts_content(Source(every, reference=reference)), "layouts", ax, caption, style)
+    source = _compared(_runs(runs, Columns(_cost(runs, "budget"), y, method, seed)), reference)
+    return _drawn(contents.layouts_content(source), "layouts", ax, caption, style)
 
 
 def grid(
@@ -168,8 +168,8 @@ def aggregates(
     """Over two tasks or more, three seeds each: interquartile means, and probabilities of improvement. A table has the
     columns "task" and "chance", the score of a constant answer.
     """
-    every = _compared(_runs(runs, Columns(x, y, method, seed, {"task": "task", "chance": "chance"})), reference)
-    return _drawn(contents.aggregates_content(Source(every, reference=reference)), "aggregates", ax, caption, style)
+    source = _compared(_runs(runs, Columns(x, y, method, seed, {"task": "task", "chance": "chance"})), reference)
+    return _drawn(contents.aggregates_content(source), "aggregates", ax, caption, style)
 
 
 def differences(
@@ -230,10 +230,9 @@ def _cost(runs: Runs, other: str) -> str:
     return "n_params" if "n_params" in columns or other not in columns else other
 
 
-def _compared(runs: list[Run], reference: str | None) -> list[Run]:
-    if reference is not None:
-        check_reference(text(reference, "reference"), methods(runs))
-    return runs
+def _compared(runs: list[Run], reference: str | None) -> Source:
+    named = None if reference is None else named_reference(text(reference, "reference"), methods(runs))
+    return Source(runs, reference=named)
 
 
 def _drawn(content: Content | None, kind: str, ax: Axes | None, caption: bool, style: StyleSheet) -> Axes:

@@ -24,6 +24,7 @@ from tensoradapt.analysis.statistics.significance import (
 from tensoradapt.analysis.tables.comparable import paired_scores, score, versus
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.parameterizations import spelling
 from tensoradapt.runs.store import Run
 from tensoradapt.text import size_text
 
@@ -82,17 +83,18 @@ def _paired_p(own: Point, other: Point, by_name: Mapping[str, Run]) -> float:
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
     """The method that others are compared with: ``wanted``, else LoRA, else the method with the most sizes."""
     if wanted is not None:
-        check_reference(wanted, sizes)
-        return wanted
+        return named_reference(wanted, sizes)
     usual = [label for label in sizes if label.lower() == "lora"]
     return usual[0] if usual else min(sizes, key=lambda label: (-sizes[label], label))
 
 
-def check_reference(wanted: str, labels: Iterable[str]) -> None:
-    """Raise TensorAdaptError for an unknown method."""
+def named_reference(wanted: str, labels: Iterable[str]) -> str:
+    """The label that ``wanted`` is, or is another spelling of. Raises TensorAdaptError for an unknown method."""
     names = list(labels)
-    if wanted not in names:
+    alike = [name for name in names if spelling(name) == spelling(wanted)]
+    if wanted not in names and len(alike) != 1:
         raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
+    return wanted if wanted in names else alike[0]
 
 
 def _contrasts(method: Sequence[Point], reference: Sequence[Point], by_name: dict[str, Run]) -> Iterator[Comparison]:

@@ -7,6 +7,7 @@ of chance no score is a share of the way from there to perfect.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from tensoradapt.runs.store import Run
 SCORES = ("test", "score")  # columns of which another one, "metric", may say what they are
 STATUS = {"at chance": "collapsed"}  # of a table: of a run
 MOST_ROWS = 1_000_000
+LESS_IS_BETTER = re.compile(
+    r"(?:^|[\W_])(?:loss|perplexity|ppl|error|nll|mse|rmse|mae|wer|cer)(?:$|[\W_])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,23 @@ def _of_frame(frame: Any, columns: Columns) -> list[Run]:
     rows = [(index, row) for index, row in rows if row.get("status") != "failed"]
     seeds = _seeds(rows, columns, "seed" if columns.seed is None and "seed" in names else columns.seed)
     runs = [_run(index, row, seed, columns, y) for (index, row), seed in zip(rows, seeds, strict=True)]
+    _check_direction(runs)
     scores = [run.result["test"][run.result["metric"]] for run in runs]
     perfect = 100.0 if percent([score for score in scores if score is not None]) else 1.0
     for run in runs:
         run.result["perfect"] = perfect
     return runs
+
+
+def _check_direction(runs: Sequence[Run]) -> None:
+    """Raise TensorAdaptError for a metric of which less is better, by its name; negated ones are below zero."""
+    for metric in dict.fromkeys(run.result["metric"] for run in runs):
+        scores = [run.result["test"][metric] for run in runs if run.result["metric"] == metric]
+        if LESS_IS_BETTER.search(metric) and any(score is not None and score > 0 for score in scores):
+            raise TensorAdaptError(
+                f"of {metric!r} less is better, by its name, and figures take more to be better; give its negative, as "
+                f'runs.assign(**{{"negative {metric}": -runs["{metric}"]}}) and y="negative {metric}"'
+            )
 
 
 def _require(names: Sequence[str], role: str, name: Any) -> None:

@@ -13,7 +13,7 @@ from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratifi
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.significance import Ranking, ranking
 from tensoradapt.analysis.tables.comparable import by_task, methods, reported, score
-from tensoradapt.analysis.tables.contrasts import check_reference, reference_of
+from tensoradapt.analysis.tables.contrasts import named_reference, reference_of
 from tensoradapt.analysis.tables.curves import gain, point_size
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.errors import TensorAdaptError, missing_extra
@@ -35,7 +35,7 @@ def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]
     """
     every = list(runs)
     if reference is not None:
-        check_reference(reference, methods(every))
+        reference = named_reference(reference, methods(every))
     behind = _compared(every)
     if not behind:
         return []

@@ -16,7 +16,8 @@ from typing import Any
 from tensoradapt.analysis.figures.canvas import rendered
 from tensoradapt.analysis.figures.captions import how_chosen, how_unequal
 from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
-from tensoradapt.analysis.tables.comparable import tuned
+from tensoradapt.analysis.tables.comparable import methods, tuned
+from tensoradapt.analysis.tables.contrasts import named_reference
 from tensoradapt.analysis.tables.over_tasks import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
@@ -73,6 +74,8 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
             f"{root} holds no run{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a "
             "sweep into it first, or ask for others"
         )
+    if reference is not None:
+        reference = named_reference(reference, methods(runs))
     recorded = sweeps(root, spec)
     plans = [sweep.due(root) for sweep in recorded]
     counted = [] if where else plans
