@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tensoradapt.analysis.figures.canvas import DARK, DPI, GREY, RC
+from tensoradapt.analysis.figures import ink
+from tensoradapt.analysis.figures.canvas import DPI, RC
 from tensoradapt.analysis.figures.styles import line_look, marker_look, styles_of
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "step_size.png"
@@ -61,7 +62,7 @@ def draw(rows: Sequence[Row]) -> None:
                     ax.set_ylim(limits)
                 ax.tick_params(labelleft=axis in ("rank", "lr"))
                 if axis == "rank" and column == "rms_ratio_to_lora":
-                    ax.axvline(96, color=GREY, linewidth=0.9, linestyle=":")
+                    ax.axvline(96, color=ink.grey(), linewidth=0.9, linestyle=":")
             grid[i, 0].set_ylabel(label)
         for ax, text in zip((*grid[-1, :3], grid[1, 3]), AXES.values(), strict=True):
             ax.set_xlabel(text)
@@ -81,7 +82,7 @@ def panel(ax: Axes, rows: Sequence[Row], column: str, band: tuple[float, float])
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.axhspan(*band, color="#009E73", alpha=0.15, linewidth=0)
-    ax.axhline(1, color=DARK, linewidth=0.7)
+    ax.axhline(1, color=ink.dark(), linewidth=0.7)
     for name in dict.fromkeys(row["row"] for row in rows):
         own = [row for row in rows if row["row"] == name]
         values = list(dict.fromkeys(float(row["value"]) for row in own))
@@ -95,8 +96,8 @@ def panel(ax: Axes, rows: Sequence[Row], column: str, band: tuple[float, float])
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(FuncFormatter(_ratio))
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(GREY)
-    ax.tick_params(which="both", color=GREY, labelcolor=DARK, labelsize=8)
+    ax.spines[["left", "bottom"]].set_color(ink.grey())
+    ax.tick_params(which="both", color=ink.grey(), labelcolor=ink.dark(), labelsize=8)
     ax.grid(True, axis="y", color="#ebebeb", linewidth=0.7)
     ax.set_axisbelow(True)
 
@@ -123,12 +124,12 @@ def _legend(figure: Figure) -> None:
         Line2D([], [], markersize=4.5, linewidth=1.1, label=label, **line_look(styles_of(NAMED)[name]))
         for name, label in NAMED.items()
     ]
-    hollow = {"color": DARK, "marker": "o", "markerfacecolor": "white", "linewidth": 0, "markersize": 4.5}
+    hollow = {"color": ink.dark(), "marker": "o", "markerfacecolor": "white", "linewidth": 0, "markersize": 4.5}
     rest = [
         Line2D([], [], color="#9a9a9a", linewidth=0.7, label="all other rows"),
         Line2D([], [], **hollow, label="ranks clipped"),
         Patch(color="#009E73", alpha=0.15, label="within 10 % (first step),\na factor of 2 (others)"),
-        Line2D([], [], color=GREY, linewidth=0.9, linestyle=":", label="rank = width / 8"),
+        Line2D([], [], color=ink.grey(), linewidth=0.9, linestyle=":", label="rank = width / 8"),
     ]
     for handles, top in ((named, 0.955), (rest, 0.47)):
         figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.775, top), frameon=False, fontsize=8.5)

@@ -473,7 +473,7 @@ def test_axes_are_ones_own(runs: list[Run]) -> None:
 
 
 def hollow(ax: Axes) -> list[list[float]]:
-    lines = [line for line in ax.lines if line.get_gid() == "mean" and line.get_markerfacecolor() == "white"]
+    lines = [line for line in ax.lines if line.get_gid() == "mean" and line.get_markerfacecolor() == "#ffffff"]
     return [line.get_xydata()[0].tolist() for line in lines]
 
 

@@ -24,7 +24,7 @@ def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
     bars, dots = ax.lines[1::2], ax.lines[2::2]
     assert [list(bar.get_xdata()) for bar in bars] == [[one.difference.low, one.difference.high] for one in found]
     assert [dot.get_xdata()[0] for dot in dots] == [one.difference.mean for one in found]
-    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [one.adjusted < 0.05 for one in found]
+    assert [dot.get_markerfacecolor() != "#ffffff" for dot in dots] == [one.adjusted < 0.05 for one in found]
     assert {one.adjusted < 0.05 for one in found} == {True, False}
     assert [text.get_text() for text in ax.get_yticklabels()] == ["lora - lorta", "lora - vera", "lorta - vera"]
     assert "accuracy\n(paired over 5 seeds; 95 % t interval)" in ax.get_xlabel()

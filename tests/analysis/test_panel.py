@@ -132,7 +132,7 @@ def test_points_at_chance_are_hollow_on_a_strip_and_squeeze_nothing(tmp_path: Pa
     assert (high, ax.get_ylim()[1]) == pytest.approx(without.get_ylim())
     assert not [patch for patch in without.patches if patch.get_gid() == "strip"]
     assert low == ax.get_ylim()[0] and (high - low) / (ax.get_ylim()[1] - low) < 0.25
-    hollow = [line for line in drawn(ax, "mean") if line.get_markerfacecolor() == "white"]
+    hollow = [line for line in drawn(ax, "mean") if line.get_markerfacecolor() == "#ffffff"]
     assert len(hollow) == 2 and len(heights(ax, "lost")) == 6
     assert len(drawn(ax, "bar")) == 4 and min(heights(ax, "bar")) >= high  # those of the others
     assert all(low < y < high for line in (*hollow, *drawn(ax, "lost")) for y in line.get_ydata())
@@ -163,7 +163,7 @@ def test_a_mean_with_lost_seeds_is_hollow_and_on_the_strip_only_if_out_of_range(
         write_synthetic(tmp_path, rank=2, n_params=200, seed=seed, accuracy=score, status=status)
         write_synthetic(tmp_path, rank=1, n_params=100, seed=seed, accuracy=0.75)
     ax = draw(load_runs(tmp_path))
-    (hollow,) = [line for line in drawn(ax, "mean") if line.get_markerfacecolor() == "white"]
+    (hollow,) = [line for line in drawn(ax, "mean") if line.get_markerfacecolor() == "#ffffff"]
     assert (hollow.get_ydata()[0] == heights(ax, "lost")[0]) == on_strip  # beside the dots of its lost seeds
     assert on_strip or hollow.get_ydata()[0] == pytest.approx(np.mean(given))
     assert len(heights(ax, "lost")) == len(lost) and max(heights(ax, "lost")) < strip(ax)[1]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from support.panels import drawn
+from matplotlib.text import Text
+from support.panels import contrast, drawn
 from support.synthetic_runs import write_many
 from support.synthetic_sweep import layouts, sweep, tuned_apart
 
@@ -187,3 +188,15 @@ def test_a_metric_of_which_less_is_better_is_refused_until_it_is_negated() -> No
     ax = ta.plots.frontier(negated, column(), y="negative eval_loss")
     assert ax.get_ylabel() == "negative eval loss"
     ta.plots.frontier(frame.rename(columns={"eval_loss": "terror"}), column(), y="terror")
+
+
+@pytest.mark.parametrize("style", [None, "dark_background", "grayscale"])
+def test_every_text_and_line_stands_out_from_the_paper_of_the_style_sheet(style: str | None, runs: list[Run]) -> None:
+    for draw in (ta.plots.frontier, ta.plots.ranks, ta.plots.contrasts):
+        ax = draw(runs, style=style)
+        ax.figure.canvas.draw()
+        texts = [text for text in ax.figure.findobj(Text) if text.get_text() and text.get_visible()]
+        assert len(texts) > 8
+        for text in texts:
+            assert contrast(text.get_color(), ax.get_facecolor()) > 4.4, (draw.__name__, text.get_text())
+        pyplot.close(ax.figure)

@@ -121,7 +121,7 @@ def test_a_rate_without_a_score_is_on_the_strip_and_one_bad_seed_is_hollow(tmp_p
     assert {row["mean"] for row in rows if row["lr"] == RATES[2]} == {None}
     ax = curve_plots.rate_curves(rows)
     marks = {line.get_xdata()[0]: line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == 1}
-    assert [marks[lr].get_markerfacecolor() == "white" for lr in RATES] == [False, True, True]
+    assert [marks[lr].get_markerfacecolor() == "#ffffff" for lr in RATES] == [False, True, True]
     heights = [marks[lr].get_ydata()[0] for lr in RATES]
     seeds = drawn(ax, "seed")
     assert {lr for lr, _ in seeds} == {RATES[0], RATES[1]} and len(seeds) == 3

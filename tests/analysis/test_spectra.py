@@ -7,7 +7,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from support.panels import contrast
 
 from tensoradapt.analysis.figures.spectra_plots import figure, plot_similarity, plot_spectra, save_spectra
 from tensoradapt.analysis.statistics.spectra import Spectra, advice, similarity, spectra
@@ -379,16 +379,7 @@ def test_numbers_stand_out_from_their_cells() -> None:
     ax = plot_similarity(np.diag(cosines), [str(i) for i in range(8)], axes())
     for text in ax.texts:
         row, column = (round(place) for place in text.get_position()[::-1])
-        light, dark = sorted(
-            [_luminance(ax.images[0].to_rgba(np.diag(cosines)[row, column])), _luminance(text.get_color())]
-        )[::-1]
-        assert (light + 0.05) / (dark + 0.05) > 4.5  # WCAG 2.2, contrast of text, level AA
-
-
-def _luminance(colour: Any) -> float:
-    """Relative luminance of an sRGB colour (WCAG 2.2)."""
-    rgb = np.array(mpl.colors.to_rgb(colour))
-    return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+        assert contrast(text.get_color(), ax.images[0].to_rgba(np.diag(cosines)[row, column])) > 4.5
 
 
 @pytest.mark.parametrize("modes", [(), ("layer",), ("layer", "proj", "head")])

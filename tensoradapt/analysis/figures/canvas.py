@@ -19,12 +19,12 @@ from matplotlib.font_manager import fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.page import PAGE, RC, page
 from tensoradapt.analysis.figures.styles import Style, marker_look
 from tensoradapt.errors import few
 from tensoradapt.files import replace_file
 
-DARK, GREY = "#404040", "#707070"
 MARKER, DPI = 6.0, 200  # points; dots per inch
 BOXES = "Glyph .* missing from font"
 SMALLEST = 4.5  # points of type
@@ -166,10 +166,10 @@ def _extent(text: str, size: float, family: tuple[str, ...]) -> tuple[float, flo
 def frame(ax: Axes, grid: str | None = None) -> None:
     """Draw the left and bottom spines alone and, along ``grid`` ("x", "y" or "both"), a pale grid."""
     ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[:].set_color(GREY)
-    ax.tick_params(which="both", color=GREY, labelcolor=DARK)
+    ax.spines[:].set_color(ink.grey())
+    ax.tick_params(which="both", color=ink.grey(), labelcolor=ink.dark())
     if grid:
-        ax.grid(True, axis=grid, color="#ebebeb", linewidth=0.7)  # type: ignore[arg-type]
+        ax.grid(True, axis=grid, color=ink.faint(), linewidth=0.7)  # type: ignore[arg-type]
         ax.set_axisbelow(True)
 
 
@@ -185,7 +185,7 @@ def add_caption(figure: Figure, text: str) -> None:
 
 def wrapped_note(figure: Figure, text: str, width: float) -> tuple[Text, float]:
     """Write text at the foot of a figure in lines no wider than so many inches; returns it and its height in inches."""
-    look: dict[str, Any] = {"fontsize": scaled(7.5), "color": GREY, "va": "bottom", "linespacing": 1.3}
+    look: dict[str, Any] = {"fontsize": scaled(7.5), "color": ink.grey(), "va": "bottom", "linespacing": 1.3}
     look["gid"] = "caption"
     note = figure.text(0.12 / figure.get_figwidth(), 0, "", **look)
     for columns in range(160, 20, -2):
@@ -241,7 +241,7 @@ def draw_marker(ax: Axes, x: float, y: float, style: Style, hollow: bool) -> Lin
     """Draw a method's marker, hollow, or filled as its style says; returns it."""
     look = marker_look(style)
     if hollow:
-        look |= {"markerfacecolor": "white", "markeredgecolor": style.colour}
+        look |= {"markerfacecolor": ink.paper(), "markeredgecolor": style.colour}
     edge = 1.2 if hollow or style.fill != "full" else 0.6
     return ax.plot(x, y, color=style.colour, markersize=MARKER, markeredgewidth=edge, zorder=3, gid="mean", **look)[0]
 

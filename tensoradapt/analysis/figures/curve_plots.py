@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from tensoradapt.analysis.figures import canvas
-from tensoradapt.analysis.figures.canvas import DARK, GREY, MARKER
+from tensoradapt.analysis.figures import canvas, ink
+from tensoradapt.analysis.figures.canvas import MARKER
 from tensoradapt.analysis.figures.legends import legend_above, legend_on_top
 from tensoradapt.analysis.figures.panel import Mark, draw_line, draw_mark, make_panel, slot
 from tensoradapt.analysis.figures.styles import Style, styles_of
@@ -26,7 +26,6 @@ Rows = Sequence[dict[str, Any]]
 HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
 PANELS = 3  # beside each other, at most
 MARGIN = 14  # points between the outermost values and the ends of the axis
-HALO = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 
 def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", name: str = "") -> Axes:
@@ -108,7 +107,7 @@ def rate_panels(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
         own = {key: curve for key, curve in curves.items() if key[1] == size}
         others = [mark for key, curve in curves.items() if key[1] != size for mark, _ in curve]
         _draw_rates(ax, own, styles, metric, others)
-        ax.set_title(size or "no rank or budget", fontsize=canvas.scaled(HEAD), color=DARK, loc="left")
+        ax.set_title(size or "no rank or budget", fontsize=canvas.scaled(HEAD), color=ink.dark(), loc="left")
         ax.set_xlabel("learning rate" if i + columns >= len(sizes) else "")
         ax.set_ylabel(f"validation {metric}" if i % columns == 0 else "")
         _number(ax, rates)
@@ -169,12 +168,12 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     ax.set_xlim(-0.5, len(tasks) - 0.5)
     ax.set_ylim(len(names) - 0.5, -0.5)
     for end in list(itertools.accumulate(map(len, groups)))[:-1]:
-        ax.axhline(end - 0.5, color=GREY, linewidth=0.6)
+        ax.axhline(end - 0.5, color=ink.grey(), linewidth=0.6)
     upright = 90 if canvas.cell_width(ax, sides, len(tasks)) < canvas.extent(heads.values(), HEAD)[0] else 0
     ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=canvas.scaled(HEAD), rotation=upright)
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(names)), sides, fontsize=type_)
-    ax.tick_params(length=0, labelcolor=DARK)
+    ax.tick_params(length=0, labelcolor=ink.dark())
     ax.spines[:].set_visible(False)
     return ax
 
@@ -221,16 +220,17 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
     unit, per_hour = _unit(max(row["hours"] for row in _some(rows)))
     rows = [{**row, "hours": per_hour * row["hours"]} for row in rows]
     x, y = [row["hours"] for row in rows], [row["finished"] for row in rows]
-    ax.step(x, y, where="post", color=DARK, linewidth=1.4)
+    ax.step(x, y, where="post", color=ink.dark(), linewidth=1.4)
     for event, mark in (("resumed", "|"), ("failed", "x")):
         events = [row for row in rows if row["event"] == event]
         if events:
             at = [row["hours"] for row in events], [row["finished"] for row in events]
             ax.plot(*at, mark, color="#D55E00", markersize=9, label=f"{len(events)} {event}", gid=event)
     if total:
-        ax.axhline(total, color=GREY, linestyle="--", linewidth=0.9)
-        text: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": DARK}
-        text |= {"fontsize": canvas.scaled(8), "va": "top", "bbox": HALO}
+        ax.axhline(total, color=ink.grey(), linestyle="--", linewidth=0.9)
+        halo = {"boxstyle": "square,pad=0.12", "facecolor": ink.paper(), "edgecolor": "none", "alpha": 0.8}
+        text: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "top"}
+        text |= {"fontsize": canvas.scaled(8), "color": ink.dark(), "bbox": halo}
         ax.annotate(f"{total} runs", (0.01, total), (0, -3), **text)
     ax.set_ylim(0, 1.05 * max(total or 0, max(y), 1))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))

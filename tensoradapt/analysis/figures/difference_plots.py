@@ -15,9 +15,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import (
-    DARK,
-    GREY,
     NAME,
     TITLE,
     cell_width,
@@ -55,19 +54,19 @@ def forest(
     (names, size), label = row_names(_names(comparisons), ax), _difference(comparisons, metric, label_width(ax))
     if ax is None:
         ax = row_axes(names, 4.4, 0.7 + extent([label], TITLE)[1], ROW if len(comparisons) < 9 else DENSE)
-    ax.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+    ax.axvline(0, color=ink.grey(), linewidth=0.8, zorder=0)
     beside: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "annotation_clip": False}
     low, high = _reach(comparisons, metric)
     for row, comparison in enumerate(comparisons):
         interval = comparison.difference
         ends = [max(interval.low, low), min(interval.high, high)]
-        ax.plot(ends, [row, row], color=DARK, linewidth=1.4, solid_capstyle="butt")
+        ax.plot(ends, [row, row], color=ink.dark(), linewidth=1.4, solid_capstyle="butt")
         for cut, end, arrow in ((interval.low < low, low, "<"), (interval.high > high, high, ">")):
             if cut:
-                ax.plot(end, row, arrow, color=DARK, markersize=3.5, gid="cut")
-        face = DARK if comparison.adjusted < alpha else "white"
-        ax.plot(interval.mean, row, "o", color=DARK, markerfacecolor=face, markersize=6, zorder=3)
-        ax.annotate(f"p {_p(comparison.adjusted)}", (1.02, row), fontsize=scaled(BESIDE), color=DARK, **beside)
+                ax.plot(end, row, arrow, color=ink.dark(), markersize=3.5, gid="cut")
+        face = ink.dark() if comparison.adjusted < alpha else ink.paper()
+        ax.plot(interval.mean, row, "o", color=ink.dark(), markerfacecolor=face, markersize=6, zorder=3)
+        ax.annotate(f"p {_p(comparison.adjusted)}", (1.02, row), fontsize=scaled(BESIDE), color=ink.dark(), **beside)
     ax.set_yticks(range(len(comparisons)), names, fontsize=size)
     ax.set_ylim(len(comparisons) - 0.4, -0.6)
     ax.set_xlabel(label, fontsize=scaled(TITLE))
@@ -99,7 +98,7 @@ def layout_map(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axe
     ax.set_ylim(len(layouts) - 0.5, -0.5)
     ax.set_yticks(range(len(layouts)), names, fontsize=size)
     ax.set_xticks(range(len(columns)), [name for _, name in columns], fontsize=scaled(NUMBER), **_turned(wide))
-    ax.tick_params(length=0, labelcolor=DARK)
+    ax.tick_params(length=0, labelcolor=ink.dark())
     ax.spines[:].set_visible(False)
     _name_sizes(ax, [size for size, _ in columns])
     return ax
@@ -126,7 +125,7 @@ def _draw_cell(ax: Axes, at: tuple[int, int], row: Mapping[str, Any], largest: f
     gap = row["difference"]
     share = 0.5 + SHADE * (gap or 0.0) / largest / 2
     face = "#eeeeee" if gap is None and not row["reference"] else colormaps[MAP](share)
-    edge: dict[str, Any] = {"edgecolor": DARK, "linewidth": 1.6} if row["reference"] else {"edgecolor": "none"}
+    edge: dict[str, Any] = {"edgecolor": ink.dark(), "linewidth": 1.6} if row["reference"] else {"edgecolor": "none"}
     corner = at[0] - 0.47, at[1] - 0.45
     ax.add_patch(Rectangle(corner, 0.94, 0.9, facecolor=face, gid="cell", zorder=2 if row["reference"] else 1, **edge))
     decided = gap is not None and (row["difference_low"] > 0 or row["difference_high"] < 0)
@@ -138,13 +137,13 @@ def _draw_cell(ax: Axes, at: tuple[int, int], row: Mapping[str, Any], largest: f
 
 def _name_sizes(ax: Axes, sizes: Sequence[str]) -> None:
     """Write each size above its columns, and draw a line between sizes."""
-    look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": scaled(NAME), "color": DARK}
+    look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": scaled(NAME), "color": ink.dark()}
     look["transform"] = ax.get_xaxis_transform()
     for size in dict.fromkeys(sizes):
         own = [i for i, other in enumerate(sizes) if other == size]
         ax.text(sum(own) / len(own), 1.01, size, **look)
         if own[-1] + 1 < len(sizes):
-            ax.axvline(own[-1] + 0.5, color=GREY, linewidth=0.8)
+            ax.axvline(own[-1] + 0.5, color=ink.grey(), linewidth=0.8)
 
 
 def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
@@ -162,15 +161,15 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
     if ax is None:
         wide, high = extent([head, "0.00  [0.00, 0.00]"], BESIDE)
         ax = row_axes(names, 4.2 + wide, 0.9 + high, DENSE)
-    where: dict[str, Any] = {"annotation_clip": False, "fontsize": scaled(BESIDE), "color": DARK}
+    where: dict[str, Any] = {"annotation_clip": False, "fontsize": scaled(BESIDE), "color": ink.dark()}
     if any(row["better"] is not None for row in rows):
         ax.annotate(head, (1.02, 1), xycoords="axes fraction", va="bottom", **where)
     where |= {"xycoords": ax.get_yaxis_transform(), "va": "center"}
     for y, row in enumerate(ordered):
         if y and row["size"] != ordered[y - 1]["size"]:
-            ax.axhline(y - 0.5, color=GREY, linewidth=0.5)
-        ax.plot([row["low"], row["high"]], [y, y], color=DARK, linewidth=1.4, solid_capstyle="butt")
-        ax.plot(row["iqm"], y, "o", color=DARK, markersize=5, zorder=3)
+            ax.axhline(y - 0.5, color=ink.grey(), linewidth=0.5)
+        ax.plot([row["low"], row["high"]], [y, y], color=ink.dark(), linewidth=1.4, solid_capstyle="butt")
+        ax.plot(row["iqm"], y, "o", color=ink.dark(), markersize=5, zorder=3)
         if row["better"] is not None:
             text = f"{row['better']:.2f}  [{row['better_low']:.2f}, {row['better_high']:.2f}]"
             ax.annotate(text, (1.02, y), **where)
@@ -193,13 +192,13 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
         ax = new_axes(5.2 + max(0, wide - 1), 0.9 + max(ROW, high + 0.08) * (len(ranks) + top))
     for i, (name, rank) in enumerate(zip(names, ranks, strict=True)):
         row = top + i + 0.5
-        ax.plot([rank, rank], [0, row], color=GREY, linewidth=0.8, zorder=0)
-        ax.plot(rank, 0, "|", color=DARK, markersize=9)
-        box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "edgecolor": "none"}
-        ax.annotate(name, (rank, row), ha="center", va="center", fontsize=size, color=DARK, bbox=box)
+        ax.plot([rank, rank], [0, row], color=ink.grey(), linewidth=0.8, zorder=0)
+        ax.plot(rank, 0, "|", color=ink.dark(), markersize=9)
+        box = {"boxstyle": "square,pad=0.15", "facecolor": ink.paper(), "edgecolor": "none"}
+        ax.annotate(name, (rank, row), ha="center", va="center", fontsize=size, color=ink.dark(), bbox=box)
     for i, clique in enumerate(found.cliques):
         ends = [found.ranks[clique[0]], found.ranks[clique[-1]]]
-        ax.plot(ends, [i + 0.6] * 2, color=DARK, linewidth=3.5, solid_capstyle="butt")
+        ax.plot(ends, [i + 0.6] * 2, color=ink.dark(), linewidth=3.5, solid_capstyle="butt")
     ax.set_ylim(top + len(ranks) + 0.2, 0)
     ax.set_xlim(0.6, len(ranks) + 0.4)
     ax.set_xticks(range(1, len(ranks) + 1))

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cbook import pts_to_poststep
-from matplotlib.colors import to_rgb
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from tensoradapt.analysis.figures.canvas import DARK, figure_of, folded, narrow, scaled
+from tensoradapt.analysis.figures import ink
+from tensoradapt.analysis.figures.canvas import figure_of, folded, narrow, scaled
 from tensoradapt.analysis.figures.panel import Mark, Panel
 from tensoradapt.analysis.figures.styles import Style
 from tensoradapt.analysis.statistics.intervals import Floats
@@ -38,7 +38,7 @@ def name_references(panel: Panel, against: dict[str, Mark]) -> None:
     ax, scale = panel.ax, figure_of(panel.ax).dpi / 72
     lines = dict(sorted(against.items(), key=lambda pair: panel.height(pair[1])))
     small = narrow(ax)
-    look: dict[str, Any] = {"textcoords": "offset points", "color": DARK, "va": "center"}
+    look: dict[str, Any] = {"textcoords": "offset points", "color": ink.dark(), "va": "center"}
     look["fontsize"] = scaled(6.5 if small else 7.5)
     look |= {"xycoords": ("axes fraction", "data"), "annotation_clip": False}
     names = {kind: folded(name, 0.6, 6.5) if small else name for kind, name in REFERENCES.items()}
@@ -98,8 +98,8 @@ def _place_ranks(
 
 def _rank_label(ax: Axes, point: Point, x: float, y: float, style: Style) -> Annotation:
     look: dict[str, Any] = {"fontsize": scaled(RANK), "ha": "center", "va": "center", "zorder": 5, "gid": "rank"}
-    look |= {"color": [0.72 * part for part in to_rgb(style.colour)], "textcoords": "offset points"}
-    halo = [withStroke(linewidth=1.6, foreground="white")]
+    look |= {"color": ink.mixed(style.colour, ink.ink(), 0.28), "textcoords": "offset points"}
+    halo = [withStroke(linewidth=1.6, foreground=ink.paper())]
     return ax.annotate(size_text(point.rank, short=True), (x, y), (0, 0), path_effects=halo, **look)
 
 

@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from tensoradapt.analysis.figures import canvas
-from tensoradapt.analysis.figures.canvas import DARK, GREY
+from tensoradapt.analysis.figures import canvas, ink
 from tensoradapt.analysis.figures.captions import caption, some_runs
 from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references, spread
 from tensoradapt.analysis.figures.legends import legend_above
@@ -151,7 +150,7 @@ def _plot(ax: Axes, shown: Shown) -> Drawn:
     ax.set_ylabel(shown.score)
     canvas.frame(ax, "both")
     if not marks:
-        ax.text(0.5, 0.5, "no adapter run yet", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
+        ax.text(0.5, 0.5, "no adapter run yet", transform=ax.transAxes, color=ink.grey(), ha="center", va="bottom")
     for kind, mark in shown.references.items():
         draw_reference(panel, mark, DASHES[kind])
     step = _draw_step(panel, shown.points, marks)
@@ -250,5 +249,5 @@ def _draw_step(panel: Panel, found: Sequence[Point], marks: Sequence[Mark]) -> l
     if not on:
         return []
     x, y = [*(mark.x for mark in on), panel.ax.get_xlim()[1]], [*(mark.mean for mark in on), on[-1].mean]
-    look: dict[str, Any] = {"color": DARK, "alpha": 0.45, "linewidth": 2.6, "zorder": 1.8, "gid": "frontier"}
+    look: dict[str, Any] = {"color": ink.dark(), "alpha": 0.45, "linewidth": 2.6, "zorder": 1.8, "gid": "frontier"}
     return panel.ax.step(x, y, where="post", solid_capstyle="butt", label="frontier", **look)

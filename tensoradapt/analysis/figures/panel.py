@@ -13,12 +13,12 @@ from statistics import median_high
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator, ScalarFormatter
 from matplotlib.transforms import Transform, offset_copy
 
-from tensoradapt.analysis.figures.canvas import GREY, MARKER, draw_marker, figure_of
+from tensoradapt.analysis.figures import ink
+from tensoradapt.analysis.figures.canvas import MARKER, draw_marker, figure_of
 from tensoradapt.analysis.figures.styles import Style
 from tensoradapt.analysis.statistics.intervals import Interval
 from tensoradapt.analysis.tables.comparable import score_range
@@ -27,9 +27,8 @@ DOT, PITCH = 2.4, 3.0  # points: a seed's dot, and the distance between columns 
 BESIDE = MARKER / 2 + 2.4  # points from the middle of a marker to that of the first column of dots
 ROW, ROWS, TALL = 11.0, 4, 21.0  # points: the height of a row of the strip; the most rows; the least height
 LEAST = 0.04  # of the score: the least height of a panel
-PALE = 0.55  # share of white in the colour of a dot
+PALE = 0.55  # share of paper in the colour of a dot
 CLEAR = 18.0  # points between the middle of the strip and that of the lowest tick
-PALE_GREY = "#a8a8a8"
 STRIP = "at\nchance"
 
 
@@ -109,7 +108,7 @@ def make_panel(ax: Axes, marks: Sequence[Mark], metric: str, references: Sequenc
     panel = Panel(ax, low, high, bounds, {mark: least + (place + 0.5) * row for mark, place in places.items()})
     _draw_strip(panel, least)
     if not heights:
-        look: dict[str, Any] = {"transform": ax.transAxes, "color": GREY, "ha": "center", "va": "bottom"}
+        look: dict[str, Any] = {"transform": ax.transAxes, "color": ink.grey(), "ha": "center", "va": "bottom"}
         ax.text(0.5, 0.55, "no run above chance", **look)
     return panel
 
@@ -179,12 +178,12 @@ def _draw_strip(panel: Panel, least: float) -> None:
     ax.yaxis.set_major_formatter(FixedFormatter([*names, STRIP]))
     ax.yaxis.set_minor_locator(NullLocator())
     across = ax.get_yaxis_transform()
-    look: dict[str, Any] = {"facecolor": "#f4f4f4", "edgecolor": "none", "zorder": 0.6, "gid": "strip"}
+    look: dict[str, Any] = {"facecolor": ink.shade(0xF4), "edgecolor": "none", "zorder": 0.6, "gid": "strip"}
     ax.add_patch(Rectangle((0, least), 1, low - least, transform=across, **look))
-    ax.plot([0, 1], [low, low], color=GREY, linewidth=0.8, transform=across, zorder=1.4)
+    ax.plot([0, 1], [low, low], color=ink.grey(), linewidth=0.8, transform=across, zorder=1.4)
     slash: Any = [(-1, -0.6), (1, 0.6)]
     look = {"marker": slash, "markersize": 7, "linestyle": "none", "clip_on": False, "transform": across}
-    ax.plot([0], [low], color=GREY, markeredgewidth=0.9, zorder=4, **look)
+    ax.plot([0], [low], color=ink.grey(), markeredgewidth=0.9, zorder=4, **look)
 
 
 def draw_line(panel: Panel, marks: Sequence[Mark], style: Style, **look: Any) -> None:
@@ -224,9 +223,10 @@ def _draw_interval(panel: Panel, mark: Mark, style: Style) -> None:
 
 def _draw_dots(panel: Panel, heights: Sequence[float], mark: Mark, style: Style, gid: str = "seed") -> None:
     """Draw a dot for each height right of a mark, in as many columns as they need; those that are lost are hollow."""
-    pale = [PALE + (1 - PALE) * part for part in to_rgb(style.colour)]
+    pale = ink.mixed(style.colour, ink.paper(), PALE)
     look: dict[str, Any] = {"marker": "o", "markersize": DOT, "linestyle": "none", "zorder": 2.7, "gid": gid}
-    look |= {"markerfacecolor": "white" if gid == "lost" else pale, "markeredgecolor": pale, "markeredgewidth": 0.6}
+    face = ink.paper() if gid == "lost" else pale
+    look |= {"markerfacecolor": face, "markeredgecolor": pale, "markeredgewidth": 0.6}
     for i, column in enumerate(dot_columns(heights, panel.high - panel.low, _height(panel.ax))):
         _moved(panel.ax, mark.shift + BESIDE + PITCH * i, [mark.x] * len(column), column, **look)
 
@@ -261,16 +261,16 @@ def slot(marks: Sequence[Mark], points: float) -> float:
 def draw_reference(panel: Panel, mark: Mark, dash: str) -> None:
     """Draw a line over the whole width at a reference, the band of its interval, and its seeds at the right edge."""
     ax, y = panel.ax, panel.height(mark)
-    ax.axhline(y, color=GREY, linestyle=dash, linewidth=1.1, zorder=1.5)
+    ax.axhline(y, color=ink.grey(), linestyle=dash, linewidth=1.1, zorder=1.5)
     low, high = max(mark.low, panel.bounds[0], panel.low), min(mark.high, panel.bounds[1], panel.high)
     if math.isfinite(mark.low) and not panel.on_strip(mark):
-        ax.axhspan(low, high, color=GREY, alpha=0.1, linewidth=0, zorder=0.5)
+        ax.axhspan(low, high, color=ink.grey(), alpha=0.1, linewidth=0, zorder=0.5)
     look: dict[str, Any] = {"marker": "o", "markersize": DOT, "linestyle": "none", "zorder": 2.7, "gid": "reference"}
     rows = [panel.rows[mark]] * sum(mark.lost) if any(mark.lost) else []
-    for heights, face in ((mark.learnt, PALE_GREY), (rows, "white")):
+    for heights, face in ((mark.learnt, ink.pale()), (rows, ink.paper())):
         for i, column in enumerate(dot_columns(heights, panel.high - panel.low, _height(ax))):
             at = offset_copy(ax.get_yaxis_transform(), figure_of(ax), -3 - PITCH * i, units="points")
-            ax.plot([1.0] * len(column), column, color=PALE_GREY, markerfacecolor=face, transform=at, **look)
+            ax.plot([1.0] * len(column), column, color=ink.pale(), markerfacecolor=face, transform=at, **look)
 
 
 def _moved(ax: Axes, shift: float, x: Sequence[float], y: Sequence[float], **look: Any) -> None:

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tensoradapt.analysis.figures.canvas import DARK, GREY, RC, frame, new_figure, scaled, write
+from tensoradapt.analysis.figures import ink
+from tensoradapt.analysis.figures.canvas import RC, frame, new_figure, scaled, write
 from tensoradapt.analysis.figures.styles import COLOURS, MARKERS
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.spectra import Spectra, check_mode
@@ -48,7 +49,7 @@ def plot_spectra(spectra: Spectra, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("singular value / largest")
     frame(ax, "both")
     if not ax.get_lines():
-        ax.text(0.5, 0.5, "every entry is zero", transform=ax.transAxes, color=GREY, ha="center", va="bottom")
+        ax.text(0.5, 0.5, "every entry is zero", transform=ax.transAxes, color=ink.grey(), ha="center", va="bottom")
     _legend(ax, spectra)
     return ax
 
@@ -75,7 +76,7 @@ def plot_similarity(
     for (i, j), cosine in np.ndenumerate(matrix if n <= NUMBERS else np.empty((0, 0))):
         text = f"{round(cosine, 2) + 0.0:.2f}"  # no -0.00
         ax.text(j, i, text, color="black" if cosine > -0.2 else "white", ha="center", va="center", fontsize=scaled(7))
-    ax.tick_params(color=GREY, labelcolor=DARK)
+    ax.tick_params(color=ink.grey(), labelcolor=ink.dark())
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, ticks=[-1, 0, 1])
     bar.set_label("cosine of two slices")
     return ax

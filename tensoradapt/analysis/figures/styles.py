@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
+from tensoradapt.analysis.figures import ink
+
 Fill = Literal["full", "bottom"]
 # Okabe and Ito's colours, told apart with any colour vision, and Tol's wine in place of their yellow, which white paper
 # swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
+BLACK = "#000000"  # drawn in the ink of the style sheet
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 8 are coprime: 88 pairs before one repeats
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 FILLS: tuple[Fill, ...] = ("full", "bottom")
@@ -88,7 +91,8 @@ def _nearby(home: int) -> Iterator[int]:
 def _style(place: int) -> Style:
     row = place // len(COLOURS)
     fill = FILLS[(row + row // len(LINES)) % len(FILLS)]
-    return Style(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)], LINES[row % len(LINES)], fill)
+    colour = COLOURS[place % len(COLOURS)]
+    return Style(ink.ink() if colour == BLACK else colour, MARKERS[place % len(MARKERS)], LINES[row % len(LINES)], fill)
 
 
 def line_look(style: Style) -> dict[str, Any]:
