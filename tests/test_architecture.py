@@ -31,6 +31,7 @@ LAZY = {
     "torchao",  # extra quantised
     "pandas",  # extra results
     "pyarrow",  # extra results
+    "PIL",  # extra vision
     "sklearn",  # extra data
     "moocore",  # extra stats
     "jinja2",  # extra report

@@ -52,11 +52,13 @@ def load(name: str, task: Labels) -> Any:
     """Load a sequence classifier for ``task``; its head is drawn from torch's generator.
 
     A causal model whose tokenizer has no token for padding pads with the one that ends texts. Raises TensorAdaptError
-    for a name that is neither built in, nor a folder, nor on the hub, and for a tokenizer without either token.
+    for a name that is neither built in, nor a folder, nor on the hub, for a model that classifies no texts, and for a
+    tokenizer without either token.
     """
     hf = transformers()
     if name == TINY:
         return _tiny(hf, task)
+    check_classifies(name, "texts")
     model = from_pretrained(hf.AutoModelForSequenceClassification, name, **_labels(task))
     if model.config.pad_token_id is None:  # without one, causal models classify no batch of more than one text
         model.config.pad_token_id = _pad(name, model.config)
@@ -74,6 +76,25 @@ def _pad(name: str, settings: Any) -> int:
             "tokenizer.pad_token = tokenizer.unk_token, saved with the model"
         )
     return int(found)
+
+
+def check_classifies(name: str, what: str) -> None:
+    """Raise TensorAdaptError for a named model of which transformers has no classifier of "texts" or of "pictures"."""
+    if name == TINY and what == "texts":
+        return
+    hf, settings = transformers(), config(name)
+    known = {
+        "texts": hf.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+        "pictures": hf.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    }
+    if type(settings) not in known[what]:
+        others = [other for other, kinds in known.items() if type(settings) in kinds]
+        also = f" (it has one of {others[0]})" if others else ""
+        example = {"texts": "BERT or Llama", "pictures": "ViT or DINOv2"}[what]
+        raise TensorAdaptError(
+            f"model {name} is of type {settings.model_type!r}, of which transformers has no classifier of {what}"
+            f"{also}; expected a model such as {example}, as the task has {what}"
+        )
 
 
 def _tiny(hf: Any, task: Labels) -> Any:
@@ -171,7 +192,7 @@ def skeleton(name: str, architecture: str | None = None) -> Any:
             return architecture_class(settings)
     except Exception as error:  # as of from_pretrained
         raise TensorAdaptError(
-            f"{kind} cannot be built with the config of {name} ({_first_line(error)}); expected a config of its own"
+            f"{kind} cannot be built with the config of {name} ({first_line(error)}); expected a config of its own"
         ) from error
 
 
@@ -221,14 +242,15 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
 
 def _unknown(name: str, error: Exception) -> str:
     if Path(name).is_dir():
-        return f"folder {name} does not hold a model that transformers can load ({_first_line(error)})"
+        return f"folder {name} does not hold a model that transformers can load ({first_line(error)})"
     offline = " HF_HUB_OFFLINE is set, so the hub was not asked." if os.environ.get("HF_HUB_OFFLINE") else ""
     return (
         f"unknown model {name!r}: not built in, no such folder, and not loaded from the hub "
-        f"({_first_line(error)}).{offline} "
+        f"({first_line(error)}).{offline} "
         f"Built in{did_you_mean(name, names())}"
     )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its class."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -18,6 +18,7 @@ from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.sweeps.case import Case, Tuning, config_of
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
 from tensoradapt.sweeps.tuning import propose
+from tensoradapt.tasks.registry import restore
 from tensoradapt.text import size_text
 
 
@@ -53,8 +54,17 @@ class Due:
         return sum(self.totals.values())
 
 
+def base_of(spec: SweepSpec) -> Any:
+    """The config of the model, or its modules without weights, as its tasks ask; adapters are planned for it.
+
+    Raises TensorAdaptError for a model that a task cannot use.
+    """
+    bases = [restore(task, spec.data.get(task, {})).base(spec.model) for task in spec.tasks]
+    return bases[0]
+
+
 def cells(spec: SweepSpec, model_config: Any) -> list[Cell]:
-    """Plan every method at every size.
+    """Plan every method at every size, for a model's config or its modules.
 
     A cell is empty where the method cannot meet the budget, or where its plan is that of an earlier size. Everything
     else that a plan refuses raises TensorAdaptError.

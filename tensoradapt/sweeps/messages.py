@@ -167,7 +167,8 @@ def data_text(spec: SweepSpec, task: str) -> str:
     over = sum(_longer(chosen, split, spec.model, length) for split in parts.values()) if texts else 0
     n = sum(map(len, parts.values()))
     cut = f"{over:,} of {n:,} texts have more than {length} tokens and are cut (max_length)" if over else ""
-    return f"task {task}: " + "; ".join(part for part in (counts, classes, *data.notes, cut) if part)
+    seen = chosen.described(spec.model)
+    return f"task {task}: " + "; ".join(part for part in (counts, classes, *data.notes, cut, seen) if part)
 
 
 def _longer(task: Task, split: Split, model: str, length: int) -> int:

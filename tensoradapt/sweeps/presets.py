@@ -16,13 +16,12 @@ from tensoradapt import published as papers
 from tensoradapt.analysis.figures.frontier_plot import save_frontier
 from tensoradapt.analysis.tables.frontier import write_csv
 from tensoradapt.checks import number, one_of, whole
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.execute import load_data
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run
-from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.cells import base_of, cells, due
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
 from tensoradapt.sweeps.spec import OPTIMIZER, Method, Size, SweepSpec, trained_by
@@ -181,7 +180,7 @@ def run_frontier(
     model, task, plan or folder that cannot be used.
     """
     check_writable(out)
-    planned = cells(spec, models.config(spec.model))
+    planned = cells(spec, base_of(spec))
     if refused := [cell.empty for cell in planned if cell.empty and cell.n_params is None]:
         raise TensorAdaptError(refused[0])
     configs = due(spec, planned, out).configs

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, place, text, whole
-from tensoradapt.data import models
 from tensoradapt.data.model_objects import with_saved_model
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import store, trackers
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
-from tensoradapt.sweeps.cells import Cell, Due, cells, due
+from tensoradapt.sweeps.cells import Cell, Due, base_of, cells, due
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import Progress, cost_text, data_text, ended_text, extended_text, plan_text
@@ -107,7 +106,7 @@ def sweep(
         spec = read_spec(with_saved_model(spec, root) if isinstance(spec, Mapping) else spec)
     track = trackers.check(track)
     known = _recorded(spec, root)
-    planned = known or cells(spec, models.config(spec.model))
+    planned = known or cells(spec, base_of(spec))
     state = _Sweep(spec, planned, root, checkpoint_every, track, say)
     state.set_aside(stale, retry_failed, dry_run)
     left, now, todo = state.left(), state.due(), state.todo()

@@ -54,6 +54,11 @@ class Classification(Task):
         assert self.load_splits is not None
         return self.load_splits(n_train, n_test)
 
+    def base(self, name: str) -> Any:
+        """The config of the model; raises TensorAdaptError for one that classifies no texts."""
+        models.check_classifies(name, "texts")
+        return models.config(name)
+
     def model(self, name: str) -> nn.Module:
         """Load the classifier; its head is drawn from torch's generator."""
         return models.load(name, self)

@@ -14,10 +14,14 @@ from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.tasks import library_metrics
 from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.labels import Labels, check_in_train, read_labels
-from tensoradapt.tasks.own_kinds import OwnClassification, OwnRegression
+from tensoradapt.tasks.own_kinds import OwnClassification, OwnPictures, OwnRegression
 from tensoradapt.tasks.own_settings import SHARES
+from tensoradapt.tasks.picture_folders import PICTURE, of_pictures, tables_of
+from tensoradapt.tasks.pictures import read
 from tensoradapt.tasks.splits import Data, Split, Splits, disjoint, divide, take
 from tensoradapt.tasks.tables import PARTS, Table, columns_of, read_dataset, read_file, texts_of
+
+KINDS: Mapping[str, Callable[..., Classification]] = {"regression": OwnRegression, "pictures": OwnPictures}
 
 
 def build(settings: Mapping[str, Any]) -> tuple[Classification, dict[str, Any]]:
@@ -29,14 +33,16 @@ def build(settings: Mapping[str, Any]) -> tuple[Classification, dict[str, Any]]:
     with located(f"task {name!r}"):
         tables = _tables(settings)
         texts, column = columns_of(settings, tables["train"])
-        labels = read_labels(tables, column, settings.get("kind"), settings.get("labels"))
-        parts = {part: _split(part, table, texts, column, labels) for part, table in tables.items()}
-        splits = _three(settings, parts)
-        kind: Callable[..., Classification] = OwnRegression if labels.kind == "regression" else OwnClassification
+        kind = "classification" if (shown := of_pictures(settings)) else settings.get("kind")
+        labels = read_labels(tables, column, kind, settings.get("labels"))
+        parts = {part: _split(part, table, texts, column, labels, shown) for part, table in tables.items()}
+        train, validation, test, notes = _three(settings, parts)
+        splits = train, validation, test, (*notes, *(note for table in tables.values() for note in table.notes))
+        made = KINDS.get("pictures" if shown else labels.kind, OwnClassification)
         metric = settings.get("metric") or library_metrics.DEFAULT[labels.kind]
         where = ", ".join(dict.fromkeys(table.where for table in tables.values()))
         n_labels = len(labels.classes) or 1
-        task = kind(name, n_labels, metric, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
+        task = made(name, n_labels, metric, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
         _check(task, labels, splits)
     record = {"hash": content_hash(task.load()), "kind": labels.kind, "metric": metric, "source": dict(settings)}
     record |= {"labels": labels.classes} if labels.classes else {}
@@ -44,11 +50,10 @@ def build(settings: Mapping[str, Any]) -> tuple[Classification, dict[str, Any]]:
 
 
 def content_hash(data: Data) -> str:
-    """Sixteen hex digits of the SHA-256 of all texts or tokens and labels, in order."""
+    """Sixteen hex digits of the SHA-256 of all texts, tokens or pixels and labels, in order."""
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
-        examples = split.texts if split.tokens is None else split.tokens.tolist()
-        for example, label in zip(examples or (), split.labels.tolist(), strict=True):
+        for example, label in zip(split.contents, split.labels.tolist(), strict=True):
             digest.update(json.dumps([example, label]).encode())
         digest.update(b"\n")
     return digest.hexdigest()[:16]
@@ -58,6 +63,8 @@ def _tables(settings: Mapping[str, Any]) -> dict[str, Table]:
     if "dataset" in settings:
         named = {part: settings[part] for part in PARTS if part in settings}
         tables = read_dataset(settings["dataset"], settings.get("subset"), named)
+    elif of_pictures(settings):
+        tables = tables_of(settings)
     else:
         tables = {part: read_file(Path(settings[part])) for part in PARTS if part in settings}
     if "train" not in tables:
@@ -67,10 +74,14 @@ def _tables(settings: Mapping[str, Any]) -> dict[str, Table]:
     return tables
 
 
-def _split(part: str, table: Table, texts: Sequence[str], column: str, labels: Labels) -> Split:
+def _split(part: str, table: Table, texts: Sequence[str], column: str, labels: Labels, shown: bool) -> Split:
+    encoded = labels.encoded({part: table}, column)[part]
+    if shown:
+        paths = table.column(PICTURE)
+        ids = tuple(path.relative_to(Path(table.where).parent).as_posix() for path in paths)
+        return Split(None, encoded, ids, pictures=tuple(map(read, paths)))
     rows = texts_of(table, texts)
-    ids = tuple(f"{part}-{row}" for row in range(len(rows)))
-    return Split(rows, labels.encoded({part: table}, column)[part], ids)
+    return Split(rows, encoded, tuple(f"{part}-{row}" for row in range(len(rows))))
 
 
 def _three(settings: Mapping[str, Any], parts: Mapping[str, Split]) -> Splits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,24 +10,46 @@ from typing import Any
 from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.library_metrics import metric_name
-from tensoradapt.tasks.tables import PARTS, SUFFIXES
+from tensoradapt.tasks.picture_folders import of_pictures
+from tensoradapt.tasks.tables import PARTS, SUFFIXES, is_saved
 
 SHARES = {"validation": 0.1, "test": 0.2}
 KINDS = ("classification", "regression")
+OF_TEXTS = ("text", "text_pair", "label", "subset", "max_length")
 
 
 def read_settings(table: Any, where: str) -> dict[str, Any]:
     """The checked settings of a task, its paths absolute and its name filled in."""
     settings = checks.checked(table, SETTINGS, f"{where}.")
     if not settings.keys() & {"train", "dataset"}:
-        raise TensorAdaptError(f'{where}.train is missing; expected a file, such as train = "reviews.csv", or dataset')
+        raise TensorAdaptError(
+            f'{where}.train is missing; expected a file, such as train = "reviews.csv", or a folder of pictures; or '
+            "dataset"
+        )
+    if "train" not in settings and Path(settings["dataset"]).is_dir() and not is_saved(Path(settings["dataset"])):
+        settings["train"] = settings.pop("dataset")  # of pictures
+    if of_pictures(settings):
+        _check_pictures(settings, where)
     if "dataset" not in settings:
         settings |= {part: str(Path(settings[part]).absolute()) for part in PARTS if part in settings}
     elif Path(settings["dataset"]).is_dir():
         settings["dataset"] = str(Path(settings["dataset"]).absolute())
-    source = settings.get("dataset", settings.get("train", ""))
-    settings.setdefault("name", Path(source).name.removesuffix(Path(source).suffix) or "data")
+    source = Path(settings.get("dataset", settings.get("train", "")))
+    named = source.name.removesuffix(source.suffix)
+    if of_pictures(settings):
+        named = source.parent.name if source.name == "train" else source.name
+    settings.setdefault("name", named or "data")
     return settings
+
+
+def _check_pictures(settings: Mapping[str, Any], where: str) -> None:
+    if given := [key for key in OF_TEXTS if key in settings]:
+        raise TensorAdaptError(
+            f"{where}.{given[0]} is for texts, and {settings['train']} is a folder of pictures, which have the class "
+            "of their folder; leave it out"
+        )
+    if settings.get("kind", "classification") != "classification":
+        raise TensorAdaptError(f"{where}.kind is {settings['kind']!r}; expected 'classification', as pictures have")
 
 
 def settings_of(source: str) -> dict[str, str]:

@@ -1,17 +1,18 @@
-"""The splits of a task, which are fixed by the texts and share none; drawing fewer examples moves none across."""
+"""The splits of a task, fixed by its texts or pictures, of which they share none; drawing fewer moves none across."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
 
 if TYPE_CHECKING:
+    from tensoradapt.tasks.pictures import Picture
     from tensoradapt.tasks.task import Task
 
 UNLABELLED = -1  # a class label that is set after loading
@@ -19,18 +20,27 @@ UNLABELLED = -1  # a class label that is set after loading
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples in order: one or two sentences each, or rows of token ids, with a label (int64 or float64) and an id.
+    """Examples in order: one or two sentences each, rows of token ids, or pictures, with a label (int64 or float64) and
+    an id.
 
-    `tokens` has shape (n, length), int64; exactly one of `texts` and `tokens` is set.
+    `tokens` has shape (n, length), int64; exactly one of `texts`, `tokens` and `pictures` is set.
     """
 
     texts: tuple[tuple[str, ...], ...] | None
     labels: np.ndarray
     ids: tuple[str, ...]
     tokens: np.ndarray | None = None
+    pictures: tuple[Picture, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def contents(self) -> Sequence[Any]:
+        """What each example is known by: its texts, its tokens, or the digest of its pixels."""
+        if self.pictures is not None:
+            return [picture.digest for picture in self.pictures]
+        return self.tokens.tolist() if self.tokens is not None else self.texts or ()
 
 
 Splits = tuple[Split, Split, Split, tuple[str, ...]]  # train, validation, test and notes
@@ -52,8 +62,9 @@ def take(split: Split, rows: np.ndarray) -> Split:
     """The examples at `rows`, in that order."""
     texts = None if split.texts is None else tuple(split.texts[row] for row in rows)
     tokens = None if split.tokens is None else split.tokens[rows]
+    pictures = None if split.pictures is None else tuple(split.pictures[row] for row in rows)
     ids = tuple(split.ids[row] for row in rows)
-    return replace(split, texts=texts, labels=split.labels[rows], ids=ids, tokens=tokens)
+    return replace(split, texts=texts, labels=split.labels[rows], ids=ids, tokens=tokens, pictures=pictures)
 
 
 def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
@@ -67,15 +78,16 @@ def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
 def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split, tuple[str, ...]]:
     """Train and validation without the texts of later splits, and a note on each removal; test does not change.
 
-    Texts count as equal when they differ only in case and white space; in pairs the order does not matter.
+    Texts count as equal when they differ only in case and white space; in pairs the order does not matter. Pictures
+    are equal by their pixels.
     """
     kept_validation, from_validation = _without(validation, set(_keys(test)))
     kept_train, from_train = _without(train, set(_keys(test)) | set(_keys(validation)))
-    notes = []
+    notes, what = [], "text" if train.pictures is None else "picture"
     if from_train:
-        notes.append(f"{from_train} train examples removed: their text is also in validation or test")
+        notes.append(f"{from_train} train examples removed: their {what} is also in validation or test")
     if from_validation:
-        notes.append(f"{from_validation} validation examples removed: their text is also in test")
+        notes.append(f"{from_validation} validation examples removed: their {what} is also in test")
     return kept_train, kept_validation, tuple(notes)
 
 
@@ -100,13 +112,12 @@ def _without(split: Split, forbidden: set[tuple[str, ...]]) -> tuple[Split, int]
 
 def _keys(split: Split) -> list[tuple[str, ...]]:
     if split.texts is None:
-        assert split.tokens is not None
-        return [tuple(map(str, row)) for row in split.tokens.tolist()]
+        return [(row,) if isinstance(row, str) else tuple(map(str, row)) for row in split.contents]
     return [tuple(sorted(" ".join(text.casefold().split()) for text in texts)) for texts in split.texts]
 
 
 def divide(split: Split, sizes: Sequence[int], seed: int) -> tuple[Split, ...]:
-    """Parts of at least the given sizes, then the rest, drawn by a hash of seed and text: equal texts stay together."""
+    """Parts of at least the given sizes, then the rest, drawn by a hash of seed and text: equal ones stay together."""
     keys = _keys(split)
     digests = [hashlib.sha256("\t".join((str(seed), *key)).encode()).digest() for key in keys]
     order = sorted(range(len(split)), key=lambda row: (digests[row], row))

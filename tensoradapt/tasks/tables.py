@@ -18,6 +18,7 @@ from tensoradapt.files import open_bytes, reason
 PARTS = ("train", "validation", "test")
 HUB_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 FORMS = "a .csv, .tsv, .jsonl, .json or .parquet file"
+PICTURES = "a folder with a folder of pictures for each class"
 LABEL_NAMES = ("label", "labels", "target", "class", "sentiment", "score", "stars", "rating", "y")
 TEXT_NAMES = ("text", "sentence", "review", "content", "document", "question", "sequence")
 PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("text1", "text2"))
@@ -25,11 +26,14 @@ PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "q
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length by name. ``place(row)`` names a row, counted from 0, in messages."""
+    """Columns of equal length by name. ``place(row)`` names a row, counted from 0, in messages; ``notes`` say what was
+    left out.
+    """
 
     where: str
     columns: Mapping[str, Sequence[Any]]
     place: Callable[[int], str]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -44,7 +48,7 @@ class Table:
 def read_file(path: Path) -> Table:
     """Read a file by its suffix; raises TensorAdaptError where it is no such file, damaged, or without rows."""
     if path.suffix.lower() not in _READERS:
-        raise TensorAdaptError(f"{path} is no data that can be read; expected {FORMS}")
+        raise TensorAdaptError(f"{path} is no data that can be read; expected {FORMS}, or {PICTURES}")
     if path.exists() and not path.is_file():  # a device can be without end
         raise TensorAdaptError(f"{path} is no file; expected {FORMS}")
     try:
@@ -66,10 +70,10 @@ def read_dataset(name: str, subset: str | None, parts: Mapping[str, str]) -> dic
     ``parts``: names of its splits for train, validation and test; default those names.
     """
     folder = Path(name).is_dir()
-    if not (_saved(Path(name)) if folder else HUB_NAME.fullmatch(name)):
+    if not (is_saved(Path(name)) if folder else HUB_NAME.fullmatch(name)):
         raise TensorAdaptError(
             f"{name} is {'a folder without a data set' if folder else 'no file, folder or name on the hub'}; expected "
-            f"{FORMS}, a folder written by save_to_disk, or a name such as owner/name"
+            f"{FORMS}, {PICTURES}, a folder written by save_to_disk, or a name such as owner/name"
         )
     try:
         import datasets
@@ -138,7 +142,8 @@ def _text(table: Table, name: str, row: int, value: Any) -> str:
     )
 
 
-def _saved(folder: Path) -> bool:
+def is_saved(folder: Path) -> bool:
+    """Whether ``save_to_disk`` of the `datasets` library wrote a folder."""
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 

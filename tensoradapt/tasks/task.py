@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.splits import Data, Split, Splits, disjoint, subsample
 
@@ -51,6 +52,17 @@ class Task(ABC):
     @abstractmethod
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Train, validation and test with notes; the numbers are for tasks that draw their examples."""
+
+    def base(self, name: str) -> Any:
+        """What adapters of a named model are planned for: its config, or its modules without weights.
+
+        Raises TensorAdaptError for a model that the task cannot use.
+        """
+        return models.config(name)
+
+    def described(self, name: str) -> str:
+        """What is done to examples for a named model, where the plan of a sweep should say so; empty where not."""
+        return ""
 
     @abstractmethod
     def model(self, name: str) -> nn.Module:

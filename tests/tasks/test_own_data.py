@@ -357,7 +357,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
         numbered(lambda i: i / 7, metric="scipy.spatial.distance:euclidean"),
         r"is 0 for a perfect answer to task 'a' and [\d.]+ for a constant one; expected more than that",
     ),
-    "folder": (lambda: (Path("empty").mkdir(), "empty")[1], r"empty is a folder without a data set; expected"),
+    "folder": (lambda: (Path("empty").mkdir(), "empty")[1], r"empty has no folders; expected .* written by save_to"),
     "device": (lambda: (Path("x.csv").symlink_to("/dev/zero"), "x.csv")[1], r"x\.csv is no file"),
     "hub": (lambda: "nobody/nothing", r"data set nobody/nothing cannot be loaded"),
     "unknown": (lambda: "plantet", r'unknown task "plantet"; did you mean "planted"'),

@@ -1,0 +1,66 @@
+"""Image classifiers of transformers by name, their modules without weights, and their image processors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.data.models import Labels, check_classifies, config, first_line, from_pretrained, transformers
+from tensoradapt.errors import TensorAdaptError
+
+
+def load(name: str, task: Labels) -> Any:
+    """Load an image classifier for ``task``; a head for another number of classes is replaced by one that is drawn.
+
+    Raises TensorAdaptError for a name that is neither a folder nor on the hub, for a model that classifies no pictures,
+    and where other weights than the head's are not of the config's shapes.
+    """
+    check_classifies(name, "pictures")
+    labels = {"num_labels": task.n_labels, "problem_type": "single_label_classification"}
+    options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
+    model, loaded = from_pretrained(transformers().AutoModelForImageClassification, name, **labels, **options)
+    for key, stored, wanted in sorted(loaded["mismatched_keys"]):
+        if wanted[0] != task.n_labels or stored[1:] != wanted[1:]:
+            raise TensorAdaptError(
+                f"{name}: weight {key} has shape {tuple(stored)}; expected {tuple(wanted)}, as its config says: save "
+                "the model with the config that it was made with"
+            )
+    return model
+
+
+def skeleton(name: str, task: Labels) -> Any:
+    """The modules of an image classifier for ``task`` without weights. Raises TensorAdaptError as ``load`` does."""
+    import torch
+
+    check_classifies(name, "pictures")
+    settings = config(name)
+    settings.num_labels = task.n_labels
+    try:
+        with torch.device("meta"):
+            return transformers().AutoModelForImageClassification.from_config(settings)
+    except Exception as error:  # a broken config raises whatever reads it
+        raise TensorAdaptError(
+            f"the config of {name} makes no image classifier ({first_line(error)}); expected one of a saved model"
+        ) from error
+
+
+def processed(name: str, picture: Any) -> Mapping[str, np.ndarray]:
+    """What the image processor of a named model makes of a Pillow image: arrays by name, (1, ...)."""
+    made = _processor(name)(images=[picture], return_tensors="np")
+    return {key: np.asarray(value) for key, value in made.items()}
+
+
+@lru_cache(maxsize=2)
+def _processor(name: str) -> Any:
+    """The image processor of a named model, by Pillow: torchvision's, where it is installed, has other last digits."""
+    try:
+        return from_pretrained(transformers().AutoImageProcessor, name, backend="pil")
+    except TensorAdaptError as error:
+        raise TensorAdaptError(
+            f"the image processor of {name} cannot be loaded ({first_line(error.__cause__ or error)}); expected its "
+            "preprocessor_config.json: save that of the model it was made from, "
+            'AutoImageProcessor.from_pretrained("...").save_pretrained(folder)'
+        ) from error
