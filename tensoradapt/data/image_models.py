@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,18 @@ def skeleton(name: str, task: Labels) -> Any:
 
 def processed(name: str, picture: Any) -> Mapping[str, np.ndarray]:
     """What the image processor of a named model makes of a Pillow image: arrays by name, (1, ...)."""
-    made = _processor(name)(images=[picture], return_tensors="np")
+    made = _processor(name, processor_time(name))(images=[picture], return_tensors="np")
     return {key: np.asarray(value) for key, value in made.items()}
 
 
+def processor_time(name: str) -> int:
+    """When the settings of the image processor of a folder were last written, as they may be edited; else 0."""
+    path = Path(name) / "preprocessor_config.json"
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
 @lru_cache(maxsize=2)
-def _processor(name: str) -> Any:
+def _processor(name: str, written: int) -> Any:
     """The image processor of a named model, by Pillow: torchvision's, where it is installed, has other last digits."""
     try:
         return from_pretrained(transformers().AutoImageProcessor, name, backend="pil")

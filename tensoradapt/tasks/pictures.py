@@ -76,7 +76,7 @@ def pixels(picture: Picture, model: str, task: str) -> Mapping[str, np.ndarray]:
     Up to ``KEPT_BYTES`` of them are kept for the model and task that were asked for last. Raises TensorAdaptError
     where the picture is not what it was when the task was read.
     """
-    kept = _kept(model, task)
+    kept = _kept(model, image_models.processor_time(model), task)
     if picture.digest in kept:
         return kept[picture.digest]
     image = opened(picture.path)
@@ -92,5 +92,5 @@ def pixels(picture: Picture, model: str, task: str) -> Mapping[str, np.ndarray]:
 
 
 @lru_cache(maxsize=1)
-def _kept(model: str, task: str) -> dict[str, Mapping[str, np.ndarray]]:
+def _kept(model: str, written: int, task: str) -> dict[str, Mapping[str, np.ndarray]]:
     return {}
