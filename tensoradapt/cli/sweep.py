@@ -56,8 +56,8 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--task",
         default="snippets",
-        help=f"{known}, or your own data: a .csv, .tsv, .jsonl, .json or .parquet file, a folder of the datasets "
-        "library, or a name on the hub (default: %(default)s)",
+        help=f"{known}, or your own data: a .csv, .tsv, .jsonl, .json or .parquet file, a folder with a folder of "
+        "pictures for each class, a folder of the datasets library, or a name on the hub (default: %(default)s)",
     )
     p.add_argument("--text", nargs="+", metavar="COLUMN", help="of own data: the column of texts, or both of pairs")
     p.add_argument("--label", metavar="COLUMN", help="of own data: the column of labels")

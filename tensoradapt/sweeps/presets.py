@@ -105,8 +105,8 @@ def frontier_spec(
     Args:
         size: one of ``SIZES``, or other ranks or budgets, seeds, steps and numbers of examples.
         model: a built-in model, a folder, or a name on the hub.
-        task: a task's name, a file of own data, a ``datasets`` folder or name on the hub, or a table of settings as
-            ``tensoradapt.register_task`` takes them.
+        task: a task's name, a file of own data, a folder of pictures, a ``datasets`` folder or name on the hub, or a
+            table of settings as ``tensoradapt.register_task`` takes them.
         methods: names of parameterizations and published adapters; default those of the size.
         layout: of all parameterizations; default each one's usual layout.
         projections: "attention", "mlp", "all", or names such as "q" and "v".

@@ -44,13 +44,14 @@ def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -
         task: the name of a task of own data, described by the settings; or a ``Task`` that a module holds under a
             name, such as ``my_tasks.TASK``, or that place as a text, "my_tasks:TASK".
         replace: whether a task that was registered under this name is replaced.
-        settings: train, validation, test: files (.csv, .tsv, .jsonl, .json, .parquet); or dataset: a folder of the
-            `datasets` library or a name on the hub, then train, validation and test name its splits, and subset a
-            part. split: shares of train for what is not given, such as {"validation": 0.1, "test": 0.2}; seed: of that
-            choice. text or text_pair: the column of texts, or two. label: the column of labels; labels: their order,
-            the last of two is the positive one; kind: "classification" or "regression". metric: accuracy, f1,
-            matthews, spearman, pearson, kendall, a scorer of scikit-learn, or a function of labels and predictions.
-            max_length: in tokens, of longer texts the rest is cut off.
+        settings: train, validation, test: files (.csv, .tsv, .jsonl, .json, .parquet), or folders with a folder of
+            pictures for each class; or dataset: a folder of the `datasets` library or a name on the hub, then train,
+            validation and test name its splits, and subset a part. split: shares of train for what is not given, such
+            as {"validation": 0.1, "test": 0.2}; seed: of that choice. text or text_pair: the column of texts, or two.
+            label: the column of labels; labels: their order, the last of two is the positive one; kind:
+            "classification" or "regression". metric: accuracy, f1, matthews, spearman, pearson, kendall, a scorer of
+            scikit-learn, or a function of labels and predictions. max_length: in tokens, of longer texts the rest is
+            cut off.
 
     Raises:
         TensorAdaptError: for settings that are unknown, data that cannot be read or trained on, naming file, row or
