@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import transformers
+from scipy.stats import binomtest
+from support import real_vision
 from support.pictures import SIZE, TINY_VISION, dinov2, save_model, vit, write
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
-from tensoradapt.data import models
+from tensoradapt.data import assets, models
 from tensoradapt.runs.store import load_runs
 from tensoradapt.tasks import registry
 
@@ -66,12 +69,20 @@ def test_a_plan_counts_the_modules_that_the_classifier_has() -> None:
     vision = {**TINY_VISION, "intermediate_size": 40}
     text = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40}
     clip = transformers.CLIPConfig(vision_config=vision, text_config={**text, "vocab_size": 50}, projection_dim=8)
-    beit = transformers.BeitConfig(**vision)  # no recipe is of its type
-    for name, model in (("clip", transformers.CLIPModel(clip)), ("beit", transformers.BeitModel(beit))):
+    small = {"img_size": SIZE, "patch_size": 8, "depth": 2, "embed_dim": 24, "num_heads": 2}
+    timm = transformers.TimmWrapperConfig(architecture="vit_tiny_patch16_224", model_args=small)
+    every = {
+        "clip": transformers.CLIPModel(clip),
+        "beit": transformers.BeitModel(transformers.BeitConfig(**vision)),  # no recipe is of its type
+        "timm": transformers.AutoModelForImageClassification.from_config(timm),  # its head is within its base
+    }
+    for name, model in every.items():
         said, ended = sweep(f"runs-{name}", model=save_model(name, model), tasks=["pets"], steps=2)
         counts = {f"{run.result['n_params']:,}" for run in load_runs(Path(f"runs-{name}"))}
         planned = {line.split()[-1] for line in said.splitlines() if line.startswith(("lora ", "cp "))}
         assert ended.complete and counts == planned and len(counts) == 2
+        assert f"trained with each adapter: {'timm_model.head' if name == 'timm' else 'classifier'}" in said
+        assert {run.result["n_trained_base"] for run in load_runs(Path(f"runs-{name}"))} == {2 * 24 + 2}
 
 
 def test_a_dry_run_says_what_is_done_to_pictures_and_computes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,3 +132,20 @@ def test_registered_pictures_are_swept_by_their_name_and_a_missing_processor_is_
     changed = json.loads(Path("my-vit/preprocessor_config.json").read_text()) | {"size": {"height": 8, "width": 16}}
     Path("my-vit/preprocessor_config.json").write_text(json.dumps(changed))
     assert "3 x 8 x 16" in registry.resolve("pets")[0].described(name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
+def test_a_real_dinov2_learns_real_pictures_beyond_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(assets.ASSETS, real_vision.ONNX.name, real_vision.ONNX)  # type: ignore[arg-type]
+    name = real_vision.backbone(Path("dinov2"), 112)
+    _, loaded = transformers.Dinov2Model.from_pretrained(name, output_loading_info=True)
+    assert not loaded["missing_keys"] and not loaded["unexpected_keys"] and not loaded["mismatched_keys"]
+    folder = real_vision.cifar10(Path("cifar10"), train=20, test=10)
+    sizes = {"ranks": [4], "steps": 30, "learning_rates": [1.5e-3], "head_learning_rate": 3e-3, "n_validation": 10}
+    said, ended = sweep("runs", model=name, tasks=[str(folder)], **sizes)
+    assert ended.complete and "a picture becomes pixel_values 3 x 112 x 112" in said
+    for run in load_runs(Path("runs")):
+        hits = (run.predictions().argmax(1) == run.labels()).sum()
+        assert len(run.labels()) == 100 and run.result["chance"] == 0.1
+        assert binomtest(int(hits), 100).proportion_ci(0.95).low > 0.1, run.result
