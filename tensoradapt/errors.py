@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib import metadata
 
 LONGEST = 600  # characters of a message
 MANY = 20  # names that a message lists in full
@@ -58,3 +59,14 @@ def missing_extra(package: str, extra: str, purpose: str) -> TensorAdaptError:
     return TensorAdaptError(
         f'{purpose} needs `{package}`, which is not installed: run pip install "tensoradapt[{extra}]"'
     )
+
+
+def check_installed(package: str, purpose: str) -> None:
+    """Raise where a library is missing that no extra installs, because it asks for an older PEFT."""
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        raise TensorAdaptError(
+            f"{purpose} needs `{package}`, which is not installed: run pip install {package}, and after it "
+            'pip install "peft>=0.21" (docs/trainers.md)'
+        ) from None

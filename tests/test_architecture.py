@@ -40,6 +40,8 @@ LAZY = {
     "ray",  # extra ray
     "trackio",  # extra trackio
     "wandb",  # extra wandb
+    "swift",  # ms-swift, which no extra installs
+    "llamafactory",  # no extra installs it
     "pip",  # not installed everywhere; used in a process of its own
 }
 # modules of the package that functions import when they run: they load torch, which a sweep must do without where its

@@ -146,6 +146,13 @@ def test_a_page_of_another_trainer_has_the_script_as_it_is_run(page):
         assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
 
 
+def test_the_page_of_other_trainers_has_its_files_as_they_are_run():
+    text, folder = (ROOT / "docs" / "trainers.md").read_text(), ROOT / "docs" / "examples" / "trainers"
+    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.DOTALL)
+    names = ("ms_swift_adapter.py", "llama_factory_adapter.py", "llama_factory.yaml", "axolotl.yaml")
+    assert blocks[:4] == [(folder / name).read_text() for name in names]
+
+
 def test_contributing_stays_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text().splitlines()) <= 60
 

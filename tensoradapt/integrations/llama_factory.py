@@ -1,0 +1,75 @@
+"""LLaMA-Factory's command line with a TensorConfig in place of its LoRA; docs/trainers.md has a complete run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+from peft import PeftModel
+from transformers import TrainerCallback
+
+from tensoradapt.errors import TensorAdaptError, check_installed, did_you_mean
+from tensoradapt.integrations.peft.config import TensorConfig  # registers the method too
+
+COMMANDS = ("train", "export", "chat", "api")
+# options of LoRA that a run may have asked for; ranks and targets, which LLaMA-Factory always gives, are not read
+ASKED = ("use_dora", "use_rslora", "init_lora_weights")
+
+
+def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
+    """Run the command of ``sys.argv``: ``train``, ``export``, ``chat`` or ``api`` and the file or options of it.
+
+    ``finetuning_type: lora`` then means the config, which alone says what is trained; ``lora_rank``, ``lora_alpha``,
+    ``lora_dropout`` and ``lora_target`` are not read. ``additional_target`` holds where the config has no
+    ``modules_to_save``. On several GPUs start the script with torchrun.
+
+    Args:
+        callbacks: of transformers' Trainer, for instance ``EqualSteps()``.
+
+    Raises:
+        TensorAdaptError: where LLaMA-Factory is not installed, for other commands, for options of LoRA that the config
+            says otherwise, and when a run would train anything but the config's adapter.
+    """
+    check_installed("llamafactory", __name__)
+    command = sys.argv[1] if len(sys.argv) > 1 else ""
+    if command not in COMMANDS:
+        raise TensorAdaptError(f"the command is {command!r}{did_you_mean(command, COMMANDS)}")
+    from llamafactory import launcher
+    from llamafactory.model import adapter, loader
+    from llamafactory.train.tuner import run_exp
+
+    adapter.LoraConfig = lambda **given: replaced(config, given)
+    loader.init_adapter = checked(adapter.init_adapter)
+    if command != "train":
+        launcher.launch()
+        return
+    del sys.argv[1]
+    run_exp(callbacks=list(callbacks))  # the launcher's own training would start processes without this config
+
+
+def replaced(config: TensorConfig, given: dict[str, Any]) -> TensorConfig:
+    """The config in place of what LLaMA-Factory gives to LoraConfig."""
+    if asked := {name: given[name] for name in ASKED if given.get(name)}:
+        TensorConfig(**asked)  # raises, and says what to give instead
+    made = deepcopy(config)
+    made.task_type = made.task_type or given.get("task_type")
+    made.modules_to_save = made.modules_to_save or list(given.get("modules_to_save") or ()) or None
+    return made
+
+
+def checked(init_adapter: Callable[..., Any]) -> Callable[..., Any]:
+    """LLaMA-Factory's function that prepares a model, and an error where it trains something else."""
+
+    def prepared(config: Any, model: Any, model_args: Any, finetuning_args: Any, is_trainable: bool) -> Any:
+        made = init_adapter(config, model, model_args, finetuning_args, is_trainable)
+        found = made.active_peft_config if isinstance(made, PeftModel) else None
+        if is_trainable and not isinstance(found, TensorConfig):
+            raise TensorAdaptError(
+                f"this run would train {'no adapter' if found is None else f'a {type(found).__name__}'}, not the "
+                "TensorConfig: give finetuning_type: lora, without use_unsloth or another method's adapter"
+            )
+        return made
+
+    return prepared

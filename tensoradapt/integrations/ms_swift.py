@@ -1,0 +1,38 @@
+"""The plug-in of ms-swift: ``--tuner_type tensoradapt`` trains a TensorConfig; docs/trainers.md has a complete run."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+from peft import PeftModel, get_peft_model
+from torch import nn
+
+from tensoradapt.errors import check_installed
+from tensoradapt.integrations.peft.config import TensorConfig  # registers the method too
+from tensoradapt.integrations.trainer import EqualSteps
+
+NAME = "tensoradapt"
+
+
+def register(config: TensorConfig) -> None:
+    """Make ``--tuner_type tensoradapt`` train an adapter, and ``--callbacks equal_steps`` take equal steps.
+
+    Call it in the file of ``--external_plugins``. Saving, resuming, inference and merging are ms-swift's own. Its
+    options of LoRA (``--lora_rank``, ``--target_modules`` ...) are not read: the config alone says what is trained.
+
+    Raises TensorAdaptError where ms-swift is not installed.
+    """
+    check_installed("ms-swift", __name__)
+    from swift import PeftTuner, callbacks_map, tuners_map
+
+    class TensorTuner(PeftTuner):
+        """Adapts a model as the config says; PEFT saves and loads it."""
+
+        @staticmethod
+        def prepare_model(args: Any, model: nn.Module) -> PeftModel:
+            """The model with a new adapter."""
+            return get_peft_model(model, deepcopy(config))  # type: ignore[arg-type, return-value]
+
+    tuners_map[NAME] = TensorTuner
+    callbacks_map["equal_steps"] = lambda args, trainer: EqualSteps()
