@@ -245,7 +245,7 @@ def test_the_plan_says_how_many_runs_and_what_is_searched(tmp_path):
     made = {**SEARCH, "parallel": 2, "search": {"learning_rate": RATES, "scale": [0.5, "matched"]}}
     ta.sweep(made, tmp_path / "runs", executor="inline", device="cpu", say=said.append, dry_run=True)
     text = "\n".join(said)
-    assert "2 methods, 4 cells, seeds 0: 18 runs, 18 of them to do" in text
+    assert "2 methods, 4 cells, seed 0: 18 runs, 18 of them to do" in text
     assert "by Optuna with seed 1000: 7 trials, 2 at once; the best on validation is run with every seed" in text
     assert "  learning_rate from 0.0001 to 0.1\n  scale of 0.5 matched" in text
     assert not (tmp_path / "runs").exists()
