@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tensoradapt.checks import check_whole
+from tensoradapt.checks import check_whole, flag
 from tensoradapt.networks import decomposition
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
@@ -19,27 +19,30 @@ layouts = (": out : in",)
 label = "TinyLoRA"
 
 
-def build(layout: Layout, rank: int, svd_rank: int = 2) -> Network:
+def build(layout: Layout, rank: int, svd_rank: int = 2, tied: bool = False) -> Network:
     """Frozen A (index, p, columns) and B (index, rows, q) from the base weights and P (r, q, p), random and the same
-    for every matrix; v (index, r) is trained and starts at zero. Paper multiplier: alpha.
+    for every matrix; v (index, r), or with ``tied`` one v (r) for all positions of the index modes, is trained and
+    starts at zero. Paper multiplier: alpha.
 
-    p = q = svd_rank, or min(d_in, d_out) if that is less. PEFT draws P with variance 1/p, for each layer anew.
+    p = q = svd_rank, or min(d_in, d_out) if that is less. PEFT draws P with variance 1/p, for each layer anew; its
+    weight_tying=1 is ``tied`` over a layout such as "layer proj : out : in".
     """
     check_whole("svd_rank", svd_rank)
+    flag(tied, "tied")
     index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
     p = min(svd_rank, layout.out, layout.in_)
     factors = (
         Factor("A", (*index, "p", *cols), trainable=False, source="base"),
-        Factor("v", (*index, "r"), "zero"),
+        Factor("v", ("r",) if tied else (*index, "r"), "zero"),
         Factor("P", ("r", "q", "p"), paper=("normal", 1 / math.sqrt(p)), trainable=False),
         Factor("B", (*index, *rows, "q"), trainable=False, source="base"),
     )
     return Network(layout, factors, {"r": rank, "p": p, "q": p}, derived=("p", "q"))
 
 
-def count(layout: Layout, rank: int, svd_rank: int = 2) -> int:
-    """r for every position of the index modes, whatever the widths."""
-    return math.prod(m.size for m in layout.index) * rank
+def count(layout: Layout, rank: int, svd_rank: int = 2, tied: bool = False) -> int:
+    """r for every position of the index modes, or once for all, whatever the widths."""
+    return rank if tied else math.prod(m.size for m in layout.index) * rank
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
@@ -53,5 +56,6 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """B (sum_i v_i P_i) A, matrix by matrix."""
     rank, p = factors["P"].shape[:2]
     a, b = factors["A"].reshape(-1, p, layout.in_), factors["B"].reshape(-1, layout.out, p)
-    middles = [sum(v[i] * factors["P"][i] for i in range(rank)) for v in factors["v"].reshape(-1, rank)]
+    vectors = np.broadcast_to(factors["v"].reshape(-1, rank), (len(a), rank))
+    middles = [sum(v[i] * factors["P"][i] for i in range(rank)) for v in vectors]
     return np.stack([np.linalg.multi_dot(three) for three in zip(b, middles, a, strict=True)]).reshape(layout.shape)

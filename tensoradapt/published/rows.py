@@ -260,7 +260,8 @@ ROWS: tuple[Published, ...] = (
         "tinylora",
         "arXiv 2602.04118; as in PEFT",
         "M*L*r",
-        note="r numbers for each matrix (PEFT's weight_tying is not expressible); its bases come from the weights",
+        note="r numbers for each matrix; PEFT's weight_tying=1 is options={'tied': True} over layer proj : out : in, "
+        "and between 0 and 1 it is not expressible; its bases come from the weights",
     ),
     Published("loha", ((FREE, QV),), "loha", _LOHA, "2*M*L*r*(o + i)", 8),
     Published(

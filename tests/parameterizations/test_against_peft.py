@@ -161,3 +161,23 @@ def test_tinylora_is_pefts(bert: nn.Module, svd_rank: int) -> None:
             assert not v.count_nonzero()
             v.copy_(f["v"])
         assert_same(adapter, name, layer)
+
+
+def test_tied_tinylora_is_pefts_with_one_vector_for_all_matrices(bert: nn.Module) -> None:
+    config = peft.TinyLoraConfig(r=2, u=4, weight_tying=1.0, target_modules=["query", "key"])
+    theirs, model = peft.get_peft_model(copy.deepcopy(bert), config), copy.deepcopy(bert)
+    options = {"svd_rank": 2, "tied": True}
+    plan = ta.plan(ta.find_sites(model, ("q", "k")), "layer proj : out : in", "tinylora", 4, options=options)
+    adapter = ta.attach(model, plan)
+    assert plan.n_params == 4 == sum(p.numel() for p in theirs.parameters() if p.requires_grad)
+    perturb(adapter, std=0.5)
+    tensor = adapter.factored[0]
+    f = {name: value.detach() for name, value in tensor.factors.items()}
+    for member in plan.groups[0].members:
+        layer = theirs.base_model.model.get_submodule(member.site.module)
+        at = member.at["layer"], member.at["proj"]
+        # PEFT has no multiplier; it goes to P here
+        copy_into(layer, {"tinylora_A": f["A"][at], "tinylora_B": f["B"][at], "tinylora_P": tensor.scale * f["P"]})
+        with torch.no_grad():
+            layer.tinylora_v["default"][layer._tinylora_v_key["default"]].copy_(f["v"])
+        assert_same(adapter, member.site.name, layer)

@@ -82,6 +82,10 @@ def tinylora(f: Factors, i: int, j: int) -> float:  # LoRA-XS with R = sum_u v_u
     return total
 
 
+def tinylora_tied(f: Factors, layer: int, i: int, j: int) -> float:  # one v for all layers
+    return tinylora({**f, "A": f["A"][layer], "B": f["B"][layer]}, i, j)
+
+
 def mpo(f: Factors, o1: int, o2: int, o3: int, i1: int, i2: int, i3: int) -> float:  # products of G_k[o_k, i_k]
     first, middle, last = f["out1"][o1, i1], f["out2"][:, o2, i2], f["out3"][:, o3, i3]
     return sum(first[a] * middle[a, b] * last[b] for a in range(len(first)) for b in range(len(last)))
@@ -135,6 +139,7 @@ PAPERS: dict[str, tuple[str, Any, Callable[..., float], dict[str, Any]]] = {
     "randlora wide": (FREE, 2, randlora_wide, {}),
     "lora_xs": (FREE, 3, xs, {}),
     "tinylora": (FREE, 4, tinylora, {"svd_rank": 3}),
+    "tinylora tied": ("layer : out : in", 4, tinylora_tied, {"svd_rank": 3, "tied": True}),
     "tt_matrix": (THREE, {"out1": 2, "out2": 3}, mpo, {}),
     "tt_matrix tied": ("layer proj : out : in", {"layer": 2, "proj": 3}, mpo_tied, {}),
     "loretta": (TWO, 2, loretta, {"bottleneck": 4, "cores": CORES}),

@@ -59,7 +59,7 @@ OPTIONS: dict[str, Any] = {
     "block_term": flags("terms", 1, 2, 3),
     "kronecker": flags("full", False, True),
     "loretta": cores,
-    "tinylora": flags("svd_rank", 1, 2, 3),
+    "tinylora": lambda layout: st.fixed_dictionaries({"svd_rank": st.integers(1, 3), "tied": st.booleans()}),
 }
 
 
