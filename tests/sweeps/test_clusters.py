@@ -67,6 +67,18 @@ def test_two_sweeps_at_once_run_nothing_twice_and_give_what_inline_gives(executo
 
 
 @each
+def test_a_sweep_of_own_data_gives_what_inline_gives(executor, tmp_path):
+    """Every process reads the file again, and finds the hash of its content that the sweep recorded."""
+    rows = [f"{'very ' * (i % 7)}{'good' if i % 2 else 'bad'} film {i},{i % 2}" for i in range(200)]
+    (tmp_path / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    spec = write(tmp_path, tasks=[str(tmp_path / "reviews.csv")], published=["lora"], n_validation=16)
+    finish(spec, tmp_path / "inline", "--executor", "inline", timeout=LATE)
+    finish(spec, tmp_path / "runs", *OPTIONS[executor], timeout=LATE)
+    assert len(results(tmp_path / "runs")) == 2
+    assert results(tmp_path / "runs") == results(tmp_path / "inline")
+
+
+@each
 def test_a_run_that_fails_says_why_and_does_not_stop_the_other(executor, tmp_path):
     spec, out = write(tmp_path, published=["lora"]), tmp_path / "runs"
     bad = break_one(out, read_spec(spec))
