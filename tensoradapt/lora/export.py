@@ -16,6 +16,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, optional, place, text
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lora.experts import named
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
 from tensoradapt.lora.write_folder import (
     NAMED,
@@ -40,6 +41,7 @@ TURNS = (
     'export it with target="llama.cpp" to serve it there'
 )
 TURNED = "pairs of Conv1D modules are turned for llama.cpp alone: PEFT and vLLM would compute another update"
+EXPERTS = "pairs of single experts are named for llama.cpp alone: PEFT and vLLM have no modules of these names"
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's --max-lora-rank
 WITHOUT_HEAD = (
     "the model has no head, and names are those of the model alone; to serve it in one with a head, such as "
@@ -76,7 +78,7 @@ class LoraExport:
     n_bytes: int
     left_out: tuple[str, ...] = ()
     held_as: str = ""
-    conv1d: str = ""  # what readers make of Conv1D modules, where there are any
+    readers: str = ""  # who reads it, where not every reader does
 
     @property
     def max_lora_rank(self) -> int | None:
@@ -99,7 +101,7 @@ class LoraExport:
             else f"vLLM takes ranks up to {VLLM_RANKS[-1]}; export it with a smaller rank= to serve it there",
             *(f"left out: {what}" for what in self.left_out),
             *([WITHOUT_HEAD.format(self.held_as)] if self.held_as else ()),
-            *([self.conv1d] if self.conv1d else ()),
+            *([self.readers] if self.readers else ()),
         ]
         rows = [("module", "rank", "truncation error", "rounding error")]
         rows += [(m.module, str(m.rank), f"{m.truncation:.3g}", f"{m.rounding:.3g}") for m in self.modules]
@@ -160,7 +162,8 @@ def export_lora(
         heads: "leave" exports without trained modules and shared biases, which a LoRA cannot hold.
         prefix: path of this model in the one that will be served: "model" for a LlamaModel in a LlamaForCausalLM.
         target: "every" reader, or "llama.cpp" alone, whose converter turns the pairs of GPT-2's Conv1D modules: A and B
-            are written as B^T and A^T there. Models without such modules have one and the same folder.
+            are written as B^T and A^T there. It also reads pairs of the experts of Mixtral and Qwen's MoE models, which
+            other readers do not. Models without either have one and the same folder.
         base_model: the base's name or path in the folder; default the one that the model knows.
 
     Returns:
@@ -188,13 +191,14 @@ def export_lora(
     check_place(path)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
-    pairs = module_pairs(adapter, modules, task, rank)
+    experts = named(model, modules, adapter.plan.sites) if target == "llama.cpp" else {}
+    pairs = module_pairs(adapter, modules, task, rank, experts)
     r = max(1, *(pair.exported.rank for pair in pairs.values()))
     r = (round_up and max_lora_rank(r)) or r
     halves = {module: _cast(module, pair.exported.padded(r), name) for module, pair in pairs.items()}
-    served_as = {module: f"{prefix}.{module}" if prefix else module for module in modules}
+    served_as = {module: f"{prefix}.{module}" if prefix else module for module in (*modules, *experts)}
     results = tuple(_result(served_as[module], pair, *halves[module]) for module, pair in pairs.items())
-    turned = [module for module in pairs if is_conv1d(modules[module])]
+    turned = [module for module in pairs if module in modules and is_conv1d(modules[module])]
     if target == "llama.cpp":
         halves |= {module: (halves[module][1].T, halves[module][0].T) for module in turned}
     served = {served_as[module]: pair for module, pair in halves.items()}
@@ -203,8 +207,9 @@ def export_lora(
     n_bytes = sum(half.nbytes for pair in served.values() for half in pair)
     held_as = "" if prefix else bare_name(model)
     ends = ", ".join(dict.fromkeys(module.rpartition(".")[2] for module in turned))
-    conv1d = "" if not turned else TURNED if target == "llama.cpp" else TURNS.format(ends)
-    return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, left_out, held_as, conv1d)
+    readers = "" if not turned else TURNED if target == "llama.cpp" else TURNS.format(ends)
+    readers = readers or (EXPERTS if experts else "")
+    return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, left_out, held_as, readers)
 
 
 def _source(

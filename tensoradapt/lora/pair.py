@@ -18,13 +18,15 @@ from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import is_whole, shown
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.kinds import CONV1D, LINEAR
+from tensoradapt.errors import TensorAdaptError, few
+from tensoradapt.layers.kinds import CONV1D, LINEAR, STACKED
 from tensoradapt.layers.stored_matrix import StoredMatrix
+from tensoradapt.lora.experts import NAMES
 from tensoradapt.sites.site import Site
 
 SAME = 64 * float(np.finfo(np.float64).eps)  # two directions that differ by rounding alone
 Block = tuple[slice | list[int], slice]  # rows and columns of a module
+WHOLE: Block = slice(None), slice(None)
 ROUNDING = 1e-10  # of a pair's own size: far above float64's rounding, far below float32's
 
 
@@ -84,22 +86,39 @@ class ModulePair:
 
 
 def module_pairs(
-    adapter: Adapter, modules: Mapping[str, nn.Module], task: str | None, rank: int | None
+    adapter: Adapter,
+    modules: Mapping[str, nn.Module],
+    task: str | None,
+    rank: int | None,
+    experts: Mapping[str, tuple[tuple[int, int], Site | None]] | None = None,
 ) -> dict[str, ModulePair]:
-    """The pair of each adapted module, and zeros where another layer has one, in the model's order."""
-    twin = in_double(adapter, task)
+    """The pair of each adapted module, and zeros where another layer has one, in the model's order.
+
+    ``experts``: matrices that have pairs of their own, by name: shape and site, None for zeros.
+    """
+    twin, alone = in_double(adapter, task), experts or {}
+    apart = {site.name for _, site in alone.values() if site}
     sites: dict[str, list[Site]] = {}
     for site in adapter.plan.sites:
-        sites.setdefault(site.module, []).append(site)
+        if site.name not in apart:
+            sites.setdefault(site.module, []).append(site)
     first = [of_module[0] for of_module in sites.values()]
     like = {name: replace(s, name=name) for s in first for name in (*_in_other_layers(modules, s), s.module)}
     shapes = {name: _shape(like[name], module) for name, module in modules.items() if name in like}
-    if rank is not None and not is_whole(rank, 1, widest := max(map(min, shapes.values()))):
+    widest = max(map(min, [*shapes.values(), *(shape for shape, _ in alone.values())]))
+    if rank is not None and not is_whole(rank, 1, widest):
         raise TensorAdaptError(
             f"rank is {shown(rank)}; expected a whole number from 1 to {widest}, the shorter side of the largest "
             "matrix, or None for an exact export"
         )
-    return {name: _of_module(twin, name, shape, sites.get(name, ()), rank) for name, shape in shapes.items()}
+    pairs = {
+        name: _of_module(twin, name, shape, [(site, site.block) for site in sites.get(name, ())], rank)
+        for name, shape in shapes.items()
+    }
+    return pairs | {
+        name: _of_module(twin, name, shape, [(site, WHOLE)] if site else [], rank)
+        for name, (shape, site) in alone.items()
+    }
 
 
 def _in_other_layers(modules: Mapping[str, nn.Module], site: Site) -> Iterator[str]:
@@ -120,11 +139,14 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
     raise TensorAdaptError(
         f"site {site.name} is a {matrix.kind.name}, and an export has pairs of linear layers alone; export an "
         "adapter without it, or ta.merge_and_unload(model) and save the model"
+        + (f', or give target="llama.cpp", which takes those of {few(list(NAMES))}' if matrix.kind is STACKED else "")
     )
 
 
-def _of_module(twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence[Site], rank: int | None) -> ModulePair:
-    terms = [(LoraPair(a.numpy(), b.numpy()), site.block) for site in sites for a, b in twin.pairs(site)]
+def _of_module(
+    twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence[tuple[Site, Block]], rank: int | None
+) -> ModulePair:
+    terms = [(LoraPair(a.numpy(), b.numpy()), block) for site, block in sites for a, b in twin.pairs(site)]
     exact = stacked(terms, shape)
     if not (np.isfinite(exact.a).all() and np.isfinite(exact.b).all()):
         raise TensorAdaptError(
