@@ -198,7 +198,8 @@ def example_scores(
             f"predictions have shape {given.shape} for labels of shape {truth.shape}; expected "
             f"{'(n,)' if flat else '(n, n_labels)'} and (n,) for {metric}"
         )
-    return METRICS[metric](given if flat else given.argmax(1), truth)
+    answers: Floats = given if flat else given.argmax(1).astype(float)
+    return METRICS[metric](answers, truth)
 
 
 def _f1(predicted: Floats, labels: Floats) -> Floats:
