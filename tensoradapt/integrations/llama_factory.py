@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from copy import deepcopy
@@ -29,13 +30,18 @@ def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
         callbacks: of transformers' Trainer, for instance ``EqualSteps()``.
 
     Raises:
-        TensorAdaptError: where LLaMA-Factory is not installed, for other commands, for options of LoRA that the config
-            says otherwise, and when a run would train anything but the config's adapter.
+        TensorAdaptError: where LLaMA-Factory is not installed, for other commands, with USE_RAY, for options of LoRA
+            that the config says otherwise, and when a run would train anything but the config's adapter.
     """
     check_installed("llamafactory", __name__)
     command = sys.argv[1] if len(sys.argv) > 1 else ""
     if command not in COMMANDS:
         raise TensorAdaptError(f"the command is {command!r}{did_you_mean(command, COMMANDS)}")
+    if os.environ.get("USE_RAY", "").lower() in ("1", "true", "y"):
+        raise TensorAdaptError(
+            "USE_RAY is set, and Ray's workers know nothing of the config: they would train LoRA. Unset it; on several "
+            "GPUs start this script with torchrun"
+        )
     from llamafactory import launcher
     from llamafactory.model import adapter, loader
     from llamafactory.train.tuner import run_exp

@@ -117,6 +117,13 @@ def test_llama_factorys_other_commands_are_refused(
         launch(CONFIG)
 
 
+def test_ray_is_refused_as_its_workers_would_train_lora(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["launcher.py", "train", "run.yaml"])
+    monkeypatch.setenv("USE_RAY", "1")
+    with pytest.raises(ta.TensorAdaptError, match="USE_RAY is set, and Ray's workers know nothing of the config"):
+        launch(CONFIG)
+
+
 def test_axolotls_block_is_a_config() -> None:
     assert config_of({"r": 3, "target_modules": ["q_proj", "v_proj"], "equal_steps": True}) == CONFIG
     assert config_of({"task_type": "SEQ_CLS"}).task_type == "SEQ_CLS"
