@@ -82,7 +82,8 @@ def sweep(
 
     Args:
         spec: a TOML file, a mapping with its keys, or what ``read_spec`` returns. In a mapping ``model`` may be a model
-            of transformers, with its ``tokenizer`` (or image processor) beside it; both are saved into ``out``/models.
+            of transformers, with its ``tokenizer`` (or image processor) beside it; both are saved into ``out``/models,
+            by a dry run too.
         out: folder of runs, new or to continue in.
         executor: "local" (a process for each worker), "inline" (this process), "slurm" or "ray".
         workers: how many runs at once; default one for each GPU, or one.
