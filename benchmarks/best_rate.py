@@ -87,7 +87,7 @@ def search(bench: Bench, cell: Cell, seed: int, precision: str, also: Sequence[i
             if k not in losses(cell, seed):
                 append(RECORD, measured(bench, cell, k, seed, precision))
         known = losses(cell, seed)
-        best = min(known, key=lambda k: known[k])
+        best = min(known, key=lambda k: (known[k], -k))  # of rates that are too small to matter the highest
         around = (best - 1, best + 1) if learned(known[best]) else (min(known) - 1,)
         todo = [k for k in around if k not in known][: MOST - len(known)]
 
@@ -161,6 +161,8 @@ def best_of(loss: Mapping[int, float]) -> float | None:
     if not {k - 1, k + 1} <= loss.keys() or not math.isfinite(loss[k - 1] + loss[k + 1]):
         return BASE * STEP**k
     a, b, c = loss[k - 1], loss[k], loss[k + 1]
+    if a == b == c:  # none of them changed anything
+        return None
     return float(BASE * STEP ** (k + (a - c) / (2 * (a - 2 * b + c))))
 
 

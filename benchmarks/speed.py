@@ -1,13 +1,15 @@
 """What an adapter costs: forward, training step and memory, each against the frozen model's step just before it.
 
     python benchmarks/speed.py --threads 1           # MiniLM's shape; --shapes roberta-base smollm2-135m vit-s
+    python benchmarks/speed.py --only cp --before    # beside it without each piece of work that was saved
     python benchmarks/speed.py --quick               # a look: two rounds of a small shape, no record
     python benchmarks/speed.py --device cuda --dtype bfloat16 --shapes llama-3.2-1b llama-2-7b
 
 One process. In each round every competitor has its turn, in an order that is rotated, after a turn of the frozen model;
 a ratio is that of such a pair, and the table has the median and quartiles over rounds. A step is forward, backward and
 AdamW's update; the frozen model's has the gradient of its input alone, as a layer of an adapter needs it. Models are
-random, of the named shapes, and share their frozen weights. Records: records/speed-SHAPE-DEVICE-THREADS.json.
+random, of the named shapes, and share their frozen weights. Causal models also decode: a token after the batch's, at
+batch 1. Records: records/speed-SHAPE-DEVICE-THREADS.json.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import peft
 import torch
@@ -32,6 +35,8 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt import parameterizations
+from tensoradapt.adapter.forward_pass import ForwardPass
+from tensoradapt.layers.wrapper import Wrapped
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.sites.site import Sites
@@ -85,6 +90,13 @@ SPLIT = {
     "tt_matrix": "dota",
 }  # rows that have splits
 Turn = Callable[[], float]  # a measured call, in seconds
+# what a competitor is measured without, by name: methods that then find nothing
+BEFORE = {
+    "each site by itself": ((Wrapped, "only_pair"), (ForwardPass, "once")),
+    "contracted at each site": ((ForwardPass, "once"),),
+    "unfused": ((Wrapped, "only_pair"),),
+}
+DECODED = 8  # tokens of a turn
 
 
 def sites_of(model: nn.Module) -> Sites:
@@ -167,7 +179,33 @@ def turns(model: nn.Module, batch: Mapping[str, Tensor], device: str) -> dict[st
         with torch.no_grad():
             model(**batch)
 
-    return {"step": lambda: timed(step, device), "forward": lambda: timed(forward, device)}
+    calls = {"step": step, "forward": forward}
+    if hasattr(model.config, "num_key_value_heads"):
+        calls["token"] = decoding(model, next(iter(batch.values())).detach()[:1])
+    return {name: partial(timed, call, device) for name, call in calls.items()}
+
+
+@torch.no_grad()
+def decoding(model: nn.Module, embedded: Tensor) -> Callable[[], None]:
+    """What decodes tokens one by one after a text, as ``generate`` does with a cache."""
+    cache = transformers.DynamicCache(config=model.config)
+    model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+
+    @torch.no_grad()
+    def decode() -> None:
+        for _ in range(DECODED):
+            model(inputs_embeds=embedded[:, -1:], past_key_values=cache, use_cache=True)
+        cache.crop(embedded.shape[1])
+
+    return decode
+
+
+def without(turn: Turn, methods: tuple[tuple[type, str], ...]) -> float:
+    """A turn where these methods find nothing."""
+    with ExitStack() as held:
+        for owner, name in methods:
+            held.enter_context(patch.object(owner, name, lambda *_: None))
+        return turn()
 
 
 def peak_of(call: Callable[[], Any], device: str) -> int:
@@ -207,7 +245,7 @@ def measure(shape: str, args: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     base = frozen(make().to(args.device, getattr(torch, args.dtype)).train())
     batch = batch_of(base, samples, tokens, args.device)
-    wanted = {name: how for name, how in competitors(base).items() if not args.only or name.startswith(args.only)}
+    wanted = {name: how for name, how in competitors(base).items() if name.startswith(tuple(args.only))}
     record: dict[str, Any] = {"shape": shape, "batch": [samples, tokens], "refused": {}, "competitors": {}}
     models: dict[str, nn.Module] = {}
     for name, how in wanted.items():
@@ -219,6 +257,10 @@ def measure(shape: str, args: argparse.Namespace) -> dict[str, Any]:
             record["refused"][name] = str(error)
     calls = {name: turns(model, batch, args.device) for name, model in models.items()}
     reference = turns(base, batch, args.device)
+    for name, methods in BEFORE.items() if args.before else ():
+        for ours in [name for name in calls if not name.startswith(("full", "PEFT"))]:
+            calls[f"{ours}, {name}"] = {c: partial(without, turn, methods) for c, turn in calls[ours].items()}
+            models[f"{ours}, {name}"], record["competitors"][f"{ours}, {name}"] = models[ours], {}
     for turn in [turn for of in (reference, *calls.values()) for turn in of.values()]:
         turn()
     record["frozen_peak_bytes"] = peak_of(reference["step"], args.device)
@@ -233,10 +275,11 @@ def measure(shape: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def table(record: Mapping[str, Any]) -> Iterator[str]:
     """The record as lines."""
-    rows = [("", "parameters", "step", "quartiles", "forward", "quartiles", "memory of a step")]
-    rows += [("frozen", "0", "1.00", "", "1.00", "", bytes_text(record["frozen_peak_bytes"]))]
+    calls = list(record["frozen_seconds"])
+    rows = [("", "parameters", *(text for call in calls for text in (call, "quartiles")), "memory of a step")]
+    rows += [("frozen", "0", *["1.00", ""] * len(calls), bytes_text(record["frozen_peak_bytes"]))]
     for name, of in record["competitors"].items():
-        cells = [f(of[call]) for call in ("step", "forward") for f in (_middle, _quartiles)]
+        cells = [f(of[call]) for call in calls for f in (_middle, _quartiles)]
         rows.append((name, f"{of['n_params']:,}", *cells, bytes_text(of["step_peak_bytes"])))
     yield from align(rows)
     yield from (f"refused: {name}: {why[:100]}" for name, why in record["refused"].items())
@@ -253,7 +296,8 @@ def _quartiles(values: Mapping[str, float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=tuple(SHAPES), default=["minilm"])
-    parser.add_argument("--only", default="", help="competitors whose name begins so")
+    parser.add_argument("--only", nargs="+", default=[""], help="competitors whose names begin so")
+    parser.add_argument("--before", action="store_true", help="ours also without each piece of work that was saved")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -267,7 +311,7 @@ def main() -> None:
     for shape in args.shapes:
         record = {**measure(shape, args), "device": card or args.device, "threads": args.threads, "dtype": args.dtype}
         print(shape, *table(record), sep="\n", flush=True)
-        if not args.quick and not args.only:
+        if not args.quick and args.only == [""]:
             with suppress(FileExistsError):
                 RECORDS.mkdir()
             name = f"speed-{shape}-{args.device.replace(':', '')}-{args.threads}.json"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,12 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
 from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
+from tensoradapt.adapter.forward_pass import ForwardPass
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
 from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Member, Plan
 from tensoradapt.planning.scale import is_matched
@@ -48,6 +51,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.plan, self.seed = plan, seed
         self.gate, self.task_choice, self.attachment = Gate(), TaskChoice(plan.tasks), Attachment()
+        self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
         self.bases = Bases([group.network for group in plan.groups], seed)
         self.tensors = nn.ModuleList(
@@ -77,10 +81,31 @@ class Adapter(nn.Module):
         ``task``: an index in the place of the selected one.
         """
         tensor, member, factor = self._at(site)
-        pairs = tensor.pairs({**member.at, **self.task_choice.at(task)})
-        if member.transposed:
-            pairs = [(b.T, a.T) for a, b in pairs]
-        return pairs if factor == 1 else [(a, factor * b) for a, b in pairs]
+        chosen, number = self.task_choice.at(task), self._where[member.site.name][0]
+        if not torch.compiler.is_compiling() and self.plan.groups[number].pairs_are_small:
+            key = (number, id(tensor), *chosen.items())
+            kept = self.forward_pass.once(key, tensor.trained.values(), lambda: self._pairs_of_group(number, chosen))
+            if kept is not None:
+                return kept[member.site.name]
+        return _as_stored(tensor.pairs({**member.at, **chosen}), member, factor)
+
+    def _pairs_of_group(self, number: int, chosen: At) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """The pairs of all sites of a tensor: those of the same ranges are contracted together."""
+        alike: dict[tuple[Any, ...], list[Member]] = {}
+        for member in self.plan.groups[number].members:
+            alike.setdefault(tuple((k, v) for k, v in member.at.items() if isinstance(v, range)), []).append(member)
+        found = {}
+        for members in alike.values():
+            pairs = self.factored[number].pairs_of([{**member.at, **chosen} for member in members])
+            for member, of_member in zip(members, pairs, strict=True):
+                name = member.site.name
+                found[name] = _as_stored(of_member, member, self._where[name][2])
+        return found
+
+    @property
+    def adds_pairs(self) -> bool:
+        """Whether a layer's output is its base's plus ``x A^T B^T``, the same pair for all samples."""
+        return self.plan.rule == "add" and not self.gate.by_share and not self.task_choice.by_sample
 
     def update(
         self,
@@ -217,6 +242,13 @@ class Adapter(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
+
+
+def _as_stored(pairs: list[tuple[Tensor, Tensor]], member: Member, factor: float) -> list[tuple[Tensor, Tensor]]:
+    """A tensor's pairs as a site's matrix is stored, with its multiplier."""
+    if member.transposed:
+        pairs = [(b.T, a.T) for a, b in pairs]
+    return pairs if factor == 1 else [(a, factor * b) for a, b in pairs]
 
 
 class Magnitudes(nn.ParameterList):

@@ -95,6 +95,11 @@ class TaskChoice:
             number = self.tasks.index(name)
         return {} if number is None else {RUNTIME[0]: number}
 
+    @property
+    def by_sample(self) -> bool:
+        """Whether a task is selected for each sample of the batch."""
+        return isinstance(self.selected, Tensor)
+
     def samples(self, x: Tensor) -> list[Tensor] | None:
         """Return for each task the indices of its samples in a batch; None where one task is for all of them."""
         if not isinstance(self.selected, Tensor):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tensoradapt.adapter.draws import draw
+from tensoradapt.adapter.forward_pass import contracted
 from tensoradapt.adapter.frozen import Bases, FrozenValues
 from tensoradapt.checks import (
     Check,
@@ -28,7 +28,7 @@ from tensoradapt.checks import (
     text,
 )
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.contraction import Labels, Program, compile_program
+from tensoradapt.networks.contraction import Half, Labels, compile_program, halves, slice_program
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning import scale as scales
@@ -99,7 +99,7 @@ class FactoredTensor(nn.Module):
         super().__init__()
         check_arguments(locals(), **CHECKS)
         self.network = network = network.given(values or ())
-        self._slice, self._halves = _slice_program(network), _halves(network)
+        self._slice, self._halves = slice_program(network), halves(network)
         if bases is None:
             self.own_bases = bases = Bases([network], seed)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
@@ -162,20 +162,42 @@ class FactoredTensor(nn.Module):
 
     def pairs(self, at: At) -> list[tuple[Tensor, Tensor]]:
         """Return pairs whose products sum to ``delta(at)``: one, or two that cancel exactly at a subtracted start."""
-        pairs = [self._pair(at, initial=False)]
-        if self._subtracts:
-            a, b = self._pair(at, initial=True)
-            pairs.append((a, -b))
-        return pairs
+        return self.pairs_of([at])[0]
 
-    def _pair(self, at: At, initial: bool) -> tuple[Tensor, Tensor]:
-        a, b = (self._half(at, half, initial) for half in self._halves)
-        out, in_ = _widths(self.network, at)
-        return a.reshape(-1, in_), self.scale * b.reshape(out, -1)
+    def pairs_of(self, places: Sequence[At]) -> list[list[tuple[Tensor, Tensor]]]:
+        """Return the pairs of several positions, contracted together; their ranges must be the same."""
+        found = self._pairs(places, initial=False)
+        if not self._subtracts:
+            return [[pair] for pair in found]
+        return [[pair, (a, -b)] for pair, (a, b) in zip(found, self._pairs(places, initial=True), strict=True)]
 
-    def _half(self, at: At, half: Half, initial: bool) -> Tensor:
-        operands = [*self._taken(at, half.factors, initial), *self._eyes(at, half.legs)]
-        return half.program.run(operands, torch.einsum) if operands else self._like.new_ones(())
+    def _pairs(self, places: Sequence[At], initial: bool) -> list[tuple[Tensor, Tensor]]:
+        for at in places:
+            _check_at(self.network, at)
+        out, in_ = _widths(self.network, places[0])
+        a, b = (self._half(places, half, initial) for half in self._programs(len(places)))
+        return [(a.reshape(-1, in_), self.scale * b.reshape(out, -1)) for a, b in zip(a, b, strict=True)]
+
+    def _programs(self, places: int) -> tuple[Half, Half]:
+        return self._halves if places == 1 else halves(self.network, places)
+
+    def _half(self, places: Sequence[At], half: Half, initial: bool) -> Sequence[Tensor]:
+        """A or B of each position, with the axes of its program."""
+        pick, factors = _picks(self.network, places), half.factors
+        trained = [f for f in factors if f.trainable and not initial]
+        eyes = self._eyes(places[0], half.legs)
+
+        def contract(*values: Tensor) -> Tensor:
+            given = dict(zip((f.name for f in trained), values, strict=True))
+            operands = [pick(given.get(f.name, self._values(f, initial)), f.labels) for f in factors]
+            return half.program.run([*operands, *eyes], torch.einsum)
+
+        if not (factors or eyes):
+            return [self._like.new_ones(())] * len(places)
+        values = [self._values(f) for f in trained]
+        plain = len(factors) + len(eyes) == 1 and not half.apart  # nothing to keep for the backward pass
+        found = contract(*values) if plain else contracted(contract, values)
+        return found.unbind() if half.apart else [found] * len(places)
 
     # nn.Module.apply maps a function over modules; the design's name wins here
     def apply(self, x: Tensor, at: At) -> Tensor:  # type: ignore[override]  # x: (*, in) -> (*, out)
@@ -185,8 +207,8 @@ class FactoredTensor(nn.Module):
     def _taken(self, at: At, factors: Iterable[Factor], initial: bool = False) -> list[Tensor]:
         """Return the factors at a position: index modes picked, ranges narrowed."""
         _check_at(self.network, at)
-        pick = {label: slice(v.start, v.stop) if isinstance(v, range) else v for label, v in at.items()}
-        return [self._values(f, initial)[tuple(pick.get(label, slice(None)) for label in f.labels)] for f in factors]
+        pick = _picks(self.network, [at])
+        return [pick(self._values(f, initial), f.labels) for f in factors]
 
     def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
         dtype, device = self._like.dtype, self._like.device
@@ -246,6 +268,23 @@ def _check_at(network: Network, at: At) -> None:
         )
 
 
+def _picks(network: Network, places: Sequence[At]) -> Callable[[Tensor, Labels], Tensor]:
+    """Return what takes a factor's values at positions: ranges narrowed, index modes picked, several on a new axis."""
+    ranges = {label: slice(v.start, v.stop) for label, v in places[0].items() if isinstance(v, range)}
+    if len(places) == 1:
+        one = {**places[0], **ranges}
+        return lambda value, labels: value[tuple(one.get(label, slice(None)) for label in labels)]
+    index = {mode.name: [at[mode.name] for at in places] for mode in network.layout.index}
+
+    def pick(value: Tensor, labels: Labels) -> Tensor:
+        value = value[tuple(ranges.get(label, slice(None)) for label in labels)]
+        over = [i for i, label in enumerate(labels) if label in index]
+        rest = [i for i in range(len(labels)) if i not in over]
+        return value.permute(*over, *rest)[tuple(index[labels[i]] for i in over)] if over else value
+
+    return pick
+
+
 def _width(network: Network, at: At, mode: str) -> int:
     value = at.get(mode)
     return len(value) if isinstance(value, range) else network.layout.size_of[mode]
@@ -255,44 +294,3 @@ def _widths(network: Network, at: At) -> tuple[int, int]:
     # lists: torch.compile cannot trace a generator here
     rows, cols = ([_width(network, at, m.name) for m in modes] for modes in (network.layout.rows, network.layout.cols))
     return math.prod(rows), math.prod(cols)
-
-
-def _free(network: Network, labels: Labels) -> Labels:
-    index = {mode.name for mode in network.layout.index}
-    return tuple(label for label in labels if label not in index)
-
-
-@lru_cache(maxsize=4096)
-def _slice_program(network: Network) -> Program:
-    output = tuple(mode.name for mode in (*network.layout.rows, *network.layout.cols))
-    return compile_program([_free(network, f.labels) for f in network.factors], output, network.sizes)
-
-
-@dataclass(frozen=True)
-class Half:
-    """The contraction of A or B: its factors, and the modes that enter it as identities."""
-
-    program: Program
-    factors: tuple[Factor, ...]
-    legs: Labels
-
-
-@lru_cache(maxsize=4096)
-def _halves(network: Network) -> tuple[Half, Half]:
-    """Return the contractions of A and B of the minimum cut.
-
-    A mode held by the other side's factor crosses the cut: it is renamed there, and an identity joins the two names.
-    """
-    cut, layout = network.cut, network.layout
-    rows, cols = (tuple(m.name for m in modes) for modes in (layout.rows, layout.cols))
-    sizes = {**network.sizes, **{f"{m}*": n for m, n in layout.size_of.items()}}
-    crossing = tuple(f"{x}*" if x in layout.size_of else x for x in cut.crossing)
-
-    def half(names: tuple[str, ...], side: Labels, other: Labels, output: Labels) -> Half:
-        factors = tuple(f for f in network.factors if f.name in names)
-        legs = tuple(m for m in cut.crossing if m in side)
-        renamed = [tuple(f"{x}*" if x in other else x for x in _free(network, f.labels)) for f in factors]
-        inputs = [*renamed, *((m, f"{m}*") for m in legs)]
-        return Half(compile_program(inputs, output, sizes) if inputs else Program((), (), ()), factors, legs)
-
-    return half(cut.a, cols, rows, (*crossing, *cols)), half(cut.b, rows, cols, (*rows, *crossing))

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.ddp_checks import check_ddp
+from tensoradapt.layers.fused_linear import fits, fused_linear
 from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
 from tensoradapt.layers.weight_change import change, dropped, lengths
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
@@ -64,10 +65,23 @@ class Wrapped(nn.Module):
             check_ddp(live)
         if self.kind.apply_pairs is None:
             return functional_call(self.base, self._weights(live), args, kwargs)
+        if len(args) == 1 and not kwargs and (pair := self.only_pair(live, *args)) is not None:
+            return fused_linear(self.base, *args, *pair)
         base = y = self.base(*args, **kwargs)
         for adapter, blocks in live:
             y = self.updated(y, base, adapter, blocks, *args, **kwargs)
         return y
+
+    def only_pair(self, live: list[Update], x: Any) -> tuple[Tensor, Tensor] | None:
+        """The pair of the whole layer, where it is all that is added to the layer's own product."""
+        (adapter, blocks), *others = live
+        site = blocks[0].sites[0]
+        if others or site.rows or site.cols or len(blocks) > 1 or not adapter.adds_pairs or not fits(self.base, x):
+            return None
+        if (self.training and adapter.attachment.settings.dropout) or adapter.bias(site) is not None:
+            return None
+        pairs = dropped(adapter, adapter.pairs(site), self.training)
+        return pairs[0] if len(pairs) == 1 else None
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""

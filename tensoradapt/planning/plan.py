@@ -9,10 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.planning.site_ways import regimes
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text
 
@@ -50,6 +52,12 @@ class Group:
     def rank(self) -> Rank:
         """The rank used, after clipping; what ``count`` takes."""
         return resolved(self.network)
+
+    @cached_property
+    def pairs_are_small(self) -> bool:
+        """Whether the pair of a site is less than half as large as its matrix."""
+        out, in_ = self.network.layout.out, self.network.layout.in_
+        return 2 * self.network.cut.rank * (out + in_) < out * in_
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ def plan_text(plan: Plan) -> str:
     elif plan.train:
         count = "counted when attached" if plan.n_trained_base is None else f"{plan.n_trained_base:,} parameters"
         head.append(f"trained in place: {', '.join(plan.train)} ({count}, not in the figure above)")
-    return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), *_skipped(plan)])
+    return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), "", *_ways(plan), *_skipped(plan)])
 
 
 def _tied(group: Group) -> tuple[Any, ...]:
@@ -188,6 +196,16 @@ def _sites(plan: Plan) -> list[str]:
         layers = {layer for layer, _, _ in places} - {None}  # a module outside the layers has none
         slices = " ".join(filter(None, (at, *_joint([joint for _, _, joint in places]))))
         rows.append((name, size, slices, *others, _ranges(layers) or "-", tensor))
+    return align(rows)
+
+
+def _ways(plan: Plan) -> list[str]:
+    """How the products of a linear layer are computed in training, for each shape and rank."""
+    kinds = {(m.site.out, m.site.in_, group.network.cut.rank) for group in plan.groups for m in group.members}
+    rows: list[tuple[str, ...]] = [("out x in", "R", "from tokens", "a linear layer's products in training (fp32)")]
+    for out, in_, rank in sorted(kinds):
+        found = regimes(rank, (out, in_))
+        rows += [(f"{out} x {in_}", str(rank), f"{tokens:,}", str(way)) for tokens, way in found]
     return align(rows)
 
 

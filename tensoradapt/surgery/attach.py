@@ -40,7 +40,7 @@ from tensoradapt.surgery.registry import (
     required,
     unguard_save,
 )
-from tensoradapt.surgery.transaction import transaction
+from tensoradapt.surgery.transaction import Transaction, transaction
 from tensoradapt.surgery.use import choose
 
 
@@ -118,11 +118,15 @@ def attach_with(
     base = base_hash(matrices)
     adapter.attachment = Attachment(settings, heads, base, origin_of(model))
     with transaction(model) as change:
+        new = registered(model) is None
         _register(model, name, adapter)
         adapter.attachment.base_now = partial(hash_when_saved, required(model), matrices, base)
         _wrap(model, adapter, matrices)
         switch_off_fast_paths(model)
         choose(model, {name: 1.0}, change)
+        if new:
+            change.undo.append(required(model).unfollow)
+            required(model).follow_passes(model)
     return adapter
 
 
@@ -183,6 +187,7 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
         adapter.gate.merged = False  # with keep=False the model keeps the update; the adapter still has it
         if not registry.named():
             _unregister(model, registry)
+            _unfollow(model, registry, change)
     return adapter
 
 
@@ -194,7 +199,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
     """
     registry = required(model)
     refuse_sharded(model, "merge_and_unload")
-    with transaction(model):
+    with transaction(model) as change:
         if not registry.merged:
             merge(model, keep=False)
         for module, layer in list(wrapped(model)):
@@ -202,6 +207,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
         for adapter in registry.named().values():
             adapter.gate.merged = False
         _unregister(model, registry)
+        _unfollow(model, registry, change)
     return model
 
 
@@ -212,6 +218,11 @@ def _unregister(model: nn.Module, registry: Adapters) -> None:
         setattr(module, attribute, value)
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(registry.flags.get(key, parameter.requires_grad))  # it may be newer than the adapter
+
+
+def _unfollow(model: nn.Module, registry: Adapters, change: Transaction) -> None:
+    change.undo.append(lambda: registry.follow_passes(model))
+    registry.unfollow()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
@@ -30,6 +31,32 @@ class Adapters(nn.ModuleDict):
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
         self.fast: list[tuple[nn.Module, str, Any]] = []  # torch's fast paths that were switched off
+
+        self.hooks: list[Any] = []  # on the model, that begin and end a forward pass
+
+    def follow_passes(self, model: nn.Module) -> None:
+        """Let the adapters know when a forward pass of the model begins and ends."""
+        self.unfollow()
+        self.hooks = [
+            model.register_forward_pre_hook(self._begin),
+            model.register_forward_hook(self._end, always_call=True),
+        ]
+
+    def unfollow(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks = []
+
+    def _begin(self, *_: Any) -> None:
+        if not torch.compiler.is_compiling():
+            for adapter in self.named().values():
+                adapter.forward_pass.begin()
+
+    def _end(self, *_: Any) -> None:
+        if not torch.compiler.is_compiling():
+            for adapter in self.named().values():
+                adapter.forward_pass.end()
 
     def named(self) -> dict[str, Adapter]:
         """The adapters by name."""

@@ -73,14 +73,15 @@ def _table(folder: Path) -> Table:
     paths: list[Path] = []
     names: list[str] = []
     others = [*_files_in(folder)]
+    empty = (kind for kind in classes if not any(map(_is_picture, _files_below(kind))))  # before all are listed
+    if (kind := next(empty, None)) is not None:
+        raise TensorAdaptError(
+            f"{kind} has no pictures; expected some ({' '.join(SUFFIXES)}): add them, or remove the folder"
+        )
     for kind in classes:
         files = sorted(_files_below(kind))
-        found = [path for path in files if path.suffix.lower() in SUFFIXES]
-        if not found:
-            raise TensorAdaptError(
-                f"{kind} has no pictures; expected some ({' '.join(SUFFIXES)}): add them, or remove the folder"
-            )
-        others += [path for path in files if path.suffix.lower() not in SUFFIXES]
+        found = list(filter(_is_picture, files))
+        others += [path for path in files if not _is_picture(path)]
         paths += found
         names += [text(kind.name, f"the name of a class in {folder}")] * len(found)
     notes = (f"left out, as they are no pictures of a class: {_counted(others, folder)}",) if others else ()
@@ -105,7 +106,11 @@ def _files_in(folder: Path) -> list[Path]:
 
 
 def _pictures_in(folder: Path) -> bool:
-    return any(path.suffix.lower() in SUFFIXES for path in _files_in(folder))
+    return any(map(_is_picture, _files_in(folder)))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

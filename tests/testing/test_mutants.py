@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tensoradapt.adapter import draws, factored
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.networks import network
+from tensoradapt.networks import contraction, network
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Cut, Factor, Network
 from tensoradapt.parameterizations import cp, tensor_train, tucker
@@ -28,7 +28,7 @@ from tensoradapt.testing.laws import LAWS, Case
 
 Patch = pytest.MonkeyPatch
 EXAMPLES = 12
-DELTA, PAIR, TAKEN, VALUES = FactoredTensor.delta, FactoredTensor.pair, FactoredTensor._taken, FactoredTensor._values
+DELTA, PAIR, PICKS, VALUES = FactoredTensor.delta, FactoredTensor.pair, factored._picks, FactoredTensor._values
 DRAW, SEED, MATCHED = draws.draw, draws._seed, scale.solve
 MEAN_SQUARE, BACK = scale.mean_square, scale.ReducedNetwork.back
 STATE = FactoredTensor.state_dict
@@ -85,9 +85,11 @@ def hadamard_oracle(layout: Any, factors: Any) -> np.ndarray:
     return np.stack([(b0 @ a[0].T) * (b1 @ a[1].T) for b0, b1 in zip(*b, strict=True)]).reshape(layout.shape)
 
 
-def taken_from_the_other_end(self: FactoredTensor, at: At, factors: Any, initial: bool = False) -> Any:
-    sizes = self.network.layout.size_of
-    return TAKEN(self, {k: v if isinstance(v, range) else sizes[k] - 1 - v for k, v in at.items()}, factors, initial)
+def picks_from_the_other_end(network: Network, places: Sequence[At]) -> Any:
+    sizes = network.layout.size_of
+    return PICKS(
+        network, [{k: v if isinstance(v, range) else sizes[k] - 1 - v for k, v in at.items()} for at in places]
+    )
 
 
 def delta_by_columns(self: FactoredTensor, at: At) -> Tensor:
@@ -174,7 +176,7 @@ MUTANTS = {
         parameterization(cp, build=hadamard_with_one_bond, count=hadamard_count, oracle=hadamard_oracle),
     ),
     "CP with head and dim swapped": Mutant("oracle", parameterization(cp, oracle=oracle_with_head_and_dim_swapped)),
-    "positions count from the other end": Mutant("slices", patched(FactoredTensor, "_taken", taken_from_the_other_end)),
+    "positions count from the other end": Mutant("slices", patched(factored, "_picks", picks_from_the_other_end)),
     "delta is read by columns": Mutant("slices", patched(FactoredTensor, "delta", delta_by_columns), alone=False),
     "pair forgets the scale": Mutant("pair", pair_and_apply),
     "pair carries a row of zeros": Mutant("pair", patched(FactoredTensor, "pair", pair_with_an_empty_row)),
@@ -209,7 +211,7 @@ MUTANTS = {
 @pytest.fixture(autouse=True)
 def fresh_caches() -> Iterator[None]:
     def clear() -> None:
-        for cached in (factored._halves, factored._slice_program):
+        for cached in (contraction.halves, contraction.slice_program):
             cached.cache_clear()
 
     clear()

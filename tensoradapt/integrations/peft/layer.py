@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.layers.fused_linear import fused_linear
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped
@@ -62,14 +63,15 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         """``adapter_names``: an adapter for each sample, instead of the active ones."""
         if self.disable_adapters and self.merged:
             self.unmerge()
+        plain = adapter_names is None and not self.disable_adapters and not self.merged
+        live = [self._update(name) for name in self.active_adapters if name in self.tensoradapt_sites] if plain else []
+        if live and not args and not kwargs and (pair := self.wrapped.only_pair(live, x)) is not None:
+            return fused_linear(self.base_layer, x, *pair)
         base = y = self.base_layer(x, *args, **kwargs)
         if adapter_names is not None:
             return self._mixed(x, y, adapter_names)
-        if self.disable_adapters or self.merged:
-            return y
-        for name in self.active_adapters:
-            if name in self.tensoradapt_sites:
-                y = self.wrapped.updated(y, base, *self._update(name), x)
+        for update in live:
+            y = self.wrapped.updated(y, base, *update, x)
         return y.to(base.dtype)
 
     def _mixed(self, x: Tensor, y: Tensor, names: list[str]) -> Tensor:

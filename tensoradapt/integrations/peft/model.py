@@ -48,6 +48,11 @@ class BankedAdapter(Adapter):
         for tensor, scale in zip(self.factored, state.tolist(), strict=True):
             tensor.scale = scale
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: Any, *args: Any) -> None:
+        if metadata.get("assign_to_params_buffers"):  # a file's memory is not aligned, and products round differently
+            state_dict.update({k: v.clone() for k, v in state_dict.items() if k.startswith(prefix)})
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)
+
     @property
     def is_empty(self) -> bool:
         """Whether its numbers are yet to be loaded; to save memory PEFT makes them on the meta device."""
