@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
+import itertools
 import json
 import statistics
 import time
@@ -32,6 +33,7 @@ import torch
 import transformers
 from equal_steps_cost import peak_of as resident_peak_of
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import tensoradapt as ta
 from tensoradapt import parameterizations
@@ -219,6 +221,25 @@ def peak_of(call: Callable[[], Any], device: str) -> int:
     return torch.cuda.max_memory_allocated() - begun
 
 
+class Counted(TorchDispatchMode):
+    """Counts the operations of torch that compute: what a GPU would be asked to launch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def operations_of(call: Callable[[], Any]) -> int:
+    """The operations of a call, views aside."""
+    with Counted() as counted:
+        call()
+    return counted.n
+
+
 def rounds_of(
     reference: Mapping[str, Turn], others: Mapping[str, Mapping[str, Turn]], n: int
 ) -> dict[str, dict[str, list[float]]]:
@@ -257,30 +278,34 @@ def measure(shape: str, args: argparse.Namespace) -> dict[str, Any]:
             record["refused"][name] = str(error)
     calls = {name: turns(model, batch, args.device) for name, model in models.items()}
     reference = turns(base, batch, args.device)
-    for name, methods in BEFORE.items() if args.before else ():
-        for ours in [name for name in calls if not name.startswith(("full", "PEFT"))]:
-            calls[f"{ours}, {name}"] = {c: partial(without, turn, methods) for c, turn in calls[ours].items()}
-            models[f"{ours}, {name}"], record["competitors"][f"{ours}, {name}"] = models[ours], {}
+    ours = [name for name in calls if args.before and not name.startswith(("full", "PEFT"))]
+    for name, (what, methods) in itertools.product(ours, BEFORE.items()):
+        calls[f"{name}, {what}"] = {c: partial(without, turn, methods) for c, turn in calls[name].items()}
+        models[f"{name}, {what}"], record["competitors"][f"{name}, {what}"] = models[name], {}
     for turn in [turn for of in (reference, *calls.values()) for turn in of.values()]:
         turn()
     record["frozen_peak_bytes"] = peak_of(reference["step"], args.device)
+    record["frozen_operations"] = operations_of(reference["step"])
     record["frozen_seconds"] = {call: turn() for call, turn in reference.items()}
     for name, ratios in rounds_of(reference, calls, args.rounds).items():
         n = sum(p.numel() for p in models[name].parameters() if p.requires_grad)
         measured = {call: spread(values) for call, values in ratios.items()}
         peak = peak_of(calls[name]["step"], args.device)
-        record["competitors"][name] |= {"n_params": n, "step_peak_bytes": peak, **measured}
+        more = operations_of(calls[name]["step"]) - record["frozen_operations"]
+        record["competitors"][name] |= {"n_params": n, "step_peak_bytes": peak, "operations_more": more, **measured}
     return record
 
 
 def table(record: Mapping[str, Any]) -> Iterator[str]:
-    """The record as lines."""
+    """The record as lines; operations and memory are those of a step."""
     calls = list(record["frozen_seconds"])
-    rows = [("", "parameters", *(text for call in calls for text in (call, "quartiles")), "memory of a step")]
-    rows += [("frozen", "0", *["1.00", ""] * len(calls), bytes_text(record["frozen_peak_bytes"]))]
+    rows = [("", "parameters", *(text for call in calls for text in (call, "quartiles")), "operations", "memory")]
+    of_step = f"{record['frozen_operations']:,}", bytes_text(record["frozen_peak_bytes"])
+    rows += [("frozen", "0", *["1.00", ""] * len(calls), *of_step)]
     for name, of in record["competitors"].items():
         cells = [f(of[call]) for call in calls for f in (_middle, _quartiles)]
-        rows.append((name, f"{of['n_params']:,}", *cells, bytes_text(of["step_peak_bytes"])))
+        cells += [f"+{of['operations_more']:,}", bytes_text(of["step_peak_bytes"])]
+        rows.append((name, f"{of['n_params']:,}", *cells))
     yield from align(rows)
     yield from (f"refused: {name}: {why[:100]}" for name, why in record["refused"].items())
 

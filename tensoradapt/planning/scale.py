@@ -85,7 +85,7 @@ def mean_square(network: Network, factors: Mapping[str, Tensor]) -> float:
     return float(step.square().sum()) / n / reduced.numel
 
 
-@lru_cache(maxsize=1)  # the tensors of a plan mostly have one shape
+@lru_cache(maxsize=4)  # the matrices of a model mostly have as many shapes: q and o, k and v, gate and up, down
 def _gradient(shape: tuple[int, ...]) -> Tensor:
     import torch
 
