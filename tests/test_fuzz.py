@@ -238,7 +238,7 @@ def test_one_wrong_argument(name: str) -> None:
     assert n > 50 and not kinds, {kind: (count, examples[kind]) for kind, count in kinds.most_common(20)}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", CALLS)
 def test_several_wrong_arguments(name: str) -> None:
     n, kinds, examples = escapes(several_wrong(*CALLS[name], n=25_000 if name in LIGHT else 2_000))

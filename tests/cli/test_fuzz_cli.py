@@ -110,7 +110,7 @@ def test_random_arguments(command: str, ground: Ground) -> None:
     assert not random_calls(ground, command, 25, 0)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("command", COMMANDS)
 def test_many_random_arguments(command: str, ground: Ground) -> None:
     assert not random_calls(ground, command, 500, 1)
@@ -284,7 +284,7 @@ def test_damaged_runs(pattern: str, ground: Ground, tmp_path: Path) -> None:
     damaged_runs(ground, tmp_path, pattern, 29)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("pattern", DAMAGED)
 def test_every_damage_to_runs(pattern: str, ground: Ground, tmp_path: Path) -> None:
     damaged_runs(ground, tmp_path, pattern, 5)
@@ -313,7 +313,7 @@ def test_damaged_folders(kind: str, ground: Ground, tmp_path: Path) -> None:
     damaged_folder(ground, tmp_path, kind, 29)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", ["adapter", "lora", "model"])
 def test_every_damage_to_folders(kind: str, ground: Ground, tmp_path: Path) -> None:
     damaged_folder(ground, tmp_path, kind, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -165,6 +166,29 @@ def test_a_model_gives_what_it_gives_without_it(way, pair_of_models, chosen, mon
     assert len(found) > 1
     for value, other in zip(found, expected, strict=True):
         torch.testing.assert_close(value, other, rtol=1e-9, atol=1e-11)
+
+
+@every_way
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_every_way_on_every_device_is_near_what_doubles_give(device, dtype, way, chosen) -> None:
+    if way.forms_weight and dtype == torch.bfloat16:
+        way = Way(dense_gradient=way.dense_gradient)  # a narrow weight is not formed
+    chosen(way)
+    base, given = frozen(), numbers((2, 3, IN), (RANK, IN), (OUT, RANK))
+    exact = gradients(given, lambda x, a, b: base(x) + F.linear(F.linear(x, a), b))
+    near = copy.deepcopy(base).to(device, dtype)
+    cast = [t.detach().to(device, dtype).requires_grad_() for t in given]
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.1}
+    for value, other in zip(gradients(cast, partial(fused.fused_linear, near)), exact, strict=True):
+        torch.testing.assert_close(value.double().cpu(), other, **tolerance)
+
+
+def gradients(given: list[Tensor], call: Callable[..., Tensor]) -> list[Tensor]:
+    """An output and the gradients of its sum, weighted."""
+    output = call(*given)
+    weights = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).view(output.shape)
+    return [output.detach(), *torch.autograd.grad((output * weights.to(output)).sum(), given)]
 
 
 def looks_into(base: nn.Linear) -> dict[str, Callable[[], object]]:

@@ -179,7 +179,7 @@ def test_a_call_whose_operation_fails_leaves_the_model_as_it_was(call, tmp_path)
     assert tried and not [(n, changed) for n, changed in tried if changed]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("call", [*CALLS, *FILES])
 def test_a_call_leaves_the_model_as_it_was_whichever_operation_fails(call, tmp_path):
     tried = faults_of(call, tmp_path, 2)  # 5,300 in all; with 1, all 10,600

@@ -99,7 +99,7 @@ def test_a_finished_sweep_reruns_without_torch_and_with_no_attempt(tmp_path, mon
     assert " tensoradapt.sweeps" in log and not re.search(r"\| +torch$", log, re.M) and started(out) == before
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path):
     """24 runs, two workers; whoever is killed when, every result is that of an undisturbed sweep, to the byte."""
     spec = write_spec(tmp_path, steps=150, ranks=[1, 2], seeds=list(range(6)))
