@@ -197,7 +197,7 @@ def decoding(model: nn.Module, embedded: Tensor) -> Callable[[], None]:
     def decode() -> None:
         for _ in range(DECODED):
             model(inputs_embeds=embedded[:, -1:], past_key_values=cache, use_cache=True)
-        cache.crop(embedded.shape[1])
+        cache.crop(-DECODED)
 
     return decode
 
