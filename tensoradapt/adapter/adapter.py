@@ -104,8 +104,9 @@ class Adapter(nn.Module):
 
     @property
     def adds_pairs(self) -> bool:
-        """Whether a layer's output is its base's plus ``x A^T B^T``, the same pair for all samples."""
-        return self.plan.rule == "add" and not self.gate.by_share and not self.task_choice.by_sample
+        """Whether a layer's output is its base's plus ``x A^T B^T``, of one pair and the same for all samples."""
+        alone = self.plan.rule == "add" and self.plan.start != "subtract"
+        return alone and not self.gate.by_share and not self.task_choice.by_sample
 
     def update(
         self,
