@@ -83,8 +83,8 @@ class Adapter(nn.Module):
         tensor, member, factor = self._at(site)
         chosen, number = self.task_choice.at(task), self._where[member.site.name][0]
         if not torch.compiler.is_compiling() and self.plan.groups[number].pairs_are_small:
-            key = (number, id(tensor), *chosen.items())
-            kept = self.forward_pass.once(key, tensor.trained.values(), lambda: self._pairs_of_group(number, chosen))
+            key, factors = (number, id(tensor), tensor.scale, *chosen.items()), tensor.stored
+            kept = self.forward_pass.once(key, factors, lambda: self._pairs_of_group(number, chosen))
             if kept is not None:
                 return kept[member.site.name]
         return _as_stored(tensor.pairs({**member.at, **chosen}), member, factor)

@@ -121,6 +121,12 @@ class FactoredTensor(nn.Module):
         return {factor.name: self._values(factor) for factor in self.network.factors}
 
     @property
+    def stored(self) -> tuple[Tensor, ...]:
+        """Every number that pairs depend on and that may change: trained factors, those held fixed, the initial."""
+        parts = self.trained._parameters, self.fixed._buffers, self.initial._buffers  # values() would look each up
+        return tuple(value for part in parts for value in part.values())  # type: ignore[misc]
+
+    @property
     def held(self) -> dict[str, Tensor]:
         """Stored values besides the trained factors: what is frozen and not drawn, and the subtracted initial value."""
         parts = {"fixed": self.fixed, "initial": self.initial}
@@ -175,11 +181,9 @@ class FactoredTensor(nn.Module):
         for at in places:
             _check_at(self.network, at)
         out, in_ = _widths(self.network, places[0])
-        a, b = (self._half(places, half, initial) for half in self._programs(len(places)))
+        programs = self._halves if len(places) == 1 else halves(self.network, len(places))
+        a, b = (self._half(places, half, initial) for half in programs)
         return [(a.reshape(-1, in_), self.scale * b.reshape(out, -1)) for a, b in zip(a, b, strict=True)]
-
-    def _programs(self, places: int) -> tuple[Half, Half]:
-        return self._halves if places == 1 else halves(self.network, places)
 
     def _half(self, places: Sequence[At], half: Half, initial: bool) -> Sequence[Tensor]:
         """A or B of each position, with the axes of its program."""

@@ -3,50 +3,102 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 Pairs = list[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
+State = list[tuple[int, int, bool]]  # of factors: identity, writes, whether they are trained
+MOST = 2**22  # numbers that a pass without gradients keeps for the next one, of factors and pairs
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The pairs of a tensor's sites, and what they were contracted from."""
+
+    pairs: Mapping[str, Pairs]
+    factors: Sequence[Tensor]
+    state: State
+    values: Sequence[Tensor] | None  # copies of the factors, None where the pairs are not to outlive the pass
+
+    def holds(self) -> bool:
+        """Whether the factors have the very numbers still that the pairs were contracted from."""
+        return self.values is not None and all(map(_equal, self.factors, self.values))
+
+
+class _Pass(dict[Hashable, _Kept]):
+    """The pairs of a pass by what they are of."""
+
+    room = MOST
+
+    def keep(self, place: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
+        """Keep pairs until the pass ends; without gradients and where there is room, for the next pass too."""
+        size = sum(p.numel() for p in factors) + sum(a.numel() + b.numel() for of in pairs.values() for a, b in of)
+        # on a GPU, which a comparison waits for, one site's pair is as soon contracted
+        stays = not torch.is_grad_enabled() and (len(pairs) > 1 or factors[0].device.type == "cpu")
+        stays = stays and size <= self.room
+        self.room -= size * stays
+        self[place] = _Kept(pairs, factors, state, [p.detach().clone() for p in factors] if stays else None)
+
+    def again(self) -> _Pass:
+        """What the next pass without gradients may use."""
+        found = _Pass((place, kept) for place, kept in self.items() if kept.holds())
+        found.room = self.room
+        return found
 
 
 class ForwardPass:
     """The pairs of one adapter's sites while a forward pass of the model runs, for each thread that runs one.
 
-    They are contracted when the first site of a tensor is reached and dropped when the pass ends, so that no pair
-    outlives a change of the factors. Outside a pass, as in a layer that a checkpoint computes again, there are none.
+    They are contracted when the first site of a tensor is reached and dropped when the pass ends. A pass without
+    gradients, such as a generated token, goes on with those of the last one if every factor is equal to what it was, so
+    that no pair outlives a change of the factors. Outside a pass, as in a layer that a checkpoint computes again, there
+    are none.
     """
 
     def __init__(self) -> None:
-        self._of_thread: dict[int, dict[Hashable, tuple[Any, Mapping[str, Pairs]]]] = {}
+        self._of_thread: dict[int, _Pass] = {}
+        self._last = _Pass()  # the last one without gradients
 
     def begin(self) -> None:
         """Begin a pass in this thread."""
-        self._of_thread[threading.get_ident()] = {}
+        last, self._last = self._last, _Pass()
+        self._of_thread[threading.get_ident()] = _Pass() if torch.is_grad_enabled() else last.again()
 
     def end(self) -> None:
-        """Drop the pairs of this thread's pass."""
-        self._of_thread.pop(threading.get_ident(), None)
+        """End this thread's pass; drop its pairs, unless a pass without gradients may use them again."""
+        passed = self._of_thread.pop(threading.get_ident(), None)
+        if passed and not torch.is_grad_enabled():
+            self._last = passed
 
     def once(
-        self, key: Hashable, factors: Iterable[Tensor], contract: Callable[[], Mapping[str, Pairs]]
+        self, key: Hashable, factors: Sequence[Tensor], contract: Callable[[], Mapping[str, Pairs]]
     ) -> Mapping[str, Pairs] | None:
         """The pairs ``key`` of all sites of a tensor, contracted unless this pass has them; None outside a pass.
 
         They are contracted anew if a factor was written to, replaced or moved since.
         """
-        kept, factors = self._of_thread.get(threading.get_ident()), list(factors)
-        if kept is None or any(p.is_inference() for p in factors):
+        passed = self._of_thread.get(threading.get_ident())
+        if passed is None or any(p.is_inference() for p in factors):
             return None
         state, place = [(id(p), p._version, p.requires_grad) for p in factors], (key, torch.is_grad_enabled())
-        if place not in kept or kept[place][0] != state:
-            kept[place] = (state, contract())
-        return kept[place][1]
+        if place not in passed or passed[place].state != state:
+            passed.keep(place, state, factors, contract())
+        return passed[place].pairs
 
     def __reduce__(self) -> tuple[type[ForwardPass], tuple[()]]:
         return ForwardPass, ()  # a copy of an adapter begins without: pairs are parts of a graph
+
+
+def _equal(factor: Tensor, value: Tensor) -> bool:
+    """Whether a factor has this value; False for one that was moved, retyped, or whose memory FSDP has freed."""
+    if type(factor) not in (Tensor, torch.nn.Parameter) or factor.untyped_storage().nbytes() == 0:
+        return False
+    alike = factor.dtype == value.dtype and factor.device == value.device
+    return alike and torch.equal(factor, value)
 
 
 class _Contracted(torch.autograd.Function):

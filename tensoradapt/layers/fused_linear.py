@@ -61,11 +61,11 @@ def fits(base: nn.Module, x: Any) -> bool:
     """Whether a call is a plain product that nothing looks into: no hook, transform, compilation or subclass."""
     if torch.compiler.is_compiling() or type(base) is not nn.Linear or type(x) is not Tensor or "forward" in vars(base):
         return False
-    weight = base.weight
+    weight, bias = base._parameters["weight"], base._parameters["bias"]  # at once, not through nn.Module
     return (
         type(weight) is nn.Parameter
         and not weight.requires_grad
-        and not (base.bias is not None and base.bias.requires_grad)
+        and not (bias is not None and bias.requires_grad)
         and x.ndim > 0
         and x.numel() > 0
         and x.shape[-1] == weight.shape[1]
@@ -80,15 +80,16 @@ def fits(base: nn.Module, x: Any) -> bool:
 
 def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, in) -> (*, out)
     """``base(x) + x A^T B^T`` by the cheapest way, where ``fits`` allows it."""
-    flat, weight, bias = x.reshape(-1, x.shape[-1]), base.weight.detach(), base.bias
+    flat, weight, bias = x.reshape(-1, x.shape[-1]), base._parameters["weight"], base._parameters["bias"]
     if (dtype := _narrowed(x)) is not None:
         flat, weight, bias = flat.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    a, b = a.to(flat), b.to(flat)
+    if a.dtype is not flat.dtype or a.device != flat.device:
+        a, b = a.to(flat), b.to(flat)
     trains = torch.is_grad_enabled() and (flat.requires_grad or a.requires_grad or b.requires_grad)
     trained = (a.requires_grad, b.requires_grad) if trains else None
     way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE)  # type: ignore[arg-type]
     y = _Fused.apply(flat, weight, bias, a, b, way) if trains else _forward(flat, weight, bias, a, b, way)[0]
-    return y.view(*x.shape[:-1], len(weight))
+    return y.view(*x.shape[:-1], len(weight)) if x.ndim != 2 else y
 
 
 def _narrowed(x: Tensor) -> torch.dtype | None:

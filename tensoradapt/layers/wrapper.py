@@ -58,30 +58,32 @@ class Wrapped(nn.Module):
         return bool(self.updates)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        base: Any = self._modules["base"]  # at once, not through __getattr__
         live = [update for update in self.updates if update[0].gate.live]
         if not live:
-            return self.base(*args, **kwargs)
+            return base(*args, **kwargs)
         if self.training and not torch.compiler.is_compiling():
             check_ddp(live)
         if self.kind.apply_pairs is None:
             return functional_call(self.base, self._weights(live), args, kwargs)
-        if len(args) == 1 and not kwargs and (pair := self.only_pair(live, *args)) is not None:
-            return fused_linear(self.base, *args, *pair)
-        base = y = self.base(*args, **kwargs)
+        if len(args) == 1 and not kwargs and fits(base, args[0]) and (pair := self.only_pair(live)) is not None:
+            return fused_linear(base, args[0], *pair)
+        product = y = self.base(*args, **kwargs)
         for adapter, blocks in live:
-            y = self.updated(y, base, adapter, blocks, *args, **kwargs)
+            y = self.updated(y, product, adapter, blocks, *args, **kwargs)
         return y
 
-    def only_pair(self, live: list[Update], x: Any) -> tuple[Tensor, Tensor] | None:
+    def only_pair(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:
         """The pair of the whole layer, where it is all that is added to the layer's own product."""
-        (adapter, blocks), *others = live
-        site = blocks[0].sites[0]
-        if others or site.rows or site.cols or len(blocks) > 1 or not adapter.adds_pairs or not fits(self.base, x):
+        (adapter, blocks), site = live[0], live[0][1][0].sites[0]
+        if len(live) > 1 or len(blocks) > 1 or site.rows or site.cols or not adapter.adds_pairs:
             return None
-        if (self.training and adapter.attachment.settings.dropout) or adapter.bias(site) is not None:
+        if (self.training and adapter.attachment.settings.dropout) or (
+            adapter.plan.biases and adapter.bias(site) is not None
+        ):
             return None
-        pairs = dropped(adapter, adapter.pairs(site), self.training)
-        return pairs[0] if len(pairs) == 1 else None
+        pairs = adapter.pairs(site)
+        return dropped(adapter, pairs, self.training)[0] if len(pairs) == 1 else None
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""

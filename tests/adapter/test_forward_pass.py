@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.forward_pass import ForwardPass, contracted
+from tensoradapt.adapter.forward_pass import ForwardPass, _Pass, contracted
 from tensoradapt.layers.wrapper import wrapped
 
 TASKS = ("a", "b")
@@ -276,12 +276,49 @@ def test_detach_and_merge_and_unload_take_the_hooks_off() -> None:
         assert not model._forward_pre_hooks and not model._forward_hooks
 
 
-def test_generation_contracts_once_a_token(counted) -> None:
+def test_a_frozen_factor_and_a_scale_that_are_set_between_two_passes_are_read() -> None:
+    tied = Tied(layout="layer proj : head dim : model", parameterization="tucker", rank=2, start="subtract")
+    tensor = tied.adapter.tensors[0]
+    for change in (
+        lambda: next(tensor.initial.buffers()).mul_(2),
+        lambda: next(tensor.initial.buffers()).data.mul_(2),
+        lambda: setattr(tensor, "scale", 2 * tensor.scale),
+    ):
+        with torch.no_grad():
+            before = tied()
+            change()
+            found = tied()
+            assert_same([found], apart(lambda: [tied()]))
+        assert not torch.equal(found, before)
+
+
+def test_passes_without_gradients_keep_no_more_pairs_than_there_is_room_for(counted, monkeypatch) -> None:
+    tied = Tied(layout=": out : in", parameterization="lora", rank=2)
+    with torch.no_grad():
+        tied(), tied()
+        assert sum(counted.values()) == len(tied.adapter.plan.groups)
+        counted.clear()
+        of_one = sum(p.numel() for p in tied.adapter.tensors[0].parameters())
+        monkeypatch.setattr(_Pass, "room", 3 * 2 * of_one)
+        tied.factor.mul_(2)  # so that the last pass has room for one more
+        tied.adapter.forward_pass = ForwardPass()
+        tied(), tied()
+    assert sum(counted.values()) == 2 * len(tied.adapter.plan.groups) - 3
+
+
+def test_pairs_of_a_pass_without_gradients_are_not_used_in_training(tied) -> None:
+    with torch.no_grad():
+        tied()
+    assert all(p.grad is None for p in tied.adapter.parameters())
+    assert_same(tied.step(), apart(tied.step))
+
+
+def test_generation_contracts_once(counted) -> None:
     tied = Tied("llama", layout="layer : out : in", parameterization="cp", rank=2, on_mismatch="split")
     ids = torch.tensor([[5, 6, 7]])
     settings = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     found = tied.model.generate(ids, **settings)
-    assert sum(counted.values()) == 4 * len(tied.adapter.plan.groups)
+    assert sum(counted.values()) == len(tied.adapter.plan.groups)
     assert apart(lambda: [tied.model.generate(ids, **settings)])[0].tolist() == found.tolist()
 
 

@@ -19,6 +19,7 @@ from support.quantised_models import X, four_bits
 from torch import Tensor, nn
 
 import tensoradapt as ta
+from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.integrations.peft import TensorConfig, parameter_groups
 
 # PEFT asks transformers by the older name
@@ -84,6 +85,20 @@ def test_the_logits_are_those_of_attach(case: str) -> None:
     for one in (adapter, bank(peft_model)):
         perturb(one)
     torch.testing.assert_close(logits(peft_model, name), logits(model, name))  # contracted site by site, and together
+
+
+def test_pairs_are_contracted_once_in_a_step_and_once_in_all_for_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, counts = usual().train(), []
+    before = FactoredTensor.pairs_of
+    monkeypatch.setattr(FactoredTensor, "pairs_of", lambda tensor, at: counts.append(len(at)) or before(tensor, at))
+    tensors = len(bank(model).plan.groups)
+    for _ in range(2):
+        model(**inputs("llama")).logits.square().mean().backward()
+        assert len(counts) == tensors
+        counts.clear()
+    ids = torch.tensor([[5, 6, 7]])
+    model.eval().generate(input_ids=ids, max_new_tokens=4, min_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert len(counts) == tensors
 
 
 @every_case

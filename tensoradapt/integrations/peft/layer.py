@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.layers.fused_linear import fused_linear
+from tensoradapt.layers.fused_linear import fits, fused_linear
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped
@@ -65,7 +65,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             self.unmerge()
         plain = adapter_names is None and not self.disable_adapters and not self.merged
         live = [self._update(name) for name in self.active_adapters if name in self.tensoradapt_sites] if plain else []
-        if live and not args and not kwargs and (pair := self.wrapped.only_pair(live, x)) is not None:
+        if live and not args and not kwargs and fits(self.base_layer, x) and (pair := self.wrapped.only_pair(live)):
             return fused_linear(self.base_layer, x, *pair)
         base = y = self.base_layer(x, *args, **kwargs)
         if adapter_names is not None:

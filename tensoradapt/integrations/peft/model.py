@@ -162,12 +162,27 @@ class TensorModel(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Iterator[None]:
-        """PEFT enters it for each forward and generate; without it PEFT would silently drop ``adapter_names``."""
-        if adapter_names is None:
+        """PEFT enters it for each forward and generate: a pass, in which pairs are contracted once.
+
+        Without it PEFT would silently drop ``adapter_names``.
+        """
+        with self._pass():
+            if adapter_names is None:
+                yield
+                return
+            with mixed(self, adapter_names, list(self.peft_config), kwargs.get("num_beams") or 1):
+                yield
+
+    @contextmanager
+    def _pass(self) -> Iterator[None]:
+        adapters = [] if torch.compiler.is_compiling() else [self._adapter(name) for name in self.tensoradapt_bank]
+        for adapter in adapters:
+            adapter.forward_pass.begin()
+        try:
             yield
-            return
-        with mixed(self, adapter_names, list(self.peft_config), kwargs.get("num_beams") or 1):
-            yield
+        finally:
+            for adapter in adapters:
+                adapter.forward_pass.end()
 
     def _adapter(self, name: str) -> BankedAdapter:
         return self.tensoradapt_bank[name]  # type: ignore[return-value]
