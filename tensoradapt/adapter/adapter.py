@@ -106,19 +106,19 @@ class Adapter(nn.Module):
     def adds_pairs(self) -> bool:
         """Whether a layer's output is its base's plus ``x A^T B^T``, of one pair and the same for all samples."""
         alone = self.plan.rule == "add" and self.plan.start != "subtract"
-        return alone and not self.gate.by_share and not self.task_choice.by_sample
+        return alone and not (self.gate.by_share or self.gate.per_sample or self.task_choice.by_sample)
 
     def update(
         self,
-        x: Tensor,  # (batch, ..., in) of the site
+        x: Tensor,  # (samples, ..., in) of the site
         site: Site,
         apply: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor] = apply_pairs,
-    ) -> Tensor:  # (batch, ..., out)
+    ) -> Tensor:  # (samples, ..., out)
         """Compute ``x delta^T``, with each sample's own task where one was selected for each.
 
         ``apply`` computes it from pairs, for layers that are not a matrix product.
         """
-        if (samples := self.task_choice.samples(x)) is None:
+        if (samples := self.task_choice.samples(x, self.gate)) is None:
             return apply(x, self.pairs(site))
         parts = [apply(x[rows], self.pairs(site, task)) for task, rows in enumerate(samples) if len(rows)]
         return torch.cat(parts)[torch.cat(samples).argsort()]

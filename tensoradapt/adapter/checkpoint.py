@@ -113,8 +113,9 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
     ``head_shapes``: returns the shapes of a plan's trained heads in the model; without it they stay in their file.
     """
     record, plan = _checked(path)
+    shapes = head_shapes(plan) if head_shapes else None
     factors = _tensors(path, FACTORS, record, expected(plan))
-    heads = _tensors(path, HEADS, record, head_shapes(plan)) if head_shapes else {}
+    heads = {} if shapes is None else _tensors(path, HEADS, record, shapes)
     settings = Settings(**{name: record[name] for name in SETTINGS})
     return Checkpoint(plan, record["seed"], settings, tuple(record["scales"]), record["base"], factors, heads)
 

@@ -1,4 +1,4 @@
-"""The choice of an adapter's updates to add: the gate says whether and times what, the task choice of which task."""
+"""What of an adapter is added: the gate says whether, to which samples and times what; the task choice, which task."""
 
 from __future__ import annotations
 
@@ -12,6 +12,48 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import RUNTIME, At
 
 
+class Samples:
+    """The samples of a batch, grouped by what is named for each, so that each group is computed by itself.
+
+    Groups and their samples keep the order in which they come first, so a batch that is in groups is cut, not copied.
+    """
+
+    def __init__(self, names: Sequence[str | None], device: torch.device | None = None) -> None:
+        places: dict[str | None, list[int]] = {}
+        for i, name in enumerate(names):
+            places.setdefault(name, []).append(i)
+        self.number = {name: i for i, name in enumerate(places)}  # of each group
+        self.sizes = [len(rows) for rows in places.values()]
+        order = [i for rows in places.values() for i in rows]
+        back = sorted(order, key=order.__getitem__)  # the places in the groups, in the batch's order
+        moved = order != sorted(order)
+        self.order = tuple(torch.tensor(rows, device=device) for rows in (order, back)) if moved else None
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def split(self, batch: Tensor) -> list[Tensor]:  # (samples, ...), each (samples of a group, ...)
+        """The samples of each group; raises TensorAdaptError for another number of them."""
+        if batch.ndim == 0 or len(batch) != len(self):
+            raise wrong_batch(len(self), batch)
+        if self.order is not None:
+            batch = batch.index_select(0, self.order[0].to(batch.device))
+        return list(batch.split(self.sizes))
+
+    def join(self, groups: Sequence[Tensor]) -> Tensor:  # (samples, ...)
+        """The batch of these groups, in its own order."""
+        batch = torch.cat(tuple(groups))
+        return batch if self.order is None else batch.index_select(0, self.order[1].to(batch.device))
+
+
+def wrong_batch(n_samples: int, batch: Tensor) -> TensorAdaptError:
+    """The error for a batch of another number of samples than adapters were named for."""
+    return TensorAdaptError(
+        f"use(model, samples=) was given {n_samples} samples and the batch has {len(batch) if batch.ndim else 'none'}; "
+        "give one each (generate repeats each sample num_beams times, or num_return_sequences)"
+    )
+
+
 class Gate(nn.Module):
     """State that ``use``, ``merge`` and ``disabled`` set and wrapped layers read.
 
@@ -20,30 +62,33 @@ class Gate(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.enabled, self.used, self.merged = True, True, False
+        self.enabled, self.merged = True, False
+        self.samples: Samples | None = None  # the groups of a batch of which one is the adapter's
+        self.group = 0  # its number
         self.by_share = False  # whether updates are multiplied by ``share``
         self.share: Tensor  # a number, or one for each sample of the batch
         self.register_buffer("share", torch.ones(()), persistent=False)
 
     @property
     def live(self) -> bool:
-        """Whether the layers are to add the updates: used, enabled, and not merged into their weights."""
-        return self.used and self.enabled and not self.merged
+        """Whether layers that use the adapter are to add its updates: enabled, and not merged into their weights."""
+        return self.enabled and not self.merged
 
     @property
     def per_sample(self) -> bool:
-        """Whether each sample of the batch has its own share."""
-        return self.by_share and self.share.ndim > 0
+        """Whether some samples of the batch get the updates and others do not."""
+        return self.samples is not None or (self.by_share and self.share.ndim > 0)
+
+    def own(self, batch: Tensor) -> Tensor:  # (samples, ...) of the batch, then of the adapter's group
+        """The adapter's own samples."""
+        return batch if self.samples is None else self.samples.split(batch)[self.group]
 
     def times_share(self, update: Tensor) -> Tensor:  # of the update's shape
         """Multiply an update by the share."""
         if not self.by_share:
             return update
         if self.share.ndim and len(self.share) != len(update):
-            raise TensorAdaptError(
-                f"use(model, samples=) was given {len(self.share)} samples and the batch has {len(update)}; give one "
-                "each"
-            )
+            raise wrong_batch(len(self.share), update)
         share = self.share.to(update)
         return (share.reshape(-1, *[1] * (update.ndim - 1)) if share.ndim else share) * update
 
@@ -100,15 +145,20 @@ class TaskChoice:
         """Whether a task is selected for each sample of the batch."""
         return isinstance(self.selected, Tensor)
 
-    def samples(self, x: Tensor) -> list[Tensor] | None:
-        """Return for each task the indices of its samples in a batch; None where one task is for all of them."""
+    def samples(self, x: Tensor, gate: Gate) -> list[Tensor] | None:
+        """Return for each task the indices of its samples in ``x``; None where one task is for all of them.
+
+        ``x`` has the samples of the gate's group, and a task was selected for each sample of the whole batch.
+        """
         if not isinstance(self.selected, Tensor):
             return None
-        if len(self.selected) != len(x):
+        n = len(x) if gate.samples is None else len(gate.samples)
+        if len(self.selected) != n:
             raise TensorAdaptError(
-                f"select(task=) was given {len(self.selected)} tasks and the batch has {len(x)} samples; give one each"
+                f"select(task=) was given {len(self.selected)} tasks and the batch has {n} samples; give one each"
             )
-        return [(self.selected == task).nonzero().squeeze(1).to(x.device) for task in range(len(self.tasks))]
+        selected = gate.own(self.selected)
+        return [(selected == task).nonzero().squeeze(1).to(x.device) for task in range(len(self.tasks))]
 
 
 def _plain(value: Any) -> Any:

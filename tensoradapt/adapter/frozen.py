@@ -33,12 +33,7 @@ class Bases(nn.Module):
     def __init__(self, networks: Iterable[Network], seed: int) -> None:
         super().__init__()
         self.seed = seed
-        shapes: dict[str, tuple[int, int]] = {}
-        for network in networks:
-            for factor in network.frozen_draws:
-                known, needed = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
-                shapes[factor.name] = (max(known[0], needed[0]), max(known[1], needed[1]))
-        for name, shape in shapes.items():
+        for name, shape in base_shapes(networks).items():
             values = torch.from_numpy(frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
             self.register_buffer(name, values, persistent=False)
 
@@ -46,6 +41,16 @@ class Bases(nn.Module):
         """Return one network's slice, in the factor's shape."""
         rows, cols = _matrix_shape(network, factor)
         return self.get_buffer(factor.name)[:rows, :cols].reshape(network.shape(factor))
+
+
+def base_shapes(networks: Iterable[Network]) -> dict[str, tuple[int, int]]:
+    """The shape of each random frozen matrix, by factor name: the largest that a network needs."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for network in networks:
+        for factor in network.frozen_draws:
+            known, needed = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
+            shapes[factor.name] = (max(known[0], needed[0]), max(known[1], needed[1]))
+    return shapes
 
 
 class FrozenValues(nn.Module):

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sites.modules import named_modules
 
 SAVE_FIRST = "Call adapter.save(folder) on every rank, then load it into the base model in one process and do it there"
 ATTACH_FIRST = (
@@ -39,7 +40,8 @@ def placed_like(value: Tensor, tensor: Tensor) -> Tensor:  # value: the same num
 
 def is_sharded(module: nn.Module) -> bool:
     """Return whether parameters are DTensors, or are managed by FSDP2, which may hold whole ones between passes."""
-    return any(hasattr(p, "full_tensor") for p in module.parameters()) or bool(_groups(module))
+    parameters = (p for _, part in named_modules(module) for p in part.parameters(recurse=False))
+    return any(hasattr(p, "full_tensor") for p in parameters) or bool(_groups(module))
 
 
 def reshard(module: nn.Module) -> None:
@@ -82,4 +84,4 @@ def write_once(module: nn.Module, write: Callable[[], None]) -> None:
 def _groups(module: nn.Module) -> list[Any]:
     """Return the modules that ``fully_shard`` was called on; none if FSDP was not imported."""
     fsdp = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
-    return [] if fsdp is None else [part for part in module.modules() if isinstance(part, fsdp)]
+    return [] if fsdp is None else [part for _, part in named_modules(module) if isinstance(part, fsdp)]

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.chosen_updates import Samples
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.ddp_checks import check_ddp
 from tensoradapt.layers.fused_linear import fits, fused_linear
 from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
 from tensoradapt.layers.weight_change import change, dropped, lengths
+from tensoradapt.sites.modules import named_modules
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 
 Update = tuple[Adapter, tuple[RowBlock, ...]]  # an adapter, and its blocks of rows in this layer
@@ -35,7 +37,8 @@ class Wrapped(nn.Module):
         super().__init__()
         self.base, self.kind = base, first.kind
         self.matrices = {first.key: first}  # those that adapters have sites in
-        self.updates: list[Update] = []
+        self.updates: dict[Adapter, tuple[RowBlock, ...]] = {}  # of every adapter with sites here
+        self.used: list[Update] = []  # of those that ``use`` chose, so that the others cost no forward pass anything
         self.training = base.training  # alone: parts of the base may be in another mode
 
     def __getattr__(self, name: str) -> Any:
@@ -48,18 +51,23 @@ class Wrapped(nn.Module):
 
     def add(self, adapter: Adapter, sites: Sequence[Site], matrices: Matrices) -> None:
         """Add an adapter's sites in this layer."""
-        self.updates.append((adapter, row_blocks(sites)))
+        self.updates[adapter] = row_blocks(sites)
         for matrix in (matrices[site.name] for site in sites):
             self.matrices.setdefault(matrix.key, matrix)
 
     def remove(self, adapter: Adapter) -> bool:
         """Take an adapter out, and return whether others are left."""
-        self.updates = [update for update in self.updates if update[0] is not adapter]
+        self.updates.pop(adapter, None)
+        self.choose(other for other, _ in self.used)
         return bool(self.updates)
+
+    def choose(self, adapters: Iterable[Adapter]) -> None:
+        """Add the updates of these adapters to the layer's output from now on, in this order, where they have any."""
+        self.used = [(adapter, self.updates[adapter]) for adapter in adapters if adapter in self.updates]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         base: Any = self._modules["base"]  # at once, not through __getattr__
-        live = [update for update in self.updates if update[0].gate.live]
+        live = [update for update in self.used if update[0].gate.live]
         if not live:
             return base(*args, **kwargs)
         if self.training and not torch.compiler.is_compiling():
@@ -68,10 +76,21 @@ class Wrapped(nn.Module):
             return functional_call(self.base, self._weights(live), args, kwargs)
         if len(args) == 1 and not kwargs and fits(base, args[0]) and (pair := self.only_pair(live)) is not None:
             return fused_linear(base, args[0], *pair)
-        product = y = self.base(*args, **kwargs)
+        product = y = base(*args, **kwargs)
+        if live[0][0].gate.samples is not None:
+            return self._grouped(product, live, *args, **kwargs)
         for adapter, blocks in live:
             y = self.updated(y, product, adapter, blocks, *args, **kwargs)
         return y
+
+    def _grouped(self, y: Tensor, live: list[Update], x: Tensor) -> Tensor:
+        """``y`` plus what each adapter adds to the output of its own samples, and computes from those alone."""
+        samples: Samples = live[0][0].gate.samples  # type: ignore[assignment]  # the same of all
+        ys, xs = samples.split(y), samples.split(x)
+        for adapter, blocks in live:
+            i = adapter.gate.group
+            ys[i] = self.updated(ys[i], ys[i], adapter, blocks, xs[i])
+        return samples.join(ys)
 
     def only_pair(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:
         """The pair of the whole layer, where it is all that is added to the layer's own product."""
@@ -145,13 +164,13 @@ class Wrapped(nn.Module):
         return total
 
     def extra_repr(self) -> str:
-        blocks = (block for _, blocks in self.updates for block in blocks)
+        blocks = (block for blocks in self.updates.values() for block in blocks)
         return ", ".join(dict.fromkeys(site.name for block in blocks for site in block.sites))
 
 
 def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:
     """The wrapped layers of a model, with their names."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, Wrapped))
+    return ((name, module) for name, module in named_modules(model) if isinstance(module, Wrapped))
 
 
 def in_matrix(blocks: Iterable[RowBlock], key: tuple[str, int | None]) -> tuple[RowBlock, ...]:

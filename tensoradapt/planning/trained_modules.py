@@ -10,7 +10,7 @@ from typing import Any
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.sites.modules import ROOT
+from tensoradapt.sites.modules import ROOT, named_modules
 from tensoradapt.sites.site import Site
 
 AUTO = "auto"
@@ -74,7 +74,7 @@ def trained_modules(model: Any, train: Sequence[str], published: str | None = No
     Raises TensorAdaptError for a pattern that matches nothing. One of the published row may match nothing if others are
     given: models name their norm layers differently, and the others name those.
     """
-    modules = {name: module for name, module in model.named_modules() if name}
+    modules = {name: module for name, module in named_modules(model) if name} if train else {}
     of_row = {pattern for row in papers.ROWS if row.name == published for pattern in row.train}
     heads: dict[str, Any] = {}
     for pattern in train:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 ROOT = "tensoradapt"  # the name of the adapters in their model
@@ -45,6 +45,11 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features
     return logical_shape("Conv1D", module.weight.shape) if is_conv1d(module) else None
+
+
+def named_modules(model: Any) -> Iterator[tuple[str, Any]]:
+    """The modules of a model with their names, without those of its adapters, which may be thousands."""
+    return model.named_modules(memo={getattr(model, ROOT, None)})  # type: ignore[no-any-return]
 
 
 def without_adapters(model: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -20,7 +21,8 @@ from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.storage import hub
 from tensoradapt.surgery.attach import attach_with
 from tensoradapt.surgery.base_hash import base_hash, is_former
-from tensoradapt.surgery.registry import attached, original_modules
+from tensoradapt.surgery.checks import CPU, check_memory
+from tensoradapt.surgery.registry import attached, original_modules, untouched
 from tensoradapt.surgery.transaction import transaction
 
 
@@ -40,7 +42,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     check_arguments(locals(), model=of_kind(nn.Module), path=place, strict=flag)
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
-    saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
+    saved = checkpoint.read(path, partial(_affordable_heads, model))
     matrices = stored_matrices(original_modules(model), saved.plan.sites)
     if strict and (base := base_hash(matrices, is_former(saved.base))) != saved.base:
         raise TensorAdaptError(
@@ -49,7 +51,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
             "attach it all the same"
         )
     numbers = saved.seed, saved.settings, factors_from_base(saved)
-    with transaction(model) as change:
+    with transaction(model, apart=untouched(model)) as change:
         adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
         adapter.restore(saved, change.write)
     return adapter
@@ -141,6 +143,11 @@ def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
         {f.name: saved.factors[f"{i}.{f.name}" if f.trainable else f"{i}.fixed.{f.name}"] for f in based}
         for i, based in enumerate(factors)
     ]
+
+
+def _affordable_heads(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
+    check_memory(plan, [CPU])  # before the files with the numbers are read
+    return head_shapes(model, plan)
 
 
 def head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:

@@ -26,12 +26,13 @@ from tensoradapt.planning.trained_modules import trained_modules, with_heads
 from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
-from tensoradapt.surgery.checks import Values, check_attach, given_values
+from tensoradapt.surgery.checks import CPU, Values, check_attach, check_memory, given_values
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.merge import merge, restore_weights
 from tensoradapt.surgery.registry import (
     Adapters,
+    adapters,
     attached,
     give_heads,
     guard_save,
@@ -39,6 +40,7 @@ from tensoradapt.surgery.registry import (
     registered,
     required,
     unguard_save,
+    untouched,
 )
 from tensoradapt.surgery.transaction import Transaction, transaction
 from tensoradapt.surgery.use import choose
@@ -78,7 +80,7 @@ def attach(
     Raises:
         TensorAdaptError: with the model unchanged, for a container as root, a taken name, dropout or seed out of range,
             missing modules or shapes that are not the plan's, weights on the meta device, quantised weights where
-            factors come from them, and values that do not fit the plan.
+            factors come from them, values that do not fit the plan, and more numbers than there is free memory for.
     """
     check_is("plan", plan, Plan)
     given = None
@@ -104,6 +106,8 @@ def attach_with(
     plan = replace(plan, train=with_heads(model, plan.train, plan.sites))
     reads = plan.needs_weights and values is None
     matrices = check_attach(model, original_modules(model), plan, seed, name, reads)
+    device = matrices[plan.sites[0].name].weight.device
+    check_memory(plan, [CPU, device])  # numbers are drawn on the CPU
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if reads:
@@ -113,11 +117,12 @@ def attach_with(
     adapter = Adapter(
         replace(plan, n_trained_base=sum(numbers.values()), given_parameterization=None), seed, values, scales
     )
-    adapter.to(matrices[plan.sites[0].name].weight.device)
+    adapter.to(device)
+    _share_bases(adapter, adapters(model).values())
     set_magnitudes(adapter, matrices)
     base = base_hash(matrices)
     adapter.attachment = Attachment(settings, heads, base, origin_of(model))
-    with transaction(model) as change:
+    with transaction(model, apart=untouched(model)) as change:
         new = registered(model) is None
         _register(model, name, adapter)
         adapter.attachment.base_now = partial(hash_when_saved, required(model), matrices, base)
@@ -128,6 +133,15 @@ def attach_with(
             change.undo.append(required(model).unfollow)
             required(model).follow_passes(model)
     return adapter
+
+
+def _share_bases(adapter: Adapter, others: Iterable[Adapter]) -> None:
+    """Hold random frozen matrices once for all adapters that drew the same ones, until one adapter is moved alone."""
+    for name, mine in adapter.bases.named_buffers():
+        drawn = (dict(other.bases.named_buffers()).get(name) for other in others if other.seed == adapter.seed)
+        alike = (one for one in drawn if one is not None and (one.dtype, one.device) == (mine.dtype, mine.device))
+        same = next((one for one in alike if torch.equal(one, mine)), mine)
+        setattr(adapter.bases, name, same)
 
 
 def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
@@ -176,7 +190,7 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
     refuse_sharded(model, "detach")
     registry = required(model)
     name = next(key for key, other in registry.named().items() if other is adapter)
-    with transaction(model) as change:
+    with transaction(model, apart=untouched(model, name)) as change:
         if registry.merged and registry.kept is not None:
             restore_weights(registry, change)
         give_heads(model, [key for key in registry.used if key != name], change.write)
@@ -184,6 +198,7 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
             if not layer.remove(adapter):
                 model.set_submodule(module, layer.base)
         del registry[name]
+        registry.used.pop(name, None)
         adapter.gate.merged = False  # with keep=False the model keeps the update; the adapter still has it
         if not registry.named():
             _unregister(model, registry)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from tensoradapt.adapter.checkpoint import expected
+from tensoradapt.adapter.frozen import base_shapes
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.checks import check_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -22,8 +27,10 @@ from tensoradapt.sites.modules import without_adapters
 from tensoradapt.sites.select import refuse_tied
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.registry import Adapters, registered
+from tensoradapt.text import bytes_text
 
 Values = Sequence[Mapping[str, Tensor]]
+CPU = torch.device("cpu")
 KNOWN_LINEARS = ("timm.layers.linear", "torch.nn.modules.linear")  # whose forward is the product all the same
 DEQUANTISE = "Dequantise the model first (load it without its quantisation)"
 
@@ -69,6 +76,30 @@ def check_attach(
     _check_others(model, plan)
     refuse_tied(without_adapters(model), plan.sites)  # they may have been tied after the plan was made
     return matrices
+
+
+def check_memory(plan: Plan, devices: Iterable[torch.device]) -> None:
+    """Raise TensorAdaptError where an adapter's numbers are more than the memory of a device can still hold."""
+    shapes = [*expected(plan).values(), *base_shapes(group.network for group in plan.groups).values()]
+    needed = sum(map(math.prod, shapes)) * torch.get_default_dtype().itemsize
+    for device in devices:
+        if (free := free_memory(device)) is not None and needed > free:
+            raise TensorAdaptError(
+                f"the adapter needs {bytes_text(needed)} for its numbers, and {device} has {bytes_text(free)} free; "
+                "nothing was allocated. Plan fewer sites or a lower rank, or detach adapters that are not needed"
+            )
+
+
+def free_memory(device: torch.device) -> int | None:
+    """The bytes that a device can still give: of a GPU, of this machine; None where they are not known."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    table = Path("/proc/meminfo")  # Linux has it
+    if device.type != "cpu" or not table.exists():
+        return None
+    kilobytes = re.findall(r"^(?:MemAvailable|SwapFree): +(\d+) kB$", table.read_text(), re.MULTILINE)
+    return 1024 * sum(map(int, kilobytes)) if len(kilobytes) == 2 else None
 
 
 def _check_name(model: nn.Module, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from tensoradapt.layers.wrapper import Wrapped
+from tensoradapt.sites.modules import named_modules
 from tensoradapt.surgery.registry import required
 
 FUSED = "activation_relu_or_gelu"  # the activation of an encoder layer's fused kernel; 0 switches the kernel off
@@ -23,7 +24,7 @@ def switch_off_fast_paths(model: nn.Module) -> None:
 
 def fast_paths(model: nn.Module, adapted: type[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
     """The fast paths that are on in modules with adapted layers: module, attribute, and the value that is off."""
-    for module in model.modules():
+    for _, module in named_modules(model):
         switches = (nn.TransformerEncoder, "use_nested_tensor", False), (nn.TransformerEncoderLayer, FUSED, 0)
         for kind, attribute, off in switches:
             holds = isinstance(module, kind) and any(isinstance(part, adapted) for part in module.modules())

@@ -60,8 +60,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     refuse_sharded(model, "merge")
     _check_adapters(registry)
-    used = {name: (layer, [u for u in layer.updates if u[0].gate.used]) for name, layer in wrapped(model)}
-    layers = {name: (layer, updates) for name, (layer, updates) in used.items() if updates}
+    layers = {name: (layer, layer.used) for name, layer in wrapped(model) if layer.used}
     for layer, updates in layers.values():
         check_mergeable(layer, updates)
     _check_tied(layers)
@@ -97,7 +96,7 @@ def restore_weights(registry: Adapters, change: Transaction) -> None:
             change.undo.append(snapshot.now().restore)
         snapshot.restore()
     registry.kept, registry.merged = None, False
-    for adapter in registry.named().values():
+    for adapter in registry.used.values():
         adapter.gate.merged = False
 
 

@@ -30,6 +30,7 @@ class Adapters(nn.ModuleDict):
         self.owners: dict[str, str | None] = {}  # by head, whose numbers the model has; None: the originals
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
+        self.used: dict[str, Adapter] = {}  # those whose updates the layers add
         self.fast: list[tuple[nn.Module, str, Any]] = []  # torch's fast paths that were switched off
 
         self.hooks: list[Any] = []  # on the model, that begin and end a forward pass
@@ -50,28 +51,34 @@ class Adapters(nn.ModuleDict):
 
     def _begin(self, *_: Any) -> None:
         if not torch.compiler.is_compiling():
-            for adapter in self.named().values():
+            for adapter in self.used.values():
                 adapter.forward_pass.begin()
 
     def _end(self, *_: Any) -> None:
         if not torch.compiler.is_compiling():
-            for adapter in self.named().values():
+            for adapter in self.used.values():
                 adapter.forward_pass.end()
 
     def named(self) -> dict[str, Adapter]:
         """The adapters by name."""
         return dict(self.items())  # type: ignore[arg-type]  # nn.ModuleDict does not know what it holds
 
-    @property
-    def used(self) -> dict[str, Adapter]:
-        """The adapters whose updates the layers add."""
-        return {name: adapter for name, adapter in self.named().items() if adapter.gate.used}
-
 
 def registered(model: nn.Module) -> Adapters | None:
     """A model's adapters, None where it has none."""
     registry = getattr(model, ROOT, None)
     return registry if isinstance(registry, Adapters) else None
+
+
+def untouched(model: nn.Module, *names: str) -> list[nn.Module]:
+    """What another choice leaves alone: adapters neither in use nor of these names, and the tensors of those that are.
+
+    There may be thousands of them, which a transaction need not go through.
+    """
+    if (registry := registered(model)) is None:
+        return []
+    touched = {*registry.used, *names}
+    return [adapter.tensors if name in touched else adapter for name, adapter in registry.named().items()]
 
 
 def required(model: nn.Module) -> Adapters:
@@ -141,14 +148,13 @@ def give_heads(model: nn.Module, names: Iterable[str], write: Callable[[Tensor, 
     registry = required(model)
     attachments = {name: adapter.attachment for name, adapter in registry.named().items()}
     wanted = _owners(registry.named(), names)
-    parameters = dict(model.named_parameters(remove_duplicate=False))  # a head may be tied to an embedding
     for key, original in registry.originals.items():
         old, new = registry.owners.get(key), wanted.get(key)
         if old == new:
             continue
         if old in attachments:
-            attachments[old].inactive_heads[key] = parameters[key].detach().clone()
-        write(parameters[key], original if new is None else attachments[new].inactive_heads.pop(key, original))
+            attachments[old].inactive_heads[key] = model.get_parameter(key).detach().clone()
+        write(model.get_parameter(key), original if new is None else attachments[new].inactive_heads.pop(key, original))
         registry.owners[key] = new
 
 

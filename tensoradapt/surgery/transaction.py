@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -17,7 +17,7 @@ UNCHANGED = frozenset(name for name in vars(nn.Module()) if "hooks" in name)  # 
 PLAIN = frozenset((bool, int, float, str, type(None)))  # most attributes; told apart first, as that is quick
 CONTAINERS = (dict, list, set)
 OWNERS = (Attachment, TaskChoice, nn.Module)
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 _open: ContextVar[Transaction | None] = ContextVar("transaction", default=None)
 
 
@@ -36,15 +36,20 @@ class Transaction:
 
 
 @contextmanager
-def transaction(*roots: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Iterator[Transaction]:
+def transaction(
+    *roots: nn.Module, optimizer: torch.optim.Optimizer | None = None, apart: Iterable[nn.Module] = ()
+) -> Iterator[Transaction]:
     """Within this context, undo everything on any exception, Ctrl-C and out-of-memory too, and raise it again.
 
     Undone are changes to modules (children, parameters, buffers, modes, other attributes and the contents of
     those that are dicts, lists or sets), to parameters' ``requires_grad``, ``grad`` and ``data``, to an optimizer's
-    groups and states, and numbers that ``Transaction.write`` wrote. No number is copied but those.
+    groups and states, and numbers that ``Transaction.write`` wrote. No number is copied but those. ``apart``: modules
+    that the change leaves alone, which cost nothing then.
     """
-    kept = _contents(roots, optimizer)
-    parameters = [(p, _data(p), p.requires_grad, p.grad) for root in roots for p in root.parameters()]
+    modules = _modules(roots, apart)
+    kept = _contents(modules, optimizer)
+    found = {id(p): p for module in modules for p in module._parameters.values() if p is not None}
+    parameters = [(p, _data(p), p.requires_grad, p.grad) for p in found.values()]
     change, outer = Transaction(), _open.get()
     token = _open.set(change)
     try:
@@ -61,13 +66,18 @@ def transaction(*roots: nn.Module, optimizer: torch.optim.Optimizer | None = Non
         _open.reset(token)
 
 
-def _contents(roots: tuple[nn.Module, ...], optimizer: torch.optim.Optimizer | None) -> list[tuple[Any, Any]]:
+def _modules(roots: Iterable[nn.Module], apart: Iterable[nn.Module]) -> list[nn.Module]:
+    memo = set(apart)
+    return [module for root in roots for _, module in root.named_modules(memo)]
+
+
+def _contents(modules: list[nn.Module], optimizer: torch.optim.Optimizer | None) -> list[tuple[Any, Any]]:
     """Each container of a model that may change, and a copy of it.
 
     Few objects are made, because many would make Python collect garbage, which takes longer than all the rest.
     """
-    found: dict[int, Any] = {id(module): module for root in roots for module in root.modules()}
-    owners = list(found.values())
+    found: dict[int, Any] = {id(module): module for module in modules}
+    owners: list[Any] = list(modules)
     containers: list[Any] = []
     if optimizer is not None:
         containers += [optimizer.state, optimizer.param_groups, *optimizer.param_groups]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter.chosen_updates import Gate
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.chosen_updates import Gate, Samples
 from tensoradapt.checks import check_number, flag, shown, strings
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.surgery.registry import Adapters, give_heads, required
+from tensoradapt.layers.wrapper import wrapped
+from tensoradapt.surgery.registry import Adapters, give_heads, required, untouched
 from tensoradapt.surgery.transaction import Transaction, transaction
 
 
@@ -27,7 +30,8 @@ def use(
     Args:
         model: a model with adapters, not merged.
         names: one adapter, several whose updates are summed, or a mapping with a factor for each.
-        samples: instead of ``names``, an adapter for each sample of the next batches; None for the base.
+        samples: instead of ``names``, an adapter for each sample of the next batches; None for the base. Each adapter
+            computes its own samples alone. Where those of one adapter lie side by side, the batch is not copied.
         every: compute all updates and multiply those not chosen by 0, so that a compiled model has one graph whatever
             is chosen. What is trained stays as it is then.
 
@@ -51,30 +55,73 @@ def use(
     shares = _per_sample(registry, samples) if names is None else _shares(registry, names)
     if (names is None) == (samples is None):
         raise TensorAdaptError("expected names or samples=, one of them")
-    with transaction(model) as change:
-        choose(model, shares, change, every, 0 if samples is None else len(samples))
+    with transaction(model, apart=() if every else untouched(model, *shares)) as change:
+        choose(model, shares, change, samples, every)
 
 
 def choose(
-    model: nn.Module, shares: Mapping[str, Any], change: Transaction, every: bool = False, n_samples: int = 0
+    model: nn.Module,
+    shares: Mapping[str, float],
+    change: Transaction,
+    samples: Sequence[str | None] | None = None,
+    every: bool = False,
 ) -> None:
-    """Let these adapters compute, each times its share: a number, or one for each of ``n_samples``."""
-    registry, zero = required(model), torch.zeros(n_samples) if n_samples else torch.zeros(())
+    """Let these adapters compute, each times its share, or for the samples that name it.
+
+    Only they and those that computed before are gone through, as the model may have thousands.
+    """
+    registry = required(model)
     give_heads(model, shares, change.write)
-    for name, adapter in registry.named().items():
-        share = shares.get(name, zero)
-        adapter.gate.used = every or name in shares
-        adapter.gate.by_share = every or isinstance(share, Tensor) or share != 1
-        _set(adapter.gate, torch.as_tensor(share, dtype=torch.get_default_dtype()), change)
+    before = registry.used
+    chosen = {name: adapter for name, adapter in registry.named().items() if every or name in shares}
+    for adapter in before.values():
+        adapter.forward_pass.end()
+        adapter.gate.samples, adapter.gate.by_share = None, False
+    if every:
+        _by_share(chosen, shares if samples is None else _ones(samples, chosen), change)
+    elif samples is not None:
+        _by_group(chosen, samples)
+    else:
+        _by_share({name: adapter for name, adapter in chosen.items() if shares[name] != 1}, shares, change)
+    registry.used = chosen
+    for _, layer in wrapped(model):
+        layer.choose(chosen.values())
     if not every:
-        _train_only(registry, shares)
+        _train_only(before.values(), chosen.values(), change)
 
 
-def _train_only(registry: Adapters, names: Container[str]) -> None:
-    """Let the parameters and heads of these adapters require gradients, and no others'."""
-    for name, adapter in sorted(registry.named().items(), key=lambda item: item[0] in names):  # those chosen last
-        for parameter in (*adapter.parameters(), *adapter.attachment.head_parameters().values()):
-            parameter.requires_grad_(name in names)
+def _by_share(adapters: Mapping[str, Adapter], shares: Mapping[str, float | Tensor], change: Transaction) -> None:
+    """Multiply the updates of these adapters by their shares, 0 where they have none."""
+    zero = torch.zeros_like(torch.as_tensor(next(iter(shares.values()), 0.0)))
+    for name, adapter in adapters.items():
+        adapter.gate.by_share = True
+        _set(adapter.gate, torch.as_tensor(shares.get(name, zero), dtype=torch.get_default_dtype()), change)
+
+
+def _by_group(adapters: Mapping[str, Adapter], samples: Sequence[str | None]) -> None:
+    """Let each adapter compute the samples that name it."""
+    groups = None
+    for name, adapter in adapters.items():
+        groups = groups or Samples(samples, adapter.gate.share.device)
+        adapter.gate.samples, adapter.gate.group = groups, groups.number[name]
+
+
+def _ones(samples: Sequence[str | None], names: Iterable[str]) -> dict[str, Tensor]:
+    """For each adapter 1 for its samples, and 0 for the others."""
+    return {name: torch.tensor([float(sample == name) for sample in samples]) for name in names}
+
+
+def _train_only(before: Iterable[Adapter], chosen: Iterable[Adapter], change: Transaction) -> None:
+    """Let the parameters and heads of the chosen adapters require gradients, and not those of the ones before."""
+    trained = {p for adapter in chosen for p in _trained(adapter)}
+    for parameter in trained.union(p for adapter in before for p in _trained(adapter)):
+        if parameter.requires_grad != (now := parameter in trained):
+            change.undo.append(partial(parameter.requires_grad_, not now))
+            parameter.requires_grad_(now)
+
+
+def _trained(adapter: Adapter) -> list[Tensor]:
+    return [*adapter.parameters(), *adapter.attachment.head_parameters().values()]
 
 
 def _set(gate: Gate, share: Tensor, change: Transaction) -> None:
@@ -102,7 +149,7 @@ def _shares(registry: Adapters, names: Any) -> dict[str, float]:
     return dict(given)
 
 
-def _per_sample(registry: Adapters, samples: Sequence[str | None] | None) -> dict[str, Tensor]:
+def _per_sample(registry: Adapters, samples: Sequence[str | None] | None) -> dict[str, float]:
     if not isinstance(samples, list | tuple) or len(samples) == 0:
         raise TensorAdaptError(
             f"samples is {shown(samples)}; expected a list with a name, or None for the base, for each sample of the "
@@ -111,10 +158,9 @@ def _per_sample(registry: Adapters, samples: Sequence[str | None] | None) -> dic
     for name in samples:
         if name is not None:
             _check_name(registry, name)
-    names = [name for name in dict.fromkeys(samples) if name is not None]
-    return {name: torch.tensor([float(sample == name) for sample in samples]) for name in names}
+    return dict.fromkeys((name for name in samples if name is not None), 1.0)
 
 
 def _check_name(registry: Adapters, name: Any) -> None:
-    if not isinstance(name, str) or name not in registry.named():
+    if not isinstance(name, str) or name not in registry:
         raise TensorAdaptError(f"the model has no adapter named {shown(name)}{did_you_mean(name, registry.named())}")

@@ -16,6 +16,9 @@ from support.models import assert_identical, inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
+from tensoradapt.adapter import checkpoint
+from tensoradapt.surgery import attach as attach_module
+from tensoradapt.surgery import checks
 
 Change = Callable[[nn.Module], dict[str, Any]]
 
@@ -329,3 +332,36 @@ def test_factors_that_are_not_finite_are_refused_before_any_weight_changes() -> 
         ta.merge(model)
     assert [n for n, p in model.named_parameters() if n in weights and not torch.equal(p, weights[n])] == []
     assert not adapter.gate.merged
+
+
+@pytest.mark.parametrize("published", ["lora", "vera", "lora-xs"])
+def test_what_does_not_fit_into_the_memory_is_refused_before_it_is_allocated(
+    published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make("bert")
+    base, plan = copy.deepcopy(model), ta.plan(model, published=published, rank=2, train=())
+    saved = ta.attach(model, plan)
+    saved.save(tmp_path)
+    held = [*saved.parameters(), *(b for name, b in saved.named_buffers() if "share" not in name)]
+    ta.detach(model)
+    needed = sum({value.data_ptr(): value.nbytes for value in held}.values())
+    monkeypatch.setattr(checks, "free_memory", lambda _: needed)
+    ta.attach(model, plan)
+    ta.detach(model)
+    monkeypatch.setattr(checks, "free_memory", lambda _: needed - 1)
+    monkeypatch.setattr(attach_module, "Adapter", lambda *_: pytest.fail("allocated"))
+    monkeypatch.setattr(checkpoint, "_tensors", lambda *_: pytest.fail("read"))
+    for call in (lambda: ta.attach(model, plan), lambda: ta.load(model, tmp_path)):
+        with pytest.raises(ta.TensorAdaptError, match=r"needs .* for its numbers, and cpu has .* free"):
+            call()
+    assert_identical(model, base)
+
+
+def test_the_free_memory_is_asked_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = "MemTotal:       100 kB\nMemAvailable:       7 kB\nSwapFree:        3 kB\n"
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    monkeypatch.setattr(Path, "read_text", lambda self: table)
+    assert checks.free_memory(torch.device("cpu")) == 10 * 1024
+    assert checks.free_memory(torch.device("meta")) is None
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert checks.free_memory(torch.device("cpu")) is None

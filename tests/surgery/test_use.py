@@ -164,6 +164,23 @@ def test_within_disabled_none_computes() -> None:
     assert not torch.equal(logits(model), logits(base))
 
 
+def test_adapters_that_draw_the_same_matrices_hold_them_once() -> None:
+    model = make("bert")
+    plan = ta.plan(model, published="vera", rank=4, train=())
+    for name, seed in (("a", 0), ("b", 1), ("c", 0)):
+        ta.attach(model, plan, name=name, seed=seed)
+    a, b, c = ({k: v.data_ptr() for k, v in one.bases.named_buffers()} for one in ta.adapters(model).values())
+    assert a == c and not set(a.values()) & set(b.values())
+    kept = {name: value.clone() for name, value in ta.adapters(model)["c"].bases.named_buffers()}
+    ta.adapters(model)["a"].to(torch.bfloat16)
+    for name, value in ta.adapters(model)["c"].bases.named_buffers():
+        assert torch.equal(value, kept[name])
+    rounded = ta.adapters(model)["a"].to(torch.float64)  # of the same dtype again, with other numbers
+    last = ta.attach(model, plan, name="d", seed=0)
+    for name, value in last.bases.named_buffers():
+        assert torch.equal(value, kept[name]) and not torch.equal(value, rounded.bases.get_buffer(name))
+
+
 REFUSED = {
     "a name that is taken": (lambda m: ta.attach(m, plan_of(m), name="a"), "already has an adapter attached as 'a'"),
     "a name of torch's": (lambda m: ta.attach(m, plan_of(m), name="keys"), "expected one word"),

@@ -14,6 +14,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.chosen_updates import Samples
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.fused_linear import fits, fused_linear
 from tensoradapt.layers.stored_matrix import StoredMatrix
@@ -79,11 +80,12 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             raise TensorAdaptError(f"adapter_names has {len(names)} names and the batch {len(x)}; give each sample one")
         if self.merged:
             raise TensorAdaptError("adapter_names were given and adapters are merged; call unmerge_adapter() first")
-        for name in sorted({*names}.intersection(self.tensoradapt_sites)):
-            rows = torch.tensor([i for i, other in enumerate(names) if other == name], device=x.device)
-            updated = self.wrapped.updated(y[rows], y[rows], *self._update(name), x[rows])
-            y = y.index_copy(0, rows, updated.to(y.dtype))
-        return y
+        samples = Samples(names, x.device)
+        ys, xs = samples.split(y), samples.split(x)
+        for name, i in samples.number.items():
+            if name in self.tensoradapt_sites:
+                ys[i] = self.wrapped.updated(ys[i], ys[i], *self._update(name), xs[i]).to(y.dtype)
+        return samples.join(ys)
 
     @torch.no_grad()
     def get_delta_weight(self, adapter: str) -> Tensor:  # as the weight is stored

@@ -1,0 +1,206 @@
+"""Many adapters in one model: what loading one more, switching, and a batch with an adapter for each sample cost.
+
+    python benchmarks/many_adapters.py                  # 1, 10, 100, 1,000 adapters; writes records/many_adapters.json
+    python benchmarks/many_adapters.py --quick          # a look: 1 and 4 adapters of a small shape, no record
+    python benchmarks/many_adapters.py --only CP --most 100 --device cuda
+
+all-MiniLM-L6-v2's shape, q k v o, rank 4. Each adapter is loaded from a saved folder. The batch has 32 samples, the
+i-th with adapter i modulo N. A ratio is that of a turn to a turn of the frozen model just before it, in one process;
+methods take their turns one after another, with medians and quartiles over rounds. PEFT's LoRA has ``adapter_names=``.
+Times are the processor's. Memory is what the process grew by while adapters were loaded, and their numbers' bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from speed import LORA, SHAPES, batch_of, frozen, shared, sites_of, spread, timed
+from torch import Tensor, nn
+
+import tensoradapt as ta
+from tensoradapt.runs.provenance import provenance
+from tensoradapt.text import align
+
+RECORD = Path(__file__).parent / "records" / "many_adapters.json"
+ROWS = {"LoRA": "lora", "LoTR": "lotr", "CP (LoRTA)": "lorta", "VeRA": "vera"}
+PEFT = "PEFT LoRA"
+COUNTS = (1, 10, 100, 1000)
+RANK, SAMPLES, TOKENS = 4, 32, 32
+FORMER_TO = 10  # adapters up to which every one is also computed for the whole batch, as before they were grouped
+
+
+@dataclass
+class Served:
+    """A model with adapters of one method, and what is done with them."""
+
+    model: nn.Module
+    folder: Path
+
+    def load(self, i: int) -> None:
+        """Add one more."""
+        ta.load(self.model, self.folder, name=f"a{i}")
+
+    def switch(self, i: int) -> None:
+        """Use one of them."""
+        ta.use(self.model, f"a{i}")
+
+    def forward(self, names: list[str], batch: Mapping[str, Tensor], every: bool = False) -> None:
+        """A batch with an adapter for each sample, the choice included."""
+        ta.use(self.model, samples=names, every=every)
+        self.model(**batch)
+
+    def n_bytes(self) -> int:
+        """Of an adapter's numbers."""
+        return ta.adapters(self.model)["a0"].n_bytes
+
+
+class ServedByPeft(Served):
+    """The same in a PeftModel."""
+
+    def load(self, i: int) -> None:
+        if i == 0:
+            self.model = peft.PeftModel.from_pretrained(self.model, self.folder, adapter_name="a0")
+        else:
+            self.model.load_adapter(str(self.folder), adapter_name=f"a{i}")
+
+    def switch(self, i: int) -> None:
+        self.model.set_adapter(f"a{i}")
+
+    def forward(self, names: list[str], batch: Mapping[str, Tensor], every: bool = False) -> None:
+        self.model(**batch, adapter_names=names)
+
+    def n_bytes(self) -> int:
+        return sum(p.nbytes for name, p in self.model.named_parameters() if ".a0." in name)
+
+
+def served(base: nn.Module, method: str, root: Path) -> Served:
+    """A model that has no adapter yet, and a saved adapter of the method."""
+    folder, model = root / method.replace(" ", ""), shared(base)
+    if method != PEFT:
+        ta.attach(model, ta.plan(sites_of(base), published=ROWS[method], rank=RANK, train=())).save(folder)
+        ta.detach(model)
+        return Served(model, folder)
+    targets = sorted({site.module for site in sites_of(base)})
+    peft.get_peft_model(shared(base), peft.LoraConfig(r=RANK, target_modules=targets, **LORA)).save_pretrained(folder)
+    return ServedByPeft(model, folder)
+
+
+def spent(call: Callable[[], Any], device: str) -> float:
+    """Seconds of the processor, which other work does not lengthen; on a GPU of the clock, until all kernels end."""
+    if device != "cpu":
+        return timed(call, device)
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun
+
+
+def resident(device: str) -> int:
+    """Bytes of the process, or of the allocator on a GPU."""
+    gc.collect()
+    if device != "cpu":
+        return torch.cuda.memory_allocated()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def filled(one: Served, held: range, device: str) -> dict[str, float]:
+    """Load adapters until there are as many: seconds of them all, of one of the last, and the memory that they took."""
+    before = resident(device)
+    seconds = [spent(partial(one.load, i), device) for i in held]
+    grown = (resident(device) - before) / len(held)
+    return {"load_ms": 1e3 * statistics.median(seconds[-10:]), "loads_s": sum(seconds), "grown_bytes_each": grown}
+
+
+def switched(one: Served, names: list[str], n: int, args: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds of a switch to another adapter, and to one for each sample."""
+    calls: dict[str, Callable[[int], Any]] = {"switch_ms": lambda i: one.switch(i % n)}
+    if not isinstance(one, ServedByPeft):
+        calls["group_ms"] = lambda i: ta.use(one.model, samples=names)
+    return {
+        key: 1e3 * statistics.median([spent(partial(call, i), args.device) for i in range(args.rounds + 1)][1:])
+        for key, call in calls.items()
+    }
+
+
+@torch.no_grad()
+def mixed(
+    models: Mapping[str, Served], base: nn.Module, batch: Mapping[str, Tensor], names: list[str], args: Any
+) -> dict[str, dict[str, Any]]:
+    """Ratios of a batch with an adapter for each sample to the frozen model's."""
+    turns: dict[str, Callable[[], Any]] = {name: partial(one.forward, names, batch) for name, one in models.items()}
+    if 1 < len(set(names)) <= FORMER_TO:
+        former = {name: partial(one.forward, names, batch, True) for name, one in models.items() if name != PEFT}
+        turns |= {f"{name}, each over the whole batch": turn for name, turn in former.items()}
+    ratios: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(args.rounds + 1):
+        for name, turn in turns.items():
+            before = spent(partial(base, **batch), args.device)
+            ratios[name].append(spent(turn, args.device) / before)
+    return {name: {"mixed": spread(values[1:])} for name, values in ratios.items()}  # the first round warms up
+
+
+def measure(base: nn.Module, counts: tuple[int, ...], root: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """All methods with each number of adapters."""
+    batch = {key: value.detach() for key, value in batch_of(base, SAMPLES, TOKENS, args.device).items()}
+    wanted = [name for name in (*ROWS, PEFT) if name.startswith(tuple(args.only))]
+    models, held, found = {name: served(base, name, root) for name in wanted}, 0, {}
+    for n in counts:
+        names = [f"a{i % n}" for i in range(SAMPLES)]
+        loads = {name: filled(one, range(held, n), args.device) for name, one in models.items()}
+        of = found[f"{n:,}"] = mixed(models, base, batch, names, args)
+        for name, one in models.items():
+            of[name] |= {"n_bytes": one.n_bytes(), **loads[name], **switched(one, names, n, args)}
+        held = n
+        print(*table({f"{n:,}": of}), sep="\n", flush=True)
+    return found
+
+
+def table(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The record as lines."""
+    rows = [("adapters", "method", "mixed", "quartiles", "load", "loads", "switch", "group", "memory each", "numbers")]
+    for n, methods in counts.items():
+        for name, of in methods.items():
+            values = of["mixed"]
+            cells = [n, name, f"{values['median']:.2f}", f"{values['low']:.2f} to {values['high']:.2f}"]
+            if "load_ms" in of:
+                group = f"{of['group_ms']:.1f} ms" if "group_ms" in of else ""
+                cells += [f"{of['load_ms']:.1f} ms", f"{of['loads_s']:.1f} s", f"{of['switch_ms']:.2f} ms", group]
+                cells += [f"{of[key] / 1024:.0f} KiB" for key in ("grown_bytes_each", "n_bytes")]
+            rows.append((*cells, *[""] * (len(rows[0]) - len(cells))))
+    yield from align(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", default=[""], help="methods whose names begin so")
+    parser.add_argument("--most", type=int, default=COUNTS[-1], help="adapters")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true", help="two rounds of a small shape, no record")
+    args = parser.parse_args()
+    counts = (1, 4) if args.quick else tuple(n for n in COUNTS if n <= args.most)
+    args.rounds = 2 if args.quick else args.rounds
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    base = frozen(SHAPES["small" if args.quick else "minilm"][0]().to(args.device).eval())
+    with tempfile.TemporaryDirectory() as root:
+        found = measure(base, counts, Path(root), args)
+    record = {"rank": RANK, "batch": [SAMPLES, TOKENS], "threads": args.threads, "device": args.device, "counts": found}
+    if not args.quick and args.only == [""]:
+        RECORD.write_text(json.dumps({**record, "provenance": provenance()}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""A batch with an adapter for each sample: every adapter computes its own samples as it does alone, and no others."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.families import PLANNED, parts
+from support.models import assert_identical, inputs, make
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+import tensoradapt as ta
+from tensoradapt.adapter.chosen_updates import Gate, Samples
+from tensoradapt.adapter.forward_pass import ForwardPass
+from tensoradapt.sites.site import Site
+
+MIXED = ("a", "b", None, "a", "c", "b")  # neither side by side nor all adapters, and the base
+TIED = ("block_term", "cp", "tensor_ring", "tensor_train", "tucker")
+LIMIT = {torch.float64: 1e-12, torch.float32: 1e-6}
+
+
+def site(name: str, width: int = 24, **more: object) -> Site:
+    return Site(name, "layer", (("layer", 0), ("proj", name)), 24, width, (), **more)
+
+
+# a layer, its sites, and the shape of a sample that it takes
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[Site, ...], tuple[int, ...]]] = {
+    "Linear": (lambda: nn.Linear(24, 24), (site("x"),), (5, 24)),
+    "Conv1D": (lambda: Conv1D(24, 24), (site("x"),), (5, 24)),
+    "Embedding": (lambda: nn.Embedding(24, 24), (site("x"),), ()),
+    "Conv2d": (lambda: nn.Conv2d(6, 24, 2), (site("x"),), (6, 4, 5)),
+    "q, k, v in one": (
+        lambda: nn.Linear(24, 72),
+        tuple(site(name, rows=(24 * i, 24 * i + 24)) for i, name in enumerate("qkv")),
+        (24,),
+    ),
+    "interleaved rows": (
+        lambda: nn.Linear(24, 72),
+        tuple(site(name, rows=(4 * i, 4 * i + 4), period=12) for i, name in enumerate("qkv")),
+        (3, 24),
+    ),
+    "blocks of columns": (
+        lambda: nn.Linear(48, 24),
+        (site("left", cols=(0, 24)), site("right", cols=(24, 48))),
+        (5, 48),
+    ),
+}
+
+
+class Holder(nn.Module):
+    """A root around one layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+@pytest.fixture(autouse=True)
+def default_dtype(request: pytest.FixtureRequest) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    request.addfinalizer(lambda: torch.set_default_dtype(before))
+
+
+def plan_of(sites: tuple[Site, ...], name: str, **more: object) -> ta.Plan:
+    """Over the sites of a layer, tied where the parameterization ties, split where it splits."""
+    layout = "layer proj : out : in" if name in TIED else ta.parameterizations.layouts_of(name)[0]
+    n = 3 if name == "quanta" else 2
+    split = {"out": parts(24, n), "in": parts(24, n)} if layout.endswith(("*", "2")) else {}
+    return ta.plan(sites, layout, name, 2, split=split, **more)
+
+
+def adapted(kind: str, name: str = "lora", names: str = "abcd", **more: object) -> tuple[nn.Module, Tensor]:
+    """The layer with adapters of these names, whose numbers are moved, and a batch of six samples."""
+    build, sites, shape = LAYERS[kind]
+    generator = torch.Generator().manual_seed(0)
+    torch.manual_seed(0)
+    model = Holder(build()).eval()
+    for i, one in enumerate(names):
+        adapter = ta.attach(model, plan_of(sites, name, **more), name=one, seed=i)
+        with torch.no_grad():
+            for parameter in adapter.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    x = torch.randn(6, *shape, generator=generator)
+    return model, torch.randint(24, (6, 5), generator=generator) if kind == "Embedding" else x
+
+
+def by_sample(model: nn.Module, x: Tensor, names: tuple[str | None, ...] = MIXED) -> Tensor:
+    """Each sample through its adapter alone."""
+    found = []
+    for i, name in enumerate(names):
+        if name is None:
+            with ta.disabled(model):
+                found.append(model(x[i : i + 1]))
+        else:
+            ta.use(model, name)
+            found.append(model(x[i : i + 1]))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("rule", ["add", "dora"])
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_sample_has_the_output_of_its_adapter_alone(name: str, rule: str) -> None:
+    for dtype, limit in LIMIT.items():
+        torch.set_default_dtype(dtype)
+        for kind in LAYERS:
+            model, x = adapted(kind, name, rule=rule)
+            with torch.no_grad():
+                expected = by_sample(model, x)
+                for names, order in ((MIXED, range(6)), (("a", "a", "b", "b", "c", None), (0, 3, 1, 5, 4, 2))):
+                    ta.use(model, samples=names)
+                    found, wanted = model(x[list(order)]), expected[list(order)]
+                    assert (found - wanted).abs().max() <= limit * wanted.abs().max(), kind
+                with ta.disabled(model):
+                    base = model(x)
+            assert (expected - base).abs().amax(dim=tuple(range(1, base.ndim))).gt(1e-4).tolist() == [
+                name is not None for name in MIXED
+            ]
+
+
+def test_every_way_of_choosing_computes_the_same_batch() -> None:
+    model, x = adapted("q, k, v in one")
+    ta.use(model, samples=MIXED)
+    found = model(x)
+    ta.use(model, samples=MIXED, every=True)
+    torch.testing.assert_close(model(x), found, rtol=0, atol=1e-12)
+    ta.use(model, samples=MIXED)
+    torch.testing.assert_close(checkpoint(model, x, use_reentrant=False), found, rtol=0, atol=1e-12)
+    torch.testing.assert_close(copy.deepcopy(model)(x), found, rtol=0, atol=0)
+    with ta.disabled(model):
+        assert torch.equal(model(x), model.layer.base(x))
+
+
+def test_an_adapter_computes_its_own_samples_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = adapted("Linear")
+    seen: dict[str, int] = {}
+    whole = ta.Adapter.update
+
+    def counted(self: ta.Adapter, x: Tensor, *more: object) -> Tensor:
+        name = next(name for name, other in ta.adapters(model).items() if other is self)
+        seen[name] = seen.get(name, 0) + len(x)
+        return whole(self, x, *more)
+
+    monkeypatch.setattr(ta.Adapter, "update", counted)
+    ta.use(model, samples=MIXED)
+    model(x)
+    assert seen == {"a": 2, "b": 2, "c": 1}
+
+
+def test_adapters_that_are_not_in_use_are_not_gone_through(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """Not by a layer, by a pass, nor by choosing or adding another: a thousand of them cost no time."""
+    model, x = adapted("Linear")
+    ta.adapters(model)["a"].save(tmp_path)
+    ta.use(model, "b")
+    idle = {id(module) for name in "ad" for module in ta.adapters(model)[name].modules()}
+    passes = {id(ta.adapters(model)[name].forward_pass) for name in "ad"}
+    walked, read, begun = nn.Module.named_modules, Gate.live.fget, ForwardPass.begin
+
+    def named_modules(self: nn.Module, *args: object, **kwargs: object) -> object:
+        for name, module in walked(self, *args, **kwargs):
+            assert id(module) not in idle, name
+            yield name, module
+
+    def live(self: Gate) -> bool:
+        assert id(self) not in idle
+        return read(self)
+
+    def begin(self: ForwardPass) -> None:
+        assert id(self) not in passes
+        begun(self)
+
+    monkeypatch.setattr(ForwardPass, "begin", begin)
+    monkeypatch.setattr(nn.Module, "named_modules", named_modules)
+    monkeypatch.setattr(Gate, "live", property(live))
+    ta.use(model, samples=["b", "c", "b", None, "c", "b"])
+    model(x)
+    ta.attach(model, ta.adapters(model)["a"].plan, name="new")
+    ta.load(model, tmp_path, name="loaded")
+    ta.detach(model, "new")
+    ta.use(model, {"b": 0.5, "c": 1.0})
+    model(x)
+
+
+def test_each_adapter_is_trained_by_its_own_samples() -> None:
+    model, x = adapted("Linear")
+    ta.use(model, samples=MIXED)
+    model(x).square().sum().backward()
+    found = {name: [p.grad for p in adapter.parameters()] for name, adapter in ta.adapters(model).items()}
+    assert found.pop("d") == [None, None]
+    for name, gradients in found.items():
+        model.zero_grad()
+        ta.use(model, name)
+        model(x[[i for i, other in enumerate(MIXED) if other == name]]).square().sum().backward()
+        for gradient, parameter in zip(gradients, ta.adapters(model)[name].parameters(), strict=True):
+            torch.testing.assert_close(gradient, parameter.grad, rtol=0, atol=1e-12 * parameter.grad.abs().max())
+
+
+def test_a_base_that_is_trained_gets_the_gradient_of_every_sample() -> None:
+    model, x = adapted("Linear")
+    weight = model.layer.base.weight.requires_grad_()
+    expected = torch.zeros_like(weight)
+    by_sample(model, x).square().sum().backward()
+    expected, weight.grad = weight.grad, None
+    ta.use(model, samples=MIXED)
+    model(x).square().sum().backward()
+    torch.testing.assert_close(weight.grad, expected, rtol=0, atol=1e-11)
+
+
+def test_a_sample_has_its_own_adapter_and_its_own_task() -> None:
+    torch.manual_seed(0)
+    model = Holder(nn.Linear(24, 24))
+    plan = ta.plan([site("x")], "task : out : in", "cp", 2, tasks=("one", "two"))
+    for i, name in enumerate("ab"):
+        for parameter in ta.attach(model, plan, name=name, seed=i).parameters():
+            nn.init.normal_(parameter)
+    x, names, tasks = torch.randn(4, 24), ("a", "b", "a", None), ("two", "one", "one", "one")
+    expected = []
+    for i, (name, task) in enumerate(zip(names, tasks, strict=True)):
+        for adapter in ta.adapters(model).values():
+            adapter.select(task=task)
+        expected.append(by_sample(model, x[i : i + 1], (name,)))
+    ta.use(model, samples=names)
+    for adapter in ta.adapters(model).values():
+        adapter.select(task=tasks)
+    torch.testing.assert_close(model(x), torch.cat(expected), rtol=0, atol=1e-12)
+    ta.adapters(model)["a"].select(task=tasks[:2])
+    with pytest.raises(ta.TensorAdaptError, match="given 2 tasks and the batch has 4 samples"):
+        model(x)
+
+
+def test_shared_biases_are_added_to_the_samples_of_their_adapter() -> None:
+    model = make("roberta")
+    plan = ta.plan(ta.find_sites(model, "attention", blocks=True), published="cara", rank=2, train=())
+    for i, name in enumerate("ab"):
+        adapter = ta.attach(model, plan, name=name, seed=i)
+        for parameter in adapter.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        assert len(adapter.biases)
+    given = {key: torch.cat([value, value]) for key, value in inputs("roberta").items()}
+    expected = []
+    for name in "ba":
+        ta.use(model, name)
+        expected.append(model(**given).logits)
+    ta.use(model, samples=["b", "a", "a", "b"])
+    found = model(**given).logits
+    wanted = torch.stack([expected[0][0], expected[1][1], expected[1][2], expected[0][3]])
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
+
+
+def test_samples_side_by_side_are_cut_and_not_copied() -> None:
+    x = torch.randn(5, 3)
+    cut = Samples(["a", "a", None, "b", "b"])
+    assert [part.data_ptr() for part in cut.split(x)] == [x[0].data_ptr(), x[2].data_ptr(), x[3].data_ptr()]
+    orders = (["a", "a", None, "b", "b"], ["b", "a", "b", "a", None], ["a"] * 5, ["a", "b", "a", None, None])
+    for names in orders:
+        groups = Samples(names)
+        assert torch.equal(groups.join(groups.split(x)), x)
+        assert [len(part) for part in groups.split(x)] == [names.count(name) for name in dict.fromkeys(names)]
+
+
+def test_generate_with_beams_says_that_names_are_to_be_repeated() -> None:
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 32}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes)).eval()
+    sites = ta.find_sites(model)
+    for name in "ab":
+        ta.attach(model, ta.plan(sites, parameterization="lora", rank=2), name=name)
+    ta.use(model, samples=["a", "b"])
+    ids = torch.randint(2, 50, (2, 4))
+    plain = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0}
+    model.generate(ids, **plain)
+    with pytest.raises(ta.TensorAdaptError, match=r"given 2 samples and the batch has 6.*num_beams"):
+        model.generate(ids, **plain, num_beams=3)
+    ta.use(model, samples=[name for name in "ab" for _ in range(3)])
+    model.generate(ids, **plain, num_beams=3)
+
+
+def test_adapters_in_groups_are_taken_out_and_moved() -> None:
+    model, x = adapted("Linear")
+    base = copy.deepcopy(model)
+    for name in "abcd":
+        ta.detach(base, name)
+    ta.use(model, samples=MIXED)
+    expected = model(x)
+    torch.testing.assert_close(model.float()(x.float()), expected.float(), rtol=0, atol=1e-5)
+    model, _ = adapted("Linear")
+    ta.use(model, samples=MIXED)
+    ta.detach(model, "b")
+    rest = [i for i, name in enumerate(MIXED) if name != "b"]
+    torch.testing.assert_close(model(x)[rest], expected[rest], rtol=0, atol=1e-12)
+    assert torch.equal(model(x)[1], base(x)[1])
+    for name in "acd":
+        ta.detach(model, name)
+    assert_identical(model, base)
