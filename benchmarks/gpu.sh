@@ -3,15 +3,17 @@
 #
 #   benchmarks/gpu.sh wheels      # first, where there is a network: what such a machine lacks, into wheels/
 #   benchmarks/gpu.sh tests       # the tests that need CUDA, then the laws and the layers
-#   benchmarks/gpu.sh speed       # encoders, fp32: records/speed-SHAPE-cuda-1.json
-#   benchmarks/gpu.sh large       # Llama-3.2-1B and -3B and Llama-2-7B, bf16
-#   benchmarks/gpu.sh profile     # the kernels of a step: frozen, PEFT's LoRA, CP, Tucker
+#   benchmarks/gpu.sh speed minilm        # fp32, all rows; so roberta-base and vit-s: records/speed-SHAPE-cuda-1.json
+#   benchmarks/gpu.sh large llama-2-7b    # bf16, without rows that decompose or copy every matrix; so llama-3.2-1b, -3b
+#   benchmarks/gpu.sh ways          # the exact ways through a layer against the cost model
+#   benchmarks/gpu.sh profile       # the operations of a step with and without each saving: PEFT's LoRA, LoRA, CP, Tucker
 #
-# DEVICE=cpu runs the same commands without a GPU, as a check of this file. Records name the card.
+# DEVICE=cpu QUICK=--quick runs the same commands on a small shape without a GPU, as a check of this file. Records name
+# the card.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-wheels=${WHEELS:-wheels} device=${DEVICE:-cuda} rounds=${ROUNDS:-20}
-needs=(tensorly opt_einsum hypothesis pytest sortedcontainers iniconfig pluggy peft accelerate psutil matplotlib scipy)
+wheels=${WHEELS:-wheels} device=${DEVICE:-cuda} rounds=${ROUNDS:-20} quick=${QUICK:-}
+needs=(tensorly opt_einsum hypothesis pytest sortedcontainers iniconfig pluggy peft accelerate psutil matplotlib scipy lycoris_lora einops toml)
 
 if [ "${1:-}" = wheels ]; then
     exec python3 -m pip download --only-binary=:all: --no-deps --dest "$wheels" "${needs[@]}"
@@ -23,19 +25,19 @@ if [ -d "$wheels" ]; then
 fi
 export HF_HUB_OFFLINE=1 OMP_WAIT_POLICY=passive
 
+measure() { timeout 580 python3 benchmarks/speed.py --device "$device" --rounds "$rounds" ${quick:+"$quick"} "$@"; }
+
 case "${1:-}" in
     tests)
         [ "$device" = cpu ] || timeout 280 python3 -m pytest -m gpu
         timeout 280 python3 -m pytest tests/layers tests/adapter/test_forward_pass.py
         ;;
-    speed) timeout 580 python3 benchmarks/speed.py --device "$device" --rounds "$rounds" --shapes minilm roberta-base vit-s ;;
+    speed) measure --shapes "${2:-minilm}" ;;
     large)
-        for shape in llama-3.2-1b llama-3.2-3b llama-2-7b; do
-            timeout 280 python3 benchmarks/speed.py --device "$device" --dtype bfloat16 --rounds "$rounds" --shapes "$shape" || echo "$shape: $?"
-        done
+        measure --dtype bfloat16 --shapes "${2:-llama-3.2-1b}" \
+            --skip full dense lora_xs tinylora randlora kronecker loretta tt_matrix quanta
         ;;
-    profile)
-        timeout 580 python3 benchmarks/speed.py --device "$device" --rounds 5 --before --only "PEFT LoRA" lora "cp r=8" tucker --shapes minilm roberta-base
-        ;;
-    *) sed -n '2,10p' "$0" && exit 2 ;;
+    ways) measure --ways ;;
+    profile) measure --before --only "PEFT LoRA" "lora r" "cp r=8" "tucker r" --shapes minilm roberta-base ;;
+    *) sed -n '2,13p' "$0" && exit 2 ;;
 esac
