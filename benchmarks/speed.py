@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py --threads 1           # MiniLM's shape; --shapes roberta-base smollm2-135m vit-s
     python benchmarks/speed.py --only cp --before    # beside it without each piece of work that was saved
-    python benchmarks/speed.py --only cp "PEFT LoRA" --shapes small --instructions    # counted by valgrind as well
+    python benchmarks/speed.py --shapes small --instructions    # of a step, by valgrind; or of some rows
     python benchmarks/speed.py --ways                # one layer: ranks and tokens by the exact ways through it
     python benchmarks/speed.py --figure              # figure and tables of the records
     python benchmarks/speed.py --quick               # a look: two rounds of a small shape, no record
@@ -95,8 +95,9 @@ def measure(shape: str, args: argparse.Namespace) -> dict[str, Any]:
     record["frozen_peak_bytes"] = peak_of(frozen.step, args.device)
     record["frozen_operations"] = operations_of(frozen.step)
     timed(record, frozen, competitors, args)
-    if args.instructions:
-        record["instructions"] = speed_instructions.count(shape, list(competitors))
+    if args.instructions is not None:
+        counted = [name for name in competitors if name.startswith(tuple(args.instructions or [""]))]
+        record["instructions"] = speed_instructions.count(shape, counted)
     return record
 
 
@@ -126,7 +127,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", default=[""], help="rows whose names begin so")
     parser.add_argument("--skip", nargs="+", default=[], help="not those whose names begin so")
     parser.add_argument("--before", action="store_true", help="ours also without each piece of work that was saved")
-    parser.add_argument("--instructions", action="store_true", help="count those of a step by valgrind: minutes")
+    parser.add_argument("--instructions", nargs="*", help="count those of a step by valgrind, of rows that begin so")
     parser.add_argument("--ways", action="store_true", help="the exact ways through one layer, against the cost model")
     parser.add_argument("--figure", action="store_true", help="figure and tables of the records")
     parser.add_argument("--rounds", type=int, default=30)

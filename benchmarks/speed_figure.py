@@ -18,7 +18,7 @@ from speed_rows import GROUPS, USUAL
 
 from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import DPI, RC
-from tensoradapt.analysis.figures.styles import marker_look, styles_of
+from tensoradapt.analysis.figures.styles import Style, marker_look, styles_of
 
 RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
@@ -85,15 +85,15 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     with mpl.rc_context(RC):
         figure = Figure(figsize=(2.3 + 2.6 * len(records), ROW * (lowest + 4) + 0.9), dpi=DPI, layout="constrained")
         panels = figure.subplots(1, len(records), sharey=True, squeeze=False)[0]
+        styles = styles_of(of["method"] for record in records for of in record["competitors"].values())
         for ax, record in zip(panels, records, strict=True):
-            panel(ax, record, places)
+            panel(ax, record, places, styles)
         panels[0].set_yticks(list(places.values()), [label for _, label in places])
         panels[0].set_ylim(lowest + 1, -2.2)
         for group in dict.fromkeys(group for group, _ in places):
             top = min(y for (of, _), y in places.items() if of == group)
-            panels[0].text(
-                0, top - 0.75, f" {group}", transform=panels[0].get_yaxis_transform(), fontsize=8, color=ink.dark()
-            )
+            header = panels[0].text(0, top - 0.75, f" {group}", transform=panels[0].get_yaxis_transform(), fontsize=8)
+            header.set(color=ink.dark(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
         faces = {"ours": ink.dark(), **FACES}
         handles = [
             Line2D([], [], marker="o", linestyle="none", color=ink.dark(), markerfacecolor=face, label=name)
@@ -123,9 +123,8 @@ def key_of(name: str, of: Mapping[str, Any]) -> Key:
     return of["group"], f"{head}, {before}" if sep and before else head if of["group"] != USUAL else name
 
 
-def panel(ax: Axes, record: Mapping[str, Any], places: Mapping[Key, float]) -> None:
+def panel(ax: Axes, record: Mapping[str, Any], places: Mapping[Key, float], styles: Mapping[str, Style]) -> None:
     """The rows of one record."""
-    styles = styles_of(of["method"] for of in record["competitors"].values())
     ax.axvline(1, color=ink.grey(), linewidth=0.8)
     if "PEFT LoRA r=8" in record["competitors"]:
         ax.axvline(
