@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.training.equal_steps import equal_steps as equal_steps
     from tensoradapt.training.fit import fit as fit
     from tensoradapt.training.fit import parameter_groups as parameter_groups
+    from tensoradapt.training.fit_many import fit_many as fit_many
     from tensoradapt.training.preconditioning import preconditioned as preconditioned
     from tensoradapt.training.reduce_rank import reduce_rank as reduce_rank
 
@@ -77,6 +78,7 @@ _HOME = {
     "compress": "tensoradapt.compression.compress",
     "export_lora": "tensoradapt.lora.export",
     "fit": "tensoradapt.training.fit",
+    "fit_many": "tensoradapt.training.fit_many",
     "parameter_groups": "tensoradapt.training.fit",
     "equal_steps": "tensoradapt.training.equal_steps",
     "preconditioned": "tensoradapt.training.preconditioning",

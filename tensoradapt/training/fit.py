@@ -20,6 +20,7 @@ from tensoradapt.training.precision import autocast
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
+from tensoradapt.training.turns import Work, to_end
 
 Batch = Mapping[str, Tensor]
 
@@ -77,25 +78,50 @@ def fit(
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
-    _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
     options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition, precision)
-    groups, named = parameter_groups(model, lr, head_lr, heads), trained_parameters(model)
-    _check_reduce(model, reduce or {}, steps, checkpoint)
+    others = {"loss": loss, "reduce": reduce, "on_step": on_step, "checkpoint": checkpoint}
+    return to_end(training(model, batches, options, heads=heads, **others))  # type: ignore[arg-type]
+
+
+def training(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    options: TrainingOptions,
+    *,
+    heads: Sequence[str] = (),
+    loss: Callable[[nn.Module, Any], Tensor] | None = None,
+    reduce: Mapping[int, int] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    checkpoint: TrainingState | None = None,
+) -> Work[FitResult]:
+    """The training of ``fit`` as work that pauses after each step; its arguments are checked before the first."""
+    _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
+    groups = parameter_groups(model, options.lr, options.head_lr, heads)
+    _check_reduce(model, reduce or {}, options.steps, checkpoint)
     stepper = optimizer_of(model, groups, options)
+    return _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
+
+
+def _steps(
+    model: nn.Module, batches: Iterable[Batch], options: TrainingOptions, stepper: torch.optim.Optimizer,
+    loss: Callable[[nn.Module, Any], Tensor] | None, reduce: Mapping[int, int],
+    on_step: Callable[[int, float], None] | None, checkpoint: TrainingState | None,
+) -> Work[FitResult]:  # fmt: skip
+    named, steps = trained_parameters(model), options.steps
     losses, seconds = _resumed(checkpoint, model, stepper)
     schedule, note = _schedule(stepper, options, len(losses)), ""
-    context = autocast(precision, next(iter(named.values())).device)
+    context = autocast(options.precision, next(iter(named.values())).device)
     model.train()
     for step, batch in itertools.islice(zip(range(1, steps + 1), batches, strict=False), len(losses), None):
         start = time.perf_counter()
         value = _loss(model, batch, loss, context)
         stepper.zero_grad(set_to_none=True)
         value.backward()
-        if note := _fault(step, value, named, clip):
+        if note := _fault(step, value, named, options.clip):
             break
         stepper.step()
         schedule.step()
-        if reduce and step in reduce:
+        if step in reduce:
             reduce_rank(model, stepper, rank=reduce[step])
             named = trained_parameters(model)
         losses.append(float(value.detach()))
@@ -104,6 +130,8 @@ def fit(
             checkpoint.write({**collect(model, stepper), **_history(losses, seconds)})
         if on_step:
             on_step(step, losses[-1])
+        del value  # its graph, which would be kept while others have their turn
+        yield
     model.eval()
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
