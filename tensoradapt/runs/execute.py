@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import statistics
@@ -20,11 +21,14 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach
+from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, Split, Task, subsample
 from tensoradapt.tasks.registry import restore
-from tensoradapt.training.fit import fit
+from tensoradapt.training.fit import training
+from tensoradapt.training.options import TrainingOptions
 from tensoradapt.training.precision import autocast
 from tensoradapt.training.state import TrainingState
+from tensoradapt.training.turns import Pauses, Turns, to_end
 
 EVALUATED = 64  # examples in a batch of predictions
 
@@ -39,31 +43,34 @@ def execute(
 
     ``on_step``: called with each step and its loss.
     """
-    begun = time.perf_counter()
+    return to_end(execution(config, device, on_step, checkpoint))
+
+
+def execution(
+    config: RunConfig,
+    device: str,
+    on_step: Callable[[int, float], None] | None = None,
+    checkpoint: TrainingState | None = None,
+    base: SharedBase | None = None,
+) -> Turns[dict[str, Any]]:
+    """``execute`` as work that pauses after each step; ``base`` is that of the runs that take turns with it."""
+    begun, pauses = time.perf_counter(), Pauses()
     reset_peak_memory()
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
     data = load_data(config)
     task = data.task
-    model, plan = prepare(config)
+    model, plan = prepare(config, base)
     model.to(device)
     train, test = (encoded(split, config) for split in (data.train, data.test))
     n_validation = config.n_validation and min(config.n_validation, len(data.validation))
     validation = subsample(data.validation, n_validation, 0, "n_validation")
     torch.manual_seed(config.seed)
     heads = task.heads(model)
-    fitted = fit(
-        model,
-        batches(model, train, config, device),
-        loss=task.loss,
-        lr=config.lr,
-        head_lr=config.head_lr,
-        steps=config.steps,
-        **config.training,
-        heads=heads,
-        on_step=on_step,
-        checkpoint=checkpoint,
-    )
+    options = TrainingOptions(lr=config.lr, head_lr=config.head_lr, steps=config.steps, **config.training)
+    stream = batches(model, train, config, device)
+    steps = training(model, stream, options, loss=task.loss, heads=heads, on_step=on_step, checkpoint=checkpoint)
+    fitted = yield from pauses.around(steps)
     trained = time.perf_counter()
     with autocast(config.training.get("precision", "fp32"), device):
         scores = {
@@ -72,7 +79,7 @@ def execute(
         }
     result = _result(config, data, fitted, scores, validation, plan, model, heads)
     measured = {
-        "seconds": time.perf_counter() - begun,
+        "seconds": time.perf_counter() - begun - pauses.seconds,
         "evaluation_seconds": time.perf_counter() - trained,
         **_measured(fitted.seconds, device),
         "resumed_at_step": checkpoint.resumed if checkpoint else 0,
@@ -82,12 +89,23 @@ def execute(
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
 
 
-def prepare(config: RunConfig) -> tuple[nn.Module, Plan | None]:
-    """The model of a run, ready to train: head drawn from the seed, adapter attached or base frozen."""
+def prepare(config: RunConfig, base: SharedBase | None = None) -> tuple[nn.Module, Plan | None]:
+    """The model of a run, ready to train: head drawn from the seed, adapter attached or base frozen.
+
+    ``base``: of the runs in this process, whose frozen weights are in memory once.
+    """
     random.seed(config.seed)
     torch.manual_seed(config.seed)
     task = restore(config.task, config.data)
-    model = task.model(config.model)
+    if base is None:
+        return _trainable(task.model(config.model), task, config)
+    drawn = (config.model, config.task, json.dumps(config.data, sort_keys=True), config.seed)
+    model, plan = _trainable(base.model(drawn, lambda: task.model(config.model)), task, config)
+    base.separate(model)
+    return model, plan
+
+
+def _trainable(model: nn.Module, task: Task, config: RunConfig) -> tuple[nn.Module, Plan | None]:
     heads = task.heads(model)
     if config.kind == "adapter":
         adapter = attach(model, plan_of(config, model, heads), seed=config.seed)

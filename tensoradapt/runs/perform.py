@@ -1,15 +1,21 @@
-"""Perform one run of a sweep: claim it, compute it from where it was left, and write it once."""
+"""Perform runs of a sweep: claim them, compute each from where it was left, and write it once."""
 
 from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.runs.trackers import Tracking
 from tensoradapt.runs.work_folder import WORK, Work, claim, state_key, versions
+from tensoradapt.surgery.shared_base import SharedBase
+from tensoradapt.training.turns import Turns, in_turns, to_end
+
+MEMORY = "out of memory"
 
 
 def perform(root: Path, name: str, device: str) -> str:
@@ -18,26 +24,46 @@ def perform(root: Path, name: str, device: str) -> str:
     Returns "finished", "failed", or "elsewhere" where another process computes it. An error within the run becomes its
     ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
     """
-    root, work = Path(root), Work(Path(root), name)
-    if not work.path.is_dir():
-        return _done(root, name)
-    with claim(root / WORK, name) as ours:
-        if not ours:
-            return "elsewhere"
-        # checked under the lock, as another process may have written it before
-        if is_finished(root, name) or is_failed(root, name):
-            work.clear()
-            return _done(root, name)
-        done = _computed(root, work, device)
-        work.clear()
-    return done
+    return perform_all(root, [name], device)[0]
+
+
+def perform_all(root: Path, names: Sequence[str], device: str) -> list[str]:
+    """Compute runs that take turns over one base in memory, each as ``perform`` would, and each ending by itself."""
+    root = Path(root)
+    done: dict[str, str] = {}
+    with ExitStack() as claims:
+        works = {}
+        for name in names:
+            work = Work(root, name)
+            if not work.path.is_dir():
+                done[name] = _done(root, name)
+            elif not claims.enter_context(claim(root / WORK, name)):
+                done[name] = "elsewhere"
+            elif is_finished(root, name) or is_failed(root, name):
+                # checked under the lock, as another process may have written it before
+                work.clear()
+                done[name] = _done(root, name)
+            else:
+                works[name] = work
+        done |= _computed(root, works, device)
+    return [done[name] for name in names]
 
 
 def _done(root: Path, name: str) -> str:
     return "finished" if is_finished(root, name) else "failed" if is_failed(root, name) else "elsewhere"
 
 
-def _computed(root: Path, work: Work, device: str) -> str:
+def _computed(root: Path, works: Mapping[str, Work], device: str) -> dict[str, str]:
+    if len(works) < 2:
+        return {name: to_end(_computing(root, work, device)) for name, work in works.items()}
+    base = SharedBase()
+    done = in_turns({name: _computing(root, work, device, base) for name, work in works.items()})
+    del base  # runs that had no memory beside the others are alone now
+    return {name: how or to_end(_computing(root, works[name], device)) for name, how in done.items()}
+
+
+def _computing(root: Path, work: Work, device: str, base: SharedBase | None = None) -> Turns[str]:
+    """Compute a run, pausing where it shares a base; returns how it ended, or "" where it is to be tried alone."""
     from tensoradapt.training.state import TrainingState
 
     config, every, track = work.config()
@@ -45,13 +71,17 @@ def _computed(root: Path, work: Work, device: str) -> str:
     checkpoint = TrainingState(work.path / "state.safetensors", every, state_key(work.name))
     work.note("started", device=device, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), commit=versions()["commit"])
     try:
-        parts = execute(config, device, tracking.on_step, checkpoint)
+        arguments = (config, device, tracking.on_step, checkpoint)
+        parts = execute(*arguments) if base is None else (yield from _execution(*arguments, base))
     except Exception as error:  # a run that fails does not stop the others
         tracking.finish({}, config.steps)
         work.note("failed")
+        if base is not None and _kind(error) == MEMORY:
+            return ""
         record = {"kind": _kind(error), "error": str(error), "traceback": traceback.format_exc()}
         extra = {"attempts.jsonl": work.attempts()}
         write_failure(root, work.name, {**record, "config": config.as_dict(), "provenance": versions()}, extra)
+        work.clear()
         return "failed"
     except BaseException:  # on an interrupt, do not wait for trackers
         tracking.leave()
@@ -63,6 +93,7 @@ def _computed(root: Path, work: Work, device: str) -> str:
     work.note("finished", resumed_at_step=checkpoint.resumed)
     arrays = parts.pop("arrays")
     write_run(root, work.name, **parts, provenance=versions(), arrays=arrays, extra={"attempts.jsonl": work.attempts()})
+    work.clear()
     return "finished"
 
 
@@ -75,8 +106,14 @@ def execute(*arguments: Any) -> dict[str, Any]:
     return compute(*arguments)
 
 
+def _execution(*arguments: Any) -> Turns[dict[str, Any]]:
+    from tensoradapt.runs.execute import execution
+
+    return execution(*arguments)
+
+
 def _kind(error: Exception) -> str:
     """The kind of a failure; out of memory has its own, as another machine or a smaller batch may do."""
     import torch
 
-    return "out of memory" if isinstance(error, MemoryError | torch.OutOfMemoryError) else type(error).__name__
+    return MEMORY if isinstance(error, MemoryError | torch.OutOfMemoryError) else type(error).__name__

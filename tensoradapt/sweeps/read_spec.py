@@ -65,8 +65,19 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
         runs={name: value for name, value in runs.items() if value is not None and value != DEFAULTS.get(name)},
         search=search,
         data={task.name: record for task, record in settings["tasks"] if record},
+        pack=_pack(settings, methods),
         **tuning,
     )
+
+
+def _pack(settings: Mapping[str, Any], methods: Sequence[Method]) -> int:
+    """How many runs may take turns in one process; full fine-tuning leaves no frozen base to share."""
+    pack: int = settings.get("pack", 1)
+    if pack > 1 and all(method.kind == "full" for method in methods):
+        raise TensorAdaptError(
+            f"pack is {pack}, and every method is full fine-tuning, whose runs share no frozen base; leave pack out"
+        )
+    return pack
 
 
 def _load(path: Path) -> Mapping[str, Any]:
@@ -218,6 +229,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) and value else checks.texts(value, where)
 
 
+MOST_PACKED = 1000  # runs in one process
 SAME = "same"  # targets of published adapters; "paper" are their papers'
 _grid = partial(checks.listed, checks.number)
 OWN_KEYS = {"lr", "head_lr", "steps", "optimizer"}  # of a specification
@@ -270,6 +282,7 @@ TOP: dict[str, checks.Check] = {
     "head_learning_rate": checks.number,
     "proposer": partial(checks.one_of, PROPOSERS),
     "trials": checks.whole,
+    "pack": partial(checks.whole, most=MOST_PACKED),
     "parallel": checks.whole,
     "search": space_of,
     "optimizer": partial(checks.one_of, OPTIMIZERS),

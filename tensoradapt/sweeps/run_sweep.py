@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -220,7 +221,13 @@ class _Sweep:
             store.check_free(self.root, config.id)
             self._known[config.id] = config
             Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
-        executor.submit([config.id for config in new])
+        shared = [config.id for config in new if config.kind != "full"]
+        executor.submit(shared, self._together(len(shared), executor.slots.workers or 1))
+        executor.submit([config.id for config in new if config.kind == "full"])
+
+    def _together(self, n: int, workers: int) -> int:
+        """How many of ``n`` runs take turns in one process, so that no worker is without."""
+        return max(1, min(self.spec.pack, math.ceil(n / workers)))
 
     def _returned(self, executor: Executor, name: str, how: str) -> None:
         if self.ended(name):

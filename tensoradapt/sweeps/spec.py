@@ -74,6 +74,7 @@ class SweepSpec:
             has one.
         extend: how many rates may be tried beyond the ends of each grid.
         data: records of tasks of own data, by name.
+        pack: how many runs may take turns in one process, over one base in memory; no part of what is computed.
     """
 
     model: str
@@ -86,6 +87,7 @@ class SweepSpec:
     tune: str = "method"  # as specifications meant before they said it
     extend: int = 0
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pack: int = 1
 
     def of_task(self, task: str) -> dict[str, Any]:
         """The settings of runs of one task: the record of its data, and its own length of texts."""
@@ -99,7 +101,7 @@ class SweepSpec:
         was unless they are used.
         """
         said = asdict(self)
-        seeds = said.pop("tuning_seeds")
+        seeds, _ = said.pop("tuning_seeds"), said.pop("pack")
         said |= {"tuning_seed": seeds[0]} if len(seeds) == 1 else {"tuning_seeds": seeds}
         said["data"] = {
             name: {**record, "source": self.of_task(name).get("max_length")} for name, record in self.data.items()

@@ -20,7 +20,7 @@ from tensoradapt.training.precision import autocast
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
-from tensoradapt.training.turns import Work, to_end
+from tensoradapt.training.turns import Turns, to_end
 
 Batch = Mapping[str, Tensor]
 
@@ -93,7 +93,7 @@ def training(
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
-) -> Work[FitResult]:
+) -> Turns[FitResult]:
     """The training of ``fit`` as work that pauses after each step; its arguments are checked before the first."""
     _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
     groups = parameter_groups(model, options.lr, options.head_lr, heads)
@@ -106,7 +106,7 @@ def _steps(
     model: nn.Module, batches: Iterable[Batch], options: TrainingOptions, stepper: torch.optim.Optimizer,
     loss: Callable[[nn.Module, Any], Tensor] | None, reduce: Mapping[int, int],
     on_step: Callable[[int, float], None] | None, checkpoint: TrainingState | None,
-) -> Work[FitResult]:  # fmt: skip
+) -> Turns[FitResult]:  # fmt: skip
     named, steps = trained_parameters(model), options.steps
     losses, seconds = _resumed(checkpoint, model, stepper)
     schedule, note = _schedule(stepper, options, len(losses)), ""

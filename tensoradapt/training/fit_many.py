@@ -19,7 +19,7 @@ from tensoradapt.surgery.registry import Adapters, required
 from tensoradapt.surgery.shared_base import own, sharing
 from tensoradapt.training.fit import FitResult, training
 from tensoradapt.training.options import TrainingOptions
-from tensoradapt.training.turns import Work, in_turns
+from tensoradapt.training.turns import Turns, in_turns
 
 OPTIONS = {field.name for field in fields(TrainingOptions)}
 ARGUMENTS = {"batches", "heads", "loss", "reduce", "on_step", "checkpoint"}  # of fit, besides
@@ -152,13 +152,13 @@ def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return dict(model.named_parameters(remove_duplicate=False))  # a head may be tied to an embedding
 
 
-def _training(view: nn.Module, name: str, settings: Mapping[str, Any]) -> Work[FitResult]:
+def _training(view: nn.Module, name: str, settings: Mapping[str, Any]) -> Turns[FitResult]:
     with located(f"run {name}"):
         options = TrainingOptions(**{key: value for key, value in settings.items() if key in OPTIONS})
         return training(view, options=options, **{key: v for key, v in settings.items() if key in ARGUMENTS})
 
 
-def _seeded(work: Work[FitResult], seed: int) -> Work[FitResult]:
+def _seeded(work: Turns[FitResult], seed: int) -> Turns[FitResult]:
     torch.manual_seed(seed)
     return (yield from work)
 

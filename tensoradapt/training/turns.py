@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 T = TypeVar("T")
-Work = Generator[None, None, T]
+Turns = Generator[None, None, T]
 
 
-def to_end(work: Work[T]) -> T:
+def to_end(work: Turns[T]) -> T:
     """Do a piece of work without pauses."""
     while True:
         try:
@@ -25,7 +25,7 @@ def to_end(work: Work[T]) -> T:
             return end.value  # type: ignore[no-any-return]
 
 
-def in_turns(works: Mapping[str, Work[T]]) -> dict[str, T]:
+def in_turns(works: Mapping[str, Turns[T]]) -> dict[str, T]:
     """Do several pieces of work, each up to its next pause in turn; return their results by name.
 
     Each goes on with the random numbers (of Python, numpy and torch) that it left, and begins with those that are there
@@ -74,7 +74,7 @@ class Pauses:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def around(self, work: Work[Any]) -> Work[Any]:
+    def around(self, work: Turns[Any]) -> Turns[Any]:
         """The same work, with its pauses measured."""
         while True:
             try:

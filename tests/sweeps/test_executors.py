@@ -17,7 +17,7 @@ from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import run_sweep
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
-from tensoradapt.sweeps.executors.executor import Local
+from tensoradapt.sweeps.executors.executor import Local, Slots
 from tensoradapt.sweeps.read_spec import read_spec
 
 
@@ -130,8 +130,9 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
         """An executor whose processes die at once."""
 
         queue: list
+        slots = Slots(1, 1, "cpu")
 
-        def submit(self, names):
+        def submit(self, names, together=1):
             self.queue = [*getattr(self, "queue", []), *names]
             for name in names:
                 Work(tmp_path, name).note("started")

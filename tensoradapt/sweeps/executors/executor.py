@@ -6,8 +6,8 @@ lose, kill and forget processes; ``tests/sweeps/test_executor_kills.py`` kills t
 its class in a file of this folder and name it in ``catalogue.py``.
 
 The executors of this machine follow: in this process, or in one process for each slot (a GPU, or a share of the cores).
-``python -m tensoradapt.sweeps.executors.executor ROOT DEVICE PARENT`` is such a process: it reads ids of runs from its
-standard input, computes each, and answers on its standard output.
+``python -m tensoradapt.sweeps.executors.executor ROOT DEVICE PARENT`` is such a process: it reads lines of ids of runs
+from its standard input, computes those of a line in turns, and answers how they ended on its standard output.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.perform import perform
+from tensoradapt.runs.perform import perform_all
 from tensoradapt.sweeps.executors.options import Option
 
 ELSEWHERE, ENDED = "elsewhere", "ended"
+Pack = tuple[str, ...]  # runs that one process computes in turns, over one base in memory
 WAIT = 0.5  # seconds that a poll waits for an answer
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -57,11 +58,11 @@ class Executor(ABC):
 
     def __init__(self, root: Path, slots: Slots) -> None:
         self.root, self.slots = Path(root).resolve(), slots
-        self.queue: deque[str] = deque()
+        self.queue: deque[Pack] = deque()
 
-    def submit(self, names: Iterable[str]) -> None:
-        """Take runs, which ``poll`` begins in this order."""
-        self.queue.extend(names)
+    def submit(self, names: Iterable[str], together: int = 1) -> None:
+        """Take runs, which ``poll`` begins in this order, up to ``together`` at once in one process."""
+        self.queue.extend(batched(names, together))
 
     @abstractmethod
     def poll(self) -> Mapping[str, str]:
@@ -76,15 +77,26 @@ class Executor(ABC):
         """Let go of every run; no process is left when it returns."""
 
 
+def batched(names: Iterable[str], n: int) -> list[Pack]:
+    """Runs in packs of up to ``n``, in their order."""
+    listed = list(names)
+    return [tuple(listed[at : at + n]) for at in range(0, len(listed), n)]
+
+
+def how_ended(pack: Pack, answers: Iterable[str]) -> dict[str, str]:
+    """How each run of a pack was let go, from what ``perform_all`` says of them."""
+    return {name: ELSEWHERE if how == ELSEWHERE else ENDED for name, how in zip(pack, answers, strict=True)}
+
+
 class Inline(Executor):
-    """Compute in this process, one run for each call of ``poll``."""
+    """Compute in this process, one run, or several that take turns, for each call of ``poll``."""
 
     def poll(self) -> Mapping[str, str]:
-        """Compute the next run of the queue."""
+        """Compute the next run or runs of the queue."""
         if not self.queue:
             return {}
-        name = self.queue.popleft()
-        return {name: ELSEWHERE if perform(self.root, name, self.slots.device) == ELSEWHERE else ENDED}
+        pack = self.queue.popleft()
+        return how_ended(pack, perform_all(self.root, pack, self.slots.device))
 
     def cancel(self) -> None:
         """Empty the queue."""
@@ -93,11 +105,11 @@ class Inline(Executor):
 
 @dataclass
 class Slot:
-    """A place for one process: the GPU it sees (None for the CPU), and the run it computes."""
+    """A place for one process: the GPU it sees (None for the CPU), and the runs it computes, if any."""
 
     gpu: str | None
     process: subprocess.Popen[str] | None = None
-    name: str | None = None
+    pack: Pack = ()
 
 
 class Local(Executor):
@@ -113,7 +125,7 @@ class Local(Executor):
         """Read what the processes have answered; a process that died has let go of its run."""
         let_go: dict[str, str] = {}
         self._hand_out()
-        if any(slot.name for slot in self._slots):
+        if any(slot.pack for slot in self._slots):
             for key, _ in self._ready.select(WAIT):
                 let_go.update(self._answer(key.data))
         self._hand_out()
@@ -127,16 +139,16 @@ class Local(Executor):
 
     def _hand_out(self) -> None:
         for slot in self._slots:
-            if slot.name is None and self.queue:
+            if not slot.pack and self.queue:
                 self._give(slot, self.queue.popleft())
 
-    def _give(self, slot: Slot, name: str) -> None:
+    def _give(self, slot: Slot, pack: Pack) -> None:
         if slot.process is None:
             self._start(slot)
-        slot.name = name
+        slot.pack = pack
         assert slot.process is not None and slot.process.stdin is not None
         with contextlib.suppress(OSError):  # where it has died, the next poll reads the end of its output
-            slot.process.stdin.write(f"{name}\n")
+            slot.process.stdin.write(" ".join(pack) + "\n")
             slot.process.stdin.flush()
 
     def _start(self, slot: Slot) -> None:
@@ -149,21 +161,19 @@ class Local(Executor):
 
     def _answer(self, slot: Slot) -> dict[str, str]:
         assert slot.process is not None and slot.process.stdout is not None
-        line, name = slot.process.stdout.readline(), slot.name
+        line, pack = slot.process.stdout.readline(), slot.pack
         if not line.endswith("\n"):
             self._bury(slot)
-        if name is None:  # it died between two runs
-            return {}
         if slot.process is None:
-            return {name: ENDED}
-        slot.name = None
-        answer = line.removeprefix(name).strip()
+            return dict.fromkeys(pack, ENDED)
+        slot.pack = ()
+        answer = line.strip()
         if answer.startswith("stop "):
             raise TensorAdaptError(answer.removeprefix("stop "))
-        return {name: ELSEWHERE if answer == ELSEWHERE else ENDED}
+        return how_ended(pack, answer.split())
 
     def _bury(self, slot: Slot) -> None:
-        process, slot.process, slot.name = slot.process, None, None
+        process, slot.process, slot.pack = slot.process, None, ()
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None
@@ -183,12 +193,11 @@ def work(root: Path, device: str, parent: int) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     for line in sys.stdin:
-        name = line.strip()
         try:
-            answer = perform(root, name, device)
+            answer = " ".join(perform_all(root, line.split(), device))
         except TensorAdaptError as error:
             answer = "stop " + " ".join(str(error).split())
-        print(name, answer, file=answers, flush=True)
+        print(answer, file=answers, flush=True)
 
 
 def die_with(parent: int) -> None:
