@@ -35,7 +35,8 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
     empty = [f"empty: {cell.method}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
     how = _search(spec, spec.search) if spec.search else _rates(spec)
-    after = [*how, *_tuning(now), *map(extended_text, now.extended), *_unequal(spec)]
+    packed = [f"up to {spec.pack} runs take turns in one process"] if spec.pack > 1 else []
+    after = [*how, *_tuning(now), *map(extended_text, now.extended), *packed, *_unequal(spec)]
     return "\n".join([head, *align(rows), *empty, *after])
 
 
