@@ -111,16 +111,16 @@ def _check_apart(runs: Mapping[str, Mapping[str, Any]]) -> None:
 def _all_trained(registry: Adapters, names: Mapping[str, Any]) -> Iterator[None]:
     """Within it these adapters compute and are trained, as each would be after ``use``; afterwards, those before."""
     adapters = [registry.named()[name] for name in names]
-    gates = [(a.gate, a.gate.used, a.gate.by_share) for a in adapters]
+    gates = [(a.gate, a.gate.samples, a.gate.by_share) for a in adapters]
     flags = [(a, {name: p.requires_grad for name, p in a.named_parameters()}) for a in adapters]
     for adapter in adapters:
-        adapter.gate.used, adapter.gate.by_share = True, False
+        adapter.gate.samples, adapter.gate.by_share = None, False
         adapter.requires_grad_(True)
     try:
         yield
     finally:
-        for gate, used, by_share in gates:
-            gate.used, gate.by_share = used, by_share
+        for gate, samples, by_share in gates:
+            gate.samples, gate.by_share = samples, by_share
         for adapter, trained in flags:
             for name, parameter in adapter.named_parameters():
                 parameter.requires_grad_(trained[name])
@@ -133,9 +133,12 @@ def _view(model: nn.Module, name: str) -> nn.Module:
     view, adapter = sharing(model, model, named.values()), named[name]
     registry = required(view)
     for module, layer in list(wrapped(view)):
-        layer.updates = [update for update in layer.updates if update[0] is adapter]
-        if not layer.updates:
+        if adapter in layer.updates:
+            layer.updates = {adapter: layer.updates[adapter]}
+            layer.choose([adapter])
+        else:
             view.set_submodule(module, layer.base)
+    registry.used = {name: adapter}
     for other in named:
         if other != name:
             del registry[other]
