@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # What a GPU can judge, in calls of at most ten minutes on a bare machine that has torch and transformers and no network.
 #
-#   benchmarks/gpu.sh wheels      # first, where there is a network: what such a machine lacks, into wheels/
-#   benchmarks/gpu.sh tests       # the tests that need CUDA, then the laws and the layers
-#   benchmarks/gpu.sh speed minilm        # fp32, all rows; so roberta-base and vit-s: records/speed-SHAPE-cuda-1.json
-#   benchmarks/gpu.sh large llama-2-7b    # bf16, without rows that decompose or copy every matrix; so llama-3.2-1b, -3b
-#   benchmarks/gpu.sh ways          # the exact ways through a layer against the cost model
-#   benchmarks/gpu.sh profile       # the operations of a step with and without each saving: PEFT's LoRA, LoRA, CP, Tucker
+#   benchmarks/gpu.sh wheels             # first, where there is a network: what such a machine lacks, into wheels/
+#   benchmarks/gpu.sh tests              # the tests that need CUDA, then the laws and the layers
+#   benchmarks/gpu.sh speed minilm       # fp32; so roberta-base and vit-s: records/speed-SHAPE-cuda-1.json
+#   benchmarks/gpu.sh large llama-2-7b   # bf16, without rows that decompose or copy every matrix; so llama-3.2-1b, -3b
+#   benchmarks/gpu.sh ways               # the exact ways through a layer against the cost model
+#   benchmarks/gpu.sh profile            # operations with and without each saving: PEFT's LoRA, LoRA, CP, Tucker
 #
 # DEVICE=cpu QUICK=--quick runs the same commands on a small shape without a GPU, as a check of this file. Records name
 # the card.
@@ -39,5 +39,5 @@ case "${1:-}" in
         ;;
     ways) measure --ways ;;
     profile) measure --before --only "PEFT LoRA" "lora r" "cp r=8" "tucker r" --shapes minilm roberta-base ;;
-    *) sed -n '2,13p' "$0" && exit 2 ;;
+    *) sed -n '2,12p' "$0" && exit 2 ;;
 esac
