@@ -6,6 +6,7 @@ import doctest
 import importlib
 import importlib.util
 import re
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -145,6 +146,23 @@ def test_a_page_of_another_trainer_has_the_script_as_it_is_run(page):
     assert len(own) >= 2
     for module, name in own:
         assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}")
+
+
+@pytest.mark.parametrize(
+    ("page", "needs"),
+    [("peft", {"peft", "transformers"}), ("trainer", {"accelerate", "transformers"}), ("trl", {"accelerate", "trl"})],
+)
+def test_what_a_script_says_to_install_is_what_it_needs(page, needs):
+    text = (ROOT / "docs" / "examples" / "trainers" / f"with_{page}.py").read_text()
+    line = re.search(r"pip install (.*?)``", text, re.DOTALL)[1]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    def brought(wish):
+        name, inner = re.match(r"([\w-]+)(?:\[(.*?)\])?", wish).groups()
+        found = [brought(other) for extra in (inner or "").split(",") if extra for other in extras[extra]]
+        return {name}.union(*found)
+
+    assert needs <= set().union(*(brought(wish.strip('"')) for wish in line.split()))
 
 
 def test_the_page_of_other_trainers_has_its_files_as_they_are_run():

@@ -1,4 +1,4 @@
-"""Fine-tune a classifier with transformers' Trainer, without PEFT. Needs ``pip install "tensoradapt[demo]"``."""
+"""Train a classifier with transformers' Trainer, without PEFT. Needs ``pip install "tensoradapt[demo]" accelerate``."""
 
 from transformers import (
     AutoModelForSequenceClassification,
