@@ -2,7 +2,7 @@
 
     python benchmarks/many_adapters.py                  # 1, 10, 100, 1,000 adapters; writes records/many_adapters.json
     python benchmarks/many_adapters.py --quick          # a look: 1 and 4 adapters of a small shape, no record
-    python benchmarks/many_adapters.py --only CP --most 100 --device cuda
+    python benchmarks/many_adapters.py --only CP --most 100 --device cuda    # these figures alone are written
 
 all-MiniLM-L6-v2's shape, q k v o, rank 4. Each adapter is loaded from a saved folder. The batch has 32 samples, the
 i-th with adapter i modulo N. A ratio is that of a turn to a turn of the frozen model just before it, in one process;
@@ -26,7 +26,9 @@ from typing import Any
 
 import peft
 import torch
-from speed import LORA, SHAPES, batch_of, frozen, shared, sites_of, spread, timed
+from speed import spread
+from speed_models import base_of, shared, sites_of
+from speed_setup import timed
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -93,14 +95,15 @@ def served(base: nn.Module, method: str, root: Path) -> Served:
         ta.detach(model)
         return Served(model, folder)
     targets = sorted({site.module for site in sites_of(base)})
-    peft.get_peft_model(shared(base), peft.LoraConfig(r=RANK, target_modules=targets, **LORA)).save_pretrained(folder)
+    config = peft.LoraConfig(r=RANK, lora_alpha=16, lora_dropout=0.0, target_modules=targets)
+    peft.get_peft_model(shared(base), config).save_pretrained(folder)
     return ServedByPeft(model, folder)
 
 
 def spent(call: Callable[[], Any], device: str) -> float:
     """Seconds of the processor, which other work does not lengthen; on a GPU of the clock, until all kernels end."""
     if device != "cpu":
-        return timed(call, device)
+        return timed(call, device)[0]
     begun = time.process_time()
     call()
     return time.process_time() - begun
@@ -150,20 +153,22 @@ def mixed(
     return {name: {"mixed": spread(values[1:])} for name, values in ratios.items()}  # the first round warms up
 
 
-def measure(base: nn.Module, counts: tuple[int, ...], root: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """All methods with each number of adapters."""
-    batch = {key: value.detach() for key, value in batch_of(base, SAMPLES, TOKENS, args.device).items()}
+def measure(
+    base: nn.Module, counts: tuple[int, ...], root: Path, args: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """All methods, with each number of adapters."""
+    width: int = base.config.hidden_size  # type: ignore[union-attr,assignment]
+    batch = {"inputs_embeds": torch.randn(SAMPLES, TOKENS, width, device=args.device)}
     wanted = [name for name in (*ROWS, PEFT) if name.startswith(tuple(args.only))]
-    models, held, found = {name: served(base, name, root) for name in wanted}, 0, {}
+    models, held = {name: served(base, name, root) for name in wanted}, 0
     for n in counts:
         names = [f"a{i % n}" for i in range(SAMPLES)]
         loads = {name: filled(one, range(held, n), args.device) for name, one in models.items()}
-        of = found[f"{n:,}"] = mixed(models, base, batch, names, args)
+        of = mixed(models, base, batch, names, args)
         for name, one in models.items():
             of[name] |= {"n_bytes": one.n_bytes(), **loads[name], **switched(one, names, n, args)}
         held = n
-        print(*table({f"{n:,}": of}), sep="\n", flush=True)
-    return found
+        yield f"{n:,}", of
 
 
 def table(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -181,6 +186,14 @@ def table(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield from align(rows)
 
 
+def record(n: str, found: Mapping[str, Any], args: argparse.Namespace) -> None:
+    """Write these figures into the record, beside those of other methods and numbers of adapters."""
+    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {"counts": {}}
+    kept["counts"].setdefault(n, {}).update(found)
+    setup = {"rank": RANK, "batch": [SAMPLES, TOKENS], "threads": args.threads, "device": args.device}
+    RECORD.write_text(json.dumps({**kept, **setup, "provenance": provenance()}, indent=2) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], help="methods whose names begin so")
@@ -194,12 +207,12 @@ def main() -> None:
     args.rounds = 2 if args.quick else args.rounds
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    base = frozen(SHAPES["small" if args.quick else "minilm"][0]().to(args.device).eval())
+    base = base_of("small" if args.quick else "minilm", args.device, "float32").eval()
     with tempfile.TemporaryDirectory() as root:
-        found = measure(base, counts, Path(root), args)
-    record = {"rank": RANK, "batch": [SAMPLES, TOKENS], "threads": args.threads, "device": args.device, "counts": found}
-    if not args.quick and args.only == [""]:
-        RECORD.write_text(json.dumps({**record, "provenance": provenance()}, indent=2) + "\n")
+        for n, found in measure(base, counts, Path(root), args):
+            print(*table({n: found}), sep="\n", flush=True)
+            if not args.quick:
+                record(n, found, args)
 
 
 if __name__ == "__main__":
