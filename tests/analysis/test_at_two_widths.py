@@ -78,10 +78,10 @@ def seen(ax: Axes) -> list[tuple[str, Bbox]]:
     return [(text.get_text(), Text.get_window_extent(text)) for text in shown]
 
 
-def shared(one: Bbox, other: Bbox) -> float:
+def shared(one: Bbox, other: Bbox, dpi: float) -> float:
     """Points that two boxes overlap by, the smaller of both ways."""
     across, up = min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0)
-    return 0.72 * min(across, up)
+    return 72 / dpi * min(across, up)
 
 
 def turned(kind: str) -> bool:
@@ -97,14 +97,17 @@ def test_no_text_is_cut_off_or_covers_another(tmp_path: Path, kind: str, n: int)
         height = max(2.4 if width < 4 else 4.0, 1.0 + 0.18 * n * ROWS.get(kind, 0))
         figure, ax = pyplot.subplots(figsize=(width, height))
         getattr(ta.plots, kind)(runs, ax)
-        figure.canvas.draw()
-        texts = seen(ax)
-        assert len(texts) > 4
-        for text, box in texts:
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1, (width, text)
-        pairs = [] if turned(kind) else combinations(texts, 2)
-        covered = [(one[0], other[0]) for one, other in pairs if shared(one[1], other[1]) > 1.0]
-        assert not covered, width
+        for dpi in (72, 100, 110, 300):  # letters are up to 8 % wider at one resolution than at another
+            figure.set_dpi(dpi)
+            figure.canvas.draw()
+            texts = seen(ax)
+            assert len(texts) > 4
+            for text, box in texts:
+                assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, (width, dpi, text)
+                assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, (width, dpi, text)
+            pairs = [] if turned(kind) else combinations(texts, 2)
+            covered = [(one[0], other[0]) for one, other in pairs if shared(one[1], other[1], dpi) > 1.0]
+            assert not covered, (width, dpi)
         assert ax.get_window_extent().height > 0.3 * figure.bbox.height
 
 

@@ -119,6 +119,17 @@ def cell_width(ax: Axes, names: Sequence[str], columns: int) -> float:
     return float(ax.get_window_extent().width) / figure.dpi / columns
 
 
+def column_names(texts: Iterable[str], width: float, most: float) -> tuple[float, int]:
+    """Points of the type, ``scaled``, and the angle of names above columns of so many inches: upright where they are
+    wider than the columns, and then smaller where their lines are higher.
+    """
+    named = list(texts)
+    wide, high = extent(named, most)
+    if wide <= width:
+        return scaled(most), 0
+    return scaled(max(SMALLEST, min(most, 0.8 * most * width / high))), 90
+
+
 def fitting_size(text: str, width: float, most: float) -> float:
     """Points of the type, ``most`` or fewer, in which a text is no wider than so many inches; 0 where no readable type
     is as small.

@@ -169,8 +169,8 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     ax.set_ylim(len(names) - 0.5, -0.5)
     for end in list(itertools.accumulate(map(len, groups)))[:-1]:
         ax.axhline(end - 0.5, color=ink.grey(), linewidth=0.6)
-    upright = 90 if canvas.cell_width(ax, sides, len(tasks)) < canvas.extent(heads.values(), HEAD)[0] else 0
-    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=canvas.scaled(HEAD), rotation=upright)
+    size, angle = canvas.column_names(heads.values(), canvas.cell_width(ax, sides, len(tasks)), HEAD)
+    ax.set_xticks(range(len(tasks)), [heads[task] for task in tasks], fontsize=size, rotation=angle)
     ax.xaxis.tick_top()
     ax.set_yticks(range(len(names)), sides, fontsize=type_)
     ax.tick_params(length=0, labelcolor=ink.dark())

@@ -14,6 +14,7 @@ from typing import Any
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import (
@@ -70,6 +71,7 @@ def forest(
     ax.set_yticks(range(len(comparisons)), names, fontsize=size)
     ax.set_ylim(len(comparisons) - 0.4, -0.6)
     ax.set_xlabel(label, fontsize=scaled(TITLE))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10]))  # quarters have a digit more
     frame(ax)
     return ax
 

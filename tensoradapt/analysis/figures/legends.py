@@ -29,7 +29,8 @@ def legend_above(ax: Axes, methods: dict[str, Style], *more: Line2D, grow: bool 
     look |= {"loc": "lower left", "bbox_to_anchor": (0.01 if alone else 0, 1.0), "borderaxespad": 0.2}
     if alone:  # wherever the axes will be
         look["bbox_transform"] = blended_transform_factory(figure_of(ax).transFigure, ax.transAxes)
-    room = 0.98 * whole.width - left if alone else min(1.2 * box.width, 0.98 * whole.width - left)
+    room = 0.92 * whole.width - left  # letters are wider at other resolutions
+    room = room if alone else min(1.2 * box.width, room)
     for columns in range(len(entries), 0, -1):
         legend = ax.legend(handles=entries, ncols=columns, **look)
         if legend.get_window_extent().width <= room:

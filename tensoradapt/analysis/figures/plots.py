@@ -37,7 +37,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 
 PAD = 0.05  # inches between what is drawn and the edge of a figure
-LEAST = 0.25  # of a figure: what axes keep of its width and height
+SPARE = 0.08  # of what stands beside the axes: a text is as much wider at another resolution, or in a PDF
+LEAST = 0.2  # of a figure: what axes keep of its width and height
 ROUNDS = 3
 Runs = Any  # an iterable of Run, or a pandas DataFrame
 
@@ -276,9 +277,11 @@ def _make_room(ax: Axes) -> None:
         box, whole, pad = ax.get_tightbbox(), figure.bbox, PAD * figure.dpi
         if box is None:
             return
-        at = ax.get_position()
-        left, right = max(0.0, pad - box.x0) / whole.width, max(0.0, box.x1 + pad - whole.x1) / whole.width
-        below, above = max(0.0, pad - box.y0) / whole.height, max(0.0, box.y1 + pad - whole.y1) / whole.height
+        at, inside = ax.get_position(), ax.get_window_extent()
+        left = max(0.0, pad - box.x0 + SPARE * (inside.x0 - box.x0)) / whole.width
+        right = max(0.0, box.x1 + pad - whole.x1 + SPARE * (box.x1 - inside.x1)) / whole.width
+        below = max(0.0, pad - box.y0 + SPARE * (inside.y0 - box.y0)) / whole.height
+        above = max(0.0, box.y1 + pad - whole.y1 + SPARE * (box.y1 - inside.y1)) / whole.height
         if max(left, right, below, above) < 1e-3:
             return
         width, height = at.width - left - right, at.height - below - above
