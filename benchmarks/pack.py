@@ -141,7 +141,10 @@ def main() -> None:
         print(peak_memory())
         return
     together(base, args, 1)  # what is done once in a process
-    found = {n: ratios(base, args, n) for n in args.runs}
+    found = {}
+    for n in args.runs:
+        found[n] = ratios(base, args, n)
+        print(n, {what: shown(values) for what, values in found[n].items()}, flush=True)
     peaks = {n: peak_of(args, n) for n in sorted({1, *args.runs})}
     rows = [("runs", "turns", "joined", "memory of one process", "of as many processes")]
     for n, of in found.items():
