@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
-from tensoradapt.adapter.attachment import Attachment
+from tensoradapt.adapter.attachment import Attachment, Magnitudes
 from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
+from tensoradapt.adapter.draws import drawn_together
+from tensoradapt.adapter.empty import check_drawn, check_filled, check_moved, take_over
 from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
 from tensoradapt.adapter.forward_pass import ForwardPass
 from tensoradapt.adapter.frozen import Bases
@@ -25,7 +27,7 @@ from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Member, Plan
 from tensoradapt.planning.scale import is_matched
-from tensoradapt.sites.site import RowBlock, Site
+from tensoradapt.sites.site import Site
 
 
 class Adapter(nn.Module):
@@ -39,6 +41,7 @@ class Adapter(nn.Module):
         seed: of the draws and of the frozen bases.
         values: for each tensor, factors that replace the drawn ones.
         scales: for each tensor, its multiplier where it is known; solved by default.
+        empty: make all numbers on the meta device, without values.
     """
 
     def __init__(
@@ -47,15 +50,20 @@ class Adapter(nn.Module):
         seed: int = 0,
         values: Sequence[Mapping[str, Tensor]] | None = None,
         scales: Sequence[float] | None = None,
+        empty: bool = False,
     ) -> None:
         super().__init__()
         self.plan, self.seed = plan, seed
+        self.empty = empty  # whether its values are yet to come
         self.gate, self.task_choice, self.attachment = Gate(), TaskChoice(plan.tasks), Attachment()
         self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
-        self.bases = Bases([group.network for group in plan.groups], seed)
+        self.bases = Bases([group.network for group in plan.groups], seed, empty)
+        given = values or [{}] * len(plan.groups)
+        solved = () if empty or scales else drawn_together(plan, seed, self.bases, given)
+        tensors = {i: _drawn(self, i, factors, scale) for i, factors, scale in solved}
         self.tensors = nn.ModuleList(
-            _drawn(plan, i, seed, self.bases, values[i] if values else None, scales[i] if scales else plan.scale)
+            tensors[i] if i in tensors else _drawn(self, i, given[i], scales[i] if scales else plan.scale)
             for i in range(len(plan.groups))
         )
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
@@ -162,6 +170,8 @@ class Adapter(nn.Module):
                 f"site {name!r} is not in this adapter{did_you_mean(name, list(self._where)[:8])} ..."
             )
         i, member, factor = self._where[name]
+        if self.empty and not next(self.parameters()).is_meta:
+            check_filled(self)
         return self.tensors[i], member, factor  # type: ignore[return-value]
 
     def rates(self) -> dict[nn.Parameter, float]:
@@ -197,6 +207,7 @@ class Adapter(nn.Module):
         if self.gate.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
         path = place(path, "path")
+        check_filled(self)
         stored = {name: gathered(p) for name, p in self.stored()}
         at = self.attachment
         heads = at.head_tensors()
@@ -215,12 +226,27 @@ class Adapter(nn.Module):
         yield from ((f"magnitude.{i}", value) for i, value in enumerate(self.magnitudes))
 
     @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Give every number the value that ``attach`` gives it, after ``model.to_empty`` moved it off the meta device.
+
+        Under FSDP2 every rank calls it. Raises TensorAdaptError on the meta device, and for plans that take values from
+        the base weights.
+        """
+        check_drawn(self)
+        drawn = Adapter(self.plan, self.seed)
+        for (_, number), (_, value) in zip(self.stored(), drawn.stored(), strict=True):
+            number.copy_(placed_like(value, number))
+        take_over(self, [tensor.scale for tensor in drawn.factored])
+
+    @torch.no_grad()
     def restore(self, saved: checkpoint.Checkpoint, write: Callable[[Tensor, Tensor], object] = Tensor.copy_) -> None:
         """Copy a checkpoint's numbers into the adapter and its heads, each by ``write(number, value)``."""
+        check_moved(self)
         for name, number in self.stored():
             write(number, placed_like(saved.factors[name], number))
         for name, parameter in self.attachment.head_parameters().items():
             write(parameter, placed_like(saved.heads[name], parameter))
+        take_over(self, saved.scales)
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -252,34 +278,20 @@ def _as_stored(pairs: list[tuple[Tensor, Tensor]], member: Member, factor: float
     return pairs if factor == 1 else [(a, factor * b) for a, b in pairs]
 
 
-class Magnitudes(nn.ParameterList):
-    """DoRA's trained lengths of rows, one vector for each block of rows."""
-
-    def __init__(self, row_blocks: Iterable[RowBlock]) -> None:
-        number = {row_block: i for i, row_block in enumerate(row_blocks)}
-        super().__init__(torch.zeros(row_block.out) for row_block in number)
-        self.number = number
-
-    def of(self, row_block: RowBlock) -> Tensor:  # (out of the row_block,)
-        """Return the lengths of a block."""
-        return self[self.number[row_block]]
-
-
-def _drawn(
-    plan: Plan, i: int, seed: int, bases: Bases, values: Mapping[str, Tensor] | None, scale: str | float
-) -> FactoredTensor:
+def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | float) -> FactoredTensor:
     """Draw tensor ``i`` of a plan."""
-    group = plan.groups[i]
+    plan, group = adapter.plan, adapter.plan.groups[i]
     with located(f"site {group.members[0].site.name}"):
         return FactoredTensor(
             group.network,
-            seed=seed,
+            seed=adapter.seed,
             name=str(i),
             scale=scale,
             alpha=plan.alpha,
-            bases=bases,
+            bases=adapter.bases,
             start=plan.start,
             values=values,
+            empty=adapter.empty,
         )
 
 

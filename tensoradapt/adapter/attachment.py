@@ -1,18 +1,20 @@
-"""Attachment: what an adapter knows of the model that it was attached to."""
+"""Attachment: what an adapter knows of the model that it was attached to; Magnitudes: lengths of its rows."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.adapter.sharding import gathered
+from tensoradapt.sites.site import RowBlock
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LABELS = 2  # transformers' default num_labels
@@ -63,3 +65,16 @@ class Attachment:
         """Return the adapter's own values of these parameters, on the CPU."""
         active = {name: gathered(p) for name, p in self.head_parameters().items()}
         return active | {name: value.cpu() for name, value in self.inactive_heads.items()}
+
+
+class Magnitudes(nn.ParameterList):
+    """DoRA's trained lengths of rows, one vector for each block of rows."""
+
+    def __init__(self, row_blocks: Iterable[RowBlock]) -> None:
+        number = {row_block: i for i, row_block in enumerate(row_blocks)}
+        super().__init__(torch.zeros(row_block.out) for row_block in number)
+        self.number = number
+
+    def of(self, row_block: RowBlock) -> Tensor:  # (out of the row_block,)
+        """Return the lengths of a block."""
+        return self[self.number[row_block]]

@@ -1,33 +1,81 @@
-"""Draws: the values that trainable factors start with."""
+"""Draws: the values that trainable factors start with, and the matched scales of tensors that are drawn together."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tensoradapt.adapter.frozen import Bases
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.planning import scale as scales
+from tensoradapt.planning.plan import Plan
 
 
-def draw(network: Network, seed: int, name: str, matched: bool, start: str = "zero") -> dict[str, Tensor]:
-    """Draw the trainable factors, float64 on the CPU: by the matched rule, or as the paper's code does.
+def draw(
+    network: Network, seed: int, name: str, matched: bool, start: str = "zero", given: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Draw the trainable factors but the given ones, float64 on the CPU: by the matched rule, or as the paper's code.
 
     The zero factor is zero, except with ``start="subtract"``, and with ``start="paper"`` where the paper draws it.
     """
     rule = _matched if matched else _paper
     drawn = {}
-    for factor in (f for f in network.factors if f.trainable):
+    for factor in (f for f in network.factors if f.trainable and f.name not in given):
         generator = torch.Generator().manual_seed(_seed(seed, f"{name}/{factor.name}"))
         if starts_at_zero(factor, start):
             drawn[factor.name] = torch.zeros(network.shape(factor), dtype=torch.float64)
         elif factor.source == "draw":
             drawn[factor.name] = rule(network, factor, generator)
     return drawn
+
+
+def drawn_together(
+    plan: Plan, seed: int, bases: Bases, values: Sequence[Mapping[str, Tensor]]
+) -> Iterator[tuple[int, dict[str, Tensor], float]]:
+    """Yield numbers of a plan's tensors, their factors and matched scales, solved for those of one network together.
+
+    ``values``: for each tensor, factors from the base weights. A tensor whose factors all move, or whose trained ones
+    are given, is left out: it is solved alone.
+    """
+    based = {f.name for g in plan.groups for f in g.network.factors if f.source == "base" and not f.trainable}
+    if not scales.is_matched(plan.scale) or not all(based.issuperset(named) for named in values):
+        return
+    alike: dict[Network, list[int]] = {}
+    for i, group in enumerate(plan.groups):
+        if starts_at_zero(group.network.zero, plan.start):
+            alike.setdefault(group.network, []).append(i)
+    for network, numbers in alike.items():
+        shared, n = {f.name: bases.read(network, f) for f in network.frozen_draws}, scales.together(network)
+        for part in (numbers[i : i + n] for i in range(0, len(numbers), n)):
+            drawn = [{**draw(network, seed, str(i), True, plan.start), **values[i]} for i in part]
+            squares = scales.mean_squares_of_zero(network, shared, drawn)
+            for i, factors, square in zip(part, drawn, squares, strict=True):
+                if square > 0:
+                    yield i, factors, scales.scale_of(square, network, plan.alpha)
+
+
+def check_values(network: Network, values: Mapping[str, Tensor]) -> None:
+    """Raise for a factor without a value, and for values of another shape or not finite."""
+    for factor in network.factors:
+        if factor.name not in values:
+            if factor.source == "base":
+                raise TensorAdaptError(
+                    f"factor {factor.name!r} comes from the base weights, and none were given; "
+                    "use attach(model, plan), or pass values="
+                )
+            continue
+        needed, shape = network.shape(factor), tuple(values[factor.name].shape)
+        if shape != needed or not torch.isfinite(values[factor.name]).all():
+            what, axes = f"shape {shape}" if shape != needed else "non-finite entries", network.axes(factor)
+            raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
 
 
 def starts_at_zero(factor: Factor, start: str) -> bool:

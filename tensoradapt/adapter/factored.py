@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tensoradapt.adapter.draws import draw
+from tensoradapt.adapter.draws import check_values, draw
 from tensoradapt.adapter.forward_pass import contracted
 from tensoradapt.adapter.frozen import Bases, FrozenValues
 from tensoradapt.checks import (
     Check,
     check_arguments,
+    flag,
     is_number,
     named,
     number,
@@ -56,6 +57,7 @@ CHECKS: Mapping[str, Check] = {
     "bases": optional(of_kind(Bases)),
     "start": partial(one_of, STARTS),
     "values": optional(partial(named, _tensor)),
+    "empty": flag,
 }
 
 
@@ -75,6 +77,7 @@ class FactoredTensor(nn.Module):
         bases: frozen matrices shared with other tensors; by default its own.
         start: as in ``plan``.
         values: factors that replace draws, frozen ones too; needed for factors of source "base".
+        empty: make the factors on the meta device, with shapes and no values; the scale is then not a number.
 
     >>> from tensoradapt.networks.layout import Layout
     >>> from tensoradapt.parameterizations import cp
@@ -95,18 +98,22 @@ class FactoredTensor(nn.Module):
         bases: Bases | None = None,
         start: str = "zero",
         values: Mapping[str, Tensor] | None = None,
+        empty: bool = False,
     ) -> None:
         super().__init__()
         check_arguments(locals(), **CHECKS)
         self.network = network = network.given(values or ())
         self._slice, self._halves = slice_program(network), halves(network)
         if bases is None:
-            self.own_bases = bases = Bases([network], seed)
+            self.own_bases = bases = Bases([network], seed, empty)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
-        drawn = {**draw(network, seed, name, scales.is_matched(scale), start), **(values or {})}
-        _check_values(network, drawn)
-        frozen = {f.name: bases.read(network, f) for f in network.frozen_draws}
-        self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)
+        if empty:
+            drawn, self.scale = _empty(network), math.nan
+        else:
+            drawn = {**draw(network, seed, name, scales.is_matched(scale), start, values or ()), **(values or {})}
+            check_values(network, drawn)
+            frozen = {f.name: bases.read(network, f) for f in network.frozen_draws}
+            self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)
         # contiguous: products of transposed factors round differently, and a loaded adapter must give the same bits
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
         trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
@@ -241,20 +248,10 @@ def joined(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:  # 
     return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
 
 
-def _check_values(network: Network, values: Mapping[str, Tensor]) -> None:
-    """Raise for a factor without a value, and for values of another shape or not finite."""
-    for factor in network.factors:
-        if factor.name not in values:
-            if factor.source == "base":
-                raise TensorAdaptError(
-                    f"factor {factor.name!r} comes from the base weights, and none were given; "
-                    "use attach(model, plan), or pass values="
-                )
-            continue
-        needed, shape = network.shape(factor), tuple(values[factor.name].shape)
-        if shape != needed or not torch.isfinite(values[factor.name]).all():
-            what, axes = f"shape {shape}" if shape != needed else "non-finite entries", network.axes(factor)
-            raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
+def _empty(network: Network) -> dict[str, Tensor]:
+    """The stored factors with shapes and no values."""
+    stored = [factor for factor in network.factors if factor not in network.frozen_draws]
+    return {factor.name: torch.empty(network.shape(factor), device="meta") for factor in stored}
 
 
 def _check_at(network: Network, at: At) -> None:

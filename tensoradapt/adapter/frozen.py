@@ -30,12 +30,19 @@ def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray
 class Bases(nn.Module):
     """Random frozen matrices, one for each factor name, as large as the largest network needs; never saved."""
 
-    def __init__(self, networks: Iterable[Network], seed: int) -> None:
+    def __init__(self, networks: Iterable[Network], seed: int, empty: bool = False) -> None:
         super().__init__()
         self.seed = seed
         for name, shape in base_shapes(networks).items():
-            values = torch.from_numpy(frozen_uniform(seed, name, *shape)).to(torch.get_default_dtype())
+            values = torch.empty(shape, device="meta" if empty else "cpu")
             self.register_buffer(name, values, persistent=False)
+        if not empty:
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the entries, in place."""
+        for name, values in self.named_buffers():
+            values.copy_(torch.from_numpy(frozen_uniform(self.seed, name, *values.shape)))
 
     def read(self, network: Network, factor: Factor) -> Tensor:
         """Return one network's slice, in the factor's shape."""

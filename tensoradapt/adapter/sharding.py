@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sites.modules import named_modules
+from tensoradapt.sites.modules import ROOT, named_modules
 
 SAVE_FIRST = "Call adapter.save(folder) on every rank, then load it into the base model in one process and do it there"
 ATTACH_FIRST = (
@@ -39,8 +39,13 @@ def placed_like(value: Tensor, tensor: Tensor) -> Tensor:  # value: the same num
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Return whether parameters are DTensors, or are managed by FSDP2, which may hold whole ones between passes."""
-    parameters = (p for _, part in named_modules(module) for p in part.parameters(recurse=False))
+    """Return whether parameters are DTensors, or are managed by FSDP2, which may hold whole ones between passes.
+
+    Of a model with adapters those in use are looked at; there may be thousands of others.
+    """
+    used = getattr(getattr(module, ROOT, None), "used", {}).values()
+    parts = [part for _, part in named_modules(module)] + [part for adapter in used for part in adapter.modules()]
+    parameters = (p for part in parts for p in part.parameters(recurse=False))
     return any(hasattr(p, "full_tensor") for p in parameters) or bool(_groups(module))
 
 

@@ -68,6 +68,7 @@ def fits(base: nn.Module, x: Any) -> bool:
         and not (bias is not None and bias.requires_grad)
         and x.ndim > 0
         and x.numel() > 0
+        and not x.is_meta  # which autocast does not know
         and x.shape[-1] == weight.shape[1]
         and (x.dtype == weight.dtype or _narrowed(x) is not None)
         and not any(getattr(base, hooks) for hooks in HOOKS)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.empty import check_filled
 from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.layers.kinds import CONV1D, LINEAR, STACKED
@@ -170,6 +171,7 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     """The adapter in float64 on the CPU, with a task of its own: products of the factors as they are stored, without
     float32's rounding.
     """
+    check_filled(adapter)
     tensors: list[Any] = list(adapter.tensors)
     values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source != "draw"} for t in tensors]
     twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()

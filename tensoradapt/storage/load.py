@@ -21,7 +21,7 @@ from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.storage import hub
 from tensoradapt.surgery.attach import attach_with
 from tensoradapt.surgery.base_hash import base_hash, is_former
-from tensoradapt.surgery.checks import CPU, check_memory
+from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.registry import attached, original_modules, untouched
 from tensoradapt.surgery.transaction import transaction
 
@@ -123,8 +123,6 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
         )
     reshard(model)
     with transaction(model) as change:
-        for tensor, scale in zip(adapter.factored, saved.scales, strict=True):
-            tensor.scale = scale
         adapter.restore(saved, change.write)
 
 

@@ -26,9 +26,10 @@ from tensoradapt.planning.trained_modules import trained_modules, with_heads
 from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
-from tensoradapt.surgery.checks import CPU, Values, check_attach, check_memory, given_values
+from tensoradapt.surgery.checks import Values, check_attach, given_values, on_meta
 from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
+from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.merge import merge, restore_weights
 from tensoradapt.surgery.registry import (
     Adapters,
@@ -61,7 +62,8 @@ def attach(
     """Wrap the plan's layers, register the adapter at the model's root, and freeze the base but for ``plan.train``.
 
     The output does not change, except with ``start="paper"`` where the paper does not start at zero. Factors have
-    torch's default dtype (fp32), on the device of the first adapted weight.
+    torch's default dtype (fp32), on the device of the first adapted weight. On a model on the meta device they have
+    shapes and no values, and nothing is drawn, read or solved (docs/performance.md).
 
     Args:
         model: the base model; it may have other adapters.
@@ -79,8 +81,9 @@ def attach(
 
     Raises:
         TensorAdaptError: with the model unchanged, for a container as root, a taken name, dropout or seed out of range,
-            missing modules or shapes that are not the plan's, weights on the meta device, quantised weights where
-            factors come from them, values that do not fit the plan, and more numbers than there is free memory for.
+            missing modules or shapes that are not the plan's, weights of which only some are on the meta device,
+            quantised weights where factors come from them, values that do not fit the plan, and more numbers than there
+            is free memory for.
     """
     check_is("plan", plan, Plan)
     given = None
@@ -105,22 +108,24 @@ def attach_with(
     check_is("plan", plan, Plan)
     plan = replace(plan, train=with_heads(model, plan.train, plan.sites))
     reads = plan.needs_weights and values is None
-    matrices = check_attach(model, original_modules(model), plan, seed, name, reads)
-    device = matrices[plan.sites[0].name].weight.device
-    check_memory(plan, [CPU, device])  # numbers are drawn on the CPU
+    matrices = check_attach(model, original_modules(model), plan, seed, name, reads, values is not None)
+    device, empty = matrices[plan.sites[0].name].weight.device, on_meta(matrices)
+    if not empty:
+        check_memory(plan, [CPU, device])  # numbers are drawn on the CPU
     heads = trained_modules(model, plan.train, plan.published)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
-    if reads:
+    if reads and not empty:
         values = based = factors_from_weights(matrices, plan, seed)
         if plan.start == "gradient":
             values = gradient_values(model, matrices, plan, batches, loss, based, seed)
     adapter = Adapter(
-        replace(plan, n_trained_base=sum(numbers.values()), given_parameterization=None), seed, values, scales
+        replace(plan, n_trained_base=sum(numbers.values()), given_parameterization=None), seed, values, scales, empty
     )
     adapter.to(device)
-    _share_bases(adapter, adapters(model).values())
-    set_magnitudes(adapter, matrices)
-    base = base_hash(matrices)
+    if not empty:
+        _share_bases(adapter, adapters(model).values())
+        set_magnitudes(adapter, matrices)
+    base = "" if empty else base_hash(matrices)
     adapter.attachment = Attachment(settings, heads, base, origin_of(model))
     with transaction(model, apart=untouched(model)) as change:
         new = registered(model) is None

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,23 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from tensoradapt.adapter.checkpoint import expected
-from tensoradapt.adapter.frozen import base_shapes
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.checks import check_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.layers.kinds import CONV1D, LINEAR
-from tensoradapt.layers.stored_matrix import StoredMatrix
+from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.sites.modules import without_adapters
 from tensoradapt.sites.select import refuse_tied
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.registry import Adapters, registered
-from tensoradapt.text import bytes_text
 
 Values = Sequence[Mapping[str, Tensor]]
-CPU = torch.device("cpu")
 KNOWN_LINEARS = ("timm.layers.linear", "torch.nn.modules.linear")  # whose forward is the product all the same
 DEQUANTISE = "Dequantise the model first (load it without its quantisation)"
 
@@ -42,6 +35,7 @@ def check_attach(
     seed: int,
     name: str,
     reads: bool,  # whether factors are made from the weights
+    given: bool,  # whether values are given, which the meta device would lose
 ) -> dict[str, StoredMatrix]:
     """Make every check of ``attach``; returns the matrices of the plan's sites, by site name."""
     if isinstance(model, nn.Sequential | nn.ModuleList | nn.ModuleDict):
@@ -54,23 +48,13 @@ def check_attach(
         raise TensorAdaptError(
             "attach was called in torch.inference_mode(), in which factors could never be trained; call it outside"
         )
-    if torch.get_default_device().type == "meta":
-        raise TensorAdaptError(
-            'the default device is "meta", on which factors would have no values; attach outside torch.device("meta")'
-        )
     refuse_sharded(model, "attach", ATTACH_FIRST)
     check_whole("seed", seed, 0, 2**63 - 1)
-    matrices = {}
-    for site in plan.sites:
-        matrices[site.name] = matrix = check_site(modules, site, type(model).__name__)
-        check_loaded(matrix)
-        if reads or plan.rule == "dora":
-            check_readable(matrix, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
-        if reads and plan.start == "gradient" and matrix.quantisation:
-            raise TensorAdaptError(
-                f"site {site.name} is a {matrix.quantisation.name} layer, whose codes have no gradient; {DEQUANTISE}, "
-                'or plan with start="zero"'
-            )
+    matrices = {site.name: check_site(modules, site, type(model).__name__) for site in plan.sites}
+    if given or not on_meta(matrices):
+        for matrix in matrices.values():
+            _check_values(plan, matrix, reads)
+    for matrix in matrices.values():
         _check_bias(plan, matrix)
     _check_train(model, plan)
     _check_others(model, plan)
@@ -78,28 +62,25 @@ def check_attach(
     return matrices
 
 
-def check_memory(plan: Plan, devices: Iterable[torch.device]) -> None:
-    """Raise TensorAdaptError where an adapter's numbers are more than the memory of a device can still hold."""
-    shapes = [*expected(plan).values(), *base_shapes(group.network for group in plan.groups).values()]
-    needed = sum(map(math.prod, shapes)) * torch.get_default_dtype().itemsize
-    for device in devices:
-        if (free := free_memory(device)) is not None and needed > free:
-            raise TensorAdaptError(
-                f"the adapter needs {bytes_text(needed)} for its numbers, and {device} has {bytes_text(free)} free; "
-                "nothing was allocated. Plan fewer sites or a lower rank, or detach adapters that are not needed"
-            )
+def on_meta(matrices: Matrices) -> bool:
+    """Whether all matrices are on the meta device, and none is there because accelerate offloads it."""
+    return all(m.parameter.is_meta and not hasattr(m.module, "_hf_hook") for m in matrices.values())
 
 
-def free_memory(device: torch.device) -> int | None:
-    """The bytes that a device can still give: of a GPU, of this machine; None where they are not known."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
-    table = Path("/proc/meminfo")  # Linux has it
-    if device.type != "cpu" or not table.exists():
-        return None
-    kilobytes = re.findall(r"^(?:MemAvailable|SwapFree): +(\d+) kB$", table.read_text(), re.MULTILINE)
-    return 1024 * sum(map(int, kilobytes)) if len(kilobytes) == 2 else None
+def _check_values(plan: Plan, matrix: StoredMatrix, reads: bool) -> None:
+    """Raise TensorAdaptError for a weight without values, or whose values the plan cannot read."""
+    if torch.get_default_device().type == "meta":
+        raise TensorAdaptError(
+            'the default device is "meta", on which factors would have no values; attach outside torch.device("meta")'
+        )
+    check_loaded(matrix)
+    if reads or plan.rule == "dora":
+        check_readable(matrix, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
+    if reads and plan.start == "gradient" and matrix.quantisation:
+        raise TensorAdaptError(
+            f"site {matrix.site.name} is a {matrix.quantisation.name} layer, whose codes have no gradient; "
+            f'{DEQUANTISE}, or plan with start="zero"'
+        )
 
 
 def _check_name(model: nn.Module, name: str) -> None:
@@ -171,7 +152,8 @@ def check_loaded(matrix: StoredMatrix) -> None:
             )
         raise TensorAdaptError(
             f"site {name} is on the meta device, where weights have shapes and no values; load the weights first, "
-            "with from_pretrained or model.load_state_dict(weights, assign=True)"
+            "with from_pretrained or model.load_state_dict(weights, assign=True). (With all adapted weights there and "
+            "no values= given, attach gives an adapter without values)"
         )
 
 

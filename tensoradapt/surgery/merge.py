@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.empty import check_filled
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import flag
 from tensoradapt.errors import TensorAdaptError
@@ -109,6 +110,7 @@ def _check_adapters(registry: Adapters) -> None:
             raise TensorAdaptError(
                 f"each sample has an adapter of its own, and the weights can have one; use(model, {name!r}) first"
             )
+        check_filled(adapter)
         for key, parameter in adapter.named_parameters():
             if not torch.isfinite(parameter).all():
                 raise TensorAdaptError(

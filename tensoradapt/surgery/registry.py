@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.empty import check_filled
 from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.modules import ROOT, without_adapters
@@ -49,9 +50,11 @@ class Adapters(nn.ModuleDict):
             hook.remove()
         self.hooks = []
 
-    def _begin(self, *_: Any) -> None:
+    def _begin(self, model: nn.Module, *_: Any) -> None:
         if not torch.compiler.is_compiling():
             for adapter in self.used.values():
+                if adapter.empty and not all(p.is_meta for p in model.parameters()):
+                    check_filled(adapter)
                 adapter.forward_pass.begin()
 
     def _end(self, *_: Any) -> None:
@@ -152,9 +155,15 @@ def give_heads(model: nn.Module, names: Iterable[str], write: Callable[[Tensor, 
         old, new = registry.owners.get(key), wanted.get(key)
         if old == new:
             continue
+        head = model.get_parameter(key)
+        if new is None and original.is_meta and not head.is_meta:
+            raise TensorAdaptError(
+                f"the original numbers of {key!r} are not known: the adapter was attached on the meta device, before "
+                "they were loaded; load the base model again"
+            )
         if old in attachments:
-            attachments[old].inactive_heads[key] = model.get_parameter(key).detach().clone()
-        write(model.get_parameter(key), original if new is None else attachments[new].inactive_heads.pop(key, original))
+            attachments[old].inactive_heads[key] = head.detach().clone()
+        write(head, original if new is None else attachments[new].inactive_heads.pop(key, original))
         registry.owners[key] = new
 
 

@@ -13,6 +13,7 @@ import torch
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
+from tensoradapt.networks.decomposition import leading
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.parameterizations import cp, get, tensor_ring, tensor_train, tucker
@@ -244,3 +245,25 @@ def test_als_refuses_a_system_it_cannot_hold() -> None:
     assert least_squares.decompose(net, noise(), restarts=1).keys() == {f.name for f in net.factors}
     with pytest.raises(TensorAdaptError, match=r"'core' has 8,000 numbers joined by its bonds.*Lower the rank"):
         least_squares.decompose(wide, np.ones((20, 20, 20)))
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (30, 40), (48, 48)])
+@pytest.mark.parametrize("rank", [1, 3, 20])
+def test_leading_singular_vectors_are_those_of_the_whole_decomposition(shape: tuple[int, int], rank: int) -> None:
+    matrix = np.random.default_rng(0).standard_normal(shape)
+    u, s, vt = leading(matrix, rank)
+    whole_u, whole_s, whole_vt = np.linalg.svd(matrix)
+    np.testing.assert_allclose(s, whole_s[:rank], rtol=1e-12)
+    np.testing.assert_allclose(u * s @ vt, whole_u[:, :rank] * whole_s[:rank] @ whole_vt[:rank], atol=1e-11)
+    np.testing.assert_allclose(u.T @ u, np.eye(rank), atol=1e-13)
+    np.testing.assert_allclose(vt @ vt.T, np.eye(rank), atol=1e-13)
+    assert (vt.max(axis=1) == np.abs(vt).max(axis=1)).all()  # whatever signs LAPACK gives
+    np.testing.assert_allclose(leading(-matrix, rank)[2], vt, atol=1e-11)
+
+
+@pytest.mark.parametrize("values", [(1.0, 1e-9), (1.0, 0.0), (0.0, 0.0), (1e200, 1e199), (1e-200, 1e-201)])
+def test_singular_values_that_a_gram_matrix_would_lose_are_found(values: tuple[float, float]) -> None:
+    u, v = (np.linalg.qr(np.random.default_rng(seed).standard_normal((40, 2)))[0] for seed in range(2))
+    found = leading(u * values @ v.T, 2)
+    np.testing.assert_allclose(found[1], values, rtol=1e-6, atol=1e-15 * values[0])
+    assert all(np.isfinite(part).all() for part in found)

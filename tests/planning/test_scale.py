@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tensoradapt import parameterizations
 from tensoradapt.adapter import draws
+from tensoradapt.adapter.frozen import Bases
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.planning import scale
+from tensoradapt.testing import cases
 
 PARTS = {"out1": 16, "out2": 16, "in1": 16, "in2": 16}
 CASES: dict[str, tuple[str, str, dict[str, int], dict[str, Any]]] = {
@@ -58,6 +62,30 @@ def test_columns_beyond_a_modes_entries_count_by_how_their_signs_agree() -> None
     one = scale.mean_square(alone, draws.draw(alone, 0, "0", True))
     # four columns of signs say one thing: their steps add up, and do not average out
     assert scale.mean_square(network, factors) == pytest.approx(16 * one, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", parameterizations.names())
+@settings(max_examples=10, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_tensors_that_are_probed_together_have_the_step_of_each(name: str, data: st.DataObject) -> None:
+    case = data.draw(cases(name))
+    network, values = case.network.given(case.values()), case.values()
+    bases = Bases([network], case.seed)
+    shared = {factor.name: bases.read(network, factor) for factor in network.frozen_draws}
+    drawn = [{**draws.draw(network, case.seed, str(i), True), **values} for i in range(3)]
+    found = scale.mean_squares_of_zero(network, shared, drawn)
+    assert found == pytest.approx([formed(network, {**shared, **factors}) for factors in drawn], rel=1e-12, abs=0)
+    assert found == pytest.approx([scale.mean_square(network, {**shared, **f}) for f in drawn], rel=1e-12, abs=0)
+
+
+def formed(network: Network, factors: dict[str, torch.Tensor]) -> float:
+    """The mean square of a zero factor's step that is formed, tensor by tensor."""
+    reduced = scale.ReducedNetwork(network, factors, [network.zero])
+    sizes = {**reduced.sizes, scale.PROBE: reduced.n_probes}
+    gradient = scale._gradient(tuple(sizes[x] for x in (scale.PROBE, *reduced.modes)))
+    signs = reduced.back(network.zero, gradient, sizes).sign()
+    step = network.zero.rate * reduced.through(network.zero, signs, sizes)
+    return float(step.square().sum()) / reduced.n_probes / reduced.numel
 
 
 def test_two_zero_factors_are_refused_with_what_they_are() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 import tensoradapt as ta
 from tensoradapt.adapter import checkpoint
 from tensoradapt.surgery import attach as attach_module
-from tensoradapt.surgery import checks
+from tensoradapt.surgery import memory
 
 Change = Callable[[nn.Module], dict[str, Any]]
 
@@ -345,10 +345,10 @@ def test_what_does_not_fit_into_the_memory_is_refused_before_it_is_allocated(
     held = [*saved.parameters(), *(b for name, b in saved.named_buffers() if "share" not in name)]
     ta.detach(model)
     needed = sum({value.data_ptr(): value.nbytes for value in held}.values())
-    monkeypatch.setattr(checks, "free_memory", lambda _: needed)
+    monkeypatch.setattr(memory, "free_memory", lambda _: needed)
     ta.attach(model, plan)
     ta.detach(model)
-    monkeypatch.setattr(checks, "free_memory", lambda _: needed - 1)
+    monkeypatch.setattr(memory, "free_memory", lambda _: needed - 1)
     monkeypatch.setattr(attach_module, "Adapter", lambda *_: pytest.fail("allocated"))
     monkeypatch.setattr(checkpoint, "_tensors", lambda *_: pytest.fail("read"))
     for call in (lambda: ta.attach(model, plan), lambda: ta.load(model, tmp_path)):
@@ -361,7 +361,7 @@ def test_the_free_memory_is_asked_of_the_machine(monkeypatch: pytest.MonkeyPatch
     table = "MemTotal:       100 kB\nMemAvailable:       7 kB\nSwapFree:        3 kB\n"
     monkeypatch.setattr(Path, "exists", lambda self: True)
     monkeypatch.setattr(Path, "read_text", lambda self: table)
-    assert checks.free_memory(torch.device("cpu")) == 10 * 1024
-    assert checks.free_memory(torch.device("meta")) is None
+    assert memory.free_memory(torch.device("cpu")) == 10 * 1024
+    assert memory.free_memory(torch.device("meta")) is None
     monkeypatch.setattr(Path, "exists", lambda self: False)
-    assert checks.free_memory(torch.device("cpu")) is None
+    assert memory.free_memory(torch.device("cpu")) is None

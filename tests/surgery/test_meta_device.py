@@ -1,0 +1,142 @@
+"""attach on the meta device: shapes and no values, what is refused until values come, and how they come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from support.models import DECODER, make, perturb
+from torch import nn
+
+import tensoradapt as ta
+from tensoradapt import parameterizations
+
+PARTS = {24: (4, 6), 8: (2, 4)}
+SPLIT = {"split": {"out": PARTS, "in": PARTS}}
+ASKED: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("kronecker", "loretta", "tt_matrix"), SPLIT),
+    "quanta": {**SPLIT, "projections": ("q", "o")},
+}
+every = pytest.mark.parametrize("name", parameterizations.names())
+INPUT = {"input_ids": torch.arange(6).reshape(2, 3)}
+ON_META = {name: value.to("meta") for name, value in INPUT.items()}
+
+
+def llama() -> nn.Module:
+    torch.manual_seed(0)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**DECODER)).eval()
+
+
+def on_meta() -> nn.Module:
+    with torch.device("meta"):
+        return llama()
+
+
+def planned(model: nn.Module, name: str = "lora", **changes: Any) -> ta.Plan:
+    rank = None if name in ("dense", "quanta") else 3
+    return ta.plan(model, parameterization=name, rank=rank, **ASKED.get(name, {}), **changes)
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    return {name: (value.shape, value.dtype) for name, value in (*module.named_parameters(), *module.named_buffers())}
+
+
+@every
+def test_an_adapter_on_the_meta_device_has_the_names_shapes_and_sizes_of_a_real_one(name: str) -> None:
+    real, meta = llama(), on_meta()
+    expected, adapter = ta.attach(real, planned(real, name)), ta.attach(meta, planned(meta, name))
+    assert shapes(adapter) == shapes(expected) and all(value.is_meta for value in adapter.state_dict().values())
+    assert (adapter.n_params, adapter.n_bytes) == (expected.n_params, expected.n_bytes)
+    logits = meta(**ON_META).logits
+    assert logits.is_meta and logits.shape == real(**INPUT).logits.shape
+    ta.detach(meta)
+    assert (shapes(meta), str(meta)) == (shapes(on_meta()), str(on_meta()))
+
+
+@every
+def test_an_adapter_that_was_moved_off_the_meta_device_gets_the_values_that_attach_gives(
+    name: str, tmp_path: Path
+) -> None:
+    real, meta = llama(), on_meta()
+    expected, adapter = ta.attach(real, planned(real, name), seed=5), ta.attach(meta, planned(meta, name), seed=5)
+    meta.to_empty(device="cpu")
+    with pytest.raises(ta.TensorAdaptError, match="was attached on the meta device and has no values yet"):
+        meta(**INPUT)
+    base = {key: value for key, value in real.state_dict().items() if not key.startswith("tensoradapt")}
+    meta.load_state_dict(base, strict=False)
+    for buffer, value in zip(meta.model.buffers(), real.model.buffers(), strict=True):
+        buffer.copy_(value)  # of the rotary embedding, which is not saved
+    if adapter.plan.needs_weights:
+        with pytest.raises(ta.TensorAdaptError, match=f"{name} with start='zero'.* takes values from the base weights"):
+            adapter.reset_parameters()
+        expected.save(tmp_path)
+        ta.restore(meta, tmp_path)
+    else:
+        adapter.reset_parameters()
+    assert [tensor.scale for tensor in adapter.factored] == [tensor.scale for tensor in expected.factored]
+    perturb(adapter)
+    perturb(expected)
+    assert torch.equal(meta(**INPUT).logits, real(**INPUT).logits)
+
+
+def test_what_needs_values_is_refused_until_they_come(tmp_path: Path) -> None:
+    model = on_meta()
+    adapter = ta.attach(model, planned(model))
+    for refused in (
+        lambda: adapter.save(tmp_path),
+        lambda: ta.export_lora(model, tmp_path),
+        lambda: ta.compress(adapter, parameterization="lora", rank=1),
+        lambda: ta.merge(model),
+    ):
+        with pytest.raises(ta.TensorAdaptError, match=r"has no values yet. Load the base weights, then detach"):
+            refused()
+    with pytest.raises(ta.TensorAdaptError, match=r"the adapter is on the meta device.*model.to_empty"):
+        adapter.reset_parameters()
+    real = llama()
+    ta.attach(real, planned(real)).save(tmp_path / "saved")
+    with pytest.raises(ta.TensorAdaptError, match=r"the adapter is on the meta device.*model.to_empty"):
+        ta.restore(model, tmp_path / "saved")
+    for strict in (True, False):
+        with pytest.raises(ta.TensorAdaptError, match=r"q_proj is on the meta device.*load the weights first"):
+            ta.load(on_meta(), tmp_path / "saved", strict=strict)
+    model.lm_head.weight = real.lm_head.weight
+    with pytest.raises(ta.TensorAdaptError, match="was attached on the meta device and has no values yet"):
+        model(**INPUT)
+
+
+def test_weights_are_loaded_after_a_look_and_the_adapter_attached_again() -> None:
+    real, model = llama(), on_meta()
+    plan = planned(model)
+    ta.attach(model, plan)
+    ta.detach(model)
+    model.load_state_dict(real.state_dict(), assign=True)
+    adapter, expected = ta.attach(model, plan), ta.attach(real, plan)
+    assert all(torch.equal(a, b) for a, b in zip(adapter.parameters(), expected.parameters(), strict=True))
+
+
+def test_inside_a_context_of_the_meta_device_a_model_on_it_takes_an_adapter() -> None:
+    with torch.device("meta"):
+        model = llama()
+        adapter = ta.attach(model, planned(model, "vera", rule="dora"))
+    assert all(value.is_meta for value in (*adapter.parameters(), *adapter.buffers()))
+
+
+def test_values_would_be_lost_on_the_meta_device_and_are_refused() -> None:
+    model, real = on_meta(), llama()
+    plan = planned(real)
+    adapter = ta.attach(real, plan)
+    values = [{name: value.detach() for name, value in tensor.factors.items()} for tensor in adapter.factored]
+    with pytest.raises(ta.TensorAdaptError, match=r"q_proj is on the meta device.*no values= given"):
+        ta.attach(model, plan, values=values)
+
+
+def test_a_head_whose_original_numbers_never_came_is_not_given_back_as_something_else() -> None:
+    model = make("bert").to("meta")
+    adapter = ta.attach(model, ta.plan(model, published="lora", rank=2))
+    model.to_empty(device="cpu")
+    adapter.reset_parameters()
+    with pytest.raises(ta.TensorAdaptError, match=r"original numbers of 'classifier.*meta device"):
+        ta.detach(model)
