@@ -145,7 +145,8 @@ def test_type_checkers_find_every_public_name_where_it_is(name: str) -> None:
     (block,) = [node for node in house.parsed("tensoradapt").body if isinstance(node, ast.If)]
     named = {alias.asname: (node.module, alias.name) for node in block.body for alias in node.names}  # type: ignore[attr-defined]
     module, attribute = named[name]
-    assert getattr(importlib.import_module(module), attribute) is getattr(ta, name)
+    public = getattr(ta, name)  # first, as a module may be the attribute
+    assert getattr(importlib.import_module(module), attribute) is public
 
 
 @pytest.mark.parametrize("name", ["sweep", "results", *(f"plots.{kind}" for kind in CATALOGUE)])
