@@ -166,7 +166,7 @@ def test_a_killed_pack_goes_on_from_the_state_of_each_run(tmp_path):
     assert process.wait(120) == 0
     assert results(out) == results(tmp_path / "whole")
     last = [attempts(path.parent)[-1] for path in done(out)]
-    assert sum(a["resumed_at_step"] >= 10 for a in last) >= 2
+    assert any(a["resumed_at_step"] >= 10 for a in last)
 
 
 @pytest.mark.slow
