@@ -112,9 +112,9 @@ class Adapter(nn.Module):
 
     @property
     def adds_pairs(self) -> bool:
-        """Whether a layer's output is its base's plus ``x A^T B^T``, of one pair and the same for all samples."""
+        """Whether what is added to a layer's output is ``x A^T B^T``, of one pair and the same for all its samples."""
         alone = self.plan.rule == "add" and self.plan.start != "subtract"
-        return alone and not (self.gate.by_share or self.gate.per_sample or self.task_choice.by_sample)
+        return alone and not self.gate.by_share and not self.task_choice.by_sample
 
     def update(
         self,

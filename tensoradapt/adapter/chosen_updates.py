@@ -32,18 +32,23 @@ class Samples:
     def __len__(self) -> int:
         return sum(self.sizes)
 
-    def split(self, batch: Tensor) -> list[Tensor]:  # (samples, ...), each (samples of a group, ...)
-        """The samples of each group; raises TensorAdaptError for another number of them."""
+    def by_group(self, batch: Tensor) -> Tensor:  # (samples, ...)
+        """The samples, group after group; raises TensorAdaptError for another number of them."""
         if batch.ndim == 0 or len(batch) != len(self):
             raise wrong_batch(len(self), batch)
-        if self.order is not None:
-            batch = batch.index_select(0, self.order[0].to(batch.device))
-        return list(batch.split(self.sizes))
+        return batch if self.order is None else batch.index_select(0, self.order[0].to(batch.device))
+
+    def as_given(self, batch: Tensor) -> Tensor:  # (samples, ...)
+        """The samples of ``by_group`` in the batch's own order."""
+        return batch if self.order is None else batch.index_select(0, self.order[1].to(batch.device))
+
+    def split(self, batch: Tensor) -> list[Tensor]:  # (samples, ...), each (samples of a group, ...)
+        """The samples of each group; raises TensorAdaptError for another number of them."""
+        return list(self.by_group(batch).split(self.sizes))
 
     def join(self, groups: Sequence[Tensor]) -> Tensor:  # (samples, ...)
         """The batch of these groups, in its own order."""
-        batch = torch.cat(tuple(groups))
-        return batch if self.order is None else batch.index_select(0, self.order[1].to(batch.device))
+        return self.as_given(torch.cat(tuple(groups)))
 
 
 def wrong_batch(n_samples: int, batch: Tensor) -> TensorAdaptError:

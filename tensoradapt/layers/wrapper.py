@@ -86,16 +86,29 @@ class Wrapped(nn.Module):
     def _grouped(self, y: Tensor, live: list[Update], x: Tensor) -> Tensor:
         """``y`` plus what each adapter adds to the output of its own samples, and computes from those alone."""
         samples: Samples = live[0][0].gate.samples  # type: ignore[assignment]  # the same of all
+        if len(set(samples.sizes)) == 1 and fits(self.base, x) and (pairs := self._alike(live)) is not None:
+            return y + _side_by_side(samples, [adapter.gate.group for adapter, _ in live], x, *pairs).to(y)
         ys, xs = samples.split(y), samples.split(x)
         for adapter, blocks in live:
             i = adapter.gate.group
             ys[i] = self.updated(ys[i], ys[i], adapter, blocks, xs[i])
         return samples.join(ys)
 
+    def _alike(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:  # A: (adapters, R, in), B: (adapters, out, R)
+        """The pairs of adapters that are all pairs of one rank; None for others."""
+        pairs = [pair for update in live if (pair := self._pair(*update)) is not None]
+        if len(pairs) < len(live) or len({a.shape for a, _ in pairs}) > 1:
+            return None
+        return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
+
     def only_pair(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:
         """The pair of the whole layer, where it is all that is added to the layer's own product."""
-        (adapter, blocks), site = live[0], live[0][1][0].sites[0]
-        if len(live) > 1 or len(blocks) > 1 or site.rows or site.cols or not adapter.adds_pairs:
+        return self._pair(*live[0]) if len(live) == 1 and live[0][0].gate.samples is None else None
+
+    def _pair(self, adapter: Adapter, blocks: tuple[RowBlock, ...]) -> tuple[Tensor, Tensor] | None:
+        """The pair of the whole layer, where it is all that an adapter adds."""
+        site = blocks[0].sites[0]
+        if len(blocks) > 1 or site.rows or site.cols or not adapter.adds_pairs:
             return None
         if (self.training and adapter.attachment.settings.dropout) or (
             adapter.plan.biases and adapter.bias(site) is not None
@@ -166,6 +179,18 @@ class Wrapped(nn.Module):
     def extra_repr(self) -> str:
         blocks = (block for blocks in self.updates.values() for block in blocks)
         return ", ".join(dict.fromkeys(site.name for block in blocks for site in block.sites))
+
+
+def _side_by_side(samples: Samples, groups: list[int], x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """``x A^T B^T`` by one batched product of groups of one size, each with its own pair; 0 for the other groups."""
+    batch = samples.by_group(x).reshape(len(samples.sizes), -1, x.shape[-1])
+    every = groups == list(range(len(batch)))
+    update = (batch if every else batch[groups]) @ a.to(x).mT @ b.to(x).mT
+    if not every:
+        update = update.new_zeros(len(batch), *update.shape[1:]).index_copy(
+            0, torch.tensor(groups, device=x.device), update
+        )
+    return samples.as_given(update.reshape(*x.shape[:-1], b.shape[1]))
 
 
 def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:

@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 import tensoradapt as ta
 from tensoradapt.adapter.chosen_updates import Gate, Samples
 from tensoradapt.adapter.forward_pass import ForwardPass
+from tensoradapt.layers import wrapper
 from tensoradapt.sites.site import Site
 
 MIXED = ("a", "b", None, "a", "c", "b")  # neither side by side nor all adapters, and the base
@@ -124,6 +125,45 @@ def test_a_sample_has_the_output_of_its_adapter_alone(name: str, rule: str) -> N
             assert (expected - base).abs().amax(dim=tuple(range(1, base.ndim))).gt(1e-4).tolist() == [
                 name is not None for name in MIXED
             ]
+
+
+@pytest.mark.parametrize("names", [tuple("abbacc"), ("b", None, "a", "a", None, "b"), tuple("aabbcc"), tuple("aaaaaa")])
+@pytest.mark.parametrize("name", PLANNED)
+def test_groups_of_one_size_are_computed_side_by_side(name: str, names: tuple[str | None, ...], monkeypatch) -> None:
+    model, x = adapted("Linear", name)
+    ta.use(model, samples=names)
+    taken: list[int] = []
+    whole = wrapper._side_by_side
+    monkeypatch.setattr(wrapper, "_side_by_side", lambda *args: taken.append(len(args[1])) or whole(*args))
+    steps = {}
+    for how in ("side by side", "one after another"):
+        if how == "one after another":
+            monkeypatch.setattr(wrapper.Wrapped, "_alike", lambda *_: None)
+        model.zero_grad()
+        given = x.clone().requires_grad_()
+        output = model(given)
+        output.square().sum().backward()
+        of_factors = [p.grad for n in dict.fromkeys(names) if n for p in ta.adapters(model)[n].parameters()]
+        steps[how] = [output.detach(), given.grad, *(g.clone() for g in of_factors if g is not None)]
+    assert taken == [len({*names} - {None})]
+    for found, expected in zip(*steps.values(), strict=True):
+        assert (found - expected).abs().max() <= 1e-12 * max(1, expected.abs().max())
+
+
+def test_adapters_of_several_ranks_and_forms_share_a_batch() -> None:
+    model, x = adapted("Linear", names="a")
+    sites = LAYERS["Linear"][1]
+    for i, (name, more) in enumerate({"b": {"rank": 3}, "c": {"parameterization": "cp", "rank": 2}}.items()):
+        plan = ta.plan(sites, **{"layout": ": out : in", "parameterization": "lora", **more})
+        ta.attach(model, plan, name=name, seed=i)
+        with torch.no_grad():
+            for parameter in ta.adapters(model)[name].parameters():
+                parameter.add_(0.1)
+    names = ("a", "b", "c", "a", "b", "c")
+    with torch.no_grad():
+        expected = by_sample(model, x, names)
+        ta.use(model, samples=names)
+        torch.testing.assert_close(model(x), expected, rtol=0, atol=1e-12)
 
 
 def test_every_way_of_choosing_computes_the_same_batch() -> None:
