@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from speed_rows import GROUPS, USUAL
 
+from tensoradapt import parameterizations
 from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import DPI, RC
 from tensoradapt.analysis.figures.styles import Style, marker_look, styles_of
@@ -99,7 +100,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             Line2D([], [], marker="o", linestyle="none", color=ink.dark(), markerfacecolor=face, label=name)
             for name, face in faces.items()
         ]
-        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False, fontsize=8)
+        figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False, fontsize=8)
         figure.suptitle("a training step over the frozen model's", x=0.02, ha="left", fontsize=10)
         figure.savefig(path, metadata={"Software": None})
 
@@ -118,9 +119,18 @@ def placed(records: Sequence[Mapping[str, Any]]) -> dict[Key, float]:
 
 def key_of(name: str, of: Mapping[str, Any]) -> Key:
     """A row over all shapes: at the parameters of a LoRA the count differs between them."""
-    head, sep, rest = name.partition(" n≤")
+    head, sep, rest = labelled(name, of).partition(" n≤")
     before = rest.partition(", ")[2]  # what it was measured without
-    return of["group"], f"{head}, {before}" if sep and before else head if of["group"] != USUAL else name
+    return of["group"], f"{head}, {before}" if sep and before else head if of["group"] != USUAL else labelled(name, of)
+
+
+def labelled(name: str, of: Mapping[str, Any]) -> str:
+    """A row's name with the label of its parameterization in place of its name in code."""
+    labels = {
+        "lotr": "LoTR",
+        **{known: getattr(parameterizations.get(known), "label", known) for known in parameterizations.names()},
+    }
+    return name.replace(of["method"], labels[of["method"]], 1) if of["package"] == "tensoradapt" else name
 
 
 def panel(ax: Axes, record: Mapping[str, Any], places: Mapping[Key, float], styles: Mapping[str, Style]) -> None:
