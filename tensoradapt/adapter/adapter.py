@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,7 +24,7 @@ from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.plan import Member, Plan
+from tensoradapt.planning.plan import Member, Plan, multiplier
 from tensoradapt.planning.scale import is_matched
 from tensoradapt.sites.site import Site
 
@@ -94,8 +93,12 @@ class Adapter(nn.Module):
             key, factors = (number, id(tensor), tensor.scale, *chosen.items()), tensor.stored
             kept = self.forward_pass.once(key, factors, lambda: self._pairs_of_group(number, chosen))
             if kept is not None:
-                return kept[member.site.name]
+                return self.forward_pass.ready_for(member.site.name, self.task_choice.selected, factors, kept)
         return _as_stored(tensor.pairs({**member.at, **chosen}), member, factor)
+
+    def begin_pass(self) -> None:
+        """Begin a forward pass of the model in this thread; ``forward_pass.end`` ends it."""
+        self.forward_pass.begin(lambda: [(tensor.scale, *map(id, tensor.stored)) for tensor in self.factored])
 
     def _pairs_of_group(self, number: int, chosen: At) -> dict[str, list[tuple[Tensor, Tensor]]]:
         """The pairs of all sites of a tensor: those of the same ranges are contracted together."""
@@ -293,8 +296,3 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
             values=values,
             empty=adapter.empty,
         )
-
-
-def multiplier(plan: Plan, group: int, site: Site) -> float:
-    """Return the fixed factor of one site: the matched scale is per stored matrix, and its tensor has one width."""
-    return math.sqrt(plan.groups[group].network.layout.in_ / site.in_) if is_matched(plan.scale) else 1.0

@@ -24,29 +24,52 @@ class _Kept:
     state: State
     values: Sequence[Tensor] | None  # copies of the factors, None where the pairs are not to outlive the pass
 
+    @property
+    def size(self) -> int:
+        """Numbers in factors and pairs."""
+        return sum(p.numel() for p in self.factors) + sum(
+            a.numel() + b.numel() for of in self.pairs.values() for a, b in of
+        )
+
     def holds(self) -> bool:
         """Whether the factors have the very numbers still that the pairs were contracted from."""
         return self.values is not None and all(map(_equal, self.factors, self.values))
 
 
 class _Pass(dict[Hashable, _Kept]):
-    """The pairs of a pass by what they are of."""
+    """The pairs of a pass by what they are of. ``tensors``: what tells whether tensors were replaced or scaled.
 
-    room = MOST
+    ``ready``: by site the only pair that it has used, with its task, its factors and how often these were written to.
+    """
+
+    def __init__(self, tensors: Sequence[Any] = ()) -> None:
+        super().__init__()
+        self.tensors, self.room = tensors, MOST
+        self.ready: dict[str, tuple[Any, Sequence[Tensor], list[int], Pairs]] = {}
 
     def keep(self, place: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
         """Keep pairs until the pass ends; without gradients and where there is room, for the next pass too."""
-        size = sum(p.numel() for p in factors) + sum(a.numel() + b.numel() for of in pairs.values() for a, b in of)
+        size = _Kept(pairs, factors, state, None).size
         # on a GPU, which a comparison waits for, one site's pair is as soon contracted
         stays = not torch.is_grad_enabled() and (len(pairs) > 1 or factors[0].device.type == "cpu")
         stays = stays and size <= self.room
         self.room -= size * stays
         self[place] = _Kept(pairs, factors, state, [p.detach().clone() for p in factors] if stays else None)
 
-    def again(self) -> _Pass:
-        """What the next pass without gradients may use."""
-        found = _Pass((place, kept) for place, kept in self.items() if kept.holds())
+    def staying(self) -> _Pass:
+        """What is kept between passes."""
+        found = _Pass(self.tensors)
+        found.update((place, kept) for place, kept in self.items() if kept.values is not None)
         found.room = self.room
+        return self if len(found) == len(self) else found
+
+    def again(self, tensors: Sequence[Any]) -> _Pass:
+        """What the next pass without gradients may use: all of it, ready as it is, or those pairs that still hold."""
+        found = _Pass(tensors)
+        found.update((place, kept) for place, kept in self.items() if kept.holds())
+        if len(found) == len(self) and tensors == self.tensors:
+            return self
+        found.room -= sum(kept.size for kept in found.values())
         return found
 
 
@@ -63,16 +86,31 @@ class ForwardPass:
         self._of_thread: dict[int, _Pass] = {}
         self._last = _Pass()  # the last one without gradients
 
-    def begin(self) -> None:
-        """Begin a pass in this thread."""
+    def begin(self, tensors: Callable[[], Sequence[Any]]) -> None:
+        """Begin a pass in this thread. ``tensors``: what is another value once tensors are replaced or scaled."""
         last, self._last = self._last, _Pass()
-        self._of_thread[threading.get_ident()] = _Pass() if torch.is_grad_enabled() else last.again()
+        self._of_thread[threading.get_ident()] = _Pass() if torch.is_grad_enabled() else last.again(tensors())
 
     def end(self) -> None:
         """End this thread's pass; drop its pairs, unless a pass without gradients may use them again."""
         passed = self._of_thread.pop(threading.get_ident(), None)
         if passed and not torch.is_grad_enabled():
-            self._last = passed
+            self._last = passed.staying()
+
+    def ready(self, site: str, task: Any) -> Pairs | None:
+        """The pairs that a site has used in this pass without gradients, if no factor was written to since."""
+        passed = self._of_thread.get(threading.get_ident())
+        if passed is None or site not in passed.ready or torch.is_grad_enabled():
+            return None
+        chosen, factors, versions, pairs = passed.ready[site]
+        return pairs if chosen is task and [p._version for p in factors] == versions else None
+
+    def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], kept: Mapping[str, Pairs]) -> Pairs:
+        """The pairs of a site among those that are kept; without gradients they are ready for its next use."""
+        if not torch.is_grad_enabled():
+            passed = self._of_thread[threading.get_ident()]
+            passed.ready[site] = (task, factors, [p._version for p in factors], kept[site])
+        return kept[site]
 
     def once(
         self, key: Hashable, factors: Sequence[Tensor], contract: Callable[[], Mapping[str, Pairs]]

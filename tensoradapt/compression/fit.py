@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter.adapter import Adapter, multiplier
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.compression.core import Core, core_of
 from tensoradapt.compression.sources import Source
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.build_plan import plan
-from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.plan import Group, Plan, multiplier
 from tensoradapt.text import Rank
 
 Factors = dict[str, np.ndarray]

@@ -114,7 +114,7 @@ class Wrapped(nn.Module):
             adapter.plan.biases and adapter.bias(site) is not None
         ):
             return None
-        pairs = adapter.pairs(site)
+        pairs = adapter.forward_pass.ready(site.name, adapter.task_choice.selected) or adapter.pairs(site)
         return dropped(adapter, pairs, self.training)[0] if len(pairs) == 1 else None
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:

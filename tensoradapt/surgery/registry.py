@@ -55,7 +55,7 @@ class Adapters(nn.ModuleDict):
             for adapter in self.used.values():
                 if adapter.empty and not all(p.is_meta for p in model.parameters()):
                     check_filled(adapter)
-                adapter.forward_pass.begin()
+                adapter.begin_pass()
 
     def _end(self, *_: Any) -> None:
         if not torch.compiler.is_compiling():

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tensoradapt.adapter.adapter import Adapter, multiplier
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.contraction import Labels, Program, compile_program, size
 from tensoradapt.networks.gram import primed
 from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.plan import Member
+from tensoradapt.planning.plan import Member, multiplier
 from tensoradapt.planning.scale import triangle
 from tensoradapt.training.step_length import Curve
 

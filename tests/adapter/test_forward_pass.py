@@ -15,8 +15,9 @@ from support.models import inputs, logits, make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
+from tensoradapt.adapter import forward_pass
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.forward_pass import ForwardPass, _Pass, contracted
+from tensoradapt.adapter.forward_pass import ForwardPass, contracted
 from tensoradapt.layers.wrapper import wrapped
 
 TASKS = ("a", "b")
@@ -292,6 +293,17 @@ def test_a_frozen_factor_and_a_scale_that_are_set_between_two_passes_are_read() 
         assert not torch.equal(found, before)
 
 
+def test_a_task_that_is_selected_between_two_passes_is_read() -> None:
+    several = Tied(layout="layer task proj : head dim : model", parameterization="cp", rank=2, tasks=TASKS)
+    with torch.no_grad():
+        outputs = []
+        for task in ("a", "b", "a"):
+            several.adapter.select(task=task)
+            outputs.append(several())
+            assert_same([outputs[-1]], apart(lambda: [several()]))
+    assert torch.equal(outputs[0], outputs[2]) and not torch.equal(outputs[0], outputs[1])
+
+
 def test_passes_without_gradients_keep_no_more_pairs_than_there_is_room_for(counted, monkeypatch) -> None:
     tied = Tied(layout=": out : in", parameterization="lora", rank=2)
     with torch.no_grad():
@@ -299,7 +311,7 @@ def test_passes_without_gradients_keep_no_more_pairs_than_there_is_room_for(coun
         assert sum(counted.values()) == len(tied.adapter.plan.groups)
         counted.clear()
         of_one = sum(p.numel() for p in tied.adapter.tensors[0].parameters())
-        monkeypatch.setattr(_Pass, "room", 3 * 2 * of_one)
+        monkeypatch.setattr(forward_pass, "MOST", 3 * 2 * of_one)
         tied.factor.mul_(2)  # so that the last pass has room for one more
         tied.adapter.forward_pass = ForwardPass()
         tied(), tied()

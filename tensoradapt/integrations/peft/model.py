@@ -177,7 +177,7 @@ class TensorModel(BaseTuner):
     def _pass(self) -> Iterator[None]:
         adapters = [] if torch.compiler.is_compiling() else [self._adapter(name) for name in self.tensoradapt_bank]
         for adapter in adapters:
-            adapter.forward_pass.begin()
+            adapter.begin_pass()
         try:
             yield
         finally:
