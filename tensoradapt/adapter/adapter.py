@@ -24,8 +24,8 @@ from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.plan import Member, Plan, multiplier
-from tensoradapt.planning.scale import is_matched
+from tensoradapt.planning.plan import Member, Plan
+from tensoradapt.planning.scale import is_matched, multiplier
 from tensoradapt.sites.site import Site
 
 
@@ -68,7 +68,7 @@ class Adapter(nn.Module):
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
         self.magnitudes = Magnitudes(plan.row_blocks)
         self._where: dict[str, tuple[int, Member, float]] = {
-            member.site.name: (i, member, multiplier(plan, i, member.site))
+            member.site.name: (i, member, multiplier(plan.scale, group.network, member.site.in_))
             for i, group in enumerate(plan.groups)
             for member in group.members
         }

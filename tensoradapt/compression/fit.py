@@ -19,7 +19,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.build_plan import plan
-from tensoradapt.planning.plan import Group, Plan, multiplier
+from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.scale import multiplier
 from tensoradapt.text import Rank
 
 Factors = dict[str, np.ndarray]
@@ -192,7 +193,7 @@ def _cp_factors(adapter: Adapter, group: Group) -> Factors | None:
             tensor: Any = adapter.tensors[i]
             names = other.network.layout.names
             plain = {f.labels for f in other.network.factors} == {*((name, "r") for name in names)}
-            even = all(multiplier(adapter.plan, i, member.site) == 1 for member in other.members)
+            even = all(multiplier(adapter.plan.scale, other.network, member.site.in_) == 1 for member in other.members)
             if plain and even and not tensor.held:
                 factors = {name: tensor.factors[name].detach().numpy() for name in names}
                 return {**factors, names[0]: factors[names[0]] * tensor.scale}

@@ -5,7 +5,6 @@ Everything that shapes decide is checked when planning, before anything is alloc
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,6 @@ from typing import Any
 
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.scale import is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text
@@ -247,8 +245,3 @@ def _skipped(plan: Plan) -> list[str]:
     folded = Counter((_folded(name), why) for name, why in plan.skipped if name not in plan.train)
     rows = [(f"  {name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
     return ["", "skipped:", *align(rows)] if rows else []
-
-
-def multiplier(plan: Plan, group: int, site: Site) -> float:
-    """Return the fixed factor of one site: the matched scale is per stored matrix, and its tensor has one width."""
-    return math.sqrt(plan.groups[group].network.layout.in_ / site.in_) if is_matched(plan.scale) else 1.0

@@ -25,8 +25,8 @@ from tensoradapt.networks.contraction import Labels, Program, compile_program, s
 from tensoradapt.networks.gram import primed
 from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.plan import Member, multiplier
-from tensoradapt.planning.scale import triangle
+from tensoradapt.planning.plan import Member
+from tensoradapt.planning.scale import multiplier, triangle
 from tensoradapt.training.step_length import Curve
 
 Values = Mapping[str, Tensor]  # factors by name
@@ -69,7 +69,7 @@ def _parts(adapter: Adapter) -> list[Any]:
     parts: list[Any] = []
     stacks: dict[tuple[Network, Block], list[int]] = {}
     for i, (tensor, group) in enumerate(zip(adapter.factored, adapter.plan.groups, strict=True)):
-        squares = [multiplier(adapter.plan, i, member.site) ** 2 for member in group.members]
+        squares = [multiplier(adapter.plan.scale, group.network, member.site.in_) ** 2 for member in group.members]
         if _entangled(tensor.network):
             parts.append(_Sites(tensor, i, group.members, squares))
         else:
