@@ -247,7 +247,7 @@ def is_matched(scale: str | float) -> bool:
 
 
 def multiplier(scale: str | float, network: Network, in_: int) -> float:
-    """Return the fixed factor of a site of ``in_`` columns: a matched scale is per matrix, and a tensor has one width."""
+    """Return the fixed factor of a site of ``in_`` columns: a matched scale is that of a matrix of its own width."""
     return math.sqrt(network.layout.in_ / in_) if is_matched(scale) else 1.0
 
 
