@@ -213,9 +213,9 @@ def test_adapters_that_are_not_in_use_are_not_gone_through(monkeypatch: pytest.M
         assert id(self) not in idle
         return read(self)
 
-    def begin(self: ForwardPass) -> None:
+    def begin(self: ForwardPass, *tensors: object) -> None:
         assert id(self) not in passes
-        begun(self)
+        begun(self, *tensors)
 
     monkeypatch.setattr(ForwardPass, "begin", begin)
     monkeypatch.setattr(nn.Module, "named_modules", named_modules)
