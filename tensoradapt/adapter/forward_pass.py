@@ -39,13 +39,13 @@ class _Kept:
 class _Pass(dict[Hashable, _Kept]):
     """The pairs of a pass by what they are of. ``tensors``: what tells whether tensors were replaced or scaled.
 
-    ``ready``: by site the only pair that it has used, with its task, its factors and how often these were written to.
+    ``ready``: by site the pairs that it has used, with the task, autocast's type, the factors and the writes to them.
     """
 
     def __init__(self, tensors: Sequence[Any] = ()) -> None:
         super().__init__()
         self.tensors, self.room = tensors, MOST
-        self.ready: dict[str, tuple[Any, Sequence[Tensor], list[int], Pairs]] = {}
+        self.ready: dict[str, tuple[Any, torch.dtype | None, Sequence[Tensor], list[int], Pairs]] = {}
 
     def keep(self, place: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
         """Keep pairs until the pass ends; without gradients and where there is room, for the next pass too."""
@@ -102,14 +102,15 @@ class ForwardPass:
         passed = self._of_thread.get(threading.get_ident())
         if passed is None or site not in passed.ready or torch.is_grad_enabled():
             return None
-        chosen, factors, versions, pairs = passed.ready[site]
-        return pairs if chosen is task and [p._version for p in factors] == versions else None
+        chosen, narrow, factors, versions, pairs = passed.ready[site]
+        same = chosen is task and narrow == _narrow(factors) and [p._version for p in factors] == versions
+        return pairs if same else None
 
     def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], kept: Mapping[str, Pairs]) -> Pairs:
         """The pairs of a site among those that are kept; without gradients they are ready for its next use."""
         if not torch.is_grad_enabled():
             passed = self._of_thread[threading.get_ident()]
-            passed.ready[site] = (task, factors, [p._version for p in factors], kept[site])
+            passed.ready[site] = (task, _narrow(factors), factors, [p._version for p in factors], kept[site])
         return kept[site]
 
     def once(
@@ -122,13 +123,20 @@ class ForwardPass:
         passed = self._of_thread.get(threading.get_ident())
         if passed is None or any(p.is_inference() for p in factors):
             return None
-        state, place = [(id(p), p._version, p.requires_grad) for p in factors], (key, torch.is_grad_enabled())
+        state = [(id(p), p._version, p.requires_grad) for p in factors]
+        place = (key, torch.is_grad_enabled(), _narrow(factors))
         if place not in passed or passed[place].state != state:
             passed.keep(place, state, factors, contract())
         return passed[place].pairs
 
     def __reduce__(self) -> tuple[type[ForwardPass], tuple[()]]:
         return ForwardPass, ()  # a copy of an adapter begins without: pairs are parts of a graph
+
+
+def _narrow(factors: Sequence[Tensor]) -> torch.dtype | None:
+    """The type that autocast contracts them in; None where it is off."""
+    kind = factors[0].device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
 
 
 def _equal(factor: Tensor, value: Tensor) -> bool:

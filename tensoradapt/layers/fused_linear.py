@@ -84,8 +84,7 @@ def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, i
     flat, weight, bias = x.reshape(-1, x.shape[-1]), base._parameters["weight"], base._parameters["bias"]
     if (dtype := _narrowed(x)) is not None:
         flat, weight, bias = flat.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    if a.dtype is not flat.dtype or a.device != flat.device:
-        a, b = a.to(flat), b.to(flat)
+    a, b = a.to(flat), b.to(flat)  # under autocast a half that was contracted is narrow and one that was not is wide
     trains = torch.is_grad_enabled() and (flat.requires_grad or a.requires_grad or b.requires_grad)
     trained = (a.requires_grad, b.requires_grad) if trains else None
     way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE)  # type: ignore[arg-type]

@@ -293,6 +293,20 @@ def test_a_frozen_factor_and_a_scale_that_are_set_between_two_passes_are_read() 
         assert not torch.equal(found, before)
 
 
+def test_a_pass_under_autocast_and_one_without_have_pairs_of_their_own() -> None:
+    model = make("bert", torch.float32)
+    adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "tucker", 2, train=()))
+    perturb(adapter)
+    output = lambda: logits(model(**inputs("bert", torch.float32)))  # noqa: E731
+    with torch.no_grad():
+        wide = output()
+        with torch.autocast("cpu", torch.bfloat16):
+            narrow = output()
+        assert torch.equal(output(), wide) and not torch.equal(narrow, wide)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(output(), narrow)
+
+
 def test_a_task_that_is_selected_between_two_passes_is_read() -> None:
     several = Tied(layout="layer task proj : head dim : model", parameterization="cp", rank=2, tasks=TASKS)
     with torch.no_grad():

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from support.families import PLANNED, planned
 from support.models import inputs, logits, make, perturb
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -233,6 +234,25 @@ def test_inputs_that_are_no_plain_tensors_and_transforms_are_left_to_the_layer()
     with torch.autograd.forward_ad.dual_level():
         seen.append(fused.fits(base, x))
     assert seen == [False, False]
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_every_parameterization_trains_under_autocast_as_near_to_fp32_as_without_fusing(name, monkeypatch) -> None:
+    model = make("bert", torch.float32)
+    adapter = ta.attach(model, planned(ta.find_sites(model, ("q", "v")), name, rank=None if name == "quanta" else 2))
+    perturb(adapter)
+
+    def step(autocast: bool) -> Tensor:
+        adapter.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            output = logits(model(**inputs("bert", torch.float32)))
+        output.float().square().mean().backward()
+        return torch.cat([p.grad.flatten() for p in adapter.parameters() if p.grad is not None])
+
+    exact, fused_step = step(False), step(True)
+    unfused(monkeypatch)
+    other = step(True)
+    assert (fused_step - exact).norm() <= 1.5 * (other - exact).norm() + 0.02 * exact.norm()
 
 
 def test_autocast_computes_in_its_type_as_without_fusing(monkeypatch) -> None:
