@@ -136,7 +136,8 @@ class ForwardPass:
 def _narrow(factors: Sequence[Tensor]) -> torch.dtype | None:
     """The type that autocast contracts them in; None where it is off."""
     kind = factors[0].device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on else None
 
 
 def _equal(factor: Tensor, value: Tensor) -> bool:
