@@ -1,4 +1,4 @@
-"""Tasks by name, found by folder: each file here that has ``TASKS``, its tasks by name."""
+"""Tasks by name, found by folder: each file here, or in a folder here, that has ``TASKS``, its tasks by name."""
 
 import importlib
 import pkgutil
@@ -46,5 +46,6 @@ def load(name: str, *, n_train: int | None = None, n_test: int | None = None, se
 
 def _tasks() -> dict[str, Task]:
     # not cached: a file dropped into the folder (or onto __path__) is there at once
-    modules = [importlib.import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+    files = pkgutil.walk_packages(__path__, f"{__name__}.")
+    modules = [importlib.import_module(file.name) for file in files]
     return {name: task for module in modules for name, task in getattr(module, "TASKS", {}).items()}

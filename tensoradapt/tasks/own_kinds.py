@@ -14,8 +14,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.trained_modules import AUTO, with_heads
 from tensoradapt.tasks import library_metrics, metrics
 from tensoradapt.tasks.classification import Classification, Regression
-from tensoradapt.tasks.pictures import Picture, pixels
 from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.vision.pictures import Picture, pixels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -10,8 +10,8 @@ from typing import Any
 from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.library_metrics import metric_name
-from tensoradapt.tasks.picture_folders import of_pictures
 from tensoradapt.tasks.tables import PARTS, SUFFIXES, is_saved
+from tensoradapt.tasks.vision.picture_folders import of_pictures
 
 SHARES = {"validation": 0.1, "test": 0.2}
 KINDS = ("classification", "regression")

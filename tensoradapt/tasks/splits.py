@@ -12,8 +12,8 @@ import numpy as np
 from tensoradapt.errors import TensorAdaptError
 
 if TYPE_CHECKING:
-    from tensoradapt.tasks.pictures import Picture
     from tensoradapt.tasks.task import Task
+    from tensoradapt.tasks.vision.pictures import Picture
 
 UNLABELLED = -1  # a class label that is set after loading
 

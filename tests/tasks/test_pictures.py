@@ -22,9 +22,10 @@ import tensoradapt as ta
 from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
-from tensoradapt.tasks import pictures, registry
+from tensoradapt.tasks import registry
 from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.vision import pictures
 
 
 @pytest.fixture(autouse=True)

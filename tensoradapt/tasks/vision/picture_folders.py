@@ -10,8 +10,8 @@ from typing import Any
 from tensoradapt.checks import text
 from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.files import reason
-from tensoradapt.tasks.pictures import SUFFIXES
 from tensoradapt.tasks.tables import PARTS, Table
+from tensoradapt.tasks.vision.pictures import SUFFIXES
 
 PICTURE, CLASS = "picture", "class"  # the columns of a table of pictures
 NAMED = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "testing": "test"}

@@ -1,0 +1,1 @@
+"""Pictures: folders of them, their pixels, and the tasks that have them."""
