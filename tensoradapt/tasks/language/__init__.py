@@ -1,0 +1,1 @@
+"""Tasks of causal language models: prompts, answers, and pairs of answers."""
