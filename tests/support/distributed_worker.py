@@ -6,6 +6,7 @@ Started by torchrun with a folder; the first rank prints one line of JSON, which
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -242,8 +243,11 @@ def main(folder: Path) -> None:
     every: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(every, found)
     if dist.get_rank() == 0:
-        print(json.dumps(every))
-    dist.destroy_process_group()
+        print(json.dumps(every), flush=True)
+    dist.barrier()
+    # not by the interpreter's own way out: models under DDP keep gloo's threads beyond destroy_process_group, and one
+    # that drops a tensor while the interpreter ends aborts the process (pytorch/pytorch issue 190489)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""The experiments of LoRTA (Hounie et al., arXiv 2410.04060) and one on pictures: one command for each family and scale.
+
+    python benchmarks/paper/run.py --family glue --scale here             # goes on where it was stopped
+    python benchmarks/paper/run.py --family glue --scale here --report    # writes docs/results/glue from its runs
+    python benchmarks/paper/run.py --family instruct --scale gpu --minutes 9
+    python benchmarks/paper/run.py --family glue --scale paper --dry-run --model FOLDER
+
+Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA; ``gpu`` on one GPU by hub names;
+``paper`` has the settings of the source. Each is one or more specifications in this folder: sweeps as any other, so
+``tensoradapt results``, ``report`` and ``watch`` read their folders. A file with tables ``[[sweep]]`` is a sweep for
+each, whose keys replace the file's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import report
+
+import tensoradapt as ta
+
+HERE = Path(__file__).parent
+FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
+    "instruct": {"here": ("instruct-here",), "gpu": ("instruct-gpu",), "paper": ("instruct-paper",)},
+    "preference": {"here": ("preference-here",), "gpu": ("preference-gpu",), "paper": ("preference-paper",)},
+    "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
+    "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
+}
+SCALES = ("here", "gpu", "paper")
+
+
+def specifications(file: Path) -> list[dict[str, Any]]:
+    """The sweeps of a file: one, or one for each table ``[[sweep]]``."""
+    common = tomllib.loads(file.read_text())
+    return [{**common, **own} for own in common.pop("sweep", [{}])]
+
+
+def main() -> int:
+    """Run or report what the command line asks for; returns 0 where all of it is done."""
+    args = _arguments()
+    scales = FAMILIES[args.family]
+    if args.scale not in scales:
+        raise SystemExit(
+            f"{args.family} has no scale {args.scale!r}, as its source says nothing of its settings; choose one of "
+            f"{', '.join(scales)}"
+        )
+    files = [HERE / f"{name}.toml" for name in scales[args.scale]]
+    out = args.out or Path("runs") / "paper" / f"{args.family}-{args.scale}"
+    if args.report:
+        report.write(args.family, files, out)
+        return 0
+    changes = {key: value for key in ("model", "steps") if (value := getattr(args, key)) is not None}
+    specs = [{**spec, **changes} for file in files for spec in specifications(file)]
+    with _stopped_after(args.minutes):
+        done = [_swept(spec, out, args) for spec in specs]
+    return 0 if all(done) else 1
+
+
+def _swept(spec: dict[str, Any], out: Path, args: argparse.Namespace) -> bool:
+    options = {"executor": args.executor, "workers": args.workers, "device": args.device, "dry_run": args.dry_run}
+    ended = ta.sweep(spec, out, say=_print, **options)
+    for reason in (*ended.blocked, *(f"{out / name} failed" for name in ended.failed)):
+        _print(f"not run: {reason}")
+    _print(f"{ended.finished} of {ended.total} runs are finished in {out}")
+    return ended.complete or (args.dry_run and not ended.blocked)
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+@contextmanager
+def _stopped_after(minutes: float | None) -> Iterator[None]:
+    """Stop as Ctrl-C does after a number of minutes, if there is one; a sweep then goes on from its last states."""
+    if minutes is None:
+        yield
+        return
+    before: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(f"stopped after {minutes:g} minutes; the same command goes on") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _arguments() -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--family", choices=tuple(FAMILIES), required=True)
+    p.add_argument("--scale", choices=SCALES, default="here")
+    p.add_argument("--out", type=Path, help="folder of runs (default: runs/paper/FAMILY-SCALE)")
+    p.add_argument("--report", action="store_true", help="write docs/results/FAMILY from the finished runs")
+    p.add_argument("--dry-run", action="store_true", help="print the plans and stop")
+    p.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
+    p.add_argument("--model", help="another model than the specification's, such as a folder")
+    p.add_argument("--steps", type=int, help="another number of steps, to try a specification")
+    p.add_argument("--executor", choices=("local", "inline", "slurm", "ray"), default="local")
+    p.add_argument("--workers", type=int)
+    p.add_argument("--device", default="auto")
+    return p.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
