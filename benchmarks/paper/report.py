@@ -84,11 +84,11 @@ def differences(runs: Sequence[Run]) -> Iterator[Row]:
                 "method": point.method,
                 "size": size_text(point.rank, point.budget, short=True),
                 "n_params": point.n_params,
-                "times_fewer": f"{reference.n_params / point.n_params:.3g}",
+                "times_fewer": float(f"{reference.n_params / point.n_params:.3g}"),
                 "metric": point.metric,
-                "difference": f"{gap.mean:.4f}",
-                "low": f"{gap.low:.4f}",
-                "high": f"{gap.high:.4f}",
+                "difference": round(gap.mean, 4),
+                "low": round(gap.low, 4),
+                "high": round(gap.high, 4),
                 "n_seeds": gap.n,
                 "within": gap.low > -MARGIN,
             }
@@ -103,10 +103,11 @@ def claim(folder: Path) -> str:
     where none is, the size that comes nearest, with its difference.
     """
     lines = [
-        "| family | task | method | times fewer parameters than LoRA r=8, within a point | size |", "|---|---|---|--:|---|",
-    ]  # fmt: skip
+        "| family | task | method | times fewer parameters than LoRA r=8, within a point | size |",
+        "|---|---|---|--:|---|",
+    ]
     for family in sorted(path.parent.name for path in folder.glob("*/differences.csv")):
-        rows = _read(folder / family / "differences.csv")
+        rows = read(folder / family / "differences.csv")
         for task, method in dict.fromkeys((row["task"], row["method"]) for row in rows):
             own = [row for row in rows if (row["task"], row["method"]) == (task, method)]
             lines.append(f"| {family} | {task} | {method} | {_claim(own)} |")
@@ -127,8 +128,8 @@ def everything(folder: Path) -> str:
         "|---|---|---|---|---|--:|---|--:|---|--:|---|",
     ]
     for path in sorted(folder.glob("*/means.csv")):
-        known = _read(path.parent / "records.csv")
-        for row in _read(path):
+        known = read(path.parent / "records.csv")
+        for row in read(path):
             run = next(r for r in known if r["id"] == row["runs"].split()[0])
             size = f"r={row['rank']}" if row["rank"] else row["budget"] and f"n={row['budget']}"
             interval = f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else ""
@@ -138,7 +139,8 @@ def everything(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 

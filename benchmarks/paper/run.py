@@ -1,4 +1,4 @@
-"""The experiments of LoRTA (Hounie et al., arXiv 2410.04060) and one on pictures: one command for each family and scale.
+"""The experiments of LoRTA (Hounie et al., arXiv 2410.04060) and one on pictures, one command for each.
 
     python benchmarks/paper/run.py --family glue --scale here             # goes on where it was stopped
     python benchmarks/paper/run.py --family glue --scale here --report    # writes docs/results/glue from its runs
@@ -27,11 +27,7 @@ import tensoradapt as ta
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
-    "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
-    "instruct": {"here": ("instruct-here",), "gpu": ("instruct-gpu",), "paper": ("instruct-paper",)},
-    "preference": {"here": ("preference-here",), "gpu": ("preference-gpu",), "paper": ("preference-paper",)},
-    "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
-    "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
+    "glue": {"paper": ("glue-base", "glue-large")},
 }
 SCALES = ("here", "gpu", "paper")
 
@@ -65,6 +61,7 @@ def main() -> int:
 
 def _swept(spec: dict[str, Any], out: Path, args: argparse.Namespace) -> bool:
     options = {"executor": args.executor, "workers": args.workers, "device": args.device, "dry_run": args.dry_run}
+    options["probe"] = args.scale == "here"  # elsewhere this machine says little of what a run takes
     ended = ta.sweep(spec, out, say=_print, **options)
     for reason in (*ended.blocked, *(f"{out / name} failed" for name in ended.failed)):
         _print(f"not run: {reason}")

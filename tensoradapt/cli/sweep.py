@@ -96,6 +96,9 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
     p.add_argument(
+        "--no-probe", dest="probe", action="store_false", help="leave out the short runs that tell time and disk"
+    )
+    p.add_argument(
         "--stale",
         default="keep",
         help="what to do about results of other versions or commits: keep, rerun or error (default: %(default)s)",
@@ -216,7 +219,7 @@ def sweep(args: argparse.Namespace) -> int:
     """Run a sweep; returns the exit code."""
     from tensoradapt.sweeps.run_sweep import sweep as run
 
-    names = ("executor", "workers", "device", "stale", "retry_failed", "checkpoint_every", "track", "dry_run")
+    names = ("executor", "workers", "device", "stale", "retry_failed", "checkpoint_every", "track", "dry_run", "probe")
     try:
         ended = run(args.spec, args.out, say=show, **picked(args, *names, *CLUSTERS))
     except KeyboardInterrupt:

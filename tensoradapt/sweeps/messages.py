@@ -177,7 +177,7 @@ def _longer(task: Task, split: Split, model: str, length: int) -> int:
 
 
 def cost_text(
-    root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots
+    root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots, probe: bool = True
 ) -> tuple[str, str]:
     """One line: the time and disk of the runs that are still to do; and why the first of them failed, if it did.
 
@@ -187,11 +187,12 @@ def cost_text(
         left: those of them that can be begun.
         todo: how many there are to do; those that have no rate yet are taken to cost what the others do on average.
         slots: where they run.
+        probe: whether a short run may be computed for it.
     """
     if not left:
         return "nothing is left to do", ""
     done = [config.id for config in configs if is_finished(root, config.id)]
-    if slots.options and not done:  # on a cluster, where a probe would measure the wrong machine
+    if not done and (slots.options or not probe):  # on a cluster a probe would measure the wrong machine
         return "time and disk are known when the first run is done", ""
     try:
         seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots.device, slots.threads)

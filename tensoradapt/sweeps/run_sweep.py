@@ -58,6 +58,7 @@ CHECKS: Mapping[str, Check] = {
     "retry_failed": flag,
     "checkpoint_every": partial(whole, least=0),
     "dry_run": flag,
+    "probe": flag,
     "say": of_kind(Callable),  # type: ignore[arg-type]
 }
 
@@ -74,6 +75,7 @@ def sweep(
     checkpoint_every: int = 25,
     track: Sequence[str] | str = (),
     dry_run: bool = False,
+    probe: bool = True,
     say: Say = print,
     **cluster: Options,
 ) -> SweepResult:
@@ -94,6 +96,7 @@ def sweep(
         checkpoint_every: steps after which the state of a training is written; 0 for never.
         track: trackers that losses and scores are sent to: "tensorboard", "trackio", "wandb".
         dry_run: whether to print the plan and stop.
+        probe: whether a short run of each task tells time and disk in advance, where no run is finished.
         say: called with each line of output.
         cluster: what each run requests, by executor, such as ``slurm={"partition": "gpu", "time": 60, "gpus": 1}`` or
             ``ray={"cpus": 2, "gpus": 0.5}``.
@@ -120,7 +123,7 @@ def sweep(
         say(plan_text(spec, planned, now, todo))
         for task in spec.data:
             say(data_text(spec, task))
-        cost, fault = cost_text(root, now.configs, left, todo, slots)
+        cost, fault = cost_text(root, now.configs, left, todo, slots, probe)
         say(cost)
     if dry_run:
         ended = state.outcome()

@@ -29,6 +29,13 @@ def test_a_sweep_prints_its_plan_then_each_run_and_returns_zero(tmp_path, capsys
     assert capsys.readouterr().out.splitlines() == end
 
 
+def test_a_plan_without_a_probe_computes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(perform, "execute", None)
+    monkeypatch.setattr("tensoradapt.sweeps.messages._probed", None)
+    assert main(command(tmp_path, "--dry-run", "--no-probe")) == 0
+    assert "time and disk are known when the first run is done" in capsys.readouterr().out
+
+
 def test_a_sweep_warns_where_most_runs_are_at_chance():
     rows = [{"n_at_chance": 1, "n_diverged": 1, "n_seeds": 3}, {"n_at_chance": 0, "n_diverged": 0, "n_seeds": 1}]
     assert lost_text(rows) == [

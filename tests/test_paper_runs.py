@@ -1,0 +1,105 @@
+"""The command for the paper's experiments: valid specifications, resuming, and files that say what the runs say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "paper"))
+import report
+import run
+
+from tensoradapt.runs.store import load_runs
+from tensoradapt.sweeps.read_spec import read_spec
+
+FILES = sorted(run.HERE.glob("*.toml"))
+SPEC = """
+model = "tiny-random-bert"
+tasks = ["planted"]
+references = ["head"]
+learning_rates = [0.01]
+seeds = [0, 1]
+steps = 3
+n_train = 64
+n_test = 50
+
+[[sweep]]
+parameterizations = ["lora"]
+ranks = [4, 8]
+
+[[sweep]]
+parameterizations = ["cp"]
+ranks = [2]
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
+    (tmp_path / "spec.toml").write_text(SPEC)
+    monkeypatch.setattr(run, "HERE", tmp_path)
+    monkeypatch.setitem(run.FAMILIES, "glue", {"here": ("spec",)})
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+
+    def call(*arguments: str) -> int:
+        own = ["run.py", "--family", "glue", "--out", str(tmp_path / "runs"), "--executor", "inline", *arguments]
+        monkeypatch.setattr(sys, "argv", own)
+        return run.main()
+
+    return call
+
+
+def test_every_scale_has_its_files_and_every_file_a_scale() -> None:
+    named = {name for scales in run.FAMILIES.values() for names in scales.values() for name in names}
+    assert named == {file.stem for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_specification_is_one(file: Path) -> None:
+    for spec in run.specifications(file):
+        assert read_spec(spec).methods
+
+
+def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: Path, capsys) -> None:
+    assert command() == 0
+    assert command() == 0 and "nothing" not in capsys.readouterr().err
+    runs = load_runs(tmp_path / "runs")
+    assert len(runs) == 8  # lora r=4, r=8, cp, head: two seeds each
+    assert command("--report") == 0
+    folder = tmp_path / "results" / "glue"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"spec.toml", "records.csv", "means.csv", "differences.csv", "table.md", "frontier.png"}
+    rows = report.read(folder / "records.csv")
+    assert {row["id"] for row in rows} == {one.name for one in runs} and {row["seed"] for row in rows} == {"0", "1"}
+    assert all("accuracy=" in row["test_metrics"] and row["machine"] for row in rows)
+    gaps = {(row["method"], row["size"]): row for row in report.read(folder / "differences.csv")}
+    assert set(gaps) == {("lora", "r=4"), ("cp", "r=2")}
+    scores = {(one.config["label"], one.config["rank"], one.config["seed"]): one.result["test"] for one in runs}
+    mean = sum(scores["lora", 4, s]["accuracy"] - scores["lora", 8, s]["accuracy"] for s in (0, 1)) / 2
+    assert float(gaps["lora", "r=4"]["difference"]) == pytest.approx(mean, abs=1e-4)
+
+
+def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Path) -> None:
+    command()
+    command("--report")
+    page = tmp_path / "results" / "README.md"
+    marks = [mark.format(name) for name in ("claim", "everything") for mark in (report.BEGIN, report.END)]
+    page.write_text("\n".join(["before", *marks, "after"]))
+    report.fill(page)
+    text = page.read_text()
+    report.fill(page)
+    assert page.read_text() == text and text.startswith("before") and text.rstrip().endswith("after")
+    assert text.count("| glue | planted | lora |") == 1  # of the claim: r=4 against r=8
+    assert text.count("| glue | planted | tiny-random-bert |") == 4
+
+
+def test_it_stops_after_its_minutes_and_goes_on(command, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"stopped after 0\.0001 minutes; the same command goes on"):
+        command("--minutes", "0.0001")
+    assert command() == 0
+
+
+def test_a_scale_that_a_family_lacks_is_named(command) -> None:
+    with pytest.raises(SystemExit, match=r"glue has no scale 'paper'.*choose one of here"):
+        command("--scale", "paper")
