@@ -27,7 +27,7 @@ import tensoradapt as ta
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
-    "glue": {"paper": ("glue-base", "glue-large")},
+    "glue": {"gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
 }
 SCALES = ("here", "gpu", "paper")
 
