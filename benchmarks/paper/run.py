@@ -27,7 +27,7 @@ import tensoradapt as ta
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
-    "glue": {"gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
+    "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
 }
 SCALES = ("here", "gpu", "paper")
 
