@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import roberta
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "paper"))
 import report
@@ -98,6 +99,24 @@ def test_it_stops_after_its_minutes_and_goes_on(command, tmp_path: Path) -> None
     with pytest.raises(SystemExit, match=r"stopped after 0\.0001 minutes; the same command goes on"):
         command("--minutes", "0.0001")
     assert command() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["glue-base", "glue-large"])
+def test_a_specification_of_the_paper_computes_two_steps_of_a_random_model_of_its_config(
+    name: str, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roberta.save(tmp_path / "model", name.removeprefix("glue-"))
+    tables = run.specifications(FILES[[file.stem for file in FILES].index(name)])
+    rte = {**tables[3], "methods": [{**method, "ranks": [4]} for method in tables[3]["methods"]]}
+    monkeypatch.setattr(run, "specifications", lambda file: [rte])  # the others would take minutes
+    assert rte["tasks"] == ["rte"]
+    assert command("--smoke", "--model", str(tmp_path / "model")) == 0
+    runs = load_runs(tmp_path / "runs")
+    width, heads, layers = {"glue-base": (768, 12, 12), "glue-large": (1024, 16, 24)}[name]
+    assert {one.result["n_params"] for one in runs} == {4 * (width + width // heads + heads + layers + 4)}
+    assert len(runs) == 2  # the layout of the released code, and the paper's
+    assert all(len(one.array("losses")) == 2 and one.config["training"]["clip"] == 1000 for one in runs)
 
 
 def test_a_scale_that_a_family_lacks_is_named(command) -> None:

@@ -4,6 +4,7 @@
     python benchmarks/paper/run.py --family glue --scale here --report    # writes docs/results/glue from its runs
     python benchmarks/paper/run.py --family instruct --scale gpu --minutes 9
     python benchmarks/paper/run.py --family glue --scale paper --dry-run --model FOLDER
+    python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA; ``gpu`` on one GPU by hub names;
 ``paper`` has the settings of the source. Each is one or more specifications in this folder: sweeps as any other, so
@@ -30,6 +31,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
 }
 SCALES = ("here", "gpu", "paper")
+SMOKE = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seeds": [0], "extend": 0}
 
 
 def specifications(file: Path) -> list[dict[str, Any]]:
@@ -52,7 +54,8 @@ def main() -> int:
     if args.report:
         report.write(args.family, files, out)
         return 0
-    changes = {key: value for key in ("model", "steps") if (value := getattr(args, key)) is not None}
+    changes = {"model": args.model} if args.model else {}
+    changes |= SMOKE if args.smoke else {}
     specs = [{**spec, **changes} for file in files for spec in specifications(file)]
     with _stopped_after(args.minutes):
         done = [_swept(spec, out, args) for spec in specs]
@@ -99,7 +102,9 @@ def _arguments() -> argparse.Namespace:
     p.add_argument("--dry-run", action="store_true", help="print the plans and stop")
     p.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
     p.add_argument("--model", help="another model than the specification's, such as a folder")
-    p.add_argument("--steps", type=int, help="another number of steps, to try a specification")
+    p.add_argument(
+        "--smoke", action="store_true", help="two steps on a few examples with one seed, to try a specification"
+    )
     p.add_argument("--executor", choices=("local", "inline", "slurm", "ray"), default="local")
     p.add_argument("--workers", type=int)
     p.add_argument("--device", default="auto")
