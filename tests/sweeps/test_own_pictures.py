@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import transformers
 from scipy.stats import binomtest
-from support import real_vision
 from support.pictures import SIZE, TINY_VISION, dinov2, save_model, vit, write
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
-from tensoradapt.data import assets, models
+from tensoradapt.data import models
 from tensoradapt.runs.store import load_runs
 from tensoradapt.tasks import registry
 
@@ -136,16 +135,11 @@ def test_registered_pictures_are_swept_by_their_name_and_a_missing_processor_is_
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
-def test_a_real_dinov2_learns_real_pictures_beyond_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(assets.ASSETS, real_vision.ONNX.name, real_vision.ONNX)  # type: ignore[arg-type]
-    name = real_vision.backbone(Path("dinov2"), 112)
-    _, loaded = transformers.Dinov2Model.from_pretrained(name, output_loading_info=True)
-    assert not loaded["missing_keys"] and not loaded["unexpected_keys"] and not loaded["mismatched_keys"]
-    folder = real_vision.cifar10(Path("cifar10"), train=20, test=10)
+def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
     sizes = {"ranks": [4], "steps": 30, "learning_rates": [1.5e-3], "head_learning_rate": 3e-3, "n_validation": 10}
-    said, ended = sweep("runs", model=name, tasks=[str(folder)], **sizes)
+    said, ended = sweep("runs", model=models.DINOV2, tasks=["cifar10"], n_train=200, n_test=100, **sizes)
     assert ended.complete and "a picture becomes pixel_values 3 x 112 x 112" in said
     for run in load_runs(Path("runs")):
         hits = (run.predictions().argmax(1) == run.labels()).sum()
-        assert len(run.labels()) == 100 and run.result["chance"] == 0.1
-        assert binomtest(int(hits), 100).proportion_ci(0.95).low > 0.1, run.result
+        assert len(run.labels()) == 100 and run.result["chance"] >= 0.1
+        assert binomtest(int(hits), 100).proportion_ci(0.95).low > run.result["chance"], run.result
