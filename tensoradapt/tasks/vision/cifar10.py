@@ -105,10 +105,11 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _check(path: Path, info: zipfile.ZipInfo) -> None:
     name = PurePosixPath(info.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:", info.filename):
+    out = name.is_absolute() or ".." in name.parts or re.match(r"[A-Za-z]:", info.filename)
+    if out or not info.filename.isprintable():
         raise TensorAdaptError(
-            f"{path} holds {info.filename!r}, which leads out of it; expected train/CLASS/NAME and test/CLASS/NAME: do "
-            "not use the file"
+            f"{path} holds {info.filename!r}, {'which leads out of it' if out else 'whose name does not print'}; "
+            "expected train/CLASS/NAME and test/CLASS/NAME: do not use the file"
         )
     if info.file_size > MOST_BYTES:
         raise TensorAdaptError(
