@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from support.pictures import SIZE, TINY_VISION, dinov2, save_model, vit, write
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
+from tensoradapt.data import dinov2 as dinov2_file
 from tensoradapt.data import models
 from tensoradapt.runs.store import load_runs
+from tensoradapt.sweeps.cells import cells
+from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.tasks import registry
 
+PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"
 SPEC = {
     "parameterizations": ["lora", "cp"],
     "ranks": [2],
@@ -131,6 +136,39 @@ def test_registered_pictures_are_swept_by_their_name_and_a_missing_processor_is_
     changed = json.loads(Path("my-vit/preprocessor_config.json").read_text()) | {"size": {"height": 8, "width": 16}}
     Path("my-vit/preprocessor_config.json").write_text(json.dumps(changed))
     assert "3 x 8 x 16" in registry.resolve("pets")[0].described(name)
+
+
+@pytest.mark.parametrize("scale", ["here", "gpu"])
+def test_the_specifications_of_vision_adapt_the_same_matrices_with_counts_that_differ(scale: str) -> None:
+    spec = read_spec(PAPER / f"vision-{scale}.toml")
+    named = spec.model, *spec.tasks
+    assert named == {"here": (models.DINOV2, "cifar10"), "gpu": ("facebook/dinov2-small", "cifar10_full")}[scale]
+    shape = transformers.Dinov2Config(**dinov2_file.SHAPE, mlp_ratio=4)
+    shape.save_pretrained("my-dino")
+    planned = cells(spec, registry.resolve(spec.tasks[0])[0].base("my-dino"))
+    assert not [cell.empty for cell in planned if cell.empty] and len(planned) >= 15
+    counts = {(cell.method, cell.size.get("rank")): cell.n_params for cell in planned}
+    # attention has 4 L square matrices, the MLP 2 L of four squares each; CaRA has 6 d biases
+    n, width, heads, inner = 12, 384, 6, 64
+    assert counts["lora", 8] == 8 * n * (4 * 2 * width + 2 * 5 * width)
+    assert counts["fact-tt", 8] == 2 * width * 8 + 12 * n * 8**2
+    assert counts["fact-tk", 16] == 2 * width * 16 + 16**3 + 12 * n * 16
+    assert counts["cara", 16] == 16 * (3 * n + width + heads + inner) + 16 * (9 * n + 2 * width) + 2 * 16 + 6 * width
+    assert {method.scale for method in spec.methods if method.kind == "adapter"} == {"matched"}
+    assert {method.projections for method in spec.methods if method.kind == "adapter"} == {("all",)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
+def test_every_method_of_the_specification_takes_steps_on_the_real_model() -> None:
+    spec = tomllib.loads((PAPER / "vision-here.toml").read_text())
+    rates = {name: grid[:1] for name, grid in spec["learning_rates"].items()}
+    few = {"steps": 2, "batch": 4, "seeds": [0], "n_train": 8, "n_validation": 8, "n_test": 16}
+    methods = [{**method, "ranks": method["ranks"][:1]} for method in spec["methods"]]
+    ended = ta.sweep(
+        {**spec, **few, "learning_rates": rates, "methods": methods}, "runs", executor="inline", device="cpu"
+    )
+    assert ended.complete and ended.total == len(methods) + 2
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "backslash": (holding("train\\..\\..\\x.png", png(7)), r"zip holds 'train.*x\.png', which leads out of it"),
     "drive": (holding("C:x.png", png(7)), r"zip holds 'C:x\.png', which leads out of it"),
     "control": (holding("train/cat/\x1b[31m\n.png", png(7)), r"zip holds 'train/cat/\\x1b\[31m\\n\.png', whose name"),
-    "large": (holding("train/cat/x.png", bytes(2**20 + 1)), r"zip/train/cat/x\.png has 1,048,577 bytes; expected a pic"),
+    "large": (holding("train/cat/x.png", bytes(2**20 + 1)), r"zip/train/cat/x\.png has 1,048,577 bytes; expected a"),
     "no class": (without("train/dog"), r"cifar10_subset\.zip has no pictures in train/dog; expected some"),
     "no test": (without("test"), r"cifar10_subset\.zip has no pictures in test/airplane; expected some: replace"),
 }
