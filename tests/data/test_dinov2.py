@@ -107,13 +107,15 @@ def test_a_file_that_is_another_is_refused_and_nothing_is_kept(packed: Path, kin
 
 
 @pytest.mark.slow
-def test_the_pinned_network_has_every_weight_and_no_other() -> None:
+def test_the_pinned_network_has_every_weight_and_no_other_and_computes_what_onnxruntime_does() -> None:
     model, loaded = models.from_pretrained(transformers.Dinov2Model, models.DINOV2, output_loading_info=True)
     assert not any(loaded.values())
     assert sum(value.numel() for value in model.parameters()) == 22_056_576
-    # the sum of the ONNX file's own last hidden state, by onnxruntime 1.32, for the same input at its 224 pixels
     row = torch.linspace(-2, 2, 224)
-    values = (row[:, None] * row)[None, None].expand(1, 3, -1, -1) + torch.arange(3.0)[:, None, None] / 3
+    values = (torch.outer(row, row)[None] + torch.arange(3)[:, None, None] / 3)[None]
     with torch.no_grad():
-        found = model.eval()(values).last_hidden_state
-    assert found.shape == (1, 257, 384)
+        found = model.eval()(values).last_hidden_state[0]
+    # by onnxruntime 1.32 from the ONNX file: the output of /backbone/layernorm/Add_1 for the same input
+    assert found[0, :4].tolist() == pytest.approx([-0.37544, 0.60927, 1.78107, -4.99058], abs=1e-4)
+    assert found[-1, :4].tolist() == pytest.approx([-0.53946, -0.62222, -0.1894, -4.1116], abs=1e-4)
+    assert float(found.double().norm()) == pytest.approx(779.495003, rel=1e-5)
