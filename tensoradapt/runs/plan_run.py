@@ -17,11 +17,12 @@ from tensoradapt.sites.find import find_sites
 def plan_of(config: RunConfig, model: Any, heads: Sequence[str] = ()) -> Plan:
     """Plan the adapter of a run for a model or its config; ``heads`` are trained with it."""
     wanted = config.projections[0] if len(config.projections) == 1 else config.projections
-    layouts = config.layout or (papers.get(config.published).layout if config.published else ())
+    row = papers.get(config.published) if config.published else None
+    layouts = config.layout or (row.layout if row else ())
     with_task = any(RUNTIME[0] in text.split(":")[0].split() for text in layouts)
     further: dict[str, Any] = {key: _widths(v) if key == "split" else v for key, v in config.plan.items()}
     return plan(
-        find_sites(model, wanted) if wanted else model,
+        find_sites(model, wanted, blocks=row is not None and row.blocks) if wanted else model,
         config.layout,
         config.parameterization,
         config.rank,

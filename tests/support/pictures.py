@@ -48,7 +48,7 @@ def vit(**changes: Any) -> transformers.PreTrainedModel:
     return transformers.ViTModel(transformers.ViTConfig(**{**TINY_VISION, "intermediate_size": 40, **changes}))
 
 
-def dinov2() -> transformers.PreTrainedModel:
+def dinov2(mlp_ratio: int = 2) -> transformers.PreTrainedModel:
     """A random DINOv2 without a head."""
     torch.manual_seed(0)
-    return transformers.Dinov2Model(transformers.Dinov2Config(**TINY_VISION, mlp_ratio=2))
+    return transformers.Dinov2Model(transformers.Dinov2Config(**TINY_VISION, mlp_ratio=mlp_ratio))

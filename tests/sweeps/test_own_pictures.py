@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import numpy as np
 import pytest
 import transformers
 from scipy.stats import binomtest
-from support import real_vision
 from support.pictures import SIZE, TINY_VISION, dinov2, save_model, vit, write
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
-from tensoradapt.data import assets, models
+from tensoradapt.data import dinov2 as dinov2_file
+from tensoradapt.data import models
 from tensoradapt.runs.store import load_runs
+from tensoradapt.sweeps.cells import cells
+from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.tasks import registry
 
+PAPER = Path(__file__).parents[2] / "benchmarks" / "paper"
 SPEC = {
     "parameterizations": ["lora", "cp"],
     "ranks": [2],
@@ -134,18 +138,46 @@ def test_registered_pictures_are_swept_by_their_name_and_a_missing_processor_is_
     assert "3 x 8 x 16" in registry.resolve("pets")[0].described(name)
 
 
+@pytest.mark.parametrize("scale", ["here", "gpu"])
+def test_the_specifications_of_vision_adapt_the_same_matrices_with_counts_that_differ(scale: str) -> None:
+    spec = read_spec(PAPER / f"vision-{scale}.toml")
+    named = spec.model, *spec.tasks
+    assert named == {"here": (models.DINOV2, "cifar10"), "gpu": ("facebook/dinov2-small", "cifar10_full")}[scale]
+    shape = transformers.Dinov2Config(**dinov2_file.SHAPE, mlp_ratio=4)
+    shape.save_pretrained("my-dino")
+    planned = cells(spec, registry.resolve(spec.tasks[0])[0].base("my-dino"))
+    assert not [cell.empty for cell in planned if cell.empty] and len(planned) >= 15
+    counts = {(cell.method, cell.size.get("rank")): cell.n_params for cell in planned}
+    # attention has 4 L square matrices, the MLP 2 L of four squares each; CaRA has 6 d biases
+    n, width, heads, inner = 12, 384, 6, 64
+    assert counts["lora", 8] == 8 * n * (4 * 2 * width + 2 * 5 * width)
+    assert counts["fact-tt", 8] == 2 * width * 8 + 12 * n * 8**2
+    assert counts["fact-tk", 16] == 2 * width * 16 + 16**3 + 12 * n * 16
+    assert counts["cara", 16] == 16 * (3 * n + width + heads + inner) + 16 * (9 * n + 2 * width) + 2 * 16 + 6 * width
+    assert {method.scale for method in spec.methods if method.kind == "adapter"} == {"matched"}
+    assert {method.projections for method in spec.methods if method.kind == "adapter"} == {("all",)}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
-def test_a_real_dinov2_learns_real_pictures_beyond_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(assets.ASSETS, real_vision.ONNX.name, real_vision.ONNX)  # type: ignore[arg-type]
-    name = real_vision.backbone(Path("dinov2"), 112)
-    _, loaded = transformers.Dinov2Model.from_pretrained(name, output_loading_info=True)
-    assert not loaded["missing_keys"] and not loaded["unexpected_keys"] and not loaded["mismatched_keys"]
-    folder = real_vision.cifar10(Path("cifar10"), train=20, test=10)
+def test_every_method_of_the_specification_takes_steps_on_the_real_model() -> None:
+    spec = tomllib.loads((PAPER / "vision-here.toml").read_text())
+    rates = {name: grid[:1] for name, grid in spec["learning_rates"].items()}
+    few = {"steps": 2, "batch": 4, "seeds": [0], "n_train": 8, "n_validation": 8, "n_test": 16}
+    methods = [{**method, "ranks": method["ranks"][:1]} for method in spec["methods"]]
+    ended = ta.sweep(
+        {**spec, **few, "learning_rates": rates, "methods": methods}, "runs", executor="inline", device="cpu"
+    )
+    assert ended.complete and ended.total == len(methods) + 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
+def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
     sizes = {"ranks": [4], "steps": 30, "learning_rates": [1.5e-3], "head_learning_rate": 3e-3, "n_validation": 10}
-    said, ended = sweep("runs", model=name, tasks=[str(folder)], **sizes)
+    said, ended = sweep("runs", model=models.DINOV2, tasks=["cifar10"], n_train=200, n_test=100, **sizes)
     assert ended.complete and "a picture becomes pixel_values 3 x 112 x 112" in said
     for run in load_runs(Path("runs")):
         hits = (run.predictions().argmax(1) == run.labels()).sum()
-        assert len(run.labels()) == 100 and run.result["chance"] == 0.1
-        assert binomtest(int(hits), 100).proportion_ci(0.95).low > 0.1, run.result
+        assert len(run.labels()) == 100 and run.result["chance"] >= 0.1
+        assert binomtest(int(hits), 100).proportion_ci(0.95).low > run.result["chance"], run.result

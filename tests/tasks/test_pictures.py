@@ -173,7 +173,7 @@ def test_pixel_values_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) ->
     task, _ = registry.resolve("pets")
     read: list[Path] = []
     opened = pictures.opened
-    monkeypatch.setattr(pictures, "opened", lambda path: read.append(path) or opened(path))
+    monkeypatch.setattr(pictures, "opened", lambda path, data: read.append(path) or opened(path, data))
     monkeypatch.setattr(pictures, "KEPT_BYTES", 10 * 3 * SIZE * SIZE * 4)
     examples = task.encode(task.load().train, name, 64)[:12]
     first, second = (task.collate(examples, task.model(name), "cpu")["pixel_values"] for _ in range(2))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,19 +24,23 @@ KEPT_BYTES = 2**30  # of pixel values that a process keeps
 
 @dataclass(frozen=True)
 class Picture:
-    """A file, and the SHA-256 of its size and pixels in RGB, 32 hex digits."""
+    """A file, and the SHA-256 of its size and pixels in RGB, 32 hex digits.
+
+    ``data``: the content of a file that is in an archive; ``path`` then says where it is there.
+    """
 
     path: Path
     digest: str
+    data: bytes | None = field(default=None, repr=False)
 
 
-def read(path: Path) -> Picture:
+def read(path: Path, data: bytes | None = None) -> Picture:
     """Decode a picture to check and to hash it. Raises TensorAdaptError as ``opened`` does."""
-    return Picture(path, _digest(opened(path)))
+    return Picture(path, _digest(opened(path, data)), data)
 
 
-def opened(path: Path) -> Any:
-    """The picture of a file as a Pillow image in RGB, turned as its EXIF says; of several frames the first.
+def opened(path: Path, data: bytes | None = None) -> Any:
+    """The picture of a file, or of ``data``, as a Pillow image in RGB, turned as its EXIF says; of frames the first.
 
     Raises TensorAdaptError for a file that is no picture, damaged, of more pixels than Pillow takes to be safe, or
     whose greys have more than 8 bits.
@@ -45,13 +50,13 @@ def opened(path: Path) -> Any:
     except ImportError:
         raise missing_extra("pillow", "vision", f"reading {path}") from None
     hint = f"expected a picture ({' '.join(SUFFIXES)}): replace or remove it"
-    if path.exists() and not path.is_file():  # a device can be without end
+    if data is None and path.exists() and not path.is_file():  # a device can be without end
         raise TensorAdaptError(f"{path} is no file; {hint}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as found:
+            with Image.open(path if data is None else io.BytesIO(data), formats=FORMATS) as found:
                 mode, whole = found.mode, ImageOps.exif_transpose(found)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         most = Image.MAX_IMAGE_PIXELS or 0
@@ -79,7 +84,7 @@ def pixels(picture: Picture, model: str, task: str) -> Mapping[str, np.ndarray]:
     kept = _kept(model, image_models.processor_time(model), task)
     if picture.digest in kept:
         return kept[picture.digest]
-    image = opened(picture.path)
+    image = opened(picture.path, picture.data)
     if _digest(image) != picture.digest:
         raise TensorAdaptError(
             f"{picture.path} has changed since task {task!r} was read; put it back, or run again, which computes new "
