@@ -28,6 +28,7 @@ import tensoradapt as ta
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
     "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
 }
 SCALES = ("here", "gpu", "paper")
