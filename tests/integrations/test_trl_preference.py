@@ -19,7 +19,7 @@ from tensoradapt import tasks
 from tensoradapt.data.models import SMOLLM2, load_causal
 from tensoradapt.tasks.language import chat, preference
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of TRL and transformers, about each other
 PAIRS = (
     ("How are you?", "Very well, thank you.", "Bad."),
     ("Say a number", "Seven", "No, I will not do that"),
@@ -37,7 +37,7 @@ def trainer(name: str, folder: Path, model: nn.Module, given: Any = PAIRS, **mor
     rows = [{side: [{"role": role, "content": text}] for side, (role, text) in row.items()} for row in sides]
     steps = {"max_steps": 4, "per_device_train_batch_size": len(rows), "learning_rate": 1e-2, "max_length": 256}
     quiet = {"report_to": "none", "save_strategy": "no", "use_cpu": True, "bf16": False, "disable_tqdm": True}
-    settings = DPOConfig(str(folder / "run"), beta=0.1, gradient_checkpointing=False, **steps, **quiet)
+    settings = DPOConfig(str(folder / "run"), beta=0.1, activation_checkpointing=False, **steps, **quiet)
     tokenizer = load_causal(name)[1]
     data = Dataset.from_list(rows)
     return DPOTrainer(model, args=settings, train_dataset=data, processing_class=tokenizer, **more)
@@ -65,10 +65,16 @@ def gradients(model: nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor]) -> None:
-    """TRL's loss and ours are equal to 1e-5, and so are the gradients of the adapter."""
+def words_of(batch: Mapping[str, Tensor]) -> list[list[int]]:
+    """The tokens of each row without padding."""
+    rows = zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    return [ids[mask == 1].tolist() for ids, mask in rows]
+
+
+def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor], rounding: float = 1e-5) -> None:
+    """TRL's loss and ours are equal to 1e-5, and the gradients of the adapter to rounding."""
     theirs = batch_of(found)
-    rows = [sorted(map(tuple, given["input_ids"].tolist())) for given in (theirs, batch)]
+    rows = [sorted(map(tuple, words_of(given))) for given in (theirs, batch)]
     words = [sum(map(int, mask.sum(1))) for mask in (theirs["completion_mask"], batch["labels"] != chat.IGNORED)]
     assert rows[0] == rows[1] and words[0] == words[1]  # the same tokens, as many of them answers
     losses = found.compute_loss(model, theirs), tasks.get("ultrafeedback").loss(model, batch)
@@ -77,7 +83,7 @@ def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor]) -> None:
     expected, computed = (gradients(model, loss) for loss in losses)
     assert expected.keys() == computed.keys() and len(computed) > 1
     for name, gradient in computed.items():
-        assert (gradient - expected[name]).norm() <= 1e-5 * gradient.norm(), name
+        assert (gradient - expected[name]).norm() <= rounding * gradient.norm(), name
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,8 @@ def test_real_pairs_and_a_real_model_have_the_loss_of_trl(tmp_path: Path) -> Non
     texts = [text for text in task.load_for(SMOLLM2, None, 8, 0, 128).test.texts or () if len(text) == 3][:2]
     model = attached(SMOLLM2, parameterization="lora")
     found = trainer(SMOLLM2, tmp_path, model, texts, ref_model=load_causal(SMOLLM2)[0])
-    compare(found, model, task.collate([preference._pair(SMOLLM2, text) for text in texts], model, "cpu"))
+    batch = task.collate([preference._pair(SMOLLM2, text) for text in texts], model, "cpu")
+    compare(found, model, batch, rounding=1e-4)  # of 30 layers in fp32
 
 
 def test_a_peft_model_has_the_adapter_that_it_was_given_with_as_reference(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import _load_data, batches, encoded, execute, load_data, prepare
 from tensoradapt.tasks.language import chat, pairs, preference
+from tensoradapt.tasks.registry import resolve, restore
 from tensoradapt.tasks.tables import Table
 
 Row = dict[str, Any]
@@ -280,3 +281,16 @@ def test_the_plan_of_a_sweep_counts_what_is_left_out(written: Any, model: str, t
     ta.sweep(spec, tmp_path / "runs", executor="inline", dry_run=True, say=said.append)
     (line,) = [text for text in said if text.startswith("task ultrafeedback: ")]
     assert "8 test" in line and "left out: over 96 tokens" in line
+
+
+def test_another_beta_is_a_task_of_a_module(
+    written: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(rows(20), rows(8, 50))
+    page = (Path(__file__).parents[2] / "docs" / "language-tasks.md").read_text()
+    (tmp_path / "my_tasks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    task, record = resolve("my_tasks:STRICT")
+    assert (task.name, getattr(task, "beta", None)) == ("ultrafeedback-0.5", 0.5) and restore(task.name, record) is task
+    run = replace(config(model, steps=2), task=task.name, data=record)
+    assert execute(run, "cpu")["result"]["metric"] == "reward_accuracy"
