@@ -28,6 +28,11 @@ import tensoradapt as ta
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "preference": {
+        "here": ("preference-here",),
+        "gpu": ("preference-gpu",),
+        "paper": ("preference-paper",),
+    },
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
     "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
 }

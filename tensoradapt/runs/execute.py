@@ -194,9 +194,10 @@ def batches(
 
 def load_data(config: RunConfig) -> Data:
     """The splits of a run's task, with at most the numbers of examples that the run asks for."""
-    return _load_data(restore(config.task, config.data), config.model, config.n_train, config.n_test, config.seed)
+    task = restore(config.task, config.data)
+    return _load_data(task, config.model, config.n_train, config.n_test, config.seed, config.max_length)
 
 
 @lru_cache(maxsize=4)
-def _load_data(task: Task, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
-    return task.load_for(model, n_train, n_test, seed)
+def _load_data(task: Task, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
+    return task.load_for(model, n_train, n_test, seed, max_length)
