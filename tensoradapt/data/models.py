@@ -6,13 +6,13 @@ import logging
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensoradapt.data import assets
+from tensoradapt.data import antiberty, assets
 from tensoradapt.data.model_config import check_config
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
@@ -231,13 +231,20 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
-    where = assets.fetch(MINILM) if name == MINILM else _unpacked_smollm2(transformers()) if name == SMOLLM2 else name
+    where = _FOLDERS[name](transformers()) if name in _FOLDERS else name
     try:
         return kind.from_pretrained(where, **options)
     except Exception as error:  # a broken config raises whatever reads it
         if "memory" in type(error).__name__.lower():
             raise
         raise TensorAdaptError(_unknown(name, error)) from error
+
+
+_FOLDERS: Mapping[str, Callable[[Any], Path]] = {
+    MINILM: lambda hf: assets.fetch(MINILM),
+    SMOLLM2: _unpacked_smollm2,
+    antiberty.NAME: antiberty.folder,
+}
 
 
 def _unknown(name: str, error: Exception) -> str:
