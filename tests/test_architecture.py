@@ -22,6 +22,7 @@ from tensoradapt.analysis.figures.catalogue import CATALOGUE
 LAZY = {
     "torch",  # slow: sites are found, models named and runs tracked by code that plans and reports use without it
     "transformers",  # extra demo
+    "tokenizers",  # extra demo
     "datasets",  # extra hub
     "rich",  # extra demo
     "scipy",  # slow: only correlations need its statistics
@@ -33,6 +34,8 @@ LAZY = {
     "pyarrow",  # extra results
     "PIL",  # extra vision
     "sklearn",  # extra data
+    "biotite",  # extra protein
+    "tmtools",  # extra protein
     "moocore",  # extra stats
     "jinja2",  # extra report
     "optuna",  # extra optuna

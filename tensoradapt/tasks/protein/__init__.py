@@ -1,0 +1,1 @@
+"""Tasks of proteins: polyreactivity of antibodies, masked residues, and folding."""

@@ -1,0 +1,134 @@
+"""Polyreactivity of antibodies from their heavy chain: trained on Boughter's, tested on Jain's or Shehata's.
+
+``python -m tensoradapt.tasks.protein.polyreactivity`` prints what a logistic regression on counts of amino acids
+reaches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.data.antiberty import RESIDUES
+from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.tasks import metrics
+from tensoradapt.tasks.classification import Classification, Row
+from tensoradapt.tasks.protein import sequences
+from tensoradapt.tasks.splits import Split, Splits
+
+
+@dataclass(frozen=True)
+class Polyreactivity(Classification):
+    """Whether an antibody binds what it should not, 1, or its antigen alone, 0."""
+
+    def encode(self, split: Split, model: str, max_length: int) -> list[Row]:
+        """The token ids of each sequence, whole, with its label; raises TensorAdaptError for one that is too long."""
+        rows = sequences.encode(split, model, max_length)
+        return [Row(ids, label) for ids, label in zip(rows, split.labels.tolist(), strict=True)]
+
+    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
+        """Areas under the ROC and the precision-recall curve, accuracy, and Matthews' coefficient."""
+        scores, labels = metrics.checked(self, predictions, split.labels)
+        return evaluated(scores[:, 1] - scores[:, 0], labels)
+
+    def chance(self, split: Split) -> float:
+        """The area under the ROC curve of a constant answer."""
+        return 0.5
+
+    def at_chance(self, value: float, chance: float, n: int) -> bool:
+        """Whether an area is within two standard errors of that of random scores (Mann and Whitney)."""
+        share = float(self.splits()[2].labels.mean())
+        return not value > chance + 2 * math.sqrt((n + 1) / (12 * n * share * n * (1 - share)))
+
+
+def evaluated(margins: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The metrics of margins (n,), above 0 where the answer is polyreactive, for labels (n,).
+
+    Raises TensorAdaptError where all labels are equal, as no curve is defined then.
+    """
+    found = _sklearn().metrics
+    if len(set(labels.tolist())) < 2:
+        raise TensorAdaptError(
+            f"all {len(labels)} labels are {labels[0]}; expected both, as the area under a curve is undefined "
+            "otherwise: use more examples"
+        )
+    answers = (margins > 0).astype(np.int64)
+    return {
+        "roc_auc": float(found.roc_auc_score(labels, margins)),
+        "average_precision": float(found.average_precision_score(labels, margins)),
+        "accuracy": float((answers == labels).mean()),
+        "matthews": float(found.matthews_corrcoef(labels, answers)),
+    }
+
+
+def counts(split: Split) -> np.ndarray:
+    """How often each of the twenty amino acids is in each sequence, (n, 20)."""
+    return np.array([[text.count(residue) for residue in RESIDUES] for (text,) in split.texts or ()], dtype=np.float64)
+
+
+def regression(features: Callable[[Split], np.ndarray], train: Split, test: Split) -> dict[str, float]:
+    """The metrics on ``test`` of a logistic regression on standardised features (n, d) of ``train``."""
+    fitted = _regression().fit(features(train), train.labels)
+    return evaluated(fitted.decision_function(features(test)), test.labels)
+
+
+def ten_folds(features: Callable[[Split], np.ndarray], split: Split) -> float:
+    """The mean accuracy of the same regression in ten folds of a split of distinct sequences."""
+    selection = _sklearn().model_selection
+    folds = selection.StratifiedKFold(10, shuffle=True, random_state=0)
+    return float(selection.cross_val_score(_regression(), features(split), split.labels, cv=folds).mean())
+
+
+def _regression() -> Any:
+    found = _sklearn()
+    return found.pipeline.make_pipeline(
+        found.preprocessing.StandardScaler(), found.linear_model.LogisticRegression(max_iter=1000)
+    )
+
+
+def _sklearn() -> Any:
+    try:
+        import sklearn
+        import sklearn.linear_model
+        import sklearn.metrics
+        import sklearn.model_selection
+        import sklearn.pipeline
+        import sklearn.preprocessing
+    except ImportError:
+        raise missing_extra("scikit-learn", "data", "polyreactivity") from None
+    return sklearn
+
+
+def _task(name: str, test: str, title: str) -> Polyreactivity:
+    def splits(n_train: int | None, n_test: int | None) -> Splits:
+        found = sequences.load()
+        return found.train, found.validation, getattr(found, test), found.notes
+
+    source = sequences.SOURCE.format(test=title)
+    return Polyreactivity(name, 2, "roc_auc", source=source, licence=sequences.LICENCE, load_splits=splits)
+
+
+TASKS = {
+    "polyreactivity": _task("polyreactivity", "jain", "Jain et al. 2017 (test)"),
+    "polyreactivity-shehata": _task("polyreactivity-shehata", "shehata", "Shehata et al. 2019 (test, 7 positives)"),
+}
+
+
+def main() -> None:
+    """Print the baseline of amino-acid counts, and what the sequences' notes say."""
+    found = sequences.load()
+    print(*found.notes, sep="\n")
+    print(f"train {len(found.train)}, validation {len(found.validation)}")
+    boughter = sequences.joined(found.train, found.validation)
+    print(f"Boughter, ten folds of {len(boughter)}: accuracy {ten_folds(counts, boughter):.3f}")
+    for name in ("validation", "jain", "shehata"):
+        scored = regression(counts, found.train, getattr(found, name))
+        print(f"{name}: " + ", ".join(f"{metric} {value:.3f}" for metric, value in scored.items()))
+
+
+if __name__ == "__main__":
+    main()
