@@ -24,7 +24,7 @@ from tensoradapt.surgery.attach import attach
 from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, Split, Task, subsample
 from tensoradapt.tasks.registry import restore
-from tensoradapt.training.fit import training
+from tensoradapt.training.fit import FitResult, training
 from tensoradapt.training.options import TrainingOptions
 from tensoradapt.training.precision import autocast
 from tensoradapt.training.state import TrainingState
@@ -68,9 +68,11 @@ def execution(
     torch.manual_seed(config.seed)
     heads = task.heads(model)
     options = TrainingOptions(lr=config.lr, head_lr=config.head_lr, steps=config.steps, **config.training)
-    stream = batches(model, train, config, device)
-    steps = training(model, stream, options, loss=task.loss, heads=heads, on_step=on_step, checkpoint=checkpoint)
-    fitted = yield from pauses.around(steps)
+    fitted = FitResult("finished", "", (), ())
+    if config.kind != "head" or heads:  # a frozen base without a head has nothing to train
+        stream = batches(model, train, config, device)
+        steps = training(model, stream, options, loss=task.loss, heads=heads, on_step=on_step, checkpoint=checkpoint)
+        fitted = yield from pauses.around(steps)
     trained = time.perf_counter()
     with autocast(config.training.get("precision", "fp32"), device):
         scores = {
@@ -194,9 +196,10 @@ def batches(
 
 def load_data(config: RunConfig) -> Data:
     """The splits of a run's task, with at most the numbers of examples that the run asks for."""
-    return _load_data(restore(config.task, config.data), config.model, config.n_train, config.n_test, config.seed)
+    sizes = config.n_train, config.n_test, config.seed, config.max_length
+    return _load_data(restore(config.task, config.data), config.model, *sizes)
 
 
 @lru_cache(maxsize=4)
-def _load_data(task: Task, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
-    return task.load_for(model, n_train, n_test, seed)
+def _load_data(task: Task, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
+    return task.load_for(model, n_train, n_test, seed, max_length)

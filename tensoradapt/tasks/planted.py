@@ -22,7 +22,7 @@ _NOTES = ("labels are -1 and chance is nan until tasks.planted.label sets them",
 class Planted(Classification):
     """Classes by a teacher: the model of the run with a known change of its weights."""
 
-    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
+    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
         """One training set for all seeds, as the teacher's threshold, and so the test labels, depend on it."""
         return label(self.load(n_train, n_test), _teacher(model))
 

@@ -112,8 +112,11 @@ class Task(ABC):
         test = subsample(test, n_test, _TEST_SEED, "n_test")
         return Data(self, train, validation, test, self.chance(test), (*notes, *removed))
 
-    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int) -> Data:
-        """The data of a run with a named model: as ``load``, with at most these numbers of examples."""
+    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
+        """The data of a run with a named model: as ``load``, with at most these numbers of examples.
+
+        ``max_length``: in tokens, for tasks that leave out what is longer.
+        """
         whole = self.load()
         train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
         return self.load(train, test, seed)
