@@ -3,9 +3,9 @@
     pip install lm_eval
     python benchmarks/paper/lm_eval_check.py --items 20      # writes benchmarks/records/lm_eval_check.json
 
-Both read the same local rows of BoolQ, ARC-Easy and OpenBookQA, ask the same model in fp32 in its chat template, and give
-each option "the correct answer is ..." the sum of the log-likelihoods of its tokens. lm-evaluation-harness counts the
-space at the end of a prompt, here the template's line break, as the answer's; it is the same for all options of a
+Both read the same local rows of BoolQ, ARC-Easy and OpenBookQA, ask the same model in fp32 in its chat template, and
+give each option "the correct answer is ..." the sum of the log-likelihoods of its tokens. lm-evaluation-harness counts
+the space at the end of a prompt, here the template's line break, as the answer's; it is the same for all options of a
 question. So the likelihoods are compared with it, and their differences between options as the task has them.
 """
 

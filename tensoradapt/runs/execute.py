@@ -196,8 +196,8 @@ def batches(
 
 def load_data(config: RunConfig) -> Data:
     """The splits of a run's task, with at most the numbers of examples that the run asks for."""
-    sizes = config.n_train, config.n_test, config.seed, config.max_length
-    return _load_data(restore(config.task, config.data), config.model, *sizes)
+    task = restore(config.task, config.data)
+    return _load_data(task, config.model, config.n_train, config.n_test, config.seed, config.max_length)
 
 
 @lru_cache(maxsize=4)

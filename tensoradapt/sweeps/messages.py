@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.tables.setup import setup
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due
@@ -156,14 +157,25 @@ JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
 
 
 def data_text(spec: SweepSpec, task: str) -> str:
-    """One line about a task of own data: its parts and classes, what was removed, and texts that are too long."""
-    record = spec.data[task]
+    """One line about a task of own data, or one that leaves out long examples; "" for others.
+
+    It has the parts and classes, what was removed, and texts that are too long.
+    """
+    record = spec.data.get(task, {})
     chosen = restore(task, record)
-    data = chosen.load()
+    length = spec.of_task(task).get("max_length") or spec.runs.get("max_length") or LENGTH
+    if not record and not chosen.by_length:
+        return ""
+    try:
+        data = chosen.load_for(spec.model, None, None, 0, length) if chosen.by_length else chosen.load()
+    except TensorAdaptError as error:
+        if record:
+            raise
+        # each run will say so; the plan is worth having where the data is elsewhere
+        return f"task {task} cannot be loaded here: {error}"
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     counts = ", ".join(f"{len(split):,} {part}" for part, split in parts.items())
     classes = f"classes {', '.join(record['labels'][:5])}" if "labels" in record else ""
-    length = spec.of_task(task).get("max_length") or spec.runs.get("max_length") or LENGTH
     texts = isinstance(chosen, Classification) and data.test.texts is not None
     over = sum(_longer(chosen, split, spec.model, length) for split in parts.values()) if texts else 0
     n = sum(map(len, parts.values()))

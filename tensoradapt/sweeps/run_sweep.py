@@ -118,8 +118,9 @@ def sweep(
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
-        for task in spec.data:
-            say(data_text(spec, task))
+        for task in spec.tasks:
+            if line := data_text(spec, task):
+                say(line)
         cost, fault = cost_text(root, now.configs, left, todo, slots)
         say(cost)
     if dry_run:

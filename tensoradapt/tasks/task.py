@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -42,12 +42,14 @@ class Task(ABC):
         metric: the metric that is reported; one of the keys that ``evaluate`` returns. More is better.
         source: where the data comes from, in a line.
         licence: of the data, in a line.
+        by_length: whether ``load_for`` leaves out examples that are too long, which the plan of a sweep then counts.
     """
 
     name: str
     metric: str
     source: str = ""
     licence: str = ""
+    by_length: ClassVar[bool] = False
 
     @abstractmethod
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
@@ -115,7 +117,7 @@ class Task(ABC):
     def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
         """The data of a run with a named model: as ``load``, with at most these numbers of examples.
 
-        ``max_length``: in tokens, for tasks that leave out what is longer.
+        ``max_length``: the run's tokens of an example, for tasks that leave out what is longer.
         """
         whole = self.load()
         train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))

@@ -54,16 +54,15 @@ def tokenizer(name: str) -> Any:
 
 
 @lru_cache(maxsize=1 << 17)
-def encode(name: str, prompt: str, answer: str, closed: bool = True) -> Answered:
-    """A prompt and its answer as a chat of two messages, whole.
+def encode(name: str, prompt: str, answer: str, system: str = "", closed: bool = True) -> Answered:
+    """A prompt and its answer as a chat of two messages, whole; behind that of the system, if there is one.
 
     ``closed``: with what the template writes behind an answer, such as the token that ends a turn; options whose
     likelihoods are compared go without. Raises TensorAdaptError for a template in which the answer does not follow the
     prompt's tokens.
     """
-    asked = [{"role": "user", "content": prompt}]
-    before = _ids(name, _text(name, asked, add_generation_prompt=True))
-    text = _text(name, [*asked, {"role": "assistant", "content": answer}])
+    before = _prompt_ids(name, prompt, system)
+    text = _text(name, [*_asked(prompt, system), {"role": "assistant", "content": answer}])
     whole = _ids(name, text if closed else text[: text.rfind(answer.strip()) + len(answer.strip())])
     if whole[: len(before)] != before or len(whole) == len(before):
         raise TensorAdaptError(
@@ -71,6 +70,16 @@ def encode(name: str, prompt: str, answer: str, closed: bool = True) -> Answered
             "does, as which tokens are the answer's is unknown otherwise"
         )
     return Answered(whole, len(before))
+
+
+def _asked(prompt: str, system: str) -> list[dict[str, str]]:
+    said = [{"role": "system", "content": system}] if system else []
+    return [*said, {"role": "user", "content": prompt}]
+
+
+@lru_cache(maxsize=8)
+def _prompt_ids(name: str, prompt: str, system: str) -> tuple[int, ...]:
+    return _ids(name, _text(name, _asked(prompt, system), add_generation_prompt=True))
 
 
 def _text(name: str, messages: Sequence[Mapping[str, str]], **options: bool) -> str:
@@ -93,14 +102,37 @@ def collate(examples: Sequence[Answered], device: str) -> Mapping[str, Tensor]:
     return {**batch, "labels": batch["input_ids"].masked_fill(~answer, IGNORED)}
 
 
+def rows(batch: Mapping[str, Tensor], at: Tensor) -> Mapping[str, Tensor]:
+    """Some rows of a batch, no longer than the longest of them."""
+    width = int(batch["attention_mask"][at].sum(1).max())
+    return {key: value[at, :width] for key, value in batch.items()}
+
+
+def answer_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The logits for each token of the answers, (tokens, vocabulary) in fp32, and where they are, (batch, longest - 1).
+
+    Tokens stand in the order of ``batch["labels"][:, 1:][where]``.
+    """
+    where = batch["labels"][:, 1:] != IGNORED
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    return logits[where].float(), where
+
+
+def summed(values: Tensor, where: Tensor) -> Tensor:
+    """The sum over each row's tokens, (batch,), of a number for each token of the answers."""
+    return values.new_zeros(where.shape).masked_scatter(where, values).sum(1)
+
+
 def log_likelihood(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The log-likelihood of each answer (nats, summed over its tokens) and its number of tokens, both (batch,)."""
-    import torch
+    logits, where = answer_logits(model, batch)
+    return summed(nats(logits, batch["labels"][:, 1:][where]), where), where.sum(1)
 
-    labels = batch["labels"][:, 1:]
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
-    answer = labels != IGNORED
-    return _nats(logits, labels, answer).sum(1), answer.sum(1)
+
+def nats(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The log-likelihood of each token, (tokens,), from logits for it, (tokens, vocabulary)."""
+    # by logsumexp: in fp32 torch's log_softmax of a whole vocabulary is off by 1e-5, and by 1e-4 along another axis
+    return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1)
 
 
 def collate_questions(questions: Sequence[Question], device: str) -> Mapping[str, Tensor]:
@@ -151,13 +183,7 @@ def _before_last(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor) ->
         input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=ids.shape[1] - first
     ).logits  # of the positions that are asked for, as the vocabulary is most of the work
     following = torch.nn.functional.pad(labels[:, first + 1 :], (0, 1), value=IGNORED)
+    where = following != IGNORED
     last = logits[torch.arange(len(ids), device=ids.device), end - first].float()
-    return _nats(logits, following, following != IGNORED).sum(1), last - last.logsumexp(-1, keepdim=True)
-
-
-def _nats(logits: Tensor, tokens: Tensor, chosen: Tensor) -> Tensor:
-    """The log-likelihood of the chosen tokens, 0 elsewhere, (rows, tokens), from logits (rows, tokens, vocabulary)."""
-    wanted = logits[chosen].float()
-    # by logsumexp: in fp32 log_softmax over a whole vocabulary is wrong by 1e-5, and by 1e-4 along another axis
-    nats = wanted.gather(1, tokens[chosen][:, None])[:, 0] - wanted.logsumexp(1)
-    return nats.new_zeros(tokens.shape).masked_scatter(chosen, nats)
+    before = summed(nats(logits[where].float(), following[where]), where)
+    return before, last - last.logsumexp(1, keepdim=True)

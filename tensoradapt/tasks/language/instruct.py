@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Instruct(Task):
 
     name: str = "alpaca"
     metric: str = "log_likelihood"  # the mean of a token of held-out answers, in nats
+    by_length: ClassVar[bool] = True
     source: str = f"Alpaca, its part of 5,000 rows: TENSORADAPT_DATA/{ALPACA}, or {HUB} online; LLM-Adapters' questions"
     licence: str = "Alpaca CC BY-NC 4.0; BoolQ CC BY-SA 3.0, ARC CC BY-SA 4.0, collection ODC-By"
 
@@ -283,7 +284,7 @@ def _question(split: Split, row: int, model: str) -> chat.Question:
     assert split.texts is not None
     prompt, *answers = split.texts[row]
     closed = len(answers) == 1
-    options = tuple(chat.encode(model, prompt, answer, closed) for answer in answers)
+    options = tuple(chat.encode(model, prompt, answer, closed=closed) for answer in answers)
     return chat.Question(options, int(split.labels[row]))
 
 

@@ -1,0 +1,138 @@
+"""Where pairs of answers come from: files and data sets on the hub, what is left out of them, and their splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.checks import shown
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks.splits import Split, Splits, carve, disjoint, take
+from tensoradapt.tasks.tables import Table, read_dataset, read_file
+
+ULTRAFEEDBACK, ORCA = "trl-lib/ultrafeedback_binarized", "argilla/distilabel-intel-orca-dpo-pairs"
+FILES = {"train": "ultrafeedback_train_1000.jsonl", "test": "ultrafeedback_eval_200.jsonl"}
+VALIDATION = 0.2  # of train, as few pairs are short
+ORCA_HELD_OUT, ORCA_SCORE = 0.2, 8  # the first rows, and the lowest score of a preferred answer
+Texts = tuple[str, ...]  # prompt, chosen, rejected, and perhaps a system message
+
+
+def ultrafeedback() -> Splits:
+    """The files of 1,000 and 200 pairs in the folder of TENSORADAPT_DATA, or else the whole data set on the hub.
+
+    Raises TensorAdaptError naming both ways where neither is there, and the row of a pair that lacks a field.
+    """
+    root = os.environ.get("TENSORADAPT_DATA")
+    folder = Path(root).expanduser() / "preference" if root else None
+    missing = [file for file in FILES.values() if folder and not (folder / file).is_file()]
+    if folder and not missing:
+        tables, where = (
+            {part: read_file(folder / file) for part, file in FILES.items()},
+            f"from {folder.name}: {', '.join(FILES.values())}",
+        )
+    else:
+        lacking = f"{folder} lacks {', '.join(missing)}" if folder else "TENSORADAPT_DATA is not set"
+        tables, where = _online("ultrafeedback", ULTRAFEEDBACK, lacking, ("train", "test")), f"from {ULTRAFEEDBACK}"
+        tables = {part: _of_messages(table) for part, table in tables.items()}
+    (train, *left_out), (test, *more) = (_pairs(tables[part], part) for part in ("train", "test"))
+    return _divided(train, test, VALIDATION, (where, *left_out, *more))
+
+
+def orca() -> Splits:
+    """The pairs that the experiments of LoRTA keep of the data set on the hub; the first fifth is test.
+
+    No ties, no preferred answer that scores below 8, and no question of GSM8K's training set.
+    """
+    table = _online("orca-pairs", ORCA, "it has no local files", ("train",))["train"]
+    status, scores, known = (table.column(name) for name in ("status", "chosen_score", "in_gsm8k_train"))
+    rules = {
+        "are ties": [value == "tie" for value in status],
+        f"score below {ORCA_SCORE}": [score is None or score < ORCA_SCORE for score in scores],
+        "are in GSM8K's train": [bool(value) for value in known],
+    }
+    out = np.logical_or.reduce([*map(np.array, rules.values())])
+    counts = ", ".join(f"{sum(rule)} {why}" for why, rule in rules.items())
+    pairs, *left_out = _pairs(_rows(table, np.flatnonzero(~out)), "orca", prompt="input", system="system")
+    first = int(len(pairs) * ORCA_HELD_OUT)
+    test, train = (take(pairs, np.arange(*ends)) for ends in ((0, first), (first, len(pairs))))
+    notes = (f"from {ORCA}", f"{out.sum()} of {len(out)} pairs left out: {counts}", *left_out)
+    return _divided(train, test, VALIDATION / 2, notes)
+
+
+def _online(task: str, name: str, where: str, parts: Sequence[str]) -> dict[str, Table]:
+    try:
+        return read_dataset(name, None, {part: part for part in parts})
+    except TensorAdaptError as error:
+        local = f"set TENSORADAPT_DATA to a folder with preference/ holding {', '.join(FILES.values())}, or "
+        raise TensorAdaptError(
+            f'task "{task}" is neither local ({where}) nor to be had online ({error}): '
+            f"{local if task == 'ultrafeedback' else ''}"
+            'run pip install "tensoradapt[hub]" where the hub can be reached'
+        ) from error
+
+
+def _of_messages(table: Table) -> Table:
+    """Prompt and answers of rows whose sides are chats of a question and an answer."""
+    sides = {side: [_messages(table, side, row) for row in range(len(table))] for side in ("chosen", "rejected")}
+    columns = {side: [answer for _, answer in rows] for side, rows in sides.items()}
+    return replace(table, columns={"prompt": [prompt for prompt, _ in sides["chosen"]], **columns})
+
+
+def _messages(table: Table, side: str, row: int) -> tuple[str, str]:
+    value = table.column(side)[row]
+    said = [(one.get("role"), one.get("content")) for one in value] if isinstance(value, list | tuple) else []
+    if [role for role, _ in said] != ["user", "assistant"]:
+        raise TensorAdaptError(f"{table.place(row)}: {side} is {shown(value)}; expected a user's message and an answer")
+    return said[0][1], said[1][1]
+
+
+def _rows(table: Table, rows: np.ndarray) -> Table:
+    columns = {name: [values[row] for row in rows] for name, values in table.columns.items()}
+    return replace(table, columns=columns, place=lambda row: table.place(int(rows[row])))
+
+
+def _pairs(table: Table, part: str, prompt: str = "prompt", system: str = "") -> tuple[Any, ...]:
+    """A split of a table's pairs, and notes on those that are left out."""
+    names = (prompt, "chosen", "rejected")
+    text = partial(_text, table)
+    rows = [tuple(text(name, row) for name in names) for row in range(len(table))]
+    if system:
+        rows = [(*texts, table.column(system)[row] or "") for row, texts in enumerate(rows)]
+    seen: set[Texts] = set()
+    counts = {"an answer is empty": 0, "the answers are equal": 0, "the pair was there before": 0}
+    kept = []
+    for row, texts in enumerate(rows):
+        chosen, rejected = (answer.strip() for answer in texts[1:3])
+        faults = (not (chosen and rejected), chosen == rejected, texts in seen)
+        if any(faults):
+            counts[tuple(counts)[faults.index(True)]] += 1
+        else:
+            kept.append(row)
+        seen.add(texts)
+    notes = [f"{n} of {len(table)} {part} pairs left out: {why}" for why, n in counts.items() if n]
+    ids = tuple(f"{part}-{row + 1}" for row in kept)
+    return Split(tuple(rows[row] for row in kept), np.ones(len(kept), np.int64), ids), *notes
+
+
+def _text(table: Table, name: str, row: int) -> str:
+    value = table.column(name)[row]
+    if not isinstance(value, str) or (name not in ("chosen", "rejected") and not value.strip()):
+        raise TensorAdaptError(f"{table.place(row)}: {name} is {shown(value)}; expected a text")
+    return value
+
+
+def _divided(train: Split, test: Split, share: float, notes: Sequence[str]) -> Splits:
+    """Train, a share of it for validation, and test, of which no two share a prompt."""
+    prompts = {split: replace(split, texts=tuple(texts[:1] for texts in split.texts or ())) for split in (train, test)}
+    validation, rest = carve(prompts[train], int(len(train) * share))
+    rest, validation, removed = disjoint(rest, validation, prompts[test])
+    at = {name: row for row, name in enumerate(train.ids)}
+    parts = [take(train, np.array([at[name] for name in part.ids], np.int64)) for part in (rest, validation)]
+    note = f"validation is {share:.0%} of train, by prompt"
+    return parts[0], parts[1], test, (*notes, note, *(text.replace("text is", "prompt is") for text in removed))

@@ -1,0 +1,240 @@
+"""Pairs of answers of which one is preferred, trained by direct preference optimisation (Rafailov et al. 2023, eq. 7).
+
+The reference is the model itself with its adapter switched off, so that no second model is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tensoradapt.data import models
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks.language import chat
+from tensoradapt.tasks.language.pairs import ORCA, ULTRAFEEDBACK, Texts, orca, ultrafeedback
+from tensoradapt.tasks.splits import Data, Split, Splits, subsample, take
+from tensoradapt.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+AT_ONCE = 2  # pairs that are evaluated together: logits are (rows, tokens, vocabulary)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with the answer that is preferred, and with the other one."""
+
+    chosen: chat.Answered
+    rejected: chat.Answered
+
+    def __len__(self) -> int:
+        return max(len(self.chosen), len(self.rejected))
+
+
+@dataclass(frozen=True)
+class Preferences(Task):
+    """Pairs of answers; the loss is minus the log sigmoid of ``beta`` times the margin over the frozen base.
+
+    The margin of a pair is by how many nats the adapter raises the log-likelihood of the preferred answer, less that
+    of the other. ``max_length`` of a run is the number of tokens that the longer side may have; longer pairs are left
+    out and counted. Stored of each held-out pair, (n, 4): both answers' changes in log-likelihood (nats), the
+    KL divergence of the model from the base summed over the tokens of the preferred answer (nats), their number.
+
+    Another ``beta`` is another task: ``dataclasses.replace(task, name="ultrafeedback-0.5", beta=0.5)`` in a module.
+    """
+
+    name: str
+    load_splits: Callable[[], Splits]
+    source: str = ""
+    licence: str = ""
+    beta: float = 0.1
+    metric: str = "reward_accuracy"
+    by_length: ClassVar[bool] = True
+
+    def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
+        """All pairs, of any length."""
+        return self.load_splits()
+
+    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
+        """The pairs whose longer side fits; the notes count the others. TensorAdaptError where none does."""
+        data = self.load()
+        wholes = {"train": data.train, "validation": data.validation, "test": data.test}
+        fitting = {part: self._fitting(whole, part, model, max_length) for part, whole in wholes.items()}
+        counts = ((len(wholes[part]) - len(split), len(wholes[part]), part) for part, split in fitting.items())
+        notes = tuple(f"{out} of {n} {part} pairs left out: over {max_length} tokens" for out, n, part in counts if out)
+        train = subsample(fitting["train"], n_train and min(n_train, len(fitting["train"])), seed, "n_train")
+        test = subsample(fitting["test"], n_test and min(n_test, len(fitting["test"])), 0, "n_test")
+        return Data(self, train, fitting["validation"], test, data.chance, (*data.notes, *notes))
+
+    def _fitting(self, whole: Split, part: str, model: str, max_length: int) -> Split:
+        lengths = np.array([len(_pair(model, texts)) for texts in whole.texts or ()])
+        if not (lengths <= max_length).any():
+            raise TensorAdaptError(
+                f"task {self.name!r}: all {len(whole)} pairs of {part} have more than {max_length} tokens for {model}; "
+                f"expected some that fit: the shortest has {min(lengths, default=0)}, raise max_length"
+            )
+        return take(whole, np.flatnonzero(lengths <= max_length))
+
+    def base(self, name: str) -> Any:
+        """The config of the model; raises TensorAdaptError for one without a chat template."""
+        chat.tokenizer(name)
+        return models.config(name)
+
+    def model(self, name: str) -> nn.Module:
+        """Load the causal language model, in fp32."""
+        loaded: nn.Module = models.load_causal(name)[0]
+        return loaded
+
+    def encode(self, split: Split, model: str, max_length: int) -> list[Pair]:
+        """Both sides of each pair as chats; raises TensorAdaptError for one that is too long, as none is cut."""
+        pairs = [_pair(model, texts) for texts in split.texts or ()]
+        if over := [name for name, pair in zip(split.ids, pairs, strict=True) if len(pair) > max_length]:
+            raise TensorAdaptError(
+                f"task {self.name!r}: pair {over[0]} has more than {max_length} tokens; expected pairs that fit, as "
+                "load_for gives them: raise max_length"
+            )
+        return pairs
+
+    def collate(self, examples: Sequence[Pair], model: nn.Module, device: str) -> Mapping[str, Tensor]:
+        """All preferred answers, then the others in the same order, (2 batch, longest)."""
+        return chat.collate([*(pair.chosen for pair in examples), *(pair.rejected for pair in examples)], device)
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Mean of minus the log sigmoid of beta times the margins."""
+        from torch.nn.functional import logsigmoid
+
+        before = reference(model, batch)
+        chosen, rejected = (chat.log_likelihood(model, batch)[0] - before).chunk(2)
+        return -logsigmoid(self.beta * (chosen - rejected)).mean()
+
+    def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Both changes in log-likelihood, KL and tokens of each pair, (batch, 4); the base computes the same batch."""
+        import torch
+
+        n = len(batch["input_ids"]) // 2
+        parts = [torch.arange(at, min(at + AT_ONCE, n)) for at in range(0, n, AT_ONCE)]
+        return torch.cat([_compared(model, chat.rows(batch, torch.cat([part, part + n]))) for part in parts])
+
+    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
+        """Share of pairs whose margin is above 0 (at 0, half a pair); beta times the mean margin; loss; KL per token.
+
+        The last is KL(model || base), exact over the vocabulary at each token of the preferred answers, in nats.
+        """
+        chosen, rejected, kl, tokens = predictions.astype(np.float64).T
+        margins = chosen - rejected
+        return {
+            "reward_accuracy": float(np.mean((np.sign(margins) + 1) / 2)),
+            "reward_margin": float(self.beta * margins.mean()),
+            "loss": float(np.logaddexp(0, -self.beta * margins).mean()),
+            "kl_per_token": float(kl.sum() / tokens.sum()),
+        }
+
+    def chance(self, split: Split) -> float:
+        """Of a coin."""
+        return 0.5
+
+    def at_chance(self, value: float, chance: float, n: int) -> bool:
+        """Whether a share of ``n`` pairs is within two standard errors of a coin's."""
+        return not value > chance + 2 * (chance * (1 - chance) / n) ** 0.5
+
+
+@lru_cache(maxsize=1 << 14)
+def _pair(model: str, texts: Texts) -> Pair:
+    prompt, chosen, rejected, *system = texts
+    return Pair(*(chat.encode(model, prompt, answer, *system) for answer in (chosen, rejected)))
+
+
+@contextmanager
+def switched_off(model: nn.Module) -> Iterator[None]:
+    """Within it the model computes what its frozen base does, without gradients and dropout.
+
+    Raises TensorAdaptError for a model without an adapter, and for one that trains numbers of its base too.
+    """
+    import torch
+
+    from tensoradapt.surgery.attach import disabled
+    from tensoradapt.surgery.registry import registered
+
+    adapters = registered(model)
+    heads = [name for one in (adapters.named().values() if adapters else ()) for name in one.attachment.heads]
+    if not adapters or heads:
+        found = f"an adapter that trains {heads[0]} of the base too" if heads else "a model without an adapter"
+        raise TensorAdaptError(
+            f"a preference task was given {found}; expected an adapter beside a frozen base, which is the reference: "
+            "leave out full and head of references, and adapters that train norms"
+        )
+    training = model.training
+    try:
+        with torch.no_grad(), disabled(model):
+            model.eval()
+            yield
+    finally:
+        model.train(training)
+
+
+def reference(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """The log-likelihood of each answer by the frozen base, (rows,), computed once in a process for each.
+
+    Each row is computed alone, so that no number depends on the batch it is in: a run that is resumed, or takes turns
+    with others, gets the same ones as a run that is not.
+    """
+    import torch
+
+    kept = _kept(*_base(model, batch["input_ids"].device))
+    starts = (batch["labels"] != chat.IGNORED).int().argmax(1).tolist()
+    ids = [row[mask == 1] for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+    rows = [chat.Answered(tuple(row.tolist()), start) for row, start in zip(ids, starts, strict=True)]
+    if missing := [row for row in rows if row not in kept]:
+        with switched_off(model):
+            for row in missing:
+                alone = chat.collate([row], str(batch["input_ids"].device))
+                kept[row] = float(chat.log_likelihood(model, alone)[0])
+    return torch.tensor([kept[row] for row in rows], device=batch["input_ids"].device)
+
+
+def _base(model: nn.Module, device: Any) -> tuple[str, ...]:
+    """What a base model's log-likelihoods depend on: its weights, the device and the precision."""
+    import torch
+
+    from tensoradapt.surgery.registry import registered
+
+    adapters = registered(model)
+    bases = {one.attachment.base for one in adapters.named().values()} if adapters else set()
+    low = torch.is_autocast_enabled(device.type) and str(torch.get_autocast_dtype(device.type))
+    return (*sorted(bases), str(device), str(low or getattr(model, "dtype", "")))
+
+
+@lru_cache(maxsize=4)
+def _kept(*base: str) -> dict[chat.Answered, float]:
+    return {}
+
+
+def _compared(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """What is stored of a few pairs, (pairs, 4)."""
+    import torch
+
+    logits, where = chat.answer_logits(model, batch)
+    with switched_off(model):
+        before = chat.answer_logits(model, batch)[0]
+    now, base = logits.log_softmax(1), before.log_softmax(1)
+    words = batch["labels"][:, 1:][where][:, None]
+    columns = ((now - base).gather(1, words)[:, 0], (now.exp() * (now - base)).sum(1), torch.ones_like(now[:, 0]))
+    change, kl, tokens = (chat.summed(column, where).chunk(2) for column in columns)
+    return torch.stack([*change, kl[0], tokens[0]], 1)
+
+
+TASKS = {
+    "ultrafeedback": Preferences(
+        "ultrafeedback",
+        ultrafeedback,
+        f"{ULTRAFEEDBACK}: 1,000 and 200 pairs in the folder named by TENSORADAPT_DATA, or all of it online",
+        "MIT",
+    ),
+    "orca-pairs": Preferences("orca-pairs", orca, f"{ORCA} online, filtered as in LoRTA's experiments", "Apache-2.0"),
+}
