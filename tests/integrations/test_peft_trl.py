@@ -30,7 +30,9 @@ def test_trl_trains_an_adapter_that_a_new_process_loads(kind: str, tmp_path: Pat
     assert mean(losses[-5:]) < 0.9 * mean(losses[:5])
     assert len(found["lengths"]) == (kind == "sft")  # its steps are equal, DPO's are AdamW's
     assert found["moved"] > 1e-2  # disabled, the model is the base
-    assert kind == "sft" or losses[0] == pytest.approx(math.log(2), abs=1e-4)  # DPO's reference is the disabled model
+    assert kind == "sft" or losses[0] == pytest.approx(
+        math.log(2), abs=1e-4
+    )  # at its start an adapter is its reference
     assert found["trained"] == 8 * (576 + 9 + 64 + 30 + 2) + 8 * (
         576 + 3 + 64 + 30 + 2
     )  # q and o, k and v: 9 and 3 heads

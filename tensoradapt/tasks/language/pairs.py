@@ -32,14 +32,12 @@ def ultrafeedback() -> Splits:
     folder = Path(root).expanduser() / "preference" if root else None
     missing = [file for file in FILES.values() if folder and not (folder / file).is_file()]
     if folder and not missing:
-        tables, where = (
-            {part: read_file(folder / file) for part, file in FILES.items()},
-            f"from {folder.name}: {', '.join(FILES.values())}",
-        )
+        tables = {part: read_file(folder / file) for part, file in FILES.items()}
+        where = f"from {folder.name}: {', '.join(FILES.values())}"
     else:
         lacking = f"{folder} lacks {', '.join(missing)}" if folder else "TENSORADAPT_DATA is not set"
-        tables, where = _online("ultrafeedback", ULTRAFEEDBACK, lacking, ("train", "test")), f"from {ULTRAFEEDBACK}"
-        tables = {part: _of_messages(table) for part, table in tables.items()}
+        where, online = f"from {ULTRAFEEDBACK}", _online("ultrafeedback", ULTRAFEEDBACK, lacking, ("train", "test"))
+        tables = {part: _of_messages(table) for part, table in online.items()}
     (train, *left_out), (test, *more) = (_pairs(tables[part], part) for part in ("train", "test"))
     return _divided(train, test, VALIDATION, (where, *left_out, *more))
 

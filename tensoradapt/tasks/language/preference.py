@@ -150,25 +150,33 @@ def _pair(model: str, texts: Texts) -> Pair:
     return Pair(*(chat.encode(model, prompt, answer, *system) for answer in (chosen, rejected)))
 
 
-@contextmanager
-def switched_off(model: nn.Module) -> Iterator[None]:
-    """Within it the model computes what its frozen base does, without gradients and dropout.
+def base_of(model: nn.Module) -> str:
+    """The hash of the weights that the adapters of a model adapt, and where the model is from.
 
     Raises TensorAdaptError for a model without an adapter, and for one that trains numbers of its base too.
     """
-    import torch
+    from tensoradapt.surgery.attach import adapters
 
-    from tensoradapt.surgery.attach import disabled
-    from tensoradapt.surgery.registry import registered
-
-    adapters = registered(model)
-    heads = [name for one in (adapters.named().values() if adapters else ()) for name in one.attachment.heads]
-    if not adapters or heads:
+    records = [adapter.attachment for adapter in adapters(model).values()]
+    heads = [name for record in records for name in record.heads]
+    if not records or heads:
         found = f"an adapter that trains {heads[0]} of the base too" if heads else "a model without an adapter"
         raise TensorAdaptError(
             f"a preference task was given {found}; expected an adapter beside a frozen base, which is the reference: "
             "leave out full and head of references, and adapters that train norms"
         )
+    where = str(getattr(getattr(model, "config", None), "_name_or_path", ""))
+    return " ".join((where, *sorted({record.base for record in records})))
+
+
+@contextmanager
+def switched_off(model: nn.Module) -> Iterator[None]:
+    """Within it the model computes what its frozen base does, without gradients and dropout; raises as ``base_of``."""
+    import torch
+
+    from tensoradapt.surgery.attach import disabled
+
+    base_of(model)
     training = model.training
     try:
         with torch.no_grad(), disabled(model):
@@ -186,32 +194,22 @@ def reference(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """
     import torch
 
-    kept = _kept(*_base(model, batch["input_ids"].device))
+    device = batch["input_ids"].device
+    low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    kept = _kept(base_of(model), str(device), str(low or next(model.parameters()).dtype))
     starts = (batch["labels"] != chat.IGNORED).int().argmax(1).tolist()
     ids = [row[mask == 1] for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
     rows = [chat.Answered(tuple(row.tolist()), start) for row, start in zip(ids, starts, strict=True)]
     if missing := [row for row in rows if row not in kept]:
         with switched_off(model):
-            for row in missing:
-                alone = chat.collate([row], str(batch["input_ids"].device))
-                kept[row] = float(chat.log_likelihood(model, alone)[0])
-    return torch.tensor([kept[row] for row in rows], device=batch["input_ids"].device)
-
-
-def _base(model: nn.Module, device: Any) -> tuple[str, ...]:
-    """What a base model's log-likelihoods depend on: its weights, the device and the precision."""
-    import torch
-
-    from tensoradapt.surgery.registry import registered
-
-    adapters = registered(model)
-    bases = {one.attachment.base for one in adapters.named().values()} if adapters else set()
-    low = torch.is_autocast_enabled(device.type) and str(torch.get_autocast_dtype(device.type))
-    return (*sorted(bases), str(device), str(low or getattr(model, "dtype", "")))
+            likelihoods = [chat.log_likelihood(model, chat.collate([row], str(device)))[0] for row in missing]
+        kept.update(zip(missing, torch.cat(likelihoods).tolist(), strict=True))
+    return torch.tensor([kept[row] for row in rows], device=device)
 
 
 @lru_cache(maxsize=4)
-def _kept(*base: str) -> dict[chat.Answered, float]:
+def _kept(base: str, device: str, precision: str) -> dict[chat.Answered, float]:
+    """Log-likelihoods by frozen bases that this process has computed."""
     return {}
 
 
