@@ -39,9 +39,9 @@ def main() -> None:
     asked = [prompt for prompt, *options in data.test.texts or () if len(options) == 1][:PROMPTS]
     model, tokenizer = load_causal(args.model)
     before = [answer(model, tokenizer, [prompt], args.tokens) for prompt in asked]
-    losses = _trained(model, data.train, args)
+    adapter, losses = _trained(model, data.train, args)
     after = [answer(model, tokenizer, [prompt], args.tokens) for prompt in asked]
-    ta.save(model, args.adapter)
+    adapter.save(args.adapter)
     exported = ta.export_lora(model, args.adapter / "lora", base_model=args.model)
     ta.detach(model)
     again = _in_peft(args, tokenizer, asked)
@@ -64,11 +64,11 @@ def main() -> None:
         raise SystemExit("the text of the exported adapter is another one in PEFT")
 
 
-def _trained(model: torch.nn.Module, train: Split, args: argparse.Namespace) -> Sequence[float]:
+def _trained(model: torch.nn.Module, train: Split, args: argparse.Namespace) -> tuple[Any, Sequence[float]]:
     task = tasks.get("alpaca")
     plan = ta.plan(model, layout=LAYOUT, parameterization="cp", rank=args.rank)
     print(plan, flush=True)
-    ta.attach(model, plan, seed=SEED)
+    adapter = ta.attach(model, plan, seed=SEED)
     examples = task.encode(train, args.model, LENGTH)
 
     def batches() -> Iterator[Mapping[str, torch.Tensor]]:
@@ -78,7 +78,7 @@ def _trained(model: torch.nn.Module, train: Split, args: argparse.Namespace) -> 
                 yield task.collate([examples[row] for row in rows.tolist()], model, "cpu")
 
     options: dict[str, Any] = {"lr": args.lr, "steps": args.steps, "optimizer": "equal_steps", "precision": "bf16"}
-    return ta.fit(model, batches(), loss=task.loss, on_step=_say, **options).losses
+    return adapter, ta.fit(model, batches(), loss=task.loss, on_step=_say, **options).losses
 
 
 def _say(step: int, loss: float) -> None:

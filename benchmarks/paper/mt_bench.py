@@ -3,7 +3,7 @@
     python benchmarks/paper/mt_bench.py --adapter runs/paper/instruct-adapter            # all 80; goes on where it was
     python benchmarks/paper/mt_bench.py --limit 2 --tokens 64 --out runs/mt_bench        # the model without an adapter
 
-An adapter is a folder that ``ta.save`` wrote, such as answers.py's. ``--out`` gets ``MODEL_ID.jsonl``, a line a
+An adapter is a folder that its ``save`` wrote, such as answers.py's. ``--out`` gets ``MODEL_ID.jsonl``, a line a
 question: put it into fastchat/llm_judge/data/mt_bench/model_answer and run gen_judgment.py there.
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
     """Answer the questions that have no answer in the file yet."""
     args = _arguments()
     file = args.out / f"{args.model_id or _name(args)}.jsonl"
-    questions = [json.loads(line) for line in args.questions.read_text().splitlines() if line.strip()][: args.limit]
+    questions = [json.loads(line) for line in args.questions.read_text().split("\n") if line.strip()][: args.limit]
     done = _answered(file)
     left = [question for question in questions if question["question_id"] not in done]
     print(f"{len(questions) - len(left)} of {len(questions)} questions are answered in {file}", flush=True)
@@ -44,7 +44,7 @@ def main() -> None:
     with file.open("a") as out:
         for question in left:
             record = _record(question, file.stem, _turns(model, tokenizer, question, args.tokens))
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            out.write(json.dumps(record) + "\n")
             out.flush()
             print(f"question {question['question_id']} is answered", flush=True)
 
@@ -55,7 +55,7 @@ def _answered(file: Path) -> set[int]:
         return set()
     whole, _, _ = file.read_text().rpartition("\n")
     file.write_text(whole + "\n" if whole else "")
-    return {json.loads(line)["question_id"] for line in whole.splitlines()}
+    return {json.loads(line)["question_id"] for line in whole.split("\n") if line}
 
 
 def _turns(model: Any, tokenizer: Any, question: Mapping[str, Any], tokens: int) -> list[str]:
@@ -86,7 +86,7 @@ def _name(args: argparse.Namespace) -> str:
 def _arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", default=SMOLLM2)
-    p.add_argument("--adapter", type=Path, help="a folder of ta.save; default none")
+    p.add_argument("--adapter", type=Path, help="a folder of an adapter's save; default none")
     p.add_argument("--model-id", help="what the judge calls it (default: model and adapter)")
     data = Path(os.environ.get("TENSORADAPT_DATA", "")) / QUESTIONS
     p.add_argument("--questions", type=Path, default=data, help=f"default: TENSORADAPT_DATA/{QUESTIONS}")

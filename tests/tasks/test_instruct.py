@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,10 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute, load_data
 from tensoradapt.tasks.language import chat, instruct
 from tensoradapt.tasks.splits import Split
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
+import answers
+import mt_bench
 
 ALPACA = tasks.get("alpaca")
 LENGTH = 160  # of the tiny model's tokens, which are letters
@@ -108,7 +113,7 @@ def test_a_file_that_is_no_list_is_refused(data: Callable[..., Path]) -> None:
 
 def test_data_that_is_nowhere_is_refused_with_both_ways_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TENSORADAPT_DATA")
-    monkeypatch.setitem(__import__("sys").modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(TensorAdaptError, match=r"set TENSORADAPT_DATA to a folder with instruct/.*tensoradapt\[hub\]"):
         ALPACA.splits()
 
@@ -226,3 +231,32 @@ def test_likelihoods_are_exact_with_a_whole_vocabulary() -> None:
     logits, tokens = 3 * torch.randn(40, 49152), torch.arange(40)
     exact = logits.double().log_softmax(1)[tokens, tokens]
     assert (chat.nats(logits, tokens) - exact).abs().max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, at what PEFT asks
+def test_an_adapter_answers_the_same_when_peft_loads_its_export(
+    data: Callable[..., Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data()
+    short = ["--steps", "4", "--rank", "4", "--tokens", "6", "--lr", "1e-1"]
+    places = ["--out", str(tmp_path / "out"), "--adapter", str(tmp_path / "adapter")]
+    monkeypatch.setattr(sys, "argv", ["answers.py", "--model", model, *short, *places])
+    answers.main()
+    found = json.loads((tmp_path / "out" / "answers.json").read_text())
+    assert found["same_text_in_peft"] == "5 of 5" and len(found["answers"]) == 5
+    assert any(row["adapter"] != row["base"] for row in found["answers"])
+    page = (tmp_path / "out" / "answers.md").read_text()
+    assert page.count("## ") == 5 and all(row["prompt"].splitlines()[0] in page for row in found["answers"])
+    both = {"question_id": 81, "turns": ["Say.", "Again."]}, {"question_id": 82, "turns": ["Name.", "Why?"]}
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in both))
+    told = ["--questions", str(tmp_path / "questions.jsonl"), "--model-id", "mine", "--tokens", "5"]
+    monkeypatch.setattr(sys, "argv", ["mt_bench.py", "--model", model, *told, *places])
+    mt_bench.main()
+    file = tmp_path / "out" / "mine.jsonl"
+    first, second = file.read_text().splitlines()
+    assert json.loads(first)["question_id"] == 81 and len(json.loads(first)["choices"][0]["turns"]) == 2
+    file.write_text(first + "\n" + second[:30])  # stopped while it wrote
+    mt_bench.main()
+    again = [json.loads(line) for line in file.read_text().splitlines()]
+    assert again[0] == json.loads(first) and again[1]["choices"] == json.loads(second)["choices"]
+    assert again[1].keys() == {"question_id", "answer_id", "model_id", "choices", "tstamp"}
