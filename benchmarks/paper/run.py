@@ -6,8 +6,8 @@
     python benchmarks/paper/run.py --family glue --scale paper --dry-run --model FOLDER
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
-Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA; ``gpu`` on one GPU by hub names;
-``paper`` has the settings of the source. Each is one or more specifications in this folder: sweeps as any other, so
+Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so does ``ranks``, the loss
+against the rank of LoRTA; ``gpu`` on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in this folder: sweeps as any other, so
 ``tensoradapt results``, ``report`` and ``watch`` read their folders. A file with tables ``[[sweep]]`` is a sweep for
 each, whose keys replace the file's.
 """
@@ -28,15 +28,18 @@ import tensoradapt as ta
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
-    "preference": {
-        "here": ("preference-here",),
-        "gpu": ("preference-gpu",),
-        "paper": ("preference-paper",),
-    },
-    "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
     "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
+    "instruct": {
+        "here": ("instruct-here",),
+        "ranks": ("instruct-ranks",),
+        "gpu": ("instruct-gpu",),
+        "paper": ("instruct-paper",),
+    },
+    "preference": {"here": ("preference-here",), "gpu": ("preference-gpu",), "paper": ("preference-paper",)},
+    "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
+    "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SCALES = ("here", "gpu", "paper")
+SCALES = ("here", "ranks", "gpu", "paper")
 SMOKE = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seeds": [0], "extend": 0}
 
 
@@ -70,7 +73,7 @@ def main() -> int:
 
 def _swept(spec: dict[str, Any], out: Path, args: argparse.Namespace) -> bool:
     options = {"executor": args.executor, "workers": args.workers, "device": args.device, "dry_run": args.dry_run}
-    options["probe"] = args.scale == "here"  # elsewhere this machine says little of what a run takes
+    options["probe"] = args.scale in ("here", "ranks")  # elsewhere this machine says little of what a run takes
     ended = ta.sweep(spec, out, say=_print, **options)
     for reason in (*ended.blocked, *(f"{out / name} failed" for name in ended.failed)):
         _print(f"not run: {reason}")

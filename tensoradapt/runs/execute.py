@@ -24,7 +24,7 @@ from tensoradapt.surgery.attach import attach
 from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, Split, Task, subsample
 from tensoradapt.tasks.registry import restore
-from tensoradapt.training.fit import training
+from tensoradapt.training.fit import FitResult, training
 from tensoradapt.training.options import TrainingOptions
 from tensoradapt.training.precision import autocast
 from tensoradapt.training.state import TrainingState
@@ -68,9 +68,11 @@ def execution(
     torch.manual_seed(config.seed)
     heads = task.heads(model)
     options = TrainingOptions(lr=config.lr, head_lr=config.head_lr, steps=config.steps, **config.training)
-    stream = batches(model, train, config, device)
-    steps = training(model, stream, options, loss=task.loss, heads=heads, on_step=on_step, checkpoint=checkpoint)
-    fitted = yield from pauses.around(steps)
+    fitted = FitResult("finished", "", (), ())
+    if config.kind != "head" or heads:  # a frozen base without a head has nothing to train
+        stream = batches(model, train, config, device)
+        steps = training(model, stream, options, loss=task.loss, heads=heads, on_step=on_step, checkpoint=checkpoint)
+        fitted = yield from pauses.around(steps)
     trained = time.perf_counter()
     with autocast(config.training.get("precision", "fp32"), device):
         scores = {

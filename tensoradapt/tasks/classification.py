@@ -36,8 +36,7 @@ class Row:
 class Classification(Task):
     """A class for each example, by transformers' classifier of the model.
 
-    ``pair``: whether an example is two texts. ``load_splits`` returns train, validation, test and notes; its two
-    numbers are ``n_train`` and ``n_test`` of tasks that draw their examples.
+    ``pair``: whether an example is two texts. ``load_splits``: what ``splits`` returns, of the same two numbers.
     """
 
     name: str
@@ -73,12 +72,11 @@ class Classification(Task):
         return [Row(ids, label) for ids, label in zip(rows, split.labels.tolist(), strict=True)]
 
     def collate(self, examples: Sequence[Row], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """Padded ids, their mask, and the labels."""
+        """Ids padded with the model's own token, by which causal ones find a text's end, their mask, and the labels."""
         import torch
 
         kind = torch.float32 if self.kind == "regression" else torch.int64
         labels = torch.tensor([row.label for row in examples], dtype=torch.float64).to(kind)
-        # causal models find the last token of a text by what is no padding
         pad = getattr(getattr(model, "config", None), "pad_token_id", None) or 0
         return {**padded([row.ids for row in examples], device, pad), "labels": labels.to(device)}
 
@@ -96,9 +94,8 @@ class Classification(Task):
 
     def at_chance(self, value: float, chance: float, n: int) -> bool:
         """Whether a score of ``n`` examples is within two standard errors of a constant answer's."""
-        share = self.metric in ("accuracy", "f1")
-        spread = math.sqrt(max(chance * (1 - chance), 0) / n) if share else 1 / math.sqrt(n)
-        return not value > chance + 2 * spread
+        variance = max(chance * (1 - chance), 0) if self.metric in ("accuracy", "f1") else 1
+        return not value > chance + 2 * math.sqrt(variance / n)
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,7 @@ class Task(ABC):
     Attributes:
         name: what specifications and results call it.
         metric: the metric that is reported; one of the keys that ``evaluate`` returns. More is better.
-        source: where the data comes from, in a line.
-        licence: of the data, in a line.
+        source, licence: where the data comes from, and its licence, in a line each.
         by_length: whether ``load_for`` leaves out examples that are too long, which the plan of a sweep then counts.
     """
 
@@ -115,10 +114,7 @@ class Task(ABC):
         return Data(self, train, validation, test, self.chance(test), (*notes, *removed))
 
     def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
-        """The data of a run with a named model: as ``load``, with at most these numbers of examples.
-
-        ``max_length``: the run's tokens of an example, for tasks that leave out what is longer.
-        """
+        """The data of a run with a named model: as ``load``, at most these numbers of examples and of tokens each."""
         whole = self.load()
         train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
         return self.load(train, test, seed)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IGNORED = -100  # the label of a token that is not trained on, as of torch's cross entropy
+DATE = "26 Jul 2024"  # of templates that write one, so that prompts do not change from day to day
+AT_ONCE = 8  # rows of a pass without gradients, whose logits are as wide as the vocabulary
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,17 @@ class Answered:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with each of its answers, of which ``right`` is the place of the right one."""
+
+    options: tuple[Answered, ...]
+    right: int = 0
+
+    def __len__(self) -> int:
+        return max(map(len, self.options))
 
 
 @lru_cache(maxsize=2)
@@ -40,13 +53,17 @@ def tokenizer(name: str) -> Any:
     return found
 
 
-def encode(name: str, prompt: str, answer: str, system: str = "") -> Answered:
+@lru_cache(maxsize=1 << 17)
+def encode(name: str, prompt: str, answer: str, system: str = "", closed: bool = True) -> Answered:
     """A prompt and its answer as a chat of two messages, whole; behind that of the system, if there is one.
 
-    Raises TensorAdaptError for a template in which the answer does not follow the prompt's tokens.
+    ``closed``: with what the template writes behind an answer, such as the token that ends a turn; options whose
+    likelihoods are compared go without. Raises TensorAdaptError for a template in which the answer does not follow the
+    prompt's tokens.
     """
     before = _prompt_ids(name, prompt, system)
-    whole = _ids(name, [*_asked(prompt, system), {"role": "assistant", "content": answer}])
+    text = _text(name, [*_asked(prompt, system), {"role": "assistant", "content": answer}])
+    whole = _ids(name, text if closed else text[: text.rfind(answer.strip()) + len(answer.strip())])
     if whole[: len(before)] != before or len(whole) == len(before):
         raise TensorAdaptError(
             f"the chat template of {name} does not put an answer behind the tokens of its prompt; expected one that "
@@ -61,13 +78,17 @@ def _asked(prompt: str, system: str) -> list[dict[str, str]]:
 
 
 @lru_cache(maxsize=8)
-def _prompt_ids(name: str, prompt: str, system: str) -> list[int]:
-    return _ids(name, _asked(prompt, system), add_generation_prompt=True)
+def _prompt_ids(name: str, prompt: str, system: str) -> tuple[int, ...]:
+    return _ids(name, _text(name, _asked(prompt, system), add_generation_prompt=True))
 
 
-def _ids(name: str, messages: Sequence[Mapping[str, str]], **options: bool) -> list[int]:
-    text = tokenizer(name).apply_chat_template(list(messages), tokenize=False, **options)
-    return list(tokenizer(name)(text, add_special_tokens=False)["input_ids"])  # the template has them
+def _text(name: str, messages: Sequence[Mapping[str, str]], **options: bool) -> str:
+    # templates of Llama 3 write today's date into a prompt unless they are given one
+    return str(tokenizer(name).apply_chat_template(list(messages), tokenize=False, date_string=DATE, **options))
+
+
+def _ids(name: str, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer(name)(text, add_special_tokens=False)["input_ids"])  # the template has them
 
 
 def collate(examples: Sequence[Answered], device: str) -> Mapping[str, Tensor]:
@@ -104,9 +125,67 @@ def summed(values: Tensor, where: Tensor) -> Tensor:
 
 def log_likelihood(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The log-likelihood of each answer (nats, summed over its tokens) and its number of tokens, both (batch,)."""
+    logits, where = answer_logits(model, batch)
+    return summed(nats(logits, batch["labels"][:, 1:][where]), where), where.sum(1)
+
+
+def nats(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The log-likelihood of each token, (tokens,), from logits for it, (tokens, vocabulary)."""
+    from torch.nn.functional import cross_entropy
+
+    # with the vocabulary along the last axis: along another, torch's sum on the CPU is off by 1e-4 a token
+    return -cross_entropy(logits, tokens, reduction="none")
+
+
+def collate_questions(questions: Sequence[Question], device: str) -> Mapping[str, Tensor]:
+    """Questions whose options are read off one row each where they differ in their last token alone.
+
+    A row holds what some options have before their last token: ``input_ids``, ``attention_mask`` and ``labels``,
+    (rows, longest), as of ``collate``. ``row`` and ``last``, (questions, most options): the row of an option, and its
+    last token, which is ``IGNORED`` where a question has fewer options. ``right`` and ``tokens``, (questions,): the
+    place of the right answer, and its number of tokens.
+    """
     import torch
 
-    logits, where = answer_logits(model, batch)
-    # the vocabulary is the last dimension: over another one torch's sum on the CPU is off by 1e-2 nats in a hundred
-    nats = torch.nn.functional.cross_entropy(logits, batch["labels"][:, 1:][where], reduction="none")
-    return -summed(nats, where), where.sum(1)
+    parts = [[Answered(one.ids[:-1], one.start) for one in question.options] for question in questions]
+    rows = {part: i for i, part in enumerate(dict.fromkeys(part for question in parts for part in question))}
+    shape = len(questions), max(map(len, parts))
+    row, last = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORED)
+    for i, question in enumerate(questions):
+        row[i, : len(question.options)] = torch.tensor([rows[part] for part in parts[i]])
+        last[i, : len(question.options)] = torch.tensor([one.ids[-1] for one in question.options])
+    right = torch.tensor([question.right for question in questions])
+    answers = [question.options[question.right] for question in questions]
+    tokens = torch.tensor([len(one) - one.start for one in answers])
+    more = {"row": row, "last": last, "right": right, "tokens": tokens}
+    return {**collate(list(rows), device), **{name: value.to(device) for name, value in more.items()}}
+
+
+def option_log_likelihoods(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """The log-likelihood of each option (nats, summed over its tokens), (questions, most options); 0 for no option."""
+    import torch
+
+    names = ("input_ids", "attention_mask", "labels")
+    at_once = len(batch["labels"]) if torch.is_grad_enabled() else AT_ONCE
+    passes = zip(*(batch[name].split(at_once) for name in names), strict=True)
+    before, after = (torch.cat(parts) for parts in zip(*(_before_last(model, *rows) for rows in passes), strict=True))
+    row, last = batch["row"], batch["last"]
+    total = before[row] + after[row, last.clamp(min=0)]
+    return total.masked_fill(last == IGNORED, 0.0)
+
+
+def _before_last(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The log-likelihood of each row's labels, (rows,), and of each token behind it, (rows, vocabulary)."""
+    import torch
+
+    end = mask.sum(1) - 1
+    labelled = (labels != IGNORED).any(0).int()
+    first = min(int(end.min()), int(labelled.argmax()) - 1 if labelled.any() else len(labelled))
+    logits = model(
+        input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=ids.shape[1] - first
+    ).logits  # of the positions that are asked for, as the vocabulary is most of the work
+    following = torch.nn.functional.pad(labels[:, first + 1 :], (0, 1), value=IGNORED)
+    where = following != IGNORED
+    last = logits[torch.arange(len(ids), device=ids.device), end - first].float()
+    before = summed(nats(logits[where].float(), following[where]), where)
+    return before, last.log_softmax(1)
