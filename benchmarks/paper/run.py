@@ -7,9 +7,9 @@
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so does ``ranks``, the loss
-against the rank of LoRTA; ``gpu`` on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in this folder: sweeps as any other, so
-``tensoradapt results``, ``report`` and ``watch`` read their folders. A file with tables ``[[sweep]]`` is a sweep for
-each, whose keys replace the file's.
+against the rank of LoRTA; ``gpu`` on one GPU by hub names; ``paper`` has the settings of the source. Each is one
+or more specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``report`` and ``watch`` read
+their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 """
 
 from __future__ import annotations

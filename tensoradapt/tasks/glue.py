@@ -1,6 +1,5 @@
 """Five GLUE tasks, from a local folder (TENSORADAPT_DATA) or else through `datasets`."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks import places
 from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.splits import Split, Splits, carve
 
@@ -84,10 +84,9 @@ def load_splits(name: str) -> Splits:
     Raises TensorAdaptError for a file with other columns or labels than expected. When the data is neither local nor
     online, the error names both ways to provide it.
     """
-    root = os.environ.get("TENSORADAPT_DATA")
-    folder = Path(root).expanduser() / "glue" / LAYOUTS[name].folder if root else None
+    folder = places.local(f"glue/{LAYOUTS[name].folder}")
     missing = [file for file in _files(LAYOUTS[name]) if not (folder / file).is_file()] if folder else []
-    where = f"{folder} lacks {', '.join(missing)}" if folder else "TENSORADAPT_DATA is not set"
+    where = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
     train, validation, test, notes = _local(name, folder) if folder and not missing else _online(name, where)
     return train, validation, test, (*notes, _SST2_NOTE) if name == "sst2" else notes
 
@@ -147,14 +146,8 @@ def _columns_error(path: Path, number: int, row: list[str], layout: Layout) -> T
 
 
 def _online(name: str, where: str) -> Splits:
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise _nowhere(name, where, missing_extra("datasets", "hub", f'loading "{name}" online')) from error
-    try:
-        parts = load_dataset(_HUB, name)
-    except Exception as error:  # the hub client's errors share no base class
-        raise _nowhere(name, where, error) from error
+    holding = f"glue/{LAYOUTS[name].folder}/ holding {', '.join(_files(LAYOUTS[name]))}"
+    parts = places.online(lambda: places.from_hub(name, _HUB, name), name, where, holding)
     full, test = (_from_hub(TASKS[name], LAYOUTS[name], parts, part) for part in ("train", "validation"))
     validation, train = carve(full, int(len(full) * _CARVED))
     notes = (f"from {_HUB} online; test is GLUE's validation, whose labels are public; validation is a tenth of train",)
@@ -166,13 +159,3 @@ def _from_hub(task: Classification, layout: Layout, parts: Any, part: str) -> Sp
     labels = np.array(rows["label"], dtype=np.float64 if task.kind == "regression" else np.int64)
     columns = [[text.strip() for text in rows[column]] for column in layout.hub_texts]
     return Split(tuple(zip(*columns, strict=True)), labels, tuple(f"{part}-{row}" for row in range(len(labels))))
-
-
-def _nowhere(name: str, where: str, reason: Exception) -> TensorAdaptError:
-    folder, files = LAYOUTS[name].folder, ", ".join(_files(LAYOUTS[name]))
-    detail = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-    return TensorAdaptError(
-        f'task "{name}" is neither local ({where}) nor to be had online ({detail}): '
-        f"set TENSORADAPT_DATA to a folder with glue/{folder}/ holding {files}, "
-        'or run pip install "tensoradapt[hub]" where the hub can be reached'
-    )

@@ -18,7 +18,9 @@ from tensoradapt import tasks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute, load_data
-from tensoradapt.tasks.language import chat, instruct
+from tensoradapt.tasks.language import chat, instruction_rows
+from tensoradapt.tasks.language.instruction_rows import ALPACA as FILE
+from tensoradapt.tasks.language.instruction_rows import QUESTIONS
 from tensoradapt.tasks.splits import Split
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
@@ -48,9 +50,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     monkeypatch.setenv("TENSORADAPT_DATA", str(tmp_path / "data"))
     options = "answer1/answer2/answer3"
     rows: dict[str, Any] = {
-        instruct.ALPACA: alpaca_rows(),
-        instruct.QUESTIONS["boolq"]: [asked(f"is {i} even?", ("false", "true")[i % 2]) for i in range(6)] * 2,
-        instruct.QUESTIONS["arc_easy"]: [asked(f"choose {i}:", "answer2", options) for i in range(6)],
+        FILE: alpaca_rows(),
+        QUESTIONS["boolq"]: [asked(f"is {i} even?", ("false", "true")[i % 2]) for i in range(6)] * 2,
+        QUESTIONS["arc_easy"]: [asked(f"choose {i}:", "answer2", options) for i in range(6)],
     }
 
     def write(**given: Any) -> Path:
@@ -58,7 +60,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
             path = tmp_path / "data" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
-        instruct._read.cache_clear()
+        instruction_rows._read.cache_clear()
         return tmp_path / "data"
 
     return write
@@ -87,18 +89,18 @@ def test_rows_are_counted_that_are_removed_and_splits_share_no_prompt(data: Call
 @pytest.mark.parametrize(
     ("file", "row", "message"),
     [
-        (instruct.ALPACA, {"instruction": "Say.", "input": ""}, "row 61: no 'output'; expected texts"),
-        (instruct.ALPACA, {"instruction": "Say.", "input": "", "output": 3}, "row 61: 'output' is 3; expected texts"),
-        (instruct.ALPACA, "Say.", "row 61: no 'instruction'"),
-        (instruct.QUESTIONS["boolq"], asked("is it?", "perhaps"), "row 61: the answer is 'perhaps' and its options"),
-        (instruct.QUESTIONS["boolq"], {**asked("is it?", "true"), "instruction": "is it?"}, "options are not said"),
-        (instruct.QUESTIONS["boolq"], asked("is it?", "a", "a/b/c/d/e/f"), "expected one of 2 to 5"),
+        (FILE, {"instruction": "Say.", "input": ""}, "row 61: no 'output'; expected texts"),
+        (FILE, {"instruction": "Say.", "input": "", "output": 3}, "row 61: 'output' is 3; expected texts"),
+        (FILE, "Say.", "row 61: no 'instruction'"),
+        (QUESTIONS["boolq"], asked("is it?", "perhaps"), "row 61: the answer is 'perhaps' and its options"),
+        (QUESTIONS["boolq"], {**asked("is it?", "true"), "instruction": "is it?"}, "options are not said"),
+        (QUESTIONS["boolq"], asked("is it?", "a", "a/b/c/d/e/f"), "expected one of 2 to 5"),
     ],
 )
 def test_a_row_that_lacks_something_is_refused_by_its_number(
     data: Callable[..., Path], file: str, row: Any, message: str
 ) -> None:
-    valid = alpaca_rows() if file == instruct.ALPACA else [asked(f"is {i}?", "true") for i in range(61)]
+    valid = alpaca_rows() if file == FILE else [asked(f"is {i}?", "true") for i in range(61)]
     data(**{file: [*valid[:61], row]})
     with pytest.raises(TensorAdaptError) as caught:
         ALPACA.splits()
@@ -106,7 +108,7 @@ def test_a_row_that_lacks_something_is_refused_by_its_number(
 
 
 def test_a_file_that_is_no_list_is_refused(data: Callable[..., Path]) -> None:
-    data(**{instruct.ALPACA: {"rows": []}})
+    data(**{FILE: {"rows": []}})
     with pytest.raises(TensorAdaptError, match="holds a dict; expected a list of rows"):
         ALPACA.splits()
 

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import math
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tensoradapt.data import models
-from tensoradapt.errors import TensorAdaptError, missing_extra
-from tensoradapt.files import parse_json, read_bounded
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.language import chat
+from tensoradapt.tasks.language.instruction_rows import (
+    ALPACA,
+    HUB,
+    MOST_OPTIONS,
+    QUESTIONS,
+    alpaca,
+    joined,
+    questions,
+)
 from tensoradapt.tasks.splits import Data, Split, Splits, divide, take
 from tensoradapt.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ALPACA, HUB = "instruct/alpaca_5000.json", "tatsu-lab/alpaca"
-QUESTIONS = {  # LLM-Adapters' test rows, by the metric that they give
-    "boolq": "reasoning/boolq/test.json",
-    "arc_easy": "reasoning/ARC-Easy/test.json",
-    "openbookqa": "reasoning/openbookqa/test.json",
-}
-ANSWER, FORMAT = "the correct answer is {}", "Answer format: "  # of these rows
-MOST_OPTIONS = 5
 HELD_OUT = 0.1  # of the rows for validation, and as many for test
-Row = tuple[str, ...]  # a prompt and its options; one of Alpaca has one, its answer
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Instruct(Task):
         test, validation, train = (take(rows, part.labels) for part in divide(by_prompt, (size, size), 0))
         for kind in QUESTIONS:
             found, said = questions(kind)
-            test, notes = _joined(test, found), (*notes, *said)
+            test, notes = joined(test, found), (*notes, *said)
         return train, validation, test, notes
 
     def base(self, name: str) -> Any:
@@ -93,7 +88,7 @@ class Instruct(Task):
         said = tuple(note for _, note in found if note)
         held_out, *asked = (split for split, _ in found[2:])
         for part in asked:
-            held_out = _joined(held_out, part)
+            held_out = joined(held_out, part)
         chance = -math.log(len(chat.tokenizer(model)))
         return Data(self, found[0][0], found[1][0], held_out, chance, (*notes, *said))
 
@@ -162,117 +157,6 @@ class Instruct(Task):
     def chance(self, split: Split) -> float:
         """Nan, until ``load_for`` knows the model: what a uniform guess over its vocabulary has."""
         return math.nan
-
-
-@lru_cache(maxsize=4)
-def _read(path: Path) -> Any:
-    return parse_json(read_bounded(path, "and no data of this task has as many"), path, "copy the file again")
-
-
-def alpaca() -> tuple[Split, tuple[str, ...]]:
-    """Prompts with their answers, and notes on the rows that were left out."""
-    path = _path(ALPACA)
-    where = str(path or HUB)
-    rows = _online() if path is None else _read(path)
-    named = {f"alpaca-{number}": _instruction(row, f"{where}, row {number}") for number, row in _numbered(rows, where)}
-    kept = {name: texts for name, texts in named.items() if all(texts)}
-    empty = len(named) - len(kept)
-    notes = (f"from {where}", f"{empty} alpaca rows removed: their instruction or answer is empty" if empty else "")
-    return _distinct("alpaca", kept, dict.fromkeys(kept, 0), notes)
-
-
-def questions(kind: str) -> tuple[Split, tuple[str, ...]]:
-    """Questions with their options, and notes on those that were left out; none where their file is missing."""
-    if (path := _path(QUESTIONS[kind])) is None:
-        return _split({}, {}), (f"{kind} is left out: TENSORADAPT_DATA has no {QUESTIONS[kind]}",)
-    named, right = {}, {}
-    for number, row in _numbered(_read(path), str(path)):
-        named[f"{kind}-{number}"], right[f"{kind}-{number}"] = _options(row, f"{path}, row {number}")
-    return _distinct(kind, named, right, ())
-
-
-def _path(file: str) -> Path | None:
-    root = os.environ.get("TENSORADAPT_DATA")
-    path = Path(root).expanduser() / file if root else None
-    return path if path and path.is_file() else None
-
-
-def _online() -> Any:
-    root = os.environ.get("TENSORADAPT_DATA")
-    where = f"{Path(root) / ALPACA} is missing" if root else "TENSORADAPT_DATA is not set"
-    try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise _nowhere(where, missing_extra("datasets", "hub", 'loading "alpaca" online')) from error
-    try:
-        return list(load_dataset(HUB)["train"])
-    except Exception as error:  # the hub client's errors share no base class
-        raise _nowhere(where, error) from error
-
-
-def _nowhere(where: str, reason: Exception) -> TensorAdaptError:
-    return TensorAdaptError(
-        f'task "alpaca" is neither local ({where}) nor to be had online ({models.first_line(reason)}): set '
-        f"TENSORADAPT_DATA to a folder with {ALPACA}, rows of instruction, input and output, "
-        'or run pip install "tensoradapt[hub]" where the hub can be reached'
-    )
-
-
-def _numbered(rows: Any, where: str) -> Iterator[tuple[int, Any]]:
-    if not isinstance(rows, list):
-        raise TensorAdaptError(f"{where} holds a {type(rows).__name__}; expected a list of rows")
-    return enumerate(rows)
-
-
-def _fields(row: Any, names: Sequence[str], where: str) -> list[str]:
-    """The texts of a row's fields, without space around them."""
-    for name in names:
-        if not isinstance(row, Mapping) or not isinstance(row.get(name), str):
-            found = f"{name!r} is {row[name]!r:.40}" if isinstance(row, Mapping) and name in row else f"no {name!r}"
-            raise TensorAdaptError(f"{where}: {found}; expected texts {', '.join(names)}: mend the row, or remove it")
-    return [row[name].strip() for name in names]
-
-
-def _instruction(row: Any, where: str) -> Row:
-    instruction, given, output = _fields(row, ("instruction", "input", "output"), where)
-    return (f"{instruction}\n\n{given}" if instruction and given else instruction), output
-
-
-def _options(row: Any, where: str) -> tuple[Row, int]:
-    """A question with its options, and the place of the right one."""
-    asked, answer = _fields(row, ("instruction", "answer"), where)
-    names = asked.rpartition(FORMAT)[2].split("/") if FORMAT in asked else []
-    if not 2 <= len(names) <= MOST_OPTIONS or answer not in names:
-        raise TensorAdaptError(
-            f"{where}: the answer is {answer!r} and its options {', '.join(names) or 'are not said'}; expected one of "
-            f'2 to {MOST_OPTIONS}, as in "{FORMAT}true/false" at the end of the instruction'
-        )
-    return (asked, *map(ANSWER.format, names)), names.index(answer)
-
-
-def _distinct(
-    kind: str, named: Mapping[str, Row], right: Mapping[str, int], notes: tuple[str, ...]
-) -> tuple[Split, tuple[str, ...]]:
-    """The rows without repeated ones, which may differ in case and white space, and notes that are not empty."""
-    seen: Counter[Row] = Counter()
-    kept = {}
-    for name, texts in named.items():
-        key = tuple(" ".join(text.casefold().split()) for text in texts)
-        seen[key] += 1
-        if seen[key] == 1:
-            kept[name] = texts
-    again = len(named) - len(kept)
-    said = (*notes, f"{again} {kind} rows removed: repeated" if again else "")
-    return _split(kept, right), tuple(note for note in said if note)
-
-
-def _split(named: Mapping[str, Row], right: Mapping[str, int]) -> Split:
-    return Split(tuple(named.values()), np.array([right[name] for name in named], dtype=np.int64), tuple(named))
-
-
-def _joined(first: Split, second: Split) -> Split:
-    labels = np.concatenate([first.labels, second.labels])
-    return Split((*(first.texts or ()), *(second.texts or ())), labels, (*first.ids, *second.ids))
 
 
 def _kinds(split: Split) -> np.ndarray:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks import places
 from tensoradapt.tasks.splits import Split, Splits, carve, disjoint, take
 from tensoradapt.tasks.tables import Table, read_dataset, read_file
 
@@ -28,14 +27,13 @@ def ultrafeedback() -> Splits:
 
     Raises TensorAdaptError naming both ways where neither is there, and the row of a pair that lacks a field.
     """
-    root = os.environ.get("TENSORADAPT_DATA")
-    folder = Path(root).expanduser() / "preference" if root else None
+    folder = places.local("preference")
     missing = [file for file in FILES.values() if folder and not (folder / file).is_file()]
     if folder and not missing:
         tables = {part: read_file(folder / file) for part, file in FILES.items()}
         where = f"from {folder.name}: {', '.join(FILES.values())}"
     else:
-        lacking = f"{folder} lacks {', '.join(missing)}" if folder else "TENSORADAPT_DATA is not set"
+        lacking = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
         where, online = f"from {ULTRAFEEDBACK}", _online("ultrafeedback", ULTRAFEEDBACK, lacking, ("train", "test"))
         tables = {part: _of_messages(table) for part, table in online.items()}
     (train, *left_out), (test, *more) = (_pairs(tables[part], part) for part in ("train", "test"))
@@ -64,15 +62,8 @@ def orca() -> Splits:
 
 
 def _online(task: str, name: str, where: str, parts: Sequence[str]) -> dict[str, Table]:
-    try:
-        return read_dataset(name, None, {part: part for part in parts})
-    except TensorAdaptError as error:
-        local = f"set TENSORADAPT_DATA to a folder with preference/ holding {', '.join(FILES.values())}, or "
-        raise TensorAdaptError(
-            f'task "{task}" is neither local ({where}) nor to be had online ({error}): '
-            f"{local if task == 'ultrafeedback' else ''}"
-            'run pip install "tensoradapt[hub]" where the hub can be reached'
-        ) from error
+    holding = f"preference/ holding {', '.join(FILES.values())}" if task == "ultrafeedback" else ""
+    return places.online(partial(read_dataset, name, None, {part: part for part in parts}), task, where, holding)
 
 
 def _of_messages(table: Table) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
 import zlib
@@ -14,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.errors import TensorAdaptError, did_you_mean, few, missing_extra
+from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import reason
+from tensoradapt.tasks import places
 from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.splits import Split, Splits, carve, take
 from tensoradapt.tasks.vision.picture_folders import IGNORED
@@ -38,12 +38,11 @@ def load_part(n_train: int | None = None, n_test: int | None = None) -> Splits:
     Raises TensorAdaptError for an archive that is damaged or holds something else, naming the file in it. When the
     pictures are neither local nor online, the error names both ways to provide them.
     """
-    root = os.environ.get("TENSORADAPT_DATA")
-    path = Path(root).expanduser() / ARCHIVE if root else None
+    path = places.local(ARCHIVE)
     if path and path.is_file():
         stamp = path.stat()
         return _from_archive(path, stamp.st_mtime_ns, stamp.st_size)
-    return _online("cifar10", f"there is no {path}" if path else "TENSORADAPT_DATA is not set", FIRST)
+    return _online("cifar10", places.missing(path), FIRST)
 
 
 def load_all(n_train: int | None = None, n_test: int | None = None) -> Splits:
@@ -152,14 +151,10 @@ def _without_repeats(split: Split, part: str) -> tuple[Split, tuple[str, ...]]:
 
 
 def _online(name: str, where: str, first: dict[str, int] | None) -> Splits:
-    try:
-        from datasets import Image, load_dataset
-    except ImportError as error:
-        raise _nowhere(name, where, missing_extra("datasets", "hub", f'loading "{name}" online')) from error
-    try:
-        parts = load_dataset(_HUB)
-    except Exception as error:  # the hub client's errors share no base class
-        raise _nowhere(name, where, error) from error
+    holding = ARCHIVE if name == "cifar10" else ""
+    parts = places.online(lambda: places.from_hub(name, _HUB), name, where, holding)
+    from datasets import Image
+
     encoded = {part: parts[part].cast_column("img", Image(decode=False)) for part in FIRST}
     if (found := tuple(encoded["train"].features["label"].names)) != CLASSES:
         raise TensorAdaptError(f"{_HUB} has the classes {few(list(found))}; expected {few(list(CLASSES))}")
@@ -174,12 +169,3 @@ def _rows(part: str, rows: Any, first: int | None) -> Iterator[tuple[str, int, P
         taken[row["label"]] += 1
         if first is None or taken[row["label"]] <= first:
             yield f"{part}-{i}", row["label"], read(Path(row["img"]["path"] or f"{part}-{i}"), row["img"]["bytes"])
-
-
-def _nowhere(name: str, where: str, error: Exception) -> TensorAdaptError:
-    detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    local = f"set TENSORADAPT_DATA to a folder with {ARCHIVE}, or " if name == "cifar10" else ""
-    return TensorAdaptError(
-        f'task "{name}" is neither local ({where}) nor to be had online ({detail}): {local}run '
-        'pip install "tensoradapt[hub]" where the hub can be reached'
-    )

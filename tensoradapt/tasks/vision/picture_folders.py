@@ -49,7 +49,8 @@ def tables_of(settings: Mapping[str, Any]) -> dict[str, Table]:
 def _parts(folder: Path) -> dict[str, Path]:
     """The folders of train, validation and test within a folder, if it has such in place of classes."""
     inner = _folders(folder)
-    named = [child for child in inner if child.name.lower() in NAMED and _folders(child) and not _pictures_in(child)]
+    named = [child for child in inner if child.name.lower() in NAMED and _folders(child)]
+    named = [child for child in named if not any(map(_is_picture, _files_in(child)))]
     if not named:
         return {}
     parts = {NAMED[child.name.lower()]: child for child in named}
@@ -70,8 +71,7 @@ def _table(folder: Path) -> Table:
             f"{folder} has no folders; expected a folder of pictures for each class, as in {folder / 'cat' / '1.png'}; "
             "of texts, a file or a folder written by save_to_disk"
         )
-    paths: list[Path] = []
-    names: list[str] = []
+    paths, names = list[Path](), list[str]()
     others = [*_files_in(folder)]
     empty = (kind for kind in classes if not any(map(_is_picture, _files_below(kind))))  # before all are listed
     if (kind := next(empty, None)) is not None:
@@ -103,10 +103,6 @@ def _folders(folder: Path) -> list[Path]:
 
 def _files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.is_dir() and _shown(path.name))
-
-
-def _pictures_in(folder: Path) -> bool:
-    return any(map(_is_picture, _files_in(folder)))
 
 
 def _is_picture(path: Path) -> bool:
