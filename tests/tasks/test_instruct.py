@@ -114,7 +114,7 @@ def test_a_file_that_is_no_list_is_refused(data: Callable[..., Path]) -> None:
 
 
 def test_data_that_is_nowhere_is_refused_with_both_ways_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TENSORADAPT_DATA")
+    monkeypatch.delenv("TENSORADAPT_DATA", raising=False)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(TensorAdaptError, match=r"set TENSORADAPT_DATA to a folder with instruct/.*tensoradapt\[hub\]"):
         ALPACA.splits()
