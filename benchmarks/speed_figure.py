@@ -24,6 +24,7 @@ from tensoradapt.analysis.figures.styles import Style, marker_look, styles_of
 RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 TICKS = (1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 6)
+WIDE = 5  # a largest ratio from which ticks would touch: there are fewer of them
 ROW, GAP = 0.17, 1.6  # inches of a row, rows between groups
 FACES = {"PEFT": "white", "LyCORIS": "#d0d0d0"}  # of markers; ours have the method's colour
 Key = tuple[str, str]  # group and label
@@ -149,7 +150,7 @@ def panel(ax: Axes, record: Mapping[str, Any], places: Mapping[Key, float], styl
     ax.set_xscale("log")
     ends = [of["step"][end] for of in record["competitors"].values() for end in ("low", "high")]
     ax.set_xlim(min(0.97, *ends), max(1.25, *ends) * 1.03)
-    ax.xaxis.set_major_locator(FixedLocator(TICKS))
+    ax.xaxis.set_major_locator(FixedLocator(TICKS if max(ends) < WIDE else (1, 1.4, 2, 3, 5, 8, 12, 16)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     threads = "" if record["device"] != "cpu" else f", {record['threads']} thread{'s' * (record['threads'] != 1)}"
