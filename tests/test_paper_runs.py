@@ -111,7 +111,8 @@ def test_a_specification_of_the_paper_computes_two_steps_of_a_random_model_of_it
     rte = {**tables[3], "methods": [{**method, "ranks": [4]} for method in tables[3]["methods"]]}
     monkeypatch.setattr(run, "specifications", lambda file: [rte])  # the others would take minutes
     assert rte["tasks"] == ["rte"]
-    assert command("--smoke", "--model", str(tmp_path / "model")) == 0
+    monkeypatch.setitem(run.FAMILIES, "glue", {"paper": ("spec",)})
+    assert command("--scale", "paper", "--smoke", "--model", str(tmp_path / "model")) == 0
     runs = load_runs(tmp_path / "runs")
     width, heads, layers = {"glue-base": (768, 12, 12), "glue-large": (1024, 16, 24)}[name]
     assert {one.result["n_params"] for one in runs} == {4 * (width + width // heads + heads + layers + 4)}
