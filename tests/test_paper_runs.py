@@ -9,6 +9,7 @@ import pytest
 from support import roberta
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "paper"))
+import plateau
 import report
 import run
 
@@ -93,6 +94,32 @@ def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Pat
     assert page.read_text() == text and text.startswith("before") and text.rstrip().endswith("after")
     assert text.count("| glue | planted | lora |") == 1  # of the claim: r=4 against r=8
     assert text.count("| glue | planted | tiny-random-bert |") == 4
+
+
+def test_steps_are_enough_where_twice_as_many_gain_nothing(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = list(plateau.specifications("glue"))
+    assert [spec["steps"] for spec in alone] == [2, 3, 6] * 2 and all(spec["ranks"] == [8] for spec in alone)
+    monkeypatch.setattr(
+        sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--executor", "inline"]
+    )
+    assert plateau.main() == 0
+    runs = load_runs(tmp_path / "curve")
+    assert len(runs) == 6  # the two sweeps of the file differ in methods alone, so their runs are the same
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--report"])
+    assert plateau.main() == 0
+    rows = report.read(tmp_path / "results" / "glue" / "plateau.csv")
+    assert [row["steps"] for row in rows] == ["2", "3", "6"] and {row["n_seeds"] for row in rows} == {"2"}
+    twice = [one.result["test"]["accuracy"] for one in runs if one.config["steps"] == 6]
+    assert float(rows[2]["mean"]) == pytest.approx(sum(twice) / 2)
+    assert (tmp_path / "results" / "glue" / "plateau.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("family", sorted(run.FAMILIES))
+def test_each_family_has_curves_of_its_own_steps(family: str) -> None:
+    for spec in plateau.specifications(family):
+        assert [method.name for method in read_spec(spec).methods] == ["lora"]
 
 
 def test_it_stops_after_its_minutes_and_goes_on(command, tmp_path: Path) -> None:
