@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from tensoradapt.checks import shown
 from tensoradapt.data import models
 from tensoradapt.data.antiberty import RESIDUES, first_odd
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.tasks import places
 from tensoradapt.tasks.splits import Split, divide, take
 from tensoradapt.tasks.tables import Table, read_file
 
@@ -44,11 +44,10 @@ class Antibodies:
 
 def load() -> Antibodies:
     """The sequences in the folder that ``TENSORADAPT_DATA`` names; raises TensorAdaptError where they are not there."""
-    root = os.environ.get("TENSORADAPT_DATA")
-    folder = Path(root or ".").expanduser() / FOLDER
-    missing = [file for file, _ in FILES.values() if not (folder / file).is_file()]
-    if not root or missing:
-        found = f"{folder} lacks {', '.join(missing)}" if root else "TENSORADAPT_DATA is not set"
+    folder = places.local(FOLDER)
+    missing = [file for file, _ in FILES.values() if folder and not (folder / file).is_file()]
+    if not folder or missing:
+        found = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
         raise TensorAdaptError(
             f"the antibody sequences are not there ({found}); expected a folder with {FOLDER}/ and its files: "
             "docs/protein.md says where they come from"
