@@ -180,7 +180,7 @@ class Adapter(nn.Module):
     def rates(self) -> dict[nn.Parameter, float]:
         """Return the learning-rate multiplier of each factor."""
         return {
-            tensor.trained[factor.name]: factor.rate  # type: ignore[misc]
+            tensor.trained[factor.name]: factor.rate
             for tensor in self.factored
             for factor in tensor.network.factors
             if factor.trainable

@@ -28,7 +28,7 @@ class _Fused(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b, inner = ctx.saved_tensors
         needs, way, dx, da, db = ctx.needs_input_grad, ctx.way, None, None, None
         if way.dense_gradient and (needs[3] or needs[4]):
@@ -87,7 +87,7 @@ def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, i
     a, b = a.to(flat), b.to(flat)  # under autocast a half that was contracted is narrow and one that was not is wide
     trains = torch.is_grad_enabled() and (flat.requires_grad or a.requires_grad or b.requires_grad)
     trained = (a.requires_grad, b.requires_grad) if trains else None
-    way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE)  # type: ignore[arg-type]
+    way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE)
     y = _Fused.apply(flat, weight, bias, a, b, way) if trains else _forward(flat, weight, bias, a, b, way)[0]
     return y.view(*x.shape[:-1], len(weight)) if x.ndim != 2 else y
 

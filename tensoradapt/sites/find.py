@@ -12,6 +12,7 @@ from tensoradapt.sites.from_module_tree import sites_from_tree
 from tensoradapt.sites.from_names import module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
 from tensoradapt.sites.modules import ROOT, without_adapters
+from tensoradapt.sites.recipe import Recipe
 from tensoradapt.sites.site import Candidate, Site, Sites
 
 __all__ = ["ROOT", "Site", "Sites", "find_sites"]
@@ -24,7 +25,7 @@ def find_sites(
     *,
     layers: Iterable[int] | None = None,
     exclude: Sequence[str] = (),
-    recipe: str | recipe_table.Recipe | None = None,
+    recipe: str | Recipe | None = None,
     blocks: bool = False,
     scope: str | None = None,
     modules: str | Sequence[str] = (),
@@ -51,7 +52,7 @@ def find_sites(
         strings(value, name)
         for value, name in ((projections, "projections"), (exclude, "exclude"), (modules, "modules"))
     )
-    if recipe is not None and not isinstance(recipe, str | recipe_table.Recipe):
+    if recipe is not None and not isinstance(recipe, str | Recipe):
         raise TensorAdaptError(f"recipe is {shown(recipe)}; expected its name, or a Recipe")
     layers, scope, blocks = optional(numbers)(layers, "layers"), optional(text)(scope, "scope"), flag(blocks, "blocks")
     model_or_config = without_adapters(model_or_config)
@@ -83,7 +84,7 @@ def find_sites(
 
 
 def _in_model(
-    model: Any, recipe: str | recipe_table.Recipe | None, scope: str | None, with_modules: bool
+    model: Any, recipe: str | Recipe | None, scope: str | None, with_modules: bool
 ) -> tuple[list[Candidate], str]:
     """Every candidate, and how the candidates were found."""
     given = recipe is not None and recipe != GENERIC
@@ -133,5 +134,5 @@ def _from_tree(model: Any, with_modules: bool) -> list[Candidate]:
     return candidates
 
 
-def _source(config: Any, row: recipe_table.Recipe) -> str:
+def _source(config: Any, row: Recipe) -> str:
     return f"{getattr(config, 'model_type', type(config).__name__)} by recipe {row.name}"

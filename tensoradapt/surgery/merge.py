@@ -151,7 +151,7 @@ class Snapshot:
 
     module: nn.Module
     values: Mapping[str, Tensor]
-    codes: tuple = ()
+    codes: tuple[object, ...] = ()
 
     @classmethod
     def of(cls, layer: Wrapped) -> Snapshot:

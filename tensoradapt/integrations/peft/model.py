@@ -102,7 +102,7 @@ class TensorModel(BaseTuner):
 
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
         with transaction(self):
-            return super()._unload_and_optionally_merge(*args, **kwargs)  # type: ignore[func-returns-value]
+            return super()._unload_and_optionally_merge(*args, **kwargs)
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
         if peft_config.target_modules is None:
