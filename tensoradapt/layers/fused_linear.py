@@ -16,6 +16,7 @@ from torch.nn.modules import module as torch_module
 from tensoradapt.planning.site_ways import Way, cheapest
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+GLOBAL_HOOKS = [getattr(torch_module, f"_global{kind}") for kind in HOOKS]  # of every module
 WIDE = (torch.float32, torch.float64)
 
 
@@ -72,7 +73,7 @@ def fits(base: nn.Module, x: Any) -> bool:
         and x.shape[-1] == weight.shape[1]
         and (x.dtype == weight.dtype or _narrowed(x) is not None)
         and not any(getattr(base, hooks) for hooks in HOOKS)
-        and not torch_module._has_any_global_hook()
+        and not any(GLOBAL_HOOKS)
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
