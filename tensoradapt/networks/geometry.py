@@ -88,5 +88,5 @@ def leg(box: Box, angle: float, half: tuple[float, float]) -> tuple[Segment, Box
     way = np.array([math.cos(angle), math.sin(angle)])
     inside = min(box[2 + k] / max(abs(way[k]), 1e-9) for k in (0, 1))
     end = np.array(box[:2]) + way * (inside + LEG)
-    x, y = end + way * (np.array(half) + PAD)
+    x, y = end + way / np.abs(way).max() * (np.array(half) + PAD)
     return np.stack([np.array(box[:2]), end]), (float(x), float(y), *half)

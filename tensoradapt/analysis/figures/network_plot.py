@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from tensoradapt.analysis.figures import ink
@@ -80,11 +81,16 @@ def save_network(of: Plan | Network, path: Path, *, tensor: int = 0, cut: bool =
     path = Path(path)
     if (kind := path.suffix[1:]) not in UNDATED:
         raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
+    return write(network_figure(of, tensor=tensor, cut=cut, caption=caption), path.with_suffix(""), (kind,))[0]
+
+
+def network_figure(of: Plan | Network, *, tensor: int = 0, cut: bool = False, caption: bool = False) -> Figure:
+    """The drawing of ``network`` as a figure that belongs to no window system."""
     chosen, zero, title = _chosen(of, tensor)
     picture = Picture.of(chosen, zero, cut)
     ax = _page(picture, f"{title}. {_said(picture)}" if caption else "")
     picture.paint(ax)
-    return write(figure_of(ax), path.with_suffix(""), (kind,))[0]
+    return figure_of(ax)
 
 
 def _chosen(of: Plan | Network, tensor: int) -> tuple[Network, str, str]:
@@ -143,9 +149,8 @@ class Picture:
         box, dpi = ax.get_window_extent(), figure_of(ax).dpi
         scale = min(box.width / dpi / width, box.height / dpi / height, 2.0)
         ax.set_axis_off()
-        ax.set_xlim(left + width / 2 - box.width / dpi / scale / 2, left + width / 2 + box.width / dpi / scale / 2)
-        ax.set_ylim(low + height / 2 - box.height / dpi / scale / 2, low + height / 2 + box.height / dpi / scale / 2)
-        ax.set_aspect("equal", adjustable="datalim")
+        ax.set(xlim=(left, left + width), ylim=(low, low + height))
+        ax.set_aspect("equal", adjustable="box")
         for label, segment in self.drawn.segments:
             width = (3.0 if self._is_cut(label) else 1.5) * scale
             ax.plot(*segment.T, color=self._colour(label), linewidth=width, zorder=1, gid=f"line:{label}")

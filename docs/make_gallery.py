@@ -1,0 +1,85 @@
+"""Write the gallery: a page for each parameterization and published adapter, made from its file or row.
+
+``python docs/make_gallery.py`` writes docs/gallery, as Sphinx does before it reads the pages, and the drawings of the
+concepts (docs/concepts/figures). Nothing on the pages of the gallery is written by hand but the lines of gallery.toml.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [name for name in (str(DOCS), str(DOCS.parent)) if name not in sys.path]
+
+from concept_figures import small_png, write_figures  # noqa: E402  # these are beside this file
+from gallery_pages import Entry, page, picture_name  # noqa: E402
+
+from tensoradapt import parameterizations, published  # noqa: E402
+from tensoradapt.analysis.figures.network_plot import network_figure  # noqa: E402
+
+INTRODUCTION = """# Gallery
+
+Every parameterization and every published adapter, drawn from its own network. A page has the formula, the factors, the
+parameters at any size, the LoRA rank it exports to, its start and scale, and where it was measured.
+
+In the drawings filled factors are trained from random values, hollow ones start at zero, grey ones are frozen. A dot is
+an index of three ends or more. Legs are green for index modes, orange for rows and blue for columns.
+"""
+
+
+def entries() -> list[Entry]:
+    """All pages: the parameterizations, then the published adapters."""
+    return [*map(Entry, parameterizations.names()), *(Entry(row.name, row) for row in published.ROWS)]
+
+
+def write(folder: Path, draw: bool = True) -> list[Path]:
+    """Write index.md, the pages and, to ``draw``, their drawings (figures/*.png) into a folder; returns the paths."""
+    folder, every = Path(folder), entries()
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    written = [_text(folder / "index.md", index(every))]
+    for entry in every:
+        written.append(_text(folder / f"{entry.slug}.md", page(entry)))
+        if draw:
+            written += _drawings(entry, folder / "figures")
+    return written
+
+
+def _text(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _drawings(entry: Entry, folder: Path) -> Iterator[Path]:
+    plan = entry.plan()
+    for k, (tensor, _) in enumerate(entry.networks):
+        path = folder / picture_name(entry, k)
+        path.write_bytes(small_png(network_figure(plan, tensor=tensor)))
+        yield path
+
+
+def index(every: Sequence[Entry]) -> str:
+    """The grid of all pages."""
+    lines = [INTRODUCTION]
+    for head, chosen in (
+        ("Parameterizations", [entry for entry in every if not entry.row]),
+        ("Published adapters", [entry for entry in every if entry.row]),
+    ):
+        lines += [f"## {head}", "", "::::{grid} 1 2 3 3", ":gutter: 2", ""]
+        for entry in chosen:
+            picture = f"[![{entry.title}](figures/{picture_name(entry, 0)})]({entry.slug}.md)"
+            lines += [":::{grid-item-card}", f"[{entry.title}]({entry.slug}.md)", "^^^", picture, ":::", ""]
+        lines += ["::::", ""]
+    lines += ["```{toctree}", ":hidden:", "", *(entry.slug for entry in every), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main(into: Path = DOCS) -> None:
+    """Write ``into``/gallery and ``into``/concepts/figures."""
+    write(Path(into) / "gallery")
+    write_figures(Path(into) / "concepts" / "figures")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:2]))
