@@ -42,7 +42,7 @@ def write(folder: Path, draw: bool = True) -> list[Path]:
     for entry in every:
         written.append(_text(folder / f"{entry.slug}.md", page(entry)))
         if draw:
-            written += _drawings(entry, folder / "figures")
+            written += drawings(entry, folder / "figures")
     return written
 
 
@@ -51,7 +51,7 @@ def _text(path: Path, text: str) -> Path:
     return path
 
 
-def _drawings(entry: Entry, folder: Path) -> Iterator[Path]:
+def drawings(entry: Entry, folder: Path) -> Iterator[Path]:
     plan = entry.plan()
     for k, (tensor, _) in enumerate(entry.networks):
         path = folder / picture_name(entry, k)
