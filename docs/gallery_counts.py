@@ -115,15 +115,21 @@ def letters_of(formula: str) -> list[str]:
     return sorted(names - set(WORDS))
 
 
-def calculator(formula: str, start: Mapping[str, int], tables: Mapping[str, Mapping[int, Sequence[int]]]) -> str:
+def calculator(
+    formula: str,
+    start: Mapping[str, int],
+    tables: Mapping[str, Mapping[int, Sequence[int]]],
+    projections: Sequence[str] = (),
+) -> str:
     """A form and its script: numbers of a config in, the count out.
 
     Args:
-        start: the letters that are asked for, with their first values; "projections" has the number of q, k, v, o that
-            are chosen.
+        start: the letters that are asked for, with their first values.
         tables: parts by width; the widths are then chosen from a list.
+        projections: those of q, k, v, o that are chosen at first; none where the formula does not count them.
     """
-    asked = "\n".join(_field(letter, value, tables) for letter, value in start.items())
+    fields = [_field(letter, value, tables) for letter, value in start.items()]
+    asked = "\n".join([*fields, *([_boxes(projections)] if projections else [])])
     letters = ", ".join(name for name in letters_of(formula) if name not in tables)
     derived = "h: x.d / x.H, o: x.d, i: x.d, M: x.projections || 1"
     code = [
@@ -135,7 +141,7 @@ def calculator(formula: str, start: Mapping[str, int], tables: Mapping[str, Mapp
         READ,
         "})();",
     ]
-    return f'<form class="calculator">\n{asked}\n<output></output>\n</form>\n<script>\n{chr(10).join(code)}\n</script>'
+    return f'<form class="calculator" style="{LOOK}">\n{asked}\n<output style="{RESULT}"></output>\n</form>\n<script>\n{chr(10).join(code)}\n</script>'
 
 
 READ = """
@@ -152,21 +158,22 @@ if (typeof document !== "undefined") {
   show();
 }
 """.strip()
+LOOK = "display: flex; flex-wrap: wrap; gap: 0.4rem 1.4rem; align-items: baseline; margin: 1rem 0"
+RESULT = "flex-basis: 100%; font-weight: bold"
 NAMES = {
     **{"d": "width d", "H": "heads H", "L": "layers L", "f": "MLP width f", "T": "tasks T", "r": "rank r"},
-    "projections": "matrices",
 }
 
 
+def _boxes(chosen: Sequence[str]) -> str:
+    marks = {name: " checked" * (name in chosen) for name in "qkvo"}
+    boxes = (f'<label><input name="projections" type="checkbox"{mark}> {name}</label>' for name, mark in marks.items())
+    return f"<span>matrices {' '.join(boxes)}</span>"
+
+
 def _field(letter: str, value: int, tables: Mapping[str, Any]) -> str:
-    if letter == "projections":
-        boxes = (
-            f'<label><input name="{letter}" type="checkbox"{" checked" * (k < value)}> {name}</label>'
-            for k, name in enumerate("qvko")
-        )
-        return f"<span>{NAMES[letter]} {' '.join(boxes)}</span>"
     if letter == "d" and tables:
         widths = sorted(set.intersection(*(set(table) for table in tables.values())))
         options = "".join(f"<option{' selected' * (width == value)}>{width}</option>" for width in widths)
         return f'<label>{NAMES[letter]} <select name="{letter}">{options}</select></label>'
-    return f'<label>{NAMES[letter]} <input name="{letter}" type="number" min="1" value="{value}"></label>'
+    return f'<label>{NAMES[letter]} <input name="{letter}" type="number" min="1" value="{value}" style="width: 6em"></label>'

@@ -1,4 +1,7 @@
-"""A network as a formula in LaTeX: the update's entries as a sum over bonds of products of factors' entries."""
+"""A network as a formula: the update's entries as a sum over bonds of products of factors' entries.
+
+As MathML, which browsers draw without a script or a network, and as LaTeX, to be copied.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,42 @@ def latex(network: Network) -> str:
     total = rf"\sum_{{{bonds}}} " if bonds else ""
     factors = [f"{factor_symbol(f.name)}_{{{_joined(f.labels)}}}" for f in network.factors]
     return f"{left} = {total}" + r"\; ".join(factors)
+
+
+def mathml(network: Network) -> str:
+    """The formula of a network for a page, on one line.
+
+    >>> from tensoradapt.networks.layout import Layout
+    >>> from tensoradapt.parameterizations.dense import build
+    >>> print(mathml(build(Layout.parse(": out : in", {"out": 8, "in": 8})))[:60])
+    <math display="block"><mrow><msub><mi>Δ</mi><mrow><mi>o</mi>
+    """
+    bonds = _list(tuple(network.bonds), "<mo>,</mo>")
+    total = f"<munder><mo>∑</mo>{bonds}</munder>" if network.bonds else ""
+    left = f"<msub><mi>Δ</mi>{_list(network.layout.names)}</msub><mo>=</mo>"
+    factors = (f"<msub>{_drawn(factor_symbol(f.name))}{_list(f.labels)}</msub>" for f in network.factors)
+    return f'<math display="block"><mrow>{left}{total}{SPACE.join(factors)}</mrow></math>'
+
+
+SPACE = '<mspace width="0.3em"/>'
+
+
+def _list(labels: tuple[str, ...], between: str = '<mspace width="0.15em"/>') -> str:
+    return f"<mrow>{between.join(_drawn(symbol(label)) for label in labels)}</mrow>"
+
+
+def _drawn(text: str) -> str:
+    """A symbol in LaTeX, of letters, numbers, words and at most two things below or above each, as MathML."""
+    if word := re.fullmatch(r"\\mathrm\{(.*)\}", text):
+        return f'<mi mathvariant="normal">{word[1].replace(chr(92), "")}</mi>'
+    base, *rest = re.split(r"(?=[_^]\{)", text, maxsplit=1)
+    if not rest:
+        return f"<mi>{base}</mi>"
+    if (below := rest[0]).startswith("_") and below.endswith("}") and "}^{" in below:
+        low, high = below[2:-1].split("}^{")
+        return f"<msubsup><mi>{base}</mi>{_drawn(low)}{_drawn(high)}</msubsup>"
+    tag = "msub" if below[0] == "_" else "msup"
+    return f"<{tag}><mi>{base}</mi>{_drawn(below[2:-1])}</{tag}>"
 
 
 def _joined(labels: tuple[str, ...]) -> str:
@@ -66,6 +105,6 @@ def legend(network: Network) -> str:
     >>> from tensoradapt.networks.layout import Layout
     >>> from tensoradapt.parameterizations.lora import build
     >>> legend(build(Layout.parse(": out : in", {"out": 8, "in": 8}), 2))
-    '$o$ out, $i$ in'
+    '<math><mi>o</mi></math> out, <math><mi>i</mi></math> in'
     """
-    return ", ".join(f"${symbol(mode.name)}$ {mode}" for mode in network.layout.modes)
+    return ", ".join(f"<math>{_drawn(symbol(mode.name))}</math> {mode}" for mode in network.layout.modes)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from gallery_counts import WIDTHS, calculator, letters_of
-from gallery_formulas import latex, legend
+from gallery_formulas import latex, legend, mathml
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
@@ -152,17 +152,17 @@ def _formula(entry: Entry) -> list[str]:
     lines = []
     for _, network in entry.networks:
         lines += [
-            f"$$\n{latex(network)}\n$$",
-            f"with {legend(network)}. The same in the code's names:",
-            f"    {network.equation}",
+            f'<div style="overflow-x: auto">{mathml(network)}</div>',
+            f"with {legend(network)}. In the code's names:",
         ]
+        lines += [f"    {network.equation}", "In LaTeX:", f"    {latex(network)}"]
     return lines
 
 
 def _factors(entry: Entry) -> list[str]:
     lines = []
     for _, network in entry.networks:
-        rows = ["| factor | axes, in this order | numbers | at the start | |", "|---|---|---|---|---|"]
+        rows = ["| factor | axes, in this order | numbers | at the start |", "|---|---|---|---|"]
         rows += [_factor(entry, network, factor) for factor in network.factors]
         lines.append("\n".join(rows))
     said = " ".join((inspect.getdoc(entry.factoring.build) or "").split("\n\n")[0].split())
@@ -186,7 +186,7 @@ def _factor(entry: Entry, network: Network, factor: Factor) -> str:
     drawn = f"; the paper: {DRAWS.get(factor.paper[0], GAIN).format(*factor.paper)}" if factor.paper else ""
     numbers = f"{math.prod(network.shape(factor)):,}"
     at_start = start if start == "zero" else f"{start}{drawn}"
-    return f"| `{factor.name}` | {axes} | {numbers} | {at_start} | {'' if factor.trainable else 'frozen'} |"
+    return f"| `{factor.name}` | {axes} | {numbers} | {at_start}{'' if factor.trainable else '; frozen'} |"
 
 
 def _parameters(entry: Entry) -> list[str]:
@@ -218,28 +218,21 @@ def _counted(entry: Entry, model: str, rank: int, refused: dict[str, list[str]])
 
 def _calculator(entry: Entry) -> str:
     has = set(letters_of(entry.count))
-    start = {
-        "d": 768,
-        "H": 12,
-        "L": 12,
-        "f": 3072,
-        "projections": len(entry.row.projections) if entry.row else 4,
-        "T": 2,
-        "r": 8,
-    }
-    needs = {"d": {"d", "o", "i", "h"}, "H": {"H", "h"}, "projections": {"M"}}
+    start = {"d": 768, "H": 12, "L": 12, "f": 3072, "T": 2, "r": 8}
+    needs = {"d": {"d", "o", "i", "h"}, "H": {"H", "h"}}
     asked = {letter: value for letter, value in start.items() if has & needs.get(letter, {letter})}
-    return calculator(entry.count, asked, entry.tables)
+    projections = (entry.row.projections if entry.row else tuple("qkvo")) if "M" in has else ()
+    return calculator(entry.count, asked, entry.tables, projections)
 
 
 def _exported(entry: Entry) -> list[str]:
     plans = {rank: entry.plan(rank=rank) for rank in RANKS if "-" != _counted(entry, "BERT-base", rank, {})}
     ranks = {rank: max(group.network.cut.rank for group in plan.groups) for rank, plan in plans.items()}
     text = ", ".join(f"{exported:,} at rank {rank}" for rank, exported in ranks.items())
-    cuts = {" x ".join(network.cut.crossing) or "nothing" for _, network in entry.networks}
+    cuts = {" x ".join(f"`{label}`" for label in network.cut.crossing) for _, network in entry.networks}
     return [
         "`ta.export_lora` writes it exactly. The rank of the LoRA is the [minimum cut](../concepts/cuts.md) of the "
-        f"network: {text} (BERT-base). What is cut at rank 8: {'; '.join(sorted(cuts))}."
+        f"network: {text} (BERT-base). Cut at rank 8: {'; '.join(sorted(cuts))}."
     ]
 
 

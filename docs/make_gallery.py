@@ -69,7 +69,7 @@ def index(every: Sequence[Entry]) -> str:
         lines += [f"## {head}", "", "::::{grid} 1 2 3 3", ":gutter: 2", ""]
         for entry in chosen:
             picture = f"[![{entry.title}](figures/{picture_name(entry, 0)})]({entry.slug}.md)"
-            lines += [":::{grid-item-card}", f"[{entry.title}]({entry.slug}.md)", "^^^", picture, ":::", ""]
+            lines += [f":::{{grid-item-card}} [{entry.title}]({entry.slug}.md)", "", picture, ":::", ""]
         lines += ["::::", ""]
     lines += ["```{toctree}", ":hidden:", "", *(entry.slug for entry in every), "```"]
     return "\n".join(lines) + "\n"
