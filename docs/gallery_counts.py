@@ -13,38 +13,36 @@ WIDTHS = (384, 512, 768, 1024, 1280, 2048, 2560, 3072, 4096, 5120, 8192)  # of a
 
 
 def train(sizes: Sequence[int], rank: int) -> int:
-    """Numbers in a tensor-train of one rank."""
+    """number of entries of a tensor-train of one rank."""
     return rank * (sizes[0] + sizes[-1]) + rank**2 * sum(sizes[1:-1])
 
 
 def mpo(rows: Sequence[int], cols: Sequence[int], rank: int) -> int:
-    """Numbers in a tensor-train of matrices."""
+    """number of entries of a tensor-train of matrices."""
     return train([a * b for a, b in zip(rows, cols, strict=True)], rank)
 
 
 def gates(sizes: Sequence[int]) -> int:
-    """Numbers in a gate for each pair of axes."""
+    """number of entries of gates, one for each pair of axes."""
     return sum((a * b) ** 2 for a, b in itertools.combinations(sizes, 2))
 
 
 def chain(sizes: Sequence[int], rank: int) -> int:
-    """Numbers in a tensor-train whose bonds are no larger than what either side can carry."""
+    """number of entries of a tensor-train whose bonds are no larger than what either side can carry."""
     inner = [min(rank, math.prod(sizes[:k]), math.prod(sizes[k:])) for k in range(1, len(sizes))]
     return sum(a * n * b for n, (a, b) in zip(sizes, itertools.pairwise([1, *inner, 1]), strict=True))
 
 
 def tucker(sizes: Sequence[int], rank: int) -> int:
-    """Numbers in a Tucker tensor whose ranks are no larger than their modes, nor than all other ranks together."""
+    """number of entries of a Tucker tensor, no rank of which is above its mode or all other ranks together."""
     ranks = [min(rank, n) for n in sizes]
     core = math.prod(ranks)
     ranks = [min(n, core // n) for n in ranks]
     return sum(n * r for n, r in zip(sizes, ranks, strict=True)) + math.prod(ranks)
 
 
-WORDS: Mapping[str, Any] = {
-    **{"ceil": math.ceil, "min": min},
-    **{function.__name__: function for function in (train, mpo, gates, chain, tucker)},
-}
+FUNCTIONS = {function.__name__: function for function in (train, mpo, gates, chain, tucker)}
+WORDS: Mapping[str, Any] = {"ceil": math.ceil, "min": min, **FUNCTIONS}
 BASE = """
 const {min, ceil, floor} = Math, sum = list => list.reduce((a, b) => a + b, 0);
 const product = list => list.reduce((a, b) => a * b, 1);
@@ -111,8 +109,12 @@ def letters_of(formula: str) -> list[str]:
     >>> letters_of("M*L*r*(o + i)")
     ['L', 'M', 'i', 'o', 'r']
     """
-    names = {node.id for node in ast.walk(ast.parse(formula)) if isinstance(node, ast.Name)}
-    return sorted(names - set(WORDS))
+    return sorted(names_of(formula) - set(WORDS))
+
+
+def names_of(formula: str) -> set[str]:
+    """All names in a formula."""
+    return {node.id for node in ast.walk(ast.parse(formula)) if isinstance(node, ast.Name)}
 
 
 def calculator(
@@ -141,7 +143,8 @@ def calculator(
         READ,
         "})();",
     ]
-    return f'<form class="calculator" style="{LOOK}">\n{asked}\n<output style="{RESULT}"></output>\n</form>\n<script>\n{chr(10).join(code)}\n</script>'
+    form = f'<form class="calculator" style="{LOOK}">\n{asked}\n<output style="{RESULT}"></output>\n</form>'
+    return "\n".join([form, "<script>", *code, "</script>"])
 
 
 READ = """
@@ -160,9 +163,7 @@ if (typeof document !== "undefined") {
 """.strip()
 LOOK = "display: flex; flex-wrap: wrap; gap: 0.4rem 1.4rem; align-items: baseline; margin: 1rem 0"
 RESULT = "flex-basis: 100%; font-weight: bold"
-NAMES = {
-    **{"d": "width d", "H": "heads H", "L": "layers L", "f": "MLP width f", "T": "tasks T", "r": "rank r"},
-}
+NAMES = {"d": "width d", "H": "heads H", "L": "layers L", "f": "MLP width f", "T": "tasks T", "r": "rank r"}
 
 
 def _boxes(chosen: Sequence[str]) -> str:
@@ -176,4 +177,5 @@ def _field(letter: str, value: int, tables: Mapping[str, Any]) -> str:
         widths = sorted(set.intersection(*(set(table) for table in tables.values())))
         options = "".join(f"<option{' selected' * (width == value)}>{width}</option>" for width in widths)
         return f'<label>{NAMES[letter]} <select name="{letter}">{options}</select></label>'
-    return f'<label>{NAMES[letter]} <input name="{letter}" type="number" min="1" value="{value}" style="width: 6em"></label>'
+    field = f'<input name="{letter}" type="number" min="1" value="{value}" style="width: 6em">'
+    return f"<label>{NAMES[letter]} {field}</label>"

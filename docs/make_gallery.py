@@ -13,12 +13,17 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [name for name in (str(DOCS), str(DOCS.parent)) if name not in sys.path]
 
+import numpy as np  # noqa: E402
 from concept_figures import small_png, write_figures  # noqa: E402  # these are beside this file
-from gallery_pages import Entry, page, picture_name  # noqa: E402
+from gallery_entries import Entry, entries, picture_name  # noqa: E402
+from gallery_pages import page  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
 
-from tensoradapt import parameterizations, published  # noqa: E402
-from tensoradapt.analysis.figures.network_plot import network_figure  # noqa: E402
+from tensoradapt.analysis.figures.network_plot import Picture, network_figure  # noqa: E402
+from tensoradapt.networks.network import Network  # noqa: E402
 
+THUMBNAIL, ROOM = (2.4, 1.5), 0.05  # inches: of a drawing on a card, and around it
 INTRODUCTION = """# Gallery
 
 Every parameterization and every published adapter, drawn from its own network. A page has the formula, the factors, the
@@ -27,11 +32,6 @@ parameters at any size, the LoRA rank it exports to, its start and scale, and wh
 In the drawings filled factors are trained from random values, hollow ones start at zero, grey ones are frozen. A dot is
 an index of three ends or more. Legs are green for index modes, orange for rows and blue for columns.
 """
-
-
-def entries() -> list[Entry]:
-    """All pages: the parameterizations, then the published adapters."""
-    return [*map(Entry, parameterizations.names()), *(Entry(row.name, row) for row in published.ROWS)]
 
 
 def write(folder: Path, draw: bool = True) -> list[Path]:
@@ -57,6 +57,29 @@ def drawings(entry: Entry, folder: Path) -> Iterator[Path]:
         path = folder / picture_name(entry, k)
         path.write_bytes(small_png(network_figure(plan, tensor=tensor)))
         yield path
+    path = folder / f"{entry.slug}-small.png"
+    path.write_bytes(small_png(thumbnail(entry.networks[0][1], plan.start == "zero")))
+    yield path
+
+
+def thumbnail(network: Network, from_zero: bool) -> Figure:
+    """A drawing without names, on a card of one size for all."""
+    figure = Figure(figsize=THUMBNAIL)
+    FigureCanvasAgg(figure)
+    ax = figure.add_axes((0.04, 0.04, 0.92, 0.92))
+    picture = Picture.of(network, network.zero.name if from_zero else "")
+    picture.paint(ax)
+    for text in list(ax.texts):
+        text.remove()
+    for artist in (*ax.lines, *ax.patches):
+        artist.set_linewidth(1.6)
+    boxes = np.array(picture.drawn.boxes)
+    ends = np.concatenate([segment for _, segment in picture.drawn.segments])
+    points = np.concatenate([ends, boxes[:, :2] - boxes[:, 2:], boxes[:, :2] + boxes[:, 2:]])
+    middle, half = (points.max(0) + points.min(0)) / 2, np.maximum(np.ptp(points, axis=0), THUMBNAIL) / 2 + ROOM
+    (left, low), (right, high) = middle - half, middle + half
+    ax.set(xlim=(left, right), ylim=(low, high))
+    return figure
 
 
 def index(every: Sequence[Entry]) -> str:
@@ -68,7 +91,7 @@ def index(every: Sequence[Entry]) -> str:
     ):
         lines += [f"## {head}", "", "::::{grid} 1 2 3 3", ":gutter: 2", ""]
         for entry in chosen:
-            picture = f"[![{entry.title}](figures/{picture_name(entry, 0)})]({entry.slug}.md)"
+            picture = f"[![{entry.title}](figures/{entry.slug}-small.png)]({entry.slug}.md)"
             lines += [f":::{{grid-item-card}} [{entry.title}]({entry.slug}.md)", "", picture, ":::", ""]
         lines += ["::::", ""]
     lines += ["```{toctree}", ":hidden:", "", *(entry.slug for entry in every), "```"]
