@@ -10,6 +10,7 @@ import importlib.util
 import re
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ exclude_patterns = ["examples/trainers/**"]
 # pages of a script that are not there yet are no error
 suppress_warnings = [] if all((HERE / name).is_dir() for name in ("gallery", "concepts")) else ["toc.not_readable"]
 language = "en"
+smartquotes_action = "D"  # dashes alone: quotes stay as they are typed, as many are Python's
 highlight_language = "none"  # indented blocks are commands, tables and what programs print
 pygments_style, pygments_dark_style = "friendly", "github-dark"
 
@@ -51,6 +53,7 @@ copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
 autodoc_typehints = "signature"
+python_maximum_signature_line_length = 100  # of longer ones each argument has a line
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
@@ -67,18 +70,22 @@ html_theme_options = {
     "top_of_page_buttons": ["view", "edit"],
 }
 
-LINK = re.compile(r"(?<!!)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+LINK = re.compile(r"(?<!!)(\[[^\[\]]+\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")  # not of pictures
 CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
 
 
 def links_to_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
-    """Turn the links of a page that lead out of the site into links to the repository."""
+    """Turn links that lead out of the site into links to the repository; let code end without an empty line."""
     folder = (HERE / name).parent
     parts = CODE.split(source[0])
     source[0] = "".join(
-        part if number % 2 else LINK.sub(lambda link: f"]({address(folder, *link.groups(''))})", part)
+        re.sub(r"\n+(```|~~~)$", r"\n\1", part) if number % 2 else LINK.sub(partial(relinked, folder), part)
         for number, part in enumerate(parts)
     )
+
+
+def relinked(folder: Path, link: re.Match[str]) -> str:
+    return f"{link[1]}({address(folder, link[2], link[3] or '')})"
 
 
 def address(folder: Path, path: str, anchor: str) -> str:
@@ -86,7 +93,8 @@ def address(folder: Path, path: str, anchor: str) -> str:
     target = (folder / path).resolve()
     if target.is_dir() and (target / "README.md").is_file() and target.is_relative_to(HERE):
         return f"{path.rstrip('/')}/README.md{anchor}"
-    if target.is_relative_to(HERE) and target.suffix == ".md" or not target.is_relative_to(ROOT):
+    page = target.is_relative_to(HERE) and target.suffix == ".md"
+    if page or not target.exists() or not target.is_relative_to(ROOT):  # what is missing Sphinx reports
         return f"{path}{anchor}"
     kind = "tree" if target.is_dir() else "blob"
     return f"{REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()}{anchor}"
@@ -106,7 +114,7 @@ def write_llms(app: Sphinx, error: Exception | None) -> None:
     """Write llms.txt: each page with its title, address and first sentence, in the order of the sections."""
     if error is None and app.builder.format == "html":
         titles = app.env.titles
-        order = [name for name in app.env.toctree_includes.get("index", [])]
+        order = list(app.env.toctree_includes.get("index", []))
         names = [*order, *sorted(set(titles) - set(order) - {"index"})]
         lines = [f"- [{titles[name].astext()}]({name}.html): {first_sentence(app, name)}" for name in names]
         head = [f"# {project} {release}", "", f"> {PROJECT['description']}", "", "## Pages", ""]
@@ -120,8 +128,14 @@ def first_sentence(app: Sphinx, name: str) -> str:
     return re.split(r"(?<=[.:?])\s", text, maxsplit=1)[0].rstrip(":")
 
 
+def links_of_docstrings(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Turn the paths of pages in a docstring into links."""
+    lines[:] = [re.sub(r"`*\bdocs/([\w/-]+)\.md`*", r":doc:`/\1`", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", links_to_the_repository)
     app.connect("source-read", pages_of_the_folder)
+    app.connect("autodoc-process-docstring", links_of_docstrings, priority=900)
     app.connect("build-finished", write_llms)
     return {"parallel_read_safe": True}

@@ -10,7 +10,11 @@ MANY = 20  # names that a message lists in full
 
 
 class TensorAdaptError(ValueError):
-    """Raised for every input that tensoradapt refuses, before anything has changed. A long message loses its middle."""
+    """Raised for every input that tensoradapt refuses, before anything has changed (docs/errors.md).
+
+    Args:
+        message: what was found, what was expected, what to do. One of more than 600 characters loses its middle.
+    """
 
     def __init__(self, message: str = "") -> None:
         cut = f" ... ({len(message):,} characters) ... "

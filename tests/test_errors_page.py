@@ -11,7 +11,8 @@ from support.likely_errors import LIKELY
 import tensoradapt as ta
 
 PAGE = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
-SHOWN = dict(re.findall(r"^## ([^\n]+)\n\n```text\n(.*?)\n```\n\n\*\*Cause\.\*\* .*?\n\n\*\*Mend\.\*\* ", PAGE, re.M | re.S))
+SECTION = r"^## ([^\n]+)\n\n```text\n(.*?)\n```\n\n\*\*Cause\.\*\* .*?\n\n\*\*Mend\.\*\* "
+SHOWN = dict(re.findall(SECTION, PAGE, re.MULTILINE | re.DOTALL))
 
 
 def bare(message: str) -> str:

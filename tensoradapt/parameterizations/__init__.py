@@ -27,12 +27,28 @@ LAYOUTS = ("layer proj : head dim : model", "layer proj : ff : model")
 
 
 def names() -> tuple[str, ...]:
-    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins."""
+    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins.
+
+    >>> names()[:5]
+    ('block_term', 'cp', 'dense', 'kronecker', 'loha')
+    """
     return tuple(sorted({*_builtin(), *_plugins()}))
 
 
 def get(parameterization: str | Any) -> Any:
-    """The parameterization of a name; one given as an object is checked and returned."""
+    """The parameterization of a name; one given as an object is checked.
+
+    How to write one: docs/notebooks/4_your_own_parameterization.md.
+
+    Args:
+        parameterization: a name in any spelling, or an object with ``build``, ``count`` and ``oracle``.
+
+    Returns:
+        The module or object.
+
+    Raises:
+        TensorAdaptError: for an unknown name, with the closest, and for an object that lacks one of the three.
+    """
     chosen = _named(parameterization) if isinstance(parameterization, str) else parameterization
     if missing := [name for name in OBLIGATIONS if not callable(getattr(chosen, name, None))]:
         raise TensorAdaptError(
@@ -45,6 +61,12 @@ def get(parameterization: str | Any) -> Any:
 def name_of(parameterization: str | Any) -> str:
     """The name of a parameterization that is given by name, in any spelling, or as an object.
 
+    Args:
+        parameterization: the name or object; unknown names raise nothing.
+
+    Returns:
+        The name.
+
     >>> name_of("CP (LoRTA)"), name_of("Tensor-train"), name_of("mine")
     ('cp', 'tensor_train', 'mine')
     """
@@ -54,12 +76,28 @@ def name_of(parameterization: str | Any) -> str:
 
 
 def layouts_of(parameterization: Any) -> tuple[str, ...]:
-    """The layouts a parameterization is usually used with."""
+    """The layouts a parameterization is usually used with.
+
+    Args:
+        parameterization: a module or object; one that names no layouts has the default ones, so nothing is raised.
+
+    Returns:
+        Layouts as strings.
+
+    >>> layouts_of(get("lora"))
+    (': out : in',)
+    """
     return tuple(getattr(get(parameterization), "layouts", LAYOUTS))
 
 
 def advice(parameterization: str | Any) -> str:
-    """When to choose a parameterization, as its file says: the sentence that begins "Choose it"; "" without one.
+    """When to choose a parameterization, as its file says: the sentence that begins "Choose it".
+
+    Args:
+        parameterization: a name or object; TensorAdaptError is raised for an unknown name.
+
+    Returns:
+        The sentence; "" without one.
 
     >>> advice("lora_xs")
     'Choose it for a parameter count that does not depend on the width.'
@@ -71,6 +109,12 @@ def advice(parameterization: str | Any) -> str:
 
 def spelling(name: str) -> str:
     """A name without what its spellings differ in: case, spaces, hyphens, underscores and what is in parentheses.
+
+    Args:
+        name: any text; none raises an error.
+
+    Returns:
+        The text to compare.
 
     >>> spelling("CP (LoRTA)"), spelling("Tensor-train"), spelling("lora_xs"), spelling("LoRA+")
     ('cp', 'tensortrain', 'loraxs', 'lora+')

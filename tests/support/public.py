@@ -34,11 +34,12 @@ def members(module: ModuleType) -> dict[str, Any]:
 
 
 def public() -> dict[str, Any]:
-    """Every public function and class."""
+    """Every public function and class, each by the first of its names."""
     top = {f"tensoradapt.{name}": getattr(ta, name) for name in ta.__all__}
     found = {name: value for name, value in top.items() if not inspect.ismodule(value)}
     for path, module in MODULES.items():
-        found |= {f"{path}.{name}": value for name, value in members(module).items()}
+        new = {f"{path}.{name}": value for name, value in members(module).items()}
+        found |= {name: value for name, value in new.items() if not any(value is other for other in found.values())}
     return found
 
 
