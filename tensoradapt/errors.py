@@ -14,6 +14,13 @@ class TensorAdaptError(ValueError):
 
     Args:
         message: what was found, what was expected, what to do. One of more than 600 characters loses its middle.
+
+    >>> import tensoradapt as ta
+    >>> try:
+    ...     ta.parameterizations.get("tuker")
+    ... except ta.TensorAdaptError as error:
+    ...     print(str(error)[:56])
+    unknown parameterization 'tuker'; did you mean "tucker"?
     """
 
     def __init__(self, message: str = "") -> None:

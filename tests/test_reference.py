@@ -46,6 +46,6 @@ def test_its_docstring_says_what_it_returns_and_raises(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_its_docstring_has_an_example_or_names_a_page_with_one(name: str) -> None:
     text = stated(PUBLIC[name])
-    pages = re.findall(r"\b(docs/[\w/-]+\.md|CONTRIBUTING\.md)\b", text)
-    assert ">>>" in text or pages
-    assert all("```" in (ROOT / page).read_text() or "\n    " in (ROOT / page).read_text() for page in pages)
+    pages = [ROOT / page for page in re.findall(r"\b(docs/[\w/-]+\.md|CONTRIBUTING\.md)\b", text)]
+    assert all(page.is_file() for page in pages)
+    assert ">>>" in text or any(re.search(r"^(?:```python| {4}\S)", page.read_text(), re.MULTILINE) for page in pages)

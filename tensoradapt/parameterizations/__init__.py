@@ -22,29 +22,24 @@ from typing import Any
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
+__all__ = ["get", "names"]
 OBLIGATIONS = ("build", "count", "oracle")
 LAYOUTS = ("layer proj : head dim : model", "layer proj : ff : model")
 
 
 def names() -> tuple[str, ...]:
-    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins.
-
-    >>> names()[:5]
-    ('block_term', 'cp', 'dense', 'kronecker', 'loha')
-    """
+    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins (docs/start.md)."""
     return tuple(sorted({*_builtin(), *_plugins()}))
 
 
 def get(parameterization: str | Any) -> Any:
     """The parameterization of a name; one given as an object is checked.
 
-    How to write one: docs/notebooks/4_your_own_parameterization.md.
-
     Args:
-        parameterization: a name in any spelling, or an object with ``build``, ``count`` and ``oracle``.
+        parameterization: a name in any spelling, or an object (docs/notebooks/4_your_own_parameterization.md).
 
     Returns:
-        The module or object.
+        The module or object, with ``build``, ``count`` and ``oracle``.
 
     Raises:
         TensorAdaptError: for an unknown name, with the closest, and for an object that lacks one of the three.
@@ -61,12 +56,6 @@ def get(parameterization: str | Any) -> Any:
 def name_of(parameterization: str | Any) -> str:
     """The name of a parameterization that is given by name, in any spelling, or as an object.
 
-    Args:
-        parameterization: the name or object; unknown names raise nothing.
-
-    Returns:
-        The name.
-
     >>> name_of("CP (LoRTA)"), name_of("Tensor-train"), name_of("mine")
     ('cp', 'tensor_train', 'mine')
     """
@@ -76,28 +65,12 @@ def name_of(parameterization: str | Any) -> str:
 
 
 def layouts_of(parameterization: Any) -> tuple[str, ...]:
-    """The layouts a parameterization is usually used with.
-
-    Args:
-        parameterization: a module or object; one that names no layouts has the default ones, so nothing is raised.
-
-    Returns:
-        Layouts as strings.
-
-    >>> layouts_of(get("lora"))
-    (': out : in',)
-    """
+    """The layouts a parameterization is usually used with."""
     return tuple(getattr(get(parameterization), "layouts", LAYOUTS))
 
 
 def advice(parameterization: str | Any) -> str:
-    """When to choose a parameterization, as its file says: the sentence that begins "Choose it".
-
-    Args:
-        parameterization: a name or object; TensorAdaptError is raised for an unknown name.
-
-    Returns:
-        The sentence; "" without one.
+    """When to choose a parameterization, as its file says: the sentence that begins "Choose it"; "" without one.
 
     >>> advice("lora_xs")
     'Choose it for a parameter count that does not depend on the width.'
@@ -109,12 +82,6 @@ def advice(parameterization: str | Any) -> str:
 
 def spelling(name: str) -> str:
     """A name without what its spellings differ in: case, spaces, hyphens, underscores and what is in parentheses.
-
-    Args:
-        name: any text; none raises an error.
-
-    Returns:
-        The text to compare.
 
     >>> spelling("CP (LoRTA)"), spelling("Tensor-train"), spelling("lora_xs"), spelling("LoRA+")
     ('cp', 'tensortrain', 'loraxs', 'lora+')

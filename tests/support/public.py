@@ -22,14 +22,13 @@ MODULES = {
 
 
 def members(module: ModuleType) -> dict[str, Any]:
-    """The functions and classes that a module is for: its own, and those of ``__all__``."""
-    listed = getattr(module, "__all__", ())
+    """The functions and classes that a module is for: those of ``__all__``, or else all of its own."""
+    listed = getattr(module, "__all__", None)
+    own = {name: value for name, value in vars(module).items() if inspect.isfunction(value) or inspect.isclass(value)}
     return {
         name: value
-        for name, value in vars(module).items()
-        if (inspect.isfunction(value) or inspect.isclass(value))
-        and not name.startswith("_")
-        and (name in listed or value.__module__ == module.__name__)
+        for name, value in own.items()
+        if (name in listed if listed is not None else value.__module__ == module.__name__ and not name.startswith("_"))
     }
 
 
