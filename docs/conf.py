@@ -7,6 +7,7 @@ REPOSITORY, and those to folders of pages links to the pages.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 import tomllib
@@ -16,7 +17,6 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -26,7 +26,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NEEDED = ("furo", "hypothesis", "myst_parser", "peft", "sphinx_copybutton", "sphinx_design")
 
 if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-    raise ConfigError(f'the site needs {", ".join(missing)}; pip install "tensoradapt[docs]"')
+    needs = f'the site needs {", ".join(missing)}; pip install "tensoradapt[docs]"'
+    print(needs, file=sys.stderr, flush=True)
+    os._exit(2)  # an exception would be shown with a page of versions and a traceback
 sys.path.insert(0, str(ROOT))  # the reference is of this checkout, not of an installed version
 
 project, author, copyright = PROJECT["name"], "the tensoradapt authors", "the tensoradapt authors, Apache-2.0"
