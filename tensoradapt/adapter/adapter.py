@@ -41,6 +41,8 @@ class Adapter(nn.Module):
         values: for each tensor, factors that replace the drawn ones.
         scales: for each tensor, its multiplier where it is known; solved by default.
         empty: make all numbers on the meta device, without values.
+
+    Made by ``attach`` (docs/start.md). Raises TensorAdaptError for values and names of sites that do not fit.
     """
 
     def __init__(

@@ -44,9 +44,17 @@ def find_sites(
         scope: only this stack ("encoder"), or what is inside this module.
         modules: patterns of module names outside the layers (embeddings, patch convolutions, heads).
 
+    Returns:
+        The sites, each with its name, (out, in) shape, coordinates and the sizes of its row modes.
+
     Raises:
         TensorAdaptError: for a model without repeated layers, a config without a recipe, a selector that matches
             nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
+
+    >>> from transformers import BertConfig
+    >>> sites = find_sites(BertConfig(hidden_size=96, num_attention_heads=6, num_hidden_layers=4), ("q", "v"))
+    >>> len(sites), sites[0].name, (sites[0].out, sites[0].in_), dict(sites[0].inner)
+    (8, 'encoder.layer.0.attention.self.query', (96, 96), {'head': 6, 'dim': 16})
     """
     projections, exclude, modules = (
         strings(value, name)
