@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import plain
@@ -22,7 +22,10 @@ LARGEST = 64 * 2**20  # bytes of a JSON file or of a safetensors header: some hu
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NEVER = "a pickle, which can run code when it is read and is never unpickled here"
 FORMULA = ("=", "+", "-", "@")  # begin a formula, in a spreadsheet that opens a CSV
+FORMER = ".old.tmp"  # ends the name of a link to an old file, while new ones are put into their places
 DEPTH = 32  # of JSON: our files need ten, and deeper values could overflow the stack when shown
+
+T = TypeVar("T")
 
 
 def replace_file(path: Path, data: bytes) -> Path:
@@ -44,8 +47,7 @@ def replace_files(contents: Mapping[str | Path, bytes]) -> None:
             temps[path] = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(3).hex()}.tmp")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_synced(temps[path], data)
-        for path, temp in temps.items():
-            temp.replace(path)
+        _swap(temps)
         for folder in dict.fromkeys(path.parent for path in temps):
             sync_folder(folder)
     except TensorAdaptError:
@@ -60,14 +62,57 @@ def replace_files(contents: Mapping[str | Path, bytes]) -> None:
                 temp.unlink()
 
 
+def _swap(temps: Mapping[Path, Path]) -> None:
+    """Rename each new file to its place, or none: if one cannot be, the old ones come back, of which links are kept."""
+    links: dict[Path, Path | None] = {}
+    try:
+        for path, temp in temps.items():
+            links[path] = _link(path, temp) if len(temps) > 1 else None
+            temp.replace(path)
+    except BaseException:
+        for path, link in links.items():
+            if link is not None:
+                with contextlib.suppress(OSError):
+                    link.replace(path) if link.exists() else path.unlink()
+        raise
+    finally:
+        for link in filter(None, links.values()):
+            with contextlib.suppress(OSError):
+                link.unlink()
+
+
+def _link(path: Path, temp: Path) -> Path | None:
+    """Another name of an old file; a name of nothing where there is none, None where the file system has no links."""
+    link = temp.with_name(f"{temp.name}{FORMER}")
+    try:
+        os.link(path, link, follow_symlinks=False)
+    except FileNotFoundError:
+        return link
+    except OSError:
+        return None
+    return link
+
+
+def read_or_former(path: Path, read: Callable[[Path], T]) -> T:
+    """What ``read`` makes of a file, or if it refuses that, of the old one that a save left which was killed."""
+    try:
+        return read(path)
+    except TensorAdaptError:
+        for link in sorted(path.parent.glob(f".{path.name}.*{FORMER}")):
+            with contextlib.suppress(TensorAdaptError):
+                return read(link)
+        raise
+
+
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
     """A table as CSV in UTF-8 with a header and lines that end with "\\n"; None and NaN are empty fields.
 
     A text that a spreadsheet would run as a formula has an apostrophe before it; control characters are written out.
     """
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
+    names = list(columns)
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writerow({name: _cell(name) for name in names})
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue().encode()
 

@@ -2,8 +2,7 @@
 
 ``adapter.json`` stores sites, networks (labels and sizes), multipliers and seed, so loading needs neither the plug-in
 that built a network nor the recipe that found the sites. Random frozen entries are drawn again from the seed. It holds
-checksums of every tensor and of itself, so a flipped bit is found and named. A file is read only if its size is what
-the plan's shapes say.
+checksums of every tensor and of itself, so a flipped bit is found and named. Files of another size are not read.
 """
 
 from __future__ import annotations
@@ -25,7 +24,17 @@ from torch import Tensor, nn
 
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import LARGEST, NEVER, PICKLES, parse_json, read_bounded, read_safetensors, reason, replace_files
+from tensoradapt.files import (
+    LARGEST,
+    NEVER,
+    PICKLES,
+    parse_json,
+    read_bounded,
+    read_or_former,
+    read_safetensors,
+    reason,
+    replace_files,
+)
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
 
@@ -218,9 +227,7 @@ def _instead(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir())
     pickles = [name for name in names if Path(name).suffix in PICKLES and not name.startswith("training_args")]
     if "adapter_config.json" in names:
-        advice = (
-            f"the folder was saved by PEFT: use compress({str(folder)!r}, model, ...) to make an adapter of its LoRA"
-        )
+        advice = f"the folder was saved by PEFT: use compress({str(folder)!r}, model, ...) to make an adapter of it"
         if "adapter_model.safetensors" in names or not pickles:
             return advice
         return f"{advice}, but first save it with safe_serialization=True: its {pickles[0]} is {NEVER}"
@@ -266,13 +273,20 @@ def _check_names_and_draws(plan: Plan) -> None:
 
 
 def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes) -> dict[str, Tensor]:
-    path, listed = folder / name, record["tensors"][name]
+    listed = record["tensors"][name]
     _check_names(listed, shapes, folder / JSON)
-    if not shapes:
-        return {}
-    data = _whole(path, _n_bytes(listed, shapes))
+    return read_or_former(folder / name, lambda path: _read(path, listed, shapes)) if shapes else {}
+
+
+def _read(path: Path, listed: Mapping[str, Any], shapes: Shapes) -> dict[str, Tensor]:
+    """Read a safetensors file with the tensors that adapter.json lists; its size is checked first."""
+    wanted = "the safetensors file that adapter.save wrote"
     try:
-        tensors = parse_tensors(data)
+        tensors = parse_tensors(read_safetensors(path, lambda _: _n_bytes(listed, shapes), JSON, wanted))
+    except OSError as error:
+        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); it is incomplete, save it again") from None
+    except TensorAdaptError:
+        raise
     # an unknown dtype raises KeyError, and shapes with a zero reach torch unchecked
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TensorAdaptError(f"{path} is not a safetensors file ({error}); save the adapter again") from None
@@ -284,13 +298,3 @@ def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes)
             )
     check_tensors(tensors, shapes, path)
     return tensors
-
-
-def _whole(path: Path, n_bytes: int) -> bytes:
-    """Read a safetensors file whose tensors have that many bytes; the size is checked first."""
-    try:
-        return read_safetensors(path, lambda _: n_bytes, JSON, "the safetensors file that adapter.save wrote")
-    except OSError as error:
-        raise TensorAdaptError(
-            f"{path} cannot be read ({reason(error)}); the checkpoint is incomplete, save it again"
-        ) from None

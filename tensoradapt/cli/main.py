@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from tensoradapt import __version__
 from tensoradapt.checks import shown
-from tensoradapt.cli import adapters, methods, results, sweep
+from tensoradapt.cli import doctor
 from tensoradapt.cli.output import block, complain, drop_output, flush, one_line, write_out_what_lacks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = False
     try:
         write_out_what_lacks()
-        args = parser().parse_args(argv)
+        args = parser(argv).parse_args(argv)
         debug = args.debug
         if args.verbose:
             os.environ["TENSORADAPT_VERBOSE"] = "1"
@@ -71,17 +71,27 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.format_usage()}{self.prog}: error: {one_line(message)}\n")
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands and options."""
+def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """All commands and options, or ``doctor`` alone if ``argv`` calls it: it must run where a package is missing."""
+    first = (sys.argv[1:] if argv is None else argv)[:1]
     top = Parser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for group in (sweep, results, adapters, methods):
+    for group in [] if first == ["doctor"] else _groups():
         group.add_parsers(commands)
+    doctor.add_parsers(commands)
     for command in commands.choices.values():
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.add_argument("-v", "--verbose", action="store_true", help="show the warnings of libraries too")
     return top
+
+
+def _groups() -> Sequence[Any]:
+    try:
+        from tensoradapt.cli import adapters, methods, results, sweep
+    except ImportError as error:
+        raise TensorAdaptError(f"the commands cannot be loaded ({error}): run tensoradapt doctor") from None
+    return sweep, results, adapters, methods
 
 
 if __name__ == "__main__":

@@ -62,6 +62,30 @@ def _complete(asset: Asset, folder: Path) -> bool:
     return all((folder / target).is_file() for _, target in asset.members)
 
 
+def fault(asset: Asset, *, deep: bool = False) -> str:
+    """What is wrong with an asset in the cache; empty where it is whole or was never fetched.
+
+    ``deep``: read its archive too, if the cache's ``downloads`` has one, and compare each file with it.
+    """
+    folder, archive = cache_dir() / f"{asset.name}-{asset.version}", cache_dir() / "downloads" / asset.filename
+    if folder.is_dir() and (lost := [target for _, target in asset.members if not (folder / target).is_file()]):
+        return f"{folder} lacks {lost[0]}: delete the folder, it is fetched again"
+    if not deep or not archive.is_file():
+        return ""
+    try:
+        _check_hash(asset, archive, str(archive), "replace or remove it")
+    except TensorAdaptError as error:
+        return str(error)
+    opened = _opened(archive)
+    with opened:
+        changed = [target for member, target in asset.members if _differs(folder / target, opened, member)]
+    return f"{folder / changed[0]} is not as in its archive: delete the folder, it is unpacked again" if changed else ""
+
+
+def _differs(path: Path, archive: Any, member: str) -> bool:
+    return path.is_file() and path.read_bytes() != _content(archive, member)
+
+
 def _build(asset: Asset, cache: Path, temporary: Path, progress: bool) -> None:
     archive = cache / "downloads" / asset.filename
     if archive.is_file():

@@ -87,9 +87,9 @@ def _expanded(text: str, parts: Mapping[str, Sequence[int]], sites: Sequence[Sit
 
 def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
     sequence = isinstance(tasks, Sequence) and not isinstance(tasks, str)
-    if not sequence or not all(isinstance(name, str) and name.strip() for name in tasks):
+    if not sequence or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in tasks):
         raise TensorAdaptError(
-            f"tasks={shown(tasks)}; expected a sequence of distinct, non-empty names, as in tasks=('rte', 'cola')"
+            f"tasks={shown(tasks)}; expected a sequence of distinct, printable names, as in tasks=('rte', 'cola')"
         )
     named = any(set(axis) & set(RUNTIME) for axis in pattern.index)
     if merged := [axis for axis in pattern.index if len(axis) > 1 and set(axis) & set(RUNTIME)]:

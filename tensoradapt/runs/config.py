@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from tensoradapt import parameterizations
-from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.canonical import run_id
 from tensoradapt.runs.run_files import FORMER_HEAD_LABEL, HEAD_LABEL
 from tensoradapt.text import size_text
@@ -81,7 +80,7 @@ class RunConfig:
         """The id of a config.json; None where its parameterization is not known here, or its fields are others."""
         try:
             return cls.from_dict(record).id
-        except (TensorAdaptError, TypeError):
+        except (TypeError, ValueError, LookupError, AttributeError):
             return None
 
     @property

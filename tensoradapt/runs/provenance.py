@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,45 @@ PACKAGES = (
     *("tensoradapt", "torch", "transformers", "tokenizers", "datasets", "peft", "safetensors"),
     *("tensorly", "opt_einsum", "numpy", "scipy", "matplotlib"),
 )
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package that this one asks for: its least version, the extra that asks (empty: the core), what is installed."""
+
+    package: str
+    least: str
+    extra: str
+    installed: str | None
+
+    @property
+    def met(self) -> bool:
+        """Whether it is installed in a version that is not too old."""
+        return self.installed is not None and _release(self.installed) >= _release(self.least)
+
+
+def requirements() -> list[Requirement]:
+    """What the installed package asks for, in its metadata; nothing is imported for it.
+
+    Raises PackageNotFoundError where the package is not installed but found on the path.
+    """
+    form = re.compile(r"([\w.-]+)>=([\w.]+)(?:; extra == '([\w-]+)')?")
+    found = filter(None, map(form.fullmatch, metadata.requires("tensoradapt") or ()))
+    return [Requirement(name, least, extra or "", version(name)) for name, least, extra in map(re.Match.groups, found)]
+
+
+def version(package: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The numbers of a version without the zeros at its end: 2.6.0a0+cpu and 2.6 are (2, 6)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, re.sub(r"(\.0+)+$", "", match[0]).split("."))) if match else ()
 
 
 def provenance() -> dict[str, Any]:
@@ -50,8 +90,8 @@ def peak_memory() -> int:
 
 def _versions() -> Iterator[tuple[str, str]]:
     for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            yield package, metadata.version(package)
+        if (found := version(package)) is not None:
+            yield package, found
 
 
 def _cpu_model() -> str:

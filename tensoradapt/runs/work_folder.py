@@ -122,6 +122,24 @@ def tidy(root: Path) -> None:
                     Work(root, name).clear()
 
 
+def in_hand(root: Path) -> tuple[list[str], list[str]]:
+    """The runs that a folder holds work of: those that a process computes now, and those that were left.
+
+    Changes nothing. A file system without locks says of none that it is computed.
+    """
+    names = {path.name for path in (Path(root) / WORK).glob("[!.]*") if path.is_dir()}
+    locks = {path.name[1 : -len(".lock")]: path for path in (Path(root) / WORK).glob(".*.lock")}
+    held = {name for name, path in locks.items() if _held(path)}
+    return sorted(held), sorted((names | locks.keys()) - held)
+
+
+def _held(path: Path) -> bool:
+    """Whether a process has this lock."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        return not _locked(file, path)
+    return False
+
+
 def state_key(name: str) -> Mapping[str, str]:
     """A training's state is resumed only where these agree: the run, the versions and the source commit."""
     now = versions()
@@ -151,7 +169,7 @@ def _opened(path: Path) -> IO[str]:
         ) from error
 
 
-def _locked(file: IO[str], path: Path) -> bool:
+def _locked(file: IO[Any], path: Path) -> bool:
     if fcntl is None:
         return True
     try:

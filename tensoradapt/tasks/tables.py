@@ -214,6 +214,11 @@ def _objects(path: Path, rows: Sequence[Any], place: Callable[[int], str]) -> Ta
     if odd := [i for i, row in enumerate(rows) if not isinstance(row, dict)]:
         raise TensorAdaptError(f"{place(odd[0])} is a {type(rows[odd[0]]).__name__}; expected an object")
     names = dict.fromkeys(name for row in rows for name in row)
+    for i, text in ((i, text) for i, row in enumerate(rows) for item in row.items() for text in item):
+        if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in ("" if text.isascii() else text)):
+            raise TensorAdaptError(
+                f"{place(i)} has half a character, {ascii(text)[:40]}; expected whole ones, as in UTF-8"
+            )
     return Table(str(path), {name: [row.get(name) for row in rows] for name in names}, place)
 
 

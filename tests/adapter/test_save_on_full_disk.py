@@ -5,21 +5,15 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from support.checkpoints import IDS, bert, trained
+from support.checkpoints import IDS, bert
 from support.disks import fill, small_disk
-from support.models import perturb
-from torch import nn
+from support.two_saves import TwoSaves, adapters, contents, exports
 
 import tensoradapt as ta
 from tensoradapt import files
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def with_room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
@@ -35,43 +29,13 @@ def with_room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     monkeypatch.setattr(files, "write_synced", limited)
 
 
-@torch.no_grad()
-def changed(module: nn.Module) -> None:
-    for parameter in module.parameters():
-        parameter.mul_(1.01)
-
-
-def saves(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Two saves into one folder: the first one's numbers, and others."""
-    model = bert()
-    adapter = trained(model, "cp")
-
-    def second() -> None:
-        changed(adapter)
-        changed(model.classifier)
-        adapter.save(folder)
-
-    return lambda: adapter.save(folder), second
-
-
-def exports(folder: Path) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    model = bert()
-    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2, train=()))
-    perturb(adapter)
-
-    def second() -> None:
-        changed(adapter)
-        ta.export_lora(model, folder)
-
-    return lambda: ta.export_lora(model, folder), second
-
-
-@pytest.mark.parametrize("kind", [saves, exports])
+@pytest.mark.parametrize("kind", [adapters, exports])
 def test_the_old_files_stay_until_the_new_ones_are_whole(
-    kind: Callable[[Path], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Callable[[Path], TwoSaves], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = kind(tmp_path / "made")
-    first()
+    saves = kind(tmp_path / "made")
+    saves.first()
+    saves.change()
     old = contents(tmp_path / "made")
     size = sum(map(len, old.values()))
     rooms = range(0, size, max(1, size // 200))
@@ -79,40 +43,42 @@ def test_the_old_files_stay_until_the_new_ones_are_whole(
         with monkeypatch.context() as patch:
             with_room(patch, room)
             with pytest.raises(ta.TensorAdaptError, match="No space left on device"):
-                second()
+                saves.second()
         assert contents(tmp_path / "made") == old
     assert len(rooms) >= 200
-    second()
+    saves.second()
     new = contents(tmp_path / "made")
     assert new.keys() == old.keys() and new != old
 
 
 def test_the_checkpoint_that_stayed_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = saves(tmp_path)
-    first()
+    saves = adapters(tmp_path)
+    saves.first()
     before = bert()
     ta.load(before, tmp_path)
+    saves.change()
     with monkeypatch.context() as patch:
         with_room(patch, sum(map(len, contents(tmp_path).values())) - 1)
         with pytest.raises(ta.TensorAdaptError, match="No space left"):
-            second()
+            saves.second()
     again = bert()
     ta.load(again, tmp_path)
     assert torch.equal(again(IDS).logits, before(IDS).logits)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [saves, exports])
-def test_a_disk_that_is_really_full_leaves_the_old_files(kind: Callable[[Path], Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [adapters, exports])
+def test_a_disk_that_is_really_full_leaves_the_old_files(kind: Callable[[Path], TwoSaves], tmp_path: Path) -> None:
     """A file system of its own, with room for 0, 1, 2 ... more pages, until the second save fits."""
     refused = 0
     with small_disk(tmp_path / "disk", "1m") as disk:
         while True:
-            first, second = kind(disk / "made")
-            first()
+            saves = kind(disk / "made")
+            saves.first()
+            saves.change()
             old, filler = contents(disk / "made"), fill(disk, 4096 * refused)
             try:
-                second()
+                saves.second()
                 break
             except ta.TensorAdaptError as error:
                 assert "No space left on device" in str(error)

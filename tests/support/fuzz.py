@@ -18,6 +18,7 @@ import torch
 import tensoradapt as ta
 
 CALLBACKS = ("loss", "on_step", "say")  # errors of a caller's own function are theirs
+ACCEPTED, REFUSED = "accepted", "refused"
 LONGEST, SLOWEST = 600, 5  # characters of a message, seconds of a call
 
 
@@ -76,19 +77,26 @@ def escapes(calls: Iterator[tuple[str, Callable[[], Any]]]) -> tuple[int, Counte
 
 def outcome(call: Callable[[], Any], seconds: int = SLOWEST) -> str:
     """What is wrong with how a call ended; empty if it returned or raised a TensorAdaptError."""
+    ended = verdict(call, seconds)
+    return "" if ended in (ACCEPTED, REFUSED) else ended
+
+
+def verdict(call: Callable[[], Any], seconds: int = SLOWEST, strict: bool = False) -> str:
+    """How a call ended: accepted, refused by a TensorAdaptError, or what is wrong; ``strict``: a warning is."""
     try:
-        with limited(seconds), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with limited(seconds), warnings.catch_warnings(record=strict) as caught:
+            warnings.simplefilter("always" if strict else "ignore")
             call()
     except ta.TensorAdaptError as error:
-        return f"a message of {len(str(error))} characters: {str(error)[:80]}" if len(str(error)) > LONGEST else ""
+        wrong = f"a message of {len(str(error))} characters: {str(error)[:80]}"
+        return wrong if len(str(error)) > LONGEST else REFUSED
     except TooSlow:
         return f"over {seconds} s"
     except Exception as error:
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tensoradapt/" in frame.filename]
         at = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "the call"
         return f"{type(error).__name__} at {at}: {str(error)[:80]}"
-    return ""
+    return f"a warning: {str(caught[0].message)[:80]}" if caught else ACCEPTED
 
 
 def one_wrong(
