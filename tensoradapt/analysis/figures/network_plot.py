@@ -153,7 +153,8 @@ class Picture:
         ax.set_aspect("equal", adjustable="box")
         for label, segment in self.drawn.segments:
             width = (3.0 if self._is_cut(label) else 1.5) * scale
-            ax.plot(*segment.T, color=self._colour(label), linewidth=width, zorder=1, gid=f"line:{label}")
+            look: dict[str, Any] = {"color": self._colour(label), "linewidth": width, "solid_capstyle": "butt"}
+            ax.plot(*segment.T, zorder=1, gid=f"line:{label}", **look)
         for label, (x, y, *_) in self.drawn.names.items():
             text = escape_math(f"{label}={self.graph.network.sizes[label]}")
             look: dict[str, Any] = {
