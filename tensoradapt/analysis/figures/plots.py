@@ -37,6 +37,8 @@ from tensoradapt.analysis.figures import captions, contents
 from tensoradapt.analysis.figures.canvas import figure_of
 from tensoradapt.analysis.figures.contents import Content, Source
 from tensoradapt.analysis.figures.frontier_plot import save_frontier as save_frontier
+from tensoradapt.analysis.figures.network_plot import network as network
+from tensoradapt.analysis.figures.network_plot import save_network as save_network
 from tensoradapt.analysis.figures.page import StyleSheet, page, styled
 from tensoradapt.analysis.tables.comparable import methods, reported
 from tensoradapt.analysis.tables.contrasts import named_reference
