@@ -6,6 +6,7 @@ REPOSITORY, and those to folders of pages links to the pages.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -17,9 +18,11 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+GALLERY = HERE / "make_gallery.py"
 REPOSITORY = "https://github.com/tensoradapt/tensoradapt"  # the one place that names it
 BRANCH = "main"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -42,8 +45,8 @@ extensions = [
     "sphinx_design",
 ]
 exclude_patterns = ["examples/trainers/**"]
-# pages of a script that are not there yet are no error
-suppress_warnings = [] if all((HERE / name).is_dir() for name in ("gallery", "concepts")) else ["toc.not_readable"]
+# without the script of the gallery its pages are missing, which is no error
+suppress_warnings = [] if GALLERY.is_file() else ["toc.not_readable"]
 language = "en"
 smartquotes_action = "D"  # dashes alone: quotes stay as they are typed, as many are Python's
 highlight_language = "none"  # indented blocks are commands, tables and what programs print
@@ -74,6 +77,13 @@ html_theme_options = {
 
 LINK = re.compile(r"(?<!!)(\[[^\[\]]+\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")  # not of pictures
 CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
+
+
+def write_gallery(app: Sphinx, config: Config) -> None:
+    """Make the pages of the gallery from the code, before the pages are read."""
+    if GALLERY.is_file():
+        sys.path.insert(0, str(HERE))
+        importlib.import_module("make_gallery").write(HERE / "gallery")
 
 
 def links_to_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
@@ -136,6 +146,7 @@ def links_of_docstrings(app: Sphinx, what: str, name: str, obj: Any, options: An
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("config-inited", write_gallery)
     app.connect("source-read", links_to_the_repository)
     app.connect("source-read", pages_of_the_folder)
     app.connect("autodoc-process-docstring", links_of_docstrings, priority=900)
