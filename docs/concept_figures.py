@@ -22,7 +22,7 @@ from tensoradapt.analysis.figures.styles import COLOURS
 from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.parameterizations import dense
 
-DPI, INKS = 110, 32  # dots per inch, and colours
+DPI, INKS = 110, 96  # dots per inch, and colours
 BERT = SimpleNamespace(
     model_type="bert", hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
 )
@@ -42,12 +42,13 @@ LAYOUTS = (
 
 def layouts() -> Figure:
     """The tensor of each layout: one node with all modes as legs."""
-    figure = _figure(10.0, 1.8)
+    figure, columns = _figure(6.4, 3.7), 3
     for k, text in enumerate(LAYOUTS):
-        ax = figure.add_axes((k / len(LAYOUTS), 0, 0.98 / len(LAYOUTS), 0.86))
+        left, low = (k % columns) / columns, 0.5 * (k < columns)
+        ax = figure.add_axes((left, low, 0.98 / columns, 0.42))
         layout = Layout.parse(Pattern.parse(text), {**SIZES, **SPLIT})
         ta.plots.network(dense.build(layout), ax)
-        figure.text((k + 0.49) / len(LAYOUTS), 0.91, text, fontsize=7, family="monospace", ha="center")
+        figure.text(left + 0.49 / columns, low + 0.44, text, fontsize=8, family="monospace", ha="center")
     return figure
 
 

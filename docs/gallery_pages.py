@@ -100,7 +100,11 @@ def _factor(entry: Entry, network: Network, factor: Factor) -> str:
     axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
     starts_at_zero = entry.plan().start == "zero" and factor.init == "zero"
     start = "from the base weights" if factor.source == "base" else "zero" if starts_at_zero else "drawn"
-    drawn = f"; the paper: {DRAWS.get(factor.paper[0], GAIN).format(*factor.paper)}" if factor.paper else ""
+    drawn = (
+        f"; the paper: {DRAWS.get(factor.paper[0], GAIN).format(factor.paper[0].replace('_', ' '), factor.paper[1])}"
+        if factor.paper
+        else ""
+    )
     numbers = f"{math.prod(network.shape(factor)):,}"
     at_start = start if start == "zero" else f"{start}{drawn}"
     return f"| `{factor.name}` | {axes} | {numbers} | {at_start}{'' if factor.trainable else '; frozen'} |"
@@ -108,11 +112,11 @@ def _factor(entry: Entry, network: Network, factor: Factor) -> str:
 
 def _parameters(entry: Entry) -> list[str]:
     rows = [f"| rank | {' | '.join(MODELS)} |", f"|---|{'---|' * len(MODELS)}"]
-    refused: dict[str, list[str]] = {}
+    refused: dict[tuple[str, str], list[str]] = {}
     for rank in RANKS:
         cells = [_counted(entry, model, rank, refused) for model in MODELS]
         rows.append(f"| {rank} | {' | '.join(cells)} |")
-    notes = [f"Not planned at {', '.join(where)}: {why}." for why, where in refused.items()]
+    notes = [f"{model} at rank {', '.join(at)}: {why}." for (model, why), at in refused.items()]
     over = "" if entry.row else "Over the usual layout, on square matrices of attention. "
     tasks = " Counted with two tasks." if "T" in letters_of(entry.count) else ""
     return [f"    {entry.count}", f"{over}{_letters(entry.count)}.{tasks}", "\n".join(rows), *notes, _calculator(entry)]
@@ -129,11 +133,11 @@ def _letters(formula: str) -> str:
     )
 
 
-def _counted(entry: Entry, model: str, rank: int, refused: dict[str, list[str]]) -> str:
+def _counted(entry: Entry, model: str, rank: int, refused: dict[tuple[str, str], list[str]]) -> str:
     try:
         return f"{entry.plan(model, rank).n_params:,}"
     except ta.TensorAdaptError as error:
-        refused.setdefault(f"{error}", []).append(f"{model}, rank {rank}")
+        refused.setdefault((model, str(error)), []).append(str(rank))
         return "-"
 
 

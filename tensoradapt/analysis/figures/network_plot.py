@@ -170,8 +170,9 @@ class Picture:
         ax.set(xlim=(left, left + width), ylim=(low, low + height))
         ax.set_aspect("equal", adjustable="box")
         for label, segment in self.drawn.segments:
-            width = (3.0 if self._is_cut(label) else 1.5) * scale
-            ax.plot(*segment.T, color=self._colour(label), linewidth=width, zorder=1, gid=f"line:{label}")
+            (line,) = ax.plot(*segment.T, color=self._colour(label), zorder=1, gid=f"line:{label}")
+            line.set_linewidth((3.0 if self._is_cut(label) else 1.5) * scale)
+            line.set_solid_capstyle("butt")
         for label, (x, y, *_) in self.drawn.names.items():
             text = escape_math(f"{label}={self.graph.network.sizes[label]}")
             look: dict[str, Any] = {
