@@ -27,7 +27,7 @@ WITHOUT_FILES = ("docs/comparison.md", "docs/recipes.md", "docs/sweeps/tuning.md
 GENERATED = {"methods.md"}  # its links are addresses of papers
 PAGES = [
     str(path.relative_to(ROOT))
-    for folder in ("docs", "docs/sweeps")
+    for folder in ("docs", "docs/guides", "docs/sweeps")
     for path in sorted((ROOT / folder).glob("*.md"))
     if path.name not in GENERATED
 ]

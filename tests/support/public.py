@@ -19,6 +19,10 @@ MODULES = {
     "tensoradapt.testing": testing,
     "tensoradapt.integrations.peft": peft,
 }
+FROM_ELSEWHERE = {  # functions of a module that another one defines
+    "tensoradapt.plots.network": ta.plots.network,
+    "tensoradapt.plots.save_network": ta.plots.save_network,
+}
 
 
 def members(module: ModuleType) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def members(module: ModuleType) -> dict[str, Any]:
 def public() -> dict[str, Any]:
     """Every public function and class, each by the first of its names."""
     top = {f"tensoradapt.{name}": getattr(ta, name) for name in ta.__all__}
-    found = {name: value for name, value in top.items() if not inspect.ismodule(value)}
+    found = {name: value for name, value in top.items() if not inspect.ismodule(value)} | FROM_ELSEWHERE
     for path, module in MODULES.items():
         new = {f"{path}.{name}": value for name, value in members(module).items()}
         found |= {name: value for name, value in new.items() if not any(value is other for other in found.values())}

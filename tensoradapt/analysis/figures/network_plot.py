@@ -51,13 +51,19 @@ def network(
 
     A dot is an index of three ends or more. Filled factors are trained from random values, hollow ones start at zero,
     grey ones are frozen; factors that are vectors are smaller. Legs are green for index modes, orange for rows and blue
-    for columns. The same network gives the same drawing.
+    for columns. The same network gives the same drawing. Examples are in docs/concepts/index.md.
 
     Args:
         of: a plan, or the ``Network`` of one of its groups.
+        ax: axes to draw on; by default a new pyplot figure.
         tensor: which of the plan's tensors, from 0.
         cut: colour the factors of A blue and those of B orange, and the indices between them, whose sizes multiply to
             the rank of the exported LoRA, red.
+        caption: whether a new figure has its caption below.
+        style: a style sheet, or a mapping of rcParams, for this figure.
+
+    Returns:
+        The axes.
 
     Raises:
         TensorAdaptError: for anything else than a plan or a network, and for a tensor that the plan lacks.
@@ -77,7 +83,19 @@ def network(
 
 
 def save_network(of: Plan | Network, path: Path, *, tensor: int = 0, cut: bool = False, caption: bool = False) -> Path:
-    """Write the drawing of ``network`` as a PNG (200 dpi), PDF or SVG file; the same network gives the same bytes."""
+    """Write the drawing of ``network`` as a file; the same network gives the same bytes (docs/concepts/index.md).
+
+    Args:
+        of, tensor, cut: as in ``network``.
+        path: of the file; its ending says whether it is a PNG (200 dpi), PDF or SVG.
+        caption: whether the caption is below.
+
+    Returns:
+        The path.
+
+    Raises:
+        TensorAdaptError: for another ending, and what ``network`` refuses.
+    """
     path = Path(path)
     if (kind := path.suffix[1:]) not in UNDATED:
         raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
