@@ -322,7 +322,7 @@ def as_layout(text: str, _: Path) -> None:
 
 def as_card(text: str, _: Path) -> None:
     card = ta.model_card(adapter(), repo_id=text, base_model=text, license=text, tags=(text,))
-    front = yaml.safe_load(card.split("---\n")[1])
+    front = yaml.safe_load(card.removeprefix("---\n").split("\n---\n")[0])
     assert front["base_model"] == front["license"] == text and text in front["tags"], "front matter says another text"
 
 

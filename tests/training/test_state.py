@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,32 @@ def test_ten_and_ten_steps_are_twenty_bit_for_bit_with_dropout(family, optimizer
     assert kept.resumed == 10
     assert found.losses == expected.losses and len(found.seconds) == 20
     assert all(torch.equal(a, b) for a, b in zip(trained(whole).values(), trained(again).values(), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [3, 6, 7])
+def test_a_training_that_is_terminated_in_a_step_goes_on(at, tmp_path):
+    expected = train(made("cp"), steps=10)
+
+    def terminated():
+        steps = itertools.count(1)
+
+        class Terminates(torch.nn.Module):
+            def forward(self, *_):  # in the loss, in the middle of a step
+                if next(steps) == at:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        model = made("cp")
+        model.classifier.register_forward_hook(Terminates())
+        train(model, steps=10, checkpoint=TrainingState(tmp_path / "state", 2))
+
+    child = multiprocessing.get_context("fork").Process(target=terminated)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGTERM
+    kept = TrainingState(tmp_path / "state", 2)
+    assert train(made("cp"), steps=10, checkpoint=kept).losses == expected.losses
+    assert kept.resumed == (at - 1) // 2 * 2
 
 
 def test_without_its_random_numbers_the_second_half_would_be_another(tmp_path, monkeypatch):
