@@ -22,7 +22,7 @@ from sphinx.config import Config
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-GALLERY = HERE / "make_gallery.py"
+GALLERY = HERE / "make" / "gallery.py"
 REPOSITORY = "https://github.com/tensoradapt/tensoradapt"  # the one place that names it
 BRANCH = "main"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -82,8 +82,8 @@ CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
 def write_gallery(app: Sphinx, config: Config) -> None:
     """Make the pages of the gallery from the code, before the pages are read."""
     if GALLERY.is_file():
-        sys.path.insert(0, str(HERE))
-        importlib.import_module("make_gallery").write(HERE / "gallery")
+        sys.path.insert(0, str(GALLERY.parent))
+        importlib.import_module("gallery").write(HERE / "gallery")
 
 
 def links_to_the_repository(app: Sphinx, name: str, source: list[str]) -> None:

@@ -18,16 +18,16 @@ import tensoradapt as ta
 from tensoradapt import parameterizations, published
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.insert(0, str(ROOT / "docs" / "make"))
 
 import concept_figures  # noqa: E402
+import gallery  # noqa: E402
 import gallery_counts  # noqa: E402
 import gallery_formulas  # noqa: E402
-import make_gallery  # noqa: E402
 from gallery_entries import MODELS, TABLE, Entry, config  # noqa: E402
 from gallery_pages import RANKS  # noqa: E402
 
-ENTRIES = {entry.slug: entry for entry in make_gallery.entries()}
+ENTRIES = {entry.slug: entry for entry in gallery.entries()}
 SECTIONS = (
     "Formula",
     "Factors",
@@ -45,7 +45,7 @@ every_page = pytest.mark.parametrize("slug", ENTRIES)
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
-    assert len(make_gallery.write(folder, draw=False)) == 1 + len(ENTRIES)
+    assert len(gallery.write(folder, draw=False)) == 1 + len(ENTRIES)
     return folder
 
 
@@ -173,14 +173,14 @@ def test_every_drawing_is_small_and_the_same_again(tmp_path: Path) -> None:
 
 
 def made(folder: Path) -> list[Path]:
-    make_gallery.main(folder)
+    gallery.main(folder)
     return list(folder.rglob("*.png"))
 
 
 def test_the_drawings_of_a_page_are_where_it_looks_for_them(tmp_path: Path) -> None:
     entry = ENTRIES["paper-cara"]
-    names = {path.name for path in make_gallery.drawings(entry, tmp_path)}
-    text = make_gallery.page(entry) + make_gallery.index([entry])
+    names = {path.name for path in gallery.drawings(entry, tmp_path)}
+    text = gallery.page(entry) + gallery.index([entry])
     assert names == set(re.findall(r"figures/([\w-]+\.png)", text)) and len(names) == 3
 
 

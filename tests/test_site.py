@@ -22,7 +22,7 @@ TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clie
 
 
 def checker() -> Any:
-    spec = importlib.util.spec_from_file_location("check_site", ROOT / "docs" / "check_site.py")
+    spec = importlib.util.spec_from_file_location("check_site", ROOT / "docs" / "make" / "check_site.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

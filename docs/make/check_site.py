@@ -1,4 +1,4 @@
-"""Check that no link of the built site is dead: ``python docs/check_site.py site``.
+"""Check that no link of the built site is dead: ``python docs/make/check_site.py site``.
 
 Each href and src that leads to a file of the site must find it, and each #anchor an element with that id. Links to
 other sites are counted and not followed, as the check works offline.

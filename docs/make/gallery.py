@@ -1,6 +1,6 @@
 """Write the gallery: a page for each parameterization and published adapter, made from its file or row.
 
-``python docs/make_gallery.py`` writes docs/gallery, as Sphinx does before it reads the pages, and the drawings of the
+``python docs/make/gallery.py`` writes docs/gallery, as Sphinx does before it reads the pages, and the drawings of the
 concepts (docs/concepts/figures). Nothing on the pages of the gallery is written by hand but the lines of gallery.toml.
 """
 
@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-DOCS = Path(__file__).resolve().parent
-sys.path[:0] = [name for name in (str(DOCS), str(DOCS.parent)) if name not in sys.path]
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent
+sys.path[:0] = [name for name in (str(HERE), str(DOCS.parent)) if name not in sys.path]
 
 import numpy as np  # noqa: E402
 from concept_figures import small_png, write_figures  # noqa: E402  # these are beside this file

@@ -1,7 +1,7 @@
 """The pages of the notebooks: each is executed at full size and written as Markdown with its figures.
 
-    python docs/render_notebooks.py              # all
-    python docs/render_notebooks.py 2 5          # those whose names begin so
+    python docs/make/render_notebooks.py              # all
+    python docs/make/render_notebooks.py 2 5          # those whose names begin so
 
 Writes docs/notebooks/NAME.md, its figures beside it, and docs/notebooks/README.md.
 """
@@ -19,12 +19,12 @@ from nbconvert import MarkdownExporter
 from nbformat import NotebookNode
 from PIL import Image
 
-HERE = Path(__file__).parent
-SOURCE, PAGES = HERE.parent / "notebooks", HERE / "notebooks"
+DOCS = Path(__file__).parents[1]
+SOURCE, PAGES = DOCS.parent / "notebooks", DOCS / "notebooks"
 LARGEST = 80_000  # bytes of one figure: they are kept in the repository
 INDEX = """# Notebooks
 
-Made by `python docs/render_notebooks.py` from the scripts in [notebooks](../../notebooks). To run them yourself:
+Made by `python docs/make/render_notebooks.py` from the scripts in [notebooks](../../notebooks). To run them yourself:
 `pip install -e ".[notebooks]"`, then `jupytext --to notebook notebooks/*.py`, or open a script in Jupyter with jupytext
 installed. Each takes under 3 minutes on 2 cores.
 

@@ -19,8 +19,9 @@ from tensoradapt.networks.layout import near_equal
 from tensoradapt.networks.network import Network
 from tensoradapt.published.row import Published
 
-DOCS = Path(__file__).resolve().parent
-TABLE = tomllib.loads((DOCS / "gallery.toml").read_text())
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent
+TABLE = tomllib.loads((HERE / "gallery.toml").read_text())
 
 
 def config(kind: str, width: int, layers: int, heads: int, ff: int) -> SimpleNamespace:
