@@ -30,20 +30,20 @@ BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 Row = dict[str, Any]
 
 
-def write(family: str, files: Sequence[Path], out: Path, into: Path | None = None) -> Path:
-    """Write a family's files from the finished runs of a folder; returns their folder."""
-    folder = into or RESULTS / family
+def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontier") -> Path:
+    """Write a family's files into ``folder`` from the finished runs of ``out``; returns the former."""
     folder.mkdir(parents=True, exist_ok=True)
     runs, failed = results.select(out)
     for file in files:
         shutil.copy(file, folder / file.name)
     _write(folder / "records.csv", records(runs, failed))
     _write(folder / "means.csv", results.plain_rows(results.means_of(runs)))
-    _write(folder / "differences.csv", list(differences(runs)))
+    if rows := list(differences(runs)):
+        _write(folder / "differences.csv", rows)
     replace_file(folder / "table.md", to_markdown(paper_table(runs)).encode())
     with_sizes = [run for run in runs if run.config["kind"] == "adapter"]
-    for figure in figures(runs if with_sizes else [], kinds=("frontier",)):
-        for path in figure.save(folder, kinds=("png",)):
+    for drawn in figures(runs if with_sizes else [], kinds=(figure,)):
+        for path in drawn.save(folder, kinds=("png",)):
             if path.suffix != ".png":
                 path.unlink()  # its rows are in means.csv, its caption is in the picture
     return folder

@@ -2,6 +2,7 @@
 
     python benchmarks/paper/run.py --family glue --scale here             # goes on where it was stopped
     python benchmarks/paper/run.py --family glue --scale here --report    # writes docs/results/glue from its runs
+    python benchmarks/paper/run.py --family instruct --scale ranks --report    # writes docs/results/instruct/ranks
     python benchmarks/paper/run.py --family instruct --scale gpu --minutes 9
     python benchmarks/paper/run.py --family glue --scale paper --dry-run --model FOLDER
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
@@ -61,7 +62,11 @@ def main() -> int:
     files = [HERE / f"{name}.toml" for name in scales[args.scale]]
     out = args.out or Path("runs") / "paper" / f"{args.family}-{args.scale}"
     if args.report:
-        report.write(args.family, files, out)
+        folder = report.RESULTS / args.family
+        if args.scale == "ranks":
+            report.write(files, out, folder / "ranks", figure="ranks")
+        else:
+            report.write(files, out, folder)
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}
