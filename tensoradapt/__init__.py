@@ -96,7 +96,7 @@ _MODULES = {
     "spectra_plots": "tensoradapt.analysis.figures.spectra_plots",
 }
 __all__ = [*_HOME, *_MODULES]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,18 @@ MANY = 20  # names that a message lists in full
 
 
 class TensorAdaptError(ValueError):
-    """Raised for every input that tensoradapt refuses, before anything has changed. A long message loses its middle."""
+    """Raised for every input that tensoradapt refuses, before anything has changed (docs/errors.md).
+
+    Args:
+        message: what was found, what was expected, what to do. One of more than 600 characters loses its middle.
+
+    >>> import tensoradapt as ta
+    >>> try:
+    ...     ta.parameterizations.get("tuker")
+    ... except ta.TensorAdaptError as error:
+    ...     print(str(error)[:56])
+    unknown parameterization 'tuker'; did you mean "tucker"?
+    """
 
     def __init__(self, message: str = "") -> None:
         cut = f" ... ({len(message):,} characters) ... "

@@ -49,7 +49,12 @@ LAZY = {
 }
 # modules of the package that functions import when they run: they load torch, which a sweep must do without where its
 # runs are finished, or are computed by other processes
-SLOW = {"tensoradapt.runs.execute", "tensoradapt.training.state", "tensoradapt.surgery.attach"}
+SLOW = {
+    "tensoradapt.runs.execute",
+    "tensoradapt.training.state",
+    "tensoradapt.surgery.attach",
+    "tensoradapt.surgery.registry",
+}
 # public functions whose arguments are the toolkit's interface
 MANY_PARAMETERS = {"plan", "fit", "sweep", "compress", "export_lora", "push_to_hub"}
 every_file = pytest.mark.parametrize("module", house.FILES)

@@ -150,3 +150,24 @@ def test_a_specification_of_the_paper_computes_two_steps_of_a_random_model_of_it
 def test_a_scale_that_a_family_lacks_is_named(command) -> None:
     with pytest.raises(SystemExit, match=r"glue has no scale 'paper'.*choose one of here"):
         command("--scale", "paper")
+
+
+def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "glue").mkdir()
+    rows = [  # method, size, n_params, times_fewer, difference, low, high, within
+        ("cp", "r=1", 10, 80.0, -0.08, -0.1, -0.06, False),
+        ("cp", "r=2", 20, 40.0, -0.02, -0.05, 0.01, False),
+        ("cp", "r=4", 40, 20.0, 0.0, -0.005, 0.005, True),
+        ("cp", "r=8", 80, 10.0, 0.0, -0.004, 0.004, True),
+        ("vera", "r=1", 10, 80.0, -0.3, -0.4, -0.2, False),
+        ("vera", "r=2", 20, 40.0, -0.1, -0.2, -0.05, False),
+    ]
+    names = ("method", "size", "n_params", "times_fewer", "difference", "low", "high", "within")
+    lines = [",".join(("task", *names)), *(",".join(("sst2", *map(str, row))) for row in rows)]
+    (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
+    cp, vera = report.claim(tmp_path).splitlines()[2:]
+    assert cp == (
+        "| glue | sst2 | cp | 20.0 | r=4: +0.000 (-0.005 to +0.005) | 40.0 | r=2: -0.020 (-0.050 to +0.010) |"
+    )
+    nearest = "none | r=2: -0.100 (-0.200 to -0.050)"
+    assert vera == f"| glue | sst2 | vera | {nearest} | {nearest} |"

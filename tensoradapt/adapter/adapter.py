@@ -41,6 +41,8 @@ class Adapter(nn.Module):
         values: for each tensor, factors that replace the drawn ones.
         scales: for each tensor, its multiplier where it is known; solved by default.
         empty: make all numbers on the meta device, without values.
+
+    Made by ``attach`` (docs/start.md). Raises TensorAdaptError for values and names of sites that do not fit.
     """
 
     def __init__(
@@ -180,7 +182,7 @@ class Adapter(nn.Module):
     def rates(self) -> dict[nn.Parameter, float]:
         """Return the learning-rate multiplier of each factor."""
         return {
-            tensor.trained[factor.name]: factor.rate  # type: ignore[misc]
+            tensor.trained[factor.name]: factor.rate
             for tensor in self.factored
             for factor in tensor.network.factors
             if factor.trainable

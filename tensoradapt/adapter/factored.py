@@ -79,6 +79,8 @@ class FactoredTensor(nn.Module):
         values: factors that replace draws, frozen ones too; needed for factors of source "base".
         empty: make the factors on the meta device, with shapes and no values; the scale is then not a number.
 
+    Raises TensorAdaptError for values, scales and positions that do not fit.
+
     >>> from tensoradapt.networks.layout import Layout
     >>> from tensoradapt.parameterizations import cp
     >>> layout = Layout.parse("layer : out : in", {"layer": 3, "out": 4, "in": 5})

@@ -161,7 +161,7 @@ class _Contracted(torch.autograd.Function):
         return contract(*factors)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if [p._version for p in ctx.factors] != ctx.versions:
             raise RuntimeError(
                 "a factor of the adapter has been modified by an inplace operation between the forward pass and its "

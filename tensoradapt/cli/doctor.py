@@ -46,6 +46,7 @@ EXTRAS = {
     "trackio": "losses in Trackio",
     "wandb": "losses in Weights & Biases",
     "notebooks": "the notebooks",
+    "docs": "the documentation site",
     "dev": "tests and checks of this repository",
 }
 

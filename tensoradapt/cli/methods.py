@@ -8,6 +8,7 @@ import math
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from tensoradapt import parameterizations, published
@@ -16,6 +17,7 @@ from tensoradapt.cli.output import show
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import near_equal
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.published.row import Published
 from tensoradapt.text import align, bonds_text
 
 HEAD = """# Methods
@@ -37,6 +39,7 @@ def add_parsers(commands: Any) -> None:
         f"{DEFAULT_MODEL}; all: not counted)",
     )
     p.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
+    p.add_argument("--draw", metavar="FILE", type=Path, help="draw the network of NAME too: a PNG, PDF or SVG file")
     p.add_argument("--markdown", action="store_true", help="as docs/methods.md")
 
 
@@ -47,7 +50,14 @@ def methods(args: argparse.Namespace) -> int:
     if args.markdown:
         print(methods_page(), end="")
     elif args.name is not None:
-        show(*in_full(args.name, models.config(args.model or DEFAULT_MODEL), args.model or DEFAULT_MODEL, args.rank))
+        config = models.config(args.model or DEFAULT_MODEL)
+        show(*in_full(args.name, config, args.model or DEFAULT_MODEL, args.rank))
+        if args.draw is not None:
+            show(str(_drawing(args.name, config, args.rank, args.draw)))
+    elif args.draw is not None:
+        raise TensorAdaptError(
+            f"--draw {args.draw} was given without a method; name one, as in: methods cp --draw FILE"
+        )
     elif args.model is not None:
         counted = map(_counted(models.config(args.model), args.rank), published.ROWS)
         show(*align([("name", f"parameters at rank {args.rank}"), *counted]))
@@ -80,9 +90,33 @@ def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
         valid = [*parameterizations.names(), *published.names()]
         raise TensorAdaptError(f"unknown method {name!r}{did_you_mean(name, valid)}")
     if row is not None:
-        tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
         yield f"{_described(row)}\n"
-        yield from _planned(config, model, rank, published=row.name, tasks=tasks)
+        yield from _planned(config, model, rank, **arguments_of(row))
+
+
+def _drawing(name: str, config: Any, rank: int, path: Path) -> Path:
+    """Draw the network of a method's first tensor into a file."""
+    import tensoradapt as ta
+    from tensoradapt.analysis.figures.network_plot import save_network
+
+    chosen = parameterizations.name_of(name)
+    given = (
+        usual_arguments(chosen, config) if chosen in parameterizations.names() else arguments_of(published.get(name))
+    )
+    return save_network(ta.plan(config, rank=rank, **given), path, caption=True)
+
+
+def arguments_of(row: Published) -> dict[str, Any]:
+    """The arguments of ``plan`` for a published adapter, with two tasks where it is for several."""
+    return {"published": row.name, "tasks": ("a", "b") if any("task" in text for text in row.layout) else ()}
+
+
+def usual_arguments(name: str, config: Any) -> dict[str, Any]:
+    """The arguments of ``plan`` for a parameterization over its usual layouts, with parts of a model's widths."""
+    layouts, parts = parameterizations.layouts_of(name), getattr(parameterizations.get(name), "parts", (2,))[-1]
+    widths = {width: near_equal(width, parts) for width in _widths(config)}
+    split = dict.fromkeys(("out", "in"), widths) if any(re.search(r"[*0-9]", text) for text in layouts) else None
+    return {"parameterization": name, "split": split}
 
 
 def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
@@ -96,10 +130,7 @@ def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator
     yield from [f"options: {', '.join(options)}"] * bool(options)
     yield from textwrap.wrap(f"published adapters: {', '.join(rows)}", 100, subsequent_indent="  ") * bool(rows)
     yield ""
-    parts = getattr(factoring, "parts", (2,))[-1]
-    widths = {width: near_equal(width, parts) for width in _widths(config)}
-    split = dict.fromkeys(("out", "in"), widths) if any(re.search(r"[*0-9]", text) for text in layouts) else None
-    yield from _planned(config, model, rank, parameterization=name, split=split)
+    yield from _planned(config, model, rank, **usual_arguments(name, config))
 
 
 def _widths(config: Any) -> set[int]:
@@ -210,12 +241,12 @@ def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
     import tensoradapt as ta
 
     def count(row: Any) -> tuple[str, str]:
-        tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
+        given = arguments_of(row)
         try:
-            n_params = ta.plan(config, published=row.name, rank=rank, tasks=tasks).n_params
+            n_params = ta.plan(config, rank=rank, **given).n_params
         except TensorAdaptError as error:
             return row.name, f"- ({error})"
-        return row.name, f"{n_params:,}" + (" (2 tasks)" if tasks else "")
+        return row.name, f"{n_params:,}" + (" (2 tasks)" if given["tasks"] else "")
 
     return count
 

@@ -159,6 +159,9 @@ def compress(
         seed: of random starts.
         order: "search" finds the order of modes with the least error, of chains (tensor_train, tensor_ring).
 
+    Returns:
+        The plan and its factors, with the errors; ``attach`` of it puts them into a model.
+
     Raises:
         TensorAdaptError: for sources that cannot be read, modules and sites that differ, parameterizations with frozen
             factors, and an error that no rank reaches.

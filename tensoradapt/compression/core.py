@@ -63,7 +63,7 @@ def core_of(group: Group, updates: Mapping[str, Update]) -> Core:
     values = np.zeros(small.shape)
     for member, matrix in zip(members, matrices, strict=True):
         place = tuple(member.at[mode.name] for mode in layout.index)  # no ranges there
-        values[place] = _projected(matrix, u, v).reshape(small.shape[len(layout.index) :])  # type: ignore[index]
+        values[place] = _projected(matrix, u, v).reshape(small.shape[len(layout.index) :])
     return Core(small, values, bases)
 
 

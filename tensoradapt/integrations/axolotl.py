@@ -64,8 +64,8 @@ class TensorPlugin(BasePlugin):
         if config_only:
             return None, config
         if cfg.lora_model_dir:
-            return PeftModel.from_pretrained(model, cfg.lora_model_dir, is_trainable=not inference), config  # type: ignore[arg-type]
-        return get_peft_model(model, config), config  # type: ignore[arg-type, return-value]
+            return PeftModel.from_pretrained(model, cfg.lora_model_dir, is_trainable=not inference), config
+        return get_peft_model(model, config), config
 
     def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[TrainerCallback]:
         """Equal steps, where the block asks for them."""

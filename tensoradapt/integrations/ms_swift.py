@@ -32,7 +32,7 @@ def register(config: TensorConfig) -> None:
         @staticmethod
         def prepare_model(args: Any, model: nn.Module) -> PeftModel:
             """The model with a new adapter."""
-            return get_peft_model(model, deepcopy(config))  # type: ignore[arg-type, return-value]
+            return get_peft_model(model, deepcopy(config))
 
     tuners_map[NAME] = TensorTuner
     callbacks_map["equal_steps"] = lambda args, trainer: EqualSteps()

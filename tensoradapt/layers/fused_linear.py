@@ -16,6 +16,7 @@ from torch.nn.modules import module as torch_module
 from tensoradapt.planning.site_ways import Way, cheapest
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+GLOBAL_HOOKS = [getattr(torch_module, f"_global{kind}") for kind in HOOKS]  # of every module
 WIDE = (torch.float32, torch.float64)
 
 
@@ -28,7 +29,7 @@ class _Fused(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b, inner = ctx.saved_tensors
         needs, way, dx, da, db = ctx.needs_input_grad, ctx.way, None, None, None
         if way.dense_gradient and (needs[3] or needs[4]):
@@ -72,7 +73,7 @@ def fits(base: nn.Module, x: Any) -> bool:
         and x.shape[-1] == weight.shape[1]
         and (x.dtype == weight.dtype or _narrowed(x) is not None)
         and not any(getattr(base, hooks) for hooks in HOOKS)
-        and not torch_module._has_any_global_hook()
+        and not any(GLOBAL_HOOKS)
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and torch.autograd.forward_ad._current_level < 0
@@ -87,7 +88,7 @@ def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, i
     a, b = a.to(flat), b.to(flat)  # under autocast a half that was contracted is narrow and one that was not is wide
     trains = torch.is_grad_enabled() and (flat.requires_grad or a.requires_grad or b.requires_grad)
     trained = (a.requires_grad, b.requires_grad) if trains else None
-    way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE)  # type: ignore[arg-type]
+    way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE)
     y = _Fused.apply(flat, weight, bias, a, b, way) if trains else _forward(flat, weight, bias, a, b, way)[0]
     return y.view(*x.shape[:-1], len(weight)) if x.ndim != 2 else y
 

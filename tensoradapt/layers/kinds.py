@@ -45,7 +45,7 @@ def _linear(_: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
 
 def _embedding(module: nn.Module, ids: Tensor, pairs: Pairs) -> Tensor:
     """Look up rows of A^T, a padding row like any other; the dense (vocabulary x width) update is never formed."""
-    dtype: torch.dtype = module.weight.dtype  # type: ignore[assignment, union-attr]
+    dtype: torch.dtype = module.weight.dtype  # type: ignore[assignment]
     first, *rest = (F.linear(F.embedding(ids, a.T.to(dtype)), b.to(dtype)) for a, b in pairs)
     return sum(rest, first)
 

@@ -38,7 +38,7 @@ def named(
         return {}
     found: dict[str, tuple[tuple[int, int], Site | None]] = {}
     for module in dict.fromkeys(module for module, _, _ in adapted):
-        n, width, inner = modules[module].down_proj.shape  # type: ignore[union-attr, misc]
+        n, width, inner = modules[module].down_proj.shape  # type: ignore[misc]
         layer = module.removesuffix("mlp.experts")
         for proj, name in names.items():
             shape = (int(width), int(inner)) if proj == "down" else (int(inner), int(width))

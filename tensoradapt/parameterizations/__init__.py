@@ -22,17 +22,28 @@ from typing import Any
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
+__all__ = ["get", "names"]
 OBLIGATIONS = ("build", "count", "oracle")
 LAYOUTS = ("layer proj : head dim : model", "layer proj : ff : model")
 
 
 def names() -> tuple[str, ...]:
-    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins."""
+    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins (docs/start.md)."""
     return tuple(sorted({*_builtin(), *_plugins()}))
 
 
 def get(parameterization: str | Any) -> Any:
-    """The parameterization of a name; one given as an object is checked and returned."""
+    """The parameterization of a name; one given as an object is checked.
+
+    Args:
+        parameterization: a name in any spelling, or an object (docs/notebooks/4_your_own_parameterization.md).
+
+    Returns:
+        The module or object, with ``build``, ``count`` and ``oracle``.
+
+    Raises:
+        TensorAdaptError: for an unknown name, with the closest, and for an object that lacks one of the three.
+    """
     chosen = _named(parameterization) if isinstance(parameterization, str) else parameterization
     if missing := [name for name in OBLIGATIONS if not callable(getattr(chosen, name, None))]:
         raise TensorAdaptError(

@@ -199,7 +199,9 @@ def _value(site: Site, axis: tuple[str, ...]) -> tuple[int | str, ...]:
     return tuple(site.coord[name] for name in axis)
 
 
-def _refuse_holes(sites: list[Site], index: Sequence[tuple[str, ...]], values: Mapping[tuple[str, ...], list]) -> None:
+def _refuse_holes(
+    sites: list[Site], index: Sequence[tuple[str, ...]], values: Mapping[tuple[str, ...], list[Any]]
+) -> None:
     present = {tuple(_value(site, axis) for axis in index) for site in sites}
     expected = math.prod(map(len, values.values()))
     if len(present) == expected:
@@ -213,7 +215,7 @@ def _refuse_holes(sites: list[Site], index: Sequence[tuple[str, ...]], values: M
 
 
 def _member(
-    site: Site, pattern: Pattern, layout: Layout, values: Mapping[tuple[str, ...], list], block: Sizes
+    site: Site, pattern: Pattern, layout: Layout, values: Mapping[tuple[str, ...], list[Any]], block: Sizes
 ) -> Member:
     at: dict[str, int | range] = {}
     for axis, mode in zip(pattern.index, layout.index, strict=True):

@@ -62,7 +62,20 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """The work for ``attach``. ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place."""
+    """The work for ``attach``, as ``plan`` decides it. Print it to see every matrix and its slice (docs/start.md).
+
+    ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place. Raises nothing by itself.
+
+    Attributes:
+        parameterization, published: the names that were asked for.
+        groups: one for each tensor: its network (sizes, factors, ranks), and its sites with their slices.
+        scale, alpha, start, rule, train, tasks, budget: as in ``plan``.
+        n_trained_base: numbers of base modules in ``train``; None where only the attached model knows.
+        biases: name and size of the shared biases that a published row trains.
+        skipped: modules that are not adapted, each with the reason.
+        source: where the sites come from.
+        given_parameterization: an object that was given in place of a name.
+    """
 
     parameterization: str
     groups: tuple[Group, ...]

@@ -107,7 +107,7 @@ def mean_squares_of_zero(
     gradient = _gradient(tuple(sizes[x] for x in (PROBE, *reduced.modes)))
     signs = reduced.back(network.zero, gradient, sizes).sign()
     sums = network.zero.rate**2 * reduced.squares(network.zero, signs, sizes) / reduced.n_probes / reduced.numel
-    return sums.expand(len(drawn)).tolist()  # type: ignore[no-any-return]
+    return sums.expand(len(drawn)).tolist()
 
 
 def together(network: Network) -> int:

@@ -13,12 +13,27 @@ Splits = Mapping[int, tuple[int, ...]]  # the parts of a width
 
 @dataclass(frozen=True)
 class Published:
-    """One paper's adapter. Its ranks are never clipped.
+    """One paper's adapter, whose ranks are never clipped. All of them: docs/methods.md.
 
-    ``tensors`` are layouts with the projections of each. ``alpha`` is the released code's default, or 1. ``zero``,
-    ``draws``, ``rates`` and ``base`` (factors that start from the base weights) name factors. ``power`` p makes the
-    multiplier alpha / r^p instead of the parameterization's. ``train`` and ``biases`` are trained in addition and
-    counted apart.
+    Nothing is checked here: ``plan`` raises what is wrong with a row.
+
+    Attributes:
+        name: what ``published=`` takes.
+        tensors: layouts with the projections of each.
+        parameterization, options: how they are factored.
+        source, formula, note: the paper, its closed count of parameters, departures from it.
+        alpha: the released code's default, or 1.
+        scale, start: as in ``plan``.
+        power: p makes the multiplier alpha / r^p instead of the parameterization's.
+        zero, draws, rates, base: factors: which is zero, how others are drawn, their multipliers of the learning rate,
+            and which start from the base weights.
+        split: parts of a mode, by mode and width.
+        blocks: whether MLP matrices are cut into square blocks.
+        one_shape: whether it is defined on matrices of one shape alone.
+        train, biases: modules and shared biases that are trained in addition and counted apart.
+
+    >>> Published("mine", ((": out : in", ("q", "v")),), "lora", "a paper", "2*d*r").projections
+    ('q', 'v')
     """
 
     name: str

@@ -179,9 +179,16 @@ def load_failures(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def load_runs(root: Path) -> list[Run]:
-    """Read all runs in ``root``, sorted by name; folders that hold no run are passed over.
+    """Read all runs in a folder; folders that hold no run are passed over (docs/sweeps/results.md).
 
-    Raises TensorAdaptError for a missing root or a damaged run.
+    Args:
+        root: the folder of a sweep or a frontier.
+
+    Returns:
+        The finished runs, sorted by name; their arrays are read when asked for.
+
+    Raises:
+        TensorAdaptError: for a missing root or a damaged run.
     """
     root = place(root, "root")
     if not root.is_dir():

@@ -12,6 +12,7 @@ from tensoradapt.sites.from_module_tree import sites_from_tree
 from tensoradapt.sites.from_names import module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
 from tensoradapt.sites.modules import ROOT, without_adapters
+from tensoradapt.sites.recipe import Recipe
 from tensoradapt.sites.site import Candidate, Site, Sites
 
 __all__ = ["ROOT", "Site", "Sites", "find_sites"]
@@ -24,7 +25,7 @@ def find_sites(
     *,
     layers: Iterable[int] | None = None,
     exclude: Sequence[str] = (),
-    recipe: str | recipe_table.Recipe | None = None,
+    recipe: str | Recipe | None = None,
     blocks: bool = False,
     scope: str | None = None,
     modules: str | Sequence[str] = (),
@@ -43,15 +44,23 @@ def find_sites(
         scope: only this stack ("encoder"), or what is inside this module.
         modules: patterns of module names outside the layers (embeddings, patch convolutions, heads).
 
+    Returns:
+        The sites, each with its name, (out, in) shape, coordinates and the sizes of its row modes.
+
     Raises:
         TensorAdaptError: for a model without repeated layers, a config without a recipe, a selector that matches
             nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
+
+    >>> from transformers import BertConfig
+    >>> sites = find_sites(BertConfig(hidden_size=96, num_attention_heads=6, num_hidden_layers=4), ("q", "v"))
+    >>> len(sites), sites[0].name, (sites[0].out, sites[0].in_), dict(sites[0].inner)
+    (8, 'encoder.layer.0.attention.self.query', (96, 96), {'head': 6, 'dim': 16})
     """
     projections, exclude, modules = (
         strings(value, name)
         for value, name in ((projections, "projections"), (exclude, "exclude"), (modules, "modules"))
     )
-    if recipe is not None and not isinstance(recipe, str | recipe_table.Recipe):
+    if recipe is not None and not isinstance(recipe, str | Recipe):
         raise TensorAdaptError(f"recipe is {shown(recipe)}; expected its name, or a Recipe")
     layers, scope, blocks = optional(numbers)(layers, "layers"), optional(text)(scope, "scope"), flag(blocks, "blocks")
     model_or_config = without_adapters(model_or_config)
@@ -83,7 +92,7 @@ def find_sites(
 
 
 def _in_model(
-    model: Any, recipe: str | recipe_table.Recipe | None, scope: str | None, with_modules: bool
+    model: Any, recipe: str | Recipe | None, scope: str | None, with_modules: bool
 ) -> tuple[list[Candidate], str]:
     """Every candidate, and how the candidates were found."""
     given = recipe is not None and recipe != GENERIC
@@ -133,5 +142,5 @@ def _from_tree(model: Any, with_modules: bool) -> list[Candidate]:
     return candidates
 
 
-def _source(config: Any, row: recipe_table.Recipe) -> str:
+def _source(config: Any, row: Recipe) -> str:
     return f"{getattr(config, 'model_type', type(config).__name__)} by recipe {row.name}"

@@ -49,7 +49,7 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
 
 def named_modules(model: Any) -> Iterator[tuple[str, Any]]:
     """The modules of a model with their names, without those of its adapters, which may be thousands."""
-    return model.named_modules(memo={getattr(model, ROOT, None)})  # type: ignore[no-any-return]
+    return model.named_modules(memo={getattr(model, ROOT, None)})
 
 
 def without_adapters(model: Any) -> Any:

@@ -80,7 +80,7 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Sites(Sequence):
+class Sites(Sequence[Site]):
     """Sites in model order; the matrices skipped, with the reasons; and how the sites were found."""
 
     sites: tuple[Site, ...]
@@ -129,7 +129,7 @@ class RowBlock:
 
 def row_blocks(sites: Iterable[Site]) -> tuple[RowBlock, ...]:
     """The row blocks of some sites, in their order."""
-    grouped: dict[tuple, list[Site]] = {}
+    grouped: dict[tuple[Any, ...], list[Site]] = {}
     for site in sites:
         grouped.setdefault((site.key, site.slot, site.rows, site.period), []).append(site)
     return tuple(RowBlock(tuple(block)) for block in grouped.values())

@@ -31,6 +31,9 @@ def model_card(
         base_model: the base's name on the hub; by default the one that the model knows.
         license, tags: for the front matter.
 
+    Returns:
+        The text.
+
     Raises:
         TensorAdaptError: for what is not an adapter, for texts that are not one line, and where huggingface_hub, which
             writes the front matter, is not installed.

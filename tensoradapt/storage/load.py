@@ -27,13 +27,18 @@ from tensoradapt.surgery.transaction import transaction
 
 
 def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
-    """Attach a saved adapter to a base model, with its trained heads: the saved model's outputs, bit for bit.
+    """Attach a saved adapter to a base model, with its trained heads (docs/checkpoints.md).
+
+    The outputs are those of the saved model, bit for bit.
 
     Args:
         model: the base model; it may have other adapters.
         path: the folder that ``adapter.save`` wrote.
         strict: refuse a base with other weights than the adapter was attached to when it was saved.
         name: of the adapter in the model; it is used alone until ``use`` says otherwise.
+
+    Returns:
+        The adapter, attached.
 
     Raises:
         TensorAdaptError: with the model untouched, for a missing, damaged or future file, tensors that do not fit the
@@ -68,7 +73,7 @@ def from_pretrained(
     endpoint: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Adapter:
-    """``load`` from a folder, or from a repository on the hub that ``push_to_hub`` wrote.
+    """``load`` from a folder, or from a repository on the hub that ``push_to_hub`` wrote (docs/checkpoints.md).
 
     Only adapter.json, adapter.safetensors and trained/model.safetensors are downloaded, all of one commit, into
     huggingface_hub's cache.
@@ -79,6 +84,9 @@ def from_pretrained(
         revision: a branch, tag or commit of the repository; by default its main branch.
         strict, name: as in ``load``.
         token, endpoint, cache_dir: as huggingface_hub takes them.
+
+    Returns:
+        The adapter, attached.
 
     Raises:
         TensorAdaptError: with the model untouched, for what ``load`` refuses, a repository that is not there or holds
@@ -105,9 +113,16 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     """Copy saved factors, multipliers and trained heads into the adapter that is attached to a model.
 
     For resuming a training run: parameters stay the same objects, so optimizers, DDP and FSDP2 keep theirs. Under
-    FSDP2 every rank calls it. ``name``: which of several adapters. Raises TensorAdaptError, with nothing changed, while
-    merged, for an adapter of another plan or seed, for one whose heads another adapter in use has replaced, and for
-    files that ``load`` refuses.
+    FSDP2 every rank calls it (docs/distributed.md).
+
+    Args:
+        model: the model with the adapter, sharded or not.
+        path: the folder that ``adapter.save`` wrote.
+        name: which of several adapters.
+
+    Raises:
+        TensorAdaptError: with nothing changed, while merged, for an adapter of another plan or seed, for one whose
+            heads another adapter in use has replaced, and for files that ``load`` refuses.
     """
     adapter, path = attached(model, name), place(path, "path")
     if adapter.gate.merged:

@@ -79,6 +79,9 @@ def attach(
         loss: ``loss(model, batch)`` of one of them; by default ``model(**batch).loss``.
         name: of the adapter in the model. It is used alone until ``use`` is called.
 
+    Returns:
+        The adapter, whose ``tensors`` hold the factors and ``delta(site)`` is an update (out, in).
+
     Raises:
         TensorAdaptError: with the model unchanged, for a container as root, a taken name, dropout or seed out of range,
             missing modules or shapes that are not the plan's, weights of which only some are on the meta device,
@@ -185,11 +188,20 @@ def set_magnitudes(adapter: Adapter, matrices: Matrices) -> None:
 
 
 def detach(model: nn.Module, name: str | None = None) -> Adapter:
-    """Take an adapter out of a model and return it, with the heads that it trained.
+    """Take an adapter out of a model (docs/guides/several-adapters.md).
 
     Without its last adapter, the model's weights, heads, ``requires_grad`` flags and modules are bit for bit as before
-    ``attach``. A merged model is unmerged first, unless ``keep=False`` gave up its original weights. ``name`` is needed
-    where the model has several adapters.
+    ``attach``. A merged model is unmerged first, unless ``keep=False`` gave up its original weights.
+
+    Args:
+        model: a model with an adapter.
+        name: which one; needed where there are several.
+
+    Returns:
+        The adapter, with the heads that it trained.
+
+    Raises:
+        TensorAdaptError: with nothing changed, for a model without adapters and an unknown name.
     """
     adapter = attached(model, name)
     refuse_sharded(model, "detach")
@@ -212,10 +224,19 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
 
 
 def merge_and_unload(model: nn.Module) -> nn.Module:
-    """Merge the adapters in use for good and take all adapters out; returns the model, now a plain one.
+    """Merge the adapters in use for good and take all adapters out (docs/guides/merge-and-save.md).
 
     Its outputs are those of the adapted model but for rounding, trained heads stay, and ``save_pretrained`` saves it as
-    any other. Raises TensorAdaptError, with nothing changed, for what ``merge`` refuses.
+    any other.
+
+    Args:
+        model: a model with an adapter.
+
+    Returns:
+        The same model, now a plain one.
+
+    Raises:
+        TensorAdaptError: with nothing changed, for what ``merge`` refuses.
     """
     registry = required(model)
     refuse_sharded(model, "merge_and_unload")
@@ -247,7 +268,17 @@ def _unfollow(model: nn.Module, registry: Adapters, change: Transaction) -> None
 
 @contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """Make the model compute, inside this context, what it did before ``attach``; trained heads stay."""
+    """Make the model compute, inside this context, what it did before ``attach`` (docs/guides/several-adapters.md).
+
+    Args:
+        model: a model with adapters, not merged; trained heads stay.
+
+    Returns:
+        The context; it gives nothing.
+
+    Raises:
+        TensorAdaptError: for a model without adapters, or a merged one.
+    """
     registry = required(model)
     if registry.merged:
         raise TensorAdaptError(

@@ -42,7 +42,7 @@ class MergeResult:
 def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
     """Add the updates of the adapters in use to the weights, summed in fp32 or wider and rounded once.
 
-    Quantised weights (bitsandbytes, torchao int8) are dequantised and quantised again.
+    Quantised weights (bitsandbytes, torchao int8) are dequantised and quantised again (docs/guides/merge-and-save.md).
 
     Args:
         model: a model with an adapter.
@@ -78,7 +78,14 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
 
 
 def unmerge(model: nn.Module) -> None:
-    """Put back the weights as they were before ``merge``, bit for bit."""
+    """Put back the weights as they were before ``merge``, bit for bit (docs/guides/merge-and-save.md).
+
+    Args:
+        model: a model that was merged with ``keep=True``.
+
+    Raises:
+        TensorAdaptError: with nothing changed, for a model without adapters, or one that is not merged.
+    """
     registry = required(model)
     if not registry.merged:
         raise TensorAdaptError("the adapter is not merged; there is nothing to unmerge")
@@ -151,7 +158,7 @@ class Snapshot:
 
     module: nn.Module
     values: Mapping[str, Tensor]
-    codes: tuple = ()
+    codes: tuple[object, ...] = ()
 
     @classmethod
     def of(cls, layer: Wrapped) -> Snapshot:

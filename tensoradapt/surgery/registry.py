@@ -93,7 +93,17 @@ def required(model: nn.Module) -> Adapters:
 
 
 def adapters(model: nn.Module) -> dict[str, Adapter]:
-    """The adapters of a model by name; empty where it has none."""
+    """The adapters of a model (docs/guides/several-adapters.md).
+
+    Args:
+        model: any module.
+
+    Returns:
+        Each adapter by its name; empty where the model has none.
+
+    Raises:
+        TensorAdaptError: for what is not a module.
+    """
     check_is("model", model, nn.Module)
     registry = registered(model)
     return {} if registry is None else registry.named()
@@ -102,7 +112,13 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
 def print_trainable_parameters(model: nn.Module) -> None:
     """Print how many numbers of a model train, in the words of PEFT's method of this name.
 
-    Frozen random factors, which are stored nowhere, do not count. Raises TensorAdaptError for what is not a module.
+    Frozen random factors, which are stored nowhere, do not count.
+
+    Args:
+        model: any module; parameters that require gradients are counted.
+
+    Raises:
+        TensorAdaptError: for what is not a module.
 
     >>> from transformers import BertConfig, BertModel
     >>> import tensoradapt as ta

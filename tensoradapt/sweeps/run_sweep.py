@@ -81,7 +81,7 @@ def sweep(
 ) -> SweepResult:
     """Print the plan of a specification, then compute every run of it that ``out`` has no finished folder for.
 
-    Stop it at any time: the same call continues where it was, within runs too.
+    Stop it at any time: the same call continues where it was, within runs too (docs/sweeps/README.md).
 
     Args:
         spec: a TOML file, a mapping with its keys, or what ``read_spec`` returns. In a mapping ``model`` may be a model
@@ -100,6 +100,9 @@ def sweep(
         say: called with each line of output.
         cluster: what each run requests, by executor, such as ``slurm={"partition": "gpu", "time": 60, "gpus": 1}`` or
             ``ray={"cpus": 2, "gpus": 0.5}``.
+
+    Returns:
+        How many runs there are and are finished, and which failed.
 
     Raises:
         TensorAdaptError: before the first run, for a specification, machine or folder that cannot be used; later, where

@@ -85,7 +85,7 @@ def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
     model = TASK.model(model_name)
     adapter = attach(model, plan(model, parameterization="cp", rank=2), seed=1)
     for tensor in adapter.tensors:
-        torch.nn.init.normal_(tensor.trained[tensor.network.zero.name])  # type: ignore[union-attr, operator, index, arg-type]
+        torch.nn.init.normal_(tensor.trained[tensor.network.zero.name])  # type: ignore[union-attr, index]
     model.eval()
 
     def logits_of(tokens: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def names() -> tuple[str, ...]:
 
 
 def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -> Task:
-    """Register a task by its name, which frontiers and sweeps then take; return it.
+    """Register a task by its name, which frontiers and sweeps then take (docs/your-data.md).
 
     Data is read and checked at once. Processes that compute runs read it again, and refuse it if it has changed.
 
@@ -52,6 +52,9 @@ def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -
             "classification" or "regression". metric: accuracy, f1, matthews, spearman, pearson, kendall, a scorer of
             scikit-learn, or a function of labels and predictions. max_length: in tokens, of longer texts the rest is
             cut off.
+
+    Returns:
+        The task, with its data read, split and checked.
 
     Raises:
         TensorAdaptError: for settings that are unknown, data that cannot be read or trained on, naming file, row or

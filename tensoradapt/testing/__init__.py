@@ -47,7 +47,10 @@ Options = Callable[[Layout], st.SearchStrategy[dict[str, Any]]]
 def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
     """Layouts without sizes: 0 to 3 index modes, some merged, over whole, split and merged rows and columns.
 
-    ``parts``: the number of row modes, and of column modes.
+    A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). Nothing is raised.
+
+    Args:
+        parts: the number of row modes, and of column modes; any by default.
     """
     names = draw(st.lists(st.sampled_from(INDEX), max_size=3, unique=True))
     merged = [draw(st.booleans()) and not {*pair} & {*RUNTIME} for pair in itertools.pairwise(names)]
@@ -61,7 +64,14 @@ def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
 
 @st.composite
 def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> Layout:
-    """Layouts with mode sizes from 1 to 5 and at most MAX_ENTRIES entries; ``square``: rows as large as columns."""
+    """Layouts with mode sizes from 1 to 5 and at most MAX_ENTRIES entries.
+
+    A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). Nothing is raised.
+
+    Args:
+        parts: the number of row modes, and of column modes; any by default.
+        square: whether rows are as large as columns.
+    """
     pattern, left = draw(patterns(parts)), MAX_ENTRIES
     sizes: dict[str, int] = {}
     twins = dict(zip(pattern.cols, pattern.rows, strict=True)) if square else {}
@@ -76,7 +86,13 @@ def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> 
 
 @st.composite
 def positions(draw: st.DrawFn, layout: Layout) -> At:
-    """Positions in a layout: a number for every index mode, a range for some of the others."""
+    """Positions in a layout: a number for every index mode, a range for some of the others.
+
+    A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). Nothing is raised.
+
+    Args:
+        layout: the layout, with sizes.
+    """
     at: dict[str, int | range] = {mode.name: draw(st.integers(0, mode.size - 1)) for mode in layout.index}
     for mode in (*layout.rows, *layout.cols):
         if draw(st.booleans()):
@@ -94,8 +110,13 @@ def cases(
 ) -> Case:
     """Cases of one parameterization, or of all that have a name, at ranks from 1 to 4, clipped as in a plan.
 
-    ``options`` makes a strategy for build's options from a layout. Layouts that the parameterization refuses are left
-    out, and its reasons added to ``refused``.
+    A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). AssertionError is raised for a network that no
+    plan can use.
+
+    Args:
+        parameterization: a name or object; any that has a name by default.
+        options: makes a strategy for build's options from a layout.
+        refused: gets the reasons of layouts that the parameterization refuses, which are left out.
     """
     chosen = draw(st.sampled_from(parameterizations.names())) if parameterization is None else parameterization
     module = parameterizations.get(chosen)
@@ -138,7 +159,12 @@ def _building(parameterization: str | Any, layout: Layout, refused: list[str] | 
 
 @dataclass(frozen=True)
 class Checked:
-    """On how many cases laws held, and why layouts were left out: the parameterization's own reasons."""
+    """On how many cases laws held; what ``laws`` and ``check`` return (CONTRIBUTING.md). Nothing is raised.
+
+    Attributes:
+        cases: the number.
+        refused: why layouts were left out: the parameterization's own reasons.
+    """
 
     cases: int
     refused: tuple[str, ...] = ()
@@ -153,11 +179,22 @@ class Checked:
 
 
 def laws(parameterization: str | Any, *, examples: int = 25, options: Options | None = None) -> Checked:
-    """Check every law on a parameterization, given by name or as an object with build, count and oracle.
+    """Check every law on a parameterization.
 
-    Returns how many cases there were, and which layouts the parameterization refused. Raises AssertionError with the
-    first law that fails and the smallest case found, for a network that no plan can use too, and TensorAdaptError if
-    the parameterization refuses nearly all layouts.
+    Args:
+        parameterization: a name, or an object with build, count and oracle.
+        examples: cases of each law.
+        options: makes a strategy for build's options from a layout.
+
+    Returns:
+        How many cases there were, and which layouts the parameterization refused.
+
+    Raises:
+        AssertionError: with the first law that fails and the smallest case found, or a network that no plan can use.
+        TensorAdaptError: if the parameterization refuses nearly all layouts.
+
+    >>> laws("lora", examples=1)
+    12 laws held on 12 cases
     """
     every = (check(name, parameterization, examples=examples, options=options) for name in LAWS)
     return sum(every, Checked(0))
@@ -166,7 +203,19 @@ def laws(parameterization: str | Any, *, examples: int = 25, options: Options | 
 def check(
     law: str, parameterization: str | Any, *, examples: int = 25, options: Options | None = None, shrink: bool = True
 ) -> Checked:
-    """Check one law, with the same examples at every call."""
+    """Check one law, with the same examples at every call.
+
+    Args:
+        law: its name in ``LAWS``.
+        parameterization, examples, options: as in ``laws``, which raises the same.
+        shrink: whether the smallest case is looked for.
+
+    Returns:
+        How many cases there were, and which layouts were refused.
+
+    >>> check("count", "cp", examples=2).cases
+    2
+    """
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     calm = [HealthCheck.too_slow, HealthCheck.nested_given]
     alone: dict[str, Any] = {"deadline": None, "database": None, "report_multiple_bugs": False}

@@ -54,11 +54,12 @@ def fit(
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
 ) -> FitResult:
-    """Train whatever requires gradients with AdamW; leave the model in eval mode.
+    """Train whatever requires gradients with AdamW; leave the model in eval mode (docs/start.md).
 
     A loss or gradient that is not finite stops the training before its step: a result ("diverged"), not an error.
 
     Args:
+        model: what is trained; usually a model with an adapter.
         batches: one mapping of tensors for each step.
         lr: learning rate of all but ``heads``. Rises over the warm-up, then falls linearly to zero, as ``head_lr``.
         steps: number of optimizer steps.
@@ -74,6 +75,9 @@ def fit(
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
         on_step: called with step (from 1) and loss.
         checkpoint: where the state is kept. A training that was stopped resumes from it and skips the batches before.
+
+    Returns:
+        The status, and loss and seconds of each step.
 
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
@@ -188,10 +192,19 @@ def _check_reduce(model: nn.Module, reduce: Mapping[int, int], steps: int, check
 def parameter_groups(
     model: nn.Module, lr: float, head_lr: float | None = None, heads: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Group all parameters that require gradients for an optimizer: modules in ``heads`` at ``head_lr`` (default
-    ``lr``), factors at ``lr`` times their own multiplier (LoRA+), the rest at ``lr``.
+    """Group all parameters that require gradients for an optimizer (docs/distributed.md).
 
-    Raises TensorAdaptError where nothing requires gradients.
+    Args:
+        model: a model with an adapter.
+        lr: of factors, times their own multiplier (LoRA+), and of the rest.
+        head_lr: of the modules in ``heads``; default ``lr``.
+        heads: names of modules, such as "classifier".
+
+    Returns:
+        The groups, as torch's optimizers take them.
+
+    Raises:
+        TensorAdaptError: where nothing requires gradients, and for heads that are not there.
     """
     check_arguments(locals(), model=of_kind(nn.Module), lr=number, head_lr=optional(number))
     named = trained_parameters(model)

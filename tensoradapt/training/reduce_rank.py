@@ -81,6 +81,7 @@ def reduce_rank(
     In a tree of bonds a truncation's error is at most the root of the sum of the squared singular values it drops. CP
     drops the component that adds least to the error. Factors keep the sizes of their entries and the tensor its
     multiplier. Factors become new Parameters without gradients, so wrap a model for several processes after this.
+    Measured in docs/figures/README.md.
 
     Args:
         model: a model with an attached adapter.
@@ -91,6 +92,9 @@ def reduce_rank(
         sweeps: more than 1 choose every bond again, given the others.
         moments: "carry" takes the optimizer's state into the new bases: first moments exactly, second ones as if a
             gradient's entries were independent; "reset" drops it.
+
+    Returns:
+        Bonds, parameters and relative error before and after, of every tensor.
 
     Raises:
         TensorAdaptError: with nothing changed, without an adapter, while it is merged, for ``start="subtract"``,

@@ -22,7 +22,7 @@ def to_end(work: Turns[T]) -> T:
         try:
             next(work)
         except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
+            return end.value
 
 
 def in_turns(works: Mapping[str, Turns[T]]) -> dict[str, T]:

@@ -11,7 +11,7 @@ import accelerate
 import pytest
 import torch
 from safetensors import safe_open
-from support.models import inputs, make, perturb
+from support.models import checkpoint_layers, inputs, make, perturb
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -239,7 +239,7 @@ def test_gradient_checkpointing_gives_the_gradients_of_none(name: str, reentrant
     adapter = ta.attach(model, ta.plan(model, parameterization=parameterization, rank=2), seed=0)
     perturb(adapter)
     expected = gradients(model.train(), adapter, **inputs(name))
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    checkpoint_layers(model, reentrant)
     found = gradients(model, adapter, **inputs(name))
     for key, gradient in expected.items():
         torch.testing.assert_close(found[key], gradient, rtol=1e-6, atol=1e-6 * float(gradient.abs().max()))

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from support.families import PLANNED, planned
-from support.models import inputs, logits, make, perturb
+from support.models import checkpoint_layers, inputs, logits, make, perturb
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils import flop_counter
@@ -282,7 +282,7 @@ def test_checkpointed_layers_have_the_same_gradients(reentrant, pair_of_models) 
     name, model, adapter = pair_of_models
     model.config.use_cache = False
     expected = step(name, model.train(), adapter)
-    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    checkpoint_layers(model, reentrant)
     model.get_input_embeddings().register_forward_hook(lambda *given: given[2].requires_grad_(True))
     for value, other in zip(step(name, model, adapter), expected, strict=True):
         torch.testing.assert_close(value, other)

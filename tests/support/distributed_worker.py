@@ -17,7 +17,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import transformers
 from support.families import PLANNED, planned
-from support.models import make
+from support.models import checkpoint_layers, make
 from support.ranks import HEAD, NAME, attached, backward, equal, gradients, ids, off, own, refusal, sharded, values
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -84,7 +84,7 @@ def checkpointing(_: Path) -> dict[str, Any]:
 def checkpointed(name: str, wrap: Callable[[nn.Module], nn.Module], reentrant: bool) -> float | str:
     (alone, one), (model, adapter) = attached(name), attached(name)
     backward(alone, ids())
-    model.train().activation_checkpointing_enable({"use_reentrant": reentrant})
+    checkpoint_layers(model.train(), reentrant)
     wrapped = wrap(model)
     worst = 0.0
     for _ in range(3):  # a static graph is learnt in the first pass and used in the others

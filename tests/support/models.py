@@ -335,3 +335,9 @@ def assert_identical(model: nn.Module, base: nn.Module) -> None:
     assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
     flags = {name: p.requires_grad for name, p in base.named_parameters()}
     assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
+
+
+def checkpoint_layers(model, reentrant: bool) -> None:
+    """Compute activations again in the backward pass; transformers has renamed the method since 5.0."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": reentrant})

@@ -20,7 +20,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from tensoradapt.analysis.figures import ink
-from tensoradapt.analysis.figures.page import PAGE, RC, page
+from tensoradapt.analysis.figures.page import PAGE as PAGE
+from tensoradapt.analysis.figures.page import RC as RC
+from tensoradapt.analysis.figures.page import page
 from tensoradapt.analysis.figures.styles import Style, marker_look
 from tensoradapt.errors import few
 from tensoradapt.files import replace_file
@@ -219,7 +221,7 @@ def write(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> tuple[Pat
 
 def warn_of_boxes(figure: Figure) -> None:
     """Warn once of all characters that no font has, which a figure shows as boxes."""
-    texts: set[str] = {part.get_text() for part in figure.findobj(Text)}  # type: ignore[attr-defined]
+    texts: set[str] = {part.get_text() for part in figure.findobj(Text)}
     if lacking := sorted(set("".join(texts)) - _drawable() - {"\n"}):
         named = few([f"{character} (U+{ord(character):04X})" for character in lacking])
         warnings.warn(

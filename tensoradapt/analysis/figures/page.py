@@ -69,7 +69,7 @@ def styled(style: StyleSheet = None) -> Iterator[None]:
         try:
             if not isinstance(style, str | Mapping | list | tuple | None):
                 raise TypeError
-            sheets.use(dict(style) if isinstance(style, Mapping) else style or {})  # type: ignore[arg-type]
+            sheets.use(dict(style) if isinstance(style, Mapping) else style or {})
         except (OSError, TypeError, ValueError, KeyError, AttributeError):
             raise TensorAdaptError(
                 f"style is {shown(style)}; expected a style sheet of matplotlib, such as 'grayscale', or rcParams"

@@ -172,7 +172,7 @@ def _draw_strip(panel: Panel, least: float) -> None:
     ticks = [tick for tick in tried if max(low, middle + room) <= tick <= high]
     form = ScalarFormatter(useOffset=False)
     form.create_dummy_axis()
-    form.set_locs(ticks)  # type: ignore[arg-type]
+    form.set_locs(ticks)
     names = [form(tick) for tick in ticks]
     ax.yaxis.set_major_locator(FixedLocator([*ticks, middle]))
     ax.yaxis.set_major_formatter(FixedFormatter([*names, STRIP]))

@@ -1,16 +1,26 @@
 """The figures as functions, ``ta.plots``: of runs, or of a DataFrame with a row for each run, on axes or a new figure.
 
-Every function takes runs (``ta.load_runs``) or a pandas DataFrame (``ta.results``, or one's own, or both joined), and
-names of its columns: ``method``; ``y``, the score, where higher is better (default "test"); ``seed`` (default "seed";
-without such a column each row of a method and size is a seed). A table may also have the columns of ``ta.results``,
-such as rank, budget, lr, tuning, chance and status.
+What a user has set in matplotlib's rcParams holds. An example is in docs/sweeps/results.md; all functions share:
 
-It draws on ``ax`` and returns it. Axes that are alone in a figure without a layout engine get the place that leaves
-room for all labels. Without ``ax`` a pyplot figure is made, with a ``caption`` below it unless that is False. What a
-user has set in matplotlib's rcParams holds; ``style`` is a style sheet, or a mapping of rcParams, for this figure.
+Args:
+    runs: from ``ta.load_runs``, or a pandas DataFrame: ``ta.results``, one's own, or both joined. A table may also
+        have the columns of ``ta.results``, such as rank, budget, lr, tuning, task, chance and status.
+    ax: axes to draw on. Those that are alone in a figure without a layout engine get the place that leaves room for
+        all labels. By default a pyplot figure is made.
+    y, method, seed: columns: the score, where higher is better (default "test"); the method; the seed (default
+        "seed"; without such a column each row of a method and size is a seed).
+    x, rank, lr, task: columns of the cost, the rank, the learning rate and the task.
+    reference: the method that others are compared with; by default LoRA.
+    total: number of runs that the whole sweep has, which the caption compares with those that there are.
+    caption: whether a new figure has its caption below.
+    style: a style sheet, or a mapping of rcParams, for this figure.
 
-Raises TensorAdaptError for a column that is not there, naming the closest, for a value that is missing or of another
-type, with its row, and where the runs do not allow the figure.
+Returns:
+    The axes.
+
+Raises:
+    TensorAdaptError: for a column that is not there, naming the closest, for a value that is missing or of another
+        type, with its row, and where the runs do not allow the figure.
 """
 
 from __future__ import annotations
@@ -27,6 +37,8 @@ from tensoradapt.analysis.figures import captions, contents
 from tensoradapt.analysis.figures.canvas import figure_of
 from tensoradapt.analysis.figures.contents import Content, Source
 from tensoradapt.analysis.figures.frontier_plot import save_frontier as save_frontier
+from tensoradapt.analysis.figures.network_plot import network as network
+from tensoradapt.analysis.figures.network_plot import save_network as save_network
 from tensoradapt.analysis.figures.page import StyleSheet, page, styled
 from tensoradapt.analysis.tables.comparable import methods, reported
 from tensoradapt.analysis.tables.contrasts import named_reference
@@ -58,11 +70,8 @@ def frontier(
     """Score against a cost, a line for each method, and the frontier of what no other point beats.
 
     Points are means over seeds, bars 95 % t-intervals, pale dots the seeds; points of almost equal cost are side by
-    side. A hollow marker has a run at chance; such runs are on a strip below the scores.
-
-    Args:
-        x: the cost: a column, or of runs one of ``tables.frontier.COSTS``, measured ones as medians over seeds.
-        total: number of runs that the whole sweep has, which the caption compares with those that there are.
+    side. A hollow marker has a run at chance; such runs are on a strip below the scores. ``x`` is a column, or of runs
+    one of ``tables.frontier.COSTS``, measured ones as medians over seeds.
     """
     optional(partial(whole, least=0))(total, "total")
     every = _runs(runs, Columns(x, y, method, seed))

@@ -31,10 +31,18 @@ NUMBERS, TICKS = 8, 16  # slices up to which cosines are written into their cell
 
 
 def plot_spectra(spectra: Spectra, ax: Axes | None = None) -> Axes:
-    """Singular values over the largest of their mode, log, against index / size; returns ``ax``, a new one if None.
+    """Draw singular values over the largest of their mode, log, against index / size.
 
     The large hollow marker is the rank for 90 % of the energy, the small filled one that for 99 %; pale: values within
-    the estimated noise. Values below 1e-8 of the largest are off the axes.
+    the estimated noise. Values below 1e-8 of the largest are off the axes. An example is in
+    docs/notebooks/6_read_the_mode_spectra.md.
+
+    Args:
+        spectra: of ``ta.spectra.spectra``, which raises what is wrong with a tensor.
+        ax: axes to draw on; by default new ones.
+
+    Returns:
+        The axes.
     """
     ax = _axes() if ax is None else ax
     for i, mode in enumerate(spectra.shape):
@@ -59,9 +67,18 @@ def plot_similarity(
     labels: Sequence[str],  # (n,)
     ax: Axes | None = None,
 ) -> Axes:
-    """Cosines between slices from -1, dark, to 1, light, in print too; returns ``ax``, a new one if None.
+    """Draw cosines between slices from -1, dark, to 1, light, in print too (docs/notebooks/6_read_the_mode_spectra.md).
 
-    Up to 8 slices the numbers are written in. A matrix that does not fit its labels raises TensorAdaptError.
+    Args:
+        matrix: (n, n), of ``ta.spectra.similarity``; up to 8 slices the numbers are written in.
+        labels: n names.
+        ax: axes to draw on; by default new ones.
+
+    Returns:
+        The axes.
+
+    Raises:
+        TensorAdaptError: for a matrix that does not fit its labels.
     """
     matrix, n = np.asarray(matrix, float), len(labels)
     if matrix.shape != (n, n) or not n:
@@ -87,9 +104,18 @@ def figure(
     similarities: Mapping[str, Floats] | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
 ) -> Figure:
-    """The spectra, and beside them the (n, n) matrix of each mode in ``similarities``, up to about three.
+    """Draw the spectra, and beside them the cosines of some modes (docs/notebooks/6_read_the_mode_spectra.md).
 
-    ``labels`` names the slices of a mode, else they are numbered. A mode that the spectra lack raises TensorAdaptError.
+    Args:
+        spectra: of ``ta.spectra.spectra``.
+        similarities: the (n, n) matrix of each of up to about three modes.
+        labels: names of the slices of a mode; else they are numbered.
+
+    Returns:
+        The figure.
+
+    Raises:
+        TensorAdaptError: for a mode that the spectra lack.
     """
     given, named = similarities or {}, labels or {}
     for mode in (*given, *named):
@@ -111,9 +137,16 @@ def save_spectra(
     similarities: Mapping[str, Floats] | None = None,
     labels: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Path, ...]:
-    """Write ``figure`` as ``stem``.png (200 dpi) and .pdf, its numbers as ``stem``.csv; returns the paths.
+    """Write ``figure`` as ``stem``.png (200 dpi) and .pdf, and its numbers as ``stem``.csv (docs/figures/README.md).
 
     The cosines of each mode go to ``stem``-mode.csv. Each file is replaced whole, the same data as the same bytes.
+
+    Args:
+        spectra, similarities, labels: as for ``figure``, which raises what does not fit.
+        stem: path of the files without their endings.
+
+    Returns:
+        The paths.
     """
     stem, drawing = Path(stem), figure(spectra, similarities, labels)
     paths = [*write(drawing, stem)]

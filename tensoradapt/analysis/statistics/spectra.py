@@ -24,8 +24,13 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 class Spectra:
     """Singular values of every unfolding of a tensor; what has a value per mode is a dict by mode name.
 
-    ``values``: (min(n, size / n),) for a mode of size n, largest first. ``noise``: estimated standard deviation of the
-    noise in one entry, in the tensor's unit. ``noise_rank``: singular values that stand above that noise.
+    Made by ``spectra``, which raises what is wrong (docs/notebooks/6_read_the_mode_spectra.md).
+
+    Attributes:
+        shape: size of each mode.
+        values: (min(n, size / n),) for a mode of size n, largest first.
+        noise: estimated standard deviation of the noise in one entry, in the tensor's unit.
+        noise_rank: how many singular values stand above that noise.
     """
 
     shape: dict[str, int]
@@ -61,7 +66,15 @@ class Spectra:
 
 @dataclass(frozen=True)
 class Compression:
-    """How few directions carry one mode: ``rank`` of ``size`` keep the energy asked for."""
+    """How few directions carry one mode, as ``advice`` finds (docs/notebooks/6_read_the_mode_spectra.md).
+
+    Nothing is raised here.
+
+    Attributes:
+        mode, size: the mode.
+        rank: how many of its directions keep the energy asked for.
+        effective_rank: as in ``Spectra``.
+    """
 
     mode: str
     size: int
@@ -96,6 +109,13 @@ def spectra(
     vector. Counted as signal: noise whose variance differs between entries. Without noise beyond the
     rounding of the tensor's dtype, as in updates of exactly low rank, ``noise_rank`` is the numerical rank.
 
+    Args:
+        tensor: (n_1, ..., n_d), of numpy or torch, real and finite.
+        names: of its modes, in their order.
+
+    Returns:
+        The spectra.
+
     >>> rng = np.random.default_rng(0)
     >>> signal = np.einsum("ar,br,cr->abc", *(rng.standard_normal((n, 2)) for n in (6, 8, 10)))
     >>> found = spectra(signal + 0.05 * rng.standard_normal(signal.shape), ("layer", "out", "in"))
@@ -126,10 +146,17 @@ def similarity(
     names: Sequence[str],
     mode: str,
 ) -> Floats:  # (n, n), n the size of mode
-    """Cosines <T_i, T_j> / (|T_i| |T_j|) of the slices of ``tensor`` along ``mode``, inner products of Frobenius.
+    """Cosines ``<T_i, T_j> / (|T_i| |T_j|)`` of the slices of ``tensor`` along ``mode``, inner products of Frobenius.
 
-    In -1 ... 1, whatever the slices' norms. A zero slice has no direction: its cosines are 0, even that with itself.
-    What ``spectra`` refuses, and a mode that is not among ``names``, raise TensorAdaptError.
+    Args:
+        tensor, names: as in ``spectra``.
+        mode: one of the names, of size n.
+
+    Returns:
+        (n, n), in -1 ... 1, whatever the slices' norms. A zero slice has no direction: its cosines are 0.
+
+    Raises:
+        TensorAdaptError: for what ``spectra`` refuses, and a mode that is not among ``names``.
 
     >>> similarity([[1, 0], [2, 0], [0, 3]], ("layer", "in"), "layer")
     array([[1., 1., 0.],
@@ -147,12 +174,23 @@ def similarity(
 
 
 def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float = 0.9) -> tuple[Compression, ...]:
-    """``modes`` (all, if not given) by rank for ``energy`` / size, the most compressible first.
+    """The modes that are worth tying first: by rank for ``energy`` / size, the most compressible first.
 
     Tie the first ones and leave the last ones free; the reverse is the control that should do worse. Compare index
     modes with each other: row and column modes of low-rank updates are compressible by construction. One slice of
     large norm also makes a mode look compressible; ``similarity`` is blind to norms and tells the two apart. A zero
-    tensor has ratio 0 everywhere. An unknown mode raises TensorAdaptError.
+    tensor has ratio 0 everywhere.
+
+    Args:
+        spectra: of a tensor.
+        modes: some of its modes; all by default.
+        energy: share of the squared norm to keep, in (0, 1].
+
+    Returns:
+        Each mode with its rank.
+
+    Raises:
+        TensorAdaptError: for an unknown mode, and a share out of range.
 
     >>> found = spectra(np.einsum("a,bc->abc", [1.0, -2.0, 1.5], np.eye(4)[:, :3]), ("layer", "out", "in"))
     >>> [(one.mode, one.rank, one.size, one.worth_tying) for one in advice(found)]
@@ -188,7 +226,15 @@ def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
 
 
 def check_mode(mode: str, names: Iterable[str]) -> None:
-    """Raise TensorAdaptError for an unknown mode."""
+    """Check a mode's name, as all functions of this module do (docs/notebooks/6_read_the_mode_spectra.md).
+
+    Args:
+        mode: the name.
+        names: those that there are.
+
+    Raises:
+        TensorAdaptError: for an unknown mode, with the closest.
+    """
     if mode not in (valid := list(names)):
         raise TensorAdaptError(f"mode {mode!r} is not a mode of the tensor{did_you_mean(mode, valid)}")
 

@@ -131,7 +131,16 @@ def cost_name(cost: str) -> str:
 def frontier(runs: Iterable[Run] | Any) -> list[Point]:
     """The non-dominated points, fewest parameters first: no other has as good a mean score with as few parameters.
 
-    ``runs``: also as a DataFrame (``ta.results``). A point whose runs all ended at chance or diverged is on none.
+    A point whose runs all ended at chance or diverged is on none (docs/sweeps/results.md).
+
+    Args:
+        runs: from ``load_runs``, or a DataFrame (``ta.results``).
+
+    Returns:
+        A point for each configuration on the frontier, with its interval over seeds and its parameters.
+
+    Raises:
+        TensorAdaptError: for runs that do not compare, as of two tasks.
     """
     return [point for point in points(as_runs(runs), compare=False) if point.on_frontier]
 

@@ -24,8 +24,11 @@ def savings(runs: Iterable[Run] | Any, margins: Sequence[float] = MARGINS) -> li
     A size is within a margin if the lower limit of its paired difference (95 %, over seeds and test examples) is above
     minus the margin: a test of non-inferiority (Piaggio et al., JAMA 308, 2012). Of LoRA with other ranks its rank 8 is
     the reference, else its largest size; without LoRA the largest size of the method with the most sizes.
+    Measured in docs/figures/README.md.
 
-    ``runs``: also as a DataFrame (``ta.results``).
+    Args:
+        runs: from ``load_runs``, or a DataFrame (``ta.results``), of one task.
+        margins: in the unit of the score, each above 0.
 
     Returns:
         Rows with method, margin, size, n_params, ``times_fewer`` than the reference, difference, low, high and the

@@ -55,7 +55,9 @@ PEFT_TYPE = _peft_type()
 
 @dataclass
 class TensorConfig(PeftConfig):
-    """An adapter as ``tensoradapt.plan`` describes it, for ``peft.get_peft_model``.
+    """An adapter as ``tensoradapt.plan`` describes it, for ``peft.get_peft_model`` (docs/peft.md).
+
+    Raises TensorAdaptError for what ``plan`` refuses, and for names of LoraConfig that mean something else here.
 
     Multipliers of learning rates reach an optimizer only through ``parameter_groups``. A task is selected at the
     adapter, ``model.base_model.tensoradapt_bank["default"]``, whose ``plan`` lists what is adapted.

@@ -65,10 +65,15 @@ class BankedAdapter(Adapter):
 
 
 class TensorModel(BaseTuner):
-    """The base model with its targeted layers replaced.
+    """The base model with its targeted layers replaced, as ``peft.get_peft_model`` makes it (docs/peft.md).
 
-    ``tensoradapt_bank`` holds the adapters by name, each with its ``plan``. The configs that PEFT passes are
-    TensorConfigs.
+    ``tensoradapt_bank`` holds the adapters by name, each with its ``plan``. Raises TensorAdaptError for what ``plan``
+    refuses, with the model unchanged.
+
+    Args:
+        model: the base model.
+        peft_config: a TensorConfig, or one for each adapter.
+        adapter_name, low_cpu_mem_usage, state_dict: as PEFT passes them.
     """
 
     uses_shared_state = True  # makes PEFT refuse to inject it without this root
@@ -102,7 +107,7 @@ class TensorModel(BaseTuner):
 
     def _unload_and_optionally_merge(self, *args: Any, **kwargs: Any) -> Any:
         with transaction(self):
-            return super()._unload_and_optionally_merge(*args, **kwargs)  # type: ignore[func-returns-value]
+            return super()._unload_and_optionally_merge(*args, **kwargs)
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: Any) -> Any:
         if peft_config.target_modules is None:

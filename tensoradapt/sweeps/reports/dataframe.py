@@ -33,12 +33,16 @@ def results(
     Columns are those of ``tensoradapt results`` (task, method, targets, scale, optimizer, layout, rank, n_params, lr,
     seed, metric, validation, test and others) and ``path``, the folder of the run. ``test`` is the score of ``metric``.
     Failed runs of a folder are rows with the status "failed" and no score. The functions of ``tensoradapt.plots`` take
-    the table as it is, also joined with rows of other experiments.
+    the table as it is, also joined with rows of other experiments (docs/sweeps/results.md).
 
     Args:
+        source: a folder of runs, or runs of ``load_runs``.
         tuning: with the runs that only helped to choose a learning rate, whose ``tuning`` is True.
         where: conditions that all rows meet, such as "task=sst2".
         spec: of a folder, only the runs of this sweep.
+
+    Returns:
+        The DataFrame.
 
     Raises:
         TensorAdaptError: where pandas is not installed, and as ``tensoradapt results`` does.

@@ -72,7 +72,7 @@ class Instruct(Task):
     def model(self, name: str) -> nn.Module:
         """The causal language model, in fp32."""
         self.base(name)
-        return models.load_causal(name)[0]  # type: ignore[no-any-return]
+        return models.load_causal(name)[0]
 
     def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
         """The examples that a length of tokens holds whole; notes count those that were passed over.

@@ -155,7 +155,7 @@ def base_of(model: nn.Module) -> str:
 
     Raises TensorAdaptError for a model without an adapter, and for one that trains numbers of its base too.
     """
-    from tensoradapt.surgery.attach import adapters
+    from tensoradapt.surgery.registry import adapters
 
     records = [adapter.attachment for adapter in adapters(model).values()]
     heads = [name for record in records for name in record.heads]

@@ -1,0 +1,154 @@
+"""How Sphinx makes the site: ``python -m sphinx -W --keep-going -n -b html docs site``, without a network.
+
+The pages are plain Markdown that is read on GitHub too. Here their links to files of the repository become links to
+REPOSITORY, and those to folders of pages links to the pages.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import tomllib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+GALLERY = HERE / "make_gallery.py"
+REPOSITORY = "https://github.com/tensoradapt/tensoradapt"  # the one place that names it
+BRANCH = "main"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED = ("furo", "hypothesis", "myst_parser", "peft", "sphinx_copybutton", "sphinx_design")
+
+if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+    needs = f'the site needs {", ".join(missing)}; pip install "tensoradapt[docs]"'
+    print(needs, file=sys.stderr, flush=True)
+    os._exit(2)  # an exception would be shown with a page of versions and a traceback
+sys.path.insert(0, str(ROOT))  # the reference is of this checkout, not of an installed version
+
+project, author, copyright = PROJECT["name"], "the tensoradapt authors", "the tensoradapt authors, Apache-2.0"
+version = release = PROJECT["version"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["examples/trainers/**"]
+# without the script of the gallery its pages are missing, which is no error
+suppress_warnings = [] if GALLERY.is_file() else ["toc.not_readable"]
+language = "en"
+smartquotes_action = "D"  # dashes alone: quotes stay as they are typed, as many are Python's
+highlight_language = "none"  # indented blocks are commands, tables and what programs print
+pygments_style, pygments_dark_style = "friendly", "github-dark"
+
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 4  # the same anchors as GitHub's
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
+autodoc_typehints = "signature"
+python_maximum_signature_line_length = 100  # of longer ones each argument has a line
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+nitpick_ignore_regex = [("py:.*", r".*")]  # types of torch, numpy and our own inner names have no page here
+
+html_theme = "furo"
+html_title = f"tensoradapt {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "source_repository": f"{REPOSITORY}/",
+    "source_branch": BRANCH,
+    "source_directory": "docs/",
+    "top_of_page_buttons": ["view", "edit"],
+}
+
+LINK = re.compile(r"(?<!!)(\[[^\[\]]+\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")  # not of pictures
+CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
+
+
+def write_gallery(app: Sphinx, config: Config) -> None:
+    """Make the pages of the gallery from the code, before the pages are read."""
+    if GALLERY.is_file():
+        sys.path.insert(0, str(HERE))
+        importlib.import_module("make_gallery").write(HERE / "gallery")
+
+
+def links_to_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
+    """Turn links that lead out of the site into links to the repository; let code end without an empty line."""
+    folder = (HERE / name).parent
+    parts = CODE.split(source[0])
+    source[0] = "".join(
+        re.sub(r"\n+(```|~~~)$", r"\n\1", part) if number % 2 else LINK.sub(partial(relinked, folder), part)
+        for number, part in enumerate(parts)
+    )
+
+
+def relinked(folder: Path, link: re.Match[str]) -> str:
+    return f"{link[1]}({address(folder, link[2], link[3] or '')})"
+
+
+def address(folder: Path, path: str, anchor: str) -> str:
+    """Where a link of a page in ``folder`` leads on the site: a page, or an address in the repository."""
+    target = (folder / path).resolve()
+    if target.is_dir() and (target / "README.md").is_file() and target.is_relative_to(HERE):
+        return f"{path.rstrip('/')}/README.md{anchor}"
+    page = target.is_relative_to(HERE) and target.suffix == ".md"
+    if page or not target.exists() or not target.is_relative_to(ROOT):  # what is missing Sphinx reports
+        return f"{path}{anchor}"
+    kind = "tree" if target.is_dir() else "blob"
+    return f"{REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()}{anchor}"
+
+
+def pages_of_the_folder(app: Sphinx, name: str, source: list[str]) -> None:
+    """Let the first page of a folder have the others below it, where it does not list them itself."""
+    page = Path(name)
+    if page.name in ("README", "index") and page.parent.name and "{toctree}" not in source[0]:
+        folder = HERE / page.parent
+        others = sorted(path for path in folder.rglob("*.md") if path.stem != page.name)
+        names = "\n".join(path.relative_to(folder).with_suffix("").as_posix() for path in others)
+        source[0] += f"\n```{{toctree}}\n:hidden:\n\n{names}\n```\n" if names else ""
+
+
+def write_llms(app: Sphinx, error: Exception | None) -> None:
+    """Write llms.txt: each page with its title, address and first sentence, in the order of the sections."""
+    if error is None and app.builder.format == "html":
+        titles = app.env.titles
+        order = list(app.env.toctree_includes.get("index", []))
+        names = [*order, *sorted(set(titles) - set(order) - {"index"})]
+        lines = [f"- [{titles[name].astext()}]({name}.html): {first_sentence(app, name)}" for name in names]
+        head = [f"# {project} {release}", "", f"> {PROJECT['description']}", "", "## Pages", ""]
+        (Path(app.outdir) / "llms.txt").write_text("\n".join([*head, *lines]) + "\n")
+
+
+def first_sentence(app: Sphinx, name: str) -> str:
+    """The first sentence of a page's first paragraph."""
+    paragraphs = (node.astext() for node in app.env.get_doctree(name).findall(nodes.paragraph))
+    text = " ".join(next(paragraphs, "").split())
+    return re.split(r"(?<=[.:?])\s", text, maxsplit=1)[0].rstrip(":")
+
+
+def links_of_docstrings(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Turn the paths of pages in a docstring into links."""
+    lines[:] = [re.sub(r"`*\bdocs/([\w/-]+)\.md`*", r":doc:`/\1`", line) for line in lines]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("config-inited", write_gallery)
+    app.connect("source-read", links_to_the_repository)
+    app.connect("source-read", pages_of_the_folder)
+    app.connect("autodoc-process-docstring", links_of_docstrings, priority=900)
+    app.connect("build-finished", write_llms)
+    return {"parallel_read_safe": True}

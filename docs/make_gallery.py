@@ -1,0 +1,108 @@
+"""Write the gallery: a page for each parameterization and published adapter, made from its file or row.
+
+``python docs/make_gallery.py`` writes docs/gallery, as Sphinx does before it reads the pages, and the drawings of the
+concepts (docs/concepts/figures). Nothing on the pages of the gallery is written by hand but the lines of gallery.toml.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path[:0] = [name for name in (str(DOCS), str(DOCS.parent)) if name not in sys.path]
+
+import numpy as np  # noqa: E402
+from concept_figures import small_png, write_figures  # noqa: E402  # these are beside this file
+from gallery_entries import Entry, entries, picture_name  # noqa: E402
+from gallery_pages import page  # noqa: E402
+from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from tensoradapt.analysis.figures.network_plot import Picture, network_figure  # noqa: E402
+from tensoradapt.networks.network import Network  # noqa: E402
+
+THUMBNAIL, ROOM = (2.4, 1.5), 0.05  # inches: of a drawing on a card, and around it
+INTRODUCTION = """# Gallery
+
+Every parameterization and every published adapter, drawn from its own network. A page has the formula, the factors, the
+parameters at any size, the LoRA rank it exports to, its start and scale, and where it was measured.
+
+In the drawings filled factors are trained from random values, hollow ones start at zero, grey ones are frozen. A dot is
+an index of three ends or more. Legs are green for index modes, orange for rows and blue for columns.
+"""
+
+
+def write(folder: Path, draw: bool = True) -> list[Path]:
+    """Write index.md, the pages and, to ``draw``, their drawings (figures/*.png) into a folder; returns the paths."""
+    folder, every = Path(folder), entries()
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    written = [_text(folder / "index.md", index(every))]
+    for entry in every:
+        written.append(_text(folder / f"{entry.slug}.md", page(entry)))
+        if draw:
+            written += drawings(entry, folder / "figures")
+    return written
+
+
+def _text(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def drawings(entry: Entry, folder: Path) -> Iterator[Path]:
+    plan = entry.plan()
+    for k, (tensor, _) in enumerate(entry.networks):
+        path = folder / picture_name(entry, k)
+        path.write_bytes(small_png(network_figure(plan, tensor=tensor)))
+        yield path
+    path = folder / f"{entry.slug}-small.png"
+    path.write_bytes(small_png(thumbnail(entry.networks[0][1], plan.start == "zero")))
+    yield path
+
+
+def thumbnail(network: Network, from_zero: bool) -> Figure:
+    """A drawing without names, on a card of one size for all."""
+    figure = Figure(figsize=THUMBNAIL)
+    FigureCanvasAgg(figure)
+    ax = figure.add_axes((0.04, 0.04, 0.92, 0.92))
+    picture = Picture.of(network, network.zero.name if from_zero else "")
+    picture.paint(ax)
+    for text in list(ax.texts):
+        text.remove()
+    for artist in (*ax.lines, *ax.patches):
+        artist.set_linewidth(1.6)
+    boxes = np.array(picture.drawn.boxes)
+    ends = np.concatenate([segment for _, segment in picture.drawn.segments])
+    points = np.concatenate([ends, boxes[:, :2] - boxes[:, 2:], boxes[:, :2] + boxes[:, 2:]])
+    middle, half = (points.max(0) + points.min(0)) / 2, np.maximum(np.ptp(points, axis=0), THUMBNAIL) / 2 + ROOM
+    (left, low), (right, high) = middle - half, middle + half
+    ax.set(xlim=(left, right), ylim=(low, high))
+    return figure
+
+
+def index(every: Sequence[Entry]) -> str:
+    """The grid of all pages."""
+    lines = [INTRODUCTION]
+    for head, chosen in (
+        ("Parameterizations", [entry for entry in every if not entry.row]),
+        ("Published adapters", [entry for entry in every if entry.row]),
+    ):
+        lines += [f"## {head}", "", "::::{grid} 1 2 3 3", ":gutter: 2", ""]
+        for entry in chosen:
+            picture = f"[![{entry.title}](figures/{entry.slug}-small.png)]({entry.slug}.md)"
+            lines += [f":::{{grid-item-card}} [{entry.title}]({entry.slug}.md)", "", picture, ":::", ""]
+        lines += ["::::", ""]
+    lines += ["```{toctree}", ":hidden:", "", *(entry.slug for entry in every), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def main(into: Path = DOCS) -> None:
+    """Write ``into``/gallery and ``into``/concepts/figures."""
+    write(Path(into) / "gallery")
+    write_figures(Path(into) / "concepts" / "figures")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:2]))

@@ -1,0 +1,47 @@
+"""The public functions and classes, by the dotted names that users write."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+import tensoradapt as ta
+from tensoradapt import testing
+from tensoradapt.integrations import peft
+
+MODULES = {
+    "tensoradapt.parameterizations": ta.parameterizations,
+    "tensoradapt.published": ta.published,
+    "tensoradapt.plots": ta.plots,
+    "tensoradapt.spectra": ta.spectra,
+    "tensoradapt.spectra_plots": ta.spectra_plots,
+    "tensoradapt.testing": testing,
+    "tensoradapt.integrations.peft": peft,
+}
+
+
+def members(module: ModuleType) -> dict[str, Any]:
+    """The functions and classes that a module is for: those of ``__all__``, or else all of its own."""
+    listed = getattr(module, "__all__", None)
+    own = {name: value for name, value in vars(module).items() if inspect.isfunction(value) or inspect.isclass(value)}
+    return {
+        name: value
+        for name, value in own.items()
+        if (name in listed if listed is not None else value.__module__ == module.__name__ and not name.startswith("_"))
+    }
+
+
+def public() -> dict[str, Any]:
+    """Every public function and class, each by the first of its names."""
+    top = {f"tensoradapt.{name}": getattr(ta, name) for name in ta.__all__}
+    found = {name: value for name, value in top.items() if not inspect.ismodule(value)}
+    for path, module in MODULES.items():
+        new = {f"{path}.{name}": value for name, value in members(module).items()}
+        found |= {name: value for name, value in new.items() if not any(value is other for other in found.values())}
+    return found
+
+
+def parameters(value: Any) -> list[str]:
+    """The names of what it is called with."""
+    return [name for name in inspect.signature(value).parameters if name not in ("self", "args", "kwargs")]

@@ -1,0 +1,51 @@
+"""Every public name is in the reference, and its docstring says what it takes, returns and raises, with an example."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.public import MODULES, parameters, public
+
+ROOT = Path(__file__).parents[1]
+PAGES = "\n".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
+PUBLIC = public()
+
+
+def stated(value: Any) -> str:
+    """Its docstring; with that of its module where this has the arguments that its functions share."""
+    module = inspect.getdoc(inspect.getmodule(value)) or ""
+    return (inspect.getdoc(value) or "") + ("\n" + module if "\nArgs:" in module else "")
+
+
+def test_the_reference_has_each_public_name_once_and_no_other() -> None:
+    named = re.findall(r"^\.\. auto(?:function|class|exception):: (\S+)$", PAGES, re.MULTILINE)
+    assert sorted(named) == sorted(PUBLIC)
+    assert set(re.findall(r"^\.\. automodule:: (\S+)$", PAGES, re.MULTILINE)) >= set(MODULES)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_its_docstring_names_every_argument(name: str) -> None:
+    text = stated(PUBLIC[name])
+    missing = [one for one in parameters(PUBLIC[name]) if not re.search(rf"^    [^:\n]*\b{one}\b[^:\n]*: ", text, re.M)]
+    assert not missing and (not parameters(PUBLIC[name]) or re.search(r"^(?:Args|Attributes):$", text, re.M))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_its_docstring_says_what_it_returns_and_raises(name: str) -> None:
+    value, text = PUBLIC[name], stated(PUBLIC[name])
+    returned = str(inspect.signature(value).return_annotation)
+    if inspect.isfunction(value) and parameters(value) and "None" != returned and "SearchStrategy" not in returned:
+        assert "\nReturns:\n" in text
+    assert not parameters(value) or re.search(r"\b[Rr]aise", text)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_its_docstring_has_an_example_or_names_a_page_with_one(name: str) -> None:
+    text = stated(PUBLIC[name])
+    pages = [ROOT / page for page in re.findall(r"\b(docs/[\w/-]+\.md|CONTRIBUTING\.md)\b", text)]
+    assert all(page.is_file() for page in pages)
+    assert ">>>" in text or any(re.search(r"^(?:```python| {4}\S)", page.read_text(), re.MULTILINE) for page in pages)

@@ -1,0 +1,90 @@
+"""Every page of the documentation site in Chromium: wide and narrow, in the light and in the dark.
+
+``TENSORADAPT_SITE`` is the folder that Sphinx wrote (``.ci/run``); by default ``site`` beside the package.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SITE = Path(os.environ.get("TENSORADAPT_SITE", ROOT / "site")).resolve()
+WIDTHS = {"wide": 1280, "narrow": 390}
+BROKEN = "[...document.images].filter(one => !one.complete || !one.naturalWidth).map(one => one.src)"
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+def checker() -> Any:
+    spec = importlib.util.spec_from_file_location("check_site", ROOT / "docs" / "check_site.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_dead_links_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "index.html").write_text('<h1 id="a">A</h1><a href="#a">1</a><a href="sub/">2</a><img src="x.png">')
+    links = '<a href="../index.html#b">3</a><a href="../index.html#a">4</a><a href="https://example.org/none">5</a>'
+    (tmp_path / "sub" / "index.html").write_text(links)
+    assert list(checker().dead_links(tmp_path)) == [
+        "index.html: x.png leads to no file", "sub/index.html: ../index.html#b leads to no element",
+    ]  # fmt: skip
+    assert checker().main(tmp_path) == 1
+    assert capsys.readouterr().out.endswith("2 pages, 6 links (1 of them to other sites), 2 dead\n")
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    where = os.environ.get("TENSORADAPT_CHROMIUM") or shutil.which("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=where, args=["--no-sandbox"])
+        yield browser.new_page()
+        browser.close()
+
+
+@pytest.mark.browser
+def test_every_page_opens_wide_and_narrow_light_and_dark_without_an_error(page: Any) -> None:
+    paths = sorted(SITE.rglob("*.html"))
+    assert (SITE / "index.html").is_file(), f"{SITE} holds no site; run python -m sphinx -b html docs {SITE}"
+    wrong: list[str] = []
+    at = ""
+    page.on("console", lambda message: wrong.append(f"{at}: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: wrong.append(f"{at}: {error}"))
+    page.on("request", lambda asked: wrong.append(f"{at}: asks {asked.url}") if asked.url.startswith("http") else None)
+    for path in paths:
+        at = str(path.relative_to(SITE))
+        page.goto(path.as_uri())
+        for (name, width), scheme in ((one, scheme) for one in WIDTHS.items() for scheme in ("light", "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            if over := page.evaluate(TOO_WIDE):
+                wrong.append(f"{at}: {over} pixels too wide, {name}, {scheme}")
+        wrong += [f"{at}: {image} is broken" for image in page.evaluate(BROKEN)]
+    print(f"{len(paths)} pages, each at {len(WIDTHS)} widths, light and dark")
+    assert not wrong
+
+
+@pytest.mark.browser
+def test_the_search_finds_a_page(page: Any) -> None:
+    page.goto((SITE / "search.html").as_uri() + "?q=serving")
+    page.wait_for_selector("#search-results li a")
+    found = page.eval_on_selector_all("#search-results li a", "all => all.map(one => one.getAttribute('href'))")
+    assert any(link.startswith("guides/serving.html") for link in found)
+
+
+@pytest.mark.browser
+def test_the_list_for_programs_names_every_page_of_the_site() -> None:
+    lines = [line for line in (SITE / "llms.txt").read_text().splitlines() if line.startswith("- [")]
+    sources = {path.relative_to(SITE / "_sources").as_posix() for path in (SITE / "_sources").rglob("*.txt")}
+    named = {line.split("](")[1].split(")")[0].removesuffix(".html") for line in lines}
+    assert named == {name.removesuffix(".md.txt") for name in sources} - {"index"}
