@@ -51,6 +51,30 @@ def test_the_old_files_stay_until_the_new_ones_are_whole(
     assert new.keys() == old.keys() and new != old
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
+@pytest.mark.parametrize("kind", [adapters, exports])
+def test_a_rename_that_fails_puts_the_old_files_back(
+    kind: Callable[[Path], TwoSaves], error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves, replace, n = kind(tmp_path / "made"), Path.replace, 0
+    saves.first()
+    saves.change()
+    old = contents(tmp_path / "made")
+
+    def second_fails(path: Path, target: Path) -> Path:
+        nonlocal n
+        n += 1
+        if n == 2:
+            raise error
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", second_fails)
+        with pytest.raises((ta.TensorAdaptError, KeyboardInterrupt)):
+            saves.second()
+    assert n > 2 and contents(tmp_path / "made") == old
+
+
 def test_the_checkpoint_that_stayed_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saves = adapters(tmp_path)
     saves.first()
