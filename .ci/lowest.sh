@@ -2,6 +2,7 @@
 # The tests of the core on the lowest versions that pyproject.toml allows, with the coverage of its lines.
 #   .ci/lowest.sh install FOLDER    a venv with them; uv finds which they are, pip installs them
 #   .ci/lowest.sh test FOLDER       fails below 95 % of the lines
+# Without the extra "quantised": its torchao needs a newer torch than the core does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$2
@@ -11,15 +12,17 @@ case $1 in
 install)
   python3 -m venv "$folder"
   "$folder/bin/pip" install --quiet uv
-  "$folder/bin/uv" pip compile pyproject.toml --extra dev --resolution lowest-direct --python "$folder/bin/python" --quiet \
-    --output-file "$folder/lowest.txt"
+  printf '%s\n' "hypothesis>=6.130" "pytest>=8.3" "pytest-xdist>=3.6" "timm>=1.0" "torchvision>=0.23" > "$folder/tools.txt"
+  extras=(demo llm peft data vision results report)
+  "$folder/bin/uv" pip compile pyproject.toml "$folder/tools.txt" "${extras[@]/#/--extra=}" --resolution lowest-direct \
+    --python "$folder/bin/python" --quiet --output-file "$folder/lowest.txt"
   "$folder/bin/pip" install --quiet -r "$folder/lowest.txt" pytest-cov
   "$folder/bin/pip" install --quiet --no-deps -e .
   ;;
 test)
   "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|tensorly|opt_einsum|safetensors|transformers|peft)=='
   "$folder/bin/python" -m pytest -n 2 "${core[@]/#/tests/}" "${core[@]/#/--cov=tensoradapt.}" \
-    --cov-report=term:skip-covered --cov-fail-under=95
+    --ignore tests/layers/test_quantised.py --cov-report=term:skip-covered --cov-fail-under=95
   ;;
 *) echo "give install or test, and a folder" >&2; exit 2 ;;
 esac
