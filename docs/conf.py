@@ -117,7 +117,7 @@ def pages_of_the_folder(app: Sphinx, name: str, source: list[str]) -> None:
     page = Path(name)
     if page.name in ("README", "index") and page.parent.name and "{toctree}" not in source[0]:
         folder = HERE / page.parent
-        others = sorted(path for path in folder.rglob("*.md") if path.stem != page.name)
+        others = sorted({*folder.glob("*.md"), *folder.glob("*/README.md")} - {folder / f"{page.name}.md"})
         names = "\n".join(path.relative_to(folder).with_suffix("").as_posix() for path in others)
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{names}\n```\n" if names else ""
 
