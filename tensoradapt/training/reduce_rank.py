@@ -295,3 +295,5 @@ def _substitute(optimizer: torch.optim.Optimizer, old: nn.Parameter, new: nn.Par
         moments = {n: v for n, v in state.items() if isinstance(v, Tensor) and n in (*FIRST, *SECOND)}
         carried = {name: carry(kept.double(), square=name in SECOND).to(kept) for name, kept in moments.items()}
         optimizer.state[new] = {**state, **carried}
+    elif isinstance(optimizer, torch.optim.Adagrad):  # up to torch 2.8 its constructor alone makes a state
+        optimizer.state[new] = torch.optim.Adagrad([new], **optimizer.defaults).state[new]
