@@ -184,6 +184,13 @@ def test_the_drawings_of_a_page_are_where_it_looks_for_them(tmp_path: Path) -> N
     assert names == set(re.findall(r"figures/([\w-]+\.png)", text)) and len(names) == 3
 
 
+def test_a_parameterization_of_ones_own_has_a_page_without_a_line_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TABLE["parameterizations"], "cp")
+    text = gallery.page(Entry("cp"))
+    assert "give cp a line in `docs/make/gallery.toml`" in text and "| 8 | 6,880 |" in text and "<script" not in text
+    assert text.count("\n## ") == gallery.page(ENTRIES["tucker"]).count("\n## ")
+
+
 CONCEPTS = sorted(path.name for path in (ROOT / "docs" / "concepts").glob("*.md"))
 
 

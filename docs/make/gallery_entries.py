@@ -74,8 +74,12 @@ class Entry:
 
     @property
     def count(self) -> str:
-        """The closed parameter count, as a formula."""
-        return self.row.formula if self.row else str(TABLE["parameterizations"][self.name]["count"])
+        """The closed parameter count, as a formula; empty for a parameterization that gallery.toml does not have."""
+        return self.row.formula if self.row else self.told("count")
+
+    def told(self, key: str) -> str:
+        """What gallery.toml says of a parameterization; empty where it says nothing."""
+        return str(TABLE["parameterizations"].get(self.name, {}).get(key, ""))
 
     @property
     def tables(self) -> dict[str, Mapping[int, Sequence[int]]]:

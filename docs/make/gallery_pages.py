@@ -18,6 +18,7 @@ from tensoradapt.networks.network import Factor, Network
 
 RANKS = (1, 8, 64)
 SOURCES = "https://arxiv.org/abs/"
+TOLD = "`docs/make/gallery.toml`"
 
 
 def page(entry: Entry) -> str:
@@ -45,7 +46,7 @@ def _head(entry: Entry) -> list[str]:
         of = f"[{getattr(entry.factoring, 'label', row.parameterization)}]({row.parameterization}.md)"
         called = f'    ta.plan(model, published="{row.name}", rank=8)'
         return [f"A published adapter: {of} over {layouts}.", *also, called]
-    text = " ".join(inspect.cleandoc(entry.factoring.__doc__).split("\n\n")[0].split())
+    text = " ".join(inspect.cleandoc(entry.factoring.__doc__ or f"{entry.title}.").split("\n\n")[0].split())
     rows = [row for row in published.ROWS if row.parameterization == entry.name]
     named = ", ".join(f"[{row.name}]({Entry(row.name, row).slug}.md)" for row in rows)
     lines = [text, f'    ta.plan(model, parameterization="{entry.name}", rank=8)']
@@ -117,6 +118,8 @@ def _parameters(entry: Entry) -> list[str]:
         cells = [_counted(entry, model, rank, refused) for model in MODELS]
         rows.append(f"| {rank} | {' | '.join(cells)} |")
     notes = [f"{model} at rank {', '.join(at)}: {why}." for (model, why), at in refused.items()]
+    if not entry.count:
+        return ["\n".join(rows), *notes, f"For the formula and a calculator, give {entry.name} a line in {TOLD}."]
     over = "" if entry.row else "Over the usual layout, on square matrices of attention. "
     tasks = " Counted with two tasks." if "T" in letters_of(entry.count) else ""
     return [f"    {entry.count}", f"{over}{_letters(entry.count)}.{tasks}", "\n".join(rows), *notes, _calculator(entry)]
@@ -190,13 +193,14 @@ def _start(entry: Entry) -> list[str]:
 
 def _when(entry: Entry) -> list[str]:
     if entry.row is None:
-        return [parameterizations.advice(entry.factoring) or TABLE["parameterizations"][entry.name]["when"]]
+        said = parameterizations.advice(entry.factoring) or entry.told("when")
+        return [said or f"Its file does not say; a line of its docstring does, or of {TOLD}."]
     note = f"Note: {entry.row.note}."
     return [TABLE["published"][entry.name], *([note] if entry.row.note else [])]
 
 
 def _source(entry: Entry) -> list[str]:
-    text = entry.row.source if entry.row else TABLE["parameterizations"][entry.name]["source"]
+    text = entry.row.source if entry.row else entry.told("source") or "As its file says"
     where = "tensoradapt/published/rows.py" if entry.row else f"tensoradapt/parameterizations/{entry.name}.py"
     return [f"{_linked(text)}. In the code: [{where}](../../{where})."]
 

@@ -126,7 +126,8 @@ def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator
     rows = [row.name for row in published.ROWS if row.parameterization == name]
     yield from (f"{name}: {getattr(factoring, 'label', name)}\n", inspect.getdoc(factoring) or "", "")
     yield f"usual layouts: {'; '.join(layouts)}"
-    yield f"parameters: {_first(factoring.count)}"
+    if factoring.count.__doc__:
+        yield f"parameters: {_first(factoring.count)}"
     yield from [f"options: {', '.join(options)}"] * bool(options)
     yield from textwrap.wrap(f"published adapters: {', '.join(rows)}", 100, subsequent_indent="  ") * bool(rows)
     yield ""
