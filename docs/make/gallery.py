@@ -31,7 +31,8 @@ Every parameterization and every published adapter, drawn from its own network. 
 parameters at any size, the LoRA rank it exports to, its start and scale, and where it was measured.
 
 In the drawings filled factors are trained from random values, hollow ones start at zero, grey ones are frozen. A dot is
-an index of three ends or more. Legs are green for index modes, orange for rows and blue for columns.
+an index of three ends or more. Legs are green for index modes, orange for rows and blue for columns. They are drawn by
+[`ta.plots.network(plan)`](../reference/analyse.md), which draws yours too.
 """
 
 

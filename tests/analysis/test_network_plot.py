@@ -19,8 +19,8 @@ from transformers import BertConfig, LlamaConfig
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
+from tensoradapt.analysis.drawing.geometry import crosses
 from tensoradapt.cli.methods import arguments_of, usual_arguments
-from tensoradapt.networks.geometry import crosses
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 

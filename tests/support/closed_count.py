@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 
 from tensoradapt import parameterizations
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.published.row import Published
 from tensoradapt.sites.recipe import ATTENTION, WRITES, Dims
+
+sys.path.append(str(Path(__file__).parents[2] / "docs" / "make"))
+from gallery_counts import evaluated  # the formulas' functions are there
 
 
 def closed_count(row: Published, dims: Dims, rank: int, n_tasks: int = 1) -> int:
@@ -58,21 +61,4 @@ def _check_one_shape(row: Published, layout: str, sizes: Mapping[str, Mapping[st
 
 
 def _evaluated(row: Published, letters: Mapping[str, int]) -> int:
-    parts = {"n": row.split.get("in", {}), "cores": row.options.get("cores", {})}
-    words = {"ceil": math.ceil, "min": min, "train": _train, "mpo": _mpo, "gates": _gates}
-    return int(eval(row.formula, {"__builtins__": {}}, {**letters, **parts, **words}))  # our own text
-
-
-def _train(sizes: Sequence[int], rank: int) -> int:
-    """Numbers in a tensor-train of one rank."""
-    return rank * (sizes[0] + sizes[-1]) + rank**2 * sum(sizes[1:-1])
-
-
-def _mpo(rows: Sequence[int], cols: Sequence[int], rank: int) -> int:
-    """Numbers in a tensor-train of matrices."""
-    return _train([a * b for a, b in zip(rows, cols, strict=True)], rank)
-
-
-def _gates(sizes: Sequence[int]) -> int:
-    """Numbers in a gate for each pair of axes."""
-    return sum((a * b) ** 2 for a, b in itertools.combinations(sizes, 2))
+    return evaluated(row.formula, {**letters, "n": row.split.get("in", {}), "cores": row.options.get("cores", {})})

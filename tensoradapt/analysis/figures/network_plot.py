@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
+from tensoradapt.analysis.drawing.names import Drawn, drawn
+from tensoradapt.analysis.drawing.placement import Graph, placed
 from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import (
     UNDATED,
@@ -26,9 +28,7 @@ from tensoradapt.analysis.figures.page import StyleSheet, page, styled
 from tensoradapt.analysis.figures.styles import COLOURS
 from tensoradapt.checks import check_is, flag, shown, whole
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.names import Drawn, drawn
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.networks.placement import Graph, placed
 from tensoradapt.planning.plan import Plan
 
 NODE, NAME, SMALL = 8.0, 7.5, 6.5  # points of the names of factors, of indices, and of factors that are vectors

@@ -74,7 +74,7 @@ def unit(vector: Point) -> Point:
     return vector / max(float(np.hypot(*vector)), 1e-9)
 
 
-def angle_between(one: Segment, other: Segment) -> float:
+def angle_of(one: Segment, other: Segment) -> float:
     """The angle in radians between a segment and another that begins or ends where it begins; else infinite."""
     starts, ends = (np.allclose(point, one[0]) for point in other)
     if not starts and not ends:

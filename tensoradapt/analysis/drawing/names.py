@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tensoradapt.networks.geometry import PAD, Box, Segment, angle_between, crosses, grown, leg, meets, overlap, unit
-from tensoradapt.networks.placement import Graph
+from tensoradapt.analysis.drawing.geometry import PAD, Box, Segment, angle_of, crosses, grown, leg, meets, overlap, unit
+from tensoradapt.analysis.drawing.placement import Graph
 
 APART = 0.3  # radians between a leg and the lines of its factor, at least
 ALONG = (0.55, 0.62, 0.48, 0.7, 0.4, 0.78, 0.3)  # of a line from its busier end: where its name may be
@@ -40,7 +40,7 @@ class Drawn:
         ]
         others = [segment for _, segment in self.segments]
         clear = not any(meets(box, line) for box in blocks) and not any(crosses(line, other) for other in others)
-        return clear and min((angle_between(line, other) for other in others), default=1.0) > APART and self.free(name)
+        return clear and min((angle_of(line, other) for other in others), default=1.0) > APART and self.free(name)
 
 
 def drawn(

@@ -10,7 +10,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 
-from tensoradapt.networks.geometry import crosses, distance
+from tensoradapt.analysis.drawing.geometry import crosses, distance
 from tensoradapt.networks.network import Network
 
 FOLD, APART = 7, 1.6  # factors in one row at most; inches between parts that no line joins

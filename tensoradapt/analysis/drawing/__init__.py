@@ -1,0 +1,1 @@
+"""Where the parts of a drawn tensor network go: shapes alone, no matplotlib."""
