@@ -82,6 +82,15 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     assert float(gaps["lora", "r=4"]["difference"]) == pytest.approx(mean, abs=1e-4)
 
 
+def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(command, tmp_path: Path) -> None:
+    (tmp_path / "spec.toml").write_text(SPEC.replace("[4, 8]", "[2, 4]").replace("[2]", "[2, 3, 5]"))
+    command()
+    command("--report")
+    rows = report.read(tmp_path / "results" / "glue" / "differences.csv")
+    compared = {(row["method"], row["size"], row["reference"]) for row in rows}
+    assert compared == {("lora", "r=4", "lora r=2"), ("cp", "r=3", "cp r=2"), ("cp", "r=5", "cp r=2")}
+
+
 def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Path) -> None:
     command()
     command("--report")
@@ -163,7 +172,9 @@ def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path:
         ("vera", "r=2", 20, 40.0, -0.1, -0.2, -0.05, False),
     ]
     names = ("method", "size", "n_params", "times_fewer", "difference", "low", "high", "within")
-    lines = [",".join(("task", *names)), *(",".join(("sst2", *map(str, row))) for row in rows)]
+    lines = [",".join(("task", "reference", *names))]
+    lines += [",".join(("sst2", "lora r=8", *map(str, row))) for row in rows]
+    lines += [",".join(("sst2", "cp r=1", *map(str, rows[2])))]  # of a sweep without LoRA r=8: says nothing of it
     (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
     cp, vera = report.claim(tmp_path).splitlines()[2:]
     assert cp == (

@@ -16,7 +16,7 @@ from typing import Any
 
 from tensoradapt.analysis.figures.catalogue import figures
 from tensoradapt.analysis.tables.comparable import by_task, reported, versus
-from tensoradapt.analysis.tables.frontier import points
+from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
 from tensoradapt.sweeps.reports import results
@@ -25,6 +25,7 @@ from tensoradapt.text import size_text
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 REFERENCE = ("lora", 8)
+REFERENCE_NAME = "lora r=8"
 MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 Row = dict[str, Any]
@@ -67,14 +68,15 @@ def machine(run: Run) -> str:
 
 
 def differences(runs: Sequence[Run]) -> Iterator[Row]:
-    """Each size's paired difference to LoRA r=8 on each task, with a 95 % interval over seeds and, where a metric has
-    scores of examples, test examples; ``within``: whether its lower limit is above minus one point.
+    """Each size's paired difference to LoRA r=8 on each task, or without one to the smallest size of its method, with a
+    95 % interval over seeds and, where a metric has scores of examples, test examples; ``within``: whether its lower
+    limit is above minus one point.
     """
     for task, of_task in by_task(reported(runs)).items():
         by_name, sizes = {run.name: run for run in of_task}, points(of_task, compare=False)
-        reference = next((p for p in sizes if (p.method, p.rank) == REFERENCE), None)
         for point in sizes:
-            if reference is None or point is reference:
+            reference = _reference(point, sizes)
+            if point is reference:
                 continue
             gap = versus(*([by_name[name] for name in p.runs] for p in (point, reference)))
             if gap is None:
@@ -84,6 +86,7 @@ def differences(runs: Sequence[Run]) -> Iterator[Row]:
                 "method": point.method,
                 "size": size_text(point.rank, point.budget, short=True),
                 "n_params": point.n_params,
+                "reference": f"{reference.method} {size_text(reference.rank, reference.budget, short=True)}",
                 "times_fewer": float(f"{reference.n_params / point.n_params:.3g}"),
                 "metric": point.metric,
                 "difference": round(gap.mean, 4),
@@ -92,6 +95,11 @@ def differences(runs: Sequence[Run]) -> Iterator[Row]:
                 "n_seeds": gap.n,
                 "within": gap.low > -MARGIN,
             }
+
+
+def _reference(point: Point, sizes: Sequence[Point]) -> Point:
+    lora = [p for p in sizes if (p.method, p.rank) == REFERENCE]
+    return lora[0] if lora else min((p for p in sizes if p.method == point.method), key=lambda p: p.n_params)
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
@@ -107,7 +115,7 @@ def claim(folder: Path) -> str:
         "|---|---|---|--:|---|--:|---|",
     ]
     for family in sorted(path.parent.name for path in folder.glob("*/differences.csv")):
-        rows = read(folder / family / "differences.csv")
+        rows = [row for row in read(folder / family / "differences.csv") if row["reference"] == REFERENCE_NAME]
         for task, method in dict.fromkeys((row["task"], row["method"]) for row in rows):
             own = [row for row in rows if (row["task"], row["method"]) == (task, method)]
             within = [row for row in own if row["within"] == "True"]
@@ -124,18 +132,19 @@ def _smallest(inside: Sequence[Mapping[str, str]], every: Sequence[Mapping[str, 
 
 
 def everything(folder: Path) -> str:
-    """Every mean of every family: score, 95 % interval, number of seeds and machine."""
+    """Every mean of every folder of runs: score, 95 % interval, number of seeds and machine."""
     lines = [
         "| family | task | model | method | size | parameters | metric | mean | 95 % interval | n | machine |",
         "|---|---|---|---|---|--:|---|--:|---|--:|---|",
     ]
-    for path in sorted(folder.glob("*/means.csv")):
+    for path in sorted(folder.rglob("means.csv")):
         known = read(path.parent / "records.csv")
         for row in read(path):
             run = next(r for r in known if r["id"] == row["runs"].split()[0])
             size = f"r={row['rank']}" if row["rank"] else row["budget"] and f"n={row['budget']}"
             interval = f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else ""
-            cells = (path.parent.name, row["task"], run["model"], row["method"], size, f"{int(row['n_params']):,}")
+            family = path.parent.relative_to(folder).as_posix()
+            cells = (family, row["task"], run["model"], row["method"], size, f"{int(row['n_params']):,}")
             scores = (row["metric"], f"{float(row['mean']):.3f}", interval, row["n_seeds"], run["machine"])
             lines.append(f"| {' | '.join((*cells, *scores))} |")
     return "\n".join(lines)
