@@ -117,15 +117,16 @@ def _axis_text(axis: Any) -> str:
 
 
 def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> str:
-    """One line for a run that ended."""
+    """One line for a run that ended, with the score that counts: validation where it chooses a rate, else test."""
     what = f"{config.title} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")
     if result is None:
         return f"{what}: FAILED ({(error or {}).get('kind')}): {str((error or {}).get('error'))[:200]}"
-    value = result["test"].get(result["metric"])
+    split = "validation" if config.tuning else "test"
+    value = result[split].get(result["metric"])
     status = {"collapsed": "at chance"}.get(result["status"], result["status"])
     score = status if value is None else f"{result['metric']} {value:.3f}"
-    note = "" if status == "finished" else f" ({status}: {result['note']})"
-    return f"{what}: {result['n_params']:,} parameters, test {score}{note}"
+    note = "" if status == "finished" or (config.tuning and status == "at chance") else f" ({status}: {result['note']})"
+    return f"{what}: {result['n_params']:,} parameters, {split} {score}{note}"
 
 
 @dataclass

@@ -445,3 +445,13 @@ def test_progress_counts_the_runs_that_wait_for_a_rate_from_the_first_on(tmp_pat
     lines = [re.match(r"\[(\d+)/(\d+)(, about \d+ s left)?\]", line) for line in said if line.startswith("[")]
     found = [(int(line[1]), int(line[2]), bool(line[3])) for line in lines if line]
     assert found == [(k, 8, k < 8) for k in range(1, 9)]  # six choose the rates of two sizes, two are reported
+
+
+def test_a_run_that_chooses_a_rate_is_told_by_its_validation_score_alone(tmp_path: Path) -> None:
+    said: list[str] = []
+    changes = {"extend": 0, "published": ["lora"], "tuning_seeds": [1000]}
+    ta.sweep(spec(**changes), tmp_path, executor="inline", say=said.append)
+    ended = [line for line in said if line.startswith("[")]
+    tuning = [line for line in ended if "tuning lr" in line]
+    assert len(tuning) == 6 and all(", validation accuracy 0." in line and "test" not in line for line in tuning)
+    assert all(", test accuracy 0." in line for line in ended if line not in tuning)
