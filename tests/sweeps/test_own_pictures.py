@@ -146,7 +146,8 @@ def test_the_specifications_of_vision_adapt_the_same_matrices_with_counts_that_d
     shape = transformers.Dinov2Config(**dinov2_file.SHAPE, mlp_ratio=4)
     shape.save_pretrained("my-dino")
     planned = cells(spec, registry.resolve(spec.tasks[0])[0].base("my-dino"))
-    assert not [cell.empty for cell in planned if cell.empty] and len(planned) >= 15
+    assert not [cell.empty for cell in planned if cell.empty]
+    assert {cell.method for cell in planned} >= {"cp", "tensor_train", "tucker", "lora", "cara", "fact-tt", "fact-tk"}
     counts = {(cell.method, cell.size.get("rank")): cell.n_params for cell in planned}
     # attention has 4 L square matrices, the MLP 2 L of four squares each; CaRA has 6 d biases
     n, width, heads, inner = 12, 384, 6, 64
