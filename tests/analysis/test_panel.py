@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from support.panels import axes, drawn, heights, strip
 from support.synthetic_runs import write_many, write_synthetic
 
@@ -250,3 +252,22 @@ def test_equal_costs_are_in_the_middle_of_a_narrow_axis_with_numbers(tmp_path: P
     ax.figure.canvas.draw()
     ticks = [text.get_text() for text in ax.get_xticklabels() if low <= float(text.get_text().replace(",", "")) <= high]
     assert len(ticks) >= 2
+
+
+@pytest.mark.parametrize("width", [3.3, 7.0])
+@pytest.mark.parametrize("ratio", [1.5, 5, 9, 30, 43, 80, 120, 300, 900, 3000])
+def test_numbers_of_a_logarithmic_axis_are_two_or_more_and_do_not_touch(
+    tmp_path: Path, width: float, ratio: float
+) -> None:
+    for name, count in (("cp", 15_360), ("lora", round(15_360 * ratio))):
+        write_synthetic(tmp_path, parameterization=name, n_params=count)
+    figure = Figure(figsize=(width, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    ax = plots.frontier(load_runs(tmp_path), figure.subplots())
+    figure.canvas.draw()
+    low, high = ax.get_xlim()
+    places = [*ax.xaxis.get_major_ticks(), *ax.xaxis.get_minor_ticks()]
+    named = [tick for tick in places if low <= tick.get_loc() <= high and tick.label1.get_text()]
+    boxes = [tick.label1.get_window_extent() for tick in sorted(named, key=lambda tick: tick.get_loc())]
+    assert len(boxes) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas, ink
 from tensoradapt.analysis.figures.captions import caption, some_runs
@@ -36,7 +37,9 @@ from tensoradapt.runs.store import Run
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades
 WIDTH, HEIGHT, LOWEST = 7.0, 4.6, 2.6  # inches; the last of the axes
 DASHES = {"head": ":", "full": "--"}
-NUMBERED = 60  # largest count over smallest up to which ticks are plain numbers, not powers of ten
+# the numbers of a decade that are named: the first that fit, of which two or more are within the limits
+STEPS: tuple[tuple[float, ...], ...] = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,), (2,), (3,), (5,))
+ROOM, DIGIT = 0.62, 0.085  # of a figure's width that the axes have; inches of a digit
 LABEL, EDGE = 22.0, 0.03  # points that a rank needs on the strip; of the axis, beyond the outermost point
 
 
@@ -188,15 +191,22 @@ def _x_axis(ax: Axes, shown: Shown) -> None:
 
 
 def _number_x(ax: Axes, log: bool) -> None:
-    """Plain numbers where there are few decades, as many as the axis has room for."""
+    """Plain numbers, as many as the axis has room for; powers of ten where it has none for two."""
     low, high = ax.get_xlim()
     if not log:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4 if canvas.narrow(ax) else 8, steps=[1, 2, 2.5, 5, 10]))
-    elif high / low < NUMBERED:
-        steps = [(1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)][int(high / low <= 8) + (not canvas.narrow(ax))]
-        ax.xaxis.set_major_locator(LogLocator(subs=steps))
-        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}" if low >= 1 else "{x:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        return
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    text = StrMethodFormatter("{x:,.10g}")
+    width = ROOM * min(canvas.page_width(ax), WIDTH) / math.log10(high / low)  # inches of a decade
+    for steps in STEPS:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+        ticks = [step * 10.0**k for k in powers for step in steps if low <= step * 10.0**k <= high]
+        gaps = [width * math.log10(right / left) for left, right in itertools.pairwise(ticks)]
+        if gaps and all(gap > DIGIT * (len(text(right)) + 1) for gap, right in zip(gaps, ticks[1:], strict=True)):
+            ax.xaxis.set_major_locator(FixedLocator(ticks))
+            ax.xaxis.set_major_formatter(text)
+            return
 
 
 def _limits(costs: Sequence[float], log: bool) -> tuple[float, float]:
