@@ -25,7 +25,7 @@ from tensoradapt.text import size_text
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 REFERENCE = ("lora", 8)
-REFERENCE_NAME = "lora r=8"
+REFERENCE_NAME = f"{REFERENCE[0]} r={REFERENCE[1]}"
 MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 Row = dict[str, Any]
