@@ -109,20 +109,30 @@ def test_steps_are_enough_where_twice_as_many_gain_nothing(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = list(plateau.specifications("glue"))
-    assert [spec["steps"] for spec in alone] == [2, 3, 6] * 2 and all(spec["ranks"] == [8] for spec in alone)
+    assert [spec["steps"] for spec in alone] == [2, 6] * 2 and all(spec["ranks"] == [8] for spec in alone)
+    command()
+    command("--report")
     monkeypatch.setattr(
         sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--executor", "inline"]
     )
     assert plateau.main() == 0
     runs = load_runs(tmp_path / "curve")
-    assert len(runs) == 6  # the two sweeps of the file differ in methods alone, so their runs are the same
+    assert len(runs) == 4  # the two sweeps of the file differ in methods alone, so their runs are the same
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--report"])
     assert plateau.main() == 0
     rows = report.read(tmp_path / "results" / "glue" / "plateau.csv")
     assert [row["steps"] for row in rows] == ["2", "3", "6"] and {row["n_seeds"] for row in rows} == {"2"}
-    twice = [one.result["test"]["accuracy"] for one in runs if one.config["steps"] == 6]
-    assert float(rows[2]["mean"]) == pytest.approx(sum(twice) / 2)
+    own = [one for one in load_runs(tmp_path / "runs") if (one.config["label"], one.config["rank"]) == ("lora", 8)]
+    twice = [one for one in runs if one.config["steps"] == 6]
+    for row, of in ((rows[1], own), (rows[2], twice)):
+        assert float(row["mean"]) == pytest.approx(sum(one.result["test"]["accuracy"] for one in of) / 2)
     assert (tmp_path / "results" / "glue" / "plateau.png").stat().st_size > 1000
+
+
+def test_a_curve_asks_for_the_familys_own_runs_first(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--report"])
+    with pytest.raises(SystemExit, match=r"records\.csv is missing; write it first: run\.py --family glue --report"):
+        plateau.main()
 
 
 @pytest.mark.parametrize("family", sorted(run.FAMILIES))

@@ -3,14 +3,15 @@
     python benchmarks/paper/plateau.py --family glue               # goes on where it was stopped
     python benchmarks/paper/plateau.py --family glue --report      # docs/results/glue/plateau.csv and plateau.png
 
-Each number of steps is a sweep of its own, with its own rate from the grid of the specification, chosen on validation.
+Half and twice are sweeps of their own, with rates from the grid of the specification, chosen on validation; as many are
+the family's own runs (``records.csv``, which ``run.py --report`` writes). All count with the first two seeds.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,10 @@ import run
 from matplotlib.figure import Figure
 
 import tensoradapt as ta
-from tensoradapt.analysis.tables.comparable import by_task, reported, score
 from tensoradapt.files import csv_bytes, replace_file
-from tensoradapt.runs.store import Run, load_runs
+from tensoradapt.runs.store import load_runs
 
-SHARES = (0.5, 1, 2)  # of the specification's steps
+SHARES = (0.5, 2)  # of the specification's steps
 SEEDS = [0, 1]
 OF_METHODS = ("methods", "published", "references", "targets")
 COLUMNS = ("task", "steps", "n_seeds", "metric", "mean", "low", "high")
@@ -41,15 +41,15 @@ def specifications(family: str) -> Iterator[dict[str, Any]]:
                 yield {**others, **alone, "steps": max(1, round(share * spec["steps"]))}
 
 
-def curve(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """A row for each task and number of steps: the mean test score, and the seeds' least and largest."""
-    rows = []
-    for task, of_task in by_task(reported(runs)).items():
-        for steps in sorted({one.config["steps"] for one in of_task}):
-            found = [score(one) for one in of_task if one.config["steps"] == steps]
-            values = (task, steps, len(found), of_task[0].result["metric"], statistics.fmean(found))
-            rows.append(dict(zip(COLUMNS, (*values, min(found), max(found)), strict=True)))
-    return rows
+def curve(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each task and number of steps of LoRA r=8: its mean test score, and its seeds' least and largest."""
+    scores: dict[tuple[str, int, str], list[float]] = {}
+    for row in records:
+        if report.is_reference(row) and int(row["seed"]) in SEEDS:
+            case = (row["task"], int(row["steps"]), row["metric"])
+            scores.setdefault(case, []).append(float(row["chance" if row["status"] == "diverged" else "test"]))
+    rows = [(*case[:2], len(v), case[2], statistics.fmean(v), min(v), max(v)) for case, v in sorted(scores.items())]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
@@ -78,8 +78,11 @@ def main() -> int:
     args = p.parse_args()
     out = args.out or Path("runs") / "paper" / f"{args.family}-plateau"
     if args.report:
-        rows, folder = curve(load_runs(out)), report.RESULTS / args.family
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = report.RESULTS / args.family
+        own = folder / "records.csv"
+        if not own.is_file():
+            raise SystemExit(f"{own} is missing; write it first: run.py --family {args.family} --report")
+        rows = curve([*report.records(load_runs(out), {}), *report.read(own)])
         replace_file(folder / "plateau.csv", csv_bytes(COLUMNS, rows))
         draw(rows).savefig(folder / "plateau.png", dpi=150)
         return 0

@@ -97,6 +97,11 @@ def differences(runs: Sequence[Run]) -> Iterator[Row]:
             }
 
 
+def is_reference(row: Mapping[str, Any]) -> bool:
+    """Whether a row of records is of a run of LoRA r=8 that is reported; values may be text, as in ``records.csv``."""
+    return (row["method"], str(row["rank"])) == (REFERENCE[0], str(REFERENCE[1])) and str(row["tuning"]) == "False"
+
+
 def _reference(point: Point, sizes: Sequence[Point]) -> Point:
     lora = [p for p in sizes if (p.method, p.rank) == REFERENCE]
     return lora[0] if lora else min((p for p in sizes if p.method == point.method), key=lambda p: p.n_params)
