@@ -27,13 +27,14 @@ steps = 3
 n_train = 64
 n_test = 50
 
-[[sweep]]
-parameterizations = ["lora"]
+[[methods]]
+parameterization = "lora"
 ranks = [4, 8]
 
 [[sweep]]
-parameterizations = ["cp"]
-ranks = [2]
+
+[[sweep]]
+methods = [{parameterization = "lora", ranks = [8]}, {parameterization = "cp", ranks = [2]}]
 """
 
 
@@ -83,7 +84,9 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
 
 
 def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(command, tmp_path: Path) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC.replace("[4, 8]", "[2, 4]").replace("[2]", "[2, 3, 5]"))
+    (tmp_path / "spec.toml").write_text(
+        SPEC.replace("[4, 8]", "[2, 4]").replace("ranks = [8]", "ranks = [4]").replace("[2]", "[2, 3, 5]")
+    )
     command()
     command("--report")
     rows = report.read(tmp_path / "results" / "glue" / "differences.csv")
@@ -109,7 +112,8 @@ def test_steps_are_enough_where_twice_as_many_gain_nothing(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = list(plateau.specifications("glue"))
-    assert [spec["steps"] for spec in alone] == [2, 6] * 2 and all(spec["ranks"] == [8] for spec in alone)
+    assert [spec["steps"] for spec in alone] == [2, 6] * 2
+    assert all(spec["methods"] == [{"parameterization": "lora", "ranks": [8]}] for spec in alone)
     command()
     command("--report")
     monkeypatch.setattr(

@@ -25,7 +25,6 @@ from tensoradapt.runs.store import load_runs
 
 SHARES = (0.5, 2)  # of the specification's steps
 SEEDS = [0, 1]
-OF_METHODS = ("methods", "published", "references", "targets")
 COLUMNS = ("task", "steps", "n_seeds", "metric", "mean", "low", "high")
 
 
@@ -34,9 +33,10 @@ def specifications(family: str) -> Iterator[dict[str, Any]]:
     for name in run.FAMILIES[family]["here"]:
         for spec in run.specifications(run.HERE / f"{name}.toml"):
             rates = spec["learning_rates"]
-            alone = {"parameterizations": ["lora"], "ranks": [8], "seeds": SEEDS}
+            lora = [m for m in spec["methods"] if "lora" in (m.get("published"), m.get("parameterization"))]
+            alone = {"methods": [{**lora[0], "ranks": [8]}], "seeds": SEEDS}
             alone["learning_rates"] = rates["lora"] if isinstance(rates, dict) else rates
-            others = {key: value for key, value in spec.items() if key not in OF_METHODS}
+            others = {key: value for key, value in spec.items() if key != "references"}
             for share in SHARES:
                 yield {**others, **alone, "steps": max(1, round(share * spec["steps"]))}
 
