@@ -9,6 +9,7 @@ import pytest
 from support import roberta
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "paper"))
+import overview
 import plateau
 import report
 import run
@@ -98,11 +99,11 @@ def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Pat
     command()
     command("--report")
     page = tmp_path / "results" / "README.md"
-    marks = [mark.format(name) for name in ("claim", "everything") for mark in (report.BEGIN, report.END)]
+    marks = [mark.format(name) for name in ("claim", "steps", "everything") for mark in (overview.BEGIN, overview.END)]
     page.write_text("\n".join(["before", *marks, "after"]))
-    report.fill(page)
+    overview.fill(page)
     text = page.read_text()
-    report.fill(page)
+    overview.fill(page)
     assert page.read_text() == text and text.startswith("before") and text.rstrip().endswith("after")
     assert text.count("| glue | planted | lora |") == 1  # of the claim: r=4 against r=8
     assert text.count("| glue | planted | tiny-random-bert |") == 4
@@ -131,6 +132,8 @@ def test_steps_are_enough_where_twice_as_many_gain_nothing(
     for row, of in ((rows[1], own), (rows[2], twice)):
         assert float(row["mean"]) == pytest.approx(sum(one.result["test"]["accuracy"] for one in of) / 2)
     assert (tmp_path / "results" / "glue" / "plateau.png").stat().st_size > 1000
+    shown = overview.steps(tmp_path / "results").splitlines()[-1]
+    assert shown.startswith(f"| glue | planted | accuracy | 2: {float(rows[0]['mean']):.3f} | 3: ") and "| 2 |" in shown
 
 
 def test_a_curve_asks_for_the_familys_own_runs_first(command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +193,7 @@ def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path:
     lines += [",".join(("sst2", "lora r=8", *map(str, row))) for row in rows]
     lines += [",".join(("sst2", "cp r=1", *map(str, rows[2])))]  # of a sweep without LoRA r=8: says nothing of it
     (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
-    cp, vera = report.claim(tmp_path).splitlines()[2:]
+    cp, vera = overview.claim(tmp_path).splitlines()[2:]
     assert cp == (
         "| glue | sst2 | cp | 20.0 | r=4: +0.000 (-0.005 to +0.005) | 40.0 | r=2: -0.020 (-0.050 to +0.010) |"
     )

@@ -1,8 +1,6 @@
-"""What the runs of a family say, as files of docs/results/FAMILY; and the tables over all families.
+"""What the runs of a family say, as files of docs/results/FAMILY.
 
-    python benchmarks/paper/report.py      # the tables of docs/results/README.md, from the files of each family
-
-``run.py --report`` writes a family's: its specification, ``records.csv`` with a row for each run, ``means.csv``,
+``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
 ``differences.csv`` (each size against LoRA r=8, paired), ``table.md`` and a frontier for each task.
 """
 
@@ -27,7 +25,6 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 REFERENCE = ("lora", 8)
 REFERENCE_NAME = f"{REFERENCE[0]} r={REFERENCE[1]}"
 MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
-BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 Row = dict[str, Any]
 
 
@@ -111,65 +108,7 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
     replace_file(path, csv_bytes(list(rows[0]) if rows else (), rows))
 
 
-def claim(folder: Path) -> str:
-    """By task and method, how many times fewer parameters than LoRA r=8 the smallest size has that is within a point,
-    and the smallest that is not decided to be worse; where none is, the size that comes nearest.
-    """
-    lines = [
-        "| family | task | method | within a point: times fewer | size | not decided to be worse: times fewer | size |",
-        "|---|---|---|--:|---|--:|---|",
-    ]
-    for family in sorted(path.parent.name for path in folder.glob("*/differences.csv")):
-        rows = [row for row in read(folder / family / "differences.csv") if row["reference"] == REFERENCE_NAME]
-        for task, method in dict.fromkeys((row["task"], row["method"]) for row in rows):
-            own = [row for row in rows if (row["task"], row["method"]) == (task, method)]
-            within = [row for row in own if row["within"] == "True"]
-            no_worse = [row for row in own if float(row["high"]) >= 0]
-            cells = (family, task, method, _smallest(within, own), _smallest(no_worse, own))
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def _smallest(inside: Sequence[Mapping[str, str]], every: Sequence[Mapping[str, str]]) -> str:
-    row = min(inside, key=lambda r: int(r["n_params"])) if inside else max(every, key=lambda r: float(r["low"]))
-    gap = f"{float(row['difference']):+.3f} ({float(row['low']):+.3f} to {float(row['high']):+.3f})"
-    return f"{row['times_fewer'] if inside else 'none'} | {row['size']}: {gap}"
-
-
-def everything(folder: Path) -> str:
-    """Every mean of every folder of runs: score, 95 % interval, number of seeds and machine."""
-    lines = [
-        "| family | task | model | method | size | parameters | metric | mean | 95 % interval | n | machine |",
-        "|---|---|---|---|---|--:|---|--:|---|--:|---|",
-    ]
-    for path in sorted(folder.rglob("means.csv")):
-        known = read(path.parent / "records.csv")
-        for row in read(path):
-            run = next(r for r in known if r["id"] == row["runs"].split()[0])
-            size = f"r={row['rank']}" if row["rank"] else row["budget"] and f"n={row['budget']}"
-            interval = f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else ""
-            family = path.parent.relative_to(folder).as_posix()
-            cells = (family, row["task"], run["model"], row["method"], size, f"{int(row['n_params']):,}")
-            scores = (row["metric"], f"{float(row['mean']):.3f}", interval, row["n_seeds"], run["machine"])
-            lines.append(f"| {' | '.join((*cells, *scores))} |")
-    return "\n".join(lines)
-
-
 def read(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-def fill(page: Path) -> None:
-    """Write the tables over all families between the marks of a page."""
-    text = page.read_text()
-    for name, table in (("claim", claim(page.parent)), ("everything", everything(page.parent))):
-        begin, end = BEGIN.format(name), END.format(name)
-        head, rest = text.split(begin)
-        text = f"{head}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}"
-    replace_file(page, text.encode())
-
-
-if __name__ == "__main__":
-    fill(RESULTS / "README.md")

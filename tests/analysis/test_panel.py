@@ -199,6 +199,12 @@ def test_marks_on_the_strip_do_not_hide_each_other(tmp_path: Path) -> None:
     assert len(hollow) == 3 and not [1 for one, other in itertools.combinations(hollow, 2) if touch(one, other)]
 
 
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "reward_accuracy", "roc_auc", "matthews", "spearman"])
+def test_the_axis_of_scores_ends_at_the_largest_where_nothing_learnt(tmp_path: Path, metric: str) -> None:
+    write_synthetic(tmp_path, accuracy=0.45, status="collapsed", metric=metric)
+    assert plots.frontier(load_runs(tmp_path), axes()).get_ylim()[1] == 1.0
+
+
 @both
 def test_where_nothing_learnt_the_panel_says_so(tmp_path: Path, draw: Draw) -> None:
     ax = draw(write_many(tmp_path, CURVES, collapsed=CURVES, head=None, full=None))

@@ -246,7 +246,8 @@ METRICS: dict[str, Callable[[Floats, Floats], Floats]] = {
     "pearson": _pearson,
     "spearman": _spearman,
 }
-RANGES = {"accuracy": (0.0, 1.0), "f1": (0.0, 1.0)} | dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0))
+RANGES = dict.fromkeys(("accuracy", "f1", "reward_accuracy", "roc_auc"), (0.0, 1.0))
+RANGES |= dict.fromkeys(("matthews", "pearson", "spearman"), (-1.0, 1.0))
 
 
 def score_range(metric: str, scores: Iterable[float] = ()) -> tuple[float, float]:
