@@ -256,7 +256,7 @@ def lost_text(rows: Sequence[dict[str, Any]]) -> list[str]:
         return []
     return [
         f"warning: {lost} of {n} reported runs ended at chance or diverged, so their means compare little; try lower "
-        "learning rates, or more steps or examples"
+        "learning rates where the training loss rose, larger ones where it hardly fell, or more steps or examples"
     ]
 
 

@@ -40,7 +40,7 @@ def test_a_sweep_warns_where_most_runs_are_at_chance():
     rows = [{"n_at_chance": 1, "n_diverged": 1, "n_seeds": 3}, {"n_at_chance": 0, "n_diverged": 0, "n_seeds": 1}]
     assert lost_text(rows) == [
         "warning: 2 of 4 reported runs ended at chance or diverged, so their means compare little; try lower learning "
-        "rates, or more steps or examples"
+        "rates where the training loss rose, larger ones where it hardly fell, or more steps or examples"
     ]
     assert lost_text([*rows, rows[1]]) == lost_text([]) == []
 
