@@ -7,10 +7,11 @@
     python benchmarks/paper/run.py --family glue --scale paper --dry-run --model FOLDER
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
-Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so does ``ranks``, the loss
-against the rank of LoRTA; ``gpu`` on one GPU by hub names; ``paper`` has the settings of the source. Each is one
-or more specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``report`` and ``watch`` read
-their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
+Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
+against the rank of LoRTA, and ``one-rate``, all at one rate; ``gpu`` runs on one GPU by hub names; ``paper`` has the
+settings of the source. Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt
+results``, ``report`` and ``watch`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys
+replace the file's.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ import tensoradapt as ta
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
-    "glue": {"here": ("glue-here",), "gpu": ("glue-gpu",), "paper": ("glue-base", "glue-large")},
+    "glue": {
+        "here": ("glue-here",),
+        "one-rate": ("glue-one-rate",),
+        "gpu": ("glue-gpu",),
+        "paper": ("glue-base", "glue-large"),
+    },
     "instruct": {
         "here": ("instruct-here",),
         "ranks": ("instruct-ranks",),
@@ -40,7 +46,8 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SCALES = ("here", "ranks", "gpu", "paper")
+SIDES = ("ranks", "one-rate")  # reported in a folder of their own beside the family's
+SCALES = ("here", *SIDES, "gpu", "paper")
 SMOKE = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seeds": [0], "extend": 0}
 
 
@@ -62,11 +69,8 @@ def main() -> int:
     files = [HERE / f"{name}.toml" for name in scales[args.scale]]
     out = args.out or Path("runs") / "paper" / f"{args.family}-{args.scale}"
     if args.report:
-        folder = report.RESULTS / args.family
-        if args.scale == "ranks":
-            report.write(files, out, folder / "ranks", figure="ranks")
-        else:
-            report.write(files, out, folder)
+        folder = report.RESULTS / args.family / (args.scale if args.scale in SIDES else "")
+        report.write(files, out, folder, figure="ranks" if args.scale == "ranks" else "frontier")
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}
@@ -78,7 +82,7 @@ def main() -> int:
 
 def _swept(spec: dict[str, Any], out: Path, args: argparse.Namespace) -> bool:
     options = {"executor": args.executor, "workers": args.workers, "device": args.device, "dry_run": args.dry_run}
-    options["probe"] = args.scale in ("here", "ranks")  # elsewhere this machine says little of what a run takes
+    options["probe"] = args.scale in ("here", *SIDES)  # elsewhere this machine says little of what a run takes
     ended = ta.sweep(spec, out, say=_print, **options)
     for reason in (*ended.blocked, *(f"{out / name} failed" for name in ended.failed)):
         _print(f"not run: {reason}")

@@ -39,6 +39,15 @@ def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path:
     )
 
 
+def test_sizes_that_only_one_task_has_are_in_their_place(tmp_path: Path) -> None:
+    for task, sizes in (("cola", (8, 64)), ("rte", (4, 8, 16, 64))):
+        for rank in sizes:
+            write_synthetic(tmp_path, task=task, rank=rank, n_params=10 * rank, budget=None)
+        write_synthetic(tmp_path, task=task, kind="head", n_params=0)
+    (rows, references) = paper_table(load_runs(tmp_path)).groups
+    assert [row[1].text for row in rows] == ["r=4", "r=8", "r=16", "r=64"] and len(references) == 1
+
+
 def test_the_best_is_decided_by_every_paired_difference(tmp_path: Path) -> None:
     write_many(tmp_path, {name: [(1, 100, level)] for name, level in (("a", 0.9), ("b", 0.8), ("c", 0.7))}, spread=0)
     runs = load_runs(tmp_path)

@@ -4,6 +4,7 @@ where it is decided.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def paper_table(runs: Sequence[Run]) -> PaperTable:
     sized = any(size for _, size in keys)
     counts = {key: next(found[key].n_params for found in of_task.values() if key in found) for key in keys}
     rows: dict[str, list[tuple[Cell, ...]]] = {}
-    for key in keys:
+    for key in sorted(keys, key=lambda key: counts[key] if key[1] else math.inf):  # references last, as they come
         cells = [_cell(found.get(key), best) for found in of_task.values()]
         row = (Cell(key[0]), *((Cell(key[1]),) if sized else ()), Cell(f"{counts[key]:,}"), *cells)
         rows.setdefault(_group(key), []).append(row)
