@@ -136,6 +136,22 @@ def test_steps_are_enough_where_twice_as_many_gain_nothing(
     assert shown.startswith(f"| glue | planted | accuracy | 2: {float(rows[0]['mean']):.3f} | 3: ") and "| 2 |" in shown
 
 
+def test_a_task_without_other_numbers_of_steps_has_no_curve() -> None:
+    one = {"method": "lora", "rank": "8", "tuning": "False", "seed": "0", "lr": "0.01", "status": "finished"}
+    one |= {"metric": "f1", "test": "0.5", "chance": "0.4"}
+    rows = [one | {"task": "a", "steps": "3"}, *(one | {"task": "b", "steps": n} for n in ("2", "3", "6"))]
+    rows += [
+        one | {"task": "b", "steps": "2", "seed": "1", "status": "diverged"},
+        one | {"task": "b", "steps": "6", "seed": "2"},
+    ]
+    found = plateau.curve(rows)
+    assert [(row["task"], row["steps"], row["n_seeds"], row["mean"]) for row in found] == [
+        ("b", 2, 2, 0.45),
+        ("b", 3, 1, 0.5),
+        ("b", 6, 1, 0.5),
+    ]
+
+
 def test_a_curve_asks_for_the_familys_own_runs_first(command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--report"])
     with pytest.raises(SystemExit, match=r"records\.csv is missing; write it first: run\.py --family glue --report"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tensoradapt.runs.store import load_runs
 
 SHARES = (0.5, 2)  # of the specification's steps
 SEEDS = [0, 1]
-COLUMNS = ("task", "steps", "n_seeds", "metric", "mean", "low", "high")
+COLUMNS = ("task", "steps", "lr", "metric", "n_seeds", "mean", "low", "high")
 
 
 def specifications(family: str) -> Iterator[dict[str, Any]]:
@@ -42,14 +43,18 @@ def specifications(family: str) -> Iterator[dict[str, Any]]:
 
 
 def curve(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each task and number of steps of LoRA r=8: its mean test score, and its seeds' least and largest."""
-    scores: dict[tuple[str, int, str], list[float]] = {}
+    """A row for each task and number of steps of LoRA r=8: its mean test score, and its seeds' least and largest.
+
+    Tasks whose runs of half or twice the steps are not there are left out.
+    """
+    scores: dict[tuple[str, int, float, str], list[float]] = {}
     for row in records:
         if report.is_reference(row) and int(row["seed"]) in SEEDS:
-            case = (row["task"], int(row["steps"]), row["metric"])
+            case = (row["task"], int(row["steps"]), float(row["lr"]), row["metric"])
             scores.setdefault(case, []).append(float(row["chance" if row["status"] == "diverged" else "test"]))
-    rows = [(*case[:2], len(v), case[2], statistics.fmean(v), min(v), max(v)) for case, v in sorted(scores.items())]
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    numbers = Counter(task for task, *_ in scores)
+    rows = [(*case, len(v), statistics.fmean(v), min(v), max(v)) for case, v in sorted(scores.items())]
+    return [dict(zip(COLUMNS, row, strict=True)) for row in rows if numbers[row[0]] == len(SHARES) + 1]
 
 
 def draw(rows: Sequence[dict[str, Any]]) -> Figure:
