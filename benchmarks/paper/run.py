@@ -8,10 +8,10 @@
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
-against the rank of LoRTA, and ``one-rate``, all at one rate; ``gpu`` runs on one GPU by hub names; ``paper`` has the
-settings of the source. Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt
-results``, ``report`` and ``watch`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys
-replace the file's.
+against the rank of LoRTA, ``one-rate``, all methods at one rate, and ``long``, more steps of fewer sizes; ``gpu``
+runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in this
+folder: sweeps as any other, so ``tensoradapt results``, ``report`` and ``watch`` read their folders. A file with
+tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "glue": {
         "here": ("glue-here",),
         "one-rate": ("glue-one-rate",),
+        "long": ("glue-long",),
         "gpu": ("glue-gpu",),
         "paper": ("glue-base", "glue-large"),
     },
@@ -46,7 +47,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "one-rate")  # reported in a folder of their own beside the family's
+SIDES = ("ranks", "one-rate", "long")  # reported in a folder of their own beside the family's
 SCALES = ("here", *SIDES, "gpu", "paper")
 SMOKE = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seeds": [0], "extend": 0}
 
