@@ -152,9 +152,15 @@ def test_a_task_without_other_numbers_of_steps_has_no_curve() -> None:
     ]
 
 
-def test_a_curve_asks_for_the_familys_own_runs_first(command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--report"])
+def test_a_curve_says_which_runs_it_lacks(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "curve").mkdir()
+    monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--report"])
     with pytest.raises(SystemExit, match=r"records\.csv is missing; write it first: run\.py --family glue --report"):
+        plateau.main()
+    command()
+    command("--report")
+    monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--report"])
+    with pytest.raises(SystemExit, match=r"curve has no task with runs of both half and twice the steps; run them"):
         plateau.main()
 
 

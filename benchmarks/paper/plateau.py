@@ -88,6 +88,11 @@ def main() -> int:
         if not own.is_file():
             raise SystemExit(f"{own} is missing; write it first: run.py --family {args.family} --report")
         rows = curve([*report.records(load_runs(out), {}), *report.read(own)])
+        if not rows:
+            raise SystemExit(
+                f"{out} has no task with runs of both half and twice the steps; run them first: "
+                f"plateau.py --family {args.family}"
+            )
         replace_file(folder / "plateau.csv", csv_bytes(COLUMNS, rows))
         draw(rows).savefig(folder / "plateau.png", dpi=150)
         return 0
