@@ -1,6 +1,8 @@
-"""The tables of docs/results/README.md over all families, from the files that report.py and plateau.py wrote of each.
+"""The tables of docs/results/README.md over all families.
 
-python benchmarks/paper/overview.py
+    python benchmarks/paper/overview.py
+
+They are made from the files that report.py and plateau.py wrote of each family.
 """
 
 from __future__ import annotations
