@@ -195,6 +195,11 @@ def test_a_specification_of_the_paper_computes_two_steps_of_a_random_model_of_it
     assert all(len(one.array("losses")) == 2 and one.config["training"]["clip"] == 1000 for one in runs)
 
 
+def test_a_model_that_is_not_there_is_named_without_a_traceback(command) -> None:
+    with pytest.raises(SystemExit, match="unknown model 'no/such-model'"):
+        command("--scale", "here", "--dry-run", "--model", "no/such-model")
+
+
 def test_a_scale_that_a_family_lacks_is_named(command) -> None:
     with pytest.raises(SystemExit, match=r"glue has no scale 'paper'.*choose one of here"):
         command("--scale", "paper")

@@ -27,6 +27,7 @@ from typing import Any
 import report
 
 import tensoradapt as ta
+from tensoradapt.errors import TensorAdaptError
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -76,8 +77,11 @@ def main() -> int:
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}
     specs = [{**spec, **changes} for file in files for spec in specifications(file)]
-    with _stopped_after(args.minutes):
-        done = [_swept(spec, out, args) for spec in specs]
+    try:
+        with _stopped_after(args.minutes):
+            done = [_swept(spec, out, args) for spec in specs]
+    except TensorAdaptError as error:
+        raise SystemExit(str(error)) from None
     return 0 if all(done) else 1
 
 
