@@ -8,6 +8,7 @@ import os
 import sys
 import textwrap
 
+from tensoradapt.cli.tables import NARROWEST
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import plain
 
@@ -33,7 +34,7 @@ def one_line(message: str) -> str:
 def block(message: str) -> str:
     """An error as it is printed, in lines that the terminal can show."""
     columns = os.get_terminal_size().columns if sys.stderr is not None and sys.stderr.isatty() else WIDEST
-    width = max(20, min(WIDEST, columns))  # some terminals say that they have no columns
+    width = max(NARROWEST, min(WIDEST, columns))  # some terminals say that they have no columns
     return textwrap.fill(f"error: {one_line(message)}", width, subsequent_indent="  ", break_on_hyphens=False)
 
 

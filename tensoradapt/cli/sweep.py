@@ -11,6 +11,7 @@ from typing import Any
 from tensoradapt.cli.methods import spelled
 from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, path, picked
 from tensoradapt.cli.output import complain, show
+from tensoradapt.cli.tables import method_text, print_table
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
 from tensoradapt.tasks import registry
@@ -18,7 +19,7 @@ from tensoradapt.text import plain
 
 LOST_RUNS = ("n_at_chance", "n_diverged")
 TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
-WIDE = 140  # columns of a file or pipe, which has no width of its own
+ORDER = ("method", "test", "95 % interval", "rank", "parameters", *TITLES[5:])  # most important first
 
 
 def add_parsers(commands: Any) -> None:
@@ -132,8 +133,7 @@ def frontier(args: argparse.Namespace) -> int:
         return _stopped(args.out)
     rows = table(runs) if runs else []
     if runs:
-        _print_table(frontier_rows(rows))
-        _print_savings(runs)
+        print_tables(rows, runs)
     _print_failures(ended, args.out, "the same command runs it again")
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     if ended.complete:
@@ -166,7 +166,7 @@ def _frontier_row(row: dict[str, Any]) -> tuple[str, ...]:
     over_head = interval("diff_head_low", "diff_head_high") or "no interval"
     at_chance = (row["n_at_chance"] or 0) + (row["n_diverged"] or 0)
     return (
-        row["method"],
+        method_text(row),
         str(row["rank"] or ""),
         f"{row['n_params']:,}",
         f"{row['mean']:.3f}",
@@ -178,35 +178,27 @@ def _frontier_row(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for i, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows[1:]:
-        table.add_row(*(Text(plain(cell)) for cell in row))  # a name is no markup
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDE)).print(table)
+def print_tables(rows: Sequence[dict[str, Any]], runs: Sequence[Any]) -> None:
+    """Print the table of a frontier, and the fewest parameters with which methods are within a margin of LoRA."""
+    on = [i for i, row in enumerate(rows) if row["on_frontier"]]
+    print_table(frontier_rows(rows), ORDER, frontier=on, elsewhere="see frontier.csv")
+    _print_savings(runs)
 
 
 def _print_savings(runs: Sequence[Any]) -> None:
-    """The fewest parameters with which each method is within a margin of LoRA, where intervals say so."""
     from tensoradapt.analysis.tables.savings import savings
 
     rows = [row for row in savings(runs) if row["within"]]
     if rows:
         show(f"Within a margin of {rows[0]['reference']} (lower limit of the paired 95 % interval):")
         titles = ("method", "margin", "size", "parameters", "times fewer", "difference")
-        _print_table([titles, *map(_savings_row, rows)])
+        order = ("method", "times fewer", "margin", "parameters", "difference", "size")
+        print_table([titles, *map(_savings_row, rows)], order, elsewhere="use a wider terminal or a file")
 
 
 def _savings_row(row: dict[str, Any]) -> tuple[str, ...]:
     return (
-        row["method"],
+        method_text(row),
         f"{row['margin']:g}",
         row["size"],
         f"{row['n_params']:,}",
