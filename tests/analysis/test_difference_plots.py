@@ -26,7 +26,7 @@ def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
     assert [dot.get_xdata()[0] for dot in dots] == [one.difference.mean for one in found]
     assert [dot.get_markerfacecolor() != "#ffffff" for dot in dots] == [one.adjusted < 0.05 for one in found]
     assert {one.adjusted < 0.05 for one in found} == {True, False}
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["lora - lorta", "lora - vera", "lorta - vera"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["LoRA - LoRTA", "LoRA - VeRA", "LoRTA - VeRA"]
     assert "accuracy\n(paired over 5 seeds; 95 % t interval)" in ax.get_xlabel()
     nothing_overlaps(ax)
 
@@ -51,8 +51,8 @@ def test_a_difference_stays_in_the_range_of_the_metric() -> None:
 
 def test_a_reference_of_all_comparisons_is_named_once_below_them() -> None:
     ax = forest([replace(one, budget=3000) for one in compare(SCORES, "lora")], metric="accuracy")
-    assert [text.get_text() for text in ax.get_yticklabels()] == ["lorta, 3,000", "vera, 3,000"]
-    assert ax.get_xlabel().splitlines()[0] == "difference in accuracy to lora"
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["LoRTA, 3,000", "VeRA, 3,000"]
+    assert ax.get_xlabel().splitlines()[0] == "difference in accuracy to LoRA"
 
 
 def test_a_rank_diagram_has_every_mean_rank_and_a_bar_for_each_clique() -> None:

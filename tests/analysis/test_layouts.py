@@ -11,6 +11,7 @@ from support.synthetic_sweep import LAYOUTS, layouts, sweep
 import tensoradapt as ta
 from tensoradapt.analysis.figures.catalogue import figures
 from tensoradapt.analysis.figures.difference_plots import layout_map
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables.contrasts import layout_rows
 from tensoradapt.runs.store import Run
 
@@ -54,7 +55,7 @@ def test_the_map_shows_every_row_once_and_marks_what_is_decided(runs: list[Run])
         assert f"{row['mean']:.3f}{gap}" in texts
     assert len(texts) == len(figured.rows) + 3  # and the sizes above
     assert any("*" in text for text in texts) and not all("*" in text for text in texts)
-    assert f"difference to {REFERENCE} at the same size" in figured.caption
+    assert f"difference to {display(REFERENCE)} at the same size" in figured.caption
     cells = [patch for patch in ax.patches if patch.get_gid() == "cell"]
     assert len({to_rgb(cell.get_facecolor()) for cell in cells}) > 3
 

@@ -39,6 +39,15 @@ def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path:
     )
 
 
+def test_methods_have_the_names_of_their_papers_in_both_kinds_of_tables(tmp_path: Path) -> None:
+    for name in ("lotr", "tensor_train", "rslora"):
+        write_synthetic(tmp_path, parameterization=name, label=name, method=name)
+    table = paper_table(load_runs(tmp_path))
+    for text in (to_latex(table), to_markdown(table)):
+        names = re.findall(r"^(?:\| )?([\w-]+) +[|&] n", text, re.MULTILINE)
+        assert sorted(names) == ["LoTR", "Tensor-train", "rsLoRA"], text
+
+
 def test_sizes_that_only_one_task_has_are_in_their_place(tmp_path: Path) -> None:
     for task, sizes in (("cola", (8, 64)), ("rte", (4, 8, 16, 64))):
         for rank in sizes:

@@ -16,6 +16,7 @@ from support.synthetic_runs import write_many, write_synthetic
 from support.synthetic_sweep import sweep
 
 from tensoradapt.analysis.figures.catalogue import figures
+from tensoradapt.analysis.names import display
 from tensoradapt.cli.main import main
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs, write_failure, write_run
@@ -134,6 +135,16 @@ def test_findings_compare_only_in_tasks_that_have_the_reference(tmp_path: Path) 
     assert "differences to LoRA" in with_lora and "differences" not in without and "0.700" in without
 
 
+def test_names_are_shown_as_papers_write_them_and_stored_as_they_were_given(root: Path, tmp_path: Path) -> None:
+    page = Page(report(root))
+    shown = {row[page.rows[name][0].index("method")].strip() for name in ("runs",) for row in page.rows[name][1:]}
+    labels = {str(run.config["label"]) for run in load_runs(root)}
+    assert shown == set(map(display, labels)) and shown != labels
+    one = next(figure for figure in figures(load_runs(root)) if figure.kind == "frontier")
+    table = next(path for path in one.save(tmp_path, kinds=()) if path.suffix == ".csv").read_text()
+    assert "lorta" in labels and "LoRTA" not in table and "\nlorta," in table
+
+
 def test_links_to_runs_say_what_the_run_is(root: Path) -> None:
     run = next(run for run in load_runs(root) if run.config["label"] == "vera" and run.result["status"] == "finished")
     titles = f'<a href="#run-{run.name}" title="{about(run)}">'
@@ -149,10 +160,10 @@ def test_columns_that_are_the_same_in_every_row_are_said_once(root: Path) -> Non
 def test_what_was_lost_is_listed_and_its_text_is_no_markup(root: Path) -> None:
     text = report(root)
     said = " ".join(" ".join(Page(text).text).split())
-    assert f"broken: lora, sst2, seed 7: ValueError: {EVIL}" in said and "at line 3" in said
+    assert f"broken: LoRA, sst2, seed 7: ValueError: {EVIL}" in said and "at line 3" in said
     assert "<script>alert" not in text
-    assert "vera, sst2, seed 3: diverged" in said
-    assert "vera, budget 10: its smallest has 9,240" in said
+    assert "VeRA, sst2, seed 3: diverged" in said
+    assert "VeRA, budget 10: its smallest has 9,240" in said
     assert '"steps": 60' in said and "runs with" in said
     assert "diverged 1 failed 1" in said
     assert f"runs with a result {len(load_runs(root))} of 2" in said

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.statistics.significance import Comparison, least_p
 from tensoradapt.analysis.tables.comparable import methods, reported, runs_of, score_name, tuned, tuned_where
 from tensoradapt.analysis.tables.frontier import Point, points, references
@@ -56,16 +57,19 @@ def how_stepped(runs: Iterable[Run]) -> str:
 
 def how_unequal(runs: Iterable[Run]) -> str:
     """Which targets, scales, optimizers and layouts methods have, where these are not those of all."""
-    differing = unequal(runs)
+    every = list(runs)
+    differing, shown = unequal(every), displayed(str(run.config["label"]) for run in every)
     names = {"targets": "Targets", "scale": "Scales", "optimizer": "Optimizers", "layout": "Layouts"}
-    return " ".join(f"{names[key]} differ{_by_method(differing[key])}." for key in names if key in differing)
+    return " ".join(f"{names[key]} differ{_by_method(differing[key], shown)}." for key in names if key in differing)
 
 
-def _by_method(values: Mapping[str, Sequence[str]]) -> str:
+def _by_method(values: Mapping[str, Sequence[str]], shown: Mapping[str, str]) -> str:
     """Each value with its methods, where a caption has room for that."""
     if len(values) > GRIDS:
         return " between methods"
-    return ": " + "; ".join(f"{value} of {', '.join(_few(names))}" for value, names in values.items())
+    return ": " + "; ".join(
+        f"{value} of {', '.join(_few([shown[n] for n in names]))}" for value, names in values.items()
+    )
 
 
 def _few(names: Sequence[str]) -> list[str]:
@@ -102,9 +106,12 @@ def how_chosen(runs: Sequence[Run]) -> str:
     tried = [run for run in runs if tuned(run)]
     if not tried:
         return "as given"
+    shown = displayed(str(run.config["label"]) for run in runs)
     given = sorted(set(methods(runs)) - {run.config["label"] for run in tried})
-    others, each = (f"as given for {', '.join(given)}, and ", "each other") if given else ("", "each")
-    return f"{others}chosen on validation among {_tried(tried, each)} {tuned_size(runs)} ({tuning_seeds(tried)})"
+    others, each = (
+        (f"as given for {', '.join(shown[label] for label in given)}, and ", "each other") if given else ("", "each")
+    )
+    return f"{others}chosen on validation among {_tried(tried, each, shown)} {tuned_size(runs)} ({tuning_seeds(tried)})"
 
 
 def tuning_seeds(tuning: Sequence[Run]) -> str:
@@ -113,14 +120,14 @@ def tuning_seeds(tuning: Sequence[Run]) -> str:
     return f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
-def _tried(tuning: Sequence[Run], each: str) -> str:
+def _tried(tuning: Sequence[Run], each: str, shown: Mapping[str, str]) -> str:
     """The rates that were tried, written once where every method has the same."""
     rates: dict[str, set[float]] = {}
     for run in tuning:
         rates.setdefault(run.config["label"], set()).add(run.config["lr"])
     tried: dict[str, list[str]] = {}
     for label, grid in sorted(rates.items()):
-        tried.setdefault(_listed(grid), []).append(label)
+        tried.setdefault(_listed(grid), []).append(shown[label])
     if len(tried) == 1:
         return f"{next(iter(tried))} for {each} method"
     if len(tried) > GRIDS:
@@ -149,7 +156,7 @@ def tried_rates(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> str:
     size = tuned_size(runs, "the method's")
     several = seeds.startswith("mean")
     how = (
-        f"lines are {seeds.replace('mean', 'means')}, dots single runs"
+        f"lines are {seeds.replace('mean', 'means')}, ticks single runs"
         if several
         else f"one run each ({seeds}, so without intervals)"
     )
@@ -176,7 +183,7 @@ def _seeds(counts: set[int]) -> str:
     if counts == {1}:
         return "of one seed, so without intervals"
     number = str(max(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-    drawn = "pale dots are seeds, bars and bands 95 % t-intervals over seeds, an arrow where one goes on"
+    drawn = "ticks are seeds, bars and bands 95 % t-intervals over seeds, an arrow where one goes on"
     return f"over {number} seeds (means; {drawn})"
 
 
@@ -195,7 +202,8 @@ def _rates(drawn: Sequence[Point], how: str) -> str:
     how += ", smallest size first" if any("/" in text for text in texts.values()) else ""
     if len(set(texts.values())) == 1:
         return f"Learning rates {how}: {next(iter(texts.values()))}{' for all' if len(texts) > 1 else ''}."
-    return f"Learning rates {how}: {', '.join(f'{label} {text}' for label, text in sorted(texts.items()))}."
+    shown = displayed(texts)
+    return f"Learning rates {how}: {', '.join(f'{shown[label]} {text}' for label, text in sorted(texts.items()))}."
 
 
 def _at_chance(runs: Sequence[Run]) -> str:
@@ -204,7 +212,7 @@ def _at_chance(runs: Sequence[Run]) -> str:
     if not counts:
         return f"{len(runs)} runs, none at chance or diverged." if len(runs) > 1 else ""
     return (
-        f"Of {len(runs)} runs, {' and '.join(counts)}: hollow dots on the strip, kept in the means. A mean with such a "
+        f"Of {len(runs)} runs, {' and '.join(counts)}: ticks on the strip, kept in the means. A mean with such a "
         "run is hollow, and on the strip if all its runs are or it is out of range of the others."
     )
 
@@ -222,7 +230,10 @@ def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
         if len({row["mean"] for row in curve}) > 1 and any(row["chosen"] and row["lr"] in outer for row in curve):
             ends.setdefault(label, []).append(size)
     apart = {label for label, _ in tried if sum(other == label for other, _ in tried) > 1}
-    names = ", ".join(f"{label} ({', '.join(sizes)})" if label in apart else label for label, sizes in ends.items())
+    shown = displayed(ends)
+    names = ", ".join(
+        f"{shown[label]} ({', '.join(sizes)})" if label in apart else shown[label] for label, sizes in ends.items()
+    )
     return f" The rate is the lowest or highest tried, and a better one may lie beyond it, for {names}." if ends else ""
 
 

@@ -17,6 +17,7 @@ from tensoradapt.analysis.figures import captions, curve_plots, difference_plots
 from tensoradapt.analysis.figures.canvas import add_caption, figure_of
 from tensoradapt.analysis.figures.frontier_plot import compose_frontier, draw_frontier
 from tensoradapt.analysis.figures.page import PAGE
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables import curves
 from tensoradapt.analysis.tables.comparable import methods, reported, score_name, tuned, tuned_where
 from tensoradapt.analysis.tables.contrasts import contrast_row, contrasts, layout_rows
@@ -110,7 +111,8 @@ def ranks_content(source: Source) -> Content | None:
     if len(ranks) < 2 or not all(rank.isdigit() for rank in ranks):  # budgets, or ranks by bond
         return None
     rows = curves.rank_rows(runs)
-    text = captions.caption(source.runs)
+    beside = "Methods of one rank are side by side." if len({row["method"] for row in rows}) > 1 else ""
+    text = captions.caption(source.runs, extra=beside)
     return text, rows, _drawing(curve_plots.rank_curves, rows, metric=source.metric, name=source.score)
 
 
@@ -135,10 +137,11 @@ def contrasts_content(source: Source) -> Content | None:
         return None
     arrow = " An arrow: the interval goes on." if difference_plots.some_cut(compared, source.metric) else ""
     corrected = f" after Holm's correction over the {len(compared)} comparisons" if len(compared) > 1 else ""
+    against = display(compared[0].second)
     text = (
-        f"{source.subject}: difference in {source.score} to {compared[0].second} at equal numbers of parameters, "
-        f"with 95 % t intervals, paired over {' or '.join(sorted({pair.over for pair in compared}))}. Filled: p < "
-        f"0.05{captions.tested(compared)}{corrected}.{arrow} {captions.how_run(source.runs)}"
+        f"{source.subject}: difference in {source.score} to {against} at equal numbers of parameters, with 95 % t "
+        f"intervals, paired over {' or '.join(sorted({pair.over for pair in compared}))}. Filled: p < 0.05"
+        f"{captions.tested(compared)}{corrected}.{arrow} {captions.how_run(source.runs)}"
     )
     rows = [contrast_row(comparison) for comparison in compared]
     return text, rows, _drawing(difference_plots.forest, compared, metric=source.metric)
@@ -151,10 +154,11 @@ def layouts_content(source: Source) -> Content | None:
     if not rows:
         return None
     (reference,) = {row["method"] for row in rows if row["reference"]}
+    over = "seeds and test examples" if all(run.has("predictions") for run in source.reported) else "seeds"
     text = (
         f"{source.subject}: mean {source.score} of each parameterization over each layout, and its paired "
-        f"difference to {reference} at the same size (framed). A star: the 95 % interval, over seeds and test "
-        "examples, leaves 0 out. Empty: not run, as below the smallest rank. "
+        f"difference to {display(reference)} at the same size (framed). A star: the 95 % interval, over {over}, "
+        "leaves 0 out. Empty: not run, as below the smallest rank. "
         f"{captions.how_run(source.runs)}"
     )
     return text, rows, _drawing(difference_plots.layout_map, rows)
@@ -180,7 +184,7 @@ def aggregates_content(source: Source) -> Content | None:
     if not rows:
         return None
     against = rows[0]["reference"]
-    better = f", and the probability that a run beats one of {against} at the same size," if against else ""
+    better = f", and the probability that a run beats one of {display(against)} at the same size," if against else ""
     text = (
         f"Interquartile mean over {rows[0]['tasks']} tasks and {rows[0]['seeds']} seeds{better} with 95 % intervals of "
         f"a stratified bootstrap over seeds (2,000 draws). {captions.how_run(source.runs)}"

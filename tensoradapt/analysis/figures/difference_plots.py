@@ -21,6 +21,7 @@ from tensoradapt.analysis.figures.canvas import (
     NAME,
     TITLE,
     cell_width,
+    escape_math,
     extent,
     fitting_size,
     folded,
@@ -31,6 +32,7 @@ from tensoradapt.analysis.figures.canvas import (
     row_names,
     scaled,
 )
+from tensoradapt.analysis.names import display, displayed
 from tensoradapt.analysis.statistics.significance import Comparison, Ranking
 from tensoradapt.analysis.tables.comparable import score_range
 from tensoradapt.errors import TensorAdaptError
@@ -99,7 +101,13 @@ def layout_map(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axe
     ax.set_xlim(-0.5, len(columns) - 0.5)
     ax.set_ylim(len(layouts) - 0.5, -0.5)
     ax.set_yticks(range(len(layouts)), names, fontsize=size)
-    ax.set_xticks(range(len(columns)), [name for _, name in columns], fontsize=scaled(NUMBER), **_turned(wide))
+    shown_as = displayed({name for _, name in columns})
+    ax.set_xticks(
+        range(len(columns)),
+        [escape_math(shown_as[name]) for _, name in columns],
+        fontsize=scaled(NUMBER),
+        **_turned(wide),
+    )
     ax.tick_params(length=0, labelcolor=ink.dark())
     ax.spines[:].set_visible(False)
     _name_sizes(ax, [size for size, _ in columns])
@@ -158,8 +166,10 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
         raise TensorAdaptError("there are no rows to draw; expected those of over_tasks.summary_rows")
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     ordered = sorted(rows, key=lambda row: (sizes.index(row["size"]), -row["iqm"]))
-    names, size = row_names([f"{row['method']}  {row['size']}" for row in ordered], ax)
-    head = folded(f"P(> {rows[0]['reference']})", 1.5, BESIDE)
+    shown = displayed({row["method"] for row in rows})
+    names, size = row_names([f"{shown[row['method']]}  {row['size']}" for row in ordered], ax)
+    against = rows[0]["reference"]
+    head = folded(f"P(> {shown.get(against, against)})", 1.5, BESIDE)
     if ax is None:
         wide, high = extent([head, "0.00  [0.00, 0.00]"], BESIDE)
         ax = row_axes(names, 4.2 + wide, 0.9 + high, DENSE)
@@ -188,7 +198,8 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     clique, which are not told apart (Demsar, JMLR 2006, with Wilcoxon-Holm cliques).
     """
     ranks, top = list(found.ranks.values()), len(found.cliques)
-    names, size = row_names([f"{name}  {rank:.2f}" for name, rank in found.ranks.items()], ax)
+    shown = displayed(found.ranks)
+    names, size = row_names([f"{shown[name]}  {rank:.2f}" for name, rank in found.ranks.items()], ax)
     if ax is None:
         wide, high = extent(names)
         ax = new_axes(5.2 + max(0, wide - 1), 0.9 + max(ROW, high + 0.08) * (len(ranks) + top))
@@ -234,13 +245,15 @@ def _names(comparisons: Sequence[Comparison]) -> list[str]:
     """Of the rows: the reference is left out where all have the same, which the axis then names."""
     alone = _reference(comparisons) is not None
     budgets = [f", {pair.budget:,.0f}" if pair.budget is not None else "" for pair in comparisons]
-    sides = [pair.first if alone else f"{pair.first} - {pair.second}" for pair in comparisons]
+    shown = displayed({name for pair in comparisons for name in (pair.first, pair.second)})
+    both = [(shown[pair.first], shown[pair.second]) for pair in comparisons]
+    sides = [first if alone else f"{first} - {second}" for first, second in both]
     return [side + budget for side, budget in zip(sides, budgets, strict=True)]
 
 
 def _difference(comparisons: Sequence[Comparison], metric: str, width: float) -> str:
     reference = _reference(comparisons)
-    what = f"difference in {metric}" + (f" to {reference}" if reference is not None else "")
+    what = f"difference in {metric}" + (f" to {display(reference)}" if reference is not None else "")
     n = " or ".join(map(str, sorted({pair.difference.n for pair in comparisons})))
     over = " or ".join(sorted({pair.over for pair in comparisons}))
     paired = over if "one seed" in over else f"{n} {over}"

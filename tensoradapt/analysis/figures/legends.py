@@ -12,6 +12,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from tensoradapt.analysis.figures.canvas import LEGEND, MARKER, NARROW, figure_of, folded, narrow, page_width, scaled
 from tensoradapt.analysis.figures.styles import Style, line_look
+from tensoradapt.analysis.names import displayed
 
 MANY = 9  # methods from which on a legend is smaller
 
@@ -63,8 +64,10 @@ def _legend_look(ax: Axes, many: bool = False) -> tuple[float, dict[str, Any]]:
 
 
 def _handles(methods: dict[str, Style], size: float, width: float) -> list[Line2D]:
-    """A method's line and marker each, as they are in the figure."""
-    named = [(folded(name, min(4.8, 0.75 * width), size), style) for name, style in methods.items()]
+    """A method's line and marker each, as they are in the figure, by the names to show."""
+    names = displayed(methods)
+    ordered = sorted(methods, key=lambda method: (names[method].lower(), method))
+    named = [(folded(names[method], min(4.8, 0.75 * width), size), methods[method]) for method in ordered]
     look: dict[str, Any] = {"markersize": MARKER if width >= NARROW else MARKER - 1.5, "linewidth": 0.9}
     line = partial(Line2D, [], [], **look)
     return [line(label=name, **line_look(style)) for name, style in named]

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 from tensoradapt.analysis.figures import ink
+from tensoradapt.analysis.names import BLACK, REFERENCES, first_word, known, place
+from tensoradapt.analysis.names import COLOURS as COLOURS
+from tensoradapt.analysis.names import MARKERS as MARKERS
 
 Fill = Literal["full", "bottom"]
-# Okabe and Ito's colours, told apart with any colour vision, and Tol's wine in place of their yellow, which white paper
-# swallows.
-BLACK = "#000000"  # drawn in the ink of the style sheet
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, "#882255")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")  # 11 and 8 are coprime: 88 pairs before one repeats
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 FILLS: tuple[Fill, ...] = ("full", "bottom")
-# Place i of this table has colour i modulo 8 and marker i modulo 11; line and fill change with every row of eight.
-# Names that mean one method share a place; case, spaces, hyphens and brackets do not count.
-PLACES = (
-    *("cp, lorta, cp (lorta)", "lora", "tensor-train, tt, tt (metatt)", "tucker", "vera", "lotr"),
-    *("frozen base + head, frozen base trained head", "metatt, metatt-4d"),
-    *("fact-tt", "lora-xs", "tensor ring", "fact-tk", "randlora", "loretta, loretta-rep"),
-    *("full fine-tuning", "metatt-5d"),
-    *("cara", "pissa", "tt-lora, tt-matrix", "tenslora-att", "kronecker, lokr, kronecker (lokr)", "aurora", "dense"),
-    *("metatt-4+1d", "lorta-peft", "rslora", "tenslora-qkv", "block-term", "loha", "flora", "quanta", "dota"),
-    *("lorta-litgpt", "lora+", "tenslora-depth", "tenslora-cp-att", "tinylora", "tenslora-att_qkv", "tenslora+"),
-    *("tenslora-cp-qkv", "tenslora-att_depth", "tenslora-qkv_depth", "tenslora-att_qkv_depth", "tenslora-cp-depth"),
-    *("tenslora-cp-att_qkv", "tenslora-cp-att_depth", "tenslora-cp-qkv_depth", "tenslora-cp-att_qkv_depth"),
-)
 
 
 @dataclass(frozen=True)
@@ -45,54 +27,69 @@ class Style:
 
 
 def styles_of(labels: Iterable[str]) -> dict[str, Style]:
-    """A style for each label, by name: that of ``PLACES`` where the name is known, else one that follows from the name.
+    """A style for each label, by name: that of its place in ``names.TABLE``, where no other label of the figure has it.
 
-    A label has the same style in every figure, except where another of the figure has it already: then the later by
-    name takes the next marker of the same colour. An unknown name whose first word is known, as of a method over a
-    layout, has the colour of that word. No two of 88 labels are alike.
+    Up to eight labels have eight colours: of two whose colour is the same, the later in the table, or by name where it
+    is in none, takes one that is free. Of more than eight, names of one first word share its colour. No two of 88
+    labels are alike. References have greys of their own.
     """
-    ordered = sorted(set(labels), key=lambda label: (_key(label) not in _known(), label))
-    places: dict[str, int] = {}
+    ordered = sorted(set(labels), key=lambda label: (known(label) is None, _place(label), label))
+    grey = {label: _reference(label) for label in ordered if known(label) in REFERENCES}
+    ordered = [label for label in ordered if label not in grey]
+    colours, taken = _colours(ordered), dict[str, tuple[int, int]]()
     for label in ordered:
-        home, taken = _home(label), set(places.values())
-        free = (place for place in _nearby(home) if place not in taken)
-        places[label] = next(free, home)  # beyond 88 labels some look alike
-    return {label: _style(places[label]) for label in sorted(places)}
+        near = _nearby(colours[label], place(label) // len(COLOURS))
+        taken[label] = next((at for at in near if at not in taken.values()), (colours[label], 0))
+    styles = {label: _style(*at) for label, at in taken.items()}
+    return {label: (styles | grey)[label] for label in sorted((*styles, *grey))}
 
 
-def _key(label: str) -> str:
-    return re.sub(r"[^\w+]|_", "", label.lower())
+def _place(label: str) -> int:
+    """The order of labels: known ones by the table, others by their letters alone."""
+    return place(label) if known(label) is not None else 0
 
 
-@lru_cache(maxsize=1)
-def _known() -> dict[str, int]:
-    return {_key(name): place for place, names in enumerate(PLACES) for name in names.split(", ")}
+def _colours(ordered: Sequence[str]) -> dict[str, int]:
+    """The colour of each label: its own where it is the first to ask for it, else a free one where there is one. Known
+    names choose before all others.
+    """
+    few = len(ordered) <= len(COLOURS)
+    family = {
+        label: label if few or known(label) is not None else known(first_word(label)) or label for label in ordered
+    }
+    found: dict[str, int] = {}
+    for is_known in (True, False):
+        own = [label for label in dict.fromkeys(family.values()) if (known(label) is not None) is is_known]
+        for label in own:
+            if (colour := place(label) % len(COLOURS)) not in found.values():
+                found[label] = colour
+        for label in own:
+            if label not in found:
+                found[label] = next(iter(_free(found.values())), place(label) % len(COLOURS))
+    return {label: found[family[label]] for label in ordered}
 
 
-def _home(label: str) -> int:
-    """The place of a label: a number below 88."""
-    n, known = len(COLOURS), _known()
-    if (key := _key(label)) in known:
-        return known[key]
-    drawn = zlib.crc32(label.encode())
-    first = _key((re.split(r"[\s,:]", label.strip()) or [""])[0])
-    colour = known[first] % n if first in known else drawn % (n - 1)
-    colour += first not in known and colour >= known[_key("frozen base + head")]  # the references' black is left out
-    return colour + n * (drawn // n % len(MARKERS))
+def _free(taken: Iterable[int]) -> list[int]:
+    """Colours that no label of a figure has, ink last."""
+    left = [i for i in range(len(COLOURS)) if i not in set(taken)]
+    return sorted(left, key=lambda i: COLOURS[i] == BLACK)
 
 
-def _nearby(home: int) -> Iterator[int]:
-    """All places, those of the same colour first."""
-    n, whole = len(COLOURS), len(COLOURS) * len(MARKERS)
-    for colour in range(n):
-        yield from ((home + colour + n * turn) % whole for turn in range(len(MARKERS)))
+def _nearby(colour: int, row: int) -> Iterator[tuple[int, int]]:
+    """All colours and rows, those of the same colour first."""
+    n, rows = len(COLOURS), len(MARKERS)
+    return (((colour + i) % n, (row + j) % rows) for i in range(n) for j in range(rows))
 
 
-def _style(place: int) -> Style:
-    row = place // len(COLOURS)
+def _style(colour: int, row: int) -> Style:
     fill = FILLS[(row + row // len(LINES)) % len(FILLS)]
-    colour = COLOURS[place % len(COLOURS)]
-    return Style(ink.ink() if colour == BLACK else colour, MARKERS[place % len(MARKERS)], LINES[row % len(LINES)], fill)
+    marker = MARKERS[(colour + len(COLOURS) * row) % len(MARKERS)]
+    return Style(ink.ink() if COLOURS[colour] == BLACK else COLOURS[colour], marker, LINES[row % len(LINES)], fill)
+
+
+def _reference(label: str) -> Style:
+    head = known(label) == REFERENCES[0]
+    return Style(ink.pale(), "d", ":") if head else Style(ink.grey(), "*", "--")
 
 
 def line_look(style: Style) -> dict[str, Any]:

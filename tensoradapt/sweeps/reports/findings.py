@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.statistics.significance import Comparison
 from tensoradapt.analysis.tables.comparable import by_task, methods
 from tensoradapt.analysis.tables.contrasts import contrasts
@@ -44,7 +45,7 @@ def _on(point: Point) -> bool:
 
 
 def _named(point: Point) -> str:
-    return f"{point.method} {size_text(point.rank, point.budget)}".strip() + f" ({point.n_params:,})"
+    return f"{display(point.method)} {size_text(point.rank, point.budget)}".strip() + f" ({point.n_params:,})"
 
 
 def _width(point: Point) -> str:
@@ -55,7 +56,8 @@ def _width(point: Point) -> str:
 def _decided(compared: Sequence[Comparison]) -> Iterator[str]:
     held = [one for one in compared if one.adjusted < LEVEL]
     better, worse = ([one for one in held if (one.difference.mean > 0) is side] for side in (True, False))
-    yield f"Of {len(compared)} differences to {compared[0].second}, {len(held)} are decided after Holm's correction."
+    against = display(compared[0].second)
+    yield f"Of {len(compared)} differences to {against}, {len(held)} are decided after Holm's correction."
     for how, those in (("Better", better), ("Worse", worse)):
         if those:
             yield f"{how}: {_listed(map(_at, those))}."
@@ -67,7 +69,7 @@ def _decided(compared: Sequence[Comparison]) -> Iterator[str]:
 
 def _at(one: Comparison) -> str:
     at = f" at {one.budget:,.0f}" if one.budget is not None else ""
-    return f"{one.first}{at} ({one.difference.mean:+.3f})"
+    return f"{display(one.first)}{at} ({one.difference.mean:+.3f})"
 
 
 def _listed(texts: Iterator[str]) -> str:

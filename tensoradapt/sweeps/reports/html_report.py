@@ -16,6 +16,7 @@ from typing import Any
 from tensoradapt.analysis.figures.canvas import rendered
 from tensoradapt.analysis.figures.captions import how_chosen, how_unequal
 from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
+from tensoradapt.analysis.names import display, displayed
 from tensoradapt.analysis.tables.comparable import methods, tuned
 from tensoradapt.analysis.tables.contrasts import named_reference
 from tensoradapt.analysis.tables.over_tasks import volume_rows
@@ -31,6 +32,7 @@ Row = Mapping[str, Any]
 DOTS = 110  # per inch: as wide as the page's text
 ROUNDING = 1e-15  # below it a difference is 0 but for rounding
 LINKED = ("id", "runs", "run")
+METHODS = ("method", "parameterization", "first", "second", "reference")  # columns that name methods
 # columns as a reader would say them; the others are said as they are, without underscores
 NAMES = {
     **{"id": "run", "n_params": "parameters", "lr": "learning rate", "n_seeds": "seeds", "sd": "standard deviation"},
@@ -80,7 +82,9 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
     plans = [sweep.due(root) for sweep in recorded]
     counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page.filters.update(cell=cell_text, key=_key, names=str.split, status=status_text, column=column_text)
+    page.filters.update(
+        cell=cell_text, key=_key, names=str.split, status=status_text, column=column_text, method=display
+    )
     source = resources.files("tensoradapt.sweeps.reports").joinpath("report.html.j2").read_text(encoding="utf-8")
     tasks = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
     drawn = figures(runs, reference=reference, totals=record.totals(counted), failed=tasks)
@@ -100,18 +104,21 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
 def _results(
     runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Figured], reference: str | None
 ) -> dict[str, Any]:
-    names = sorted({figure.task for figure in drawn if figure.task})
+    tasks = sorted({figure.task for figure in drawn if figure.task})
+    labels = {str(run.config["label"]) for run in runs} | {str(error["config"]["label"]) for error in failed.values()}
+    names = displayed(labels)
     return {
         "findings": findings(runs, reference),
         "about": {run.name: about(run) for run in runs},
-        "methods": sorted({str(run.config["label"]) for run in runs}),
+        "names": names,
+        "methods": sorted({names[str(run.config["label"])] for run in runs}),
         "models": sorted({str(run.config["model"]) for run in runs}),
         "rates": how_chosen(runs) if runs else "",
         "unequal": how_unequal(runs),
-        "overall": [_figure(figure) for figure in drawn if figure.task is None],
-        "volumes": _volumes(runs),
-        "tasks": [(task, [_figure(figure) for figure in drawn if figure.task == task]) for task in names],
-        "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed)),
+        "overall": [_figure(figure, names) for figure in drawn if figure.task is None],
+        "volumes": _volumes(runs, names),
+        "tasks": [(task, [_figure(figure, names) for figure in drawn if figure.task == task]) for task in tasks],
+        "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed), names),
         "at_chance": [run for run in runs if run.result["status"] != "finished"],
         "failed": failed,
     }
@@ -129,32 +136,41 @@ def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None, m
     ]
 
 
-def _volumes(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _volumes(runs: Sequence[Run], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """The table of volumes; no table where moocore, an extra, is not installed."""
     if find_spec("moocore") is None:
         return []
     rows = volume_rows(runs)
     title = "Area under each method's frontier, in decades of parameters times score"
-    return [_table("volumes", title, tuple(rows[0]), rows)] if rows else []
+    return [_table("volumes", title, tuple(rows[0]), rows, names)] if rows else []
 
 
-def _figure(one: Figured) -> dict[str, Any]:
+def _figure(one: Figured, names: Mapping[str, str]) -> dict[str, Any]:
     data = base64.b64encode(rendered(one.draw(""), "png", DOTS)).decode()
     kind = CATALOGUE[one.kind]
     columns = kind.columns or tuple(one.rows[0])
-    behind = _table(f"{one.name}-table", kind.title, columns, one.rows) if kind.title else None
+    behind = _table(f"{one.name}-table", kind.title, columns, one.rows, names) if kind.title else None
     return {"name": one.name, "caption": one.caption, "data": data, "table": behind}
 
 
-def _table(name: str, title: str, columns: Sequence[str], rows: Iterable[Row]) -> dict[str, Any]:
-    """A table without empty columns; those that are the same in all of several rows are said once, above it."""
-    every = list(rows)
+def _table(
+    name: str, title: str, columns: Sequence[str], rows: Iterable[Row], names: Mapping[str, str]
+) -> dict[str, Any]:
+    """A table without empty columns; those that are the same in all of several rows are said once, above it. Methods
+    have the names to show.
+    """
+    every = [{**row, **{key: _shown(row[key], names) for key in METHODS if key in row}} for row in rows]
     texts = {column: {cell_text(row.get(column)) for row in every} for column in columns}
     alike = {column: next(iter(texts[column])) for column in columns if len(every) > 1 and len(texts[column]) == 1}
     alike = {column: text for column, text in alike.items() if column not in (*LINKED, "method", "first")}
     kept = [column for column in columns if column not in alike and texts[column] != {""}]
     same = [f"{column_text(column)} {text}" for column, text in alike.items() if text]
     return {"name": name, "title": title, "columns": kept, "same": same, "rows": every, "linked": LINKED}
+
+
+def _shown(value: Any, names: Mapping[str, str]) -> Any:
+    """The name to show for a method; what is no name, such as whether a row is the reference, as it is."""
+    return names.get(value, display(value)) if isinstance(value, str) else value
 
 
 def column_text(column: str) -> str:
@@ -168,7 +184,7 @@ def about(run: Run) -> str:
     size = size_text(config.get("rank"), config.get("budget"))
     score = result["test"].get(result["metric"])
     reached = "no score" if score is None else f"test {result['metric']} {score:.4f}"
-    named = " ".join(filter(None, (config["label"], size)))
+    named = " ".join(filter(None, (display(str(config["label"])), size)))
     return f"{named}, seed {config['seed']}: {reached}, {result['n_params']:,} parameters"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensoradapt.analysis.figures.captions import how_unequal
+from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.tables.comparable import RANGES, by_task, reported
 from tensoradapt.analysis.tables.contrasts import decided_best
 from tensoradapt.analysis.tables.frontier import Point, points, reference_points
@@ -58,10 +59,11 @@ def paper_table(runs: Sequence[Run]) -> PaperTable:
     keys = list(dict.fromkeys(key for found in of_task.values() for key in found))
     sized = any(size for _, size in keys)
     counts = {key: next(found[key].n_params for found in of_task.values() if key in found) for key in keys}
+    names = displayed({method for method, _ in keys})
     rows: dict[str, list[tuple[Cell, ...]]] = {}
     for key in sorted(keys, key=lambda key: counts[key] if key[1] else math.inf):  # references last, as they come
         cells = [_cell(found.get(key), best) for found in of_task.values()]
-        row = (Cell(key[0]), *((Cell(key[1]),) if sized else ()), Cell(f"{counts[key]:,}"), *cells)
+        row = (Cell(names[key[0]]), *((Cell(key[1]),) if sized else ()), Cell(f"{counts[key]:,}"), *cells)
         rows.setdefault(_group(key), []).append(row)
     units = [f"{task}, {_unit(own[0].result['metric'])}" for task, own in tasks.items()]
     head = ("Method", *((SIZE,) if sized else ()), "Parameters", *units)
