@@ -19,6 +19,7 @@ from support.synthetic_runs import write_synthetic
 import tensoradapt as ta
 from tensoradapt.analysis.figures.catalogue import CATALOGUE
 from tensoradapt.analysis.figures.styles import styles_of
+from tensoradapt.analysis.names import display
 from tensoradapt.runs.store import Run, load_runs
 
 pyplot.switch_backend("agg")
@@ -121,5 +122,5 @@ def test_no_two_methods_share_colour_and_marker(tmp_path: Path, kind: str, n: in
         for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
         if text.get_text() != "frontier"
     }
-    assert set(looks) == set(NAMES[:n]) and len(set(looks.values())) == n
-    assert looks == {name: (style.colour, style.marker) for name, style in styles_of(NAMES[:n]).items()}
+    assert set(looks) == set(map(display, NAMES[:n])) and len(set(looks.values())) == n
+    assert looks == {display(name): (style.colour, style.marker) for name, style in styles_of(NAMES[:n]).items()}

@@ -26,6 +26,7 @@ from tensoradapt.analysis.figures.canvas import RC, extent, folded
 from tensoradapt.analysis.figures.captions import how_chosen
 from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
 from tensoradapt.analysis.figures.plots import frontier
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.statistics.bootstrap import iqm, stratified_bootstrap
 from tensoradapt.analysis.tables import curves, over_tasks
 from tensoradapt.analysis.tables.contrasts import contrasts
@@ -101,9 +102,9 @@ def test_long_names_are_whole_and_take_nothing_from_the_axes(
     ax = nothing_is_cut_off_or_covered(one)
     texts = [*ax.texts, *ax.get_yticklabels(), *(ax.get_legend().get_texts() if ax.get_legend() else ())]
     drawn = " ".join(packed(text.get_text()) for text in texts)
-    names = {packed(run.config["label"]) for run in renamed(runs, form) if run.config["kind"] == "adapter"}
+    names = {packed(display(run.config["label"])) for run in renamed(runs, form) if run.config["kind"] == "adapter"}
     if kind == "contrasts":  # the reference is named once, below
-        names.remove(reference := packed(form.format("lora")))
+        names.remove(reference := packed(display(form.format("lora"))))
         assert reference in packed(ax.get_xlabel()) and reference not in drawn
     assert {name for name in names if name not in drawn} == set()
     before = nothing_is_cut_off_or_covered(plain)
@@ -186,7 +187,7 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
     (rates, _) = figures(runs, kinds=["rates"])
     assert "without intervals" in rates.caption and "lie beyond" not in rates.caption
     few = [run for run in runs if not (run.config["label"] == "vera" and run.config["lr"] == 1e-2)]
-    assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for vera.")
+    assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for VeRA.")
     write_synthetic(tmp_path, method="lora")
     assert how_chosen(load_runs(tmp_path)) == "as given"
 
@@ -302,8 +303,8 @@ def test_a_search_is_told_by_its_range_not_by_every_rate(tmp_path: Path) -> None
 def test_rates_are_said_to_be_those_of_each_method(tmp_path: Path) -> None:
     own = {"cp": (1e-3, 1e-2), "lora": (1e-2, 1e-1), "tt": (1e-2, 1e-1)}
     assert how_chosen(tuning(tmp_path / "own", own)) == (
-        "chosen on validation among each method's own rates (cp 0.001, 0.01; lora, tt 0.01, 0.1) at its middle size "
-        "(seed 1000)"
+        "chosen on validation among each method's own rates (CP 0.001, 0.01; LoRA, Tensor-train 0.01, 0.1) at its "
+        "middle size (seed 1000)"
     )
     many = {name: (1e-3, 1e-2 + 1e-3 * i) for i, name in enumerate("abcd")}
     assert "among each method's own rates, 0.001 to 0.013, at its middle" in how_chosen(tuning(tmp_path / "many", many))
@@ -319,7 +320,7 @@ def test_a_search_over_sizes_has_no_middle_one_and_no_end(tmp_path: Path) -> Non
     (sized,) = figures(tuning(tmp_path / "sizes", rates, sizes=True), kinds=["rates"])
     (grid,) = figures(tuning(tmp_path / "grid", rates), kinds=["rates"])
     assert "over the sizes searched" in sized.caption and "at the method's middle size" in grid.caption
-    assert "lie beyond" not in sized.caption and grid.caption.endswith("lie beyond it, for cp.")
+    assert "lie beyond" not in sized.caption and grid.caption.endswith("lie beyond it, for CP.")
     assert how_chosen(load_runs(tmp_path / "sizes")).endswith("for each method over the sizes searched (seed 1000)")
 
 
@@ -500,9 +501,9 @@ def test_the_rows_of_a_grid_are_in_groups() -> None:
 
     ranks = [grid_row(name, f"r={r}", 0.7) for r in (1, 4) for name in ("cp", "lora")]
     head = grid_row("frozen base + head", "", 0.6)
-    assert names([head, *ranks]) == (["cp  r=1", "cp  r=4", "lora  r=1", "lora  r=4", "frozen base + head"], 2)
+    assert names([head, *ranks]) == (["CP  r=1", "CP  r=4", "LoRA  r=1", "LoRA  r=4", "frozen base + head"], 2)
     budgets = [grid_row(name, f"n≤{n}", 0.7) for n in (10, 20) for name in ("cp", "lora")]
-    assert names(budgets) == (["cp  n≤10", "lora  n≤10", "cp  n≤20", "lora  n≤20"], 1)
+    assert names(budgets) == (["CP  n≤10", "LoRA  n≤10", "CP  n≤20", "LoRA  n≤20"], 1)
 
 
 @pytest.mark.parametrize(("hours", "unit", "last"), [(0.01, "seconds", 36), (1.5, "minutes", 90), (30, "hours", 30)])

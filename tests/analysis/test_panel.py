@@ -1,4 +1,4 @@
-"""Panels of scores: seeds beside means, limits that follow the scores, and a strip for runs at chance."""
+"""Panels of scores: seeds as ticks on their bars, limits that follow the scores, and a strip for runs at chance."""
 
 from __future__ import annotations
 
@@ -50,37 +50,41 @@ def touch(a: tuple[float, float, float, float], b: tuple[float, float, float, fl
 
 
 @both
-def test_each_seed_is_a_pale_dot_of_its_methods_colour(tmp_path: Path, draw: Draw) -> None:
-    runs = write_many(tmp_path, CURVES, head=None, full=None)
+@pytest.mark.parametrize("seeds", [2, 5, 10])
+def test_each_seed_is_a_tick_of_its_methods_colour_at_the_x_of_its_mean(tmp_path: Path, draw: Draw, seeds: int) -> None:
+    runs = write_many(tmp_path, CURVES, seeds=range(seeds), head=None, full=None)
     ax = draw(runs)
     assert heights(ax, "seed") == pytest.approx(sorted(score for point in points(runs) for score in point.scores))
-    means = {to_rgb(line.get_color()) for line in drawn(ax, "mean")}
-    pale = {to_rgb(line.get_markerfacecolor()) for line in drawn(ax, "seed")}
-    assert len(means) == len(pale) == 2
-    for light in pale:  # between white and a colour of the figure
-        white = [[(1 - a) / (1 - b) for a, b in zip(light, full, strict=True) if b < 1] for full in means]
-        assert any(np.ptp(shares) < 1e-6 and 0.2 < shares[0] < 0.7 for shares in white)
-    assert {line.get_markersize() < 3 for line in drawn(ax, "seed")} == {True}
+    means, ticks = drawn(ax, "mean"), drawn(ax, "seed")
+    assert len(means) == len(ticks) == 4
+    for mean, tick in zip(means, ticks, strict=True):
+        assert set(tick.get_xdata()) == set(mean.get_xdata())
+        assert np.array_equal(*(line.get_transform().transform((1, 0.8)) for line in (mean, tick)))
+        assert tick.get_marker() == "_" and tick.get_markersize() > mean.get_markersize()
+        light, full = to_rgb(tick.get_color()), to_rgb(mean.get_color())  # between white and the colour of the mean
+        shares = [(1 - a) / (1 - b) for a, b in zip(light, full, strict=True) if b < 1]
+        assert np.ptp(shares) < 1e-6 and 0.5 < shares[0] < 0.9
 
 
 @both
-@pytest.mark.parametrize("seeds", range(1, 11))
-def test_seeds_hide_neither_each_other_nor_means_nor_intervals(tmp_path: Path, draw: Draw, seeds: int) -> None:
-    curve = {"cp": [(1, 100, 0.75), (4, 400, 0.8)], "lora": [(1, 100, 0.75), (4, 400, 0.8)]}
-    ax = draw(write_many(tmp_path, curve, seeds=range(seeds), head=None, full=None))
-    ax.figure.canvas.draw()
-    dots = boxes(ax, "seed")
-    assert len(dots) == 4 * seeds
-    assert not [1 for one, other in itertools.combinations(dots, 2) if touch(one, other)]
-    assert not [1 for dot in dots for other in (*boxes(ax, "mean"), *boxes(ax, "bar")) if touch(dot, other)]
+def test_one_seed_has_neither_a_tick_nor_an_interval(tmp_path: Path, draw: Draw) -> None:
+    lost = {**CURVES, "vera": [(1, 200, 0.5), (4, 1000, 0.5)]}
+    ax = draw(write_many(tmp_path, lost, seeds=[0], collapsed=["vera"], head=0.7, full=0.85))
+    assert len(drawn(ax, "mean")) == 6
+    assert not [line for kind in ("seed", "lost", "bar", "reference") for line in drawn(ax, kind)]
 
 
 @both
-def test_equal_seeds_are_side_by_side(tmp_path: Path, draw: Draw) -> None:
-    ax = draw(write_many(tmp_path, {"cp": [(1, 100, 0.75)]}, seeds=range(5), spread=0, head=None, full=None))
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_lost_seeds_are_ticks_above_each_other_on_the_strip(tmp_path: Path, draw: Draw, seeds: int) -> None:
+    dead = {**CURVES, "vera": [(1, 200, 0.5), (4, 1000, 0.5)]}
+    ax = draw(write_many(tmp_path, dead, seeds=range(seeds), collapsed=["vera"], head=None, full=None))
     ax.figure.canvas.draw()
-    dots = sorted(boxes(ax, "seed"))
-    assert len(dots) == 5 and not [1 for one, other in itertools.combinations(dots, 2) if touch(one, other)]
+    ticks, (bottom, top) = boxes(ax, "lost"), (ax.transData.transform((1, y))[1] for y in strip(ax))
+    assert len(ticks) == 2 * seeds
+    middles = sorted({(round(left, 3), round((low + high) / 2, 3)) for left, low, _, high in ticks})
+    assert len(middles) == 2 * seeds and all(bottom < y < top for _, y in middles)
+    assert {line.get_xdata()[0] for line in drawn(ax, "lost")} <= {line.get_xdata()[0] for line in drawn(ax, "mean")}
 
 
 scores = st.lists(st.floats(0, 1), min_size=2, max_size=4)

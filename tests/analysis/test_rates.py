@@ -61,30 +61,30 @@ def test_where_rates_were_tuned_is_told_from_the_runs(runs: list[Run], tmp_path:
 
 def test_captions_say_at_each_size_over_which_seeds_and_which_rates(runs: list[Run]) -> None:
     how = (
-        "chosen on validation among each method's own rates (frozen base + head, lorta, metatt-4d, vera 0.001, 0.003, "
-        "0.01; lora 0.001, 0.003, 0.01, 0.03333) at each size (mean over seeds 1000, 1001)"
+        "chosen on validation among each method's own rates (frozen base + head, LoRTA, MetaTT-4D, VeRA 0.001, 0.003, "
+        "0.01; LoRA 0.001, 0.003, 0.01, 0.03333) at each size (mean over seeds 1000, 1001)"
     )
     assert how_chosen(runs) == how
     frontier_, rates = figures(runs, kinds=["frontier", "rates"])
-    assert f"Learning rates {how}, smallest size first: lora 0.01/0.003/0.01, lorta 0.001/0.003/0.01" in (
+    assert f"Learning rates {how}, smallest size first: LoRA 0.01/0.003/0.01, LoRTA 0.001/0.003/0.01" in (
         frontier_.caption
     )
     assert (
-        "rate tried, lines are means over seeds 1000, 1001, dots single runs, at each size. A ring: " in rates.caption
+        "rate tried, lines are means over seeds 1000, 1001, ticks single runs, at each size. A ring: " in rates.caption
     )
     assert (
         "the rate that all reported runs of the method at this size have. Hollow, on the strip: a run ended at"
         in rates.caption
     )
     assert rates.caption.endswith(
-        "beyond it, for lora (r=16), lorta (r=1, r=16), metatt-4d (r=1, r=16), vera (r=1, r=16)."
+        "beyond it, for LoRA (r=16), LoRTA (r=1, r=16), MetaTT-4D (r=1, r=16), VeRA (r=1, r=16)."
     )
 
 
 def test_a_rate_that_is_no_end_of_its_own_size_is_no_end(runs: list[Run]) -> None:
     rows = [row for row in curves.rate_rows(runs) if row["method"] == "lora"]
     assert at_an_end([row for row in rows if row["size"] == "r=1"]) == "", "0.01 is the highest elsewhere alone"
-    assert at_an_end([row for row in rows if row["size"] == "r=16"]).endswith("for lora.")
+    assert at_an_end([row for row in rows if row["size"] == "r=16"]).endswith("for LoRA.")
 
 
 def drawn(ax: Axes, gid: str) -> list[tuple[float, float]]:
@@ -120,7 +120,7 @@ def test_a_rate_without_a_score_is_on_the_strip_and_one_bad_seed_is_hollow(tmp_p
     rows = curves.rate_rows(runs)
     assert {row["mean"] for row in rows if row["lr"] == RATES[2]} == {None}
     ax = curve_plots.rate_curves(rows)
-    marks = {line.get_xdata()[0]: line for line in ax.lines if line.get_marker() == "o" and len(line.get_xdata()) == 1}
+    marks = {line.get_xdata()[0]: line for line in ax.lines if line.get_gid() == "mean"}
     assert [marks[lr].get_markerfacecolor() == "#ffffff" for lr in RATES] == [False, True, True]
     heights = [marks[lr].get_ydata()[0] for lr in RATES]
     seeds = drawn(ax, "seed")

@@ -105,7 +105,7 @@ def row_names(texts: Sequence[str], ax: Axes | None, usual: float = 3.5) -> tupl
     names = [folded(text, width, size) for text in texts]
     while ax is not None and size > SMALLEST and extent(names, size)[1] * len(names) > 0.95 * _high(ax):
         size -= 0.5
-        names = [folded(text, width + 0.1 * (NAME - size), size) for text in texts]
+        names = [folded(text, width + (0 if narrow(ax) else 0.1 * (NAME - size)), size) for text in texts]
     return names, scaled(size)
 
 
@@ -250,13 +250,13 @@ def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
     return buffer.getvalue()
 
 
-def draw_marker(ax: Axes, x: float, y: float, style: Style, hollow: bool) -> Line2D:
-    """Draw a method's marker, hollow, or filled as its style says; returns it."""
+def draw_marker(ax: Axes, x: float, y: float, style: Style, hollow: bool, size: float = MARKER) -> Line2D:
+    """Draw a method's marker of so many points, hollow, or filled as its style says; returns it."""
     look = marker_look(style)
     if hollow:
         look |= {"markerfacecolor": ink.paper(), "markeredgecolor": style.colour}
     edge = 1.2 if hollow or style.fill != "full" else 0.6
-    return ax.plot(x, y, color=style.colour, markersize=MARKER, markeredgewidth=edge, zorder=3, gid="mean", **look)[0]
+    return ax.plot(x, y, color=style.colour, markersize=size, markeredgewidth=edge, zorder=3, gid="mean", **look)[0]
 
 
 def figure_of(artist: Artist) -> Figure:

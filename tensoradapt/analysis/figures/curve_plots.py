@@ -18,8 +18,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMetho
 from tensoradapt.analysis.figures import canvas, ink
 from tensoradapt.analysis.figures.canvas import MARKER
 from tensoradapt.analysis.figures.legends import legend_above, legend_on_top
-from tensoradapt.analysis.figures.panel import Mark, draw_line, draw_mark, make_panel, slot
+from tensoradapt.analysis.figures.panel import TICK, Mark, draw_line, draw_mark, make_panel
 from tensoradapt.analysis.figures.styles import Style, styles_of
+from tensoradapt.analysis.names import displayed
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
@@ -29,7 +30,7 @@ MARGIN = 14  # points between the outermost values and the ends of the axis
 
 
 def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", name: str = "") -> Axes:
-    """Mean test score against rank (log), a line for each method; bars are 95 % t intervals, pale dots the seeds.
+    """Mean test score against rank (log), a line for each method; bars are 95 % t intervals, ticks the seeds.
 
     A hollow marker has a run at chance; such runs are on a strip below the scores. Methods are a little apart, so that
     no bar hides another. ``rows``: of ``curves.rank_rows``; ``name``: of y, if not "test" and the metric.
@@ -38,7 +39,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", na
     styles = styles_of(row["method"] for row in _some(rows))
     ranks = sorted({row["rank"] for row in rows})
     marks = [_rank_mark(row) for row in rows]
-    apart = _between(ax, ranks, marks, len(styles))
+    apart = _between(ax, ranks, len(styles))
     _x_axis(ax, ranks, 2, MARGIN + apart * len(styles) / 2)
     moves = {label: apart * (i - (len(styles) - 1) / 2) for i, label in enumerate(styles)}
     marks = [replace(mark, shift=moves[row["method"]]) for mark, row in zip(marks, rows, strict=True)]
@@ -59,19 +60,19 @@ def _rank_mark(row: Mapping[str, Any]) -> Mark:
     return Mark(row["rank"], row["mean"], row["low"], row["high"], scores, lost)
 
 
-def _between(ax: Axes, ranks: Sequence[int], marks: Sequence[Mark], methods: int) -> float:
-    """Points between methods of one rank: what a marker and its seeds need, as far as the ranks leave room."""
+def _between(ax: Axes, ranks: Sequence[int], methods: int) -> float:
+    """Points between methods of one rank: what a tick needs, as far as the ranks leave room."""
     box = ax.get_window_extent().transformed(canvas.figure_of(ax).dpi_scale_trans.inverted())
     steps = [math.log(b / a) for a, b in itertools.pairwise(ranks)]
     share = 0.72 * min(steps, default=1.0) / (sum(steps) or 1.0)  # of what the margins leave, for the methods of a rank
     room = (72 * box.width - 2 * MARGIN) * share / (1 + share)
-    return min(slot(marks, 72 * box.height), room / methods)
+    return min(TICK + 1.5, room / methods)
 
 
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
     """Validation score against learning rate (log), a line for each method and size; the rate that was kept has a ring.
 
-    ``rows``: of ``curves.rate_rows``. Where several seeds ran, lines are means and pale dots the runs. A run at
+    ``rows``: of ``curves.rate_rows``. Where several seeds ran, lines are means and ticks the runs. A run at
     chance is on a strip below the scores, where the line has a gap.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
@@ -160,7 +161,8 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
     groups = _groups(_some(rows))
     names = [name for group in groups for name in group]
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    sides, type_ = canvas.row_names([f"{label}  {size}".strip() for label, size in names], ax)
+    shown = displayed({label for label, _ in names})
+    sides, type_ = canvas.row_names([f"{shown[label]}  {size}".strip() for label, size in names], ax)
     heads = _heads(rows)
     if ax is None:
         ax = canvas.row_axes(sides, 0.3 + 1.5 * len(tasks), 0.5 + canvas.extent(heads.values(), HEAD)[1], 0.24)

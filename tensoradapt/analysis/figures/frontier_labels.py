@@ -55,7 +55,8 @@ def name_ranks(panel: Panel, points: Sequence[Point], marks: Sequence[Mark], sty
 
     Of more than ``CROWDED`` points only those on the frontier and on the strip are labelled.
     """
-    ax, obstacles, lines = panel.ax, _obstacles(panel.ax), _line_pixels(panel.ax)
+    ax, obstacles, lines = panel.ax, _obstacles(panel.ax, "mean", "bar"), _line_pixels(panel.ax)
+    ticks = _obstacles(ax, "seed", "lost")
     named = [(point, mark) for point, mark in zip(points, marks, strict=True) if point.rank is not None]
     left, bottom, right, top = ax.get_window_extent().extents
     middle = _pixels(ax, 1, panel.low)[1]
@@ -65,24 +66,32 @@ def name_ranks(panel: Panel, points: Sequence[Point], marks: Sequence[Mark], sty
             own = [pair for pair in own if pair[0].on_frontier]
         own.sort(key=lambda pair: not pair[0].on_frontier)
         texts = [_rank_label(ax, point, mark.x, panel.height(mark), styles[point.method]) for point, mark in own]
-        _place_ranks(ax, texts, obstacles, lines, bounds, leaders=not strip)
+        _place_ranks(ax, texts, (obstacles, ticks), lines, bounds, leaders=not strip)
 
 
 def _place_ranks(
-    ax: Axes, texts: Sequence[Annotation], obstacles: list[Box], lines: Floats, bounds: Box, leaders: bool
+    ax: Axes,
+    texts: Sequence[Annotation],
+    obstacles: tuple[list[Box], list[Box]],
+    lines: Floats,
+    bounds: Box,
+    leaders: bool,
 ) -> None:
-    """Move texts to free places within ``bounds``, with leader lines where allowed; remove those that have none."""
+    """Move texts to free places within ``bounds``, with leader lines where allowed; remove those that have none.
+    ``obstacles``: of labels and leaders, and of labels alone.
+    """
     scale = figure_of(ax).dpi / 72
     extents = [text.get_window_extent() for text in texts]
     anchors = [_pixels(ax, *text.xy) for text in texts]
     places = place_labels(
         anchors,
         [(extent.width, extent.height) for extent in extents],
-        obstacles,
+        obstacles[0],
         lines,
         bounds,
+        ticks=obstacles[1],
         near=[scale * gap for gap in ((4, 5.5, 7) if leaders else (4, 7, 10, 13, 16, 19))],
-        far=[scale * gap for gap in (range(9, 40, 4) if leaders else ())],
+        far=[scale * gap for gap in (range(9, 62, 4) if leaders else ())],
     )
     for text, anchor, place in zip(texts, anchors, places, strict=True):
         if place is None:
@@ -103,15 +112,16 @@ def _rank_label(ax: Axes, point: Point, x: float, y: float, style: Style) -> Ann
     return ax.annotate(size_text(point.rank, short=True), (x, y), (0, 0), path_effects=halo, **look)
 
 
-def _obstacles(ax: Axes) -> list[Box]:
-    """Markers, seeds and error bars, in pixels."""
+def _obstacles(ax: Axes, *kinds: str) -> list[Box]:
+    """Markers, error bars or ticks of seeds, in pixels."""
     scale, boxes = figure_of(ax).dpi / 72, []
     for line in ax.get_lines():
-        if line.get_gid() not in ("mean", "bar", "seed", "lost"):
+        if (gid := line.get_gid()) not in kinds:
             continue
         at = line.get_transform().transform(np.asarray(line.get_xydata(), float))
-        half = scale * (1.2 if line.get_gid() == "bar" else line.get_markersize() / 2 + 0.5)
-        each = [at] if line.get_gid() == "bar" else at[:, None]
+        wide = 1.2 if gid == "bar" else line.get_markersize() / 2 + 0.5
+        half = scale * np.array([wide, 0.9 if gid in ("seed", "lost") else wide])
+        each = [at] if gid == "bar" else at[:, None]
         boxes += [(*(ends.min(0) - half), *(ends.max(0) + half)) for ends in each]
     return boxes
 
@@ -150,6 +160,7 @@ def place_labels(
     bounds: Box,  # which no label may leave
     near: Sequence[float],  # gaps between point and label without a leader
     far: Sequence[float],  # and with one
+    ticks: Sequence[Box] = (),  # which no label may cover, and a leader may
 ) -> list[Place | None]:
     """A place for each label, the most important first; None where no place is free. All lengths are in one unit.
 
@@ -158,11 +169,11 @@ def place_labels(
     >>> place_labels([(50, 50)], [(20, 10)], [], np.empty((0, 2)), (0, 0, 100, 100), near=[5], far=[20])
     [Place(x=50.0, y=60.0, leader=False)]
     """
-    taken, places = np.array(obstacles, float).reshape(-1, 4), []
+    taken, places = np.array([*ticks, *obstacles], float).reshape(-1, 4), []
     for anchor, size in zip(anchors, sizes, strict=True):
         place = None
         for tier in _tiers(anchor, size, near, far):
-            if free := [at for at in tier if _is_free(at, anchor, size, taken, bounds)]:
+            if free := [at for at in tier if _is_free(at, anchor, size, taken, bounds, len(ticks))]:
                 place = min(free, key=lambda at: _n_inside(_box(at, size), lines))
                 taken = np.vstack([taken, _box(place, size)])
                 break
@@ -184,12 +195,13 @@ def _tiers(anchor: Pair, size: Pair, near: Sequence[float], far: Sequence[float]
     yield from ([at(way, gap, True) for way in RING] for gap in far)
 
 
-def _is_free(place: Place, anchor: Pair, size: Pair, taken: Floats, bounds: Box) -> bool:
+def _is_free(place: Place, anchor: Pair, size: Pair, taken: Floats, bounds: Box, n_ticks: int) -> bool:
     left, bottom, right, top = box = _box(place, size)
     if left < bounds[0] or bottom < bounds[1] or right > bounds[2] or top > bounds[3] or overlap(box, taken):
         return False
     if not place.leader:
         return True
+    taken = taken[n_ticks:]
     of_anchor = (taken[:, :2] <= anchor).all(1) & (anchor <= taken[:, 2:]).all(1)
     path = _leader(anchor, place)
     return not any(_n_inside(tuple(other), path) for other in taken[~of_anchor])

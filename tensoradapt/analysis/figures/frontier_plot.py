@@ -17,18 +17,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from tensoradapt.analysis.figures import canvas, ink
+from tensoradapt.analysis.figures.canvas import MARKER
 from tensoradapt.analysis.figures.captions import caption, some_runs
-from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references, spread
+from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_references
 from tensoradapt.analysis.figures.legends import legend_above
-from tensoradapt.analysis.figures.panel import (
-    Mark,
-    Panel,
-    draw_line,
-    draw_mark,
-    draw_reference,
-    make_panel,
-    slot,
-)  # fmt: skip
+from tensoradapt.analysis.figures.panel import Mark, Panel, draw_line, draw_mark, draw_reference, make_panel
 from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.analysis.tables.comparable import score_name
 from tensoradapt.analysis.tables.frontier import COSTS, Point, cost_name, points, reference_points
@@ -40,7 +33,7 @@ DASHES = {"head": ":", "full": "--"}
 # the numbers of a decade that are named: the first that fit, of which two or more are within the limits
 STEPS: tuple[tuple[float, ...], ...] = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,), (2,), (3,), (5,))
 ROOM, DIGIT = 0.62, 0.085  # of a figure's width that the axes have; inches of a digit
-LABEL, EDGE = 22.0, 0.03  # points that a rank needs on the strip; of the axis, beyond the outermost point
+LABEL = 22.0  # points that a rank needs on the strip
 
 
 @dataclass(frozen=True)
@@ -74,9 +67,9 @@ class Drawn:
 def draw_frontier(runs: Iterable[Run], cost: str = "n_params", ax: Axes | None = None) -> Axes:
     """Draw the reported runs on ``ax``, new axes if None, and return it.
 
-    Points are means over seeds, bars 95 % t-intervals, pale dots the seeds; points of almost equal cost are side by
-    side. A hollow marker has a run that ended at chance or diverged. Such runs, and points of them alone, are on a
-    strip below the scores, as is a mean with such a run that is out of range of the others.
+    Points are means over seeds, bars 95 % t-intervals, ticks on them the seeds; all are at their cost, and so are the
+    corners of the frontier. A hollow marker has a run that ended at chance or diverged. Such runs, and points of them
+    alone, are on a strip below the scores, as is a mean with such a run that is out of range of the others.
 
     ``cost``: what x shows, one of ``tables.frontier.COSTS``; measured costs, medians over seeds, are on a linear axis.
     Raises TensorAdaptError where there is no run, or for an unknown cost.
@@ -116,19 +109,20 @@ def _compose(figure: Figure, shown: Shown, text: str) -> Axes:
     right = (0.85 if small else 1.2) if shown.references else (0.12 if small else 0.25)
     least = LOWEST if not small else 0.55 * wide
 
-    def fit(left: float, above: float) -> tuple[float, float, float, float]:
+    def fit(left: float, above: float, right: float) -> tuple[float, float, float, float]:
         height = max(HEIGHT if not small else 0.75 * wide + high, above + least + below)
         figure.set_size_inches(wide, height)
         if note:
             note.set_y(0.1 / height)
         return left / wide, below / height, (wide - left - right) / wide, (height - below - above) / height
 
-    ax = figure.add_axes(fit(0.7, 0.5))
+    ax = figure.add_axes(fit(0.7, 0.5, right))
     drawn = _plot(ax, shown)
-    legend, label = ax.get_legend(), ax.yaxis.get_tightbbox()
-    left = (0.05 if small else 0.12) + (ax.get_window_extent().x0 - label.x0) / figure.dpi if label else 0.7
+    legend, box, sides = ax.get_legend(), ax.get_window_extent(), (ax.yaxis.get_tightbbox(), ax.xaxis.get_tightbbox())
+    left = (0.05 if small else 0.12) + (box.x0 - sides[0].x0) / figure.dpi if sides[0] else 0.7
+    right = max(right, 0.05 + (sides[1].x1 - box.x1) / figure.dpi if sides[1] else 0.0)  # the last number of x
     above = 0.08 + (legend.get_window_extent().height / figure.dpi if legend else 0.1)
-    ax.set_position(fit(left, above))
+    ax.set_position(fit(left, above, right))
     return _annotate(drawn, shown)
 
 
@@ -148,7 +142,7 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
 def _plot(ax: Axes, shown: Shown) -> Drawn:
     """Draw all but the labels, which are placed around everything else."""
     _x_axis(ax, shown)
-    marks = _side_by_side(ax, shown)
+    marks = [_mark(point, shown.log) for point in shown.points]
     panel = make_panel(ax, marks, shown.metric, list(shown.references.values()))
     ax.set_ylabel(shown.score)
     canvas.frame(ax, "both")
@@ -157,11 +151,14 @@ def _plot(ax: Axes, shown: Shown) -> Drawn:
     for kind, mark in shown.references.items():
         draw_reference(panel, mark, DASHES[kind])
     step = _draw_step(panel, shown.points, marks)
+    own: dict[str, list[Mark]] = {label: [] for label in shown.styles}
+    for point, mark in zip(shown.points, marks, strict=True):
+        own[point.method].append(mark)
+    sizes = _sizes(panel, [mark for of in own.values() for mark in of])
     for label, style in shown.styles.items():
-        own = [mark for point, mark in zip(shown.points, marks, strict=True) if point.method == label]
-        draw_line(panel, own, style, alpha=0.55)
-        for mark in own:
-            draw_mark(panel, mark, style)
+        draw_line(panel, own[label], style, alpha=0.55)
+        for mark in own[label]:
+            draw_mark(panel, mark, style, sizes[mark])
     if marks:
         _number_x(ax, shown.log)
     if shown.styles:
@@ -228,29 +225,23 @@ def _drawable(count: float) -> float:
     return count if count > 0 else 1
 
 
-def _side_by_side(ax: Axes, shown: Shown) -> list[Mark]:
-    """The mark of each point; points that would hide each other or a seed are moved apart, and x's limits with them.
+def _mark(point: Point, log: bool) -> Mark:
+    """The mark of a point, at its cost."""
+    mark = Mark.of(_drawable(point.cost) if log else point.cost, point.interval, point.scores, point.lost)
+    return mark if point.rank is None else replace(mark, wide=LABEL)
 
-    Points at chance stay where they are: the strip has rows.
+
+def _sizes(panel: Panel, marks: Sequence[Mark]) -> dict[Mark, float]:
+    """Points of markers that are drawn one after the other: of those that would hide each other the first is the
+    largest, so that each is seen around the next.
     """
-    ranked = [LABEL if point.rank is not None else 0.0 for point in shown.points]
-    costs = [_drawable(point.cost) if shown.log else point.cost for point in shown.points]
-    marks = [Mark.of(x, p.interval, p.scores, p.lost) for x, p in zip(costs, shown.points, strict=True)]
-    marks = [replace(mark, wide=wide) for mark, wide in zip(marks, ranked, strict=True)]
-    able = [i for i, mark in enumerate(marks) if not mark.all_lost]
-    if not able:
-        return marks
-    inches = ax.get_window_extent().transformed(canvas.figure_of(ax).dpi_scale_trans.inverted())
-    gap = min(slot(marks, 72 * inches.height) / (72 * inches.width), 0.9 / len(able))
-    across = ax.transScale + ax.transLimits  # from data to shares of the axis
-    places = across.transform([(marks[i].x, 0.0) for i in able])[:, 0]
-    moved = np.array(spread(places.tolist(), gap))
-    back = across.inverted().transform([(x, 0.0) for x in (*moved, moved[0] - EDGE, moved[-1] + EDGE)])[:, 0]
-    for i, x, far in zip(able, back, np.abs(moved - places) > 1e-9, strict=False):
-        marks[i] = replace(marks[i], x=float(x)) if far else marks[i]
-    left, right = ax.get_xlim()
-    ax.set_xlim(min(left, back[-2]), max(right, back[-1]))
-    return marks
+    if not marks:
+        return {}
+    at = panel.ax.transData.transform([(mark.x, panel.height(mark)) for mark in marks])
+    gaps = np.hypot(*np.moveaxis(at[:, None] - at, -1, 0)) * 72 / canvas.figure_of(panel.ax).dpi
+    near = gaps < 0.7 * MARKER
+    shares = [1.15 ** int(row[i + 1 :].sum()) * 0.8 ** int(row[:i].sum()) for i, row in enumerate(near)]
+    return {mark: MARKER * min(max(share, 0.6), 1.4) for mark, share in zip(marks, shares, strict=True)}
 
 
 def _draw_step(panel: Panel, found: Sequence[Point], marks: Sequence[Mark]) -> list[Line2D]:

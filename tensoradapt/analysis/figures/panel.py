@@ -7,9 +7,8 @@ rest. The strip is a band of the same axes that has no scale; it exists only whe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import median_high
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -23,11 +22,11 @@ from tensoradapt.analysis.figures.styles import Style
 from tensoradapt.analysis.statistics.intervals import Interval
 from tensoradapt.analysis.tables.comparable import score_range
 
-DOT, PITCH = 2.4, 3.0  # points: a seed's dot, and the distance between columns of dots
-BESIDE = MARKER / 2 + 2.4  # points from the middle of a marker to that of the first column of dots
+TICK = MARKER + 1.0  # points: the width of a seed's tick, which is seen on both sides of a marker
+PITCH = 2.4  # points between the ticks of lost seeds, which are above each other on the strip
 ROW, ROWS, TALL = 11.0, 4, 21.0  # points: the height of a row of the strip; the most rows; the least height
 LEAST = 0.04  # of the score: the least height of a panel
-PALE = 0.55  # share of paper in the colour of a dot
+PALE = 0.3  # share of paper in the colour of a tick
 CLEAR = 18.0  # points between the middle of the strip and that of the lowest tick
 STRIP = "at\nchance"
 
@@ -36,8 +35,8 @@ STRIP = "at\nchance"
 class Mark:
     """One mean: where it is, its interval, and its seeds, of which some are ``lost``: at chance or diverged.
 
-    Without ``scores`` no seed is drawn. ``shift`` is how many points right of ``x`` it is drawn, ``wide`` how many
-    points of a row its label needs.
+    A single seed is the mean, and has no tick. ``shift`` is how many points right of ``x`` it is drawn, ``wide`` how
+    many points of a row its label needs.
     """
 
     x: float
@@ -153,11 +152,11 @@ def _strip_rows(ax: Axes, lost: Sequence[Mark]) -> dict[Mark, int]:
     ends: list[float] = []
     rows = {}
     for mark in sorted(lost, key=lambda mark: _across(ax, mark)):
-        left = _across(ax, mark) - MARKER / 2
+        left = _across(ax, mark) - TICK / 2
         row = next((i for i, end in enumerate(ends) if end <= left), len(ends))
         if row == ROWS:
             row = ends.index(min(ends))
-        right = left + MARKER + 1 + PITCH * sum(mark.lost) + mark.wide
+        right = left + TICK + 1 + mark.wide
         ends[row : row + 1] = [right]
         rows[mark] = row
     return rows
@@ -194,18 +193,21 @@ def draw_line(panel: Panel, marks: Sequence[Mark], style: Style, **look: Any) ->
     _moved(panel.ax, shift, x, y, color=style.colour, linestyle=style.line, linewidth=0.9, zorder=2, **look)
 
 
-def draw_mark(panel: Panel, mark: Mark, style: Style) -> None:
-    """Draw a mean, its interval as far as the panel and the metric go, and its seeds beside it."""
+def draw_mark(panel: Panel, mark: Mark, style: Style, size: float = MARKER) -> None:
+    """Draw a mean, its marker of so many points, its interval as far as the panel and the metric go, and its seeds as
+    ticks on it.
+    """
     hollow, ax = any(mark.lost), panel.ax
     if math.isfinite(mark.low) and not panel.on_strip(mark):
         _draw_interval(panel, mark, style)
-    if not mark.all_lost:
-        _draw_dots(panel, mark.learnt, mark, style)
-    if hollow and mark.scores:
-        row = [panel.rows[mark]] * sum(mark.lost)
-        _draw_dots(panel, row, mark, style, "lost")
+    if len(mark.scores) > 1:
+        pale = ink.mixed(style.colour, ink.paper(), PALE)
+        look = {"color": pale, "zorder": 2.7}
+        _draw_ticks(ax, mark.x, mark.learnt, _right(ax, mark.shift), gid="seed", **look)
+        for height in _on_row(mark):
+            _draw_ticks(ax, mark.x, [panel.rows[mark]], _right(ax, mark.shift, height), gid="lost", **look)
     if math.isfinite(panel.height(mark)):
-        marker = draw_marker(ax, mark.x, panel.height(mark), style, hollow)
+        marker = draw_marker(ax, mark.x, panel.height(mark), style, hollow, size)
         marker.set_transform(_right(ax, mark.shift))
 
 
@@ -221,41 +223,17 @@ def _draw_interval(panel: Panel, mark: Mark, style: Style) -> None:
             _moved(panel.ax, mark.shift, [mark.x], [edge], color=style.colour, zorder=2.6, **look)
 
 
-def _draw_dots(panel: Panel, heights: Sequence[float], mark: Mark, style: Style, gid: str = "seed") -> None:
-    """Draw a dot for each height right of a mark, in as many columns as they need; those that are lost are hollow."""
-    pale = ink.mixed(style.colour, ink.paper(), PALE)
-    look: dict[str, Any] = {"marker": "o", "markersize": DOT, "linestyle": "none", "zorder": 2.7, "gid": gid}
-    face = ink.paper() if gid == "lost" else pale
-    look |= {"markerfacecolor": face, "markeredgecolor": pale, "markeredgewidth": 0.6}
-    for i, column in enumerate(dot_columns(heights, panel.high - panel.low, _height(panel.ax))):
-        _moved(panel.ax, mark.shift + BESIDE + PITCH * i, [mark.x] * len(column), column, **look)
+def _draw_ticks(ax: Axes, x: float, heights: Sequence[float], at: Transform, **look: Any) -> None:
+    """Draw a short horizontal tick at each height of one x."""
+    look |= {"marker": "_", "markersize": TICK, "markeredgewidth": 0.8, "linestyle": "none", "transform": at}
+    ax.plot([x] * len(heights), heights, **look)
 
 
-def dot_columns(heights: Iterable[float], span: float, points: float) -> list[list[float]]:
-    """Heights in columns, in each of which dots do not touch; ``span`` in data is ``points`` high.
-
-    >>> dot_columns([0.1, 0.1, 0.9], 1.0, 100.0)
-    [[0.1, 0.9], [0.1]]
-    """
-    columns: list[list[float]] = []
-    for height in sorted(heights):
-        for column in columns:
-            if (height - column[-1]) * points / span > DOT + 0.6:
-                column.append(height)
-                break
-        else:
-            columns.append([height])
-    return columns
-
-
-def slot(marks: Sequence[Mark], points: float) -> float:
-    """Points that most marks and their seeds take side by side, on axes so many ``points`` high; those with more equal
-    seeds than most reach further.
-    """
-    heights = [score for mark in marks for score in mark.heights()]
-    span = max(1.2 * (max(heights) - min(heights)), LEAST) if heights else LEAST
-    columns = [len(dot_columns(mark.learnt, span, points)) for mark in marks if not mark.all_lost]
-    return MARKER + 1.5 + PITCH * (median_high(columns) if columns else 0)
+def _on_row(mark: Mark) -> list[float]:
+    """How many points above the middle of its row of the strip each lost seed of a mark is drawn."""
+    n = sum(mark.lost)
+    pitch = min(PITCH, (ROW - 2) / max(n - 1, 1))
+    return [pitch * (i - (n - 1) / 2) for i in range(n)]
 
 
 def draw_reference(panel: Panel, mark: Mark, dash: str) -> None:
@@ -265,12 +243,16 @@ def draw_reference(panel: Panel, mark: Mark, dash: str) -> None:
     low, high = max(mark.low, panel.bounds[0], panel.low), min(mark.high, panel.bounds[1], panel.high)
     if math.isfinite(mark.low) and not panel.on_strip(mark):
         ax.axhspan(low, high, color=ink.grey(), alpha=0.1, linewidth=0, zorder=0.5)
-    look: dict[str, Any] = {"marker": "o", "markersize": DOT, "linestyle": "none", "zorder": 2.7, "gid": "reference"}
-    rows = [panel.rows[mark]] * sum(mark.lost) if any(mark.lost) else []
-    for heights, face in ((mark.learnt, ink.pale()), (rows, ink.paper())):
-        for i, column in enumerate(dot_columns(heights, panel.high - panel.low, _height(ax))):
-            at = offset_copy(ax.get_yaxis_transform(), figure_of(ax), -3 - PITCH * i, units="points")
-            ax.plot([1.0] * len(column), column, color=ink.pale(), markerfacecolor=face, transform=at, **look)
+    if len(mark.scores) > 1:
+        look: dict[str, Any] = {"color": ink.pale(), "zorder": 2.7, "gid": "reference"}
+        _draw_ticks(ax, 1.0, mark.learnt, _edge(ax), **look)
+        for height in _on_row(mark):
+            _draw_ticks(ax, 1.0, [panel.rows[mark]], _edge(ax, height), **look)
+
+
+def _edge(ax: Axes, up: float = 0.0) -> Transform:
+    """The right edge of the axes, for ticks that end there."""
+    return offset_copy(ax.get_yaxis_transform(), figure_of(ax), -TICK / 2, up, units="points")
 
 
 def _moved(ax: Axes, shift: float, x: Sequence[float], y: Sequence[float], **look: Any) -> None:
@@ -278,5 +260,6 @@ def _moved(ax: Axes, shift: float, x: Sequence[float], y: Sequence[float], **loo
     ax.plot(x, y, **look)[0].set_transform(_right(ax, shift))
 
 
-def _right(ax: Axes, shift: float) -> Transform:
-    return offset_copy(ax.transData, figure_of(ax), shift, units="points") if shift else ax.transData
+def _right(ax: Axes, shift: float, up: float = 0.0) -> Transform:
+    """So many points right of where the data are, and above it."""
+    return offset_copy(ax.transData, figure_of(ax), shift, up, units="points") if shift or up else ax.transData

@@ -69,9 +69,9 @@ def frontier(
 ) -> Axes:
     """Score against a cost, a line for each method, and the frontier of what no other point beats.
 
-    Points are means over seeds, bars 95 % t-intervals, pale dots the seeds; points of almost equal cost are side by
-    side. A hollow marker has a run at chance; such runs are on a strip below the scores. ``x`` is a column, or of runs
-    one of ``tables.frontier.COSTS``, measured ones as medians over seeds.
+    Points are means over seeds, bars 95 % t-intervals, ticks on them the seeds, all at their cost. A hollow marker has
+    a run at chance; such runs are on a strip below the scores. ``x`` is a column, or of runs one of
+    ``tables.frontier.COSTS``, measured ones as medians over seeds.
     """
     optional(partial(whole, least=0))(total, "total")
     every = _runs(runs, Columns(x, y, method, seed))
