@@ -22,6 +22,7 @@ from torch import nn
 import tensoradapt as ta
 from tensoradapt.analysis.figures.canvas import RC, frame
 from tensoradapt.analysis.figures.styles import line_look, styles_of
+from tensoradapt.analysis.names import display
 from tensoradapt.sweeps.presets import rate
 
 HERE = Path(__file__).parent
@@ -81,11 +82,7 @@ def figure() -> None:
     for ax, column, title in zip(axes, ("error", "accuracy", "accuracy_after"), titles, strict=True):
         for family, style in styles_of(FAMILIES).items():
             own = sorted((int(r["n_params"]), float(r[column])) for r in rows if r["form"] == family)
-            ax.plot(
-                *zip(*own, strict=True),
-                label={"cp": "CP", "tucker": "Tucker"}.get(family, family.replace("_", " ")),
-                **line_look(style),
-            )
+            ax.plot(*zip(*own, strict=True), label=display(family), **line_look(style))
         frame(ax, "y")
         ax.set(xscale="log", xlabel="parameters", title=title)
         ax.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
@@ -94,7 +91,7 @@ def figure() -> None:
             if column != "error" and fixed[name][column]:
                 ax.axhline(float(fixed[name][column]), color=shade, linewidth=1)
                 ax.annotate(
-                    {"lora": "LoRA"}.get(name, name),
+                    display(name),
                     (0.01, float(fixed[name][column])),
                     xycoords=("axes fraction", "data"),
                     va="bottom",

@@ -16,23 +16,14 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import DPI, RC
 from tensoradapt.analysis.figures.styles import line_look, marker_look, styles_of
+from tensoradapt.analysis.names import display
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "step_size.png"
 Row = Mapping[str, str]
-NAMED = {
-    "lora": "LoRA",
-    "lorta": "LoRTA (CP)",
-    "lotr": "LoTR",
-    "metatt-5d": "MetaTT-5D",
-    "vera": "VeRA",
-    "loha": "LoHa",
-    "tenslora-qkv": "TensLoRA qkv",
-    "tenslora-att_qkv_depth": "TensLoRA att_qkv_depth",
-    "tt-lora": "TT-LoRA",
-    "loretta-rep": "LoRETTA",
-    "tinylora": "TinyLoRA",
-    "block_term": "block-term",
-}
+NAMED = (
+    *("lora", "lorta", "lotr", "metatt-5d", "vera", "loha", "tenslora-qkv", "tenslora-att_qkv_depth", "tt-lora"),
+    *("loretta-rep", "tinylora", "block_term"),
+)
 AXES = {"rank": "rank", "depth": "layers", "width": "width", "lr": "learning rate"}
 # each row of panels: scale, steps, column, y range, band, label
 PANELS: tuple[tuple[str, int, str, tuple[float, float], tuple[float, float], str], ...] = (
@@ -121,8 +112,8 @@ def _ratio(value: float, _: int) -> str:
 def _legend(figure: Figure) -> None:
     """Draw the legend into the cells that have no panel."""
     named = [
-        Line2D([], [], markersize=4.5, linewidth=1.1, label=label, **line_look(styles_of(NAMED)[name]))
-        for name, label in NAMED.items()
+        Line2D([], [], markersize=4.5, linewidth=1.1, label=display(name), **line_look(styles_of(NAMED)[name]))
+        for name in NAMED
     ]
     hollow = {"color": ink.dark(), "marker": "o", "markerfacecolor": "white", "linewidth": 0, "markersize": 4.5}
     rest = [
