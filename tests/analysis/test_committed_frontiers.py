@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from support.panels import drawn, heights
@@ -20,6 +19,7 @@ from tensoradapt.analysis.figures.catalogue import Figured, figures
 from tensoradapt.analysis.figures.page import page
 from tensoradapt.analysis.figures.styles import styles_of
 
+pd = pytest.importorskip("pandas", reason="an extra")
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs" / "make"))
 import draw_figures  # noqa: E402
@@ -33,7 +33,7 @@ def frontiers(path: Path) -> tuple[Figured, ...]:
     return tuple(figures(draw_figures.read(path), kinds=("frontier",)))
 
 
-def rows(path: Path, task: str | None) -> pd.DataFrame:
+def rows(path: Path, task: str | None) -> Any:
     """The configurations of a table by the table alone: n_params, mean, and whether all or some seeds are lost."""
     table = pd.read_csv(path)
     table = table[table["task"] == task] if task else table
@@ -47,7 +47,7 @@ def rows(path: Path, task: str | None) -> pd.DataFrame:
     return made.reset_index()
 
 
-def on_frontier(known: pd.DataFrame) -> pd.DataFrame:
+def on_frontier(known: Any) -> Any:
     """The rows that no other is above with as few parameters; of equal ones the first."""
     able = known[~known["all_lost"]].sort_values(["n_params", "mean"], ascending=[True, False])
     return able[able["mean"] > able["mean"].cummax().shift(fill_value=-np.inf)]
@@ -79,11 +79,11 @@ def test_marks_and_corners_stand_where_the_table_says(path: Path, width: float) 
         assert ax.get_xlim()[0] < min(x for x, _ in means) <= max(x for x, _ in means) < ax.get_xlim()[1]
 
 
-def kept(known: pd.DataFrame) -> list[tuple[float, float]]:
+def kept(known: Any) -> list[tuple[float, float]]:
     return list(known[["n_params", "mean"]].itertuples(index=False, name=None))
 
 
-def check_corners(ax: Axes, known: pd.DataFrame, means: list[tuple[float, float]]) -> None:
+def check_corners(ax: Axes, known: Any, means: list[tuple[float, float]]) -> None:
     """The staircase goes through the rows of the frontier, those on the strip left out, and on to the right edge."""
     best = on_frontier(known)
     steps = list(marks(ax, "frontier"))
