@@ -5,15 +5,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import roberta
+from transformers import BertConfig, BertForSequenceClassification
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "paper"))
 import overview
 import plateau
+import recompute
 import report
 import run
 
+import tensoradapt as ta
+from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference
+from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm
+from tensoradapt.analysis.tables.comparable import paired_scores
+from tensoradapt.files import csv_bytes
 from tensoradapt.runs.store import load_runs
 from tensoradapt.sweeps.read_spec import read_spec
 
@@ -82,6 +90,10 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     scores = {(one.config["label"], one.config["rank"], one.config["seed"]): one.result["test"] for one in runs}
     mean = sum(scores["lora", 4, s]["accuracy"] - scores["lora", 8, s]["accuracy"] for s in (0, 1)) / 2
     assert float(gaps["lora", "r=4"]["difference"]) == pytest.approx(mean, abs=1e-4)
+    heads = {int(row["n_head"]) for row in rows}
+    assert heads == {one.result["n_trained_base"] for one in runs} and min(heads) > 0
+    for row in gaps.values():  # two comparisons of one task: Holm's p is at most twice the larger
+        assert float(row["p"]) <= float(row["p_holm"]) <= 1 and row["decided"] == str(float(row["p_holm"]) < 0.05)
 
 
 def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(command, tmp_path: Path) -> None:
@@ -205,24 +217,70 @@ def test_a_scale_that_a_family_lacks_is_named(command) -> None:
         command("--scale", "paper")
 
 
+def test_p_is_the_librarys_and_corrected_within_a_task(command, tmp_path: Path) -> None:
+    command()
+    command("--report")
+    rows = {row["method"]: row for row in report.read(tmp_path / "results" / "glue" / "differences.csv")}
+    runs = {(one.config["label"], one.config["rank"], one.config["seed"]): one for one in load_runs(tmp_path / "runs")}
+    for name, rank in (("lora", 4), ("cp", 2)):
+        answers = paired_scores([(runs[name, rank, seed], runs["lora", 8, seed]) for seed in (0, 1)])
+        assert float(rows[name]["p"]) == pytest.approx(crossed_paired_p(*answers), rel=5e-3)
+    p, held = zip(*((float(row["p"]), float(row["p_holm"])) for row in rows.values()), strict=True)
+    assert held == pytest.approx(holm(p), rel=5e-3)
+
+
+def test_a_difference_of_one_seed_has_no_p_and_decides_nothing() -> None:
+    rows = report.corrected([{"p": 0.01}, {"p": float("nan")}, {"p": 0.04}])
+    assert [row["decided"] for row in rows] == [True, False, True] and rows[0]["p_holm"] == 0.02
+    assert rows[1]["p_holm"] != rows[1]["p_holm"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_p_recomputed_from_an_interval_is_at_least_the_crossed_models(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    a = draw.normal(draw.normal(0, 0.02, (3, 1)) + draw.normal(0, 0.3, 400) + 0.03, 0.2)
+    b = draw.normal(0, 0.2, (3, 400))
+    gap, means = paired_difference(a, b), (a - b).mean(1)
+    low, high = round(gap.low, 4), round(gap.high, 4)
+    bound = recompute.largest_p(means.mean(), (high - low) / 2, means.var(ddof=1) / 3, 3)
+    p = crossed_p(a, b)
+    assert p <= bound and (p > 0.045 or bound < 0.05)
+
+
+@pytest.mark.parametrize("name", recompute.FOLDERS)
+def test_differences_of_docs_are_what_their_records_say(name: str) -> None:
+    folder = report.RESULTS / name
+    rows = recompute.recomputed(folder)
+    assert csv_bytes(list(rows[0]), rows) == (folder / "differences.csv").read_bytes()
+
+
+def test_the_heads_of_docs_are_those_of_the_models() -> None:
+    config = BertConfig(hidden_size=384, num_attention_heads=12, num_hidden_layers=1, vocab_size=10)
+    for task, labels in (("sst2", 2), ("stsb", 1)):
+        config.num_labels = labels
+        model = BertForSequenceClassification(config)
+        assert ta.plan(model, parameterization="lora", rank=8).n_trained_base == recompute.HEADS[task]
+
+
 def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "glue").mkdir()
-    rows = [  # method, size, n_params, times_fewer, difference, low, high, within
-        ("cp", "r=1", 10, 80.0, -0.08, -0.1, -0.06, False),
-        ("cp", "r=2", 20, 40.0, -0.02, -0.05, 0.01, False),
-        ("cp", "r=4", 40, 20.0, 0.0, -0.005, 0.005, True),
-        ("cp", "r=8", 80, 10.0, 0.0, -0.004, 0.004, True),
-        ("vera", "r=1", 10, 80.0, -0.3, -0.4, -0.2, False),
-        ("vera", "r=2", 20, 40.0, -0.1, -0.2, -0.05, False),
+    rows = [  # method, size, n_params, times_fewer, difference, low, high, p_holm, within
+        ("cp", "r=1", 10, 80.0, -0.08, -0.1, -0.06, 0.01, False),
+        ("cp", "r=2", 20, 40.0, -0.02, -0.03, -0.01, 0.06, False),
+        ("cp", "r=4", 40, 20.0, 0.0, -0.005, 0.005, 1.0, True),
+        ("cp", "r=8", 80, 10.0, 0.0, -0.004, 0.004, 1.0, True),
+        ("vera", "r=1", 10, 80.0, -0.3, -0.4, -0.2, 0.001, False),
+        ("vera", "r=2", 20, 40.0, -0.1, -0.2, -0.05, 0.002, False),
     ]
-    names = ("method", "size", "n_params", "times_fewer", "difference", "low", "high", "within")
+    rows = [(*row, round(row[5] - 0.001, 4), 7, row[3] / 2, row[7] < 0.05) for row in rows]
+    names = ("method", "size", "n_params", "times_fewer", "difference", "low", "high", "p_holm", "within")
+    names += ("low_seeds", "n_head", "times_fewer_trained", "decided")
     lines = [",".join(("task", "reference", *names))]
     lines += [",".join(("sst2", "lora r=8", *map(str, row))) for row in rows]
     lines += [",".join(("sst2", "cp r=1", *map(str, rows[2])))]  # of a sweep without LoRA r=8: says nothing of it
     (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
     cp, vera = overview.claim(tmp_path).splitlines()[2:]
-    assert cp == (
-        "| glue | sst2 | cp | 20.0 | r=4: +0.000 (-0.005 to +0.005) | 40.0 | r=2: -0.020 (-0.050 to +0.010) |"
-    )
-    nearest = "none | r=2: -0.100 (-0.200 to -0.050)"
-    assert vera == f"| glue | sst2 | vera | {nearest} | {nearest} |"
+    within = "r=4: +0.0000 (-0.0050 to +0.0050; seeds alone from -0.0060) | 20.0 | 10.0"
+    assert cp == f"| glue | sst2 | cp | {within} | r=2: -0.0200 (-0.0300 to -0.0100) | 0.06 | 40.0 | 20.0 |"
+    nearest = "r=2: -0.1000 (-0.2000 to -0.0500; seeds alone from -0.2010) | none | none"
+    assert vera == f"| glue | sst2 | vera | {nearest} | r=2: -0.1000 (-0.2000 to -0.0500) | 0.002 | none | none |"

@@ -18,12 +18,13 @@ BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
 
 
 def claim(folder: Path) -> str:
-    """By task and method, how many times fewer parameters than LoRA r=8 the smallest size has that is within a point,
-    and the smallest that is not decided to be worse; where none is, the size that comes nearest.
+    """By task and method the smallest size that is within a point of LoRA r=8 and the smallest that is not decided to
+    be worse, with how many times fewer parameters they have; where none is, the size that comes nearest.
     """
+    fewer = "times fewer, adapter alone | with the head that is trained too"
     lines = [
-        "| family | task | method | within a point: times fewer | size | not decided to be worse: times fewer | size |",
-        "|---|---|---|--:|---|--:|---|",
+        f"| family | task | method | within a point | {fewer} | not decided to be worse | Holm's p | {fewer} |",
+        "|---|---|---|---|--:|--:|---|--:|--:|--:|",
     ]
     for family in sorted(path.parent.name for path in folder.glob("*/differences.csv")):
         rows = [
@@ -31,24 +32,49 @@ def claim(folder: Path) -> str:
         ]
         for task, method in dict.fromkeys((row["task"], row["method"]) for row in rows):
             own = [row for row in rows if (row["task"], row["method"]) == (task, method)]
-            within = [row for row in own if row["within"] == "True"]
-            no_worse = [row for row in own if float(row["high"]) >= 0]
-            cells = (family, task, method, _smallest(within, own), _smallest(no_worse, own))
-            lines.append(f"| {' | '.join(cells)} |")
+            within, size = _smallest([row for row in own if row["within"] == "True"], own)
+            no_worse, other = _smallest([row for row in own if not decided_worse(row)], own)
+            cells = (family, task, _shown(method), _gap(size, seeds=True), *_fewer(size, within))
+            lines.append(f"| {' | '.join((*cells, _gap(other), other['p_holm'], *_fewer(other, no_worse)))} |")
     return "\n".join(lines)
 
 
-def _smallest(inside: Sequence[Mapping[str, str]], every: Sequence[Mapping[str, str]]) -> str:
-    row = min(inside, key=lambda r: int(r["n_params"])) if inside else max(every, key=lambda r: float(r["low"]))
-    gap = f"{float(row['difference']):+.3f} ({float(row['low']):+.3f} to {float(row['high']):+.3f})"
-    return f"{row['times_fewer'] if inside else 'none'} | {row['size']}: {gap}"
+def decided_worse(row: Mapping[str, str]) -> bool:
+    """Whether a row of differences is below its reference after Holm's correction."""
+    return row["decided"] == "True" and float(row["difference"]) < 0
+
+
+def _shown(method: str) -> str:
+    """A method's name in a table."""
+    return method
+
+
+def _smallest(
+    inside: Sequence[Mapping[str, str]], every: Sequence[Mapping[str, str]]
+) -> tuple[bool, Mapping[str, str]]:
+    """Whether a size passes, and the smallest that does, or else the nearest."""
+    if inside:
+        return True, min(inside, key=lambda row: int(row["n_params"]))
+    return False, max(every, key=lambda row: float(row["low"]))
+
+
+def _fewer(row: Mapping[str, str], passes: bool) -> tuple[str, str]:
+    return (row["times_fewer"], row["times_fewer_trained"]) if passes else ("none", "none")
+
+
+def _gap(row: Mapping[str, str], seeds: bool = False) -> str:
+    """The size, its difference and limits, to the digits that are compared with a margin."""
+    ends = f"{float(row['low']):+.4f} to {float(row['high']):+.4f}"
+    ends += f"; seeds alone from {float(row['low_seeds']):+.4f}" if seeds else ""
+    return f"{row['size']}: {float(row['difference']):+.4f} ({ends})"
 
 
 def everything(folder: Path) -> str:
     """Every mean of every folder of runs: score, 95 % interval, number of seeds and machine."""
     lines = [
-        "| family | task | model | method | size | parameters | metric | mean | 95 % interval | n | machine |",
-        "|---|---|---|---|---|--:|---|--:|---|--:|---|",
+        "| family | task | model | method | size | adapter's parameters | trained with the head | metric | mean "
+        "| 95 % interval | n | machine |",
+        "|---|---|---|---|---|--:|--:|---|--:|---|--:|---|",
     ]
     for path in sorted(folder.rglob("means.csv")):
         known = report.read(path.parent / "records.csv")
@@ -57,7 +83,8 @@ def everything(folder: Path) -> str:
             size = f"r={row['rank']}" if row["rank"] else row["budget"] and f"n={row['budget']}"
             interval = f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else ""
             family = path.parent.relative_to(folder).as_posix()
-            cells = (family, row["task"], run["model"], row["method"], size, f"{int(row['n_params']):,}")
+            n_params, n_trained = int(row["n_params"]), int(row["n_params"]) + int(run["n_head"])
+            cells = (family, row["task"], run["model"], _shown(row["method"]), size, f"{n_params:,}", f"{n_trained:,}")
             scores = (row["metric"], f"{float(row['mean']):.3f}", interval, row["n_seeds"], run["machine"])
             lines.append(f"| {' | '.join((*cells, *scores))} |")
     return "\n".join(lines)

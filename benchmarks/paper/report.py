@@ -1,19 +1,25 @@
 """What the runs of a family say, as files of docs/results/FAMILY.
 
 ``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
-``differences.csv`` (each size against LoRA r=8, paired), ``table.md`` and a frontier for each task.
+``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``table.md`` and a frontier for each
+task.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tensoradapt.analysis.figures.catalogue import figures
-from tensoradapt.analysis.tables.comparable import by_task, reported, versus
+from tensoradapt.analysis.statistics.intervals import paired_difference, t_interval
+from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, paired_p
+from tensoradapt.analysis.tables.comparable import by_task, paired_scores, reported, score
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
@@ -25,6 +31,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 REFERENCE = ("lora", 8)
 REFERENCE_NAME = f"{REFERENCE[0]} r={REFERENCE[1]}"
 MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
+LEVEL = 0.05  # of p after Holm's correction, below which a difference is called decided
 Row = dict[str, Any]
 
 
@@ -48,9 +55,12 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
 
 
 def records(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> list[Row]:
-    """A row for each run, with all its test metrics and the machine that computed it."""
-    more = {run.name: {"test_metrics": _metrics(run), "machine": machine(run)} for run in runs}
-    none = {"test_metrics": "", "machine": ""}
+    """A row for each run, with all its test metrics, the machine that computed it and the numbers of its head."""
+    more = {
+        run.name: {"test_metrics": _metrics(run), "machine": machine(run), "n_head": run.result["n_trained_base"]}
+        for run in runs
+    }
+    none = {"test_metrics": "", "machine": "", "n_head": ""}
     return results.plain_rows([{**row, **more.get(row["id"], none)} for row in results.rows_of(runs, failed)])
 
 
@@ -65,33 +75,65 @@ def machine(run: Run) -> str:
 
 
 def differences(runs: Sequence[Run]) -> Iterator[Row]:
-    """Each size's paired difference to LoRA r=8 on each task, or without one to the smallest size of its method, with a
-    95 % interval over seeds and, where a metric has scores of examples, test examples; ``within``: whether its lower
-    limit is above minus one point.
+    """Each size's paired difference to LoRA r=8 on each task, or without one to the smallest size of its method.
+
+    ``low`` and ``high``: its 95 % interval over seeds and, where a metric has scores of examples, test examples;
+    ``low_seeds``: the lower limit over seeds alone; ``within``: whether both lower limits are above minus one point;
+    ``p``: the larger of the crossed model's and the t test's over seeds; ``p_holm`` and ``decided``: ``corrected``.
     """
     for task, of_task in by_task(reported(runs)).items():
         by_name, sizes = {run.name: run for run in of_task}, points(of_task, compare=False)
-        for point in sizes:
-            reference = _reference(point, sizes)
-            if point is reference:
-                continue
-            gap = versus(*([by_name[name] for name in p.runs] for p in (point, reference)))
-            if gap is None:
-                continue
-            yield {
-                "task": task,
-                "method": point.method,
-                "size": size_text(point.rank, point.budget, short=True),
-                "n_params": point.n_params,
-                "reference": f"{reference.method} {size_text(reference.rank, reference.budget, short=True)}",
-                "times_fewer": float(f"{reference.n_params / point.n_params:.3g}"),
-                "metric": point.metric,
-                "difference": round(gap.mean, 4),
-                "low": round(gap.low, 4),
-                "high": round(gap.high, 4),
-                "n_seeds": gap.n,
-                "within": gap.low > -MARGIN,
-            }
+        compared = [(point, _reference(point, sizes)) for point in sizes]
+        rows = [_difference(*pair, by_name) for pair in compared if pair[0] is not pair[1]]
+        yield from ({"task": task, **row} for row in corrected([row for row in rows if row]))
+
+
+def _difference(point: Point, reference: Point, by_name: Mapping[str, Run]) -> Row:
+    """The row of a size without its task; empty where no seed is common."""
+    seeds = [seed for seed in point.seeds if seed in reference.seeds]
+    pairs = [(by_name[point.run_of(seed)], by_name[reference.run_of(seed)]) for seed in seeds]
+    if not pairs:
+        return {}
+    over_seeds = t_interval(apart := [score(own) - score(other) for own, other in pairs])
+    answers = paired_scores(pairs)
+    gap = paired_difference(*answers) if answers else over_seeds
+    p = crossed_paired_p(*answers) if answers else paired_p(np.array(apart))
+    head = pairs[0][0].result["n_trained_base"]
+    return {
+        "method": point.method,
+        "size": size_text(point.rank, point.budget, short=True),
+        "n_params": point.n_params,
+        "n_head": head,
+        "reference": f"{reference.method} {size_text(reference.rank, reference.budget, short=True)}",
+        "times_fewer": rounded(reference.n_params / point.n_params),
+        "times_fewer_trained": rounded((reference.n_params + head) / (point.n_params + head)),
+        "metric": point.metric,
+        "difference": round(gap.mean, 4),
+        "low": round(gap.low, 4),
+        "high": round(gap.high, 4),
+        "low_seeds": round(over_seeds.low, 4),
+        "p": p if len(pairs) > 1 else math.nan,
+        "n_seeds": gap.n,
+        "within": min(gap.low, over_seeds.low) > -MARGIN,
+    }
+
+
+def corrected(rows: Sequence[Row]) -> list[Row]:
+    """The rows of a task with ``p_holm``, Holm's correction over all of them, and whether it decides the difference.
+    One seed has no p and decides nothing.
+    """
+    tested = [i for i, row in enumerate(rows) if math.isfinite(row["p"])]
+    adjusted = dict(zip(tested, holm([rows[i]["p"] for i in tested]), strict=True))
+    found = []
+    for i, row in enumerate(rows):
+        held = float(adjusted.get(i, math.nan))
+        found.append({**row, "p": rounded(row["p"]), "p_holm": rounded(held), "decided": held < LEVEL})
+    return found
+
+
+def rounded(value: float) -> float:
+    """To three digits."""
+    return float(f"{value:.3g}")
 
 
 def is_reference(row: Mapping[str, Any]) -> bool:

@@ -8,9 +8,9 @@
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
-against the rank of LoRTA, ``one-rate``, all methods at one rate, and ``long``, more steps of fewer sizes; ``gpu``
-runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in this
-folder: sweeps as any other, so ``tensoradapt results``, ``report`` and ``watch`` read their folders. A file with
+against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, and ``long``, more steps of fewer sizes;
+``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in
+this folder: sweeps as any other, so ``tensoradapt results``, ``report`` and ``watch`` read their folders. A file with
 tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 """
 
@@ -35,6 +35,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "here": ("glue-here",),
         "one-rate": ("glue-one-rate",),
         "long": ("glue-long",),
+        "sst2-rate": ("glue-sst2-rate",),
         "gpu": ("glue-gpu",),
         "paper": ("glue-base", "glue-large"),
     },
@@ -48,7 +49,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "one-rate", "long")  # reported in a folder of their own beside the family's
+SIDES = ("ranks", "one-rate", "long", "sst2-rate")  # reported in a folder of their own beside the family's
 SCALES = ("here", *SIDES, "gpu", "paper")
 SMOKE = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seeds": [0], "extend": 0}
 
