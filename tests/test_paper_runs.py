@@ -230,9 +230,18 @@ def test_p_is_the_librarys_and_corrected_within_a_task(command, tmp_path: Path) 
 
 
 def test_a_difference_of_one_seed_has_no_p_and_decides_nothing() -> None:
-    rows = report.corrected([{"p": 0.01}, {"p": float("nan")}, {"p": 0.04}])
+    rows = report.corrected([{"p": p, "p_within": p} for p in (0.01, float("nan"), 0.04)])
     assert [row["decided"] for row in rows] == [True, False, True] and rows[0]["p_holm"] == 0.02
+    assert [row["within"] for row in rows] == [True, False, False] and rows[0]["p_within_holm"] == 0.02
     assert rows[1]["p_holm"] != rows[1]["p_holm"]
+
+
+def test_a_size_is_within_a_point_where_both_lower_limits_say_so() -> None:
+    for folder in recompute.FOLDERS:
+        for row in report.read(report.RESULTS / folder / "differences.csv"):
+            limit = min(float(row["low"]), float(row["low_seeds"]))  # one comparison alone
+            assert (float(row["p_within"]) < 0.025) == (limit > -report.MARGIN)
+            assert row["within"] == str(float(row["p_within_holm"]) < 0.025)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -272,15 +281,17 @@ def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path:
         ("vera", "r=1", 10, 80.0, -0.3, -0.4, -0.2, 0.001, False),
         ("vera", "r=2", 20, 40.0, -0.1, -0.2, -0.05, 0.002, False),
     ]
-    rows = [(*row, round(row[5] - 0.001, 4), 7, row[3] / 2, row[7] < 0.05) for row in rows]
+    rows = [(*row, round(row[5] - 0.001, 4), 0.001, row[3] / 2, row[7] < 0.05, 0.2, 0.4) for row in rows]
     names = ("method", "size", "n_params", "times_fewer", "difference", "low", "high", "p_holm", "within")
-    names += ("low_seeds", "n_head", "times_fewer_trained", "decided")
+    names += ("low_seeds", "p", "times_fewer_trained", "decided", "p_within", "p_within_holm")
     lines = [",".join(("task", "reference", *names))]
     lines += [",".join(("sst2", "lora r=8", *map(str, row))) for row in rows]
     lines += [",".join(("sst2", "cp r=1", *map(str, rows[2])))]  # of a sweep without LoRA r=8: says nothing of it
     (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
     cp, vera = overview.claim(tmp_path).splitlines()[2:]
-    within = "r=4: +0.0000 (-0.0050 to +0.0050; seeds alone from -0.0060) | 20.0 | 10.0"
-    assert cp == f"| glue | sst2 | cp | {within} | r=2: -0.0200 (-0.0300 to -0.0100) | 0.06 | 40.0 | 20.0 |"
-    nearest = "r=2: -0.1000 (-0.2000 to -0.0500; seeds alone from -0.2010) | none | none"
-    assert vera == f"| glue | sst2 | vera | {nearest} | r=2: -0.1000 (-0.2000 to -0.0500) | 0.002 | none | none |"
+    within = "r=4: +0.0000 (-0.0050 to +0.0050; seeds alone from -0.0060) | 0.2, 0.4 | 20.0 | 10.0"
+    assert cp == f"| glue | sst2 | cp | {within} | r=2: -0.0200 (-0.0300 to -0.0100) | 0.001, 0.06 | 40.0 | 20.0 |"
+    nearest = "r=2: -0.1000 (-0.2000 to -0.0500; seeds alone from -0.2010) | 0.2, 0.4 | none | none"
+    assert (
+        vera == f"| glue | sst2 | vera | {nearest} | r=2: -0.1000 (-0.2000 to -0.0500) | 0.001, 0.002 | none | none |"
+    )

@@ -23,8 +23,9 @@ def claim(folder: Path) -> str:
     """
     fewer = "times fewer, adapter alone | with the head that is trained too"
     lines = [
-        f"| family | task | method | within a point | {fewer} | not decided to be worse | Holm's p | {fewer} |",
-        "|---|---|---|---|--:|--:|---|--:|--:|--:|",
+        f"| family | task | method | within a point | p, Holm's | {fewer} "
+        f"| not decided to be worse | p, Holm's | {fewer} |",
+        "|---|---|---|---|--:|--:|--:|---|--:|--:|--:|",
     ]
     for family in sorted(path.parent.name for path in folder.glob("*/differences.csv")):
         rows = [
@@ -34,8 +35,9 @@ def claim(folder: Path) -> str:
             own = [row for row in rows if (row["task"], row["method"]) == (task, method)]
             within, size = _smallest([row for row in own if row["within"] == "True"], own)
             no_worse, other = _smallest([row for row in own if not decided_worse(row)], own)
-            cells = (family, task, _shown(method), _gap(size, seeds=True), *_fewer(size, within))
-            lines.append(f"| {' | '.join((*cells, _gap(other), other['p_holm'], *_fewer(other, no_worse)))} |")
+            first = _gap(size, seeds=True), f"{size['p_within']}, {size['p_within_holm']}", *_fewer(size, within)
+            second = _gap(other), f"{other['p']}, {other['p_holm']}", *_fewer(other, no_worse)
+            lines.append(f"| {' | '.join((family, task, _shown(method), *first, *second))} |")
     return "\n".join(lines)
 
 

@@ -62,7 +62,8 @@ def _row(row: Mapping[str, str], runs: Mapping[tuple[str, str], Sequence[Mapping
     low, high, head = float(row["low"]), float(row["high"]), HEADS[row["task"]]
     if len(apart) != int(row["n_seeds"]) or abs(apart.mean() - (low + high) / 2) > 2 * ROUNDING:
         raise SystemExit(f"{row} is not of the runs in records.csv; write it again: run.py --report")
-    over_seeds, trained = t_interval(apart), [int(side[0]["n_params"]) + head for side in (own, other)]
+    trained = [int(side[0]["n_params"]) + head for side in (own, other)]
+    p, p_above = (_p(apart + shift, (high - low) / 2, row["metric"]) for shift in (0.0, report.MARGIN))
     return {
         **{key: row[key] for key in ("task", "method", "size", "n_params")},
         "n_head": head,
@@ -70,10 +71,10 @@ def _row(row: Mapping[str, str], runs: Mapping[tuple[str, str], Sequence[Mapping
         "times_fewer_trained": report.rounded(trained[1] / trained[0]),
         "metric": row["metric"],
         **{key: float(row[key]) for key in ("difference", "low", "high")},
-        "low_seeds": round(over_seeds.low, 4),
-        "p": _p(apart, (high - low) / 2, row["metric"]),
+        "low_seeds": round(t_interval(apart).low, 4),
         "n_seeds": row["n_seeds"],
-        "within": min(low, over_seeds.low) > -report.MARGIN,
+        "p": p,
+        "p_within": report.one_sided(p_above, apart.mean() + report.MARGIN),
     }
 
 

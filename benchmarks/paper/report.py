@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.analysis.figures.catalogue import figures
-from tensoradapt.analysis.statistics.intervals import paired_difference, t_interval
+from tensoradapt.analysis.statistics.intervals import Floats, paired_difference, t_interval
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, paired_p
 from tensoradapt.analysis.tables.comparable import by_task, paired_scores, reported, score
 from tensoradapt.analysis.tables.frontier import Point, points
@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 REFERENCE = ("lora", 8)
 REFERENCE_NAME = f"{REFERENCE[0]} r={REFERENCE[1]}"
 MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
-LEVEL = 0.05  # of p after Holm's correction, below which a difference is called decided
+LEVEL = 0.05  # of p after Holm's correction, below which a difference is called decided; half of it for one side
 Row = dict[str, Any]
 
 
@@ -78,8 +78,8 @@ def differences(runs: Sequence[Run]) -> Iterator[Row]:
     """Each size's paired difference to LoRA r=8 on each task, or without one to the smallest size of its method.
 
     ``low`` and ``high``: its 95 % interval over seeds and, where a metric has scores of examples, test examples;
-    ``low_seeds``: the lower limit over seeds alone; ``within``: whether both lower limits are above minus one point;
-    ``p``: the larger of the crossed model's and the t test's over seeds; ``p_holm`` and ``decided``: ``corrected``.
+    ``low_seeds``: the lower limit over seeds alone; ``p``: the larger of the crossed model's and of the t test's over
+    seeds; ``p_within``: the same, one-sided, that it is above minus one point. ``corrected`` adds what is decided.
     """
     for task, of_task in by_task(reported(runs)).items():
         by_name, sizes = {run.name: run for run in of_task}, points(of_task, compare=False)
@@ -94,10 +94,10 @@ def _difference(point: Point, reference: Point, by_name: Mapping[str, Run]) -> R
     pairs = [(by_name[point.run_of(seed)], by_name[reference.run_of(seed)]) for seed in seeds]
     if not pairs:
         return {}
-    over_seeds = t_interval(apart := [score(own) - score(other) for own, other in pairs])
+    over_seeds = t_interval(apart := np.array([score(own) - score(other) for own, other in pairs]))
     answers = paired_scores(pairs)
     gap = paired_difference(*answers) if answers else over_seeds
-    p = crossed_paired_p(*answers) if answers else paired_p(np.array(apart))
+    p, p_above = (_p(apart, answers, shift) for shift in (0.0, MARGIN))
     head = pairs[0][0].result["n_trained_base"]
     return {
         "method": point.method,
@@ -112,23 +112,40 @@ def _difference(point: Point, reference: Point, by_name: Mapping[str, Run]) -> R
         "low": round(gap.low, 4),
         "high": round(gap.high, 4),
         "low_seeds": round(over_seeds.low, 4),
-        "p": p if len(pairs) > 1 else math.nan,
         "n_seeds": gap.n,
-        "within": min(gap.low, over_seeds.low) > -MARGIN,
+        "p": p,
+        "p_within": one_sided(p_above, gap.mean + MARGIN),
     }
 
 
+def _p(apart: Floats, answers: tuple[Floats, Floats] | None, shift: float) -> float:
+    """Two-sided p that a difference is not minus ``shift``; NaN for one seed."""
+    if len(apart) < 2:
+        return math.nan
+    return crossed_paired_p(answers[0] + shift, answers[1]) if answers else paired_p(apart + shift)
+
+
+def one_sided(p: float, distance: float) -> float:
+    """The p that a distance is above 0, of the two-sided p that it is not 0."""
+    return p / 2 if distance > 0 else 1 - p / 2
+
+
 def corrected(rows: Sequence[Row]) -> list[Row]:
-    """The rows of a task with ``p_holm``, Holm's correction over all of them, and whether it decides the difference.
-    One seed has no p and decides nothing.
+    """The rows of a task with Holm's corrections over all of them and what these decide: a difference (``decided``), or
+    that less than a point is lost (``within``). One seed has no p and decides nothing.
     """
-    tested = [i for i, row in enumerate(rows) if math.isfinite(row["p"])]
-    adjusted = dict(zip(tested, holm([rows[i]["p"] for i in tested]), strict=True))
-    found = []
-    for i, row in enumerate(rows):
-        held = float(adjusted.get(i, math.nan))
-        found.append({**row, "p": rounded(row["p"]), "p_holm": rounded(held), "decided": held < LEVEL})
-    return found
+    held, above = (_holm([row[key] for row in rows]) for key in ("p", "p_within"))
+    plain = [{**row, "p": rounded(row["p"]), "p_within": rounded(row["p_within"])} for row in rows]
+    return [
+        {**row, "p_holm": rounded(a), "decided": a < LEVEL, "p_within_holm": rounded(b), "within": b < LEVEL / 2}
+        for row, a, b in zip(plain, held, above, strict=True)
+    ]
+
+
+def _holm(p: Sequence[float]) -> list[float]:
+    known = [value for value in p if math.isfinite(value)]
+    adjusted = iter(holm(known))
+    return [float(next(adjusted)) if math.isfinite(value) else math.nan for value in p]
 
 
 def rounded(value: float) -> float:
