@@ -153,7 +153,7 @@ for pair in comparisons:
 # other. That is a statement about this setting: these rates, this budget, this short training. Its interval covers
 # other seeds, drawn as these were. It does not cover other choices. The frontier in
 # [docs/figures](../figures/README.md) has five times as much training and adapts all four attention matrices, and there
-# LoRA with 18,432 parameters (0.820) is above CP with 28,032 (0.814). So a lead after a few steps is a lead after a few
+# LoRA with 18,432 parameters (0.829) is above CP with 28,032 (0.827). So a lead after a few steps is a lead after a few
 # steps.
 #
 # A row that does not hold is no proof that the two are equal. The interval says which differences remain possible. To
