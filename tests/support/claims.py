@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,9 +13,16 @@ import numpy as np
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, t_interval
 from tensoradapt.analysis.statistics.significance import holm, paired_p
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
+import best_rate
+import overview
+import recompute
+
 ROOT = Path(__file__).parents[2]
-HEAD = 770  # of MiniLM for two classes; tests/test_paper_runs.py counts it
+HEAD, STEP = recompute.HEADS["sst2"], best_rate.STEP
 LORA = ("LoRA", "8")
+CP1, CP4, LORA1, LORA2 = ("CP (LoRTA)", "1"), ("CP (LoRTA)", "4"), ("LoRA", "1"), ("LoRA", "2")
 FROZEN, FULL = ("frozen base + head", ""), ("full fine-tuning", "")
 Row = dict[str, str]
 Key = tuple[str, str]  # method and rank
@@ -114,3 +122,117 @@ def difference(folder: str, task: str, method: str, size: str) -> dict[str, floa
     row = one(f"docs/results/{folder}/differences.csv", task=task, method=method, size=size)
     names = ("difference", "low", "high", "low_seeds", "p", "p_holm", "times_fewer", "times_fewer_trained")
     return {key: float(row[key]) for key in (*names, "p_within", "p_within_holm", "n_params", "n_head")}
+
+
+def differences() -> Iterator[Row]:
+    """All rows of docs/results/**/differences.csv."""
+    for path in sorted((ROOT / "docs" / "results").rglob("differences.csv")):
+        yield from rows(path.relative_to(ROOT).as_posix())
+
+
+def tally(reference: str = "") -> tuple[int, int, int, int]:
+    """How many differences there are, to one reference or all: in all, leaving 0 out, decided, and within a point."""
+    every = [row for row in differences() if reference in ("", row["reference"])]
+    out = [row for row in every if float(row["low"]) > 0 or float(row["high"]) < 0]
+    return len(every), len(out), *(sum(row[key] == "True" for row in every) for key in ("decided", "within"))
+
+
+def span(folder: str, task: str, method: str, size: str) -> str:
+    """A difference with its interval, to the digits that are compared with a margin."""
+    row = difference(folder, task, method, size)
+    return f"{row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
+
+
+def layout(method: str, budget: str) -> Floats:
+    """The accuracy of each seed of a cell of docs/examples/layouts."""
+    row = one("docs/examples/layouts/means.csv", method=method, budget=budget)
+    return np.array([float(score.strip("*")) for score in row["scores"].split()])
+
+
+def gain_of_whole_outputs(parameterization: str) -> str:
+    """What ``out`` gains in place of ``head dim``, over the three budgets."""
+    cells = [
+        layout(f"{parameterization} over layer proj : out : in", budget)
+        - layout(f"{parameterization} over layer proj : head dim : model", budget)
+        for budget in ("2000", "7000", "20000")
+    ]
+    gap = t_interval(np.mean(cells, axis=0))
+    return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+
+
+def rate(cell: str, steps: int = 300, optimizer: str = "equal") -> float:
+    """A cell's best rate in benchmarks/records/best_rate.csv."""
+    return float(best_rate.table(steps)[optimizer]["rates"][cell])
+
+
+def spread(optimizer: str) -> tuple[float, float, float]:
+    """How far apart the best rates at 60 steps are, the lowest and the highest."""
+    rates = best_rate.table(60)[optimizer]["rates"].values()
+    return max(rates) / min(rates), min(rates), max(rates)
+
+
+def row_to_take(key: tuple[str, str]) -> str:
+    """The last cells of a row of the first table of docs/which-method.md."""
+    gap, p = gaps()[key]
+    return f"{size(key) + HEAD:,} | {mean(key):.3f} | {gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f}) | {p:.3f} |"
+
+
+def cells(budget: str, *names: str) -> tuple[float, ...]:
+    """Mean accuracies of cells of docs/examples/layouts."""
+    return tuple(layout(name, budget).mean() for name in names)
+
+
+def sweep(task: str, method: str) -> dict[str, str]:
+    """A row of docs/examples/minilm-sweep at 10,000 parameters."""
+    return one("docs/examples/minilm-sweep/means.csv", task=task, method=method, budget="10000")
+
+
+def compressed(form: str, budget: str) -> tuple[int, float]:
+    row = one("benchmarks/records/compression.csv", form=form, budget=budget)
+    return int(row["n_params"]), float(row["accuracy"])
+
+
+def times(folder: str, task: str, method: str, size: str) -> tuple[float, float]:
+    row = difference(folder, task, method, size)
+    return row["times_fewer"], row["times_fewer_trained"]
+
+
+def share_text() -> tuple[float, float, float]:
+    of_means, over_seeds = share(CP1)
+    return 100 * of_means, 100 * over_seeds.low, 100 * over_seeds.high
+
+
+def lower_means() -> tuple[float, float, float, float]:
+    """Times fewer, adapter alone and with the head, of LoRTA's sizes whose means are below LoRA r=8's on four tasks."""
+    small = [("glue", t, "lorta", r) for t in ("sst2", "stsb") for r in ("r=4", "r=16")]
+    small += [("instruct", "alpaca", "lorta", "r=8"), ("vision", "cifar10", "cp", "r=16")]
+    assert all(difference(*case)["difference"] < 0 for case in small)
+    found = [times(*case) for case in small]
+    return *(f([a for a, _ in found]) for f in (min, max)), *(f([b for _, b in found]) for f in (min, max))
+
+
+def lora1() -> tuple[float, float, int]:
+    """Times fewer with the head of LoRA r=1 in docs/results, least and most, and its comparisons: none leaves 0 out."""
+    rows = [
+        row for row in differences() if (row["method"], row["size"], row["reference"]) == ("lora", "r=1", "lora r=8")
+    ]
+    assert all(float(row["low"]) < 0 < float(row["high"]) for row in rows)
+    trained = [float(row["times_fewer_trained"]) for row in rows]
+    return min(trained), max(trained), len(rows)
+
+
+def parts(*case: str) -> tuple[str, float, float]:
+    row = difference(*case)
+    return f"{row['difference']:+.4f}", row["low"], row["high"]
+
+
+def runs_of_the_figure() -> int:
+    """The runs of docs/figures/frontier.csv, none of which is at chance or diverged."""
+    assert not any(int(row[key]) for row in figure().values() for key in ("n_at_chance", "n_diverged"))
+    return sum(int(row["n_seeds"]) for row in figure().values())
+
+
+def generated(name: str, page: str) -> tuple[str, str]:
+    """The table of a name on a page of docs/results, as it stands there and as its files make it."""
+    there = page.split(overview.BEGIN.format(name))[1].split(overview.END.format(name))[0].strip()
+    return there, getattr(overview, name)(ROOT / "docs" / "results")

@@ -1,0 +1,78 @@
+"""The numbers of the front pages are those of the files they come from, computed again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from support.claim_table import CLAIMS, EXEMPT, INDEX, README, RESULTS, WHICH
+from support.claims import ROOT, figure_rows, gaps, generated, size, within
+
+NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
+
+
+def prose(page: str) -> str:
+    """A page without code, generated tables and the targets of links, on one line."""
+    text = re.sub(r"<!-- begin (\w+) -->.*?<!-- end \1 -->", "", (ROOT / page).read_text(), flags=re.DOTALL)
+    text = re.sub(r"```.*?```|^    .*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    return " ".join(re.sub(r"\]\([^)]*\)", "]", text).split())
+
+
+def said(page: str) -> Iterator[str]:
+    """What a page has to say, with the numbers of the files."""
+    for where, text, numbers in CLAIMS:
+        if where == page:
+            yield text.format(*numbers())
+
+
+@pytest.mark.parametrize(("page", "text", "numbers"), CLAIMS, ids=[f"{c[0]}: {c[1][:40]}" for c in CLAIMS])
+def test_a_page_says_what_its_file_does(page: str, text: str, numbers: Callable[[], tuple[Any, ...]]) -> None:
+    assert text.format(*numbers()) in prose(page)
+
+
+@pytest.mark.parametrize("page", [README, INDEX, WHICH, RESULTS])
+def test_every_number_of_a_page_is_computed_again_or_exempt(page: str) -> None:
+    text = prose(page)
+    for known in (*said(page), *EXEMPT[page]):
+        assert known in text, f"{page} no longer says {known!r}"
+        text = text.replace(known, "")
+    assert NUMBER.findall(re.sub(r"`[^`]*`|95 %", "", text)) == []
+
+
+@pytest.mark.parametrize("name", ["claim", "steps", "everything"])
+def test_the_tables_over_all_families_are_those_of_the_files(name: str) -> None:
+    there, made = generated(name, (ROOT / RESULTS).read_text())
+    assert there == made
+
+
+@pytest.mark.parametrize("name", ["frontier", "frontier-all"])
+def test_the_tables_of_figures_have_the_numbers_of_their_files(name: str) -> None:
+    lines = (ROOT / "docs/figures/README.md").read_text().splitlines()
+    for row in figure_rows(name):
+        assert [line for line in lines if line.startswith(row)], row
+
+
+@pytest.mark.parametrize(("name", "alone", "held"), [("frontier", 18, 13), ("frontier-all", 15, 2)])
+def test_the_page_of_figures_says_how_many_differences_hold(name: str, alone: int, held: int) -> None:
+    found = list(gaps(name).values())
+    out = sum(gap.low > 0 or gap.high < 0 for gap, _ in found)
+    assert (len(found), out, sum(p < 0.05 for _, p in found)) == (23, alone, held)
+    text = " ".join((ROOT / "docs/figures/README.md").read_text().split())
+    assert (f"Alone {alone} of the 23" in text) and ("13 hold after" in text) and ("over the 23 two hold" in text)
+
+
+def test_the_page_of_figures_says_what_is_within_a_margin() -> None:
+    held = {(name, margin): [key for key, (_, held) in within(margin, name).items() if held]
+            for name in ("frontier", "frontier-all") for margin in (0.01, 0.02)}  # fmt: skip
+    assert held.pop(("frontier", 0.02)) == [("LoRA", "32")] and not any(held.values())
+    text = (ROOT / "docs/figures/README.md").read_text()
+    for name in ("frontier", "frontier-all"):
+        for method in {key[0] for key in gaps(name)}:
+            own = {key: gap for key, (gap, _) in gaps(name).items() if key[0] == method}
+            nearest = max(own.values(), key=lambda gap: gap.low)
+            assert f"{nearest.mean:+.4f} ({nearest.low:+.4f} to {nearest.high:+.4f}) |" in text, (name, method)
+            inside = [key for key in own if within(0.02, name)[key][0]]
+            small = min(inside, key=lambda key: size(key, name), default=None)
+            assert small is None or f"| r={small[1]}, {size(small, name):,} (" in text, small
