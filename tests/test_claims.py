@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.claim_table import CLAIMS, EXEMPT, INDEX, README, RESULTS, WHICH
-from support.claims import ROOT, figure_rows, gaps, generated, size, within
+from support.claims import ROOT, differences, figure_rows, gaps, generated, size, within
 
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
 
@@ -39,6 +40,21 @@ def test_every_number_of_a_page_is_computed_again_or_exempt(page: str) -> None:
         assert known in text, f"{page} no longer says {known!r}"
         text = text.replace(known, "")
     assert NUMBER.findall(re.sub(r"`[^`]*`|95 %", "", text)) == []
+
+
+PAGES = sorted((ROOT / "docs" / "results").rglob("README.md"))
+LOSSES = {
+    ("0.6937", "0.6809", "0.7065"),
+    ("0.6891", "0.6848", "0.6935"),
+}  # intervals of a loss, which are of no difference
+INTERVAL = re.compile(r"(\d\.\d{4}),? \(?[-+]?(\d\.\d{4}) to [-+]?(\d\.\d{4})")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_every_interval_of_results_with_four_digits_is_a_row_of_differences(page: Path) -> None:
+    rows = {tuple(sorted(abs(float(row[key])) for key in ("difference", "low", "high"))) for row in differences()}
+    found = set(INTERVAL.findall(prose(page.relative_to(ROOT).as_posix()))) - LOSSES
+    assert not [span for span in found if tuple(sorted(map(float, span))) not in rows]
 
 
 @pytest.mark.parametrize("name", ["claim", "steps", "everything"])
