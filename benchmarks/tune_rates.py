@@ -3,9 +3,9 @@ them.
 
     python benchmarks/tune_rates.py
 
-The head's rate is chosen first, on the frozen base; then each parameterization's, at rank 8, and full fine-tuning's,
-with that head rate. A grid is extended while its best is at an end. The seed and the steps are none of those that a
-frontier reports. About 15 minutes on 2 cores; a rerun goes on where it was.
+Each parameterization's is chosen at rank 8, and full fine-tuning's, with the head's rate of head_rates.py. A grid is
+extended while its best is at an end. The seed and the steps are none of those that a frontier reports. About 15 minutes
+on 2 cores; a rerun goes on where it was.
 """
 
 import csv
@@ -20,19 +20,17 @@ from tensoradapt.runs.execute import execute
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
-from tensoradapt.sweeps.presets import FRONTIER
+from tensoradapt.sweeps.presets import FRONTIER, rate
 
 HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"
 CHOSEN = HERE.parent / "tensoradapt" / "sweeps" / "rates.json"
 SEED, STEPS, RANK, N_VALIDATION = 1000, 40, 8, 500
-GRID = {"head": (6e-3, 2e-2), **dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
+GRID = {**dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
 
 
 def main() -> None:
-    chosen: dict[str, float] = {}
-    for kind, grid in GRID.items():
-        chosen[kind] = choose(kind, grid, chosen.get("head"))
+    chosen = {kind: choose(kind, grid) for kind, grid in GRID.items()}
     how = (
         f"the smallest rate within one standard error of the best validation accuracy (one seed, {SEED}; rank "
         f"{RANK}; {STEPS} steps; "
@@ -42,22 +40,22 @@ def main() -> None:
     table()
 
 
-def choose(kind: str, grid: tuple[float, ...], head_lr: float | None) -> float:
+def choose(kind: str, grid: tuple[float, ...]) -> float:
     """The smallest rate within one standard error of the best: as good, and farther from divergence."""
-    scores = {lr: validation(config(kind, lr, head_lr or lr)) for lr in grid}
+    scores = {lr: validation(config(kind, lr)) for lr in grid}
     for _ in range(3):
         best = max(scores, key=lambda lr: scores[lr])
         if best not in (min(scores), max(scores)):
             break
         lr = float(f"{best * 3.16 if best == max(scores) else best / 3.16:.0e}")
-        scores[lr] = validation(config(kind, lr, head_lr or lr))
+        scores[lr] = validation(config(kind, lr))
     top = max(scores.values())
     lr = min(lr for lr, score in scores.items() if score >= top - math.sqrt(top * (1 - top) / N_VALIDATION))
     print(kind, {lr: round(scores[lr], 4) for lr in sorted(scores)}, "->", lr, flush=True)
     return lr
 
 
-def config(kind: str, lr: float, head_lr: float) -> RunConfig:
+def config(kind: str, lr: float) -> RunConfig:
     adapter = kind in FRONTIER
     return RunConfig(
         "adapter" if adapter else kind,
@@ -69,7 +67,7 @@ def config(kind: str, lr: float, head_lr: float) -> RunConfig:
         kind if adapter else None,
         layouts_for(kind) if adapter else None,
         RANK if adapter else None,
-        head_lr=head_lr,
+        head_lr=rate("head"),
         n_train=2000,
         n_validation=N_VALIDATION,
         n_test=64,

@@ -117,7 +117,7 @@ def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Pat
     text = page.read_text()
     overview.fill(page)
     assert page.read_text() == text and text.startswith("before") and text.rstrip().endswith("after")
-    assert text.count("| glue | planted | lora |") == 1  # of the claim: r=4 against r=8
+    assert text.count("| glue | planted | LoRA |") == 1  # of the claim: r=4 against r=8
     assert text.count("| glue | planted | tiny-random-bert |") == 4
 
 
@@ -290,8 +290,8 @@ def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path:
     (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
     cp, vera = overview.claim(tmp_path).splitlines()[2:]
     within = "r=4: +0.0000 (-0.0050 to +0.0050; seeds alone from -0.0060) | 0.2, 0.4 | 20.0 | 10.0"
-    assert cp == f"| glue | sst2 | cp | {within} | r=2: -0.0200 (-0.0300 to -0.0100) | 0.001, 0.06 | 40.0 | 20.0 |"
+    assert cp == f"| glue | sst2 | CP | {within} | r=2: -0.0200 (-0.0300 to -0.0100) | 0.001, 0.06 | 40.0 | 20.0 |"
     nearest = "r=2: -0.1000 (-0.2000 to -0.0500; seeds alone from -0.2010) | 0.2, 0.4 | none | none"
     assert (
-        vera == f"| glue | sst2 | vera | {nearest} | r=2: -0.1000 (-0.2000 to -0.0500) | 0.001, 0.002 | none | none |"
+        vera == f"| glue | sst2 | VeRA | {nearest} | r=2: -0.1000 (-0.2000 to -0.0500) | 0.001, 0.002 | none | none |"
     )

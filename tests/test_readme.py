@@ -6,10 +6,12 @@ import doctest
 import importlib
 import importlib.util
 import re
+import statistics
 import tomllib
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -19,8 +21,13 @@ from transformers import PreTrainedTokenizerFast
 import tensoradapt as ta
 from tensoradapt import tasks
 from tensoradapt.cli.methods import methods_page
-from tensoradapt.data import models
-from tensoradapt.tasks import registry
+from tensoradapt.data import assets, models
+from tensoradapt.runs.execute import execute
+from tensoradapt.sweeps import presets
+from tensoradapt.sweeps.cells import base_of, cells, due, with_head_rates
+from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.reports import html_report
+from tensoradapt.tasks import registry, snippets
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_FILES = ("docs/comparison.md", "docs/recipes.md", "docs/sweeps/tuning.md")
@@ -59,9 +66,7 @@ def with_a_model_and_data(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("page", "methods"), [("README.md", 7), ("docs/your-data.md", 2)])
 def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_model_and_data, monkeypatch, capsys):
-    script = next(
-        text for text in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "my-model" in text
-    )
+    script = script_of(page)
     assert page != "README.md" or len(script.splitlines()) <= 12
     monkeypatch.setattr(ta, "sweep", partial(ta.sweep, executor="inline", device="cpu"))  # no process to wait for
     exec(script.replace('"steps": 100', '"steps": 2').replace(", workers=2", ""), {})
@@ -70,6 +75,38 @@ def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_
     assert len(runs) == 3 * methods and {run.result["metric"] for run in runs} == {metric}
     if page == "README.md":
         assert "reviews" in Path("runs/reviews/report.html").read_text()
+
+
+def frozen_bases(spec):
+    """The mean test score over the seeds of the runs of the frozen base, which alone are computed."""
+    planned = cells(spec, base_of(spec))
+    alone = [config for config in due(spec, planned, Path("none")).configs if config.kind == "head"]
+    return statistics.fmean(execute(config, "cpu")["result"]["test"]["accuracy"] for config in alone)
+
+
+@pytest.mark.slow
+def test_the_script_trains_the_frozen_base_as_the_frontier_does(tmp_path, monkeypatch):
+    """On real sentences and the real model, at the size that the README prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    Path("my-model").symlink_to(assets.fetch(models.MINILM))
+    rated = snippets.read(assets.fetch("vader-snippets") / "movieReviewSnippets_GroundTruth.txt")
+    rows = [(text, ("bad", "good")[label]) for (text,), label in zip(rated.texts, rated.labels, strict=True)]
+    with Path("reviews.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("review", "verdict"), *np.random.default_rng(0).permutation(rows)[:2500].tolist()])
+    given = []
+    monkeypatch.setattr(ta, "sweep", lambda spec, *_, **__: given.append(spec))
+    monkeypatch.setattr(html_report, "write_report", lambda *_: None)
+    exec(script_of("README.md"), {})
+    of_script = frozen_bases(with_head_rates(read_spec(given[0])))
+    of_frontier = frozen_bases(presets.frontier_spec(presets.SIZES["default"], model="my-model", task="reviews"))
+    assert abs(of_script - of_frontier) < 0.01 and of_script > 0.6
+
+
+def script_of(page):
+    """The script for a model and data of one's own."""
+    texts = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    return next(text for text in texts if "my-model" in text)
 
 
 def test_the_script_that_draws_numbers_of_others_is_short_and_runs(tmp_path, monkeypatch):

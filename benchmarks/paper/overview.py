@@ -12,6 +12,7 @@ from pathlib import Path
 
 import report
 
+from tensoradapt.analysis.names import display
 from tensoradapt.files import replace_file
 
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
@@ -37,18 +38,13 @@ def claim(folder: Path) -> str:
             no_worse, other = _smallest([row for row in own if not decided_worse(row)], own)
             first = _gap(size, seeds=True), f"{size['p_within']}, {size['p_within_holm']}", *_fewer(size, within)
             second = _gap(other), f"{other['p']}, {other['p_holm']}", *_fewer(other, no_worse)
-            lines.append(f"| {' | '.join((family, task, _shown(method), *first, *second))} |")
+            lines.append(f"| {' | '.join((family, task, display(method), *first, *second))} |")
     return "\n".join(lines)
 
 
 def decided_worse(row: Mapping[str, str]) -> bool:
     """Whether a row of differences is below its reference after Holm's correction."""
     return row["decided"] == "True" and float(row["difference"]) < 0
-
-
-def _shown(method: str) -> str:
-    """A method's name in a table."""
-    return method
 
 
 def _smallest(
@@ -86,7 +82,7 @@ def everything(folder: Path) -> str:
             interval = f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else ""
             family = path.parent.relative_to(folder).as_posix()
             n_params, n_trained = int(row["n_params"]), int(row["n_params"]) + int(run["n_head"])
-            cells = (family, row["task"], run["model"], _shown(row["method"]), size, f"{n_params:,}", f"{n_trained:,}")
+            cells = (family, row["task"], run["model"], display(row["method"]), size, f"{n_params:,}", f"{n_trained:,}")
             scores = (row["metric"], f"{float(row['mean']):.3f}", interval, row["n_seeds"], run["machine"])
             lines.append(f"| {' | '.join((*cells, *scores))} |")
     return "\n".join(lines)

@@ -78,6 +78,9 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
         "--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or each core up to four)"
     )
     p.add_argument("--lr", type=float, help="learning rate of all adapters (default: the size's; adamw: tuned ones)")
+    p.add_argument(
+        "--head-lr", type=float, metavar="LR", help="learning rate of the head (default: by kind of model and task)"
+    )
     p.add_argument("--optimizer", default="equal_steps", help="equal_steps or adamw (default: %(default)s)")
     p.add_argument("--precision", default="fp32", help="fp32 or bf16, of the arithmetic (default: %(default)s)")
     p.add_argument("--steps", type=int, help="training steps of each run")
@@ -120,7 +123,7 @@ def frontier(args: argparse.Namespace) -> int:
     from tensoradapt.analysis.tables.frontier import table
     from tensoradapt.sweeps import presets
 
-    given = {"ranks": args.rank, "budgets": args.budget, "seeds": args.seeds, "steps": args.steps}
+    given = {"ranks": args.rank, "budgets": args.budget, **picked(args, "seeds", "steps", "head_lr")}
     spec = presets.frontier_spec(
         replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
         methods=args.parameterization and [*map(spelled, args.parameterization)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tensoradapt.analysis.names import display
 from tensoradapt.text import plain
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ FOLDED = {"method": 18, "rank": 12}  # columns that may be folded, and to how ma
 
 def method_text(row: Mapping[str, Any]) -> str:
     """What tables call the method of a row."""
-    return str(row["method"])
+    return display(str(row["method"]))
 
 
 def print_table(

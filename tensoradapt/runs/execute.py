@@ -25,6 +25,7 @@ from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, Split, Task, subsample
 from tensoradapt.tasks.registry import restore
 from tensoradapt.training.fit import FitResult, training
+from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.options import TrainingOptions
 from tensoradapt.training.precision import autocast
 from tensoradapt.training.state import TrainingState
@@ -133,6 +134,7 @@ def _result(
     if status == "finished" and task.at_chance(evaluated["test"][task.metric], data.chance, len(data.test)):
         status = "collapsed"
         note = f"test {task.metric} {evaluated['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}"
+    note = "; ".join(text for text in (note, rise(fitted.losses, _rates(config, heads))) if text)
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     n_params = plan.n_params if plan else 0 if config.kind == "head" else trained - in_head
@@ -146,6 +148,12 @@ def _result(
         "n_train": len(data.train),
         **evaluated,
     }
+
+
+def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:
+    """The learning rates of a run by what they are called, the head's first."""
+    head = {"head rate": config.lr if config.head_lr is None else config.head_lr} if heads else {}
+    return head if config.kind == "head" else {**head, "learning rate": config.lr}
 
 
 def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:

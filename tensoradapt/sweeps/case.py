@@ -55,6 +55,7 @@ class Tuning:
 def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float) -> RunConfig:
     """A tuning run of a method, with the first of the tuning seeds."""
     settings: dict[str, Any] = {"method": method.name, **size, **spec.runs, **spec.of_task(task)}
+    settings["head_lr"] = lr if method.kind == "head" else spec.head_lr(task)
     if method.kind != "adapter" and "training" in settings:  # equal steps are those of an adapter
         settings["training"] = {key: v for key, v in settings["training"].items() if key != "optimizer"}
     return RunConfig(

@@ -18,6 +18,7 @@ from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.sweeps.case import Case, Tuning, config_of
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
 from tensoradapt.sweeps.tuning import propose
+from tensoradapt.tasks.rates import head_rate
 from tensoradapt.tasks.registry import restore
 from tensoradapt.text import size_text
 
@@ -61,6 +62,17 @@ def base_of(spec: SweepSpec) -> Any:
     """
     bases = [restore(task, spec.data.get(task, {})).base(spec.model) for task in spec.tasks]
     return bases[0]
+
+
+def with_head_rates(spec: SweepSpec) -> SweepSpec:
+    """The specification with the head's rate on each task, by kind of model (``tasks.rates``), unless it has one.
+
+    Raises TensorAdaptError for a model whose config cannot be loaded.
+    """
+    if "head_lr" in spec.runs or spec.head_rates or (spec.search and "head_learning_rate" in spec.search.space):
+        return spec
+    found = {task: head_rate(restore(task, spec.data.get(task, {})), spec.model) for task in spec.tasks}
+    return replace(spec, head_rates={task: rate for task, rate in found.items() if rate is not None})
 
 
 def cells(spec: SweepSpec, model_config: Any) -> list[Cell]:

@@ -17,6 +17,7 @@ from tensoradapt.sweeps.cells import Cell, Due
 from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.spec import Method, Search, SweepSpec
 from tensoradapt.tasks.classification import Classification
+from tensoradapt.tasks.rates import kind_of
 from tensoradapt.tasks.registry import restore
 from tensoradapt.tasks.splits import Split
 from tensoradapt.tasks.task import Task
@@ -35,7 +36,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     )
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
     empty = [f"empty: {cell.method}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
-    how = _search(spec, spec.search) if spec.search else _rates(spec)
+    how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(spec)]
     packed = [f"up to {spec.pack} runs take turns in one process"] if spec.pack > 1 else []
     after = [*how, *_tuning(now), *map(extended_text, now.extended), *packed, *_unequal(spec)]
     return "\n".join([head, *align(rows), *empty, *after])
@@ -53,7 +54,7 @@ def _unequal(spec: SweepSpec) -> Iterator[str]:
         if len(values) > 1:
             said.append(f"{key} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items()))
     if said:
-        remedy = 'targets = "same" gives published adapters the targets and scale of the others'
+        remedy = 'targets = "same", the default, gives published adapters the targets and scale of the others'
         yield f"warning: methods differ in {'; and in '.join(said)}" + (f": {remedy}" if _published(spec) else "")
 
 
@@ -74,11 +75,27 @@ def _rates(spec: SweepSpec) -> Iterator[str]:
     """One line for the methods that have the same rates."""
     grids: dict[tuple[float, ...], list[Method]] = {}
     for method in spec.methods:
-        grids.setdefault(method.learning_rates, []).append(method)
+        if method.kind != "head" or method.own_rates:
+            grids.setdefault(method.learning_rates, []).append(method)
     for grid, methods in grids.items():
         how = "" if len(grid) == 1 else f"; each method's is chosen on validation {_how_tuned(spec)}"
         named = "" if len(grids) == 1 else f" of {', '.join(method.name for method in methods)}"
         yield f"learning rate{'s' if len(grid) > 1 else ''}{named}: {' '.join(f'{lr:g}' for lr in grid)}{how}"
+
+
+def _head_rates(spec: SweepSpec) -> Iterator[str]:
+    """One line for the rates of heads, and where they are from."""
+    if "head_lr" in spec.runs:
+        yield f"learning rate of the head: {spec.runs['head_lr']:g}"
+        return
+    tasks: dict[str, list[str]] = {}
+    for task, lr in spec.head_rates.items():
+        chosen = restore(task, spec.data.get(task, {}))
+        why = f"{lr:g}, measured for {kind_of(chosen, spec.model)}s and {chosen.kind}"  # type: ignore[attr-defined]
+        tasks.setdefault(why, []).append(task)
+    for why, named in tasks.items():
+        on = f" on {', '.join(named)}" if len(tasks) > 1 else ""
+        yield f"learning rate of the head{on}: {why}"
 
 
 def _how_tuned(spec: SweepSpec) -> str:
@@ -125,8 +142,9 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     value = result[split].get(result["metric"])
     status = {"collapsed": "at chance"}.get(result["status"], result["status"])
     score = status if value is None else f"{result['metric']} {value:.3f}"
-    note = "" if status == "finished" or (config.tuning and status == "at chance") else f" ({status}: {result['note']})"
-    return f"{what}: {result['n_params']:,} parameters, {split} {score}{note}"
+    said = result["note"] if not (config.tuning and status == "at chance") else ""
+    note = f" ({said})" if status == "finished" else f" ({status}: {said})"
+    return f"{what}: {result['n_params']:,} parameters, {split} {score}{note if said else ''}"
 
 
 @dataclass

@@ -19,12 +19,13 @@ from tensoradapt.checks import number, one_of, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.execute import load_data
-from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run
-from tensoradapt.sweeps.cells import base_of, cells, due
+from tensoradapt.sweeps.cells import base_of, cells, due, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
+from tensoradapt.sweeps.read_spec import method_of
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
-from tensoradapt.sweeps.spec import OPTIMIZER, Method, Size, SweepSpec, trained_by
+from tensoradapt.sweeps.spec import OPTIMIZER, Method, SweepSpec, trained_by
+from tensoradapt.tasks.rates import ENCODER, HEAD_RATES, share
 from tensoradapt.tasks.registry import resolve
 from tensoradapt.training.options import OPTIMIZERS, PRECISIONS
 
@@ -37,7 +38,8 @@ class FrontierSize:
     """How much a frontier runs.
 
     ``ranks``: of each method, or of all; with ``budgets`` (numbers of parameters) they are not used. ``lr``: of all
-    adapters, which take equal steps. ``full_lr``: of full fine-tuning; default the tuned one.
+    adapters, which take equal steps. ``full_lr``: of full fine-tuning; default the tuned one. ``head_lr``: of the
+    head; default by kind of model and task (``tasks.rates``).
     """
 
     ranks: Mapping[str, tuple[int, ...]] | tuple[int, ...]
@@ -50,12 +52,13 @@ class FrontierSize:
     batch: int = 16
     budgets: tuple[int, ...] = ()
     full_lr: float | None = None
+    head_lr: float | None = None
 
-    def sizes(self, method: str) -> tuple[Size, ...]:
-        """The sizes of a method; a rank or budget that is named twice is one."""
+    def sizes(self, method: str) -> dict[str, list[int]]:
+        """The ranks or budgets of a method; one that is named twice is one."""
         ranks = self.ranks.get(method, RANKS) if isinstance(self.ranks, Mapping) else self.ranks
-        key, values = ("budget", self.budgets) if self.budgets else ("rank", ranks)
-        return tuple({key: value} for value in dict.fromkeys(values))
+        key, values = ("budgets", self.budgets) if self.budgets else ("ranks", ranks)
+        return {key: list(dict.fromkeys(values))}
 
 
 FRONTIER = ("lora", "cp", "tucker", "tensor_train", "vera")  # whose rates for AdamW are tuned
@@ -79,8 +82,11 @@ SIZES: Mapping[str, FrontierSize] = {
 
 @lru_cache(maxsize=1)
 def rates() -> dict[str, float]:
-    """AdamW's learning rates by parameterization ("head", "full" too), from benchmarks/tune_rates.py."""
-    return json.loads((files("tensoradapt.sweeps") / "rates.json").read_text())["lr"]
+    """AdamW's learning rates by parameterization and of full fine-tuning, from benchmarks/tune_rates.py; and the head's
+    on a text encoder for classes.
+    """
+    tuned = json.loads((files("tensoradapt.sweeps") / "rates.json").read_text())["lr"]
+    return {"head": HEAD_RATES[ENCODER, "classification"], **tuned}
 
 
 def rate(kind: str) -> float:
@@ -110,58 +116,57 @@ def frontier_spec(
         methods: names of parameterizations and published adapters; default those of the size.
         layout: of all parameterizations; default each one's usual layout.
         projections: "attention", "mlp", "all", or names such as "q" and "v".
-        lr: learning rate of all adapters; default the size's, with "adamw" the tuned one of each.
+        lr: learning rate of all adapters; default the size's, with "adamw" the tuned one of each, less for models that
+            are no text encoder (``tasks.rates``).
         optimizer: "equal_steps" or "adamw".
         precision: "fp32" or "bf16", of the model's arithmetic.
 
     Raises:
-        TensorAdaptError: for an unknown task or method, and for seeds, steps or a rate out of range.
+        TensorAdaptError: for an unknown task, model or method, and for seeds, steps or a rate out of range.
     """
     resolved, record = resolve(task)
-    given = None if lr is None else number(lr, "lr")
+    given, usual = None if lr is None else number(lr, "lr"), share(resolved, model)
     named = tuple(dict.fromkeys(methods or (size.ranks if isinstance(size.ranks, Mapping) else DEFAULT)))
 
     def adapter(name: str) -> Method:
-        rates = (given or (rate(name) if optimizer == "adamw" else size.lr),)
-        return _adapter(name, size.sizes(name), rates, tuple(layout or ()), tuple(projections))
+        rates = [given or usual * (rate(name) if optimizer == "adamw" else size.lr)]
+        return _adapter(name, layout, projections=list(projections), learning_rates=rates, **size.sizes(name))
 
     counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test", "batch")}
     # with AdamW and its tabled rates runs have no method's name, so that specifications keep their ids
     tabled = {"method": None} if given is None and optimizer == "adamw" else {}
     options = {"precision": one_of(PRECISIONS, precision, "precision")}
     training = trained_by(one_of(OPTIMIZERS, optimizer, "optimizer"), options)
-    return SweepSpec(
+    head_lr = None if size.head_lr is None else number(size.head_lr, "head_lr")
+    chosen = {key: value for key, value in (("head_lr", head_lr), ("training", training)) if value}
+    spec = SweepSpec(
         model=model,
         tasks=(resolved.name,),
         data={resolved.name: record} if record else {},
         methods=(
-            _reference("head", rate("head")),
+            _reference("head", size.lr, own_rates=False),
             *map(adapter, named),
-            _reference("full", size.full_lr or rate("full")),
+            _reference("full", usual * (size.full_lr or rate("full"))),
         ),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
         tuning_seeds=(0,),  # nothing is tuned: each method has one rate
-        runs={**counts, "head_lr": rate("head"), **({"training": training} if training else {}), **tabled},
+        runs={**counts, **chosen, **tabled},
     )
+    return with_head_rates(spec)
 
 
-def _reference(kind: str, lr: float) -> Method:
-    # with the projections that the ids of references have always been made with
-    return Method(REFERENCES[kind], kind, ({},), (lr,), projections=("attention",))
+def _reference(kind: str, lr: float, own_rates: bool = True) -> Method:
+    return Method(REFERENCES[kind], kind, ({},), (lr,), own_rates=own_rates)
 
 
-def _adapter(
-    name: str, sizes: tuple[Size, ...], rates: tuple[float, ...], layout: tuple[str, ...], projections: tuple[str, ...]
-) -> Method:
+def _adapter(name: str, layout: Sequence[str] | None, **given: Any) -> Method:
+    """A parameterization by its label, or a published adapter, as a sweep reads it."""
     if name in factorings.names():
         label = getattr(factorings.get(name), "label", name)
-        layout = layout or layouts_for(name, projections)
-        return Method(label, "adapter", sizes, rates, parameterization=name, layout=layout, projections=projections)
+        return method_of({"parameterization": name, "name": label, "layout": layout, **given}, {})
     if name not in papers.names():
         raise TensorAdaptError(f"unknown method {name!r}{did_you_mean(name, (*factorings.names(), *papers.names()))}")
-    # MLPs have matrices of another shape than attention: a tensor for each shape
-    split = {"on_mismatch": "split"} if projections != ("attention",) else None
-    return Method(name, "adapter", sizes, rates, published=name, projections=projections, plan=split)
+    return method_of({"published": name, **given}, {})
 
 
 def run_frontier(

@@ -100,14 +100,16 @@ def _require(settings: Mapping[str, Any], key: str, where: str) -> Any:
 
 def _methods(settings: Mapping[str, Any]) -> list[Method]:
     """Published rows, parameterizations x layouts, tables of ``[[methods]]`` and references, in this order."""
-    methods = [_method({"published": name}, settings, "") for name in settings.get("published", ())]
+    methods = [method_of({"published": name}, settings, "") for name in settings.get("published", ())]
     for factoring in settings.get("parameterizations", ()):
         for layout in settings.get("layouts", (None,)):
             name = factoring if len(settings.get("layouts", ())) < 2 else f"{factoring} over {' | '.join(layout)}"
-            methods.append(_method({"parameterization": factoring, "layout": layout, "name": name}, settings, ""))
-    methods += [_method(table, settings, f"methods[{i}].") for i, table in enumerate(settings.get("methods", ()))]
+            methods.append(method_of({"parameterization": factoring, "layout": layout, "name": name}, settings, ""))
+    methods += [method_of(table, settings, f"methods[{i}].") for i, table in enumerate(settings.get("methods", ()))]
+    own = isinstance(settings.get("learning_rates"), Mapping) or "search" in settings
     for kind in settings.get("references", ()):
-        methods.append(Method(REFERENCES[kind], kind, ({},), _grid_of(kind, settings.get("learning_rates"), settings)))
+        grid = _grid_of(kind, settings.get("learning_rates"), settings)
+        methods.append(Method(REFERENCES[kind], kind, ({},), grid, own_rates=own))
     return methods
 
 
@@ -124,7 +126,8 @@ def _grid_of(name: str, rates: Any, settings: Mapping[str, Any]) -> tuple[float,
     return _require({"learning_rates": grid}, "learning_rates", f"{name}: ")
 
 
-def _method(table: Mapping[str, Any], settings: Mapping[str, Any], where: str) -> Method:
+def method_of(table: Mapping[str, Any], settings: Mapping[str, Any], where: str = "") -> Method:
+    """The method of a table ``[[methods]]`` in a sweep with these settings, or of a name in its lists."""
     table = checks.checked(table, METHOD, where)
     check_fixed(settings.get("search", {}), table, where)
     published, factoring = table.get("published"), table.get("parameterization")
@@ -135,7 +138,7 @@ def _method(table: Mapping[str, Any], settings: Mapping[str, Any], where: str) -
             "expected exactly one of them"
         )
     name = table.get("name") or (row.name if row else str(factoring))
-    own = row is not None and settings.get("targets") != SAME  # the paper's targets and scale
+    own = row is not None and settings.get("targets") == PAPER  # the paper's targets and scale
     projections = table.get("projections") or settings.get("projections") or (() if own else ("attention",))
     layout = table.get("layout") or (None if row else layouts_for(factoring, projections))  # type: ignore[arg-type]
     return Method(
@@ -148,7 +151,7 @@ def _method(table: Mapping[str, Any], settings: Mapping[str, Any], where: str) -
         layout=layout,
         projections=projections,
         scale=table.get("scale") or settings.get("scale") or (row.scale if row and own else "matched"),
-        plan=table.get("plan"),
+        plan={**({"on_mismatch": "split"} if row and not own else {}), **table.get("plan", {})} or None,
     )
 
 
@@ -230,7 +233,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
 
 
 MOST_PACKED = 1000  # runs in one process
-SAME = "same"  # targets of published adapters; "paper" are their papers'
+SAME, PAPER = "same", "paper"  # targets of published adapters: those of all methods (default), or their papers'
 _grid = partial(checks.listed, checks.number)
 OWN_KEYS = {"lr", "head_lr", "steps", "optimizer"}  # of a specification
 TRAINING: dict[str, checks.Check] = {
@@ -271,7 +274,7 @@ TOP: dict[str, checks.Check] = {
     "methods": partial(checks.listed, checks.mapping),
     "references": partial(checks.listed, partial(checks.one_of, tuple(REFERENCES))),
     "projections": checks.texts,
-    "targets": partial(checks.one_of, ("paper", SAME)),
+    "targets": partial(checks.one_of, (SAME, PAPER)),
     "learning_rates": _rates,
     "seeds": partial(checks.listed, partial(checks.whole, least=0)),
     "tune": partial(checks.one_of, TUNE),

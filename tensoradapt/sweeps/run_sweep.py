@@ -18,7 +18,7 @@ from tensoradapt.runs import store, trackers
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
-from tensoradapt.sweeps.cells import Cell, Due, base_of, cells, due
+from tensoradapt.sweeps.cells import Cell, Due, base_of, cells, due, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import Progress, cost_text, data_text, ended_text, extended_text, plan_text
@@ -113,8 +113,9 @@ def sweep(
     if not isinstance(spec, SweepSpec):
         spec = read_spec(with_saved_model(spec, root) if isinstance(spec, Mapping) else spec)
     track = trackers.check(track)
-    known = _recorded(spec, root)
-    planned = known or cells(spec, base_of(spec))
+    past = _recorded(spec, root)
+    spec = replace(spec, head_rates=past.spec.head_rates) if past else with_head_rates(spec)
+    planned = list(past.cells) if past else cells(spec, base_of(spec))
     state = _Sweep(spec, planned, root, checkpoint_every, track, say)
     state.set_aside(stale, retry_failed, dry_run)
     left, now, todo = state.left(), state.due(), state.todo()
@@ -132,7 +133,7 @@ def sweep(
     if dry_run:
         ended = state.outcome()
         return replace(ended, blocked=(*ended.blocked, fault)) if fault else ended
-    if left or known is None:
+    if left or past is None:
         recorded.write(root, spec, planned, versions())
     if left:
         state.run(chosen)
@@ -140,8 +141,8 @@ def sweep(
     return state.outcome()
 
 
-def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
-    """The recorded plan of the same specification, if it is of these versions or every run of it is finished."""
+def _recorded(spec: SweepSpec, root: Path) -> recorded.Recorded | None:
+    """The record of the same specification, if it is of these versions or every run of it is finished."""
     try:
         past = recorded.read(recorded.place(root, spec))
         same = all(past.provenance[key] == versions()[key] for key in ("packages", "commit"))
@@ -149,7 +150,7 @@ def _recorded(spec: SweepSpec, root: Path) -> list[Cell] | None:
         return None
     now = past.due(root)
     done = sum(store.is_finished(root, config.id) for config in now.configs) == now.total
-    return list(past.cells) if same or done else None
+    return past if same or done else None
 
 
 @dataclass

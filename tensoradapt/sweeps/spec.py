@@ -31,7 +31,11 @@ FIXED = {
 
 @dataclass(frozen=True)
 class Method:
-    """A published adapter, a parameterization over layouts, or a reference; ``kind`` is that of its runs."""
+    """A published adapter, a parameterization over layouts, or a reference; ``kind`` is that of its runs.
+
+    ``own_rates``: whether ``learning_rates`` were given for this method. Where they were not, the head on a frozen base
+    trains at the rate that heads of the sweep have.
+    """
 
     name: str
     kind: str
@@ -43,6 +47,7 @@ class Method:
     projections: tuple[str, ...] = ()
     scale: str | float = "matched"
     plan: Mapping[str, Any] | None = None
+    own_rates: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class SweepSpec:
         extend: how many rates may be tried beyond the ends of each grid.
         data: records of tasks of own data, by name.
         pack: how many runs may take turns in one process, over one base in memory; no part of what is computed.
+        head_rates: the head's rate on each task that has one, where ``runs`` gives none (``cells.with_head_rates``).
     """
 
     model: str
@@ -88,6 +94,16 @@ class SweepSpec:
     extend: int = 0
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pack: int = 1
+    head_rates: Mapping[str, float] = field(default_factory=dict)
+
+    def head_lr(self, task: str) -> float | None:
+        """The head's rate on a task, given or by the model; None where the head trains at the rate of the rest."""
+        return self.runs.get("head_lr", self.head_rates.get(task))
+
+    def rates_of(self, method: Method, task: str) -> tuple[float, ...]:
+        """The rates of a method on a task: its grid, or for the head on a frozen base that of heads."""
+        head = None if method.kind != "head" or method.own_rates else self.head_lr(task)
+        return (head,) if head else method.learning_rates
 
     def of_task(self, task: str) -> dict[str, Any]:
         """The settings of runs of one task: the record of its data, and its own length of texts."""
@@ -101,7 +117,7 @@ class SweepSpec:
         was unless they are used.
         """
         said = asdict(self)
-        seeds, _ = said.pop("tuning_seeds"), said.pop("pack")
+        seeds, _, _ = (said.pop(key) for key in ("tuning_seeds", "pack", "head_rates"))
         said |= {"tuning_seed": seeds[0]} if len(seeds) == 1 else {"tuning_seeds": seeds}
         said["data"] = {
             name: {**record, "source": self.of_task(name).get("max_length")} for name, record in self.data.items()
@@ -114,7 +130,10 @@ class SweepSpec:
         }
         said = {key: value for key, value in said.items() if value not in former.get(key, ())}
         label = {"head": {"name": FORMER_HEAD_LABEL}}
-        return run_id({**said, "methods": [{**row, **label.get(row["kind"], {})} for row in said["methods"]]})
+        rows = [{**row, **label.get(row["kind"], {})} for row in said["methods"]]
+        return run_id(
+            {**said, "methods": [{k: v for k, v in row.items() if (k, v) != ("own_rates", True)} for row in rows]}
+        )
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:

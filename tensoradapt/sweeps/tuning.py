@@ -47,7 +47,7 @@ class _Rate:
 
 def _grids(case: Case) -> Tuning:
     """Tune a method at each of its sizes, or at its middle one for all; a single rate is not tuned."""
-    spec, (first, *others) = case.spec, case.method.learning_rates
+    spec, (first, *others) = case.spec, case.spec.rates_of(case.method, case.task)
     if not others:
         return Tuning((), 0, at_sizes(config_of(spec, case.method, case.task, case.middle, first), case.sizes))
     if spec.tune == "method":
@@ -66,7 +66,7 @@ def _grids(case: Case) -> Tuning:
 
 def _grid(case: Case, size: Size) -> Tuning:
     """Try each rate with each tuning seed at one size and, while the best is at an end, one rate beyond it."""
-    spec, grid = case.spec, sorted(case.method.learning_rates)
+    spec, grid = case.spec, sorted(case.spec.rates_of(case.method, case.task))
     added: tuple[float, ...] = ()
     while True:
         firsts = [config_of(spec, case.method, case.task, size, lr) for lr in sorted((*grid, *added))]

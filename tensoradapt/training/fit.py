@@ -275,7 +275,8 @@ def _history(losses: Sequence[float], seconds: Sequence[float]) -> dict[str, Ten
 def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: float) -> str:
     """Clip the gradients; return what is not finite, or an empty text."""
     if not torch.isfinite(value):
-        return f"step {step}: the loss is {float(value.detach())}"
+        why = ", before anything was trained: check the batch, its labels and the model's weights" if step == 1 else ""
+        return f"step {step}: the loss is {float(value.detach())}{why}"
     gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
     norm = nn.utils.get_total_norm(list(gradients.values()))
     if torch.isfinite(norm):

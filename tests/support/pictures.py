@@ -34,6 +34,18 @@ def write(folder: Path | str, n: int = 20, classes: Sequence[str] = ("blue", "re
     return Path(folder)
 
 
+def write_digits(folder: Path | str, n: int) -> Path:
+    """Write the first ``n`` of scikit-learn's handwritten digits, 8 x 8 pixels each, in a folder for each."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    for i, (pixels, digit) in enumerate(zip(found.images[:n], found.target, strict=False)):
+        path = Path(folder) / str(digit) / f"{i:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * (255 / 16)).astype(np.uint8)).save(path)
+    return Path(folder)
+
+
 def save_model(folder: Path | str, model: transformers.PreTrainedModel, processor: bool = True) -> str:
     """Save a model, and beside it the image processor of a ViT for its size."""
     model.save_pretrained(folder)

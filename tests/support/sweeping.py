@@ -16,7 +16,7 @@ from typing import Any
 
 from tensoradapt.data import models
 from tensoradapt.runs.work_folder import Work
-from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.cells import cells, due, with_head_rates
 from tensoradapt.sweeps.spec import SweepSpec
 
 TINY: dict[str, Any] = {
@@ -43,7 +43,7 @@ def write_spec(folder: Path, **changes: Any) -> Path:
 
 def break_one(root: Path, spec: SweepSpec) -> str:
     """Prepares the work folder of a sweep's second run with steps that are no number; returns its id."""
-    config = due(spec, cells(spec, models.config(spec.model)), root).configs[1]
+    config = due(with_head_rates(spec), cells(spec, models.config(spec.model)), root).configs[1]
     Work(root, config.id).prepare(config, "no number")  # type: ignore[arg-type]
     return config.id
 

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import transformers
 from scipy.stats import binomtest
-from support.pictures import SIZE, TINY_VISION, dinov2, save_model, vit, write
+from support.pictures import SIZE, TINY_VISION, dinov2, save_model, vit, write, write_digits
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
 from tensoradapt.data import dinov2 as dinov2_file
 from tensoradapt.data import models
+from tensoradapt.runs.execute import execute
 from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.cells import cells
+from tensoradapt.sweeps import presets
+from tensoradapt.sweeps.cells import cells, due
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.tasks import registry
 
@@ -183,3 +185,18 @@ def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
         hits = (run.predictions().argmax(1) == run.labels()).sum()
         assert len(run.labels()) == 100 and run.result["chance"] >= 0.1
         assert binomtest(int(hits), 100).proportion_ci(0.95).low > run.result["chance"], run.result
+
+
+@pytest.mark.slow
+def test_a_quick_frontier_of_handwritten_digits_needs_no_options() -> None:
+    """LoRA and the head alone, at the rates that the command takes for a picture model by itself."""
+    write_digits("digits", 600)
+    spec = presets.frontier_spec(presets.SIZES["quick"], model=models.DINOV2, task="digits", methods=["lora"])
+    lora, head = (
+        next(config for config in due(spec, cells(spec, registry.resolve("digits")[0].base(spec.model)), Path()).configs
+             if (config.kind, config.rank) == case)
+        for case in (("adapter", 8), ("head", None))
+    )  # fmt: skip
+    assert execute(lora, "cpu")["result"]["test"]["accuracy"] > 0.6
+    alone = execute(head, "cpu")["result"]
+    assert alone["test"]["accuracy"] > 0.5 and "loss rose" not in alone["note"]

@@ -59,7 +59,7 @@ def test_the_smallest_specification_is_every_method_at_every_rank_and_seed(tmp_p
         (name, rank, seed) for seed in (0, 1, 2) for name in ("lora", "lorta") for rank in (1, 2)
     ]
     assert {(c.model, c.task, c.lr, c.steps, c.scale) for c in found} == {
-        ("tiny-random-bert", "planted", 1e-3, 60, "paper")
+        ("tiny-random-bert", "planted", 1e-3, 60, "matched")
     }
 
 
@@ -84,7 +84,8 @@ def test_another_meaning_is_other_runs():
         {"steps": 61},
         {"learning_rates": [2e-3]},
         {"batch": 16},
-        {"scale": "matched"},
+        {"scale": "paper"},
+        {"targets": "paper"},
         {"seeds": [3, 4, 5]},
     ):
         assert not ids(spec(**change)) & ids(spec()), change
@@ -237,7 +238,7 @@ def test_layouts_and_parameterizations_are_crossed_and_tables_are_paired():
 
 
 def test_a_budget_is_the_largest_configuration_within_it_and_what_cannot_be_reached_is_empty():
-    found = spec(ranks=None, budgets=[100, 1000, 10_000], published=["lora", "lorta"])
+    found = spec(ranks=None, budgets=[100, 1000, 10_000], published=["lora", "lorta"], targets="paper")
     planned = cells(found, models.config(found.model))
     by_cell = {(cell.method, cell.size["budget"]): cell for cell in planned}
     assert "budget 100 is below the smallest possible" in by_cell["lora", 100].empty
@@ -351,15 +352,15 @@ def test_further_arguments_of_a_plan_reach_it_and_make_other_runs():
     assert {c.id for c in runs}.isdisjoint(ids(other))
 
 
-def test_published_adapters_take_the_targets_and_scale_of_the_others_if_asked():
+def test_published_adapters_take_the_targets_and_scale_of_the_others_or_their_papers_if_asked():
     mixed = {"published": ["lora"], "parameterizations": ["tucker"], "ranks": [2]}
-    apart, same = spec(**mixed), spec(**mixed, targets="same")
+    apart, same = spec(**mixed, targets="paper"), spec(**mixed)
     assert [(m.projections, m.scale) for m in apart.methods] == [((), "paper"), (("attention",), "matched")]
     assert [(m.projections, m.scale) for m in same.methods] == [(("attention",), "matched")] * 2
     wanted = spec(**mixed, targets="same", projections=["q", "v"], scale="paper").methods
     assert [(m.projections, m.scale) for m in wanted] == [(("q", "v"), "paper")] * 2
-    assert spec(**mixed, targets="paper").id == apart.id != same.id
-    with pytest.raises(ta.TensorAdaptError, match=r"targets is 'all'\. Valid: paper, same"):
+    assert spec(**mixed, targets="same").id == same.id != apart.id
+    with pytest.raises(ta.TensorAdaptError, match=r"targets is 'all'\. Valid: same, paper"):
         spec(**mixed, targets="all")
 
 
@@ -372,9 +373,9 @@ def test_the_plan_warns_of_methods_that_are_not_alike(tmp_path):
 
     assert (
         "warning: methods differ in targets q v (lora), attention (tucker); and in scale paper (lora), matched "
-        '(tucker): targets = "same" gives published adapters the targets and scale of the others'
-    ) in said()
-    assert "warning" not in said(targets="same")
+        '(tucker): targets = "same", the default, gives published adapters the targets and scale of the others'
+    ) in said(targets="paper")
+    assert "warning" not in said()
 
 
 def test_parameterizations_are_understood_in_any_spelling() -> None:

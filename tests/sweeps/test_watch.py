@@ -77,7 +77,7 @@ def test_once_prints_one_plain_frame(half, capsys):
     assert lines[1].split() == ["task", "method", "finished", "failed", "running", "waiting"]
     assert lines[3].split() == ["planted", "lorta", "0", "0", "1", "1"]
     assert lines[4] == "running:" and "lorta r=1, seed 0 on planted: step 4 of 6 saved, for " in lines[5]
-    assert lines[6] == "finished last:" and "lora r=2, seed 0 on planted: 576 parameters, test accuracy" in lines[7]
+    assert lines[6] == "finished last:" and "lora r=2, seed 0 on planted: 1,152 parameters, test accuracy" in lines[7]
 
 
 def test_a_terminal_shows_the_same_counts(half):

@@ -119,7 +119,7 @@ def _results(
         "volumes": _volumes(runs, names),
         "tasks": [(task, [_figure(figure, names) for figure in drawn if figure.task == task]) for task in tasks],
         "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed), names),
-        "at_chance": [run for run in runs if run.result["status"] != "finished"],
+        "noted": [run for run in runs if run.result["status"] != "finished" or run.result["note"]],
         "failed": failed,
     }
 

@@ -1,0 +1,57 @@
+"""Learning rates by kind of model and of task: of the head that is trained beside an adapter, and of adapters.
+
+AdamW moves each weight of a head by about its rate in every step, so logits move by the rate times the sum of the
+features' sizes: a rate that suits the pooled features of a text encoder, below 1, makes the loss of a picture model
+explode. The numbers were measured by benchmarks/head_rates.py (benchmarks/records/head_rates.csv).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from tensoradapt.data import models
+from tensoradapt.tasks.classification import Classification
+from tensoradapt.tasks.own_kinds import OwnPictures
+from tensoradapt.tasks.task import Task
+
+ENCODER, CAUSAL, PICTURES = "text encoder", "causal model", "picture model"
+HEAD_RATES = {
+    (ENCODER, "classification"): 0.06,
+    (ENCODER, "regression"): 0.06,
+    (CAUSAL, "classification"): 0.006,
+    (CAUSAL, "regression"): 0.006,
+    (PICTURES, "classification"): 0.006,
+}
+# of a text encoder's rates for adapters and for full fine-tuning, which other kinds take
+SHARES = {ENCODER: 1.0, CAUSAL: 0.4, PICTURES: 0.4}
+
+
+def head_rate(task: Task, model: str) -> float | None:
+    """The rate for the head of a task on a named model; None for a task without such a head, as of language models.
+
+    Raises TensorAdaptError for a model whose config cannot be loaded.
+    """
+    return HEAD_RATES[kind_of(task, model), task.kind] if isinstance(task, Classification) else None
+
+
+def share(task: Task, model: str) -> float:
+    """What of a text encoder's rates the adapters of a named model, and full fine-tuning, are trained at.
+
+    Raises TensorAdaptError for a model whose config cannot be loaded.
+    """
+    return SHARES[kind_of(task, model)]
+
+
+def kind_of(task: Task, model: str) -> str:
+    """What the head is on: a text encoder, a causal language model or a picture model."""
+    if isinstance(task, OwnPictures):
+        return PICTURES
+    return _kind_of_texts(str(Path(model).absolute()) if Path(model).is_dir() else model)
+
+
+@lru_cache(maxsize=64)
+def _kind_of_texts(model: str) -> str:
+    hf, config = models.transformers(), type(models.config(model))
+    causal = config in hf.MODEL_FOR_CAUSAL_LM_MAPPING and config not in hf.MODEL_FOR_MASKED_LM_MAPPING
+    return CAUSAL if causal else ENCODER
