@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tensoradapt.text import count_text
 
-TIMES = 3.0  # the first loss; of trainings that learned it stays below 2 (benchmarks/records/head_rates.csv)
+TIMES = 3.0  # the first loss; of trainings that learned well it stays below 1.5 (benchmarks/records/head_rates.csv)
 TOGETHER = 3  # steps whose median must be as high, as one batch may be an odd one
 LESS = 10.0  # the next rate to try is so many times smaller
 
