@@ -3,10 +3,10 @@
     python benchmarks/head_rates.py             # runs what is missing; with --kind, one kind of model alone
     python benchmarks/head_rates.py --report    # writes records/head_rates.csv and prints the table
 
-Each head rate is tried with the frozen base, LoRA r=8 and CP r=16: 60 equal steps of 16 (a quarter of the frontier's
-default and of its full size would ask for smaller ones, never for larger), on validation of seeds that no figure has.
-Text encoder: all-MiniLM-L6-v2; causal model: SmolLM2-135M; picture model: a DINOv2-small. Texts are rated sentences,
-as two classes and as numbers; pictures are scikit-learn's handwritten digits.
+Each head rate is tried on the frozen base, and some with LoRA r=8, CP r=16 and full fine-tuning: 60 equal steps of 16,
+as `tensoradapt frontier --quick` takes, on validation of seeds that no figure has. Text encoder: all-MiniLM-L6-v2;
+causal model: SmolLM2-135M; picture model: a DINOv2-small. Texts are rated sentences, as two classes and as numbers;
+pictures are scikit-learn's handwritten digits.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from tensoradapt.runs.store import Run, load_runs
 
 HERE = Path(__file__).parent
 RUNS, RECORD = Path("runs") / "head_rates", HERE / "records" / "head_rates.csv"
+HEAD = "frozen base + head"
 RATES = (6e-4, 2e-3, 6e-3, 2e-2, 6e-2)
 SEEDS = (1000, 1001)
+FULL = (1e-5, 3e-5, 6e-5, 1.2e-4)
 LORA, CP = {"parameterization": "lora", "ranks": [8]}, {"parameterization": "cp", "ranks": [16]}
 
 
@@ -44,11 +46,12 @@ class Kind:
     lrs: tuple[float, ...] = (2e-3, 4e-4)
     head_lrs: tuple[float, ...] = RATES
     seeds: tuple[int, ...] = SEEDS[:1]
+    full_lrs: tuple[float, ...] = ()  # of full fine-tuning, at the first of ``head_lrs``
 
 
 KINDS = {
     "text encoder": Kind("all-minilm-l6-v2", ("snippets", "ratings"), lrs=(2e-3,), seeds=SEEDS),
-    "picture model": Kind("dinov2-small-focus", ("digits",), lrs=(8e-4, 4e-4, 2e-3), head_lrs=(6e-3, 6e-4, 6e-2)),
+    "picture model": Kind("dinov2-small-focus", ("digits",), lrs=(8e-4, 4e-4, 2e-3), head_lrs=(6e-3,), full_lrs=FULL),
     "causal model": Kind("smollm2-135m-instruct", ("snippets", "ratings"), (LORA,), head_lrs=(6e-4, 6e-3, 6e-2)),
 }
 
@@ -95,6 +98,9 @@ def specifications(kind: str) -> Iterator[dict[str, Any]]:
         for rate, lr in itertools.product(of.head_lrs, of.lrs):
             own = {"methods": list(of.adapters), "learning_rates": [lr], "seeds": list(of.seeds)}
             yield {**common, "head_learning_rate": rate, **own}
+        for lr in of.full_lrs:
+            own = {"references": ["full"], "learning_rates": [lr], "seeds": list(of.seeds)}
+            yield {**common, "head_learning_rate": of.head_lrs[0], **own}
 
 
 def row(run: Run) -> dict[str, Any]:
@@ -105,7 +111,10 @@ def row(run: Run) -> dict[str, Any]:
     peaks = [statistics.median(losses[i : i + 3]) for i in range(1, len(losses) - 2)]
     shown = {"kind": kind, "task": task, "data": run.config["task"], "method": run.config["label"]}
     shown |= {key: run.config[key] for key in ("rank", "lr", "head_lr", "seed")}
-    shown |= {"metric": run.result["metric"], "validation": run.result["validation"].get(run.result["metric"])}
+    shown |= {
+        "metric": run.result["metric"],
+        "validation": run.result["validation"].get(run.result["metric"], math.nan),
+    }
     return shown | {"first_loss": float(losses[0]), "peak_loss": max(peaks), "last_loss": float(losses[-1])}
 
 
@@ -116,11 +125,11 @@ def report() -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows([{key: f"{v:.6g}" if isinstance(v, float) else v for key, v in r.items()} for r in rows])
-    cases = dict.fromkeys((r["kind"], r["task"], r["method"], r["lr"] if r["rank"] else "") for r in rows)
+    cases = dict.fromkeys((r["kind"], r["task"], r["method"], r["lr"] if r["method"] != HEAD else "") for r in rows)
     for kind, task, method, lr in cases:
         own = [r for r in rows if (r["kind"], r["task"], r["method"]) == (kind, task, method) and lr in (r["lr"], "")]
         means = {
-            rate: statistics.fmean(r["validation"] or math.nan for r in own if r["head_lr"] == rate)
+            rate: statistics.fmean(r["validation"] for r in own if r["head_lr"] == rate)
             for rate in sorted({r["head_lr"] for r in own})
         }
         print(kind, task, method, lr, {rate: round(mean, 3) for rate, mean in means.items()})
