@@ -52,7 +52,7 @@ class Kind:
 KINDS = {
     "text encoder": Kind("all-minilm-l6-v2", ("snippets", "ratings"), lrs=(2e-3,), seeds=SEEDS),
     "picture model": Kind("dinov2-small-focus", ("digits",), lrs=(8e-4, 4e-4, 2e-3), head_lrs=(6e-3,), full_lrs=FULL),
-    "causal model": Kind("smollm2-135m-instruct", ("snippets", "ratings"), (LORA,), head_lrs=(6e-4, 6e-3, 6e-2)),
+    "causal model": Kind("smollm2-135m-instruct", ("snippets", "ratings"), (LORA,), head_lrs=(6e-3,)),
 }
 
 

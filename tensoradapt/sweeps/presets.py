@@ -25,7 +25,7 @@ from tensoradapt.sweeps.executors.catalogue import cores, slots_for
 from tensoradapt.sweeps.read_spec import method_of
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
 from tensoradapt.sweeps.spec import OPTIMIZER, Method, SweepSpec, trained_by
-from tensoradapt.tasks.rates import ENCODER, HEAD_RATES, share
+from tensoradapt.tasks.rates import ENCODER, HEAD_RATES, shares
 from tensoradapt.tasks.registry import resolve
 from tensoradapt.training.options import OPTIMIZERS, PRECISIONS
 
@@ -125,11 +125,12 @@ def frontier_spec(
         TensorAdaptError: for an unknown task, model or method, and for seeds, steps or a rate out of range.
     """
     resolved, record = resolve(task)
-    given, usual = None if lr is None else number(lr, "lr"), share(resolved, model)
+    given = None if lr is None else number(lr, "lr")
+    usual, usual_full = shares(resolved, model)
     named = tuple(dict.fromkeys(methods or (size.ranks if isinstance(size.ranks, Mapping) else DEFAULT)))
 
     def adapter(name: str) -> Method:
-        rates = [given or usual * (rate(name) if optimizer == "adamw" else size.lr)]
+        rates = [given or _part(usual, rate(name) if optimizer == "adamw" else size.lr)]
         return _adapter(name, layout, projections=list(projections), learning_rates=rates, **size.sizes(name))
 
     counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test", "batch")}
@@ -146,13 +147,18 @@ def frontier_spec(
         methods=(
             _reference("head", size.lr, own_rates=False),
             *map(adapter, named),
-            _reference("full", usual * (size.full_lr or rate("full"))),
+            _reference("full", _part(usual_full, size.full_lr or rate("full"))),
         ),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
         tuning_seeds=(0,),  # nothing is tuned: each method has one rate
         runs={**counts, **chosen, **tabled},
     )
     return with_head_rates(spec)
+
+
+def _part(share: float, lr: float) -> float:
+    """A share of a learning rate, to three digits."""
+    return float(f"{share * lr:.3g}")
 
 
 def _reference(kind: str, lr: float, own_rates: bool = True) -> Method:

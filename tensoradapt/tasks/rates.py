@@ -23,8 +23,9 @@ HEAD_RATES = {
     (CAUSAL, "regression"): 0.006,
     (PICTURES, "classification"): 0.006,
 }
-# of a text encoder's rates for adapters and for full fine-tuning, which other kinds take
-SHARES = {ENCODER: 1.0, CAUSAL: 0.4, PICTURES: 0.4}
+# how much other kinds take of a text encoder's rates, of adapters and of full fine-tuning; a causal model's are from
+# docs/results/instruct/records.csv
+SHARES = {ENCODER: (1.0, 1.0), CAUSAL: (1.0, 0.33), PICTURES: (0.4, 0.1)}
 
 
 def head_rate(task: Task, model: str) -> float | None:
@@ -35,8 +36,8 @@ def head_rate(task: Task, model: str) -> float | None:
     return HEAD_RATES[kind_of(task, model), task.kind] if isinstance(task, Classification) else None
 
 
-def share(task: Task, model: str) -> float:
-    """What of a text encoder's rates the adapters of a named model, and full fine-tuning, are trained at.
+def shares(task: Task, model: str) -> tuple[float, float]:
+    """How much of a text encoder's rates the adapters of a named model take, and its full fine-tuning.
 
     Raises TensorAdaptError for a model whose config cannot be loaded.
     """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import tensoradapt as ta
 from tensoradapt.cli.main import main
 from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.run_files import HEAD_LABEL
 from tensoradapt.sweeps import presets
 from tensoradapt.sweeps.cells import cells, due, with_head_rates
 from tensoradapt.sweeps.read_spec import read_spec
@@ -23,6 +26,7 @@ from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.rates import CAUSAL, ENCODER, HEAD_RATES, PICTURES, SHARES, head_rate, kind_of
 from tensoradapt.tasks.registry import resolve
 
+RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "head_rates.csv"
 CONFIGS = {
     "bert": (transformers.BertConfig, ENCODER),
     "roberta": (transformers.RobertaConfig, ENCODER),
@@ -66,10 +70,24 @@ def test_another_kind_of_model_takes_a_share_of_the_rates_of_adapters(tmp_path: 
     write(tmp_path / "pets", 20)
     name = save_model(tmp_path / "vit", vit())
     spec = presets.frontier_spec(presets.SIZES["quick"], model=name, task=str(tmp_path / "pets"))
-    size, part = presets.SIZES["quick"], SHARES[PICTURES]
-    assert {method.learning_rates for method in spec.methods if method.kind == "adapter"} == {(part * size.lr,)}
-    assert spec.methods[-1].learning_rates == (part * presets.rate("full"),)
+    size, (part, of_full) = presets.SIZES["quick"], SHARES[PICTURES]
+    assert {method.learning_rates for method in spec.methods if method.kind == "adapter"} == {
+        (round(part * size.lr, 9),)
+    }
+    assert spec.methods[-1].learning_rates == (round(of_full * presets.rate("full"), 9),)
     assert spec.head_rates == {"pets": HEAD_RATES[PICTURES, "classification"]}
+
+
+@pytest.mark.parametrize("case", HEAD_RATES)
+def test_every_head_rate_is_the_best_that_was_tried_on_the_frozen_base(case: tuple[str, str]) -> None:
+    """Of five, by the mean over seeds on validation, in the record that benchmarks/head_rates.py wrote."""
+    with RECORD.open(newline="") as file:
+        rows = [
+            row for row in csv.DictReader(file) if (row["kind"], row["task"]) == case and row["method"] == HEAD_LABEL
+        ]
+    rates = {float(row["head_lr"]) for row in rows}
+    means = {r: fmean(float(row["validation"]) for row in rows if float(row["head_lr"]) == r) for r in rates}
+    assert len(rates) == 5 and HEAD_RATES[case] == max(means, key=lambda r: means[r])
 
 
 def test_the_frozen_base_and_the_adapters_train_their_head_alike() -> None:
