@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.claim_table import CLAIMS, EXEMPT, INDEX, README, RESULTS, WHICH
-from support.claims import ROOT, differences, figure_rows, gaps, generated, size, within
+from support.page_numbers import ROOT, differences, figure_rows, gaps, generated, size, within
 
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from support.claims import (
+from support.page_numbers import (
     CP1,
     CP4,
     FROZEN,

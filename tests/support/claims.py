@@ -1,238 +1,70 @@
-"""The numbers that pages say, from the files that hold them."""
+"""Adapters of a small BERT for the papers' claims."""
 
 from __future__ import annotations
 
-import csv
-import sys
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import torch
+from support.models import make, perturb
+from support.published_rows import attached, tiny
 
-from tensoradapt.analysis.statistics.intervals import Floats, Interval, t_interval
-from tensoradapt.analysis.statistics.significance import holm, paired_p
+import tensoradapt as ta
+from tensoradapt import published
+from tensoradapt.testing.laws import float64
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
-import best_rate
-import overview
-import recompute
+D, H, DIM, L = 30, 5, 6, 3  # the tiny BERT's width, heads, head dimension and layers
 
-ROOT = Path(__file__).parents[2]
-HEAD, STEP = recompute.HEADS["sst2"], best_rate.STEP
-LORA = ("LoRA", "8")
-CP1, CP4, LORA1, LORA2 = ("CP (LoRTA)", "1"), ("CP (LoRTA)", "4"), ("LoRA", "1"), ("LoRA", "2")
-FROZEN, FULL = ("frozen base + head", ""), ("full fine-tuning", "")
-Row = dict[str, str]
-Key = tuple[str, str]  # method and rank
 
+ATTENTION = ("q", "k", "v", "o")
 
-@cache
-def rows(path: str) -> tuple[Row, ...]:
-    """The rows of a CSV file."""
-    with (ROOT / path).open(newline="") as file:
-        return tuple(csv.DictReader(file))
 
+def adapter_of(projections: Sequence[str], *layout: str, blocks: bool = False, **settings: Any) -> ta.Adapter:
+    """An adapter of the tiny BERT whose factors are all normal."""
+    sites = ta.find_sites(make("bert").config, projections, blocks=blocks)
+    with float64():
+        adapter = ta.Adapter(ta.plan(sites, *layout, **settings))
+    perturb(adapter, 0.7)
+    return adapter
 
-def one(path: str, **wanted: str) -> Row:
-    """The only row of a file with these cells."""
-    (found,) = [row for row in rows(path) if all(row[key] == value for key, value in wanted.items())]
-    return found
 
+def raw(adapter: ta.Adapter, number: int = 0) -> dict[str, np.ndarray]:
+    return {name: value.detach().numpy().copy() for name, value in adapter.factored[number].factors.items()}
 
-@cache
-def figure(name: str = "frontier") -> dict[Key, Row]:
-    """The rows of docs/figures/NAME.csv by method and rank, with methods as the page writes them."""
-    return {(row["method"].replace("lotr", "LoTR"), row["rank"]): row for row in rows(f"docs/figures/{name}.csv")}
 
+def put(adapter: ta.Adapter, values: Factors, number: int = 0) -> None:
+    for name, value in values.items():
+        held = adapter.factored[number].factors[name]
+        assert held.shape == value.shape, f"{name} is {tuple(held.shape)}, given were {value.shape}"
+        held.data.copy_(torch.from_numpy(np.ascontiguousarray(value)))
 
-def size(key: Key, name: str = "frontier") -> int:
-    """An adapter's parameters."""
-    return int(figure(name)[key]["n_params"])
 
+def delta(adapter: ta.Adapter, site: Any) -> np.ndarray:
+    return adapter.delta(site.name).detach().numpy()
 
-def mean(key: Key, name: str = "frontier") -> float:
-    """A mean accuracy."""
-    return float(figure(name)[key]["mean"])
 
+def khatri_rao(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    return np.stack([np.kron(left[:, k], right[:, k]) for k in range(left.shape[1])], axis=1)
 
-def scores(key: Key, name: str = "frontier") -> Floats:
-    """The accuracy of each seed."""
-    return np.array([float(score.strip("*")) for score in figure(name)[key]["scores"].split()])
 
+# the one factor that each source starts at zero; all rows but those of claim 12
+ZERO = {
+    **dict.fromkeys(("lora", "rslora", "lora+"), "B"),
+    **dict.fromkeys(("lorta", "lorta-litgpt", "lorta-peft"), "dim"),  # the code's B, (r, d/H)
+    **dict.fromkeys(("lotr", "flora", "tenslora+"), "core"),
+    **dict.fromkeys(("fact-tt", "fact-tk", "aurora"), "out"),  # V
+    **{"metatt-4d": "out", "metatt-5d": "dim", "metatt-4+1d": "out"},
+    **dict.fromkeys((name for name in published.names() if name.startswith("tenslora-cp")), "in"),
+    **dict.fromkeys((name for name in published.names() if name.startswith("tenslora-") and "cp" not in name), "core"),
+    **{"cara": "in", "vera": "b", "randlora": "L", "tinylora": "v", "loha": "A2", "lokr": "C"},
+}
 
-def share(key: Key) -> tuple[float, Interval]:
-    """What part of full fine-tuning's gain over the frozen base an adapter has, of the means and over seeds."""
-    gain, most = scores(key) - scores(FROZEN), scores(FULL) - scores(FROZEN)
-    return float(gain.mean() / most.mean()), t_interval(gain / most)
 
+def started(name: str) -> tuple[ta.Adapter, torch.nn.Module]:
+    model = tiny()
+    with float64():
+        return attached(name, model), model
 
-def fewer(key: Key, name: str = "frontier", head: int = 0) -> str:
-    """How many times fewer parameters than LoRA r=8 a size has."""
-    return f"{(size(LORA, name) + head) / (size(key, name) + head):.3g}"
 
-
-@cache
-def gaps(name: str = "frontier") -> dict[Key, tuple[Interval, float]]:
-    """Each size's difference to LoRA r=8 over seeds, and its p after Holm's correction over all of them."""
-    apart = {key: scores(key, name) - scores(LORA, name) for key in figure(name) if key[1] and key != LORA}
-    adjusted = holm([paired_p(gap) for gap in apart.values()])
-    return {key: (t_interval(gap), float(p)) for (key, gap), p in zip(apart.items(), adjusted, strict=True)}
-
-
-@cache
-def within(margin: float, name: str = "frontier") -> dict[Key, tuple[bool, bool]]:
-    """Whether each size loses less than a margin: by its own lower limit over seeds, and after Holm's correction."""
-    limits = gaps(name)
-    apart = {key: scores(key, name) - scores(LORA, name) + margin for key in limits}
-    p = [paired_p(gap) / 2 if gap.mean() > 0 else 1 - paired_p(gap) / 2 for gap in apart.values()]
-    held = dict(zip(apart, holm(p), strict=True))
-    return {key: (limits[key][0].low > -margin, bool(held[key] < 0.025)) for key in apart}
-
-
-def to_lora(key: Key, name: str = "frontier") -> str:
-    """The cell of a difference to LoRA r=8 with its interval over seeds."""
-    gap = t_interval(scores(key, name) - scores(LORA, name))
-    return f"{gap.mean:+.3f} ({gap.low:.3f} to {gap.high:.3f})"
-
-
-def counts(key: Key, name: str = "frontier") -> str:
-    """The cells of a size: its parameters alone and with the head, and how many times fewer than LoRA r=8's."""
-    n = size(key, name)
-    cells = (f"{n:,}", f"{n + HEAD:,}")
-    return " | ".join((*cells, fewer(key, name), fewer(key, name, HEAD)) if key[1] else (*cells, "", ""))
-
-
-def figure_rows(name: str = "frontier") -> Iterator[str]:
-    """How each row of the table of docs/figures/README.md begins, up to the difference to LoRA r=8."""
-    for (method, rank), row in figure(name).items():
-        key = method, rank
-        over = [float(row[f"diff_head{end}"] or 0) for end in ("", "_low", "_high")]
-        gain = f"{over[0]:+.3f} ({over[1]:.3f} to {over[2]:.3f})" if key != FROZEN else ""
-        gap = to_lora(key, name) if key not in (FROZEN, LORA) else ""
-        held = f"{gaps(name)[key][1]:.3g}" if key in gaps(name) else ""
-        cells = (method, rank, counts(key, name), f"{float(row['mean']):.3f}")
-        cells += (f"{float(row['low']):.3f} to {float(row['high']):.3f}",)
-        yield f"| {' | '.join((*cells, *([gain] if name == 'frontier' else []), gap, held))} |"
-
-
-def difference(folder: str, task: str, method: str, size: str) -> dict[str, float]:
-    """The numbers of a row of docs/results/FOLDER/differences.csv."""
-    row = one(f"docs/results/{folder}/differences.csv", task=task, method=method, size=size)
-    names = ("difference", "low", "high", "low_seeds", "p", "p_holm", "times_fewer", "times_fewer_trained")
-    return {key: float(row[key]) for key in (*names, "p_within", "p_within_holm", "n_params", "n_head")}
-
-
-def differences() -> Iterator[Row]:
-    """All rows of docs/results/**/differences.csv."""
-    for path in sorted((ROOT / "docs" / "results").rglob("differences.csv")):
-        yield from rows(path.relative_to(ROOT).as_posix())
-
-
-def tally(reference: str = "") -> tuple[int, int, int, int]:
-    """How many differences there are, to one reference or all: in all, leaving 0 out, decided, and within a point."""
-    every = [row for row in differences() if reference in ("", row["reference"])]
-    out = [row for row in every if float(row["low"]) > 0 or float(row["high"]) < 0]
-    return len(every), len(out), *(sum(row[key] == "True" for row in every) for key in ("decided", "within"))
-
-
-def span(folder: str, task: str, method: str, size: str) -> str:
-    """A difference with its interval, to the digits that are compared with a margin."""
-    row = difference(folder, task, method, size)
-    return f"{row['difference']:+.4f} ({row['low']:+.4f} to {row['high']:+.4f})"
-
-
-def layout(method: str, budget: str) -> Floats:
-    """The accuracy of each seed of a cell of docs/examples/layouts."""
-    row = one("docs/examples/layouts/means.csv", method=method, budget=budget)
-    return np.array([float(score.strip("*")) for score in row["scores"].split()])
-
-
-def gain_of_whole_outputs(parameterization: str) -> str:
-    """What ``out`` gains in place of ``head dim``, over the three budgets."""
-    cells = [
-        layout(f"{parameterization} over layer proj : out : in", budget)
-        - layout(f"{parameterization} over layer proj : head dim : model", budget)
-        for budget in ("2000", "7000", "20000")
-    ]
-    gap = t_interval(np.mean(cells, axis=0))
-    return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
-
-
-def rate(cell: str, steps: int = 300, optimizer: str = "equal") -> float:
-    """A cell's best rate in benchmarks/records/best_rate.csv."""
-    return float(best_rate.table(steps)[optimizer]["rates"][cell])
-
-
-def spread(optimizer: str) -> tuple[float, float, float]:
-    """How far apart the best rates at 60 steps are, the lowest and the highest."""
-    rates = best_rate.table(60)[optimizer]["rates"].values()
-    return max(rates) / min(rates), min(rates), max(rates)
-
-
-def row_to_take(key: tuple[str, str]) -> str:
-    """The last cells of a row of the first table of docs/which-method.md."""
-    gap, p = gaps()[key]
-    return f"{size(key) + HEAD:,} | {mean(key):.3f} | {gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f}) | {p:.3f} |"
-
-
-def cells(budget: str, *names: str) -> tuple[float, ...]:
-    """Mean accuracies of cells of docs/examples/layouts."""
-    return tuple(layout(name, budget).mean() for name in names)
-
-
-def sweep(task: str, method: str) -> dict[str, str]:
-    """A row of docs/examples/minilm-sweep at 10,000 parameters."""
-    return one("docs/examples/minilm-sweep/means.csv", task=task, method=method, budget="10000")
-
-
-def compressed(form: str, budget: str) -> tuple[int, float]:
-    row = one("benchmarks/records/compression.csv", form=form, budget=budget)
-    return int(row["n_params"]), float(row["accuracy"])
-
-
-def times(folder: str, task: str, method: str, size: str) -> tuple[float, float]:
-    row = difference(folder, task, method, size)
-    return row["times_fewer"], row["times_fewer_trained"]
-
-
-def share_text() -> tuple[float, float, float]:
-    of_means, over_seeds = share(CP1)
-    return 100 * of_means, 100 * over_seeds.low, 100 * over_seeds.high
-
-
-def lower_means() -> tuple[float, float, float, float]:
-    """Times fewer, adapter alone and with the head, of LoRTA's sizes whose means are below LoRA r=8's on four tasks."""
-    small = [("glue", t, "lorta", r) for t in ("sst2", "stsb") for r in ("r=4", "r=16")]
-    small += [("instruct", "alpaca", "lorta", "r=8"), ("vision", "cifar10", "cp", "r=16")]
-    assert all(difference(*case)["difference"] < 0 for case in small)
-    found = [times(*case) for case in small]
-    return *(f([a for a, _ in found]) for f in (min, max)), *(f([b for _, b in found]) for f in (min, max))
-
-
-def lora1() -> tuple[float, float, int]:
-    """Times fewer with the head of LoRA r=1 in docs/results, least and most, and its comparisons: none leaves 0 out."""
-    rows = [
-        row for row in differences() if (row["method"], row["size"], row["reference"]) == ("lora", "r=1", "lora r=8")
-    ]
-    assert all(float(row["low"]) < 0 < float(row["high"]) for row in rows)
-    trained = [float(row["times_fewer_trained"]) for row in rows]
-    return min(trained), max(trained), len(rows)
-
-
-def parts(*case: str) -> tuple[str, float, float]:
-    row = difference(*case)
-    return f"{row['difference']:+.4f}", row["low"], row["high"]
-
-
-def runs_of_the_figure() -> int:
-    """The runs of docs/figures/frontier.csv, none of which is at chance or diverged."""
-    assert not any(int(row[key]) for row in figure().values() for key in ("n_at_chance", "n_diverged"))
-    return sum(int(row["n_seeds"]) for row in figure().values())
-
-
-def generated(name: str, page: str) -> tuple[str, str]:
-    """The table of a name on a page of docs/results, as it stands there and as its files make it."""
-    there = page.split(overview.BEGIN.format(name))[1].split(overview.END.format(name))[0].strip()
-    return there, getattr(overview, name)(ROOT / "docs" / "results")
+Factors = Mapping[str, np.ndarray]
