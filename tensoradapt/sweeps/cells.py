@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis.names import display
 from tensoradapt.errors import BudgetError, TensorAdaptError, located
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.plan_run import plan_of
@@ -135,7 +136,7 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
             tuned.append(proposed)
             n_reported = 1 if spec.search and spec.search.size else len(sizes)
             totals[task, method.name] = proposed.total + n_reported * len(spec.seeds)
-            blocked += [f"{method.name} on {task}: {failure}" for failure in proposed.failures]
+            blocked += [f"{display(method.name)} on {task}: {failure}" for failure in proposed.failures]
             extended += [_extended(method, size, task, rates) for size, rates in proposed.extended]
             reported += [replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seeds]
     reported.sort(key=lambda config: spec.seeds.index(config.seed))
@@ -147,7 +148,8 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
 
 def _extended(method: Method, size: Size, task: str, rates: Sequence[float]) -> str:
     """The rates that were added to a grid, in a line."""
-    return f"{f'{method.name} {size_text(**size)}'.strip()} on {task} by {' '.join(f'{rate:g}' for rate in rates)}"
+    which = f"{display(method.name)} {size_text(**size)}".strip()
+    return f"{which} on {task} by {' '.join(f'{rate:g}' for rate in rates)}"
 
 
 def _check_distinct(configs: Sequence[RunConfig]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables.setup import setup
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
@@ -35,7 +36,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
         f"{count_text(now.total, 'run')}, {todo} of them to do"
     )
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
-    empty = [f"empty: {cell.method}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
+    empty = [f"empty: {display(cell.method)}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
     how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(spec)]
     packed = [f"up to {spec.pack} runs take turns in one process"] if spec.pack > 1 else []
     after = [*how, *_tuning(now), *map(extended_text, now.extended), *packed, *_unequal(spec)]
@@ -45,7 +46,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
 def _unequal(spec: SweepSpec) -> Iterator[str]:
     """A warning where methods have other targets or scales, so that what differs is not the parameterization alone."""
     searched = spec.search.space if spec.search else {}
-    setups = [(method.name, setup(asdict(method))) for method in spec.methods if method.kind == "adapter"]
+    setups = [(display(method.name), setup(asdict(method))) for method in spec.methods if method.kind == "adapter"]
     said = []
     for key in ("targets", "scale"):
         values: dict[str, list[str]] = {}
@@ -65,10 +66,11 @@ def _published(spec: SweepSpec) -> bool:
 
 def _row(cell: Cell) -> tuple[str, str, str, str]:
     if cell.empty:
-        return cell.method, size_text(**cell.size), "empty", ""
+        return display(cell.method), size_text(**cell.size), "empty", ""
     count = "the whole model" if cell.n_params is None else f"{cell.n_params:,}"
     budget = cell.size.get("budget")
-    return cell.method, size_text(**cell.size), count, f"{100 * (cell.n_params or 0) / budget:.1f} %" if budget else ""
+    of_budget = f"{100 * (cell.n_params or 0) / budget:.1f} %" if budget else ""
+    return display(cell.method), size_text(**cell.size), count, of_budget
 
 
 def _rates(spec: SweepSpec) -> Iterator[str]:
@@ -79,7 +81,7 @@ def _rates(spec: SweepSpec) -> Iterator[str]:
             grids.setdefault(method.learning_rates, []).append(method)
     for grid, methods in grids.items():
         how = "" if len(grid) == 1 else f"; each method's is chosen on validation {_how_tuned(spec)}"
-        named = "" if len(grids) == 1 else f" of {', '.join(method.name for method in methods)}"
+        named = "" if len(grids) == 1 else f" of {', '.join(display(method.name) for method in methods)}"
         yield f"learning rate{'s' if len(grid) > 1 else ''}{named}: {' '.join(f'{lr:g}' for lr in grid)}{how}"
 
 
@@ -133,9 +135,15 @@ def _axis_text(axis: Any) -> str:
     return f"from {axis['low']:g} to {axis['high']:g}" + ("" if axis["log"] else ", not by its logarithm")
 
 
+def run_text(config: RunConfig) -> str:
+    """A run in a line, by the name of its method that is shown."""
+    named = f"{display(config.label)} {size_text(config.rank, config.budget)}".strip()
+    return f"{named}, seed {config.seed} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")
+
+
 def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> str:
     """One line for a run that ended, with the score that counts: validation where it chooses a rate, else test."""
-    what = f"{config.title} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")
+    what = run_text(config)
     if result is None:
         return f"{what}: FAILED ({(error or {}).get('kind')}): {str((error or {}).get('error'))[:200]}"
     split = "validation" if config.tuning else "test"

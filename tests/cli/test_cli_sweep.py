@@ -51,8 +51,8 @@ def test_budgets_show_what_was_reached_and_which_cells_are_empty(tmp_path, capsy
     (tmp_path / "budgets.toml").write_text("\n".join(lines))
     assert main(["sweep", str(tmp_path / "budgets.toml"), "--out", str(tmp_path / "runs"), "--dry-run", *INLINE]) == 0
     shown = capsys.readouterr().out
-    assert "lora    n≤600  576         96.0 %" in shown
-    assert "empty: lora, n≤100: method lora: budget 100 is below the smallest possible: rank 1 takes 576" in shown
+    assert "LoRA    n≤600  576         96.0 %" in shown
+    assert "empty: LoRA, n≤100: method lora: budget 100 is below the smallest possible: rank 1 takes 576" in shown
     assert "2 methods, 3 cells, seed 0: 3 runs" in shown
 
 

@@ -85,7 +85,7 @@ def test_a_plan_counts_the_modules_that_the_classifier_has() -> None:
     for name, model in every.items():
         said, ended = sweep(f"runs-{name}", model=save_model(name, model), tasks=["pets"], steps=2)
         counts = {f"{run.result['n_params']:,}" for run in load_runs(Path(f"runs-{name}"))}
-        planned = {line.split()[-1] for line in said.splitlines() if line.startswith(("lora ", "cp "))}
+        planned = {line.split()[-1] for line in said.splitlines() if line.startswith(("LoRA ", "CP "))}
         assert ended.complete and counts == planned and len(counts) == 2
         assert f"trained with each adapter: {'timm_model.head' if name == 'timm' else 'classifier'}" in said
         assert {run.result["n_trained_base"] for run in load_runs(Path(f"runs-{name}"))} == {2 * 24 + 2}

@@ -44,6 +44,7 @@ def test_every_run_is_a_row_in_an_order_that_does_not_change(root):
     ("where", "methods"),
     [
         (["method=lora"], {"LoRA"}),
+        (["method=ve_ra"], {"VeRA"}),
         (["n_params<=300"], {"CP (LoRTA)"}),
         (["n_params>=300", "n_params<900"], {"CP (LoRTA)"}),
         (["status!=finished"], {"VeRA"}),

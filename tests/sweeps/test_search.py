@@ -181,7 +181,7 @@ def test_a_method_without_a_score_is_blocked(tmp_path):
         put(root, config, None if config.published == "lora" else found)
 
     now = pretend(tmp_path, spec(), end=end)
-    assert now.blocked == ("lora on planted: no trial gave a result",)
+    assert now.blocked == ("LoRA on planted: no trial gave a result",)
     assert {c.published for c in now.configs if not c.tuning} == {"lorta"}
 
 

@@ -314,7 +314,7 @@ def test_a_method_without_a_usable_rate_is_blocked_and_the_others_go_on(tmp_path
     for config in due(found, planned, tmp_path).configs:
         finish(tmp_path, config, None if config.published == "lora" else 0.5)
     now = due(found, planned, tmp_path)
-    assert now.blocked == ("lora on planted: no learning rate gave a result",)
+    assert now.blocked == ("LoRA on planted: no learning rate gave a result",)
     assert {c.published for c in now.configs if not c.tuning} == {"lorta"}
 
 
@@ -372,8 +372,8 @@ def test_the_plan_warns_of_methods_that_are_not_alike(tmp_path):
         return "\n".join(lines)
 
     assert (
-        "warning: methods differ in targets q v (lora), attention (tucker); and in scale paper (lora), matched "
-        '(tucker): targets = "same", the default, gives published adapters the targets and scale of the others'
+        "warning: methods differ in targets q v (LoRA), attention (Tucker); and in scale paper (LoRA), matched "
+        '(Tucker): targets = "same", the default, gives published adapters the targets and scale of the others'
     ) in said(targets="paper")
     assert "warning" not in said()
 

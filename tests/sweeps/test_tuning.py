@@ -170,7 +170,7 @@ def test_each_size_is_tuned_and_goes_beyond_its_own_grid_by_its_step(tmp_path: P
         1e-2,
     ]
     assert kept(then) == {1: 0.1111, 2: 3e-3}
-    assert then.extended == ("lorta r=1 on planted by 0.03333 0.1111 0.3703",)
+    assert then.extended == ("LoRTA r=1 on planted by 0.03333 0.1111 0.3703",)
     assert (then.total, then.tuning, then.more) == (18 + 4, 18, 0)
 
 
@@ -230,7 +230,7 @@ def test_a_grid_is_not_extended_where_the_edge_is_not_the_best_alone(
     then = pretend(tmp_path, spec(published=["lorta"], ranks=[1]), end)
     assert tried(then) == [1e-3, 3e-3, 1e-2] and not then.extended
     assert kept(then) == ({1: rate} if rate else {})
-    assert then.blocked == (() if rate else ("lorta on planted: no learning rate gave a result at r=1",))
+    assert then.blocked == (() if rate else ("LoRTA on planted: no learning rate gave a result at r=1",))
 
 
 def test_a_rate_that_diverged_on_one_seed_is_kept_only_where_all_did(tmp_path: Path) -> None:
@@ -363,7 +363,7 @@ def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, m
     assert whole.complete and whole.total == 4 * 2 + 1
     text_ = "\n".join(said)
     assert (
-        "lorta r=1 on planted by 0.1\n" in text_ and "best at the edge: extended lorta r=1 on planted by 0.1 1" in text_
+        "LoRTA r=1 on planted by 0.1\n" in text_ and "best at the edge: extended LoRTA r=1 on planted by 0.1 1" in text_
     )
     for k in (2, 5, 8):
         with monkeypatch.context() as patched:
@@ -376,7 +376,7 @@ def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, m
         page = " ".join(report(tmp_path / str(k)).split())
         counts = {2: "2 of 5, and at most 4 more to tune", 5: "5 of 7, and at most 2 more to tune", 8: "8 of 9<"}[k]
         assert f"runs with a result</dt><dd>{counts}" in page
-        assert ("<dd>lorta r=1 on planted by 0.1" in page) == (k > 2)
+        assert ("<dd>LoRTA r=1 on planted by 0.1" in page) == (k > 2)
         assert ("at most 2 more to tune" in text(tmp_path, frame)) == (k == 5)
         with monkeypatch.context() as patched:
             planted(patched)
@@ -427,8 +427,8 @@ def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -
     assert "at most" not in former and "tuning" not in plan(TINY)
     pretend(tmp_path, with_head_rates(spec()), peak(lambda config: 1e-2 if config.published == "lora" else 0.03))
     after = plan(GRID)
-    assert "best at the edge: extended lora r=1 on planted by 0.03333\n" in after and "at most" not in after
-    assert "best at the edge: extended lorta r=2 on planted by 0.03333 0.1111" in after
+    assert "best at the edge: extended LoRA r=1 on planted by 0.03333\n" in after and "at most" not in after
+    assert "best at the edge: extended LoRTA r=2 on planted by 0.03333 0.1111" in after
     assert f"{28 + 2 * 2 + 2 * 2 * 2} runs, 0 of them to do" in after
 
 

@@ -75,9 +75,9 @@ def test_once_prints_one_plain_frame(half, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{half}: 2 of 4 runs finished, 1 running, 1 waiting; about ")
     assert lines[1].split() == ["task", "method", "finished", "failed", "running", "waiting"]
-    assert lines[3].split() == ["planted", "lorta", "0", "0", "1", "1"]
-    assert lines[4] == "running:" and "lorta r=1, seed 0 on planted: step 4 of 6 saved, for " in lines[5]
-    assert lines[6] == "finished last:" and "lora r=2, seed 0 on planted: 1,152 parameters, test accuracy" in lines[7]
+    assert lines[3].split() == ["planted", "LoRTA", "0", "0", "1", "1"]
+    assert lines[4] == "running:" and "LoRTA r=1, seed 0 on planted: step 4 of 6 saved, for " in lines[5]
+    assert lines[6] == "finished last:" and "LoRA r=2, seed 0 on planted: 1,152 parameters, test accuracy" in lines[7]
 
 
 def test_a_terminal_shows_the_same_counts(half):
@@ -96,7 +96,7 @@ def test_a_terminal_shows_the_same_counts(half):
     ]
 
 
-@pytest.mark.parametrize("name", ["lora [/b]", "[red]lora", r"\[b] :smile:"])
+@pytest.mark.parametrize("name", ["mine [/b]", "[red]mine", r"\[b] :smile:"])
 def test_a_name_in_a_terminal_is_no_markup(half, name):
     from rich.console import Console
 
@@ -155,7 +155,7 @@ def test_runs_that_cannot_be_named_yet_are_counted_and_those_that_never_will_be_
         ("lora", 0, 2, 0),
         ("lorta", 1, 0, 1 + 2 * 2),
     ]
-    assert frame.notes == ("not run: lora on planted: no learning rate gave a result",)
+    assert frame.notes == ("not run: LoRA on planted: no learning rate gave a result",)
     sweep(tmp_path, **options)
     assert Watch(tmp_path).frame().over
 

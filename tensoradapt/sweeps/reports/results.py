@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables import frontier
 from tensoradapt.analysis.tables.comparable import by_task
 from tensoradapt.analysis.tables.setup import SETUP, setup
@@ -124,7 +125,8 @@ def means_of(runs: Sequence[Run]) -> list[Row]:
 def shown(rows: Sequence[Row]) -> str:
     """The rows as a table of text."""
     columns = _most_read(rows)
-    return "\n".join(align([columns, *(tuple(_text(row[column]) for column in columns) for row in rows)]))
+    named = [{**row, "method": display(row["method"])} for row in rows]
+    return "\n".join(align([columns, *(tuple(_text(row[column]) for column in columns) for row in named)]))
 
 
 def _most_read(rows: Sequence[Row]) -> tuple[str, ...]:
@@ -234,6 +236,8 @@ def _meets(row: Row, column: str, op: str, wanted: Any) -> bool:
     if isinstance(value, int | float) and isinstance(wanted, str):
         with contextlib.suppress(ValueError):
             wanted = float(wanted)
+    if column == "method":  # by any spelling
+        value, wanted = display(value), display(wanted)
     if isinstance(wanted, str):
         value, wanted = _text(value).lower(), wanted.lower()
     return bool(OPERATORS[op](value, wanted))

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis.names import display
 from tensoradapt.checks import number
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import LARGEST
@@ -27,7 +28,7 @@ from tensoradapt.runs.store import is_failed, is_finished, read_run
 from tensoradapt.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.cells import Due
-from tensoradapt.sweeps.messages import ended_text
+from tensoradapt.sweeps.messages import ended_text, run_text
 from tensoradapt.text import align, duration_text, plain
 
 LAST = 5  # finished runs that are shown
@@ -45,6 +46,11 @@ class Row:
     failed: int
     running: int
     waiting: int
+
+    def cells(self) -> tuple[str, ...]:
+        """What is shown of it, in the order of ``COLUMNS``."""
+        counts = (self.finished, self.failed, self.running, self.waiting)
+        return (self.task, display(self.method), *map(str, counts))
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,7 @@ def _frames(watch: Watch, every: float) -> Iterator[Frame]:
 
 def text(root: Path, frame: Frame) -> str:
     """A frame as text."""
-    table = align([COLUMNS, *(tuple(str(getattr(row, name)) for name in COLUMNS) for row in frame.rows)])
+    table = align([COLUMNS, *(row.cells() for row in frame.rows)])
     return "\n".join([plain(head(root, frame)), *table, *_lines(frame)])
 
 
@@ -237,12 +243,11 @@ def _lines(frame: Frame) -> list[str]:
 
 def _in_hand_text(one: InHand) -> str:
     config = one.config
-    what = f"{config.title} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")
     step = f"step {one.step} of {config.steps} saved" if one.step else f"{config.steps} steps, none saved yet"
     since = (
         f"for {duration_text(one.seconds)}" if one.alive else "no process on this machine; the sweep goes on with it"
     )
-    return f"{what}: {step}, {since}"
+    return f"{run_text(config)}: {step}, {since}"
 
 
 def _live(root: Path, frames: Iterator[Frame]) -> None:
@@ -269,7 +274,6 @@ def drawn(root: Path, frame: Frame) -> Any:
     for row in frame.rows:
         ended = row.finished + row.failed
         bar = ProgressBar(ended + row.running + row.waiting, ended, width=20)
-        table.add_row(
-            Text(plain(row.task)), Text(plain(row.method)), bar, *(str(getattr(row, name)) for name in COLUMNS[2:])
-        )
+        task, method, *counts = map(plain, row.cells())
+        table.add_row(Text(task), Text(method), bar, *counts)
     return Group(Text(plain(head(root, frame))), table, *map(Text, _lines(frame)))
