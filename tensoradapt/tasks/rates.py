@@ -39,9 +39,11 @@ def head_rate(task: Task, model: str) -> float | None:
 def shares(task: Task, model: str) -> tuple[float, float]:
     """How much of a text encoder's rates the adapters of a named model take, and its full fine-tuning.
 
+    All of them where the task has no such head, as its models may be of any library.
+
     Raises TensorAdaptError for a model whose config cannot be loaded.
     """
-    return SHARES[kind_of(task, model)]
+    return SHARES[kind_of(task, model)] if isinstance(task, Classification) else SHARES[ENCODER]
 
 
 def kind_of(task: Task, model: str) -> str:
