@@ -53,7 +53,7 @@ def test_the_plan_is_said_before_anything_starts_and_a_dry_run_leaves_nothing(tm
     assert (swept.total, swept.finished) == (4, 0) and not (tmp_path / "runs").exists()
     text = "\n".join(said)
     assert "2 methods, 4 cells, seed 0: 4 runs, 4 of them to do" in text
-    assert "lorta   r=2   82" in text and "on disk (by a short probe)" in text
+    assert "LoRTA   r=2   82" in text and "on disk (by a short probe)" in text
 
 
 def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
