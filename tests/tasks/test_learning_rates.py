@@ -24,7 +24,6 @@ from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.tasks import get
 from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.rates import CAUSAL, ENCODER, HEAD_RATES, PICTURES, SHARES, head_rate, kind_of, shares
-from tensoradapt.tasks.registry import resolve
 
 RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "head_rates.csv"
 CONFIGS = {
@@ -129,8 +128,6 @@ def test_the_plan_prints_the_rate_and_why(tmp_path: Path) -> None:
 
 
 def test_published_adapters_are_split_by_shape_as_parameterizations_are() -> None:
-    name, record = resolve("planted")
-    assert not record and name.kind == "classification"
     found = read_spec({**TINY, "published": ["lotr"], "projections": ["all"]})
     assert [dict(method.plan or {}) for method in found.methods] == [{"on_mismatch": "split"}]
     assert cells(found, models.config(found.model))[0].n_params
