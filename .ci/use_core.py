@@ -51,7 +51,9 @@ def adapted(folder: Path) -> None:
 
     import tensoradapt as ta
 
-    model = torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 3).train()
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+    model = torch.nn.TransformerEncoder(layer, 3).train()
     layout, batches = "layer proj : ff : model", [(torch.randn(8, 5, 32), torch.randn(8, 5, 32))] * 20
     plan = ta.plan(model, layout=layout, parameterization="tucker", rank=4, projections=["up", "down"])
     adapter = ta.attach(model, plan, seed=0)
