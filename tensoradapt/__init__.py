@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.lora.export import export_lora as export_lora
     from tensoradapt.planning.build_plan import plan as plan
     from tensoradapt.planning.plan import Plan as Plan
+    from tensoradapt.planning.spec import AdapterSpec as AdapterSpec
     from tensoradapt.runs.store import load_runs as load_runs
     from tensoradapt.sites.find import find_sites as find_sites
     from tensoradapt.storage.card import model_card as model_card
@@ -55,6 +56,7 @@ _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
     "Plan": "tensoradapt.planning.plan",
     "plan": "tensoradapt.planning.build_plan",
+    "AdapterSpec": "tensoradapt.planning.spec",
     "Task": "tensoradapt.tasks.task",
     "register_task": "tensoradapt.tasks.registry",
     "sweep": "tensoradapt.sweeps.run_sweep",

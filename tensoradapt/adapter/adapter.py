@@ -56,7 +56,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.plan, self.seed = plan, seed
         self.empty = empty  # whether its values are yet to come
-        self.gate, self.task_choice, self.attachment = Gate(), TaskChoice(plan.tasks), Attachment()
+        self.gate, self.task_choice, self.attachment = Gate(), TaskChoice(plan.spec.tasks), Attachment()
         self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
         self.bases = Bases([group.network for group in plan.groups], seed, empty)
@@ -118,7 +118,7 @@ class Adapter(nn.Module):
     @property
     def adds_pairs(self) -> bool:
         """Whether what is added to a layer's output is ``x A^T B^T``, of one pair and the same for all its samples."""
-        alone = self.plan.rule == "add" and self.plan.start != "subtract"
+        alone = self.plan.spec.rule == "add" and self.plan.start != "subtract"
         return alone and not self.gate.by_share and not self.task_choice.by_sample
 
     def update(
@@ -220,7 +220,7 @@ class Adapter(nn.Module):
         checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, path)
         scales = tuple(tensor.scale for tensor in self.factored)
         base = at.base_now() if at.base_now else at.base
-        saved = checkpoint.Checkpoint(self.plan, self.seed, at.settings, scales, base, stored, heads)
+        saved = checkpoint.Checkpoint(self.plan, self.seed, scales, base, stored, heads)
         write_once(self, lambda: checkpoint.write(saved, path))
 
     def stored(self) -> Iterator[tuple[str, Tensor]]:
@@ -292,7 +292,7 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
             seed=adapter.seed,
             name=str(i),
             scale=scale,
-            alpha=plan.alpha,
+            alpha=plan.spec.alpha,
             bases=adapter.bases,
             start=plan.start,
             values=values,

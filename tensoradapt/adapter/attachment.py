@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.adapter.sharding import gathered
 from tensoradapt.sites.site import RowBlock
 
@@ -50,7 +49,6 @@ def origin_of(model: Any) -> Origin:
 class Attachment:
     """The record of ``attach``. A plain object, so that the heads are registered in the model alone."""
 
-    settings: Settings = field(default_factory=Settings)
     heads: Mapping[str, nn.Module] = field(default_factory=dict)  # base modules trained with the adapter, by name
     base: str = ""  # hash of the base weights when it was attached
     origin: Origin = Origin()

@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 
-from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import (
     LARGEST,
@@ -38,31 +37,14 @@ from tensoradapt.files import (
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
 
-SCHEMA = 4
+SCHEMA = 5
 JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
 DRAWN = 2**28, 2**32  # most frozen numbers of a factor: always allowed, and for very large matrices
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Numbers that ``attach`` is given and a checkpoint keeps, under the names here. All are probabilities below 1.
-
-    To add one, add it here and to the arguments of ``attach``, and raise ``SCHEMA``: older files lack it.
-    """
-
-    dropout: float = 0.0  # of the input of the updates
-    rank_dropout: float = 0.0  # of the components of each pair
-
-    def __post_init__(self) -> None:
-        for what, value in ((field.name, getattr(self, field.name)) for field in fields(self)):
-            if not is_number(value) or not 0 <= value < 1:
-                raise TensorAdaptError(f"{what} is {shown(value)}; expected a number from 0 up to, not including, 1")
-
-
-SETTINGS = tuple(field.name for field in fields(Settings))
-KEYS = {"format", "schema", "seed", *SETTINGS, "plan", "scales", "base", "tensors", "checksum"}
+KEYS = {"format", "schema", "seed", "plan", "scales", "base", "tensors", "checksum"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +53,6 @@ class Checkpoint:
 
     plan: Plan
     seed: int
-    settings: Settings
     scales: tuple[float, ...]
     base: str
     factors: Mapping[str, Tensor]
@@ -85,7 +66,6 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "format": "tensoradapt",
         "schema": SCHEMA,
         "seed": checkpoint.seed,
-        **asdict(checkpoint.settings),
         "plan": plan_record(checkpoint.plan),
         "scales": checkpoint.scales,
         "base": checkpoint.base,
@@ -125,8 +105,7 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
     shapes = head_shapes(plan) if head_shapes else None
     factors = _tensors(path, FACTORS, record, expected(plan))
     heads = {} if shapes is None else _tensors(path, HEADS, record, shapes)
-    settings = Settings(**{name: record[name] for name in SETTINGS})
-    return Checkpoint(plan, record["seed"], settings, tuple(record["scales"]), record["base"], factors, heads)
+    return Checkpoint(plan, record["seed"], tuple(record["scales"]), record["base"], factors, heads)
 
 
 def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
@@ -238,8 +217,6 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
     """Raise for values that ``save`` never writes, before anything is allocated for them."""
     try:
         whole(record["seed"])
-        for name in SETTINGS:
-            number(record[name], 0, 1)
         if not isinstance(record["scales"], list) or len(record["scales"]) != len(plan.groups):
             raise ValueError(f"scales are not a list of {len(plan.groups)} numbers")
         for scale in record["scales"]:

@@ -33,9 +33,9 @@ def check_moved(adapter: Adapter) -> None:
 def check_drawn(adapter: Adapter) -> None:
     """Raise TensorAdaptError for an adapter that cannot be drawn from its plan and seed, or is on the meta device."""
     plan = adapter.plan
-    if plan.needs_weights or plan.rule == "dora":
+    if plan.needs_weights or plan.spec.rule == "dora":
         raise TensorAdaptError(
-            f"{plan.published or plan.parameterization} with start={plan.start!r} and rule={plan.rule!r} takes values "
+            f"{plan.spec.name} with start={plan.start!r} and rule={plan.spec.rule!r} takes values "
             "from the base weights. Load these, then detach(model) and attach(model, plan); or restore(model, folder) "
             "what was saved"
         )

@@ -33,7 +33,7 @@ from tensoradapt.networks.contraction import Half, Labels, compile_program, halv
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning import scale as scales
-from tensoradapt.planning.plan import STARTS
+from tensoradapt.planning.spec import STARTS
 
 
 def _scale(value: Any, where: str) -> None:

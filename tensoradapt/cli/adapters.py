@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, add_projections, path, picked
+from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, path, picked
 from tensoradapt.cli.output import show
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import add_options, given_options, read
 
 
 def add_parsers(commands: Any) -> None:
@@ -18,16 +20,7 @@ def add_parsers(commands: Any) -> None:
         default=DEFAULT_MODEL,
         help="a built-in model, a folder, or a hub name; only its config is read (default: %(default)s)",
     )
-    which = p.add_mutually_exclusive_group(required=True)
-    which.add_argument("--parameterization", metavar="NAME")
-    which.add_argument("--published", metavar="NAME", help="a paper's adapter with its own layout, targets and scale")
-    size = p.add_mutually_exclusive_group()
-    size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
-    size.add_argument("--budget", type=int, metavar="N", help="the largest rank within this number of parameters")
-    add_layout(p)
-    add_projections(p, None)
-    p.add_argument("--tasks", nargs="+", metavar="T", default=(), help="values of a layout's task mode")
-    p.add_argument("--on-mismatch", help="split, crop or error (default: split; with --published: error)")
+    add_options(p, AdapterSpec, leave_out=("split",))
 
     p = commands.add_parser(
         "compress",
@@ -89,10 +82,7 @@ def plan(args: argparse.Namespace) -> int:
     import tensoradapt as ta
     from tensoradapt.data import models
 
-    config = models.config(args.model)
-    projections = args.projections and (args.projections[0] if len(args.projections) == 1 else args.projections)
-    options = picked(args, "layout", "parameterization", "rank", "published", "budget", "on_mismatch", "tasks")
-    show(ta.plan(config, projections=projections, **options))
+    show(ta.plan(models.config(args.model), read(AdapterSpec, given_options(args, AdapterSpec))))
     return 0
 
 

@@ -108,7 +108,8 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> Path:
 
 def arguments_of(row: Published) -> dict[str, Any]:
     """The arguments of ``plan`` for a published adapter, with two tasks where it is for several."""
-    return {"published": row.name, "tasks": ("a", "b") if any("task" in text for text in row.layout) else ()}
+    tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
+    return {"method": row.name, "paper": True, "tasks": tasks}
 
 
 def usual_arguments(name: str, config: Any) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def usual_arguments(name: str, config: Any) -> dict[str, Any]:
     layouts, parts = parameterizations.layouts_of(name), getattr(parameterizations.get(name), "parts", (2,))[-1]
     widths = {width: near_equal(width, parts) for width in _widths(config)}
     split = dict.fromkeys(("out", "in"), widths) if any(re.search(r"[*0-9]", text) for text in layouts) else None
-    return {"parameterization": name, "split": split}
+    return {"method": name, "split": split}
 
 
 def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,8 @@ class Compressed:
 
     def attach(self, model: nn.Module, dropout: float = 0.0) -> Adapter:
         """Attach an adapter that starts training from these factors, in torch's default dtype."""
-        return attach(model, self.plan, dropout=dropout, values=_tensors(self.factors))
+        planned = replace(self.plan, spec=replace(self.plan.spec, dropout=dropout))
+        return attach(model, planned, values=_tensors(self.factors))
 
     def save(self, path: str | Path) -> None:
         """Write a checkpoint without a model. It does not know the base weights, so ``load(..., strict=False)`` it; to
@@ -79,7 +80,7 @@ class Compressed:
         path = place(path, "path")
         factors = {f"{i}.{k}": v.float() for i, values in enumerate(_tensors(self.factors)) for k, v in values.items()}
         scales = tuple(1.0 for _ in self.factors)
-        checkpoint.write(checkpoint.Checkpoint(self.plan, 0, checkpoint.Settings(), scales, "", factors, {}), path)
+        checkpoint.write(checkpoint.Checkpoint(self.plan, 0, scales, "", factors, {}), path)
 
     def __str__(self) -> str:
         worst = max(self.site_errors, key=lambda name: self.site_errors[name])

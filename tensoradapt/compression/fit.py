@@ -54,8 +54,15 @@ class Job:
 
     def plan(self, rank: Rank | None, budget: int | None = None) -> Plan:
         planned = plan(
-            *(self.source.sites, self.layout, self.parameterization, rank),
-            **{"budget": budget, "options": self.options, "split": self.split, "scale": 1.0, "train": ()},
+            self.source.sites,
+            self.parameterization,
+            self.layout,
+            rank,
+            budget=budget,
+            options=self.options,
+            split=self.split,
+            scale=1.0,
+            train=(),
         )
         for factor in (f for group in planned.groups for f in group.network.factors):
             if not factor.trainable or factor.source != "draw":

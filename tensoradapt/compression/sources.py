@@ -175,10 +175,10 @@ def _block(site: Site, pair: LoraPair) -> LoraPair:
 
 
 def _from_adapter(adapter: Adapter, sites: Any) -> Source:
-    if adapter.plan.rule != "add":
+    if adapter.plan.spec.rule != "add":
         raise TensorAdaptError(
-            f"the adapter has rule {adapter.plan.rule!r}, whose change of a weight is no sum of updates; merge(model) "
-            "it, and pass the pair (model, base)"
+            f"the adapter has rule {adapter.plan.spec.rule!r}, whose change of a weight is no sum of updates; "
+            "merge(model) it, and pass the pair (model, base)"
         )
     plan, task = adapter.plan, adapter.task()
     twin = in_double(adapter, task)

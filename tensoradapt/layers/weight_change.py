@@ -25,7 +25,7 @@ def change(
     delta = torch.zeros_like(matrix, requires_grad=False)
     for site in (site for row_block in row_blocks for site in row_block.sites):
         delta[site.block] = site_delta(adapter, site, training).to(matrix)
-    if adapter.plan.rule == "add":
+    if adapter.plan.spec.rule == "add":
         return delta
     scaled = torch.zeros_like(delta, requires_grad=False)
     for row_block in row_blocks:
@@ -45,7 +45,7 @@ def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  #
 
 def site_delta(adapter: Adapter, site: Site, training: bool) -> Tensor:  # (out, in)
     """The dense update of a site, with rank components dropped in training."""
-    if not (training and adapter.attachment.settings.rank_dropout):
+    if not (training and adapter.plan.spec.rank_dropout):
         return adapter.delta(site)
     return sum(b @ a for a, b in dropped(adapter, adapter.pairs(site), training))  # type: ignore[return-value]
 
@@ -55,7 +55,7 @@ def dropped(adapter: Adapter, pairs: list[tuple[Tensor, Tensor]], training: bool
 
     The two pairs of a subtracted start lose the same ones, so that they still cancel.
     """
-    if not (training and adapter.attachment.settings.rank_dropout):
+    if not (training and adapter.plan.spec.rank_dropout):
         return pairs
-    mask = F.dropout(pairs[0][0].new_ones(len(pairs[0][0]), 1), adapter.attachment.settings.rank_dropout)
+    mask = F.dropout(pairs[0][0].new_ones(len(pairs[0][0]), 1), adapter.plan.spec.rank_dropout)
     return [(a * mask, b) for a, b in pairs]

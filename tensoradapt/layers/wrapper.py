@@ -110,22 +110,20 @@ class Wrapped(nn.Module):
         site = blocks[0].sites[0]
         if len(blocks) > 1 or site.rows or site.cols or not adapter.adds_pairs:
             return None
-        if (self.training and adapter.attachment.settings.dropout) or (
-            adapter.plan.biases and adapter.bias(site) is not None
-        ):
+        if (self.training and adapter.plan.spec.dropout) or (adapter.plan.biases and adapter.bias(site) is not None):
             return None
         pairs = adapter.forward_pass.ready(site.name, adapter.task_choice.selected) or adapter.pairs(site)
         return dropped(adapter, pairs, self.training)[0] if len(pairs) == 1 else None
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """``y`` plus what one adapter adds to the base layer's output."""
-        if adapter.attachment.settings.dropout and x.is_floating_point():
-            x = F.dropout(x, adapter.attachment.settings.dropout, self.training)
+        if adapter.plan.spec.dropout and x.is_floating_point():
+            x = F.dropout(x, adapter.plan.spec.dropout, self.training)
         y, base = y.movedim(self.kind.axis, -1), base.movedim(self.kind.axis, -1)
         for row_block in blocks:
             first, *rest = (self._update(x, adapter, site) for site in row_block.sites)
             update = sum(rest, first)
-            if adapter.plan.rule == "dora":
+            if adapter.plan.spec.rule == "dora":
                 update = self._dora_update(update, base, adapter, row_block)
             y = _add_rows(y, adapter.gate.times_share(update), row_block.sites[0])
         if (bias := adapter.bias(blocks[0].sites[0])) is not None:

@@ -247,9 +247,9 @@ def _unwrapped(base: nn.Module) -> dict[str, nn.Module]:
 
 def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[str]) -> None:
     """Raise for what an adapter's LoRA cannot hold, before any pair is made."""
-    if adapter.plan.rule != "add":
+    if adapter.plan.spec.rule != "add":
         raise TensorAdaptError(
-            f"the adapter has rule {adapter.plan.rule!r}, and a LoRA can only add; call "
+            f"the adapter has rule {adapter.plan.spec.rule!r}, and a LoRA can only add; call "
             "ta.merge_and_unload(model) and save the model"
         )
     if left_out and heads != "leave":
@@ -258,7 +258,7 @@ def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[st
             "reads has no place for them. Save them with the model (ta.merge_and_unload(model), then its "
             "save_pretrained), or pass heads='leave' to export the updates alone"
         )
-    tasks = adapter.plan.tasks
+    tasks = adapter.plan.spec.tasks
     if tasks and task is None:
         raise TensorAdaptError(
             f"the adapter has tasks {', '.join(tasks)}, and a LoRA folder holds one; pass task={tasks[0]!r}"

@@ -17,6 +17,7 @@ from tensoradapt.errors import NetworkError, TensorAdaptError, did_you_mean
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.minimum_cut import sides_by_flow
+from tensoradapt.text import Rank
 
 SEARCHED = 12  # factors at most whose minimum cut is searched over all splits of them
 # how a paper draws a factor, and its bound, standard deviation, value or gain
@@ -97,6 +98,15 @@ class Network:
     @cached_property
     def sizes(self) -> Mapping[str, int]:
         return {**self.layout.size_of, **self.bonds}
+
+    @property
+    def rank(self) -> Rank:
+        """The rank it was built with: an int for one bond ``r``, else bonds by name without ``r_``.
+
+        It is what the parameterization's ``count`` takes. Derived bonds are left out.
+        """
+        bonds = {name: n for name, n in self.bonds.items() if name not in self.derived}
+        return bonds["r"] if set(bonds) == {"r"} else {name.removeprefix("r_"): n for name, n in bonds.items()}
 
     @property
     def zero(self) -> Factor:

@@ -3,7 +3,7 @@
 ``build(layout, rank, **options)`` returns a Network; ``count(layout, rank, **options)`` is the paper's closed formula
 for resolved ranks; ``oracle(layout, factors)`` is the paper's definition of the dense tensor. Optional:
 
-- ``layouts`` and ``label``: the usual layouts, and the name to show.
+- ``layouts``, ``label`` and ``aliases``: the usual layouts, the name to show, and other names that are taken.
 - ``parts``: the numbers of row modes, and of as many column modes, that it takes; ``square``: these have equal sizes.
 - ``largest(layout)``: the largest useful rank.
 - ``below_cut``: why the rank of an update can be less than the network's minimum cut.
@@ -56,8 +56,8 @@ def get(parameterization: str | Any) -> Any:
 def name_of(parameterization: str | Any) -> str:
     """The name of a parameterization that is given by name, in any spelling, or as an object.
 
-    >>> name_of("CP (LoRTA)"), name_of("Tensor-train"), name_of("mine")
-    ('cp', 'tensor_train', 'mine')
+    >>> name_of("CP (LoRTA)"), name_of("Tensor-train"), name_of("TT"), name_of("mine")
+    ('cp', 'tensor_train', 'tensor_train', 'mine')
     """
     if isinstance(parameterization, str):
         return parameterization if parameterization in names() else _respelled(parameterization) or parameterization
@@ -90,11 +90,14 @@ def spelling(name: str) -> str:
 
 
 def _respelled(name: str) -> str | None:
-    """The name that a spelling, or a label, is of."""
+    """Return the name that is meant by a spelling, a label or an alias."""
     asked = spelling(name)
     known = {spelling(other): other for other in names()}
-    labels = {spelling(getattr(_named(other), "label", other)): other for other in _builtin()}
-    return known.get(asked) or labels.get(asked)
+    if asked not in known:
+        others = {other: _named(other) for other in _builtin()}
+        known |= {spelling(getattr(module, "label", other)): other for other, module in others.items()}
+        known |= {spelling(alias): other for other, m in others.items() for alias in getattr(m, "aliases", ())}
+    return known.get(asked)
 
 
 def _named(name: str) -> Any:

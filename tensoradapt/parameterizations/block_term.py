@@ -20,6 +20,7 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Block-term"
+aliases = ("btd",)
 # over modes of 4 and 3, two terms of ranks 3 and 2 have spans of dimension 6 that meet in 2: they span 10 of 12
 below_cut = "over split modes the spans of two terms can meet"
 POLISHED = 1024  # numbers in all cores up to which least squares refines the fit

@@ -19,6 +19,7 @@ from tensoradapt.parameterizations import tensor_train
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Tensor ring"
+aliases = ("tr",)
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | None = None) -> Network:

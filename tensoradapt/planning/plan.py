@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,21 +15,13 @@ from typing import Any
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.site_ways import regimes
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.published import ROWS
+from tensoradapt.published.methods import same_as
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text
 
-STARTS = ("zero", "subtract", "paper", "gradient")
-RULES = ("add", "dora")
 REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
-
-
-def resolved(network: Network) -> Rank:
-    """Return the rank a network was built with: an int for one bond ``r``, else bonds by name without ``r_``.
-
-    It is what the parameterization's ``count`` takes. Derived bonds are left out.
-    """
-    bonds = {name: n for name, n in network.bonds.items() if name not in network.derived}
-    return bonds["r"] if set(bonds) == {"r"} else {name.removeprefix("r_"): n for name, n in bonds.items()}
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,7 @@ class Group:
     @property
     def rank(self) -> Rank:
         """The rank used, after clipping; what ``count`` takes."""
-        return resolved(self.network)
+        return self.network.rank
 
     @cached_property
     def pairs_are_small(self) -> bool:
@@ -67,31 +59,47 @@ class Plan:
     ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place. Raises nothing by itself.
 
     Attributes:
-        parameterization, published: the names that were asked for.
+        spec: what was asked for, with the method's settings and the defaults filled in.
         groups: one for each tensor: its network (sizes, factors, ranks), and its sites with their slices.
-        scale, alpha, start, rule, train, tasks, budget: as in ``plan``.
+        train: names of the base modules that are trained in place; "auto" where only the attached model knows.
         n_trained_base: numbers of base modules in ``train``; None where only the attached model knows.
-        biases: name and size of the shared biases that a published row trains.
+        biases: name and size of the shared biases that a published adapter trains.
         skipped: modules that are not adapted, each with the reason.
         source: where the sites come from.
-        given_parameterization: an object that was given in place of a name.
     """
 
-    parameterization: str
+    spec: AdapterSpec
     groups: tuple[Group, ...]
-    scale: str | float = "matched"
-    alpha: float | None = None
-    start: str = "zero"
-    rule: str = "add"
     train: tuple[str, ...] = ()
     n_trained_base: int | None = 0  # None: known when attached
-    budget: int | None = None
-    published: str | None = None
-    tasks: tuple[str, ...] = ()
     biases: tuple[tuple[str, int], ...] = ()  # shared by all layers: projection and width
     skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     source: str = ""
-    given_parameterization: Any = field(default=None, repr=False, compare=False)  # name or object; None once attached
+
+    @property
+    def parameterization(self) -> str:
+        """The name of the parameterization that the method factors its tensors by."""
+        return next((row.parameterization for row in ROWS if row.name == self.spec.name), self.spec.name)
+
+    @property
+    def factoring(self) -> Any:
+        """The parameterization itself: the object that was given as method, until ``attach``, or else its name."""
+        return self.parameterization if isinstance(self.spec.method, str) else self.spec.method
+
+    @property
+    def paper(self) -> str | None:
+        """The name of the published adapter whose targets, scale and modules are those of its paper."""
+        return self.spec.name if self.spec.paper else None
+
+    @property
+    def scale(self) -> str | float:
+        """The rule of the scale, or the number that it is."""
+        return "matched" if self.spec.scale is None else self.spec.scale
+
+    @property
+    def start(self) -> str:
+        """How the factors start."""
+        return self.spec.start or "zero"
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -109,7 +117,7 @@ class Plan:
     @property
     def row_blocks(self) -> tuple[RowBlock, ...]:
         """The blocks of rows of stored matrices that DoRA scales; none with another rule."""
-        return row_blocks(self.sites) if self.rule == "dora" else ()
+        return row_blocks(self.sites) if self.spec.rule == "dora" else ()
 
     @property
     def n_magnitudes(self) -> int:
@@ -143,35 +151,50 @@ def _origin(plan: Plan) -> str:
 def plan_text(plan: Plan) -> str:
     """Return the plan as a text table, one line per projection (layers are folded)."""
     share = 100 * plan.n_params / plan.n_dense
-    alpha = f" (alpha {plan.alpha:g})" if plan.alpha is not None else ""
+    alpha = f" (alpha {plan.spec.alpha:g})" if plan.spec.alpha is not None else ""
     head = [
-        f"{plan.published or plan.parameterization} over {len(plan.sites)} matrices ({plan.source or 'given sites'}): "
-        f"{plan.n_params:,} parameters, {share:.3g} % of their {plan.n_dense:,}",
-        f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.rule}, "
+        f"{plan.spec.name}{' as in its paper' if plan.paper else ''} over {len(plan.sites)} matrices "
+        f"({plan.source or 'given sites'}): {plan.n_params:,} parameters, {share:.3g} % of their {plan.n_dense:,}",
+        f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.spec.rule}, "
         f"{'needs the base weights' if plan.needs_weights else 'needs no base weights'}",
     ]
-    if plan.published and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
-        head.append(f"split by shape: {len(plan.groups)} tensors where {plan.published} has {n}; not the paper's count")
-    if plan.budget is not None:
-        head.append(f"budget {plan.budget:,}: reached {plan.n_params:,}, {plan.budget - plan.n_params:,} unused")
+    head += [*_method_notes(plan), *_count_notes(plan), *_trained_notes(plan)]
+    return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), "", *_ways(plan), *_skipped(plan)])
+
+
+def _method_notes(plan: Plan) -> Iterator[str]:
+    """Say what the method is the same as, and where it is not its paper's."""
+    if not plan.paper and plan.scale != "paper" and (others := same_as(plan.spec.name)):
+        yield f"with these settings the same as {', '.join(others)}; paper=True takes the settings of its paper"
+    if plan.paper and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
+        yield f"split by shape: {len(plan.groups)} tensors where {plan.paper} has {n}; not the paper's count"
+
+
+def _count_notes(plan: Plan) -> Iterator[str]:
+    """Say what the number of parameters holds besides factors, and what is stored besides."""
+    if (budget := plan.spec.budget) is not None:
+        yield f"budget {budget:,}: reached {plan.n_params:,}, {budget - plan.n_params:,} unused"
     if plan.n_biases:
         named = ", ".join(proj for proj, _ in plan.biases)
-        head.append(f"of these, {plan.n_biases:,} in biases of {named} that all layers share")
+        yield f"of these, {plan.n_biases:,} in biases of {named} that all layers share"
     if plan.n_magnitudes:
-        head.append(f"of these, {plan.n_magnitudes:,} lengths of the weights' rows (DoRA)")
+        yield f"of these, {plan.n_magnitudes:,} lengths of the weights' rows (DoRA)"
     if plan.n_base:
-        head.append(f"frozen bases {_origin(plan)}: {plan.n_base:,} numbers, stored and not trained")
+        yield f"frozen bases {_origin(plan)}: {plan.n_base:,} numbers, stored and not trained"
     if plan.start == "subtract":
         held = f"{plan.n_params - plan.n_biases - plan.n_magnitudes:,} numbers besides"
-        head.append(f"the start is subtracted: {held}, stored and not trained")
-    if plan.tasks:
-        head.append(f"tasks: {', '.join(plan.tasks)}; adapter.select(task=...) chooses")
+        yield f"the start is subtracted: {held}, stored and not trained"
+
+
+def _trained_notes(plan: Plan) -> Iterator[str]:
+    """Say which tasks there are, and what is trained in place."""
+    if plan.spec.tasks:
+        yield f"tasks: {', '.join(plan.spec.tasks)}; adapter.select(task=...) chooses"
     if plan.train == ("auto",):
-        head.append("trained in place: the head, if the model is a transformers classifier (not in the figure above)")
+        yield "trained in place: the head, if the model is a transformers classifier (not in the figure above)"
     elif plan.train:
         count = "counted when attached" if plan.n_trained_base is None else f"{plan.n_trained_base:,} parameters"
-        head.append(f"trained in place: {', '.join(plan.train)} ({count}, not in the figure above)")
-    return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), "", *_ways(plan), *_skipped(plan)])
+        yield f"trained in place: {', '.join(plan.train)} ({count}, not in the figure above)"
 
 
 def _tied(group: Group) -> tuple[Any, ...]:

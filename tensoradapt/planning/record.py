@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from reprlib import repr as shown
 from typing import Any, get_args
@@ -12,17 +12,16 @@ from typing import Any, get_args
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import RUNTIME, Layout
 from tensoradapt.networks.network import Draws, Factor, Network
-from tensoradapt.planning.plan import RULES, STARTS, Group, Member, Plan
-from tensoradapt.planning.scale import SCALES
+from tensoradapt.planning.plan import Group, Member, Plan
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import as_json, names, read
 from tensoradapt.sites.site import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # of a network at most; the largest of ours has about twenty
 SOURCES = ("draw", "base", "given")  # of a factor
-PLAN = (
-    *("parameterization", "scale", "alpha", "start", "rule", "train"),
-    *("n_trained_base", "budget", "published", "source", "tasks", "biases"),
-)
+PLAN = ("train", "n_trained_base", "biases", "source")
+KEYS = {"spec", *PLAN, "networks", "groups"}
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -30,6 +29,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
     networks = list(dict.fromkeys(group.network for group in plan.groups))
     groups = [[networks.index(g.network), [_member(m) for m in g.members]] for g in plan.groups]
     return {
+        "spec": as_json(replace(plan.spec, method=plan.spec.name)),
         **{name: getattr(plan, name) for name in PLAN},
         "networks": [_network(n) for n in networks],
         "groups": groups,
@@ -39,16 +39,17 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 def plan_from_record(record: Any, path: Path) -> Plan:
     """Return the plan of a record; raise TensorAdaptError naming ``path`` for anything that is not one."""
     try:
-        if set(record) != {*PLAN, "networks", "groups"}:
-            raise ValueError(f"keys {sorted(set(record) ^ {*PLAN, 'networks', 'groups'})} too many or too few")
+        if set(record) != KEYS or set(record["spec"]) != {*names(AdapterSpec)}:
+            odd = sorted((set(record) ^ KEYS) or set(record["spec"]) ^ {*names(AdapterSpec)})
+            raise ValueError(f"keys {odd} too many or too few")
         networks = [_read_network(**n) for n in record["networks"]]
         groups = tuple(
             Group(networks[whole(i)], tuple(_read_member(m) for m in members)) for i, members in record["groups"]
         )
-        values = {name: record[name] for name in PLAN}
-        lists = {name: tuple(map(text, values[name])) for name in ("train", "tasks")}
-        biases = tuple((_name(proj), whole(width, 1)) for proj, width in values["biases"])
-        plan = Plan(groups=groups, **{**values, **lists, "biases": biases})
+        train = tuple(map(text, record["train"]))
+        biases = tuple((_name(proj), whole(width, 1)) for proj, width in record["biases"])
+        spec = read(AdapterSpec, record["spec"])
+        plan = Plan(spec, groups, train, record["n_trained_base"], biases, source=text(record["source"]))
         _check_values(plan)
         _check_members(plan)
         return plan
@@ -90,16 +91,12 @@ def _name(value: Any) -> str:
 
 
 def _check_values(plan: Plan) -> None:
-    published = "" if plan.published is None else plan.published
-    for value in (plan.parameterization, plan.source, published, plan.start, plan.rule):
-        text(value)
-    if plan.start not in STARTS or plan.rule not in RULES:
-        raise ValueError(f"start {plan.start!r} or rule {plan.rule!r} is unknown")
-    if plan.scale not in tuple(SCALES):
-        number(plan.scale)
-    if plan.alpha is not None:
-        number(plan.alpha)
-    for count in (plan.n_trained_base, plan.budget):
+    spec = plan.spec
+    if not isinstance(spec.method, str) or None in (spec.scale, spec.start):
+        raise ValueError(f"method {spec.method!r}, scale {spec.scale!r} and start {spec.start!r} of no plan")
+    for name in spec.tasks:
+        text(name)
+    for count in (plan.n_trained_base, spec.budget):
         if count is not None:
             whole(count)
     if not plan.groups or not all(group.members for group in plan.groups):
@@ -113,8 +110,8 @@ def _check_members(plan: Plan) -> None:
     for group in plan.groups:
         layout = group.network.layout
         index = {mode.name for mode in layout.index} - set(RUNTIME)
-        if layout.size_of.get(RUNTIME[0], len(plan.tasks)) != len(plan.tasks):
-            raise ValueError(f"the task mode has size {layout.size_of[RUNTIME[0]]} for {len(plan.tasks)} tasks")
+        if layout.size_of.get(RUNTIME[0], len(plan.spec.tasks)) != len(plan.spec.tasks):
+            raise ValueError(f"the task mode has size {layout.size_of[RUNTIME[0]]} for {len(plan.spec.tasks)} tasks")
         for member in group.members:
             sides = {m.name for m in (*layout.rows, *layout.cols)}
             picked = {k: v for k, v in member.at.items() if k in index and isinstance(v, int)}

@@ -91,6 +91,6 @@ def _absent(model: Any, pattern: str, names: Sequence[str], published: str | Non
         heads = [name for name in names if "." not in name]
         return f"train names {pattern!r}, which {kind} does not have{did_you_mean(pattern, heads)}"
     return (
-        f"published={published!r} trains the modules {pattern!r} too, and {kind} has none of that name; say with "
+        f"{published} with paper=True trains the modules {pattern!r} too, and {kind} has none of that name; say with "
         'train= which of its modules they are, by name or pattern, as in train=("*ln_*",)'
     )

@@ -112,7 +112,7 @@ def _trainable(model: nn.Module, task: Task, config: RunConfig) -> tuple[nn.Modu
     heads = task.heads(model)
     if config.kind == "adapter":
         adapter = attach(model, plan_of(config, model, heads), seed=config.seed)
-        if adapter.plan.tasks:
+        if adapter.plan.spec.tasks:
             adapter.select(task=config.task)
         return model, adapter.plan
     for name, parameter in model.named_parameters():

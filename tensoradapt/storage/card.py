@@ -41,7 +41,7 @@ def model_card(
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertModel
     >>> model = BertModel(BertConfig(hidden_size=24, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32))
-    >>> adapter = ta.attach(model, ta.plan(model, published="lorta", rank=2))
+    >>> adapter = ta.attach(model, ta.plan(model, "lorta", rank=2))
     >>> text = model_card(model, "me/lorta", base_model="google-bert/bert-base-uncased", license="mit")
     >>> print(text.split("---")[1].strip())
     base_model: google-bert/bert-base-uncased
@@ -59,7 +59,7 @@ def model_card(
     adapter = adapter_of(source)
     origin, plan = adapter.attachment.origin, adapter.plan
     base = base_model or origin.name
-    usual = ("tensoradapt", "adapter", plan.parameterization, *((plan.published,) if plan.published else ()))
+    usual = ("tensoradapt", "adapter", *dict.fromkeys((plan.parameterization, plan.spec.name)))
     relation = {"base_model_relation": "adapter"} if base else {}
     front = {"base_model": base or None, "license": license, "tags": list(dict.fromkeys((*usual, *tags))), **relation}
     return "\n".join(["---", _yaml(front), "---", "", *_text(adapter, repo_id, base, origin), ""])
@@ -106,24 +106,24 @@ def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator
     yield "every adapted matrix, unless `strict=False` is given.\n"
     yield from _as_lora(plan)
     yield from ("## What is adapted\n", "```", str(plan), "```")
-    if plan.published in published.names():
-        row = published.get(plan.published)
+    if row := next((row for row in published.ROWS if row.name == plan.spec.name), None):
         yield from ("\n## Source of the method\n", f"`{row.name}`: {row.source}{f'; {row.note}' if row.note else ''}.")
 
 
 def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
-    plan, at, settings = adapter.plan, adapter.attachment, adapter.attachment.settings
+    plan, at = adapter.plan, adapter.attachment
     layouts = dict.fromkeys(str(group.network.layout) for group in plan.groups)
     yield "layout", ", ".join(f"`{layout}`" for layout in layouts)
-    yield "parameterization", f"`{plan.parameterization}`" + (f", as `{plan.published}`" if plan.published else "")
+    yield "method", f"`{plan.spec.name}`{', with the settings of its paper' if plan.spec.paper else ''}"
+    yield "parameterization", f"`{plan.parameterization}`"
     yield "rank", ", ".join(dict.fromkeys(bonds_text(group.rank) for group in plan.groups if group.rank)) or "none"
     share = 100 * plan.n_params / plan.n_dense
     yield "parameters", f"{plan.n_params:,}, {share:.3g} % of the {plan.n_dense:,} of the {len(plan.sites)} matrices"
-    yield "scale", f"{plan.scale}" + (f", alpha {plan.alpha:g}" if plan.alpha is not None else "")
-    yield "start, rule, seed", f"{plan.start}, {plan.rule}, {adapter.seed}"
-    yield "dropout, of the input and of ranks", f"{settings.dropout:g}, {settings.rank_dropout:g}"
-    if plan.tasks:
-        yield "tasks", f"{', '.join(plan.tasks)}: `adapter.select(task={plan.tasks[0]!r})` chooses"
+    yield "scale", f"{plan.scale}" + (f", alpha {plan.spec.alpha:g}" if plan.spec.alpha is not None else "")
+    yield "start, rule, seed", f"{plan.start}, {plan.spec.rule}, {adapter.seed}"
+    yield "dropout, of the input and of ranks", f"{plan.spec.dropout:g}, {plan.spec.rank_dropout:g}"
+    if plan.spec.tasks:
+        yield "tasks", f"{', '.join(plan.spec.tasks)}: `adapter.select(task={plan.spec.tasks[0]!r})` chooses"
     if plan.train:
         count = "" if plan.n_trained_base is None else f" ({plan.n_trained_base:,} parameters, saved with it)"
         yield "also trained", ", ".join(f"`{name}`" for name in plan.train) + count
@@ -146,10 +146,10 @@ def _loading(repo_id: str, base: str, origin: Origin) -> Iterator[str]:
 
 
 def _as_lora(plan: Plan) -> Iterator[str]:
-    if plan.rule != "add":
+    if plan.spec.rule != "add":
         yield from ("## Without tensoradapt\n", "```python")
         yield from ('ta.merge_and_unload(model).eval().save_pretrained("merged")', "```\n")
-        yield f"saves a plain model; a LoRA cannot hold rule {plan.rule}.\n"
+        yield f"saves a plain model; a LoRA cannot hold rule {plan.spec.rule}.\n"
         return
     yield from ("## As a LoRA\n", "```python", f'ta.export_lora(model, "lora"{_export_options(plan)})', "```\n")
     yield "writes the same updates as a folder that PEFT, vLLM, TGI and llama.cpp read.\n"
@@ -157,4 +157,4 @@ def _as_lora(plan: Plan) -> Iterator[str]:
 
 def _export_options(plan: Plan) -> str:
     left = ', heads="leave"' if plan.train or plan.biases else ""
-    return left + (f", task={plan.tasks[0]!r}" if plan.tasks else "")
+    return left + (f", task={plan.spec.tasks[0]!r}" if plan.spec.tasks else "")

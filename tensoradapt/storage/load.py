@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -55,7 +56,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
             f"was trained on ({saved.base[-12:]}); load the same base in the same dtype, or pass strict=False to "
             "attach it all the same"
         )
-    numbers = saved.seed, saved.settings, factors_from_base(saved)
+    numbers = saved.seed, factors_from_base(saved)
     with transaction(model, apart=untouched(model)) as change:
         adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
         adapter.restore(saved, change.write)
@@ -130,15 +131,22 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     if adapter.attachment.inactive_heads:
         raise TensorAdaptError("the model has other heads than those of this adapter; use(model, name) it first")
     saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
-    if plan_record(saved.plan) != plan_record(adapter.plan) or saved.seed != adapter.seed:
+    if _computed(saved.plan) != _computed(adapter.plan) or saved.seed != adapter.seed:
         raise TensorAdaptError(
-            f"{path} holds an adapter of another plan or seed ({saved.plan.parameterization}, seed {saved.seed}) than "
-            f"the attached one ({adapter.plan.parameterization}, seed {adapter.seed}); detach(model), then "
+            f"{path} holds an adapter of another plan or seed ({saved.plan.spec.name}, seed {saved.seed}) than "
+            f"the attached one ({adapter.plan.spec.name}, seed {adapter.seed}); detach(model), then "
             "load(model, path)"
         )
     reshard(model)
     with transaction(model) as change:
         adapter.restore(saved, change.write)
+
+
+def _computed(plan: Plan) -> list[Any]:
+    """Return what of a plan decides how its numbers are used: neither how it was asked for, nor its dropout."""
+    spec = plan.spec
+    asked = [spec.scale, spec.alpha, spec.start, spec.rule, tuple(spec.tasks)]
+    return [{key: value for key, value in plan_record(plan).items() if key != "spec"}, asked]
 
 
 def unattached(path: str | Path) -> Adapter:
@@ -165,5 +173,5 @@ def _affordable_heads(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]
 
 def head_shapes(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the plan's trained heads in a model, by name."""
-    heads = Attachment(heads=trained_modules(model, plan.train, plan.published))
+    heads = Attachment(heads=trained_modules(model, plan.train, plan.paper))
     return {name: tuple(p.shape) for name, p in heads.head_parameters().items()}

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment, origin_of
-from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_is
 from tensoradapt.errors import TensorAdaptError
@@ -52,8 +51,6 @@ def attach(
     plan: Plan,
     *,
     seed: int = 0,
-    dropout: float = 0.0,
-    rank_dropout: float = 0.0,
     values: Sequence[Mapping[str, Tensor | np.ndarray]] | None = None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
@@ -69,8 +66,6 @@ def attach(
         model: the base model; it may have other adapters.
         plan: a plan whose sites are this model's.
         seed: of the factors that are drawn, from 0 to 2**63 - 1.
-        dropout: probability for the input of the updates (not of embeddings, nor of layers computed with W + delta).
-        rank_dropout: probability for each of the R components of an update.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
             Frozen factors that are drawn from ``seed``, such as VeRA's A and B, may be given too, or alone; given ones
             are saved with the adapter, for each tensor. With ``start="subtract"`` training begins at the values of the
@@ -83,7 +78,7 @@ def attach(
         The adapter, whose ``tensors`` hold the factors and ``delta(site)`` is an update (out, in).
 
     Raises:
-        TensorAdaptError: with the model unchanged, for a container as root, a taken name, dropout or seed out of range,
+        TensorAdaptError: with the model unchanged, for a container as root, a taken name, a seed out of range,
             missing modules or shapes that are not the plan's, weights of which only some are on the meta device,
             quantised weights where factors come from them, values that do not fit the plan, and more numbers than there
             is free memory for.
@@ -92,14 +87,13 @@ def attach(
     given = None
     if values is not None:
         plan, given = given_values(plan, values)
-    return attach_with(model, plan, seed, Settings(dropout, rank_dropout), given, batches, loss, name=name)
+    return attach_with(model, plan, seed, given, batches, loss, name=name)
 
 
 def attach_with(
     model: nn.Module,
     plan: Plan,
     seed: int,
-    settings: Settings,
     values: Values | None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
@@ -115,21 +109,20 @@ def attach_with(
     device, empty = matrices[plan.sites[0].name].weight.device, on_meta(matrices)
     if not empty:
         check_memory(plan, [CPU, device])  # numbers are drawn on the CPU
-    heads = trained_modules(model, plan.train, plan.published)
+    heads = trained_modules(model, plan.train, plan.paper)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if reads and not empty:
         values = based = factors_from_weights(matrices, plan, seed)
         if plan.start == "gradient":
             values = gradient_values(model, matrices, plan, batches, loss, based, seed)
-    adapter = Adapter(
-        replace(plan, n_trained_base=sum(numbers.values()), given_parameterization=None), seed, values, scales, empty
-    )
+    planned = replace(plan, spec=replace(plan.spec, method=plan.spec.name), n_trained_base=sum(numbers.values()))
+    adapter = Adapter(planned, seed, values, scales, empty)
     adapter.to(device)
     if not empty:
         _share_bases(adapter, adapters(model).values())
         set_magnitudes(adapter, matrices)
     base = "" if empty else base_hash(matrices)
-    adapter.attachment = Attachment(settings, heads, base, origin_of(model))
+    adapter.attachment = Attachment(heads, base, origin_of(model))
     with transaction(model, apart=untouched(model)) as change:
         new = registered(model) is None
         _register(model, name, adapter)

@@ -74,7 +74,7 @@ def _check_values(plan: Plan, matrix: StoredMatrix, reads: bool) -> None:
             'the default device is "meta", on which factors would have no values; attach outside torch.device("meta")'
         )
     check_loaded(matrix)
-    if reads or plan.rule == "dora":
+    if reads or plan.spec.rule == "dora":
         check_readable(matrix, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
     if reads and plan.start == "gradient" and matrix.quantisation:
         raise TensorAdaptError(
@@ -136,8 +136,8 @@ def _check_bias(plan: Plan, matrix: StoredMatrix) -> None:
     site, kind = matrix.site, matrix.kind
     if site.coord.get("proj") in dict(plan.biases) and kind not in (LINEAR, CONV1D):
         raise TensorAdaptError(
-            f"published={plan.published!r} adds a bias after {site.name}, which is a {kind.name}; expected Linear or "
-            "Conv1D. Plan its layout and parameterization without published="
+            f"{plan.spec.name} with paper=True adds a bias after {site.name}, which is a {kind.name}; expected "
+            "Linear or Conv1D. Plan it without paper=True"
         )
 
 
@@ -192,23 +192,23 @@ def _check_computes(matrix: StoredMatrix, use: str, instead: str) -> None:
 
 
 def _use(plan: Plan) -> str:
-    if plan.rule == "dora" and not plan.needs_weights:
+    if plan.spec.rule == "dora" and not plan.needs_weights:
         return 'rule="dora" takes the lengths of the rows, and'
     what = "the first gradients" if plan.start == "gradient" else "factors from the base weights"
-    return f"{plan.published or plan.parameterization} with start={plan.start!r} takes {what}, and"
+    return f"{plan.spec.name} with start={plan.start!r} takes {what}, and"
 
 
 def _without(plan: Plan) -> str:
     """Advice for a plan that needs no weights: another rule or start where that is enough, else another method."""
-    if plan.rule == "dora" and not plan.needs_weights:
+    if plan.spec.rule == "dora" and not plan.needs_weights:
         return 'plan with rule="add"'
     if any(factor.source == "base" for group in plan.groups for factor in group.network.factors):
-        return 'plan a method that needs no base weights, such as published="lora" or parameterization="cp"'
+        return 'plan a method that needs no base weights, such as method="lora" or method="cp"'
     return 'plan with start="zero"'
 
 
 def _check_train(model: nn.Module, plan: Plan) -> None:
-    for name in trained_modules(model, plan.train, plan.published):
+    for name in trained_modules(model, plan.train, plan.paper):
         if hit := [s.module for s in plan.sites if s.module == name or s.module.startswith(f"{name}.")]:
             raise TensorAdaptError(
                 f"train names {name!r}, which holds the adapted module {hit[0]!r}; a weight is adapted or trained, "
@@ -219,7 +219,7 @@ def _check_train(model: nn.Module, plan: Plan) -> None:
 def _check_others(model: nn.Module, plan: Plan) -> None:
     """Raise TensorAdaptError where one of two adapters trains a module that the other adapts."""
     named = {} if (registry := registered(model)) is None else registry.named()
-    trained = trained_modules(model, plan.train, plan.published)
+    trained = trained_modules(model, plan.train, plan.paper)
     for name, other in named.items():
         pairs = [(head, site, name, "this plan") for head in other.attachment.heads for site in plan.sites]
         pairs += [(head, site, "this plan", name) for head in trained for site in other.plan.sites]

@@ -42,7 +42,7 @@ def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> di
     if not wanted:
         return {}
     weights = stack(group, lambda site: matrices[site.name].block())
-    factors = parameterizations.get(plan.given_parameterization).decompose(group.network, weights.numpy(), seed=seed)
+    factors = parameterizations.get(plan.factoring).decompose(group.network, weights.numpy(), seed=seed)
     return {name: torch.from_numpy(np.ascontiguousarray(factors[name])) for name in wanted}
 
 
@@ -133,7 +133,7 @@ def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor]
         start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
         values, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)
     else:
-        decompose = getattr(parameterizations.get(plan.given_parameterization), "decompose", least_squares.decompose)
+        decompose = getattr(parameterizations.get(plan.factoring), "decompose", least_squares.decompose)
         values = decompose(network, gradient.numpy(), seed=0)
     return based | {f.name: _sized(network, f, values[f.name]) for f in network.factors if f.trainable}
 

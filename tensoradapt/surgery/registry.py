@@ -123,7 +123,7 @@ def print_trainable_parameters(model: nn.Module) -> None:
     >>> from transformers import BertConfig, BertModel
     >>> import tensoradapt as ta
     >>> model = BertModel(BertConfig(hidden_size=24, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32))
-    >>> adapter = ta.attach(model, ta.plan(model, published="lorta", rank=2))
+    >>> adapter = ta.attach(model, ta.plan(model, "lorta", rank=2))
     >>> print_trainable_parameters(model)
     trainable params: 80 || all params: 753,768 || trainable%: 0.0106
     """

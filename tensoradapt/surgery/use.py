@@ -43,8 +43,8 @@ def use(
     >>> from transformers import BertConfig, BertModel
     >>> model = BertModel(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20))
     >>> sites = ta.find_sites(model)
-    >>> a = ta.attach(model, ta.plan(sites, parameterization="lora", rank=2), name="a")
-    >>> b = ta.attach(model, ta.plan(sites, parameterization="cp", rank=3), name="b")
+    >>> a = ta.attach(model, ta.plan(sites, "lora", rank=2), name="a")
+    >>> b = ta.attach(model, ta.plan(sites, "cp", rank=3), name="b")
     >>> ta.use(model, {"a": 0.5, "b": 0.5})
     >>> ta.use(model, samples=["a", None, "b"])
     >>> _ = model(torch.ones(3, 4, dtype=torch.long))

@@ -83,7 +83,7 @@ def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
 
     torch.manual_seed(0)
     model = TASK.model(model_name)
-    adapter = attach(model, plan(model, parameterization="cp", rank=2), seed=1)
+    adapter = attach(model, plan(model, "cp", rank=2), seed=1)
     for tensor in adapter.tensors:
         torch.nn.init.normal_(tensor.trained[tensor.network.zero.name])  # type: ignore[union-attr, index]
     model.eval()

@@ -25,8 +25,7 @@ from tensoradapt import parameterizations
 from tensoradapt.errors import NetworkError, TensorAdaptError
 from tensoradapt.networks.layout import INDEX, RUNTIME, At, Layout, Pattern
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.plan import resolved
-from tensoradapt.planning.ranks import Builder
+from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.testing.laws import LAWS, Case
 
@@ -128,7 +127,7 @@ def cases(
         first = module.build(layout, 1, **extra)
         if not isinstance(first, Network):
             raise TypeError(f"build returned {first!r}; expected a Network")
-        rank = resolved(first)
+        rank = first.rank
     rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
     with _building(chosen, layout, refused):
         network = Builder(module, extra).clipped(layout, rank)

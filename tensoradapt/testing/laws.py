@@ -22,7 +22,6 @@ from tensoradapt import parameterizations
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.layout import At, Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.plan import resolved
 from tensoradapt.planning.scale import mean_square
 
 PROBED = 0.1  # relative error allowed of a step's size by probes, in the smallest networks
@@ -64,7 +63,7 @@ class Case:
     def __repr__(self) -> str:
         name, layout = parameterizations.name_of(self.parameterization), self.network.layout
         return (
-            f"Case({name}, {str(layout)!r} {layout.shape}, rank={resolved(self.network)}, at={dict(self.at)}, "
+            f"Case({name}, {str(layout)!r} {layout.shape}, rank={self.network.rank}, at={dict(self.at)}, "
             f"seed={self.seed}, scale={self.scale!r}, options={dict(self.options)})"
         )
 
@@ -72,7 +71,7 @@ class Case:
 def count(case: Case) -> None:
     """``n_params == count(layout, resolved rank, **options) ==`` the trainable numbers."""
     counted = parameterizations.get(case.parameterization).count
-    asked = counted(case.network.layout, resolved(case.network), **case.options)
+    asked = counted(case.network.layout, case.network.rank, **case.options)
     held = sum(p.numel() for p in case.start().parameters() if p.requires_grad)
     assert asked == case.network.n_params == held, f"count {asked}, n_params {case.network.n_params}, held {held}"
 

@@ -140,7 +140,7 @@ def squared_target(adapter: Adapter) -> float:
     """The squared distance, summed over all entries of the adapter's matrices, of a step at learning rate 1."""
     sites = [member.site for group in adapter.plan.groups for member in group.members]
     squared = sum(site.out * site.in_ * first_step(site.in_) ** 2 for site in sites)
-    return squared * max(1, len(adapter.plan.tasks))
+    return squared * max(1, len(adapter.plan.spec.tasks))
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:

@@ -55,7 +55,7 @@ def fit_many(model: nn.Module, runs: Mapping[str, Mapping[str, Any]]) -> dict[st
     >>> from transformers import BertConfig, BertForSequenceClassification
     >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
     >>> for rank in (1, 2):
-    ...     adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=rank), name=f"rank{rank}")
+    ...     adapter = ta.attach(model, ta.plan(model, "cp", rank=rank), name=f"rank{rank}")
     >>> batches = [{"input_ids": torch.ones(2, 4, dtype=torch.long), "labels": torch.tensor([0, 1])}] * 3
     >>> runs = {f"rank{rank}": {"batches": batches, "lr": 1e-3, "steps": 3} for rank in (1, 2)}
     >>> [len(result.losses) for result in fit_many(model, runs).values()]

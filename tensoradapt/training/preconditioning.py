@@ -42,7 +42,7 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertForSequenceClassification
     >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
-    >>> adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    >>> adapter = ta.attach(model, ta.plan(model, "cp", rank=2))
     >>> handle = ta.preconditioned(torch.optim.AdamW(adapter.parameters(), lr=1e-3), model)
     """
     check_arguments(locals(), optimizer=torch_optimizer, epsilon=_ridge)

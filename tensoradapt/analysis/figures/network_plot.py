@@ -121,7 +121,7 @@ def _chosen(of: Plan | Network, tensor: int) -> tuple[Network, str, str]:
     if tensor >= len(of.groups):
         raise TensorAdaptError(f"tensor is {tensor}, and the plan has {len(of.groups)}; expected a number below that")
     chosen = of.groups[tensor].network
-    name, n = of.published or of.parameterization, len(of.groups)
+    name, n = of.spec.name, len(of.groups)
     zero = chosen.zero.name if of.start in ("zero", "gradient") else ""
     which = f"tensor {tensor} of {n}, " if n > 1 else ""
     return chosen, zero, f"{name} over '{chosen.layout}': {which}{chosen.n_params:,} parameters"

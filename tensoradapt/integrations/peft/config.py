@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
-from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import as_json, check_keys
 
 NAME = "tensoradapt"
 CARD = "README.md"
@@ -28,7 +28,7 @@ model = PeftModel.from_pretrained(base_model, "path/to/this/folder")
 # LoraConfig's other names, and what says the same here
 INSTEAD = {
     "use_dora": 'give rule="dora"',
-    "use_rslora": 'give published="rslora"',
+    "use_rslora": 'give method="rslora" and paper=True',
     "rank_pattern": "give two adapters, each with its target_modules and rank",
     "alpha_pattern": "give two adapters, each with its target_modules and alpha",
     "init_lora_weights": "give start= (zero, subtract, paper), or init_weights=False for noise",
@@ -53,25 +53,35 @@ def _peft_type() -> PeftType:
 PEFT_TYPE = _peft_type()
 
 
+# fields of AdapterSpec that PEFT has its own words for, or that need two adapters there
+PEFTS_OWN = ("projections", "train", "rank_pattern")
+SHARED = tuple(f for f in fields(AdapterSpec) if f.name not in PEFTS_OWN)
+
+if TYPE_CHECKING:
+    _Fields = AdapterSpec
+else:  # the same fields, and not frozen, as PEFT sets attributes
+    _Fields = make_dataclass("_Fields", [(f.name, f.type, field(default=f.default, kw_only=True)) for f in SHARED])
+
+
 @dataclass
-class TensorConfig(PeftConfig):
+class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for type checkers alone
     """An adapter as ``tensoradapt.plan`` describes it, for ``peft.get_peft_model`` (docs/peft.md).
 
-    Raises TensorAdaptError for what ``plan`` refuses, and for names of LoraConfig that mean something else here.
+    Its fields are those of ``AdapterSpec`` (docs/reference/fields.md) but ``projections``, ``train`` and
+    ``rank_pattern``, by default with method "cp" and rank 8, and these. Raises TensorAdaptError for what ``plan``
+    refuses, and for names of LoraConfig that mean something else here.
 
     Multipliers of learning rates reach an optimizer only through ``parameter_groups``. A task is selected at the
     adapter, ``model.base_model.tensoradapt_bank["default"]``, whose ``plan`` lists what is adapted.
 
     Args:
-        target_modules: as in PEFT. By default, in a model with a recipe, the published row's modules, or the
-            attention's. In other models a layer has the modes ``out`` and ``in``, and the coordinates ``layer``, its
-            place in the nearest list of modules, and ``proj``, its name without that place.
+        target_modules: as in PEFT. By default, in a model with a recipe, the attention's modules, or those of the paper
+            with ``paper=True``. In other models a layer has the modes ``out`` and ``in``, and the coordinates
+            ``layer``, its place in the nearest list of modules, and ``proj``, its name without that place.
         exclude_modules, layers_to_transform, layers_pattern, modules_to_save: as in PEFT.
         bias: "none", "all" or "tensoradapt_only", as in PEFT.
-        parameterization, rank: as in ``plan``, by default "cp" and 8.
         r, lora_alpha, lora_dropout: LoraConfig's names of ``rank``, ``alpha`` and ``dropout``.
-        layout, budget, published, options, split, on_mismatch, scale, alpha, start, rule, rates, tasks: as in ``plan``.
-        seed, dropout, rank_dropout: as in ``attach``.
+        seed: as in ``attach``.
         init_weights: False adds noise to every factor, so that the adapter changes the output; for tests.
     """
 
@@ -81,23 +91,7 @@ class TensorConfig(PeftConfig):
     layers_pattern: list[str] | str | None = None
     modules_to_save: list[str] | None = None
     bias: str = "none"
-    parameterization: str | None = None
-    layout: Any = None  # a text or several, each alone or with the projections it is for
-    rank: Any = None  # a whole number, or one for each bond
-    budget: int | None = None
-    published: str | None = None
-    options: dict[str, Any] | None = None
-    split: dict[str, Any] | None = None
-    on_mismatch: str | None = None
-    scale: Any = None  # "matched", "paper", or a number
-    alpha: float | None = None
-    start: str | None = None
-    rule: str = "add"
-    rates: dict[str, float] | None = None
-    tasks: list[str] | None = None
     seed: int = 0
-    dropout: float = 0.0
-    rank_dropout: float = 0.0
     init_weights: bool = True
     r: InitVar[Any] = None
     lora_alpha: InitVar[Any] = None
@@ -107,19 +101,21 @@ class TensorConfig(PeftConfig):
         """Refuse names of LoraConfig that have another here."""
         if known := [name for name in kwargs if name in INSTEAD]:
             raise TensorAdaptError(f"TensorConfig has no {known[0]}; {INSTEAD[known[0]]}")
+        check_keys(kwargs, SHARED, [*cls.__dataclass_fields__, "r", "lora_alpha", "lora_dropout"])
         return super().__new__(cls)
 
     def __post_init__(self, r: Any, lora_alpha: Any, lora_dropout: Any) -> None:
         super().__post_init__()
-        self.rank = _alias("r", r, "rank", self.rank, None)
-        self.alpha = _alias("lora_alpha", lora_alpha, "alpha", self.alpha, None)
-        self.dropout = _alias("lora_dropout", lora_dropout, "dropout", self.dropout, 0.0)
+        theirs = {"r": (r, "rank", None), "lora_alpha": (lora_alpha, "alpha", None)}
+        for other, (given, name, default) in {**theirs, "lora_dropout": (lora_dropout, "dropout", 0.0)}.items():
+            setattr(self, name, _alias(other, given, name, getattr(self, name), default))
         self.peft_type = PEFT_TYPE
-        self.layout, self.split = _layouts(self.layout), _split(self.split)
         self._check()
+        spec = self.spec()
+        for f in SHARED:  # in their normal form, and in JSON's types, as PEFT writes them
+            setattr(self, f.name, as_json(getattr(spec, f.name)))
 
     def _check(self) -> None:
-        Settings(self.dropout, self.rank_dropout)
         check_whole("seed", self.seed, 0, 2**63 - 1)
         if self.bias not in BIASES:
             raise TensorAdaptError(f"bias is {self.bias!r}{did_you_mean(self.bias, BIASES)}")
@@ -128,9 +124,9 @@ class TensorConfig(PeftConfig):
                 'start="gradient" needs batches of data, which no PEFT config can hold; attach the adapter with '
                 "tensoradapt.attach(model, plan, batches=[...]), or leave start= out"
             )
-        if self.parameterization is not None and not isinstance(self.parameterization, str):
+        if self.method is not None and not isinstance(self.method, str):
             raise TensorAdaptError(
-                f"parameterization is a {type(self.parameterization).__name__}; a config that can be saved takes its "
+                f"method is a {type(self.method).__name__}; a config that can be saved takes its "
                 "name (an entry point of the group tensoradapt.parameterizations gives it one)"
             )
         if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
@@ -147,13 +143,12 @@ class TensorConfig(PeftConfig):
         if card is not None and LOADING.strip() not in (text := card.read_text(encoding="utf-8")):
             card.write_text(f"{text.rstrip()}\n\n{LOADING}", encoding="utf-8")
 
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of ``plan``, except the sites."""
-        parameterization = self.parameterization if self.published or self.parameterization else "cp"
-        rank = 8 if self.rank is None and self.budget is None else self.rank
-        same = "layout published budget options split on_mismatch scale alpha start rates rule".split()
-        arguments = {name: getattr(self, name) for name in same}
-        return {**arguments, "parameterization": parameterization, "rank": rank, "tasks": tuple(self.tasks or ())}
+    def spec(self) -> AdapterSpec:
+        """Return the adapter that it describes; PEFT trains other modules, by ``modules_to_save``."""
+        given = {f.name: getattr(self, f.name) for f in SHARED}
+        given["method"] = "cp" if self.method is None else self.method
+        given["rank"] = 8 if self.rank is None and self.budget is None else self.rank
+        return AdapterSpec(**given, train=())
 
 
 def _alias(other: str, given: Any, name: str, value: Any, default: Any) -> Any:
@@ -163,19 +158,3 @@ def _alias(other: str, given: Any, name: str, value: Any, default: Any) -> Any:
     if value != default:
         raise TensorAdaptError(f"{other}={given!r} and {name}={value!r} were given, and both are {name}; give one")
     return given
-
-
-def _layouts(layout: Any) -> Any:
-    """Make pairs of a text and its projections tuples again; JSON reads them as lists."""
-    if isinstance(layout, list | tuple):
-        return [(part[0], tuple(part[1])) if isinstance(part, list | tuple) else part for part in layout]
-    return layout
-
-
-def _split(split: Any) -> Any:
-    """Make widths numbers again; JSON reads keys as texts."""
-    if not isinstance(split, Mapping):
-        return split
-    by_width = {mode: parts for mode, parts in split.items() if isinstance(parts, Mapping)}
-    whole = {mode: {int(width): tuple(part) for width, part in parts.items()} for mode, parts in by_width.items()}
-    return {mode: whole[mode] if mode in whole else tuple(parts) for mode, parts in split.items()}

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, _maybe_include_all_linear_layers
 from torch import Tensor, nn
 
-from tensoradapt import published as papers
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment
-from tensoradapt.adapter.checkpoint import Settings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.integrations.peft.config import NAME, TensorConfig
 from tensoradapt.integrations.peft.layer import TensorLinear, mixed
@@ -22,6 +19,7 @@ from tensoradapt.integrations.peft.targets import default_targets, planned
 from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.published import methods
 from tensoradapt.surgery.attach import set_magnitudes
 from tensoradapt.surgery.factors_from_model import factors_from_weights
 from tensoradapt.surgery.fast_paths import fast_paths
@@ -206,8 +204,8 @@ class TensorModel(BaseTuner):
 def _banked(plan: Plan, matrices: Matrices, config: TensorConfig) -> BankedAdapter:
     """The adapter of a plan, beside its first weight; nothing in the model changes."""
     values = factors_from_weights(matrices, plan, config.seed) if plan.needs_weights else None
-    adapter = BankedAdapter(replace(plan, given_parameterization=None), config.seed, values)
-    adapter.attachment = Attachment(Settings(config.dropout, config.rank_dropout))
+    adapter = BankedAdapter(plan, config.seed, values)
+    adapter.attachment = Attachment()
     adapter.place(matrices[plan.sites[0].name].weight.device)
     if not adapter.is_empty:
         set_magnitudes(adapter, matrices)
@@ -238,7 +236,7 @@ def _check_clash(names: Iterable[str], bank: nn.Module) -> None:
 
 def _add_trained(model: nn.Module, config: TensorConfig) -> None:
     """Add the base modules that a published row trains to ``modules_to_save``."""
-    patterns = papers.get(config.published).train if config.published else ()
-    if patterns:
-        names = trained_modules(model, patterns, config.published)
+    name, row = methods.find(config.method, True) if config.paper else ("", None)
+    if row and row.train:
+        names = trained_modules(model, row.train, name)
         config.modules_to_save = list(dict.fromkeys((*(config.modules_to_save or ()), *names)))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
 from tensoradapt import parameterizations
-from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.layers.stored_matrix import StoredMatrix
-from tensoradapt.planning.build_plan import plan
+from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
+from tensoradapt.published import methods
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.from_names import linear_site
@@ -28,7 +29,7 @@ def default_targets(model: nn.Module, config: TensorConfig) -> list[str]:
     row, layers = _row(config), config.layers_to_transform
     layers = [layers] if isinstance(layers, int) else layers or None
     with located("target_modules was not given and could not be found out"):
-        sites = find_sites(model, row.projections if row else "attention", layers=layers)
+        sites = find_sites(model, row.projections if row and config.paper else "attention", layers=layers)
     return list(dict.fromkeys(site.module for site in sites))
 
 
@@ -46,18 +47,18 @@ def planned(
     have = {site.module for site in sites}
     others = [linear_site(model, name, module) for name, module in targets.items() if name not in have]
     skipped = tuple((site.name, "not among the target modules") for site in known if site.module not in targets)
-    arguments = config.arguments()
-    if arguments["layout"] is None and not config.published:
-        arguments["layout"] = _layouts(arguments["parameterization"])
+    spec = config.spec()
+    if spec.layout is None and _row(config) is None:
+        spec = replace(spec, layout=_layouts(spec.method))
     try:
-        result = plan(Sites((*sites, *others), skipped, getattr(known, "source", "")), train=(), **arguments)
+        result = build_plan(Sites((*sites, *others), skipped, getattr(known, "source", "")), spec)
     except TensorAdaptError as error:
         raise TensorAdaptError(f"{error}{f'. No heads are known here: {why}' if why else ''}") from None
     return result, {site.name: _checked(targets[site.module], site, result) for site in result.sites}
 
 
 def _row(config: TensorConfig) -> Published | None:
-    return papers.get(config.published) if config.published else None
+    return methods.find(config.method, config.paper)[1] if config.method else None
 
 
 def _known(model: nn.Module, row: Published | None) -> tuple[Sequence[Site], str]:
@@ -91,7 +92,7 @@ def _check_supported(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def _checked(module: nn.Module, site: Site, made: Plan) -> StoredMatrix:
     matrix = StoredMatrix.of(module, site)
-    if made.needs_weights or made.rule == "dora":
+    if made.needs_weights or made.spec.rule == "dora":
         use = "a start or a rule that takes the base weights"
         check_readable(matrix, use, "Adapt the model before it is quantised, or plan without them")
     check_fits(matrix)

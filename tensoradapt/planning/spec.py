@@ -1,0 +1,269 @@
+"""AdapterSpec: everything that describes an adapter, declared once. No torch.
+
+``plan`` and ``attach`` read it; Python's signature of ``plan``, TOML and JSON files, PEFT's config and the command line
+are made from its fields. To add one, declare it here and use it where it acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+from tensoradapt import checks, parameterizations
+from tensoradapt import published as papers
+from tensoradapt.checks import shown
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.planning.builder import Builder
+from tensoradapt.planning.scale import SCALES
+from tensoradapt.planning.trained_modules import AUTO, patterns
+from tensoradapt.planning.variant import Variant, variant_of
+from tensoradapt.published import methods
+from tensoradapt.published.row import Published
+from tensoradapt.records import check_fields, value
+from tensoradapt.text import Rank
+
+STARTS = ("zero", "subtract", "paper", "gradient")
+RULES = ("add", "dora")
+MISMATCH = ("split", "crop", "error")
+LAYOUT_EXAMPLE = "a text such as ': out : in', or a list of texts"
+
+
+def _method(given: Any, where: str) -> Any:
+    return checks.text(given, where) if isinstance(given, str) else given
+
+
+def _layout(given: Any, where: str) -> tuple[Any, ...]:
+    """Return layouts as a tuple of texts, each alone or with the projections that it is for."""
+    if not (isinstance(given, str | list | tuple) and given):
+        raise TensorAdaptError(f"{where} is {shown(given)}; expected {LAYOUT_EXAMPLE}")
+    return tuple(_one_layout(item, where) for item in ([given] if isinstance(given, str) else given))
+
+
+def _one_layout(given: Any, where: str) -> Any:
+    if isinstance(given, Mapping) and set(given) == {"layout", "projections"}:  # TOML's form of the pair
+        given = (given["layout"], given["projections"])
+    if isinstance(given, list | tuple) and len(given) == 2 and not isinstance(given[1], str):
+        return checks.text(given[0], where), checks.strings(given[1], f"projections of {where} {given[0]!r}")
+    if not isinstance(given, str):
+        raise TensorAdaptError(f"{where} has {shown(given)}; expected {LAYOUT_EXAMPLE}")
+    return given
+
+
+def _scale(given: Any, where: str) -> str | float:
+    if isinstance(given, str):
+        return checks.one_of((*SCALES,), given, where)
+    checks.check_number(where, given, above=0)
+    return given
+
+
+def _rates(given: Any, where: str) -> dict[str, float]:
+    return {k: checks.number(v, f"rate of {k!r}") for k, v in checks.named(checks.anything, given, where).items()}
+
+
+def _rank(given: Any, where: str) -> Rank:
+    checks.check_rank(given, where)
+    if not isinstance(given, Mapping):
+        return int(given)
+    if odd := [key for key in given if not isinstance(key, str)]:
+        raise TensorAdaptError(f"{where} has the key {shown(odd[0])}; expected names of modes or bonds")
+    return {name: checks.whole(n, f"{where} of {name!r}") for name, n in given.items()}
+
+
+def _rank_pattern(given: Any, where: str) -> dict[str, Rank]:
+    if not isinstance(given, Mapping) or not all(isinstance(pattern, str) for pattern in given):
+        raise TensorAdaptError(
+            f'{where} is {shown(given)}; expected a mapping of site name patterns to ranks, as in {{"*.layers.0.*": 2}}'
+        )
+    return {pattern: _rank(rank, f"{where} of {pattern!r}") for pattern, rank in given.items()}
+
+
+def _split(given: Any, where: str) -> Any:
+    """Return the parts of modes; widths, which JSON and TOML keep as text, become numbers."""
+    if not isinstance(given, Mapping):
+        return given  # ``splits.check_parts`` says what it has to be
+    return {mode: _by_width(parts) for mode, parts in given.items()}
+
+
+def _by_width(parts: Any) -> Any:
+    if not isinstance(parts, Mapping):
+        return tuple(parts) if isinstance(parts, list) else parts
+    widths = {int(w) if str(w).isdigit() else w: sizes for w, sizes in parts.items()}
+    return {width: tuple(sizes) if isinstance(sizes, list) else sizes for width, sizes in widths.items()}
+
+
+def _tasks(given: Any, where: str) -> Any:
+    return tuple(given) if isinstance(given, list) else given  # ``grouping`` says what they have to be
+
+
+def _dropout(given: Any, where: str) -> float:
+    if not checks.is_number(given) or not 0 <= given < 1:
+        raise TensorAdaptError(f"{where} is {shown(given)}; expected a number from 0 up to, not including, 1")
+    return float(given)
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """Everything that describes an adapter: its method, layout, size and settings (docs/reference/fields.md).
+
+    None means: what the method sets, else the default. With ``paper=False`` a published adapter keeps what defines it
+    (network, layout, options, frozen factors, a start that is not zero, multipliers of rates between factors), and its
+    targets, scale, alpha and trained modules are those of every method. ``paper=True`` takes these from the paper too.
+
+    Raises TensorAdaptError for a field that no model could make right.
+
+    >>> AdapterSpec("cp", "layer proj : head dim : model", 8) == AdapterSpec("layer proj : head dim : model", "cp", 8)
+    True
+    """
+
+    method: Any = value(
+        _method,
+        "a parameterization or a published adapter, in any spelling, or an object with build, count and oracle",
+        former=("published", "parameterization", "parameterizations"),
+    )
+    layout: Any = value(
+        _layout,
+        "one layout or several, such as 'layer proj : head dim : model'; by default the method's usual ones",
+        listed=True,
+        former=("layouts",),
+    )
+    rank: Any = value(
+        _rank,
+        "an upper bound, clipped to what modes and bonds can carry except in published adapters, or one for each bond",
+        former=("ranks", "r"),
+    )
+    _: KW_ONLY
+    paper: bool = value(
+        checks.flag, "whether a published adapter takes targets, scale and modules from its paper", False
+    )
+    budget: int | None = value(checks.whole, "the most trainable parameters, in place of rank", former=("budgets",))
+    projections: str | Sequence[str] | None = value(
+        checks.strings, "matrices of a model: attention (default), mlp, experts, all, or names such as q", listed=True
+    )
+    scale: str | float | None = value(
+        _scale, "matched (default: the first step of LoRA r=8, alpha=16), paper, or a number that multiplies the tensor"
+    )
+    alpha: float | None = value(checks.number, "the alpha of the scale; by default 16 where matched, else the paper's")
+    start: str | None = value(
+        partial(checks.one_of, STARTS),
+        "zero (one factor is zero), subtract (the drawn value is held and subtracted), paper (as the source draws) or "
+        "gradient (from the gradients of the batches given to attach)",
+    )
+    rule: str = value(
+        partial(checks.one_of, RULES), "add, or dora (arXiv 2402.09353: each row's length is trained apart)", "add"
+    )
+    options: Mapping[str, Any] | None = value(
+        partial(checks.named, checks.anything), "further arguments of the parameterization's build"
+    )
+    split: Any = value(_split, "sizes of the parts of a mode, or of each width it can have")
+    on_mismatch: str | None = value(
+        partial(checks.one_of, MISMATCH),
+        "where matrices of several shapes are tied: split (a tensor for each shape), crop (the smaller read the first "
+        "entries of the larger) or error",
+    )
+    rates: Mapping[str, float] | None = value(_rates, "multipliers of the learning rate by factor")
+    rank_pattern: Mapping[str, Rank] | None = value(
+        _rank_pattern, "ranks by site name pattern, for tensors whose sites all match"
+    )
+    train: str | Sequence[str] = value(
+        lambda given, where: patterns(given),
+        "base modules to train in place, by name or pattern; auto is the head of a classifier",
+        (AUTO,),
+        listed=True,
+    )
+    tasks: Sequence[str] = value(_tasks, "names of the values of a task mode", (), listed=True)
+    dropout: float = value(_dropout, "probability of dropout for the input of the updates", 0.0)
+    rank_dropout: float = value(_dropout, "probability of dropout for each component of an update", 0.0)
+
+    def __post_init__(self) -> None:
+        if _is_layout(self.method) and not _is_layout(self.layout):  # told apart by their colons
+            method, layout = self.layout, self.method
+            object.__setattr__(self, "method", method)
+            object.__setattr__(self, "layout", layout)
+        check_fields(self)
+        _check_together(self)
+
+    @property
+    def name(self) -> str:
+        """The name of the method: that of an object is its class's or module's."""
+        return parameterizations.name_of(self.method) if not isinstance(self.method, str) else self.method
+
+
+def _is_layout(given: Any) -> bool:
+    return isinstance(given, list | tuple) or (isinstance(given, str) and ":" in given)
+
+
+def _check_together(spec: AdapterSpec) -> None:
+    """Raise for fields that exclude each other on any model."""
+    if spec.rank is not None and spec.budget is not None:
+        raise TensorAdaptError(
+            f"rank={shown(spec.rank)} and budget={shown(spec.budget)} were given; expected exactly one of them"
+        )
+    if spec.alpha is not None and spec.scale is not None and not isinstance(spec.scale, str):
+        raise TensorAdaptError(
+            f"both scale={shown(spec.scale)} and alpha={shown(spec.alpha)} were given; a number as scale is the whole "
+            "multiplier"
+        )
+    if spec.rule == "dora" and spec.tasks:
+        raise TensorAdaptError(
+            f"rule='dora' and tasks={spec.tasks} were given; a row has one length, and each task would need its own. "
+            "Plan one adapter for each task, or with rule='add'"
+        )
+    if spec.rank_pattern and spec.rank is None:
+        given = f"budget={shown(spec.budget)}" if spec.budget is not None else "no rank"
+        raise TensorAdaptError(f"rank_pattern was given with {given}; expected rank=, the rank of all other tensors")
+
+
+def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Builder]:
+    """Return a spec without None where the method or a default says more, the method's row, and its builder.
+
+    Raises TensorAdaptError for a method that is missing or unknown, and for ``paper`` where no paper is.
+    """
+    if spec.method is None:
+        raise TensorAdaptError(
+            "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
+            f"Valid: {', '.join(methods.names())}"
+        )
+    name, row = methods.find(spec.method, spec.paper)
+    given = spec if isinstance(spec.method, str) else replace(spec, method=name)
+    filled = {f.name: own for f in fields(spec) if (own := _default(f.name, given, name, row)) is not None}
+    resolved = replace(given, method=name, **{k: v for k, v in filled.items() if getattr(given, k) is None})
+    if row is not None and spec.paper:
+        resolved = replace(resolved, train=tuple(dict.fromkeys((*resolved.train, *row.train))))
+    return resolved, row, _builder(spec, resolved, row)
+
+
+def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) -> Any:
+    """Return what a field is where it was not given: the row's, else the default of all methods."""
+    shared = row or papers.named(name)  # a parameterization of the same name takes the row's parts of widths
+    every: dict[str, Any] = {"scale": "matched", "rates": {}, "rank_pattern": {}}
+    every |= {"start": row.start, "options": row.options} if row else {"start": "zero", "options": {}}
+    every |= {"split": shared.split if shared else {}, "on_mismatch": "error" if spec.paper else "split"}
+    every["layout"] = _layouts(row) if row else parameterizations.layouts_of(spec.method)
+    if row is not None and spec.paper:
+        every |= {"scale": row.scale, "projections": row.projections}
+    if row is not None and (spec.scale or every["scale"]) == "paper":
+        every["alpha"] = row.alpha
+    return every.get(field)
+
+
+def layouts_given(spec: AdapterSpec) -> tuple[str, ...]:
+    """Return the texts of a spec's layouts, or of its method's usual ones."""
+    every = spec.layout or with_defaults(spec)[0].layout
+    return tuple(one if isinstance(one, str) else one[0] for one in every)
+
+
+def _layouts(row: Published) -> Sequence[Any]:
+    """Return a row's layouts: a single one takes whatever sites are given, several are each for their projections."""
+    return row.layout if len(row.tensors) == 1 else row.tensors
+
+
+def _builder(spec: AdapterSpec, resolved: AdapterSpec, row: Published | None) -> Builder:
+    """Return what builds the networks; those of a published adapter are not clipped."""
+    if row is not None:
+        variant: Any = variant_of(row, resolved.rates)
+    else:
+        original = parameterizations.get(spec.method)
+        variant = Variant(original, rates=resolved.rates or {}) if resolved.rates else original
+    return Builder(variant, dict(resolved.options or {}), clip=row is None)

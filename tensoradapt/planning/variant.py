@@ -1,0 +1,49 @@
+"""Variant: a parameterization whose networks a published row, or rates of the caller, change after ``build``."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tensoradapt import parameterizations
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Network, Paper
+from tensoradapt.planning.builder import Builder
+from tensoradapt.published.row import Published
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A parameterization whose networks are changed after ``build``; everything else is the original's."""
+
+    original: Any
+    zero: str | None = None  # the factor that starts at zero
+    draws: Mapping[str, Paper] = field(default_factory=dict)  # by factor name; those a network lacks are ignored
+    rates: Mapping[str, float] = field(default_factory=dict)  # the same
+    base: tuple[str, ...] = ()  # patterns of the factors that start from the base weights
+    power: float | None = None  # the p of the multiplier alpha / rank^p
+
+    def build(self, layout: Layout, rank: Any, **options: Any) -> Network:
+        """Build the parameterization's network, and change it."""
+        network = Builder(self.original, options).build(layout, rank)
+        names = [factor.name for factor in network.factors]
+        draws, rates = ({k: v for k, v in given.items() if k in names} for given in (self.draws, self.rates))
+        based = {name: "base" for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.base)}
+        network = network.with_factors(self.zero, paper=draws, rate=rates, source=based)
+        if self.power is None:
+            return network
+        largest = max((n for name, n in network.bonds.items() if name not in network.derived), default=1)
+        return replace(network, divisor=float(largest) ** self.power)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # copying and pickling ask for these before the fields are there
+            raise AttributeError(name)
+        return getattr(self.original, name)
+
+
+def variant_of(row: Published, rates: Mapping[str, float] | None = None) -> Variant:
+    """Return a published row's variant of its parameterization, with these learning-rate multipliers over its own."""
+    original = parameterizations.get(row.parameterization)
+    return Variant(original, row.zero, row.draws, {**row.rates, **(rates or {})}, row.base, row.power)

@@ -1,0 +1,246 @@
+"""Records: frozen dataclasses whose fields are each declared once, with a check, a help text and a default.
+
+A field's declaration is read by Python's signatures, by TOML and JSON files, by PEFT's config, by the command line and
+by the page of fields, so a new field is one line. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import MISSING, Field, field, fields
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from tensoradapt.checks import Check, shown
+from tensoradapt.checks import optional as or_none
+from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", contravariant=True)
+T = TypeVar("T", covariant=True)
+
+
+def needed(check: Check, help: str, *, listed: bool = False, former: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the metadata of a field without a default, for ``dataclasses.field(metadata=...)``.
+
+    Args:
+        check: takes a value and the field's name; returns the value in its normal form, or raises TensorAdaptError.
+        help: one line, for the command line and the page of fields.
+        listed: whether the field's own value is a list, so that only a list of lists is several values of a sweep.
+        former: names that the field once had, which an error answers with the present one.
+    """
+    return {"check": check, "help": help, "listed": listed, "former": tuple(former)}
+
+
+def value(check: Check, help: str, default: Any = None, *, listed: bool = False, former: Sequence[str] = ()) -> Any:
+    """Declare a field with a default; one whose default is None takes None beside what ``check`` takes."""
+    check = or_none(check) if default is None else check
+    return field(default=default, metadata=needed(check, help, listed=listed, former=former))
+
+
+def check_fields(record: Any) -> None:
+    """Put every field of a record into its normal form: the ``__post_init__`` of every record."""
+    for f in fields(record):
+        object.__setattr__(record, f.name, f.metadata["check"](getattr(record, f.name), f.name))
+
+
+def names(kind: Any) -> tuple[str, ...]:
+    """Return the names of a record's fields."""
+    return tuple(f.name for f in fields(kind))
+
+
+def read(kind: Callable[..., R], table: Any, where: str = "") -> R:
+    """Read a record from a table of a TOML or JSON file, or of the command line.
+
+    Raises TensorAdaptError that begins with ``where`` for a key that is unknown or missing and for a value that is
+    refused.
+    """
+    with located(where) if where else nullcontext():
+        if not isinstance(table, Mapping):
+            raise TensorAdaptError(f"found {shown(table)}; expected a table of settings")
+        check_keys(table, fields(kind))  # type: ignore[arg-type]  # a dataclass
+        return kind(**table)
+
+
+def check_keys(table: Mapping[str, Any], declared: Iterable[Field[Any]], others: Iterable[str] = ()) -> None:
+    """Raise TensorAdaptError for a key that no field has, and for a field without a default that is missing."""
+    by_name = {f.name: f for f in declared}
+    valid = [*by_name, *others]
+    for key in table:
+        if key not in valid:
+            now = [f.name for f in by_name.values() if key in f.metadata["former"]]
+            raise TensorAdaptError(
+                f"unknown key {key}" + (f"; it is called {now[0]}" if now else did_you_mean(key, valid))
+            )
+    if missing := [name for name, f in by_name.items() if f.default is MISSING and name not in table]:
+        raise TensorAdaptError(f"{missing[0]} is missing; expected {by_name[missing[0]].metadata['help']}")
+
+
+def changed(record: Any) -> dict[str, Any]:
+    """Return the fields that differ from their defaults, by name: what a record says."""
+    return {f.name: getattr(record, f.name) for f in fields(record) if getattr(record, f.name) != f.default}
+
+
+def as_json(value: Any) -> Any:
+    """Return a record, or a value of one, in JSON's types: tables and lists."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: as_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def values_of(f: Field[Any], given: Any) -> list[Any]:
+    """Return the values that a sweep's file gives for a field: the items of a list, or the one value.
+
+    A field whose own value is a list has several where it is given a list of lists.
+
+    >>> from tensoradapt.planning.spec import AdapterSpec
+    >>> layout, rank = (f for f in fields(AdapterSpec) if f.name in ("layout", "rank"))
+    >>> values_of(rank, [1, 2]), values_of(rank, 1), values_of(layout, [": out : in"])
+    ([1, 2], [1], [[': out : in']])
+    """
+    is_axis = isinstance(given, list | tuple) and (not f.metadata["listed"] or any(isinstance(v, list) for v in given))
+    return list(given) if is_axis else [given]
+
+
+def product(kind: Any, table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return every combination of the values that a sweep's table gives for the fields of a record."""
+    axes = {f.name: values_of(f, table[f.name]) for f in fields(kind) if f.name in table}
+    return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
+
+
+def to_toml(record: Any) -> str:
+    """Return a record as lines of TOML: the fields that differ from their defaults."""
+    return "".join(f"{name} = {_toml(item)}\n" for name, item in as_json(changed(record)).items())
+
+
+def _toml(value: Any) -> str:
+    """Return a value of JSON's types as TOML writes it in one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)
+
+
+def to_words(record: Any) -> list[str]:
+    """Return a record as words of a command line: ``--rank 8`` for each field that differs from its default."""
+    words: list[str] = []
+    for name, item in as_json(changed(record)).items():
+        words.append("--" + name.replace("_", "-"))
+        if isinstance(item, Mapping):
+            words += [f"{key}={_word(each)}" for key, each in item.items()]
+        elif item is not True:
+            words += map(_word, item if isinstance(item, list) else [item])
+    return words
+
+
+def _word(item: Any) -> str:
+    return json.dumps(item) if isinstance(item, list | dict | bool) else str(item)
+
+
+def of_words(words: Sequence[str], listed: bool = False) -> Any:
+    """Return the value of the words behind an option.
+
+    >>> of_words(["8"]), of_words(["1", "8"]), of_words(["layer=2", "out=4"]), of_words(["q"], listed=True)
+    (8, [1, 8], {'layer': 2, 'out': 4}, ['q'])
+    """
+    pairs = [word.partition("=") for word in words]
+    if words and all(key.replace("_", "").isalnum() and sign for key, sign, _ in pairs):
+        return {key: _scalar(item) for key, _, item in pairs}
+    given = [_scalar(word) for word in words]
+    return given if listed or len(given) != 1 else given[0]
+
+
+def _scalar(word: str) -> Any:
+    """Return a word as a number, true, false, a list or a table where it is written as JSON writes one."""
+    try:
+        found = json.loads(word)
+    except ValueError:
+        return word
+    return word if isinstance(found, str) or found is None else found
+
+
+def add_options(parser: argparse.ArgumentParser, kind: Any, leave_out: Sequence[str] = ()) -> None:
+    """Add an option for each field of a record, such as ``--on-mismatch`` for ``on_mismatch``."""
+    for f in fields(kind):
+        if f.name not in leave_out:
+            option = "--" + f.name.replace("_", "-")
+            text = f.metadata["help"].replace("%", "%%")
+            if f.default is False:
+                parser.add_argument(option, action="store_true", help=text, default=argparse.SUPPRESS)
+            else:
+                parser.add_argument(option, nargs="+", help=text, default=argparse.SUPPRESS, metavar=_metavar(f.name))
+
+
+def _metavar(name: str) -> str:
+    return name.rpartition("_")[2].upper()
+
+
+def given_options(args: argparse.Namespace, kind: Any) -> dict[str, Any]:
+    """Return the options of a record that a command line gave, as the table that ``read`` takes."""
+    given = {f: getattr(args, f.name) for f in fields(kind) if hasattr(args, f.name)}
+    return {f.name: v if isinstance(v, bool) else of_words(v, f.metadata["listed"]) for f, v in given.items()}
+
+
+def markdown(kind: Any) -> str:
+    """Return the fields of a record as a Markdown table: name, default and help."""
+    rows = ["| field | default | meaning |", "|---|---|---|"]
+    for f in fields(kind):
+        rows.append(f"| `{f.name}` | {_default_text(f)} | {f.metadata['help']} |")
+    return "\n".join(rows)
+
+
+def _default_text(f: Field[Any]) -> str:
+    if f.default is MISSING:
+        return "needed"
+    return "" if f.default in (None, ()) else f"`{_toml(as_json(f.default))}`"
+
+
+class Sugared(Protocol[P, S, T]):
+    """A function of one thing and a record, which also takes the record's fields as arguments."""
+
+    @overload
+    def __call__(self, sites: Any, spec: S, /) -> T: ...
+
+    @overload
+    def __call__(self, sites: Any, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
+def sugared(kind: Callable[P, R], function: Callable[[Any, R], T]) -> Sugared[P, R, T]:
+    """Return ``function(first, record)`` as a function that takes the record or its fields.
+
+    Its signature is the record's, and the line ``{fields}`` of its docstring becomes a list of them. An unknown keyword
+    raises TensorAdaptError with the closest field.
+    """
+    first, *_ = inspect.signature(function).parameters
+
+    def call(*args: Any, **given: Any) -> Any:
+        source = (given.pop(first),) if first in given and not args else args[:1]
+        if not source:
+            raise TensorAdaptError(f"{first} is missing; {function.__name__} takes it first")
+        rest = args[len(source) :] if source == args[:1] else args
+        if len(rest) == 1 and isinstance(rest[0], kind):  # type: ignore[arg-type]  # a class
+            if given:
+                raise TensorAdaptError(
+                    f"{kind.__name__} and {next(iter(given))}= were given; expected one of them: "
+                    f"dataclasses.replace(spec, {next(iter(given))}=...) changes a spec"
+                )
+            return function(source[0], rest[0])
+        check_keys(given, [f for f in fields(kind) if f.default is not MISSING])  # type: ignore[arg-type]  # a class
+        return function(source[0], kind(*rest, **given))
+
+    signature = inspect.signature(kind)
+    one = inspect.Parameter(first, inspect.Parameter.POSITIONAL_ONLY)
+    listed = "\n".join(f"        {f.name}: {f.metadata['help']}." for f in fields(kind))  # type: ignore[arg-type]  # a class
+    call.__signature__ = signature.replace(parameters=[one, *signature.parameters.values()])  # type: ignore[attr-defined]
+    call.__doc__ = (function.__doc__ or "").replace("        {fields}", listed)
+    call.__name__ = call.__qualname__ = function.__name__
+    call.__module__ = function.__module__
+    return call
