@@ -88,7 +88,7 @@ def specifications(kind: str) -> Iterator[dict[str, Any]]:
     """A sweep for each task and head rate of the frozen base, then for each rate of the adapters too."""
     of = KINDS[kind]
     RUNS.mkdir(parents=True, exist_ok=True)
-    common = {"model": of.model, "tuning_seed": 0, "steps": 60, "batch": 16, "training": {"precision": "bf16"}}
+    common = {"model": of.model, "tuning_seeds": [0], "steps": 60, "batch": 16, "training": {"precision": "bf16"}}
     common |= {"n_train": 2000, "n_validation": 300, "n_test": 100}
     for task in of.tasks:
         common["tasks"] = [TASKS[task](RUNS) if task in TASKS else task]

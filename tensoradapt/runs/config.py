@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
 from tensoradapt import parameterizations
 from tensoradapt.runs.canonical import run_id
-from tensoradapt.runs.run_files import FORMER_HEAD_LABEL, HEAD_LABEL
+from tensoradapt.runs.run_files import HEAD_LABEL
 from tensoradapt.text import size_text
 
 REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}
@@ -44,40 +44,38 @@ class RunConfig:
     method: str | None = None  # its name in a sweep, which is not part of the id
     data: Mapping[str, Any] = field(default_factory=dict)  # of a task of own data: its record (``tasks.registry``)
 
+    def __post_init__(self) -> None:
+        for name in ("layout", "projections"):  # JSON has lists
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
     @property
     def label(self) -> str:
-        """The name shown in tables and figures."""
-        return self.method or self._label()
-
-    def _label(self) -> str:
-        if self.published is not None:
-            return self.published
+        """Return the name shown in tables and figures."""
+        if self.method or self.published:
+            return self.method or str(self.published)
         if self.parameterization is None:
             return REFERENCES[self.kind]
         return getattr(parameterizations.get(self.parameterization), "label", self.parameterization)
 
     def as_dict(self) -> dict[str, Any]:
-        """The contents of config.json, the same bytes as earlier versions wrote."""
-        record = {**asdict(self), "label": self.label}
-        for later in ("training", "data"):  # fields that came later
-            if not record[later]:
-                del record[later]
-        return {key: FORMER_HEAD_LABEL if value == HEAD_LABEL else value for key, value in record.items()}
+        """Return the contents of config.json: all fields, and the label."""
+        return {**asdict(self), "label": self.label}
 
     @cached_property
     def id(self) -> str:
-        """The hash of what is computed; fields that were added later count unless they are at their default."""
-        later: dict[str, Any] = {"published": None, "plan": {}, "training": {}, "tuning": False, "method": self.method}
-        later["data"] = {}
-        said = {key: value for key, value in asdict(self).items() if key not in later or value != later[key]}
-        if "data" in said:  # its content counts, wherever it is
+        """Return the hash of what is computed: of the fields that differ from their defaults, so that a new field
+        changes no id, without the method's name and the place of own data.
+        """
+        said = {key: value for key, value in asdict(self).items() if key not in DEFAULTS or value != DEFAULTS[key]}
+        said.pop("method", None)
+        if "data" in said:
             said["data"].pop("source", None)
-        label = FORMER_HEAD_LABEL if self._label() == HEAD_LABEL else self._label()
-        return run_id({**said, "label": label})
+        return run_id(said)
 
     @classmethod
     def id_of(cls, record: Mapping[str, Any]) -> str | None:
-        """The id of a config.json; None where its parameterization is not known here, or its fields are others."""
+        """Return the id of a config.json; None where its fields are others."""
         try:
             return cls.from_dict(record).id
         except (TypeError, ValueError, LookupError, AttributeError):
@@ -97,9 +95,7 @@ class RunConfig:
         >>> RunConfig.from_dict(config.as_dict()) == config
         True
         """
-        known = {key: value for key, value in record.items() if key != "label"}
-        lists = {key: tuple(known[key]) for key in ("layout", "projections") if known.get(key) is not None}
-        return cls(**{**known, **lists})
+        return cls(**{key: value for key, value in record.items() if key != "label"})
 
     @property
     def title(self) -> str:
@@ -112,3 +108,10 @@ class RunConfig:
         if self.rank is None:
             return ""
         return f"r{self.rank}" if isinstance(self.rank, int) else "r" + "_".join(map(str, self.rank.values()))
+
+
+DEFAULTS = {
+    one.name: one.default if one.default_factory is MISSING else one.default_factory()
+    for one in fields(RunConfig)
+    if (one.default, one.default_factory) != (MISSING, MISSING)
+}

@@ -1,4 +1,4 @@
-"""The files of a finished run: read within bounds, compared with their checksums, with the labels of today."""
+"""Read the files of a run within bounds, and compare them with their checksums."""
 
 from __future__ import annotations
 
@@ -11,24 +11,16 @@ from tensoradapt.files import parse_json, read_bounded, reason
 
 SUMS = "checksums.json"  # of the other files of a run
 HEAD_LABEL = "frozen base + head"
-FORMER_HEAD_LABEL = "frozen base, trained head"  # in what earlier versions wrote, and in hashes
-
-
-def with_present_labels(text: str) -> str:
-    """JSON text whose strings that are former labels are replaced by the present ones."""
-    return text.replace(f'"{FORMER_HEAD_LABEL}"', f'"{HEAD_LABEL}"')
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a run; raises TensorAdaptError where it is missing, damaged or was changed."""
     again = f"expected a JSON object written by write_run: delete the folder {path.parent} to run it again"
     try:
-        text = with_present_labels(read_bytes(path).decode())
-    except TensorAdaptError:
-        raise
-    except (OSError, ValueError) as error:
+        data = read_bytes(path)
+    except OSError as error:
         raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {again}") from error
-    document = parse_json(text.encode(), path, again)
+    document = parse_json(data, path, again)
     if not isinstance(document, dict):
         raise TensorAdaptError(f"{path} cannot be read (a {type(document).__name__} at its top); {again}")
     return document
@@ -37,10 +29,9 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_bytes(path: Path) -> bytes:
     """The bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
     data = read_bounded(path, "and no file of a run has as many; delete the folder to run it again")
-    sums = path.parent / SUMS
-    if path.name == SUMS or not sums.is_file():  # earlier versions wrote none
+    if path.name == SUMS:
         return data
-    if read_json(sums).get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
+    if read_json(path.parent / SUMS).get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
         raise TensorAdaptError(
             f"{path} was changed after its run ended: its checksum is not that of {SUMS}. Put it back as it was, or "
             f"delete the folder {path.parent} to run it again"

@@ -100,7 +100,8 @@ def write_run(
 
 def write_failure(root: Path, name: str, error: Mapping[str, Any], extra: Mapping[str, bytes] | None = None) -> Path:
     """Write the folder ``root/name`` of a run that failed, with ``error.json`` in it, in one step; returns its path."""
-    return _write_folder(Path(root), name, {"error.json": _document(error, "error", finite_or_null), **(extra or {})})
+    contents = _with_sums({"error.json": _document(error, "error", finite_or_null)})
+    return _write_folder(Path(root), name, contents | dict(extra or {}))
 
 
 def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
@@ -229,6 +230,11 @@ def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.
         buffer = io.BytesIO()
         np.save(buffer, np.asarray(array), allow_pickle=False)
         contents[f"{name}.npy"] = buffer.getvalue()
+    return _with_sums(contents)
+
+
+def _with_sums(contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return files by name, with that of their checksums."""
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     return {**contents, SUMS: _document(sums, SUMS, finite)}
 

@@ -21,7 +21,7 @@ from tensoradapt.planning.record import plan_record
 from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.storage import hub
 from tensoradapt.surgery.attach import attach_with
-from tensoradapt.surgery.base_hash import base_hash, is_former
+from tensoradapt.surgery.base_hash import base_hash
 from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.registry import attached, original_modules, untouched
 from tensoradapt.surgery.transaction import transaction
@@ -50,7 +50,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     refuse_sharded(model, "load", ATTACH_FIRST)
     saved = checkpoint.read(path, partial(_affordable_heads, model))
     matrices = stored_matrices(original_modules(model), saved.plan.sites)
-    if strict and (base := base_hash(matrices, is_former(saved.base))) != saved.base:
+    if strict and (base := base_hash(matrices)) != saved.base:
         raise TensorAdaptError(
             f"the base weights of this {type(model).__name__} (hash {base[-12:]}) are not those the adapter in {path} "
             f"was trained on ({saved.base[-12:]}); load the same base in the same dtype, or pass strict=False to "

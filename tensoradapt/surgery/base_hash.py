@@ -12,28 +12,21 @@ from tensoradapt.surgery.checks import check_loaded
 from tensoradapt.surgery.registry import Adapters
 
 SAMPLE = 1024  # first entries of each weight, which are hashed in their order
-ALL = "2:"  # begins a hash that covers all entries; earlier ones covered the first alone
 
 
-def base_hash(matrices: Matrices, former: bool = False) -> str:
-    """A hash of every adapted weight, by value: equal in all dtypes that hold the values.
+def base_hash(matrices: Matrices) -> str:
+    """Return a hash of every adapted weight, by value: equal in all dtypes that hold the values.
 
     It covers the first entries of each in their order, and all entries by the sum of their bits, which is exact and
-    costs one pass. ``former``: as earlier versions made it, of the first entries alone.
+    costs one pass.
     """
     digest = hashlib.sha256()
     for name, matrix in matrices.items():
         check_loaded(matrix)
         weight = (matrix.read() if matrix.quantisation else matrix.weight).detach()
         digest.update(name.encode() + weight.flatten()[:SAMPLE].double().cpu().numpy().tobytes())
-        if not former:
-            digest.update(str(_sum_of_bits(weight)).encode())
-    return digest.hexdigest() if former else ALL + digest.hexdigest()
-
-
-def is_former(base: str) -> bool:
-    """Whether an earlier version made a hash."""
-    return not base.startswith(ALL)
+        digest.update(str(_sum_of_bits(weight)).encode())
+    return digest.hexdigest()
 
 
 def hash_when_saved(registry: Adapters, matrices: Matrices, first: str) -> str:

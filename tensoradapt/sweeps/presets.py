@@ -134,8 +134,6 @@ def frontier_spec(
         return _adapter(name, layout, projections=list(projections), learning_rates=rates, **size.sizes(name))
 
     counts = {key: whole(getattr(size, key), key) for key in ("steps", "n_train", "n_validation", "n_test", "batch")}
-    # with AdamW and its tabled rates runs have no method's name, so that specifications keep their ids
-    tabled = {"method": None} if given is None and optimizer == "adamw" else {}
     options = {"precision": one_of(PRECISIONS, precision, "precision")}
     training = trained_by(one_of(OPTIMIZERS, optimizer, "optimizer"), options)
     head_lr = None if size.head_lr is None else number(size.head_lr, "head_lr")
@@ -151,7 +149,7 @@ def frontier_spec(
         ),
         seeds=tuple(whole(seed, "seed", least=0) for seed in dict.fromkeys(size.seeds)),
         tuning_seeds=(0,),  # nothing is tuned: each method has one rate
-        runs={**counts, **chosen, **tabled},
+        runs={**counts, **chosen},
     )
     return with_head_rates(spec)
 
@@ -197,7 +195,6 @@ def run_frontier(
     configs = due(spec, planned, out).configs
     first = configs[0]
     load_data(first).task.model(spec.model)
-    _adopt(configs, out, say)
     # runs of one thread side by side take less time than one after the other on all cores
     n = workers or len(slots_for("local", None, device, {}).gpus) or min(cores(), WORKERS)
     drawn = 0.0
@@ -216,20 +213,6 @@ def run_frontier(
         draw(configs, out)
         raise
     return ended, draw(configs, out)
-
-
-def _adopt(configs: Sequence[RunConfig], out: Path, say: Callable[[str], None]) -> None:
-    """Rename the folders of runs that earlier versions made, which named a frontier's folders otherwise."""
-    former = [config for config in configs if is_finished(out, config.name)]
-    for config in former:
-        if (out / config.id).exists():
-            raise TensorAdaptError(
-                f"{out / config.name} and {out / config.id} are the same run; expected one folder: delete the first"
-            )
-    for config in former:
-        (out / config.name).rename(out / config.id)
-    if former:
-        say(f"the folders of {len(former)} runs of an earlier version are renamed to the ids of these runs")
 
 
 def draw(configs: Sequence[RunConfig], out: Path) -> list[Run]:

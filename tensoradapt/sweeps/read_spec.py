@@ -16,7 +16,7 @@ from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
-from tensoradapt.runs.config import REFERENCES, RunConfig
+from tensoradapt.runs.config import DEFAULTS, REFERENCES
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.spec import (
     OPTIMIZER,
@@ -54,8 +54,7 @@ def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
     methods = tuple(_methods(settings))
     _check_methods(methods, settings)
     tuning = read_tuning(settings, methods)
-    # none rather than an empty one, which the hash of the specification would count
-    settings["training"] = trained_by(settings.get("optimizer", OPTIMIZER), settings.get("training", {})) or None
+    settings["training"] = trained_by(settings.get("optimizer", OPTIMIZER), settings.get("training", {}))
     runs = {name: settings.get(key) for key, name in RUNS.items()}
     return SweepSpec(
         model=settings["model"],
@@ -278,7 +277,6 @@ TOP: dict[str, checks.Check] = {
     "learning_rates": _rates,
     "seeds": partial(checks.listed, partial(checks.whole, least=0)),
     "tune": partial(checks.one_of, TUNE),
-    "tuning_seed": partial(checks.whole, least=0),
     "tuning_seeds": partial(checks.listed, partial(checks.whole, least=0)),
     "extend": partial(checks.whole, least=0),
     "steps": checks.whole,
@@ -297,4 +295,3 @@ RUNS = {
     **{key: key for key in ("steps", "training", "batch", "n_train", "n_validation", "n_test", "max_length")},
     "head_learning_rate": "head_lr",
 }
-DEFAULTS = {field.name: field.default for field in fields(RunConfig)}

@@ -14,7 +14,6 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.documents import rank
-from tensoradapt.runs.run_files import with_present_labels
 from tensoradapt.runs.store import Run, is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due, due
 from tensoradapt.sweeps.spec import SweepSpec
@@ -45,8 +44,7 @@ def read(path: Path) -> Recorded:
     """Read the record of a sweep; raise TensorAdaptError where it is missing or damaged."""
     try:
         again = "run the sweep again, or delete it"
-        text = with_present_labels(read_bounded(path, again).decode())
-        record = parse_json(text.encode(), path, again)
+        record = parse_json(read_bounded(path, again), path, again)
         cells = tuple(map(_cell, record["cells"]))
         spec, provenance = SweepSpec.from_dict(record["spec"]), dict(record["provenance"])
         if spec.id != path.stem:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from tensoradapt.checks import Check, checked, flag, listed, mapping, number, on
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.runs.canonical import run_id
-from tensoradapt.runs.run_files import FORMER_HEAD_LABEL
+from tensoradapt.training.options import TrainingOptions
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
 OPTIMIZER = "equal_steps"  # of adapters, where a specification names none
@@ -90,7 +90,7 @@ class SweepSpec:
     tuning_seeds: tuple[int, ...]
     runs: Mapping[str, Any]
     search: Search | None = None
-    tune: str = "method"  # as specifications meant before they said it
+    tune: str = "none"
     extend: int = 0
     data: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pack: int = 1
@@ -113,32 +113,18 @@ class SweepSpec:
 
     @property
     def id(self) -> str:
-        """The hash of the specification, which later additions (a search, the head's label, ways to tune) leave as it
-        was unless they are used.
+        """Return the hash of what is computed: how many runs are packed and where own data lies are no part of it, nor
+        are the head's rates, which follow from model and tasks.
         """
-        said = asdict(self)
-        seeds, _, _ = (said.pop(key) for key in ("tuning_seeds", "pack", "head_rates"))
-        said |= {"tuning_seed": seeds[0]} if len(seeds) == 1 else {"tuning_seeds": seeds}
+        said = {key: value for key, value in asdict(self).items() if key not in ("pack", "head_rates")}
         said["data"] = {
             name: {**record, "source": self.of_task(name).get("max_length")} for name, record in self.data.items()
         }
-        former: dict[str, Any] = {
-            "search": (None,),
-            "tune": ("method", "none"),
-            "extend": (0,),
-            "data": ({},),
-        }
-        said = {key: value for key, value in said.items() if value not in former.get(key, ())}
-        label = {"head": {"name": FORMER_HEAD_LABEL}}
-        rows = [{**row, **label.get(row["kind"], {})} for row in said["methods"]]
-        return run_id(
-            {**said, "methods": [{k: v for k, v in row.items() if (k, v) != ("own_rates", True)} for row in rows]}
-        )
+        return run_id(said)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
-        """The specification of a record (``dataclasses.asdict``, through JSON), also of earlier versions: these had one
-        ``tuning_seed``, tuned at the middle size, and extended no grid.
+        """Return the specification of a record (``dataclasses.asdict``, through JSON).
 
         >>> from tensoradapt.sweeps.read_spec import read_spec
         >>> spec = read_spec({"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1],
@@ -146,11 +132,9 @@ class SweepSpec:
         >>> SweepSpec.from_dict(asdict(spec)) == spec
         True
         """
-        said = dict(record)
-        said["tuning_seeds"] = (said.pop("tuning_seed"),) if "tuning_seed" in said else tuple(said["tuning_seeds"])
         methods = tuple(Method(**method) for method in record["methods"])
-        search = record.get("search")
-        return cls(**{**said, "methods": methods, "search": Search(**search) if search else None})
+        search = record["search"] and Search(**record["search"])
+        return cls(**{**record, "methods": methods, "search": search})
 
 
 def read_tuning(settings: Mapping[str, Any], methods: Sequence[Method]) -> dict[str, Any]:
@@ -159,16 +143,11 @@ def read_tuning(settings: Mapping[str, Any], methods: Sequence[Method]) -> dict[
     Where no method has several rates, these have one normal form. Raises TensorAdaptError for settings that contradict
     each other or the grids, and for a tuning seed that is reported.
     """
-    if {"tuning_seed", "tuning_seeds"} <= settings.keys():
-        raise TensorAdaptError("tuning_seed and tuning_seeds were given; expected one of them")
     grids = [method for method in methods if len(method.learning_rates) > 1]
-    seeds = settings.get("tuning_seeds") or (settings.get("tuning_seed"),)
-    if seeds == (None,):
-        seeds = TUNING_SEEDS if grids else TUNING_SEEDS[:1]
+    seeds = settings.get("tuning_seeds") or (TUNING_SEEDS if grids else TUNING_SEEDS[:1])
     if shared := [seed for seed in seeds if seed in settings["seeds"]]:
-        which = "tuning_seed is" if len(seeds) == 1 else "tuning_seeds has"
         raise TensorAdaptError(
-            f"{which} {shared[0]}, which is one of seeds; expected others, such as tuning_seeds = "
+            f"tuning_seeds has {shared[0]}, which is one of seeds; expected others, such as tuning_seeds = "
             f"[{max(*settings['seeds'], *seeds) + 1}]: rates chosen on a seed that is reported are chosen on the result"
         )
     (_check_search_tuning if "search" in settings else _check_grid_tuning)(settings, grids)
@@ -207,10 +186,9 @@ def _check_grid_tuning(settings: Mapping[str, Any], grids: Sequence[Method]) -> 
 
 
 def trained_by(optimizer: str, training: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of training with an optimizer; later defaults of ``fit`` are not named, as in earlier runs."""
-    former = {"optimizer": "adamw", "precision": "fp32"}
-    said = {**training, "optimizer": optimizer}
-    return {key: value for key, value in said.items() if former.get(key) != value}
+    """Return the options of training with an optimizer, without those at their defaults, which mean the same."""
+    defaults = {option.name: option.default for option in fields(TrainingOptions)}
+    return {key: value for key, value in {**training, "optimizer": optimizer}.items() if value != defaults[key]}
 
 
 def read_search(settings: Mapping[str, Any]) -> Search | None:

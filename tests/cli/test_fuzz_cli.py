@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 from support import fuzz_cli, hostile_files
+from support.checksums import sum_again
 from support.fuzz_cli import Commands, call, checked, escapes, files
 from support.sweeping import write_spec
 
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.run_files import SUMS
 
 COMMANDS = fuzz_cli.names()
 PLAN = ["--parameterization", "cp", "--rank", "2"]
@@ -186,11 +188,12 @@ def test_arguments_that_are_none(name: str) -> None:
 
 
 def edited(ground: Ground, tmp_path: Path, file: str, path: Sequence[Any], *value: Any) -> str:
-    """A folder of runs in which one value of one file was changed, as before runs had checksums."""
+    """A folder of runs in which one value of one file was changed, and its checksum with it."""
     runs = hostile_files.runs(tmp_path / "runs")
     found = next(iter(sorted(runs.glob(file))))
-    (found.parent / "checksums.json").unlink(missing_ok=True)
     found.write_text(json.dumps(hostile_files.replaced(json.loads(found.read_text()), path, *value)))
+    if (found.parent / SUMS).is_file():
+        sum_again(found.parent)
     return str(runs)
 
 
@@ -260,6 +263,8 @@ def damage(ground: Ground, file: Path, calls: Sequence[Sequence[str]], every: in
         if i % every:
             continue
         file.write_bytes(data)
+        if (file.parent / SUMS).is_file():
+            sum_again(file.parent)
         for words in calls:
             n += 1
             if wrong := checked(words):
@@ -270,8 +275,6 @@ def damage(ground: Ground, file: Path, calls: Sequence[Sequence[str]], every: in
 
 def damaged_runs(ground: Ground, tmp_path: Path, pattern: str, every: int) -> None:
     runs = hostile_files.runs(tmp_path / "runs")
-    for sums in runs.glob("*/checksums.json"):
-        sums.unlink()
     r = str(runs)
     calls = [["results", r], ["results", r, "--means"], ["results", r, "--parquet", str(tmp_path / "t.parquet")]]
     calls += [["watch", r, "--once"], ["results", r, "--where", "lr<=1", "rank=2", "tuning=no", "--csv", "t.csv"]]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.checksums import sum_again
 from support.synthetic_runs import write_synthetic
 
 from tensoradapt import files
@@ -23,7 +24,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import provenance, store
 from tensoradapt.runs.canonical import run_id
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.run_files import FORMER_HEAD_LABEL, SUMS
+from tensoradapt.runs.run_files import SUMS
 
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
 values = st.recursive(
@@ -58,7 +59,7 @@ def test_another_value_gives_another_id(config: dict[str, Any], value: int) -> N
     assert run_id({**config, "seed": value}) != run_id({**config, "seed": value + 1})
 
 
-def test_ids_stay_what_they_were_in_earlier_versions() -> None:
+def test_the_hash_is_the_same_on_every_machine() -> None:
     assert run_id({"rank": 8, "lr": 0.001, "layout": "layer : out : in"}) == "7f41734bfa477758"
 
 
@@ -286,12 +287,16 @@ def test_the_store_and_the_analysis_work_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_config_is_written_as_earlier_versions_wrote_it() -> None:
-    config = RunConfig("head", 0, "tiny-random-bert", "planted", 1e-3, 60, method=store.HEAD_LABEL)
-    record = config.as_dict()
-    assert (record["label"], record["method"]) == (FORMER_HEAD_LABEL,) * 2
-    assert "training" not in record
-    assert replace(config, training={"clip": 1.0}).as_dict()["training"] == {"clip": 1.0}
+def test_the_id_is_that_of_the_fields_that_differ_from_their_defaults() -> None:
+    config = RunConfig("adapter", 0, "tiny-random-bert", "planted", 1e-3, 60, "cp", rank=4)
+    needed = {"kind": "adapter", "seed": 0, "model": "tiny-random-bert", "task": "planted", "lr": 1e-3, "steps": 60}
+    assert config.id == run_id({**needed, "parameterization": "cp", "rank": 4})
+    assert replace(config, method="mine", batch=32, projections=("attention",), training={}).id == config.id
+    assert replace(config, projections=["attention"]).id == config.id, "JSON has lists"
+    own = replace(config, data={"hash": "a"})
+    assert own.id == replace(config, data={"hash": "a", "source": "here"}).id != config.id
+    for change in ({"batch": 16}, {"tuning": True}, {"training": {"clip": 2.0}}, {"plan": {"alpha": 2.0}}):
+        assert replace(config, **change).id != config.id
 
 
 def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> None:
@@ -308,23 +313,27 @@ def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> Non
     np.save(folder / "labels.npy", np.array([9]))
     with pytest.raises(TensorAdaptError, match=r"labels.npy was changed after its run ended"):
         store.load_runs(tmp_path)[0].labels()
-    (folder / SUMS).unlink()  # as earlier versions left it
+    sum_again(folder)
     assert list(store.load_runs(tmp_path)[0].labels()) == [9]
+    (folder / SUMS).unlink()
+    with pytest.raises(TensorAdaptError, match=f"{SUMS} cannot be read .*; expected a JSON object .*delete the folder"):
+        store.load_runs(tmp_path)
 
 
-def test_a_config_that_its_folder_is_not_named_by_is_noticed_without_checksums(tmp_path: Path) -> None:
+def test_a_config_that_its_folder_is_not_named_by_is_noticed_under_right_checksums(tmp_path: Path) -> None:
     config = RunConfig("adapter", 0, "tiny-random-bert", "planted", 1e-3, 60, "cp", rank=4, method="mine")
     store.write_run(tmp_path, config.id, **{**EMPTY, "config": config.as_dict()})
     folder = tmp_path / config.id
-    (folder / SUMS).unlink()
     assert store.read_run(folder).config["rank"] == 4
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"rank": 4', '"rank": 8'))
+    sum_again(folder)
     own = replace(config, rank=8).id
     with pytest.raises(TensorAdaptError, match=f"not the config that its folder is named by, but that of {own}"):
         store.load_runs(tmp_path)
-    # one of a parameterization that is registered elsewhere cannot be compared
-    (folder / "config.json").write_text(text.replace('"cp"', '"of another process"'))
+    # one with fields that are not known here cannot be compared
+    (folder / "config.json").write_text(text.replace('"parameterization"', '"factoring"'))
+    sum_again(folder)
     assert store.read_run(folder).name == config.id
 
 
@@ -333,8 +342,8 @@ def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, conten
     store.write_run(
         tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
     )
-    (tmp_path / "x" / SUMS).unlink()
     (tmp_path / "x" / "result.json").write_text(content)
+    sum_again(tmp_path / "x")
     with pytest.raises(TensorAdaptError, match="delete the folder"):
         store.load_runs(tmp_path)
 
@@ -343,10 +352,10 @@ def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path
     store.write_run(
         tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
     )
-    (tmp_path / "x" / SUMS).unlink()
     path = tmp_path / "x" / "labels.npy"
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**14},), }}".ljust(117) + "\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    sum_again(tmp_path / "x")
     with pytest.raises(TensorAdaptError, match=r"labels.npy cannot be read"):
         store.load_runs(tmp_path)[0].labels()
 

@@ -11,8 +11,7 @@ from transformers import BertConfig, BertModel
 
 import tensoradapt as ta
 from tensoradapt.layers.stored_matrix import stored_matrices
-from tensoradapt.surgery.base_hash import base_hash, is_former
-from tensoradapt.surgery.registry import original_modules
+from tensoradapt.surgery.base_hash import base_hash
 
 VALUE = "encoder.layer.1.attention.self.value"
 
@@ -66,18 +65,7 @@ def test_it_is_that_of_the_values_in_every_dtype_that_holds_them() -> None:
     sites = ta.find_sites(model)
     dtypes = (torch.bfloat16, torch.float32, torch.float64)
     hashes = {base_hash(stored_matrices(dict(model.to(dtype).named_modules()), sites)) for dtype in dtypes}
-    assert len(hashes) == 1 and not is_former(hashes.pop())
-
-
-def test_checkpoints_with_the_hash_of_earlier_versions_load(tmp_path: Path) -> None:
-    model, adapter = attached()
-    matrices = stored_matrices(original_modules(model), adapter.plan.sites)
-    adapter.attachment.base_now = lambda: base_hash(matrices, former=True)
-    adapter.save(tmp_path)
-    ta.load(bert(), tmp_path)
-    other = bert()
-    other.get_submodule(VALUE).weight.data[0, 0] += 1
-    refused(other, tmp_path)
+    assert len(hashes) == 1
 
 
 def test_weights_that_begin_at_an_odd_place_of_their_memory_have_the_same_hash() -> None:

@@ -208,7 +208,7 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
 
 
 def test_totals_are_of_each_task_and_a_run_that_two_sweeps_share_is_one(tmp_path: Path) -> None:
-    both = [{**SPEC, "tasks": ["planted", "sst2"]}, {**SPEC, "learning_rates": [1e-3, 1e-2], "tuning_seed": 1000}]
+    both = [{**SPEC, "tasks": ["planted", "sst2"]}, {**SPEC, "learning_rates": [1e-3, 1e-2], "tuning_seeds": [1000]}]
     plans = [due(read_spec(spec), [Cell("lora", {"rank": 1}, 9216)], tmp_path) for spec in both]
     assert [record.totals([plan]) for plan in plans] == [{"planted": 2, "sst2": 2}, {"planted": 4}]
     assert record.totals(plans) == {"planted": 6, "sst2": 2}  # which rate will be run is not known

@@ -259,10 +259,6 @@ def test_tuning_runs_of_a_search_are_in_no_mean_and_its_runs_can_be_watched(tmp_
     assert len(points(load_runs(tmp_path), compare=False)) == 1
 
 
-def test_sweeps_without_a_search_keep_the_names_they_had_before_there_were_any():
-    assert read_spec({**TINY, "targets": "paper", "optimizer": "adamw"}).id == "7c7c6ca0c86871e4"
-
-
 def test_without_optuna_a_search_is_refused_before_anything_is_run(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ta.TensorAdaptError, match=r'proposer = "optuna" needs `optuna`.*tensoradapt\[optuna\]'):

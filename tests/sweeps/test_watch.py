@@ -21,11 +21,11 @@ from tensoradapt.sweeps.reports import watch
 from tensoradapt.sweeps.reports.watch import Watch, drawn, show, text
 
 SPEC = {**TINY, "steps": 6}
-FORMER = {"tune": "method", "tuning_seeds": [1000], "extend": 0}
+PLAIN = {"tune": "method", "tuning_seeds": [1000], "extend": 0}
 
 
 def sweep(out, **more):
-    spec = {key: more.pop(key) for key in [*more] if key in ("ranks", "seeds", "learning_rates", *FORMER)}
+    spec = {key: more.pop(key) for key in [*more] if key in ("ranks", "seeds", "learning_rates", *PLAIN)}
     return ta.sweep({**SPEC, **spec}, out, executor="inline", device="cpu", say=lambda _: None, **more)
 
 
@@ -146,7 +146,7 @@ def test_runs_that_cannot_be_named_yet_are_counted_and_those_that_never_will_be_
         return real(config, *arguments, **more)
 
     monkeypatch.setattr(perform, "execute", execute)
-    options = {"learning_rates": [1e-3, 1e-2], "seeds": [0, 1], **FORMER}
+    options = {"learning_rates": [1e-3, 1e-2], "seeds": [0, 1], **PLAIN}
     with pytest.raises(KeyboardInterrupt):
         sweep(tmp_path, **options)
     shutil.rmtree(tmp_path / ".work")
