@@ -28,7 +28,7 @@ from tensoradapt.analysis.figures.canvas import RC, frame
 from tensoradapt.analysis.figures.styles import COLOURS, MARKERS
 from tensoradapt.analysis.names import display
 from tensoradapt.runs.execute import predict
-from tensoradapt.training.precision import autocast
+from tensoradapt.training.fit import autocast
 
 HERE = Path(__file__).parent
 RECORD, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "figures" / "best_rate.png"

@@ -1,4 +1,4 @@
-"""Imports go down the list of folders, files and functions stay small, and what needs no torch works without it."""
+"""Imports go down the list of folders, functions stay small, and what needs no torch works without it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,6 @@ def test_the_page_prints_the_folders_in_the_order_of_imports() -> None:
     page = (house.ROOT.parent / "docs" / "architecture.md").read_text()
     listed = [(int(line), name) for line, name in re.findall(r"^ {4}([ \d]\d)  (\w+) +\S", page, re.MULTILINE)]
     assert listed == [(line, name) for line, names in enumerate(house.FOLDERS, 1) for name in names]
-    assert len(page.splitlines()) <= 200
 
 
 def test_folders_import_only_from_those_above_them() -> None:
@@ -87,7 +86,7 @@ def test_analysis_reads_runs_through_the_store_alone() -> None:
             assert reached <= {"tensoradapt.runs.store"}
 
 
-def test_no_module_imports_itself_through_others() -> None:
+def test_no_module_imports_itself_through_others_even_for_types() -> None:
     assert not house.circle()
 
 
@@ -114,23 +113,20 @@ def test_functions_import_only_what_is_optional_or_slow(module: str) -> None:
 
 
 @every_file
-def test_files_have_at_most_300_lines_functions_50_and_9_parameters(module: str) -> None:
-    assert house.lines(module) <= 300
+def test_functions_have_at_most_50_lines_and_9_parameters(module: str) -> None:
     assert not {f.name: n for f in house.functions(module) if (n := house.lines_of_code(f)) > 50}
     assert {f.name for f in house.functions(module) if house.n_parameters(f) > 9} <= MANY_PARAMETERS
 
 
-def test_files_and_functions_are_short_and_folders_small() -> None:
-    assert statistics.median(map(house.lines, house.FILES)) <= 120
+def test_functions_are_short_and_folders_small() -> None:
     assert statistics.median(house.lines_of_code(f) for module in house.FILES for f in house.functions(module)) <= 8
     folders = house.folders()
     assert folders.pop(".") <= 5
     assert max(folders.values()) <= 16
 
 
-def test_chains_of_imports_are_short_and_few_modules_have_one_importer() -> None:
+def test_chains_of_imports_are_short() -> None:
     assert max(map(house.depth, house.FILES)) < 16
-    assert len(house.with_one_importer()) <= len(house.FILES) / 6
 
 
 @pytest.mark.parametrize("name", sorted(ta.__all__))

@@ -15,7 +15,6 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.attachment import Attachment, Magnitudes
 from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
 from tensoradapt.adapter.draws import drawn_together
-from tensoradapt.adapter.empty import check_drawn, check_filled, check_moved, take_over
 from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
 from tensoradapt.adapter.forward_pass import ForwardPass
 from tensoradapt.adapter.frozen import Bases
@@ -237,21 +236,48 @@ class Adapter(nn.Module):
         Under FSDP2 every rank calls it. Raises TensorAdaptError on the meta device, and for plans that take values from
         the base weights.
         """
-        check_drawn(self)
+        self._check_drawn()
         drawn = Adapter(self.plan, self.seed)
         for (_, number), (_, value) in zip(self.stored(), drawn.stored(), strict=True):
             number.copy_(placed_like(value, number))
-        take_over(self, [tensor.scale for tensor in drawn.factored])
+        self._take_over([tensor.scale for tensor in drawn.factored])
 
     @torch.no_grad()
     def restore(self, saved: checkpoint.Checkpoint, write: Callable[[Tensor, Tensor], object] = Tensor.copy_) -> None:
         """Copy a checkpoint's numbers into the adapter and its heads, each by ``write(number, value)``."""
-        check_moved(self)
+        self._check_moved()
         for name, number in self.stored():
             write(number, placed_like(saved.factors[name], number))
         for name, parameter in self.attachment.head_parameters().items():
             write(parameter, placed_like(saved.heads[name], parameter))
-        take_over(self, saved.scales)
+        self._take_over(saved.scales)
+
+    def _check_drawn(self) -> None:
+        """Raise TensorAdaptError where it cannot be drawn from its plan and seed, or is on the meta device."""
+        plan = self.plan
+        if plan.needs_weights or plan.rule == "dora":
+            raise TensorAdaptError(
+                f"{plan.published or plan.parameterization} with start={plan.start!r} and rule={plan.rule!r} takes "
+                "values from the base weights. Load these, then detach(model) and attach(model, plan); or "
+                "restore(model, folder) what was saved"
+            )
+        self._check_moved()
+
+    def _check_moved(self) -> None:
+        """Raise TensorAdaptError on the meta device, where numbers cannot be written."""
+        if any(number.is_meta for _, number in self.stored()):
+            raise TensorAdaptError(
+                "the adapter is on the meta device, which holds no values; move it with its model first, by "
+                "model.to_empty(device=...)"
+            )
+
+    def _take_over(self, scales: Sequence[float]) -> None:
+        """Set the multipliers once the numbers have come, and draw the frozen ones if it was empty."""
+        for tensor, scale in zip(self.factored, scales, strict=True):
+            tensor.scale = scale
+        if self.empty:
+            self.bases.reset_parameters()
+            self.empty = False
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
@@ -274,6 +300,16 @@ class Adapter(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
+
+
+def check_filled(adapter: Adapter) -> None:
+    """Raise TensorAdaptError for an adapter that was attached on the meta device and has no values yet."""
+    if adapter.empty:
+        raise TensorAdaptError(
+            "the adapter was attached on the meta device and has no values yet. Load the base weights, then "
+            "detach(model) and attach(model, plan) again; or move the model with to_empty(device=...), then call "
+            "adapter.reset_parameters(), which draws the adapter's numbers, or restore(model, folder)"
+        )
 
 
 def _as_stored(pairs: list[tuple[Tensor, Tensor]], member: Member, factor: float) -> list[tuple[Tensor, Tensor]]:

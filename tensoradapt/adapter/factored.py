@@ -29,9 +29,10 @@ from tensoradapt.checks import (
     text,
 )
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.contraction import Half, Labels, compile_program, halves, slice_program
+from tensoradapt.networks.contraction import Labels, compile_program
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.networks.slices import Half, halves, slice_program
 from tensoradapt.planning import scale as scales
 from tensoradapt.planning.spec import STARTS
 

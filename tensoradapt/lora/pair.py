@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.empty import check_filled
+from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.layers.kinds import CONV1D, LINEAR, STACKED

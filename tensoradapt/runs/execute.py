@@ -24,10 +24,9 @@ from tensoradapt.surgery.attach import attach
 from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, Split, Task, subsample
 from tensoradapt.tasks.registry import restore
-from tensoradapt.training.fit import FitResult, training
+from tensoradapt.training.fit import FitResult, autocast, training
 from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.options import TrainingOptions
-from tensoradapt.training.precision import autocast
 from tensoradapt.training.state import TrainingState
 from tensoradapt.training.turns import Pauses, Turns, to_end
 

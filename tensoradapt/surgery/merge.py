@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.empty import check_filled
+from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import flag
 from tensoradapt.errors import TensorAdaptError

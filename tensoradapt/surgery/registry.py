@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.empty import check_filled
+from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.modules import ROOT, without_adapters

@@ -4,8 +4,8 @@ import importlib
 import pkgutil
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.tasks.splits import Data, Split, subsample
-from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.splits import Split, subsample
+from tensoradapt.tasks.task import Data, Task
 
 __all__ = ["Data", "Split", "Task", "get", "load", "names", "subsample"]
 

@@ -16,8 +16,9 @@ from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.labels import Labels, check_in_train, read_labels
 from tensoradapt.tasks.own_kinds import OwnClassification, OwnPictures, OwnRegression
 from tensoradapt.tasks.own_settings import SHARES
-from tensoradapt.tasks.splits import Data, Split, Splits, disjoint, divide, take
+from tensoradapt.tasks.splits import Split, Splits, disjoint, divide, take
 from tensoradapt.tasks.tables import PARTS, Table, columns_of, read_dataset, read_file, texts_of
+from tensoradapt.tasks.task import Data
 from tensoradapt.tasks.vision.picture_folders import PICTURE, of_pictures, tables_of
 from tensoradapt.tasks.vision.pictures import read
 

@@ -8,7 +8,8 @@ import numpy as np
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.build_plan import plan
 from tensoradapt.tasks.classification import Classification, padded
-from tensoradapt.tasks.splits import UNLABELLED, Data, Split, Splits
+from tensoradapt.tasks.splits import UNLABELLED, Split, Splits
+from tensoradapt.tasks.task import Data
 
 VOCABULARY, LENGTH = 64, 12
 PAD, CLS = 0, 2

@@ -21,9 +21,8 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.tasks import own
 from tensoradapt.tasks.own_settings import read_settings
 from tensoradapt.tasks.own_settings import settings_of as settings_of
-from tensoradapt.tasks.splits import Data
 from tensoradapt.tasks.tables import HUB_NAME, SUFFIXES
-from tensoradapt.tasks.task import Task, imported
+from tensoradapt.tasks.task import Data, Task, imported
 
 GROUP = "tensoradapt.tasks"
 Record = Mapping[str, Any]

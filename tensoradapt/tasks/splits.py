@@ -12,7 +12,6 @@ import numpy as np
 from tensoradapt.errors import TensorAdaptError
 
 if TYPE_CHECKING:
-    from tensoradapt.tasks.task import Task
     from tensoradapt.tasks.vision.pictures import Picture
 
 UNLABELLED = -1  # a class label that is set after loading
@@ -44,18 +43,6 @@ class Split:
 
 
 Splits = tuple[Split, Split, Split, tuple[str, ...]]  # train, validation, test and notes
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Three disjoint splits; `chance` is the task's metric for the best constant answer on `test`."""
-
-    task: Task
-    train: Split
-    validation: Split
-    test: Split
-    chance: float
-    notes: tuple[str, ...] = ()
 
 
 def take(split: Split, rows: np.ndarray) -> Split:

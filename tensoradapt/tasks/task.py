@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks.splits import Data, Split, Splits, disjoint, subsample
+from tensoradapt.tasks.splits import Split, Splits, disjoint, subsample
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +29,18 @@ def imported(place: str, what: str, expected: str) -> Any:
         raise TensorAdaptError(
             f"{what} {place!r} cannot be imported ({type(error).__name__}: {error}); expected {expected}"
         ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Three disjoint splits; `chance` is the task's metric for the best constant answer on `test`."""
+
+    task: Task
+    train: Split
+    validation: Split
+    test: Split
+    chance: float
+    notes: tuple[str, ...] = ()
 
 
 class Task(ABC):

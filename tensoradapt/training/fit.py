@@ -16,7 +16,6 @@ from tensoradapt.checks import check_arguments, check_is, number, of_kind, optio
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.options import TrainingOptions
-from tensoradapt.training.precision import autocast
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
@@ -285,3 +284,8 @@ def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: fl
     # before clipping: a norm that is not finite would spread to every gradient and hide the first
     first = next(name for name, gradient in gradients.items() if not torch.isfinite(gradient).all())
     return f"step {step}: the gradient of {first} is not finite"
+
+
+def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+    """Return the context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")

@@ -21,8 +21,8 @@ from tensoradapt.tasks.language.instruction_rows import (
     joined,
     questions,
 )
-from tensoradapt.tasks.splits import Data, Split, Splits, divide, take
-from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.splits import Split, Splits, divide, take
+from tensoradapt.tasks.task import Data, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

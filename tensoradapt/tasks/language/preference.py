@@ -17,8 +17,8 @@ from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.language.pairs import ORCA, ULTRAFEEDBACK, Texts, orca, ultrafeedback
-from tensoradapt.tasks.splits import Data, Split, Splits, subsample, take
-from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.splits import Split, Splits, subsample, take
+from tensoradapt.tasks.task import Data, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
