@@ -53,9 +53,12 @@ class Adapter(nn.Module):
         empty: bool = False,
     ) -> None:
         super().__init__()
-        self.plan, self.seed = plan, seed
+        self.plan = plan
+        self.seed = seed
         self.empty = empty  # whether its values are yet to come
-        self.gate, self.task_choice, self.attachment = Gate(), TaskChoice(plan.spec.tasks), Attachment()
+        self.gate = Gate()
+        self.task_choice = TaskChoice(plan.spec.tasks)
+        self.attachment = Attachment()
         self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
         self.bases = Bases([group.network for group in plan.groups], seed, empty)
@@ -89,9 +92,11 @@ class Adapter(nn.Module):
         ``task``: an index in the place of the selected one.
         """
         tensor, member, factor = self._at(site)
-        chosen, number = self.task_choice.at(task), self._where[member.site.name][0]
+        chosen = self.task_choice.at(task)
+        number = self._where[member.site.name][0]
         if not torch.compiler.is_compiling() and self.plan.groups[number].pairs_are_small:
-            key, factors = (number, id(tensor), tensor.scale, *chosen.items()), tensor.stored
+            key = (number, id(tensor), tensor.scale, *chosen.items())
+            factors = tensor.stored
             kept = self.forward_pass.once(key, factors, lambda: self._pairs_of_group(number, chosen))
             if kept is not None:
                 return self.forward_pass.ready_for(member.site.name, self.task_choice.selected, factors, kept)
@@ -195,7 +200,8 @@ class Adapter(nn.Module):
         with torch.no_grad():
             for name, value in values.items():  # again, in their own dtype: tensors are made in torch's default one
                 new.trained[name].copy_(value).requires_grad_(old.trained[name].requires_grad)
-        self.tensors[i], self.averaged_by = new, 0
+        self.tensors[i] = new
+        self.averaged_by = 0
         groups = [replace(g, network=network) if k == i else g for k, g in enumerate(self.plan.groups)]
         self.plan = replace(self.plan, groups=tuple(groups))
 
@@ -255,9 +261,9 @@ class Adapter(nn.Module):
     def _check_drawn(self) -> None:
         """Raise TensorAdaptError where it cannot be drawn from its plan and seed, or is on the meta device."""
         plan = self.plan
-        if plan.needs_weights or plan.rule == "dora":
+        if plan.needs_weights or plan.spec.rule == "dora":
             raise TensorAdaptError(
-                f"{plan.published or plan.parameterization} with start={plan.start!r} and rule={plan.rule!r} takes "
+                f"{plan.spec.name} with start={plan.start!r} and rule={plan.spec.rule!r} takes "
                 "values from the base weights. Load these, then detach(model) and attach(model, plan); or "
                 "restore(model, folder) what was saved"
             )
@@ -321,7 +327,8 @@ def _as_stored(pairs: list[tuple[Tensor, Tensor]], member: Member, factor: float
 
 def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | float) -> FactoredTensor:
     """Draw tensor ``i`` of a plan."""
-    plan, group = adapter.plan, adapter.plan.groups[i]
+    plan = adapter.plan
+    group = adapter.plan.groups[i]
     with located(f"site {group.members[0].site.name}"):
         return FactoredTensor(
             group.network,

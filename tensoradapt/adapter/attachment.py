@@ -33,7 +33,8 @@ class Origin:
 
 def origin_of(model: Any) -> Origin:
     """Return the origin of a model. A name that is a local folder is left out: it means nothing elsewhere."""
-    config, kind = getattr(model, "config", None), type(model)
+    config = getattr(model, "config", None)
+    kind = type(model)
     name = str(getattr(config, "_name_or_path", None) or "")
     name = name if HUB_NAME.fullmatch(name) and not Path(name).exists() else ""
     if getattr(sys.modules.get("transformers"), kind.__name__, None) is not kind:

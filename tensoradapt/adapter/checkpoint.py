@@ -38,7 +38,9 @@ from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
 
 SCHEMA = 5
-JSON, FACTORS, HEADS = "adapter.json", "adapter.safetensors", "trained/model.safetensors"
+JSON = "adapter.json"
+FACTORS = "adapter.safetensors"
+HEADS = "trained/model.safetensors"
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
 DRAWN = 2**28, 2**32  # most frozen numbers of a factor: always allowed, and for very large matrices
 Shapes = Mapping[str, tuple[int, ...]]

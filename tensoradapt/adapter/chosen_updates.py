@@ -107,7 +107,8 @@ class TaskChoice:
 
     def select(self, task: Any) -> None:
         """Select a task by name or index, or a sequence with one for each sample; the old choice stays on errors."""
-        tasks, last = self.tasks, len(self.tasks) - 1
+        tasks = self.tasks
+        last = len(self.tasks) - 1
         if not tasks:
             raise TensorAdaptError(
                 "the adapter was planned without tasks, so none can be selected; plan with tasks= and a layout with "

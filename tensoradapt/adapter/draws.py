@@ -53,7 +53,8 @@ def drawn_together(
         if starts_at_zero(group.network.zero, plan.start):
             alike.setdefault(group.network, []).append(i)
     for network, numbers in alike.items():
-        shared, n = {f.name: bases.read(network, f) for f in network.frozen_draws}, scales.together(network)
+        shared = {f.name: bases.read(network, f) for f in network.frozen_draws}
+        n = scales.together(network)
         for part in (numbers[i : i + n] for i in range(0, len(numbers), n)):
             drawn = [{**draw(network, seed, str(i), True, plan.start), **values[i]} for i in part]
             squares = scales.mean_squares_of_zero(network, shared, drawn)
@@ -72,9 +73,11 @@ def check_values(network: Network, values: Mapping[str, Tensor]) -> None:
                     "use attach(model, plan), or pass values="
                 )
             continue
-        needed, shape = network.shape(factor), tuple(values[factor.name].shape)
+        needed = network.shape(factor)
+        shape = tuple(values[factor.name].shape)
         if shape != needed or not torch.isfinite(values[factor.name]).all():
-            what, axes = f"shape {shape}" if shape != needed else "non-finite entries", network.axes(factor)
+            what = f"shape {shape}" if shape != needed else "non-finite entries"
+            axes = network.axes(factor)
             raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
 
 
@@ -85,11 +88,13 @@ def starts_at_zero(factor: Factor, start: str) -> bool:
 
 def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
     """Draw orthonormal columns or rows (random signs on modes shorter than the bond) of the rule's entry size."""
-    shape, bonds = network.shape(factor), set(network.bonds)
+    shape = network.shape(factor)
+    bonds = set(network.bonds)
     last = max((i for i, label in enumerate(factor.labels) if label in bonds), default=len(shape) - 1)
     batch = _batch(network, factor, last)
     axes = [*batch, *(i for i in range(len(shape)) if i not in batch and i != last), last]
-    n_batch, n_bond = math.prod(shape[i] for i in batch), shape[last]
+    n_batch = math.prod(shape[i] for i in batch)
+    n_bond = shape[last]
     n_rest = math.prod(shape) // (n_batch * n_bond)
     inner = [label for i, label in enumerate(factor.labels) if i not in batch]
     signs = n_rest < n_bond and len(bonds.intersection(inner)) == 1

@@ -106,12 +106,14 @@ class FactoredTensor(nn.Module):
         super().__init__()
         check_arguments(locals(), **CHECKS)
         self.network = network = network.given(values or ())
-        self._slice, self._halves = slice_program(network), halves(network)
+        self._slice = slice_program(network)
+        self._halves = halves(network)
         if bases is None:
             self.own_bases = bases = Bases([network], seed, empty)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
         if empty:
-            drawn, self.scale = _empty(network), math.nan
+            drawn = _empty(network)
+            self.scale = math.nan
         else:
             drawn = {**draw(network, seed, name, scales.is_matched(scale), start, values or ()), **(values or {})}
             check_values(network, drawn)
@@ -164,7 +166,8 @@ class FactoredTensor(nn.Module):
         at: At,  # index modes -> int; row and column modes may carry a range
     ) -> Tensor:  # (out, in)
         """Return the dense slice, ``full()[at]`` as a matrix."""
-        run, factors = self._slice.run, self.network.factors
+        run = self._slice.run
+        factors = self.network.factors
         dense = self._scaled(lambda initial: run(self._taken(at, factors, initial), torch.einsum))
         return dense.reshape(_widths(self.network, at))
 
@@ -197,7 +200,8 @@ class FactoredTensor(nn.Module):
 
     def _half(self, places: Sequence[At], half: Half, initial: bool) -> Sequence[Tensor]:
         """A or B of each position, with the axes of its program."""
-        pick, factors = _picks(self.network, places), half.factors
+        pick = _picks(self.network, places)
+        factors = half.factors
         trained = [f for f in factors if f.trainable and not initial]
         eyes = self._eyes(places[0], half.legs)
 
@@ -225,7 +229,8 @@ class FactoredTensor(nn.Module):
         return [pick(self._values(f, initial), f.labels) for f in factors]
 
     def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
-        dtype, device = self._like.dtype, self._like.device
+        dtype = self._like.dtype
+        device = self._like.device
         return [torch.eye(_width(self.network, at, mode), dtype=dtype, device=device) for mode in legs]
 
     @property

@@ -44,7 +44,8 @@ class _Pass(dict[Hashable, _Kept]):
 
     def __init__(self, tensors: Sequence[Any] = ()) -> None:
         super().__init__()
-        self.tensors, self.room = tensors, MOST
+        self.tensors = tensors
+        self.room = MOST
         self.ready: dict[str, tuple[Any, torch.dtype | None, Sequence[Tensor], list[int], Pairs]] = {}
 
     def keep(self, place: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
@@ -157,7 +158,9 @@ class _Contracted(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, contract: Callable[..., Tensor], *factors: Tensor) -> Tensor:
-        ctx.contract, ctx.factors, ctx.versions = contract, factors, [p._version for p in factors]
+        ctx.contract = contract
+        ctx.factors = factors
+        ctx.versions = [p._version for p in factors]
         return contract(*factors)
 
     @staticmethod
@@ -167,7 +170,8 @@ class _Contracted(torch.autograd.Function):
                 "a factor of the adapter has been modified by an inplace operation between the forward pass and its "
                 "backward pass; step the optimizer after backward()"
             )
-        needs, again = ctx.needs_input_grad[1:], torch.is_grad_enabled()
+        needs = ctx.needs_input_grad[1:]
+        again = torch.is_grad_enabled()
         with torch.enable_grad():
             given = (
                 ctx.factors

@@ -19,7 +19,8 @@ from tensoradapt.networks.network import Factor, Network
 
 def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:  # (n_rows, n_cols)
     """Draw uniform entries of unit variance; each depends on (seed, name, its row, its column) alone."""
-    key, half = np.array([seed, zlib.crc32(name.encode())], dtype=np.uint64), math.sqrt(3)
+    key = np.array([seed, zlib.crc32(name.encode())], dtype=np.uint64)
+    half = math.sqrt(3)
     entries = np.empty((n_rows, n_cols))
     for i in range(n_rows):
         words = np.random.Philox(key=key, counter=np.array([0, i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
@@ -55,7 +56,8 @@ def base_shapes(networks: Iterable[Network]) -> dict[str, tuple[int, int]]:
     shapes: dict[str, tuple[int, int]] = {}
     for network in networks:
         for factor in network.frozen_draws:
-            known, needed = shapes.get(factor.name, (0, 0)), _matrix_shape(network, factor)
+            known = shapes.get(factor.name, (0, 0))
+            needed = _matrix_shape(network, factor)
             shapes[factor.name] = (max(known[0], needed[0]), max(known[1], needed[1]))
     return shapes
 

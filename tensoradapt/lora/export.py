@@ -184,7 +184,8 @@ def export_lora(
     (4, 8, True, 8)
     """
     check_arguments(locals(), **CHECKS)
-    path, name = Path(path), _dtype_name(dtype)
+    path = Path(path)
+    name = _dtype_name(dtype)
     refuse_sharded(model, "export")
     model, adapter, modules, left_out = _source(model, adapter)
     _check(adapter, task, heads, left_out)
@@ -227,7 +228,8 @@ def _source(
             f"{len(active)} of the adapters {', '.join(bank)} are active, and a LoRA folder holds one; call "
             f"model.set_adapter({next(iter(bank), 'default')!r}) first, or pass adapter="
         )
-    base, name = peft_model.get_base_model(), active[0] if active else next(iter(bank))
+    base = peft_model.get_base_model()
+    name = active[0] if active else next(iter(bank))
     chosen: Adapter = bank[name] if adapter is None else adapter
     config = peft_model.peft_config[name]
     saved = [f"the modules {', '.join(config.modules_to_save)}"] if config.modules_to_save else []
@@ -288,7 +290,8 @@ def _cast(module: str, pair: LoraPair, dtype: str) -> tuple[Tensor, Tensor]:
 
 def _result(module: str, pair: ModulePair, a: Tensor, b: Tensor) -> ExportResult:
     """The errors of truncation, and of rounding to the dtype after it, relative to the adapter's update."""
-    written, norm = LoraPair(a.double().numpy(), b.double().numpy()), pair.exact.norm or 1.0
+    written = LoraPair(a.double().numpy(), b.double().numpy())
+    norm = pair.exact.norm or 1.0
     rounding = pair.exported.padded(written.rank).rounded(written)
     return ExportResult(module, pair.exported.rank, pair.truncation / norm, rounding / norm)
 

@@ -13,8 +13,10 @@ from tensoradapt.published.row import Published, Splits
 
 ATTENTION = ("q", "k", "v", "o")
 ALL = (*ATTENTION, "up", "down")
-QV, QKV = ("q", "v"), ("q", "k", "v")
-FREE, SPLIT = ": out : in", ": out* : in*"
+QV = ("q", "v")
+QKV = ("q", "k", "v")
+FREE = ": out : in"
+SPLIT = ": out* : in*"
 
 _FACT = ("(layer proj block) : out : in", ALL)
 _CARA: Mapping[str, Paper] = {
@@ -53,13 +55,14 @@ _TENSLORA = {
 
 
 def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
-    layout, source = f"layer proj : head dim : {cols}", f"Hounie et al., arXiv 2410.04060; {source}"
-    return Published(name, ((layout, ATTENTION),), "cp", source, "r*(d + h + H + L + M)", alpha, note=note)
+    layout = f"layer proj : head dim : {cols}"
+    paper = f"Hounie et al., arXiv 2410.04060; {source}"
+    return Published(name, ((layout, ATTENTION),), "cp", paper, "r*(d + h + H + L + M)", alpha, note=note)
 
 
 def _metatt(name: str, layout: str, formula: str, note: str = "") -> Published:
-    source, note = "Lopez-Piqueres et al., arXiv 2506.09105", note + _METATT_NOTE
-    return Published(name, ((layout, QV),), "tensor_train", source, formula, note=note)
+    source = "Lopez-Piqueres et al., arXiv 2506.09105"
+    return Published(name, ((layout, QV),), "tensor_train", source, formula, note=note + _METATT_NOTE)
 
 
 def _tenslora(kind: str) -> Published:

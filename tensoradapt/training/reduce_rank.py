@@ -178,7 +178,8 @@ def _to_budget(
             break
         bonds[i][bond] = k
         new = _with(networks[i], bonds[i])
-        left, smaller[i] = left - smaller[i].n_params + new.n_params, new
+        left += new.n_params - smaller[i].n_params
+        smaller[i] = new
     return smaller
 
 
@@ -190,11 +191,13 @@ def _to_energy(
         raise TensorAdaptError(f"energy is {shown(energy)}; expected a share above 0 and up to 1, such as 0.99")
     smaller = []
     for i, network in enumerate(networks):
-        bonds, left = dict(network.bonds), 1 - energy + (10 * torch.finfo(dtype).eps) ** 2
+        bonds = dict(network.bonds)
+        left = 1 - energy + (10 * torch.finfo(dtype).eps) ** 2
         for share, bond, k in sorted(_drops(network, values[i], i), key=lambda drop: drop[0]):
             if share > left:
                 break
-            left, bonds[bond] = left - share, k
+            left -= share
+            bonds[bond] = k
         smaller.append(_with(network, bonds))
     return smaller
 
@@ -261,7 +264,8 @@ def _replace(
     moments: str,
 ) -> Reduction:
     """Put tensor ``i``'s new factors into the adapter and the optimizer."""
-    network, old = adapter.factored[i].network, dict(adapter.factored[i].trained.items())
+    network = adapter.factored[i].network
+    old = dict(adapter.factored[i].trained.items())
     if not by_bond:
         return Reduction(network.bonds, network.bonds, 0.0)
     new = rounding.changed(network, values, by_bond)
