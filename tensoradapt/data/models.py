@@ -1,4 +1,4 @@
-"""Models by name: pinned assets, a tiny random one for tests, a local folder, or any name on the hub."""
+"""Models by name: a pinned asset, a tiny random one for tests, those of plug-ins, a folder, or any name on the hub."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from tensoradapt.checks import shown
 from tensoradapt.data import antiberty, assets, dinov2
 from tensoradapt.data.model_config import check_config
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
 MINILM, TINY, SMOLLM2 = "all-minilm-l6-v2", "tiny-random-bert", "smollm2-135m-instruct"
 DINOV2 = "dinov2-small-focus"
+GROUP = "tensoradapt.models"  # entry points of plug-ins: the name of a model, and a function that returns its folder
 GGUF = "model.gguf"
 VERBOSE = "TENSORADAPT_VERBOSE"  # set by --verbose, and inherited by the processes of a sweep
 LOUD = ("torchao", "torch.utils._pytree", "bitsandbytes")  # warn of what was not built for them, in each process
@@ -45,8 +48,8 @@ Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
 
 
 def names() -> tuple[str, ...]:
-    """Names of classifiers that work offline."""
-    return (MINILM, TINY, DINOV2)
+    """The names of the models that are built in or of installed plug-ins."""
+    return (MINILM, TINY, DINOV2, *_entries())
 
 
 def load(name: str, task: Labels) -> Any:
@@ -240,13 +243,44 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
-    where = assets.fetch(MINILM) if name == MINILM else _unpacked(transformers(), name) if name in UNPACK else name
+    where = _place_of(name)
     try:
         return kind.from_pretrained(where, **options)
     except Exception as error:  # a broken config raises whatever reads it
         if "memory" in type(error).__name__.lower():
             raise
         raise TensorAdaptError(_unknown(name, error)) from error
+
+
+def _place_of(name: str) -> str | Path:
+    """The folder of a model that is built in or of a plug-in; any other name is what transformers is asked for."""
+    if name == MINILM:
+        return assets.fetch(MINILM)
+    if name in UNPACK:
+        return _unpacked(transformers(), name)
+    return _folder_of(_entries()[name]) if name in _entries() else name
+
+
+@lru_cache(maxsize=1)
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _folder_of(entry: EntryPoint) -> Path:
+    """The folder that the function of an entry point returns."""
+    where = f"the entry point {entry.name!r}{f' of {entry.dist.name}' if entry.dist else ''}"
+    try:
+        found = entry.load()()
+    except TensorAdaptError:
+        raise
+    except Exception as error:  # it is anybody's code
+        raise TensorAdaptError(
+            f"{where} raised {type(error).__name__}: {first_line(error)}; expected a function that returns the folder "
+            "of a model: mend or uninstall it"
+        ) from error
+    if not isinstance(found, str | os.PathLike) or not Path(found).is_dir():
+        raise TensorAdaptError(f"{where} returned {shown(found)}; expected the folder of a model: mend or uninstall it")
+    return Path(found)
 
 
 def _unknown(name: str, error: Exception) -> str:
@@ -256,7 +290,7 @@ def _unknown(name: str, error: Exception) -> str:
     return (
         f"unknown model {name!r}: not built in, no such folder, and not loaded from the hub "
         f"({first_line(error)}).{offline} "
-        f"Built in{did_you_mean(name, names())}"
+        f"Built in or of plug-ins{did_you_mean(name, names())}"
     )
 
 

@@ -46,6 +46,7 @@ class Classification(Task):
     source: str = ""
     licence: str = ""
     load_splits: Load | None = None
+    content: str = ""
     kind: ClassVar[str] = "classification"
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:

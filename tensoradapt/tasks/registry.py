@@ -6,6 +6,7 @@ which is part of a run's id, and under "source" how any process loads it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -146,14 +147,17 @@ def _place_of(task: Task) -> str:
 def _held(where: str) -> tuple[Task, Record]:
     """The task at a place such as "module:TASK"."""
     task = _checked(imported(where, "task", "module:NAME of a Task"), repr(where))
-    return task, {"hash": own.content_hash(_loaded(task)), "source": {"object": where}}
+    return task, {"hash": _content_hash(task), "source": {"object": where}}
 
 
-def _loaded(task: Task) -> Data:
+def _content_hash(task: Task) -> str:
+    """The hash of the text that identifies a task's data; without one, that of the data itself."""
+    if task.content:
+        return hashlib.sha256(task.content.encode()).hexdigest()[:16]
     data = task.load()
     if not isinstance(data, Data):
         raise TensorAdaptError(f"load of task {task.name!r} returned {shown(data)}; expected a Data")
-    return data
+    return own.content_hash(data)
 
 
 def _free(made: tuple[Task, Record]) -> tuple[Task, Record]:
@@ -183,7 +187,7 @@ def _installed(entry: EntryPoint) -> tuple[Task, Record]:
     task = _checked(found, _shown(entry))
     if task.name != entry.name:
         raise TensorAdaptError(f"{_shown(entry)} gives a task called {task.name!r}; expected one of its own name")
-    return task, {"hash": own.content_hash(_loaded(task)), "source": {}}
+    return task, {"hash": _content_hash(task), "source": {}}
 
 
 def _shown(entry: EntryPoint) -> str:
@@ -192,6 +196,9 @@ def _shown(entry: EntryPoint) -> str:
 
 
 def _checked(found: Any, where: str) -> Task:
-    if not isinstance(found, Task) or not all(isinstance(getattr(found, key, None), str) for key in ("name", "metric")):
-        raise TensorAdaptError(f"{where} is {shown(found)}; expected a tensoradapt.Task with a name and a metric")
+    texts = ("name", "metric", "content")
+    if not isinstance(found, Task) or not all(isinstance(getattr(found, key, None), str) for key in texts):
+        raise TensorAdaptError(
+            f"{where} is {shown(found)}; expected a tensoradapt.Task whose name, metric and content are texts"
+        )
     return found

@@ -54,6 +54,8 @@ class Task(ABC):
         name: what specifications and results call it.
         metric: the metric that is reported; one of the keys that ``evaluate`` returns. More is better.
         source, licence: where the data comes from, and its licence, in a line each.
+        content: a text that identifies the data of a task that a plug-in or a module holds, such as its name and
+            version: it becomes part of a run's id. Without one, planning loads the data and hashes it.
         by_length: whether ``load_for`` leaves out examples that are too long, which the plan of a sweep then counts.
     """
 
@@ -61,6 +63,7 @@ class Task(ABC):
     metric: str
     source: str = ""
     licence: str = ""
+    content: str = ""
     by_length: ClassVar[bool] = False
 
     @abstractmethod

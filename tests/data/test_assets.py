@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -423,6 +424,15 @@ def test_a_cache_that_cannot_be_written_says_which_variable_moves_it(
     monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(TensorAdaptError, match=r"cannot write.*file.*set TENSORADAPT_CACHE"):
         assets.fetch("toy", progress=False)
+
+
+def test_an_asset_of_a_plug_in_is_fetched_without_a_name_in_the_table(index: Index, toy: assets.Asset) -> None:
+    index.files = {WHEEL: wheel()}
+    own = replace(toy, name="own")
+    folder = assets.fetch(own, progress=False)
+    assert folder.name == "own-1.0" and contents(folder)["weights.bin"] == WEIGHTS
+    with pytest.raises(TensorAdaptError, match='unknown asset "own"'):
+        assets.fetch("own")
 
 
 def test_an_unknown_asset_names_the_closest() -> None:

@@ -232,6 +232,25 @@ def test_a_task_of_a_module_is_registered_under_its_place(monkeypatch: pytest.Mo
         ta.register_task(answers.Answers())
 
 
+def test_a_task_that_says_what_its_data_is_is_planned_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Remote(answers.Answers):
+        content = "answers, version 1"
+
+        def splits(self, n_train: int | None = None, n_test: int | None = None) -> Any:
+            raise AssertionError("loaded")
+
+    monkeypatch.setattr(answers, "REMOTE", Remote(), raising=False)
+    task, first = registry.resolve("support.tasks.answers:REMOTE")
+    assert registry.restore("answers", first) is task
+    monkeypatch.setattr(Remote, "content", "answers, version 2")
+    registry._restored.cache_clear()
+    with pytest.raises(ta.TensorAdaptError, match="data of task 'answers' has changed since the run was planned"):
+        registry.restore("answers", first)
+    monkeypatch.setattr(Remote, "content", 3)
+    with pytest.raises(ta.TensorAdaptError, match=r"expected a tensoradapt\.Task whose name, metric and content are"):
+        registry.resolve("support.tasks.answers:REMOTE")
+
+
 def entry(value: str, name: str = "plugged") -> EntryPoint:
     return EntryPoint(name, value, registry.GROUP)
 
