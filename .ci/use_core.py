@@ -20,7 +20,7 @@ sys.modules["torch"] = None
 import tensoradapt as ta
 sizes = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, "intermediate_size": 3072}
 config = SimpleNamespace(model_type="bert", **sizes)
-assert ta.plan(config, layout="layer proj : head dim : model", parameterization="cp", rank=8).n_params == 6880
+assert ta.plan(config, layout="layer proj : head dim : model", method="cp", rank=8).n_params == 6880
 """
 NAMES = "import torch, tensoradapt as ta; ta.plan, ta.attach, ta.fit"
 LONGEST = 1.0  # seconds of the processor that the import takes beside torch's own
@@ -55,7 +55,7 @@ def adapted(folder: Path) -> None:
     layer = torch.nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
     model = torch.nn.TransformerEncoder(layer, 3).train()
     layout, batches = "layer proj : ff : model", [(torch.randn(8, 5, 32), torch.randn(8, 5, 32))] * 20
-    plan = ta.plan(model, layout=layout, parameterization="tucker", rank=4, projections=["up", "down"])
+    plan = ta.plan(model, layout=layout, method="tucker", rank=4, projections=["up", "down"])
     adapter = ta.attach(model, plan, seed=0)
     fitted = ta.fit(model, batches, lr=1e-3, steps=20, loss=lambda m, pair: (m(pair[0]) - pair[1]).square().mean())
     assert fitted.losses[-1] < fitted.losses[0], fitted.losses

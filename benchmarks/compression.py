@@ -34,7 +34,7 @@ COLUMNS = ("form", "budget", "n_params", "error", "accuracy", "accuracy_after", 
 def main() -> None:
     bench = Bench(Setting(steps=100, n_test=1000), SEED)
     model = bench.fresh()
-    plan = ta.plan(model, layout=": out : in", parameterization="lora", rank=8, train=("classifier",))
+    plan = ta.plan(model, layout=": out : in", method="lora", rank=8, train=("classifier",))
     lora = ta.attach(model, plan, seed=SEED)
     bench.fit(model, rate("lora"))
     head = {k: v.clone() for k, v in model.classifier.state_dict().items()}

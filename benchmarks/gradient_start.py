@@ -81,7 +81,7 @@ class Case:
         begun, bench = time.perf_counter(), self.bench
         model = bench.fresh()
         model.classifier.load_state_dict(self.warm_head())
-        plan = ta.plan(model, parameterization=family, rank=rank, start=start, train=("classifier",))
+        plan = ta.plan(model, method=family, rank=rank, start=start, train=("classifier",))
         batches = [batch for batch, _ in zip(bench.batches(model, order=5), range(4), strict=False)]
         ta.attach(model, plan, seed=bench.seed, batches=batches if start == "gradient" else None)
         fitted = bench.fit(model, lr)

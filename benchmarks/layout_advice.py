@@ -57,7 +57,7 @@ def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:
     """All updates of a trained LoRA, (layer, proj, out, in)."""
     bench = Bench(Setting(steps=80), 100)
     model = bench.fresh()
-    plan = ta.plan(model, layout=": out : in", parameterization="lora", rank=8, train=("classifier",))
+    plan = ta.plan(model, layout=": out : in", method="lora", rank=8, train=("classifier",))
     adapter = ta.attach(model, plan, seed=100)
     bench.fit(model, rate("lora"))
     layers = sorted({site.coord["layer"] for site in adapter.plan.sites})
@@ -70,7 +70,7 @@ def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:
 def one(bench: Bench, family: str, budget: int, mode: str) -> tuple[tuple, np.ndarray]:
     model = bench.fresh()
     layout = f"{mode} : out : in"
-    plan = ta.plan(model, layout=layout, parameterization=family, budget=budget, train=("classifier",))
+    plan = ta.plan(model, layout=layout, method=family, budget=budget, train=("classifier",))
     ta.attach(model, plan, seed=bench.seed)
     fitted = bench.fit(model, rate(family))
     right = bench.correct(model)

@@ -91,7 +91,7 @@ def served(base: nn.Module, method: str, root: Path) -> Served:
     """A model that has no adapter yet, and a saved adapter of the method."""
     folder, model = root / method.replace(" ", ""), shared(base)
     if method != PEFT:
-        ta.attach(model, ta.plan(sites_of(base), published=ROWS[method], rank=RANK, train=())).save(folder)
+        ta.attach(model, ta.plan(sites_of(base), method=ROWS[method], paper=True, rank=RANK, train=())).save(folder)
         ta.detach(model)
         return Served(model, folder)
     targets = sorted({site.module for site in sites_of(base)})

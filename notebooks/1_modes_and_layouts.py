@@ -73,7 +73,7 @@ def shape_of(plan):
 
 
 for layout in LAYOUTS:
-    plan = ta.plan(sites, layout=layout, parameterization="cp", rank=8)
+    plan = ta.plan(sites, layout=layout, method="cp", rank=8)
     print(f"{layout:31s} {len(plan.groups):2d} of {shape_of(plan)}")
 
 # %% [markdown]
@@ -84,7 +84,7 @@ for layout in LAYOUTS:
 # so it is transposed, and its heads come to lie on the row side like those of q, k and v. The plan says so.
 
 # %%
-print(ta.plan(sites, layout="layer proj : head dim : model", parameterization="cp", rank=8))
+print(ta.plan(sites, layout="layer proj : head dim : model", method="cp", rank=8))
 
 # %% [markdown]
 # The head factor has a row for each head. A check of the orientation is to set the row of head 3 to zero and look at
@@ -93,7 +93,7 @@ print(ta.plan(sites, layout="layer proj : head dim : model", parameterization="c
 
 # %%
 model = models.load(models.MINILM, tasks.get("snippets"))
-adapter = ta.attach(model, ta.plan(model, layout="layer proj : head dim : model", parameterization="cp", rank=8))
+adapter = ta.attach(model, ta.plan(model, layout="layer proj : head dim : model", method="cp", rank=8))
 factors = adapter.tensors[0].factors
 PLACE = "bert.encoder.layer.0.attention."
 SHOWN = {"q": "self.query", "k": "self.key", "v": "self.value", "o": "output.dense"}
@@ -131,7 +131,7 @@ FAMILIES = ["lora", "cp", "tensor_train", "tucker", "block_term", "tensor_ring",
 
 print(f"{'rank 8, parameters':31s}", *(f"{name:>12s}" for name in FAMILIES))
 for layout in LAYOUTS:
-    plans = [ta.plan(sites, layout=layout, parameterization=name, rank=8) for name in FAMILIES]
+    plans = [ta.plan(sites, layout=layout, method=name, rank=8) for name in FAMILIES]
     print(f"{layout:31s}", *(f"{plan.n_params:12,}" for plan in plans))
 
 # %% [markdown]
@@ -154,14 +154,14 @@ def counts(name, layout):
     sizes = []
     for rank in RANKS:
         try:
-            sizes.append(ta.plan(sites, layout=layout, parameterization=name, rank=rank).n_params)
+            sizes.append(ta.plan(sites, layout=layout, method=name, rank=rank).n_params)
         except ta.TensorAdaptError:
             break
     return RANKS[: len(sizes)], sizes
 
 
 figure, axes = plt.subplots(1, 3, figsize=(8.2, 3.5), layout="constrained", sharey=True)
-smallest = ta.plan(sites, layout=": out : in", parameterization="lora", rank=1).n_params
+smallest = ta.plan(sites, layout=": out : in", method="lora", rank=1).n_params
 for ax, name in zip(axes, ["cp", "tensor_train", "tucker"], strict=True):
     for layout, (colour, marker, line) in zip(LAYOUTS, STYLES, strict=False):
         ax.loglog(*counts(name, layout), line, color=colour, marker=marker, markersize=4, linewidth=1.2, label=layout)
@@ -183,7 +183,7 @@ plt.show()
 
 # %%
 for name in FAMILIES[1:]:
-    plan = ta.plan(sites, layout="layer proj : head dim : model", parameterization=name, budget=10_000)
+    plan = ta.plan(sites, layout="layer proj : head dim : model", method=name, budget=10_000)
     print(f"{name:13s} {plan.n_params:6,} of 10,000")
 
 # %% [markdown]
@@ -191,5 +191,5 @@ for name in FAMILIES[1:]:
 
 # %%
 for name in ("lora", "lotr", "metatt-4d", "lorta"):
-    plan = ta.plan(config, published=name, rank=8)
+    plan = ta.plan(config, method=name, paper=True, rank=8)
     print(f"{name:10s} {plan.groups[0].network.layout!s:31s} {plan.parameterization:13s} {plan.n_params:8,}")

@@ -86,7 +86,7 @@ def correct(model, split):  # bool (examples,)
 # %%
 torch.manual_seed(0)
 model = models.load(models.MINILM, data.task)
-plan = ta.plan(model, layout="layer proj : head dim : model", parameterization="cp", rank=16, train=("classifier",))
+plan = ta.plan(model, layout="layer proj : head dim : model", method="cp", rank=16, train=("classifier",))
 adapter = ta.attach(model, plan, seed=0)
 print(f"{plan.n_params:,} in the adapter, {plan.n_trained_base:,} in the head")
 for name, factor in adapter.tensors[0].factors.items():

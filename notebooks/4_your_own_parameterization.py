@@ -140,7 +140,7 @@ STYLES = dict(zip(FAMILIES, zip(styles.COLOURS, styles.MARKERS, ("-", "--", "-."
 figure, ax = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
 for name, family in FAMILIES.items():
     colour, marker, line = STYLES[name]
-    sizes = [ta.plan(sites, layout=LAYOUT, parameterization=family, rank=rank).n_params for rank in RANKS]
+    sizes = [ta.plan(sites, layout=LAYOUT, method=family, rank=rank).n_params for rank in RANKS]
     ax.loglog(RANKS, sizes, line, color=colour, marker=marker, markersize=5, label=name)
     print(f"{name:7s}", *(f"{n:8,}" for n in sizes))
 ax.set_xticks(RANKS, RANKS)
@@ -165,7 +165,7 @@ def train(family, seed):
     config = RunConfig("adapter", seed, models.MINILM, "snippets", 9e-3, STEPS, batch=16, max_length=32)
     torch.manual_seed(seed)
     model = models.load(models.MINILM, data.task)
-    plan = ta.plan(model, layout=LAYOUT, parameterization=family, budget=BUDGET, train=("classifier",))
+    plan = ta.plan(model, layout=LAYOUT, method=family, budget=BUDGET, train=("classifier",))
     adapter = ta.attach(model, plan, seed=seed)
     feed = batches(model, encoded(data.train, config), config, "cpu")
     return adapter, ta.fit(model, feed, lr=config.lr, head_lr=0.06, heads=("classifier",), steps=STEPS)

@@ -59,7 +59,7 @@ def correct(model):  # bool (examples,)
 torch.manual_seed(0)
 model = models.load(models.MINILM, data.task)
 sites = ta.find_sites(model, ("q", "v"))
-plan = ta.plan(sites, layout=": out : in", parameterization="lora", rank=8, train=())  # the head stays the model's own
+plan = ta.plan(sites, layout=": out : in", method="lora", rank=8, train=())  # the head stays the model's own
 lora = ta.attach(model, plan, seed=0)
 model.classifier.requires_grad_(True)
 feed = batches(model, encoded(data.train, config), config, "cpu")

@@ -70,7 +70,7 @@ def trained(parameterization, rank, lr):
     torch.manual_seed(0)
     model = models.load(models.MINILM, data.task)
     sites = ta.find_sites(model, PROJECTIONS)
-    adapter = ta.attach(model, ta.plan(sites, parameterization=parameterization, rank=rank), seed=0)
+    adapter = ta.attach(model, ta.plan(sites, method=parameterization, rank=rank), seed=0)
     model.classifier.requires_grad_(True)
     feed = batches(model, encoded(data.train, config), config, "cpu")
     fitted = ta.fit(model, feed, lr=lr, head_lr=0.06, heads=("classifier",), steps=STEPS)
@@ -81,7 +81,7 @@ def trained(parameterization, rank, lr):
 
 def stacked(adapter):
     """The updates of all sites as one tensor over the layout, each in its orientation."""
-    group = ta.plan(adapter.plan.sites, layout=LAYOUT, parameterization="dense").groups[0]
+    group = ta.plan(adapter.plan.sites, layout=LAYOUT, method="dense").groups[0]
     return stack(group, adapter.delta).numpy(), group.network.layout.names
 
 

@@ -210,7 +210,7 @@ def test_links_of_a_concept_lead_somewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["plans.md", "orientation.md"])
 def test_a_printed_plan_is_what_is_printed(name: str) -> None:
-    plan = ta.plan(MODELS["BERT-base"], layout="layer proj : head dim : model", parameterization="cp", rank=8)
+    plan = ta.plan(MODELS["BERT-base"], layout="layer proj : head dim : model", method="cp", rank=8)
     text = (ROOT / "docs" / "concepts" / name).read_text()
     heads = ("cp over", "tensors  layout", "site   ", "out x in", "skipped:")
     blocks = [block for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE) if block.strip().startswith(heads)]

@@ -72,27 +72,27 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank True": (plan(rank=True), ["rank is True", "expected a whole number"]),
     "rank empty": (plan(rank={}), ["rank is an empty mapping", "expected a rank for each mode"]),
     "build that returns nothing": (
-        plan(parameterization=building(first=lambda _: None)),
+        plan(method=building(first=lambda _: None)),
         [*NOT_BUILT, "NoneType None", "return Network(layout, factors, bonds)"],
     ),
     "build that returns its factors": (
-        plan(parameterization=building(first=lambda layout: cp.build(layout, 1).factors), budget=900, rank=None),
+        plan(method=building(first=lambda layout: cp.build(layout, 1).factors), budget=900, rank=None),
         [*NOT_BUILT, "tuple (Factor("],
     ),
     "build that returns nothing above rank 1": (
-        plan(parameterization=building(first=lambda layout: cp.build(layout, 1), later=lambda _: None)),
+        plan(method=building(first=lambda layout: cp.build(layout, 1), later=lambda _: None)),
         [*NOT_BUILT, "NoneType None"],
     ),
     "build that returns nothing for a mapping": (
-        plan(parameterization=building(first=lambda layout: cp.build(layout, 1), later=lambda _: {}), rank={"r": 2}),
+        plan(method=building(first=lambda layout: cp.build(layout, 1), later=lambda _: {}), rank={"r": 2}),
         [*NOT_BUILT, "dict {}"],
     ),
     "build that returns nothing, with rates": (
-        plan(parameterization=building(first=lambda _: "cp"), rates={"layer": 2.0}),
+        plan(method=building(first=lambda _: "cp"), rates={"layer": 2.0}),
         [*NOT_BUILT, "str 'cp'"],
     ),
     "build that returns another layout": (
-        plan(parameterization=building(first=shrunk)),
+        plan(method=building(first=shrunk)),
         [*NOT_BUILT, "a network over 'layer proj : head dim : model' (1, 2, ", "with the layout that it is given"],
     ),
     "rank of a mode 0": (plan(rank={**RANKS, "head": 0}), ["rank of 'head' is 0", "expected a whole number"]),
@@ -116,7 +116,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "budget not whole": (plan(rank=None, budget=1e4), ["budget is 10000.0", "expected a whole number of parameters"]),
     "budget True": (plan(rank=None, budget=True), ["budget is True", "expected a whole number of parameters"]),
     "as many as dense": (
-        plan(layout=": out : in", parameterization="lora", rank=50, projections=("q",)),
+        plan(layout=": out : in", method="lora", rank=50, projections=("q",)),
         ["would have 5,184 parameters", "the 3 matrices themselves have only 3,456", "lower the rank or the budget"],
     ),
     "layout without colons": (plan(layout="out in"), ["'out in' has 0 colons", "expected exactly two"]),
@@ -206,19 +206,21 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "unknown start": (plan(start="zeros"), ["start is 'zeros'", 'did you mean "zero"?']),
     "unknown rule": (plan(rule="ad"), ["rule is 'ad'", 'did you mean "add"?']),
     "gates on rectangular matrices": (
-        lambda: ta.plan(llama(), published="quanta"),
+        lambda: ta.plan(llama(), method="quanta", paper=True),
         ["self_attn.q_proj is 48 x 24, and quanta takes square matrices alone", '"tt_matrix"'],
     ),
     "gates on matrices of which some are square": (
-        lambda: ta.plan(transformers.LlamaConfig(num_key_value_heads=8), parameterization="quanta"),
+        lambda: ta.plan(transformers.LlamaConfig(num_key_value_heads=8), method="quanta"),
         ["self_attn.k_proj is 1024 x 4096", "Adapt projections=('q', 'o')"],
     ),
     "gates that cost more than the matrix": (
-        lambda: ta.plan(transformers.BertConfig(hidden_size=62, num_attention_heads=2), published="quanta", split=FEW),
+        lambda: ta.plan(
+            transformers.BertConfig(hidden_size=62, num_attention_heads=2), method="quanta", paper=True, split=FEW
+        ),
         ["would have 115,416 parameters", "have only 92,256; split the widths into more, and more equal, parts"],
     ),
     "parts of no split": (
-        plan(parameterization="tt_matrix", layout=": out* : in*"),
+        plan(method="tt_matrix", layout=": out* : in*"),
         [
             "': out* : in*' names the parts of out and in",
             "no split says",
@@ -232,31 +234,29 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "alpha infinite": (plan(alpha=math.inf), ["alpha is inf", "expected a finite number above 0"]),
     "alpha beside a number as scale": (plan(alpha=2, scale=3), ["both scale=3 and alpha=2", "the whole multiplier"]),
     "no parameterization": (
-        plan(parameterization=None),
+        plan(method=None),
         ["no parameterization was given", "one of block_term, cp", "lora, lora_xs"],
     ),
-    "unknown parameterization": (plan(parameterization="tuker"), ["'tuker'", 'did you mean "tucker"?', "lora"]),
+    "unknown parameterization": (plan(method="tuker"), ["'tuker'", 'did you mean "tucker"?', "lora"]),
     "parameterization that is published": (
-        plan(parameterization="LoRTA"),
+        plan(method="LoRTA"),
         ["unknown parameterization 'LoRTA'", "published='lorta'", "'cp' with a layout"],
     ),
     "published that is a parameterization": (
-        lambda: ta.plan(llama(), published="Tensor-train", rank=2),
+        lambda: ta.plan(llama(), method="Tensor-train", paper=True, rank=2),
         ["unknown published adapter 'Tensor-train'", "give it as parameterization='tensor_train'"],
     ),
     "parameterization without its functions": (
-        plan(parameterization=SimpleNamespace(build=cp.build)),
+        plan(method=SimpleNamespace(build=cp.build)),
         ["has no count, oracle", "build(layout, rank, **options)"],
     ),
     "options that do not fit": (plan(options={"order": ("q",)}), ["options ['order'] do not fit", "'tucker'"]),
     "an order that is none": (
-        plan(parameterization="tensor_train", options={"order": ("model", "head")}),
+        plan(method="tensor_train", options={"order": ("model", "head")}),
         ["order ('model', 'head') is not a permutation", "'layer', 'proj', 'head', 'dim'"],
     ),
     "a train whose bonds do not chain": (
-        plan(
-            layout="layer : out : in", parameterization=SimpleNamespace(build=loose, count=cp.count, oracle=cp.oracle)
-        ),
+        plan(layout="layer : out : in", method=SimpleNamespace(build=loose, count=cp.count, oracle=cp.oracle)),
         [
             "site model.layers.0.self_attn.q_proj: bond 'r1' is held by 1 factor(s)",
             "of in[in=24 r1], layer[r2 layer=3 r3], out[r3 out=48]; a bond joins two or more",
@@ -274,7 +274,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         ],
     ),
     "unknown published": (
-        lambda: ta.plan(llama(), published="lortaa", rank=2),
+        lambda: ta.plan(llama(), method="lortaa", paper=True, rank=2),
         ["unknown published adapter 'lortaa'", 'did you mean "lorta"?'],
     ),
     "no sites": (lambda: ta.plan([], TIED, "cp", rank=2), ["the sites are empty", "find_sites(model)"]),
@@ -355,10 +355,10 @@ def test_a_refusal_says_what_was_found_and_what_to_do(case: str) -> None:
 @pytest.mark.parametrize("name", ["fact-tt", "fact-tk", "cara"])
 def test_the_sites_that_a_refusal_of_blocks_names_are_taken(name: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=f"{name}' is not defined on this model.*up_proj is 34 x 24") as error:
-        ta.plan(llama(), published=name, rank=1)
+        ta.plan(llama(), method=name, paper=True, rank=1)
     projections = named_in(error.value, r"find_sites\(model, (\(.*?\)), blocks=True\)")
     sites = ta.find_sites(llama(), projections, blocks=True)  # k and v are narrower, and so a tensor of their own
-    taken = ta.plan(sites, published=name, rank=1, on_mismatch="split").sites
+    taken = ta.plan(sites, method=name, paper=True, rank=1, on_mismatch="split").sites
     assert {site.coord["proj"] for site in taken} == {"q", "k", "v", "o"}
 
 
@@ -372,9 +372,9 @@ def test_the_split_that_a_refusal_names_is_taken(name: str, family: str) -> None
     """The rows name parts of the widths in their papers alone, and these are others."""
     sites = ta.find_sites(make(family), ("q", "v"))
     with pytest.raises(ta.TensorAdaptError, match="no parts for the width") as error:
-        ta.plan(sites, published=name, rank=1)
+        ta.plan(sites, method=name, paper=True, rank=1)
     split = named_in(error.value, r"give them with split=(\{.*\})")
-    assert len(ta.plan(sites, published=name, rank=1, split=split).sites) == len(sites)
+    assert len(ta.plan(sites, method=name, paper=True, rank=1, split=split).sites) == len(sites)
 
 
 def test_parts_that_multiply_to_the_width_are_named_for_those_that_do_not() -> None:

@@ -268,7 +268,7 @@ def test_the_heads_of_docs_are_those_of_the_models() -> None:
     for task, labels in (("sst2", 2), ("stsb", 1)):
         config.num_labels = labels
         model = BertForSequenceClassification(config)
-        assert ta.plan(model, parameterization="lora", rank=8).n_trained_base == recompute.HEADS[task]
+        assert ta.plan(model, method="lora", rank=8).n_trained_base == recompute.HEADS[task]
 
 
 def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ def rows() -> dict[str, Row]:
 
 def test_rows_at_a_count_have_at_most_that_of_lora_and_more_than_half(rows: dict[str, Row]) -> None:
     base = base_of("small", "cpu", "float32")
-    counts = {g: ta.plan(sites_of(base), published="lora", rank=r).n_params for g, r in ((LEAST, 1), (SAME, 8))}
+    counts = {
+        g: ta.plan(sites_of(base), method="lora", paper=True, rank=r).n_params for g, r in ((LEAST, 1), (SAME, 8))
+    }
     found = []
     for row in rows.values():
         if row.group in counts and isinstance(row, Ours):

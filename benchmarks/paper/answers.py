@@ -66,7 +66,7 @@ def main() -> None:
 
 def _trained(model: torch.nn.Module, train: Split, args: argparse.Namespace) -> tuple[Any, Sequence[float]]:
     task = tasks.get("alpaca")
-    plan = ta.plan(model, layout=LAYOUT, parameterization="cp", rank=args.rank)
+    plan = ta.plan(model, layout=LAYOUT, method="cp", rank=args.rank)
     print(plan, flush=True)
     adapter = ta.attach(model, plan, seed=SEED)
     examples = task.encode(train, args.model, LENGTH)

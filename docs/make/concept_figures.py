@@ -57,7 +57,7 @@ def orientation() -> Figure:
     figure = _figure(7.4, 3.1)
     figure.subplots_adjust(left=0.17, right=0.99, top=0.99, bottom=0.01, wspace=0.05, hspace=0.05)
     for row, column in zip(figure.subplots(2, 4), ("in", "model"), strict=True):
-        (group,) = ta.plan(SMALL, layout=f"layer proj : head dim : {column}", parameterization="cp", rank=2).groups
+        (group,) = ta.plan(SMALL, layout=f"layer proj : head dim : {column}", method="cp", rank=2).groups
         first = [member for member in group.members if member.site.coord["layer"] == 0]
         for ax, member in zip(row, first, strict=True):
             _matrix(ax, member.site.coord["proj"], member.transposed, SMALL.num_attention_heads)

@@ -24,7 +24,7 @@ def logits(model: nn.Module) -> torch.Tensor:
 
 def tasked(**changes: Any) -> tuple[nn.Module, ta.Adapter]:
     model = make("bert")
-    plan = ta.plan(model, published="metatt-4+1d", rank=2, tasks=("rte", "cola", "sst2"), **changes)
+    plan = ta.plan(model, method="metatt-4+1d", paper=True, rank=2, tasks=("rte", "cola", "sst2"), **changes)
     with float64():
         adapter = ta.attach(model, plan)
     perturb(adapter)
@@ -139,4 +139,4 @@ def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
 )
 def test_tasks_and_layouts_that_do_not_fit_are_refused_in_plan(asked: dict[str, Any], says: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=says):
-        ta.plan(make("bert"), parameterization="cp", rank=2, **asked)
+        ta.plan(make("bert"), method="cp", rank=2, **asked)

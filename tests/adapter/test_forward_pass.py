@@ -95,7 +95,7 @@ def test_grouped_queries_are_contracted_by_their_ranges(counted) -> None:
 
 
 def test_a_pair_that_is_as_large_as_its_matrix_is_not_kept(counted) -> None:
-    Tied(layout="layer proj : head dim : model", parameterization="cp", rank=30)()
+    Tied(layout="layer proj : head dim : model", method="cp", rank=30)()
     assert set(counted) == {1}
 
 
@@ -174,7 +174,7 @@ def test_a_factor_that_changes_in_the_middle_of_a_pass_is_read_by_the_layers_aft
 
 
 def test_tasks_for_each_sample_are_contracted_once_for_each_task(counted) -> None:
-    tied = Tied(layout="task layer proj : out : in", parameterization="cp", rank=2, tasks=TASKS)
+    tied = Tied(layout="task layer proj : out : in", method="cp", rank=2, tasks=TASKS)
     tied.adapter.select(task=["b", "a"])
     found = tied.step()
     assert counted == {12: 2}
@@ -267,8 +267,8 @@ def test_copies_and_pickles_follow_their_own_passes(tied, counted) -> None:
 def test_detach_and_merge_and_unload_take_the_hooks_off() -> None:
     for end in (ta.detach, ta.merge_and_unload):
         model = make("bert")
-        ta.attach(model, ta.plan(model, published="lora", rank=2))
-        ta.attach(model, ta.plan(model, published="lora", rank=2), name="second")
+        ta.attach(model, ta.plan(model, method="lora", paper=True, rank=2))
+        ta.attach(model, ta.plan(model, method="lora", paper=True, rank=2), name="second")
         assert len(model._forward_pre_hooks) == len(model._forward_hooks) == 1
         if end is ta.detach:
             ta.detach(model, "second")
@@ -278,7 +278,7 @@ def test_detach_and_merge_and_unload_take_the_hooks_off() -> None:
 
 
 def test_a_frozen_factor_and_a_scale_that_are_set_between_two_passes_are_read() -> None:
-    tied = Tied(layout="layer proj : head dim : model", parameterization="tucker", rank=2, start="subtract")
+    tied = Tied(layout="layer proj : head dim : model", method="tucker", rank=2, start="subtract")
     tensor = tied.adapter.tensors[0]
     for change in (
         lambda: next(tensor.initial.buffers()).mul_(2),
@@ -308,7 +308,7 @@ def test_a_pass_under_autocast_and_one_without_have_pairs_of_their_own() -> None
 
 
 def test_a_task_that_is_selected_between_two_passes_is_read() -> None:
-    several = Tied(layout="layer task proj : head dim : model", parameterization="cp", rank=2, tasks=TASKS)
+    several = Tied(layout="layer task proj : head dim : model", method="cp", rank=2, tasks=TASKS)
     with torch.no_grad():
         outputs = []
         for task in ("a", "b", "a"):
@@ -319,7 +319,7 @@ def test_a_task_that_is_selected_between_two_passes_is_read() -> None:
 
 
 def test_passes_without_gradients_keep_no_more_pairs_than_there_is_room_for(counted, monkeypatch) -> None:
-    tied = Tied(layout=": out : in", parameterization="lora", rank=2)
+    tied = Tied(layout=": out : in", method="lora", rank=2)
     with torch.no_grad():
         tied(), tied()
         assert sum(counted.values()) == len(tied.adapter.plan.groups)

@@ -145,7 +145,7 @@ def colours(ax: Axes) -> dict[str, Any]:
 
 
 def test_what_is_frozen_zero_and_cut_is_seen() -> None:
-    plan = ta.plan(BERT, parameterization="vera", rank=8)
+    plan = ta.plan(BERT, method="vera", rank=8)
     plain = colours(ta.plots.network(plan))
     assert plain["A"] == plain["B"] and len({plain[name] for name in ("A", "b", "d")}) == 3  # frozen, zero, trained
     ax = ta.plots.network(plan, cut=True)
@@ -159,7 +159,7 @@ def test_what_is_frozen_zero_and_cut_is_seen() -> None:
 
 def test_no_factor_is_hollow_in_a_plan_that_does_not_start_at_zero() -> None:
     for name, hollow in (("lora", True), ("pissa", False), ("lora-xs", False)):
-        assert ("Hollow" in caption(ta.plots.network(ta.plan(BERT, published=name, rank=4)))) == hollow
+        assert ("Hollow" in caption(ta.plots.network(ta.plan(BERT, method=name, paper=True, rank=4)))) == hollow
     plt.close("all")
 
 
@@ -168,7 +168,7 @@ def caption(ax: Axes) -> str:
 
 
 def test_vectors_are_smaller() -> None:
-    ax = ta.plots.network(ta.plan(BERT, published="vera", rank=8))
+    ax = ta.plots.network(ta.plan(BERT, method="vera", paper=True, rank=8))
     height = {patch.get_gid(): patch.get_height() for patch in ax.patches if hasattr(patch, "get_height")}
     assert height["node:d"] < height["node:A"]
     plt.close("all")
@@ -193,8 +193,11 @@ def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("given", "words"),
     [
         (lambda: ta.plots.network("cp"), "'cp'; expected a plan, or a network"),
-        (lambda: ta.plots.network(ta.plan(BERT, published="lora", rank=1), tensor=24), "tensor is 24, .* has 24"),
-        (lambda: ta.plots.network(ta.plan(BERT, published="lora", rank=1), tensor=-1), "tensor"),
+        (
+            lambda: ta.plots.network(ta.plan(BERT, method="lora", paper=True, rank=1), tensor=24),
+            "tensor is 24, .* has 24",
+        ),
+        (lambda: ta.plots.network(ta.plan(BERT, method="lora", paper=True, rank=1), tensor=-1), "tensor"),
         (lambda: ta.plots.network(NETWORKS["cp tied"], ax=3), "ax"),
         (lambda: ta.plots.network(NETWORKS["cp tied"], cut="yes"), "cut"),
         (lambda: ta.plots.save_network(NETWORKS["cp tied"], Path("x.bmp")), r"x\.bmp .*\.png, \.pdf, \.svg"),

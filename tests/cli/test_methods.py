@@ -51,7 +51,7 @@ def test_one_parameterization_is_shown_with_its_factors_and_its_count(
 
 def test_one_published_adapter_is_shown_as_it_is_published(capsys: pytest.CaptureFixture[str]) -> None:
     shown = printed(capsys, "LoRTA", "--model", MODEL, "--rank", "2")
-    n_params = ta.plan(models.config(MODEL), published="lorta", rank=2).n_params
+    n_params = ta.plan(models.config(MODEL), method="lorta", paper=True, rank=2).n_params
     assert "lorta: cp over layer proj : head dim : model  (q k v o)" in shown
     assert f"{MODEL}, rank 2: {n_params:,} parameters in one tensor" in shown
 
@@ -66,7 +66,7 @@ def test_a_name_that_both_have_shows_both_and_a_wrong_one_what_there_is(capsys: 
     "name", [name for name in NAMES if name not in ("kronecker", "loretta", "quanta", "tt_matrix")]
 )
 def test_a_diagram_has_a_mark_at_each_bond_of_each_factor(name: str) -> None:
-    network = ta.plan(models.config(MODEL), parameterization=name, rank=2).groups[0].network
+    network = ta.plan(models.config(MODEL), method=name, rank=2).groups[0].network
     head, *lines = diagram(network).splitlines() if network.bonds else ["", *diagram(network).splitlines()]
     column = {bond: head.index(f"{bond}={n}") for bond, n in network.bonds.items()}
     rows = dict(zip((f.name for f in network.factors), (line for line in lines if "[" in line), strict=True))

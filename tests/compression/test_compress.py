@@ -345,7 +345,7 @@ def test_a_folder_and_sites_that_differ_are_named(tmp_path: Path) -> None:
 
 def test_a_full_fine_tune_minus_its_base() -> None:
     base, tuned = make("gpt2"), make("gpt2")
-    adapter = ta.attach(tuned, ta.plan(ta.find_sites(tuned, "all"), rank=2, parameterization="cp", scale=1.0))
+    adapter = ta.attach(tuned, ta.plan(ta.find_sites(tuned, "all"), rank=2, method="cp", scale=1.0))
     perturb(adapter, 0.2)
     ta.merge(tuned, keep=False)
     ta.detach(tuned)
@@ -440,7 +440,7 @@ def test_of_an_adapter_with_tasks_the_selected_one_is_converted() -> None:
 
 def test_what_cara_shares_besides_its_tensors_is_left_out_and_named() -> None:
     config = transformers.BertConfig(hidden_size=30, intermediate_size=60, num_hidden_layers=2, num_attention_heads=5)
-    adapter = ta.Adapter(ta.plan(config, published="cara", rank=2))
+    adapter = ta.Adapter(ta.plan(config, method="cara", paper=True, rank=2))
     layout = "(layer proj block) : out : in"  # of both its tensors, whose rank is 2
     assert compress(adapter, None, layout, "tucker", 4).left_out == ()  # biases that are zero are no loss
     perturb(adapter)

@@ -169,7 +169,7 @@ def test_a_merge_rounds_the_sum_of_all_adapters_once() -> None:
 def test_adapters_are_switched_summed_and_deleted() -> None:
     model = usual()
     first = logits(model)
-    model.add_adapter("other", TensorConfig(parameterization="lora", rank=2, target_modules=["q_proj", "up_proj"]))
+    model.add_adapter("other", TensorConfig(method="lora", rank=2, target_modules=["q_proj", "up_proj"]))
     perturb(bank(model, "other"))
     assert torch.equal(logits(model), first)
     model.set_adapter("other")
@@ -236,7 +236,9 @@ LOOSE = {"on_mismatch": "split"}  # no paper ties q with a narrower k
 
 
 def test_training_moves_every_factor_and_nothing_of_the_base() -> None:
-    model = get_peft_model(model_of("llama"), TensorConfig(task_type="CAUSAL_LM", published="lorta", rank=8, **LOOSE))
+    model = get_peft_model(
+        model_of("llama"), TensorConfig(task_type="CAUSAL_LM", method="lorta", paper=True, rank=8, **LOOSE)
+    )
     before, start = weights(model), {name: p.clone() for name, p in bank(model).named_parameters()}
     batch = inputs("llama")
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
@@ -277,7 +279,7 @@ def test_gradient_checkpointing_reaches_every_factor() -> None:
 
 def test_without_targets_a_published_row_adapts_its_own_and_anything_else_the_attention() -> None:
     assert projections_of(usual()) == {*QKVO}
-    assert projections_of(usual(published="lora", parameterization=None, layout=None)) == {"q", "v"}
+    assert projections_of(usual(method="lora", paper=True, method=None, layout=None)) == {"q", "v"}
     picked = usual(layers_to_transform=[0, 2])
     assert {site.coord["layer"] for site in bank(picked).plan.sites} == {0, 2}
 
@@ -287,7 +289,7 @@ def projections_of(model: Any) -> set[Any]:
 
 
 def test_all_linear_means_every_layer_but_the_head() -> None:
-    model = usual(target_modules="all-linear", layout=None, parameterization="lora")
+    model = usual(target_modules="all-linear", layout=None, method="lora")
     assert {site.coord["proj"] for site in bank(model).plan.sites} == {*QKVO, "gate", "up", "down"}
 
 
@@ -357,7 +359,7 @@ def test_a_quantised_layer_is_merged_by_quantising_anew_and_given_back_bit_for_b
 
 
 def test_layers_without_a_recipe_are_tied_by_their_place_in_a_list() -> None:
-    config = TensorConfig(layout="layer : out : in", parameterization="cp", rank=2, target_modules=LINEAR)
+    config = TensorConfig(layout="layer : out : in", method="cp", rank=2, target_modules=LINEAR)
     coords = {site.name: site.coords for site in bank(get_peft_model(Tower(), config)).plan.sites}
     assert coords["blocks.1.2"] == (("layer", 1), ("proj", "2"))
     assert coords["out"] == (("layer", 0), ("proj", "out"))
@@ -376,13 +378,13 @@ def test_every_parameterization_has_a_layout_for_layers_without_a_recipe(name: s
     targets = ["attn.out_proj"] if square else ["blocks.0.0", "blocks.1.0", "blocks.0.2", "blocks.1.2"]
     tower = Tower()
     tower.attn = nn.ModuleDict({"out_proj": nn.Linear(6, 6)})
-    model = get_peft_model(tower, TensorConfig(target_modules=targets, parameterization=name, rank=1, **parts))
+    model = get_peft_model(tower, TensorConfig(target_modules=targets, method=name, rank=1, **parts))
     assert len(bank(model).plan.sites) == len(targets)
 
 
 def test_modules_that_a_published_row_trains_are_saved_with_it(tmp_path: Path) -> None:
     split = {axis: {24: (6, 4), 48: (8, 6), 16: (4, 4)} for axis in ("in", "out")}
-    config = TensorConfig(published="loretta-rep", rank=1, split=split, options={"bottleneck": 2})
+    config = TensorConfig(method="loretta-rep", paper=True, rank=1, split=split, options={"bottleneck": 2})
     model = get_peft_model(model_of("llama"), config).eval()
     trained = {name for name, p in model.named_parameters() if p.requires_grad and "bank" not in name}
     assert trained and all("norm" in name for name in trained)
@@ -439,7 +441,7 @@ def test_pefts_conversion_to_lora_gives_the_same_logits() -> None:
 
 
 def test_groups_have_the_rates_of_the_factors() -> None:
-    model = get_peft_model(model_of("llama"), TensorConfig(published="lora+", rank=2))
+    model = get_peft_model(model_of("llama"), TensorConfig(method="lora+", paper=True, rank=2))
     groups = {group["lr"]: sum(p.numel() for p in group["params"]) for group in parameter_groups(model, 0.1)}
     assert sorted(groups) == pytest.approx([0.1, 1.6])
     assert sum(groups.values()) == bank(model).n_params

@@ -19,7 +19,7 @@ FAMILIES = {"llama": {}, "gpt2": {}, "bert": {"start": "subtract"}}
 
 
 def adapted(family: str, **changes: Any) -> Any:
-    config = TensorConfig(layout="layer proj : head dim : model", parameterization="cp", r=3, **changes)
+    config = TensorConfig(layout="layer proj : head dim : model", method="cp", r=3, **changes)
     model = get_peft_model(make(family, torch.float32), config).eval()
     perturb(model.base_model.tensoradapt_bank["default"])
     return model
@@ -43,7 +43,7 @@ def test_the_folder_computes_what_the_peft_model_does(family: str, tmp_path: Pat
 
 def test_the_active_adapter_is_exported_and_two_of_them_are_refused(tmp_path: Path) -> None:
     model = adapted("llama")
-    model.add_adapter("other", TensorConfig(r=1, parameterization="lora"))
+    model.add_adapter("other", TensorConfig(r=1, method="lora"))
     assert ta.export_lora(model, tmp_path).rank > 1
     model.set_adapter("other")
     assert ta.export_lora(model, tmp_path).rank == 1

@@ -58,7 +58,7 @@ def test_what_trains_is_printed_as_peft_prints_it(capsys: pytest.CaptureFixture[
     expected = capsys.readouterr().out
     plan = peft_model.base_model.tensoradapt_bank["default"].plan
     model = make("bert")
-    ta.attach(model, ta.plan(model, parameterization="cp", rank=2, train=()))
+    ta.attach(model, ta.plan(model, method="cp", rank=2, train=()))
     ta.print_trainable_parameters(model)
     assert capsys.readouterr().out == expected
     assert expected.startswith(f"trainable params: {plan.n_params:,d} || all params: ")

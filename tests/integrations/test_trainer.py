@@ -236,7 +236,7 @@ def test_generating_with_a_cache_is_taking_the_merged_model_s_best_token_step_by
 @pytest.mark.parametrize("parameterization", ["cp", "lora"])
 def test_gradient_checkpointing_gives_the_gradients_of_none(name: str, reentrant: bool, parameterization: str) -> None:
     model = make(name)
-    adapter = ta.attach(model, ta.plan(model, parameterization=parameterization, rank=2), seed=0)
+    adapter = ta.attach(model, ta.plan(model, method=parameterization, rank=2), seed=0)
     perturb(adapter)
     expected = gradients(model.train(), adapter, **inputs(name))
     checkpoint_layers(model, reentrant)

@@ -107,7 +107,7 @@ def test_real_pairs_and_a_real_model_have_the_loss_of_trl(tmp_path: Path) -> Non
     assert "TENSORADAPT_DATA" in os.environ
     task = tasks.get("ultrafeedback")
     texts = [text for text in task.load_for(SMOLLM2, None, 8, 0, 128).test.texts or () if len(text) == 3][:2]
-    model = attached(SMOLLM2, parameterization="lora")
+    model = attached(SMOLLM2, method="lora")
     found = trainer(SMOLLM2, tmp_path, model, texts, ref_model=load_causal(SMOLLM2)[0])
     batch = task.collate([preference._pair(SMOLLM2, text) for text in texts], model, "cpu")
     compare(found, model, batch, rounding=1e-4)  # of 30 layers in fp32
@@ -119,7 +119,7 @@ def test_a_peft_model_has_the_adapter_that_it_was_given_with_as_reference(tmp_pa
     from tensoradapt.integrations.peft import TensorConfig
 
     name = saved_chat_model(tmp_path / "model")
-    config = TensorConfig(task_type="CAUSAL_LM", published="pissa", rank=4)
+    config = TensorConfig(task_type="CAUSAL_LM", method="pissa", paper=True, rank=4)
     by_config = trainer(name, tmp_path, load_causal(name)[0], peft_config=config)
     assert list(by_config.model.peft_config) == ["default"]
     wrapped = trainer(name, tmp_path, get_peft_model(load_causal(name)[0], config))

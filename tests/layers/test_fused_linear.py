@@ -142,7 +142,9 @@ def test_a_narrow_weight_is_never_formed_as_it_would_round_the_update_away() -> 
 @pytest.fixture(params=["bert", "llama", "vit"])
 def pair_of_models(request: pytest.FixtureRequest) -> tuple[str, nn.Module, ta.Adapter]:
     model = make(request.param)
-    adapter = ta.attach(model, ta.plan(model, published="lora" if request.param == "llama" else "lorta", rank=3))
+    adapter = ta.attach(
+        model, ta.plan(model, method="lora" if request.param == "llama" else "lorta", paper=True, rank=3)
+    )
     adapter.double()
     perturb(adapter)
     return request.param, model, adapter
@@ -257,7 +259,7 @@ def test_every_parameterization_trains_under_autocast_as_near_to_fp32_as_without
 
 def test_autocast_computes_in_its_type_as_without_fusing(monkeypatch) -> None:
     model = make("bert", torch.float32)
-    adapter = ta.attach(model, ta.plan(model, published="lorta", rank=3))
+    adapter = ta.attach(model, ta.plan(model, method="lorta", paper=True, rank=3))
     perturb(adapter)
     kinds = set()
 

@@ -117,10 +117,10 @@ def test_output_and_gradients_are_pefts() -> None:
 
 def test_a_budget_includes_the_lengths() -> None:
     sites = ta.find_sites(make("bert"))
-    plan = ta.plan(sites, parameterization="cp", budget=1000, rule="dora")
+    plan = ta.plan(sites, method="cp", budget=1000, rule="dora")
     assert 0 <= 1000 - plan.n_params < 1000 - plan.n_magnitudes
     with pytest.raises(ta.TensorAdaptError, match="below the smallest possible: rank 1 takes"):
-        ta.plan(sites, parameterization="cp", budget=plan.n_magnitudes, rule="dora")
+        ta.plan(sites, method="cp", budget=plan.n_magnitudes, rule="dora")
 
 
 def test_export_and_compress_refuse_dora() -> None:
@@ -160,6 +160,6 @@ def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     base = logits(model, "bert")
-    plan = ta.plan(ta.find_sites(model), parameterization="cp", rank=4, start="subtract")
+    plan = ta.plan(ta.find_sites(model), method="cp", rank=4, start="subtract")
     ta.attach(model, plan, rank_dropout=0.5)
     torch.testing.assert_close(logits(model, "bert"), base, rtol=0, atol=1e-12)

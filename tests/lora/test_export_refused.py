@@ -28,14 +28,14 @@ Case = tuple[nn.Module, ta.Adapter]
 
 def with_head() -> Case:
     model = make("bert")
-    plan = ta.plan(model, layout=TIED[0], parameterization="cp", rank=2, train=("classifier",))
+    plan = ta.plan(model, layout=TIED[0], method="cp", rank=2, train=("classifier",))
     return model, ta.attach(model, plan)
 
 
 def with_biases() -> Case:
     config = transformers.ViTConfig(**{**ENCODER, "intermediate_size": 60}, image_size=16, patch_size=8)
     model = transformers.ViTForImageClassification(config)
-    return model, ta.attach(model, ta.plan(model, published="cara", rank=2, train=()))
+    return model, ta.attach(model, ta.plan(model, method="cara", paper=True, rank=2, train=()))
 
 
 def with_tasks() -> Case:

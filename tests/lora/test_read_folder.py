@@ -145,7 +145,7 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_our_own_is_named(tmp_path: Path) -> None:
     model = make("bert", torch.float32)
-    ta.attach(model, ta.plan(model, parameterization="cp", rank=1)).save(tmp_path)
+    ta.attach(model, ta.plan(model, method="cp", rank=1)).save(tmp_path)
     refuses(
         tmp_path, r"adapter_config.json cannot be read .* was saved by tensoradapt: load\(model, .* pass the adapter"
     )

@@ -66,7 +66,7 @@ def copy_into(layer: nn.Module, values: dict[str, Tensor]) -> None:
 
 def test_rslora_is_pefts(bert: nn.Module) -> None:
     config = peft.LoraConfig(r=3, lora_alpha=16, use_rslora=True, target_modules=TARGETS)
-    for adapter, tensor, layer, name in pairs(bert, config, published="rslora", rank=3):
+    for adapter, tensor, layer, name in pairs(bert, config, method="rslora", paper=True, rank=3):
         assert not layer.lora_B["default"].weight.count_nonzero()
         copy_lora(layer, tensor)
         assert_same(adapter, name, layer)
@@ -79,7 +79,7 @@ def test_pissa_is_pefts(bert: nn.Module) -> None:
     less its start is ours, and so are the outputs.
     """
     config = peft.LoraConfig(r=3, lora_alpha=3, init_lora_weights="pissa", target_modules=TARGETS)
-    for adapter, tensor, layer, name in pairs(bert, config, published="pissa", rank=3):
+    for adapter, tensor, layer, name in pairs(bert, config, method="pissa", paper=True, rank=3):
         start = layer.get_delta_weight("default").detach()
         a, b = tensor.held["initial.A"], tensor.held["initial.B"]
         torch.testing.assert_close(b @ a, start, rtol=0, atol=1e-5)

@@ -44,7 +44,7 @@ def test_the_tensor_is_the_papers_equation_entry_by_entry(parameterization: str)
 @pytest.mark.parametrize(("name", "expected"), [("lora", 16 / 8), ("lorta", 16 / 8), ("vera", 2 / math.sqrt(768 * 8))])
 def test_paper_scale_is_the_papers_multiplier_times_its_frozen_draw(name: str, expected: float) -> None:
     config = transformers.RobertaConfig()
-    group = ta.plan(config, published=name, rank=8).groups[0]
+    group = ta.plan(config, method=name, paper=True, rank=8).groups[0]
     alpha = ta.published.get(name).alpha
     assert scale.paper_scale(group.network, alpha) == pytest.approx(expected, rel=1e-12)
 

@@ -29,7 +29,7 @@ def decompose(name: str, shape: tuple[int, ...]) -> Call:
 
 
 def plan(name: str, **changes: Any) -> Call:
-    return lambda: ta.plan(ta.find_sites(llama(), ("q", "o")), parameterization=name, **changes)
+    return lambda: ta.plan(ta.find_sites(llama(), ("q", "o")), method=name, **changes)
 
 
 FREE, TWO = ": out : in", ": out1 out2 : in1 in2"
@@ -146,5 +146,5 @@ def test_the_split_that_a_refusal_names_is_taken(side: str) -> None:
 
 def test_a_whole_rank_above_the_singular_values_is_clipped_in_a_plan() -> None:
     sites = ta.find_sites(SimpleNamespace(**{**vars(llama()), "head_dim": 2}), ("q", "o"))
-    groups = ta.plan(sites, parameterization="lora_xs", rank=99).groups
+    groups = ta.plan(sites, method="lora_xs", rank=99).groups
     assert {(group.network.layout.shape, group.rank) for group in groups} == {((12, 24), 12), ((24, 12), 12)}

@@ -47,10 +47,10 @@ LLAMA2_70B = llama(
 
 
 def test_published_adapters_have_the_numbers_their_papers_print() -> None:
-    assert ta.plan(ROBERTA_BASE, published="lorta", rank=8).n_params == 6_880
-    assert ta.plan(LLAMA2_7B, published="lorta", rank=8).n_params == 34_336
-    assert ta.plan(ROBERTA_BASE, published="lora", rank=8).n_params == 294_912
-    assert ta.plan(LLAMA2_7B, published="vera", rank=256).n_params == 2 * 32 * (4096 + 256)
+    assert ta.plan(ROBERTA_BASE, method="lorta", paper=True, rank=8).n_params == 6_880
+    assert ta.plan(LLAMA2_7B, method="lorta", paper=True, rank=8).n_params == 34_336
+    assert ta.plan(ROBERTA_BASE, method="lora", paper=True, rank=8).n_params == 294_912
+    assert ta.plan(LLAMA2_7B, method="vera", paper=True, rank=256).n_params == 2 * 32 * (4096 + 256)
 
 
 @given(st.integers(2, 40), st.integers(2, 16), st.integers(2, 64), st.integers(1, 300))
@@ -61,13 +61,13 @@ def test_lorta_has_r_times_the_sum_of_its_mode_sizes(n_layers: int, heads: int, 
     )
     expected = rank * (d + d // heads + heads + n_layers + 4)
     assume(expected < 4 * n_layers * d * d)
-    assert ta.plan(config, published="lorta", rank=rank).n_params == expected
+    assert ta.plan(config, method="lorta", paper=True, rank=rank).n_params == expected
 
 
 @pytest.mark.parametrize("name", CONFIGURED)
 def test_a_config_gives_the_plan_of_its_model(name: str) -> None:
     from_model, from_config = (
-        ta.plan(ta.find_sites(given, scope=FAMILIES[name].scope), parameterization="cp", rank=2)
+        ta.plan(ta.find_sites(given, scope=FAMILIES[name].scope), method="cp", rank=2)
         for given in (make(name), FAMILIES[name].config())
     )
     assert [group.network for group in from_model.groups] == [group.network for group in from_config.groups]
@@ -197,15 +197,15 @@ for name in PLANNED:
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_modules_trained_in_place_are_counted_apart(name: str) -> None:
     model, head = make(name), FAMILIES[name].head
-    plan = ta.plan(model, parameterization="cp", rank=2, train=(head,))
+    plan = ta.plan(model, method="cp", rank=2, train=(head,))
     assert plan.n_trained_base == sum(p.numel() for p in model.get_submodule(head).parameters())
-    assert plan.n_params == ta.plan(model, parameterization="cp", rank=2).n_params
-    assert ta.plan(model.config, parameterization="cp", rank=2, train=(head,)).n_trained_base is None
+    assert plan.n_params == ta.plan(model, method="cp", rank=2).n_params
+    assert ta.plan(model.config, method="cp", rank=2, train=(head,)).n_trained_base is None
 
 
 def test_one_name_to_train_in_place_is_no_sequence_of_letters() -> None:
     for model in (make("bert"), make("bert").config):
-        one, several = (ta.plan(model, parameterization="cp", rank=2, train=t) for t in ("classifier", ("classifier",)))
+        one, several = (ta.plan(model, method="cp", rank=2, train=t) for t in ("classifier", ("classifier",)))
         assert one.train == ("classifier",)
         assert one == several
 
@@ -214,7 +214,7 @@ def test_ranks_of_published_rows_are_not_clipped_by_mode_either() -> None:
     """The released code has factors with more columns than their mode has entries."""
     config = make("bert").config
     large = {"in": 7, "out": 8, "proj": 2, "layer": 5}
-    plan = ta.plan(config, published="tenslora-qkv_depth", rank=large)
+    plan = ta.plan(config, method="tenslora-qkv_depth", paper=True, rank=large)
     assert plan.groups[0].rank == large
     with pytest.raises(ta.TensorAdaptError, match=r"rank 5 of 'layer' is above the 3 that its mode"):
         ta.plan(ta.find_sites(config, ("q", "k", "v")), "layer proj : out : in", "tucker", large)
@@ -223,22 +223,22 @@ def test_ranks_of_published_rows_are_not_clipped_by_mode_either() -> None:
 def test_ranks_by_the_papers_letters() -> None:
     config, plain = make("bert").config, {"in": 7, "dim": 4, "head": 2, "proj": 2, "layer": 3}
     letters = {"in": 7, "dh": 4, "H": 2, "qkv": 2, "L": 3}
-    of = [ta.plan(config, published="tenslora-att_qkv_depth", rank=rank) for rank in (plain, letters)]
+    of = [ta.plan(config, method="tenslora-att_qkv_depth", paper=True, rank=rank) for rank in (plain, letters)]
     assert of[0].groups[0].rank == of[1].groups[0].rank == plain
     with pytest.raises(ta.TensorAdaptError, match="rank names one mode twice"):
-        ta.plan(config, published="tenslora-att_qkv_depth", rank={**plain, "H": 2})
+        ta.plan(config, method="tenslora-att_qkv_depth", paper=True, rank={**plain, "H": 2})
 
 
 def test_a_parameterization_without_a_rank_needs_none() -> None:
     split = {"out": (5, 6), "in": (5, 6)}
     for family, changes in (("dense", {}), ("quanta", {"split": split})):
         sites = ta.find_sites(make("bert"), ("q",))
-        free = ta.plan(sites, parameterization=family, **changes)
-        assert free == ta.plan(sites, parameterization=family, rank=1, **changes)
+        free = ta.plan(sites, method=family, **changes)
+        assert free == ta.plan(sites, method=family, rank=1, **changes)
         assert not any(group.rank for group in free.groups)
-    rated = ta.plan(sites, parameterization="dense", rates={"W": 2.0})
+    rated = ta.plan(sites, method="dense", rates={"W": 2.0})
     assert rated.n_params == 3 * 900
-    assert ta.plan(sites, published="quanta", split=split).n_params == 3 * 900
+    assert ta.plan(sites, method="quanta", paper=True, split=split).n_params == 3 * 900
 
 
 @every_parameterization
@@ -342,8 +342,8 @@ def test_a_model_is_planned_on_the_projections_that_are_named(projections: Any) 
 
 
 def test_a_published_row_takes_other_projections_where_they_are_named() -> None:
-    assert {site.coord["proj"] for site in ta.plan(ROBERTA_BASE, published="lora", rank=2).sites} == {"q", "v"}
-    named = ta.plan(ROBERTA_BASE, published="lora", rank=2, projections=("q", "k", "v"))
+    assert {site.coord["proj"] for site in ta.plan(ROBERTA_BASE, method="lora", paper=True, rank=2).sites} == {"q", "v"}
+    named = ta.plan(ROBERTA_BASE, method="lora", paper=True, rank=2, projections=("q", "k", "v"))
     assert {site.coord["proj"] for site in named.sites} == {"q", "k", "v"}
 
 

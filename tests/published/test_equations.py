@@ -105,7 +105,9 @@ def test_caras_biases_have_the_multiplier_of_its_tensors(scale: str | float) -> 
     """The released code adds (x ... + bias) * s."""
     model = tiny()
     with float64():
-        plan = ta.plan(model, published="cara", rank=RANK, **({"scale": scale} if scale != "paper" else {"alpha": 3.0}))
+        plan = ta.plan(
+            model, method="cara", paper=True, rank=RANK, **({"scale": scale} if scale != "paper" else {"alpha": 3.0})
+        )
         adapter = ta.attach(model, plan)
     perturb(adapter)
     for site in (one for one in chosen(adapter) if one.coord["proj"] in ("o", "up", "down")):
@@ -121,7 +123,7 @@ def test_matrices_that_are_not_square_follow_the_same_equation(name: str) -> Non
     sites = ta.find_sites(model, ("q", "up", "down"), layers=(1,))
     options: dict[str, Any] = {"options": {"svd_rank": 3}} if name == "tinylora" else {}
     with float64():
-        adapter = ta.attach(model, ta.plan(sites, published=name, rank=RANK, **options), seed=2)
+        adapter = ta.attach(model, ta.plan(sites, method=name, paper=True, rank=RANK, **options), seed=2)
     assert {(site.out, site.in_) for site in sites} == {(30, 30), (60, 30), (30, 60)}
     assert_by_equation(name, adapter, sites, ("q", "up", "down"))
 
@@ -132,7 +134,9 @@ def test_a_core_of_loretta_may_hold_a_mode_and_a_piece_of_the_bottleneck() -> No
     options = {"bottleneck": 4, "cores": {"in": cores["A"], "out": cores["B"]}}
     model, split = tiny(), {"in": (5, 3, 2), "out": (2, 3, 5)}
     with float64():
-        adapter = ta.attach(model, ta.plan(model, published="loretta-rep", rank=RANK, split=split, options=options))
+        adapter = ta.attach(
+            model, ta.plan(model, method="loretta-rep", paper=True, rank=RANK, split=split, options=options)
+        )
     perturb(adapter)
     site = next(chosen(adapter))
     entry = functools.partial(loretta, cores, 4)

@@ -95,7 +95,7 @@ def ratio(name: str, scale: str = "matched") -> float:
 def mean_step(name: str, rank: int, scale: str) -> float:
     row = published.get(name)
     sites = ta.find_sites(CONFIG, ("q", "v"), blocks=row.blocks)
-    plan = ta.plan(sites, published=name, rank=rank, scale=scale, **OWN.get(name, {}))
+    plan = ta.plan(sites, method=name, paper=True, rank=rank, scale=scale, **OWN.get(name, {}))
     return statistics.fmean(first_step(plan, row, seed) for seed in range(SEEDS))
 
 

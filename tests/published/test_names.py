@@ -62,6 +62,6 @@ def test_what_of_peft_a_row_cannot_express_is_said_in_the_list(name: str, what: 
     assert what in f"{row.source} {row.note}" and "not expressible" in f"{row.source} {row.note}"
     if name == "loha":
         bound = 24 * 24 // (2 * (24 + 24))  # o i / 2(o + i)
-        assert ta.plan(MODEL, published=name, rank=bound).n_params == 4 * 24 * 24  # as many as are dense
+        assert ta.plan(MODEL, method=name, paper=True, rank=bound).n_params == 4 * 24 * 24  # as many as are dense
         with pytest.raises(ta.TensorAdaptError, match="the 4 matrices themselves have only"):
-            ta.plan(MODEL, published=name, rank=bound + 1)
+            ta.plan(MODEL, method=name, paper=True, rank=bound + 1)

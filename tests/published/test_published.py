@@ -62,10 +62,10 @@ def test_every_count_is_the_closed_formula_at_real_sizes(name: str, model: str) 
             with pytest.raises(
                 ta.TensorAdaptError, match=r"not defined on this model: .*up_proj.*11008 x 4096.*multiple"
             ):
-                ta.plan(config, published=name, rank=rank)
+                ta.plan(config, method=name, paper=True, rank=rank)
             continue
         expected = closed_count(row, dims(config), rank, n_tasks=3)
-        assert ta.plan(config, published=name, rank=rank, **TASKS.get(name, {})).n_params == expected
+        assert ta.plan(config, method=name, paper=True, rank=rank, **TASKS.get(name, {})).n_params == expected
 
 
 @every_row
@@ -106,8 +106,8 @@ def test_tenslora_on_grouped_queries_is_another_method_that_has_to_be_asked_for(
     """The released code takes the mean of row blocks of a full-width tensor for the narrower keys and values."""
     config = GROUPED["llama-3-8b"]
     with pytest.raises(ta.TensorAdaptError, match=rf"published='{name}' is not defined on these matrices: .*k_proj is"):
-        ta.plan(config, published=name, rank=8)
-    assert ta.plan(config, published=name, rank=8, on_mismatch="split").n_params == expected
+        ta.plan(config, method=name, paper=True, rank=8)
+    assert ta.plan(config, method=name, paper=True, rank=8, on_mismatch="split").n_params == expected
 
 
 def test_lorta_has_6880_parameters_on_a_model_of_bert_base_size() -> None:
@@ -142,13 +142,13 @@ def test_a_tied_row_refuses_matrices_of_several_shapes_and_what_it_advises_works
 
 def test_only_a_row_that_ties_projections_is_refused_and_only_where_their_shapes_differ() -> None:
     grouped = GROUPED["llama-3-8b"]
-    assert "split by shape" not in str(ta.plan(grouped, published="lora", rank=8))
-    assert ta.plan(grouped, parameterization="cp", rank=8).n_params == 68_448
-    assert ta.plan(grouped, published="lorta", rank=8, on_mismatch="split").n_params == 68_448
-    assert ta.plan(CONFIGS["llama-2-7b"], published="lorta", rank=8).n_params == 34_336
+    assert "split by shape" not in str(ta.plan(grouped, method="lora", paper=True, rank=8))
+    assert ta.plan(grouped, method="cp", rank=8).n_params == 68_448
+    assert ta.plan(grouped, method="lorta", paper=True, rank=8, on_mismatch="split").n_params == 68_448
+    assert ta.plan(CONFIGS["llama-2-7b"], method="lorta", paper=True, rank=8).n_params == 34_336
     mixed = ta.find_sites(CONFIGS["roberta-base"], ("q", "up"))
     with pytest.raises(ta.TensorAdaptError, match=r"find_sites.model, .'q',.. or find_sites.model, .'up',.."):
-        ta.plan(mixed, published="lotr", rank=8)
+        ta.plan(mixed, method="lotr", paper=True, rank=8)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_only_a_row_that_ties_projections_is_refused_and_only_where_their_shapes
 def test_another_parameterization_than_the_rows_is_refused_and_what_it_advises_works(name: str, other: Any) -> None:
     model, row = CONFIGS["vit-b"], published.get(name)
     with pytest.raises(ta.TensorAdaptError) as error:
-        ta.plan(model, published=name, parameterization=other, rank=2)
+        ta.plan(model, method=name, paper=True, method=other, rank=2)
     layout = row.layout if len(row.layout) > 1 else row.layout[0]
     shown = ta.parameterizations.name_of(other)
     message = f"published={name!r} is a {row.parameterization}, and parameterization={shown!r} was given too"
@@ -166,14 +166,15 @@ def test_another_parameterization_than_the_rows_is_refused_and_what_it_advises_w
     sites = ta.find_sites(model, row.projections, blocks=row.blocks)
     free = ta.plan(sites, layout, other, rank=2)
     assert str(free).startswith(f"{shown} over ")
-    same = ta.plan(model, published=name, parameterization=row.parameterization, rank=2)
-    assert same == ta.plan(model, published=name, rank=2)
+    same = ta.plan(model, method=name, paper=True, method=row.parameterization, rank=2)
+    assert same == ta.plan(model, method=name, paper=True, rank=2)
 
 
 def test_what_else_a_row_says_may_be_changed() -> None:
     changed = ta.plan(
         CONFIGS["roberta-base"],
-        published="metatt-4d",
+        method="metatt-4d",
+        paper=True,
         layout="(layer proj) : out : in",
         rank=8,
         start="subtract",
@@ -224,7 +225,7 @@ def test_a_row_that_trains_norms_says_so_where_a_model_names_them_otherwise() ->
     ],
 )
 def test_counts_that_the_sources_print(name: str, model: str, rank: int, expected: int) -> None:
-    assert ta.plan(CONFIGS[model], published=name, rank=rank).n_params == expected
+    assert ta.plan(CONFIGS[model], method=name, paper=True, rank=rank).n_params == expected
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_draws_that_are_not_the_sources_are_named(
     name: str, model: str, factor: str, bound: float, source: float, says: str
 ) -> None:
     """FacT-TT's down is an nn.Linear(4 r, r) in the code, Aurora's p a matrix (r, 1) for each adapted one."""
-    adapter = ta.Adapter(ta.plan(CONFIGS[model], published=name, rank=8))
+    adapter = ta.Adapter(ta.plan(CONFIGS[model], method=name, paper=True, rank=8))
     (drawn,) = (part.factors[factor].detach() for part in adapter.factored)
     if name == "fact-tt":
         down = [m.at["layer_proj_block"] for m in adapter.plan.groups[0].members if m.site.coord["proj"] == "down"]
@@ -262,7 +263,7 @@ def test_other_departures_from_a_source_are_named(name: str, says: str) -> None:
 
 
 def test_a_train_of_metatt_starts_as_its_note_says() -> None:
-    (part,) = ta.Adapter(ta.plan(CONFIGS["roberta-base"], published="metatt-4d", rank=4)).factored
+    (part,) = ta.Adapter(ta.plan(CONFIGS["roberta-base"], method="metatt-4d", paper=True, rank=4)).factored
     first, *middle, last = (value.detach() for value in part.factors.values())
     assert list(part.factors) == ["in", "layer", "proj", "out"]
     torch.testing.assert_close(first.T @ first, torch.eye(4))
@@ -271,18 +272,18 @@ def test_a_train_of_metatt_starts_as_its_note_says() -> None:
 
 
 def test_what_a_source_trains_besides_is_counted_apart() -> None:
-    cara = ta.plan(CONFIGS["vit-b"], published="cara", rank=32)
+    cara = ta.plan(CONFIGS["vit-b"], method="cara", paper=True, rank=32)
     assert (cara.n_params, cara.n_biases) == (85_440, 4_608)
     assert "of these, 4,608 in biases of o, up, down that all layers share" in str(cara)
     with torch.device("meta"):
         llama = transformers.LlamaForCausalLM(CONFIGS["llama-2-7b"])
         roberta = transformers.RobertaForMaskedLM(CONFIGS["roberta-base"])
-    loretta = ta.plan(llama, published="loretta-rep", rank=8)
+    loretta = ta.plan(llama, method="loretta-rep", paper=True, rank=8)
     assert (loretta.n_params, loretta.n_trained_base) == (249_856, 266_240)
     assert "trained in place: *[nN]orm* (266,240 parameters, not in the figure above)" in str(loretta)
-    small = ta.plan(ta.find_sites(roberta.roberta, ("q", "v")), published="loretta-rep", rank=5)
+    small = ta.plan(ta.find_sites(roberta.roberta, ("q", "v")), method="loretta-rep", paper=True, rank=5)
     assert small.n_params == 27_840
-    norms = ta.plan(roberta.roberta, published="loretta-rep", rank=5)
+    norms = ta.plan(roberta.roberta, method="loretta-rep", paper=True, rank=5)
     assert norms.n_trained_base == 38_400
 
 
@@ -349,7 +350,7 @@ def test_every_row_learns(name: str) -> None:
 @every_row
 def test_matched_scale_gives_every_row_loras_first_step(name: str) -> None:
     model = tiny()
-    plan = ta.plan(model, published=name, rank=2, scale="matched", start="zero", **SPLIT_OPTIONS.get(name, {}))
+    plan = ta.plan(model, method=name, paper=True, rank=2, scale="matched", start="zero", **SPLIT_OPTIONS.get(name, {}))
     adapter = ta.attach(model, plan)
     if plan.tasks:
         adapter.select(task="rte")
@@ -364,10 +365,12 @@ def test_a_row_says_what_it_is(name: str) -> None:
     assert row.parameterization in ta.parameterizations.names()
     if row.split:
         with pytest.raises(ta.TensorAdaptError, match=r"no parts for the width 30 .*for 384, 768, 1024, 4096.*split="):
-            ta.plan(tiny(), published=name, rank=2)
+            ta.plan(tiny(), method=name, paper=True, rank=2)
 
 
 def test_one_word_swaps_one_adapter_for_another() -> None:
     model = tiny()
-    counts = {name: ta.plan(model, published=name, rank=2).n_params for name in ("lora", "lorta", "lotr", "fact-tk")}
+    counts = {
+        name: ta.plan(model, method=name, paper=True, rank=2).n_params for name in ("lora", "lorta", "lotr", "fact-tk")
+    }
     assert len(set(counts.values())) == 4

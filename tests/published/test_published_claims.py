@@ -40,7 +40,7 @@ def diagonals(rows: np.ndarray) -> np.ndarray:  # (n, r) -> (r, n, r)
 @pytest.mark.parametrize("rank", [2, 4])
 def test_claim_01_a_slice_of_lorta_is_a_diagonal_between_two_shared_matrices(rank: int) -> None:
     """W_l,m = A diag(C_L[l] o C_M[m]) KR(C_H, B)^T, so its rank is r, and no unfolding of the tensor has more."""
-    adapter = adapter_of(ATTENTION, published="lorta", rank=rank)
+    adapter = adapter_of(ATTENTION, method="lorta", paper=True, rank=rank)
     f, u = raw(adapter), khatri_rao(raw(adapter)["head"], raw(adapter)["dim"])
     for n, site in enumerate(adapter.plan.sites):
         layer, proj = divmod(n, 4)
@@ -57,7 +57,7 @@ def test_claim_02_the_fast_forward_is_the_dense_one(number: int) -> None:
     """((x A) o s) U^T for q, k, v; for o, whose heads are on its input, ((x U) o s) A^T."""
     model = make("bert")
     with float64():
-        adapter = ta.attach(model, ta.plan(model, published="lorta", rank=2))
+        adapter = ta.attach(model, ta.plan(model, method="lorta", paper=True, rank=2))
     perturb(adapter)
     f, u = raw(adapter), khatri_rao(raw(adapter)["head"], raw(adapter)["dim"])
     site = adapter.plan.sites[4 * 2 + number]  # in layer 2
@@ -71,8 +71,8 @@ def test_claim_02_the_fast_forward_is_the_dense_one(number: int) -> None:
 
 def test_claim_03_lorta_is_metatt_5d_with_diagonal_cores() -> None:
     """With G[:, n, :] = diag(C[n]) in the middle a train of rank r is CP of rank r; a general train is more."""
-    cp = adapter_of(("q", "v"), published="lorta-litgpt", rank=2)
-    train, f = adapter_of(("q", "v"), published="metatt-5d", rank=2), raw(cp)
+    cp = adapter_of(("q", "v"), method="lorta-litgpt", paper=True, rank=2)
+    train, f = adapter_of(("q", "v"), method="metatt-5d", paper=True, rank=2), raw(cp)
     free = train.factored[0].full().detach().numpy()
     assert np.linalg.matrix_rank(unfolded(free, 0)) == L > 2  # the layers' mode: up to r^2, which CP of rank r is not
     middle = {mode: diagonals(f[mode]) for mode in ("layer", "proj", "head")}
@@ -82,21 +82,21 @@ def test_claim_03_lorta_is_metatt_5d_with_diagonal_cores() -> None:
 
 def test_claim_04_tucker_holds_cp_and_lotr_and_fact_tk_holds_tucker_2() -> None:
     """CP is Tucker with a superdiagonal core, LoTR Tucker whose layer factor is the identity, FacT-TK Tucker-3."""
-    cp = adapter_of(("q", "k", "v"), published="lorta-litgpt", rank=3)
-    tucker, core = adapter_of(("q", "k", "v"), published="tenslora-att_qkv_depth", rank=3), np.zeros((3,) * 5)
+    cp = adapter_of(("q", "k", "v"), method="lorta-litgpt", paper=True, rank=3)
+    tucker, core = adapter_of(("q", "k", "v"), method="tenslora-att_qkv_depth", paper=True, rank=3), np.zeros((3,) * 5)
     for k in range(3):
         core[(k,) * 5] = 16 / 3
     put(tucker, {**raw(cp), "core": core})
     assert_same_updates(cp, tucker)
 
-    lotr = adapter_of(("q", "v"), published="lotr", rank=3)
+    lotr = adapter_of(("q", "v"), method="lotr", paper=True, rank=3)
     ranks = {"layer_proj": 6, "out": 3, "in": 3}
-    three = adapter_of(("q", "v"), "(layer proj) : out : in", parameterization="tucker", rank=ranks, scale=1 / 3)
+    three = adapter_of(("q", "v"), "(layer proj) : out : in", method="tucker", rank=ranks, scale=1 / 3)
     put(three, {**raw(lotr), "layer_proj": np.eye(6)})
     assert_same_updates(lotr, three)
 
-    lotr = adapter_of(("q", "v"), published="lotr", rank=2)
-    fact = adapter_of(("q", "v"), published="fact-tk", rank=2, blocks=True)
+    lotr = adapter_of(("q", "v"), method="lotr", paper=True, rank=2)
+    fact = adapter_of(("q", "v"), method="fact-tk", paper=True, rank=2, blocks=True)
     f = raw(fact)
     sums = np.stack([sum(row[p] * f["core"][p] for p in range(2)) for row in f["layer_proj_block"]])
     put(lotr, {"out": f["out"], "in": f["in"], "core": 2 * sums})
@@ -105,22 +105,22 @@ def test_claim_04_tucker_holds_cp_and_lotr_and_fact_tk_holds_tucker_2() -> None:
 
 def test_claim_05_lotr_is_fact_tt_and_metatt_4d_with_one_index_and_cp_where_its_cores_are_diagonal() -> None:
     """One formula, U G_l V: with a core for each matrix, with G_l G_m for a layer's and a matrix's, with diagonals."""
-    lotr = adapter_of(("q", "v"), published="lotr", rank=2)
-    fact = adapter_of(("q", "v"), published="fact-tt", rank=2, blocks=True)
+    lotr = adapter_of(("q", "v"), method="lotr", paper=True, rank=2)
+    fact = adapter_of(("q", "v"), method="fact-tt", paper=True, rank=2, blocks=True)
     put(fact, {**raw(lotr), "core": raw(lotr)["core"] / 2})
     assert_same_updates(lotr, fact)
 
-    train = adapter_of(("q", "v"), published="metatt-4d", rank=2)
+    train = adapter_of(("q", "v"), method="metatt-4d", paper=True, rank=2)
     f = raw(train)
     pairs = itertools.product(range(L), range(2))  # the merged index is 2 l + m
     products = np.stack([(f["layer"][:, n] @ f["proj"][:, m]).T for n, m in pairs])
     put(lotr, {"in": f["in"], "out": f["out"].T, "core": 2 * products})
     assert_same_updates(train, lotr)
-    merged = adapter_of(("q", "v"), "(layer proj) : out : in", parameterization="tensor_train", rank=2, scale=1.0)
+    merged = adapter_of(("q", "v"), "(layer proj) : out : in", method="tensor_train", rank=2, scale=1.0)
     put(merged, {"in": f["in"], "layer_proj": products.transpose(2, 0, 1), "out": f["out"]})
     assert_same_updates(train, merged)
 
-    cp = adapter_of(("q", "v"), "(layer proj) : out : in", parameterization="cp", rank=2, scale=1 / 2)
+    cp = adapter_of(("q", "v"), "(layer proj) : out : in", method="cp", rank=2, scale=1 / 2)
     f = raw(cp)
     put(lotr, {"out": f["out"], "in": f["in"], "core": np.stack([np.diag(row) for row in f["layer_proj"]])})
     assert_same_updates(cp, lotr)
@@ -131,7 +131,7 @@ def test_claim_06_merging_modes_frees_what_they_tied_and_never_lowers_the_count(
     rank, sums = 3, {"lm": L + 4, "(lm)": L * 4, "hd": H + DIM, "(hd)": D}
 
     def made(index: str, rows: str) -> ta.Adapter:
-        return adapter_of(ATTENTION, f"{index} : {rows} : model", parameterization="cp", rank=rank, scale=1.0)
+        return adapter_of(ATTENTION, f"{index} : {rows} : model", method="cp", rank=rank, scale=1.0)
 
     grid = {(i, j): made(i, j) for i in ("layer proj", "(layer proj)") for j in ("head dim", "(head dim)")}
     counts = {
@@ -159,8 +159,8 @@ def test_claim_07_frozen_factors_make_vera_lora_xs_tinylora_and_flora_of_the_sha
     """VeRA: merged CP times an output diagonal. LoRA-XS: Tucker-2 of one matrix. TinyLoRA: FacT-TK's core with frozen
     C. FLoRA: LoTR that shares nothing.
     """
-    vera = adapter_of(("q", "v"), published="vera", rank=4)
-    cp = adapter_of(("q", "v"), "(layer proj) : out : in", parameterization="cp", rank=4, scale=2 / math.sqrt(4 * D))
+    vera = adapter_of(("q", "v"), method="vera", paper=True, rank=4)
+    cp = adapter_of(("q", "v"), "(layer proj) : out : in", method="cp", rank=4, scale=2 / math.sqrt(4 * D))
     own = [raw(vera, n) for n in range(6)]
     put(cp, {"in": own[0]["A"].T, "out": own[0]["B"], "layer_proj": np.stack([f["d"] for f in own])})
     for f, site in zip(own, vera.plan.sites, strict=True):
@@ -169,17 +169,19 @@ def test_claim_07_frozen_factors_make_vera_lora_xs_tinylora_and_flora_of_the_sha
     def one_matrix(name: str) -> ta.Adapter:
         sites = [s for s in ta.find_sites(make("bert").config, ("q",), blocks=True) if s.coord["layer"] == 1]
         with float64():
-            return ta.Adapter(ta.plan(sites, published=name, rank=2))
+            return ta.Adapter(ta.plan(sites, method=name, paper=True, rank=2))
 
     def from_weights(name: str, **settings: Any) -> ta.Adapter:
         model = make("bert")
         with float64():
-            adapter = ta.attach(model, ta.plan(ta.find_sites(model, ("q",)), published=name, rank=2, **settings))
+            adapter = ta.attach(
+                model, ta.plan(ta.find_sites(model, ("q",)), method=name, paper=True, rank=2, **settings)
+            )
         perturb(adapter)
         return adapter
 
     lotr, fact = one_matrix("lotr"), one_matrix("fact-tk")
-    flora = adapter_of(("q",), published="flora", rank=2)
+    flora = adapter_of(("q",), method="flora", paper=True, rank=2)
     f = raw(flora, 1)
     put(lotr, {**f, "core": 16 * f["core"][None]})  # alpha
     np.testing.assert_allclose(delta(lotr, lotr.plan.sites[0]), delta(flora, flora.plan.sites[1]), rtol=0, atol=1e-13)
@@ -199,19 +201,17 @@ def test_claim_08_kronecker_and_hadamard_products_have_a_rank_above_r() -> None:
     rank r^2. A slice of LoRTA stays at r.
     """
     split = {"out": (5, 6), "in": (5, 6)}
-    lokr = adapter_of(("q",), published="lokr", rank=2, split=split)
+    lokr = adapter_of(("q",), method="lokr", paper=True, rank=2, split=split)
     f, update = raw(lokr), delta(lokr, lokr.plan.sites[0])
     regrouped = update.reshape(5, 6, 5, 6).transpose(0, 2, 1, 3).reshape(25, 36)
     expected = 8 / 2 * np.outer(f["C"].ravel(), (f["B"] @ f["A"]).ravel())
     np.testing.assert_allclose(regrouped, expected, rtol=0, atol=1e-13)
     assert (np.linalg.matrix_rank(regrouped), np.linalg.matrix_rank(update)) == (1, 5 * 2)
-    whole = adapter_of(
-        ("q",), ": out1 out2 : in1 in2", parameterization="kronecker", rank=2, split=split, options={"full": True}
-    )
+    whole = adapter_of(("q",), ": out1 out2 : in1 in2", method="kronecker", rank=2, split=split, options={"full": True})
     assert np.linalg.matrix_rank(delta(whole, whole.plan.sites[0])) == D
     ranks = {}
     for name in ("loha", "lorta"):
-        adapter = adapter_of(("q",), published=name, rank=3)
+        adapter = adapter_of(("q",), method=name, paper=True, rank=3)
         ranks[name] = np.linalg.matrix_rank(delta(adapter, adapter.plan.sites[0]))
     assert ranks == {"loha": 9, "lorta": 3}
 
@@ -219,7 +219,7 @@ def test_claim_08_kronecker_and_hadamard_products_have_a_rank_above_r() -> None:
 @pytest.mark.parametrize("mode", ["layer", "proj", "head", "dim", "model"])
 def test_claim_09_a_normal_matrix_of_cp_is_a_product_of_gram_matrices(mode: str) -> None:
     """Summed over every position of the other modes one by one, as released; see also test_preconditioning."""
-    adapter = adapter_of(ATTENTION, published="lorta", rank=2)
+    adapter = adapter_of(ATTENTION, method="lorta", paper=True, rank=2)
     f, tensor = raw(adapter), adapter.factored[0]
     others = [value for name, value in f.items() if name != mode]
     summed, grams = np.zeros((2, 2)), np.ones((2, 2))

@@ -140,7 +140,7 @@ def assert_gauge(tensor: FactoredTensor, change: Callable[[Mapping[str, Tensor]]
 
 def test_claim_16_adam_sees_the_gauge_that_the_update_does_not() -> None:
     """A CP component's factors by c and 1 / c: same update, another path. Components in another order: same path."""
-    tensor = adapter_of(("q", "v"), published="lorta", rank=3).factored[0]
+    tensor = adapter_of(("q", "v"), method="lorta", paper=True, rank=3).factored[0]
 
     def scaled(f: Mapping[str, Tensor]) -> None:
         f["head"][:, 1] *= 5
@@ -157,7 +157,7 @@ def test_claim_16_adam_sees_the_gauge_that_the_update_does_not() -> None:
 @pytest.mark.parametrize("bond", [("in", "layer"), ("layer", "proj"), ("proj", "out")])
 def test_claim_16_every_bond_of_a_train_has_a_matrix_of_freedom(bond: tuple[str, str]) -> None:
     """G_k X and X^-1 G_{k+1} for any invertible X."""
-    tensor = adapter_of(("q", "v"), published="metatt-4d", rank=2).factored[0]
+    tensor = adapter_of(("q", "v"), method="metatt-4d", paper=True, rank=2).factored[0]
     x = torch.tensor([[1.0, 4.0], [-0.5, 0.25]], dtype=torch.float64)
 
     def turned(f: Mapping[str, Tensor]) -> None:
@@ -171,8 +171,8 @@ def regression_loss(name: str, rates: dict[str, float]) -> float:
     """The loss of a tiny BERT without dropout after 20 steps towards another one's logits, from 0.0138 at the start."""
     target, model = make("bert"), make("bert")
     with float64():
-        teacher = ta.attach(target, ta.plan(target, parameterization="cp", rank=3, scale=1.0))
-        ta.attach(model, ta.plan(model, published=name, rank=3, rates=rates, alpha=4.0, train=()))
+        teacher = ta.attach(target, ta.plan(target, method="cp", rank=3, scale=1.0))
+        ta.attach(model, ta.plan(model, method=name, paper=True, rank=3, rates=rates, alpha=4.0, train=()))
     perturb(teacher, 0.6)
     with torch.no_grad():
         wanted = target(**inputs("bert")).logits
@@ -205,7 +205,7 @@ def test_claim_18_lorettas_start_has_the_size_of_its_formula_and_another_loss() 
     few normal numbers: single matrices lie between 0.003 and 0.012, the root mean square of 24 within a fifth.
     """
     with float64():
-        adapter = ta.Adapter(ta.plan(transformers.RobertaConfig(), published="loretta-rep", rank=5))
+        adapter = ta.Adapter(ta.plan(transformers.RobertaConfig(), method="loretta-rep", paper=True, rank=5))
     squares = [float(adapter.delta(site).detach().square().mean()) for site in adapter.plan.sites]
     formula = 16 / 8 * math.sqrt(8 / ((768 + 8) * (8 + 768)))
     assert formula == pytest.approx(0.0073, abs=5e-5)
@@ -228,7 +228,7 @@ def test_claim_18_tt_loras_start_is_a_train_of_cores_of_norm_one(rank: int, norm
     """
     sites = ta.find_sites(transformers.RobertaConfig(), ("q", "v"), layers=range(4))
     with float64():
-        adapter = ta.Adapter(ta.plan(sites, published="tt-lora", rank=rank))
+        adapter = ta.Adapter(ta.plan(sites, method="tt-lora", paper=True, rank=rank))
     deltas = [adapter.delta(site).detach() for site in sites]
     norms = [float(delta.norm()) for delta in deltas]
     assert len(adapter.factored[0].network.factors) == 6
@@ -243,7 +243,7 @@ def test_claim_18_the_other_start_of_tt_lora_is_one_truncated_draw_that_all_laye
     """
     assert "all layers share one truncated dense draw (seed 42)" in published.get("tt-lora").note
     sites = ta.find_sites(transformers.RobertaConfig(), ("q", "v"), layers=range(3))
-    plan = ta.plan(sites, published="tt-lora", rank=4)
+    plan = ta.plan(sites, method="tt-lora", paper=True, rank=4)
     layout = plan.groups[0].network.layout
     torch.manual_seed(42)
     drawn = torch.nn.init.kaiming_uniform_(torch.empty(768, 768, dtype=torch.float64), a=math.sqrt(8)).numpy()
@@ -260,7 +260,7 @@ def test_claim_18_the_other_start_of_tt_lora_is_one_truncated_draw_that_all_laye
 @pytest.mark.parametrize("parts", [(768,), (12, 8, 8), (4, 4, 4, 4, 3)])
 def test_claim_18_every_core_of_tt_lora_starts_with_norm_one_however_many_there_are(parts: tuple[int, ...]) -> None:
     sites = ta.find_sites(transformers.RobertaConfig(), ("q",), layers=(0,))
-    plan = ta.plan(sites, published="tt-lora", rank=2, split={"in": parts, "out": parts})
+    plan = ta.plan(sites, method="tt-lora", paper=True, rank=2, split={"in": parts, "out": parts})
     (tensor,) = ta.Adapter(plan).factored
     assert len(tensor.trained) == 2 * len(parts)
     for value in tensor.trained.values():

@@ -90,7 +90,7 @@ def heads_changed(name: str, model: str, head: int = 1) -> dict[str, list[tuple[
     """Which heads of rows, and of columns, change in each matrix where one row of the head factor is set to zero."""
     base = make(model)
     with float64():
-        adapter = ta.Adapter(ta.plan(base, published=name, rank=2, on_mismatch="split"))
+        adapter = ta.Adapter(ta.plan(base, method=name, paper=True, rank=2, on_mismatch="split"))
     perturb(adapter)
     before = {site.name: delta(adapter, site).copy() for site in adapter.plan.sites}
     for part in adapter.factored:
@@ -119,7 +119,7 @@ def test_claim_19_the_two_released_codes_put_heads_on_one_side_of_every_matrix()
     for name, side in (("lorta-litgpt", 0), ("lorta-peft", 1)):
         for places in heads_changed(name, "bert").values():
             assert all(place[side] == {1} and place[1 - side] == set(range(H)) for place in places)
-    one, other = (adapter_of(ATTENTION, published=name, rank=2) for name in ("lorta-litgpt", "lorta-peft"))
+    one, other = (adapter_of(ATTENTION, method=name, paper=True, rank=2) for name in ("lorta-litgpt", "lorta-peft"))
     values = raw(one)
     put(other, {**{mode: values[mode] for mode in ("layer", "proj", "head", "dim")}, "out": values["in"]})
     for site in one.plan.sites:  # the same numbers are the transposed updates, which their shapes do not show
@@ -135,8 +135,8 @@ def test_claim_20_fewer_key_and_value_heads_have_a_tensor_of_their_own_or_the_fi
     with pytest.raises(
         ta.TensorAdaptError, match=r"'lorta' is not defined on these matrices.*cannot share modes of one"
     ):
-        ta.plan(model, published="lorta", rank=2)
-    split = ta.plan(model, published="lorta", rank=2, on_mismatch="split")
+        ta.plan(model, method="lorta", paper=True, rank=2)
+    split = ta.plan(model, method="lorta", paper=True, rank=2, on_mismatch="split")
     groups = [
         ([m.site.coord["proj"] for m in group.members[:2]], group.network.layout.size_of) for group in split.groups
     ]
@@ -144,7 +144,7 @@ def test_claim_20_fewer_key_and_value_heads_have_a_tensor_of_their_own_or_the_fi
     width, dim = model.config.hidden_size, split.sites[0].inner[1][1]
     assert split.n_params == 2 * (2 * (width + dim + L + 2) + 6 + 2)
     with float64():
-        crop = ta.Adapter(ta.plan(model, published="lorta", rank=2, on_mismatch="crop"))
+        crop = ta.Adapter(ta.plan(model, method="lorta", paper=True, rank=2, on_mismatch="crop"))
     perturb(crop)
     assert crop.n_params == 2 * (width + dim + 6 + L + 4)
     f = raw(crop)
@@ -181,7 +181,7 @@ def test_claim_21_neither_pass_makes_or_keeps_a_matrix_of_the_models_width(name:
     )
     torch.manual_seed(0)
     model = transformers.BertModel(config)
-    adapter = ta.attach(model, ta.plan(model, published=name, rank=rank))
+    adapter = ta.attach(model, ta.plan(model, method=name, paper=True, rank=rank))
     perturb(adapter)
     site = next(site for site in adapter.plan.sites if site.coord["proj"] == "v")
     layer, kept = model.get_submodule(site.module), []
@@ -208,7 +208,7 @@ def test_claim_22_a_plan_says_what_is_in_its_count(tmp_path: Path) -> None:
     the seed and not stored, bases from the weights and a subtracted start are stored and counted apart.
     """
     model = tiny()
-    plan = ta.plan(model, published="lora", rank=2, train=("classifier",))
+    plan = ta.plan(model, method="lora", paper=True, rank=2, train=("classifier",))
     assert (plan.n_params, plan.n_trained_base) == (2 * 2 * D * 2 * L, 7 * D + 7)
     assert "trained in place: classifier (217 parameters, not in the figure above)" in str(plan)
 

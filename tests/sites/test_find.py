@@ -166,9 +166,9 @@ def place(root: nn.Module, path: str, module: nn.Module) -> None:
 def test_a_model_with_an_adapter_has_the_sites_it_had(name: str) -> None:
     model = make(name)
     before = ta.find_sites(model, "all")
-    ta.attach(model, ta.plan(before, parameterization="lora", rank=2))
+    ta.attach(model, ta.plan(before, method="lora", rank=2))
     after = ta.find_sites(model, "all")
     assert (after.sites, after.skipped, after.source) == (before.sites, before.skipped, before.source)
-    second = ta.attach(model, ta.plan(model, parameterization="cp", rank=2), name="second")
+    second = ta.attach(model, ta.plan(model, method="cp", rank=2), name="second")
     assert set(ta.adapters(model)) == {"default", "second"}
     assert set(second.plan.sites) == set(ta.find_sites(model))

@@ -176,7 +176,7 @@ def test_torchs_encoder_in_eval_reads_the_adapter_for_padded_tokens_too(grad: bo
     model, base = make("torch-encoder"), make("torch-encoder")
     ids, padding = inputs("torch-encoder")["input_ids"], torch.zeros(2, 7, dtype=torch.bool)
     padding[1, 5:] = True
-    adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=2)).double()
+    adapter = ta.attach(model, ta.plan(model, method="cp", rank=2)).double()
     perturb(adapter)
     with torch.set_grad_enabled(grad):
         found, plain = (one(ids, padding).logits for one in (model, base))
@@ -264,7 +264,7 @@ def test_experts_are_tied_by_a_layout_that_names_them_and_part_of_the_mlp() -> N
     assert sites.sites == ta.find_sites(model, "experts").sites
     plan = ta.plan(sites, "layer proj expert : ff : model", "cp", rank=2)
     assert plan.groups[0].network.layout.shape == (3, 3, 3, 34, 24)
-    shown = str(ta.plan(model, parameterization="cp", rank=2))
+    shown = str(ta.plan(model, method="cp", rank=2))
     assert shown.count("mlp.experts[*.down] (9)") == 1
     shared = ta.find_sites(make("qwen2_moe"), ("shared_up", "gate"))
     assert {(s.coord["proj"], "expert" in s.coord) for s in shared} == {("shared_up", False), ("gate", True)}

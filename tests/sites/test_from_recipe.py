@@ -123,7 +123,7 @@ def test_an_expert_is_its_gate_up_and_down(name: str) -> None:
 @every_model
 def test_a_saved_adapter_is_the_same_on_another_copy(name: str, tmp_path: Path) -> None:
     model, again = make(name), make(name)
-    adapter = ta.attach(model, ta.plan(ta.find_sites(model, "all"), parameterization="cp", rank=2))
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model, "all"), method="cp", rank=2))
     perturb(adapter)
     adapter.save(tmp_path)
     ta.load(again, tmp_path)

@@ -30,7 +30,7 @@ def attached(family: str = "bert", name: str = BASE, **options: Any) -> tuple[nn
 
 def published(name: str) -> ta.Adapter:
     model = make("bert", torch.float32)
-    return ta.attach(model, ta.plan(model, published=name, rank=2))
+    return ta.attach(model, ta.plan(model, method=name, paper=True, rank=2))
 
 
 def code(text: str) -> list[str]:

@@ -41,4 +41,4 @@ def planned(sites: Iterable[Site], parameterization: str, **changes: Any) -> ta.
         widths = {width for site in found for width in (site.out, site.in_)}
         split = {width: parts(width, PARTS.get(parameterization, 2)) for width in widths}
         changes = {"split": {"out": split, "in": split}, **changes}
-    return ta.plan(found, parameterization=parameterization, **changes)
+    return ta.plan(found, method=parameterization, **changes)

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "tensoradapt"
 # Each folder imports only from those on the lines above it; folders of one line know nothing of each other.
 FOLDERS = (
-    ("errors", "files", "checks", "text"),
+    ("errors", "files", "checks", "text", "records"),
     ("networks",),
     ("sites",),
     ("parameterizations",),

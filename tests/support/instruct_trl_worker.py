@@ -29,7 +29,7 @@ def by_trl(train: Split, folder: str) -> list[float]:
     """The loss of each step, by SFTTrainer with the PEFT plug-in on prompts with completions."""
     base, tokenizer = load_causal(SMOLLM2)
     config = TensorConfig(
-        task_type="CAUSAL_LM", layout=LAYOUT, parameterization=PARAMETERIZATION, rank=RANK, scale="matched", seed=0
+        task_type="CAUSAL_LM", layout=LAYOUT, method=PARAMETERIZATION, rank=RANK, scale="matched", seed=0
     )
     model = get_peft_model(base, config)
     rows = [
@@ -68,7 +68,7 @@ def by_fit(train: Split) -> list[float]:
     """The loss of each step, by the task and the training loop of a run."""
     task = tasks.get("alpaca")
     model = task.model(SMOLLM2)
-    plan = ta.plan(model, layout=LAYOUT, parameterization=PARAMETERIZATION, rank=RANK)
+    plan = ta.plan(model, layout=LAYOUT, method=PARAMETERIZATION, rank=RANK)
     ta.attach(model, plan, seed=0)
     examples = task.encode(train, SMOLLM2, LENGTH)
     batches = [task.collate(examples[at : at + BATCH], model, "cpu") for at in range(0, len(examples), BATCH)]

@@ -39,7 +39,7 @@ def load_on_another_base() -> None:
 
 
 def grouped_queries() -> None:
-    ta.plan(LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=2)), published="lorta", rank=2)
+    ta.plan(LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=2)), method="lorta", paper=True, rank=2)
 
 
 def own_data_without_a_label() -> None:

@@ -59,9 +59,7 @@ def examples(kind: str) -> Dataset:
 
 def train(kind: str, folder: Path) -> dict[str, Any]:
     base, tokenizer = load_causal(SMOLLM2)
-    config = TensorConfig(
-        task_type="CAUSAL_LM", layout="layer proj : head dim : model", parameterization="cp", rank=8, seed=0
-    )
+    config = TensorConfig(task_type="CAUSAL_LM", layout="layer proj : head dim : model", method="cp", rank=8, seed=0)
     model = get_peft_model(base, config)
     adapted = sum(p.numel() for p in model.parameters() if p.requires_grad)
     given = {"model": model, "train_dataset": examples(kind), "processing_class": tokenizer}

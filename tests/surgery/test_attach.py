@@ -232,7 +232,7 @@ def test_flags_frozen_before_attach_are_frozen_after_detach(name: str) -> None:
     for i, parameter in enumerate(model.parameters()):
         parameter.requires_grad_(i % 2 == 0)
     base = copy.deepcopy(model)
-    ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    ta.attach(model, ta.plan(model, method="cp", rank=2))
     ta.detach(model)
     assert_identical(model, base)
 

@@ -32,7 +32,7 @@ def logits(model: nn.Module) -> torch.Tensor:
 def test_pissa_starts_as_the_weights_first_singular_directions() -> None:
     model = make("bert")
     with float64():
-        adapter = ta.attach(model, ta.plan(model, published="pissa", rank=3))
+        adapter = ta.attach(model, ta.plan(model, method="pissa", paper=True, rank=3))
     for tensor, site in zip(adapter.factored, adapter.plan.sites, strict=True):
         weight = model.get_submodule(site.module).weight
         u, s, vt = np.linalg.svd(weight.numpy())
@@ -45,7 +45,7 @@ def test_bases_from_the_weights_are_refused_without_some_weights_before_anything
     with torch.device("meta"):
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**DECODER, head_dim=8))
     model.model.layers[1].to_empty(device="cpu")
-    plan = ta.plan(model, published=name, rank=2)
+    plan = ta.plan(model, method=name, paper=True, rank=2)
     assert plan.needs_weights and "needs the base weights" in str(plan)
     before = str(model)
     with pytest.raises(
@@ -94,10 +94,10 @@ def test_a_gradient_start_leaves_frozen_factors_as_they_are(name: str) -> None:
     model, plain = make("bert"), make("bert")
     options: dict[str, Any] = {"split": {"in": (5, 6), "out": (5, 6)}} if name == "lokr" else {}
     options |= {"options": {"svd_rank": 3}} if name == "tinylora" else {}
-    plan = ta.plan(model, published=name, rank=2, start="gradient", scale="matched", **options)
+    plan = ta.plan(model, method=name, paper=True, rank=2, start="gradient", scale="matched", **options)
     adapter = ta.attach(model, plan, batches=[batch()])
     assert torch.equal(logits(model), logits(make("bert")))
-    drawn = ta.attach(plain, ta.plan(plain, published=name, rank=2, start="zero", scale="matched", **options))
+    drawn = ta.attach(plain, ta.plan(plain, method=name, paper=True, rank=2, start="zero", scale="matched", **options))
     for one, other in zip(adapter.factored, drawn.factored, strict=True):
         for factor in one.network.factors:
             if not factor.trainable:

@@ -37,7 +37,7 @@ def on_meta() -> nn.Module:
 
 def planned(model: nn.Module, name: str = "lora", **changes: Any) -> ta.Plan:
     rank = None if name in ("dense", "quanta") else 3
-    return ta.plan(model, parameterization=name, rank=rank, **ASKED.get(name, {}), **changes)
+    return ta.plan(model, method=name, rank=rank, **ASKED.get(name, {}), **changes)
 
 
 def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, torch.dtype]]:
@@ -135,7 +135,7 @@ def test_values_would_be_lost_on_the_meta_device_and_are_refused() -> None:
 
 def test_a_head_whose_original_numbers_never_came_is_not_given_back_as_something_else() -> None:
     model = make("bert").to("meta")
-    adapter = ta.attach(model, ta.plan(model, published="lora", rank=2))
+    adapter = ta.attach(model, ta.plan(model, method="lora", paper=True, rank=2))
     model.to_empty(device="cpu")
     adapter.reset_parameters()
     with pytest.raises(ta.TensorAdaptError, match=r"original numbers of 'classifier.*meta device"):

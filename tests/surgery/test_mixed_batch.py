@@ -278,7 +278,7 @@ def test_a_sample_has_its_own_adapter_and_its_own_task() -> None:
 
 def test_shared_biases_are_added_to_the_samples_of_their_adapter() -> None:
     model = make("roberta")
-    plan = ta.plan(ta.find_sites(model, "attention", blocks=True), published="cara", rank=2, train=())
+    plan = ta.plan(ta.find_sites(model, "attention", blocks=True), method="cara", paper=True, rank=2, train=())
     for i, name in enumerate("ab"):
         adapter = ta.attach(model, plan, name=name, seed=i)
         for parameter in adapter.parameters():
@@ -311,7 +311,7 @@ def test_generate_with_beams_says_that_names_are_to_be_repeated() -> None:
     model = LlamaForCausalLM(LlamaConfig(vocab_size=50, **sizes)).eval()
     sites = ta.find_sites(model)
     for name in "ab":
-        ta.attach(model, ta.plan(sites, parameterization="lora", rank=2), name=name)
+        ta.attach(model, ta.plan(sites, method="lora", rank=2), name=name)
     ta.use(model, samples=["a", "b"])
     ids = torch.randint(2, 50, (2, 4))
     plain = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0}

@@ -22,7 +22,7 @@ IDS = torch.arange(8)[None]
 def adapted() -> BertForSequenceClassification:
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(**SIZES)).eval()
-    adapter = ta.attach(model, ta.plan(model, parameterization="lora", rank=2, scale=1.0))
+    adapter = ta.attach(model, ta.plan(model, method="lora", rank=2, scale=1.0))
     for parameter in adapter.parameters():
         nn.init.normal_(parameter)
     return model
@@ -75,7 +75,7 @@ def test_a_checkpoint_of_training_is_saved_and_loads_again(tmp_path: Path) -> No
 
 def test_a_second_adapter_leaves_the_guard_until_the_last_is_gone(tmp_path: Path) -> None:
     model = adapted()
-    ta.attach(model, ta.plan(model, parameterization="cp", rank=2), name="second")
+    ta.attach(model, ta.plan(model, method="cp", rank=2), name="second")
     ta.detach(model, "second")
     with pytest.raises(TensorAdaptError, match="has an adapter attached"):
         model.save_pretrained(tmp_path)

@@ -73,7 +73,7 @@ class Packed(torch.Tensor):
 def packed(model: nn.Module) -> ta.Plan:
     query = model.bert.encoder.layer[1].attention.self.query
     query.weight = nn.Parameter(query.weight.detach().as_subclass(Packed))
-    return ta.plan(model, published="pissa", rank=2)
+    return ta.plan(model, method="pissa", paper=True, rank=2)
 
 
 def trained_and_adapted(model: nn.Module) -> ta.Plan:
@@ -113,17 +113,17 @@ REFUSED: dict[str, tuple[Callable[[nn.Module], ta.Plan], dict[str, Any], list[st
         ["query holds torch.int8 weights", "expected floating point", "Dequantise the model first", "exclude=[...]"],
     ),
     "bases from codes": (
-        lambda model: coded(model, published="lora-xs"),
+        lambda model: coded(model, method="lora-xs", paper=True),
         {},
         [
             "layer.1.attention.self.query holds its weight as a torch.nn.parameter.Parameter of torch.float8_e4m3fn",
             "lora-xs with start='paper' takes factors from the base weights, and needs a plain floating point",
             "Dequantise the model first (load it without its quantisation), or plan a method that needs no base",
-            'such as published="lora" or parameterization="cp"',
+            'such as published="lora" or method="cp"',
         ],
     ),
     "first gradients of codes": (
-        lambda model: coded(model, published="lora", start="gradient"),
+        lambda model: coded(model, method="lora", paper=True, start="gradient"),
         {"batches": [{}]},
         ["torch.float8_e4m3fn", "start='gradient' takes the first gradients", 'or plan with start="zero"'],
     ),
@@ -154,7 +154,10 @@ META = "query is on the meta device.*; load the weights first, with from_pretrai
 @pytest.mark.parametrize(
     ("make_plan", "says"),
     [
-        *((lambda model, name=name: on_meta(model, published=name), META) for name in ("lora", "vera", "lora-xs")),
+        *(
+            (lambda model, name=name: on_meta(model, method=name, paper=True), META)
+            for name in ("lora", "vera", "lora-xs")
+        ),
         (packed, r"layer.1.attention.self.query holds its weight as a test_surgery_checks.Packed of torch.float64;"),
     ],
 )
@@ -187,7 +190,7 @@ def test_load_refuses_a_base_on_the_meta_device(tmp_path: Path) -> None:
 
 def test_codes_take_an_adapter_that_needs_no_weights_and_refuse_to_be_merged_with_it() -> None:
     model = make("bert")
-    plan = coded(model, published="lora")
+    plan = coded(model, method="lora", paper=True)
     twin = copy.deepcopy(model)
     for module in [module for module in twin.modules() if isinstance(module, Scaled)]:
         module.__class__, module.weight = nn.Linear, nn.Parameter(module.weight.double() * 0.25)
@@ -207,7 +210,7 @@ def test_codes_take_an_adapter_that_needs_no_weights_and_refuse_to_be_merged_wit
 
 def test_a_difference_of_codes_is_no_update() -> None:
     tuned, base = make("bert"), make("bert")
-    sites = coded(tuned, published="lora").sites
+    sites = coded(tuned, method="lora", paper=True).sites
     with pytest.raises(ta.TensorAdaptError, match="float8_e4m3fn; a difference of weights needs a plain"):
         ta.compress((tuned, base), sites, ": out : in", "lora", rank=2)
 
@@ -339,7 +342,7 @@ def test_what_does_not_fit_into_the_memory_is_refused_before_it_is_allocated(
     published: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make("bert")
-    base, plan = copy.deepcopy(model), ta.plan(model, published=published, rank=2, train=())
+    base, plan = copy.deepcopy(model), ta.plan(model, method=published, paper=True, rank=2, train=())
     saved = ta.attach(model, plan)
     saved.save(tmp_path)
     held = [*saved.parameters(), *(b for name, b in saved.named_buffers() if "share" not in name)]

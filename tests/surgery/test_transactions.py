@@ -67,7 +67,7 @@ def on(model, call, *before):
 
 
 def reduced():
-    model = one(layout="layer proj : out : in", parameterization="cp", rank=4)
+    model = one(layout="layer proj : out : in", method="cp", rank=4)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     model(IDS, labels=torch.tensor([0, 1])).loss.backward()
     optimizer.step()
@@ -87,7 +87,7 @@ def injected():
 
     from tensoradapt.integrations.peft import TensorConfig
 
-    tuned = get_peft_model(bert(), TensorConfig(parameterization="cp", layout="layer proj : out : in", rank=2))
+    tuned = get_peft_model(bert(), TensorConfig(method="cp", layout="layer proj : out : in", rank=2))
     return tuned, None, lambda: tuned.add_adapter("new", TensorConfig(rank=3, layout=": out : in"))
 
 

@@ -166,7 +166,7 @@ def test_within_disabled_none_computes() -> None:
 
 def test_adapters_that_draw_the_same_matrices_hold_them_once() -> None:
     model = make("bert")
-    plan = ta.plan(model, published="vera", rank=4, train=())
+    plan = ta.plan(model, method="vera", paper=True, rank=4, train=())
     for name, seed in (("a", 0), ("b", 1), ("c", 0)):
         ta.attach(model, plan, name=name, seed=seed)
     a, b, c = ({k: v.data_ptr() for k, v in one.bases.named_buffers()} for one in ta.adapters(model).values())
@@ -225,7 +225,7 @@ def test_a_head_that_is_tied_to_an_embedding_is_trained_and_given_back() -> None
     model = make("t5")
     base = copy.deepcopy(model)
     assert model.lm_head.weight is model.shared.weight
-    adapter = ta.attach(model, ta.plan(ta.find_sites(model), parameterization="cp", rank=2, train=("lm_head",)))
+    adapter = ta.attach(model, ta.plan(ta.find_sites(model), method="cp", rank=2, train=("lm_head",)))
     with torch.no_grad():
         model.lm_head.weight += 1
     assert list(adapter.attachment.head_parameters()) == ["lm_head.weight"]

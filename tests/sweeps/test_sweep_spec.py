@@ -237,7 +237,7 @@ def test_a_budget_is_the_largest_configuration_within_it_and_what_cannot_be_reac
     assert "themselves have only 3,456" in by_cell["lora", 10_000].empty
     for (method, budget), cell in by_cell.items():
         if not cell.empty:
-            plan = ta.plan(models.config(found.model), published=method, budget=budget)
+            plan = ta.plan(models.config(found.model), method=method, paper=True, budget=budget)
             assert cell.n_params == plan.n_params <= budget
     runs = due(found, planned, Path("no-such-folder"))
     assert runs.total == len(runs.configs) == 3 * sum(not cell.empty for cell in planned)

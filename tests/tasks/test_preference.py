@@ -268,7 +268,7 @@ def test_an_adapter_that_trains_norms_has_no_frozen_base(written: Any, model: st
     batch = task.collate(encoded(load_data(run).test, run), frozen, "cpu")
     task.loss(frozen, batch)  # its references are known now
     base, _ = load_causal(model)
-    ta.attach(base, ta.plan(ta.find_sites(base), parameterization="lora", rank=2, train=("*norm*",)))
+    ta.attach(base, ta.plan(ta.find_sites(base), method="lora", rank=2, train=("*norm*",)))
     with pytest.raises(TensorAdaptError, match=r"an adapter that trains .*norm of the base too"):
         task.loss(base, batch)
 

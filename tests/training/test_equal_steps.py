@@ -181,7 +181,7 @@ def test_each_of_several_adapters_moves_as_far_as_its_own_rate_asks() -> None:
     model = make("bert")
     plan = ta.plan(model, TIED, "cp", 4)
     first = ta.attach(model, plan, seed=0)
-    second = ta.attach(model, ta.plan(plan.sites, layout=": out : in", parameterization="lora", rank=2), name="b")
+    second = ta.attach(model, ta.plan(plan.sites, layout=": out : in", method="lora", rank=2), name="b")
     still = ta.attach(model, plan, seed=3, name="c")
     groups = [{"params": list(first.parameters()), "lr": 1e-3}, {"params": list(second.parameters()), "lr": 5e-3}]
     optimizer = ta.equal_steps(torch.optim.AdamW(groups), model)

@@ -155,7 +155,7 @@ def test_too_few_batches_and_nothing_to_train_are_refused():
 
 def test_the_rank_falls_on_schedule_while_training_goes_on() -> None:
     model, batch = make("bert", torch.float32), {**inputs("bert"), "labels": torch.tensor([2, 5])}
-    adapter = ta.attach(model, ta.plan(model, parameterization="tensor_train", rank=4))
+    adapter = ta.attach(model, ta.plan(model, method="tensor_train", rank=4))
     ranks: list[int] = []
 
     def note(step: int, loss: float) -> None:

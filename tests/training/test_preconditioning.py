@@ -92,7 +92,7 @@ class Full(torch.nn.Module):
 
 def test_a_hook_divides_every_gradient_before_the_step_and_ends_when_removed() -> None:
     model = make("bert", torch.float64)
-    adapter = ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    adapter = ta.attach(model, ta.plan(model, method="cp", rank=2))
     perturb(adapter)
     optimizer = torch.optim.SGD(adapter.parameters(), lr=0.0)
     handle = ta.preconditioned(optimizer, model, 1e-4)
@@ -117,7 +117,7 @@ def test_what_cannot_be_preconditioned_is_refused() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     with pytest.raises(ta.TensorAdaptError, match="has no adapter to precondition; call attach"):
         ta.preconditioned(optimizer, model)
-    ta.attach(model, ta.plan(model, parameterization="cp", rank=2))
+    ta.attach(model, ta.plan(model, method="cp", rank=2))
     with pytest.raises(ta.TensorAdaptError, match="epsilon is 0; expected a number above 0"):
         ta.preconditioned(optimizer, model, 0)
 

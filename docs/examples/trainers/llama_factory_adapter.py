@@ -7,7 +7,7 @@ from tensoradapt.integrations.trainer import EqualSteps
 config = TensorConfig(
     task_type="CAUSAL_LM",
     layout="layer proj : head dim : model",
-    parameterization="cp",
+    method="cp",
     rank=8,
     target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
 )

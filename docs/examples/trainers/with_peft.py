@@ -16,7 +16,7 @@ base = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
 config = TensorConfig(
     task_type="SEQ_CLS",
     layout="layer proj : head dim : model",
-    parameterization="cp",
+    method="cp",
     r=16,  # rank=16 is the same
     lora_alpha=16,  # alpha=16 is the same: with the matched scale the first step is that of LoRA r=8, alpha=16
     target_modules=["query", "key", "value", "attention.output.dense"],

@@ -10,7 +10,7 @@ from tensoradapt.integrations.peft import TensorConfig  # importing it registers
 from tensoradapt.integrations.trainer import EqualSteps
 
 model, tokenizer = models.load_causal("smollm2-135m-instruct")  # or any folder or hub name of a causal model
-config = TensorConfig(task_type="CAUSAL_LM", layout="layer proj : head dim : model", parameterization="cp", rank=8)
+config = TensorConfig(task_type="CAUSAL_LM", layout="layer proj : head dim : model", method="cp", rank=8)
 model = get_peft_model(model, config)
 model.print_trainable_parameters()
 
