@@ -66,7 +66,7 @@ def adapted(folder: Path) -> None:
     assert torch.allclose(model(x), tuned, atol=1e-5)
     ta.unmerge(model)
     ta.export_lora(model, folder / "lora")
-    small = ta.compress(adapter, layout=layout, parameterization="tensor_train", budget=2000)
+    small = ta.compress(adapter, layout=layout, method="tensor_train", budget=2000)
     assert small.n_params <= 2000
     ta.detach(model)
     ta.load(model, folder / "adapter")

@@ -51,7 +51,7 @@ def main() -> None:
 
 def one(bench: Bench, lora: ta.Adapter, head: dict, family: str, budget: int) -> tuple:
     begun = time.perf_counter()
-    result = ta.compress(lora, parameterization=family, budget=budget)
+    result = ta.compress(lora, method=family, budget=budget)
     seconds = time.perf_counter() - begun
     model = bench.fresh()
     model.classifier.load_state_dict(head)

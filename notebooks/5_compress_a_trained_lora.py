@@ -79,7 +79,7 @@ print(f"LoRA with {plan.n_params:,} parameters: test accuracy {right.mean():.3f}
 
 # %%
 LAYOUT = "layer proj : head dim : model"
-smaller = ta.compress(lora, layout=LAYOUT, parameterization="tensor_train", budget=3_000)
+smaller = ta.compress(lora, layout=LAYOUT, method="tensor_train", budget=3_000)
 print("\n".join(str(smaller).splitlines()[:4]))
 
 # %% [markdown]

@@ -43,7 +43,7 @@ def _compress_options(p: argparse.ArgumentParser) -> None:
     p.set_defaults(command=compress)
     p.add_argument("folder", type=path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors")
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
-    p.add_argument("--parameterization", required=True, metavar="NAME")
+    p.add_argument("--method", required=True, metavar="NAME", help="such as cp, tucker or tensor_train")
     add_layout(p)
     size = p.add_mutually_exclusive_group()
     size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
@@ -95,7 +95,7 @@ def compress(args: argparse.Namespace) -> int:
         args.folder,
         models.config(args.model),
         args.layout,
-        args.parameterization,
+        args.method,
         args.rank,
         **picked(args, "max_error", "budget", "seed", "order"),
     )

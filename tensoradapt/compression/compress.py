@@ -25,6 +25,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Mode
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Plan
+from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.surgery.attach import attach
 from tensoradapt.text import Rank
 
@@ -87,7 +88,7 @@ class Compressed:
         spread = f"{min(self.site_errors.values()):.3g} to {self.site_errors[worst]:.3g} ({worst})"
         more = ", more than the source" if self.n_params > self.n_source_params else ""
         lines = [
-            f"{self.plan.parameterization} of {self.source}: {self.n_params:,} parameters for {self.n_source_params:,} "
+            f"{self.plan.spec.name} of {self.source}: {self.n_params:,} parameters for {self.n_source_params:,} "
             f"({100 * self.n_params / self.n_source_params:.3g} %{more}) over {len(self.site_errors)} matrices",
             f"relative error {self.error:.3g}; of single matrices {spread}",
             f"ranks {'; '.join(dict.fromkeys(str(group.rank) for group in self.plan.groups))}",
@@ -129,7 +130,7 @@ def compress(
     source: Any,
     sites: Any = None,
     layout: str | Sequence[str] | None = None,
-    parameterization: str | Any = None,
+    method: str | Any = None,
     rank: Rank | None = None,
     *,
     max_error: float | None = None,
@@ -151,7 +152,7 @@ def compress(
             named); a pair (tuned model, base model); or a mapping of site names to (A, B) or dense (out, in) updates.
         sites: from ``find_sites``; or a model or config: those that the source has. An Adapter knows its own.
         layout: one layout, or one for each set of sites; default the parameterization's.
-        parameterization: a name, or an object like the modules of ``tensoradapt.parameterizations``.
+        method: a name, or an object like the modules of ``tensoradapt.parameterizations``.
         rank: of all bonds, or a mapping of bonds; parameterizations without a rank need none.
         max_error: take the smallest rank whose relative Frobenius error over all sites is at most this, in (0, 1).
         budget: largest number of parameters.
@@ -184,7 +185,8 @@ def compress(
     )
     if given > 1:
         raise not_one
-    job = Job(read(source, sites), layout, parameterization, dict(options or {}), split, int(seed))
+    spec = AdapterSpec(method, layout, options=options, split=split, scale=1.0, train=())
+    job = Job(read(source, sites), spec, int(seed))
     if not given and any(group.rank for group in job.plan(1).groups):
         raise not_one
     if order == "search":

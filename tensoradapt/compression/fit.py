@@ -18,9 +18,10 @@ from tensoradapt.compression.sources import Source
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.build_plan import plan
+from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.scale import multiplier
+from tensoradapt.planning.spec import AdapterSpec, with_defaults
 from tensoradapt.text import Rank
 
 Factors = dict[str, np.ndarray]
@@ -41,33 +42,24 @@ class Job:
     """A request without its rank. Cores depend neither on it nor on the order of modes and are made once."""
 
     source: Source
-    layout: Any
-    parameterization: Any
-    options: Mapping[str, Any]
-    split: Any
+    spec: AdapterSpec  # without a size
     seed: int
     cores: list[Core] = field(default_factory=list)
 
     @property
     def family(self) -> Any:
-        return parameterizations.get(self.parameterization)
+        return with_defaults(self.spec)[2].parameterization
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.spec.options or {}
 
     def plan(self, rank: Rank | None, budget: int | None = None) -> Plan:
-        planned = plan(
-            self.source.sites,
-            self.parameterization,
-            self.layout,
-            rank,
-            budget=budget,
-            options=self.options,
-            split=self.split,
-            scale=1.0,
-            train=(),
-        )
+        planned = build_plan(self.source.sites, replace(self.spec, rank=rank, budget=budget))
         for factor in (f for group in planned.groups for f in group.network.factors):
             if not factor.trainable or factor.source != "draw":
                 raise TensorAdaptError(
-                    f"parameterization {planned.parameterization!r} has the frozen factor {factor.name!r}, so it "
+                    f"method {planned.spec.name!r} has the frozen factor {factor.name!r}, so it "
                     "cannot take on given updates; choose one whose factors are all trained"
                 )
         return planned
@@ -127,7 +119,7 @@ def _larger(job: Job, rank: int, fit: Fit) -> int:
 def _unreached(fits: Mapping[int, Fit], max_error: float) -> TensorAdaptError:
     best = min(fits.values(), key=lambda fit: fit.error)
     return TensorAdaptError(
-        f"max_error={max_error:g} is not reached by {best.plan.parameterization} over these layouts: the best is "
+        f"max_error={max_error:g} is not reached by {best.plan.spec.name} over these layouts: the best is "
         f"{best.error:.3g} at rank {max(fits)} with {best.plan.n_params:,} parameters; a larger one changes nothing or "
         "takes more parameters than the matrices. Tie fewer modes, allow more error, or choose another "
         "parameterization"
@@ -143,7 +135,7 @@ def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: fl
         chains = ", ".join(name for name in parameterizations.names() if _has_order(parameterizations.get(name)))
         raise TensorAdaptError(
             f"order='search' is for chains ({chains}), and the modes of "
-            f"{parameterizations.name_of(job.parameterization)!r} have no order; leave it out, or choose one of these"
+            f"{job.spec.name!r} have no order; leave it out, or choose one of these"
         )
     if max_error is not None:
         budget = _params_within(job, max_error)
@@ -155,7 +147,7 @@ def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: fl
             "at a time, or give options={'order': ...}"
         )
     orders = [order for order in itertools.permutations(names.pop()) if order <= order[::-1]]  # either end may be first
-    jobs = [replace(job, options={**job.options, "order": order}) for order in orders]
+    jobs = [replace(job, spec=replace(job.spec, options={**job.options, "order": order})) for order in orders]
     return min(jobs, key=lambda ordered: _cost(ordered, rank, budget))
 
 

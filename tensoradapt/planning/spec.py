@@ -227,7 +227,7 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
         )
     name, row = methods.find(spec.method, spec.paper)
     given = spec if isinstance(spec.method, str) else replace(spec, method=name)
-    filled = {f.name: own for f in fields(spec) if (own := _default(f.name, given, name, row)) is not None}
+    filled = {f.name: own for f in fields(spec) if (own := _default(f.name, spec, name, row)) is not None}
     resolved = replace(given, method=name, **{k: v for k, v in filled.items() if getattr(given, k) is None})
     if row is not None and spec.paper:
         resolved = replace(resolved, train=tuple(dict.fromkeys((*resolved.train, *row.train))))

@@ -42,7 +42,7 @@ def call(*words: object) -> int:
 
 def test_a_folder_becomes_an_adapter(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout = "layer proj : head dim : model"
-    how = ("--model", folder / "base", "--parameterization", "tucker", "--layout", layout)
+    how = ("--model", folder / "base", "--method", "tucker", "--layout", layout)
     assert call(folder, *how, "--max-error", 0.7, "--out", tmp_path / "new") == 0
     expected = compress(folder, make("llama"), layout, "tucker", max_error=0.7)
     printed = capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_a_folder_becomes_an_adapter(folder: Path, tmp_path: Path, capsys: pytes
 
 def test_without_out_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(folder.rglob("*"))
-    how = ("--model", folder / "base", "--parameterization", "tensor_train", "--layout", "(layer proj) : head dim : in")
+    how = ("--model", folder / "base", "--method", "tensor_train", "--layout", "(layer proj) : head dim : in")
     assert call(folder, *how, "--rank", 3, "--order", "search") == 0
     layout = "(layer proj) : head dim : in"
     best = compress(folder, make("llama"), layout, "tensor_train", 3, order="search")
@@ -66,7 +66,7 @@ def test_without_out_nothing_is_written(folder: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_family_without_a_rank_needs_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    how = ("--model", folder / "base", "--parameterization", "dense", "--layout", ": out : in")
+    how = ("--model", folder / "base", "--method", "dense", "--layout", ": out : in")
     assert call(folder, *how, "--out", tmp_path / "new") == 0
     assert "ranks {}" in capsys.readouterr().out
     model = make("llama", torch.float32)
@@ -77,7 +77,7 @@ def test_a_family_without_a_rank_needs_none(folder: Path, tmp_path: Path, capsys
 
 
 def test_wishes_that_exclude_each_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    how = ("--model", folder / "base", "--parameterization", "cp")
+    how = ("--model", folder / "base", "--method", "cp")
     with pytest.raises(SystemExit):
         call(folder, *how, "--rank", 2, "--budget", 900)
     assert "not allowed with argument --rank" in capsys.readouterr().err

@@ -25,7 +25,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.run_files import SUMS
 
 COMMANDS = fuzz_cli.names()
-PLAN = ["--parameterization", "cp", "--rank", "2"]
+PLAN = ["--method", "cp", "--rank", "2"]
 TINY = ["plan", "--model", "tiny-random-bert"]
 
 

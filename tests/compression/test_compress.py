@@ -349,7 +349,7 @@ def test_a_full_fine_tune_minus_its_base() -> None:
     perturb(adapter, 0.2)
     ta.merge(tuned, keep=False)
     ta.detach(tuned)
-    result = compress((tuned, base), parameterization="cp", rank=2)
+    result = compress((tuned, base), method="cp", rank=2)
     assert len(result.site_errors) == 18
     assert result.error < 1e-5
     assert not result.left_out
@@ -359,7 +359,7 @@ def test_a_full_fine_tune_minus_its_base() -> None:
     with torch.no_grad():
         tuned.transformer.h[0].ln_1.bias += 1
     sites = ta.find_sites(base)
-    left = compress((tuned, base), sites, parameterization="cp", rank=2)
+    left = compress((tuned, base), sites, method="cp", rank=2)
     assert set(left.left_out) == {f"transformer.h.{i}.mlp.{p}.weight" for i in range(3) for p in ("c_fc", "c_proj")} | {
         "transformer.h.0.ln_1.bias"
     }

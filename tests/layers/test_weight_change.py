@@ -128,7 +128,7 @@ def test_export_and_compress_refuse_dora() -> None:
     with pytest.raises(ta.TensorAdaptError, match="a LoRA can only add; call ta"):
         ta.export_lora(model, "never-written")
     with pytest.raises(ta.TensorAdaptError, match="no sum of updates; merge"):
-        ta.compress(adapter, parameterization="lora", rank=2)
+        ta.compress(adapter, method="lora", rank=2)
     tied = "layer proj task : head dim : model"
     with pytest.raises(ta.TensorAdaptError, match="Plan one adapter for each task"):
         ta.plan(make("bert"), tied, "cp", 2, tasks=("x", "y"), rule="dora")

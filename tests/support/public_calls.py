@@ -169,7 +169,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "from_pretrained": (taken_out(ta.from_pretrained), {**LOAD, **HUB, "source": "saved", "cache_dir": None}),
     "restore": (ta.restore, {"model": MODEL, "path": "saved", "name": None}),
     "save": (adapter().save, {"path": "again"}),
-    "Compressed.save": (compress_update(torch.ones(16, 16), parameterization="cp", rank=2).save, {"path": "again"}),
+    "Compressed.save": (compress_update(torch.ones(16, 16), method="cp", rank=2).save, {"path": "again"}),
     "push_to_hub": (ta.push_to_hub, {**CARD, **HUB, "private": None, "message": "saved", "card": None}),
     "model_card": (ta.model_card, CARD),
     "unmerge": (ta.unmerge, {"model": MODEL}),

@@ -88,7 +88,7 @@ def test_what_needs_values_is_refused_until_they_come(tmp_path: Path) -> None:
     for refused in (
         lambda: adapter.save(tmp_path),
         lambda: ta.export_lora(model, tmp_path),
-        lambda: ta.compress(adapter, parameterization="lora", rank=1),
+        lambda: ta.compress(adapter, method="lora", rank=1),
         lambda: ta.merge(model),
     ):
         with pytest.raises(ta.TensorAdaptError, match=r"has no values yet. Load the base weights, then detach"):

@@ -138,7 +138,7 @@ CALLS = {
     "compress": on(
         one,
         lambda model: ta.compress(
-            ta.adapters(model)["default"], layout="layer proj : out : in", parameterization="cp", budget=300
+            ta.adapters(model)["default"], layout="layer proj : out : in", method="cp", budget=300
         ),
     ),
 }
