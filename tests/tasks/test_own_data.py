@@ -208,7 +208,6 @@ def test_a_run_is_identified_by_the_content_and_not_by_the_place_of_its_data() -
     assert here.id == there.id and here.data["source"] != there.data["source"]
     assert config(write("a.csv", rows(62))).id != here.id
     assert RunConfig.from_dict(json.loads(json.dumps(here.as_dict()))).id == here.id
-    assert "data" not in RunConfig(task="planted", **CONFIG).as_dict()
 
 
 def test_a_run_is_computed_from_its_config_alone_and_refuses_data_that_has_changed() -> None:
