@@ -13,7 +13,7 @@ install)
   python3 -m venv "$folder"
   "$folder/bin/pip" install --quiet uv
   printf '%s\n' "hypothesis>=6.130" "pytest>=8.3" "pytest-xdist>=3.6" "timm>=1.0.22" "torchvision>=0.23" > "$folder/tools.txt"
-  extras=(demo llm peft data vision results report)
+  extras=(demo peft data vision results report)
   "$folder/bin/uv" pip compile pyproject.toml "$folder/tools.txt" "${extras[@]/#/--extra=}" --resolution lowest-direct \
     --python "$folder/bin/python" --quiet --output-file "$folder/lowest.txt"
   "$folder/bin/pip" install --quiet -r "$folder/lowest.txt" pytest-cov

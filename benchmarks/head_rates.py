@@ -6,7 +6,7 @@
 Each head rate is tried on the frozen base, and some with LoRA r=8, CP r=16 and full fine-tuning: 60 equal steps of 16,
 as `tensoradapt frontier --quick` takes, on validation of seeds that no figure has. Text encoder: all-MiniLM-L6-v2;
 causal model: SmolLM2-135M; picture model: a DINOv2-small. Texts are rated sentences, as two classes and as numbers;
-pictures are scikit-learn's handwritten digits.
+pictures are scikit-learn's handwritten digits. The last two models are of the plug-in: pip install -e benchmarks/paper.
 """
 
 from __future__ import annotations

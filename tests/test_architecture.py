@@ -34,8 +34,6 @@ LAZY = {
     "pyarrow",  # extra results
     "PIL",  # extra vision
     "sklearn",  # extra data
-    "biotite",  # extra protein
-    "tmtools",  # extra protein
     "moocore",  # extra stats
     "jinja2",  # extra report
     "optuna",  # extra optuna

@@ -20,10 +20,10 @@ import torch
 from generating import answer
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.data.models import load_causal
 from tensoradapt.files import replace_files
 from tensoradapt.tasks.splits import Split
+from tensoradapt_paper.language.alpaca import ALPACA
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = "layer proj : head dim : model"
@@ -34,7 +34,7 @@ SEED = 0
 def main() -> None:
     """Train, answer, export, compare and write."""
     args = _arguments()
-    task = tasks.get("alpaca")
+    task = ALPACA
     data = task.load_for(args.model, None, 4 * PROMPTS, SEED, LENGTH)
     asked = [prompt for prompt, *options in data.test.texts or () if len(options) == 1][:PROMPTS]
     model, tokenizer = load_causal(args.model)
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _trained(model: torch.nn.Module, train: Split, args: argparse.Namespace) -> tuple[Any, Sequence[float]]:
-    task = tasks.get("alpaca")
+    task = ALPACA
     plan = ta.plan(model, layout=LAYOUT, method="cp", rank=args.rank)
     print(plan, flush=True)
     adapter = ta.attach(model, plan, seed=SEED)
@@ -118,7 +118,7 @@ def _quoted(text: str) -> list[str]:
 
 def _arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default=SMOLLM2)
+    p.add_argument("--model", default="smollm2-135m-instruct")
     p.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "instruct")
     p.add_argument("--adapter", type=Path, default=Path("runs") / "paper" / "instruct-adapter")
     p.add_argument("--rank", type=int, default=64)

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from tensoradapt import tasks
-from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.data.models import load_causal
 from tensoradapt.files import replace_file
-from tensoradapt.tasks.language.instruct import QUESTIONS, questions
 from tensoradapt.tasks.splits import Split, take
+from tensoradapt_paper.language.alpaca import ALPACA
+from tensoradapt_paper.language.instruction_rows import QUESTIONS, questions
 
 RECORD = Path(__file__).parents[1] / "records" / "lm_eval_check.json"
 NAME = "options"
@@ -49,7 +49,7 @@ def main() -> None:
     """Compare, print and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=20)
-    parser.add_argument("--model", default=SMOLLM2)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
     args = parser.parse_args()
     chosen = [take(questions(kind)[0], np.arange(-(-args.items // len(QUESTIONS)))) for kind in QUESTIONS]
     items = [(part, row) for row in range(len(chosen[0])) for part in chosen][: args.items]
@@ -86,7 +86,7 @@ def _against_first(items: Sequence[Sequence[float]]) -> list[list[float]]:
 @torch.no_grad()
 def _own(model: torch.nn.Module, tokenizer: Any, item: Split, name: str, space: bool) -> list[float]:
     """The log-likelihoods of an item's options; ``space``: with that of the white space behind its prompt."""
-    task = tasks.get("alpaca")
+    task = ALPACA
     (question,) = task.encode(item, name, 10_000)
     start = question.options[0].start
     while space and tokenizer.decode([question.options[0].ids[start - 1]]).isspace():

@@ -21,7 +21,7 @@ from typing import Any
 from generating import answer
 
 import tensoradapt as ta
-from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.data.models import load_causal
 
 QUESTIONS = "instruct/mt_bench_question.jsonl"
 
@@ -85,7 +85,7 @@ def _name(args: argparse.Namespace) -> str:
 
 def _arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default=SMOLLM2)
+    p.add_argument("--model", default="smollm2-135m-instruct")
     p.add_argument("--adapter", type=Path, help="a folder of an adapter's save; default none")
     p.add_argument("--model-id", help="what the judge calls it (default: model and adapter)")
     data = Path(os.environ.get("TENSORADAPT_DATA", "")) / QUESTIONS

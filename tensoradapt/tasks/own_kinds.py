@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensoradapt.data import image_models
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.trained_modules import AUTO, with_heads
 from tensoradapt.tasks import library_metrics, metrics
 from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.splits import Split
-from tensoradapt.tasks.vision.pictures import Picture, pixels
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from tensoradapt.tasks.vision.task import Pictures
 
 
 class _Own(Classification):
@@ -55,65 +47,5 @@ class OwnRegression(_Own, Regression):
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A picture with its label, and the model that its image processor is taken from; all are of one length."""
-
-    picture: Picture
-    label: int
-    model: str
-
-    def __len__(self) -> int:
-        return 1
-
-
-@dataclass(frozen=True)
-class OwnPictures(OwnClassification):
-    """Classes of own pictures, by transformers' image classifier of the model.
-
-    Pictures are read when a batch needs them, as the model's own image processor makes them; nothing is augmented.
-    """
-
-    def base(self, name: str) -> nn.Module:
-        """The modules of the image classifier without weights."""
-        return image_models.skeleton(name, self)
-
-    def described(self, name: str) -> str:
-        """What the image processor makes of a picture, and the head."""
-        first = self.splits()[0].pictures or ()
-        made, heads = _shapes(pixels(first[0], name, self.name)), ", ".join(self.heads(self.base(name)))
-        return f"a picture becomes {made} by the image processor of {name}; head trained with each adapter: {heads}"
-
-    def model(self, name: str) -> nn.Module:
-        """Load the image classifier; its head is drawn from torch's generator."""
-        return image_models.load(name, self)
-
-    def heads(self, model: nn.Module) -> tuple[str, ...]:
-        """What the classifier has beside its base model, or else its last layer with an output for each class."""
-        layers = [name for name, layer in model.named_modules() if getattr(layer, "out_features", 0) == self.n_labels]
-        return with_heads(model, (AUTO,), ()) or tuple(layers[-1:])
-
-    def encode(self, split: Split, model: str, max_length: int) -> list[Any]:
-        """The pictures, still to be read, with their labels."""
-        rows = zip(split.pictures or (), split.labels.tolist(), strict=True)
-        return [Labelled(picture, label, model) for picture, label in rows]
-
-    def collate(self, examples: Sequence[Any], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """The pixel values, (batch, 3, height, width), and the labels."""
-        import torch
-
-        made = [pixels(row.picture, row.model, self.name) for row in examples]
-        if odd := [i for i, one in enumerate(made) if _shapes(one) != _shapes(made[0])]:
-            first, other = examples[0], examples[odd[0]]
-            raise TensorAdaptError(
-                f"the image processor of {first.model} makes {_shapes(made[0])} of {first.picture.path} and "
-                f"{_shapes(made[odd[0]])} of {other.picture.path}; expected one size: give its "
-                'preprocessor_config.json a "size" with height and width, or "do_center_crop" with a "crop_size"'
-            )
-        values = {key: torch.from_numpy(np.concatenate([one[key] for one in made])).to(device) for key in made[0]}
-        kind = getattr(model, "dtype", torch.float32)
-        values = {key: value.to(kind) if value.is_floating_point() else value for key, value in values.items()}
-        return {**values, "labels": torch.tensor([row.label for row in examples]).to(device)}
-
-
-def _shapes(made: Mapping[str, np.ndarray]) -> str:
-    return ", ".join(f"{key} {' x '.join(map(str, value.shape[1:]))}" for key, value in made.items())
+class OwnPictures(_Own, Pictures):
+    """Classes of own pictures."""

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tensoradapt.data import models
 from tensoradapt.tasks.classification import Classification
-from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.vision.task import Pictures
 
 ENCODER, CAUSAL, PICTURES = "text encoder", "causal model", "picture model"
 HEAD_RATES = {
@@ -48,7 +48,7 @@ def shares(task: Task, model: str) -> tuple[float, float]:
 
 def kind_of(task: Task, model: str) -> str:
     """What the head is on: a text encoder, a causal language model or a picture model."""
-    if isinstance(task, OwnPictures):
+    if isinstance(task, Pictures):
         return PICTURES
     return _kind_of_texts(str(Path(model).absolute()) if Path(model).is_dir() else model)
 

@@ -54,6 +54,13 @@ def take(split: Split, rows: np.ndarray) -> Split:
     return replace(split, texts=texts, labels=split.labels[rows], ids=ids, tokens=tokens, pictures=pictures)
 
 
+def joined(first: Split, second: Split) -> Split:
+    """The examples of one split of texts, then those of another."""
+    labels = np.concatenate([first.labels, second.labels])
+    texts = (*(first.texts or ()), *(second.texts or ()))
+    return replace(first, texts=texts, labels=labels, ids=(*first.ids, *second.ids))
+
+
 def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
     """Parts of the given sizes, then the rest, by a hash of the text, so that equal texts stay together."""
     digests = [hashlib.sha256("\t".join(key).encode()).digest() for key in _keys(split)]

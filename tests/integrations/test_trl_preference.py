@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 import torch
 from support.chat_models import saved_chat_model
+from support.paper import SMOLLM2, needs_smollm2
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.data.models import load_causal
 from tensoradapt.tasks.language import chat, preference
+from tensoradapt.tasks.registry import resolve
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of TRL and transformers, about each other
+TASK = preference.Preferences("pairs", lambda: pytest.fail("loaded"))
 PAIRS = (
     ("How are you?", "Very well, thank you.", "Bad."),
     ("Say a number", "Seven", "No, I will not do that"),
@@ -77,7 +79,7 @@ def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor], rounding:
     rows = [sorted(map(tuple, words_of(given))) for given in (theirs, batch)]
     words = [sum(map(int, mask.sum(1))) for mask in (theirs["completion_mask"], batch["labels"] != chat.IGNORED)]
     assert rows[0] == rows[1] and words[0] == words[1]  # the same tokens, as many of them answers
-    losses = found.compute_loss(model, theirs), tasks.get("ultrafeedback").loss(model, batch)
+    losses = found.compute_loss(model, theirs), TASK.loss(model, batch)
     assert float(losses[0].detach()) == pytest.approx(float(losses[1].detach()), rel=1e-5)
     assert abs(float(losses[1].detach()) - math.log(2)) > 1e-3
     expected, computed = (gradients(model, loss) for loss in losses)
@@ -98,14 +100,15 @@ def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor], rounding:
 def test_loss_and_gradients_are_those_of_trl(how: dict[str, Any], tmp_path: Path) -> None:
     name = saved_chat_model(tmp_path / "model")
     model = attached(name, **how, **({"on_mismatch": "split"} if "published" in how else {}))
-    batch = tasks.get("ultrafeedback").collate([preference._pair(name, texts) for texts in PAIRS], model, "cpu")
+    batch = TASK.collate([preference._pair(name, texts) for texts in PAIRS], model, "cpu")
     compare(trainer(name, tmp_path, model, ref_model=load_causal(name)[0]), model, batch)
     compare(trainer(name, tmp_path, model), model, batch)  # TRL loads the base again from where the model is from
 
 
+@needs_smollm2
 def test_real_pairs_and_a_real_model_have_the_loss_of_trl(tmp_path: Path) -> None:
     assert "TENSORADAPT_DATA" in os.environ
-    task = tasks.get("ultrafeedback")
+    task = resolve("ultrafeedback")[0]
     texts = [text for text in task.load_for(SMOLLM2, None, 8, 0, 128).test.texts or () if len(text) == 3][:2]
     model = attached(SMOLLM2, method="lora")
     found = trainer(SMOLLM2, tmp_path, model, texts, ref_model=load_causal(SMOLLM2)[0])

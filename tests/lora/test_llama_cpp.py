@@ -17,13 +17,15 @@ import pytest
 import torch
 import transformers
 from support.models import perturb
+from support.paper import SMOLLM2, needs_smollm2
 from torch import Tensor
 
 import tensoradapt as ta
-from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.data.models import load_causal
 
 pytestmark = [
     pytest.mark.llama_cpp,
+    needs_smollm2,
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
 ]
 SERVER = Path(__file__).parents[1] / "support" / "llama_cpp_server.py"

@@ -17,10 +17,11 @@ from peft import PeftModel, get_peft_model
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from tensoradapt import tasks
-from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.data.models import load_causal
 from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
 
+SMOLLM2 = "smollm2-135m-instruct"  # of the plug-in in benchmarks/paper
 STEPS, BATCH, LENGTH = 20, 4, 64
 ASKED = [{"role": "user", "content": "Write a sentence of a film review."}]
 COMMON: dict[str, Any] = {

@@ -1,69 +1,35 @@
-"""Instruction tuning: what of the data is used, what is trained on, and how answers and options are judged."""
+"""Answers to prompts: what is trained on, what is left out, and that an adapter learns them."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from support.chat_models import TEMPLATE, saved_chat_model
 
-from tensoradapt import tasks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import execute, load_data
-from tensoradapt.tasks.language import chat, instruction_rows
-from tensoradapt.tasks.language.instruction_rows import ALPACA as FILE
-from tensoradapt.tasks.language.instruction_rows import QUESTIONS
-from tensoradapt.tasks.splits import Split
+from tensoradapt.runs.execute import execute
+from tensoradapt.tasks.language import chat
+from tensoradapt.tasks.language.instruct import Instruct
+from tensoradapt.tasks.registry import resolve
+from tensoradapt.tasks.splits import Split, Splits
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
-import answers
-import mt_bench
-
-ALPACA = tasks.get("alpaca")
 LENGTH = 160  # of the tiny model's tokens, which are letters
-Rows = list[dict[str, Any]]
 
 
-def asked(question: str, answer: str, options: str = "true/false") -> dict[str, str]:
-    return {"instruction": f"{question}\n\nAnswer format: {options}", "input": "", "output": "", "answer": answer}
+def splits() -> Splits:
+    """Sixty prompts with answers, the first of which is too long; a third is held out."""
+    texts = [(f"Say {i}.", f"It is {i}." if i else "1 " * 200) for i in range(60)]
+    parts = [(0, 40), (40, 50), (50, 60)]
+    made = [Split(tuple(texts[a:b]), np.zeros(b - a, np.int64), tuple(map(str, range(a, b)))) for a, b in parts]
+    return made[0], made[1], made[2], ()
 
 
-def alpaca_rows() -> Rows:
-    """Sixty instructions, two of one prompt; then a repeated row, an empty answer and one that is too long."""
-    rows = [{"instruction": f"Say {i}.", "input": "again" * (i % 2), "output": f"It is {i}."} for i in range(60)]
-    rows[1] = {**rows[0], "output": "Another answer."}
-    again, empty = {**rows[5], "output": rows[5]["output"].upper()}, {**rows[0], "output": "  "}
-    return [*rows, again, empty, {"instruction": "Count.", "input": "", "output": "1 " * 200}]
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Writes the files of the task, some of which may be given."""
-    monkeypatch.setenv("TENSORADAPT_DATA", str(tmp_path / "data"))
-    options = "answer1/answer2/answer3"
-    rows: dict[str, Any] = {
-        FILE: alpaca_rows(),
-        QUESTIONS["boolq"]: [asked(f"is {i} even?", ("false", "true")[i % 2]) for i in range(6)] * 2,
-        QUESTIONS["arc_easy"]: [asked(f"choose {i}:", "answer2", options) for i in range(6)],
-    }
-
-    def write(**given: Any) -> Path:
-        for file, content in {**rows, **given}.items():
-            path = tmp_path / "data" / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content))
-        instruction_rows._read.cache_clear()
-        return tmp_path / "data"
-
-    return write
+TASK = Instruct("answers", splits, content="sixty numbers")
 
 
 @pytest.fixture
@@ -71,64 +37,14 @@ def model(tmp_path: Path) -> str:
     return saved_chat_model(tmp_path / "model")
 
 
-def test_rows_are_counted_that_are_removed_and_splits_share_no_prompt(data: Callable[..., Path]) -> None:
-    data()
-    train, validation, test, notes = ALPACA.splits()
-    assert "1 alpaca rows removed: repeated" in notes and "6 boolq rows removed: repeated" in notes
-    assert "1 alpaca rows removed: their instruction or answer is empty" in notes
-    assert any("openbookqa is left out" in note for note in notes)
-    own = [name for name in test.ids if name.startswith("alpaca")]
-    assert len(train) + len(validation) + len(own) == 61 and len(validation) >= 6 and len(own) >= 6
-    prompts = [{row[0] for row in part.texts or ()} for part in (train, validation, test)]
-    assert not prompts[0] & prompts[1] and not prompts[0] & prompts[2] and not prompts[1] & prompts[2]
-    assert len(test) - len(own) == 12
-    two = [row for part in (train, validation, test) for row in part.texts or () if row[0] == "Say 0."]
-    assert {answer for _, answer in two} == {"It is 0.", "Another answer."}
-
-
-@pytest.mark.parametrize(
-    ("file", "row", "message"),
-    [
-        (FILE, {"instruction": "Say.", "input": ""}, "row 61: no 'output'; expected texts"),
-        (FILE, {"instruction": "Say.", "input": "", "output": 3}, "row 61: 'output' is 3; expected texts"),
-        (FILE, "Say.", "row 61: no 'instruction'"),
-        (QUESTIONS["boolq"], asked("is it?", "perhaps"), "row 61: the answer is 'perhaps' and its options"),
-        (QUESTIONS["boolq"], {**asked("is it?", "true"), "instruction": "is it?"}, "options are not said"),
-        (QUESTIONS["boolq"], asked("is it?", "a", "a/b/c/d/e/f"), "expected one of 2 to 5"),
-    ],
-)
-def test_a_row_that_lacks_something_is_refused_by_its_number(
-    data: Callable[..., Path], file: str, row: Any, message: str
-) -> None:
-    valid = alpaca_rows() if file == FILE else [asked(f"is {i}?", "true") for i in range(61)]
-    data(**{file: [*valid[:61], row]})
-    with pytest.raises(TensorAdaptError) as caught:
-        ALPACA.splits()
-    assert message in str(caught.value) and file in str(caught.value)
-
-
-def test_a_file_that_is_no_list_is_refused(data: Callable[..., Path]) -> None:
-    data(**{FILE: {"rows": []}})
-    with pytest.raises(TensorAdaptError, match="holds a dict; expected a list of rows"):
-        ALPACA.splits()
-
-
-def test_data_that_is_nowhere_is_refused_with_both_ways_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TENSORADAPT_DATA", raising=False)
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(TensorAdaptError, match=r"set TENSORADAPT_DATA to a folder with instruct/.*tensoradapt\[hub\]"):
-        ALPACA.splits()
-
-
-def test_the_loss_is_that_of_transformers_on_the_answers_alone(data: Callable[..., Path], model: str) -> None:
-    data()
-    train = ALPACA.load_for(model, 12, 4, 0, LENGTH).train
-    made, examples = ALPACA.model(model), ALPACA.encode(train, model, LENGTH)
+def test_the_loss_is_that_of_transformers_on_the_answers_alone(model: str) -> None:
+    train = TASK.load_for(model, 12, 4, 0, LENGTH).train
+    made, examples = TASK.model(model), TASK.encode(train, model, LENGTH)
     rows = chat.collate([question.options[0] for question in examples], "cpu")
     letters = [len(answer.encode()) for _, answer in train.texts or ()]
     assert (rows["labels"] != chat.IGNORED).sum(1).tolist() == [n + 2 for n in letters]  # and <|im_end|>, line break
-    batch = ALPACA.collate(examples, made, "cpu")
-    losses, gradients = [ALPACA.loss(made, batch), made(**rows).loss], []
+    batch = TASK.collate(examples, made, "cpu")
+    losses, gradients = [TASK.loss(made, batch), made(**rows).loss], []
     assert losses[0].item() == pytest.approx(losses[1].item(), abs=2e-6)
     for loss in losses:
         made.zero_grad()
@@ -137,86 +53,38 @@ def test_the_loss_is_that_of_transformers_on_the_answers_alone(data: Callable[..
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-6, rtol=1e-4)
 
 
-def test_an_option_has_the_likelihood_of_its_tokens_whatever_is_computed_together(
-    data: Callable[..., Path], model: str
-) -> None:
-    data()
-    test = ALPACA.load_for(model, 4, 18, 0, LENGTH).test
-    made = ALPACA.model(model).double()
-    questions = ALPACA.encode(test, model, LENGTH)
-    with torch.no_grad():
-        found = ALPACA.predict(made, ALPACA.collate(questions, made, "cpu")).numpy()
-        for row, question in zip(found, questions, strict=True):
-            each = [by_hand(made, option) for option in question.options]
-            assert row[2 : 2 + len(each)] == pytest.approx(each, rel=1e-5) and not row[2 + len(each) :].any()
-            assert row[0] == row[2 + question.right]
-            assert row[1] == len(question.options[question.right]) - question.options[question.right].start
-    assert {len(question.options) for question in questions} == {1, 2, 3}
-    first = {name.partition("-")[0]: one.options[0].ids for name, one in zip(test.ids, questions, strict=True)}
-    text = {kind: chat.tokenizer(model).decode(ids) for kind, ids in first.items()}
-    assert text["alpaca"].endswith("<|im_end|>\n") and text["boolq"].endswith("the correct answer is true")
-
-
-def by_hand(model: Any, option: chat.Answered) -> float:
-    logits = model(input_ids=torch.tensor([option.ids])).logits[0].log_softmax(-1)
-    return sum(float(logits[at - 1, option.ids[at]]) for at in range(option.start, len(option)))
-
-
-def test_metrics_are_of_tokens_and_of_the_likeliest_option() -> None:
-    texts = (("p", "a"), ("q", "b"), ("x", "o1", "o2"), ("y", "o1", "o2", "o3"))
-    split = Split(texts, np.array([0, 0, 1, 0]), ("alpaca-0", "alpaca-1", "boolq-0", "arc_easy-0"))
-    predictions = np.full((4, 7), 0.0)
-    predictions[:2, :2] = [[-6.0, 4.0], [-1.0, 10.0]]
-    predictions[2, 2:4], predictions[3, 2:5] = [-5.0, -4.0], [-3.0, -2.0, -9.0]
-    assert ALPACA.evaluate(predictions, split) == {"log_likelihood": -0.5, "boolq": 1.0, "arc_easy": 0.0}
-
-
-def test_what_is_too_long_is_left_out_and_counted(data: Callable[..., Path], model: str) -> None:
-    data()
-    found = ALPACA.load_for(model, None, None, 0, LENGTH)
-    assert any("1 of" in note and f"have more than {LENGTH} tokens and are left out" in note for note in found.notes)
-    assert sum(name == "alpaca-62" for part in (found.train, found.validation, found.test) for name in part.ids) == 0
+def test_what_is_too_long_is_left_out_and_counted(model: str) -> None:
+    found = TASK.load_for(model, None, 4, 0, LENGTH)
+    assert (len(found.train), len(found.validation), len(found.test)) == (39, 10, 4) and "0" not in found.train.ids
+    assert found.notes == (f"1 of 40 train examples have more than {LENGTH} tokens and are left out",)
     assert found.chance == pytest.approx(-np.log(len(chat.tokenizer(model))))
-    shares = [name.partition("-")[0] for name in ALPACA.load_for(model, 5, 9, 1, LENGTH).test.ids]
-    assert [shares.count(kind) for kind in ("alpaca", "boolq", "arc_easy")] == [3, 3, 3]
     with pytest.raises(TensorAdaptError, match=r"none of .* has at most 20 tokens"):
-        ALPACA.load_for(model, None, None, 0, 20)
+        TASK.load_for(model, None, None, 0, 20)
     with pytest.raises(TensorAdaptError, match="tokens; expected at most 20"):
-        ALPACA.encode(found.train, model, 20)
+        TASK.encode(found.train, model, 20)
 
 
-def test_test_examples_are_those_of_every_seed_and_train_ones_are_drawn(data: Callable[..., Path], model: str) -> None:
-    data()
-    one, other = (ALPACA.load_for(model, 10, 9, seed, LENGTH) for seed in (0, 1))
-    assert one.test.ids == other.test.ids and one.validation.ids == other.validation.ids
-    assert set(one.train.ids) != set(other.train.ids)
-
-
-def test_a_run_learns_the_answers_and_judges_each_kind(data: Callable[..., Path], model: str) -> None:
-    data()
-    method = {"parameterization": "lora", "layout": (": out : in",), "rank": 4}
-    sizes = {"batch": 8, "n_test": 12, "max_length": LENGTH, "steps": 25, "lr": 2e-2}
-    parts = execute(RunConfig("adapter", 0, model, "alpaca", **method, **sizes), "cpu")  # type: ignore[arg-type]
-    result, losses = parts["result"], parts["arrays"]["losses"]
-    assert losses[-5:].mean() < 0.7 * losses[0] and result["status"] == "finished"
-    assert result["test"].keys() == {"log_likelihood", "boolq", "arc_easy"}
-    assert result["validation"].keys() == {"log_likelihood"}  # rates are chosen on these
-    frozen = execute(RunConfig("head", 0, model, "alpaca", **sizes), "cpu")  # type: ignore[arg-type]
-    assert frozen["result"]["n_params"] == 0 and not len(frozen["arrays"]["losses"])
-    assert frozen["result"]["test"]["log_likelihood"] < result["test"]["log_likelihood"] - 0.5
-    test = load_data(RunConfig("head", 0, model, "alpaca", **sizes)).test  # type: ignore[arg-type]
-    assert ALPACA.evaluate(parts["arrays"]["predictions"], test) == result["test"]
+def test_a_run_learns_the_answers(model: str) -> None:
+    record = resolve(f"{__name__}:TASK")[1]
+    sizes = {"parameterization": "lora", "layout": (": out : in",), "rank": 4, "batch": 8, "steps": 25, "lr": 2e-2}
+    run = RunConfig("adapter", 0, model, "answers", max_length=LENGTH, data=record, **sizes)  # type: ignore[arg-type]
+    parts = execute(run, "cpu")
+    losses, stored = parts["arrays"]["losses"], parts["arrays"]["predictions"]
+    assert losses[-5:].mean() < 0.7 * losses[0] and stored.shape == (10, 2)
+    nats, tokens = stored.astype(np.float64).sum(0)
+    assert parts["result"]["test"] == {"log_likelihood": pytest.approx(nats / tokens)}
+    assert parts["result"]["chance"] < nats / tokens < 0
 
 
 def test_models_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:
     without = saved_chat_model(tmp_path / "plain", template=None)
     with pytest.raises(TensorAdaptError, match="has no chat template"):
-        ALPACA.base(without)
+        TASK.base(without)
     from transformers import ViTConfig
 
     ViTConfig().save_pretrained(tmp_path / "vit")
     with pytest.raises(TensorAdaptError, match="is a vit model, of which transformers has none that writes text"):
-        ALPACA.model(str(tmp_path / "vit"))
+        TASK.model(str(tmp_path / "vit"))
 
 
 def test_prompts_are_the_same_on_every_day(tmp_path: Path) -> None:
@@ -233,32 +101,3 @@ def test_likelihoods_are_exact_with_a_whole_vocabulary() -> None:
     logits, tokens = 3 * torch.randn(40, 49152), torch.arange(40)
     exact = logits.double().log_softmax(1)[tokens, tokens]
     assert (chat.nats(logits, tokens) - exact).abs().max() < 1e-5
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, at what PEFT asks
-def test_an_adapter_answers_the_same_when_peft_loads_its_export(
-    data: Callable[..., Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data()
-    short = ["--steps", "4", "--rank", "4", "--tokens", "6", "--lr", "1e-1"]
-    places = ["--out", str(tmp_path / "out"), "--adapter", str(tmp_path / "adapter")]
-    monkeypatch.setattr(sys, "argv", ["answers.py", "--model", model, *short, *places])
-    answers.main()
-    found = json.loads((tmp_path / "out" / "answers.json").read_text())
-    assert found["same_text_in_peft"] == "5 of 5" and len(found["answers"]) == 5
-    assert any(row["adapter"] != row["base"] for row in found["answers"])
-    page = (tmp_path / "out" / "answers.md").read_text()
-    assert page.count("## ") == 5 and all(row["prompt"].splitlines()[0] in page for row in found["answers"])
-    both = {"question_id": 81, "turns": ["Say.", "Again."]}, {"question_id": 82, "turns": ["Name.", "Why?"]}
-    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in both))
-    told = ["--questions", str(tmp_path / "questions.jsonl"), "--model-id", "mine", "--tokens", "5"]
-    monkeypatch.setattr(sys, "argv", ["mt_bench.py", "--model", model, *told, *places])
-    mt_bench.main()
-    file = tmp_path / "out" / "mine.jsonl"
-    first, second = file.read_text().splitlines()
-    assert json.loads(first)["question_id"] == 81 and len(json.loads(first)["choices"][0]["turns"]) == 2
-    file.write_text(first + "\n" + second[:30])  # stopped while it wrote
-    mt_bench.main()
-    again = [json.loads(line) for line in file.read_text().splitlines()]
-    assert again[0] == json.loads(first) and again[1]["choices"] == json.loads(second)["choices"]
-    assert again[1].keys() == {"question_id", "answer_id", "model_id", "choices", "tstamp"}

@@ -22,6 +22,7 @@ from tensoradapt.sweeps import presets
 from tensoradapt.sweeps.cells import cells, due, with_head_rates
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.tasks import get
+from tensoradapt.tasks.language.instruct import Instruct
 from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.rates import CAUSAL, ENCODER, HEAD_RATES, PICTURES, SHARES, head_rate, kind_of, shares
 
@@ -62,8 +63,9 @@ def test_texts_are_read_by_an_encoder_or_a_causal_model(name: str, tmp_path: Pat
 def test_pictures_have_their_own_rate_and_a_language_model_has_no_head() -> None:
     pictures = OwnPictures("pets", 2, "accuracy")
     assert kind_of(pictures, "any") == PICTURES and head_rate(pictures, "any") == HEAD_RATES[PICTURES, "classification"]
-    assert head_rate(get("alpaca"), "no such model") is None
-    assert shares(get("alpaca"), "no such model") == (1.0, 1.0)
+    answers = Instruct("answers", lambda: pytest.fail("loaded"))
+    assert head_rate(answers, "no such model") is None
+    assert shares(answers, "no such model") == (1.0, 1.0)
 
 
 def test_another_kind_of_model_takes_a_share_of_the_rates_of_adapters(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Fine-tune SmolLM2 on review sentences with TRL's SFTTrainer. Needs ``pip install "tensoradapt[llm,peft]" trl``."""
+"""Fine-tune SmolLM2 on reviews with TRL's SFTTrainer. Needs ``pip install "tensoradapt[peft]" accelerate trl``."""
 
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
@@ -9,7 +9,7 @@ from tensoradapt.data import models
 from tensoradapt.integrations.peft import TensorConfig  # importing it registers the method
 from tensoradapt.integrations.trainer import EqualSteps
 
-model, tokenizer = models.load_causal("smollm2-135m-instruct")  # or any folder or hub name of a causal model
+model, tokenizer = models.load_causal("HuggingFaceTB/SmolLM2-135M-Instruct")  # or any causal model
 config = TensorConfig(task_type="CAUSAL_LM", layout="layer proj : head dim : model", method="cp", rank=8)
 model = get_peft_model(model, config)
 model.print_trainable_parameters()
@@ -37,7 +37,7 @@ trainer = SFTTrainer(
 trainer.train()
 trainer.save_model("runs/trl/adapter")
 
-base, _ = models.load_causal("smollm2-135m-instruct")
+base, _ = models.load_causal("HuggingFaceTB/SmolLM2-135M-Instruct")
 loaded = PeftModel.from_pretrained(base, "runs/trl/adapter").eval()
 prompt = tokenizer("This film is", return_tensors="pt")
 print(tokenizer.decode(loaded.generate(**prompt, max_new_tokens=12, do_sample=False)[0]))

@@ -1,9 +1,9 @@
-"""Instruction tuning: Alpaca in a model's own chat template, and questions with options that judge what was kept."""
+"""Instruction tuning: prompts with their answers in a model's own chat template, of which the answers are learned."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,51 +12,37 @@ import numpy as np
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.language.instruction_rows import (
-    ALPACA,
-    HUB,
-    MOST_OPTIONS,
-    QUESTIONS,
-    alpaca,
-    joined,
-    questions,
-)
-from tensoradapt.tasks.splits import Split, Splits, divide, take
+from tensoradapt.tasks.splits import Split, Splits, joined, take
 from tensoradapt.tasks.task import Data, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-HELD_OUT = 0.1  # of the rows for validation, and as many for test
-
 
 @dataclass(frozen=True)
 class Instruct(Task):
-    """Answers to instructions; the loss and the reported metric are those of the answers' tokens alone.
+    """Answers to prompts; the loss and the reported metric are those of the answers' tokens alone.
 
-    Test examples are held-out instructions and questions with options. What is stored of each: the log-likelihood of
-    the right answer (nats), its number of tokens, and the log-likelihood of each option, 0 where there are fewer.
+    ``load_splits`` gives the texts of each split: a prompt and its answer; or a prompt and several answers, of which
+    the label says the place of the right one. Stored of each held-out example, (n, 2): the log-likelihood of the
+    right answer (nats) and its number of tokens.
     """
 
-    name: str = "alpaca"
+    name: str
+    load_splits: Callable[[], Splits]
+    source: str = ""
+    licence: str = ""
+    content: str = ""
     metric: str = "log_likelihood"  # the mean of a token of held-out answers, in nats
     by_length: ClassVar[bool] = True
-    source: str = f"Alpaca, its part of 5,000 rows: TENSORADAPT_DATA/{ALPACA}, or {HUB} online; LLM-Adapters' questions"
-    licence: str = "Alpaca CC BY-NC 4.0; BoolQ CC BY-SA 3.0, ARC CC BY-SA 4.0, collection ODC-By"
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
-        """Instructions, a tenth of them for validation and a tenth for test, by prompt; questions are added to test.
+        """All prompts with their answers, of any length."""
+        return self.load_splits()
 
-        Raises TensorAdaptError, naming file and row, for rows that lack a field, and for data that is nowhere.
-        """
-        rows, notes = alpaca()
-        size = int(len(rows) * HELD_OUT)
-        by_prompt = Split(tuple(row[:1] for row in rows.texts or ()), np.arange(len(rows)), rows.ids)
-        test, validation, train = (take(rows, part.labels) for part in divide(by_prompt, (size, size), 0))
-        for kind in QUESTIONS:
-            found, said = questions(kind)
-            test, notes = joined(test, found), (*notes, *said)
-        return train, validation, test, notes
+    def parts_of(self, test: Split) -> Mapping[str, Split]:
+        """The parts of a test split that share its number of examples equally, by what notes call them."""
+        return {"test": test}
 
     def base(self, name: str) -> Any:
         """The config of the model; raises TensorAdaptError for one that writes no text or has no chat template."""
@@ -64,7 +50,7 @@ class Instruct(Task):
         if type(settings) not in models.transformers().MODEL_FOR_CAUSAL_LM_MAPPING:
             raise TensorAdaptError(
                 f"{name} is a {settings.model_type} model, of which transformers has none that writes text; expected "
-                "an instruction-tuned language model, such as smollm2-135m-instruct"
+                "an instruction-tuned language model, such as HuggingFaceTB/SmolLM2-135M-Instruct"
             )
         chat.tokenizer(name)
         return settings
@@ -77,13 +63,13 @@ class Instruct(Task):
     def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
         """The examples that a length of tokens holds whole; notes count those that were passed over.
 
-        ``n_test`` is shared equally by instructions and each set of questions.
+        ``n_test`` is shared equally by the parts of the test split.
         """
         train, validation, test, notes = self.splits()
-        kinds = [take(test, np.flatnonzero(_kinds(test) == kind)) for kind in dict.fromkeys(_kinds(test).tolist())]
-        share = n_test and max(1, n_test // len(kinds))
+        parts = self.parts_of(test)
+        share = n_test and max(1, n_test // len(parts))
         wanted = [("train", train, n_train, seed), ("validation", validation, None, 0)]
-        wanted += [(f"test {part.ids[0].partition('-')[0]}", part, share, 0) for part in kinds]
+        wanted += [(name, part, share, 0) for name, part in parts.items()]
         found = [self._fitting(*part, model, max_length) for part in wanted]
         said = tuple(note for _, note in found if note)
         held_out, *asked = (split for split, _ in found[2:])
@@ -134,34 +120,25 @@ class Instruct(Task):
         return -chat.option_log_likelihoods(model, batch).sum() / batch["tokens"].sum()
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """(batch, 2 + MOST_OPTIONS): log-likelihood and tokens of the right answer, then that of each option."""
-        import torch
-
-        options = chat.option_log_likelihoods(model, batch)
-        right = options.gather(1, batch["right"][:, None])
-        fill = options.new_zeros(len(options), MOST_OPTIONS - options.shape[1])
-        return torch.cat([right, batch["tokens"][:, None].to(options.dtype), options, fill], 1)
+        """The log-likelihood of each right answer and its number of tokens, (batch, 2)."""
+        return right_answers(chat.option_log_likelihoods(model, batch), batch)
 
     def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """The mean log-likelihood of a token of the answers, and of each set of questions the share answered right."""
-        kinds, found = _kinds(split), {}
-        own = predictions[kinds == self.name].astype(np.float64)
-        found[self.metric] = float(own[:, 0].sum() / own[:, 1].sum())
-        options = [predictions[row, 2 : 1 + len(texts)] for row, texts in enumerate(split.texts or ())]
-        best = np.array([row.argmax() for row in options])
-        for kind in QUESTIONS:
-            if (rows := kinds == kind).any():
-                found[kind] = float((best[rows] == split.labels[rows]).mean())
-        return found
+        """The mean log-likelihood of a token of the answers."""
+        own = predictions.astype(np.float64)
+        return {self.metric: float(own[:, 0].sum() / own[:, 1].sum())}
 
     def chance(self, split: Split) -> float:
         """Nan, until ``load_for`` knows the model: what a uniform guess over its vocabulary has."""
         return math.nan
 
 
-def _kinds(split: Split) -> np.ndarray:
-    """What each example is, by its id: "alpaca" or a set of questions."""
-    return np.array([name.partition("-")[0] for name in split.ids])
+def right_answers(options: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Log-likelihood (nats) and tokens of the right ones, (batch, 2), of log-likelihoods of (batch, most options)."""
+    import torch
+
+    right = options.gather(1, batch["right"][:, None])
+    return torch.cat([right, batch["tokens"][:, None].to(options.dtype)], 1)
 
 
 def _question(split: Split, row: int, model: str) -> chat.Question:
@@ -170,6 +147,3 @@ def _question(split: Split, row: int, model: str) -> chat.Question:
     closed = len(answers) == 1
     options = tuple(chat.encode(model, prompt, answer, closed=closed) for answer in answers)
     return chat.Question(options, int(split.labels[row]))
-
-
-TASKS = {"alpaca": Instruct()}

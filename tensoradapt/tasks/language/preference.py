@@ -16,13 +16,13 @@ import numpy as np
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.language.pairs import ORCA, ULTRAFEEDBACK, Texts, orca, ultrafeedback
 from tensoradapt.tasks.splits import Split, Splits, subsample, take
 from tensoradapt.tasks.task import Data, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Texts = tuple[str, ...]  # prompt, chosen, rejected, and perhaps a system message
 AT_ONCE = 2  # pairs that are evaluated together: logits are (rows, tokens, vocabulary)
 
 
@@ -46,13 +46,15 @@ class Preferences(Task):
     out and counted. Stored of each held-out pair, (n, 4): both answers' changes in log-likelihood (nats), the
     KL divergence of the model from the base summed over the tokens of the preferred answer (nats), their number.
 
-    Another ``beta`` is another task: ``dataclasses.replace(task, name="ultrafeedback-0.5", beta=0.5)`` in a module.
+    ``load_splits`` gives the pairs of each split: texts of prompt, chosen, rejected, and perhaps a system message.
+    Another ``beta`` is another task: ``dataclasses.replace(task, name="pairs-0.5", beta=0.5)`` in a module.
     """
 
     name: str
     load_splits: Callable[[], Splits]
     source: str = ""
     licence: str = ""
+    content: str = ""
     beta: float = 0.1
     metric: str = "reward_accuracy"
     by_length: ClassVar[bool] = True
@@ -225,14 +227,3 @@ def _compared(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     columns = ((now - base).gather(1, words)[:, 0], (now.exp() * (now - base)).sum(1), torch.ones_like(now[:, 0]))
     change, kl, tokens = (chat.summed(column, where).chunk(2) for column in columns)
     return torch.stack([*change, kl[0], tokens[0]], 1)
-
-
-TASKS = {
-    "ultrafeedback": Preferences(
-        "ultrafeedback",
-        ultrafeedback,
-        f"{ULTRAFEEDBACK}: 1,000 and 200 pairs in the folder named by TENSORADAPT_DATA, or all of it online",
-        "MIT",
-    ),
-    "orca-pairs": Preferences("orca-pairs", orca, f"{ORCA} online, filtered as in LoRTA's experiments", "Apache-2.0"),
-}

@@ -11,12 +11,11 @@ from tensoradapt.checks import text
 from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.files import reason
 from tensoradapt.tasks.tables import PARTS, Table
-from tensoradapt.tasks.vision.pictures import SUFFIXES
+from tensoradapt.tasks.vision.pictures import IGNORED, SUFFIXES
 
 PICTURE, CLASS = "picture", "class"  # the columns of a table of pictures
 NAMED = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "testing": "test"}
 NAMED |= {part: part for part in PARTS}
-IGNORED = ("thumbs.db", "desktop.ini", "__macosx")  # and what begins with a dot
 
 
 def of_pictures(settings: Mapping[str, Any]) -> bool:

@@ -6,20 +6,19 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import proteins
 import pytest
 import tmtools
 import torch
-from support import proteins
 
 import tensoradapt as ta
-from tensoradapt import tasks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
-from tensoradapt.tasks.protein import folding, structures
-from tensoradapt.tasks.protein.structures import LETTERS, Chain
+from tensoradapt_paper.protein import folding, structures
+from tensoradapt_paper.protein.folding import FOLDING
+from tensoradapt_paper.protein.structures import LETTERS, Chain
 
-FOLDING = tasks.get("folding")
 RESIDUES = ("ALA", "GLY", "SER", "UNK", "TRP", "LEU", "LYS", "VAL")
 
 

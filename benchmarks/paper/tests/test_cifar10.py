@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.tasks.vision import cifar10, pictures
-from tensoradapt.tasks.vision.cifar10 import CLASSES
+from tensoradapt.tasks.vision import pictures
+from tensoradapt_paper import cifar10
+from tensoradapt_paper.cifar10 import CIFAR10, CIFAR10_FULL, CLASSES
 
 PER_CLASS = {"train": 4, "test": 2}
 
@@ -57,7 +57,7 @@ def write(path: Path, files: Mapping[str, bytes]) -> None:
 def test_the_archive_becomes_disjoint_splits_with_the_classes_of_its_folders(local: Path) -> None:
     files = members()
     write(local, files)
-    data = tasks.load("cifar10")
+    data = CIFAR10.load()
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     assert {part: len(split) for part, split in parts.items()} == {"train": 36, "validation": 4, "test": 20}
     assert data.chance == 0.1 and data.notes == ("from cifar10_subset.zip; validation is a tenth of its train",)
@@ -77,10 +77,10 @@ def test_pictures_are_decoded_once_in_a_process_until_the_archive_changes(
     monkeypatch.setattr(pictures, "opened", lambda path, data: read.append(path) or opened(path, data))
     write(local, members())
     for seed in (0, 1):
-        tasks.load("cifar10", n_train=10, n_test=5, seed=seed)
+        CIFAR10.load(n_train=10, n_test=5, seed=seed)
     assert len(read) == 60
     write(local, {**members(), "train/cat/more.png": png(-1 % 1000)})
-    assert len(tasks.load("cifar10").train) == 37 and len(read) == 60 + 61
+    assert len(CIFAR10.load().train) == 37 and len(read) == 60 + 61
 
 
 def test_repeated_and_shared_pictures_are_removed_and_counted(local: Path) -> None:
@@ -91,7 +91,7 @@ def test_repeated_and_shared_pictures_are_removed_and_counted(local: Path) -> No
     files |= {"train/cat/again.bmp": file.getvalue(), "train/dog/again.png": files["train/cat/0001.png"]}
     files |= {"train/cat/leaked.png": files["test/cat/0000.png"], "test/cat/twice.png": files["test/cat/0001.png"]}
     write(local, files)
-    data = tasks.load("cifar10")
+    data = CIFAR10.load()
     assert data.notes[1:3] == (
         "2 train examples removed: their picture is there before",
         "1 test examples removed: their picture is there before",
@@ -105,7 +105,7 @@ def test_repeated_and_shared_pictures_are_removed_and_counted(local: Path) -> No
 def test_other_files_are_counted_and_those_of_systems_passed_over(local: Path) -> None:
     extra = {"README.txt": b"x", "train/labels.csv": b"x", "train/cat/": b""}
     write(local, {**members(), **extra, "__MACOSX/train/cat/._0.png": b"x", "train/.DS_Store": b"x"})
-    data = tasks.load("cifar10")
+    data = CIFAR10.load()
     assert data.notes[1:] == ("left out, as they are no pictures: 2 files (README.txt, train/labels.csv)",)
     assert len(data.train) == 36
 
@@ -177,7 +177,7 @@ def test_a_bad_archive_is_refused_by_one_message_that_names_the_file(local: Path
     make(local)
     before = sorted(local.parents[1].rglob("*"))
     with pytest.raises(ta.TensorAdaptError, match=says) as raised:
-        tasks.load("cifar10")
+        CIFAR10.load()
     assert len(str(raised.value).splitlines()) == 1
     assert sorted(local.parents[1].rglob("*")) == before  # nothing was unpacked
 
@@ -186,7 +186,7 @@ def test_an_archive_of_too_many_files_is_refused(local: Path, monkeypatch: pytes
     write(local, members())
     monkeypatch.setattr(cifar10, "MOST_FILES", 59)
     with pytest.raises(ta.TensorAdaptError, match=r"cifar10_subset\.zip holds 60 files; expected at most 59"):
-        tasks.load("cifar10")
+        CIFAR10.load()
 
 
 @pytest.mark.parametrize("where", ["unset", "elsewhere"])
@@ -199,12 +199,12 @@ def test_pictures_that_are_nowhere_say_both_ways(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(ta.TensorAdaptError) as caught:
-        tasks.load("cifar10")
+        CIFAR10.load()
     assert ("TENSORADAPT_DATA is not set" if where == "unset" else "there is no ") in str(caught.value)
     assert "online (no route): set TENSORADAPT_DATA to a folder with vision/cifar10_subset.zip" in str(caught.value)
     assert 'pip install "tensoradapt[hub]"' in str(caught.value)
     with pytest.raises(ta.TensorAdaptError, match="it is never read from TENSORADAPT_DATA") as caught:
-        tasks.load("cifar10_full")
+        CIFAR10_FULL.load()
     assert "cifar10_subset" not in str(caught.value)
 
 
@@ -227,12 +227,12 @@ def online(monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...] = CLASSES) 
 
 def test_online_the_first_of_each_class_or_all_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     online(monkeypatch)
-    data = tasks.load("cifar10")
+    data = CIFAR10.load()
     assert [len(split) for split in (data.train, data.validation, data.test)] == [36, 4, 20]
     assert np.bincount(data.test.labels).tolist() == [2] * 10
     assert set(data.test.ids) == {f"test-{i}" for i in range(20)}
     assert data.notes == ("from uoft-cs/cifar10 online, the first of each class; validation is a tenth of train",)
-    whole = tasks.load("cifar10_full")
+    whole = CIFAR10_FULL.load()
     assert [len(split) for split in (whole.train, whole.validation, whole.test)] == [63, 7, 50]
     assert whole.test.pictures and whole.test.pictures[3] == pictures.read(Path("test-3"), png(1003))
 
@@ -240,14 +240,14 @@ def test_online_the_first_of_each_class_or_all_are_taken(monkeypatch: pytest.Mon
 def test_another_order_of_classes_online_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     online(monkeypatch, CLASSES[::-1])
     with pytest.raises(ta.TensorAdaptError, match=r"uoft-cs/cifar10 has the classes truck, ship.*; expected airplane"):
-        tasks.load("cifar10_full")
+        CIFAR10_FULL.load()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
 def test_the_real_archive_holds_300_and_100_pictures_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENSORADAPT_DATA", REAL)
-    data = tasks.load("cifar10")
+    data = CIFAR10.load()
     assert [len(split) for split in (data.train, data.validation, data.test)] == [2700, 300, 1000]
     counts = np.bincount(np.concatenate([data.train.labels, data.validation.labels]))
     assert counts.tolist() == [300] * 10 and np.bincount(data.test.labels).tolist() == [100] * 10

@@ -110,9 +110,3 @@ def _distinct(
 
 def _split(named: Mapping[str, Row], right: Mapping[str, int]) -> Split:
     return Split(tuple(named.values()), np.array([right[name] for name in named], dtype=np.int64), tuple(named))
-
-
-def joined(first: Split, second: Split) -> Split:
-    """The examples of one split, then those of the other."""
-    labels = np.concatenate([first.labels, second.labels])
-    return Split((*(first.texts or ()), *(second.texts or ())), labels, (*first.ids, *second.ids))

@@ -16,15 +16,15 @@ import numpy as np
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import reason
 from tensoradapt.tasks import places
-from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.splits import Split, Splits, carve, take
-from tensoradapt.tasks.vision.picture_folders import IGNORED
-from tensoradapt.tasks.vision.pictures import SUFFIXES, Picture, read
+from tensoradapt.tasks.vision.pictures import IGNORED, SUFFIXES, Picture, read
+from tensoradapt.tasks.vision.task import Pictures
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = "vision/cifar10_subset.zip"  # in TENSORADAPT_DATA
 FIRST = {"train": 300, "test": 100}  # pictures of each class in the archive
 MOST_FILES, MOST_BYTES = 100_000, 2**20  # in an archive, and in a file of it
+LICENCE = "research use, no explicit licence"
 _HUB = "uoft-cs/cifar10"
 _CARVED = 0.1
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
@@ -50,16 +50,24 @@ def load_all(n_train: int | None = None, n_test: int | None = None) -> Splits:
     return _online("cifar10_full", "it is never read from TENSORADAPT_DATA", None)
 
 
-TASKS = {
-    name: OwnPictures(
-        name, len(CLASSES), "accuracy", source=f"CIFAR-10: {source}", licence="research use, no explicit licence",
-        load_splits=load,
-    )
-    for name, source, load in (
-        ("cifar10", f"300 and 100 of each class, {ARCHIVE} of TENSORADAPT_DATA, or {_HUB} online", load_part),
-        ("cifar10_full", f"{_HUB} online", load_all),
-    )
-}  # fmt: skip
+CIFAR10 = Pictures(
+    "cifar10",
+    len(CLASSES),
+    "accuracy",
+    source=f"CIFAR-10: 300 and 100 of each class, {ARCHIVE} of TENSORADAPT_DATA, or {_HUB} online",
+    licence=LICENCE,
+    load_splits=load_part,
+    content="CIFAR-10, the first 300 and 100 of each class",
+)
+CIFAR10_FULL = Pictures(
+    "cifar10_full",
+    len(CLASSES),
+    "accuracy",
+    source=f"CIFAR-10: {_HUB} online",
+    licence=LICENCE,
+    load_splits=load_all,
+    content="CIFAR-10",
+)
 
 
 @lru_cache(maxsize=1)

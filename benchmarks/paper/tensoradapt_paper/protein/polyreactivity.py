@@ -1,6 +1,6 @@
 """Polyreactivity of antibodies from their heavy chain: trained on Boughter's, tested on Jain's or Shehata's.
 
-``python -m tensoradapt.tasks.protein.polyreactivity`` prints what a logistic regression on counts of amino acids
+``python -m tensoradapt_paper.protein.polyreactivity`` prints what a logistic regression on counts of amino acids
 reaches.
 """
 
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.data.antiberty import RESIDUES
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks import metrics
 from tensoradapt.tasks.classification import Classification, Row
-from tensoradapt.tasks.protein import sequences
-from tensoradapt.tasks.splits import Split, Splits
+from tensoradapt.tasks.splits import Split, Splits, joined
+from tensoradapt_paper.antiberty import RESIDUES
+from tensoradapt_paper.protein import sequences
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,13 @@ def _regression() -> Any:
 
 
 def _sklearn() -> Any:
-    try:
-        import sklearn
-        import sklearn.linear_model
-        import sklearn.metrics
-        import sklearn.model_selection
-        import sklearn.pipeline
-        import sklearn.preprocessing
-    except ImportError:
-        raise missing_extra("scikit-learn", "data", "polyreactivity") from None
+    import sklearn
+    import sklearn.linear_model
+    import sklearn.metrics
+    import sklearn.model_selection
+    import sklearn.pipeline
+    import sklearn.preprocessing
+
     return sklearn
 
 
@@ -109,13 +107,12 @@ def _task(name: str, test: str, title: str) -> Polyreactivity:
         return found.train, found.validation, getattr(found, test), found.notes
 
     source = sequences.SOURCE.format(test=title)
-    return Polyreactivity(name, 2, "roc_auc", source=source, licence=sequences.LICENCE, load_splits=splits)
+    content = f"Boughter et al. 2020; {title}"
+    return Polyreactivity(name, 2, "roc_auc", False, source, sequences.LICENCE, splits, content)
 
 
-TASKS = {
-    "polyreactivity": _task("polyreactivity", "jain", "Jain et al. 2017 (test)"),
-    "polyreactivity-shehata": _task("polyreactivity-shehata", "shehata", "Shehata et al. 2019 (test, 7 positives)"),
-}
+POLYREACTIVITY = _task("polyreactivity", "jain", "Jain et al. 2017 (test)")
+POLYREACTIVITY_SHEHATA = _task("polyreactivity-shehata", "shehata", "Shehata et al. 2019 (test, 7 positives)")
 
 
 def main() -> None:
@@ -123,7 +120,7 @@ def main() -> None:
     found = sequences.load()
     print(*found.notes, sep="\n")
     print(f"train {len(found.train)}, validation {len(found.validation)}")
-    boughter = sequences.joined(found.train, found.validation)
+    boughter = joined(found.train, found.validation)
     print(f"Boughter, ten folds of {len(boughter)}: accuracy {ten_folds(counts, boughter):.3f}")
     for name in ("validation", "jain", "shehata"):
         scored = regression(counts, found.train, getattr(found, name))

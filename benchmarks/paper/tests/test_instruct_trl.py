@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.slow
-WORKER = Path(__file__).parents[1] / "support" / "instruct_trl_worker.py"
+WORKER = Path(__file__).parent / "instruct_trl_worker.py"
 
 
 def test_trl_and_the_task_have_the_same_loss_at_each_step(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import numpy as np
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.classification import padded
-from tensoradapt.tasks.protein import sequences
-from tensoradapt.tasks.splits import Split, Splits
+from tensoradapt.tasks.splits import Split, Splits, joined
 from tensoradapt.tasks.task import Task
+from tensoradapt_paper.protein import sequences
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,11 +46,12 @@ class AntibodyMlm(Task):
     name, metric = "antibody-mlm", "log_likelihood"
     source = sequences.SOURCE.format(test="Jain et al. 2017 and Shehata et al. 2019 (test)")
     licence = sequences.LICENCE
+    content = "Boughter et al. 2020; Jain et al. 2017; Shehata et al. 2019"
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Boughter's sequences to train and validate on, Jain's and Shehata's to test on, with notes."""
         found = sequences.load()
-        return found.train, found.validation, sequences.joined(found.jain, found.shehata), found.notes
+        return found.train, found.validation, joined(found.jain, found.shehata), found.notes
 
     def model(self, name: str) -> nn.Module:
         """Load the masked language model."""
@@ -147,4 +148,4 @@ def _special(name: str) -> tuple[int, int | None]:
     return int(found.mask_token_id), found.unk_token_id
 
 
-TASKS: dict[str, Task] = {AntibodyMlm.name: AntibodyMlm()}
+ANTIBODY_MLM = AntibodyMlm()

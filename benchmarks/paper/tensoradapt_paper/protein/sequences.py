@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import numpy as np
 
 from tensoradapt.checks import shown
 from tensoradapt.data import models
-from tensoradapt.data.antiberty import RESIDUES, first_odd
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks import places
 from tensoradapt.tasks.splits import Split, divide, take
 from tensoradapt.tasks.tables import Table, read_file
+from tensoradapt_paper.antiberty import RESIDUES, first_odd
 
 FOLDER = "protein/antibody_polyreactivity"
 FILES = {  # and the column of the heavy chain's variable domain
@@ -149,11 +149,3 @@ def encode(split: Split, model: str, max_length: int) -> list[list[int]]:
             f"for each and {ENDS} ends, as of antiberty or an ESM-2: give such a model"
         )
     return rows
-
-
-def joined(first: Split, second: Split) -> Split:
-    """The examples of two splits of texts."""
-    labels = np.concatenate([first.labels, second.labels])
-    return replace(
-        first, texts=(*(first.texts or ()), *(second.texts or ())), labels=labels, ids=first.ids + second.ids
-    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason
 
 LETTERS = "ARNDCQEGHILKMFPSTWYV"  # in the order of ESMFold's residue types
@@ -46,7 +46,7 @@ def read(path: Path) -> Chain:
 
     Raises TensorAdaptError for a file that cannot be read, and for fewer than three residues with a CA atom.
     """
-    struc = _biotite(path)
+    struc = _biotite()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of elements that files do not name
@@ -83,7 +83,7 @@ def notes(chains: Sequence[Chain]) -> tuple[str, ...]:
 
 def lddt(true: np.ndarray, predicted: np.ndarray) -> float:
     """CA-lDDT of predicted places (n, 3) against true ones, in [0, 1]; residues without a true place do not count."""
-    struc = _biotite("lDDT")
+    struc = _biotite()
     known = np.isfinite(true).all(1)
     reference = struc.AtomArray(int(known.sum()))
     reference.coord, reference.res_id = true[known].astype(np.float32), np.arange(known.sum())
@@ -96,10 +96,8 @@ def tm_score(true: np.ndarray, predicted: np.ndarray, true_sequence: str, sequen
 
     ``sequence``: of the predicted chain; default the true one's.
     """
-    try:
-        import tmtools
-    except ImportError:
-        raise missing_extra("tmtools", "protein", "TM-score") from None
+    import tmtools
+
     sides = []
     for places, letters in ((predicted, sequence or true_sequence), (true, true_sequence)):
         known = np.isfinite(places).all(1)
@@ -130,10 +128,8 @@ def _letter(struc: Any, name: str) -> str:
     return letter if letter in LETTERS else UNKNOWN
 
 
-def _biotite(purpose: Path | str) -> Any:
-    try:
-        import biotite.structure
-        import biotite.structure.info
-    except ImportError:
-        raise missing_extra("biotite", "protein", f"reading {purpose}") from None
+def _biotite() -> Any:
+    import biotite.structure
+    import biotite.structure.info
+
     return biotite.structure

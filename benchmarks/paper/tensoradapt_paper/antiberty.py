@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-NAME = "antiberty"
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"  # the twenty amino acids; any other letter is an unknown one
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY, WEIGHTS = "vocab.txt", "pytorch_model.bin"

@@ -10,8 +10,8 @@ import torch
 import transformers
 from transformers.models.esm.configuration_esm import get_default_vocab_list
 
-from tensoradapt.data.antiberty import RESIDUES, SPECIAL, tokenizer
-from tensoradapt.tasks.protein.sequences import FILES, FOLDER
+from tensoradapt_paper.antiberty import RESIDUES, SPECIAL, tokenizer
+from tensoradapt_paper.protein.sequences import FILES, FOLDER
 
 Rows = Sequence[tuple[str, str]]  # sequences and labels
 

@@ -1,4 +1,4 @@
-"""Where pairs of answers come from: files and data sets on the hub, what is left out of them, and their splits."""
+"""Pairs of answers: files and data sets on the hub, what is left out of them, and the tasks of their splits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks import places
+from tensoradapt.tasks.language.preference import Preferences, Texts
 from tensoradapt.tasks.splits import Split, Splits, carve, disjoint, take
 from tensoradapt.tasks.tables import Table, read_dataset, read_file
 
@@ -19,7 +20,6 @@ ULTRAFEEDBACK, ORCA = "trl-lib/ultrafeedback_binarized", "argilla/distilabel-int
 FILES = {"train": "ultrafeedback_train_1000.jsonl", "test": "ultrafeedback_eval_200.jsonl"}
 VALIDATION = 0.2  # of train, as few pairs are short
 ORCA_HELD_OUT, ORCA_SCORE = 0.2, 8  # the first rows, and the lowest score of a preferred answer
-Texts = tuple[str, ...]  # prompt, chosen, rejected, and perhaps a system message
 
 
 def ultrafeedback() -> Splits:
@@ -125,3 +125,13 @@ def _divided(train: Split, test: Split, share: float, notes: Sequence[str]) -> S
     parts = [take(train, np.array([at[name] for name in part.ids], np.int64)) for part in (rest, validation)]
     note = f"validation is {share:.0%} of train, by prompt"
     return parts[0], parts[1], test, (*notes, note, *(text.replace("text is", "prompt is") for text in removed))
+
+
+ULTRAFEEDBACK_PAIRS = Preferences(
+    "ultrafeedback",
+    ultrafeedback,
+    f"{ULTRAFEEDBACK}: 1,000 and 200 pairs in the folder named by TENSORADAPT_DATA, or all of it online",
+    "MIT",
+    ULTRAFEEDBACK,
+)
+ORCA_PAIRS = Preferences("orca-pairs", orca, f"{ORCA} online, filtered as in LoRTA's experiments", "Apache-2.0", ORCA)

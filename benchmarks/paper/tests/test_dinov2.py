@@ -14,8 +14,10 @@ from safetensors.numpy import load_file
 from support.pictures import dinov2 as random_dinov2
 
 import tensoradapt as ta
-from tensoradapt.data import assets, dinov2, image_models, models
+from tensoradapt.data import image_models, models
+from tensoradapt_paper import archives, dinov2
 
+NAME = "dinov2-small-focus"
 TINY = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "image_size": 16, "patch_size": 8}
 
 
@@ -62,7 +64,7 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(dinov2, "SHAPE", TINY)
     monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path))
     random_dinov2(mlp_ratio=4).save_pretrained(tmp_path / "saved")
-    asset = assets.ASSETS[models.DINOV2]
+    asset = archives.DINOV2
     folder = tmp_path / f"{asset.name}-{asset.version}"
     folder.mkdir()
     (folder / dinov2.ONNX).write_bytes(onnx(load_file(tmp_path / "saved" / "model.safetensors")))
@@ -70,19 +72,19 @@ def packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_saved_folder_computes_what_the_network_does(packed: Path) -> None:
-    model = models.from_pretrained(transformers.Dinov2Model, models.DINOV2).eval()
+    model = models.from_pretrained(transformers.Dinov2Model, NAME).eval()
     network = transformers.Dinov2Model.from_pretrained(packed.parent / "saved").eval()
     values = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(model(values).last_hidden_state, network(values).last_hidden_state)
     assert sorted(path.name for path in packed.parent.iterdir()) == [packed.name, f"{packed.name}-fp32", "saved"]
     (packed / dinov2.ONNX).write_bytes(b"no longer read")
-    assert models.config(models.DINOV2).hidden_size == 24
+    assert models.config(NAME).hidden_size == 24
 
 
 def test_its_pictures_are_112_pixels_wide_and_scaled_as_those_of_imagenet(packed: Path) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
-    found = image_models.processed(models.DINOV2, picture)["pixel_values"]
+    found = image_models.processed(NAME, picture)["pixel_values"]
     larger = np.asarray(picture.resize((112, 112), Image.Resampling.BICUBIC)) / 255
     expected = (larger - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     assert found.shape == (1, 3, 112, 112) and np.allclose(found[0], expected.transpose(2, 0, 1), atol=1e-5)
@@ -101,14 +103,14 @@ def test_a_file_that_is_another_is_refused_and_nothing_is_kept(packed: Path, kin
     }
     path.write_bytes(changed[kind])
     with pytest.raises(ta.TensorAdaptError, match=r"model\.onnx does not hold the network .*; remove the folder") as e:
-        models.from_pretrained(transformers.Dinov2Model, models.DINOV2)
+        models.from_pretrained(transformers.Dinov2Model, NAME)
     assert len(str(e.value).splitlines()) == 1
     assert sorted(path.name for path in packed.parent.iterdir()) == [packed.name, "saved"]
 
 
 @pytest.mark.slow
 def test_the_pinned_network_has_every_weight_and_no_other_and_computes_what_onnxruntime_does() -> None:
-    model, loaded = models.from_pretrained(transformers.Dinov2Model, models.DINOV2, output_loading_info=True)
+    model, loaded = models.from_pretrained(transformers.Dinov2Model, NAME, output_loading_info=True)
     assert not any(loaded.values())
     assert sum(value.numel() for value in model.parameters()) == 22_056_576
     row = torch.linspace(-2, 2, 224)

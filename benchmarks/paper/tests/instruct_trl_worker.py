@@ -16,11 +16,12 @@ from peft import get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.data.models import load_causal
 from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.tasks.splits import Split
+from tensoradapt_paper.language.alpaca import ALPACA
 
+SMOLLM2 = "smollm2-135m-instruct"
 STEPS, BATCH, LENGTH, RATE = 3, 4, 96, 5e-3
 LAYOUT, PARAMETERIZATION, RANK = "layer proj : head dim : model", "cp", 8
 
@@ -66,7 +67,7 @@ def by_trl(train: Split, folder: str) -> list[float]:
 
 def by_fit(train: Split) -> list[float]:
     """The loss of each step, by the task and the training loop of a run."""
-    task = tasks.get("alpaca")
+    task = ALPACA
     model = task.model(SMOLLM2)
     plan = ta.plan(model, layout=LAYOUT, method=PARAMETERIZATION, rank=RANK)
     ta.attach(model, plan, seed=0)
@@ -77,5 +78,5 @@ def by_fit(train: Split) -> list[float]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    rows = tasks.get("alpaca").load_for(SMOLLM2, STEPS * BATCH, 4, 0, LENGTH).train
+    rows = ALPACA.load_for(SMOLLM2, STEPS * BATCH, 4, 0, LENGTH).train
     print(json.dumps({"fit": by_fit(rows), "trl": by_trl(rows, sys.argv[1])}))

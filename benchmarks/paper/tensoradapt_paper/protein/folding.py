@@ -11,15 +11,15 @@ import numpy as np
 from tensoradapt.data import assets, models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.classification import padded
-from tensoradapt.tasks.protein import structures
-from tensoradapt.tasks.protein.structures import LETTERS, Chain
 from tensoradapt.tasks.splits import Split, Splits, divide
 from tensoradapt.tasks.task import Task
+from tensoradapt_paper.archives import PDB_CHAINS
+from tensoradapt_paper.protein import structures
+from tensoradapt_paper.protein.structures import LETTERS, Chain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CHAINS = "pdb-chains"  # the asset
 LONGEST = 200  # residues of a chain that is taken; memory grows with their square
 BINS, NEAREST, FARTHEST = 64, 2.3125, 21.6875  # of distances between CB atoms, in ångströms, as of AlphaFold 2
 IGNORED = -100  # the label of a pair without both atoms, as of torch's cross entropy
@@ -32,6 +32,7 @@ class Folding(Task):
     name, metric = "folding", "log_likelihood"
     source = "chains of the PDB among the test files of MDAnalysisTests 2.11.0"
     licence = "structures of the PDB: CC0; package GPL"
+    content = f"{PDB_CHAINS.name} {PDB_CHAINS.sha256}"
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """The chains of the asset by a hash of their sequence: a fifth for test, an eighth of the rest to validate."""
@@ -159,8 +160,8 @@ def _type(letter: str) -> int:
 
 @lru_cache(maxsize=1)
 def _chains() -> dict[str, Chain]:
-    chains = map(structures.read, sorted(assets.fetch(CHAINS).glob("*.pdb.gz")))
+    chains = map(structures.read, sorted(assets.fetch(PDB_CHAINS).glob("*.pdb.gz")))
     return {chain.name: chain for chain in chains}
 
 
-TASKS: dict[str, Task] = {Folding.name: Folding()}
+FOLDING = Folding()

@@ -6,22 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import proteins
 import pytest
 import torch
 import transformers
 from sklearn.metrics import roc_auc_score
-from support import proteins
 
-from tensoradapt import tasks
 from tensoradapt.data import models
-from tensoradapt.data.antiberty import RESIDUES
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded, execute, load_data, prepare
-from tensoradapt.tasks.protein import polyreactivity, sequences
-from tensoradapt.tasks.splits import Split, take
-
-POLYREACTIVITY, MASKED = tasks.get("polyreactivity"), tasks.get("antibody-mlm")
+from tensoradapt.tasks.splits import Split, joined, take
+from tensoradapt_paper.antiberty import RESIDUES
+from tensoradapt_paper.protein import polyreactivity, sequences
+from tensoradapt_paper.protein.masked import ANTIBODY_MLM as MASKED
+from tensoradapt_paper.protein.polyreactivity import POLYREACTIVITY, POLYREACTIVITY_SHEHATA
 
 
 @pytest.fixture
@@ -89,8 +88,8 @@ def test_splits_share_no_sequence_and_what_is_tested_is_not_trained_on(
     boughter, jain, shehata = proteins.drawn(100, 0), proteins.drawn(20, 1), proteins.drawn(20, 2)
     rows = {"boughter": [*boughter, *jain[:3], shehata[0], *boughter[:5]], "jain": jain, "shehata": shehata}
     monkeypatch.setenv("TENSORADAPT_DATA", str(proteins.write(tmp_path, rows)))
-    for name in ("polyreactivity", "polyreactivity-shehata", "antibody-mlm"):
-        data = tasks.load(name)
+    for task in (POLYREACTIVITY, POLYREACTIVITY_SHEHATA, MASKED):
+        data = task.load()
         assert "4 sequences removed from train: they are also in a test set" in data.notes
         parts = [set(split.texts or ()) for split in (data.train, data.validation, data.test)]
         assert len(parts[0]) + len(parts[1]) == 100 and len(parts[1]) == 20
@@ -231,7 +230,7 @@ def test_antiberty_recovers_masked_residues_and_counts_alone_say_little() -> Non
     assert found["accuracy"] > 0.7 and found["log_likelihood"] > -1.2 > MASKED.chance(data.test)
     known = sequences.load()
     assert (len(known.train), len(known.validation), len(known.jain), len(known.shehata)) == (713, 178, 86, 398)
-    boughter = sequences.joined(known.train, known.validation)
+    boughter = joined(known.train, known.validation)
     assert polyreactivity.ten_folds(polyreactivity.counts, boughter) == pytest.approx(0.648, abs=0.01)
     area = polyreactivity.regression(polyreactivity.counts, known.train, known.jain)["roc_auc"]
     assert area == pytest.approx(0.613, abs=0.01)

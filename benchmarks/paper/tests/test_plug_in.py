@@ -1,0 +1,60 @@
+"""The plug-in as a whole: its names are found, and it imports what docs/plugins.md lists and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tensoradapt.data import assets, models
+from tensoradapt.tasks import registry
+from tensoradapt_paper import archives
+
+HERE = Path(__file__).parents[1]
+POINTS = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["entry-points"]
+ARCHIVES = [value for value in vars(archives).values() if isinstance(value, assets.Asset)]
+
+
+@pytest.mark.parametrize("name", POINTS[registry.GROUP])
+def test_a_task_is_found_by_its_name_and_planned_without_its_data(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TENSORADAPT_DATA", str(tmp_path))
+    task, record = registry.resolve(name)
+    assert task.name == name and task.source and task.licence
+    assert registry.restore(name, record) is task
+
+
+def test_every_task_has_data_of_its_own() -> None:
+    contents = [registry.resolve(name)[0].content for name in POINTS[registry.GROUP]]
+    assert len(set(contents)) == len(contents) == 9
+
+
+def test_models_are_found_by_the_names_of_their_archives() -> None:
+    assert set(POINTS[models.GROUP]) == {asset.name for asset in ARCHIVES} - {"pdb-chains"}
+    assert set(POINTS[models.GROUP]) <= set(models.names())
+
+
+def test_it_imports_only_what_the_page_of_plug_ins_lists() -> None:
+    page = (HERE.parents[1] / "docs" / "plugins.md").read_text().partition("## What a plug-in may import")[2]
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    listed = {name for row in rows for name in re.findall(r"`(tensoradapt\.[\w.]+)`", row)}
+    nodes = [node for path in HERE.glob("tensoradapt_paper/**/*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tensoradapt.")]
+    used = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
+    assert used and not {name for name in used if not {name, name.rpartition(".")[0]} & listed}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asset", ARCHIVES, ids=lambda asset: asset.name)
+def test_the_real_archives_are_what_was_pinned(
+    asset: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path))
+    folder = assets.fetch(asset, progress=False)
+    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
+        target for _, target in asset.members
+    }

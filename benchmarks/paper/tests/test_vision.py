@@ -1,0 +1,97 @@
+"""Vision: what its specifications adapt, and a real DINOv2 on CIFAR-10 and on handwritten digits."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from scipy.stats import binomtest
+from support.pictures import write_digits
+
+import tensoradapt as ta
+from tensoradapt.runs.execute import execute
+from tensoradapt.runs.store import load_runs
+from tensoradapt.sweeps import presets
+from tensoradapt.sweeps.cells import cells, due
+from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.tasks import registry
+from tensoradapt_paper.dinov2 import SHAPE
+
+HERE, MODEL = Path(__file__).parents[1], "dinov2-small-focus"
+SPEC = {"parameterizations": ["lora", "cp"], "seeds": [0], "batch": 8}
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+
+
+def sweep(out: str, **changes: Any) -> Any:
+    return ta.sweep({**SPEC, **changes}, out, executor="inline", device="cpu")
+
+
+@pytest.mark.parametrize("scale", ["here", "gpu"])
+def test_the_specifications_of_vision_adapt_the_same_matrices_with_counts_that_differ(scale: str) -> None:
+    spec = read_spec(HERE / f"vision-{scale}.toml")
+    named = spec.model, *spec.tasks
+    assert named == {"here": (MODEL, "cifar10"), "gpu": ("facebook/dinov2-small", "cifar10_full")}[scale]
+    shape = transformers.Dinov2Config(**SHAPE, mlp_ratio=4)
+    shape.save_pretrained("my-dino")
+    planned = cells(spec, registry.resolve(spec.tasks[0])[0].base("my-dino"))
+    assert not [cell.empty for cell in planned if cell.empty]
+    assert {cell.method for cell in planned} >= {"cp", "tensor_train", "tucker", "lora", "cara", "fact-tt", "fact-tk"}
+    counts = {(cell.method, cell.size.get("rank")): cell.n_params for cell in planned}
+    # attention has 4 L square matrices, the MLP 2 L of four squares each; CaRA has 6 d biases
+    n, width, heads, inner = 12, 384, 6, 64
+    assert counts["lora", 8] == 8 * n * (4 * 2 * width + 2 * 5 * width)
+    assert counts["fact-tt", 8] == 2 * width * 8 + 12 * n * 8**2
+    assert counts["fact-tk", 16] == 2 * width * 16 + 16**3 + 12 * n * 16
+    assert counts["cara", 16] == 16 * (3 * n + width + heads + inner) + 16 * (9 * n + 2 * width) + 2 * 16 + 6 * width
+    assert {method.scale for method in spec.methods if method.kind == "adapter"} == {"matched"}
+    assert {method.projections for method in spec.methods if method.kind == "adapter"} == {("all",)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
+def test_every_method_of_the_specification_takes_steps_on_the_real_model() -> None:
+    spec = tomllib.loads((HERE / "vision-here.toml").read_text())
+    rates = {name: grid[:1] for name, grid in spec["learning_rates"].items()}
+    few = {"steps": 2, "batch": 4, "seeds": [0], "n_train": 8, "n_validation": 8, "n_test": 16}
+    methods = [{**method, "ranks": method["ranks"][:1]} for method in spec["methods"]]
+    ended = ta.sweep(
+        {**spec, **few, "learning_rates": rates, "methods": methods}, "runs", executor="inline", device="cpu"
+    )
+    assert ended.complete and ended.total == len(methods) + 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
+def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
+    assert "pixel_values 3 x 112 x 112" in registry.resolve("cifar10")[0].described(MODEL)
+    sizes = {"ranks": [4], "steps": 30, "learning_rates": [1.5e-3], "head_learning_rate": 3e-3, "n_validation": 10}
+    ended = sweep("runs", model=MODEL, tasks=["cifar10"], n_train=200, n_test=100, **sizes)
+    assert ended.complete
+    for run in load_runs(Path("runs")):
+        hits = (run.predictions().argmax(1) == run.labels()).sum()
+        assert len(run.labels()) == 100 and run.result["chance"] >= 0.1
+        assert binomtest(int(hits), 100).proportion_ci(0.95).low > run.result["chance"], run.result
+
+
+@pytest.mark.slow
+def test_a_quick_frontier_of_handwritten_digits_needs_no_options() -> None:
+    """LoRA and the head alone, at the rates that the command takes for a picture model by itself."""
+    write_digits("digits", 600)
+    spec = presets.frontier_spec(presets.SIZES["quick"], model=MODEL, task="digits", methods=["lora"])
+    lora, head = (
+        next(config for config in due(spec, cells(spec, registry.resolve("digits")[0].base(spec.model)), Path()).configs
+             if (config.kind, config.rank) == case)
+        for case in (("adapter", 8), ("head", None))
+    )  # fmt: skip
+    assert execute(lora, "cpu")["result"]["test"]["accuracy"] > 0.6
+    alone = execute(head, "cpu")["result"]
+    assert alone["test"]["accuracy"] > 0.5 and "loss rose" not in alone["note"]
