@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, distribution
 
 MISSING = "tensoradapt-paper is not installed, so its tests are left out: pip install -e benchmarks/paper"
-collect_ignore = ["instruct_trl_worker.py", "proteins.py"]  # would be imported to look for doctests
+collect_ignore = ["conftest.py", "instruct_trl_worker.py", "proteins.py"]  # would be imported to look for doctests
 collect_ignore_glob = []
 try:
     distribution("tensoradapt-paper")
@@ -11,5 +11,6 @@ except PackageNotFoundError:
     collect_ignore_glob = ["test_*.py"]
 
 
-def pytest_report_header():
-    return MISSING if collect_ignore_glob else None
+def pytest_terminal_summary(terminalreporter):
+    if collect_ignore_glob:
+        terminalreporter.write_line(MISSING)
