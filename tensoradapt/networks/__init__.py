@@ -1,1 +1,1 @@
-"""Networks: layouts, labelled factors and their contraction. No torch."""
+"""Layouts, labelled factors and their contraction. Nothing here needs torch."""

@@ -1,4 +1,4 @@
-"""Contraction programs: the order of pairwise products, searched once from the shapes.
+"""Contraction programs fix the order of pairwise products, which is searched once from the shapes.
 
 ``torch.einsum`` searches for a path on every call with three or more operands, which takes 60 times as long as the
 products of a small adapter; a product of two operands needs no search.
@@ -42,9 +42,9 @@ class Program:
 def compile_program(
     inputs: Sequence[Labels], output: Labels, sizes: Mapping[str, int], unwritten: Labels = ()
 ) -> Program:
-    """The program that contracts ``inputs`` to ``output``, with ``sizes`` of all labels.
+    """Return the program that contracts ``inputs`` to ``output``, with ``sizes`` of all labels.
 
-    ``unwritten``: labels that count in the cost of an order and are in no equation, of axes the caller runs through.
+    ``unwritten`` are the labels of axes that the caller loops over: they count in the cost and are in no equation.
     """
     key = tuple(sorted({(label, sizes[label]) for labels in (*inputs, output) for label in labels}))
     return _compile(tuple(map(tuple, inputs)), tuple(output), key, tuple(unwritten))
@@ -70,7 +70,7 @@ def _compile(
 def _path(
     inputs: tuple[Labels, ...], output: Labels, sizes: Mapping[str, int], symbol: Mapping[str, str]
 ) -> list[tuple[int, ...]]:
-    """Positions to pop at each step, highest first so that popping one moves no other."""
+    """Return the positions to pop at each step, highest first so that popping one moves no other."""
     if len(inputs) == 1:
         return [(0,)]
     path = cheapest_order(inputs, output, sizes) if len(inputs) <= SEARCHED else None
@@ -85,5 +85,5 @@ def _path(
 
 
 def size(labels: Labels, sizes: Mapping[str, int]) -> int:
-    """Number of entries of an array with these axes."""
+    """Return the number of entries of an array with these axes."""
     return math.prod(sizes[label] for label in labels)

@@ -1,6 +1,6 @@
-"""The cheapest order of pairwise products: the one that opt_einsum's "optimal" search returns, found sooner.
+"""Find the cheapest order of pairwise products: the one of opt_einsum's "optimal" search, in less time.
 
-That search walks through every order. An order that has made the same products as an earlier one, at no lower cost,
+opt_einsum walks through every order. An order that has made the same products as an earlier one, at no lower cost,
 cannot end cheaper, so it is not followed here. What remains is the first of the cheapest orders, as in opt_einsum.
 """
 
@@ -13,7 +13,7 @@ from functools import cache
 
 from opt_einsum.paths import ssa_to_linear
 
-Costs = Mapping[tuple[int, int], int]  # of the product of two sets of operands, each an int with a bit per operand
+Costs = Mapping[tuple[int, int], int]  # the cost of multiplying two sets of operands, each an int with a bit for each
 
 
 def cheapest_order(
@@ -57,7 +57,7 @@ def _costs(inputs: Sequence[Sequence[str]], output: Sequence[str], sizes: Mappin
 
 
 def _search(n: int, costs: Costs) -> tuple[tuple[int, int], ...]:
-    """Return the first of the cheapest orders; products are numbered on from the operands."""
+    """Return the first of the cheapest orders; products are numbered after the operands."""
     best: float = math.inf
     order: tuple[tuple[int, int], ...] = ()
     reached: dict[int, int] = {}

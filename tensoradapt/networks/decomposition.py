@@ -1,4 +1,4 @@
-"""Shared steps of every ``decompose``: check the tensor, run TensorLy on numpy, widen bonds, take an SVD."""
+"""Steps that every ``decompose`` shares: check the tensor, run TensorLy on numpy, widen bonds, take an SVD."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
 
-FEW = 8  # times the wanted vectors must fit into the shorter side, for a Gram matrix to be worth it
-SMALL = 0.01  # least ratio of wanted singular values at which the Gram matrix keeps twelve digits
+FEW = 8  # a Gram matrix is worth it where the shorter side is at least this many times the number of wanted vectors
+SMALL = 0.01  # the least ratio of wanted singular values at which the Gram matrix keeps twelve digits
 
 
 def checked(network: Network, tensor: np.ndarray) -> np.ndarray:
-    """The tensor in float64. Raises TensorAdaptError for another shape and for non-finite entries."""
+    """Return the tensor in float64. Raises TensorAdaptError for another shape and for non-finite entries."""
     layout, values = network.layout, np.asarray(tensor, dtype=np.float64)
     if values.shape != layout.shape:
         raise TensorAdaptError(f"the tensor has shape {values.shape}; layout {str(layout)!r} expects {layout.shape}")
@@ -32,9 +32,9 @@ def checked(network: Network, tensor: np.ndarray) -> np.ndarray:
 
 
 def widened(network: Network, clipped: Network, values: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
-    """Factors of ``network`` for the same tensor as ``values`` of ``clipped``, whose bonds are narrower.
+    """Pad the factors ``values`` of ``clipped``, whose bonds are narrower, to those of ``network``; same tensor.
 
-    Every entry of a bond can train.
+    Every entry of a bond can train in what is returned.
     """
     wide = {f.name: np.zeros(network.shape(f)) for f in network.factors}
     for factor in network.factors:
@@ -55,7 +55,7 @@ def tensorly_on_numpy() -> Iterator[None]:
 
 
 def unit_columns(n: int, m: int, generator: np.random.Generator) -> np.ndarray:  # (n, m)
-    """Random columns of norm 1."""
+    """Draw random columns of norm 1."""
     drawn = generator.standard_normal((n, m))
     return drawn / np.linalg.norm(drawn, axis=0)
 
@@ -65,7 +65,7 @@ def by_position(
     tensor: np.ndarray,  # the layout's shape
     rank: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # U (index, out, r), S (index, r), V^T (index, r, in)
-    """Leading singular vectors and values of the matrix at every position of the index modes, in float64."""
+    """Return the leading singular vectors and values of the matrix at each position of the index modes, in float64."""
     layout = network.layout
     index = tuple(m.size for m in layout.index)
     matrices = checked(network, tensor).reshape(-1, layout.out, layout.in_)
@@ -78,7 +78,7 @@ def leading(
     matrix: np.ndarray,  # (out, in), finite
     rank: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # U (out, r), S (r,), V^T (r, in)
-    """Leading singular vectors and values of a matrix; the largest entry of each row of V^T is positive."""
+    """Return the leading singular vectors and values of a matrix; the largest entry of each row of V^T is positive."""
     u, s, vt = _few(matrix, rank) or np.linalg.svd(matrix, full_matrices=False)
     vt = vt[:rank]
     signs = np.sign(vt[np.arange(rank), np.abs(vt).argmax(axis=1)])  # LAPACK's are not the same everywhere
@@ -86,9 +86,9 @@ def leading(
 
 
 def _few(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """A few leading singular vectors from the Gram matrix of the shorter side, in a third to a fifth of the time.
+    """Take a few singular vectors from the Gram matrix of the shorter side, in a third to a fifth of the time.
 
-    None for many, and where the last value is below SMALL of the first: the Gram matrix squares them.
+    None where many are wanted, and where the last value is below SMALL of the first: the Gram matrix squares them.
     """
     tall = matrix if len(matrix) >= matrix.shape[1] else matrix.T
     n = tall.shape[1]

@@ -1,4 +1,4 @@
-"""Gram matrices: a network contracted with a copy of itself, over arrays of any library that has an ``einsum``."""
+"""Gram matrices contract a network with a copy of itself, over arrays of any library that has an ``einsum``."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ Einsum = Callable[..., Any]
 
 
 def product(one: Valued, two: Valued, output: Labels, einsum: Einsum) -> Any:
-    """Contract two networks over one layout; bonds of the second are called ``bond'``. Factors without an array are
-    left out.
+    """Contract two networks over one layout; bonds of the second are called ``bond'``.
+
+    Factors without an array are left out.
     """
     first, second = ([f for f in network.factors if f.name in values] for network, values in (one, two))
     copies = [primed(two[0], f) for f in second]
@@ -24,14 +25,14 @@ def product(one: Valued, two: Valued, output: Labels, einsum: Einsum) -> Any:
 
 
 def primed(network: Network, factor: Factor) -> Labels:
-    """The labels of a factor of the second network: its bonds have names of their own."""
+    """Return the labels of a factor of the second network, whose bonds have names of their own."""
     return tuple(f"{x}'" if x in network.bonds else x for x in factor.labels)
 
 
 def normal_matrix(network: Network, values: Mapping[str, Any], of: Factor, einsum: Einsum) -> Any:
-    """H = J^T J of the dense tensor in one factor, over its bonds: (*shared modes, bonds, bonds).
+    """Return H = J^T J for the Jacobian J of the dense tensor in one factor: (*shared modes, bonds, bonds).
 
-    For CP the Hadamard product of the other factors' Gram matrices.
+    For CP this is the Hadamard product of the other factors' Gram matrices.
     """
     shared, _, bonds = axes(network, of)
     others = {f.name: values[f.name] for f in network.factors if f is not of}
@@ -42,7 +43,7 @@ def normal_matrix(network: Network, values: Mapping[str, Any], of: Factor, einsu
 
 
 def axes(network: Network, of: Factor) -> tuple[Labels, Labels, Labels]:
-    """A factor's modes that other factors have too, the modes it has alone, and its bonds."""
+    """Return a factor's modes that other factors have too, the modes it has alone, and its bonds."""
     others = {label for factor in network.factors if factor is not of for label in factor.labels}
     modes = [label for label in of.labels if label not in network.bonds]
     bonds = tuple(label for label in of.labels if label in network.bonds)

@@ -20,7 +20,7 @@ At = Mapping[str, "int | range"]  # a position: index modes -> int; row and colu
 RUNTIME = ("task",)  # chosen when the adapter runs, not a property of a site
 INDEX = ("stack", "layer", "attn", "proj", "expert", "block", *RUNTIME)  # the coordinates a site can have
 COLS = ("in", "model", "out")  # as stored; the residual stream; as stored and transposed
-_PARTS = ("head", "dim", "ff", "token", "channel", "kh", "kw")  # of attention, MLPs, embeddings, convolutions
+_PARTS = ("head", "dim", "ff", "token", "channel", "kh", "kw")  # modes in attention, MLPs, embeddings, convolutions
 ROWS = ("out", *_PARTS)
 ROWS_TRANSPOSED = ("in", *_PARTS)
 _TOKEN = re.compile(r"\(([^()]*)\)|([A-Za-z_]\w*)")
@@ -48,7 +48,7 @@ class Pattern:
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """The pattern that a layout string describes.
+        """Return the pattern that a layout string describes.
 
         >>> Pattern.parse("(layer proj) : out : in").index
         (('layer', 'proj'),)
@@ -108,7 +108,7 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str | Pattern, sizes: Mapping[str, int]) -> Layout:
-        """The layout of ``text`` with ``sizes`` for its names.
+        """Return the layout of ``text`` with ``sizes`` for its names.
 
         A merged mode has the size given under its joined name (``"layer proj"``), else the product of its parts'.
 
@@ -151,12 +151,12 @@ class Layout:
 
     @property
     def out(self) -> int:
-        """Rows of one slice."""
+        """The number of rows of one slice."""
         return math.prod(mode.size for mode in self.rows)
 
     @property
     def in_(self) -> int:
-        """Columns of one slice."""
+        """The number of columns of one slice."""
         return math.prod(mode.size for mode in self.cols)
 
     def __str__(self) -> str:
@@ -164,17 +164,17 @@ class Layout:
 
 
 def stem(name: str) -> str:
-    """The mode that a split name belongs to: ``out2`` -> ``out``."""
+    """Return the mode that a split name belongs to: ``out2`` -> ``out``."""
     return name.rstrip("0123456789")
 
 
 def split_sizes(split: Mapping[str, Sequence[int]]) -> dict[str, int]:
-    """Sizes of the modes that ``split`` makes: ``{"out": (8, 12)}`` -> ``{"out1": 8, "out2": 12}``."""
+    """Return the sizes of the modes that ``split`` makes: ``{"out": (8, 12)}`` -> ``{"out1": 8, "out2": 12}``."""
     return {f"{name}{i}": size for name, parts in split.items() for i, size in enumerate(parts, 1)}
 
 
 def near_equal(width: int, n_parts: int) -> tuple[int, ...]:
-    """``n_parts`` factors of a width, as equal as greedy choice finds them, the largest first.
+    """Factor a width into ``n_parts`` numbers, as equal as greedy choice finds them, the largest first.
 
     >>> near_equal(768, 3), near_equal(30, 2), near_equal(31, 2)
     ((12, 8, 8), (6, 5), (31, 1))

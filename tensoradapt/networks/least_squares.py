@@ -1,6 +1,6 @@
-"""Alternating least squares over any labelled network, in float64 numpy. No torch.
+"""Alternating least squares fits any labelled network to a tensor, in float64 numpy. No torch.
 
-The dense tensor is linear in each factor, so each is solved for in turn with the others fixed: ``G f = h``, where G
+The dense tensor is linear in each factor, so each factor f is solved for with the others fixed: ``G f = h``, where G
 contracts the other factors with themselves and h contracts them with the tensor. Modes that other factors also hold are
 batch axes; modes of the factor alone are right-hand sides.
 """
@@ -29,7 +29,7 @@ RIDGE = 1e-13  # relative to the largest entry of G: keeps a degenerate system s
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = 3) -> Factors:
     """Fit factors to ``tensor`` from several random starts, and return the best.
 
-    For parameterizations without a ``decompose``. For a zero tensor the network's zero factor is zero.
+    It serves parameterizations without a ``decompose``. For a zero tensor the network's zero factor is zero.
     """
     size = np.linalg.norm(tensor)
     if not size:
@@ -47,10 +47,10 @@ def fit(
     sweeps: int = 100,
     tolerance: float = 1e-5,
 ) -> tuple[Factors, float]:
-    """Improve the factors ``start``; return them with their relative Frobenius error. Frozen factors stay as they are.
+    """Improve the factors ``start``, and return them with their relative Frobenius error.
 
-    The error falls with each factor. Stops after ``sweeps``, at an error of 1e-14, or when ten sweeps lower the error
-    by less than the share ``tolerance``.
+    Frozen factors stay as they are. The error falls with each factor. The fit stops after ``sweeps``, at an error of
+    1e-14, or when ten sweeps lower the error by less than the share ``tolerance``.
     """
     factors, norm = {name: np.array(value) for name, value in start.items()}, float(np.linalg.norm(tensor))
     errors = [relative_error(network, tensor, factors, norm)]
@@ -65,7 +65,7 @@ def fit(
 
 
 def solve(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray], factor: Factor) -> np.ndarray:
-    """The factor that brings the network closest to ``tensor`` with the others fixed."""
+    """Return the factor that brings the network closest to ``tensor`` with the others fixed."""
     others = [f for f in network.factors if f is not factor]
     if not others:  # the factor is the tensor
         return np.transpose(tensor, [network.layout.names.index(x) for x in factor.labels]).copy()
@@ -85,18 +85,18 @@ def solve(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray
 
 
 def relative_error(network: Network, tensor: np.ndarray, factors: Mapping[str, np.ndarray], norm: float) -> float:
-    """``||tensor - network|| / norm``, from the difference itself: the expanded square loses half the digits."""
+    """Return ``||tensor - network|| / norm``, from the difference: the expanded square loses half the digits."""
     return float(np.linalg.norm(tensor - dense(network, factors))) / norm if norm else 0.0
 
 
 def dense(network: Network, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The dense tensor of a network's factors, over ``layout.shape``."""
+    """Return the dense tensor of a network's factors, over ``layout.shape``."""
     labels = [factor.labels for factor in network.factors]
     return _contract(labels, network.layout.names, network.sizes, [factors[f.name] for f in network.factors])
 
 
 def draw(network: Network, seed: int) -> Factors:
-    """Normal factors whose columns have norms near 1."""
+    """Draw normal factors whose columns have norms near 1."""
     generator, bonds = np.random.default_rng(seed), set(network.bonds)
     drawn = {}
     for factor in network.factors:
@@ -106,12 +106,12 @@ def draw(network: Network, seed: int) -> Factors:
 
 
 def zero(network: Network, seed: int) -> Factors:
-    """Factors of the zero tensor: the network's zero factor is zero, the others are drawn."""
+    """Return factors of the zero tensor: the network's zero factor is zero, the others are drawn."""
     return {name: values * (name != network.zero.name) for name, values in draw(network, seed).items()}
 
 
 def revived(network: Network, factors: Mapping[str, np.ndarray], seed: int) -> Factors:
-    """Factors of the same tensor in which every entry of a bond can train.
+    """Change factors without changing their tensor, so that every entry of a bond can train.
 
     Where two factors are zero at an entry of their bond, no gradient reaches either. All but one, the network's zero
     factor if it is among them, are drawn anew there, and that one is set to exactly zero. Labels that all factors of a
@@ -134,7 +134,7 @@ def revived(network: Network, factors: Mapping[str, np.ndarray], seed: int) -> F
 
 
 def _norms(values: np.ndarray, labels: Sequence[str], keys: Sequence[str]) -> np.ndarray:
-    """Norms over the axes that are not in ``keys``, axes in the order of ``keys``."""
+    """Return the norms over the axes that are not in ``keys``, axes in the order of ``keys``."""
     axes = [labels.index(key) for key in keys]
     moved = np.moveaxis(values, axes, range(len(axes)))
     return np.linalg.norm(moved.reshape(*moved.shape[: len(axes)], -1), axis=-1)

@@ -1,4 +1,4 @@
-"""The minimum cut of a network of many factors, by maximum flow: searching every split would take 2^factors steps."""
+"""Find the minimum cut of a network of many factors by maximum flow: there are 2^factors splits to search."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-RESOLUTION, ENDLESS = 2**16, 2**30  # of the logarithms of sizes, as whole numbers; and more than all of them together
+RESOLUTION = 2**16  # logarithms of sizes are rounded to whole numbers of this fraction
+ENDLESS = 2**30  # more than the logarithms of all sizes together
 
 
 def sides_by_flow(
     held: Sequence[Sequence[str]], rows: Mapping[str, int], cols: Mapping[str, int], bonds: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """The side, "A" or "B", of each factor, such that the sizes of the labels that are cut have the least product.
+    """Return the side, "A" or "B", of each factor for which the sizes of the cut labels have the least product.
 
     A bond is cut, once, where factors of both sides have it; a row mode where a factor of A has it, a column mode where
     a factor of B does; index modes never are. The flow goes from A to B, and each label is an edge of its own.

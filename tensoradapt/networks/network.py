@@ -19,7 +19,7 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.minimum_cut import sides_by_flow
 from tensoradapt.text import Rank
 
-SEARCHED = 12  # factors at most whose minimum cut is searched over all splits of them
+SEARCHED = 12  # the minimum cut of up to this many factors is searched over all splits of them
 # how a paper draws a factor, and its bound, standard deviation, value or gain
 Fans = Literal["kaiming", "kaiming_bond", "xavier", "xavier_normal"]  # their bound depends on the factor's shape
 Draws = Literal["uniform", "normal", "constant", "identity", "orthogonal", "unit", Fans]
@@ -48,7 +48,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Cut:
-    """The factors of A, those of B, and the labels that cross; the sizes of these multiply to the export rank R."""
+    """The factors of A, those of B, and the labels that cross, whose sizes multiply to the rank R of an export."""
 
     a: tuple[str, ...]
     b: tuple[str, ...]
@@ -116,18 +116,18 @@ class Network:
         return tuple(self.sizes[label] for label in factor.labels)
 
     def axes(self, factor: Factor) -> str:
-        """A factor's shape in words: ``of shape (4, 12), r_in=4 x layer=12``."""
+        """Return a factor's shape in words: ``of shape (4, 12), r_in=4 x layer=12``."""
         names = " x ".join(f"{label}={self.sizes[label]}" for label in factor.labels)
         return f"of shape {self.shape(factor)}, {names}"
 
     @property
     def n_params(self) -> int:
-        """Trainable numbers."""
+        """The number of trainable entries."""
         return sum(math.prod(self.shape(factor)) for factor in self.factors if factor.trainable)
 
     @property
     def n_base(self) -> int:
-        """Frozen numbers made from the base weights or given, which a checkpoint has to store."""
+        """The number of frozen entries made from the base weights or given, which a checkpoint has to store."""
         return sum(math.prod(self.shape(f)) for f in self.factors if f.source != "draw" and not f.trainable)
 
     @property
@@ -136,7 +136,7 @@ class Network:
         return tuple(f for f in self.factors if f.source == "draw" and not f.trainable)
 
     def given(self, names: Iterable[str]) -> Network:
-        """The same network, in which those frozen factors that are named are given and stored, and not drawn."""
+        """Return the network with those frozen factors that are named given and stored instead of drawn."""
         named = {factor.name for factor in self.frozen_draws}.intersection(names)
         factors = tuple(replace(f, source="given") if f.name in named else f for f in self.factors)
         return replace(self, factors=factors) if named else self
@@ -153,7 +153,7 @@ class Network:
         return f"{left} -> {' '.join(self.layout.names)}"
 
     def with_factors(self, zero: str | None = None, **changes: Mapping[str, Any]) -> Network:
-        """The network with another zero factor, or with fields of factors changed, as in ``paper={"B": ...}``."""
+        """Return the network with another zero factor, or with fields of factors changed: ``paper={"B": ...}``."""
         names = [factor.name for factor in self.factors]
         asked = [*([zero] if zero else []), *(name for named in changes.values() for name in named)]
         if unknown := [name for name in asked if name not in names]:
@@ -168,10 +168,10 @@ class Network:
         return replace(self, factors=tuple(map(changed, self.factors)))
 
     def clipped(self) -> Network:
-        """The network with no bond of two factors larger than what either can carry.
+        """Return the network with each bond of two factors at most as large as what either can carry.
 
-        A factor carries at most as many as its other labels have entries, provided that the other factor is trained and
-        can absorb the rest. A label that both have, and that only selects a matrix (an index mode, a bond of more
+        What a factor can carry is the number of entries of its other labels, provided that the other factor is trained
+        and can absorb the rest. A label that both have, and that only selects a matrix (an index mode, a bond of more
         factors), does not count. Bonds of more than two factors stay as they are.
         """
         bonds, before = dict(self.bonds), None
@@ -197,14 +197,14 @@ def _cut(network: Network) -> Cut:
     rows, cols = ({mode.name: mode.size for mode in modes} for modes in (network.layout.rows, network.layout.cols))
     held, few = [factor.labels for factor in network.factors], n <= SEARCHED
     every = itertools.product("AB", repeat=n) if few else [sides_by_flow(held, rows, cols, network.bonds)]
-    sides = min(every, key=lambda sides: size(crossing_labels(network, sides), network.sizes))  # of equals the first
+    sides = min(every, key=lambda sides: size(crossing_labels(network, sides), network.sizes))  # the first of equals
     crossing = crossing_labels(network, sides)
     a, b = (tuple(f.name for f, s in zip(network.factors, sides, strict=True) if s == side) for side in "AB")
     return Cut(a, b, crossing, size(crossing, network.sizes))
 
 
 def crossing_labels(network: Network, sides: tuple[str, ...]) -> tuple[str, ...]:
-    """Bonds with factors on both sides, row modes that A holds and column modes that B holds."""
+    """Return the bonds with factors on both sides, the row modes that A holds and the column modes that B holds."""
     held: dict[str, set[str]] = {"A": set(), "B": set()}
     for factor, side in zip(network.factors, sides, strict=True):
         held[side].update(factor.labels)

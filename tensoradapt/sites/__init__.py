@@ -1,1 +1,1 @@
-"""Sites: which matrices of a model can be adapted. No torch."""
+"""Sites are the matrices of a model that can be adapted. Nothing here needs torch."""

@@ -30,7 +30,9 @@ def find_sites(
     scope: str | None = None,
     modules: str | Sequence[str] = (),
 ) -> Sites:
-    """The weight matrices of a model, or blocks of them, that an adapter can change. Every selector must match.
+    """Return the weight matrices of a model, or blocks of them, that an adapter can change.
+
+    A site has to match every selector that is given.
 
     Args:
         model_or_config: a model on any device, meta included, or its config.
@@ -94,7 +96,7 @@ def find_sites(
 def _in_model(
     model: Any, recipe: str | Recipe | None, scope: str | None, with_modules: bool
 ) -> tuple[list[Candidate], str]:
-    """Every candidate, and how the candidates were found."""
+    """Return every candidate, and how the candidates were found."""
     given = recipe is not None and recipe != GENERIC
     owner = "" if given else None if recipe == GENERIC else _owner(model, scope)
     if owner is None:
@@ -107,8 +109,9 @@ def _in_model(
 
 
 def _owner(model: Any, scope: str | None) -> str | None:
-    """Path of the module whose config has a recipe: the model, or the one such module in the scope or in a model
-    without a config. None if there is no such module, or more than one.
+    """Return the path of the module whose config has a recipe; None if there is no such module, or more than one.
+
+    It is the model itself, or the one such module in the scope or in a model without a config.
     """
     if recipe_table.known(getattr(model, "config", None)):
         return ""

@@ -1,4 +1,4 @@
-"""The generic recipe: the sites of any model, read from its module tree. No torch at import.
+"""The generic recipe reads the sites of any model from its module tree. No torch at import.
 
 A projection is called q, k, v, o, gate, up or down only where both its name and its shape say so; otherwise it has the
 name of its path below the layer.
@@ -30,7 +30,7 @@ ROLES = {end: role for role, ends in NAMES.items() for end in ends.split()}
 FUSED = dict.fromkeys(("qkv", "to_qkv", "qkv_proj", "Wqkv", "c_attn", "in_proj"), ("q", "k", "v"))
 CROSS = ("encoder_attn", "EncDecAttention", "crossattention", "cross_attn", "cross_attention", "multihead_attn")
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
-EXPERTS = "experts"  # the list whose places are experts, not layers
+EXPERTS = "experts"  # the list whose modules are experts, not layers
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Named:
-    """A matrix of a layer, with what the names around it say."""
+    """A matrix of a layer, with its projection, attention and expert as the names around it give them."""
 
     matrix: Matrix  # its path is below the layer
     proj: str
@@ -59,13 +59,13 @@ class Named:
     expert: int | None
 
     @property
-    def place(self) -> tuple[Any, ...]:
-        """Identity within its layer: (projection, cross, expert)."""
+    def identity(self) -> tuple[Any, ...]:
+        """What tells the matrix from others of its layer: (projection, cross, expert)."""
         return self.proj, self.cross, self.expert
 
 
 def sites_from_tree(model: Any) -> list[Candidate]:
-    """The sites in all lists of repeated layers; empty if the model has no such list."""
+    """Return the sites in all lists of repeated layers; empty if the model has no such list."""
     stacks = list(_stacks(model, "", 2)) or list(_stacks(model, "", 1))  # lists of one layer if there is no other
     candidates: list[Candidate] = []
     for path, layers in stacks:
@@ -83,7 +83,7 @@ def sites_from_tree(model: Any) -> list[Candidate]:
 
 
 def matrices(module: Any, path: str = "") -> Iterator[Matrix]:
-    """All matrices below a module in layers of a known kind; a fused one as its parts."""
+    """Yield all matrices below a module in layers of a known kind; a fused one as its parts."""
     held = list(_held(module, path))
     yield from held
     if not held or held[0].slot is not None:
@@ -92,7 +92,7 @@ def matrices(module: Any, path: str = "") -> Iterator[Matrix]:
 
 
 def _stacks(module: Any, path: str, least: int) -> Iterator[tuple[str, dict[int, Any]]]:
-    """Lists of repeated layers, as path and layers by number, in model order.
+    """Yield the lists of repeated layers, as path and layers by number, in model order.
 
     A list counts if at least ``least`` of its modules are of one class or hold the same matrices. Where its layers
     differ, the lists inside it count instead (the stages of a hierarchical model).
@@ -107,7 +107,7 @@ def _stacks(module: Any, path: str, least: int) -> Iterator[tuple[str, dict[int,
 
 
 def _layers(module: Any, least: int) -> dict[int, Any]:
-    """A list's modules by place that hold matrices deeper inside, if enough of them are alike."""
+    """Return the modules of a list that hold matrices deeper inside, by index; none if too few of them are alike."""
     held = {n: child for n, child in enumerate(module) if any(True for _ in matrices(child))}
     if any(not list(child.children()) or list(_held(child, "")) for child in held.values()):
         return {}  # linear layers in a row are no layers of a transformer
@@ -117,7 +117,7 @@ def _layers(module: Any, least: int) -> dict[int, Any]:
 
 
 def _held(module: Any, path: str) -> Iterator[Matrix]:
-    """The matrices that one module holds itself."""
+    """Yield the matrices that one module holds itself."""
     from torch import nn
 
     if isinstance(module, nn.MultiheadAttention):
@@ -152,7 +152,8 @@ def _parts(path: str, out: int, in_: int) -> Iterator[Matrix]:
 
 
 def _stacked(module: Any, path: str) -> Iterator[Matrix]:
-    """Experts in two parameters, (experts, gate and up, width) and (experts, width, inner), if the shapes say so."""
+    """Yield experts stored in two parameters: (experts, gate and up, width) and (experts, width, inner)."""
+    # nothing is yielded unless the shapes agree with that
     gate_up, down = getattr(module, "gate_up_proj", None), getattr(module, "down_proj", None)
     if getattr(gate_up, "ndim", 0) != 3 or getattr(down, "ndim", 0) != 3:
         return
@@ -166,24 +167,24 @@ def _stacked(module: Any, path: str) -> Iterator[Matrix]:
 
 
 def _in_layer(layer: Any) -> list[Named]:
-    """A layer's matrices with their projections; where two share a name, each is called by its path."""
+    """Return a layer's matrices with their projections; where two share a name, each is called by its path."""
     every = [(matrix, *_expert(layer, matrix)) for matrix in matrices(layer)]
     width = _width([matrix for matrix, _, _ in every])
     named = [
         Named(matrix, matrix.role or _role(matrix, width), bool(set(CROSS) & set(path.split("."))), expert)
         for matrix, path, expert in every
     ]
-    counts = Counter(each.place for each in named)
+    counts = Counter(each.identity for each in named)
     return [
         each
-        if each.proj and counts[each.place] == 1
+        if each.proj and counts[each.identity] == 1
         else replace(each, proj=".".join(filter(None, (path, matrix.role))))
         for each, (matrix, path, _) in zip(named, every, strict=True)
     ]
 
 
 def _expert(layer: Any, matrix: Matrix) -> tuple[str, int | None]:
-    """The path without the place in a list of experts, and that place."""
+    """Return the path without the number in a list of experts, and that number."""
     parts = matrix.path.split(".")
     if matrix.slot is not None or EXPERTS not in parts:
         return matrix.path, matrix.slot
@@ -194,30 +195,30 @@ def _expert(layer: Any, matrix: Matrix) -> tuple[str, int | None]:
 
 
 def _width(held: Sequence[Matrix]) -> int:
-    """The width of the residual stream: the size that most matrices of a layer have as a side."""
+    """Return the width of the residual stream: the size that most matrices of a layer have as a side."""
     sides = Counter(side for matrix in held for side in dict.fromkeys((matrix.in_, matrix.out)))
     return max(sides, key=lambda side: sides[side], default=0)
 
 
 def _role(matrix: Matrix, width: int) -> str:
-    """The projection that a path names, if the matrix has the shape for it; else ""."""
+    """Return the projection that a path names, if the matrix has the shape for it; else ""."""
     role = role_in(matrix.path)
     return role if _across(role, matrix) == width else ""
 
 
 def role_in(path: str) -> str:
-    """The projection that the end of a path names; "" if it names none."""
+    """Return the projection that the end of a path names; "" if it names none."""
     ends = [end for end in ROLES if f".{path}".endswith(f".{end}")]
     return ROLES[max(ends, key=len)] if ends else ""
 
 
 def _across(role: str, matrix: Matrix | Site) -> int:
-    """The side of a matrix that faces the residual stream."""
+    """Return the size of the side of a matrix that faces the residual stream."""
     return matrix.out if role in ("o", "down") else matrix.in_
 
 
 def why_unnamed(proj: str, every: Sequence[Candidate]) -> str:
-    """Why a module whose path names this projection is not called so; "" if there is no such module."""
+    """Say why a module whose path names this projection is not called so; "" if there is no such module."""
     sites = [c.site for c in every if role_in(str(c.site.coord["proj"])) == proj]
     if not sites:
         return ""
@@ -231,7 +232,7 @@ def why_unnamed(proj: str, every: Sequence[Candidate]) -> str:
 
 
 def _heads(model: Any, layer: Any, every: Iterable[Named]) -> dict[bool, int]:
-    """The width of a head of self (False) and cross (True) attention, where the number of heads is known and fits."""
+    """Return the width of a head of self (False) and cross (True) attention, if their number is known and fits."""
     widths = {}
     for each in (each for each in every if each.proj == "q"):
         parts = each.matrix.path.split(".")
@@ -243,7 +244,7 @@ def _heads(model: Any, layer: Any, every: Iterable[Named]) -> dict[bool, int]:
 
 
 def _count(holder: Any) -> int:
-    """The number of heads that a module or config names."""
+    """Return the number of heads that a module or config names; 0 where it names none."""
     values = (getattr(holder, name, None) for name in HEADS)
     return next((value for value in values if isinstance(value, int) and value > 0), 0)
 

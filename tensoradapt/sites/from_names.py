@@ -1,4 +1,4 @@
-"""Sites of modules that are named: embeddings, patch convolutions, heads, linear layers. No torch at import."""
+"""Sites of modules that the user names: embeddings, patch convolutions, heads, linear layers. No torch at import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tensoradapt.sites.site import Site
 
 
 def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:
-    """A site for each module outside the layers that a pattern names.
+    """Return a site for each module outside the layers that a pattern names.
 
     Its projection is the last part of its name, or the whole name where another module, or one of the ``projections``
     of the layers, shares that part. Raises TensorAdaptError for a pattern that matches nothing, no layer of a kind that
@@ -36,7 +36,7 @@ def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], pr
 
 
 def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """All modules by name, but for those inside an attention module, whose weights are its own sites."""
+    """Yield all modules by name, but those inside an attention module, whose weights are its own sites."""
     from torch import nn
 
     if path:
@@ -87,10 +87,10 @@ def _sites(name: str, proj: str, module: Any) -> Iterator[Site]:
 
 
 def linear_site(model: Any, name: str, module: Any) -> Site:
-    """The site of the linear layer ``module`` at ``name``, which no recipe knows.
+    """Return the site of the linear layer ``module`` at ``name``, which no recipe knows.
 
-    ``layer`` is its place in the nearest list of modules around it (0 without one), ``proj`` its name without that
-    place.
+    ``layer`` is its index in the nearest list of modules around it (0 without one), ``proj`` its name without that
+    index.
     """
     parts = name.split(".")
     lists = [i for i in range(len(parts)) if is_list(model.get_submodule(".".join(parts[:i])))]

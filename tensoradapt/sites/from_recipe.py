@@ -1,4 +1,4 @@
-"""Sites by recipe: in a model, or computed from its config. No torch."""
+"""Sites by recipe: found in a model, or computed from its config. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Paths = Mapping[tuple[Part, int], str]  # full module names
 
 
 def sites_from_config(config: Any, row: Recipe) -> list[Candidate]:
-    """The sites of all the recipe's stacks that the config has."""
+    """Return the sites of all the recipe's stacks that the config has."""
     candidates: list[Candidate] = []
     for stack, stack_config in _stacks(config, row):
         size = dims(stack_config, dict(stack.sizes))
@@ -25,7 +25,7 @@ def sites_from_config(config: Any, row: Recipe) -> list[Candidate]:
 
 
 def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe, scope: str | None) -> list[Candidate]:
-    """The sites among a model's module names, below any prefix.
+    """Return the sites among a model's module names, below any prefix.
 
     Args:
         model: the model's class, for messages.
@@ -53,7 +53,7 @@ def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe, scope: 
 
 
 def _stacks(config: Any, row: Recipe) -> list[tuple[Stack, Any]]:
-    """The stacks that the config has, with their configs."""
+    """Return the stacks that the config has, with their configs."""
     stacks = [(stack, inner) for stack in row.every if (inner := stack.config_in(config)) is not None]
     if not stacks:
         raise TensorAdaptError(
@@ -64,12 +64,12 @@ def _stacks(config: Any, row: Recipe) -> list[tuple[Stack, Any]]:
 
 
 def _places(stack: Stack, config: Any, size: Dims) -> list[tuple[Part, int]]:
-    """Part and layer of every projection, in model order."""
+    """Return part and layer of every projection, in model order."""
     return [(part, n) for n in range(size.layers) for part in stack.parts if part.when(config, n)]
 
 
 def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Part, int]], scope: str | None) -> Paths:
-    """The model's modules by part and layer."""
+    """Return the model's module names by part and layer."""
     first = dict(reversed(places))
     options = [(part, f"{layer}.{path}") for part in first for layer in stack.layers for path in part.paths]
     paths: dict[tuple[Part, int], str] = {}
@@ -139,7 +139,7 @@ def _inner(proj: str, part: Part, size: Dims) -> tuple[tuple[str, int], ...]:
 
 
 def _rows(part: Part, size: Dims) -> tuple[tuple[int, int], int | None]:
-    """The rows of a projection in its fused module, and the period after which they repeat."""
+    """Return the rows of a projection in its fused module, and the period after which they repeat."""
     at, n = part.fused.index(part.proj), size.head_dim
     if part.interleaved:
         return (at * n, (at + 1) * n), len(part.fused) * n

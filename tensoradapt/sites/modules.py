@@ -1,4 +1,4 @@
-"""Read a model's modules: how each kind stores its weight, and the model without its adapters.
+"""Read a model's modules: how each kind of layer stores its weight, and the model without its adapters.
 
 No torch at import. Only this file says how a layer of each kind stores its weight; sites and layers read it.
 """
@@ -16,30 +16,30 @@ INPUTS = {"Embedding": ("token",), "Conv2d": ("channel", "kh", "kw")}  # modes o
 
 
 def is_conv1d(module: Any) -> bool:
-    """Whether a module is GPT-2's Conv1D, by its class name: comparing classes would make transformers a dependency."""
+    """Say whether a module is GPT-2's Conv1D, by the name of its class: its type would need transformers."""
     return type(module).__name__ == "Conv1D" and getattr(getattr(module, "weight", None), "ndim", 0) == 2
 
 
 def logical_shape(kind: str, shape: Sequence[int]) -> tuple[int, int]:
-    """(out, in) of a weight stored in this shape; a convolution's channels and kernel are its inputs."""
+    """Return (out, in) of a weight stored in this shape; a convolution's channels and kernel are its inputs."""
     first, rest = shape[0], math.prod(shape[1:])
     return (rest, first) if kind in IN_FIRST else (first, rest)
 
 
 def input_modes(kind: str, shape: Sequence[int]) -> tuple[tuple[str, int], ...]:
-    """Modes of the inputs of a weight stored in this shape, for a kind of ``INPUTS``."""
+    """Return names and sizes of the input modes of a weight stored in this shape, for a kind of ``INPUTS``."""
     return tuple(zip(INPUTS[kind], shape[:1] if kind in IN_FIRST else shape[1:], strict=True))
 
 
 def is_list(module: Any) -> bool:
-    """Whether a module is a list of others."""
+    """Say whether a module is a list of others."""
     from torch import nn
 
     return isinstance(module, nn.ModuleList | nn.Sequential)
 
 
 def linear_shape(module: Any) -> tuple[int, int] | None:
-    """(out, in) of a linear layer, however its weight is packed; None for another module."""
+    """Return (out, in) of a linear layer, however its weight is packed; None for another module."""
     from torch import nn
 
     if isinstance(module, nn.Linear):
@@ -48,12 +48,12 @@ def linear_shape(module: Any) -> tuple[int, int] | None:
 
 
 def named_modules(model: Any) -> Iterator[tuple[str, Any]]:
-    """The modules of a model with their names, without those of its adapters, which may be thousands."""
+    """Yield the modules of a model with their names, without those of its adapters, which may be thousands."""
     return model.named_modules(memo={getattr(model, ROOT, None)})
 
 
 def without_adapters(model: Any) -> Any:
-    """The model itself, or, where it has adapters, a copy of its module tree in which adapted layers are unwrapped.
+    """Return the model, or, where it has adapters, a copy of its module tree with adapted layers unwrapped.
 
     Layers and weights are shared; only the modules above wrapped layers are copied, shallowly.
     """

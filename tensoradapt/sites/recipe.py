@@ -1,4 +1,4 @@
-"""Recipes: how a model family names its layers and projections, and where its config has their sizes. No torch."""
+"""Recipes say how a model family names its layers and projections, and where its config has their sizes. No torch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Literal
 from tensoradapt.checks import LARGEST, check_whole, number, numbers, whole
 from tensoradapt.errors import TensorAdaptError
 
-LAYERS = 10_000  # at most; their sites are listed one by one
+LAYERS = 10_000  # more are refused, as their sites are listed one by one
 Kind = Literal["attention", "mlp", "experts"]
 ATTENTION = ("q", "k", "v", "o")
 WRITES = ("o", "down")
 
 
 def always(config: Any, layer: int) -> bool:
-    """Every layer of every config."""
+    """Say that every layer of every config has a part: the default of ``Part.when``."""
     return True
 
 
@@ -83,7 +83,7 @@ class Stack:
     sizes: tuple[tuple[str, str], ...] = ()
 
     def config_in(self, config: Any) -> Any:
-        """The stack's config within a model's config; None if there is none."""
+        """Return the stack's config within a model's config; None if there is none."""
         return getattr(config, self.config, None) if self.config else config
 
 
@@ -105,7 +105,7 @@ class Recipe:
 
 
 def dims(config: Any, sizes: Mapping[str, str] | None = None) -> Dims:
-    """The sizes in a config; ``sizes`` maps fields of Dims to the config's names where they differ from the usual."""
+    """Return the sizes in a config; ``sizes`` maps fields of Dims to names in the config that are not the usual."""
     read: dict[str, int] = {field: _first(config, name) for field, name in (sizes or {}).items()}
     width = read.get("width") or _first(config, "hidden_size", "n_embd", "dim", "d_model")
     heads = read.get("heads") or _first(
@@ -150,13 +150,13 @@ def _first(config: Any, *names: str, default: int | None = None) -> int:
 
 
 def parts(fused: tuple[str, ...] = (), **paths: str | tuple[str, ...]) -> tuple[Part, ...]:
-    """Parts with their paths by projection; those in ``fused`` share one module's rows."""
+    """Make parts from paths by projection; those in ``fused`` share one module's rows."""
     texts = {proj: (path,) if isinstance(path, str) else path for proj, path in paths.items()}
     return tuple(Part(proj, path, fused if proj in fused else ()) for proj, path in texts.items())
 
 
 def each(parts: Sequence[Part], **changes: Any) -> tuple[Part, ...]:
-    """The parts, with some fields set alike."""
+    """Return the parts, with some fields set alike."""
     return tuple(replace(part, **changes) for part in parts)
 
 
@@ -169,7 +169,7 @@ def _gated(config: Any, layer: int) -> bool:
 
 
 def _sparse(config: Any, layer: int) -> bool:
-    """Whether a layer has experts instead of an MLP."""
+    """Say whether a layer has experts instead of an MLP."""
     every = _first(config, "decoder_sparse_step", default=0) or 1
     dense = numbers(getattr(config, "mlp_only_layers", None) or (), "mlp_only_layers of the config")
     return layer not in dense and (layer + 1) % every == 0
@@ -180,13 +180,13 @@ def _unless(when: Callable[[Any, int], bool], config: Any, layer: int) -> bool:
 
 
 def t5(attn: str, at: int) -> tuple[Part, ...]:
-    """T5's "self" or "cross" attention, as the sub-layer of number ``at``."""
+    """Make the parts of T5's "self" or "cross" attention, as the sub-layer of number ``at``."""
     name = "SelfAttention" if attn == "self" else "EncDecAttention"
     return tuple(Part(proj, (f"layer.{at}.{name}.{proj}",), attn=attn) for proj in ATTENTION)
 
 
 def t5_mlp(at: int) -> tuple[Part, ...]:
-    """T5's MLP, gated or not, as the sub-layer of number ``at``."""
+    """Make the parts of T5's MLP, gated or not, as the sub-layer of number ``at``."""
     path = f"layer.{at}.DenseReluDense."
     return (
         Part("gate", (path + "wi_0",), when=_gated),

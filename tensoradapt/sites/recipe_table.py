@@ -1,4 +1,4 @@
-"""The table of recipes: which module of each model family holds which projection."""
+"""The table of recipes says which module of each model family holds which projection."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ RECIPES: tuple[Recipe, ...] = (
 
 
 def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
-    """The recipe that is given or named, else that of the config's ``model_type``."""
+    """Return the recipe that is given or named, else that of the config's ``model_type``."""
     if isinstance(recipe, Recipe):
         return recipe
     if recipe is not None:
@@ -161,7 +161,7 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
 
 
 def known(config: Any) -> bool:
-    """Whether there is a recipe for the config's ``model_type``."""
+    """Say whether there is a recipe for the config's ``model_type``."""
     return getattr(config, "model_type", None) in _by_type()
 
 

@@ -1,4 +1,4 @@
-"""Of the sites that a model has, those that were asked for, and the reason for each of the others."""
+"""Choose the sites that were asked for among those of a model, and give the reason for each of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUPS = {"attention": {"attention"}, "mlp": {"mlp", "experts"}, "experts": {"ex
 
 
 def within(every: Sequence[Candidate], scope: str | None) -> list[Candidate]:
-    """The candidates in a stack or below a module; all of them for None."""
+    """Return the candidates in a stack or below a module; all of them for None."""
     if scope is None:
         return list(every)
     inside = [c for c in every if c.site.coord.get("stack") == scope or is_in(c.site.module, scope)]
@@ -26,21 +26,21 @@ def within(every: Sequence[Candidate], scope: str | None) -> list[Candidate]:
 
 
 def is_in(module: str, path: str) -> bool:
-    """Whether a module is the one at a path or lies below it."""
+    """Say whether a module is the one at a path or lies below it."""
     return f"{module}.".startswith(f"{path}.")
 
 
 def _holders(every: Sequence[Candidate]) -> dict[str, None]:
-    """Modules that hold layers: the path above a layer's number, and all its parents."""
+    """Return the modules that hold layers: the path above a layer's number, and all its parents."""
     paths = dict.fromkeys(c.site.module.split(f".{c.site.coord['layer']}.")[0] for c in every)
     parts = [path.split(".") for path in paths]
     return dict.fromkeys(".".join(path[:i]) for path in parts for i in range(1, len(path) + 1))
 
 
 def named(asked: str | Sequence[str], every: Sequence[Candidate], source: str, with_modules: bool) -> set[str]:
-    """Names of the sites of the projections and groups asked for.
+    """Return the names of the sites of the projections and groups asked for.
 
-    ``with_modules``: modules outside the layers are asked for too, so there may be no projections.
+    ``with_modules`` says that modules outside the layers are asked for too, so there may be no projections.
     """
     names = [asked] if isinstance(asked, str) else list(asked)
     if with_modules and not every:
@@ -64,7 +64,7 @@ def named(asked: str | Sequence[str], every: Sequence[Candidate], source: str, w
 
 
 def layer_numbers(asked: Iterable[int] | None, every: Sequence[Candidate], wanted: set[str]) -> set[int]:
-    """The layers asked for; all that the wanted sites are in for None."""
+    """Return the layers asked for; for None all that the wanted sites are in."""
     have = {int(c.site.coord["layer"]) for c in every if c.site.name in wanted}
     numbers = have if asked is None else set(asked)
     listed = ", ".join(map(str, sorted(have))) if len(have) <= max(have, default=0) else f"0 to {max(have, default=0)}"
@@ -78,7 +78,7 @@ def layer_numbers(asked: Iterable[int] | None, every: Sequence[Candidate], wante
 def select(
     every: Sequence[Site], wanted: set[str], layers: set[int], exclude: Sequence[str]
 ) -> tuple[list[Site], list[tuple[str, str]]]:
-    """The wanted sites of the layers that no pattern excludes; and the names of the others, each with the reason."""
+    """Return the wanted sites of the layers that no pattern excludes, and the names of the others with the reasons."""
     asked = [site for site in every if site.name in wanted and site.coord.get("layer", -1) in {*layers, -1}]
     for pattern in exclude:
         if not any(matches(site.name, pattern) for site in asked):
@@ -113,7 +113,7 @@ def refuse_tied(model: Any, sites: Sequence[Site]) -> None:
 
 
 def other_modules(model: Any, known: set[str], scope: str | None) -> list[tuple[str, str]]:
-    """Modules with a weight matrix that no site can be in (heads, poolers, embeddings, routers), with the reason."""
+    """Return modules whose weight matrix no site can be in (heads, embeddings, routers), with the reason."""
     matrices = [
         name
         for name, module in model.named_modules()
@@ -125,7 +125,7 @@ def other_modules(model: Any, known: set[str], scope: str | None) -> list[tuple[
 
 
 def square_blocks(every: Sequence[Candidate], wanted: set[str]) -> tuple[list[Candidate], set[str]]:
-    """The candidates with the wanted ones cut into square blocks, and the names of these blocks.
+    """Cut the wanted candidates into square blocks; return all candidates, and the names of these blocks.
 
     Raises TensorAdaptError if an MLP's width is no multiple of the model's, and for fused MLP matrices.
     """
@@ -149,7 +149,7 @@ def _check_blocks(sites: Sequence[Site]) -> None:
 
 
 def _blocks(site: Site) -> list[Site]:
-    """A site cut into square blocks along its inner side; attention is one block."""
+    """Cut a site into square blocks along its inner side; attention is one block."""
     ff = dict(site.inner).get("ff")
     if ff is None:
         return [replace(site, coords=(*site.coords, ("block", 0)))]

@@ -1,4 +1,4 @@
-"""Site: a weight matrix, or a block of one, that can be adapted. No torch."""
+"""A site is a weight matrix, or a block of one, that can be adapted. No torch."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Site:
 
     @property
     def model(self) -> int:
-        """Width of the residual stream."""
+        """The width of the residual stream."""
         return self.in_ if self.reads else self.out
 
     def modes(self, orientation: str) -> dict[str, int]:
-        """Sizes of the row and column modes that this site can have with column mode "in", "model" or "out".
+        """Return the sizes of the row and column modes that this site can have with column mode "in", "model" or "out".
 
         As stored ("in"), ``head dim`` split the output into heads: for o, whose output is the residual stream, into as
         many slices as there are heads. Transposed ("out"), they split the input in the same way.
@@ -70,18 +70,18 @@ class Site:
         return {**sizes, "head": heads, "dim": self.model // heads} if fits else sizes
 
     def shape(self, orientation: str) -> tuple[int, int]:
-        """Rows and columns with column mode "in", "model" or "out"."""
+        """Return the numbers of rows and columns with column mode "in", "model" or "out"."""
         stored = (self.out, self.in_)
         return stored[::-1] if self.transposed(orientation) else stored
 
     def transposed(self, orientation: str) -> bool:
-        """Whether that orientation transposes the stored matrix."""
+        """Say whether that orientation transposes the stored matrix."""
         return orientation == "out" or (orientation == "model" and not self.reads)
 
 
 @dataclass(frozen=True)
 class Sites(Sequence[Site]):
-    """Sites in model order; the matrices skipped, with the reasons; and how the sites were found."""
+    """The sites of a model in its order, the matrices skipped, with the reasons, and how the sites were found."""
 
     sites: tuple[Site, ...]
     skipped: tuple[tuple[str, str], ...] = ()
@@ -106,7 +106,7 @@ class Candidate:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a name fits a pattern; brackets match themselves, as in ``*c_attn[q]``, or one of their letters."""
+    """Say whether a name fits a pattern; brackets match themselves, as in ``*c_attn[q]``, or one of their letters."""
     return any(fnmatch.fnmatchcase(name, text) for text in (pattern, pattern.replace("[", "[[]")))
 
 
@@ -118,17 +118,17 @@ class RowBlock:
 
     @property
     def out(self) -> int:
-        """Number of rows."""
+        """The number of rows."""
         return self.sites[0].out
 
     @property
     def rows(self) -> slice | list[int]:
-        """Index of the rows in the matrix."""
+        """The index of the rows in the matrix."""
         return self.sites[0].block[0]
 
 
 def row_blocks(sites: Iterable[Site]) -> tuple[RowBlock, ...]:
-    """The row blocks of some sites, in their order."""
+    """Group sites into the row blocks they make up, in their order."""
     grouped: dict[tuple[Any, ...], list[Site]] = {}
     for site in sites:
         grouped.setdefault((site.key, site.slot, site.rows, site.period), []).append(site)
