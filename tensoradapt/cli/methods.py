@@ -128,7 +128,7 @@ def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator
     yield from (f"{name}: {getattr(factoring, 'label', name)}\n", inspect.getdoc(factoring) or "", "")
     yield f"usual layouts: {'; '.join(layouts)}"
     if factoring.count.__doc__:
-        yield f"parameters: {_first(factoring.count)}"
+        yield f"parameters: {_formula(factoring)}"
     yield from [f"options: {', '.join(options)}"] * bool(options)
     yield from textwrap.wrap(f"published adapters: {', '.join(rows)}", 100, subsequent_indent="  ") * bool(rows)
     yield ""
@@ -266,7 +266,7 @@ def _parameterization_rows() -> list[str]:
         options = list(inspect.signature(factoring.build).parameters)[2:]
         shown = ", ".join(f"`{option}`" for option in options)
         what, when = _first(factoring), parameterizations.advice(factoring)
-        lines.append(f"| `{name}` | {what} | {when} | {shown} | {_first(factoring.count)} |")
+        lines.append(f"| `{name}` | {what} | {when} | {shown} | {_formula(factoring)} |")
     return lines
 
 
@@ -282,6 +282,11 @@ def _published_rows() -> list[str]:
     return lines
 
 
+def _formula(factoring: Any) -> str:
+    """Return the count of parameters in words, as the docstring of ``count`` begins with it."""
+    return _first(factoring.count).removeprefix("Return ")
+
+
 def _first(of: object) -> str:
-    """The first sentence of a docstring, on one line."""
+    """Return the first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")

@@ -1,1 +1,1 @@
-"""Layers: how each kind stores its matrix and computes with an update."""
+"""Layers: how each kind of layer stores its matrix and adds the updates of adapters."""

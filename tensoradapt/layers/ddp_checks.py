@@ -62,7 +62,7 @@ def _check_shared(adapter: Adapter, blocks: tuple[RowBlock, ...]) -> None:
 
 
 def _in_many_layers(adapter: Adapter) -> list[str]:
-    """The names of sites whose trainable numbers other layers read too."""
+    """Return the names of sites whose trainable numbers other layers read too."""
     names = []
     for group in adapter.plan.groups:
         sites = [member.site for member in group.members]
@@ -72,8 +72,8 @@ def _in_many_layers(adapter: Adapter) -> list[str]:
 
 
 def _in_segment() -> bool:
-    """Whether a reentrant segment's first pass, without gradients, is on the stack; torch has no other sign of it."""
-    frame, code = sys._getframe(1), CheckpointFunction.forward.__code__
+    """Say whether the first pass of a reentrant segment is on the stack; torch has no other sign of it."""
+    frame, code = sys._getframe(1), CheckpointFunction.forward.__code__  # this pass has no gradients
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back  # type: ignore[assignment]
     return frame is not None

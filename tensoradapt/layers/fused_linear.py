@@ -1,4 +1,4 @@
-"""A linear layer and its pair in one autograd node: ``x W^T + bias + (x A^T) B^T`` without passes between them.
+"""Compute a linear layer and its pair in one autograd node: ``x W^T + bias + (x A^T) B^T``, with no pass between.
 
 Products keep the rank as the first axis, (R, tokens): for the few rows of a small rank the CPU's matrix product is then
 up to eight times as fast as in the order in which autograd would take it.
@@ -16,7 +16,7 @@ from torch.nn.modules import module as torch_module
 from tensoradapt.planning.site_ways import Way, cheapest
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-GLOBAL_HOOKS = [getattr(torch_module, f"_global{kind}") for kind in HOOKS]  # of every module
+GLOBAL_HOOKS = [getattr(torch_module, f"_global{kind}") for kind in HOOKS]  # these run in every module
 WIDE = (torch.float32, torch.float64)
 
 
@@ -59,7 +59,7 @@ def _forward(
 
 
 def fits(base: nn.Module, x: Any) -> bool:
-    """Whether a call is a plain product that nothing looks into: no hook, transform, compilation or subclass."""
+    """Say whether a call is a plain product that nothing looks into: no hook, transform, compilation or subclass."""
     if torch.compiler.is_compiling() or type(base) is not nn.Linear or type(x) is not Tensor or "forward" in vars(base):
         return False
     weight, bias = base._parameters["weight"], base._parameters["bias"]  # at once, not through nn.Module
@@ -81,7 +81,7 @@ def fits(base: nn.Module, x: Any) -> bool:
 
 
 def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, in) -> (*, out)
-    """``base(x) + x A^T B^T`` by the cheapest way, where ``fits`` allows it."""
+    """Compute ``base(x) + x A^T B^T`` by the cheapest way, where ``fits`` allows it."""
     flat, weight, bias = x.reshape(-1, x.shape[-1]), base._parameters["weight"], base._parameters["bias"]
     if (dtype := _narrowed(x)) is not None:
         flat, weight, bias = flat.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
@@ -94,6 +94,6 @@ def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, i
 
 
 def _narrowed(x: Tensor) -> torch.dtype | None:
-    """The type that autocast computes a product in; None where it is off, or leaves x as it is."""
+    """Return the dtype that autocast computes a product in; None where it is off, or leaves x as it is."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype != torch.float64 else None

@@ -18,8 +18,8 @@ Pairs = Sequence[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One kind of layer.
+class LayerKind:
+    """A kind of layer: its name, and how it computes with an update.
 
     ``apply_pairs`` computes ``x delta^T`` from pairs. It is None where the layer is computed as a whole, with W + delta
     in the place of W.
@@ -30,12 +30,12 @@ class Kind:
     axis: int = -1  # the dimension of the layer's output that holds the matrix's rows
 
     def logical(self, weight: Tensor) -> Tensor:  # (out, in), a view where the memory allows
-        """A stored weight, or its gradient, as the logical matrix."""
+        """Return a stored weight, or its gradient, as the logical matrix."""
         matrix = weight.flatten(1)
         return matrix.T if self.name in IN_FIRST else matrix
 
     def stored(self, matrix: Tensor, shape: torch.Size) -> Tensor:
-        """A logical (out, in) matrix in the weight's order and shape."""
+        """Return a logical (out, in) matrix in the weight's order and shape."""
         return (matrix.T if self.name in IN_FIRST else matrix).view(shape)
 
 
@@ -59,17 +59,17 @@ def _conv2d(module: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
     return sum(rest, first)
 
 
-LINEAR = Kind("Linear", _linear)
-CONV1D = Kind("Conv1D", _linear)
-EMBEDDING = Kind("Embedding", _embedding)
-CONV2D = Kind("Conv2d", _conv2d, axis=1)
-ATTENTION = Kind("MultiheadAttention", None)
-STACKED = Kind("stacked experts", None)
+LINEAR = LayerKind("Linear", _linear)
+CONV1D = LayerKind("Conv1D", _linear)
+EMBEDDING = LayerKind("Embedding", _embedding)
+CONV2D = LayerKind("Conv2d", _conv2d, axis=1)
+ATTENTION = LayerKind("MultiheadAttention", None)
+STACKED = LayerKind("stacked experts", None)
 KINDS = (LINEAR, CONV1D, EMBEDDING, CONV2D, ATTENTION, STACKED)
 
 
-def kind_of(module: nn.Module, site: Site) -> Kind:
-    """The kind of a site's layer; raises TensorAdaptError for a layer of no known kind."""
+def kind_of(module: nn.Module, site: Site) -> LayerKind:
+    """Return the kind of a site's layer; raises TensorAdaptError for a layer of no known kind."""
     if site.slot is not None:
         return _stacked(module, site)
     if isinstance(module, nn.Linear):
@@ -88,7 +88,7 @@ def kind_of(module: nn.Module, site: Site) -> Kind:
     )
 
 
-def _stacked(module: nn.Module, site: Site) -> Kind:
+def _stacked(module: nn.Module, site: Site) -> LayerKind:
     weight = getattr(module, site.parameter, None)
     if isinstance(weight, Tensor) and weight.ndim == 3 and site.slot in range(len(weight)):
         return STACKED
@@ -99,7 +99,7 @@ def _stacked(module: nn.Module, site: Site) -> Kind:
     )
 
 
-def _plain(module: nn.Embedding | nn.Conv2d, site: Site) -> Kind:
+def _plain(module: nn.Embedding | nn.Conv2d, site: Site) -> LayerKind:
     """Return the kind of an embedding or convolution whose output is linear in its weight, each row by itself."""
     base = nn.Embedding if isinstance(module, nn.Embedding) else nn.Conv2d
     why = None

@@ -1,4 +1,4 @@
-"""Quantised linear layers: read the matrix that they compute with, and quantise a matrix in their own way.
+"""Read the matrix that a quantised linear layer computes with, and quantise a matrix in the layer's own way.
 
 A layer is recognised by the class name of its weight, so that neither library is imported for models without it.
 """
@@ -17,7 +17,7 @@ State = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Quantised:
-    """One way of quantising.
+    """A way in which a layer is quantised: how its matrix is read, stored and put back.
 
     ``matrix`` gives the (out, in) matrix in fp32. ``store`` quantises a matrix and is None where this is not known how.
     ``state`` returns everything that ``store`` replaces, and ``restore`` puts it back.
@@ -45,8 +45,8 @@ def _store_four_bits(module: Any, matrix: Tensor) -> None:
 
 
 def _codes(module: Any) -> tuple[Tensor, Tensor]:
-    """Codes and the largest entry of each row: the weight's before the first forward pass, the state's after it."""
-    held = module.weight if module.weight.CB is not None else module.state
+    """Return a weight's codes and the largest entry of each row, wherever bitsandbytes has them."""
+    held = module.weight if module.weight.CB is not None else module.state  # the first forward pass moves them
     return held.CB, held.SCB
 
 
@@ -91,7 +91,7 @@ PACKED = Quantised("torchao", _unpacked, None)
 
 
 def quantised(module: nn.Module) -> Quantised | None:
-    """How a linear layer is quantised; None for any other layer, and for one that is not quantised yet."""
+    """Say how a linear layer is quantised; None for any other layer, and for one that is not quantised yet."""
     weight = module._parameters.get("weight")
     if type(weight) is nn.Parameter:  # first, because torch.compile cannot trace the module names below
         return None
@@ -107,6 +107,6 @@ def quantised(module: nn.Module) -> Quantised | None:
 
 
 def _is_symmetric(weight: Any) -> bool:
-    """Whether rows, or blocks of them, have a scale and no zero point, as ``store`` makes them."""
+    """Say whether rows, or blocks of them, have a scale and no zero point, as ``store`` makes them."""
     points = weight.zero_point
     return weight.block_size[0] == 1 and weight.act_quant_kwargs is None and (points is None or not points.any())

@@ -1,4 +1,4 @@
-"""StoredMatrix: where one matrix of a model is stored and how; reads, writes and measures it."""
+"""A StoredMatrix knows where one matrix of a model is stored and how; it reads, writes and measures it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.layers.kinds import Kind, kind_of
+from tensoradapt.layers.kinds import LayerKind, kind_of
 from tensoradapt.layers.quantised import Quantised, quantised
 from tensoradapt.planning.plan import Group
 from tensoradapt.sites.modules import logical_shape
@@ -20,12 +20,12 @@ from tensoradapt.sites.site import Site
 class StoredMatrix:
     """The (out, in) matrix that a site is a block of: a whole parameter, or one of several stacked in it.
 
-    Resolved once, when an adapter is attached. The values, and with them the quantisation, are read from the module
-    each time: moving a model replaces parameters, and bitsandbytes quantises a weight as it is moved.
+    It is resolved once, when an adapter is attached. The values, and with them the quantisation, are read from the
+    module each time: moving a model replaces parameters, and bitsandbytes quantises a weight as it is moved.
     """
 
     module: nn.Module
-    kind: Kind
+    kind: LayerKind
     site: Site  # names the parameter; other sites may be blocks of the same matrix
 
     @classmethod
@@ -37,12 +37,12 @@ class StoredMatrix:
 
     @property
     def key(self) -> tuple[str, int | None]:
-        """Its place in the module: the parameter's name, and the index where several are stacked."""
+        """What tells it from others of its module: the parameter's name, and the index where several are stacked."""
         return self.site.parameter, self.site.slot
 
     @property
     def parameter(self) -> Tensor:
-        """The parameter that holds it."""
+        """The parameter that holds the matrix."""
         owner, _, name = self.site.parameter.rpartition(".")
         parameter = getattr(self.module.get_submodule(owner), name, None)
         if isinstance(parameter, Tensor):
@@ -54,38 +54,38 @@ class StoredMatrix:
 
     @property
     def weight(self) -> Tensor:
-        """The matrix in the order it is stored in."""
+        """The matrix in the order in which it is stored."""
         return self.parameter if self.site.slot is None else self.parameter[self.site.slot]
 
     @property
     def quantisation(self) -> Quantised | None:
-        """How its layer is quantised, None where it is not."""
+        """How the layer is quantised, None where it is not."""
         return quantised(self.module)
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of the logical matrix, without making it."""
+        """The numbers of rows and columns of the logical matrix, without making it."""
         if self.quantisation is not None:
             return self.module.out_features, self.module.in_features  # type: ignore[return-value]
         return logical_shape(self.kind.name, self.weight.shape)
 
     def read(self) -> Tensor:  # (out, in), a view where the memory allows
-        """The logical matrix; of a quantised layer as it computes with it, in fp32."""
+        """Return the logical matrix; that of a quantised layer is the one that it computes with, in fp32."""
         if (form := self.quantisation) is not None:
             return form.matrix(self.module)
         return self.logical(self.parameter)
 
     def wide(self) -> Tensor:  # (out, in)
-        """The logical matrix in fp32 or wider, to sum updates to."""
+        """Return the logical matrix in fp32 or wider, so that updates can be summed to it."""
         matrix = self.read()
         return matrix.to(torch.promote_types(matrix.dtype, torch.float32))
 
-    def block(self) -> Tensor:  # (out, in) of the site
-        """The site's rows and columns of the matrix."""
+    def block(self) -> Tensor:  # the site's (out, in)
+        """Return the site's rows and columns of the matrix."""
         return self.read()[self.site.block]
 
     def logical(self, parameter: Tensor) -> Tensor:  # (out, in)
-        """The logical matrix in values of the parameter's shape, such as its gradient."""
+        """Return the logical matrix in values of the parameter's shape, such as its gradient."""
         return self.kind.logical(parameter if self.site.slot is None else parameter[self.site.slot])
 
     def write(self, matrix: Tensor) -> None:
@@ -100,7 +100,7 @@ Matrices = Mapping[str, StoredMatrix]  # by site name
 
 
 def stored_matrices(modules: Mapping[str, nn.Module], sites: Iterable[Site]) -> dict[str, StoredMatrix]:
-    """The matrices of sites whose modules are there; attach refuses the others by name."""
+    """Return the matrices of sites whose modules are there, by site name; attach refuses the others by name."""
     return {site.name: StoredMatrix.of(modules[site.module], site) for site in sites if site.module in modules}
 
 
@@ -110,13 +110,13 @@ def stack(
 ) -> Tensor:  # layout.shape
     """Stack matrices of sites that share a tensor as its slices, in float64.
 
-    Zero where no site reads (cropped, or another task).
+    Entries that no site reads (cropped, or of another task) are zero.
     """
     layout = group.network.layout
     whole = torch.zeros(layout.shape, dtype=torch.float64)
     for member in group.members:
         values = matrix(member.site).detach().double().cpu()
-        index = tuple(_place(member.at.get(name)) for name in layout.names)
+        index = tuple(_index(member.at.get(name)) for name in layout.names)
         shape = whole[index].shape
         sides = layout.shape[len(layout.index) :]
         cropped = tuple(
@@ -127,7 +127,7 @@ def stack(
     return whole
 
 
-def _place(value: int | range | None) -> int | slice:
+def _index(value: int | range | None) -> int | slice:
     if isinstance(value, range):
         return slice(value.start, value.stop)
     return slice(None) if value is None else value

@@ -1,4 +1,4 @@
-"""How an adapter changes a stored matrix: it adds its updates, or by DoRA sets direction and magnitude."""
+"""Compute how an adapter changes a stored matrix: it adds its updates, or by DoRA sets direction and magnitude."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tensoradapt.sites.site import RowBlock, Site
 
 def change(
     adapter: Adapter,
-    row_blocks: Sequence[RowBlock],  # all of the adapter's in one matrix
+    row_blocks: Sequence[RowBlock],  # all that the adapter has in one matrix
     matrix: Tensor,  # (out, in), as stored
     training: bool = False,
 ) -> Tensor:  # (out, in), in the matrix's dtype
-    """``W' - W``: the updates of the sites; with DoRA ``m (W + delta) / |W + delta| - W``, row by row.
+    """Return ``W' - W``: the updates of the sites; with DoRA ``m (W + delta) / |W + delta| - W``, row by row.
 
-    Liu et al., arXiv 2402.09353, equation 5; the norm is held constant in the backward pass (section 4.3).
+    DoRA is Liu et al., arXiv 2402.09353, equation 5; the norm is held constant in the backward pass (section 4.3).
     """
     delta = torch.zeros_like(matrix, requires_grad=False)
     for site in (site for row_block in row_blocks for site in row_block.sites):
@@ -35,8 +35,8 @@ def change(
 
 
 @torch.no_grad()
-def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  # (out of the row block,)
-    """Norms of the block's rows of W + delta."""
+def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  # (out,) of the row block
+    """Return the norms of the block's rows of W + delta."""
     summed = matrix[row_block.rows].to(torch.promote_types(matrix.dtype, torch.float32), copy=True)
     for site in row_block.sites:
         summed[:, site.block[1]] += adapter.delta(site).to(summed)
@@ -53,7 +53,7 @@ def site_delta(adapter: Adapter, site: Site, training: bool) -> Tensor:  # (out,
 def dropped(adapter: Adapter, pairs: list[tuple[Tensor, Tensor]], training: bool) -> list[tuple[Tensor, Tensor]]:
     """Drop each of the R components with probability ``rank_dropout`` in training, and scale the others up.
 
-    The two pairs of a subtracted start lose the same ones, so that they still cancel.
+    The two pairs of a subtracted start lose the same components, so that they still cancel.
     """
     if not (training and adapter.plan.spec.rank_dropout):
         return pairs

@@ -1,4 +1,4 @@
-"""Wrapped: a base layer plus the updates of the adapters on it."""
+"""A wrapped layer is the base layer plus the updates of the adapters on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Update = tuple[Adapter, tuple[RowBlock, ...]]  # an adapter, and its blocks of r
 
 
 class Wrapped(nn.Module):
-    """``base(x)`` plus ``dropout(x) A^T B^T`` for each adapter, on the rows of each of its sites.
+    """A layer that computes ``base(x)`` plus ``dropout(x) A^T B^T`` of each adapter, on the rows of its sites.
 
     A layer that reads several weights at once (torch's attention, stacked experts) is computed with W + delta in their
     place. The adapters are held in a list, so that they are registered (and saved, moved, counted) at the model's root
@@ -36,9 +36,9 @@ class Wrapped(nn.Module):
     def __init__(self, base: nn.Module, first: StoredMatrix) -> None:
         super().__init__()
         self.base, self.kind = base, first.kind
-        self.matrices = {first.key: first}  # those that adapters have sites in
-        self.updates: dict[Adapter, tuple[RowBlock, ...]] = {}  # of every adapter with sites here
-        self.used: list[Update] = []  # of those that ``use`` chose, so that the others cost no forward pass anything
+        self.matrices = {first.key: first}  # the matrices that adapters have sites in
+        self.updates: dict[Adapter, tuple[RowBlock, ...]] = {}  # every adapter with sites here, and its rows
+        self.used: list[Update] = []  # only those that ``use`` chose: a forward pass does not see the others
         self.training = base.training  # alone: parts of the base may be in another mode
 
     def __getattr__(self, name: str) -> Any:
@@ -84,8 +84,8 @@ class Wrapped(nn.Module):
         return y
 
     def _grouped(self, y: Tensor, live: list[Update], x: Tensor) -> Tensor:
-        """``y`` plus what each adapter adds to the output of its own samples, and computes from those alone."""
-        samples: Samples = live[0][0].gate.samples  # type: ignore[assignment]  # the same of all
+        """Add to ``y`` what each adapter adds to the output of its own samples, computed from those samples alone."""
+        samples: Samples = live[0][0].gate.samples  # type: ignore[assignment]  # all have the same
         if len(set(samples.sizes)) == 1 and fits(self.base, x) and (pairs := self._alike(live)) is not None:
             return y + _side_by_side(samples, [adapter.gate.group for adapter, _ in live], x, *pairs).to(y)
         ys, xs = samples.split(y), samples.split(x)
@@ -95,18 +95,18 @@ class Wrapped(nn.Module):
         return samples.join(ys)
 
     def _alike(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:  # A: (adapters, R, in), B: (adapters, out, R)
-        """The pairs of adapters that are all pairs of one rank; None for others."""
+        """Stack the pairs of adapters that are all pairs of one rank; return None for others."""
         pairs = [pair for update in live if (pair := self._pair(*update)) is not None]
         if len(pairs) < len(live) or len({a.shape for a, _ in pairs}) > 1:
             return None
         return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
 
     def only_pair(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:
-        """The pair of the whole layer, where it is all that is added to the layer's own product."""
+        """Return the pair of the whole layer, where it is all that is added to the layer's own product."""
         return self._pair(*live[0]) if len(live) == 1 and live[0][0].gate.samples is None else None
 
     def _pair(self, adapter: Adapter, blocks: tuple[RowBlock, ...]) -> tuple[Tensor, Tensor] | None:
-        """The pair of the whole layer, where it is all that an adapter adds."""
+        """Return the pair of the whole layer, where it is all that an adapter adds."""
         site = blocks[0].sites[0]
         if len(blocks) > 1 or site.rows or site.cols or not adapter.adds_pairs:
             return None
@@ -140,7 +140,7 @@ class Wrapped(nn.Module):
         return adapter.update(read, site, apply).movedim(self.kind.axis, -1)
 
     def _dora_update(self, update: Tensor, base: Tensor, adapter: Adapter, row_block: RowBlock) -> Tensor:
-        """DoRA's change of the output: the product with W and the update, scaled to the new lengths."""
+        """Return DoRA's change of the output: the product with W and the update, scaled to the new lengths."""
         site = row_block.sites[0]
         matrix = self.matrices[site.parameter, site.slot].read()
         ratio = adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix)
@@ -149,7 +149,7 @@ class Wrapped(nn.Module):
         return (ratio - 1).to(product) * product[..., row_block.rows] + ratio.to(update) * update
 
     def _weights(self, live: list[Update]) -> dict[str, Tensor]:
-        """Every parameter that holds a site, with the changes of all adapters added."""
+        """Return every parameter that holds a site, with the changes of all adapters added, by name."""
         for adapter, blocks in live:
             if adapter.gate.per_sample:
                 raise TensorAdaptError(
@@ -180,7 +180,8 @@ class Wrapped(nn.Module):
 
 
 def _side_by_side(samples: Samples, groups: list[int], x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """``x A^T B^T`` by one batched product of groups of one size, each with its own pair; 0 for the other groups."""
+    """Compute ``x A^T B^T`` by one batched product of groups of one size, each with its own pair."""
+    # groups without a pair get 0
     batch = samples.by_group(x).reshape(len(samples.sizes), -1, x.shape[-1])
     every = groups == list(range(len(batch)))
     update = (batch if every else batch[groups]) @ a.to(x).mT @ b.to(x).mT
@@ -192,12 +193,12 @@ def _side_by_side(samples: Samples, groups: list[int], x: Tensor, a: Tensor, b: 
 
 
 def wrapped(model: nn.Module) -> Iterator[tuple[str, Wrapped]]:
-    """The wrapped layers of a model, with their names."""
+    """Yield the wrapped layers of a model, with their names."""
     return ((name, module) for name, module in named_modules(model) if isinstance(module, Wrapped))
 
 
 def in_matrix(blocks: Iterable[RowBlock], key: tuple[str, int | None]) -> tuple[RowBlock, ...]:
-    """The blocks of rows in one stored matrix."""
+    """Return the blocks of rows in one stored matrix."""
     return tuple(block for block in blocks if (block.sites[0].parameter, block.sites[0].slot) == key)
 
 

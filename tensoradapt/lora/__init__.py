@@ -1,1 +1,1 @@
-"""LoRA folders: exact export, and reading what PEFT and others saved."""
+"""LoRA folders are exported exactly, and read as PEFT and others save them."""

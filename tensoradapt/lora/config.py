@@ -19,7 +19,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import parse_json, read_bounded, reason
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-NATIVE = "adapter.json"  # of a folder that adapter.save wrote
+NATIVE = "adapter.json"  # only a folder that adapter.save wrote has this file
 AGAIN = "the folder is damaged: copy it, or save the adapter again"
 # settings under which the updates are more than B A, or not B A on the base model's own weights
 OTHER_UPDATES = (
@@ -36,9 +36,9 @@ KNOWN = {
     *("runtime_config", "target_modules", "task_type", "use_rslora"),
 }
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base weights before training
-LONGEST = 500  # characters of a pattern; names of modules have far fewer
-STEPS = 10**7  # of matching names with patterns, all together: about a second
-REPEATS = 3  # in a pattern; with more, or a repeated group, a name that does not match can take for ever
+LONGEST = 500  # the most characters of a pattern; names of modules have far fewer
+STEPS = 10**7  # the most steps of matching all names with all patterns: about a second
+REPEATS = 3  # the most in a pattern: with more, or a repeated group, a name that does not match can take for ever
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -80,18 +80,18 @@ def check_cost(config: Mapping[str, Any], modules: Iterable[str], path: Path) ->
 
 
 def rank_of(config: Mapping[str, Any], module: str) -> int:
-    """The rank of a module's pair."""
-    return _of(config, "rank_pattern", module, config.get("r", 8))
+    """Return the rank of a module's pair."""
+    return _setting(config, "rank_pattern", module, config.get("r", 8))
 
 
 def scale_of(config: Mapping[str, Any], module: str) -> float:
-    """The multiplier of a module's ``B A``."""
-    rank, alpha = rank_of(config, module), _of(config, "alpha_pattern", module, config.get("lora_alpha", 8))
+    """Return the multiplier of a module's ``B A``."""
+    rank, alpha = rank_of(config, module), _setting(config, "alpha_pattern", module, config.get("lora_alpha", 8))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _of(config: Mapping[str, Any], pattern: str, module: str, usual: Any) -> Any:
-    """A module's setting: that of the first pattern that matches the end of its name, as in PEFT, or the usual one."""
+def _setting(config: Mapping[str, Any], pattern: str, module: str, usual: Any) -> Any:
+    """Return the setting of the first pattern that matches the end of a module's name, as in PEFT, or the usual one."""
     for key, value in (config.get(pattern) or {}).items():
         if re.match(rf"(.*\.)?({key})$", module):
             return value

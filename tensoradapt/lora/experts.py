@@ -1,4 +1,4 @@
-"""Names of single experts in llama.cpp's converter, under which the pairs of stacked experts are written.
+"""The pairs of stacked experts are written under the names that llama.cpp's converter has for single experts.
 
 The converter takes all experts of a layer or none, so those that are not adapted have pairs of zeros.
 """
@@ -24,9 +24,10 @@ NAMES: Mapping[str, Mapping[str, str]] = {
 def named(
     model: Any, modules: Mapping[str, nn.Module], sites: Iterable[Site]
 ) -> dict[str, tuple[tuple[int, int], Site | None]]:
-    """For each matrix of each expert in the layers that have adapted ones: its name, and its shape (out, in) and site.
+    """Return name, shape (out, in) and site of each matrix of each expert, in the layers that have adapted ones.
 
-    Empty for models of other types, and without sites in stacked experts.
+    The site is None for an expert that is not adapted. Models of other types than those of ``NAMES``, and without sites
+    in stacked experts, give an empty table.
     """
     names = NAMES.get(getattr(getattr(model, "config", None), "model_type", ""))
     adapted = {

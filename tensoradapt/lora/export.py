@@ -1,4 +1,4 @@
-"""export_lora: an adapter's updates as a LoRA folder that PEFT, vLLM, TGI and llama.cpp read alike, and its report."""
+"""export_lora writes an adapter's updates as a LoRA folder that PEFT, vLLM, TGI and llama.cpp read alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
 from tensoradapt.lora.write_folder import (
     NAMED,
     bare_name,
-    check_place,
+    check_folder,
     lora_config,
     module_path,
     task_type_known,
@@ -51,7 +51,7 @@ WITHOUT_HEAD = (
 
 @dataclass(frozen=True)
 class ExportResult:
-    """One module: the rank of its own pair, before padding, and the relative Frobenius errors.
+    """An exported module: the rank of its own pair, before padding, and the relative Frobenius errors.
 
     ``truncation`` is 0 for an exact export, ``rounding`` what the dtype then changed.
     """
@@ -64,10 +64,10 @@ class ExportResult:
 
 @dataclass(frozen=True)
 class LoraExport:
-    """A LoRA folder that was written. ``rank``: r of all its pairs; bytes are those of the tensors.
+    """A LoRA folder that was written, with the rank of all its pairs and the errors of each module.
 
-    ``left_out``: trained parameters that are not in the folder. ``held_as``: the ``prefix`` under which models with a
-    head have this model, where it has none and was exported under its own names.
+    Bytes are those of the tensors. ``left_out`` lists trained parameters that are not in the folder. ``held_as`` is the
+    ``prefix`` under which models with a head have this model, where it has none and was exported under its own names.
     """
 
     path: Path
@@ -82,7 +82,7 @@ class LoraExport:
 
     @property
     def max_lora_rank(self) -> int | None:
-        """The ``--max-lora-rank`` that vLLM needs for it; None above the largest there is."""
+        """The ``--max-lora-rank`` that vLLM needs for the folder; None above the largest there is."""
         return max_lora_rank(self.rank)
 
     @property
@@ -189,7 +189,7 @@ def export_lora(
     refuse_sharded(model, "export")
     model, adapter, modules, left_out = _source(model, adapter)
     _check(adapter, task, heads, left_out)
-    check_place(path)
+    check_folder(path)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
     experts = named(model, modules, adapter.plan.sites) if target == "llama.cpp" else {}
@@ -216,7 +216,7 @@ def export_lora(
 def _source(
     model: nn.Module, adapter: Adapter | None
 ) -> tuple[nn.Module, Adapter, dict[str, nn.Module], tuple[str, ...]]:
-    """The base model, the adapter, the base's modules by name, and what is trained besides the updates."""
+    """Return the base model, the adapter, the base's modules by name, and what is trained besides the updates."""
     bank: Any = getattr(getattr(model, "base_model", None), BANK, None)
     if bank is None:
         adapter = attached(model) if adapter is None else adapter
@@ -238,7 +238,7 @@ def _source(
 
 
 def _unwrapped(base: nn.Module) -> dict[str, nn.Module]:
-    """A PeftModel's modules under their names in the base model; copies that it trains are left out."""
+    """Return a PeftModel's modules under their names in the base model, without copies that it trains."""
     modules = {}
     for name, module in base.named_modules():
         parts = name.split(".")
@@ -270,7 +270,7 @@ def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[st
 
 
 def _left_out(adapter: Adapter) -> Iterator[str]:
-    """Trained parameters that are no update of a matrix."""
+    """Name the trained parameters that are no update of a matrix."""
     if adapter.plan.train:
         yield f"the modules {', '.join(adapter.plan.train)}"
     if adapter.plan.biases:
@@ -297,5 +297,5 @@ def _result(module: str, pair: ModulePair, a: Tensor, b: Tensor) -> ExportResult
 
 
 def max_lora_rank(rank: int) -> int | None:
-    """The smallest of vLLM's settings that a rank fits in; None above all of them."""
+    """Return the smallest of vLLM's settings that a rank fits in; None above all of them."""
     return next((setting for setting in VLLM_RANKS if setting >= rank), None)

@@ -1,4 +1,4 @@
-"""Low-rank pairs in double precision: their algebra, and the pair of every module that an export writes.
+"""Low-rank pairs in double precision: what is computed with them, and the pair of every module of an export.
 
 A module's pair is A (R, in) and B (out, R), its update B A, which is never made dense. Each site of the module has rows
 of A and columns of B of its own, in the site's block of the module.
@@ -24,15 +24,15 @@ from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.experts import NAMES
 from tensoradapt.sites.site import Site
 
-SAME = 64 * float(np.finfo(np.float64).eps)  # two directions that differ by rounding alone
+SAME = 64 * float(np.finfo(np.float64).eps)  # two directions that are this close differ by rounding alone
 Block = tuple[slice | list[int], slice]  # rows and columns of a module
 WHOLE: Block = slice(None), slice(None)
-ROUNDING = 1e-10  # of a pair's own size: far above float64's rounding, far below float32's
+ROUNDING = 1e-10  # relative to a pair's size: far above float64's rounding, far below float32's
 
 
 @dataclass(frozen=True)
 class LoraPair:
-    """``B A``; equations read ``pair.b @ pair.a``."""
+    """A low-rank update ``B A``, so that equations read ``pair.b @ pair.a``."""
 
     a: np.ndarray  # (R, in)
     b: np.ndarray  # (out, R)
@@ -51,34 +51,35 @@ class LoraPair:
 
     @cached_property
     def norm(self) -> float:
-        """Frobenius norm of ``B A``, through triangular factors, which keeps digits that Gram matrices lose."""
+        """The Frobenius norm of ``B A``, through triangular factors, which keep digits that Gram matrices lose."""
         return float(np.linalg.norm(triangular(self.b) @ triangular(self.a.T).T))
 
     @property
     def size(self) -> float:
-        """The norm it would have if nothing in it cancelled; what rounding errors are small against."""
+        """The norm that ``B A`` would have if nothing in it cancelled: rounding errors are small relative to it."""
         return float(np.linalg.norm(np.linalg.norm(self.a, axis=1) * np.linalg.norm(self.b, axis=0)))
 
     def minus(self, other: LoraPair) -> LoraPair:
-        """The difference of the two updates."""
+        """Return the difference of the two updates."""
         return LoraPair(np.concatenate([self.a, other.a]), np.concatenate([self.b, -other.b], axis=1))
 
     def rounded(self, other: LoraPair) -> float:
-        """Distance to a pair whose A and B are nearly these: ``dB A + B dA``. Its terms do not cancel, so the cheaper
-        Gram matrices have digits enough.
+        """Return the distance to a pair whose A and B are nearly these: the norm of ``dB A + B dA``.
+
+        Its terms do not cancel, so the cheaper Gram matrices have digits enough.
         """
         a, b = np.concatenate([other.a, other.a - self.a]), np.concatenate([other.b - self.b, self.b], axis=1)
         return math.sqrt(max(0.0, float(np.sum((a @ a.T) * (b.T @ b)))))
 
     def padded(self, rank: int) -> LoraPair:
-        """The same update with zero rows of A and columns of B up to ``rank``."""
+        """Return the update with zero rows of A and columns of B up to ``rank``."""
         more = rank - self.rank
         return LoraPair(np.pad(self.a, ((0, more), (0, 0))), np.pad(self.b, ((0, 0), (0, more))))
 
 
 @dataclass(frozen=True)
 class ModulePair:
-    """One module's update as the adapter has it, as it is exported, and the distance that truncation put between."""
+    """One module's update as the adapter has it, as it is exported, and the norm of what truncation took away."""
 
     exact: LoraPair
     exported: LoraPair
@@ -92,9 +93,9 @@ def module_pairs(
     rank: int | None,
     experts: Mapping[str, tuple[tuple[int, int], Site | None]] | None = None,
 ) -> dict[str, ModulePair]:
-    """The pair of each adapted module, and zeros where another layer has one, in the model's order.
+    """Return the pair of each adapted module, and zeros where another layer has one, in the model's order.
 
-    ``experts``: matrices that have pairs of their own, by name: shape and site, None for zeros.
+    ``experts`` has shape and site of matrices that have pairs of their own, by name; without a site these are zeros.
     """
     twin, alone = in_double(adapter, task), experts or {}
     apart = {site.name for _, site in alone.values() if site}
@@ -122,7 +123,7 @@ def module_pairs(
 
 
 def _in_other_layers(modules: Mapping[str, nn.Module], site: Site) -> Iterator[str]:
-    """Modules of the same class at the same place of the other layers: in the list that the site's layer counts."""
+    """Yield the modules of the same class and path in the other layers of the list that the site's layer is in."""
     parts, layer = site.module.split("."), str(site.coord.get("layer"))
     for i, part in enumerate(parts):
         layers = modules.get(".".join(parts[:i]))
@@ -167,8 +168,9 @@ def _of_module(
 
 @torch.no_grad()
 def in_double(adapter: Adapter, task: str | None) -> Adapter:
-    """The adapter in float64 on the CPU, with a task of its own: products of the factors as they are stored, without
-    float32's rounding.
+    """Return a copy of the adapter in float64 on the CPU, with a task of its own.
+
+    Its products are those of the factors as they are stored, without float32's rounding.
     """
     check_filled(adapter)
     tensors: list[Any] = list(adapter.tensors)
@@ -184,7 +186,7 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
 
 
 def stacked(terms: Sequence[tuple[LoraPair, Block]], shape: tuple[int, int]) -> LoraPair:
-    """The sum of the terms as one pair of the module's (out, in) shape: A stacked, B block by block."""
+    """Sum the terms to one pair of the module's (out, in) shape: A stacked, B block by block."""
     rank = sum(pair.rank for pair, _ in terms)
     a, b = np.zeros((rank, shape[1])), np.zeros((shape[0], rank))
     at = 0
@@ -195,14 +197,20 @@ def stacked(terms: Sequence[tuple[LoraPair, Block]], shape: tuple[int, int]) -> 
 
 
 def merged(pair: LoraPair) -> LoraPair:
-    """The same update with rows of A that are multiples of one another made one, and columns of B likewise."""
+    """Return the update with rows of A that are multiples of one another made one, and columns of B likewise."""
     a, b = _merged_rows(pair.a, pair.b)
     bt, at = _merged_rows(b.T, a.T)
     return LoraPair(at.T, bt.T)
 
 
-def _merged_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # of (R, in) and (out, R)
-    """``a_i = c a_j`` makes b_j into b_j + c b_i. Rows of zeros stay: at the start of training they have partners."""
+def _merged_rows(
+    a: np.ndarray,  # (R, in)
+    b: np.ndarray,  # (out, R)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Drop each row a_i = c a_j of A, and add c b_i to the column b_j of B.
+
+    Rows of zeros stay: at the start of training the columns of B that belong to them are not zero.
+    """
     norms, b = np.linalg.norm(a, axis=1), b.copy()
     units = a / np.where(norms == 0, 1, norms)[:, None]
     cosines = units @ units.T
@@ -218,8 +226,9 @@ def _merged_rows(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reduced(pair: LoraPair, rank: int) -> tuple[LoraPair, float]:
-    """The nearest update of at most ``rank``, with orthonormal rows of A, and its distance: the root of the sum of the
-    squared singular values left out.
+    """Return the nearest update of at most ``rank``, with orthonormal rows of A, and its distance.
+
+    The distance is the root of the sum of the squared singular values left out.
     """
     qa, ra = np.linalg.qr(pair.a.T)
     qb, rb = np.linalg.qr(pair.b)
@@ -228,5 +237,5 @@ def reduced(pair: LoraPair, rank: int) -> tuple[LoraPair, float]:
 
 
 def triangular(matrix: np.ndarray) -> np.ndarray:  # (min(n, m), m)
-    """R of the matrix's QR."""
+    """Return R of the matrix's QR."""
     return np.linalg.qr(matrix, mode="r")  # type: ignore[return-value]  # numpy's stubs do not know this mode

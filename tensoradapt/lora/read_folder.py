@@ -25,12 +25,12 @@ from tensoradapt.lora.pair import LoraPair
 PICKLE = "adapter_model.bin"
 PREFIX = "base_model.model."
 LEAF = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.weight$")
-SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # bytes of an entry
-LARGEST = 2**35  # bytes of all tensors: rank 256 on every matrix of the largest open models has 20 GB
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # the bytes of an entry
+LARGEST = 2**35  # the most bytes of all tensors: rank 256 on every matrix of the largest open models has 20 GB
 
 
 def read_lora(path: str | Path) -> dict[str, LoraPair]:
-    """Read the pair of every LoRA module, by the module's name in its base model; float64, the scale in B.
+    """Read the pair of every LoRA module, by the module's name in its base model, in float64 and with the scale in B.
 
     Raises TensorAdaptError for all that ``read_config`` refuses, a missing, damaged or oversized file of tensors,
     pickled tensors, and tensors that do not fit each other or the config.
@@ -84,7 +84,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _n_bytes(text: bytes, path: Path) -> int:
-    """Bytes of all tensors in a safetensors header, which is read as strictly as the config."""
+    """Return the bytes of all tensors in a safetensors header, which is read as strictly as the config."""
     header = parse_json(text, f"the header of {path}", AGAIN)
     if not isinstance(header, dict):
         raise TensorAdaptError(f"the header of {path} is a {type(header).__name__}; expected names of tensors. {AGAIN}")

@@ -39,7 +39,7 @@ VARIED = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alp
 
 
 def write_lora(path: Path, config: Mapping[str, Any], pairs: Mapping[str, Halves]) -> None:
-    """Write both files, once both are whole on disk, the config last."""
+    """Write config and tensors, once both are whole on disk, the config last."""
     tensors = {
         f"{PREFIX}{module}.lora_{side}.weight": half.contiguous()
         for module, pair in pairs.items()
@@ -49,7 +49,7 @@ def write_lora(path: Path, config: Mapping[str, Any], pairs: Mapping[str, Halves
     replace_files({path / TENSORS: pack_tensors(tensors, metadata={"format": "pt"}), path / CONFIG: text})
 
 
-def check_place(path: Path) -> None:
+def check_folder(path: Path) -> None:
     """Raise TensorAdaptError for a folder that holds anything but an earlier export."""
     try:
         names = sorted(file.name for file in path.iterdir()) if path.exists() else []
@@ -64,7 +64,7 @@ def check_place(path: Path) -> None:
 
 
 def _is_export(path: Path) -> bool:
-    """Whether a config was written here: PEFT writes its version and more into those of trained adapters."""
+    """Say whether a config was written here: PEFT writes its version and more into those of trained adapters."""
     try:
         config = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -79,7 +79,7 @@ def lora_config(
 
     Args:
         model: the exported model.
-        rank: of every pair.
+        rank: the rank of every pair.
         modules: names of the modules that have a pair.
         names: names of all modules of the served model.
         transposed: whether modules store their weight as (in, out).
@@ -123,12 +123,12 @@ def module_path(value: Any, where: str) -> str:
 
 
 def bare_name(model: Any) -> str:
-    """The name under which models with a head hold this one, if it is a transformers model without one; else empty."""
+    """Return the name under which models with a head hold this one; empty if it has a head, or is not transformers'."""
     return getattr(model, "base_model_prefix", "") if getattr(model, "base_model", None) is model else ""
 
 
 def _targets(modules: set[str], names: set[str]) -> list[str]:
-    """The shortest end of each module's name that matches, of all ``names``, none but these modules."""
+    """Return the shortest end of each module's name that matches none of ``names`` but these modules."""
     ends: dict[str, set[str]] = {}
     for name in names | modules:
         for end in _ends(name):
@@ -137,6 +137,6 @@ def _targets(modules: set[str], names: set[str]) -> list[str]:
 
 
 def _ends(name: str) -> list[str]:
-    """``c``, ``b.c``, ``a.b.c``."""
+    """Return the ends of a dotted name, the shortest first: ``c``, ``b.c``, ``a.b.c``."""
     parts = name.split(".")
     return [".".join(parts[i:]) for i in reversed(range(len(parts)))]

@@ -1,4 +1,4 @@
-"""Parameterizations: each is a file in this folder, or an entry point, with ``build``, ``count`` and ``oracle``.
+"""A parameterization is a file in this folder, or an entry point, with ``build``, ``count`` and ``oracle``.
 
 ``build(layout, rank, **options)`` returns a Network; ``count(layout, rank, **options)`` is the paper's closed formula
 for resolved ranks; ``oracle(layout, factors)`` is the paper's definition of the dense tensor. Optional:
@@ -28,12 +28,12 @@ LAYOUTS = ("layer proj : head dim : model", "layer proj : ff : model")
 
 
 def names() -> tuple[str, ...]:
-    """The names of all parameterizations, sorted: this folder's and those of installed plug-ins (docs/start.md)."""
+    """Return the sorted names of all parameterizations: this folder's and those of plug-ins (docs/start.md)."""
     return tuple(sorted({*_builtin(), *_plugins()}))
 
 
 def get(parameterization: str | Any) -> Any:
-    """The parameterization of a name; one given as an object is checked.
+    """Return the parameterization of a name; one given as an object is checked.
 
     Args:
         parameterization: a name in any spelling, or an object (docs/notebooks/4_your_own_parameterization.md).
@@ -54,7 +54,7 @@ def get(parameterization: str | Any) -> Any:
 
 
 def name_of(parameterization: str | Any) -> str:
-    """The name of a parameterization that is given by name, in any spelling, or as an object.
+    """Return the name of a parameterization that is given by name, in any spelling, or as an object.
 
     >>> name_of("CP (LoRTA)"), name_of("Tensor-train"), name_of("TT"), name_of("mine")
     ('cp', 'tensor_train', 'tensor_train', 'mine')
@@ -65,12 +65,12 @@ def name_of(parameterization: str | Any) -> str:
 
 
 def layouts_of(parameterization: Any) -> tuple[str, ...]:
-    """The layouts a parameterization is usually used with."""
+    """Return the layouts that a parameterization is usually used with."""
     return tuple(getattr(get(parameterization), "layouts", LAYOUTS))
 
 
 def advice(parameterization: str | Any) -> str:
-    """When to choose a parameterization, as its file says: the sentence that begins "Choose it"; "" without one.
+    """Say when to choose a parameterization, in the sentence of its file that begins "Choose it"; "" without one.
 
     >>> advice("lora_xs")
     'Choose it for a parameter count that does not depend on the width.'
@@ -81,7 +81,9 @@ def advice(parameterization: str | Any) -> str:
 
 
 def spelling(name: str) -> str:
-    """A name without what its spellings differ in: case, spaces, hyphens, underscores and what is in parentheses.
+    """Return a name without what its spellings differ in: case, spaces, hyphens, underscores, parentheses.
+
+    Parentheses go with what is in them.
 
     >>> spelling("CP (LoRTA)"), spelling("Tensor-train"), spelling("lora_xs"), spelling("LoRA+")
     ('cp', 'tensortrain', 'loraxs', 'lora+')

@@ -23,16 +23,15 @@ label = "Block-term"
 aliases = ("btd",)
 # over modes of 4 and 3, two terms of ranks 3 and 2 have spans of dimension 6 that meet in 2: they span 10 of 12
 below_cut = "over split modes the spans of two terms can meet"
-POLISHED = 1024  # numbers in all cores up to which least squares refines the fit
+POLISHED = 1024  # least squares refines the fit where all cores together have at most this many numbers
 
 Term = tuple[np.ndarray, list[np.ndarray]]  # a core and a factor for each mode
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], terms: int = 2) -> Network:
-    """One (mode, b, r_mode) factor per mode, and a core (b, r_mode, ...) that starts at zero; b counts the terms.
-    Multiplier: alpha.
+    """Join a factor (mode, b, r_mode) per mode to a core (b, r_mode, ...) that starts at zero; b counts the terms.
 
-    Drawn as Tucker is: the columns of each factor are orthonormal.
+    The multiplier is alpha. Factors are drawn as Tucker's are: their columns are orthonormal.
     """
     check_whole("terms", terms)
     ranks = per_mode(layout.names, rank, layout)
@@ -42,12 +41,12 @@ def build(layout: Layout, rank: int | Mapping[str, int], terms: int = 2) -> Netw
 
 
 def count(layout: Layout, rank: Mapping[str, int], terms: int = 2) -> int:
-    """The number of terms times Tucker's count: the sum of n_m r_m and the size of a core."""
+    """Return the number of terms times Tucker's count: the sum of n_m r_m and the size of a core."""
     return terms * (sum(n * rank[m] for m, n in layout.size_of.items()) + math.prod(rank[m] for m in layout.names))
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The sum of TensorLy's Tucker reconstructions, term by term."""
+    """Return the sum of TensorLy's Tucker reconstructions, term by term."""
     return sum(
         tensorly.tucker_to_tensor((core, [factors[m][:, b] for m in layout.names]))
         for b, core in enumerate(factors["core"])
@@ -55,7 +54,7 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = 4) -> dict[str, np.ndarray]:
-    """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
+    """Return factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
 
     Each term in turn becomes the Tucker decomposition of what the others leave. If the cores are small, alternating
     least squares continues from there and from random starts. There are local minima: terms that make up a tensor

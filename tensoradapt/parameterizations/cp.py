@@ -18,16 +18,15 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 
 label = "CP (LoRTA)"
-RESTARTS = 4  # starts of alternating least squares: one from singular vectors, the others random
+RESTARTS = 4  # alternating least squares starts once from singular vectors, and else from random factors
 DEAD = 1e-13  # relative to the largest component: a smaller one is noise
 
 
 def build(layout: Layout, rank: int, weights: bool = False) -> Network:
-    """One (mode, r) factor per mode; that of the last row mode starts at zero. Paper multiplier: alpha / r.
+    """Join one (mode, r) factor per mode at r; that of the last row mode starts at zero.
 
-    ``weights`` adds a weight for each component (CaRA).
-
-    The paper's code draws the input factor uniformly within 1/sqrt(r) and the others within sqrt(6/r).
+    ``weights`` adds a weight for each component (CaRA). The paper's multiplier is alpha / r, and its code draws the
+    input factor uniformly within 1/sqrt(r) and the others within sqrt(6/r).
     """
     zero, wide = layout.rows[-1].name, {m.name for m in layout.cols}
 
@@ -41,17 +40,17 @@ def build(layout: Layout, rank: int, weights: bool = False) -> Network:
 
 
 def count(layout: Layout, rank: int, weights: bool = False) -> int:
-    """r times the sum of the mode sizes; r more with weights."""
+    """Return r times the sum of the mode sizes; r more with weights."""
     return rank * (sum(layout.shape) + weights)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """TensorLy's CP reconstruction."""
+    """Return TensorLy's CP reconstruction."""
     return tensorly.cp_to_tensor((factors.get("weights"), [factors[m] for m in layout.names]))
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = RESTARTS) -> dict[str, np.ndarray]:
-    """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
+    """Return factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
 
     Alternating least squares runs on the tensor's Tucker core from each start, then from the best on the tensor itself.
     The factors of a component have equal norms. An unused component is zero in the network's zero factor alone, so that
@@ -64,12 +63,12 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
 
 
 def growth(factors: Mapping[str, np.ndarray], norm: float) -> float:
-    """The largest component's norm over the tensor's; far above 1, components cancel: the fit is degenerate."""
+    """Return the largest component's norm over the tensor's; far above 1, components cancel in a degenerate fit."""
     return float(_norms(factors).max() / norm) if norm else 0.0
 
 
 def _fitted(network: Network, tensor: np.ndarray, seed: int, restarts: int) -> dict[str, np.ndarray]:
-    """Least squares from several starts. TensorLy's parafac is slower: it takes a Python step for each component."""
+    """Fit by least squares from several starts; TensorLy's parafac is slower, with a Python step per component."""
     names, rank, size = network.layout.names, network.bonds["r"], np.linalg.norm(tensor)
     with tensorly_on_numpy():
         # fits in the space of the leading singular vectors of each mode cost a fraction

@@ -18,15 +18,15 @@ label = "Dense"
 
 
 def build(layout: Layout, rank: Any = None) -> Network:
-    """One factor W over all modes, which starts at zero. It has no rank. Multiplier: alpha."""
+    """Make one factor W over all modes, which starts at zero. It has no rank. The multiplier is alpha."""
     return Network(layout, (Factor("W", layout.names, "zero"),), {})
 
 
 def count(layout: Layout, rank: Any = None) -> int:
-    """The product of the mode sizes."""
+    """Return the product of the mode sizes."""
     return math.prod(layout.shape)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """W itself."""
+    """Return W itself."""
     return factors["W"]

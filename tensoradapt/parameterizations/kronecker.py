@@ -21,12 +21,11 @@ label = "Kronecker (LoKr)"
 
 
 def build(layout: Layout, rank: Any, full: bool = False) -> Network:
-    """C (index, out1, in1), which starts at zero, with B (index, out2, r) and A (index, r, in2). Paper multiplier:
-    alpha / r.
+    """Multiply C (index, out1, in1), which starts at zero, with B (index, out2, r) and A (index, r, in2).
 
-    ``full`` replaces B and A by D (index, out2, in2), which has no rank: one that is given divides alpha alone, as in
-    PEFT, and without one the multiplier is alpha. C is PEFT's ``lokr_w1``; PEFT draws the others uniformly within
-    1/sqrt(fan_in).
+    The paper's multiplier is alpha / r. ``full`` replaces B and A by D (index, out2, in2), which has no rank: one
+    that is given divides alpha alone, as in PEFT, and without one the multiplier is alpha. C is PEFT's ``lokr_w1``;
+    PEFT draws the others uniformly within 1/sqrt(fan_in).
     """
     index, (out1, out2), (in1, in2) = _modes(layout)
     c, bound = Factor("C", (*index, out1, in1), "zero"), 1 / math.sqrt(layout.size_of[in2])
@@ -40,16 +39,14 @@ def build(layout: Layout, rank: Any, full: bool = False) -> Network:
 
 
 def count(layout: Layout, rank: Any, full: bool = False) -> int:
-    """n_out1 n_in1 + r (n_out2 + n_in2) for every position of the index modes; the second term is n_out2 n_in2 if
-    ``full``.
-    """
+    """Return n_out1 n_in1 + r (n_out2 + n_in2), or + n_out2 n_in2 if ``full``, for each position of the index modes."""
     (out1, out2), (in1, in2) = ([m.size for m in modes] for modes in (layout.rows, layout.cols))
     second = out2 * in2 if full else rank * (out2 + in2)
     return math.prod(m.size for m in layout.index) * (out1 * in1 + second)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """numpy's Kronecker product, matrix by matrix."""
+    """Return numpy's Kronecker product, matrix by matrix."""
     places = list(np.ndindex(*(m.size for m in layout.index)))
     seconds = [factors["D"][i] if "D" in factors else factors["B"][i] @ factors["A"][i] for i in places]
     return np.stack([np.kron(factors["C"][i], d) for i, d in zip(places, seconds, strict=True)]).reshape(layout.shape)

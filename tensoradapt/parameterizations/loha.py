@@ -17,9 +17,10 @@ label = "LoHa"
 
 
 def build(layout: Layout, rank: int) -> Network:
-    """Factors A1, A2 (index, r, columns) and B1, B2 (index, rows, r); A2 starts at zero. Paper multiplier: alpha / r.
+    """Make A1, A2 (index, r, columns) and B1, B2 (index, rows, r); A2 starts at zero.
 
-    A2 is PEFT's ``hada_w2_b``; PEFT draws the others uniformly within 1/sqrt(fan_in).
+    The paper's multiplier is alpha / r. A2 is PEFT's ``hada_w2_b``; PEFT draws the others uniformly within
+    1/sqrt(fan_in).
     """
     index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
     wide, narrow = ("uniform", 1 / math.sqrt(layout.in_)), ("uniform", 1 / math.sqrt(rank))
@@ -33,12 +34,12 @@ def build(layout: Layout, rank: int) -> Network:
 
 
 def count(layout: Layout, rank: int) -> int:
-    """2 r (d_in + d_out) for every position of the index modes."""
+    """Return 2 r (d_in + d_out) for every position of the index modes."""
     return math.prod(m.size for m in layout.index) * 2 * rank * (layout.in_ + layout.out)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(B1 A1) o (B2 A2), matrix by matrix."""
+    """Return (B1 A1) o (B2 A2), matrix by matrix."""
     n, rank = math.prod(m.size for m in layout.index), factors["B1"].shape[-1]
     a1, a2 = (factors[name].reshape(n, rank, layout.in_) for name in ("A1", "A2"))
     b1, b2 = (factors[name].reshape(n, layout.out, rank) for name in ("B1", "B2"))

@@ -19,7 +19,7 @@ label = "LoRA"
 
 
 def build(layout: Layout, rank: int) -> Network:
-    """Factors A (index, r, columns) and B (index, rows, r); B starts at zero. Paper multiplier: alpha / r."""
+    """Make A (index, r, columns) and B (index, rows, r); B starts at zero. The paper's multiplier is alpha / r."""
     index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
     a = Factor("A", (*index, "r", *cols), paper=("uniform", 1 / math.sqrt(layout.in_)))
     b = Factor("B", (*index, *rows, "r"), "zero")
@@ -27,14 +27,14 @@ def build(layout: Layout, rank: int) -> Network:
 
 
 def count(layout: Layout, rank: int) -> int:
-    """r (d_in + d_out) for every position of the index modes."""
+    """Return r (d_in + d_out) for every position of the index modes."""
     return math.prod(m.size for m in layout.index) * rank * (layout.in_ + layout.out)
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """Factors of the nearest tensor: r singular vectors of each matrix, times the roots of their values (PiSSA).
+    """Return factors of the nearest tensor: r singular vectors of each matrix, times the roots of their values.
 
-    Meng et al., arXiv 2404.02948.
+    This is PiSSA, Meng et al., arXiv 2404.02948.
     """
     clipped = network.clipped()
     u, s, vt = decomposition.by_position(network, tensor, clipped.bonds["r"])
@@ -44,7 +44,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """B @ A, matrix by matrix."""
+    """Return B @ A, matrix by matrix."""
     a, b, n = factors["A"], factors["B"], math.prod(m.size for m in layout.index)
     rank = b.shape[-1]
     pairs = zip(b.reshape(n, layout.out, rank), a.reshape(n, rank, layout.in_), strict=True)

@@ -20,10 +20,9 @@ label = "LoRA-XS"
 
 
 def build(layout: Layout, rank: int) -> Network:
-    """Frozen A (index, r, columns) and B (index, rows, r2) from the base weights, R (index, r2, r) trained. Paper
-    multiplier: alpha / r.
+    """Train R (index, r2, r) between A (index, r, columns) and B (index, rows, r2), frozen, from the base weights.
 
-    The paper does not start at zero: R is normal with standard deviation 1e-5.
+    The paper's multiplier is alpha / r. It does not start at zero: R is normal with standard deviation 1e-5.
     """
     if rank > (most := largest(layout)):
         raise TensorAdaptError(
@@ -40,24 +39,24 @@ def build(layout: Layout, rank: int) -> Network:
 
 
 def largest(layout: Layout) -> int:
-    """The largest possible rank: min(d_in, d_out)."""
+    """Return the largest possible rank: min(d_in, d_out)."""
     return min(layout.in_, layout.out)
 
 
 def count(layout: Layout, rank: int) -> int:
-    """r^2 for every position of the index modes."""
+    """Return r^2 for every position of the index modes."""
     return math.prod(m.size for m in layout.index) * rank**2
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """A and B for the base weights: S V^T and U of each matrix."""
+    """Return A and B for the base weights: S V^T and U of each matrix."""
     u, s, vt = decomposition.by_position(network, tensor, network.bonds["r"])
     a, _, b = (network.shape(factor) for factor in network.factors)
     return {"A": (s[..., None] * vt).reshape(a), "B": u.reshape(b)}
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """B R A, matrix by matrix."""
+    """Return B R A, matrix by matrix."""
     rank = factors["R"].shape[-1]
     a, b = factors["A"].reshape(-1, rank, layout.in_), factors["B"].reshape(-1, layout.out, rank)
     middles = factors["R"].reshape(-1, rank, rank)

@@ -27,11 +27,11 @@ Group = tuple[str, ...]
 
 
 def build(layout: Layout, rank: Any, bottleneck: int = 8, cores: Cores | None = None) -> Network:
-    """Cores A1, A2, ... and B1, B2, ... of one rank, for every position of the index modes; the last of B starts at
-    zero. Paper multiplier: alpha / bottleneck.
+    """Chain cores A1, A2, ... and B1, B2, ... by bonds of one rank; the last core of B starts at zero.
 
-    ``cores`` has their flat sizes under "in" and "out", or under widths; by default one core per mode and one for the
-    bottleneck. The paper does not start at zero: a core is normal with standard deviation
+    There is a chain for every position of the index modes. The paper's multiplier is alpha / bottleneck. ``cores`` has
+    the flat sizes of cores under "in" and "out", or under widths; by default there is one core per mode and one for
+    the bottleneck. The paper does not start at zero: a core is normal with standard deviation
     (1/sqrt(rows + columns))^(1/order) / sqrt(right bond).
     """
     sizes, pieces = _sizes(layout, bottleneck, cores), _pieces(layout, bottleneck, cores)
@@ -53,7 +53,7 @@ def build(layout: Layout, rank: Any, bottleneck: int = 8, cores: Cores | None = 
 
 
 def count(layout: Layout, rank: Any, bottleneck: int = 8, cores: Cores | None = None) -> int:
-    """The sum of r_{k-1} n_k r_k over the cores of both trains, for every position of the index modes."""
+    """Return the sum of r_{k-1} n_k r_k over the cores of both trains, for every position of the index modes."""
     total = 0
     for train in _sizes(layout, bottleneck, cores).values():
         bonds = (1, *(rank for _ in train[1:]), 1)
@@ -62,7 +62,7 @@ def count(layout: Layout, rank: Any, bottleneck: int = 8, cores: Cores | None = 
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """TensorLy's two trains, reshaped to A (d_in, bottleneck) and B (bottleneck, d_out): x A B for every x."""
+    """Reshape TensorLy's two trains to A (d_in, bottleneck) and B (bottleneck, d_out), and return (A B)^T."""
 
     def train(letter: str, place: tuple[int, ...]) -> np.ndarray:
         cores = [factor[place] for name, factor in factors.items() if name[0] == letter]
@@ -76,7 +76,7 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _sizes(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, tuple[int, ...]]:
-    """The flat sizes of A's and B's cores."""
+    """Return the flat sizes of A's and B's cores."""
     check_whole("bottleneck", bottleneck)
     rows, cols = (tuple(m.size for m in modes) for modes in (layout.rows, layout.cols))
     usual = {"in": (*cols, bottleneck), "out": (bottleneck, *rows)}
@@ -93,7 +93,7 @@ def _sizes(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, tu
 
 
 def _pieces(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, int]:
-    """Sizes of the pieces of the bottleneck that no core of A or B cuts, outermost first."""
+    """Return the sizes of the pieces of the bottleneck that no core of A or B cuts, outermost first."""
     sizes = _sizes(layout, bottleneck, cores)
     ends = {side: list(itertools.accumulate(sizes[side], lambda a, b: a * b)) for side in sizes}
     cuts = {end // layout.in_ for end in ends["in"] if end >= layout.in_} | {n for n in ends["out"] if n < bottleneck}
@@ -108,7 +108,7 @@ def _pieces(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, i
 
 
 def _groups(layout: Layout, side: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> list[Group]:
-    """Contents of one side's cores: modes and pieces of the bottleneck, in reading order."""
+    """Return what each core of one side holds: modes and pieces of the bottleneck, in reading order."""
     modes = [(m.name, m.size) for m in (layout.cols if side == "in" else layout.rows)]
     left, groups = [*modes, *pieces.items()] if side == "in" else [*pieces.items(), *modes], []
     for n in sizes:
@@ -129,7 +129,7 @@ def _groups(layout: Layout, side: str, sizes: tuple[int, ...], pieces: Mapping[s
 
 
 def _fitting(side: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> tuple[int, ...]:
-    """The split of the width that fits the cores: their sizes without the bottleneck's share; empty if none fits."""
+    """Return the split of the width that fits the cores: sizes without the bottleneck's share; empty if none fits."""
     rest, parts = math.prod(pieces.values()), []
     for n in reversed(sizes) if side == "in" else sizes:
         common = math.gcd(n, rest)
@@ -141,8 +141,9 @@ def _fitting(side: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> tu
 
 
 def _bond_names(sizes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Names of the bonds between neighbours, of A and then of B: "r" is the one that fits the largest rank; the others
-    follow it.
+    """Return the names of the bonds between neighbours, first A's and then B's.
+
+    The bond called "r" is the one that fits the largest rank; the sizes of the others follow from it.
     """
     fits = []
     for train in sizes.values():

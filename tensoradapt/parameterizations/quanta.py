@@ -23,10 +23,10 @@ label = "QuanTA"
 
 
 def build(layout: Layout, rank: Any = None) -> Network:
-    """A gate (index, out_j, out_i, in_j, in_i) per pair i > j of axes, applied one after the other; the last gate
-    starts at zero. Paper multiplier: alpha.
+    """Apply a gate (index, out_j, out_i, in_j, in_i) per pair i > j of axes in turn; the last gate starts at zero.
 
-    The paper starts at zero by subtracting the initial update, with every gate uniform within 1/sqrt(n_i n_j).
+    The paper's multiplier is alpha. It starts at zero by subtracting the initial update, with every gate uniform within
+    1/sqrt(n_i n_j).
     """
     _check(layout)
     index, rows, wires = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
@@ -45,13 +45,13 @@ def build(layout: Layout, rank: Any = None) -> Network:
 
 
 def count(layout: Layout, rank: Any = None) -> int:
-    """The sum over pairs of axes of (n_i n_j)^2, for every position of the index modes."""
+    """Return the sum over pairs of axes of (n_i n_j)^2, for every position of the index modes."""
     sizes = [m.size for m in layout.cols]
     return math.prod(m.size for m in layout.index) * sum((a * b) ** 2 for a, b in itertools.combinations(sizes, 2))
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The circuit applied to every unit vector, gate by gate, at every position of the index modes."""
+    """Apply the circuit to every unit vector, gate by gate, at every position of the index modes."""
     places = itertools.product(*(range(m.size) for m in layout.index))
     return np.stack([_circuit(layout, [g[place] for g in factors.values()]) for place in places]).reshape(layout.shape)
 

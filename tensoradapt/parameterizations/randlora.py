@@ -18,11 +18,10 @@ label = "RandLoRA"
 
 
 def build(layout: Layout, rank: int) -> Network:
-    """Frozen B (n, larger side, r) and A (r, smaller side), trained L (index, n, r) at zero and G (index, n, smaller
-    side). Paper multiplier: alpha / r.
+    """Train L (index, n, r) and G (index, n, smaller side) with frozen B (n, larger side, r) and A (r, smaller side).
 
-    Narrow matrices read a slice of the bases of wide ones, which have unit variance as in PEFT. PEFT starts G at
-    1 / max(n, smaller side).
+    L starts at zero. The paper's multiplier is alpha / r. Narrow matrices read a slice of the bases of wide ones,
+    which have unit variance as in PEFT. PEFT starts G at 1 / max(n, smaller side).
     """
     wide = layout.in_ > layout.out
     big, small = (tuple(m.name for m in modes) for modes in ((layout.rows, layout.cols)[:: -1 if wide else 1]))
@@ -37,18 +36,18 @@ def build(layout: Layout, rank: int) -> Network:
 
 
 def largest(layout: Layout) -> int:
-    """The rank at which one term has full rank: min(d_in, d_out). Lower ranks have more terms and more parameters."""
+    """Return min(d_in, d_out), where one term has full rank. Lower ranks have more terms and more parameters."""
     return min(layout.in_, layout.out)
 
 
 def count(layout: Layout, rank: int) -> int:
-    """n (r + min(d_in, d_out)) with n = ceil(min(d_in, d_out) / r), for every position of the index modes."""
+    """Return n (r + min(d_in, d_out)) with n = ceil(min(d_in, d_out) / r), for every position of the index modes."""
     smaller = min(layout.in_, layout.out)
     return math.prod(m.size for m in layout.index) * math.ceil(smaller / rank) * (rank + smaller)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The sum of B_j diag(L_j) A diag(G_j), matrix by matrix; transposed where the columns are the larger side."""
+    """Return the sum of B_j diag(L_j) A diag(G_j), matrix by matrix; its transpose where a matrix is wide."""
     n, small = factors["B"].shape[0], min(layout.in_, layout.out)
     b, a = factors["B"].reshape(n, -1, factors["B"].shape[-1]), factors["A"].reshape(-1, small)
     trained = zip(factors["L"].reshape(-1, n, a.shape[0]), factors["G"].reshape(-1, n, small), strict=True)

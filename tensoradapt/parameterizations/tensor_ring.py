@@ -23,11 +23,10 @@ aliases = ("tr",)
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | None = None) -> Network:
-    """A core (r_left, mode, r_right) per mode in ``order`` (columns, index, rows unless given); the last starts at
-    zero. Multiplier: alpha.
+    """Close a ring of cores (r_left, mode, r_right), one per mode in ``order``; the last core starts at zero.
 
-    The bond after mode m is named for it; that of the last mode leads to the first. As no paper defines a draw, every
-    core is uniform within 1/sqrt(r_right).
+    The order is columns, index, rows unless given. The multiplier is alpha. The bond after mode m is named for it; the
+    one of the last mode leads to the first. As no paper defines a draw, every core is uniform within 1/sqrt(r_right).
     """
     chain = tensor_train.chain_of(layout, order)
     ranks = per_mode(chain, rank, layout)
@@ -39,23 +38,22 @@ def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | 
 
 
 def count(layout: Layout, rank: Mapping[str, int], order: Sequence[str] | None = None) -> int:
-    """The sum of r_{k-1} n_k r_k around the ring."""
+    """Return the sum of r_{k-1} n_k r_k around the ring."""
     chain = tensor_train.chain_of(layout, order)
     return sum(rank[left] * layout.size_of[m] * rank[m] for left, m in itertools.pairwise((chain[-1], *chain)))
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """TensorLy's ring reconstruction; the order is the one the factors come in."""
+    """Return TensorLy's ring reconstruction; the order is the one the factors come in."""
     chain = list(factors)
     return np.transpose(tr_to_tensor([factors[m] for m in chain]), [chain.index(m) for m in layout.names])
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int = 3) -> dict[str, np.ndarray]:
-    """Cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): alternating least squares, best of several
-    starts.
+    """Return cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape): the best of several starts.
 
-    The first start is the tensor-train of the same bonds, so the ring is at least as close to the tensor. For a zero
-    tensor the network's zero core is zero.
+    Each start is improved by alternating least squares. The first is the tensor-train of the same bonds, so the ring is
+    at least as close to the tensor. For a zero tensor the network's zero core is zero.
     """
     tensor = checked(network, tensor)
     size, last = float(np.linalg.norm(tensor)), network.factors[-1].name
@@ -68,7 +66,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0, restarts: int
 
 
 def _from_train(network: Network, tensor: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """The tensor-train as a ring, which uses one entry of the bond that closes it."""
+    """Return the tensor-train as a ring, which uses one entry of the bond that closes it."""
     chain = tuple(factor.name for factor in network.factors)
     opened = replace(network, bonds={**network.bonds, f"r_{chain[-1]}": 1}).clipped()
     train = tensor_train.build(network.layout, {m: opened.bonds[f"r_{m}"] for m in chain[:-1]}, chain)

@@ -23,10 +23,10 @@ aliases = ("tt",)
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | None = None) -> Network:
-    """A core per mode in ``order`` (columns, index, rows unless given); the last starts at zero. Paper multiplier:
-    alpha.
+    """Chain a core per mode in ``order`` (columns, index, rows unless given); the last core starts at zero.
 
-    The bond after mode m is named for it: ``rank={"model": 8, "layer": 6, ...}`` gives one for every mode but the last.
+    The paper's multiplier is alpha. The bond after mode m is named for it: ``rank={"model": 8, "layer": 6, ...}`` gives
+    one for every mode but the last.
     """
     chain = chain_of(layout, order)
     ranks = per_mode(chain[:-1], rank, layout)
@@ -39,14 +39,14 @@ def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | 
 
 
 def count(layout: Layout, rank: Mapping[str, int], order: Sequence[str] | None = None) -> int:
-    """The sum of r_{k-1} n_k r_k along the chain."""
+    """Return the sum of r_{k-1} n_k r_k along the chain."""
     chain = chain_of(layout, order)
     bonds = (1, *(rank[m] for m in chain[:-1]), 1)
     return sum(a * layout.size_of[m] * b for m, a, b in zip(chain, bonds, bonds[1:], strict=False))
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """TensorLy's train reconstruction; the chain is the order the factors come in."""
+    """Return TensorLy's train reconstruction; the chain is the order the factors come in."""
     chain = list(factors)
     cores = [np.asarray(factors[m]) for m in chain]
     cores[0] = cores[0][None]
@@ -55,7 +55,7 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """Cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape), by successive singular values (TT-SVD).
+    """Return cores with ``oracle(layout, factors)`` near ``tensor`` (layout.shape), by successive SVDs (TT-SVD).
 
     Every core but the last is orthonormal towards the next, and the last holds the norm. Only the entries of bonds that
     are wider than either side can carry, and the cores of a zero tensor, are random.
@@ -72,9 +72,10 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
 
 
 def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Cores of exactly the CP tensor of ``factors`` (mode, r): diagonal, then with bonds cut to what both sides carry.
+    """Return cores of exactly the CP tensor of ``factors`` (mode, r).
 
-    The network's bonds are those to which a plan clips r.
+    Cores are made diagonal, then their bonds are cut to what both sides carry. The network's bonds are those to which a
+    plan clips r.
     """
     chain = tuple(factor.name for factor in network.factors)
     inner = [np.einsum("mr,rs->rms", factors[mode], np.eye(factors[mode].shape[1])) for mode in chain]
@@ -90,7 +91,7 @@ def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np
 
 
 def chain_of(layout: Layout, order: Sequence[str] | None) -> tuple[str, ...]:
-    """The modes in chain order: columns, index, rows unless ``order`` is given."""
+    """Return the modes in chain order: columns, index, rows unless ``order`` is given."""
     usual = tuple(m.name for m in (*layout.cols, *layout.index, *layout.rows))
     if order is not None and sorted(order) != sorted(usual):
         raise TensorAdaptError(

@@ -20,12 +20,12 @@ label = "TinyLoRA"
 
 
 def build(layout: Layout, rank: int, svd_rank: int = 2, tied: bool = False) -> Network:
-    """Frozen A (index, p, columns) and B (index, rows, q) from the base weights and P (r, q, p), random and the same
-    for every matrix; v (index, r), or with ``tied`` one v (r) for all positions of the index modes, is trained and
-    starts at zero. Paper multiplier: alpha.
+    """Train v (index, r), from zero, with frozen A (index, p, columns), B (index, rows, q) and P (r, q, p).
 
-    p = q = svd_rank, or min(d_in, d_out) if that is less. PEFT draws P with variance 1/p, for each layer anew; its
-    weight_tying=1 is ``tied`` over a layout such as "layer proj : out : in".
+    A and B are from the base weights; P is random and the same for every matrix. With ``tied`` one v (r) serves all
+    positions of the index modes. The paper's multiplier is alpha. p = q = svd_rank, or min(d_in, d_out) if that is
+    less. PEFT draws P with variance 1/p, for each layer anew; its weight_tying=1 is ``tied`` over a layout such as
+    "layer proj : out : in".
     """
     check_whole("svd_rank", svd_rank)
     flag(tied, "tied")
@@ -41,19 +41,19 @@ def build(layout: Layout, rank: int, svd_rank: int = 2, tied: bool = False) -> N
 
 
 def count(layout: Layout, rank: int, svd_rank: int = 2, tied: bool = False) -> int:
-    """r for every position of the index modes, or once for all, whatever the widths."""
+    """Return r for every position of the index modes, or once for all, whatever the widths."""
     return rank if tied else math.prod(m.size for m in layout.index) * rank
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """A and B for the base weights: sqrt(S) V^T and U sqrt(S) of each matrix."""
+    """Return A and B for the base weights: sqrt(S) V^T and U sqrt(S) of each matrix."""
     u, s, vt = decomposition.by_position(network, tensor, network.bonds["p"])
     a, *_, b = (network.shape(factor) for factor in network.factors)
     return {"A": (np.sqrt(s)[..., None] * vt).reshape(a), "B": (u * np.sqrt(s)[..., None, :]).reshape(b)}
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """B (sum_i v_i P_i) A, matrix by matrix."""
+    """Return B (sum_i v_i P_i) A, matrix by matrix."""
     rank, p = factors["P"].shape[:2]
     a, b = factors["A"].reshape(-1, p, layout.in_), factors["B"].reshape(-1, layout.out, p)
     vectors = np.broadcast_to(factors["v"].reshape(-1, rank), (len(a), rank))

@@ -25,10 +25,10 @@ aliases = ("ttm",)
 
 
 def build(layout: Layout, rank: int | Mapping[str, int]) -> Network:
-    """A core (r_{k-1}, index, r_k) per index mode, then one (r_{k-1}, row, column, r_k) per row mode, named for it; the
-    last starts at zero. Paper multiplier: alpha.
+    """Chain a core (r_{k-1}, index, r_k) per index mode and a core (r_{k-1}, row, column, r_k) per row mode.
 
-    The bond after a core is named for it: ``rank={"out1": 8, "out2": 8}`` for three row modes.
+    Each is named for its mode, and the last starts at zero. The paper's multiplier is alpha. The bond after a core is
+    named for it: ``rank={"out1": 8, "out2": 8}`` for three row modes.
     """
     names, labels = _chain(layout)
     ranks = per_mode(names[:-1], rank, layout)
@@ -40,14 +40,14 @@ def build(layout: Layout, rank: int | Mapping[str, int]) -> Network:
 
 
 def count(layout: Layout, rank: Mapping[str, int]) -> int:
-    """The sum of r_{k-1} m_k n_k r_k along the chain, m_k and n_k the sizes of a core's row and column modes."""
+    """Return the sum of r_{k-1} m_k n_k r_k along the chain, m_k and n_k the sizes of a core's row and column modes."""
     sizes = [m.size for m in layout.index] + [m.size * n.size for m, n in zip(layout.rows, layout.cols, strict=True)]
     bonds = (1, *(rank[m.name] for m in (*layout.index, *layout.rows)[:-1]), 1)
     return sum(a * n * b for n, (a, b) in zip(sizes, itertools.pairwise(bonds), strict=True))
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """The truncated train of a tensor over the layout, by TensorLy's TT-SVD."""
+    """Return the truncated train of a tensor over the layout, by TensorLy's TT-SVD."""
     layout, clipped = network.layout, network.clipped()
     index, rows, cols = ([m.size for m in modes] for modes in (layout.index, layout.rows, layout.cols))
     pairs = checked(network, tensor).reshape(*index, *rows, *(1 for _ in index), *cols)
@@ -59,7 +59,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """TensorLy's TT-matrix reconstruction; the column of an index mode's core has size 1."""
+    """Return TensorLy's TT-matrix reconstruction; the column of an index mode's core has size 1."""
     sizes = [(m.size, 1) for m in layout.index]
     sizes += [(m.size, n.size) for m, n in zip(layout.rows, layout.cols, strict=True)]
     cores, left = [], 1
@@ -70,7 +70,7 @@ def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _chain(layout: Layout) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """The names of the cores, and the modes of each."""
+    """Return the names of the cores, and the modes of each."""
     if len(layout.rows) != len(layout.cols):
         raise TensorAdaptError(
             f"tt_matrix takes as many row as column modes, and layout {str(layout)!r} has {len(layout.rows)} and "

@@ -20,9 +20,10 @@ label = "Tucker"
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], only: Sequence[str] | None = None) -> Network:
-    """One (mode, r_mode) factor per mode and a core over all r_mode, which starts at zero. Paper multiplier: alpha.
+    """Join a factor (mode, r_mode) per mode to a core over all r_mode, which starts at zero.
 
-    ``only`` names the modes with a factor; the core holds the others whole (Tucker-1; Tucker-2 as in LoTR).
+    The paper's multiplier is alpha. ``only`` names the modes with a factor; the core holds the others whole (Tucker-1;
+    Tucker-2 as in LoTR).
     """
     compressed = _compressed(layout, only)
     ranks = per_mode(compressed, rank, layout)
@@ -32,22 +33,23 @@ def build(layout: Layout, rank: int | Mapping[str, int], only: Sequence[str] | N
 
 
 def count(layout: Layout, rank: Mapping[str, int], only: Sequence[str] | None = None) -> int:
-    """The sum of n_m r_m over the modes with a factor, and the size of the core."""
+    """Return the sum of n_m r_m over the modes with a factor, and the size of the core."""
     compressed = _compressed(layout, only)
     core = math.prod(rank[m] if m in compressed else n for m, n in layout.size_of.items())
     return sum(layout.size_of[m] * rank[m] for m in compressed) + core
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """TensorLy's Tucker reconstruction: a mode without a factor has the identity."""
+    """Return TensorLy's Tucker reconstruction: a mode without a factor has the identity."""
     every = [factors[m] if m in factors else np.eye(n) for m, n in layout.size_of.items()]
     return tensorly.tucker_to_tensor((factors["core"], every))
 
 
 def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """Factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape), by higher-order orthogonal iteration.
+    """Return factors with ``oracle(layout, factors)`` near ``tensor`` (layout.shape).
 
-    The factors' columns are orthonormal, and the core holds the norm: it is exactly zero for a zero tensor.
+    They are found by higher-order orthogonal iteration. Their columns are orthonormal, and the core holds the norm:
+    it is exactly zero for a zero tensor.
     """
     tensor, names, small = checked(network, tensor), network.layout.names, network.clipped()
     modes = [factor.name for factor in network.factors if factor.name != "core"]
@@ -61,7 +63,7 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
 
 
 def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Factors of exactly the CP tensor of ``factors`` (mode, r): orthonormal bases, and a core that is CP itself.
+    """Return factors of exactly the CP tensor of ``factors`` (mode, r): orthonormal bases, and a core that is CP.
 
     The network's ranks are ``min(n, r)``, as a plan clips them.
     """
@@ -80,7 +82,7 @@ def _compressed(layout: Layout, only: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def per_mode(modes: tuple[str, ...], rank: int | Mapping[str, int], layout: Layout) -> dict[str, int]:
-    """A rank for each of ``modes``, from one for all or from a mapping that names exactly these."""
+    """Return a rank for each of ``modes``, from one for all or from a mapping that names exactly these."""
     if not isinstance(rank, Mapping):
         return dict.fromkeys(modes, rank)
     if set(rank) != set(modes):

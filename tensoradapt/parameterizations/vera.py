@@ -18,10 +18,9 @@ label = "VeRA"
 
 
 def build(layout: Layout, rank: int) -> Network:
-    """Frozen A (r, columns) and B (rows, r), trained d (index, r) at 0.1 and b (index, rows) at zero. Multiplier:
-    alpha.
+    """Train d (index, r), from 0.1, and b (index, rows), from zero, with frozen A (r, columns) and B (rows, r).
 
-    The paper's code draws A and B uniformly within sqrt(6 / fan_in).
+    The multiplier is alpha. The paper's code draws A and B uniformly within sqrt(6 / fan_in).
     """
     index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
     frozen = (
@@ -33,12 +32,12 @@ def build(layout: Layout, rank: int) -> Network:
 
 
 def count(layout: Layout, rank: int) -> int:
-    """r + d_out for every position of the index modes."""
+    """Return r + d_out for every position of the index modes."""
     return math.prod(m.size for m in layout.index) * (rank + layout.out)
 
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """diag(b) B diag(d) A, matrix by matrix."""
+    """Return diag(b) B diag(d) A, matrix by matrix."""
     rank, n = factors["A"].shape[0], math.prod(m.size for m in layout.index)
     a, b = factors["A"].reshape(rank, layout.in_), factors["B"].reshape(layout.out, rank)
     vectors = zip(factors["b"].reshape(n, layout.out), factors["d"].reshape(n, rank), strict=True)
