@@ -1,1 +1,1 @@
-"""Compression: a trained LoRA, full fine-tune or adapter as a smaller tensor."""
+"""Compression makes a smaller tensor of a trained LoRA, full fine-tune or adapter."""

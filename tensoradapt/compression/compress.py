@@ -1,4 +1,4 @@
-"""compress: updates trained in one form, in any other factored form, with the true error and what it cost."""
+"""compress gives trained updates any other factored form, with the true error and what it cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tensoradapt.checks import Check, anything, check_arguments, check_number, n
 from tensoradapt.checks import seed as check_seed
 from tensoradapt.compression.core import Core, can_be_cut
 from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order
-from tensoradapt.compression.sources import Source, difference, norm_of, read, update_of
+from tensoradapt.compression.sources import TrainedUpdates, difference, norm_of, read, update_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Mode
 from tensoradapt.networks.network import Network
@@ -30,7 +30,7 @@ from tensoradapt.surgery.attach import attach
 from tensoradapt.text import Rank
 
 ORDERS = ("given", "search")
-GROWN = 2.0  # components that do not cancel are at most about as large as the tensor
+GROWN = 2.0  # above this, components cancel: others are at most about as large as the tensor
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,12 @@ class Tried:
 
 @dataclass(frozen=True)
 class Compressed:
-    """Updates in factored form. ``plan`` has scale 1; ``factors`` are its tensors' values, float64, by factor name.
+    """Updates in factored form: a plan with scale 1, the factors of its tensors, and their errors.
 
-    ``error`` is the relative Frobenius error over all sites, ``site_errors`` that of each (of a site whose update is
-    zero: relative to the root mean square norm of all), both computed in float64 from the factors and the source.
-    ``growth``: of CP, the largest component's norm over the tensor's; far above 1 the components cancel.
+    ``factors`` are float64 and have the names of the networks' factors. ``error`` is the relative Frobenius error over
+    all sites, ``site_errors`` that of each (for a site whose update is zero it is relative to the root mean square norm
+    of all), both computed in float64 from the factors and the source. ``growth`` of a CP is the largest component's
+    norm over the tensor's; far above 1 the components cancel.
     """
 
     plan: Plan
@@ -60,7 +61,7 @@ class Compressed:
     source: str = ""
     exact: bool = False  # by construction, without a decomposition
     growth: float | None = None
-    orders: tuple[tuple[str, ...], ...] = ()  # of each tensor, its modes as the network chains them
+    orders: tuple[tuple[str, ...], ...] = ()  # for each tensor, its modes as the network chains them
     cuts: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -75,8 +76,9 @@ class Compressed:
         return attach(model, planned, values=_tensors(self.factors))
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint without a model. It does not know the base weights, so ``load(..., strict=False)`` it; to
-        have them checked, save the attached adapter instead.
+        """Write a checkpoint without a model, to be loaded with ``strict=False``: it does not know the base weights.
+
+        To have these checked, save the attached adapter instead.
         """
         path = place(path, "path")
         factors = {f"{i}.{k}": v.float() for i, values in enumerate(_tensors(self.factors)) for k, v in values.items()}
@@ -153,12 +155,12 @@ def compress(
         sites: from ``find_sites``; or a model or config: those that the source has. An Adapter knows its own.
         layout: one layout, or one for each set of sites; default the parameterization's.
         method: a name, or an object like the modules of ``tensoradapt.parameterizations``.
-        rank: of all bonds, or a mapping of bonds; parameterizations without a rank need none.
+        rank: the rank of all bonds, or a mapping of bonds; parameterizations without a rank need none.
         max_error: take the smallest rank whose relative Frobenius error over all sites is at most this, in (0, 1).
         budget: largest number of parameters.
         options: further arguments of the parameterization's ``build``.
         split: sizes of the parts of a mode, as in ``plan``.
-        seed: of random starts.
+        seed: the seed of random starts.
         order: "search" finds the order of modes with the least error, of chains (tensor_train, tensor_ring).
 
     Returns:
@@ -196,7 +198,7 @@ def compress(
 
 
 def _result(job: Job, fit: Fit, fits: Mapping[int, Fit], seconds: float) -> Compressed:
-    """The result of a job; its errors are computed anew, from the factors."""
+    """Return the result of a job; its errors are computed anew, from the factors."""
     updates = job.source.updates
     error, sites = _errors(fit, job.source)
     norms = [math.hypot(*(norm_of(updates[m.site.name]) for m in group.members)) for group in fit.plan.groups]
@@ -211,8 +213,8 @@ def _result(job: Job, fit: Fit, fits: Mapping[int, Fit], seconds: float) -> Comp
     )
 
 
-def _errors(fit: Fit, source: Source) -> tuple[float, dict[str, float]]:
-    """The error over all sites and that of each, in float64 and without a dense stack."""
+def _errors(fit: Fit, source: TrainedUpdates) -> tuple[float, dict[str, float]]:
+    """Compute the error over all sites and that of each, in float64 and without a dense stack."""
     adapter = Adapter(fit.plan, values=_tensors(fit.factors)).double()
     with torch.no_grad():
         for tensor, factors in zip(adapter.tensors, fit.factors, strict=True):

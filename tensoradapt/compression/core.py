@@ -1,4 +1,4 @@
-"""A stack of low-rank updates as a small core and orthonormal bases, without the dense stack.
+"""A stack of low-rank updates is held as a small core and orthonormal bases, without the dense stack.
 
 Where all rows (or all columns) of a layout are one mode, the stack's rows live in the span of the pairs' B (its columns
 in that of their A): ``stack = core x_rows U x_cols V``, exactly. Decomposing the core and multiplying the factor of
@@ -22,15 +22,16 @@ from tensoradapt.planning.plan import Group
 
 @dataclass(frozen=True)
 class Core:
-    """``values`` over a layout whose modes in ``bases`` are cut to the stack's rank."""
+    """A stack of updates as ``values`` over a layout whose modes in ``bases`` are cut to the stack's rank."""
 
     layout: Layout
     values: np.ndarray
     bases: Mapping[str, np.ndarray]  # mode -> (n, m), orthonormal columns
 
     def over(self, network: Network) -> Core:
-        """Widen each basis to the widest bond of the mode's factor, so that the network over the core is clipped no
-        further than the one over the stack.
+        """Widen each basis to the widest bond of the factor that has its mode.
+
+        The network over the core is then clipped no further than the one over the stack.
         """
         bases, values, sizes = dict(self.bases), self.values, {}
         for mode, basis in self.bases.items():
@@ -53,7 +54,7 @@ class Core:
 
 
 def core_of(group: Group, updates: Mapping[str, Update]) -> Core:
-    """The core of a group's updates (by site name); the dense stack itself where no side can be cut."""
+    """Return the core of a group's updates (by site name); the dense stack itself where no side can be cut."""
     layout, members = group.network.layout, group.members
     matrices = [updates[m.site.name].T if m.transposed else updates[m.site.name] for m in members]
     u = _basis(group.network, layout.rows, matrices)
@@ -62,13 +63,13 @@ def core_of(group: Group, updates: Mapping[str, Update]) -> Core:
     small = _resized(layout, {mode: q.shape[1] for mode, q in bases.items()})
     values = np.zeros(small.shape)
     for member, matrix in zip(members, matrices, strict=True):
-        place = tuple(member.at[mode.name] for mode in layout.index)  # no ranges there
-        values[place] = _projected(matrix, u, v).reshape(small.shape[len(layout.index) :])
+        position = tuple(member.at[mode.name] for mode in layout.index)  # no ranges there
+        values[position] = _projected(matrix, u, v).reshape(small.shape[len(layout.index) :])
     return Core(small, values, bases)
 
 
 def _basis(network: Network, modes: Sequence[Mode], updates: Sequence[Update]) -> np.ndarray | None:
-    """Left singular vectors of the updates side by side; None where the side of these modes is kept whole."""
+    """Return left singular vectors of the updates side by side; None where the side of these modes is kept whole."""
     ranks = (update.rank if isinstance(update, LoraPair) else min(update.shape) for update in updates)
     if not can_be_cut(network, modes) or sum(ranks) >= modes[0].size:
         return None
@@ -79,17 +80,17 @@ def _basis(network: Network, modes: Sequence[Mode], updates: Sequence[Update]) -
 
 
 def can_be_cut(network: Network, modes: Sequence[Mode]) -> bool:
-    """Whether a basis can stand for a side of these modes: one mode, in one factor."""
+    """Say whether a basis can stand for a side of these modes: one mode, in one factor."""
     return len(modes) == 1 and sum(modes[0].name in factor.labels for factor in network.factors) == 1
 
 
 def _half(update: Update) -> np.ndarray:  # (out, R)
-    """B times the triangular factor of A: its columns span the matrix's and carry its singular values."""
+    """Return B times the triangular factor of A, whose columns span the matrix's and carry its singular values."""
     return update.b @ triangular(update.a.T).T if isinstance(update, LoraPair) else update
 
 
 def _projected(update: Update, u: np.ndarray | None, v: np.ndarray | None) -> np.ndarray:
-    """``U^T B A V``."""
+    """Return ``U^T B A V``."""
     if not isinstance(update, LoraPair):
         left = update if u is None else u.T @ update
         return left if v is None else left @ v

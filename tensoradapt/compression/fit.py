@@ -14,7 +14,7 @@ import numpy as np
 from tensoradapt import parameterizations
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.compression.core import Core, core_of
-from tensoradapt.compression.sources import Source
+from tensoradapt.compression.sources import TrainedUpdates
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Network
@@ -33,18 +33,18 @@ class Fit:
 
     plan: Plan
     factors: tuple[Factors, ...]
-    error: float  # over the cores: of the stacks too, since their bases are exact
+    error: float  # over the cores, and so over the stacks, since their bases are exact
     exact: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request without its rank. Cores depend neither on it nor on the order of modes and are made once."""
+    """A request without its rank: the updates, and what they are to become."""
 
-    source: Source
+    source: TrainedUpdates
     spec: AdapterSpec  # without a size
     seed: int
-    cores: list[Core] = field(default_factory=list)
+    cores: list[Core] = field(default_factory=list)  # made once: they depend neither on rank nor on order of modes
 
     @property
     def family(self) -> Any:
@@ -86,7 +86,7 @@ class Job:
 
 
 def fit_within(job: Job, max_error: float) -> tuple[Fit, dict[int, Fit]]:
-    """Bisect for the smallest rank bound that reaches the error; return its fit, and all that were tried."""
+    """Bisect for the smallest rank that reaches the error; return its fit, and all fits that were tried."""
     fits = {1: job.fit(1)}
     low, high = 0, 1
     while fits[high].error > max_error:
@@ -102,8 +102,9 @@ def fit_within(job: Job, max_error: float) -> tuple[Fit, dict[int, Fit]]:
 
 
 def _larger(job: Job, rank: int, fit: Fit) -> int:
-    """Twice the rank, or less where that takes more parameters than the matrices; the rank itself where a larger one
-    changes nothing.
+    """Return twice the rank, or less where that takes more parameters than the matrices.
+
+    It is the rank itself where a larger one changes nothing.
     """
     step = rank
     while step:
@@ -127,7 +128,7 @@ def _unreached(fits: Mapping[int, Fit], max_error: float) -> TensorAdaptError:
 
 
 def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: float | None) -> Job:
-    """Choose the order of modes that leaves the least error (of equals: the fewest parameters).
+    """Choose the order of modes that leaves the least error, and among equals the one with the fewest parameters.
 
     With ``max_error`` the orders are compared at the number of parameters that the usual one needs.
     """
@@ -171,7 +172,7 @@ def _params_within(job: Job, max_error: float) -> int:
 
 
 def _from_cp(job: Job, planned: Plan) -> list[Factors] | None:
-    """Convert the tensors of a CP adapter exactly, where the parameterization can and the ranks are those it needs."""
+    """Convert the tensors of a CP adapter exactly, where the parameterization can and the ranks are what it needs."""
     adapter, convert = job.source.adapter, getattr(job.family, "from_cp", None)
     if adapter is None or convert is None:
         return None
@@ -186,7 +187,7 @@ def _from_cp(job: Job, planned: Plan) -> list[Factors] | None:
 
 
 def _cp_factors(adapter: Adapter, group: Group) -> Factors | None:
-    """The factors (mode, r) of the adapter's tensor for the same sites and layout, if it is CP."""
+    """Return the factors (mode, r) of the adapter's tensor for the same sites and layout; None if it is not CP."""
     for i, other in enumerate(adapter.plan.groups):
         if other.members == group.members and other.network.layout == group.network.layout:
             tensor: Any = adapter.tensors[i]

@@ -1,5 +1,6 @@
-"""Read trained updates, site by site and in float64, from any source: a LoRA folder, an adapter, a fine-tuned model and
-its base, or a mapping of site names.
+"""Read trained updates, site by site and in float64, from any source.
+
+A source is a LoRA folder, an adapter, a fine-tuned model and its base, or a mapping of site names.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from tensoradapt.sites.site import Site, Sites
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 
 MOST_SITES = 1_000_000
-Update = LoraPair | np.ndarray  # of a site; dense (out, in) where its pair would be larger
+Update = LoraPair | np.ndarray  # a site's update: dense (out, in) where its pair would be larger
 
 
 @dataclass(frozen=True)
-class Source:
-    """Updates by site name. ``left_out``: other parameters that had changed."""
+class TrainedUpdates:
+    """The updates that a source holds, by site name, and what it holds besides."""
 
     updates: Mapping[str, Update]
     sites: Sequence[Site]
     n_params: int  # numbers that the source holds them in
     name: str
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # other parameters that had changed
     adapter: Adapter | None = None
 
 
-def read(source: Any, sites: Any = None) -> Source:
+def read(source: Any, sites: Any = None) -> TrainedUpdates:
     """Read the updates of a source for ``sites``; both as ``compress`` takes them.
 
     Raises TensorAdaptError where modules and sites differ, shapes do not fit, or an update is not finite.
@@ -65,18 +66,18 @@ def read(source: Any, sites: Any = None) -> Source:
 
 
 def update_of(adapter: Adapter, site: Site) -> Update:
-    """A site's update as an adapter computes it."""
+    """Return a site's update as an adapter computes it."""
     a, b = map(_numpy, adapter.pair(site))
     return b @ a if len(a) >= min(site.out, site.in_) else LoraPair(a, b)
 
 
 def norm_of(update: Update) -> float:
-    """Frobenius norm."""
+    """Return the Frobenius norm of an update."""
     return update.norm if isinstance(update, LoraPair) else float(np.linalg.norm(update))
 
 
 def difference(update: Update, other: Update) -> Update:
-    """Subtract; the result is a pair where that is smaller than the matrix."""
+    """Subtract one update from another; the result is a pair where that is smaller than the matrix."""
     if isinstance(update, LoraPair) and isinstance(other, LoraPair) and update.rank + other.rank < min(update.shape):
         return update.minus(other)
     minuend, subtrahend = (u.b @ u.a if isinstance(u, LoraPair) else u for u in (update, other))
@@ -106,7 +107,7 @@ def _parts(update: Update) -> tuple[np.ndarray, ...]:
     return (update.a, update.b) if isinstance(update, LoraPair) else (update,)
 
 
-def _from_folder(path: Path, sites: Any) -> Source:
+def _from_folder(path: Path, sites: Any) -> TrainedUpdates:
     if (path / checkpoint.JSON).exists():
         raise TensorAdaptError(f"{path} was saved by tensoradapt; pass the adapter itself: load(model, {str(path)!r})")
     pairs = read_lora(path)
@@ -116,12 +117,13 @@ def _from_folder(path: Path, sites: Any) -> Source:
     matched = _matched(adapted, pairs, path)
     _check_covered(adapted, matched, path)
     updates = {site.name: _block(site, matched[site.module]) for site in adapted}
-    return Source(updates, adapted, sum(pair.a.size + pair.b.size for pair in pairs.values()), str(path))
+    return TrainedUpdates(updates, adapted, sum(pair.a.size + pair.b.size for pair in pairs.values()), str(path))
 
 
 def _sites_of(pairs: Mapping[str, LoraPair], source: Any) -> list[Site]:
-    """The sites of a model or config that a folder has. A config does not know its model's prefix, the folder does."""
+    """Return those sites of a model or config that a folder has."""
     adapted, from_model = [], hasattr(source, "named_modules")
+    # a config does not know the prefix of its model's names, and the folder does
     for site in find_sites(source, "all"):
         names = [name for name in pairs if _same(site.module, name)]
         renamed = names[0] if len(names) == 1 and not from_model else site.module
@@ -135,7 +137,7 @@ def _same(module: str, name: str) -> bool:
 
 
 def _matched(sites: Sequence[Site], pairs: Mapping[str, LoraPair], path: Path) -> dict[str, LoraPair]:
-    """The pair of each site's module, by its name or by the end of it: one of the models may have been wrapped."""
+    """Return the pair of each site's module, found by the end of a name, as one of the models may have been wrapped."""
     name_of: dict[str, str] = {}
     for module in dict.fromkeys(site.module for site in sites):
         names = [module] if module in pairs else [name for name in pairs if _same(module, name)]
@@ -158,7 +160,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _check_covered(sites: Sequence[Site], pairs: Mapping[str, LoraPair], path: Path) -> None:
-    """Raise where the sites of a fused module leave a part of it out, whose update would be lost silently."""
+    """Raise TensorAdaptError where the sites of a fused module leave out a part, whose update would be lost."""
     for module, pair in pairs.items():
         parts = [site for site in sites if site.module == module]
         out, in_ = pair.shape
@@ -187,21 +189,21 @@ def _from_adapter(adapter: Adapter, sites: Any) -> Source:
     updates = {site.name: update_of(twin, site) for site in plan.sites}
     name = f"{plan.parameterization} adapter{f', task {task}' if task else ''}"
     biases = tuple(f"bias.{proj}" for proj, _ in plan.biases if adapter.biases[proj].count_nonzero())
-    return Source(updates, asked, plan.n_params - plan.n_biases, name, biases, twin)
+    return TrainedUpdates(updates, asked, plan.n_params - plan.n_biases, name, biases, twin)
 
 
-def _from_mapping(source: Mapping[str, Any], sites: Any) -> Source:
+def _from_mapping(source: Mapping[str, Any], sites: Any) -> TrainedUpdates:
     asked = _given(sites)
     if not asked:
         raise TensorAdaptError("a mapping of updates needs sites= from find_sites, whose names are its keys")
     _check_names([site.name for site in asked], list(source), "the mapping")
     updates = {name: _update(value, name) for name, value in source.items()}
     n_params = sum(part.size for update in updates.values() for part in _parts(update))
-    return Source(updates, asked, n_params, f"{len(updates)} updates")
+    return TrainedUpdates(updates, asked, n_params, f"{len(updates)} updates")
 
 
 def _update(value: Any, site: str) -> Update:
-    """An (A, B), or a dense matrix, from arrays or tensors."""
+    """Make an update of (A, B) or of a dense matrix, given as arrays or tensors."""
     given = value if isinstance(value, tuple | list) else (value,)
     try:
         parts = [_numpy(part) for part in given[:3] if isinstance(part, list | tuple) or hasattr(part, "__array__")]
@@ -221,7 +223,7 @@ def _check_names(sites: Sequence[str], names: Sequence[str], what: str) -> None:
         )
 
 
-def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> Source:
+def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> TrainedUpdates:
     compared = _given(sites) or find_sites(base if sites is None else sites, "all")
     updates: dict[str, Update] = {}
     for site in compared:
@@ -238,7 +240,7 @@ def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> Source:
     others = [(name, p) for name, p in tuned.named_parameters() if name not in covered]
     changed = [name for name, p in others if name not in before or not torch.equal(p, before[name])]
     n_params = sum(site.out * site.in_ for site in compared)
-    return Source(updates, compared, n_params, f"fine-tuned {type(tuned).__name__}", tuple(changed))
+    return TrainedUpdates(updates, compared, n_params, f"fine-tuned {type(tuned).__name__}", tuple(changed))
 
 
 def _submodule(model: nn.Module, site: Site) -> nn.Module:
@@ -249,7 +251,7 @@ def _submodule(model: nn.Module, site: Site) -> nn.Module:
 
 
 def _given(sites: Any) -> Sequence[Site]:
-    """The sites, if ``sites`` are such; empty for a model, a config or None."""
+    """Return the sites, if ``sites`` are such; nothing for a model, a config or None."""
     if isinstance(sites, Site):
         return (sites,)
     if sites is None or hasattr(sites, "named_modules") or hasattr(sites, "model_type"):

@@ -1,4 +1,4 @@
-"""Published adapters by name. Their rows are data, in ``rows``."""
+"""Published adapters are found here by name. Their rows are data, in ``rows``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LETTERS = (
 
 
 def names() -> tuple[str, ...]:
-    """Names of all published adapters.
+    """Return the names of all published adapters.
 
     >>> len(names()), names()[:3]
     (41, ('lora', 'rslora', 'lora+'))
@@ -27,10 +27,10 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Published:
-    """The published adapter of that name.
+    """Return the published adapter of that name.
 
     Args:
-        name: in any spelling.
+        name: the name, in any spelling.
 
     Returns:
         Its row.
@@ -53,7 +53,9 @@ def get(name: str) -> Published:
 
 
 def named(name: str) -> Published | None:
-    """The row that a spelling is of; of a label such as "CP (LoRTA)" the one in parentheses.
+    """Return the row that a spelling stands for; None without one.
+
+    A label such as "CP (LoRTA)" stands for the name in parentheses.
 
     Args:
         name: any text; an unknown one raises nothing.

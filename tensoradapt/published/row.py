@@ -1,4 +1,4 @@
-"""One published adapter as a row of data. ``rows`` has the rows; ``published.get`` finds one by name."""
+"""A published adapter is a row of data. ``rows`` has the rows; ``published.get`` finds one by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Splits = Mapping[int, tuple[int, ...]]  # the parts of a width
 
 @dataclass(frozen=True)
 class Published:
-    """One paper's adapter, whose ranks are never clipped. All of them: docs/methods.md.
+    """One paper's adapter, whose ranks are never clipped; docs/methods.md lists all.
 
     Nothing is checked here: ``plan`` raises what is wrong with a row.
 

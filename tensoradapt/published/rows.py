@@ -1,4 +1,4 @@
-"""The published adapters: data, one row per paper's method. ``published.get`` finds one by name.
+"""The table of published adapters has one row per paper's method; ``published.get`` finds one by name.
 
 A row's ``formula`` is its closed parameter count; ``published.LETTERS`` says what its letters are.
 """

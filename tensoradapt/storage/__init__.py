@@ -1,1 +1,1 @@
-"""Storage: load an adapter into a model, model cards, the hub."""
+"""Storage loads an adapter into a model, writes model cards, and knows the hub."""

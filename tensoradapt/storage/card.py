@@ -1,4 +1,4 @@
-"""Model cards: what an adapter is, how to load it, and what it was trained on, as a README for the hub."""
+"""A model card says what an adapter is, how to load it, and what it was trained on, as a README for the hub."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def model_card(
 
 
 def adapter_of(source: Any) -> Adapter:
-    """Return the adapter that is given, or that of a model: its only one, or of several the only one in use."""
+    """Return the adapter that is given, or that of a model: its only one, or the only one of several in use."""
     if isinstance(source, Adapter):
         return source
     if registered(source) is None:

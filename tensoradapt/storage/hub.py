@@ -1,4 +1,4 @@
-"""Adapters on the hub: a repository holds the three files of a checkpoint and a card, and only these are read.
+"""An adapter on the hub is a repository with the three files of a checkpoint and a card; only these are read.
 
 Whatever ``huggingface_hub`` raises becomes one TensorAdaptError that says what to do.
 """
@@ -21,7 +21,7 @@ from tensoradapt.storage.card import adapter_of, model_card
 
 CARD = "README.md"
 BARE = {CARD, ".gitattributes", ".gitignore", "LICENSE"}  # what a repository may hold before the first push
-LISTED = 5  # files that an error names
+LISTED = 5  # an error names at most so many files
 
 
 def _token(value: Any, where: str) -> None:
@@ -38,7 +38,7 @@ def _endpoint(value: Any, where: str) -> None:
             and re.fullmatch(r"[\w.:-]+", parts.hostname or "", re.ASCII)
             and parts.port != 0
         )
-    except ValueError:  # of which TensorAdaptError is one
+    except ValueError:  # TensorAdaptError is one too
         known = False
     if not known:
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a hub's address, as https://huggingface.co")
@@ -73,7 +73,7 @@ def push_to_hub(
         repo_id: the repository, created if it is missing; else it must be empty or hold an earlier push.
         private, token, endpoint: as huggingface_hub takes them.
         revision: a branch, created if it is missing; by default the main branch.
-        message: of the commit.
+        message: the message of the commit.
         card: the whole README.md; by default ``model_card`` writes it.
         base_model, license, tags: for ``model_card``.
 
@@ -98,7 +98,7 @@ def push_to_hub(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         there = api.list_repo_files(repo_id, revision=revision)
-        _check_place(repo_id, there)
+        _check_repository(repo_id, there)
         changes = _changes(hf, Path(folder), readme(repo_id), there)
         return api.create_commit(repo_id, changes, commit_message=message, revision=revision)
 
@@ -108,9 +108,9 @@ def fetch(
 ) -> Path:
     """Download a repository's adapter, all files of one commit, and return its folder in huggingface_hub's cache.
 
-    ``listed``: returns, for the folder with adapter.json, the other files that it needs and the most bytes of each.
-    The hub's size of a file is checked before it is downloaded. ``where``: ``token``, ``endpoint`` and ``cache_dir``
-    as huggingface_hub takes them.
+    ``listed`` returns, for the folder with adapter.json, the other files that it needs and the most bytes of each.
+    The hub's size of a file is checked before it is downloaded. ``where`` has ``token``, ``endpoint`` and
+    ``cache_dir`` as huggingface_hub takes them.
     """
     hf = _huggingface_hub("loading an adapter from the hub")
     with _refusals(hf, repo_id, revision, "loaded from"):
@@ -165,7 +165,7 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(sorted(names)[:LISTED])}{more}" if names else "no files"
 
 
-def _check_place(repo_id: str, names: Sequence[str]) -> None:
+def _check_repository(repo_id: str, names: Sequence[str]) -> None:
     if JSON not in names and (others := [name for name in names if name not in BARE]):
         raise TensorAdaptError(
             f"{repo_id} holds {_some(others)}, and no adapter; expected a new or empty repository, or an earlier push, "

@@ -1,4 +1,4 @@
-"""load and from_pretrained: attach a saved adapter, from a folder or the hub, and restore its trained heads."""
+"""load and from_pretrained attach a saved adapter, from a folder or the hub, and restore its trained heads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
         model: the base model; it may have other adapters.
         path: the folder that ``adapter.save`` wrote.
         strict: refuse a base with other weights than the adapter was attached to when it was saved.
-        name: of the adapter in the model; it is used alone until ``use`` says otherwise.
+        name: the adapter's name in the model; it is used alone until ``use`` says otherwise.
 
     Returns:
         The adapter, attached.
@@ -74,10 +74,10 @@ def from_pretrained(
     endpoint: str | None = None,
     cache_dir: str | Path | None = None,
 ) -> Adapter:
-    """``load`` from a folder, or from a repository on the hub that ``push_to_hub`` wrote (docs/checkpoints.md).
+    """Load an adapter from a folder, or from a repository on the hub that ``push_to_hub`` wrote.
 
-    Only adapter.json, adapter.safetensors and trained/model.safetensors are downloaded, all of one commit, into
-    huggingface_hub's cache.
+    See docs/checkpoints.md. Only adapter.json, adapter.safetensors and trained/model.safetensors are downloaded, all of
+    one commit, into huggingface_hub's cache.
 
     Args:
         model: the base model; it may have other adapters.

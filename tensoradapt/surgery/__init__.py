@@ -1,1 +1,1 @@
-"""Surgery: the only code that changes a model. Knows layer kinds and pairs (A, B), never parameterizations."""
+"""Only this folder changes a model. It knows layer kinds and pairs (A, B), never parameterizations."""

@@ -1,4 +1,4 @@
-"""attach and detach: put an adapter into a model and take it out; disabled: switch all of them off for a while."""
+"""attach and detach put an adapter into a model and take it out; disabled switches all off for a while."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def attach(
             are saved with the adapter, for each tensor. With ``start="subtract"`` training begins at the values of the
             trained factors, and a copy of these is held and subtracted.
         batches: with ``start="gradient"``, the batches whose gradient is taken.
-        loss: ``loss(model, batch)`` of one of them; by default ``model(**batch).loss``.
-        name: of the adapter in the model. It is used alone until ``use`` is called.
+        loss: ``loss(model, batch)`` for one of them; by default ``model(**batch).loss``.
+        name: the adapter's name in the model. It is used alone until ``use`` is called.
 
     Returns:
         The adapter, whose ``tensors`` hold the factors and ``delta(site)`` is an update (out, in).
@@ -100,7 +100,10 @@ def attach_with(
     scales: Sequence[float] | None = None,
     name: str = "default",
 ) -> Adapter:
-    """``attach`` with values for some factors only; the others are drawn. ``scales``: known multipliers."""
+    """Attach an adapter as ``attach`` does, with values for some factors only; the others are drawn.
+
+    ``scales`` are multipliers that are known, so that they are not solved again.
+    """
     check_is("model", model, nn.Module)
     check_is("plan", plan, Plan)
     plan = replace(plan, train=with_heads(model, plan.train, plan.sites))
@@ -168,7 +171,7 @@ def _wrap(model: nn.Module, adapter: Adapter, matrices: Matrices) -> None:
 
 @torch.no_grad()
 def set_magnitudes(adapter: Adapter, matrices: Matrices) -> None:
-    """Start DoRA with the lengths of the rows of W + delta."""
+    """Start DoRA's magnitudes with the lengths of the rows of W + delta."""
     for row_block in adapter.plan.row_blocks:
         matrix = matrices[row_block.sites[0].name].read()
         magnitudes = lengths(adapter, row_block, matrix)
@@ -188,7 +191,7 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
 
     Args:
         model: a model with an adapter.
-        name: which one; needed where there are several.
+        name: which adapter; needed where there are several.
 
     Returns:
         The adapter, with the heads that it trained.

@@ -1,4 +1,4 @@
-"""The hash of the base weights that an adapter was attached to, which load compares."""
+"""Hash the base weights that an adapter is attached to, so that load can compare them."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def base_hash(matrices: Matrices) -> str:
 
 
 def hash_when_saved(registry: Adapters, matrices: Matrices, first: str) -> str:
-    """The hash of the base at the time of a save: it may have been cast since it was attached to.
+    """Hash the base at the time of a save: it may have been cast since it was attached to.
 
-    ``first``: that of then, which it is while weights are merged or sharded.
+    While weights are merged or sharded, the hash is ``first``, that of the time of ``attach``.
     """
     sharded = any(hasattr(matrix.parameter, "full_tensor") for matrix in matrices.values())
     return first if registry.merged or sharded else base_hash(matrices)
 
 
 def _sum_of_bits(weight: Tensor) -> int:
-    """The sum of all entries' bits as whole numbers, those of float32 where this holds the values; it may wrap."""
+    """Sum the bits of all entries as whole numbers, those of float32 where this holds the values; it may wrap."""
     values = weight.float()
     if weight.dtype is torch.float64 and not torch.equal(values.double(), weight):
         values = weight

@@ -37,7 +37,7 @@ def check_attach(
     reads: bool,  # whether factors are made from the weights
     given: bool,  # whether values are given, which the meta device would lose
 ) -> dict[str, StoredMatrix]:
-    """Make every check of ``attach``; returns the matrices of the plan's sites, by site name."""
+    """Make every check of ``attach``, and return the matrices of the plan's sites, by site name."""
     if isinstance(model, nn.Sequential | nn.ModuleList | nn.ModuleDict):
         raise TensorAdaptError(
             f"the root is an nn.{type(model).__name__}, where a registered adapter would become one of its stages; "
@@ -63,7 +63,7 @@ def check_attach(
 
 
 def on_meta(matrices: Matrices) -> bool:
-    """Whether all matrices are on the meta device, and none is there because accelerate offloads it."""
+    """Say whether all matrices are on the meta device, and none is there because accelerate offloads it."""
     return all(m.parameter.is_meta and not hasattr(m.module, "_hf_hook") for m in matrices.values())
 
 
@@ -103,7 +103,7 @@ def _check_name(model: nn.Module, name: str) -> None:
 
 
 def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> StoredMatrix:
-    """The matrix of a site; raises TensorAdaptError where the model lacks it or has it in another shape or as codes."""
+    """Return the matrix of a site; raise TensorAdaptError for a module that is missing, of another shape, or codes."""
     if site.module not in modules:
         raise TensorAdaptError(
             f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model "
@@ -115,7 +115,7 @@ def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> Stor
 
 
 def check_fits(matrix: StoredMatrix) -> None:
-    """Raise TensorAdaptError for a matrix that is not of its site's shape, or of whole numbers."""
+    """Raise TensorAdaptError for a matrix of another shape than its site's, or of whole numbers."""
     site, shape, dtype = matrix.site, matrix.shape, matrix.parameter.dtype
     if not dtype.is_floating_point and matrix.quantisation is None:
         raise TensorAdaptError(
@@ -158,7 +158,7 @@ def check_loaded(matrix: StoredMatrix) -> None:
 
 
 def check_readable(matrix: StoredMatrix, use: str, instead: str) -> None:
-    """Raise TensorAdaptError for a weight whose entries are not the matrix: codes, or a class that packs its values.
+    """Raise TensorAdaptError for a weight whose entries are not the matrix: codes, or a class that packs values.
 
     Codes of a known quantisation can be read.
     """
@@ -232,7 +232,7 @@ def _check_others(model: nn.Module, plan: Plan) -> None:
 
 
 def given_values(plan: Plan, values: Any) -> tuple[Plan, list[dict[str, Tensor]]]:
-    """``values`` as tensors on the CPU, and the plan in which frozen factors that have some are given, not drawn."""
+    """Return ``values`` as tensors on the CPU, and the plan in which frozen factors that have values are given."""
     n = len(plan.groups)
     if not isinstance(values, Sequence) or len(values) != n:
         fault = f"holds {len(values)} mappings" if isinstance(values, Sequence) else f"is a {type(values).__name__}"

@@ -1,4 +1,4 @@
-"""Factors that start from the model: from its base weights, or from the gradient of its first batches.
+"""Factors can start from the model: from its base weights, or from the gradient of its first batches.
 
 At a gradient start the non-zero factors are those of the gradient tensor's decomposition, so that the first step of the
 zero factor follows the directions in which the loss falls most.
@@ -29,12 +29,12 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 
 def factors_from_weights(matrices: Matrices, plan: Plan, seed: int) -> list[dict[str, Tensor]]:
-    """For each tensor of a plan the factors that come from the base weights."""
+    """Return for each tensor of a plan the factors that come from the base weights."""
     return [_from_weights(matrices, group, plan, seed) for group in plan.groups]
 
 
 def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
-    """The factors of one tensor that come from the base weights, by the parameterization's own decomposition."""
+    """Return a tensor's factors that come from the base weights, by the parameterization's own ``decompose``."""
     based = [factor for factor in group.network.factors if factor.source == "base"]
     if plan.start == "gradient":
         based = [factor for factor in based if not factor.trainable]
@@ -55,7 +55,7 @@ def gradient_values(
     based: Sequence[dict[str, Tensor]],  # for each tensor its frozen factors from the base weights
     seed: int,
 ) -> list[dict[str, Tensor]]:
-    """For each tensor of the plan the factors of its gradient's decomposition, at the matched rule's sizes.
+    """Return for each tensor of the plan the factors of its gradient's decomposition, at the matched rule's sizes.
 
     Where some factors are frozen, the others are fitted by least squares.
 
@@ -78,7 +78,7 @@ def gradient_values(
 def summed_gradients(
     model: nn.Module, weights: Iterable[str], batches: Iterable[Any], loss: Loss | None = None
 ) -> dict[str, Tensor]:
-    """The gradient of the loss in each named weight, summed over batches and stored like it; fp32 on the CPU.
+    """Return the gradient of the loss in each named weight, summed over batches and stored like it; fp32, CPU.
 
     The model is in eval mode. Each gradient leaves the device once it is computed, so the device holds one at a time.
     """
@@ -139,7 +139,7 @@ def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor]
 
 
 def _sized(network: Network, factor: Factor, value: np.ndarray) -> Tensor:
-    """A factor at the matched rule's entry size, or zero; a factor with one bond is sized component by component."""
+    """Return a factor at the matched rule's entry size, or zero; with one bond it is sized component by component."""
     entries = torch.from_numpy(np.ascontiguousarray(value, dtype=np.float64))
     if factor.init == "zero":
         return torch.zeros_like(entries)

@@ -23,7 +23,7 @@ def switch_off_fast_paths(model: nn.Module) -> None:
 
 
 def fast_paths(model: nn.Module, adapted: type[nn.Module]) -> Iterator[tuple[nn.Module, str, Any]]:
-    """The fast paths that are on in modules with adapted layers: module, attribute, and the value that is off."""
+    """Yield the fast paths that are on in modules with adapted layers: module, attribute, and the value that is off."""
     for _, module in named_modules(model):
         switches = (nn.TransformerEncoder, "use_nested_tensor", False), (nn.TransformerEncoderLayer, FUSED, 0)
         for kind, attribute, off in switches:

@@ -1,4 +1,4 @@
-"""Whether a device has room for an adapter, said before anything is allocated."""
+"""Check that a device has room for an adapter, before anything is allocated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_memory(plan: Plan, devices: Iterable[torch.device]) -> None:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """The bytes that a device can still give: of a GPU, of this machine; None where they are not known."""
+    """Return the bytes that a GPU, or this machine, can still give; None where they are not known."""
     if device.type == "cuda":
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached

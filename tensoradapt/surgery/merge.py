@@ -1,4 +1,4 @@
-"""merge and unmerge: fold the updates into the weights, and give back the original ones bit for bit."""
+"""merge folds the updates into the weights, and unmerge gives back the original ones bit for bit."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _check_tied(layers: Mapping[str, tuple[Wrapped, Sequence[Update]]]) -> None:
 
 
 def check_mergeable(layer: Wrapped, updates: Sequence[Update]) -> None:
-    """Raise TensorAdaptError for weights that cannot be read or stored again, and for a bias that has no place."""
+    """Raise TensorAdaptError for weights that cannot be read or stored again, and where a bias is missing."""
     for matrix in _touched(layer, updates):
         name, form = matrix.site.module, matrix.quantisation
         if _bias(layer.base) is None and list(_biases(updates)):
@@ -150,7 +150,7 @@ def check_mergeable(layer: Wrapped, updates: Sequence[Update]) -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The weights and the bias of a layer as they were, or the codes of a quantised one, to put back bit for bit.
+    """The weights and the bias of a layer as they were, or the codes of a quantised one, to be put back bit for bit.
 
     It holds the tensors themselves: merging writes into new ones.
     """
@@ -161,21 +161,21 @@ class Snapshot:
 
     @classmethod
     def of(cls, layer: Wrapped) -> Snapshot:
-        """The present state of a layer."""
+        """Return the present state of a layer."""
         module = layer.base
         names = [matrix.site.parameter for matrix in layer.matrices.values()] if quantised(module) is None else []
         names += [] if _bias(module) is None else ["bias"]
         return cls(module, dict.fromkeys(names, _NOTHING)).now()
 
     def now(self) -> Snapshot:
-        """The present state of the same layer."""
+        """Return the present state of the same layer."""
         form = quantised(self.module)
         values = {name: self.module.get_parameter(name).data for name in self.values}
         return Snapshot(self.module, values, form.state(self.module) if form else ())
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put it back, on the device and in the dtype that the layer has now."""
+        """Put the state back, on the device and in the dtype that the layer has now."""
         if (form := quantised(self.module)) is not None:
             form.restore(self.module, self.codes)
         for name, value in self.values.items():
@@ -194,10 +194,10 @@ def renew(layer: Wrapped, updates: Sequence[Update]) -> None:
 
 @torch.no_grad()
 def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda adapter, total: None) -> float:
-    """Add updates to a layer's weights and bias; returns the share of the change lost in storing it.
+    """Add updates to a layer's weights and bias; return the share of the change that was lost in storing it.
 
-    ``check`` is called with each adapter and the sum so far, before it is stored, and may raise. Call it within a
-    transaction and after ``renew``: the layer then gets its old tensors back where anything fails.
+    ``check`` is called with each adapter and the sum so far, before it is stored, and may raise. Call ``merge_layer``
+    within a transaction and after ``renew``: the layer then gets its old tensors back where anything fails.
     """
     bias, touched = _bias(layer.base), _touched(layer, updates)
     if bias is not None:
@@ -246,7 +246,7 @@ def _summed(total: Tensor, changes: Iterable[tuple[Adapter, Tensor]], check: Che
 
 
 def _touched(layer: Wrapped, updates: Sequence[Update]) -> list[StoredMatrix]:
-    """The layer's matrices that updates have sites in."""
+    """Return the layer's matrices that updates have sites in."""
     return [m for m in layer.matrices.values() if any(in_matrix(blocks, m.key) for _, blocks in updates)]
 
 

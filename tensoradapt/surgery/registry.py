@@ -27,10 +27,10 @@ class Adapters(nn.ModuleDict):
         super().__init__()
         self.flags = {name: p.requires_grad for name, p in model.named_parameters()}
         self.originals: dict[str, Tensor] = {}  # heads' numbers before any adapter trained them
-        self.owners: dict[str, str | None] = {}  # by head, whose numbers the model has; None: the originals
+        self.owners: dict[str, str | None] = {}  # by head, the adapter whose numbers the model has; None: the originals
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
-        self.used: dict[str, Adapter] = {}  # those whose updates the layers add
+        self.used: dict[str, Adapter] = {}  # the adapters whose updates the layers add
         self.fast: list[tuple[nn.Module, str, Any]] = []  # torch's fast paths that were switched off
 
         self.hooks: list[Any] = []  # on the model, that begin and end a forward pass
@@ -62,20 +62,21 @@ class Adapters(nn.ModuleDict):
                 adapter.forward_pass.end()
 
     def named(self) -> dict[str, Adapter]:
-        """The adapters by name."""
+        """Return the adapters by name."""
         return dict(self.items())  # type: ignore[arg-type]  # nn.ModuleDict does not know what it holds
 
 
 def registered(model: nn.Module) -> Adapters | None:
-    """A model's adapters, None where it has none."""
+    """Return a model's adapters, None where it has none."""
     registry = getattr(model, ROOT, None)
     return registry if isinstance(registry, Adapters) else None
 
 
 def untouched(model: nn.Module, *names: str) -> list[nn.Module]:
-    """What another choice leaves alone: adapters neither in use nor of these names, and the tensors of those that are.
+    """Return the modules that a change of other adapters leaves alone, for ``transaction(apart=)``.
 
-    There may be thousands of them, which a transaction need not go through.
+    They are the adapters neither in use nor of these names, and the tensors of those that are. There may be thousands,
+    which a transaction need not go through.
     """
     if (registry := registered(model)) is None:
         return []
@@ -84,7 +85,7 @@ def untouched(model: nn.Module, *names: str) -> list[nn.Module]:
 
 
 def required(model: nn.Module) -> Adapters:
-    """A model's adapters; raises TensorAdaptError where it has none."""
+    """Return a model's adapters; raise TensorAdaptError where it has none."""
     check_is("model", model, nn.Module)
     if (registry := registered(model)) is None:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter attached; call attach(model, plan) first")
@@ -92,7 +93,7 @@ def required(model: nn.Module) -> Adapters:
 
 
 def adapters(model: nn.Module) -> dict[str, Adapter]:
-    """The adapters of a model (docs/guides/several-adapters.md).
+    """Return the adapters of a model (docs/guides/several-adapters.md).
 
     Args:
         model: any module.
@@ -134,7 +135,7 @@ def print_trainable_parameters(model: nn.Module) -> None:
 
 
 def attached(model: nn.Module, name: str | None = None) -> Adapter:
-    """A model's adapter: the named one, else the only one, or of several the only one in use."""
+    """Return a model's adapter: the named one, else its only one, or the only one of several that is in use."""
     registry = required(model)
     named = registry.named()
     if name is not None:
@@ -153,7 +154,7 @@ def attached(model: nn.Module, name: str | None = None) -> Adapter:
 
 
 def original_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The model's modules as they are without adapters."""
+    """Return the model's modules as they are without adapters, by name."""
     return {name: module for name, module in without_adapters(model).named_modules() if name}
 
 

@@ -1,4 +1,4 @@
-"""Models with the same frozen weights, in memory once: each has modules of its own around shared parameters.
+"""Models with the same frozen weights hold them once: each has modules of its own around shared parameters.
 
 No torch at import.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def sharing(model: nn.Module, base: nn.Module, also: Iterable[nn.Module] = ()) -> nn.Module:
     """Copy a model's modules and buffers; parameters with the same numbers in ``base`` are those of ``base``.
 
-    ``also``: modules that are shared whole.
+    Modules in ``also`` are shared whole.
     """
     theirs = dict(base.named_parameters(remove_duplicate=False))
     memo: dict[int, Any] = {id(module): module for module in also}
@@ -44,13 +44,13 @@ def own(model: nn.Module, values: Iterable[tuple[nn.Parameter, Tensor]]) -> None
 
 
 class SharedBase:
-    """The models of runs that are trained in one process: what they have in common is in memory once."""
+    """The models of runs that are trained in one process; frozen weights that they share are in memory once."""
 
     def __init__(self) -> None:
         self._loaded: dict[Hashable, nn.Module] = {}
 
     def model(self, key: Hashable, load: Callable[[], nn.Module]) -> nn.Module:
-        """A model for a run, loaded once for each key; call ``separate`` once it is known what the run trains."""
+        """Return a model for a run, loaded once for each key; call ``separate`` once it is known what it trains."""
         if key not in self._loaded:
             loaded = load()
             first = next(iter(self._loaded.values()), loaded)

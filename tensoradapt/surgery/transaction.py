@@ -1,4 +1,4 @@
-"""Transactions: a change of a model that raises, or is interrupted, leaves the model as it was."""
+"""A transaction is a change of a model that leaves it as it was when it raises or is interrupted."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.adapter.chosen_updates import TaskChoice
 
-UNCHANGED = frozenset(name for name in vars(nn.Module()) if "hooks" in name)  # a model's, of which no call changes any
-PLAIN = frozenset((bool, int, float, str, type(None)))  # most attributes; told apart first, as that is quick
+UNCHANGED = frozenset(name for name in vars(nn.Module()) if "hooks" in name)  # no call changes a model's hooks
+PLAIN = frozenset((bool, int, float, str, type(None)))  # most attributes have these types, which are told quickly
 CONTAINERS = (dict, list, set)
 OWNERS = (Attachment, TaskChoice, nn.Module)
 Undo = Callable[[], object]
@@ -22,7 +22,7 @@ _open: ContextVar[Transaction | None] = ContextVar("transaction", default=None)
 
 
 class Transaction:
-    """What has to be undone, beside the structure of the model, if the change fails."""
+    """What has to be undone, beside the structure of the model, if a change fails."""
 
     def __init__(self) -> None:
         self.undo: list[Undo] = []
@@ -72,7 +72,7 @@ def _modules(roots: Iterable[nn.Module], apart: Iterable[nn.Module]) -> list[nn.
 
 
 def _contents(modules: list[nn.Module], optimizer: torch.optim.Optimizer | None) -> list[tuple[Any, Any]]:
-    """Each container of a model that may change, and a copy of it.
+    """Return each container of a model that may change, and a copy of it.
 
     Few objects are made, because many would make Python collect garbage, which takes longer than all the rest.
     """
@@ -96,7 +96,7 @@ def _contents(modules: list[nn.Module], optimizer: torch.optim.Optimizer | None)
 
 
 def _data(parameter: nn.Parameter) -> Tensor | None:
-    """What a parameter refers to; of quantised layers, whose parameters are replaced, nothing."""
+    """Return the tensor that a parameter refers to; None for those of quantised layers, which are replaced."""
     return parameter.data if type(parameter) is nn.Parameter else None
 
 

@@ -1,4 +1,4 @@
-"""use: choose which of a model's adapters compute: one, a sum of several, or one for each sample of a batch."""
+"""use chooses which of a model's adapters compute: one, a sum of several, or one for each sample of a batch."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _by_group(adapters: Mapping[str, Adapter], samples: Sequence[str | None]) ->
 
 
 def _ones(samples: Sequence[str | None], names: Iterable[str]) -> dict[str, Tensor]:
-    """For each adapter 1 for its samples, and 0 for the others."""
+    """Return for each adapter a tensor that is 1 at its samples and 0 at the others."""
     return {name: torch.tensor([float(sample == name) for sample in samples]) for name in names}
 
 

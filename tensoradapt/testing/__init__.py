@@ -1,4 +1,6 @@
-"""Hypothesis strategies for layouts and networks, and a check of every law on a parameterization. Needs hypothesis.
+"""Hypothesis strategies for layouts and networks, and a check of every law on a parameterization.
+
+It needs hypothesis.
 
 >>> from tensoradapt.testing import laws
 >>> laws("cp", examples=2)
@@ -31,20 +33,20 @@ from tensoradapt.testing.laws import LAWS, Case
 
 ROWS = ("out", "ff", "head dim", "(head dim)", "out1 out2", "out1 out2 out3")
 COLS = ("model", "in", "in1 in2", "model1 model2")
-PARTS = {  # row and column modes of equal number
+PARTS = {  # row and column modes by their number, which is the same on both sides
     1: (("out", "ff", "(head dim)"), ("model", "in")),
     2: (("head dim", "out1 out2"), ("in1 in2", "model1 model2")),
     3: (("out1 out2 out3",), ("in1 in2 in3", "model1 model2 model3")),
 }
 SCALED: tuple[str | float, ...] = (*SCALES, 0.37)
-MAX_ENTRIES = 600  # of one dense tensor: Jacobians are checked entry by entry
+MAX_ENTRIES = 600  # the most in one dense tensor: Jacobians are checked entry by entry
 
 Options = Callable[[Layout], st.SearchStrategy[dict[str, Any]]]
 
 
 @st.composite
 def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
-    """Layouts without sizes: 0 to 3 index modes, some merged, over whole, split and merged rows and columns.
+    """Draw layouts without sizes: 0 to 3 index modes, some merged, over whole, split and merged rows and columns.
 
     A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). Nothing is raised.
 
@@ -63,7 +65,7 @@ def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
 
 @st.composite
 def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> Layout:
-    """Layouts with mode sizes from 1 to 5 and at most MAX_ENTRIES entries.
+    """Draw layouts with mode sizes from 1 to 5 and at most MAX_ENTRIES entries.
 
     A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). Nothing is raised.
 
@@ -85,7 +87,7 @@ def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> 
 
 @st.composite
 def positions(draw: st.DrawFn, layout: Layout) -> At:
-    """Positions in a layout: a number for every index mode, a range for some of the others.
+    """Draw positions in a layout: a number for every index mode, a range for some of the others.
 
     A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). Nothing is raised.
 
@@ -107,7 +109,7 @@ def cases(
     options: Options | None = None,
     refused: list[str] | None = None,
 ) -> Case:
-    """Cases of one parameterization, or of all that have a name, at ranks from 1 to 4, clipped as in a plan.
+    """Draw cases of one parameterization, or of all that have a name, at ranks from 1 to 4, clipped as in a plan.
 
     A hypothesis strategy, for tests with ``@given`` (CONTRIBUTING.md). AssertionError is raised for a network that no
     plan can use.
@@ -158,10 +160,12 @@ def _building(parameterization: str | Any, layout: Layout, refused: list[str] | 
 
 @dataclass(frozen=True)
 class Checked:
-    """On how many cases laws held; what ``laws`` and ``check`` return (CONTRIBUTING.md). Nothing is raised.
+    """The number of cases on which laws held, as ``laws`` and ``check`` return it (CONTRIBUTING.md).
+
+    Nothing is raised.
 
     Attributes:
-        cases: the number.
+        cases: the number of cases.
         refused: why layouts were left out: the parameterization's own reasons.
     """
 

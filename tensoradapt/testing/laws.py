@@ -1,4 +1,4 @@
-"""The laws of a parameterization. Each is a function that raises for a case that breaks it.
+"""The laws of a parameterization are functions, each of which raises for a case that breaks it.
 
 ``tensoradapt.testing`` searches for cases. Each law here catches a mistake that no other law does.
 """
@@ -24,7 +24,7 @@ from tensoradapt.networks.layout import At, Layout
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.scale import mean_square
 
-PROBED = 0.1  # relative error allowed of a step's size by probes, in the smallest networks
+PROBED = 0.1  # the relative error that probes may have in a step's size, in the smallest networks
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Case:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def start(self, **changes: Any) -> FactoredTensor:
-        """The tensor as drawn, in float64, with random base weights."""
+        """Return the tensor as drawn, in float64, with random base weights."""
         given = {"seed": self.seed, "scale": self.scale, "values": self.values(), **changes}
         with float64():
             return FactoredTensor(self.network, **given)
 
     def values(self) -> dict[str, Tensor]:
-        """The factors that come from base weights, which are standard normal."""
+        """Return the factors that come from base weights, which are standard normal."""
         if all(factor.source == "draw" for factor in self.network.factors):
             return {}
         weights = _normal(self.network.layout.shape, torch.Generator().manual_seed(self.seed))
@@ -53,7 +53,7 @@ class Case:
         return {name: torch.from_numpy(value) for name, value in values.items()}
 
     def perturbed(self) -> FactoredTensor:
-        """The tensor with every trainable factor standard normal."""
+        """Return the tensor with every trainable factor standard normal."""
         tensor, generator = self.start(), torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
             for parameter in tensor.parameters():
@@ -69,7 +69,7 @@ class Case:
 
 
 def count(case: Case) -> None:
-    """``n_params == count(layout, resolved rank, **options) ==`` the trainable numbers."""
+    """The count is the network's and the tensor's: ``count(layout, resolved rank, **options) == n_params``."""
     counted = parameterizations.get(case.parameterization).count
     asked = counted(case.network.layout, case.network.rank, **case.options)
     held = sum(p.numel() for p in case.start().parameters() if p.requires_grad)
@@ -77,7 +77,7 @@ def count(case: Case) -> None:
 
 
 def oracle(case: Case) -> None:
-    """``full() == scale * oracle(layout, factors)``: the network is the decomposition the paper defines."""
+    """The network is the decomposition that the paper defines: ``full() == scale * oracle(layout, factors)``."""
     tensor, module = case.perturbed(), parameterizations.get(case.parameterization)
     factors = {name: value.detach().numpy() for name, value in tensor.factors.items()}
     expected = np.ascontiguousarray(module.oracle(case.network.layout, factors))
@@ -85,7 +85,7 @@ def oracle(case: Case) -> None:
 
 
 def slices(case: Case) -> None:
-    """``full()[at] == delta(at)``, ranges too."""
+    """A slice is the dense tensor at its position, ranges too: ``full()[at] == delta(at)``."""
     tensor, layout = case.perturbed(), case.network.layout
     part = tensor.full()[_index(layout, case.at)]
     n_rows = math.prod(part.shape[: len(layout.rows)])
@@ -93,7 +93,7 @@ def slices(case: Case) -> None:
 
 
 def pair(case: Case) -> None:
-    """``B @ A == delta(at)`` with A (R, in), B (out, R) and R the minimum cut."""
+    """A pair is exact and as small as the minimum cut R: ``B @ A == delta(at)`` with A (R, in), B (out, R)."""
     tensor = case.perturbed()
     a, b = tensor.pair(case.at)
     sizes = {**case.network.sizes, **{name: len(v) for name, v in case.at.items() if isinstance(v, range)}}
@@ -105,7 +105,7 @@ def pair(case: Case) -> None:
 
 
 def apply(case: Case) -> None:
-    """``apply(x, at) == x @ delta(at).T`` for any leading shape, an empty one too."""
+    """Applying is multiplying by delta, for any leading shape, an empty one too: ``apply(x, at) == x @ delta(at).T``."""
     tensor, generator = case.perturbed(), torch.Generator().manual_seed(case.seed)
     delta = tensor.delta(case.at)
     for leading in ((), (3,), (2, 3), (0, 3)):
@@ -141,7 +141,7 @@ def start(case: Case) -> None:
 
 
 def first_step(case: Case) -> None:
-    """At the matched scale a first sign step per unit rate has the RMS of LoRA r=8; later ones the RMS expected."""
+    """At the matched scale a first sign step at rate 1 has the RMS of LoRA r=8; later ones have the expected RMS."""
     network = case.network
     for alpha in (None, 5.0):
         tensor = case.start(scale="matched", alpha=alpha)
@@ -156,7 +156,7 @@ def first_step(case: Case) -> None:
 
 
 def linear(case: Case) -> None:
-    """``full`` is linear in each factor, so it has no hidden activation, clipping or repeated factor."""
+    """The tensor is linear in each factor, so it has no hidden activation, clipping or repeated factor."""
     tensor, generator = case.perturbed(), torch.Generator().manual_seed(case.seed + 1)
 
     def at(parameter: nn.Parameter, value: Tensor) -> Tensor:
@@ -185,7 +185,7 @@ def gradients(case: Case) -> None:
 
 
 def round_trip(case: Case) -> None:
-    """state_dict, pickle and deepcopy keep every bit; ``.to(dtype)`` reaches every factor."""
+    """A tensor survives state_dict, pickle and deepcopy bit for bit; ``.to(dtype)`` reaches every factor."""
     tensor, fresh = case.perturbed(), case.start()
     fresh.load_state_dict(tensor.state_dict())
     copies = {"state_dict": fresh, "pickle": pickle.loads(pickle.dumps(tensor)), "deepcopy": copy.deepcopy(tensor)}
@@ -198,7 +198,7 @@ def round_trip(case: Case) -> None:
 
 
 def seed(case: Case) -> None:
-    """The draw depends on seed and name alone, neither reads nor changes torch's global generator."""
+    """The draw depends on seed and name alone, and neither reads nor changes torch's global generator."""
     state = torch.random.get_rng_state()
     first = case.start()
     assert torch.equal(state, torch.random.get_rng_state()), "drawing moves torch's own generator"
@@ -230,7 +230,7 @@ LAWS: dict[str, Callable[[Case], None]] = {
 
 @contextmanager
 def float64() -> Iterator[None]:
-    """Make parameters created within float64."""
+    """Make parameters float64 that are created inside this context."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
@@ -251,13 +251,13 @@ class _Asked(nn.Module):
 
 
 def _asked(tensor: FactoredTensor, question: str, values: Mapping[str, Tensor], *args: Any) -> Any:
-    """The result of the tensor's method with other values for its parameters."""
+    """Return the result of the tensor's method with other values for its parameters."""
     return functional_call(_Asked(tensor, question), {f"tensor.{name}": value for name, value in values.items()}, args)
 
 
 def _first_step(tensor: FactoredTensor) -> float:
-    """The RMS of a step J sign(J^T G) over normal G, by the arcsine law; J, times the factors' rates, by autograd."""
-    parts = []
+    """Compute the RMS of a step J sign(J^T G) over normal G, by the arcsine law, with J by autograd."""
+    parts = []  # columns of J, times the rates of their factors
     for factor in (f for f in tensor.network.factors if f.trainable):
         value, name = tensor.trained[factor.name].detach(), f"trained.{factor.name}"
         rows = torch.autograd.functional.jacobian(
@@ -272,9 +272,10 @@ def _first_step(tensor: FactoredTensor) -> float:
 
 
 def _assert_drawn_anew(case: Case, of: Sequence[Factor], changes: Sequence[Mapping[str, Any]]) -> None:
-    """Assert that some change moves some factor. With all sizes 1 only signs are drawn, so one change may move none."""
+    """Assert that some change moves some factor."""
     if not of:
         return
+    # several changes are tried: with all sizes 1 only signs are drawn, so one change may move none
     first = case.start(scale="matched").factors
     redrawn = (case.start(scale="matched", **change).factors for change in changes)
     moves = any(not torch.equal(factors[f.name], first[f.name]) for factors in redrawn for f in of)
