@@ -1,4 +1,4 @@
-"""tensoradapt: tensor-decomposition adapters for transformers.
+"""Tensor-decomposition adapters for transformers.
 
 Layouts are strings, parameterizations are labelled networks, and only (A, B) crosses to the layers.
 Names are imported when first used, so planning from a config and analysing runs work without torch.

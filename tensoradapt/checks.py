@@ -1,4 +1,4 @@
-"""Checks of single values. Each raises one error that says what was found and what was expected."""
+"""Checks of single values, each of which raises one error that says what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 Check = Callable[[Any, str], Any]
 LARGEST = 2**31 - 1
-MOST = 10_000  # numbers in a list
-LONGEST_NAME = 255  # bytes of a file's or a folder's, on every usual file system
+MOST = 10_000  # the most items of a list
+LONGEST_NAME = 255  # the most bytes of the name of a file or folder, on every usual file system
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 100
 SHORT.maxlong = 30
 
 
 def is_whole(value: Any, least: int = 1, most: float = math.inf) -> bool:
-    """Whether a value is a whole number (numpy's too) in a range, both ends included; a boolean is not."""
+    """Say whether a value is a whole number (numpy's too) in a range, both ends included; a boolean is not."""
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
 
 
 def is_number(value: Any, above: float = -math.inf, most: float = math.inf) -> bool:
-    """Whether a value is a finite number above ``above`` and up to ``most``; a boolean is not."""
+    """Say whether a value is a finite number above ``above`` and up to ``most``; a boolean is not."""
     plain = isinstance(value, Real) and not isinstance(value, bool)
     return plain and math.isfinite(as_float(value)) and above < as_float(value) <= most
 
 
 def as_float(value: Any) -> float:
-    """A number as a float; infinite where it is a whole number too large for one."""
+    """Return a number as a float; infinite where it is a whole number too large for one."""
     try:
         return float(value)
     except OverflowError:
@@ -164,7 +164,7 @@ def texts(value: Any, where: str) -> tuple[str, ...]:
 
 
 def of_kind(kind: type) -> Check:
-    """The check that a value is an instance of a class."""
+    """Make the check that a value is an instance of a class."""
 
     def check(value: Any, where: str) -> Any:
         check_is(where, value, kind)
@@ -174,7 +174,7 @@ def of_kind(kind: type) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """The same check, which None passes."""
+    """Make a check that passes None, and every other value that ``check`` passes."""
     return lambda value, where: None if value is None else check(value, where)
 
 
@@ -189,7 +189,7 @@ def strings(value: Any, where: str) -> tuple[str, ...]:
 
 
 def numbers(value: Any, where: str) -> tuple[int, ...]:
-    """Return whole numbers from 0 that an iterable gives, of which there may be ``MOST`` and none twice."""
+    """Return the whole numbers from 0 that an iterable gives, at most ``MOST``."""
     fault = TensorAdaptError(f"{where} is {shown(value)}; expected whole numbers, at most {MOST:,}, such as [0, 1]")
     try:
         values = list(islice(value, MOST + 1))
@@ -259,7 +259,7 @@ def anything(value: Any, where: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: shortened, in one line, and whatever its own ``repr`` does."""
+    """Return a value as messages show it: shortened, in one line, and whatever its own ``repr`` does."""
     try:
         return re.sub(r"\s*\n\s*", " ", SHORT.repr(value))
     except Exception:

@@ -1,12 +1,12 @@
-"""The package's errors. Every message says what was found, what was expected, and what to do."""
+"""Errors of the package. Every message says what was found, what was expected, and what to do."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import metadata
 
-LONGEST = 600  # characters of a message
-MANY = 20  # names that a message lists in full
+LONGEST = 600  # the most characters of a message
+MANY = 20  # a message lists up to this many names in full
 
 
 class TensorAdaptError(ValueError):
@@ -30,7 +30,7 @@ class TensorAdaptError(ValueError):
 
 
 class NetworkError(TensorAdaptError):
-    """Factors and bonds that make no network which trains: always a fault of the parameterization."""
+    """Raised for factors and bonds that make no network which trains: always a fault of the parameterization."""
 
 
 class BudgetError(TensorAdaptError):
@@ -38,7 +38,7 @@ class BudgetError(TensorAdaptError):
 
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
-    """The end of a message: the closest valid name, and all valid names.
+    """Return the end of a message: the closest valid name, and all valid names.
 
     >>> did_you_mean("tuker", ["cp", "tucker"])
     '; did you mean "tucker"? Valid: cp, tucker'
@@ -50,7 +50,7 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
 
 
 def few(names: Sequence[str]) -> str:
-    """All names, or of many the first five and how many more there are."""
+    """List all names, or of many the first five and how many more there are."""
     if len(names) <= MANY:
         return ", ".join(names)
     return f"{', '.join(names[:5])} and {len(names) - 5} more"
@@ -58,7 +58,7 @@ def few(names: Sequence[str]) -> str:
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Put a place in front of errors raised within: by code that knows shapes but no sites."""
+    """Put a place, such as a site or a file, in front of errors raised inside this context."""
     try:
         yield
     except TensorAdaptError as error:
@@ -66,14 +66,14 @@ def located(where: str) -> Iterator[None]:
 
 
 def missing_extra(package: str, extra: str, purpose: str) -> TensorAdaptError:
-    """The error for an optional dependency that is not installed."""
+    """Make the error for an optional dependency that is not installed."""
     return TensorAdaptError(
         f'{purpose} needs `{package}`, which is not installed: run pip install "tensoradapt[{extra}]"'
     )
 
 
 def check_installed(package: str, purpose: str) -> None:
-    """Raise where a library is missing that no extra installs, because it asks for an older PEFT."""
+    """Raise TensorAdaptError where a library is missing that no extra installs, as it asks for an older PEFT."""
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:

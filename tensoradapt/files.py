@@ -18,12 +18,12 @@ from typing import Any, BinaryIO, TypeVar
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import plain
 
-LARGEST = 64 * 2**20  # bytes of a JSON file or of a safetensors header: some hundred thousand tensors
+LARGEST = 64 * 2**20  # the most bytes of a JSON file or a safetensors header: some hundred thousand tensors
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NEVER = "a pickle, which can run code when it is read and is never unpickled here"
 FORMULA = ("=", "+", "-", "@")  # begin a formula, in a spreadsheet that opens a CSV
 FORMER = ".old.tmp"  # ends the name of a link to an old file, while new ones are put into their places
-DEPTH = 32  # of JSON: our files need ten, and deeper values could overflow the stack when shown
+DEPTH = 32  # the deepest JSON that is read: our files need ten, and deeper values could overflow the stack when shown
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ def replace_files(contents: Mapping[str | Path, bytes]) -> None:
 
 
 def _swap(temps: Mapping[Path, Path]) -> None:
-    """Rename each new file to its place, or none: if one cannot be, the old ones come back, of which links are kept."""
+    """Rename each new file to its path, or none: where one cannot be renamed, the old ones come back from links."""
     links: dict[Path, Path | None] = {}
     try:
         for path, temp in temps.items():
@@ -82,7 +82,10 @@ def _swap(temps: Mapping[Path, Path]) -> None:
 
 
 def _link(path: Path, temp: Path) -> Path | None:
-    """Another name of an old file; a name of nothing where there is none, None where the file system has no links."""
+    """Link an old file under another name, and return that; None where the file system has no links.
+
+    Where there is no old file, nothing has the name that is returned.
+    """
     link = temp.with_name(f"{temp.name}{FORMER}")
     try:
         os.link(path, link, follow_symlinks=False)
@@ -94,7 +97,7 @@ def _link(path: Path, temp: Path) -> Path | None:
 
 
 def read_or_former(path: Path, read: Callable[[Path], T]) -> T:
-    """What ``read`` makes of a file, or if it refuses that, of the old one that a save left which was killed."""
+    """Read a file by ``read``, or if that refuses it, the old file that a killed save left."""
     try:
         return read(path)
     except TensorAdaptError:
@@ -105,7 +108,7 @@ def read_or_former(path: Path, read: Callable[[Path], T]) -> T:
 
 
 def csv_bytes(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """A table as CSV in UTF-8 with a header and lines that end with "\\n"; None and NaN are empty fields.
+    """Write a table as CSV in UTF-8 with a header and lines that end with "\\n"; None and NaN are empty fields.
 
     A text that a spreadsheet would run as a formula has an apostrophe before it; control characters are written out.
     """
@@ -142,7 +145,7 @@ def sync_folder(path: Path) -> None:
 
 
 def reason(error: Exception) -> str:
-    """The operating system's message, without the path."""
+    """Return the operating system's message, without the path."""
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -152,8 +155,8 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def read_bounded(path: Path, instead: str) -> bytes:
-    """Read at most ``LARGEST`` bytes. Raises TensorAdaptError for a larger file; an OSError is left to the caller."""
-    try:
+    """Read at most ``LARGEST`` bytes; raise TensorAdaptError for a larger file."""
+    try:  # the caller catches an OSError
         with open_bytes(path) as file:
             data = file.read(LARGEST + 1)
     except ValueError as error:  # a path with a null byte
@@ -191,7 +194,8 @@ def read_safetensors(path: Path, n_bytes: Callable[[bytes], int], says: str, wan
 
 
 def parse_json(data: bytes, path: Path | str, hint: str, strict: bool = True) -> Any:
-    """Parse an untrusted file's JSON: UTF-8, at most ``DEPTH`` deep; ``strict``: no key twice, finite numbers."""
+    """Parse an untrusted file's JSON, in UTF-8 and at most ``DEPTH`` deep."""
+    # strict JSON has no key twice and no number that is not finite
     try:
         text = data.decode()
         if (depth := _depth(text)) > DEPTH:
@@ -204,7 +208,7 @@ def parse_json(data: bytes, path: Path | str, hint: str, strict: bool = True) ->
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested, outside strings."""
+    """Return how deep brackets are nested, outside strings."""
     brackets = re.finditer(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text))
     return max(accumulate(1 if match[0] in "[{" else -1 for match in brackets), default=0)
 

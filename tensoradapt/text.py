@@ -1,4 +1,4 @@
-"""How ranks, sizes, times and tables are written."""
+"""Texts of ranks, sizes, times and tables, as they are shown to users."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Rank = int | Mapping[str, int]
 
 
 def plain(text: str, keep: str = "") -> str:
-    """A text in which every character that does not print, but those to keep, is written as in a Python string.
+    """Write every character that does not print, but those to keep, as in a Python string.
 
     Names in files that others wrote can hold line breaks, sequences that steer a terminal, and lone surrogates.
 
@@ -21,14 +21,14 @@ def plain(text: str, keep: str = "") -> str:
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The lines of a table, each column as wide as its widest cell; a cell is one line."""
+    """Return the lines of a table, each column as wide as its widest cell; a cell is one line."""
     rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def size_text(rank: Rank | None = None, budget: int | None = None, short: bool = False) -> str:
-    """The size that was asked of an adapter: its budget, or its rank, of which ``short`` shows the largest alone.
+    """Write the size that was asked of an adapter: its budget or rank, of which ``short`` writes the largest alone.
 
     >>> size_text(8), size_text({"layer": 2, "out": 4}), size_text({"layer": 2, "out": 4}, short=True)
     ('r=8', 'r=2 4', 'r≤4')
@@ -46,7 +46,7 @@ def size_text(rank: Rank | None = None, budget: int | None = None, short: bool =
 
 
 def bonds_text(rank: Rank) -> str:
-    """A rank with the names of its bonds.
+    """Write a rank with the names of its bonds.
 
     >>> bonds_text(8), bonds_text({"layer": 2, "out": 4})
     ('8', 'layer=2 out=4')
@@ -55,7 +55,7 @@ def bonds_text(rank: Rank) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """A time in the unit that suits it.
+    """Write a time in the unit that suits it.
 
     >>> duration_text(42), duration_text(400), duration_text(9000)
     ('42 s', '7 min', '2.5 h')
@@ -66,7 +66,7 @@ def duration_text(seconds: float) -> str:
 
 
 def count_text(n: int, what: str) -> str:
-    """A number of things.
+    """Write a number of things.
 
     >>> count_text(1, "run"), count_text(1200, "run")
     ('1 run', '1,200 runs')
@@ -75,7 +75,7 @@ def count_text(n: int, what: str) -> str:
 
 
 def bytes_text(n_bytes: float) -> str:
-    """A number of bytes in the unit that suits it.
+    """Write a number of bytes in the unit that suits it.
 
     >>> bytes_text(300_000), bytes_text(2.5e9)
     ('0.3 MB', '2.5 GB')

@@ -1,1 +1,1 @@
-"""The adapter: the numbers of a plan, their draws and scale, and the file they are saved in."""
+"""An adapter holds the numbers of a plan; here are their draws and scale, and the file they are saved in."""

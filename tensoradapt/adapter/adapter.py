@@ -1,4 +1,4 @@
-"""Adapter: every trainable number of a plan, once, and the pair or delta of each site."""
+"""An Adapter has every trainable number of a plan, once, and gives the pair or delta of each site."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Adapter(nn.Module):
 
     Args:
         plan: the plan whose tensors are made.
-        seed: of the draws and of the frozen bases.
+        seed: the seed of the draws and of the frozen bases.
         values: for each tensor, factors that replace the drawn ones.
         scales: for each tensor, its multiplier where it is known; solved by default.
         empty: make all numbers on the meta device, without values.
@@ -79,7 +79,7 @@ class Adapter(nn.Module):
 
     @property
     def factored(self) -> list[FactoredTensor]:
-        """The tensors, typed."""
+        """The tensors, with their type."""
         return list(self.tensors)  # type: ignore[arg-type]  # nn.ModuleList does not know what it holds
 
     def pair(self, site: Site | str) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
@@ -89,7 +89,7 @@ class Adapter(nn.Module):
     def pairs(self, site: Site | str, task: int | None = None) -> list[tuple[Tensor, Tensor]]:
         """Return pairs whose products sum to ``delta(site)``: one, or two that cancel exactly at a subtracted start.
 
-        ``task``: an index in the place of the selected one.
+        ``task`` is an index that stands in for the selected one.
         """
         tensor, member, factor = self._at(site)
         chosen = self.task_choice.at(task)
@@ -107,7 +107,7 @@ class Adapter(nn.Module):
         self.forward_pass.begin(lambda: [(tensor.scale, *map(id, tensor.stored)) for tensor in self.factored])
 
     def _pairs_of_group(self, number: int, chosen: At) -> dict[str, list[tuple[Tensor, Tensor]]]:
-        """The pairs of all sites of a tensor: those of the same ranges are contracted together."""
+        """Contract the pairs of all sites of a tensor; those of the same ranges are contracted together."""
         alike: dict[tuple[Any, ...], list[Member]] = {}
         for member in self.plan.groups[number].members:
             alike.setdefault(tuple((k, v) for k, v in member.at.items() if isinstance(v, range)), []).append(member)
@@ -127,7 +127,7 @@ class Adapter(nn.Module):
 
     def update(
         self,
-        x: Tensor,  # (samples, ..., in) of the site
+        x: Tensor,  # (samples, ..., in of the site)
         site: Site,
         apply: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor] = apply_pairs,
     ) -> Tensor:  # (samples, ..., out)
@@ -143,7 +143,7 @@ class Adapter(nn.Module):
     def bias(self, site: Site) -> Tensor | None:  # (out of the module,)
         """Return the shared bias of a site's projection, None where it has none.
 
-        It has the multiplier of the site's tensor, as in CaRA's code, but for a matched one, which is of tensors alone.
+        It has the multiplier of the site's tensor, as in CaRA's code; a matched one, made for tensors, is left out.
         """
         proj = str(site.coord.get("proj"))
         if proj not in self.biases:
@@ -296,12 +296,12 @@ class Adapter(nn.Module):
 
     @property
     def n_params(self) -> int:
-        """Trainable numbers of the adapter."""
+        """The number of trainable entries of the adapter."""
         return sum(p.numel() for p in self.parameters())
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the numbers that ``save`` stores, heads aside."""
+        """The bytes of the numbers that ``save`` stores, heads aside."""
         return sum(value.nbytes for _, value in self.stored())
 
     def extra_repr(self) -> str:
@@ -319,7 +319,7 @@ def check_filled(adapter: Adapter) -> None:
 
 
 def _as_stored(pairs: list[tuple[Tensor, Tensor]], member: Member, factor: float) -> list[tuple[Tensor, Tensor]]:
-    """A tensor's pairs as a site's matrix is stored, with its multiplier."""
+    """Return a tensor's pairs as a site's matrix is stored, with its multiplier."""
     if member.transposed:
         pairs = [(b.T, a.T) for a, b in pairs]
     return pairs if factor == 1 else [(a, factor * b) for a, b in pairs]

@@ -1,4 +1,4 @@
-"""Attachment: what an adapter knows of the model that it was attached to; Magnitudes: lengths of its rows."""
+"""What an adapter keeps of ``attach``: its settings, heads and origin (Attachment), and DoRA's lengths (Magnitudes)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tensoradapt.adapter.sharding import gathered
 from tensoradapt.sites.site import RowBlock
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-LABELS = 2  # transformers' default num_labels
+LABELS = 2  # the default of num_labels in transformers
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ def origin_of(model: Any) -> Origin:
 
 @dataclass
 class Attachment:
-    """The record of ``attach``. A plain object, so that the heads are registered in the model alone."""
+    """What ``attach`` was given and found; a plain object, so that heads are registered in the model alone."""
 
     heads: Mapping[str, nn.Module] = field(default_factory=dict)  # base modules trained with the adapter, by name
-    base: str = ""  # hash of the base weights when it was attached
+    base: str = ""  # the hash of the base weights when it was attached
     origin: Origin = Origin()
-    base_now: Callable[[], str] | None = None  # the same at the time of the call
-    inactive_heads: dict[str, Tensor] = field(default_factory=dict)  # kept while another adapter's are in the model
+    base_now: Callable[[], str] | None = None  # computes that hash at the time of the call
+    inactive_heads: dict[str, Tensor] = field(default_factory=dict)  # kept while the model has another adapter's heads
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
         """Return the base parameters trained with the adapter, by their names in the model."""
@@ -74,6 +74,6 @@ class Magnitudes(nn.ParameterList):
         super().__init__(torch.zeros(row_block.out) for row_block in number)
         self.number = number
 
-    def of(self, row_block: RowBlock) -> Tensor:  # (out of the row_block,)
+    def of(self, row_block: RowBlock) -> Tensor:  # (out,)
         """Return the lengths of a block."""
         return self[self.number[row_block]]

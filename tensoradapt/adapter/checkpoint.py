@@ -1,4 +1,4 @@
-"""Checkpoint files: safetensors and strict JSON, each trained number once; never unpickles.
+"""A checkpoint is safetensors and strict JSON, with each trained number once; nothing is unpickled.
 
 ``adapter.json`` stores sites, networks (labels and sizes), multipliers and seed, so loading needs neither the plug-in
 that built a network nor the recipe that found the sites. Random frozen entries are drawn again from the seed. It holds
@@ -42,7 +42,7 @@ JSON = "adapter.json"
 FACTORS = "adapter.safetensors"
 HEADS = "trained/model.safetensors"
 DTYPES = {str(dtype)[6:]: dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)}
-DRAWN = 2**28, 2**32  # most frozen numbers of a factor: always allowed, and for very large matrices
+DRAWN = 2**28, 2**32  # the most frozen numbers of a factor: always allowed, and allowed for very large matrices
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -101,7 +101,7 @@ def checksum(tensor: Tensor) -> str:
 def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Checkpoint:
     """Read the checkpoint in a folder; raise TensorAdaptError for a missing, damaged, foreign or future file.
 
-    ``head_shapes``: returns the shapes of a plan's trained heads in the model; without it they stay in their file.
+    ``head_shapes`` returns the shapes of a plan's trained heads in the model; without it they stay in their file.
     """
     record, plan = _checked(path)
     shapes = head_shapes(plan) if head_shapes else None
@@ -148,7 +148,7 @@ def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Shapes, path: Path) -> None:
-    """Raise for tensors that are missing, unexpected, of another shape, not floating point or not finite."""
+    """Raise TensorAdaptError for tensors that are missing, unexpected, of another shape or dtype, or not finite."""
     _check_names(tensors, expected, path)
     for name, shape in expected.items():
         tensor = tensors[name]
@@ -200,7 +200,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _instead(folder: Path) -> str:
-    """Say what a place without adapter.json is, and what to do with it."""
+    """Say what a folder without adapter.json is, and what to do with it."""
     wanted = f"expected a folder that adapter.save wrote, with {JSON} in it"
     if not folder.is_dir():
         pickled = folder.is_file() and folder.suffix in PICKLES
@@ -216,7 +216,7 @@ def _instead(folder: Path) -> str:
 
 
 def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
-    """Raise for values that ``save`` never writes, before anything is allocated for them."""
+    """Raise TensorAdaptError for values that ``save`` never writes, before anything is allocated for them."""
     try:
         whole(record["seed"])
         if not isinstance(record["scales"], list) or len(record["scales"]) != len(plan.groups):

@@ -1,4 +1,7 @@
-"""What of an adapter is added: the gate says whether, to which samples and times what; the task choice, which task."""
+"""Choose which updates of an adapter a layer adds.
+
+A Gate says whether they are added, to which samples, and multiplied by what; a TaskChoice says which task's they are.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ class Samples:
     """
 
     def __init__(self, names: Sequence[str | None], device: torch.device | None = None) -> None:
-        places: dict[str | None, list[int]] = {}
+        by_name: dict[str | None, list[int]] = {}
         for i, name in enumerate(names):
-            places.setdefault(name, []).append(i)
-        self.number = {name: i for i, name in enumerate(places)}  # of each group
-        self.sizes = [len(rows) for rows in places.values()]
-        order = [i for rows in places.values() for i in rows]
-        back = sorted(order, key=order.__getitem__)  # the places in the groups, in the batch's order
+            by_name.setdefault(name, []).append(i)
+        self.number = {name: i for i, name in enumerate(by_name)}  # the number of each group
+        self.sizes = [len(rows) for rows in by_name.values()]
+        order = [i for rows in by_name.values() for i in rows]
+        back = sorted(order, key=order.__getitem__)  # where the samples of the batch are among the grouped ones
         moved = order != sorted(order)
         self.order = tuple(torch.tensor(rows, device=device) for rows in (order, back)) if moved else None
 
@@ -33,26 +36,26 @@ class Samples:
         return sum(self.sizes)
 
     def by_group(self, batch: Tensor) -> Tensor:  # (samples, ...)
-        """The samples, group after group; raises TensorAdaptError for another number of them."""
+        """Return the samples, group after group; raise TensorAdaptError for another number of them."""
         if batch.ndim == 0 or len(batch) != len(self):
             raise wrong_batch(len(self), batch)
         return batch if self.order is None else batch.index_select(0, self.order[0].to(batch.device))
 
     def as_given(self, batch: Tensor) -> Tensor:  # (samples, ...)
-        """The samples of ``by_group`` in the batch's own order."""
+        """Return the samples of ``by_group`` in the batch's own order."""
         return batch if self.order is None else batch.index_select(0, self.order[1].to(batch.device))
 
-    def split(self, batch: Tensor) -> list[Tensor]:  # (samples, ...), each (samples of a group, ...)
-        """The samples of each group; raises TensorAdaptError for another number of them."""
+    def split(self, batch: Tensor) -> list[Tensor]:  # (samples, ...) -> for each group (samples, ...)
+        """Return the samples of each group; raise TensorAdaptError for another number of them."""
         return list(self.by_group(batch).split(self.sizes))
 
     def join(self, groups: Sequence[Tensor]) -> Tensor:  # (samples, ...)
-        """The batch of these groups, in its own order."""
+        """Return the batch of these groups, in its own order."""
         return self.as_given(torch.cat(tuple(groups)))
 
 
 def wrong_batch(n_samples: int, batch: Tensor) -> TensorAdaptError:
-    """The error for a batch of another number of samples than adapters were named for."""
+    """Make the error for a batch of another number of samples than adapters were named for."""
     return TensorAdaptError(
         f"use(model, samples=) was given {n_samples} samples and the batch has {len(batch) if batch.ndim else 'none'}; "
         "give one each (generate repeats each sample num_beams times, or num_return_sequences)"
@@ -60,17 +63,17 @@ def wrong_batch(n_samples: int, batch: Tensor) -> TensorAdaptError:
 
 
 class Gate(nn.Module):
-    """State that ``use``, ``merge`` and ``disabled`` set and wrapped layers read.
+    """Whether layers add an adapter's updates, to which samples and times what; use, merge and disabled set it.
 
-    A module, so that ``share`` moves with the adapter.
+    Wrapped layers read it. It is a module, so that ``share`` moves with the adapter.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.enabled, self.merged = True, False
-        self.samples: Samples | None = None  # the groups of a batch of which one is the adapter's
-        self.group = 0  # its number
-        self.by_share = False  # whether updates are multiplied by ``share``
+        self.samples: Samples | None = None  # a batch in groups; one group is the adapter's
+        self.group = 0  # the number of that group
+        self.by_share = False  # True where updates are multiplied by ``share``
         self.share: Tensor  # a number, or one for each sample of the batch
         self.register_buffer("share", torch.ones(()), persistent=False)
 
@@ -84,12 +87,12 @@ class Gate(nn.Module):
         """Whether some samples of the batch get the updates and others do not."""
         return self.samples is not None or (self.by_share and self.share.ndim > 0)
 
-    def own(self, batch: Tensor) -> Tensor:  # (samples, ...) of the batch, then of the adapter's group
-        """The adapter's own samples."""
+    def own(self, batch: Tensor) -> Tensor:  # (samples, ...) -> (samples of the adapter's group, ...)
+        """Return the adapter's own samples."""
         return batch if self.samples is None else self.samples.split(batch)[self.group]
 
-    def times_share(self, update: Tensor) -> Tensor:  # of the update's shape
-        """Multiply an update by the share."""
+    def times_share(self, update: Tensor) -> Tensor:
+        """Multiply an update by the share; the shape stays."""
         if not self.by_share:
             return update
         if self.share.ndim and len(self.share) != len(update):

@@ -1,4 +1,4 @@
-"""Draws: the values that trainable factors start with, and the matched scales of tensors that are drawn together."""
+"""Draw the values that trainable factors start with, and solve the matched scales of tensors drawn together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tensoradapt.planning.plan import Plan
 def draw(
     network: Network, seed: int, name: str, matched: bool, start: str = "zero", given: Collection[str] = ()
 ) -> dict[str, Tensor]:
-    """Draw the trainable factors but the given ones, float64 on the CPU: by the matched rule, or as the paper's code.
+    """Draw the trainable factors but the given ones, by the matched rule or as the paper's code; float64, CPU.
 
     The zero factor is zero, except with ``start="subtract"``, and with ``start="paper"`` where the paper draws it.
     """
@@ -40,10 +40,10 @@ def draw(
 def drawn_together(
     plan: Plan, seed: int, bases: Bases, values: Sequence[Mapping[str, Tensor]]
 ) -> Iterator[tuple[int, dict[str, Tensor], float]]:
-    """Yield numbers of a plan's tensors, their factors and matched scales, solved for those of one network together.
+    """Yield number, factors and matched scale of a plan's tensors; those of one network are solved together.
 
-    ``values``: for each tensor, factors from the base weights. A tensor whose factors all move, or whose trained ones
-    are given, is left out: it is solved alone.
+    ``values`` has, for each tensor, factors from the base weights. A tensor whose factors all move, or whose trained
+    ones are given, is left out: it is solved alone.
     """
     based = {f.name for g in plan.groups for f in g.network.factors if f.source == "base" and not f.trainable}
     if not scales.is_matched(plan.scale) or not all(based.issuperset(named) for named in values):
@@ -64,7 +64,7 @@ def drawn_together(
 
 
 def check_values(network: Network, values: Mapping[str, Tensor]) -> None:
-    """Raise for a factor without a value, and for values of another shape or not finite."""
+    """Raise TensorAdaptError for a factor without a value, and for values of another shape or not finite."""
     for factor in network.factors:
         if factor.name not in values:
             if factor.source == "base":
@@ -105,8 +105,10 @@ def _matched(network: Network, factor: Factor, generator: torch.Generator) -> Te
 
 
 def _batch(network: Network, factor: Factor, last: int) -> list[int]:
-    """Return the axes whose every position is drawn apart: index modes beside a row or column mode, and a bond over
-    terms (held by more than two factors) beside the bond of each term.
+    """Return the axes whose every position is drawn apart.
+
+    They are index modes beside a row or column mode, and a bond over terms (held by more than two factors) beside the
+    bond of each term.
     """
     index = {mode.name for mode in network.layout.index}
     wide = bool(set(factor.labels) & set(network.layout.names) - index)

@@ -1,4 +1,4 @@
-"""FactoredTensor: the numbers of one network, and what they give: full, delta, pair, apply."""
+"""A FactoredTensor has the numbers of one network, and gives the full tensor, its slices and their pairs."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ CHECKS: Mapping[str, Check] = {
 class FactoredTensor(nn.Module):
     """A tensor of weight updates over ``network.layout``, held in factored form.
 
-    Starts at exactly zero, except with ``start="paper"`` where the paper does not; with ``start="subtract"`` the
+    It starts at exactly zero, except with ``start="paper"`` where the paper does not; with ``start="subtract"`` the
     initial value is stored and subtracted. Laws: ``full()[at] == delta(at)``; ``B @ A == delta(at)`` with
     ``A, B = pair(at)``; ``apply(x, at) == x @ delta(at).T``.
 
     Args:
         network: factors, labels and sizes.
-        seed: of the draws.
+        seed: the seed of the draws.
         name: tells its draws from other tensors' with the same seed.
         scale: multiplies the tensor; "matched" and "paper" are solved from the draw.
-        alpha: of the scale; by default LoRA's 16 for "matched", the network's for "paper".
+        alpha: alpha of the scale; by default LoRA's 16 for "matched", the network's for "paper".
         bases: frozen matrices shared with other tensors; by default its own.
         start: as in ``plan``.
         values: factors that replace draws, frozen ones too; needed for factors of source "base".
@@ -134,13 +134,13 @@ class FactoredTensor(nn.Module):
 
     @property
     def stored(self) -> tuple[Tensor, ...]:
-        """Every number that pairs depend on and that may change: trained factors, those held fixed, the initial."""
+        """Every tensor that pairs depend on and that may change: trained factors, fixed ones, the initial ones."""
         parts = self.trained._parameters, self.fixed._buffers, self.initial._buffers  # values() would look each up
         return tuple(value for part in parts for value in part.values())  # type: ignore[misc]
 
     @property
     def held(self) -> dict[str, Tensor]:
-        """Stored values besides the trained factors: what is frozen and not drawn, and the subtracted initial value."""
+        """Stored values besides the trained factors: those frozen and not drawn, and the subtracted initial ones."""
         parts = {"fixed": self.fixed, "initial": self.initial}
         return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_buffers()}
 
@@ -176,7 +176,7 @@ class FactoredTensor(nn.Module):
         return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
 
     def pair(self, at: At) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
-        """Return ``B @ A == delta(at)``; R is the minimum cut, doubled where the initial value is subtracted."""
+        """Return A and B with ``B @ A == delta(at)``; R is the minimum cut, doubled where the start is subtracted."""
         return joined(self.pairs(at))
 
     def pairs(self, at: At) -> list[tuple[Tensor, Tensor]]:
@@ -257,7 +257,7 @@ def joined(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:  # 
 
 
 def _empty(network: Network) -> dict[str, Tensor]:
-    """The stored factors with shapes and no values."""
+    """Make the stored factors with shapes and no values."""
     stored = [factor for factor in network.factors if factor not in network.frozen_draws]
     return {factor.name: torch.empty(network.shape(factor), device="meta") for factor in stored}
 
@@ -278,7 +278,8 @@ def _check_at(network: Network, at: At) -> None:
 
 
 def _picks(network: Network, places: Sequence[At]) -> Callable[[Tensor, Labels], Tensor]:
-    """Return what takes a factor's values at positions: ranges narrowed, index modes picked, several on a new axis."""
+    """Return a function that takes a factor's values at positions: ranges narrowed, index modes picked."""
+    # several positions get a new axis
     ranges = {label: slice(v.start, v.stop) for label, v in places[0].items() if isinstance(v, range)}
     if len(places) == 1:
         one = {**places[0], **ranges}

@@ -1,4 +1,4 @@
-"""Work that is done once in a forward pass of the model: the pairs of all sites, contracted together."""
+"""Contract the pairs of all sites of a tensor together, and once in a forward pass of the model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 Pairs = list[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
-State = list[tuple[int, int, bool]]  # of factors: identity, writes, whether they are trained
-MOST = 2**22  # numbers that a pass without gradients keeps for the next one, of factors and pairs
+State = list[tuple[int, int, bool]]  # for each factor: identity, number of writes, whether it is trained
+MOST = 2**22  # the most numbers, in factors and pairs, that a pass without gradients keeps for the next one
 
 
 @dataclass(frozen=True)
@@ -26,20 +26,21 @@ class _Kept:
 
     @property
     def size(self) -> int:
-        """Numbers in factors and pairs."""
+        """The count of numbers in factors and pairs."""
         return sum(p.numel() for p in self.factors) + sum(
             a.numel() + b.numel() for of in self.pairs.values() for a, b in of
         )
 
     def holds(self) -> bool:
-        """Whether the factors have the very numbers still that the pairs were contracted from."""
+        """Say whether the factors still have the very numbers that the pairs were contracted from."""
         return self.values is not None and all(map(_equal, self.factors, self.values))
 
 
 class _Pass(dict[Hashable, _Kept]):
-    """The pairs of a pass by what they are of. ``tensors``: what tells whether tensors were replaced or scaled.
+    """The pairs that one forward pass has contracted, by tensor, task, gradient mode and dtype.
 
-    ``ready``: by site the pairs that it has used, with the task, autocast's type, the factors and the writes to them.
+    ``tensors`` changes when tensors are replaced or scaled. ``ready`` has the pairs that each site has used, with the
+    task, autocast's dtype, the factors and the writes to them.
     """
 
     def __init__(self, tensors: Sequence[Any] = ()) -> None:
@@ -48,26 +49,26 @@ class _Pass(dict[Hashable, _Kept]):
         self.room = MOST
         self.ready: dict[str, tuple[Any, torch.dtype | None, Sequence[Tensor], list[int], Pairs]] = {}
 
-    def keep(self, place: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
+    def keep(self, key: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
         """Keep pairs until the pass ends; without gradients and where there is room, for the next pass too."""
         size = _Kept(pairs, factors, state, None).size
         # on a GPU, which a comparison waits for, one site's pair is as soon contracted
         stays = not torch.is_grad_enabled() and (len(pairs) > 1 or factors[0].device.type == "cpu")
         stays = stays and size <= self.room
         self.room -= size * stays
-        self[place] = _Kept(pairs, factors, state, [p.detach().clone() for p in factors] if stays else None)
+        self[key] = _Kept(pairs, factors, state, [p.detach().clone() for p in factors] if stays else None)
 
     def staying(self) -> _Pass:
-        """What is kept between passes."""
+        """Return what is kept between passes."""
         found = _Pass(self.tensors)
-        found.update((place, kept) for place, kept in self.items() if kept.values is not None)
+        found.update((key, kept) for key, kept in self.items() if kept.values is not None)
         found.room = self.room
         return self if len(found) == len(self) else found
 
     def again(self, tensors: Sequence[Any]) -> _Pass:
-        """What the next pass without gradients may use: all of it, ready as it is, or those pairs that still hold."""
+        """Return what the next pass without gradients may use: all of it, or only those pairs that still hold."""
         found = _Pass(tensors)
-        found.update((place, kept) for place, kept in self.items() if kept.holds())
+        found.update((key, kept) for key, kept in self.items() if kept.holds())
         if len(found) == len(self) and tensors == self.tensors:
             return self
         found.room -= sum(kept.size for kept in found.values())
@@ -88,7 +89,7 @@ class ForwardPass:
         self._last = _Pass()  # the last one without gradients
 
     def begin(self, tensors: Callable[[], Sequence[Any]]) -> None:
-        """Begin a pass in this thread. ``tensors``: what is another value once tensors are replaced or scaled."""
+        """Begin a pass in this thread; what ``tensors`` returns changes once tensors are replaced or scaled."""
         last, self._last = self._last, _Pass()
         self._of_thread[threading.get_ident()] = _Pass() if torch.is_grad_enabled() else last.again(tensors())
 
@@ -99,7 +100,7 @@ class ForwardPass:
             self._last = passed.staying()
 
     def ready(self, site: str, task: Any) -> Pairs | None:
-        """The pairs that a site has used in this pass without gradients, if no factor was written to since."""
+        """Return the pairs that a site has used in this pass without gradients, if no factor was written to since."""
         passed = self._of_thread.get(threading.get_ident())
         if passed is None or site not in passed.ready or torch.is_grad_enabled():
             return None
@@ -108,7 +109,7 @@ class ForwardPass:
         return pairs if same else None
 
     def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], kept: Mapping[str, Pairs]) -> Pairs:
-        """The pairs of a site among those that are kept; without gradients they are ready for its next use."""
+        """Return the pairs of a site among those that are kept; without gradients they are ready for its next use."""
         if not torch.is_grad_enabled():
             passed = self._of_thread[threading.get_ident()]
             passed.ready[site] = (task, _narrow(factors), factors, [p._version for p in factors], kept[site])
@@ -117,7 +118,7 @@ class ForwardPass:
     def once(
         self, key: Hashable, factors: Sequence[Tensor], contract: Callable[[], Mapping[str, Pairs]]
     ) -> Mapping[str, Pairs] | None:
-        """The pairs ``key`` of all sites of a tensor, contracted unless this pass has them; None outside a pass.
+        """Return the pairs ``key`` of all sites of a tensor, contracted unless this pass has them; None outside a pass.
 
         They are contracted anew if a factor was written to, replaced or moved since.
         """
@@ -125,24 +126,24 @@ class ForwardPass:
         if passed is None or any(p.is_inference() for p in factors):
             return None
         state = [(id(p), p._version, p.requires_grad) for p in factors]
-        place = (key, torch.is_grad_enabled(), _narrow(factors))
-        if place not in passed or passed[place].state != state:
-            passed.keep(place, state, factors, contract())
-        return passed[place].pairs
+        key = (key, torch.is_grad_enabled(), _narrow(factors))
+        if key not in passed or passed[key].state != state:
+            passed.keep(key, state, factors, contract())
+        return passed[key].pairs
 
     def __reduce__(self) -> tuple[type[ForwardPass], tuple[()]]:
         return ForwardPass, ()  # a copy of an adapter begins without: pairs are parts of a graph
 
 
 def _narrow(factors: Sequence[Tensor]) -> torch.dtype | None:
-    """The type that autocast contracts them in; None where it is off."""
+    """Return the dtype in which autocast contracts the factors; None where it is off."""
     kind = factors[0].device.type
     on = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if on else None
 
 
 def _equal(factor: Tensor, value: Tensor) -> bool:
-    """Whether a factor has this value; False for one that was moved, retyped, or whose memory FSDP has freed."""
+    """Say whether a factor has this value; False for one that was moved, retyped, or whose memory FSDP has freed."""
     if type(factor) not in (Tensor, torch.nn.Parameter) or factor.untyped_storage().nbytes() == 0:
         return False
     alike = factor.dtype == value.dtype and factor.device == value.device
@@ -184,7 +185,7 @@ class _Contracted(torch.autograd.Function):
 
 
 def contracted(contract: Callable[..., Tensor], factors: list[Tensor]) -> Tensor:
-    """``contract(*factors)``, with a graph that keeps nothing but the factors where it needs one."""
+    """Return ``contract(*factors)``, with a graph that keeps nothing but the factors where it needs one."""
     plain = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     if plain or not torch.is_grad_enabled() or not any(p.requires_grad for p in factors):
         return contract(*factors)

@@ -1,4 +1,4 @@
-"""Frozen values: bases that tensors share, and stored factors that are not trained, as buffers.
+"""Frozen values are bases that tensors share, and stored factors that are not trained; both are buffers.
 
 Random frozen entries are a pure function of (seed, name, row, column): Philox words mapped to uniforms, so no torch
 version changes them and a smaller site reads a slice of a larger one.
@@ -52,7 +52,7 @@ class Bases(nn.Module):
 
 
 def base_shapes(networks: Iterable[Network]) -> dict[str, tuple[int, int]]:
-    """The shape of each random frozen matrix, by factor name: the largest that a network needs."""
+    """Return the shape of each random frozen matrix, by factor name: the largest that a network needs."""
     shapes: dict[str, tuple[int, int]] = {}
     for network in networks:
         for factor in network.frozen_draws:

@@ -1,4 +1,4 @@
-"""Sharding: gather and split the numbers of DTensors, and refuse what a sharded model cannot do.
+"""Gather and split the numbers of DTensors, and refuse what a sharded model cannot do.
 
 A DTensor is recognised by its method ``full_tensor``: importing its class would load torch.distributed for everyone.
 """
@@ -41,7 +41,7 @@ def placed_like(value: Tensor, tensor: Tensor) -> Tensor:  # value: the same num
 def is_sharded(module: nn.Module) -> bool:
     """Return whether parameters are DTensors, or are managed by FSDP2, which may hold whole ones between passes.
 
-    Of a model with adapters those in use are looked at; there may be thousands of others.
+    Only the adapters in use are looked at; a model may have thousands of others.
     """
     used = getattr(getattr(module, ROOT, None), "used", {}).values()
     parts = [part for _, part in named_modules(module)] + [part for adapter in used for part in adapter.modules()]

@@ -1,1 +1,1 @@
-"""Data: pinned models and archives, and the tasks."""
+"""Data has the pinned models and archives, and loads models by name."""

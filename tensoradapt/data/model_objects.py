@@ -1,4 +1,4 @@
-"""A model that is an object and not a name: saved once, under the hash of its content, where every process loads it."""
+"""Save a model that is given as an object, once and under the hash of its content, where every process loads it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXPECTED = "expected a name, a folder, or a model of transformers"
 
 
 def with_saved_model(settings: Mapping[str, Any], root: Path) -> Mapping[str, Any]:
-    """Settings whose ``model`` is a name: a model object is saved under ``root`` with its ``tokenizer``.
+    """Return settings whose ``model`` is a name: a model object is saved under ``root`` with its ``tokenizer``.
 
     The tokenizer may be an image processor. Without one that of the model's ``name_or_path`` is taken. Raises
     TensorAdaptError for objects that transformers cannot save, and where there is no tokenizer.
@@ -48,7 +48,7 @@ def _tokenizer_of(model: Any) -> Any:
 
 
 def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
-    """The folder of a model, named by the hash of its weights and renamed into place when it is complete."""
+    """Save a model into a folder named by the hash of its weights, renamed into place when complete; return that."""
     if not hasattr(tokenizer, "save_pretrained"):
         raise TensorAdaptError(f"tokenizer is {shown(tokenizer)}; expected a tokenizer or image processor")
     if meta := next((name for name, value in model.named_parameters() if value.is_meta), None):
@@ -65,7 +65,7 @@ def _saved(model: Any, tokenizer: Any, root: Path) -> Path:
 
 
 def _hash(model: Any, tokenizer: Any) -> str:
-    """Sixteen hex digits of the SHA-256 of configuration, tokenizer and weights."""
+    """Return sixteen hex digits of the SHA-256 of configuration, tokenizer and weights."""
     import torch
 
     settings = {key: value for key, value in model.config.to_dict().items() if key not in BY_SAVING}

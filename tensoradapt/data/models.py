@@ -30,8 +30,8 @@ TINY_SIZES = {
 }
 
 
-class Labels(Protocol):
-    """What a head is made for: its outputs, and "classification" or "regression"."""
+class HeadSpec(Protocol):
+    """What a task asks of a head: the number of outputs, and "classification" or "regression"."""
 
     @property
     def n_labels(self) -> int: ...
@@ -48,7 +48,7 @@ def names() -> tuple[str, ...]:
     return (MINILM, TINY, *_entries())
 
 
-def load(name: str, task: Labels) -> Any:
+def load(name: str, task: HeadSpec) -> Any:
     """Load a sequence classifier for ``task``; its head is drawn from torch's generator.
 
     A causal model whose tokenizer has no token for padding pads with the one that ends texts. Raises TensorAdaptError
@@ -66,7 +66,7 @@ def load(name: str, task: Labels) -> Any:
 
 
 def _pad(name: str, settings: Any) -> int:
-    """The token that fills up short texts: the tokenizer's, or else the one that ends texts."""
+    """Return the token that fills up short texts: the tokenizer's, or else the one that ends texts."""
     tokenizer = from_pretrained(transformers().AutoTokenizer, name)
     ends = settings.eos_token_id
     given = (tokenizer.pad_token_id, tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends]))
@@ -79,8 +79,8 @@ def _pad(name: str, settings: Any) -> int:
 
 
 def check_classifies(name: str, what: str) -> None:
-    """Raise TensorAdaptError for a named model of which transformers has no classifier of "texts" or of "pictures"."""
-    if name == TINY and what == "texts":
+    """Raise TensorAdaptError for a named model that transformers has no classifier of ``what`` for."""
+    if name == TINY and what == "texts":  # or "pictures"
         return
     hf, settings = transformers(), config(name)
     known = {
@@ -97,8 +97,8 @@ def check_classifies(name: str, what: str) -> None:
         )
 
 
-def _tiny(hf: Any, task: Labels) -> Any:
-    """The tiny model: the base is always the same, like a pretrained one, and the head is random.
+def _tiny(hf: Any, task: HeadSpec) -> Any:
+    """Make the tiny model: the base is always the same, like a pretrained one, and the head is random.
 
     Weights are ten times BERT's usual size, so that attention is far from uniform and worth adapting.
     """
@@ -124,7 +124,7 @@ def load_causal(name: str) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=2)
 def encoder(name: str) -> Encode:
-    """The text encoder of a named model: token ids of one or two sentences each, cut to a length."""
+    """Return the text encoder of a named model: token ids of one or two sentences each, cut to a length."""
     if name == TINY:
         return hashed_words
     tokenizer = from_pretrained(transformers().AutoTokenizer, name)
@@ -141,13 +141,13 @@ def encoder(name: str) -> Encode:
 
 
 def config(name: str) -> Any:
-    """The config of a named model, for planning without its weights."""
+    """Return the config of a named model, for planning without its weights."""
     hf = transformers()
     return hf.BertConfig(**TINY_SIZES) if name == TINY else from_pretrained(hf.AutoConfig, name)
 
 
 def skeleton(name: str, architecture: str | None = None) -> Any:
-    """The modules of a named model without weights, of the class that is given or that its config names."""
+    """Make the modules of a named model without weights, of the class that is given or that its config names."""
     import torch
 
     hf, settings = transformers(), config(name)
@@ -161,14 +161,14 @@ def skeleton(name: str, architecture: str | None = None) -> Any:
     try:
         with torch.device("meta"):
             return architecture_class(settings)
-    except Exception as error:  # as of from_pretrained
+    except Exception as error:  # as in from_pretrained, a broken config raises whatever reads it
         raise TensorAdaptError(
             f"{kind} cannot be built with the config of {name} ({first_line(error)}); expected a config of its own"
         ) from error
 
 
 def transformers() -> Any:
-    """The transformers library, without its warnings about new weights: the head is new on purpose."""
+    """Import the transformers library, without its warnings about new weights: the head is new on purpose."""
     if not os.environ.get(VERBOSE):
         for library in LOUD:
             logging.getLogger(library).setLevel(logging.ERROR)
@@ -182,7 +182,7 @@ def transformers() -> Any:
 
 
 def hashed_words(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
-    """Token ids of the tiny model: a hash of each word, [CLS] 2 in front, [SEP] 1 behind each sentence."""
+    """Return token ids of the tiny model: a hash of each word, [CLS] 2 in front, [SEP] 1 behind each sentence."""
     size = TINY_SIZES["vocab_size"] - 3
     rows = [
         [2] + [i for part in text for i in [*(zlib.crc32(w.encode()) % size + 3 for w in part.split()), 1]]
@@ -191,13 +191,13 @@ def hashed_words(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list
     return [row[:max_length] for row in rows]
 
 
-def _labels(task: Labels) -> dict[str, Any]:
+def _labels(task: HeadSpec) -> dict[str, Any]:
     regression = {"problem_type": "regression"} if task.kind == "regression" else {}
     return {"num_labels": task.n_labels, **regression}
 
 
 def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
-    """Call ``kind.from_pretrained`` with a name; TensorAdaptError where that fails."""
+    """Call ``kind.from_pretrained`` with a name; raise TensorAdaptError where that fails."""
     if Path(name).is_dir():
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
@@ -252,5 +252,5 @@ def _unknown(name: str, error: Exception) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its class."""
+    """Return the first line of an error's message, or its class."""
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -18,7 +18,7 @@ _OPTIONS = ("--no-input", "--no-cache-dir", "--no-binary=:none:", "--only-binary
 
 
 class _Failures(logging.Handler):
-    """Pages that could not be read, and why; pip itself only logs them."""
+    """The pages that could not be read, and why; pip itself only logs them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Failures(logging.Handler):
 
 
 def main(output: Any, package: str, filename: str, sha256: str) -> None:
-    """Write the file to ``output``; SystemExit with the reason if it is not found or declared with another hash."""
+    """Write the file to ``output``; exit with the reason if it is not found or declared with another hash."""
     _find_pip()
     from pip._internal.commands import create_command
 
@@ -59,7 +59,7 @@ def _find_pip() -> None:
 
 
 def _find(finder: Any, package: str, filename: str) -> Any:
-    """The link to the file on the first page that lists it."""
+    """Return the link to the file on the first page that lists it."""
     failures, logger = _Failures(), logging.getLogger("pip._internal.index.collector")
     logger.addHandler(failures)
     logger.setLevel(logging.DEBUG)

@@ -1,1 +1,1 @@
-"""Optional integrations; only they import the library that each is for."""
+"""Integrations are optional; only they import the library that each is for."""

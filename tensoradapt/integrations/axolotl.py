@@ -1,4 +1,4 @@
-"""The plug-in of Axolotl: ``adapter: tensoradapt`` trains a TensorConfig; docs/trainers.md has a complete run."""
+"""The plug-in of Axolotl trains a TensorConfig for ``adapter: tensoradapt``; docs/trainers.md has a complete run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TensorArguments(BaseModel):
 
 
 class TensorPlugin(BasePlugin):
-    """Name it in ``plugins:`` as ``tensoradapt.integrations.axolotl.TensorPlugin``.
+    """The plug-in, which ``plugins:`` names as ``tensoradapt.integrations.axolotl.TensorPlugin``.
 
     Raises TensorAdaptError where Axolotl is not installed.
     """
@@ -42,11 +42,11 @@ class TensorPlugin(BasePlugin):
         super().__init__()
 
     def get_input_args(self) -> str:
-        """Where the model of the block is."""
+        """Return the path of the class that the block is checked by."""
         return f"{__name__}.{TensorArguments.__name__}"
 
     def get_adapter_capabilities(self) -> list[Any]:
-        """The name that ``adapter:`` takes."""
+        """Return the name that ``adapter:`` takes."""
         return [AdapterCapabilities(name=NAME)]
 
     def register(self, cfg: Any) -> None:
@@ -57,7 +57,7 @@ class TensorPlugin(BasePlugin):
     def load_adapter(
         self, model: nn.Module, cfg: Any, inference: bool = False, config_only: bool = False
     ) -> tuple[PeftModel | None, TensorConfig] | None:
-        """The model with a new adapter, or with that of ``lora_model_dir``; DPO takes the config alone."""
+        """Return the model with a new adapter, or with that of ``lora_model_dir``; DPO takes the config alone."""
         if cfg.adapter != NAME:
             return None
         config = config_of(cfg.tensoradapt or {})
@@ -68,12 +68,12 @@ class TensorPlugin(BasePlugin):
         return get_peft_model(model, config), config
 
     def add_callbacks_post_trainer(self, cfg: Any, trainer: Any) -> list[TrainerCallback]:
-        """Equal steps, where the block asks for them."""
+        """Return the callback of equal steps, where the block asks for them."""
         return [EqualSteps()] if cfg.adapter == NAME and (cfg.tensoradapt or {}).get(STEPS) else []
 
 
 def config_of(block: Mapping[str, Any]) -> TensorConfig:
-    """The config that a block describes; its task type is CAUSAL_LM unless the block has another.
+    """Make the config that a block describes; its task type is CAUSAL_LM unless the block has another.
 
     Raises TensorAdaptError for a name that TensorConfig does not have.
     """

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's command line with a TensorConfig in place of its LoRA; docs/trainers.md has a complete run."""
+"""Run LLaMA-Factory's command line with a TensorConfig in place of LoRA; docs/trainers.md has a complete run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ ASKED = ("use_dora", "use_rslora", "init_lora_weights")
 
 
 def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
-    """Run the command of ``sys.argv``: ``train``, ``export``, ``chat`` or ``api`` and the file or options of it.
+    """Run the command of ``sys.argv``: ``train``, ``export``, ``chat`` or ``api``, with its file or options.
 
     ``finetuning_type: lora`` then means the config, which alone says what is trained; ``lora_rank``, ``lora_alpha``,
     ``lora_dropout`` and ``lora_target`` are not read. ``additional_target`` holds where the config has no
     ``modules_to_save``. On several GPUs start the script with torchrun.
 
     Args:
-        callbacks: of transformers' Trainer, for instance ``EqualSteps()``.
+        callbacks: callbacks of transformers' Trainer, for instance ``EqualSteps()``.
 
     Raises:
         TensorAdaptError: where LLaMA-Factory is not installed, for other commands, with USE_RAY, for options of LoRA
@@ -56,7 +56,7 @@ def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
 
 
 def replaced(config: TensorConfig, given: dict[str, Any]) -> TensorConfig:
-    """The config in place of what LLaMA-Factory gives to LoraConfig."""
+    """Return the config in place of what LLaMA-Factory gives to LoraConfig."""
     if asked := {name: given[name] for name in ASKED if given.get(name)}:
         TensorConfig(**asked)  # raises, and says what to give instead
     made = deepcopy(config)
@@ -66,7 +66,7 @@ def replaced(config: TensorConfig, given: dict[str, Any]) -> TensorConfig:
 
 
 def checked(init_adapter: Callable[..., Any]) -> Callable[..., Any]:
-    """LLaMA-Factory's function that prepares a model, and an error where it trains something else."""
+    """Wrap LLaMA-Factory's function that prepares a model, to raise TensorAdaptError where it trains something else."""
 
     def prepared(config: Any, model: Any, model_args: Any, finetuning_args: Any, is_trainable: bool) -> Any:
         made = init_adapter(config, model, model_args, finetuning_args, is_trainable)

@@ -1,4 +1,4 @@
-"""The plug-in of ms-swift: ``--tuner_type tensoradapt`` trains a TensorConfig; docs/trainers.md has a complete run."""
+"""The plug-in of ms-swift trains a TensorConfig for ``--tuner_type tensoradapt``; a run is in docs/trainers.md."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def register(config: TensorConfig) -> None:
     from swift import PeftTuner, callbacks_map, tuners_map
 
     class TensorTuner(PeftTuner):
-        """Adapts a model as the config says; PEFT saves and loads it."""
+        """The tuner that adapts a model as the config says; PEFT saves and loads it."""
 
         @staticmethod
         def prepare_model(args: Any, model: nn.Module) -> PeftModel:
-            """The model with a new adapter."""
+            """Return the model with a new adapter."""
             return get_peft_model(model, deepcopy(config))
 
     tuners_map[NAME] = TensorTuner

@@ -74,8 +74,8 @@ class EqualSteps(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Wrap the optimizer, unless an earlier call of ``train`` did; accelerate's is around torch's."""
-        optimizer = kwargs["optimizer"]
+        """Wrap the optimizer, unless an earlier call of ``train`` did."""
+        optimizer = kwargs["optimizer"]  # accelerate's, around torch's
         inner = getattr(optimizer, "optimizer", optimizer)
         if not hasattr(inner, "equal_steps"):
             equal_steps(inner, kwargs["model"])

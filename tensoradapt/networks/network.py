@@ -92,8 +92,8 @@ class Network:
 
     def _names(self) -> str:
         sizes = self.layout.size_of
-        shown = {f.name: (f"{x}={sizes[x]}" if x in sizes else x for x in f.labels) for f in self.factors}
-        return ", ".join(f"{name}[{' '.join(labels)}]" for name, labels in shown.items())
+        sized = {f.name: (f"{x}={sizes[x]}" if x in sizes else x for x in f.labels) for f in self.factors}
+        return ", ".join(f"{name}[{' '.join(labels)}]" for name, labels in sized.items())
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:

@@ -39,7 +39,7 @@ class Transaction:
 def transaction(
     *roots: nn.Module, optimizer: torch.optim.Optimizer | None = None, apart: Iterable[nn.Module] = ()
 ) -> Iterator[Transaction]:
-    """Within this context, undo everything on any exception, Ctrl-C and out-of-memory too, and raise it again.
+    """Undo everything inside this context on any exception, Ctrl-C and out-of-memory too, and raise it again.
 
     Undone are changes to modules (children, parameters, buffers, modes, other attributes and the contents of
     those that are dicts, lists or sets), to parameters' ``requires_grad``, ``grad`` and ``data``, to an optimizer's

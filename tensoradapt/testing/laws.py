@@ -105,7 +105,7 @@ def pair(case: Case) -> None:
 
 
 def apply(case: Case) -> None:
-    """Applying is multiplying by delta, for any leading shape, an empty one too: ``apply(x, at) == x @ delta(at).T``."""
+    """Applying multiplies by delta, for any leading shape, an empty one too: ``apply(x, at) == x @ delta(at).T``."""
     tensor, generator = case.perturbed(), torch.Generator().manual_seed(case.seed)
     delta = tensor.delta(case.at)
     for leading in ((), (3,), (2, 3), (0, 3)):

@@ -1,1 +1,1 @@
-"""Training: the loop, its optimizer and state, preconditioning and rank reduction."""
+"""Train adapters: the loop, optimizer steps of equal length, ranks that fall, several trainings in one process."""

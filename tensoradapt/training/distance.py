@@ -1,9 +1,9 @@
-"""Distance: how far a change of its factors moves an adapter's updates, as a function of the length of the change.
+"""Compute how far a change of its factors moves an adapter's updates, as a function of the length of the change.
 
-``|T(c) - T(0)|^2`` with factors ``f + c change`` is taken from the factors, and no dense tensor of all sites is formed.
-Where a row or column mode is in one factor alone, from ``<T(c), T(c)> - 2 <T(c), T(0)> + <T(0), T(0)>``: networks
-contracted with a copy of themselves, in float64. Where two factors have it (VeRA, LoHa), the change of each site is a
-polynomial in c, with the triangle of its QR in place of a wide frozen factor.
+``|T(c) - T(0)|^2`` with factors ``f + c change`` is computed from the factors, and no dense tensor of all sites
+is formed. Where each row and column mode is in one factor alone, it is ``<T(c), T(c)> - 2 <T(c), T(0)> + <T(0), T(0)>``
+by networks that are contracted with a copy of themselves, in float64. Where two factors have one (VeRA, LoHa), the
+change of each site is a polynomial in c, with the triangle of its QR in place of a wide frozen factor.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from tensoradapt.training.step_length import Curve
 Values = Mapping[str, Tensor]  # factors by name
 
 
-TENSOR, ENTRIES = "tensor*", 2**22  # axis of stacked tensors, and most entries of their factors in one stack
+TENSOR = "tensor*"  # the axis of stacked tensors
+ENTRIES = 2**22  # the most entries that the factors in one stack have
 
 
 class Distance:
@@ -43,20 +44,20 @@ class Distance:
         self._parts = _parts(adapter)
 
     def fits(self, adapter: Adapter) -> bool:
-        """Whether the adapter has the networks it had."""
+        """Say whether the adapter still has the networks it had."""
         return [id(tensor.network) for tensor in adapter.factored] == list(map(id, self.networks))
 
     def along(self, before: Sequence[Values], change: Sequence[Values]) -> Curve:
-        """The squared distance between ``before`` and ``before + c change``, as a function of c."""
+        """Return the squared distance between ``before`` and ``before + c change``, as a function of c."""
         curves = [part.along(before, change) for part in self._parts]
         return Curve(lambda c: sum(curve.at(c) for curve in curves), sum(curve.base for curve in curves))
 
 
 @dataclass(frozen=True)
 class Block:
-    """What the sites of a tensor read of it: ranges of modes, and the squared multiplier at each index position.
+    """The slices of a tensor that its sites read: ranges of modes, and the squared multiplier at each index position.
 
-    ``mask``: None where it is ``weight`` at every position.
+    ``mask`` has the multipliers; it is None where all are ``weight``.
     """
 
     ranges: tuple[tuple[str, int], ...]  # a mode and how many of its first entries
@@ -65,7 +66,7 @@ class Block:
 
 
 def _parts(adapter: Adapter) -> list[Any]:
-    """The tensors as stacks of one network, or as sites where the network needs it."""
+    """Group the tensors into stacks of one network, or take their sites singly where the network needs it."""
     parts: list[Any] = []
     stacks: dict[tuple[Network, Block], list[int]] = {}
     for i, (tensor, group) in enumerate(zip(adapter.factored, adapter.plan.groups, strict=True)):
@@ -84,7 +85,7 @@ def _parts(adapter: Adapter) -> list[Any]:
 
 @lru_cache(maxsize=1024)
 def _entangled(network: Network) -> bool:
-    """Whether several factors have one row or column mode."""
+    """Say whether several factors have one row or column mode."""
     held = Counter(label for factor in network.factors for label in factor.labels)
     return any(held[mode.name] > 1 for mode in (*network.layout.rows, *network.layout.cols))
 
@@ -105,7 +106,7 @@ def _blocks(network: Network, members: Sequence[Member], squares: Sequence[float
 
 
 class _Stack:
-    """Tensors of one network and block, contracted together."""
+    """Tensors of one network and block, which are contracted together."""
 
     def __init__(self, network: Network, block: Block, members: Sequence[int], tensors: Sequence[FactoredTensor]):
         self.network, self.block, self.members, self.tensors = network, block, members, tensors
@@ -154,7 +155,7 @@ class _Stack:
         return self._stacked([tensor.factors[name] for tensor in self.tensors], name)
 
     def _stacked(self, values: Sequence[Tensor], name: str) -> Tensor:
-        """(tensors, *shape) in float64, narrowed to the ranges of the block."""
+        """Return (tensors, *shape) in float64, narrowed to the ranges of the block."""
         stacked = torch.stack([value.detach() for value in values]).double()
         labels = next(f.labels for f in self.network.factors if f.name == name)
         for mode, n in self.block.ranges:
@@ -170,13 +171,16 @@ class _Stack:
 class Scheme:
     """How a network is contracted with a copy: the Gram matrices of single factors first, then ``program``."""
 
-    grams: Mapping[str, tuple[Program, tuple[int, ...]]]  # and the order of axes with the bonds of both exchanged
+    grams: Mapping[str, tuple[Program, tuple[int, ...]]]  # with the order of axes that exchanges the bonds of both
     program: Program
 
 
 @lru_cache(maxsize=1024)
 def _scheme(network: Network, ranges: tuple[tuple[str, int], ...], masked: bool, n: int) -> Scheme:
-    """A Gram matrix takes the place of a factor whose own modes have no fewer entries than its bonds."""
+    """Find the contraction of a network with its copy, by way of Gram matrices where these are smaller.
+
+    A Gram matrix takes the place of a factor whose own modes have no fewer entries than its bonds.
+    """
     index = {mode.name for mode in network.layout.index if mode.name not in RUNTIME} if masked else set()
     held = Counter(label for factor in network.factors for label in factor.labels)
     sizes = {**network.sizes, **dict(ranges), TENSOR: n}
@@ -215,7 +219,7 @@ class _Sites:
         return Curve(lambda c: sum(a * c**k for k, a in enumerate(coefficients)))
 
     def _site(self, member: Member, before: Values, change: Values) -> Tensor:  # (2 * degree + 1,)
-        """Coefficients of the squared change of a site, all tasks of it, in powers of the length."""
+        """Return the coefficients of the squared change of a site, over all its tasks, in powers of the length."""
         network = self.tensor.network
         at = {name: value for name, value in member.at.items() if isinstance(value, int)}
         ranges = tuple((name, len(value)) for name, value in member.at.items() if isinstance(value, range))
@@ -243,7 +247,7 @@ class _Sites:
         return sums
 
     def _reduced(self, factor: Factor, at: Mapping[str, int], ranges: tuple[tuple[str, int], ...]) -> Tensor:
-        """A frozen factor at a site: the triangle over its own modes, made once where all sites share it."""
+        """Return a frozen factor at a site: the triangle over its own modes, made once where all sites share it."""
         network = self.tensor.network
         key = (factor.name, ranges, tuple(at[x] for x in factor.labels if x in at))
         if key not in self._triangles:
@@ -272,7 +276,7 @@ def _picked(factor: Factor, value: Tensor, at: Mapping[str, int], ranges: tuple[
 
 
 def _polynomial_einsum(equation: str, *operands: Sequence[Tensor]) -> list[Tensor]:
-    """``einsum`` of polynomials, each the list of its coefficients from the constant up."""
+    """Apply ``einsum`` to polynomials, each the list of its coefficients from the constant up."""
     result: dict[int, Tensor] = {}
     for powers in itertools.product(*(range(len(p)) for p in operands)):
         term = torch.einsum(equation, *(p[k] for p, k in zip(operands, powers, strict=True)))

@@ -1,4 +1,4 @@
-"""Equal steps: each optimizer step moves the adapted weights equally far, whatever their factoring and rank.
+"""Equal steps move the adapted weights equally far in each optimizer step, whatever their factoring and rank.
 
 The root mean square of a step's change, over all entries of an adapter's matrices, becomes ``lr T``. T is what LoRA
 r=8, alpha=16 moves in Adam's first step per unit learning rate, 2 sqrt(8 / (3 d_in)): the target of the matched scale;
@@ -65,19 +65,22 @@ def equal_steps(optimizer: Opt, model: nn.Module) -> Opt:
         raise TensorAdaptError(
             f"this {type(optimizer).__name__} rescales its steps already; call equal_steps once for each optimizer"
         )
-    stepper = EqualSteps(held)
+    stepper = StepRescaler(held)
     optimizer.register_step_pre_hook(stepper.before)
     optimizer.register_step_post_hook(stepper.after)
     optimizer.equal_steps = stepper  # type: ignore[attr-defined]
     return optimizer
 
 
-class EqualSteps:
-    """The hooks of one optimizer. All state is in the parameters, so a training resumes bit for bit."""
+class StepRescaler:
+    """The hooks that rescale the steps of one optimizer.
+
+    All state is in the parameters, so a training resumes bit for bit.
+    """
 
     def __init__(self, adapters: Sequence[Adapter]) -> None:
         self.adapters = list(adapters)
-        self.lengths: list[float] = []  # of the last step, for each adapter
+        self.lengths: list[float] = []  # by what the last step of each adapter was multiplied
         self.unchanged = 0
         self._distances: dict[int, Distance] = {}
         self._kept: list[tuple[Values, float]] = []
@@ -116,7 +119,7 @@ class EqualSteps:
         return length
 
     def length(self, curve: Curve, asked: float) -> float | None:
-        """The multiple of a step that moves the weights by ``asked``; None for a step to be left as it is."""
+        """Return the multiple of a step that moves the weights by ``asked``; None for a step to be left as it is."""
         return solve(curve, asked)
 
     def _leave(self) -> None:
@@ -137,14 +140,15 @@ class EqualSteps:
 
 
 def squared_target(adapter: Adapter) -> float:
-    """The squared distance, summed over all entries of the adapter's matrices, of a step at learning rate 1."""
+    """Return the squared distance of a step at rate 1, summed over all entries of the adapter's matrices."""
     sites = [member.site for group in adapter.plan.groups for member in group.members]
     squared = sum(site.out * site.in_ * first_step(site.in_) ** 2 for site in sites)
     return squared * max(1, len(adapter.plan.spec.tasks))
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:
-    """The rate of an adapter's factors: that of their groups, or that over each factor's own multiplier (LoRA+)."""
+    """Return the learning rate of an adapter's factors."""
+    # it is that of their groups, or that over each factor's own multiplier (LoRA+)
     group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     pairs = [(float(group_of[id(p)]["lr"]), rate) for p, rate in adapter.rates().items() if id(p) in group_of]
     for rates in ([lr for lr, _ in pairs], [lr / rate for lr, rate in pairs]):
@@ -158,7 +162,7 @@ def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:
 
 
 def _held(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[Adapter]:
-    """The adapters whose factors the optimizer trains."""
+    """Return the adapters whose factors the optimizer trains."""
     # found among the modules, not at the root: DDP and torch.compile put the model inside another
     adapters = [module for module in model.modules() if isinstance(module, Adapter)]
     if not adapters:

@@ -1,4 +1,4 @@
-"""fit: the training loop, its optimizer and its learning-rate schedule."""
+"""The training loop, its optimizer and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class FitResult:
-    """Outcome of a training. ``status``: "finished" or "diverged"; ``note`` then names step and parameter."""
+    """The outcome of a training: "finished", or "diverged" with a note that names step and parameter."""
 
     status: str
     note: str
     losses: tuple[float, ...]
-    seconds: tuple[float, ...]  # of each step
+    seconds: tuple[float, ...]  # one for each step
 
 
 def fit(
@@ -60,13 +60,13 @@ def fit(
     Args:
         model: what is trained; usually a model with an adapter.
         batches: one mapping of tensors for each step.
-        lr: learning rate of all but ``heads``. Rises over the warm-up, then falls linearly to zero, as ``head_lr``.
+        lr: learning rate of all but ``heads``. It rises over the warm-up, then falls linearly to zero, as ``head_lr``.
         steps: number of optimizer steps.
         head_lr: learning rate of the modules in ``heads``; default ``lr``.
         heads: names of modules, such as "classifier".
         warmup: share of the steps, in [0, 1).
         clip: largest norm of the gradients.
-        weight_decay: of AdamW.
+        weight_decay: AdamW's weight decay.
         loss: called with model and batch; default ``model(**batch).loss``.
         optimizer: "adamw", or "equal_steps": its steps rescaled by ``tensoradapt.equal_steps``.
         precondition: epsilon of ``preconditioned``; default plain gradients.
@@ -97,7 +97,7 @@ def training(
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
 ) -> Turns[FitResult]:
-    """The training of ``fit`` as work that pauses after each step; its arguments are checked before the first."""
+    """Return the training of ``fit`` as work that pauses after each step; arguments are checked before the first."""
     _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
     groups = parameter_groups(model, options.lr, options.head_lr, heads)
     _check_reduce(model, reduce or {}, options.steps, checkpoint)
@@ -156,7 +156,7 @@ def _check_kinds(model: Any, batches: Any, **others: Any) -> None:
 def _loss(
     model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Tensor] | None, context: torch.autocast
 ) -> Tensor:
-    """The loss of a batch, within a context; raises TensorAdaptError where there is none to train on."""
+    """Compute the loss of a batch, within a context; raise TensorAdaptError where there is none to train on."""
     if loss is None and not isinstance(batch, Mapping):
         raise TensorAdaptError(f"a batch is {shown(batch)}; expected a mapping of the model's arguments, or give loss=")
     with context:
@@ -173,7 +173,7 @@ def _loss(
 def optimizer_of(
     model: nn.Module, groups: Sequence[Mapping[str, Any]], options: TrainingOptions
 ) -> torch.optim.Optimizer:
-    """AdamW over the groups, with preconditioned gradients and rescaled steps where they are asked for."""
+    """Make AdamW over the groups, with preconditioned gradients and rescaled steps where they are asked for."""
     adamw = torch.optim.AdamW(list(map(dict, groups)), weight_decay=options.weight_decay)
     if options.precondition is not None:
         preconditioned(adamw, model, options.precondition)
@@ -195,8 +195,8 @@ def parameter_groups(
 
     Args:
         model: a model with an adapter.
-        lr: of factors, times their own multiplier (LoRA+), and of the rest.
-        head_lr: of the modules in ``heads``; default ``lr``.
+        lr: learning rate of factors, times their own multiplier (LoRA+), and of the rest.
+        head_lr: learning rate of the modules in ``heads``; default ``lr``.
         heads: names of modules, such as "classifier".
 
     Returns:
@@ -242,14 +242,14 @@ def _check_heads(heads: Sequence[str], named: Mapping[str, nn.Parameter]) -> Non
 def _schedule(
     optimizer: torch.optim.Optimizer, options: TrainingOptions, done: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """The schedule as it stands after ``done`` steps."""
+    """Make the schedule as it stands after ``done`` steps."""
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, options), last_epoch=done - 1)
 
 
 def _rate(step: int, options: TrainingOptions) -> float:
-    """Multiplier of the learning rates at a step counted from 0: up over the warm-up, down to zero after the last."""
+    """Return the multiplier of the learning rates at a step counted from 0: up over the warm-up, then down to zero."""
     rising = max(1, round(options.warmup * options.steps))
     if step < rising:
         return (step + 1) / rising

@@ -1,4 +1,4 @@
-"""fit_many: train several adapters of one model in turns, each as if it were alone, over one frozen base."""
+"""fit_many trains several adapters of one model in turns, each as if it were alone, over one frozen base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tensoradapt.training.options import TrainingOptions
 from tensoradapt.training.turns import Turns, in_turns
 
 OPTIONS = {field.name for field in fields(TrainingOptions)}
-ARGUMENTS = {"batches", "heads", "loss", "reduce", "on_step", "checkpoint"}  # of fit, besides
+ARGUMENTS = {"batches", "heads", "loss", "reduce", "on_step", "checkpoint"}  # what fit takes besides
 KEYS = {**dict.fromkeys((*OPTIONS, *ARGUMENTS), anything), "seed": checked_seed}
 
 
@@ -92,7 +92,7 @@ def _check(model: nn.Module, registry: Adapters, runs: Any) -> None:
 
 
 def _check_apart(runs: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse what two runs would take from each other."""
+    """Raise TensorAdaptError where two runs would take batches or checkpoints from each other."""
     for what in ("batches", "checkpoint"):
         seen: dict[Any, str] = {}
         for name, settings in runs.items():
@@ -109,7 +109,7 @@ def _check_apart(runs: Mapping[str, Mapping[str, Any]]) -> None:
 
 @contextmanager
 def _all_trained(registry: Adapters, names: Mapping[str, Any]) -> Iterator[None]:
-    """Within it these adapters compute and are trained, as each would be after ``use``; afterwards, those before."""
+    """Let these adapters compute and train inside this context, as each would after ``use``; then put all back."""
     adapters = [registry.named()[name] for name in names]
     gates = [(a.gate, a.gate.samples, a.gate.by_share) for a in adapters]
     flags = [(a, {name: p.requires_grad for name, p in a.named_parameters()}) for a in adapters]
@@ -128,7 +128,7 @@ def _all_trained(registry: Adapters, names: Mapping[str, Any]) -> Iterator[None]
 
 
 def _view(model: nn.Module, name: str) -> nn.Module:
-    """The model with one of its adapters, the others left out, and with heads of its own as that adapter has them."""
+    """Return the model with one of its adapters, the others left out, and with heads of its own for that adapter."""
     named = required(model).named()
     view, adapter = sharing(model, model, named.values()), named[name]
     registry = required(view)

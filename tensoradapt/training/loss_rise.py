@@ -1,4 +1,4 @@
-"""Whether the loss of a training rose to a multiple of its first, which says that a learning rate is too high."""
+"""Tell whether the loss rose to a multiple of its first value, which says that a learning rate is too high."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 
 from tensoradapt.text import count_text
 
-TIMES = 3.0  # the first loss; of trainings that learned well it stays below 1.5 (benchmarks/records/head_rates.csv)
-TOGETHER = 3  # steps whose median must be as high, as one batch may be an odd one
+TIMES = 3.0  # times the first loss; trainings that learned well stay below 1.5 (benchmarks/records/head_rates.csv)
+TOGETHER = 3  # the median of so many steps must be as high, as one batch may be an odd one
 LESS = 10.0  # the next rate to try is so many times smaller
 
 
 def rise(losses: Sequence[float], rates: Mapping[str, float]) -> str:
-    """What to say of a loss that rose; empty where it did not.
+    """Say that the loss rose, and which rates to try; return an empty text where it did not.
 
     Args:
-        losses: of each step, the first before anything was trained.
-        rates: the learning rates of the training by what they are called, the likeliest cause first.
+        losses: the loss of each step, the first before anything was trained.
+        rates: the learning rates of the training by their names, the likeliest cause first.
 
     >>> rise([2.4, 9.0, 40.0, 78.0, 60.0], {"head rate": 0.06})
     'loss rose from 2.4 to 78 in 3 steps: head rate 0.06 is too high; try 0.006'

@@ -1,4 +1,4 @@
-"""Options of training: one record that ``fit`` reads its settings from, checked in one place. No torch."""
+"""Options of training are one record that ``fit`` reads its settings from, checked in one place. No torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from tensoradapt.checks import LARGEST, check_number, check_whole, is_number, on
 from tensoradapt.errors import TensorAdaptError
 
 OPTIMIZERS = ("adamw", "equal_steps")
-HELD = 1e38  # by float32, in which optimizers compute
+HELD = 1e38  # float32, in which optimizers compute, holds numbers up to here
 PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """Settings of one training; ``fit`` describes each.
+    """The settings of one training; ``fit`` describes each.
 
     Raises TensorAdaptError for rates, steps and a warm-up that no training can use.
     """

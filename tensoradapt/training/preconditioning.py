@@ -1,5 +1,4 @@
-"""Preconditioned gradients: each factor's is multiplied by the inverse of its normal matrix, as in alternating least
-squares.
+"""Precondition gradients: multiply each factor's by the inverse of its normal matrix, as least squares does.
 
 For CP this is preconditioned LoRTA (Kolda & Bader, SIAM Review 51, 2009, section 3.4). The same contraction serves
 every network; a mode that other factors have too makes a matrix for each of its positions.
@@ -23,7 +22,7 @@ from tensoradapt.training.state import torch_optimizer
 
 
 def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: float = 1e-6) -> Any:
-    """Before every step of ``optimizer``, turn each factor's gradient G into G (H + epsilon I)^-1, H its normal matrix.
+    """Turn each factor's gradient G into G (H + epsilon I)^-1, H its normal matrix, before every step of ``optimizer``.
 
     At the start H is zero for all but the zero factor, so only that factor's gradient changes in more than size.
     What it gains in training is not measured.
@@ -74,10 +73,10 @@ def divided(
     network: Network,
     factors: Mapping[str, Tensor],
     of: Factor,
-    gradient: Tensor,  # of the factor's shape
+    gradient: Tensor,  # the factor's shape
     epsilon: float,
 ) -> Tensor:
-    """``gradient (H + epsilon I)^-1`` over the factor's bonds; solved in float64."""
+    """Return ``gradient (H + epsilon I)^-1`` over the factor's bonds, solved in float64."""
     shared, alone, bonds = axes(network, of)
     if not bonds:
         return gradient

@@ -1,4 +1,4 @@
-"""reduce_rank: make an attached adapter's bonds smaller during training, and carry the optimizer's moments over.
+"""reduce_rank makes an attached adapter's bonds smaller during training, and carries the optimizer's moments over.
 
 MetaTT (Lopez-Piqueres et al., arXiv 2506.09105) starts its tensor-train at a larger rank, and every few epochs sweeps
 along it with truncated singular value decompositions; here the same is done for every network whose bonds form a tree
@@ -26,7 +26,7 @@ from tensoradapt.text import Rank
 from tensoradapt.training import rounding
 from tensoradapt.training.state import torch_optimizer
 
-# optimizers' names for averages of gradients and of their squares
+# names that optimizers have for averages of gradients and of their squares
 FIRST = ("exp_avg", "momentum_buffer", "grad_avg")
 SECOND = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")
 MOMENTS = ("carry", "reset")
@@ -42,7 +42,7 @@ Carry = Callable[..., Tensor]  # moves first moments, or with square=True second
 
 @dataclass(frozen=True)
 class Reduction:
-    """One tensor: its bonds before and after, and ``error`` = ||T' - T|| / ||T|| to 1e-7; 0 for a tensor of zeros."""
+    """A tensor's bonds before and after, and ``error`` = ||T' - T|| / ||T|| to 1e-7; 0 for a tensor of zeros."""
 
     before: Bonds
     after: Bonds
@@ -51,7 +51,7 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Report:
-    """Outcome of a reduction: every tensor, and the adapter's number of parameters before and after."""
+    """The outcome of a reduction: every tensor, and the adapter's number of parameters before and after."""
 
     tensors: tuple[Reduction, ...]
     n_before: int
@@ -76,12 +76,12 @@ def reduce_rank(
     sweeps: int = 1,
     moments: str = "carry",
 ) -> Report:
-    """Replace every tensor of the adapter by a close one with smaller bonds; give one of rank, budget and energy.
+    """Replace every tensor of the adapter by a close one with smaller bonds.
 
-    In a tree of bonds a truncation's error is at most the root of the sum of the squared singular values it drops. CP
-    drops the component that adds least to the error. Factors keep the sizes of their entries and the tensor its
-    multiplier. Factors become new Parameters without gradients, so wrap a model for several processes after this.
-    Measured in docs/figures/README.md.
+    Give one of rank, budget and energy. In a tree of bonds a truncation's error is at most the root of the
+    sum of the squared singular values it drops. CP drops the component that adds least to the error. Factors keep the
+    sizes of their entries and the tensor its multiplier. Factors become new Parameters without gradients, so wrap a
+    model for several processes after this. docs/figures/README.md has measurements.
 
     Args:
         model: a model with an attached adapter.
@@ -124,7 +124,7 @@ def reduce_rank(
 def _smaller_networks(
     adapter: Adapter, values: Sequence[rounding.Values], rank: Rank | None, budget: int | None, energy: float | None
 ) -> list[Network]:
-    """The networks to reduce an adapter's to, by exactly one of ``rank``, ``budget`` and ``energy``."""
+    """Return the networks to reduce an adapter's to, by exactly one of ``rank``, ``budget`` and ``energy``."""
     if sum(given is not None for given in (rank, budget, energy)) != 1:
         raise TensorAdaptError(
             f"rank={shown(rank)}, budget={shown(budget)} and energy={shown(energy)} were given; expected exactly one "
@@ -173,7 +173,7 @@ def _to_budget(
     drops = [(e, i, bond, k) for i in range(len(networks)) for e, bond, k in _drops(networks[i], values[i], i)]
     smaller = list(networks)
     bonds = [dict(network.bonds) for network in networks]
-    for _, i, bond, k in sorted(drops, key=lambda drop: drop[0]):  # stable: of equals in one bond the last goes first
+    for _, i, bond, k in sorted(drops, key=lambda drop: drop[0]):  # stable: equals in one bond go from the last on
         if left <= budget:
             break
         bonds[i][bond] = k
@@ -203,7 +203,7 @@ def _to_energy(
 
 
 def _drops(network: Network, values: rounding.Values, i: int) -> list[tuple[float, str, int]]:
-    """For each direction but the first of every bond, last first: share of the squared norm, bond, size left."""
+    """List share of the squared norm, bond and size left for each direction but the first of every bond, last first."""
     norm = rounding.inner((network, values), (network, values))
     if not norm > 0:
         raise TensorAdaptError(
@@ -214,7 +214,7 @@ def _drops(network: Network, values: rounding.Values, i: int) -> list[tuple[floa
 
 
 def _with(network: Network, bonds: Mapping[str, int]) -> Network:
-    """The network with these bonds, each clipped to what its neighbours can carry."""
+    """Return the network with these bonds, each clipped to what its neighbours can carry."""
     return replace(network, bonds=bonds).clipped()
 
 

@@ -1,4 +1,4 @@
-"""Round a network: make its bonds smaller and keep its tensor close.
+"""Make the bonds of a network smaller and keep its tensor close.
 
 Where every bond joins two factors and there is no cycle (LoRA, Tucker, tensor-trains), the tensor is a matrix product
 at each bond, and its best approximation of rank k follows from the triangular factors of both sides (Oseledets, SIAM J.
@@ -28,7 +28,7 @@ TINY = 1e-12  # relative ridge that keeps a rank-deficient side invertible
 
 @dataclass(frozen=True)
 class Change:
-    """A bond's change of basis; ``matrices``: by factor, one for its values and one for its gradients."""
+    """A bond's change of basis: for each factor a matrix for its values and one for its gradients."""
 
     labels: Labels  # (*shared, bond, new bond)
     matrices: Mapping[str, tuple[Tensor, Tensor]]
@@ -55,7 +55,7 @@ def check(network: Network) -> None:
 
 @lru_cache(maxsize=4096)
 def is_tree(network: Network) -> bool:
-    """Whether every bond joins two factors without a cycle, and the factors of each mode are neighbours."""
+    """Say whether every bond joins two factors without a cycle, and the factors of each mode are neighbours."""
     ends = [_ends(network, bond) for bond in network.bonds]
     if any(len(pair) != 2 for pair in ends) or len(ends) != len(network.factors) - 1:
         return False
@@ -68,10 +68,11 @@ def is_tree(network: Network) -> bool:
 
 
 def spectra(network: Network, values: Values) -> dict[str, Tensor]:
-    """For each bond, the squared error that dropping a direction adds once those after it are gone: (size,), falling.
+    """Return for each bond the squared error that dropping a direction adds once those after it are gone, falling.
 
-    In a tree these are squared singular values, summed over the positions of shared modes; the total of a bond is the
-    tensor's squared norm. The errors of several bonds add up to a bound of the whole error.
+    Each has the shape (size of the bond,). In a tree these are squared singular values, summed over the positions of
+    shared modes; the total of a bond is the tensor's squared norm. The errors of several bonds add up to a bound of the
+    whole error.
     """
     if not is_tree(network):
         bond = next(iter(network.bonds))
@@ -103,19 +104,22 @@ def changes(network: Network, values: Values, bonds: Mapping[str, int], sweeps: 
 
 
 def changed(network: Network, values: Values, by_bond: Mapping[str, Change]) -> dict[str, Tensor]:
-    """The factors after the changes of basis."""
+    """Return the factors after the changes of basis."""
     return {f.name: transported(f, values[f.name], by_bond) for f in network.factors}
 
 
 def transported(
     factor: Factor,
-    tensor: Tensor,  # of the factor's shape: its values, or its gradients
+    tensor: Tensor,  # the factor's values or gradients, in its shape
     by_bond: Mapping[str, Change],
     *,
     gradient: bool = False,
     square: bool = False,
 ) -> Tensor:
-    """Values or gradients in the new bases; ``square``: squares of gradients, as if their entries were independent."""
+    """Return values or gradients in the new bases.
+
+    With ``square`` they are squares of gradients, transformed as if the entries of gradients were independent.
+    """
     for bond in (label for label in factor.labels if label in by_bond):
         matrix = by_bond[bond].matrices[factor.name][gradient]
         tensor = _over(factor.labels, tensor, by_bond[bond].labels, matrix.square() if square else matrix)
@@ -123,12 +127,12 @@ def transported(
 
 
 def inner(one: tuple[Network, Values], two: tuple[Network, Values]) -> float:
-    """The inner product of two networks' tensors over one layout, from the factors alone."""
+    """Return the inner product of two networks' tensors over one layout, from the factors alone."""
     return float(product(one, two, (), torch.einsum))
 
 
 def relative_error(old: tuple[Network, Values], new: tuple[Network, Values]) -> float:
-    """``||T' - T|| / ||T||`` to 1e-7, as the root of a difference of inner products; 0 for a zero T."""
+    """Return ``||T' - T|| / ||T||`` to 1e-7, as the root of a difference of inner products; 0 for a zero T."""
     norm = inner(old, old)
     lost = norm - 2 * inner(old, new) + inner(new, new)
     return max(0.0, lost / norm) ** 0.5 if norm > 0 else 0.0
@@ -143,7 +147,7 @@ def _is_sum(network: Network) -> bool:
 
 
 def _shared(network: Network, bond: str) -> Labels:
-    """The modes that both factors of a bond hold."""
+    """Return the modes that both factors of a bond hold."""
     left, right = _ends(network, bond)
     return tuple(x for x in left.labels if x in right.labels and x != bond)
 
@@ -161,7 +165,7 @@ def _sides(network: Network, values: Values, bond: str) -> Iterator[Tensor]:  # 
 
 
 def _side(network: Network, values: Values, factor: Factor, bond: str) -> Tensor:  # (*shared, k, bond)
-    """Triangular factor of everything on one side of a bond, as matrices (modes, bond)."""
+    """Return the triangular factor of everything on one side of a bond, as matrices (modes, bond)."""
     labels, tensor = factor.labels, values[factor.name]
     for between in [x for x in factor.labels if x in network.bonds and x != bond]:
         other = next(f for f in _ends(network, between) if f is not factor)
@@ -188,11 +192,10 @@ def frames(
     right: Tensor,  # (*shared, n, r)
     k: int,
 ) -> tuple[Tensor, Tensor]:  # two of (*shared, r, k)
-    """Find x and y with y^T x = 1 such that ``left x y^T right^T`` is the best approximation of rank k of
-    ``left right^T``.
+    """Find x and y with y^T x = 1 for which ``left x y^T right^T`` is nearest to ``left right^T`` at rank k.
 
-    Of all such pairs take the one of equal and smallest size nearest to k columns of the identity: factors keep their
-    sizes, and with them the steps that Adam takes, and directions that one side does not use yet stay alive.
+    Among all such pairs take the one of equal and smallest size nearest to k columns of the identity: factors keep
+    their sizes, and with them the steps that Adam takes, and directions that one side does not use yet stay alive.
     """
     left, right = regular(left), regular(right)
     u, _, vt = torch.linalg.svd(left @ right.mT, full_matrices=False)

@@ -1,4 +1,4 @@
-"""The state of a training between two steps, in one safetensors file: trained parameters, optimizer, random numbers.
+"""Keep the state of a training between two steps in a file: trained parameters, optimizer, random numbers.
 
 A training that resumes from it on the same machine, with the same versions and threads, ends bit for bit like one that
 never stopped. Nothing is pickled. The batches are not stored: they follow from their seed, and are drawn again.
@@ -27,16 +27,16 @@ MODEL, OPTIMIZER, RANDOM = "model.", "optimizer.", "random."
 
 @dataclass
 class TrainingState:
-    """File in which ``fit`` keeps its state. Only a state with the same ``key`` is put back."""
+    """The file in which ``fit`` keeps its state; only a state with the same ``key`` is put back."""
 
     path: Path
-    every: int = 25  # steps; 0: never
+    every: int = 25  # steps between two writes; 0: none is made
     key: Mapping[str, str] = field(default_factory=dict)
     failures: int = 0  # writes that failed, as on a full disk; the training goes on
     resumed: int = 0  # the step that the training went on from
 
     def due(self, step: int) -> bool:
-        """Whether to write the state after this step."""
+        """Say whether to write the state after this step."""
         return self.every > 0 and step % self.every == 0
 
     def write(self, tensors: Mapping[str, Tensor]) -> None:
@@ -49,7 +49,7 @@ class TrainingState:
             self.failures += 1
 
     def read(self) -> dict[str, Tensor] | None:
-        """The state, or None if there is none, or it is damaged, or of other settings or versions."""
+        """Return the state; None if there is none, or it is damaged, or of other settings or versions."""
         try:
             data = self.path.read_bytes()
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
@@ -62,7 +62,7 @@ class TrainingState:
 
 
 def collect(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Everything the next step depends on: trained parameters, buffers, optimizer state, torch's random numbers."""
+    """Return all that the next step depends on: trained parameters, buffers, optimizer state, random numbers."""
     state = {f"{MODEL}{name}": tensor for name, tensor in _held(model).items()}
     for name, parameter in trained_parameters(model).items():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -94,7 +94,7 @@ def put_back(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[
 
 
 def torch_optimizer(value: Any, where: str) -> torch.optim.Optimizer:
-    """Return an optimizer of torch."""
+    """Return an optimizer of torch; raise TensorAdaptError for anything else."""
     if not isinstance(value, torch.optim.Optimizer):
         raise TensorAdaptError(
             f"{where} is {shown(value)}; expected a torch.optim.Optimizer. Of a library's wrapper pass the optimizer "
@@ -104,12 +104,12 @@ def torch_optimizer(value: Any, where: str) -> torch.optim.Optimizer:
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that require gradients, by name."""
+    """Return the parameters that require gradients, by name."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def _held(model: nn.Module) -> dict[str, Tensor]:
-    """Trained parameters, and the buffers of a state dict."""
+    """Return the trained parameters, and the buffers of a state dict."""
     kept = model.state_dict(keep_vars=True)
     return {**trained_parameters(model), **{name: buffer for name, buffer in model.named_buffers() if name in kept}}
 

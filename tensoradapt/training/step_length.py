@@ -1,4 +1,4 @@
-"""The length of a step that moves weights by a given distance."""
+"""Find the length of a step that moves weights by a given distance."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from dataclasses import dataclass
 
 from scipy import optimize
 
-EXACT = 1e-9  # change of the logarithm of a length after which it is taken to be exact
-SETTLED = (
-    3e-4  # the same where three lengths were tried: the error of the next falls faster than the square of this one
-)
+EXACT = 1e-9  # a length is taken to be exact once its logarithm changes by less
+# the same limit once three lengths were tried: the error of the next falls faster than the square of this one's
+SETTLED = 3e-4
 SMALL = 1e-4  # steps below this share of the tensor are proportional to their length: their square has lost 8 digits
-EVALUATIONS = 12  # of a distance before a root is bracketed instead
-REACH = 1e9  # times the optimizer's own step, above which no length is tried
+EVALUATIONS = 12  # a distance is computed so often before a root is bracketed instead
+REACH = 1e9  # no length above this multiple of the optimizer's own step is tried
 
 
 @dataclass(frozen=True)
 class Curve:
     """The squared distance as a function of the length of a change.
 
-    ``base``: a squared norm, of which squared distances have lost all digits below 1e-16 of it.
+    ``base`` is a squared norm: squared distances have lost all digits below 1e-16 of it.
     """
 
     at: Callable[[float], float]
@@ -39,7 +38,7 @@ def solve(curve: Curve, asked: float) -> float | None:
         return _proportional(curve, asked)
 
     def off(log_length: float) -> float:
-        """Logarithm of the distance over that asked for."""
+        """Return the logarithm of the distance over that asked for."""
         squared = curve.at(math.exp(log_length))
         return math.log(squared) / 2 - math.log(asked) if 0 < squared < math.inf else math.nan
 
@@ -56,7 +55,7 @@ def solve(curve: Curve, asked: float) -> float | None:
 
 
 def _proportional(curve: Curve, asked: float) -> float | None:
-    """The length of a step so small that its distance has lost digits: from longer ones, to either side."""
+    """Find the length of a step so small that its distance has lost digits, from longer ones to either side."""
     probed = SMALL**2 * curve.base
     for exponent in range(math.ceil(math.log(REACH, 4))):
         squared = (curve.at(4.0**exponent) + curve.at(-(4.0**exponent))) / 2
@@ -68,12 +67,12 @@ def _proportional(curve: Curve, asked: float) -> float | None:
 
 
 def _interpolated(pairs: Sequence[tuple[float, float]]) -> float:
-    """Lagrange's polynomial through pairs (y, x), at x = 0."""
+    """Evaluate Lagrange's polynomial through pairs (y, x) at x = 0."""
     return sum(y * math.prod(b / (b - a) for _, b in pairs if b != a) for y, a in pairs)
 
 
 def _bracketed(off: Callable[[float], float]) -> float | None:
-    """The length by a search between one that is too short and one that is too long."""
+    """Find the length by a search between one that is too short and one that is too long."""
     low = high = 0.0
     while not off(low) <= 0:
         low -= 1

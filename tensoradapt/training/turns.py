@@ -1,4 +1,4 @@
-"""Work that takes turns in one process: each piece pauses after a step and has random numbers of its own.
+"""Let pieces of work take turns in one process: each pauses after a step and has random numbers of its own.
 
 Work is a generator that yields at each pause and returns its result. No torch at import.
 """
@@ -51,7 +51,7 @@ def in_turns(works: Mapping[str, Turns[T]]) -> dict[str, T]:
 
 
 def random_state() -> Callable[[], None]:
-    """The state of all random numbers; calling it puts them back."""
+    """Return a function that puts all random numbers back to their state now."""
     import torch
 
     python, cpu = random.getstate(), torch.get_rng_state()
@@ -69,13 +69,13 @@ def random_state() -> Callable[[], None]:
 
 
 class Pauses:
-    """Measures how long a piece of work was paused."""
+    """A clock of how long a piece of work was paused."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def around(self, work: Turns[Any]) -> Turns[Any]:
-        """The same work, with its pauses measured."""
+        """Do the work with its pauses measured."""
         while True:
             try:
                 next(work)

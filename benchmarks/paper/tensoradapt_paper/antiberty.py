@@ -25,7 +25,7 @@ def unpack(hf: Any, packed: Path, into: Path) -> None:
 
 
 def tokenizer(hf: Any, vocabulary: list[str], max_length: int) -> Any:
-    """A tokenizer of one token for each letter: ``[CLS]`` sequence ``[SEP]``; letters without a token are ``[UNK]``."""
+    """Make a tokenizer of one token a letter: ``[CLS]`` sequence ``[SEP]``; letters without a token are ``[UNK]``."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
     pad, unknown, start, end, mask = SPECIAL
@@ -39,6 +39,6 @@ def tokenizer(hf: Any, vocabulary: list[str], max_length: int) -> Any:
 
 
 def first_odd(sequence: str) -> str:
-    """The first character of a sequence that is no capital letter; empty where all are."""
+    """Return the first character of a sequence that is no capital letter; empty where all are."""
     odd = re.search(r"[^A-Z]", sequence)
     return odd.group() if odd else ""

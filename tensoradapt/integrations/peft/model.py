@@ -1,4 +1,4 @@
-"""TensorModel: the tuner that PEFT makes around a base model. It registers each adapter once, for all its layers."""
+"""TensorModel is the tuner that PEFT makes around a base model; it registers each adapter once, for all its layers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tensoradapt.surgery.factors_from_model import factors_from_weights
 from tensoradapt.surgery.fast_paths import fast_paths
 from tensoradapt.surgery.transaction import transaction
 
-BANK = f"{NAME}_bank."  # in a parameter's name; the adapter's name and the parameter's own name follow it
-NOISE = 0.05  # standard deviation of the noise that init_weights=False adds to each factor
+BANK = f"{NAME}_bank."  # part of a parameter's name; the adapter's name and the parameter's own name follow it
+NOISE = 0.05  # the standard deviation of the noise that init_weights=False adds to each factor
 
 
 class BankedAdapter(Adapter):
     """An adapter whose solved multipliers are saved with its numbers: solving them again may round differently."""
 
     def get_extra_state(self) -> Tensor:  # (tensors,)
-        """The multipliers of the tensors, in double precision."""
+        """Return the multipliers of the tensors, in double precision."""
         return torch.tensor([tensor.scale for tensor in self.factored], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -53,11 +53,11 @@ class BankedAdapter(Adapter):
 
     @property
     def is_empty(self) -> bool:
-        """Whether its numbers are yet to be loaded; to save memory PEFT makes them on the meta device."""
+        """Whether the adapter's numbers are yet to be loaded; to save memory PEFT makes them on the meta device."""
         return any(parameter.is_meta for parameter in self.parameters())
 
-    def place(self, device: torch.device) -> None:
-        """Move it to a device, unless its numbers are yet to be loaded."""
+    def move(self, device: torch.device) -> None:
+        """Move the adapter to a device, unless its numbers are yet to be loaded."""
         if device.type != "meta" and not self.is_empty:
             self.to(device)
 
@@ -77,7 +77,7 @@ class TensorModel(BaseTuner):
     uses_shared_state = True  # makes PEFT refuse to inject it without this root
     prefix = f"{NAME}_"
     tuner_layer_cls = TensorLinear
-    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # of PEFT; recipes replace it
+    target_module_mapping: dict[str, list[str]] = {}  # noqa: RUF012  # PEFT reads it; recipes replace it
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
         self.tensoradapt_bank = nn.ModuleDict()
@@ -94,7 +94,7 @@ class TensorModel(BaseTuner):
                 setattr(module, attribute, off)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
-        """Merge in all layers, or in none: PEFT's own goes through the layers one by one."""
+        """Merge in all layers, or in none: PEFT's own method goes through the layers one by one."""
         with transaction(self):
             super().merge_adapter(*args, **kwargs)
 
@@ -125,7 +125,7 @@ class TensorModel(BaseTuner):
         _check_clash(self.peft_config, self.tensoradapt_bank)
 
     def _targets(self, model: nn.Module, config: Any) -> dict[str, nn.Module]:
-        """The modules that PEFT will match; of modules that other adapters wrap, the base layers."""
+        """Return the modules that PEFT will match; for modules that other adapters wrap, the base layers."""
         wrappers = tuple(f"{name}." for name, m in model.named_modules() if isinstance(m, BaseTunerLayer))
         return {
             name: module.get_base_layer() if isinstance(module, TensorLinear) else module
@@ -160,12 +160,12 @@ class TensorModel(BaseTuner):
         _cast(self._adapter(adapter_name), self._weight(adapter_name).dtype, up=autocast_adapter_dtype)
 
     def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
-        """PEFT calls it once numbers that were on the meta device are loaded."""
-        self._adapter(adapter_name).place(device or self._weight(adapter_name).device)
+        """Move an adapter beside its layers; PEFT asks for it once numbers that were on the meta device are loaded."""
+        self._adapter(adapter_name).move(device or self._weight(adapter_name).device)
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, adapter_names: Any = None, **kwargs: Any) -> Iterator[None]:
-        """PEFT enters it for each forward and generate: a pass, in which pairs are contracted once.
+        """Begin a pass, in which pairs are contracted once; PEFT enters this context for each forward and generate.
 
         Without it PEFT would silently drop ``adapter_names``.
         """
@@ -191,7 +191,7 @@ class TensorModel(BaseTuner):
         return self.tensoradapt_bank[name]  # type: ignore[return-value]
 
     def _weight(self, name: str) -> Tensor:
-        """The first weight that an adapter adapts; the adapter lives beside it."""
+        """Return the first weight that an adapter adapts; the adapter lives beside it."""
         return next(iter(self._matrices[name].values())).weight
 
     @classmethod
@@ -202,7 +202,7 @@ class TensorModel(BaseTuner):
 
 
 def _banked(plan: Plan, matrices: Matrices, config: TensorConfig) -> BankedAdapter:
-    """The adapter of a plan, beside its first weight; nothing in the model changes."""
+    """Make the adapter of a plan, beside its first weight; nothing in the model changes."""
     values = factors_from_weights(matrices, plan, config.seed) if plan.needs_weights else None
     adapter = BankedAdapter(plan, config.seed, values)
     adapter.attachment = Attachment()
@@ -225,7 +225,8 @@ def _cast(adapter: Adapter, base: torch.dtype, up: bool) -> None:
 
 
 def _check_clash(names: Iterable[str], bank: nn.Module) -> None:
-    """Raise for an adapter called like a part of a parameter's name: PEFT tells adapters apart by those parts."""
+    """Raise TensorAdaptError for an adapter called like a part of a parameter's name."""
+    # PEFT tells adapters apart by these parts
     parts = {part for key in bank.state_dict() for part in key.split(".")[1:]}
     if clash := sorted(parts.intersection(names)):
         raise TensorAdaptError(

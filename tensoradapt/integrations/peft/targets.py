@@ -25,8 +25,8 @@ WHOLE = ": out : in"  # a layout that fits every matrix
 
 
 def default_targets(model: nn.Module, config: TensorConfig) -> list[str]:
-    """Names of the modules that the published row adapts, else of the attention's, in the layers asked for."""
-    row, layers = _row(config), config.layers_to_transform
+    """Return the names of the modules that the published row adapts, else of the attention's."""
+    row, layers = _row(config), config.layers_to_transform  # only modules in these layers
     layers = [layers] if isinstance(layers, int) else layers or None
     with located("target_modules was not given and could not be found out"):
         sites = find_sites(model, row.projections if row and config.paper else "attention", layers=layers)
@@ -36,7 +36,7 @@ def default_targets(model: nn.Module, config: TensorConfig) -> list[str]:
 def planned(
     model: nn.Module, targets: Mapping[str, nn.Module], config: TensorConfig
 ) -> tuple[Plan, dict[str, StoredMatrix]]:
-    """The plan over the targeted modules, given by name, and the matrices of its sites.
+    """Return the plan over the targeted modules, given by name, and the matrices of its sites.
 
     Raises TensorAdaptError for a module that is not a linear layer, and whatever ``plan`` raises.
     """
@@ -62,7 +62,7 @@ def _row(config: TensorConfig) -> Published | None:
 
 
 def _known(model: nn.Module, row: Published | None) -> tuple[Sequence[Site], str]:
-    """The recipe's sites, cut into blocks where the published row cuts them; or none, and the reason."""
+    """Return the recipe's sites, cut into blocks where the published row cuts them; or none, and the reason."""
     try:
         sites = find_sites(model, "all")
         if row is None or not row.blocks:
