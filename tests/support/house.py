@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import statistics
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -167,6 +169,23 @@ def n_parameters(function: ast.FunctionDef) -> int:
     given = function.args
     names = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return len([name for name in names if name not in ("self", "cls")])
+
+
+def comments(module: str) -> list[str]:
+    """Return a module's comments, without the sign and the spaces after it."""
+    tokens = tokenize.generate_tokens(io.StringIO(FILES[module].read_text()).readline)
+    return [token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT]
+
+
+def classes(module: str) -> list[str]:
+    """Return the names of a module's classes."""
+    return [node.name for node in ast.walk(parsed(module)) if isinstance(node, ast.ClassDef)]
+
+
+def first_lines(*nodes: ast.AST) -> list[str]:
+    """Return the first lines of the docstrings of these nodes."""
+    documented = [node for node in nodes if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)]
+    return [text.splitlines()[0] for node in documented if (text := ast.get_docstring(node))]
 
 
 def folders() -> Counter[str]:
