@@ -50,7 +50,7 @@ def error_text(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "the memory does not suffice; expected a smaller model, rank or folder"
     if isinstance(error, OSError):
-        if error.filename is None:  # of the output: its disk is full
+        if error.filename is None:  # the output has no name: its disk is full
             drop_output()
         return f"{shown(error.filename or 'standard output')}: {reason(error)}"
     return str(error)

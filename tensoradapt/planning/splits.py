@@ -12,7 +12,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import COLS, ROWS, Pattern, near_equal, split_sizes, stem
 from tensoradapt.sites.site import Site
 
-Parts = Sequence[int] | Mapping[int, Sequence[int]]  # of a split mode; or of each width it can have
+Parts = Sequence[int] | Mapping[int, Sequence[int]]  # the parts of a split mode, or of each width that it can have
 Split = Mapping[str, Parts]
 
 

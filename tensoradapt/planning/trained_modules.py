@@ -16,7 +16,7 @@ from tensoradapt.sites.site import Site
 AUTO = "auto"
 # transformers' classes whose head is drawn anew on a pretrained base
 HEADED = re.compile(r"For\w*(Classification|MultipleChoice|QuestionAnswering)")
-HEADS = ("projector", "classifier", "score", "qa_outputs")  # of those without a base model, such as SigLIP's
+HEADS = ("projector", "classifier", "score", "qa_outputs")  # heads of models without a base model, such as SigLIP
 
 
 def patterns(train: Any) -> tuple[str, ...]:

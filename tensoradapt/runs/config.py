@@ -42,7 +42,7 @@ class RunConfig:
     training: Mapping[str, Any] = field(default_factory=dict)  # further options of ``tensoradapt.fit``
     tuning: bool = False  # made to choose a learning rate, and in no mean
     method: str | None = None  # its name in a sweep, which is not part of the id
-    data: Mapping[str, Any] = field(default_factory=dict)  # of a task of own data: its record (``tasks.registry``)
+    data: Mapping[str, Any] = field(default_factory=dict)  # the record of a task of own data (``tasks.registry``)
 
     def __post_init__(self) -> None:
         for name in ("layout", "projections"):  # JSON has lists

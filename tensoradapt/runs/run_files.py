@@ -9,7 +9,7 @@ from typing import Any
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import parse_json, read_bounded, reason
 
-SUMS = "checksums.json"  # of the other files of a run
+SUMS = "checksums.json"  # the checksums of the other files of a run
 HEAD_LABEL = "frozen base + head"
 
 

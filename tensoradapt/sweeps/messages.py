@@ -177,10 +177,10 @@ class Progress:
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
 
 
-LENGTH = RunConfig("head", 0, "", "", 1.0, 1).max_length  # of texts, unless another is given
+LENGTH = RunConfig("head", 0, "", "", 1.0, 1).max_length  # the length of texts, unless another is given
 START_SECONDS = 5.0  # that a process takes to load torch and transformers
-STEPS, EXAMPLES = 3, 64  # of the probe
-JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
+STEPS, EXAMPLES = 3, 64  # how long the probe trains, and on how many examples
+JSON_BYTES = 16_000  # the size of a run's documents, attempts and file headers
 
 
 def data_text(spec: SweepSpec, task: str) -> str:

@@ -62,7 +62,7 @@ class FrontierSize:
 
 
 FRONTIER = ("lora", "cp", "tucker", "tensor_train", "vera")  # whose rates for AdamW are tuned
-RANKS = (4, 16)  # of a method that a size does not name
+RANKS = (4, 16)  # the ranks of a method that a size does not name
 QUICK = {"lora": (1, 8), "cp": (16,), "tucker": (8,), "tensor_train": (16,), "vera": (64,)}
 DEFAULT = {"lora": (1, 8), "cp": (4, 64), "tucker": (4, 16), "tensor_train": (4, 32), "vera": (64,)}
 FULL = {

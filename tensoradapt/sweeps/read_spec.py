@@ -234,7 +234,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
 MOST_PACKED = 1000  # runs in one process
 SAME, PAPER = "same", "paper"  # targets of published adapters: those of all methods (default), or their papers'
 _grid = partial(checks.listed, checks.number)
-OWN_KEYS = {"lr", "head_lr", "steps", "optimizer"}  # of a specification
+OWN_KEYS = {"lr", "head_lr", "steps", "optimizer"}  # options that are keys of a specification
 TRAINING: dict[str, checks.Check] = {
     **{option.name: _finite for option in fields(TrainingOptions) if option.name not in OWN_KEYS},
     "precision": partial(checks.one_of, PRECISIONS),

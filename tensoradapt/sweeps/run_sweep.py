@@ -26,9 +26,9 @@ from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.spec import SweepSpec
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
-DEATHS = 10  # of the process of one run, after which the run is taken to be the cause
+DEATHS = 10  # after so many of the process of one run, the run is taken to be the cause
 Say = Callable[[str], None]
-Options = Mapping[str, Any] | Sequence[str] | None  # of a cluster: a mapping, or texts such as "time=60"
+Options = Mapping[str, Any] | Sequence[str] | None  # a cluster's options: a mapping, or texts such as "time=60"
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from tensoradapt.runs.canonical import run_id
 from tensoradapt.training.options import TrainingOptions
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
-OPTIMIZER = "equal_steps"  # of adapters, where a specification names none
+OPTIMIZER = "equal_steps"  # the optimizer of adapters, where a specification names none
 PROPOSERS = ("grid", "optuna")
 TUNE = ("size", "method", "none")
-TUNING_SEEDS, EXTEND = (1000, 1001), 3  # of a grid, unless others are given
+TUNING_SEEDS, EXTEND = (1000, 1001), 3  # for a grid, unless others are given
 EXAMPLE = "such as trials = 20 and, under [search], learning_rate = {low = 1e-4, high = 1e-1}"
 # what is searched, and the settings that would fix it
 FIXED = {

@@ -25,7 +25,7 @@ from tensoradapt.sweeps.case import Case, Outcome, Tuning, at_sizes, config_of, 
 from tensoradapt.sweeps.spec import Size
 from tensoradapt.text import size_text
 
-DIGITS = 4  # of a proposed number, so that it can be written down, and platforms agree on it
+DIGITS = 4  # a proposed number has so many, so that it can be written down, and platforms agree on it
 STARTUP = 5  # random trials; Optuna's 10 would be most of a search that trains a model in each
 
 
@@ -223,7 +223,7 @@ def _maximising(seed: int) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # silence Optuna's log of a new study
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar, before 5.0
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # constant_liar warns, before 5.0
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=STARTUP)
         return optuna.create_study(direction="maximize", sampler=sampler)
     finally:

@@ -17,7 +17,7 @@ from tensoradapt.tasks.task import imported
 if TYPE_CHECKING:
     from tensoradapt.tasks.classification import Classification
 
-Score = Callable[[np.ndarray, np.ndarray], float]  # of scores, as ``metrics.evaluate`` takes them, and labels
+Score = Callable[[np.ndarray, np.ndarray], float]  # called with scores, as ``metrics.evaluate`` takes them, and labels
 OWN = {"classification": ("accuracy", "f1", "matthews"), "regression": ("spearman", "pearson", "kendall")}
 BINARY = {"f1": "f1_macro", "matthews": "matthews_corrcoef"}  # for more classes: scikit-learn's
 DEFAULT = {"classification": "accuracy", "regression": "spearman"}

@@ -27,7 +27,7 @@ def read_settings(table: Any, where: str) -> dict[str, Any]:
             "dataset"
         )
     if "train" not in settings and Path(settings["dataset"]).is_dir() and not is_saved(Path(settings["dataset"])):
-        settings["train"] = settings.pop("dataset")  # of pictures
+        settings["train"] = settings.pop("dataset")  # a folder of pictures
     if of_pictures(settings):
         _check_pictures(settings, where)
     if "dataset" not in settings:

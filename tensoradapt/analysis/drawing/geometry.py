@@ -9,7 +9,7 @@ import numpy as np
 Point = np.ndarray  # (2,)
 Segment = np.ndarray  # (2, 2)
 Box = tuple[float, float, float, float]  # middle and half sizes
-LEG, PAD = 0.3, 0.045  # of a leg beyond its box, and around names
+LEG, PAD = 0.3, 0.045  # the length of a leg beyond its box, and the space around names
 
 
 def crosses(one: Segment, other: Segment) -> bool:

@@ -12,7 +12,7 @@ from tensoradapt.analysis.drawing.geometry import PAD, Box, Segment, angle_of, c
 from tensoradapt.analysis.drawing.placement import Graph
 
 APART = 0.3  # radians between a leg and the lines of its factor, at least
-ALONG = (0.55, 0.62, 0.48, 0.7, 0.4, 0.78, 0.3)  # of a line from its busier end: where its name may be
+ALONG = (0.55, 0.62, 0.48, 0.7, 0.4, 0.78, 0.3)  # where on a line, from its busier end, its name may be
 TURNS = np.deg2rad([0, 20, -20, 40, -40, 60, -60, 90, -90, 120, -120, 150, -150, 180])
 Extent = Callable[[str], tuple[float, float]]  # index -> half sizes of its name
 

@@ -36,7 +36,7 @@ UNDATED: dict[str, dict[str, Any]] = {  # the same bytes
     "pdf": {"CreationDate": None},
     "svg": {"Date": None},
 }
-KINDS = ("png", "pdf")  # of files, unless others are asked for
+KINDS = ("png", "pdf")  # the kinds of files, unless others are asked for
 NARROW = 4.5  # inches of a figure, below which legends and names are smaller
 
 

@@ -64,7 +64,7 @@ def _between(ax: Axes, ranks: Sequence[int], methods: int) -> float:
     """Points between methods of one rank: what a tick needs, as far as the ranks leave room."""
     box = ax.get_window_extent().transformed(canvas.figure_of(ax).dpi_scale_trans.inverted())
     steps = [math.log(b / a) for a, b in itertools.pairwise(ranks)]
-    share = 0.72 * min(steps, default=1.0) / (sum(steps) or 1.0)  # of what the margins leave, for the methods of a rank
+    share = 0.72 * min(steps, default=1.0) / (sum(steps) or 1.0)  # what the methods of a rank have between margins
     room = (72 * box.width - 2 * MARGIN) * share / (1 + share)
     return min(TICK + 1.5, room / methods)
 

@@ -234,7 +234,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     >>> spread([0.0, 1.0, 50.0], 11)
     [-5.0, 6.0, 50.0]
     """
-    groups: list[list[float]] = []  # of places that touch, each as far left as its number of gaps
+    groups: list[list[float]] = []  # groups of places that touch, each as far left as its number of gaps
     for i, place in enumerate(places):
         groups.append([place - i * gap])
         while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):

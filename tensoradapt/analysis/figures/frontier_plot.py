@@ -32,7 +32,7 @@ WIDTH, HEIGHT, LOWEST = 7.0, 4.6, 2.6  # inches; the last of the axes
 DASHES = {"head": ":", "full": "--"}
 # the numbers of a decade that are named: the first that fit, of which two or more are within the limits
 STEPS: tuple[tuple[float, ...], ...] = ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,), (2,), (3,), (5,))
-ROOM, DIGIT = 0.62, 0.085  # of a figure's width that the axes have; inches of a digit
+ROOM, DIGIT = 0.62, 0.085  # the share of a figure's width that the axes have; the inches of a digit
 LABEL = 22.0  # points that a rank needs on the strip
 
 

@@ -26,7 +26,7 @@ def legend_above(ax: Axes, methods: dict[str, Style], *more: Line2D, grow: bool 
     size, look = _legend_look(ax, len(methods) >= MANY)
     entries = [*_handles(methods, size, page_width(ax)), *more]
     whole, alone = figure_of(ax).bbox, narrow(ax) and figure_of(ax).axes == [ax]
-    left = 0.01 * whole.width if alone else box.x0  # of a narrow figure the legend has the whole width
+    left = 0.01 * whole.width if alone else box.x0  # in a narrow figure the legend has the whole width
     look |= {"loc": "lower left", "bbox_to_anchor": (0.01 if alone else 0, 1.0), "borderaxespad": 0.2}
     if alone:  # wherever the axes will be
         look["bbox_transform"] = blended_transform_factory(figure_of(ax).transFigure, ax.transAxes)

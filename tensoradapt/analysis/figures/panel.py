@@ -25,7 +25,7 @@ from tensoradapt.analysis.tables.comparable import score_range
 TICK = MARKER + 1.0  # points: the width of a seed's tick, which is seen on both sides of a marker
 PITCH = 2.4  # points between the ticks of lost seeds, which are above each other on the strip
 ROW, ROWS, TALL = 11.0, 4, 21.0  # points: the height of a row of the strip; the most rows; the least height
-LEAST = 0.04  # of the score: the least height of a panel
+LEAST = 0.04  # the least height of a panel, as a score
 PALE = 0.3  # share of paper in the colour of a tick
 CLEAR = 18.0  # points between the middle of the strip and that of the lowest tick
 STRIP = "at\nchance"

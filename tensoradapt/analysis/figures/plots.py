@@ -49,8 +49,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 
 PAD = 0.05  # inches between what is drawn and the edge of a figure
-SPARE = 0.08  # of what stands beside the axes: a text is as much wider at another resolution, or in a PDF
-LEAST = 0.2  # of a figure: what axes keep of its width and height
+SPARE = 0.08  # the share by which a text beside the axes can be wider at another resolution, or in a PDF
+LEAST = 0.2  # the share of a figure's width and height that axes keep
 ROUNDS = 3
 Runs = Any  # an iterable of Run, or a pandas DataFrame
 

@@ -24,7 +24,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-LEAST = 1e-8  # of the largest singular value: what is drawn at the least
+LEAST = 1e-8  # the least share of the largest singular value that is drawn
 ENERGIES = (0.9, 0.99)
 COSINES = "YlGnBu_r"  # from dark blue to pale yellow; black is read on its middle, where most cosines are
 NUMBERS, TICKS = 8, 16  # slices up to which cosines are written into their cells, and each is named

@@ -50,8 +50,8 @@ def improvement(
 
 
 def stratified_bootstrap(
-    statistic: Callable[..., Any],  # of (..., tasks, seeds) for each method: (...)
-    *scores: ArrayLike,  # of each method: (tasks, seeds)
+    statistic: Callable[..., Any],  # takes (..., tasks, seeds) for each method, and returns (...)
+    *scores: ArrayLike,  # for each method (tasks, seeds)
     confidence: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,

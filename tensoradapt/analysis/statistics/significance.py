@@ -60,7 +60,7 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def compare(
-    scores: Mapping[str, ArrayLike],  # of each method: (seeds,), the same seeds in the same order
+    scores: Mapping[str, ArrayLike],  # for each method (seeds,), the same seeds in the same order
     reference: str | None = None,
     confidence: float = 0.95,
 ) -> list[Comparison]:
@@ -148,7 +148,7 @@ def mcnemar(
 
 
 def ranking(
-    scores: Mapping[str, ArrayLike],  # of each method: (blocks,), such as its mean on each task
+    scores: Mapping[str, ArrayLike],  # for each method (blocks,), such as its mean on each task
     alpha: float = 0.05,
 ) -> Ranking:
     """Mean ranks and the cliques of a critical-difference diagram by Wilcoxon's signed ranks with Holm's correction,

@@ -20,7 +20,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.store import Run
 
 SCORES = ("test", "score")  # columns of which another one, "metric", may say what they are
-STATUS = {"at chance": "collapsed"}  # of a table: of a run
+STATUS = {"at chance": "collapsed"}  # what tables call it: what runs call it
 MOST_ROWS = 1_000_000
 LESS_IS_BETTER = re.compile(
     r"(?:^|[\W_])(?:loss|perplexity|ppl|error|nll|mse|rmse|mae|wer|cer)(?:$|[\W_])", re.IGNORECASE

@@ -21,7 +21,7 @@ def setup(config: Mapping[str, Any]) -> dict[str, str | None]:
     >>> setup({"kind": "adapter", "published": "lora", "projections": [], "scale": "paper"})
     {'targets': 'q v', 'scale': 'paper', 'optimizer': 'adamw', 'layout': ': out : in'}
     """
-    if "setup" in config:  # of a table, which said it
+    if "setup" in config:  # the run is from a table, which said it
         return dict(config["setup"])
     optimizer = str((config.get("training") or {}).get("optimizer", "adamw"))
     if config.get("kind") != "adapter":

@@ -53,7 +53,7 @@ class Slots:
 class Executor(ABC):
     """Interface to the place where a sweep's runs are computed."""
 
-    # of a cluster: what each run may ask for, cpus and gpus among them; empty for this machine
+    # what each run may ask a cluster for, cpus and gpus among them; empty for this machine
     OPTIONS: ClassVar[Mapping[str, Option]] = {}
 
     def __init__(self, root: Path, slots: Slots) -> None:

@@ -24,7 +24,7 @@ from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Execut
 from tensoradapt.sweeps.executors.options import Option
 
 LOGS = ".slurm"  # in the folder of runs
-PREFIX = "tensoradapt-"  # of names of jobs
+PREFIX = "tensoradapt-"  # the names of jobs begin with it
 PAUSE, SLOWER, LONGEST = 1.0, 1.3, 15.0  # seconds between two questions to SLURM, more and more while nothing changes
 GRACE = 60.0  # seconds that a submission may take, until the sweep that began it counts as dead
 BARREN = 3  # jobs of one run that end before they begin it, until the sweep stops: the nodes lack something

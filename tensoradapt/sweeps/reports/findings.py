@@ -13,7 +13,7 @@ from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.runs.store import Run
 from tensoradapt.text import size_text
 
-LEVEL = 0.05  # of Holm's adjusted p
+LEVEL = 0.05  # the level that Holm's adjusted p is compared with
 LISTED = 12
 
 

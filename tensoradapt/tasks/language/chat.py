@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 IGNORED = -100  # the label of a token that is not trained on, as of torch's cross entropy
-DATE = "26 Jul 2024"  # of templates that write one, so that prompts do not change from day to day
+DATE = "26 Jul 2024"  # for templates that write one, so that prompts do not change from day to day
 AT_ONCE = 8  # rows of a pass without gradients, whose logits are as wide as the vocabulary
 
 
@@ -183,7 +183,7 @@ def _before_last(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor) ->
     first = min(int(end.min()), int(labelled.argmax()) - 1 if labelled.any() else len(labelled))
     logits = model(
         input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=ids.shape[1] - first
-    ).logits  # of the positions that are asked for, as the vocabulary is most of the work
+    ).logits  # only for the positions that are asked for, as the vocabulary is most of the work
     following = torch.nn.functional.pad(labels[:, first + 1 :], (0, 1), value=IGNORED)
     where = following != IGNORED
     last = logits[torch.arange(len(ids), device=ids.device), end - first].float()

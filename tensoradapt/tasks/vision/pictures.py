@@ -18,9 +18,9 @@ from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # of other formats some start other programs
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "PPM")  # some other formats start other programs
 IGNORED = ("thumbs.db", "desktop.ini", "__macosx")  # and what begins with a dot
-KEPT_BYTES = 2**30  # of pixel values that a process keeps
+KEPT_BYTES = 2**30  # the most pixel values that a process keeps
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ QUESTIONS = {  # LLM-Adapters' test rows, by the metric that they give
     "arc_easy": "reasoning/ARC-Easy/test.json",
     "openbookqa": "reasoning/openbookqa/test.json",
 }
-ANSWER, FORMAT = "the correct answer is {}", "Answer format: "  # of these rows
+ANSWER, FORMAT = "the correct answer is {}", "Answer format: "  # as the rows write them
 MOST_OPTIONS = 5
 Row = tuple[str, ...]  # a prompt and its options; one of Alpaca has one, its answer
 

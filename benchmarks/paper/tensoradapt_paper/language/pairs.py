@@ -18,7 +18,7 @@ from tensoradapt.tasks.tables import Table, read_dataset, read_file
 
 ULTRAFEEDBACK, ORCA = "trl-lib/ultrafeedback_binarized", "argilla/distilabel-intel-orca-dpo-pairs"
 FILES = {"train": "ultrafeedback_train_1000.jsonl", "test": "ultrafeedback_eval_200.jsonl"}
-VALIDATION = 0.2  # of train, as few pairs are short
+VALIDATION = 0.2  # the share of train, as few pairs are short
 ORCA_HELD_OUT, ORCA_SCORE = 0.2, 8  # the first rows, and the lowest score of a preferred answer
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LONGEST = 200  # residues of a chain that is taken; memory grows with their square
-BINS, NEAREST, FARTHEST = 64, 2.3125, 21.6875  # of distances between CB atoms, in ångströms, as of AlphaFold 2
+BINS, NEAREST, FARTHEST = 64, 2.3125, 21.6875  # distances between CB atoms, in ångströms, as in AlphaFold 2
 IGNORED = -100  # the label of a pair without both atoms, as of torch's cross entropy
 CA = 1  # its place among the atoms of a residue
 

@@ -22,8 +22,8 @@ from tensoradapt_paper.protein import sequences
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SHARE = 0.15  # of the residues that are masked, each by [MASK]
-SEED = 0  # of the masks of validation and test
+SHARE = 0.15  # the share of residues that are masked, each by [MASK]
+SEED = 0  # the seed of the masks of validation and test
 IGNORED = -100  # the label of a token that is not predicted, as of torch's cross entropy
 
 

@@ -27,7 +27,7 @@ FILES = {  # and the column of the heavy chain's variable domain
 }
 SOURCE = "heavy chains of Boughter et al. 2020 (train), {test}; the folder named by TENSORADAPT_DATA"
 LICENCE = "data of the cited papers' supplements (Boughter: CC BY 4.0); files of a repository under Apache-2.0"
-VALIDATION = 0.2  # of Boughter's distinct sequences
+VALIDATION = 0.2  # the share of Boughter's distinct sequences
 ENDS = 2  # tokens around a sequence
 
 

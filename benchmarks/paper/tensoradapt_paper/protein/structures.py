@@ -49,7 +49,7 @@ def read(path: Path) -> Chain:
     struc = _biotite()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of elements that files do not name
+            warnings.simplefilter("ignore")  # it warns of elements that files do not name
             atoms = _atoms(path)
         chain = atoms[struc.filter_amino_acids(atoms) & ~atoms.hetero]
         chain = chain[chain.chain_id == chain.chain_id[:1]]
