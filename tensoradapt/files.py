@@ -22,7 +22,7 @@ LARGEST = 64 * 2**20  # the most bytes of a JSON file or a safetensors header: s
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 NEVER = "a pickle, which can run code when it is read and is never unpickled here"
 FORMULA = ("=", "+", "-", "@")  # begin a formula, in a spreadsheet that opens a CSV
-FORMER = ".old.tmp"  # ends the name of a link to an old file, while new ones are put into their places
+FORMER = ".old.tmp"  # ends the name of a link to an old file, while new ones are renamed to their paths
 DEPTH = 32  # the deepest JSON that is read: our files need ten, and deeper values could overflow the stack when shown
 
 T = TypeVar("T")

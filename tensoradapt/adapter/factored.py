@@ -183,19 +183,19 @@ class FactoredTensor(nn.Module):
         """Return pairs whose products sum to ``delta(at)``: one, or two that cancel exactly at a subtracted start."""
         return self.pairs_of([at])[0]
 
-    def pairs_of(self, places: Sequence[At]) -> list[list[tuple[Tensor, Tensor]]]:
+    def pairs_of(self, positions: Sequence[At]) -> list[list[tuple[Tensor, Tensor]]]:
         """Return the pairs of several positions, contracted together; their ranges must be the same."""
-        found = self._pairs(places, initial=False)
+        found = self._pairs(positions, initial=False)
         if not self._subtracts:
             return [[pair] for pair in found]
-        return [[pair, (a, -b)] for pair, (a, b) in zip(found, self._pairs(places, initial=True), strict=True)]
+        return [[pair, (a, -b)] for pair, (a, b) in zip(found, self._pairs(positions, initial=True), strict=True)]
 
-    def _pairs(self, places: Sequence[At], initial: bool) -> list[tuple[Tensor, Tensor]]:
-        for at in places:
+    def _pairs(self, positions: Sequence[At], initial: bool) -> list[tuple[Tensor, Tensor]]:
+        for at in positions:
             _check_at(self.network, at)
-        out, in_ = _widths(self.network, places[0])
-        programs = self._halves if len(places) == 1 else halves(self.network, len(places))
-        a, b = (self._half(places, half, initial) for half in programs)
+        out, in_ = _widths(self.network, positions[0])
+        programs = self._halves if len(positions) == 1 else halves(self.network, len(positions))
+        a, b = (self._half(positions, half, initial) for half in programs)
         return [(a.reshape(-1, in_), self.scale * b.reshape(out, -1)) for a, b in zip(a, b, strict=True)]
 
     def _half(self, places: Sequence[At], half: Half, initial: bool) -> Sequence[Tensor]:
@@ -203,7 +203,7 @@ class FactoredTensor(nn.Module):
         pick = _picks(self.network, places)
         factors = half.factors
         trained = [f for f in factors if f.trainable and not initial]
-        eyes = self._eyes(places[0], half.legs)
+        eyes = self._eyes(positions[0], half.legs)
 
         def contract(*values: Tensor) -> Tensor:
             given = dict(zip((f.name for f in trained), values, strict=True))
@@ -211,11 +211,11 @@ class FactoredTensor(nn.Module):
             return half.program.run([*operands, *eyes], torch.einsum)
 
         if not (factors or eyes):
-            return [self._like.new_ones(())] * len(places)
+            return [self._like.new_ones(())] * len(positions)
         values = [self._values(f) for f in trained]
         plain = len(factors) + len(eyes) == 1 and not half.apart  # nothing to keep for the backward pass
         found = contract(*values) if plain else contracted(contract, values)
-        return found.unbind() if half.apart else [found] * len(places)
+        return found.unbind() if half.apart else [found] * len(positions)
 
     # nn.Module.apply maps a function over modules; the design's name wins here
     def apply(self, x: Tensor, at: At) -> Tensor:  # type: ignore[override]  # x: (*, in) -> (*, out)
@@ -277,14 +277,14 @@ def _check_at(network: Network, at: At) -> None:
         )
 
 
-def _picks(network: Network, places: Sequence[At]) -> Callable[[Tensor, Labels], Tensor]:
+def _picks(network: Network, positions: Sequence[At]) -> Callable[[Tensor, Labels], Tensor]:
     """Return a function that takes a factor's values at positions: ranges narrowed, index modes picked."""
     # several positions get a new axis
-    ranges = {label: slice(v.start, v.stop) for label, v in places[0].items() if isinstance(v, range)}
-    if len(places) == 1:
-        one = {**places[0], **ranges}
+    ranges = {label: slice(v.start, v.stop) for label, v in positions[0].items() if isinstance(v, range)}
+    if len(positions) == 1:
+        one = {**positions[0], **ranges}
         return lambda value, labels: value[tuple(one.get(label, slice(None)) for label in labels)]
-    index = {mode.name: [at[mode.name] for at in places] for mode in network.layout.index}
+    index = {mode.name: [at[mode.name] for at in positions] for mode in network.layout.index}
 
     def pick(value: Tensor, labels: Labels) -> Tensor:
         value = value[tuple(ranges.get(label, slice(None)) for label in labels)]

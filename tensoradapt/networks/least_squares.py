@@ -124,12 +124,12 @@ def revived(network: Network, factors: Mapping[str, np.ndarray], seed: int) -> F
         norms = np.array([_norms(factors[f.name], f.labels, keys) for f in held])
         empty = norms <= NEGLIGIBLE * norms.max(axis=tuple(range(1, norms.ndim)), keepdims=True)
         for position in np.argwhere(empty.sum(axis=0) > 1):
-            places = [tuple(dict(zip(keys, position, strict=True)).get(x, slice(None)) for x in f.labels) for f in held]
-            for factor, place in zip(held[:-1], places, strict=False):
-                values[factor.name][place] = drawn[factor.name][place]
-            cleared.append((held[-1].name, places[-1]))
-    for name, place in cleared:  # last, so that every path through several such entries meets a zero
-        values[name][place] = 0
+            slices = [tuple(dict(zip(keys, position, strict=True)).get(x, slice(None)) for x in f.labels) for f in held]
+            for factor, index in zip(held[:-1], slices, strict=False):
+                values[factor.name][index] = drawn[factor.name][index]
+            cleared.append((held[-1].name, slices[-1]))
+    for name, index in cleared:  # last, so that every path through several such entries meets a zero
+        values[name][index] = 0
     return values
 
 

@@ -47,9 +47,9 @@ def count(layout: Layout, rank: Any, full: bool = False) -> int:
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return numpy's Kronecker product, matrix by matrix."""
-    places = list(np.ndindex(*(m.size for m in layout.index)))
-    seconds = [factors["D"][i] if "D" in factors else factors["B"][i] @ factors["A"][i] for i in places]
-    return np.stack([np.kron(factors["C"][i], d) for i, d in zip(places, seconds, strict=True)]).reshape(layout.shape)
+    each = list(np.ndindex(*(m.size for m in layout.index)))
+    seconds = [factors["D"][i] if "D" in factors else factors["B"][i] @ factors["A"][i] for i in each]
+    return np.stack([np.kron(factors["C"][i], d) for i, d in zip(each, seconds, strict=True)]).reshape(layout.shape)
 
 
 def _modes(layout: Layout) -> tuple[tuple[str, ...], ...]:

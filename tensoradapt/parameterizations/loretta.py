@@ -64,14 +64,14 @@ def count(layout: Layout, rank: Any, bottleneck: int = 8, cores: Cores | None = 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """Reshape TensorLy's two trains to A (d_in, bottleneck) and B (bottleneck, d_out), and return (A B)^T."""
 
-    def train(letter: str, place: tuple[int, ...]) -> np.ndarray:
-        cores = [factor[place] for name, factor in factors.items() if name[0] == letter]
+    def train(letter: str, position: tuple[int, ...]) -> np.ndarray:
+        cores = [factor[position] for name, factor in factors.items() if name[0] == letter]
         ends = [(1, *(core.shape[0] for core in cores[1:])), (*(core.shape[-1] for core in cores[:-1]), 1)]
         shaped = [core.reshape(left, -1, right) for core, left, right in zip(cores, *ends, strict=True)]
         return tensorly.tt_to_tensor(shaped)
 
-    places = np.ndindex(*(m.size for m in layout.index))
-    matrices = [(train("A", i).reshape(layout.in_, -1) @ train("B", i).reshape(-1, layout.out)).T for i in places]
+    positions = np.ndindex(*(m.size for m in layout.index))
+    matrices = [(train("A", i).reshape(layout.in_, -1) @ train("B", i).reshape(-1, layout.out)).T for i in positions]
     return np.stack(matrices).reshape(layout.shape)
 
 
@@ -97,14 +97,14 @@ def _pieces(layout: Layout, bottleneck: int, cores: Cores | None) -> dict[str, i
     sizes = _sizes(layout, bottleneck, cores)
     ends = {side: list(itertools.accumulate(sizes[side], lambda a, b: a * b)) for side in sizes}
     cuts = {end // layout.in_ for end in ends["in"] if end >= layout.in_} | {n for n in ends["out"] if n < bottleneck}
-    places = sorted({1, bottleneck, *cuts})
-    if uneven := [(a, b) for a, b in itertools.pairwise(places) if b % a]:
+    bounds = sorted({1, bottleneck, *cuts})
+    if uneven := [(a, b) for a, b in itertools.pairwise(bounds) if b % a]:
         (a, b), *_ = uneven
         raise TensorAdaptError(
             f"cores {sizes['in']} of 'in' and {sizes['out']} of 'out' cut the bottleneck {bottleneck} after {a} and "
             f"after {b}, and {a} does not divide {b}; choose cores that cut it alike, or leave it whole in one core"
         )
-    return {f"b{k + 1}": b // a for k, (a, b) in enumerate(itertools.pairwise(places))} or {"b1": 1}
+    return {f"b{k + 1}": b // a for k, (a, b) in enumerate(itertools.pairwise(bounds))} or {"b1": 1}
 
 
 def _groups(layout: Layout, side: str, sizes: tuple[int, ...], pieces: Mapping[str, int]) -> list[Group]:

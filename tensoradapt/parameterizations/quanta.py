@@ -52,8 +52,8 @@ def count(layout: Layout, rank: Any = None) -> int:
 
 def oracle(layout: Layout, factors: Mapping[str, np.ndarray]) -> np.ndarray:
     """Apply the circuit to every unit vector, gate by gate, at every position of the index modes."""
-    places = itertools.product(*(range(m.size) for m in layout.index))
-    return np.stack([_circuit(layout, [g[place] for g in factors.values()]) for place in places]).reshape(layout.shape)
+    positions = itertools.product(*(range(m.size) for m in layout.index))
+    return np.stack([_circuit(layout, [g[at] for g in factors.values()]) for at in positions]).reshape(layout.shape)
 
 
 def _circuit(layout: Layout, gates: list[np.ndarray]) -> np.ndarray:  # (out, in)

@@ -19,7 +19,7 @@ def sites_from_config(config: Any, row: Recipe) -> list[Candidate]:
     for stack, stack_config in _stacks(config, row):
         size = dims(stack_config, dict(stack.sizes))
         prefix = stack.prefix + stack.layers[0]
-        paths = {(part, n): f"{prefix.format(n)}.{part.paths[0]}" for part, n in _places(stack, stack_config, size)}
+        paths = {(part, n): f"{prefix.format(n)}.{part.paths[0]}" for part, n in _wanted(stack, stack_config, size)}
         candidates += _candidates(stack, size, paths)
     return candidates
 
@@ -41,14 +41,14 @@ def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe, scope: 
     candidates: list[Candidate] = []
     for stack, stack_config in _stacks(config, row):
         size = dims(stack_config, dict(stack.sizes))
-        places = _places(stack, stack_config, size)
-        paths = _paths(model, known, stack, places, scope)
-        if any(place in paths for place in places):
-            _refuse_missing(model, row, stack, places, paths)
-            candidates += _candidates(stack, size, {place: paths[place] for place in places})
+        wanted = _wanted(stack, stack_config, size)
+        paths = _paths(model, known, stack, wanted, scope)
+        if any(key in paths for key in wanted):
+            _refuse_missing(model, row, stack, wanted, paths)
+            candidates += _candidates(stack, size, {key: paths[key] for key in wanted})
     if not candidates:
         stack, stack_config = _stacks(config, row)[0]
-        _refuse_missing(model, row, stack, _places(stack, stack_config, dims(stack_config, dict(stack.sizes))), {})
+        _refuse_missing(model, row, stack, _wanted(stack, stack_config, dims(stack_config, dict(stack.sizes))), {})
     return candidates
 
 
@@ -63,14 +63,14 @@ def _stacks(config: Any, row: Recipe) -> list[tuple[Stack, Any]]:
     return stacks
 
 
-def _places(stack: Stack, config: Any, size: Dims) -> list[tuple[Part, int]]:
+def _wanted(stack: Stack, config: Any, size: Dims) -> list[tuple[Part, int]]:
     """Return part and layer of every projection, in model order."""
     return [(part, n) for n in range(size.layers) for part in stack.parts if part.when(config, n)]
 
 
-def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Part, int]], scope: str | None) -> Paths:
+def _paths(model: str, names: set[str], stack: Stack, wanted: Sequence[tuple[Part, int]], scope: str | None) -> Paths:
     """Return the model's module names by part and layer."""
-    first = dict(reversed(places))
+    first = dict(reversed(wanted))
     options = [(part, f"{layer}.{path}") for part in first for layer in stack.layers for path in part.paths]
     paths: dict[tuple[Part, int], str] = {}
     for part, path in options:
@@ -84,15 +84,15 @@ def _paths(model: str, names: set[str], stack: Stack, places: Sequence[tuple[Par
                 "expected one stack of layers. Choose the module that holds it with scope="
             )
         for prefix in prefixes:
-            full = {(part, n): prefix + path.format(n) for other, n in places if other is part}
+            full = {(part, n): prefix + path.format(n) for other, n in wanted if other is part}
             paths |= {key: name for key, name in full.items() if name in names}
     return paths
 
 
 def _refuse_missing(
-    model: str, row: Recipe, stack: Stack, places: Iterable[tuple[Part, int]], paths: Mapping[Any, str]
+    model: str, row: Recipe, stack: Stack, wanted: Iterable[tuple[Part, int]], paths: Mapping[Any, str]
 ) -> None:
-    for part, n in places:
+    for part, n in wanted:
         if (part, n) not in paths:
             raise TensorAdaptError(
                 f"{model} has no module {stack.layers[0].format(n)}.{part.paths[0]}, where recipe "

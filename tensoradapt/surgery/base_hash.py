@@ -44,7 +44,7 @@ def _sum_of_bits(weight: Tensor) -> int:
     if weight.dtype is torch.float64 and not torch.equal(values.double(), weight):
         values = weight
     values = values.contiguous().flatten()
-    values = values.clone() if values.storage_offset() % 2 else values  # pairs begin at even places of the memory
+    values = values.clone() if values.storage_offset() % 2 else values  # pairs begin at even addresses
     bits = values.view(torch.int32 if values.dtype is torch.float32 else torch.int64)
     pairs = bits[: len(bits) // 2 * 2].view(torch.int64)  # summed two at a time, which takes half as long
     return int(pairs.sum()) + int(bits[2 * len(pairs) :].sum()) if bits.dtype is torch.int32 else int(bits.sum())

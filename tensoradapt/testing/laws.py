@@ -283,8 +283,8 @@ def _assert_drawn_anew(case: Case, of: Sequence[Factor], changes: Sequence[Mappi
 
 
 def _index(layout: Layout, at: At) -> tuple[int | slice, ...]:
-    places = (at.get(name, range(size)) for name, size in layout.size_of.items())
-    return tuple(slice(v.start, v.stop) if isinstance(v, range) else v for v in places)
+    taken = (at.get(name, range(size)) for name, size in layout.size_of.items())
+    return tuple(slice(v.start, v.stop) if isinstance(v, range) else v for v in taken)
 
 
 def _normal(shape: Sequence[int], generator: torch.Generator) -> Tensor:

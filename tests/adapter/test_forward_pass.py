@@ -24,7 +24,7 @@ TASKS = ("a", "b")
 
 
 class Tied:
-    """BERT with a tensor over all layers, and what tells whether its passes are right."""
+    """A BERT with a tensor over all layers, and checks of its passes."""
 
     def __init__(self, name: str = "bert", **options: object) -> None:
         self.name, self.model = name, make(name)
@@ -56,7 +56,7 @@ def tied() -> Tied:
 
 
 def apart(call: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """A call where each site contracts its own pair, at each use."""
+    """Do a call in which each site contracts its own pair, at each use."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ForwardPass, "once", lambda *_: None)
         return call()
@@ -70,7 +70,7 @@ def assert_same(found: list[Tensor], expected: list[Tensor]) -> None:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """How often tensors were contracted, by the number of positions at once."""
+    """Count how often tensors were contracted, by the number of positions at once."""
     counts: Counter = Counter()
     before = FactoredTensor.pairs_of
     monkeypatch.setattr(FactoredTensor, "pairs_of", lambda t, at: counts.update([len(at)]) or before(t, at))

@@ -441,7 +441,7 @@ def test_of_an_adapter_with_tasks_the_selected_one_is_converted() -> None:
 def test_what_cara_shares_besides_its_tensors_is_left_out_and_named() -> None:
     config = transformers.BertConfig(hidden_size=30, intermediate_size=60, num_hidden_layers=2, num_attention_heads=5)
     adapter = ta.Adapter(ta.plan(config, method="cara", paper=True, rank=2))
-    layout = "(layer proj block) : out : in"  # of both its tensors, whose rank is 2
+    layout = "(layer proj block) : out : in"  # the layout of both tensors, whose rank is 2
     assert compress(adapter, None, layout, "tucker", 4).left_out == ()  # biases that are zero are no loss
     perturb(adapter)
     result = compress(adapter, None, layout, "tucker", 4)
@@ -500,7 +500,7 @@ def test_some_sites_without_an_update(sites: Any) -> None:
     for name in names:
         assert rough.site_errors[name] == pytest.approx(np.linalg.norm(found[name]) / scale, rel=1e-9)
     assert rough.site_errors[names[-1]] > 1e-3  # the only one of its layer
-    lora = compress(source, sites, "layer : out : in", "lora", 2)  # of one layer both factors are zero as they come
+    lora = compress(source, sites, "layer : out : in", "lora", 2)  # both factors of one layer come as zeros
     for group, factors in zip(lora.plan.groups, lora.factors, strict=True):
         for at in range(group.network.layout.shape[0]):
             assert factors["A"][at].any() or factors["B"][at].any()

@@ -38,7 +38,7 @@ def test_the_folder_computes_what_the_peft_model_does(family: str, tmp_path: Pat
     torch.testing.assert_close(logits(theirs, family), logits(model, family), rtol=1e-5, atol=1e-5)
     assert len(report.modules) == len({site.module for site in model.base_model.tensoradapt_bank["default"].plan.sites})
     own = ta.export_lora(make(family, torch.float32), tmp_path, adapter=model.base_model.tensoradapt_bank["default"])
-    assert str(own) == str(report)  # of the bank's adapter and a base without one
+    assert str(own) == str(report)  # own is made of the bank's adapter and a base without one
 
 
 def test_the_active_adapter_is_exported_and_two_of_them_are_refused(tmp_path: Path) -> None:

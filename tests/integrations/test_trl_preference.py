@@ -20,7 +20,7 @@ from tensoradapt.data.models import load_causal
 from tensoradapt.tasks.language import chat, preference
 from tensoradapt.tasks.registry import resolve
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of TRL and transformers, about each other
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TRL and transformers warn about each other
 TASK = preference.Preferences("pairs", lambda: pytest.fail("loaded"))
 PAIRS = (
     ("How are you?", "Very well, thank you.", "Bad."),
@@ -113,7 +113,7 @@ def test_real_pairs_and_a_real_model_have_the_loss_of_trl(tmp_path: Path) -> Non
     model = attached(SMOLLM2, method="lora")
     found = trainer(SMOLLM2, tmp_path, model, texts, ref_model=load_causal(SMOLLM2)[0])
     batch = task.collate([preference._pair(SMOLLM2, text) for text in texts], model, "cpu")
-    compare(found, model, batch, rounding=1e-4)  # of 30 layers in fp32
+    compare(found, model, batch, rounding=1e-4)  # the rounding of 30 layers in fp32
 
 
 def test_a_peft_model_has_the_adapter_that_it_was_given_with_as_reference(tmp_path: Path) -> None:

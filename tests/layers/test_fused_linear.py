@@ -195,7 +195,7 @@ def gradients(given: list[Tensor], call: Callable[..., Tensor]) -> list[Tensor]:
 
 
 def looks_into(base: nn.Linear) -> dict[str, Callable[[], object]]:
-    """What makes a layer more than a plain product, by name."""
+    """Return changes of a layer that make it more than a plain product, by name."""
 
     class Doubles(nn.Module):
         def forward(self, weight: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ def layers_of_each(base: nn.Module) -> list[list[str]]:
 
 
 def test_the_servers_do_read_a_folder_differently(tmp_path: Path) -> None:
-    """What the readers are for: one trained folder with patterns, three sets of updates."""
+    """One trained folder with patterns is three sets of updates to three servers, so the readers differ."""
     config = peft.LoraConfig(
         r=2, lora_alpha=6, target_modules=["query", "key"], rank_pattern={"key": 3}, alpha_pattern={"key": 4},
         exclude_modules=["bert.encoder.layer.1.attention.self.query"], init_lora_weights=False,

@@ -184,7 +184,7 @@ def test_damage_is_one_error_and_little_is_read(name: str, tmp_path: Path) -> No
 
 
 def test_a_repeated_group_would_have_taken_for_ever(tmp_path: Path) -> None:
-    """What the guard is for: the names that a pattern meets are the file's too."""
+    """A pattern meets names that come from the file too, so the guard is needed."""
     path = lora(tmp_path / "lora")
     config_of(rank_pattern={"(a+)+b": 2})(path)
     save_file({NAME.format("A").replace("q_proj", "a" * 60): torch.ones(2, 5)}, tensors_of(path))

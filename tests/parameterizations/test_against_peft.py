@@ -19,7 +19,7 @@ from tensoradapt.adapter.factored import FactoredTensor
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 TARGETS = r".*(query|attention\.output\.dense|intermediate\.dense|layer\.\d+\.output\.dense)"
-SHAPES = {(30, 30), (34, 30), (30, 34)}  # of q and o, up, down as stored
+SHAPES = {(30, 30), (34, 30), (30, 34)}  # q and o, up, down as stored
 
 
 @pytest.fixture(scope="module")

@@ -220,7 +220,7 @@ def test_the_bases_are_the_singular_vectors_of_the_stored_weight() -> None:
     found = lora_xs.decompose(lora_xs.build(layout, 2), weight)
     assert (found["A"].shape, found["B"].shape) == ((2, 2, 5), (2, 2, 3, 2))
     for layer in range(2):
-        u, s, vt = np.linalg.svd(weight[layer].reshape(6, 5).T, full_matrices=False)  # of W0^T, as the paper's code
+        u, s, vt = np.linalg.svd(weight[layer].reshape(6, 5).T, full_matrices=False)  # W0^T, as in the paper's code
         a, b = found["A"][layer], found["B"][layer].reshape(6, 2)
         np.testing.assert_allclose(np.abs(a), np.abs(u[:, :2] * s[:2]).T, atol=1e-12)
         np.testing.assert_allclose(b @ a, (u[:, :2] * s[:2] @ vt[:2]).T, atol=1e-12)

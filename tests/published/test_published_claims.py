@@ -191,7 +191,7 @@ def test_claim_07_frozen_factors_make_vera_lora_xs_tinylora_and_flora_of_the_sha
     np.testing.assert_allclose(delta(lotr, lotr.plan.sites[0]), delta(xs, xs.plan.sites[1]), rtol=0, atol=1e-12)
     tiny = from_weights("tinylora", options={"svd_rank": 2})
     f = raw(tiny, 1)
-    frozen = f["P"] / math.sqrt(2)  # of variance 1 / svd_rank
+    frozen = f["P"] / math.sqrt(2)  # its variance is 1 / svd_rank
     put(fact, {"out": f["B"], "in": f["A"].T, "core": frozen, "layer_proj_block": f["v"][None]})
     np.testing.assert_allclose(delta(fact, fact.plan.sites[0]), delta(tiny, tiny.plan.sites[1]), rtol=0, atol=1e-12)
 

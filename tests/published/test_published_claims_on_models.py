@@ -77,7 +77,7 @@ def test_claim_12_three_rows_do_not_start_at_zero_and_three_subtract_where_they_
         with float64():
             subtracted = attached(name, model, start="subtract")
         assert not any(subtracted.delta(site).count_nonzero() for site in adapter.plan.sites)
-    middles = torch.cat([part.factors["R"].detach().flatten() for part in adapter.factored])  # of LoRA-XS
+    middles = torch.cat([part.factors["R"].detach().flatten() for part in adapter.factored])  # LoRA-XS's R
     assert 0.5e-5 < float(middles.square().mean().sqrt()) < 1.6e-5
     for name in ("quanta", "dota", "pissa"):
         adapter, model = started(name)

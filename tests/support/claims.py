@@ -1,4 +1,4 @@
-"""Adapters of a small BERT for the papers' claims."""
+"""Adapters of a small BERT, for tests of the papers' claims."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def mixed_error(computed: torch.dtype, **options: Any) -> float:
 
 
 def saving(folder: Path) -> dict[str, Any]:
-    """What is saved of shards is what they are; it is loaded whole, and put back into shards."""
+    """Save an adapter from shards; load it whole, and put it back into shards."""
     model, adapter = attached(train=(HEAD,))
     backward(sharded(model), own())
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1).step()
@@ -200,7 +200,7 @@ def trainer(folder: Path) -> dict[str, Any]:
 
 
 def refused(folder: Path) -> dict[str, str]:
-    """What a sharded model cannot do."""
+    """Return the refusals of what a sharded model cannot do."""
     model, bare = sharded(attached()[0]), sharded(make(NAME))
     plan = planned(ta.find_sites(make(NAME)), "cp", rank=2)
     calls: dict[str, Callable[[], Any]] = {
@@ -217,7 +217,7 @@ def refused(folder: Path) -> dict[str, str]:
 
 
 def too_late(_: Path) -> dict[str, str]:
-    """Factors that came into a model which DDP holds."""
+    """Return the refusals of factors that came into a model which DDP holds."""
     model = make(NAME)
     ddp = DistributedDataParallel(model)
     adapter = ta.attach(model, planned(ta.find_sites(model), "cp", rank=3))

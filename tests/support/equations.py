@@ -21,9 +21,7 @@ PARTS, KRONECKER = (2, 3, 5), (5, 6)  # the parts test_published splits the widt
 
 @dataclass(frozen=True)
 class Place:
-    """Where a matrix is in a model: its layer, its number among the adapted matrices of a layer, and how many there
-    are.
-    """
+    """The layer of a matrix, its number among the adapted matrices of the layer, and how many of these there are."""
 
     layer: int
     proj: str
@@ -32,17 +30,17 @@ class Place:
 
     @property
     def slot(self) -> int:
-        """All layers' matrices counted through."""
+        """The number of the matrix among those of all layers."""
         return self.layer * self.of + self.number
 
     @property
     def attention(self) -> int:
-        """That among q, k, v alone."""
+        """The number of the matrix among the q, k and v of all layers."""
         return self.layer * 3 + self.number
 
     @property
     def others(self) -> int:
-        """That among o and the MLP's blocks alone, of which q, k, v are none."""
+        """The number of the matrix among those of all layers that are not q, k or v."""
         return self.layer * (self.of - 3) + self.number - 3
 
 

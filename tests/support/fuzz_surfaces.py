@@ -1,4 +1,4 @@
-"""The surfaces that are fuzzed: what is drawn for each, as a JSON value for the corpus, and the call it goes to."""
+"""The surfaces that are fuzzed: which inputs are drawn for each, as JSON values, and which call they go to."""
 
 from __future__ import annotations
 

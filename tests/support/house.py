@@ -78,13 +78,13 @@ def names_of(node: ast.AST) -> list[str]:
 
 
 def within_functions(module: str) -> set[str]:
-    """What functions of a module import when they run."""
+    """Return what the functions of a module import when they run."""
     nodes = [node for function in functions(module) for node in ast.walk(function) if is_import(node)]
     return {name for node in nodes for name in names_of(node)}
 
 
 def resolved(names: set[str]) -> set[str]:
-    """Of dotted names those in the package, as its modules."""
+    """Return the modules of the package that dotted names are in."""
     own = {name for name in names if name.split(".")[0] == "tensoradapt"}
     return {name if name in FILES else name.rpartition(".")[0] for name in own}
 

@@ -23,7 +23,7 @@ def parameters(xllamacpp: Any, base: str, lora: str) -> Any:
 
 
 def log_probabilities(base: str, lora: str, ids: list[int]) -> dict[int, float]:
-    """Those of all tokens after the prompt."""
+    """Return the log probability of every token as the next one after the prompt, by its id."""
     import xllamacpp  # installed for this alone (.ci/run)
 
     asked = {"prompt": ids, "n_predict": 1, "logprobs": 10**6, "temperature": 0.0, "cache_prompt": False}

@@ -1,4 +1,4 @@
-"""What is on a panel of scores, for tests of figures."""
+"""Read what is on a panel of scores, for tests of figures."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 MARK = "TA-"  # before each case's name
-CHECKS = 53  # of each case in PEFT 0.21: 42 functions, one of them with twelve arguments
+CHECKS = 53  # for each case in PEFT 0.21: 42 functions, one of them with twelve arguments
 OTHERS = 16  # that take no case: 6 functions with the class of the config, and 5 with each pair of adapters
 EXPECTED = {"test_disable_adapter_with_bias_warns": "PEFT skips it for every method"}
 
@@ -27,7 +27,7 @@ SPLIT = {"out": [5, 4], "in": [5, 2]}
 SAID: dict[str, dict[str, Any]] = {  # what a parameterization needs to be told besides its name, for 20 x 10
     "kronecker": {"split": SPLIT},
     "loretta": {"split": SPLIT, "options": {"bottleneck": 4}},
-    "quanta": {"split": {"out": [5, 2], "in": [5, 2]}},  # of a 10 x 10
+    "quanta": {"split": {"out": [5, 2], "in": [5, 2]}},  # a 10 x 10 matrix
     "tensor_ring": {"layout": "layer proj : out : in"},
     "tt_matrix": {"split": SPLIT},
 }
@@ -35,7 +35,7 @@ SAID: dict[str, dict[str, Any]] = {  # what a parameterization needs to be told 
 # methods where numbers overflow; ours it does not know, so the multiplier is lowered
 TIED = {"layout": "layer proj : out : in", "on_mismatch": "crop", "target_modules": ["lin0", "lin1"], "scale": 0.03}
 PAIR = {"parameterization": "cp", "rank": 2, "init_weights": False}
-PAIRS = {  # of adapters that are active together
+PAIRS = {  # adapters that are active together
     "same": ({"target_modules": ["lin0"], **PAIR}, {"target_modules": ["lin0"], **PAIR}),
     "different": ({"target_modules": ["lin0"], **PAIR}, {"target_modules": ["lin1"], **PAIR, "rank": 1}),
 }

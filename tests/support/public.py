@@ -26,7 +26,7 @@ FROM_ELSEWHERE = {  # functions of a module that another one defines
 
 
 def members(module: ModuleType) -> dict[str, Any]:
-    """The functions and classes that a module is for: those of ``__all__``, or else all of its own."""
+    """Return the functions and classes of ``__all__`` of a module, or else all of its own."""
     listed = getattr(module, "__all__", None)
     own = {name: value for name, value in vars(module).items() if inspect.isfunction(value) or inspect.isclass(value)}
     return {

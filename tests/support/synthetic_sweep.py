@@ -42,7 +42,7 @@ def tuned_apart(root: Path, ranks: tuple[int, ...] = (1, 4, 16), head: bool = Tr
             same = {"parameterization": name, "rank": rank, "budget": None, "method": name, "label": name}
             same |= {"n_params": 1000 * rank + len(name)}
             rates = (*RATES, 3.333e-2) if name == "lora" and i == 0 else RATES
-            best = 2 if name == "lora" and i == 0 else i % 3  # of three rates
+            best = 2 if name == "lora" and i == 0 else i % 3  # the number of the best of three rates
             for j, lr in enumerate(rates):
                 for seed in (1000, 1001):
                     accuracy = level - 0.05 * abs(j - best) + 0.01 * (seed - 1000)

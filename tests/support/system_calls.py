@@ -48,7 +48,7 @@ def traced(act: Callable[[], object], log: Path, fault: str = "") -> int:
 
 def _forked(act: Callable[[], object]) -> int:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Python 3.12, about threads, which a copy lacks
+        warnings.simplefilter("ignore")  # Python 3.12 warns about threads, which a copy lacks
         pid = os.fork()
     if pid:
         return pid

@@ -1,4 +1,4 @@
-"""What a program shows in a terminal of a given width."""
+"""Read what a program shows in a terminal of a given width."""
 
 from __future__ import annotations
 

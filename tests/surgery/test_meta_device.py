@@ -68,7 +68,7 @@ def test_an_adapter_that_was_moved_off_the_meta_device_gets_the_values_that_atta
     base = {key: value for key, value in real.state_dict().items() if not key.startswith("tensoradapt")}
     meta.load_state_dict(base, strict=False)
     for buffer, value in zip(meta.model.buffers(), real.model.buffers(), strict=True):
-        buffer.copy_(value)  # of the rotary embedding, which is not saved
+        buffer.copy_(value)  # the rotary embedding, which is not saved
     if adapter.plan.needs_weights:
         with pytest.raises(ta.TensorAdaptError, match=f"{name} with start='zero'.* takes values from the base weights"):
             adapter.reset_parameters()

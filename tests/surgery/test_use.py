@@ -175,7 +175,7 @@ def test_adapters_that_draw_the_same_matrices_hold_them_once() -> None:
     ta.adapters(model)["a"].to(torch.bfloat16)
     for name, value in ta.adapters(model)["c"].bases.named_buffers():
         assert torch.equal(value, kept[name])
-    rounded = ta.adapters(model)["a"].to(torch.float64)  # of the same dtype again, with other numbers
+    rounded = ta.adapters(model)["a"].to(torch.float64)  # the same dtype again, with other numbers
     last = ta.attach(model, plan, name="d", seed=0)
     for name, value in last.bases.named_buffers():
         assert torch.equal(value, kept[name]) and not torch.equal(value, rounded.bases.get_buffer(name))
