@@ -55,7 +55,7 @@ class Adapter(nn.Module):
         super().__init__()
         self.plan = plan
         self.seed = seed
-        self.empty = empty  # whether its values are yet to come
+        self.empty = empty  # True while its values are yet to come
         self.gate = Gate()
         self.task_choice = TaskChoice(plan.spec.tasks)
         self.attachment = Attachment()

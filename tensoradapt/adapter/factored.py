@@ -198,9 +198,9 @@ class FactoredTensor(nn.Module):
         a, b = (self._half(positions, half, initial) for half in programs)
         return [(a.reshape(-1, in_), self.scale * b.reshape(out, -1)) for a, b in zip(a, b, strict=True)]
 
-    def _half(self, places: Sequence[At], half: Half, initial: bool) -> Sequence[Tensor]:
-        """A or B of each position, with the axes of its program."""
-        pick = _picks(self.network, places)
+    def _half(self, positions: Sequence[At], half: Half, initial: bool) -> Sequence[Tensor]:
+        """Contract A or B at each position, with the axes of its program."""
+        pick = _picks(self.network, positions)
         factors = half.factors
         trained = [f for f in factors if f.trainable and not initial]
         eyes = self._eyes(positions[0], half.legs)

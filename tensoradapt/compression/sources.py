@@ -176,7 +176,7 @@ def _block(site: Site, pair: LoraPair) -> LoraPair:
     return LoraPair(pair.a[:, cols], pair.b[rows])
 
 
-def _from_adapter(adapter: Adapter, sites: Any) -> Source:
+def _from_adapter(adapter: Adapter, sites: Any) -> TrainedUpdates:
     if adapter.plan.spec.rule != "add":
         raise TensorAdaptError(
             f"the adapter has rule {adapter.plan.spec.rule!r}, whose change of a weight is no sum of updates; "

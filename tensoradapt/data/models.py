@@ -44,7 +44,7 @@ Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
 
 
 def names() -> tuple[str, ...]:
-    """The names of the models that are built in or of installed plug-ins."""
+    """Return the names of the models that are built in or of installed plug-ins."""
     return (MINILM, TINY, *_entries())
 
 
@@ -202,7 +202,7 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
-    where = _place_of(name)
+    where = _located(name)
     try:
         return kind.from_pretrained(where, **options)
     except Exception as error:  # a broken config raises whatever reads it
@@ -211,8 +211,8 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         raise TensorAdaptError(_unknown(name, error)) from error
 
 
-def _place_of(name: str) -> str | Path:
-    """The folder of a model that is built in or of a plug-in; any other name is what transformers is asked for."""
+def _located(name: str) -> str | Path:
+    """Return the folder of a model that is built in or of a plug-in; any other name is given to transformers."""
     if name == MINILM:
         return assets.fetch(MINILM)
     return _folder_of(_entries()[name]) if name in _entries() else name
@@ -224,7 +224,7 @@ def _entries() -> dict[str, EntryPoint]:
 
 
 def _folder_of(entry: EntryPoint) -> Path:
-    """The folder that the function of an entry point returns."""
+    """Return the folder that the function of an entry point returns."""
     where = f"the entry point {entry.name!r}{f' of {entry.dist.name}' if entry.dist else ''}"
     try:
         found = entry.load()()

@@ -44,7 +44,7 @@ def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  #
 
 
 def site_delta(adapter: Adapter, site: Site, training: bool) -> Tensor:  # (out, in)
-    """The dense update of a site, with rank components dropped in training."""
+    """Return the dense update of a site, with rank components dropped in training."""
     if not (training and adapter.plan.spec.rank_dropout):
         return adapter.delta(site)
     return sum(b @ a for a, b in dropped(adapter, adapter.pairs(site), training))  # type: ignore[return-value]

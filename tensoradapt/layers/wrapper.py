@@ -116,7 +116,7 @@ class Wrapped(nn.Module):
         return dropped(adapter, pairs, self.training)[0] if len(pairs) == 1 else None
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:
-        """``y`` plus what one adapter adds to the base layer's output."""
+        """Return ``y`` plus what one adapter adds to the base layer's output."""
         if adapter.plan.spec.dropout and x.is_floating_point():
             x = F.dropout(x, adapter.plan.spec.dropout, self.training)
         y, base = y.movedim(self.kind.axis, -1), base.movedim(self.kind.axis, -1)

@@ -289,7 +289,7 @@ def _cast(module: str, pair: LoraPair, dtype: str) -> tuple[Tensor, Tensor]:
 
 
 def _result(module: str, pair: ModulePair, a: Tensor, b: Tensor) -> ExportResult:
-    """The errors of truncation, and of rounding to the dtype after it, relative to the adapter's update."""
+    """Measure the errors of truncation, and of rounding to the dtype after it, relative to the adapter's update."""
     written = LoraPair(a.double().numpy(), b.double().numpy())
     norm = pair.exact.norm or 1.0
     rounding = pair.exported.padded(written.rank).rounded(written)

@@ -17,7 +17,7 @@ import opt_einsum
 from tensoradapt.networks.contraction_order import cheapest_order
 
 Labels = tuple[str, ...]
-SEARCHED = 7  # operands at most for which every order is searched
+SEARCHED = 7  # every order is searched for up to this many operands
 
 
 @dataclass(frozen=True)

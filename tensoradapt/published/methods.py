@@ -1,4 +1,4 @@
-"""Methods: one word for how an adapter is factored, which names a parameterization or a published adapter."""
+"""A method is how an adapter is factored; its name is that of a parameterization or of a published adapter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.published.row import Published
 
-SETTINGS: dict[str, Any] = {  # what every method may be given, and a row's words about itself: these define no method
+SETTINGS: dict[str, Any] = {  # a row's fields that define no method: what all methods may be given, and texts
     **dict.fromkeys(("name", "source", "formula", "note", "scale"), ""),
     **dict.fromkeys(("train", "biases"), ()),
     "alpha": 1,
@@ -89,7 +89,7 @@ def same_as(name: str) -> tuple[str, ...]:
 
 
 def _is_plain(row: Published) -> bool:
-    """Whether a row of another name is its parameterization over one of its usual layouts, and no more."""
+    """Say whether a row of another name is its parameterization over one of its usual layouts, and no more."""
     plain = Published("", row.tensors, row.parameterization, "", "", one_shape=row.one_shape)
     usual = set(row.layout) <= set(parameterizations.layouts_of(row.parameterization))
     return usual and row.name != row.parameterization and _definition(row) == _definition(plain)

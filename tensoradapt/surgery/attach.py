@@ -65,7 +65,7 @@ def attach(
     Args:
         model: the base model; it may have other adapters.
         plan: a plan whose sites are this model's.
-        seed: of the factors that are drawn, from 0 to 2**63 - 1.
+        seed: the seed of the factors that are drawn, from 0 to 2**63 - 1.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
             Frozen factors that are drawn from ``seed``, such as VeRA's A and B, may be given too, or alone; given ones
             are saved with the adapter, for each tensor. With ``start="subtract"`` training begins at the values of the

@@ -11,7 +11,7 @@ from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.surgery.checks import check_loaded
 from tensoradapt.surgery.registry import Adapters
 
-SAMPLE = 1024  # first entries of each weight, which are hashed in their order
+SAMPLE = 1024  # so many first entries of each weight are hashed in their order
 
 
 def base_hash(matrices: Matrices) -> str:

@@ -199,7 +199,7 @@ def _use(plan: Plan) -> str:
 
 
 def _without(plan: Plan) -> str:
-    """Advice for a plan that needs no weights: another rule or start where that is enough, else another method."""
+    """Advise on a plan that needs no weights: another rule or start where that is enough, else another method."""
     if plan.spec.rule == "dora" and not plan.needs_weights:
         return 'plan with rule="add"'
     if any(factor.source == "base" for group in plan.groups for factor in group.network.factors):

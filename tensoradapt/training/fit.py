@@ -287,5 +287,5 @@ def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: fl
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
-    """Return the context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing."""
+    """Make the context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing."""
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")

@@ -12,7 +12,6 @@ import torch
 import transformers
 from support.claims import ZERO, adapter_of, started
 from support.models import inputs, make, perturb
-from tensoradapt.planning.arguments import Variant
 from torch import Tensor
 
 import tensoradapt as ta
@@ -20,6 +19,7 @@ from tensoradapt import parameterizations, published
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.planning.arguments import Variant
 from tensoradapt.testing.laws import float64
 
 

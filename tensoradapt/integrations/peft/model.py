@@ -206,7 +206,7 @@ def _banked(plan: Plan, matrices: Matrices, config: TensorConfig) -> BankedAdapt
     values = factors_from_weights(matrices, plan, config.seed) if plan.needs_weights else None
     adapter = BankedAdapter(plan, config.seed, values)
     adapter.attachment = Attachment()
-    adapter.place(matrices[plan.sites[0].name].weight.device)
+    adapter.move(matrices[plan.sites[0].name].weight.device)
     if not adapter.is_empty:
         set_magnitudes(adapter, matrices)
     if not config.init_weights:
