@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.training.equal_steps import EqualSteps
+from tensoradapt.training.equal_steps import StepRescaler
 from tensoradapt.training.step_length import Curve, solve
 
 Values = Sequence[Mapping[str, torch.Tensor]]
 
 
-class PerTensor(EqualSteps):
+class PerTensor(StepRescaler):
     """A length for each tensor."""
 
     def _rescale(self, adapter: Adapter, old: Values, asked: float) -> float:
@@ -38,7 +38,7 @@ class PerTensor(EqualSteps):
         return 1.0
 
 
-class OnlyDown(EqualSteps):
+class OnlyDown(StepRescaler):
     """No step is lengthened."""
 
     def length(self, curve: Curve, asked: float) -> float | None:
@@ -46,7 +46,7 @@ class OnlyDown(EqualSteps):
         return length and min(length, 1.0)
 
 
-class EveryTenth(EqualSteps):
+class EveryTenth(StepRescaler):
     """The length of a step at full rate is held for ten; the schedule goes on."""
 
     steps, held = 0, 1.0
@@ -59,14 +59,15 @@ class EveryTenth(EqualSteps):
         return self.held
 
 
-VARIANTS: Mapping[str, type[EqualSteps]] = {"per tensor": PerTensor, "only down": OnlyDown, "every 10": EveryTenth}
+VARIANTS: Mapping[str, type[StepRescaler]] = {"per tensor": PerTensor, "only down": OnlyDown, "every 10": EveryTenth}
 
 
 def variant(name: str) -> Callable[[Any, nn.Module], Any]:
     """A stand-in for ``equal_steps``, which it is for any other name."""
 
     def wrapped(optimizer: torch.optim.Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        stepper = VARIANTS.get(name, EqualSteps)([module for module in model.modules() if isinstance(module, Adapter)])
+        adapters = [module for module in model.modules() if isinstance(module, Adapter)]
+        stepper = VARIANTS.get(name, StepRescaler)(adapters)
         optimizer.register_step_pre_hook(stepper.before)
         optimizer.register_step_post_hook(stepper.after)
         return optimizer
