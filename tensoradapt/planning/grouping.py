@@ -39,7 +39,7 @@ def tied_sites(
 ) -> list[Tied]:
     """Return the tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has.
 
-    ``published``: the row that an error names. ``one_shape``: sites that share no tensor may not differ either.
+    ``published``: the adapter that an error names. ``one_shape``: sites that share no tensor may not differ either.
     """
     targets = [layout if isinstance(layout, tuple) else (layout, None) for layout in layouts]
     grids: dict[Any, list[Site]] = {}
@@ -150,7 +150,7 @@ def _refuse_mismatch(tensors: Sequence[Mapping[Shape, list[Site]]], published: s
     counted = ", and so another count than the paper has" if published else ""
     calls = [f"find_sites(model, {projections}{blocks})" for projections in _of_one_shape(tensors)]
     raise TensorAdaptError(
-        f"{f'published={published!r} is not defined on these matrices: ' if published else ''}"
+        f"{f'{published} with paper=True is not defined on these matrices: ' if published else ''}"
         f"site {other[0].name} is {_times(small)}, but {first[0].name} {tied}is {_times(big)}. "
         f'These cannot share modes of one size: use on_mismatch="split" (a tensor for each shape{counted}) or "crop" '
         "(the first entries of the larger)"

@@ -47,7 +47,7 @@ def get(name: str) -> Published:
     if row := named(name):
         return row
     other = parameterizations.name_of(name)
-    hint = f". {other} is a parameterization: give it as parameterization={other!r}; or published= one"
+    hint = f". {other} is a parameterization, which parameterizations.get({other!r}) returns"
     known = other in parameterizations.names()
     raise TensorAdaptError(f"unknown published adapter {name!r}{hint if known else did_you_mean(name, rows)}")
 

@@ -18,7 +18,7 @@ class Published:
     Nothing is checked here: ``plan`` raises what is wrong with a row.
 
     Attributes:
-        name: what ``published=`` takes.
+        name: what ``method=`` takes.
         tensors: layouts with the projections of each.
         parameterization, options: how they are factored.
         source, formula, note: the paper, its closed count of parameters, departures from it.

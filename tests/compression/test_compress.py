@@ -233,7 +233,7 @@ def test_a_family_that_no_rank_makes_larger_is_tried_once(sites: Any) -> None:
 def test_a_budget_is_kept(sites: Any) -> None:
     result = compress(shared(sites), sites, MATRIX, "tucker", budget=500)
     assert 400 < result.n_params <= 500
-    assert result.plan.budget == 500
+    assert result.plan.spec.budget == 500
 
 
 @pytest.mark.parametrize("asked", [{}, {"rank": 2, "max_error": 0.1}, {"rank": 2, "budget": 9}])
@@ -429,13 +429,13 @@ def test_of_an_adapter_with_tasks_the_selected_one_is_converted() -> None:
     adapter.select(task=["rte", "cola"])
     with pytest.raises(TensorAdaptError, match=r"a task for each sample is selected.*one of rte, cola"):
         compress(adapter, None, TIED, "tucker", 2)
-    for task in adapter.plan.tasks:
+    for task in adapter.plan.spec.tasks:
         adapter.select(task=task)
         result = compress(adapter, None, TIED, "tensor_train", 2)
         expected = {site.name: adapter.delta(site).detach().numpy().astype(float) for site in adapter.plan.sites}
         assert relative(approximation(result), expected) < 1e-5
         assert f"tensor_train of cp adapter, task {task}: " in str(result)
-        assert result.plan.tasks == ()
+        assert result.plan.spec.tasks == ()
 
 
 def test_what_cara_shares_besides_its_tensors_is_left_out_and_named() -> None:
@@ -549,7 +549,7 @@ def test_the_attached_model_computes_with_the_stated_updates(name: str, family: 
 def test_training_goes_on_from_the_result(sites: Any, tmp_path: Path) -> None:
     model = make("bert", torch.float32)
     adapter = compress(pairs(sites), sites, TIED, "cp", 3).attach(model, dropout=0.1)
-    assert adapter.attachment.settings.dropout == 0.1
+    assert adapter.plan.spec.dropout == 0.1
     before = {name: p.detach().clone() for name, p in adapter.named_parameters()}
     optimizer = torch.optim.Adam(adapter.parameters(), lr=1e-2)
     model(**inputs("bert")).logits.square().sum().backward()

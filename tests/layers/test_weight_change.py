@@ -137,7 +137,7 @@ def test_export_and_compress_refuse_dora() -> None:
 def test_rank_dropout_drops_whole_components_in_training_alone_and_is_saved(tmp_path: Path) -> None:
     model = make("bert")
     sites = ta.find_sites(model, ("q",), layers=[0])
-    adapter = ta.attach(model, ta.plan(sites, ": out : in", "lora", rank=4), rank_dropout=0.5)
+    adapter = ta.attach(model, ta.plan(sites, ": out : in", "lora", rank=4, rank_dropout=0.5))
     perturb(adapter)
     layer, x = model.get_submodule(sites[0].module), torch.eye(30)
     a, b = adapter.pair(sites[0])
@@ -151,7 +151,7 @@ def test_rank_dropout_drops_whole_components_in_training_alone_and_is_saved(tmp_
     assert len(kept) > 3
     torch.testing.assert_close(layer.eval()(x) - layer.base(x), (b @ a).T, rtol=0, atol=1e-12)
     adapter.save(tmp_path)
-    assert ta.load(make("bert"), tmp_path).attachment.settings.rank_dropout == 0.5
+    assert ta.load(make("bert"), tmp_path).plan.spec.rank_dropout == 0.5
 
 
 def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:
@@ -160,6 +160,6 @@ def test_rank_dropout_leaves_a_subtracted_start_at_zero() -> None:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
     base = logits(model, "bert")
-    plan = ta.plan(ta.find_sites(model), method="cp", rank=4, start="subtract")
-    ta.attach(model, plan, rank_dropout=0.5)
+    plan = ta.plan(ta.find_sites(model), method="cp", rank=4, start="subtract", rank_dropout=0.5)
+    ta.attach(model, plan)
     torch.testing.assert_close(logits(model, "bert"), base, rtol=0, atol=1e-12)

@@ -70,6 +70,6 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_a_pattern_that_is_not_for_whole_tensors_is_refused(case: str) -> None:
     settings, fragments = REFUSED[case]
     with pytest.raises(ta.TensorAdaptError) as error:
-        ta.plan(make("bert"), **{"parameterization": "lora", "rank": 3, **settings})
+        ta.plan(make("bert"), **{"method": "lora", "rank": 3, **settings})
     message = " ".join(str(error.value).split())
     assert [fragment for fragment in fragments if fragment not in message] == [], message

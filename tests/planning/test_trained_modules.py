@@ -14,7 +14,7 @@ from tensoradapt.planning.trained_modules import with_heads
 SIZES = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
 BERT = hf.BertConfig(vocab_size=30, **SIZES)
 VISION = {"vision_config": {**SIZES, "image_size": 8, "patch_size": 4}}
-SMALL = {"parameterization": "cp", "rank": 2}
+SMALL = {"method": "cp", "rank": 2}
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def gradients(n_sites: int, seed: int) -> list[Tensor]:  # (WIDTH, WIDTH) each
 def first_step(plan: Plan, row: Published, seed: int) -> float:
     """The RMS of what one Adam step changes, per unit rate."""
     made, sites = adapter(plan, row, seed), plan.sites
-    tasks = plan.tasks or (None,)
+    tasks = plan.spec.tasks or (None,)
     pull = gradients(len(sites) * len(tasks), seed)
 
     def deltas() -> list[Tensor]:

@@ -36,10 +36,10 @@ def test_no_two_names_are_one_spelling() -> None:
 @pytest.mark.parametrize(
     ("given", "name"),
     [
-        ({"parameterization": "CP (LoRTA)"}, {"parameterization": "cp"}),
-        ({"parameterization": "Tensor-train"}, {"parameterization": "tensor_train"}),
-        ({"published": "LoRA"}, {"published": "lora"}),
-        ({"published": "CP (LoRTA)"}, {"published": "lorta"}),
+        ({"method": "CP (LoRTA)"}, {"method": "cp"}),
+        ({"method": "Tensor-train"}, {"method": "tensor_train"}),
+        ({"method": "LoRA", "paper": True}, {"method": "lora", "paper": True}),
+        ({"method": "CP (LoRTA)", "paper": True}, {"method": "lorta", "paper": True}),
     ],
 )
 def test_a_plan_and_what_is_written_of_it_have_the_name_itself(given: Any, name: Any) -> None:

@@ -139,7 +139,7 @@ def test_claim_06_merging_modes_frees_what_they_tied_and_never_lowers_the_count(
         for key in grid
     }
     assert {key: adapter.plan.n_params for key, adapter in grid.items()} == counts
-    only: Any = {"parameterization": "tucker", "rank": rank, "options": {"only": ("model",)}, "scale": 1.0}
+    only: Any = {"method": "tucker", "rank": rank, "options": {"only": ("model",)}, "scale": 1.0}
     shared = adapter_of(ATTENTION, "(layer proj) : (head dim) : model", **only)
     least, diagonal, wide, both = (counts[key] for key in sorted(grid, key=counts.__getitem__))
     assert least < diagonal < wide < both < shared.plan.n_params == rank * (D + D * L * 4)

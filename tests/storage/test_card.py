@@ -24,8 +24,8 @@ BASE = "google-bert/bert-base-uncased"
 def attached(family: str = "bert", name: str = BASE, **options: Any) -> tuple[nn.Module, ta.Adapter]:
     model = make(family, torch.float32)
     model.config._name_or_path = name
-    how = {"layout": TIED, "parameterization": "cp", "rank": 2, **options}
-    return model, ta.attach(model, ta.plan(model, **how), seed=11, dropout=0.25, rank_dropout=0.5)
+    how = {"layout": TIED, "method": "cp", "rank": 2, "dropout": 0.25, "rank_dropout": 0.5, **options}
+    return model, ta.attach(model, ta.plan(model, **how), seed=11)
 
 
 def published(name: str) -> ta.Adapter:

@@ -23,8 +23,8 @@ def bert(layers=3):
 
 
 def trained(model, family, dropout=0.0):
-    plan = planned(ta.find_sites(model, "all"), family, rank=2, train=("classifier",))
-    adapter = ta.attach(model, plan, seed=5, dropout=dropout)
+    plan = planned(ta.find_sites(model, "all"), family, rank=2, train=("classifier",), dropout=dropout)
+    adapter = ta.attach(model, plan, seed=5)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in (p for p in model.parameters() if p.requires_grad):

@@ -37,7 +37,7 @@ def _sizes(row: Published, proj: str, dims: Dims) -> dict[str, int]:
     out, in_ = (dims.width, across) if proj in WRITES else (across, dims.width)
     if (row.split and not {out, in_} <= set(row.split["in"])) or (out != in_ and _is_square(row)):
         raise TensorAdaptError(
-            f"published={row.name!r} has no count for {proj}, {out} x {in_}: it takes "
+            f"{row.name} has no count for {proj}, {out} x {in_}: it takes "
             f"{'square matrices' if _is_square(row) else 'matrices'} of widths {', '.join(map(str, row.split['in']))}"
         )
     return {"o": out, "i": in_, "H": heads}
@@ -54,7 +54,7 @@ def _check_one_shape(row: Published, layout: str, sizes: Mapping[str, Mapping[st
     for proj, other in shapes.items():
         if other != shape:
             raise TensorAdaptError(
-                f"published={row.name!r} has no count here: it ties {first}, {shape[0]} x {shape[1]}, and {proj}, "
+                f"{row.name} has no count here: it ties {first}, {shape[0]} x {shape[1]}, and {proj}, "
                 f'{other[0]} x {other[1]}, in one tensor of one shape; plan(..., on_mismatch="split").n_params counts '
                 "a tensor for each"
             )

@@ -16,10 +16,10 @@ FAMILIES = ("bert", "gpt2", "llama", "phi3", "gpt_neox")
 TIED = ("layer proj : head dim : model", "layer proj : ff : model")
 WAYS: dict[str, dict[str, Any]] = {
     "cp": {"layout": TIED, "rank": 3},
-    "cp-crop": {"parameterization": "cp", "layout": TIED, "rank": 3, "on_mismatch": "crop"},
+    "cp-crop": {"method": "cp", "layout": TIED, "rank": 3, "on_mismatch": "crop"},
     "tucker": {"layout": TIED, "rank": 2},
     "tensor_train": {"layout": "(layer proj) : out : in", "rank": 4},
-    "subtract": {"parameterization": "tensor_train", "layout": "layer proj : out : in", "rank": 3, "start": "subtract"},
+    "subtract": {"method": "tensor_train", "layout": "layer proj : out : in", "rank": 3, "start": "subtract"},
     "lora": {"rank": 2, "scale": "paper", "alpha": 5},
     "vera": {"rank": 6},
     "loha": {"rank": 2},
@@ -31,7 +31,7 @@ def attached(family: str, way: str = "cp", projections: Any = "all", **finding: 
     """A model with a perturbed adapter."""
     model = make(family)
     sites = ta.find_sites(model, projections, **finding)
-    adapter = ta.attach(model, ta.plan(sites, train=(), **{"parameterization": way, **WAYS[way]}), seed=7)
+    adapter = ta.attach(model, ta.plan(sites, train=(), **{"method": way, **WAYS[way]}), seed=7)
     perturb(adapter)
     return model, adapter
 

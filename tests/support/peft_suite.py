@@ -34,7 +34,7 @@ SAID: dict[str, dict[str, Any]] = {  # what a parameterization needs to be told 
 # lin0 is 20 x 10 and lin1 2 x 20. The suite trains on inputs up to 89 at a rate of 0.5, which it lowers for its own
 # methods where numbers overflow; ours it does not know, so the multiplier is lowered
 TIED = {"layout": "layer proj : out : in", "on_mismatch": "crop", "target_modules": ["lin0", "lin1"], "scale": 0.03}
-PAIR = {"parameterization": "cp", "rank": 2, "init_weights": False}
+PAIR = {"method": "cp", "rank": 2, "init_weights": False}
 PAIRS = {  # adapters that are active together
     "same": ({"target_modules": ["lin0"], **PAIR}, {"target_modules": ["lin0"], **PAIR}),
     "different": ({"target_modules": ["lin0"], **PAIR}, {"target_modules": ["lin1"], **PAIR, "rank": 1}),
@@ -52,12 +52,12 @@ def cases() -> list[tuple[str, str, Any, dict[str, Any]]]:
 
     one = {"target_modules": ["lin0"], "rank": 2}
     found = [
-        (name, "Square" if name == "quanta" else "MLP", {"parameterization": name, **one, **SAID.get(name, {})})
+        (name, "Square" if name == "quanta" else "MLP", {"method": name, **one, **SAID.get(name, {})})
         for name in parameterizations.names()
     ]
     for name in ("cp", "tucker", "tensor_train"):
-        found.append((f"{name} tied", "MLP", {"parameterization": name, "rank": 2, **TIED}))
-        found.append((f"{name} Conv1D", "Conv1D", {"parameterization": name, **one}))
+        found.append((f"{name} tied", "MLP", {"method": name, "rank": 2, **TIED}))
+        found.append((f"{name} Conv1D", "Conv1D", {"method": name, **one}))
     return [(f"{MARK}{name}", model, TensorConfig, kwargs) for name, model, kwargs in found]
 
 

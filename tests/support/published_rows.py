@@ -22,7 +22,7 @@ def tiny(seed: int = 0) -> nn.Module:
 def attached(name: str, model: nn.Module, **changes: Any) -> ta.Adapter:
     plan = ta.plan(model, method=name, paper=True, rank=2, **{"train": (), **SPLIT_OPTIONS.get(name, {}), **changes})
     adapter = ta.attach(model, plan, seed=1)
-    if adapter.plan.tasks:
+    if adapter.plan.spec.tasks:
         adapter.select(task="cola")
     return adapter
 

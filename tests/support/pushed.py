@@ -21,7 +21,7 @@ NAME = "me/my-adapter"
 def trained(head: bool = True, seed: int = 7, **options: Any) -> tuple[nn.Module, ta.Adapter]:
     """A model with an adapter and a head that both changed."""
     model = make("bert", torch.float32)
-    how = {"layout": "layer proj : head dim : model", "parameterization": "cp", "rank": 2, **options}
+    how = {"layout": "layer proj : head dim : model", "method": "cp", "rank": 2, **options}
     adapter = ta.attach(model, ta.plan(model, **how, train=("classifier",) if head else ()), seed=seed)
     perturb(adapter)
     with torch.no_grad():

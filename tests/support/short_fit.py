@@ -14,7 +14,7 @@ from tensoradapt.data import models
 def main() -> None:
     torch.manual_seed(0)
     model = models.load("tiny-random-bert", tasks.get("planted"))
-    adapter = ta.attach(model, ta.plan(model, "layer proj : out : in", "cp", 3), seed=0, dropout=0.1)
+    adapter = ta.attach(model, ta.plan(model, "cp", "layer proj : out : in", 3, dropout=0.1), seed=0)
     ids = torch.arange(96).view(8, 12) % 60 + 3
     batches = [{"input_ids": ids, "labels": torch.arange(8) % 2}] * 12
     result = ta.fit(model, batches, lr=1e-2, steps=12)
