@@ -106,7 +106,7 @@ def whole(value: Any, where: str, least: int = 1, most: int = LARGEST) -> int:
     """
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     check_whole(where, number, least, most)
-    return number
+    return int(number)
 
 
 def number(value: Any, where: str) -> float:

@@ -10,6 +10,7 @@ import argparse
 import inspect
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import MISSING, Field, field, fields
@@ -23,6 +24,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", contravariant=True)
 T = TypeVar("T", covariant=True)
+_PAIR = re.compile(r"([^-=\s][^=]*)=(.*)", re.DOTALL)  # a key and its value, as a word of a command line
 
 
 def needed(check: Check, help: str, *, listed: bool = False, former: Sequence[str] = ()) -> dict[str, Any]:
@@ -123,26 +125,36 @@ def to_toml(record: Any) -> str:
 def _toml(value: Any) -> str:
     """Return a value of JSON's types as TOML writes it in one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml(str(key))} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
+    if value is None:
+        raise TensorAdaptError("found None, which TOML has no word for; leave its key out")
+    if isinstance(value, float):
+        return repr(float(value))  # "inf" and "nan", where JSON has words that TOML lacks
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML takes no pairs of surrogates
 
 
 def to_words(record: Any) -> list[str]:
-    """Return a record as words of a command line: ``--rank 8`` for each field that differs from its default."""
+    """Return a record as words of a command line: ``--rank 8`` for each field that differs from its default.
+
+    ``of_words`` reads them back; a text that it would read as something else is in quotation marks.
+    """
     words: list[str] = []
     for name, item in as_json(changed(record)).items():
         words.append("--" + name.replace("_", "-"))
-        if isinstance(item, Mapping):
-            words += [f"{key}={_word(each)}" for key, each in item.items()]
+        pairs = [f"{key}={_word(each)}" for key, each in item.items()] if isinstance(item, Mapping) else []
+        if pairs and of_words(pairs) == item:
+            words += pairs
         elif item is not True:
             words += map(_word, item if isinstance(item, list) else [item])
     return words
 
 
 def _word(item: Any) -> str:
-    return json.dumps(item) if isinstance(item, list | dict | bool) else str(item)
+    if isinstance(item, str) and not item.startswith("-") and of_words([item]) == item:
+        return item
+    return json.dumps(item, ensure_ascii=False)
 
 
 def of_words(words: Sequence[str], listed: bool = False) -> Any:
@@ -151,20 +163,19 @@ def of_words(words: Sequence[str], listed: bool = False) -> Any:
     >>> of_words(["8"]), of_words(["1", "8"]), of_words(["layer=2", "out=4"]), of_words(["q"], listed=True)
     (8, [1, 8], {'layer': 2, 'out': 4}, ['q'])
     """
-    pairs = [word.partition("=") for word in words]
-    if words and all(key.replace("_", "").isalnum() and sign for key, sign, _ in pairs):
-        return {key: _scalar(item) for key, _, item in pairs}
+    pairs = [_PAIR.fullmatch(word) if _scalar(word) is word else None for word in words]
+    if pairs and all(pairs):
+        return {pair[1]: _scalar(pair[2]) for pair in pairs if pair}
     given = [_scalar(word) for word in words]
     return given if listed or len(given) != 1 else given[0]
 
 
 def _scalar(word: str) -> Any:
-    """Return a word as a number, true, false, a list or a table where it is written as JSON writes one."""
+    """Return what JSON reads in a word, such as a number, true, a list or a text in quotation marks; else the word."""
     try:
-        found = json.loads(word)
-    except ValueError:
+        return json.loads(word)
+    except (ValueError, RecursionError):
         return word
-    return word if isinstance(found, str) or found is None else found
 
 
 def add_options(parser: argparse.ArgumentParser, kind: Any, leave_out: Sequence[str] = ()) -> None:
@@ -176,7 +187,8 @@ def add_options(parser: argparse.ArgumentParser, kind: Any, leave_out: Sequence[
             if f.default is False:
                 parser.add_argument(option, action="store_true", help=text, default=argparse.SUPPRESS)
             else:
-                parser.add_argument(option, nargs="+", help=text, default=argparse.SUPPRESS, metavar=_metavar(f.name))
+                n = "*" if f.metadata["listed"] else "+"  # ``--train`` alone is an empty list
+                parser.add_argument(option, nargs=n, help=text, default=argparse.SUPPRESS, metavar=_metavar(f.name))
 
 
 def _metavar(name: str) -> str:
@@ -213,34 +225,41 @@ class Sugared(Protocol[P, S, T]):
     def __call__(self, sites: Any, /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
-def sugared(kind: Callable[P, R], function: Callable[[Any, R], T]) -> Sugared[P, R, T]:
-    """Return ``function(first, record)`` as a function that takes the record or its fields.
+def sugared(name: str, kind: Callable[P, R], function: Callable[[Any, R], T]) -> Sugared[P, R, T]:
+    """Return ``function(first, record)`` as a function of that name, which takes the record or its fields.
 
-    Its signature is the record's, and the line ``{fields}`` of its docstring becomes a list of them. An unknown keyword
-    raises TensorAdaptError with the closest field.
+    Its signature is the record's, and the line ``{fields}`` of its docstring becomes a list of them. It raises
+    TensorAdaptError for an unknown keyword, with the closest field, and for an argument given twice or one too many.
     """
     first, *_ = inspect.signature(function).parameters
+    signature = inspect.signature(kind)
 
     def call(*args: Any, **given: Any) -> Any:
-        source = (given.pop(first),) if first in given and not args else args[:1]
-        if not source:
-            raise TensorAdaptError(f"{first} is missing; {function.__name__} takes it first")
-        rest = args[len(source) :] if source == args[:1] else args
+        if not args and first not in given:
+            raise TensorAdaptError(f"{first} is missing; {name} takes it first")
+        source, *rest = args or (given.pop(first),)
         if len(rest) == 1 and isinstance(rest[0], kind):  # type: ignore[arg-type]  # a class
             if given:
                 raise TensorAdaptError(
                     f"{kind.__name__} and {next(iter(given))}= were given; expected one of them: "
                     f"dataclasses.replace(spec, {next(iter(given))}=...) changes a spec"
                 )
-            return function(source[0], rest[0])
-        check_keys(given, [f for f in fields(kind) if f.default is not MISSING])  # type: ignore[arg-type]  # a class
-        return function(source[0], kind(*rest, **given))
+            return function(source, rest[0])
+        every = fields(kind)  # type: ignore[arg-type]  # a class
+        needed_fields = [f.name for f in every if f.default is MISSING]  # by their places
+        check_keys(given, [f for f in every if f.name not in needed_fields], needed_fields)
+        try:
+            signature.bind(*rest, **given)
+        except TypeError as error:
+            raise TensorAdaptError(
+                f"{name} was given {error}; expected each argument once, by its place or by its name"
+            ) from None
+        return function(source, kind(*rest, **given))
 
-    signature = inspect.signature(kind)
     one = inspect.Parameter(first, inspect.Parameter.POSITIONAL_ONLY)
     listed = "\n".join(f"        {f.name}: {f.metadata['help']}." for f in fields(kind))  # type: ignore[arg-type]  # a class
     call.__signature__ = signature.replace(parameters=[one, *signature.parameters.values()])  # type: ignore[attr-defined]
     call.__doc__ = (function.__doc__ or "").replace("        {fields}", listed)
-    call.__name__ = call.__qualname__ = function.__name__
+    call.__name__ = call.__qualname__ = name
     call.__module__ = function.__module__
     return call

@@ -1,4 +1,4 @@
-"""plan(): from sites, a layout and a parameterization to a Plan."""
+"""plan(): from sites and an AdapterSpec to a Plan."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     return planned
 
 
-plan = sugared(AdapterSpec, build_plan)
+plan = sugared("plan", AdapterSpec, build_plan)
 
 
 @dataclass(frozen=True)

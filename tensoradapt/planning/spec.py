@@ -14,7 +14,7 @@ from typing import Any
 from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.trained_modules import AUTO, patterns
@@ -27,6 +27,7 @@ from tensoradapt.text import Rank
 STARTS = ("zero", "subtract", "paper", "gradient")
 RULES = ("add", "dora")
 MISMATCH = ("split", "crop", "error")
+DEEPEST = 20  # tables and lists within each other
 LAYOUT_EXAMPLE = "a text such as ': out : in', or a list of texts"
 
 
@@ -43,7 +44,8 @@ def _layout(given: Any, where: str) -> tuple[Any, ...]:
 
 def _one_layout(given: Any, where: str) -> Any:
     if isinstance(given, Mapping) and set(given) == {"layout", "projections"}:  # TOML's form of the pair
-        given = (given["layout"], given["projections"])
+        projections = given["projections"]
+        given = (given["layout"], [projections] if isinstance(projections, str) else projections)
     if isinstance(given, list | tuple) and len(given) == 2 and not isinstance(given[1], str):
         return checks.text(given[0], where), checks.strings(given[1], f"projections of {where} {given[0]!r}")
     if not isinstance(given, str):
@@ -53,9 +55,11 @@ def _one_layout(given: Any, where: str) -> Any:
 
 def _scale(given: Any, where: str) -> str | float:
     if isinstance(given, str):
-        return checks.one_of((*SCALES,), given, where)
+        if given not in SCALES:
+            raise TensorAdaptError(f"{where} is {shown(given)}{did_you_mean(given, SCALES)}, or a number")
+        return given
     checks.check_number(where, given, above=0)
-    return given
+    return given if type(given) is int else float(given)
 
 
 def _rates(given: Any, where: str) -> dict[str, float]:
@@ -79,18 +83,23 @@ def _rank_pattern(given: Any, where: str) -> dict[str, Rank]:
     return {pattern: _rank(rank, f"{where} of {pattern!r}") for pattern, rank in given.items()}
 
 
-def _split(given: Any, where: str) -> Any:
-    """Return the parts of modes; widths, which JSON and TOML keep as text, become numbers."""
-    if not isinstance(given, Mapping):
-        return given  # ``splits.check_parts`` says what it has to be
-    return {mode: _by_width(parts) for mode, parts in given.items()}
+def _options(given: Any, where: str) -> dict[str, Any]:
+    return checks.named(lambda value, _: _as_written(value, where), given, where)
 
 
-def _by_width(parts: Any) -> Any:
-    if not isinstance(parts, Mapping):
-        return tuple(parts) if isinstance(parts, list) else parts
-    widths = {int(w) if str(w).isdigit() else w: sizes for w, sizes in parts.items()}
-    return {width: tuple(sizes) if isinstance(sizes, list) else sizes for width, sizes in widths.items()}
+def _as_written(given: Any, where: str, deepest: int = DEEPEST) -> Any:
+    """Return tables and lists in one form; widths, which JSON and TOML keep as text, become numbers."""
+    if not isinstance(given, Mapping | list | tuple):
+        return given
+    if deepest == 0:
+        raise TensorAdaptError(f"{where} has tables or lists that are nested more than {DEEPEST} deep")
+    if isinstance(given, Mapping):
+        return {_width(key): _as_written(item, where, deepest - 1) for key, item in given.items()}
+    return tuple(_as_written(item, where, deepest - 1) for item in given)
+
+
+def _width(key: Any) -> Any:
+    return int(key) if isinstance(key, str) and key.isdecimal() and len(key) < 19 else key
 
 
 def _tasks(given: Any, where: str) -> Any:
@@ -153,10 +162,9 @@ class AdapterSpec:
     rule: str = value(
         partial(checks.one_of, RULES), "add, or dora (arXiv 2402.09353: each row's length is trained apart)", "add"
     )
-    options: Mapping[str, Any] | None = value(
-        partial(checks.named, checks.anything), "further arguments of the parameterization's build"
-    )
-    split: Any = value(_split, "sizes of the parts of a mode, or of each width it can have")
+    options: Mapping[str, Any] | None = value(_options, "further arguments of the parameterization's build")
+    # ``splits.check_parts`` says what it has to be
+    split: Any = value(_as_written, "sizes of the parts of a mode, or of each width it can have")
     on_mismatch: str | None = value(
         partial(checks.one_of, MISMATCH),
         "where matrices of several shapes are tied: split (a tensor for each shape), crop (the smaller read the first "
@@ -223,7 +231,7 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     if spec.method is None:
         raise TensorAdaptError(
             "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
-            f"Valid: {', '.join(methods.names())}"
+            f"Valid: {few(methods.names())}"
         )
     name, row = methods.find(spec.method, spec.paper)
     given = spec if isinstance(spec.method, str) else replace(spec, method=name)

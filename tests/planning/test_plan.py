@@ -163,7 +163,9 @@ def test_a_budget_is_kept_and_nothing_more_fits_in_it(parameterization: str, spa
     plan = planned(sites, budget=least + spare, **options)
     assert least <= plan.n_params <= plan.spec.budget == least + spare
     larger = [n for n in wider(plan) if n > plan.n_params]
-    assert not [n for n in larger if n <= plan.spec.budget], f"{plan.spec.budget}: {plan.n_params} was reached, {larger} are open"
+    assert not [n for n in larger if n <= plan.spec.budget], (
+        f"{plan.spec.budget}: {plan.n_params} was reached, {larger} are open"
+    )
 
 
 @every_parameterization

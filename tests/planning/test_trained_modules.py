@@ -66,7 +66,7 @@ def test_nothing_is_trained_beside_the_adapter_where_that_is_asked() -> None:
 
 def test_a_head_that_is_adapted_is_not_trained() -> None:
     model = hf.BertForSequenceClassification(BERT)
-    plan = ta.plan(ta.find_sites(model, modules="classifier"), ": out : in", **SMALL)
+    plan = ta.plan(ta.find_sites(model, modules="classifier"), layout=": out : in", **SMALL)
     assert ta.attach(model, plan).plan.train == ()
 
 

@@ -105,7 +105,9 @@ def test_rows_that_tie_no_projections_have_these_counts_on_llama_3(name: str, ex
 def test_tenslora_on_grouped_queries_is_another_method_that_has_to_be_asked_for(name: str, expected: int) -> None:
     """The released code takes the mean of row blocks of a full-width tensor for the narrower keys and values."""
     config = GROUPED["llama-3-8b"]
-    with pytest.raises(ta.TensorAdaptError, match=rf"{name} with paper=True is not defined on these matrices: .*k_proj is"):
+    with pytest.raises(
+        ta.TensorAdaptError, match=rf"{name} with paper=True is not defined on these matrices: .*k_proj is"
+    ):
         ta.plan(config, method=name, paper=True, rank=8)
     assert ta.plan(config, method=name, paper=True, rank=8, on_mismatch="split").n_params == expected
 
@@ -157,7 +159,7 @@ def test_only_a_row_that_ties_projections_is_refused_and_only_where_their_shapes
 def test_the_layouts_of_a_row_serve_other_methods(name: str, other: Any) -> None:
     model, row = CONFIGS["vit-b"], published.get(name)
     sites = ta.find_sites(model, row.projections, blocks=row.blocks)
-    free = ta.plan(sites, row.layout, other, rank=2)
+    free = ta.plan(sites, row.tensors, other, rank=2)
     assert str(free).startswith(f"{ta.parameterizations.name_of(other)} over ")
     assert [group.members for group in free.groups] == [
         group.members for group in ta.plan(model, method=name, paper=True, rank=2).groups

@@ -19,7 +19,7 @@ from tensoradapt import parameterizations, published
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.arguments import Variant
+from tensoradapt.planning.variant import Variant
 from tensoradapt.testing.laws import float64
 
 

@@ -133,7 +133,7 @@ def test_claim_20_fewer_key_and_value_heads_have_a_tensor_of_their_own_or_the_fi
     """
     model = make(name)
     with pytest.raises(
-        ta.TensorAdaptError, match=r"'lorta' is not defined on these matrices.*cannot share modes of one"
+        ta.TensorAdaptError, match=r"lorta with paper=True is not defined on these matrices.*cannot share modes of one"
     ):
         ta.plan(model, method="lorta", paper=True, rank=2)
     split = ta.plan(model, method="lorta", paper=True, rank=2, on_mismatch="split")

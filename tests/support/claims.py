@@ -20,11 +20,13 @@ D, H, DIM, L = 30, 5, 6, 3  # the tiny BERT's width, heads, head dimension and l
 ATTENTION = ("q", "k", "v", "o")
 
 
-def adapter_of(projections: Sequence[str], *layout: str, blocks: bool = False, **settings: Any) -> ta.Adapter:
+def adapter_of(
+    projections: Sequence[str], layout: str | None = None, blocks: bool = False, **settings: Any
+) -> ta.Adapter:
     """An adapter of the tiny BERT whose factors are all normal."""
     sites = ta.find_sites(make("bert").config, projections, blocks=blocks)
     with float64():
-        adapter = ta.Adapter(ta.plan(sites, *layout, **settings))
+        adapter = ta.Adapter(ta.plan(sites, layout=layout, **settings))
     perturb(adapter, 0.7)
     return adapter
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tensoradapt.adapter import draws, factored
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.networks import contraction, network
+from tensoradapt.networks import network, slices
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Cut, Factor, Network
 from tensoradapt.parameterizations import cp, tensor_train, tucker
@@ -211,7 +211,7 @@ MUTANTS = {
 @pytest.fixture(autouse=True)
 def fresh_caches() -> Iterator[None]:
     def clear() -> None:
-        for cached in (contraction.halves, contraction.slice_program):
+        for cached in (slices.halves, slices.slice_program):
             cached.cache_clear()
 
     clear()

@@ -1,0 +1,98 @@
+"""One word for a method: parameterizations and published adapters by any spelling, alias or label."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import tensoradapt as ta
+from tensoradapt import parameterizations, published
+from tensoradapt.published.methods import find, names, same_as
+
+BOTH = ("lora", "vera", "randlora", "loha", "quanta", "lora-xs", "tinylora")  # a parameterization and a paper's adapter
+
+
+def test_every_method_is_listed_once_and_found_by_its_name() -> None:
+    assert len(set(names())) == len(names())
+    assert set(names()) == {*parameterizations.names(), *published.names()} - {"lora-xs"}  # listed as lora_xs
+    for name in names():
+        found, row = find(name)
+        assert found == name
+        assert (row is None) == (name in parameterizations.names())
+
+
+@pytest.mark.parametrize("name", published.names())
+def test_with_paper_every_published_adapter_is_found_in_any_spelling(name: str) -> None:
+    for text in (name, name.upper(), name.replace("-", "_"), f"Its family ({name})"):
+        assert find(text, paper=True) == (name, published.get(name))
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_name_that_both_have_is_the_parameterization_without_paper_and_the_adapter_with_it(name: str) -> None:
+    assert find(name) == (parameterizations.name_of(name), None)
+    assert find(name, paper=True) == (name, published.get(name))
+    assert same_as(name) == ()
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("tt", "tensor_train"),
+        ("TT", "tensor_train"),
+        ("tr", "tensor_ring"),
+        ("ttm", "tt_matrix"),
+        ("btd", "block_term"),
+    ],
+)
+def test_usual_abbreviations_are_taken(alias: str, name: str) -> None:
+    assert find(alias) == (name, None)
+    assert parameterizations.get(alias) is parameterizations.get(name)
+
+
+def test_no_alias_is_the_name_of_another_method() -> None:
+    known = {parameterizations.spelling(name): name for name in names()}
+    for name in parameterizations.names():
+        for alias in getattr(parameterizations.get(name), "aliases", ()):
+            assert known.get(parameterizations.spelling(alias), name) == name
+
+
+@pytest.mark.parametrize(
+    ("method", "paper", "says"),
+    [
+        ("tuker", False, "unknown method 'tuker'; did you mean \"tucker\"?"),
+        ("lortaa", True, "unknown method 'lortaa'; did you mean \"lorta\"?"),
+        ("cp", True, "no paper's settings belong to; published adapters that are a cp: lorta, lorta-litgpt"),
+        ("dense", True, "no paper's settings belong to; no published adapter is a dense. Leave paper= out"),
+        (SimpleNamespace(build=1), False, "has no build, count, oracle"),
+    ],
+)
+def test_a_word_that_is_no_method_is_answered_with_the_closest(method: Any, paper: bool, says: str) -> None:
+    with pytest.raises(ta.TensorAdaptError) as error:
+        find(method, paper)
+    assert says in str(error.value)
+
+
+def as_used(plan: ta.Plan) -> list[Any]:
+    """The tensors of a plan without the multiplier of a paper, which the matched scale does not read."""
+    return [replace(group, network=replace(group.network, alpha=1.0, divisor=1.0)) for group in plan.groups]
+
+
+def test_the_same_methods_are_those_of_the_same_networks() -> None:
+    """LoRA's rows and LoRTA's differ in scale, targets and rates alone; a rate or a start defines a method."""
+    assert same_as("rslora") == ("lora",)
+    assert same_as("lorta") == ("cp",)
+    assert same_as("nothing") == same_as("cp") == same_as("lora+") == same_as("pissa") == same_as("lotr") == ()
+    config = SimpleNamespace(
+        model_type="bert", hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
+    )
+    checked = 0
+    for row in published.ROWS:
+        for other in same_as(row.name):
+            layout = {"layout": row.layout} if other in parameterizations.names() else {}
+            plans = [ta.plan(config, name, rank=2, **more) for name, more in ((row.name, {}), (other, layout))]
+            assert as_used(plans[0]) == as_used(plans[1]), (row.name, other)
+            checked += 1
+    assert checked >= 2
