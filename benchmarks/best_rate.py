@@ -36,16 +36,16 @@ BASE, STEP, MOST = 1e-3, 1.8, 12  # rates are BASE * STEP ** k
 SEEDS, RANKS = (2000, 2001), (1, 4, 16, 64)
 SPLIT = {"layout": ": out1 out2 : in1 in2", "split": {"out": (16, 24), "in": (16, 24)}}
 METHODS: Mapping[str, Mapping[str, Any]] = {
-    "lora": {"published": "lora"},
-    "cp": {"published": "lorta"},
-    "tucker": {"parameterization": "tucker"},
-    "tensor_train": {"parameterization": "tensor_train"},
-    "tensor_ring": {"parameterization": "tensor_ring"},
-    "lotr": {"published": "lotr"},
-    "metatt-4d": {"published": "metatt-4d"},
-    "loha": {"published": "loha"},
-    "vera": {"published": "vera"},
-    "kronecker": {"parameterization": "kronecker", **SPLIT},
+    "lora": {"method": "lora", "paper": True},
+    "cp": {"method": "lorta", "paper": True},
+    "tucker": {"method": "tucker"},
+    "tensor_train": {"method": "tensor_train"},
+    "tensor_ring": {"method": "tensor_ring"},
+    "lotr": {"method": "lotr", "paper": True},
+    "metatt-4d": {"method": "metatt-4d", "paper": True},
+    "loha": {"method": "loha", "paper": True},
+    "vera": {"method": "vera", "paper": True},
+    "kronecker": {"method": "kronecker", **SPLIT},
 }
 NAMES = {"cp": "CP (LoRTA)"}  # of the published row; the others have the names of the table
 TICKS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)

@@ -33,18 +33,18 @@ from tensoradapt.training.distance import Distance
 
 RECORD = Path(__file__).parent / "records" / "equal_steps_cost.json"
 METHODS: Mapping[str, Mapping[str, Any]] = {
-    "lora r=8": {"parameterization": "lora", "rank": 8},
-    "lora r=64": {"parameterization": "lora", "rank": 64},
-    "cp r=16": {"parameterization": "cp", "rank": 16},
-    "cp r=64": {"parameterization": "cp", "rank": 64},
-    "tucker r=8": {"parameterization": "tucker", "rank": 8},
-    "tucker r=16": {"parameterization": "tucker", "rank": 16},
-    "tensor_train r=16": {"parameterization": "tensor_train", "rank": 16},
-    "tensor_ring r=8": {"parameterization": "tensor_ring", "rank": 8},
-    "lotr r=8": {"published": "lotr", "rank": 8},
-    "metatt-4d r=16": {"published": "metatt-4d", "rank": 16},
-    "vera r=256": {"parameterization": "vera", "rank": 256},
-    "loha r=8": {"parameterization": "loha", "rank": 8},
+    "lora r=8": {"method": "lora", "rank": 8},
+    "lora r=64": {"method": "lora", "rank": 64},
+    "cp r=16": {"method": "cp", "rank": 16},
+    "cp r=64": {"method": "cp", "rank": 64},
+    "tucker r=8": {"method": "tucker", "rank": 8},
+    "tucker r=16": {"method": "tucker", "rank": 16},
+    "tensor_train r=16": {"method": "tensor_train", "rank": 16},
+    "tensor_ring r=8": {"method": "tensor_ring", "rank": 8},
+    "lotr r=8": {"method": "lotr", "paper": True, "rank": 8},
+    "metatt-4d r=16": {"method": "metatt-4d", "paper": True, "rank": 16},
+    "vera r=256": {"method": "vera", "rank": 256},
+    "loha r=8": {"method": "loha", "rank": 8},
 }
 LLAMA = SimpleNamespace(
     model_type="llama", hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_key_value_heads=32,
@@ -66,8 +66,8 @@ class Largest(TorchDispatchMode):
 
 def planned(source: Any, method: Mapping[str, Any], **more: Any) -> ta.Plan:
     how = dict(method)
-    if "parameterization" in how:
-        how["layout"] = layouts_for(how["parameterization"])
+    if not how.get("paper"):
+        how["layout"] = layouts_for(how["method"])
     return ta.plan(ta.find_sites(source, ("q", "k", "v", "o")), scale="matched", **how, **more)
 
 

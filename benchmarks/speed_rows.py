@@ -166,5 +166,5 @@ def _ours_by_count(sites: Sites) -> Iterator[Row]:
 
 def _method(name: str) -> dict[str, Any]:
     if name in PUBLISHED:
-        return {"published": PUBLISHED[name], "on_mismatch": "split"}
-    return {"layout": layouts_for(name), "parameterization": name}
+        return {"method": PUBLISHED[name], "paper": True, "on_mismatch": "split"}
+    return {"layout": layouts_for(name), "method": name}

@@ -151,7 +151,7 @@ def drift(adapter: Adapter, drive: Drive, lr: float, steps: Sequence[int]) -> di
 
 def pairs(adapter: Adapter) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The pairs of every site, for each task."""
-    for task in adapter.plan.tasks or (None,):
+    for task in adapter.plan.spec.tasks or (None,):
         if task:
             adapter.select(task=task)
         for site in adapter.plan.sites:

@@ -77,13 +77,13 @@ def plan(name: str, point: Point, scale: str) -> tuple[Plan, bool] | None:
     if "task" in str(texts):
         wanted["tasks"] = TASKS
     sites = _sites(point, tied="layer" in str(texts), blocks=row.blocks if row else False)
-    if row and (made := _planned(sites, MAX_PARAMS, published=name, **wanted)):
+    if row and (made := _planned(sites, MAX_PARAMS, method=name, paper=True, **wanted)):
         return made, False
     if row:
         wanted = {"split": row.split, "start": row.start, "alpha": row.alpha if scale == "paper" else None, **wanted}
         family = variant_of(row)
     made = _planned(
-        sites, 5 * MAX_PARAMS if family != "dense" else 2**31, layout=texts, parameterization=family, **wanted
+        sites, 5 * MAX_PARAMS if family != "dense" else 2**31, layout=texts, method=family, **wanted
     )
     return (made, row is not None) if made else None
 

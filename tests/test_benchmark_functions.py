@@ -23,12 +23,12 @@ SMALL = Point(rank=3, layers=2, width=128)
 )
 def test_the_factored_loss_is_the_sum_over_sites_of_gradient_times_update(name: str) -> None:
     made, _ = plan(name, SMALL, "matched")  # type: ignore[misc]
-    own, drive = adapter(made, 1), step_size.Drive(SMALL.width, layers_of(made), 2, tasks=len(made.tasks) or 1)
+    own, drive = adapter(made, 1), step_size.Drive(SMALL.width, layers_of(made), 2, tasks=len(made.spec.tasks) or 1)
     generator = torch.Generator().manual_seed(3)
     for parameter in own.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
     coefficients, expected = drive.coefficients(), 0.0
-    for task, value in enumerate(made.tasks or (None,)):
+    for task, value in enumerate(made.spec.tasks or (None,)):
         if value:
             own.select(task=value)
         for site in made.sites:

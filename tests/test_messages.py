@@ -28,7 +28,7 @@ Call = Callable[[], Any]
 
 def plan(**changes: Any) -> Call:
     """A plan of the tiny Llama's q and o, with something wrong about it."""
-    wrong = {"layout": TIED, "parameterization": "tucker", "rank": 2, "projections": ("q", "o"), **changes}
+    wrong = {"layout": TIED, "method": "tucker", "rank": 2, "projections": ("q", "o"), **changes}
     return lambda: ta.plan(ta.find_sites(llama(), wrong.pop("projections")), **wrong)
 
 

@@ -96,13 +96,13 @@ def _plain(**arguments: Any) -> Callable[[], Figure]:
 FIGURES: dict[str, Callable[[], Figure]] = {
     "layouts": layouts,
     "orientation": orientation,
-    "cp": _plain(parameterization="cp"),
-    "tensor-train": _plain(parameterization="tensor_train"),
-    "cut-lora": _cut(parameterization="lora"),
-    "cut-tensor-train": _cut(parameterization="tensor_train"),
-    "cut-loha": _cut(parameterization="loha"),
-    "cut-tucker": _cut(published="lotr"),
-    "plan-vera": _plain(parameterization="vera"),
+    "cp": _plain(method="cp"),
+    "tensor-train": _plain(method="tensor_train"),
+    "cut-lora": _cut(method="lora"),
+    "cut-tensor-train": _cut(method="tensor_train"),
+    "cut-loha": _cut(method="loha"),
+    "cut-tucker": _cut(method="lotr", paper=True),
+    "plan-vera": _plain(method="vera"),
 }
 
 

@@ -44,12 +44,12 @@ def _head(entry: Entry) -> list[str]:
         also = [f"Trained besides: {', '.join(f'`{pattern}`' for pattern in row.train)}."] * bool(row.train)
         also += [f"Shared biases of {', '.join(row.biases)}, counted in the parameters."] * bool(row.biases)
         of = f"[{getattr(entry.factoring, 'label', row.parameterization)}]({row.parameterization}.md)"
-        called = f'    ta.plan(model, published="{row.name}", rank=8)'
+        called = f'    ta.plan(model, method="{row.name}", paper=True, rank=8)'
         return [f"A published adapter: {of} over {layouts}.", *also, called]
     text = " ".join(inspect.cleandoc(entry.factoring.__doc__ or f"{entry.title}.").split("\n\n")[0].split())
     rows = [row for row in published.ROWS if row.parameterization == entry.name]
     named = ", ".join(f"[{row.name}]({Entry(row.name, row).slug}.md)" for row in rows)
-    lines = [text, f'    ta.plan(model, parameterization="{entry.name}", rank=8)']
+    lines = [text, f'    ta.plan(model, method="{entry.name}", rank=8)']
     layouts = " and ".join(f"`{layout}`" for layout in parameterizations.layouts_of(entry.factoring))
     return [*lines, f"Usual layouts: {layouts}.", *([f"Published adapters of this form: {named}."] if rows else [])]
 

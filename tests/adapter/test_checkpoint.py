@@ -45,7 +45,7 @@ def test_load_restores_factors_heads_scales_seed_and_dropout(tmp_path, family):
     adapter.save(tmp_path)
     loaded = ta.load(again, tmp_path)
     assert torch.equal(again(IDS).logits, model(IDS).logits)
-    assert (loaded.seed, loaded.attachment.settings.dropout) == (5, 0.25)
+    assert (loaded.seed, loaded.plan.spec.dropout) == (5, 0.25)
     assert [t.scale for t in loaded.tensors] == [t.scale for t in adapter.tensors]
     assert loaded.plan.groups == adapter.plan.groups
     ta.detach(again)

@@ -34,7 +34,7 @@ def tasked(**changes: Any) -> tuple[nn.Module, ta.Adapter]:
 def test_a_task_is_chosen_for_all_or_for_each_sample() -> None:
     model, adapter = tasked()
     alone = {}
-    for task in adapter.plan.tasks:
+    for task in adapter.plan.spec.tasks:
         adapter.select(task=task)
         alone[task] = logits(model)
     assert not torch.allclose(alone["rte"], alone["cola"])
@@ -130,7 +130,7 @@ def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
         *(
             (
                 {"layout": layout, "tasks": tasks},
-                rf"tasks={re.escape(repr(tasks))}; expected a sequence of distinct, printable names",
+                rf"tasks={re.escape(repr(tuple(tasks) if isinstance(tasks, list) else tasks))}; expected a sequence of distinct, printable names",
             )
             for layout in ("layer task : out : in", "layer : out : in")
             for tasks in ("rte", [1, 2], [None, ""], ["rte", ""], ["rte", " "], {"rte": 1}, None, 2)

@@ -85,7 +85,7 @@ def factor_of(place, value, i=0):
 
 # a change to adapter.json under a valid checksum, and what the refusal says
 FORGED = {
-    "a future schema": (lambda r: r.update(schema=5), "has schema 5, and this version reads 4; update tensoradapt"),
+    "a future schema": (lambda r: r.update(schema=6), "has schema 6, and this version reads 5; update tensoradapt"),
     "an old schema": (lambda r: r.update(schema=2), "has schema 2, .* train again, or export_lora it"),
     "a schema of true": (lambda r: r.update(schema=True), "has schema True"),
     "a foreign file": (lambda r: r.update(format="other"), "is not a tensoradapt checkpoint"),
@@ -95,7 +95,7 @@ FORGED = {
     "a seed of true": (lambda r: r.update(seed=True), "True is not a whole number from 0"),
     "a negative seed": (lambda r: r.update(seed=-1), "-1 is not a whole number"),
     "a seed of a text": (lambda r: r.update(seed="5"), "'5' is not a whole number"),
-    "a dropout of 1": (lambda r: r.update(dropout=1), "1 is not a finite number from 0 to 1"),
+    "a dropout of 1": (lambda r: r["plan"]["spec"].update(dropout=1), "dropout is 1; expected a number from 0"),
     "a scale of true": (lambda r: r["scales"].__setitem__(0, True), "True is not a finite number"),
     "a lost scale": (lambda r: r["scales"].pop(), "scales are not a list of"),
     "a base of null": (lambda r: r.update(base=None), "base is None, not a hash"),
@@ -139,8 +139,8 @@ FORGED = {
     "no position": (member_of(10, {}), "has no position"),
     "an orientation of 0": (member_of(11, 0), "for true or false"),
     "a text for train": (plan_of(lambda p: p.update(train=[1])), "1 is not a printable text"),
-    "an unknown start": (plan_of(lambda p: p.update(start="soon")), "start 'soon'"),
-    "a scale name": (plan_of(lambda p: p.update(scale="large")), "'large' is not a finite number"),
+    "an unknown start": (plan_of(lambda p: p["spec"].update(start="soon")), "start is 'soon'"),
+    "a scale name": (plan_of(lambda p: p["spec"].update(scale="large")), "scale is 'large'"),
     "a bias of a terabyte": (
         plan_of(lambda p: p.update(biases=[["q", 2**40]])),
         "lacks tensor 'bias.q'|needs .* for its numbers",

@@ -28,7 +28,7 @@ class Tied:
 
     def __init__(self, name: str = "bert", **options: object) -> None:
         self.name, self.model = name, make(name)
-        options = options or {"layout": "layer proj : head dim : model", "parameterization": "tucker", "rank": 2}
+        options = options or {"layout": "layer proj : head dim : model", "method": "tucker", "rank": 2}
         self.adapter = ta.attach(self.model, ta.plan(self.model, train=(), **options))
         self.adapter.double()
         perturb(self.adapter)
@@ -88,7 +88,7 @@ def test_all_sites_of_a_tensor_are_contracted_together_once_a_pass(tied, counted
 
 
 def test_grouped_queries_are_contracted_by_their_ranges(counted) -> None:
-    grouped = Tied("llama", layout="layer proj : head dim : model", parameterization="cp", rank=2, on_mismatch="crop")
+    grouped = Tied("llama", layout="layer proj : head dim : model", method="cp", rank=2, on_mismatch="crop")
     found = grouped.step()
     assert counted == {6: 2} or set(counted) == {3, 6}, counted  # q, o; k, v
     assert_same(found, apart(grouped.step))
@@ -101,7 +101,7 @@ def test_a_pair_that_is_as_large_as_its_matrix_is_not_kept(counted) -> None:
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "whisper-both", "mixtral", "torch-encoder", "clip"])
 def test_every_model_gives_what_it_gives_with_each_pair_by_itself(name) -> None:
-    tied = Tied(name, layout="layer : out : in", parameterization="tensor_train", rank=2, on_mismatch="split")
+    tied = Tied(name, layout="layer : out : in", method="tensor_train", rank=2, on_mismatch="split")
     assert_same(tied.step(), apart(tied.step))
 
 
@@ -340,7 +340,7 @@ def test_pairs_of_a_pass_without_gradients_are_not_used_in_training(tied) -> Non
 
 
 def test_generation_contracts_once(counted) -> None:
-    tied = Tied("llama", layout="layer : out : in", parameterization="cp", rank=2, on_mismatch="split")
+    tied = Tied("llama", layout="layer : out : in", method="cp", rank=2, on_mismatch="split")
     ids = torch.tensor([[5, 6, 7]])
     settings = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     found = tied.model.generate(ids, **settings)

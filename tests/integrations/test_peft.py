@@ -28,18 +28,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 TIED = "layer proj : head dim : model"
 QKVO = ("q", "k", "v", "o")
 CASES: dict[str, tuple[str, str | tuple[str, ...], dict[str, Any]]] = {
-    "grouped queries": ("llama", QKVO, {"layout": TIED, "parameterization": "cp", "rank": 3}),
-    "a published row": ("llama", ("q", "v"), {"published": "lora", "rank": 2, "alpha": 5.0}),
-    "fused and stored transposed": ("gpt2", QKVO, {"layout": TIED, "parameterization": "tucker", "rank": 3}),
-    "fused, with gates": ("phi3", "all", {"layout": ": out : in", "parameterization": "lora", "rank": 2}),
-    "frozen and random": ("bert", ("q", "v"), {"parameterization": "vera", "rank": 3}),
-    "from the base weights": ("bert", ("q", "v"), {"parameterization": "lora_xs", "rank": 2}),
-    "subtracted": ("bert", ("q", "v"), {"parameterization": "lora", "rank": 2, "start": "subtract"}),
-    "DoRA": ("bert", ("q", "v"), {"parameterization": "lora", "rank": 2, "rule": "dora"}),
-    "cut into blocks, with biases": ("dinov2", "all", {"published": "cara", "rank": 2}),
+    "grouped queries": ("llama", QKVO, {"layout": TIED, "method": "cp", "rank": 3}),
+    "a published row": ("llama", ("q", "v"), {"method": "lora", "paper": True, "rank": 2, "alpha": 5.0}),
+    "fused and stored transposed": ("gpt2", QKVO, {"layout": TIED, "method": "tucker", "rank": 3}),
+    "fused, with gates": ("phi3", "all", {"layout": ": out : in", "method": "lora", "rank": 2}),
+    "frozen and random": ("bert", ("q", "v"), {"method": "vera", "rank": 3}),
+    "from the base weights": ("bert", ("q", "v"), {"method": "lora_xs", "rank": 2}),
+    "subtracted": ("bert", ("q", "v"), {"method": "lora", "rank": 2, "start": "subtract"}),
+    "DoRA": ("bert", ("q", "v"), {"method": "lora", "rank": 2, "rule": "dora"}),
+    "cut into blocks, with biases": ("dinov2", "all", {"method": "cara", "paper": True, "rank": 2}),
 }
 every_case = pytest.mark.parametrize("case", CASES)
-SMALL = {"layout": TIED, "parameterization": "cp", "rank": 3}
+SMALL = {"layout": TIED, "method": "cp", "rank": 3}
 
 
 def model_of(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -461,7 +461,7 @@ def test_a_copy_of_the_model_shares_nothing_with_it() -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown mode": ({"layout": "layre : out : in"}, 'unknown index mode .layre.; did you mean "layer"'),
-    "an unknown family": ({"parameterization": "tuker"}, 'unknown parameterization .tuker.; did you mean "tucker"'),
+    "an unknown family": ({"method": "tuker"}, 'unknown parameterization .tuker.; did you mean "tucker"'),
     "a target that is nowhere": ({"target_modules": ["queries"]}, "Target modules .*queries.* not found in the base"),
     "a layer of another kind": (
         {"target_modules": ["embed_tokens"]},
@@ -470,7 +470,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "heads where none are known": ({"target_modules": ["lm_head"]}, "site lm_head has none of the layouts"),
     "rank and budget": ({"budget": 1000}, "rank=3 and budget=1000 were given"),
     "a start from gradients": ({"start": "gradient"}, "needs batches of data, which no PEFT config can hold"),
-    "an object as its parameterization": ({"parameterization": ta}, "a config that can be saved takes its name"),
+    "an object as its parameterization": ({"method": ta}, "a config that can be saved takes its name"),
     "layers of a text": (
         {"target_modules": ".*q_proj", "layers_to_transform": 1},
         "PEFT picks layers from a list of names only",

@@ -31,7 +31,7 @@ def test_loras_names_are_other_names_of_the_same_arguments(tmp_path: Path) -> No
         ({"r": 3, "rank": 4}, "r=3 and rank=4 were given, and both are rank"),
         ({"lora_alpha": 8, "alpha": 4.0}, "lora_alpha=8 and alpha=4.0 were given"),
         ({"use_dora": True}, "TensorConfig has no use_dora; give rule=.dora."),
-        ({"use_rslora": True}, "no use_rslora; give published=.rslora."),
+        ({"use_rslora": True}, "no use_rslora; give method=.rslora. and paper=True"),
         ({"init_lora_weights": False}, "no init_lora_weights; give start="),
         ({"fan_in_fan_out": True}, "no fan_in_fan_out; how a layer stores its weight is read from the layer"),
     ],

@@ -91,9 +91,9 @@ def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor], rounding:
 @pytest.mark.parametrize(
     "how",
     [
-        {"parameterization": "lora"},
-        {"parameterization": "cp", "layout": "layer proj : head dim : model"},
-        {"published": "vera"},
+        {"method": "lora"},
+        {"method": "cp", "layout": "layer proj : head dim : model"},
+        {"method": "vera", "paper": True},
     ],
     ids=["lora", "cp", "vera"],
 )

@@ -153,8 +153,8 @@ def test_groups_of_one_size_are_computed_side_by_side(name: str, names: tuple[st
 def test_adapters_of_several_ranks_and_forms_share_a_batch() -> None:
     model, x = adapted("Linear", names="a")
     sites = LAYERS["Linear"][1]
-    for i, (name, more) in enumerate({"b": {"rank": 3}, "c": {"parameterization": "cp", "rank": 2}}.items()):
-        plan = ta.plan(sites, **{"layout": ": out : in", "parameterization": "lora", **more})
+    for i, (name, more) in enumerate({"b": {"rank": 3}, "c": {"method": "cp", "rank": 2}}.items()):
+        plan = ta.plan(sites, **{"layout": ": out : in", "method": "lora", **more})
         ta.attach(model, plan, name=name, seed=i)
         with torch.no_grad():
             for parameter in ta.adapters(model)[name].parameters():

@@ -49,7 +49,7 @@ def dtype_of_q(model: nn.Module) -> ta.Plan:
 
 def on_meta(model: nn.Module, **asked: Any) -> ta.Plan:
     model.bert.encoder.layer[1].attention.self.query.to("meta")
-    return ta.plan(model, rank=2, **(asked or {"published": "lora"}))
+    return ta.plan(model, rank=2, **(asked or {"method": "lora", "paper": True}))
 
 
 class Scaled(nn.Linear):

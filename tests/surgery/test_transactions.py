@@ -13,7 +13,7 @@ import tensoradapt as ta
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 IDS = torch.arange(8).view(2, 4)
-LORA, TRAIN = {"layout": ": out : in", "parameterization": "lora", "rank": 2}, ("classifier",)
+LORA, TRAIN = {"layout": ": out : in", "method": "lora", "rank": 2}, ("classifier",)
 
 
 def bert():
@@ -99,7 +99,7 @@ def tuned(call, *before):
 
         from tensoradapt.integrations.peft import TensorConfig
 
-        settings = {"parameterization": "cp", "layout": "layer proj : out : in", "rank": 2, "init_weights": False}
+        settings = {"method": "cp", "layout": "layer proj : out : in", "rank": 2, "init_weights": False}
         model = get_peft_model(bert(), TensorConfig(**settings))
         for first in before:
             first(model.base_model)
@@ -114,9 +114,9 @@ def batches():
 
 CALLS = {
     "attach": attach({**LORA, "train": TRAIN}),
-    "attach cp": attach({"layout": "layer proj : out : in", "parameterization": "cp", "rank": 2}),
+    "attach cp": attach({"layout": "layer proj : out : in", "method": "cp", "rank": 2}),
     "attach dora": attach({**LORA, "rule": "dora"}),
-    "attach pissa": attach({"published": "pissa", "rank": 2}),
+    "attach pissa": attach({"method": "pissa", "paper": True, "rank": 2}),
     "attach gradient": attach({**LORA, "start": "gradient"}, batches=batches()),
     "attach second": attach({**LORA, "train": TRAIN}, one),
     "use": on(two, lambda model: ta.use(model, "a")),

@@ -44,7 +44,7 @@ def double() -> Iterator[None]:
 
 def deltas(adapter: ta.Adapter) -> Tensor:
     """Every update of every site and task, dense."""
-    tasks = adapter.plan.tasks or (None,)
+    tasks = adapter.plan.spec.tasks or (None,)
     every = []
     for task in tasks:
         if task is not None:

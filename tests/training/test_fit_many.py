@@ -43,8 +43,9 @@ def base() -> torch.nn.Module:
 
 def attach(model, name):
     parameterization, rank, more, _ = MIX[name]
-    plan = planned(ta.find_sites(model, "attention"), parameterization, rank=rank, train=("classifier",), **more)
-    return ta.attach(model, plan, seed=len(name), dropout=0.2, name=name)
+    more = {"train": ("classifier",), "dropout": 0.2, **more}
+    plan = planned(ta.find_sites(model, "attention"), parameterization, rank=rank, **more)
+    return ta.attach(model, plan, seed=len(name), name=name)
 
 
 def run(name, data=None):

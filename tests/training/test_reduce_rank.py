@@ -436,7 +436,7 @@ def test_a_budget_is_reached_by_the_least_of_all_directions(parameterization: st
     old = [(t.network, {k: v.detach() for k, v in t.factors.items()}) for t in adapter.factored]
     report = reduce_rank(model, budget=budget)
     assert adapter.n_params == adapter.plan.n_params == report.n_params <= budget
-    assert adapter.plan.budget == budget and "reached" in str(adapter.plan)
+    assert adapter.plan.spec.budget == budget and "reached" in str(adapter.plan)
     kept, gone, again = [], [], {}
     for tensor, (network, values) in zip(adapter.factored, old, strict=True):
         norm = float(dense(network, values).norm()) ** 2

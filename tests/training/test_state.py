@@ -35,8 +35,8 @@ def made(family: str) -> nn.Module:
     """A tiny model, whose base has dropout, with an adapter that has both kinds of it."""
     torch.manual_seed(0)
     model = models.load("tiny-random-bert", tasks.get("planted"))
-    plan = planned(ta.find_sites(model), family, rank=2, train=("classifier",))
-    ta.attach(model, plan, seed=1, dropout=0.2, rank_dropout=0.1)
+    plan = planned(ta.find_sites(model), family, rank=2, train=("classifier",), dropout=0.2, rank_dropout=0.1)
+    ta.attach(model, plan, seed=1)
     torch.manual_seed(3)
     return model
 
