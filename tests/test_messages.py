@@ -113,8 +113,8 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "neither rank nor budget": (plan(rank=None), ["rank=None and budget=None", "expected exactly one"]),
     "rank and budget": (plan(budget=500), ["rank=2 and budget=500", "expected exactly one"]),
     "budget too small": (plan(rank=None, budget=40), ["budget 40 is below the smallest possible", "rank 1 takes 44"]),
-    "budget not whole": (plan(rank=None, budget=1e4), ["budget is 10000.0", "expected a whole number of parameters"]),
-    "budget True": (plan(rank=None, budget=True), ["budget is True", "expected a whole number of parameters"]),
+    "budget not whole": (plan(rank=None, budget=1e4 + 0.5), ["budget is 10000.5", "expected a whole number from 1"]),
+    "budget True": (plan(rank=None, budget=True), ["budget is True", "expected a whole number from 1"]),
     "as many as dense": (
         plan(layout=": out : in", method="lora", rank=50, projections=("q",)),
         ["would have 5,184 parameters", "the 3 matrices themselves have only 3,456", "lower the rank or the budget"],
@@ -124,7 +124,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         plan(layout=": out : in :"),
         ["has 3 colons", "index modes : row modes : column modes"],
     ),
-    "layout not text": (plan(layout=[3]), ["layout 3", "expected exactly two"]),
+    "layout not text": (plan(layout=[3]), ["layout has 3", "expected a text such as ': out : in', or a list of texts"]),
     "layout with a stray sign": (plan(layout="layer+ : out : in"), ["does not parse at '+'", "expected mode names"]),
     "layout with an open bracket": (
         plan(layout="(layer : out : in"),
@@ -233,19 +233,26 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "alpha below 0": (plan(alpha=-1.0), ["alpha is -1.0", "expected a finite number above 0"]),
     "alpha infinite": (plan(alpha=math.inf), ["alpha is inf", "expected a finite number above 0"]),
     "alpha beside a number as scale": (plan(alpha=2, scale=3), ["both scale=3 and alpha=2", "the whole multiplier"]),
-    "no parameterization": (
+    "no method": (
         plan(method=None),
-        ["no parameterization was given", "one of block_term, cp", "lora, lora_xs"],
+        ["no method was given", "one of block_term, cp", "lora, lora_xs", "or a published adapter, such as 'lotr'"],
     ),
-    "unknown parameterization": (plan(method="tuker"), ["'tuker'", 'did you mean "tucker"?', "lora"]),
-    "parameterization that is published": (
-        plan(method="LoRTA"),
-        ["unknown parameterization 'LoRTA'", "published='lorta'", "'cp' with a layout"],
-    ),
-    "published that is a parameterization": (
+    "unknown method": (plan(method="tuker"), ["unknown method 'tuker'", 'did you mean "tucker"?', "block_term"]),
+    "paper of a parameterization": (
         lambda: ta.plan(llama(), method="Tensor-train", paper=True, rank=2),
-        ["unknown published adapter 'Tensor-train'", "give it as parameterization='tensor_train'"],
+        [
+            "paper=True was given with method 'Tensor-train', which no paper's settings belong to",
+            "published adapters that are a tensor_train: metatt-4d",
+            "Leave paper= out, or name a published adapter",
+        ],
     ),
+    "paper of a parameterization of one's own": (
+        plan(method=building(), paper=True),
+        ["paper=True was given with", "an object; expected a published adapter"],
+    ),
+    "an unknown argument": (plan(rnak=3), ["unknown key rnak", 'did you mean "rank"?', "rank_dropout"]),
+    "a former name of an argument": (plan(published="lotr"), ["unknown key published; it is called method"]),
+    "a dropout of 1": (plan(dropout=1), ["dropout is 1", "expected a number from 0 up to, not including, 1"]),
     "parameterization without its functions": (
         plan(method=SimpleNamespace(build=cp.build)),
         ["has no count, oracle", "build(layout, rank, **options)"],
@@ -275,7 +282,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "unknown published": (
         lambda: ta.plan(llama(), method="lortaa", paper=True, rank=2),
-        ["unknown published adapter 'lortaa'", 'did you mean "lorta"?'],
+        ["unknown method 'lortaa'", 'did you mean "lorta"?'],
     ),
     "no sites": (lambda: ta.plan([], TIED, "cp", rank=2), ["the sites are empty", "find_sites(model)"]),
     "sites that are names": (
@@ -354,7 +361,7 @@ def test_a_refusal_says_what_was_found_and_what_to_do(case: str) -> None:
 
 @pytest.mark.parametrize("name", ["fact-tt", "fact-tk", "cara"])
 def test_the_sites_that_a_refusal_of_blocks_names_are_taken(name: str) -> None:
-    with pytest.raises(ta.TensorAdaptError, match=f"{name}' is not defined on this model.*up_proj is 34 x 24") as error:
+    with pytest.raises(ta.TensorAdaptError, match=f"{name} is not defined on this model.*up_proj is 34 x 24") as error:
         ta.plan(llama(), method=name, paper=True, rank=1)
     projections = named_in(error.value, r"find_sites\(model, (\(.*?\)), blocks=True\)")
     sites = ta.find_sites(llama(), projections, blocks=True)  # k and v are narrower, and so a tensor of their own

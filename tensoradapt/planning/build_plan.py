@@ -11,7 +11,6 @@ from typing import Any
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
-from tensoradapt.parameterizations import name_of
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.grouping import Tied, tied_sites
 from tensoradapt.planning.plan import Group, Plan
@@ -125,7 +124,7 @@ def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tup
 def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Group, ...]:
     spec, one_shape = request.spec, request.row is not None and request.row.one_shape
     if getattr(request.builder.parameterization, "square", False):
-        _refuse_rectangular(name_of(request.builder.parameterization), sites)
+        _refuse_rectangular(request.row.parameterization if request.row else spec.name, sites)
     tensors = tied_sites(sites, spec.layout, spec.split, str(spec.on_mismatch), spec.tasks, request.paper, one_shape)
     n_magnitudes = sum(row_block.out for row_block in row_blocks(sites)) if spec.rule == "dora" else 0
     nets = _networks(request, tensors, n_biases + n_magnitudes)

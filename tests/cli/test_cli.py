@@ -54,12 +54,12 @@ def test_methods_lists_every_published_adapter_and_counts_it_at_a_models_sizes(c
 
 
 def test_plan_prints_the_plan_without_building_it(capsys):
-    assert main(["plan", "--model", "tiny-random-bert", "--published", "lorta", "--rank", "2"]) == 0
-    assert "lorta over 12 matrices" in capsys.readouterr().out
-    mixed = ["plan", "--model", "tiny-random-bert", "--published", "lotr", "--projections", "q", "up", "--rank", "1"]
+    assert main(["plan", "--model", "tiny-random-bert", "--method", "lorta", "--paper", "--rank", "2"]) == 0
+    assert "lorta as in its paper over 12 matrices" in capsys.readouterr().out
+    mixed = ["plan", "--model", "tiny-random-bert", "--method", "lotr", "--paper", "--projections", "q", "up", "--rank", "1"]
     assert main([*mixed, "--on-mismatch", "split"]) == 0
     assert "split by shape: 2 tensors where lotr has 1" in capsys.readouterr().out
-    assert main(["plan", "--model", "tiny-random-bert", "--parameterization", "dense"]) == 0
+    assert main(["plan", "--model", "tiny-random-bert", "--method", "dense"]) == 0
     assert "dense over 12 matrices" in capsys.readouterr().out
 
 
@@ -68,15 +68,15 @@ def test_plan_prints_the_plan_without_building_it(capsys):
     [
         ([*TINY, "--parameterization", "tuker"], 'did you mean "tucker"?'),
         (
-            ["plan", "--model", "tiny-random-bert", "--parameterization", "cp", "--rank", "0"],
+            ["plan", "--model", "tiny-random-bert", "--method", "cp", "--rank", "0"],
             "rank is 0; expected a whole",
         ),
         (
-            ["plan", "--model", "tiny-random-bert", "--published", "lotr", "--projections", "q", "up", "--rank", "1"],
-            "published='lotr' is not defined on these matrices: ",
+            ["plan", "--model", "tiny-random-bert", "--method", "lotr", "--paper", "--projections", "q", "up", "--rank", "1"],
+            "lotr with paper=True is not defined on these matrices: ",
         ),
-        (["plan", "--model", "tiny-random-bert", "--parameterization", "cp"], "error: rank=None and budget=None were"),
-        (["plan", "--model", "no/such", "--parameterization", "cp", "--rank", "1"], "unknown model 'no/such'"),
+        (["plan", "--model", "tiny-random-bert", "--method", "cp"], "error: rank=None and budget=None were"),
+        (["plan", "--model", "no/such", "--method", "cp", "--rank", "1"], "unknown model 'no/such'"),
         (["plot", "no-such-folder"], "no-such-folder does not exist; expected a folder of runs"),
     ],
 )
@@ -89,7 +89,7 @@ def test_bad_input_is_one_block_without_a_traceback_and_returns_two(arguments, s
 
 def test_debug_shows_the_traceback():
     with pytest.raises(ta.TensorAdaptError):
-        main(["plan", "--model", "tiny-random-bert", "--parameterization", "cp", "--rank", "0", "--debug"])
+        main(["plan", "--model", "tiny-random-bert", "--method", "cp", "--rank", "0", "--debug"])
 
 
 def test_a_wrong_option_is_a_usage_error(capsys):
@@ -180,5 +180,5 @@ def test_specifications_that_are_none_are_one_error(text, tmp_path, capsys):
 def test_a_model_folder_with_a_broken_config_is_one_error(tmp_path, capsys):
     for content in ("{}", "[]", '{"model_type": 3}', '{"model_type": "bert", "hidden_size": "x"}'):
         (tmp_path / "config.json").write_text(content)
-        assert main(["plan", "--model", str(tmp_path), "--published", "lora", "--rank", "2"]) == 2
+        assert main(["plan", "--model", str(tmp_path), "--method", "lora", "--paper", "--rank", "2"]) == 2
         assert capsys.readouterr().err.startswith("error: ")
