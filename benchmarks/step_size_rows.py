@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensoradapt.planning.variant import variant_of
 from torch import Tensor
 
 import tensoradapt as ta
@@ -82,9 +83,7 @@ def plan(name: str, point: Point, scale: str) -> tuple[Plan, bool] | None:
     if row:
         wanted = {"split": row.split, "start": row.start, "alpha": row.alpha if scale == "paper" else None, **wanted}
         family = variant_of(row)
-    made = _planned(
-        sites, 5 * MAX_PARAMS if family != "dense" else 2**31, layout=texts, method=family, **wanted
-    )
+    made = _planned(sites, 5 * MAX_PARAMS if family != "dense" else 2**31, layout=texts, method=family, **wanted)
     return (made, row is not None) if made else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ import pytest
 from support.public import MODULES, parameters, public
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "docs" / "make"))
+
+import fields_page  # noqa: E402
+
 PAGES = "\n".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
 PUBLIC = public()
 
@@ -49,3 +54,12 @@ def test_its_docstring_has_an_example_or_names_a_page_with_one(name: str) -> Non
     pages = [ROOT / page for page in re.findall(r"\b(docs/[\w/-]+\.md|CONTRIBUTING\.md)\b", text)]
     assert all(page.is_file() for page in pages)
     assert ">>>" in text or any(re.search(r"^(?:```python| {4}\S)", page.read_text(), re.MULTILINE) for page in pages)
+
+
+def test_the_page_of_fields_is_made_from_the_records() -> None:
+    """``python docs/make/fields_page.py`` writes it again."""
+    text = fields_page.page()
+    assert fields_page.PAGE.read_text() == text
+    for record in fields_page.RECORDS:
+        section = text.split(f"## {record.__name__}\n")[1].split("\n## ")[0]
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*inspect.signature(record).parameters]

@@ -176,7 +176,7 @@ def _start(entry: Entry) -> list[str]:
     network = plan.groups[0].network
     divisors = {4.0: " / r", 2.0: " / sqrt(r)", 1.0: ""}
     divisor = divisors.get(network.divisor, f" / {network.divisor:g}")
-    alpha = plan.alpha if plan.alpha is not None else network.alpha
+    alpha = plan.spec.alpha if plan.spec.alpha is not None else network.alpha
     rates = [
         f"`{f.name}` learns {f.rate:g} times as fast."
         for _, each in entry.networks

@@ -27,6 +27,11 @@ Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one
 
 """
 
+PAPER = (
+    "By default a plan takes of a row what defines the method: layout, options, frozen factors, a start that is not zero.",
+    "With `paper=True` it takes targets, scale, alpha and trained modules from the paper too, as below.",
+)
+
 
 def add_parsers(commands: Any) -> None:
     """Add the command to those of a parser (``add_subparsers``)."""
@@ -271,7 +276,7 @@ def _parameterization_rows() -> list[str]:
 
 
 def _published_rows() -> list[str]:
-    lines = ["## Published adapters", "", f"Letters: {published.LETTERS}.", ""]
+    lines = ["## Published adapters", "", *PAPER, "", f"Letters: {published.LETTERS}.", ""]
     lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for row in published.ROWS:
