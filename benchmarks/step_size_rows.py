@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tensoradapt.planning.variant import variant_of
 from torch import Tensor
 
 import tensoradapt as ta
@@ -21,6 +20,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.draws import starts_at_zero
 from tensoradapt.planning.arguments import variant_of
 from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.variant import variant_of
 from tensoradapt.sites.site import Sites
 from tensoradapt.testing.laws import float64
 

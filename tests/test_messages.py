@@ -252,7 +252,10 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "an unknown argument": (plan(rnak=3), ["unknown key rnak", 'did you mean "rank"?', "rank_dropout"]),
     "a former name of an argument": (plan(published="lotr"), ["unknown key published; it is called method"]),
-    "a dropout of 1": (plan(dropout=1), ["dropout is 1", "expected a number from 0 up to, not including, 1"]),
+    "dropout 1": (plan(dropout=1), ["dropout is 1", "expected a number from 0 up to, not including, 1"]),
+    "dropout below 0": (plan(dropout=-0.1), ["dropout is -0.1", "expected a number from 0 up to"]),
+    "dropout NaN": (plan(rank_dropout=math.nan), ["rank_dropout is nan", "expected a number from 0 up to"]),
+    "dropout True": (plan(dropout=True), ["dropout is True", "expected a number from 0 up to"]),
     "parameterization without its functions": (
         plan(method=SimpleNamespace(build=cp.build)),
         ["has no count, oracle", "build(layout, rank, **options)"],

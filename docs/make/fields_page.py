@@ -18,8 +18,8 @@ Made by `python docs/make/fields_page.py` from the declarations; do not edit. A 
 argument in Python, a key of TOML and JSON, and an option of the command line (`--on-mismatch` for `on_mismatch`).
 """
 RECORDS: dict[Any, str] = {  # in the order of the page, each with what stands above its table
-    AdapterSpec: "An adapter: what `ta.plan(model, ...)` takes, as arguments or as an `AdapterSpec`.\nWhere no default is "
-    "named, it is the method's, or none.",
+    AdapterSpec: "An adapter: what `ta.plan(model, ...)` takes, as arguments or as an `AdapterSpec`. Where no default\n"
+    "is named, it is the method's, or none.",
 }
 
 

@@ -28,8 +28,8 @@ Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one
 """
 
 PAPER = (
-    "By default a plan takes of a row what defines the method: layout, options, frozen factors, a start that is not zero.",
-    "With `paper=True` it takes targets, scale, alpha and trained modules from the paper too, as below.",
+    "By default a plan takes of a row what defines the method: layout, options, frozen factors and a start that is not",
+    "zero. With `paper=True` it takes targets, scale, alpha and trained modules from the paper too, as below.",
 )
 
 

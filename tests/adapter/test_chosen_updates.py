@@ -130,10 +130,10 @@ def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
         *(
             (
                 {"layout": layout, "tasks": tasks},
-                rf"tasks={re.escape(repr(tuple(tasks) if isinstance(tasks, list) else tasks))}; expected a sequence of distinct, printable names",
+                rf"tasks={re.escape(repr(tasks))}; expected a sequence of distinct, printable names",
             )
             for layout in ("layer task : out : in", "layer : out : in")
-            for tasks in ("rte", [1, 2], [None, ""], ["rte", ""], ["rte", " "], {"rte": 1}, None, 2)
+            for tasks in ("rte", (1, 2), (None, ""), ("rte", ""), ("rte", " "), {"rte": 1}, None, 2)
         ),
     ],
 )

@@ -47,7 +47,7 @@ def model_of(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 
 def planned(name: str, projections: Any, config: dict[str, Any]) -> ta.Plan:
-    sites = ta.find_sites(model_of(name), projections, blocks=config.get("published") == "cara")
+    sites = ta.find_sites(model_of(name), projections, blocks=config["method"] == "cara")
     return ta.plan(sites, train=(), **config)
 
 
@@ -279,7 +279,7 @@ def test_gradient_checkpointing_reaches_every_factor() -> None:
 
 def test_without_targets_a_published_row_adapts_its_own_and_anything_else_the_attention() -> None:
     assert projections_of(usual()) == {*QKVO}
-    assert projections_of(usual(method="lora", paper=True, method=None, layout=None)) == {"q", "v"}
+    assert projections_of(usual(method="lora", paper=True, layout=None)) == {"q", "v"}
     picked = usual(layers_to_transform=[0, 2])
     assert {site.coord["layer"] for site in bank(picked).plan.sites} == {0, 2}
 
@@ -461,7 +461,7 @@ def test_a_copy_of_the_model_shares_nothing_with_it() -> None:
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown mode": ({"layout": "layre : out : in"}, 'unknown index mode .layre.; did you mean "layer"'),
-    "an unknown family": ({"method": "tuker"}, 'unknown parameterization .tuker.; did you mean "tucker"'),
+    "an unknown family": ({"method": "tuker"}, 'unknown method .tuker.; did you mean "tucker"'),
     "a target that is nowhere": ({"target_modules": ["queries"]}, "Target modules .*queries.* not found in the base"),
     "a layer of another kind": (
         {"target_modules": ["embed_tokens"]},
@@ -470,7 +470,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "heads where none are known": ({"target_modules": ["lm_head"]}, "site lm_head has none of the layouts"),
     "rank and budget": ({"budget": 1000}, "rank=3 and budget=1000 were given"),
     "a start from gradients": ({"start": "gradient"}, "needs batches of data, which no PEFT config can hold"),
-    "an object as its parameterization": ({"method": ta}, "a config that can be saved takes its name"),
+    "an object as its method": ({"method": ta}, "a config that can be saved takes its name"),
     "layers of a text": (
         {"target_modules": ".*q_proj", "layers_to_transform": 1},
         "PEFT picks layers from a list of names only",

@@ -99,7 +99,7 @@ def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor], rounding:
 )
 def test_loss_and_gradients_are_those_of_trl(how: dict[str, Any], tmp_path: Path) -> None:
     name = saved_chat_model(tmp_path / "model")
-    model = attached(name, **how, **({"on_mismatch": "split"} if "published" in how else {}))
+    model = attached(name, **how, **({"on_mismatch": "split"} if how.get("paper") else {}))
     batch = TASK.collate([preference._pair(name, texts) for texts in PAIRS], model, "cpu")
     compare(trainer(name, tmp_path, model, ref_model=load_causal(name)[0]), model, batch)
     compare(trainer(name, tmp_path, model), model, batch)  # TRL loads the base again from where the model is from
