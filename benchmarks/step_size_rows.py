@@ -18,7 +18,6 @@ import tensoradapt as ta
 from tensoradapt import parameterizations, published
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.draws import starts_at_zero
-from tensoradapt.planning.arguments import variant_of
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.variant import variant_of
 from tensoradapt.sites.site import Sites
