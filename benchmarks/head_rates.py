@@ -112,8 +112,8 @@ def row(run: Run) -> dict[str, Any]:
     shown = {"kind": kind, "task": task, "data": run.config["task"], "method": run.config["label"]}
     shown |= {key: run.config[key] for key in ("rank", "lr", "head_lr", "seed")}
     shown |= {
-        "metric": run.result["metric"],
-        "validation": run.result["validation"].get(run.result["metric"], math.nan),
+        "metric": (metric := run.result["metric"]["name"]),
+        "validation": run.result["validation"].get(metric, math.nan),
     }
     return shown | {"first_loss": float(losses[0]), "peak_loss": max(peaks), "last_loss": float(losses[-1])}
 

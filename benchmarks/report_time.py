@@ -25,6 +25,7 @@ from tensoradapt.runs.canonical import run_id
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import write_run
 
+METRIC = {"name": "accuracy", "low": 0.0, "high": 1.0, "chance": 0.5}
 METHODS = ("lora", "lorta", "lotr", "metatt-4d", "fact-tt", "cara", "tucker", "vera")
 SHAPES = {"2 tasks, 3 budgets, 20 seeds": (2, 3, 20), "7 tasks, 6 budgets, 3 seeds": (7, 6, 3)}  # and 8 methods
 EXAMPLES = 500
@@ -56,7 +57,7 @@ def _write(root: Path, given: dict[str, Any], n_params: int, level: float, label
     rng = np.random.default_rng([given["seed"], n_params])
     answers = np.where(rng.random(EXAMPLES) < level, labels, 1 - labels)
     accuracy = {"accuracy": float((answers == labels).mean())}
-    result = {"status": "finished", "note": "", "metric": "accuracy", "chance": 0.5, "n_params": n_params}
+    result = {"status": "finished", "note": "", "metric": METRIC, "n_params": n_params}
     write_run(
         root,
         run_id(config),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.compression.compress import compress as compress
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
     from tensoradapt.lora.export import export_lora as export_lora
+    from tensoradapt.metrics.metric import Metric as Metric
     from tensoradapt.planning.build_plan import plan as plan
     from tensoradapt.planning.plan import Plan as Plan
     from tensoradapt.planning.spec import AdapterSpec as AdapterSpec
@@ -59,6 +60,7 @@ _HOME = {
     "AdapterSpec": "tensoradapt.planning.spec",
     "Task": "tensoradapt.tasks.task",
     "register_task": "tensoradapt.tasks.registry",
+    "Metric": "tensoradapt.metrics.metric",
     "sweep": "tensoradapt.sweeps.run_sweep",
     "find_sites": "tensoradapt.sites.find",
     "FactoredTensor": "tensoradapt.adapter.factored",

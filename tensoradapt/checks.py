@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import re
@@ -290,3 +291,14 @@ def checked(table: Any, keys: Mapping[str, Check], where: str) -> dict[str, Any]
             raise TensorAdaptError(f"unknown key {where}{key}{did_you_mean(key, keys)}")
         values[key] = keys[key](value, f"{where}{key}")
     return values
+
+
+def imported(where: str, what: str, expected: str) -> Any:
+    """The object at a place such as "module:NAME"; TensorAdaptError where it cannot be imported."""
+    module, _, name = where.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise TensorAdaptError(
+            f"{what} {where!r} cannot be imported ({type(error).__name__}: {error}); expected {expected}"
+        ) from error

@@ -72,7 +72,7 @@ def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_
     exec(script.replace('"steps": 100', '"steps": 2').replace(", workers=2", ""), {})
     runs = ta.load_runs(Path("runs/reviews"))
     metric = "f1" if page != "README.md" else "accuracy"
-    assert len(runs) == 3 * methods and {run.result["metric"] for run in runs} == {metric}
+    assert len(runs) == 3 * methods and {run.result["metric"]["name"] for run in runs} == {metric}
     if page == "README.md":
         assert "reviews" in Path("runs/reviews/report.html").read_text()
 

@@ -22,12 +22,12 @@ from scipy.special import stdtr, stdtrit
 
 from tensoradapt.analysis.statistics.intervals import Floats, t_interval
 from tensoradapt.analysis.statistics.significance import paired_p
-from tensoradapt.analysis.tables.comparable import METRICS
 from tensoradapt.files import csv_bytes, replace_file
 
 FOLDERS = ("glue", "glue/long", "glue/one-rate", "instruct", "instruct/ranks", "preference", "protein", "vision")
 HEADS = {"sst2": 770, "stsb": 385, "mrpc": 770, "cola": 770, "rte": 770, "cifar10": 7690, "polyreactivity": 1026}
 HEADS |= dict.fromkeys(("alpaca", "ultrafeedback", "antibody-mlm"), 0)  # ``n_trained_base`` of runs
+PAIRED = ("accuracy", "f1", "matthews", "pearson", "spearman")  # the metrics whose examples those runs compared
 ROUNDING = 5e-5  # of limits with four decimals
 
 
@@ -84,7 +84,7 @@ def _score(run: Mapping[str, str]) -> float:
 
 def _p(apart: Floats, half: float, metric: str) -> float:
     exact, n = paired_p(apart), len(apart)
-    return max(exact, largest_p(apart.mean(), half, apart.var(ddof=1) / n, n)) if metric in METRICS else exact
+    return max(exact, largest_p(apart.mean(), half, apart.var(ddof=1) / n, n)) if metric in PAIRED else exact
 
 
 def add_heads(records: Path) -> None:

@@ -73,6 +73,15 @@ def scores(value: Any, where: str) -> Any:
     return checks.named(checks.optional(score), value, where)
 
 
+def metric(value: Any, where: str) -> Any:
+    """Return the metric of a run: its name, range and chance; None where the range has no end."""
+    ends = dict.fromkeys(("low", "high"), checks.optional(score))
+    found = checks.checked(value, {"name": name, "chance": score, **ends}, f"{where}.")
+    if missing := {"name", "chance", *ends} - found.keys():
+        raise TensorAdaptError(f"{where} has no {min(missing)!r}; expected name, low, high and chance")
+    return found
+
+
 NEEDED: Mapping[str, Mapping[str, Check]] = {
     "config": {
         **dict.fromkeys(("label", "model", "task"), name),
@@ -82,10 +91,9 @@ NEEDED: Mapping[str, Mapping[str, Check]] = {
     },
     "result": {
         "status": partial(checks.one_of, STATUSES),
-        "metric": name,
+        "metric": metric,
         **dict.fromkeys(("validation", "test"), scores),
         "n_params": count,
-        "chance": score,
         "note": words,
     },
     "measurements": {},

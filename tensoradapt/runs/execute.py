@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.checkpoint import expected
+from tensoradapt.metrics.metric import Metric
 from tensoradapt.planning.plan import Plan
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.plan_run import plan_of
@@ -88,6 +89,8 @@ def execution(
         **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }
     arrays = {"predictions": scores["test"], "labels": data.test.labels, "losses": np.array(fitted.losses)}
+    if task.metric.examples:
+        arrays["scores"] = _examples(task.metric, scores["test"], data, result["status"])
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
 
 
@@ -130,9 +133,9 @@ def _result(
     status, note = fitted.status, fitted.note
     if status == "finished" and not finite:
         status, note = "diverged", "predictions are not finite"
-    if status == "finished" and task.at_chance(evaluated["test"][task.metric], data.chance, len(data.test)):
-        status = "collapsed"
-        note = f"test {task.metric} {evaluated['test'][task.metric]:.4f} is within noise of chance {data.chance:.4f}"
+    metric, chance = task.metric, data.chance
+    if status == "finished" and metric.at_chance(value := evaluated["test"][metric.name], chance, data.test):
+        status, note = "collapsed", f"test {metric.name} {value:.4f} is within noise of chance {chance:.4f}"
     note = "; ".join(text for text in (note, rise(fitted.losses, _rates(config, heads))) if text)
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -140,13 +143,20 @@ def _result(
     return {
         "status": status,
         "note": note,
-        "metric": task.metric,
-        "chance": data.chance,
+        "metric": {"name": metric.name, "low": metric.low, "high": metric.high, "chance": chance},
         "n_params": n_params,
         "n_trained_base": in_head,
         "n_train": len(data.train),
         **evaluated,
     }
+
+
+def _examples(metric: Metric, stored: np.ndarray, data: Data, status: str) -> np.ndarray:
+    """What each test example contributes to the reported metric, (n_test,); of a diverged run chance throughout."""
+    if status == "diverged":
+        return np.full(len(data.test), data.chance)
+    assert metric.examples is not None
+    return metric.examples(stored, data.test)
 
 
 def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:

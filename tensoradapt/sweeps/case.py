@@ -85,11 +85,11 @@ def outcome(config: RunConfig, root: Path) -> Outcome:
     if not is_finished(root, config.id):
         return "FAIL", None
     result = read_run(root / config.id).result
-    score = result["validation"].get(result["metric"])
+    score = result["validation"].get(result["metric"]["name"])
     return "PRUNED" if score is None or result["status"] == "diverged" else "COMPLETE", score
 
 
 def learned(config: RunConfig, root: Path) -> bool:
     """Whether a finished run is better on validation than a constant answer."""
     result = read_run(root / config.id).result
-    return result["validation"][result["metric"]] > result["chance"]
+    return result["validation"][result["metric"]["name"]] > result["metric"]["chance"]

@@ -147,9 +147,10 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     if result is None:
         return f"{what}: FAILED ({(error or {}).get('kind')}): {str((error or {}).get('error'))[:200]}"
     split = "validation" if config.tuning else "test"
-    value = result[split].get(result["metric"])
+    metric = result["metric"]["name"]
+    value = result[split].get(metric)
     status = {"collapsed": "at chance"}.get(result["status"], result["status"])
-    score = status if value is None else f"{result['metric']} {value:.3f}"
+    score = status if value is None else f"{metric} {value:.3f}"
     said = result["note"] if not (config.tuning and status == "at chance") else ""
     note = f" ({said})" if status == "finished" else f" ({status}: {said})"
     return f"{what}: {result['n_params']:,} parameters, {split} {score}{note if said else ''}"
@@ -284,5 +285,5 @@ def _timed(config: RunConfig, device: str) -> tuple[float, float, float, int]:
     parts = execute(short, device)
     measured, arrays = parts["measurements"], parts["arrays"]
     step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]
-    stored = sum(arrays[name].nbytes for name in ("predictions", "labels")) // len(arrays["labels"])
+    stored = sum(array.nbytes for name, array in arrays.items() if name != "losses") // len(arrays["labels"])
     return step, evaluation / (2 * EXAMPLES), max(0.0, measured["seconds"] - evaluation - STEPS * step), stored

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from tensoradapt.data import models
-from tensoradapt.tasks import metrics
 from tensoradapt.tasks.splits import Split, Splits
-from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.task import Metrics, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,8 +36,8 @@ class Classification(Task):
     """
 
     name: str
-    n_labels: int
-    metric: str
+    n_labels: int = 2
+    metrics: Metrics = ("accuracy",)
     pair: bool = False
     source: str = ""
     licence: str = ""
@@ -85,24 +81,13 @@ class Classification(Task):
         """Logits, (batch, n_labels)."""
         return model(**{key: value for key, value in batch.items() if key != "labels"}).logits
 
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """The reported metric, and the one that is usually reported with it."""
-        return metrics.evaluate(self, predictions, split.labels)
-
-    def chance(self, split: Split) -> float:
-        """The metric of the best constant answer; nan before the split has labels."""
-        return metrics.chance(self, split.labels)
-
-    def at_chance(self, value: float, chance: float, n: int) -> bool:
-        """Whether a score of ``n`` examples is within two standard errors of a constant answer's."""
-        variance = max(chance * (1 - chance), 0) if self.metric in ("accuracy", "f1") else 1
-        return not value > chance + 2 * math.sqrt(variance / n)
-
 
 @dataclass(frozen=True)
 class Regression(Classification):
     """A number for each example, by the same classifier with one output; the loss is the mean squared error."""
 
+    n_labels: int = 1
+    metrics: Metrics = ("spearman", "pearson")
     kind: ClassVar[str] = "regression"
 
 

@@ -43,9 +43,10 @@ _entailment = {"entailment": 0, "not_entailment": 1}.__getitem__  # GLUE's own n
 
 
 def _task(name: str, metric: str, licence: str, *, pair: bool = True, regression: bool = False) -> Classification:
-    kind, n_labels = (Regression, 1) if regression else (Classification, 2)
+    kind, n_labels, beside = (Regression, 1, "pearson") if regression else (Classification, 2, "accuracy")
     source = f"GLUE {name}: the folder named by TENSORADAPT_DATA, or {_HUB} online"
-    return kind(name, n_labels, metric, pair, source, licence, lambda n_train, n_test: load_splits(name))
+    metrics = tuple(dict.fromkeys((metric, beside)))
+    return kind(name, n_labels, metrics, pair, source, licence, lambda n_train, n_test: load_splits(name))
 
 
 TASKS = {

@@ -11,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError, located
-from tensoradapt.tasks import library_metrics
-from tensoradapt.tasks.classification import Classification
+from tensoradapt.metrics.library import check_fits, resolve
+from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.labels import Labels, check_in_train, read_labels
-from tensoradapt.tasks.own_kinds import OwnClassification, OwnPictures, OwnRegression
 from tensoradapt.tasks.own_settings import SHARES
 from tensoradapt.tasks.splits import Split, Splits, disjoint, divide, take
 from tensoradapt.tasks.tables import PARTS, Table, columns_of, read_dataset, read_file, texts_of
 from tensoradapt.tasks.task import Data
 from tensoradapt.tasks.vision.picture_folders import PICTURE, of_pictures, tables_of
 from tensoradapt.tasks.vision.pictures import read
+from tensoradapt.tasks.vision.task import Pictures
 
-KINDS: Mapping[str, Callable[..., Classification]] = {"regression": OwnRegression, "pictures": OwnPictures}
+KINDS: Mapping[str, Callable[..., Classification]] = {"regression": Regression, "pictures": Pictures}
+USUAL = {"classification": ("accuracy",), "regression": ("spearman", "pearson")}  # the first where none is named
 
 
 def build(settings: Mapping[str, Any]) -> tuple[Classification, dict[str, Any]]:
@@ -39,11 +40,12 @@ def build(settings: Mapping[str, Any]) -> tuple[Classification, dict[str, Any]]:
         parts = {part: _split(part, table, texts, column, labels, shown) for part, table in tables.items()}
         train, validation, test, notes = _three(settings, parts)
         splits = train, validation, test, (*notes, *(note for table in tables.values() for note in table.notes))
-        made = KINDS.get("pictures" if shown else labels.kind, OwnClassification)
-        metric = settings.get("metric") or library_metrics.DEFAULT[labels.kind]
+        made = KINDS.get("pictures" if shown else labels.kind, Classification)
+        metric = settings.get("metric", USUAL[labels.kind][0])
         where = ", ".join(dict.fromkeys(table.where for table in tables.values()))
         n_labels = len(labels.classes) or 1
-        task = made(name, n_labels, metric, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
+        metrics = (metric, *(usual for usual in USUAL[labels.kind] if usual != resolve(metric).name))
+        task = made(name, n_labels, metrics, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
         _check(task, labels, splits)
     record = {"hash": content_hash(task.load()), "kind": labels.kind, "metric": metric, "source": dict(settings)}
     record |= {"labels": labels.classes} if labels.classes else {}
@@ -113,4 +115,4 @@ def _check(task: Classification, labels: Labels, splits: Splits) -> None:
     check_in_train(labels, train.labels, {"validation": validation.labels, "test": test.labels}, task.source)
     if len(np.unique(test.labels)) < 2:
         raise TensorAdaptError(f"every label of test is the same, of {len(test)}; expected two or more: give more data")
-    library_metrics.check_metric(task, test.labels)
+    check_fits(task.metric, test, task.n_labels)

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks.library_metrics import metric_name
+from tensoradapt.metrics.library import metric_name
 from tensoradapt.tasks.tables import PARTS, SUFFIXES, is_saved
 from tensoradapt.tasks.vision.picture_folders import of_pictures
 

@@ -52,9 +52,8 @@ def label(data: Data, logits_of: Callable[[np.ndarray], np.ndarray]) -> Data:
     train, validation, test = (
         replace(split, labels=(margin > middle).astype(np.int64)) for split, margin in zip(splits, margins, strict=True)
     )
-    positive = float(test.labels.mean())
     notes = tuple(note for note in data.notes if note not in _NOTES)
-    return Data(data.task, train, validation, test, chance=max(positive, 1 - positive), notes=notes)
+    return Data(data.task, train, validation, test, chance=data.task.chance(test), notes=notes)
 
 
 def _draw(name: str, stream: int, n: int) -> Split:
@@ -101,7 +100,7 @@ def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
 TASK = Planted(
     name="planted",
     n_labels=2,
-    metric="accuracy",
+    metrics="accuracy",
     source="drawn here; labelled by the caller's teacher model",
     licence="none needed: synthetic",
     load_splits=load_splits,

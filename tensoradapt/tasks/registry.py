@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt import tasks
-from tensoradapt.checks import flag, place, shown, text
+from tensoradapt.checks import flag, imported, place, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.metrics.library import check_reported
 from tensoradapt.tasks import own
 from tensoradapt.tasks.own_settings import read_settings
 from tensoradapt.tasks.own_settings import settings_of as settings_of
 from tensoradapt.tasks.tables import HUB_NAME, SUFFIXES
-from tensoradapt.tasks.task import Data, Task, imported
+from tensoradapt.tasks.task import Data, Task
 
 GROUP = "tensoradapt.tasks"
 Record = Mapping[str, Any]
@@ -49,9 +50,9 @@ def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -
             validation and test name its splits, and subset a part. split: shares of train for what is not given, such
             as {"validation": 0.1, "test": 0.2}; seed: of that choice. text or text_pair: the column of texts, or two.
             label: the column of labels; labels: their order, the last of two is the positive one; kind:
-            "classification" or "regression". metric: accuracy, f1, matthews, spearman, pearson, kendall, a scorer of
-            scikit-learn, or a function of labels and predictions. max_length: in tokens, of longer texts the rest is
-            cut off.
+            "classification" or "regression". metric: accuracy, f1, matthews, roc_auc, spearman, pearson, kendall, a
+            scorer of scikit-learn, a ``Metric``, or a function of labels and predictions. max_length: in tokens, of
+            longer texts the rest is cut off.
 
     Returns:
         The task, with its data read, split and checked.
@@ -196,9 +197,12 @@ def _shown(entry: EntryPoint) -> str:
 
 
 def _checked(found: Any, where: str) -> Task:
-    texts = ("name", "metric", "content")
-    if not isinstance(found, Task) or not all(isinstance(getattr(found, key, None), str) for key in texts):
+    texts = ("name", "content")
+    named = isinstance(found, Task) and all(isinstance(getattr(found, key, None), str) for key in texts)
+    if not named or not getattr(found, "metrics", ()):
         raise TensorAdaptError(
-            f"{where} is {shown(found)}; expected a tensoradapt.Task whose name, metric and content are texts"
+            f"{where} is {shown(found)}; expected a tensoradapt.Task with metrics, whose name and content are texts"
         )
-    return found
+    task: Task = found
+    check_reported(task.metric)
+    return task

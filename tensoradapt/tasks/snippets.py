@@ -55,7 +55,7 @@ def _row(path: Path, number: int, line: str) -> tuple[str, float, str]:
 TASK = Classification(
     name="snippets",
     n_labels=2,
-    metric="accuracy",
+    metrics="accuracy",
     source="movieReviewSnippets_GroundTruth.txt of vaderSentiment 2.5; label 1 where the mean rating is positive",
     licence=assets.ASSETS["vader-snippets"].licence,
     load_splits=load_splits,

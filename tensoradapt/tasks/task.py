@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from tensoradapt.data import models
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.metrics.library import resolve
+from tensoradapt.metrics.metric import Metric
 from tensoradapt.tasks.splits import Split, Splits, disjoint, subsample
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+Metrics = str | Metric | tuple[str | Metric, ...]
 _TEST_SEED = 0
-
-
-def imported(place: str, what: str, expected: str) -> Any:
-    """The object at a place such as "module:NAME"; TensorAdaptError where it cannot be imported."""
-    module, _, name = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise TensorAdaptError(
-            f"{what} {place!r} cannot be imported ({type(error).__name__}: {error}); expected {expected}"
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +35,7 @@ class Data:
 
 
 class Task(ABC):
-    """A task. Subclasses give ``splits``, ``model``, ``encode``, ``collate``, ``predict``, ``evaluate`` and ``chance``.
+    """A task. Subclasses give ``splits``, ``model``, ``encode``, ``collate``, ``predict`` and ``metrics``.
 
     An encoded example is any object with a length, by which batches of similar ones are made: a sequence of tokens, a
     prompt with its answer, a pair of answers. A subclass imports torch in its methods alone, as sweeps are planned
@@ -52,7 +43,9 @@ class Task(ABC):
 
     Attributes:
         name: what specifications and results call it.
-        metric: the metric that is reported; one of the keys that ``evaluate`` returns. More is better.
+        metrics: the metrics of its predictions, each a name ("f1", a scorer of scikit-learn, "my_metrics:cost") or a
+            ``Metric``. The first is the one that is reported, of which more is better; a single one needs no tuple.
+        n_labels: the number of classes among which a constant answer may choose; 1 for labels that are numbers.
         source, licence: where the data comes from, and its licence, in a line each.
         content: a text that identifies the data of a task that a plug-in or a module holds, such as its name and
             version: it becomes part of a run's id. Without one, planning loads the data and hashes it.
@@ -60,7 +53,8 @@ class Task(ABC):
     """
 
     name: str
-    metric: str
+    metrics: Metrics
+    n_labels: int = 1
     source: str = ""
     licence: str = ""
     content: str = ""
@@ -105,17 +99,28 @@ class Task(ABC):
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """What is stored of each example of a batch, (batch, ...): logits, likelihoods of options, a loss."""
 
-    @abstractmethod
+    @property
+    def all_metrics(self) -> tuple[Metric, ...]:
+        """The records of ``metrics``, the reported one first; raises TensorAdaptError for an unknown name."""
+        given = (self.metrics,) if isinstance(self.metrics, str | Metric) else self.metrics
+        return tuple(map(resolve, given))
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that is reported."""
+        return self.all_metrics[0]
+
     def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """Metrics by name of the predictions for a split, (len(split), ...)."""
+        """Metrics by name of the predictions for a split, (len(split), ...).
 
-    @abstractmethod
-    def chance(self, split: Split) -> float:
-        """The reported metric of what has learned nothing."""
+        Of those beside the reported one, what has no value there (nan) is left out.
+        """
+        found = {metric.name: metric.score(predictions, split) for metric in self.all_metrics}
+        return {name: value for i, (name, value) in enumerate(found.items()) if i == 0 or not math.isnan(value)}
 
-    def at_chance(self, value: float, chance: float, n: int) -> bool:
-        """Whether a reported metric of ``n`` examples is within noise of chance; here, whether it is no better."""
-        return not value > chance
+    def chance(self, split: Split, model: str | None = None) -> float:
+        """The reported metric of what has learned nothing; here as the metric says, whatever the model."""
+        return self.metric.chance(self.metric.score, split, self.n_labels)
 
     def load(self, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Data:
         """Three disjoint splits, train and test with these numbers of examples (default all).
@@ -133,4 +138,5 @@ class Task(ABC):
         """The data of a run with a named model: as ``load``, at most these numbers of examples and of tokens each."""
         whole = self.load()
         train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
-        return self.load(train, test, seed)
+        data = self.load(train, test, seed)
+        return replace(data, chance=self.chance(data.test, model))

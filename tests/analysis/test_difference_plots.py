@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 import tensoradapt as ta
 from tensoradapt.analysis.figures.difference_plots import critical_differences, forest, some_cut
 from tensoradapt.analysis.statistics.significance import Ranking, compare, ranking
+from tensoradapt.metrics.table import range_of
 
 rng = np.random.default_rng(0)
 SCORES = {name: level + rng.normal(0, 0.02, 5) for name, level in {"lora": 0.70, "lorta": 0.70, "vera": 0.6}.items()}
@@ -20,7 +21,7 @@ BLOCKS = {f"method {i}": 0.9 - 0.04 * (i // 2) + rng.normal(0, 0.02, 20) for i i
 
 def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
     found = compare(SCORES)
-    ax = forest(found, metric="accuracy")
+    ax = forest(found, metric="accuracy", bounds=(0.0, 1.0))
     bars, dots = ax.lines[1::2], ax.lines[2::2]
     assert [list(bar.get_xdata()) for bar in bars] == [[one.difference.low, one.difference.high] for one in found]
     assert [dot.get_xdata()[0] for dot in dots] == [one.difference.mean for one in found]
@@ -34,8 +35,8 @@ def test_a_forest_has_a_row_for_each_comparison_filled_where_it_holds() -> None:
 def test_a_long_interval_ends_at_an_arrow_and_squeezes_no_other() -> None:
     first, *others = compare(SCORES)
     wide = replace(first, difference=replace(first.difference, low=-90.0, high=0.9))
-    ax = forest([wide, *others], metric="accuracy")
-    assert some_cut([wide, *others], "accuracy") and not some_cut([first, *others], "accuracy")
+    ax = forest([wide, *others], metric="accuracy", bounds=(0.0, 1.0))
+    assert some_cut([wide, *others], (0.0, 1.0)) and not some_cut([first, *others], (0.0, 1.0))
     low, high = ax.get_xlim()
     assert -0.5 < low < min(one.difference.low for one in others) and high < 0.5
     arrows = [(line.get_marker(), line.get_ydata()[0]) for line in ax.lines if line.get_gid() == "cut"]
@@ -45,12 +46,14 @@ def test_a_long_interval_ends_at_an_arrow_and_squeezes_no_other() -> None:
 def test_a_difference_stays_in_the_range_of_the_metric() -> None:
     every = [replace(one, difference=replace(one.difference, mean=-0.9, low=-1.9, high=0.1)) for one in compare(SCORES)]
     for metric, least in (("accuracy", -1.0), ("matthews", -1.9), ("score", -1.9)):
-        bars = [line for line in forest(every, metric=metric).lines if len(line.get_xdata()) == 2][1:]
+        bars = [
+            line for line in forest(every, metric=metric, bounds=range_of(metric)).lines if len(line.get_xdata()) == 2
+        ][1:]
         assert {min(bar.get_xdata()) for bar in bars} == {least}
 
 
 def test_a_reference_of_all_comparisons_is_named_once_below_them() -> None:
-    ax = forest([replace(one, budget=3000) for one in compare(SCORES, "lora")], metric="accuracy")
+    ax = forest([replace(one, budget=3000) for one in compare(SCORES, "lora")], metric="accuracy", bounds=(0.0, 1.0))
     assert [text.get_text() for text in ax.get_yticklabels()] == ["LoRTA, 3,000", "VeRA, 3,000"]
     assert ax.get_xlabel().splitlines()[0] == "difference in accuracy to LoRA"
 

@@ -13,7 +13,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.checksums import sum_again
-from support.synthetic_runs import write_many, write_synthetic
+from support.synthetic_runs import metric_document, write_many, write_synthetic
 
 import tensoradapt.analysis.tables.frontier as analysis
 from tensoradapt.analysis.statistics.intervals import t_interval
@@ -27,7 +27,7 @@ CURVES = {"cp": [(1, 100, 0.69), (2, 200, 0.80)], "lora": [(1, 1000, 0.78), (2, 
 def run(seed: int, n_params: int, score: float, label: str = "CP") -> Run:
     """A run that exists in memory only and stored no predictions."""
     config = {"kind": "adapter", "label": label, "rank": 1, "seed": seed, "model": "m", "task": "t", "lr": 0.1}
-    result = {"status": "finished", "n_params": n_params, "metric": "mcc", "chance": 0.0, "test": {"mcc": score}}
+    result = {"status": "finished", "n_params": n_params, "metric": metric_document("mcc"), "test": {"mcc": score}}
     return Run(f"{label}-{n_params}-{seed}", Path("absent"), config, result, {}, {})
 
 
@@ -220,8 +220,8 @@ def test_a_run_without_a_score_is_named() -> None:
     broken.result["test"] = {}
     with pytest.raises(TensorAdaptError, match=r"run CP-10-0 \(finished\) has no test mcc; expected a number in"):
         analysis.points([broken])
-    del broken.result["chance"]
-    with pytest.raises(TensorAdaptError, match=r"run CP-10-0 has no 'chance'; expected it in absent.result\.json"):
+    del broken.result["metric"]
+    with pytest.raises(TensorAdaptError, match=r"run CP-10-0 has no 'metric'; expected it in absent.result\.json"):
         analysis.points([broken])
 
 

@@ -23,12 +23,13 @@ from tensoradapt.analysis.figures import curve_plots, plots
 from tensoradapt.analysis.figures.panel import Mark, make_panel
 from tensoradapt.analysis.tables import curves
 from tensoradapt.analysis.tables.frontier import points, table
+from tensoradapt.metrics.table import range_of
 from tensoradapt.runs.store import Run, load_runs
 
 Draw = Callable[[list[Run]], Axes]
 DRAWN: dict[str, Draw] = {
     "frontier": lambda runs: plots.frontier(runs, axes()),
-    "ranks": lambda runs: curve_plots.rank_curves(curves.rank_rows(runs), axes(), metric="accuracy"),
+    "ranks": lambda runs: curve_plots.rank_curves(curves.rank_rows(runs), axes(), bounds=(0.0, 1.0)),
 }
 both = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 CURVES = {"cp": [(1, 100, 0.75), (4, 400, 0.8)], "lora": [(1, 900, 0.78), (4, 3600, 0.82)]}
@@ -98,8 +99,8 @@ def test_limits_hold_every_mean_and_seed_and_follow_no_interval(groups: list[lis
         for i, group in enumerate(groups)
     ]
     (ax, alone) = (axes(), axes())
-    panel = make_panel(ax, marks, metric)
-    make_panel(alone, [replace(mark, low=math.nan, high=math.nan) for mark in marks], metric)
+    panel = make_panel(ax, marks, range_of(metric))
+    make_panel(alone, [replace(mark, low=math.nan, high=math.nan) for mark in marks], range_of(metric))
     assert ax.get_ylim() == alone.get_ylim() == (panel.low, panel.high)
     flat = [score for group in groups for score in group]
     assert panel.low < min(flat) <= max(flat) < panel.high
@@ -119,11 +120,11 @@ def test_intervals_end_where_the_metric_does_or_at_an_arrow(metric: str, least: 
         | {"scores": " ".join(map(str, m.scores))}
         for m in marks
     ]
-    ax = curve_plots.rank_curves(rows, axes(), metric=metric)
+    ax = curve_plots.rank_curves(rows, axes(), metric=metric, bounds=range_of(metric))
     bars = {float(line.get_xdata()[0]): list(line.get_ydata()) for line in drawn(ax, "bar")}
     assert bars == {1: [0.2, 1.0], 2: [least, 0.9], 3: [0.4, 0.6]}
     assert drawn(ax, "cut") == []
-    ax = curve_plots.rank_curves([rows[0]], axes(), metric=metric)
+    ax = curve_plots.rank_curves([rows[0]], axes(), metric=metric, bounds=range_of(metric))
     ((bottom, top),) = [line.get_ydata() for line in drawn(ax, "bar")]
     assert (bottom, top) == (ax.get_ylim()[0], 1.0) and bottom > 0.9
     assert [line.get_marker() for line in drawn(ax, "cut")] == ["v"]

@@ -207,7 +207,7 @@ EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
     "scores that are a list": ("*/result.json", ("test",), ([],), "test is []; expected a mapping"),
     "a scale of 400 digits": ("*/config.json", ("scale",), (10**400,), "scale is 1"),
     "another rank": ("*/config.json", ("rank",), (99,), "is not the config that its folder is named by"),
-    "a metric that is a list": ("*/result.json", ("metric",), ([],), "metric is []; expected a name"),
+    "a metric that is a list": ("*/result.json", ("metric",), ([],), "metric is []; expected a table"),
     "an unknown status": ("*/result.json", ("status",), ("x",), "status is 'x'"),
     "parameters that are a text": ("*/result.json", ("n_params",), ("x",), "n_params is 'x'"),
     "a time that is a text": ("*/measurements.json", ("seconds",), ("x",), "seconds is 'x'"),

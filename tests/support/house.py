@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2] / "tensoradapt"
 # Each folder imports only from those on the lines above it; folders of one line know nothing of each other.
 FOLDERS = (
     ("errors", "files", "checks", "text", "records"),
-    ("networks",),
+    ("networks", "metrics"),
     ("sites",),
     ("parameterizations",),
     ("data",),
@@ -37,8 +37,6 @@ FOLDERS = (
 )
 # Within these folders a subfolder imports only from those before it; "" stands for the folder's own files.
 SUBFOLDERS = {"analysis": ("", "statistics", "tables", "drawing", "figures"), "sweeps": ("executors", "", "reports")}
-# an import for types alone that closes a circle: metrics take a task until they are records of their own
-EXEMPT = {("tensoradapt.tasks.metrics", "tensoradapt.tasks.classification")}
 PLACE = {name: line for line, names in enumerate(FOLDERS) for name in names}
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -99,7 +97,7 @@ def imported(module: str) -> frozenset[str]:
 def named(module: str) -> frozenset[str]:
     """Return the modules of the package that a module imports when it is loaded, or for its types."""
     types = resolved({name for node in statements_for_types(module) for name in names_of(node)})
-    return imported(module) | (types - {module} - {other for one, other in EXEMPT if one == module})
+    return imported(module) | (types - {module})
 
 
 def outside(module: str) -> set[str]:

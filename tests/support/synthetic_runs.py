@@ -9,11 +9,18 @@ from unittest.mock import patch
 
 import numpy as np
 
+from tensoradapt.metrics.table import TABLE, range_of
 from tensoradapt.runs.canonical import run_id
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import Run, load_runs, write_run
 
 LABELS = {"cp": "CP (LoRTA)", "tt": "TT (MetaTT)", "tucker": "Tucker", "lora": "LoRA", "vera": "VeRA"}
+
+
+def metric_document(name: str = "accuracy") -> dict[str, Any]:
+    """What a run's result says of its metric; chance is 0.5 of an accuracy and 0 of others."""
+    low, high = range_of(name)
+    return {"name": name, "low": low, "high": high, "chance": 0.5 if name == "accuracy" else 0.0}
 
 
 def logits(rng: np.random.Generator, labels: np.ndarray, accuracy: float) -> np.ndarray:
@@ -66,13 +73,15 @@ def write_synthetic(
         "status": status,
         "n_params": {"adapter": n_params, "head": 0, "full": 10_000_000}[kind],
         "n_trained_base": 770,
-        "metric": metric,
-        "chance": 0.5 if metric == "accuracy" else 0.0,
+        "metric": metric_document(metric),
         "validation": {metric: reached},
         "test": {metric: None if status == "diverged" else reached},
         "note": "",
     }
     arrays = {"predictions": scored, "labels": labels} if predictions else {}
+    if predictions and metric in TABLE:
+        right = (scored.argmax(1) == labels).astype(float)
+        arrays["scores"] = np.full(n_test, result["metric"]["chance"]) if status == "diverged" else right
     parts = {"measurements": {"seconds": seconds}, "provenance": {"python": "3"}, "arrays": arrays}
     with patch("os.fsync"):  # nine tenths of the time, and these runs need not survive a power cut
         name = RunConfig.id_of(config) or run_id(config)

@@ -51,7 +51,7 @@ def test_two_methods_learn_the_colours_of_pictures_and_leave_results(model: Any)
     test = registry.resolve("pets")[0].load().test
     counts = set()
     for run in load_runs(Path("runs")):
-        assert run.result["test"]["accuracy"] == 1.0 and run.result["chance"] == 0.5
+        assert run.result["test"]["accuracy"] == 1.0 and run.result["metric"]["chance"] == 0.5
         assert run.predictions().shape == (10, 2) and np.array_equal(run.labels(), test.labels)
         # DINOv2 classifies by its class token and the mean of its patches
         assert run.result["n_trained_base"] == 2 * 24 * (2 if model is dinov2 else 1) + 2
@@ -125,7 +125,7 @@ def test_registered_pictures_are_swept_by_their_name_and_a_missing_processor_is_
         sweep("runs", model=name, tasks=["pets"])
     save_model("my-vit", vit())
     assert sweep("runs", model=name, tasks=["pets"], steps=2)[1].complete
-    assert {run.result["metric"] for run in load_runs(Path("runs"))} == {"f1"}
+    assert {run.result["metric"]["name"] for run in load_runs(Path("runs"))} == {"f1"}
     changed = json.loads(Path("my-vit/preprocessor_config.json").read_text()) | {"size": {"height": 8, "width": 16}}
     Path("my-vit/preprocessor_config.json").write_text(json.dumps(changed))
     assert "3 x 8 x 16" in registry.resolve("pets")[0].described(name)

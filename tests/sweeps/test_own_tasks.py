@@ -66,7 +66,7 @@ def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same()
     assert "50 texts have more than 5 tokens and are cut (max_length)" in said and "task planted" not in said
     stored = {run.config["task"]: run for run in load_runs(Path("one"))}
     assert (stored["mine"].config["max_length"], stored["a"].config["max_length"]) == (5, 64)
-    assert stored["mine"].result["metric"] == "matthews" and set(stored["mine"].result["test"]) == {
+    assert stored["mine"].result["metric"]["name"] == "matthews" and set(stored["mine"].result["test"]) == {
         "matthews",
         "accuracy",
     }
@@ -101,7 +101,7 @@ def test_the_frontier_takes_a_file_and_its_columns(capsys: pytest.CaptureFixture
     assert "label was given with task 'planted'" in capsys.readouterr().err
     assert not Path("runs").exists()
     assert main([*words, "r.csv", "--text", "review", "--label", "verdict", "--metric", "f1"]) == 0
-    assert {run.result["metric"] for run in load_runs(Path("runs"))} == {"f1"}
+    assert {run.result["metric"]["name"] for run in load_runs(Path("runs"))} == {"f1"}
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.synthetic_runs import write_many, write_synthetic
+from support.synthetic_runs import metric_document, write_many, write_synthetic
 from support.synthetic_sweep import sweep
 
 from tensoradapt.analysis.figures.catalogue import figures
@@ -186,7 +186,7 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
         cells = [Cell("lora", {"rank": 1}, 9216)]
         record.write(tmp_path, read_spec(spec), cells, {})
         for config in due(read_spec(spec), cells, tmp_path).configs[: 2 - i]:
-            result = {"status": "finished", "note": "", "metric": "accuracy", "chance": 0.5, "n_params": 9216}
+            result = {"status": "finished", "note": "", "metric": metric_document(), "n_params": 9216}
             scores = {"validation": {"accuracy": 0.8}, "test": {"accuracy": 0.8}}
             parts = {"result": {**result, **scores}, "measurements": {}, "provenance": {}, "arrays": {}}
             write_run(tmp_path, config.id, config=config.as_dict(), **parts)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.sweeping import TINY, done, finish, kill, results, start, started, wait_for, workers, write_spec
+from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
 from tensoradapt.analysis.tables.frontier import points
@@ -37,7 +38,7 @@ def spec(**changes):
 
 def put(root, config, score, status="finished"):
     """A run that was never trained, with a score on validation."""
-    result = {"status": status, "metric": "accuracy", "validation": {"accuracy": score}}
+    result = {"status": status, "metric": metric_document(), "validation": {"accuracy": score}}
     empty = {"measurements": {}, "provenance": {}, "arrays": {}}
     write_run(root, config.id, config=config.as_dict(), result=result, **empty)
 

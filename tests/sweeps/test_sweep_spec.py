@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
 from tensoradapt.data import models
@@ -258,7 +259,7 @@ def test_ranks_that_are_clipped_to_one_another_are_one_cell():
 
 def finish(root, config, validation):
     """A run that was never trained, with a score on validation."""
-    result = {"status": "finished", "metric": "accuracy", "validation": {"accuracy": validation}}
+    result = {"status": "finished", "metric": metric_document(), "validation": {"accuracy": validation}}
     empty = {"measurements": {}, "provenance": {}, "arrays": {}}
     write_run(root, config.id, config=config.as_dict(), result=result, **empty)
 

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import pytest
 from support.sweeping import TINY, done, results
+from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
 from tensoradapt.data import models
@@ -49,7 +50,7 @@ def put(root: Path, config: RunConfig, end: End) -> None:
         if status == "failed":
             write_failure(root, config.id, {"kind": "", "error": "", "config": config.as_dict()})
             return
-        result = {"status": status, "metric": "accuracy", "chance": 0.5, "n_params": 9, "note": ""}
+        result = {"status": status, "metric": metric_document(), "n_params": 9, "note": ""}
         result |= {"validation": {"accuracy": score}, "test": {"accuracy": 0.6}}
         empty = {"measurements": {}, "provenance": {}, "arrays": {}}
         write_run(root, config.id, config=config.as_dict(), result=result, **empty)
@@ -309,7 +310,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, stop: float = math.inf) -> list[Run
         calls.append(config)
         computed = real(config, *arguments, **more)
         computed["result"]["validation"]["accuracy"] = 0.9 - abs(math.log10(config.lr) + 1) / 10
-        computed["result"]["chance"] = 0.5
+        computed["result"]["metric"]["chance"] = 0.5
         return computed
 
     monkeypatch.setattr(perform, "execute", execute)

@@ -73,7 +73,7 @@ def test_a_run_learns_the_answers(model: str) -> None:
     assert losses[-5:].mean() < 0.7 * losses[0] and stored.shape == (10, 2)
     nats, tokens = stored.astype(np.float64).sum(0)
     assert parts["result"]["test"] == {"log_likelihood": pytest.approx(nats / tokens)}
-    assert parts["result"]["chance"] < nats / tokens < 0
+    assert parts["result"]["metric"]["chance"] < nats / tokens < 0
 
 
 def test_models_that_cannot_be_asked_are_refused(tmp_path: Path) -> None:

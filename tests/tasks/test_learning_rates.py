@@ -23,8 +23,8 @@ from tensoradapt.sweeps.cells import cells, due, with_head_rates
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.tasks import get
 from tensoradapt.tasks.language.instruct import Instruct
-from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.rates import CAUSAL, ENCODER, HEAD_RATES, PICTURES, SHARES, head_rate, kind_of, shares
+from tensoradapt.tasks.vision.task import Pictures
 
 RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "head_rates.csv"
 CONFIGS = {
@@ -61,7 +61,7 @@ def test_texts_are_read_by_an_encoder_or_a_causal_model(name: str, tmp_path: Pat
 
 
 def test_pictures_have_their_own_rate_and_a_language_model_has_no_head() -> None:
-    pictures = OwnPictures("pets", 2, "accuracy")
+    pictures = Pictures("pets", 2, "accuracy")
     assert kind_of(pictures, "any") == PICTURES and head_rate(pictures, "any") == HEAD_RATES[PICTURES, "classification"]
     answers = Instruct("answers", lambda: pytest.fail("loaded"))
     assert head_rate(answers, "no such model") is None

@@ -19,10 +19,11 @@ from sklearn import metrics as skm
 from support.tasks import answers
 
 import tensoradapt as ta
+from tensoradapt.metrics.library import resolve
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
-from tensoradapt.tasks import library_metrics, own, registry
-from tensoradapt.tasks.classification import Classification
+from tensoradapt.tasks import registry
+from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.splits import Split, divide
 
 Row = dict[str, Any]
@@ -149,19 +150,24 @@ def test_labels_are_words_or_numbers_and_pairs_have_two_texts() -> None:
     assert [2 - int(text.split()[1]) % 3 for (text,) in train.texts or ()] == train.labels.tolist()
 
 
+def labelled(labels: np.ndarray) -> Split:
+    return Split(None, labels, tuple(map(str, range(len(labels)))))
+
+
 def test_kendall_and_a_function_of_ones_own_are_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     labels, scores = rng.normal(size=30), rng.normal(size=30)
-    task = own.OwnRegression("made", 1, "kendall")
-    split = Split(None, labels, tuple(map(str, range(30))))
-    assert task.evaluate(scores[:, None], split)["kendall"] == pytest.approx(kendalltau(scores, labels).statistic)
+    task = Regression("made", metrics="kendall")
+    assert task.evaluate(scores[:, None], labelled(labels))["kendall"] == pytest.approx(
+        kendalltau(scores, labels).statistic
+    )
     module = types.ModuleType("my_metrics")
     exec("def hits(labels, predicted):\n    return (labels == predicted).sum()", module.__dict__)
     monkeypatch.setitem(sys.modules, "my_metrics", module)
     made = ta.register_task("mine", train=write("a.csv", rows()), metric=module.hits)
-    assert made.metric == "my_metrics:hits" and isinstance(made, own.OwnClassification)
+    assert made.metric.name == "my_metrics:hits" and made.metrics == ("my_metrics:hits", "accuracy")
     logits = np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])
-    value = library_metrics.score(made, logits, np.array([0, 1, 1, 1]))
+    value = made.metric.score(logits, labelled(np.array([0, 1, 1, 1])))
     assert value == 3
     with pytest.raises(ta.TensorAdaptError, match="cannot be imported by the processes"):
         ta.register_task("other", train="a.csv", metric=lambda labels, predicted: 1.0)
@@ -181,16 +187,15 @@ SCORERS: dict[str, Callable[[], float]] = {
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_scorers_of_scikit_learn_see_the_predictions(name: str) -> None:
-    task = own.OwnClassification("made", 3, name)
-    assert library_metrics.score(task, LOGITS, CLASSES) == pytest.approx(SCORERS[name](), abs=1e-12)
+    assert resolve(name).score(LOGITS, labelled(CLASSES)) == pytest.approx(SCORERS[name](), abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("name", "oracle"), [("r2", skm.r2_score), ("neg_mean_absolute_error", lambda *of: -skm.mean_absolute_error(*of))]
 )
 def test_scorers_of_regressions_see_the_predictions(name: str, oracle: Callable[..., float]) -> None:
-    task, truth = own.OwnRegression("made", 1, name), LOGITS[:, 1]
-    assert library_metrics.score(task, LOGITS[:, 0], truth) == pytest.approx(oracle(truth, LOGITS[:, 0]), abs=1e-12)
+    truth = LOGITS[:, 1]
+    assert resolve(name).score(LOGITS[:, :1], labelled(truth)) == pytest.approx(oracle(truth, LOGITS[:, 0]), abs=1e-12)
 
 
 CONFIG = {"kind": "head", "seed": 0, "model": "tiny-random-bert", "lr": 1e-2, "steps": 2, "batch": 8}
@@ -214,7 +219,7 @@ def test_a_run_is_computed_from_its_config_alone_and_refuses_data_that_has_chang
     run = RunConfig.from_dict(json.loads(json.dumps(config(write("a.csv", rows())).as_dict())))
     parts = execute(run, "cpu")
     accuracy = (parts["arrays"]["predictions"].argmax(1) == parts["arrays"]["labels"]).mean()
-    assert parts["result"]["test"]["accuracy"] == accuracy and parts["result"]["metric"] == "accuracy"
+    assert parts["result"]["test"]["accuracy"] == accuracy and parts["result"]["metric"]["name"] == "accuracy"
     write("a.csv", rows(50))
     registry._restored.cache_clear()
     with pytest.raises(ta.TensorAdaptError, match="data of task 'a' has changed since the run was planned"):
@@ -246,7 +251,7 @@ def test_a_task_that_says_what_its_data_is_is_planned_without_it(monkeypatch: py
     with pytest.raises(ta.TensorAdaptError, match="data of task 'answers' has changed since the run was planned"):
         registry.restore("answers", first)
     monkeypatch.setattr(Remote, "content", 3)
-    with pytest.raises(ta.TensorAdaptError, match=r"expected a tensoradapt\.Task whose name, metric and content are"):
+    with pytest.raises(ta.TensorAdaptError, match=r"expected a tensoradapt\.Task with metrics, whose name and"):
         registry.resolve("support.tasks.answers:REMOTE")
 
 
@@ -361,19 +366,19 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "same file": (table(rows(), test="a.csv"), r"train has no rows left; expected some: .*60 train examples removed"),
     "key": (table(rows(), lable="x"), r"unknown key task.lable; did you mean \"label\""),
     "no train": (lambda: {"name": "x", "test": "a.csv"}, r"task.train is missing"),
-    "metric of numbers": (table(rows(), metric="spearman"), r"'spearman' does not fit task 'a', a classification"),
+    "metric of numbers": (table(rows(), metric="spearman"), r"'spearman' does not fit labels of 2 classes"),
     "metric of classes": (
         numbered(lambda i: i / 7, metric="accuracy"),
-        r"metric 'accuracy' does not fit task 'a', a regression",
+        r"metric 'accuracy' does not fit labels that are numbers",
     ),
     "binary metric": (
         numbered(lambda i: "xyz"[i % 3], metric="f1"),
-        r"metric 'f1' is for two classes, and task 'a' has 3; expected 'f1_macro'",
+        r"metric 'f1' does not fit labels of 3 classes \(it is for 2 classes",
     ),
     "unknown function": (table(rows(), metric="no_module:x"), r"metric 'no_module:x' cannot be imported"),
     "less is better": (
         numbered(lambda i: i / 7, metric="scipy.spatial.distance:euclidean"),
-        r"is 0 for a perfect answer to task 'a' and [\d.]+ for a constant one; expected more than that",
+        r"is 0 for a perfect answer and [\d.]+ for a constant one; expected more than that",
     ),
     "folder": (lambda: (Path("empty").mkdir(), "empty")[1], r"empty has no folders; expected .* written by save_to"),
     "device": (lambda: (Path("x.csv").symlink_to("/dev/zero"), "x.csv")[1], r"x\.csv is no file"),

@@ -23,9 +23,9 @@ from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.tasks import registry
-from tensoradapt.tasks.own_kinds import OwnPictures
 from tensoradapt.tasks.task import Task
 from tensoradapt.tasks.vision import pictures
+from tensoradapt.tasks.vision.task import Pictures
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +111,7 @@ def test_folders_of_parts_are_found_or_named() -> None:
     task, _ = registry.resolve("all")
     assert [len(split) for split in (task.load().train, task.load().validation, task.load().test)] == [36, 4, 10]
     made = ta.register_task("mine", train="all/train", test="all/test", labels=["red", "blue"])
-    assert isinstance(made, OwnPictures) and made.load().test.labels.tolist() == [1] * 5 + [0] * 5
+    assert isinstance(made, Pictures) and made.load().test.labels.tolist() == [1] * 5 + [0] * 5
     write("trips", classes=("bus", "train"))  # a class of that name holds pictures and no folders
     assert record("trips")["labels"] == ["bus", "train"]
 

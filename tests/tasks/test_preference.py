@@ -115,7 +115,8 @@ def test_at_its_start_an_adapter_is_the_reference(model: str) -> None:
     assert float(task.loss(adapted, batch).detach()) == pytest.approx(math.log(2), abs=1e-6)
     found = task.evaluate(task.predict(adapted.eval(), batch).detach().numpy(), None)
     assert found == {"reward_accuracy": 0.5, "reward_margin": 0, "loss": pytest.approx(math.log(2)), "kl_per_token": 0}
-    assert task.at_chance(0.5, 0.5, 100) and task.at_chance(0.6, 0.5, 100) and not task.at_chance(0.61, 0.5, 100)
+    at_chance = [task.metric.at_chance(share, 0.5, range(100)) for share in (0.5, 0.6, 0.61)]
+    assert at_chance == [True, True, False]
 
 
 def test_a_reference_is_computed_once_and_depends_on_no_batch(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_pairs_are_learned_and_a_run_after_another_is_the_same_to_the_bit(model:
     test = first["result"]["test"]
     assert first["result"]["status"] == "finished" and test["reward_accuracy"] > 0.9 and test["kl_per_token"] > 0
     assert first["arrays"]["losses"][0] == pytest.approx(math.log(2), abs=1e-6)
-    assert first["arrays"]["predictions"].shape == (40, 4) and first["result"]["chance"] == 0.5
+    assert first["arrays"]["predictions"].shape == (40, 4) and first["result"]["metric"]["chance"] == 0.5
     assert np.array_equal(first["arrays"]["losses"], again["arrays"]["losses"])
     assert np.array_equal(first["arrays"]["predictions"], again["arrays"]["predictions"])
 

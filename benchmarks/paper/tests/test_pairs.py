@@ -153,4 +153,4 @@ def test_another_beta_is_a_task_of_a_module(
     assert (task.name, getattr(task, "beta", None)) == ("ultrafeedback-0.5", 0.5) and restore(task.name, record) is task
     sizes = {"parameterization": "lora", "layout": (": out : in",), "rank": 4, "batch": 8, "steps": 2, "lr": 2e-2}
     run = RunConfig("adapter", 0, model, task.name, max_length=96, data=record, **sizes)  # type: ignore[arg-type]
-    assert execute(run, "cpu")["result"]["metric"] == "reward_accuracy"
+    assert execute(run, "cpu")["result"]["metric"]["name"] == "reward_accuracy"

@@ -19,7 +19,15 @@ from tensoradapt.analysis.figures.frontier_plot import compose_frontier, draw_fr
 from tensoradapt.analysis.figures.page import PAGE
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables import curves
-from tensoradapt.analysis.tables.comparable import methods, reported, score_name, tuned, tuned_where
+from tensoradapt.analysis.tables.comparable import (
+    methods,
+    metric_name,
+    reported,
+    score_name,
+    score_range,
+    tuned,
+    tuned_where,
+)
 from tensoradapt.analysis.tables.contrasts import contrast_row, contrasts, layout_rows
 from tensoradapt.analysis.tables.frontier import cost_name, table
 from tensoradapt.analysis.tables.over_tasks import ranking_rows, summary_rows, task_ranking
@@ -74,7 +82,12 @@ class Source:
     @property
     def metric(self) -> str:
         """The metric of the task, as text."""
-        return str(self.runs[0].result["metric"]).replace("_", " ")
+        return metric_name(self.runs[0]).replace("_", " ")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest score that there can be."""
+        return score_range(self.runs[0])
 
     @property
     def score(self) -> str:
@@ -113,7 +126,8 @@ def ranks_content(source: Source) -> Content | None:
     rows = curves.rank_rows(runs)
     beside = "Methods of one rank are side by side." if len({row["method"] for row in rows}) > 1 else ""
     text = captions.caption(source.runs, extra=beside)
-    return text, rows, _drawing(curve_plots.rank_curves, rows, metric=source.metric, name=source.score)
+    shown = {"metric": source.metric, "name": source.score, "bounds": source.bounds}
+    return text, rows, _drawing(curve_plots.rank_curves, rows, **shown)
 
 
 def rates_content(source: Source) -> Content | None:
@@ -126,7 +140,7 @@ def rates_content(source: Source) -> Content | None:
         text = f"{text} {unequal}"
     apart = tuned_where(source.runs) == "size"
     draw = curve_plots.rate_panels if apart else curve_plots.rate_curves
-    return text, rows, _drawing(draw, rows, metric=source.metric)
+    return text, rows, _drawing(draw, rows, metric=source.metric, bounds=source.bounds)
 
 
 def contrasts_content(source: Source) -> Content | None:
@@ -135,7 +149,7 @@ def contrasts_content(source: Source) -> Content | None:
     compared = contrasts(source.runs, source.reference) if known else []
     if not compared:
         return None
-    arrow = " An arrow: the interval goes on." if difference_plots.some_cut(compared, source.metric) else ""
+    arrow = " An arrow: the interval goes on." if difference_plots.some_cut(compared, source.bounds) else ""
     corrected = f" after Holm's correction over the {len(compared)} comparisons" if len(compared) > 1 else ""
     against = display(compared[0].second)
     text = (
@@ -144,7 +158,7 @@ def contrasts_content(source: Source) -> Content | None:
         f"{captions.tested(compared)}{corrected}.{arrow} {captions.how_run(source.runs)}"
     )
     rows = [contrast_row(comparison) for comparison in compared]
-    return text, rows, _drawing(difference_plots.forest, compared, metric=source.metric)
+    return text, rows, _drawing(difference_plots.forest, compared, metric=source.metric, bounds=source.bounds)
 
 
 def layouts_content(source: Source) -> Content | None:
@@ -154,7 +168,7 @@ def layouts_content(source: Source) -> Content | None:
     if not rows:
         return None
     (reference,) = {row["method"] for row in rows if row["reference"]}
-    over = "seeds and test examples" if all(run.has("predictions") for run in source.reported) else "seeds"
+    over = "seeds and test examples" if all(run.has("scores") for run in source.reported) else "seeds"
     text = (
         f"{source.subject}: mean {source.score} of each parameterization over each layout, and its paired "
         f"difference to {display(reference)} at the same size (framed). A star: the 95 % interval, over {over}, "

@@ -24,16 +24,21 @@ from tensoradapt.analysis.names import displayed
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
+Bounds = tuple[float, float]  # of a metric
+ANY = (-math.inf, math.inf)
 HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
 PANELS = 3  # beside each other, at most
 MARGIN = 14  # points between the outermost values and the ends of the axis
 
 
-def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", name: str = "") -> Axes:
+def rank_curves(
+    rows: Rows, ax: Axes | None = None, *, metric: str = "score", name: str = "", bounds: Bounds = ANY
+) -> Axes:
     """Mean test score against rank (log), a line for each method; bars are 95 % t intervals, ticks the seeds.
 
     A hollow marker has a run at chance; such runs are on a strip below the scores. Methods are a little apart, so that
-    no bar hides another. ``rows``: of ``curves.rank_rows``; ``name``: of y, if not "test" and the metric.
+    no bar hides another. ``rows``: of ``curves.rank_rows``; ``name``: of y, if not "test" and the metric;
+    ``bounds``: the range of the metric.
     """
     new, ax = ax is None, canvas.new_axes(6.4, 4.0) if ax is None else ax
     styles = styles_of(row["method"] for row in _some(rows))
@@ -43,7 +48,7 @@ def rank_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", na
     _x_axis(ax, ranks, 2, MARGIN + apart * len(styles) / 2)
     moves = {label: apart * (i - (len(styles) - 1) / 2) for i, label in enumerate(styles)}
     marks = [replace(mark, shift=moves[row["method"]]) for mark, row in zip(marks, rows, strict=True)]
-    panel = make_panel(ax, marks, metric)
+    panel = make_panel(ax, marks, bounds)
     for label, style in styles.items():
         own = [mark for mark, row in zip(marks, rows, strict=True) if row["method"] == label]
         draw_line(panel, own, style)
@@ -69,7 +74,7 @@ def _between(ax: Axes, ranks: Sequence[int], methods: int) -> float:
     return min(TICK + 1.5, room / methods)
 
 
-def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
+def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", bounds: Bounds = ANY) -> Axes:
     """Validation score against learning rate (log), a line for each method and size; the rate that was kept has a ring.
 
     ``rows``: of ``curves.rate_rows``. Where several seeds ran, lines are means and ticks the runs. A run at
@@ -79,13 +84,13 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
     styles = styles_of(row["method"] for row in _some(rows))
     rates = sorted({row["lr"] for row in rows})
     _x_axis(ax, rates, 10, 2 * MARGIN)
-    _draw_rates(ax, _rate_marks(rows), styles, metric)
+    _draw_rates(ax, _rate_marks(rows), styles, bounds)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(f"validation {metric}")
     return _finished(ax, rates, styles, new)
 
 
-def rate_panels(rows: Rows, ax: Axes | None = None, *, metric: str = "score") -> Axes:
+def rate_panels(rows: Rows, ax: Axes | None = None, *, metric: str = "score", bounds: Bounds = ANY) -> Axes:
     """The curves of ``rate_curves`` in one panel for each size, smallest first; returns the first panel.
 
     Methods without a size are in a panel of their own. One size is one figure, and on ``ax`` all sizes are in one.
@@ -95,7 +100,7 @@ def rate_panels(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
         largest[row["size"]] = max(largest.get(row["size"], 0), row["n_params"])
     sizes = sorted(largest, key=lambda size: (not size, largest[size]))
     if len(sizes) < 2 or ax is not None:
-        return rate_curves(rows, ax, metric=metric)
+        return rate_curves(rows, ax, metric=metric, bounds=bounds)
     columns = 2 if len(sizes) in (2, 4) else PANELS
     if (wide := canvas.PAGE.get().width) is not None:
         columns = max(1, min(columns, int(wide / 2.2)))
@@ -107,7 +112,7 @@ def rate_panels(rows: Rows, ax: Axes | None = None, *, metric: str = "score") ->
         _x_axis(ax, rates, 10, 2 * MARGIN)
         own = {key: curve for key, curve in curves.items() if key[1] == size}
         others = [mark for key, curve in curves.items() if key[1] != size for mark, _ in curve]
-        _draw_rates(ax, own, styles, metric, others)
+        _draw_rates(ax, own, styles, bounds, others)
         ax.set_title(size or "no rank or budget", fontsize=canvas.scaled(HEAD), color=ink.dark(), loc="left")
         ax.set_xlabel("learning rate" if i + columns >= len(sizes) else "")
         ax.set_ylabel(f"validation {metric}" if i % columns == 0 else "")
@@ -129,10 +134,10 @@ def _rate_marks(rows: Rows) -> Curves:
 
 
 def _draw_rates(
-    ax: Axes, curves: Curves, styles: Mapping[str, Style], metric: str, others: Sequence[Mark] = ()
+    ax: Axes, curves: Curves, styles: Mapping[str, Style], bounds: Bounds, others: Sequence[Mark] = ()
 ) -> None:
     """Draw curves on y limits that suit ``others`` too."""
-    panel = make_panel(ax, [mark for curve in curves.values() for mark, _ in curve], metric, others)
+    panel = make_panel(ax, [mark for curve in curves.values() for mark, _ in curve], bounds, others)
     for (label, _), curve in curves.items():
         style = styles[label]
         draw_line(panel, [mark for mark, _ in curve], style)

@@ -34,7 +34,6 @@ from tensoradapt.analysis.figures.canvas import (
 )
 from tensoradapt.analysis.names import display, displayed
 from tensoradapt.analysis.statistics.significance import Comparison, Ranking
-from tensoradapt.analysis.tables.comparable import score_range
 from tensoradapt.errors import TensorAdaptError
 
 ROW, DENSE = 0.32, 0.19  # inches
@@ -45,12 +44,17 @@ BESIDE = 7  # points of the type right of the axes
 
 
 def forest(
-    comparisons: Sequence[Comparison], ax: Axes | None = None, *, metric: str = "score", alpha: float = 0.05
+    comparisons: Sequence[Comparison],
+    ax: Axes | None = None,
+    *,
+    metric: str = "score",
+    bounds: tuple[float, float] = (-math.inf, math.inf),
+    alpha: float = 0.05,
 ) -> Axes:
     """A row for each comparison, the first on top: its difference with its interval, filled where it holds at ``alpha``
     after correction, hollow elsewhere; right of it the corrected p value. An arrow: the interval is longer.
 
-    Raises TensorAdaptError without comparisons.
+    ``bounds``: the range of the metric. Raises TensorAdaptError without comparisons.
     """
     if not comparisons:
         raise TensorAdaptError("there are no comparisons to draw; expected those of significance.compare")
@@ -59,7 +63,7 @@ def forest(
         ax = row_axes(names, 4.4, 0.7 + extent([label], TITLE)[1], ROW if len(comparisons) < 9 else DENSE)
     ax.axvline(0, color=ink.grey(), linewidth=0.8, zorder=0)
     beside: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "va": "center", "annotation_clip": False}
-    low, high = _reach(comparisons, metric)
+    low, high = _reach(comparisons, bounds)
     for row, comparison in enumerate(comparisons):
         interval = comparison.difference
         ends = [max(interval.low, low), min(interval.high, high)]
@@ -187,7 +191,7 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
             ax.annotate(text, (1.02, y), **where)
     ax.set_yticks(range(len(ordered)), names, fontsize=size)
     ax.set_ylim(len(ordered) - 0.4, -0.6)
-    label = "interquartile mean over tasks of (score - chance) / (1 - chance)"
+    label = "interquartile mean over tasks of (score - chance) / (perfect - chance)"
     ax.set_xlabel(folded(label, label_width(ax), TITLE))
     frame(ax, "x")
     return ax
@@ -225,19 +229,19 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def some_cut(comparisons: Sequence[Comparison], metric: str) -> bool:
+def some_cut(comparisons: Sequence[Comparison], bounds: tuple[float, float]) -> bool:
     """Whether a forest does not draw the whole of every interval."""
-    low, high = _reach(comparisons, metric)
+    low, high = _reach(comparisons, bounds)
     return any(one.difference.low < low or one.difference.high > high for one in comparisons)
 
 
-def _reach(comparisons: Sequence[Comparison], metric: str) -> tuple[float, float]:
+def _reach(comparisons: Sequence[Comparison], bounds: tuple[float, float]) -> tuple[float, float]:
     """How far intervals are drawn: in the range of the metric, and so that a few long ones do not squeeze the rest."""
     differences = [comparison.difference for comparison in comparisons]
     means = [0.0, *(interval.mean for interval in differences)]
     halves = [(interval.high - interval.low) / 2 for interval in differences if math.isfinite(interval.low)]
     room = max(LONG * median(halves or [0.0]), max(means) - min(means))
-    least, most = score_range(metric)
+    least, most = bounds
     return max(min(means) - room, least - most), min(max(means) + room, most - least)
 
 

@@ -23,7 +23,7 @@ from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_refere
 from tensoradapt.analysis.figures.legends import legend_above
 from tensoradapt.analysis.figures.panel import Mark, Panel, draw_line, draw_mark, draw_reference, make_panel
 from tensoradapt.analysis.figures.styles import Style, styles_of
-from tensoradapt.analysis.tables.comparable import score_name
+from tensoradapt.analysis.tables.comparable import score_name, score_range
 from tensoradapt.analysis.tables.frontier import COSTS, Point, cost_name, points, reference_points
 from tensoradapt.runs.store import Run
 
@@ -43,7 +43,7 @@ class Shown:
     points: list[Point]
     references: dict[str, Mark]
     styles: dict[str, Style]
-    metric: str
+    bounds: tuple[float, float]  # of scores
     score: str  # its name on the axis
     cost: str
 
@@ -133,7 +133,7 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
         adapters,
         {kind: Mark.of(math.nan, point.interval, point.scores, point.lost) for kind, point in against.items()},
         styles_of(point.method for point in adapters),
-        str(runs[0].result["metric"]).replace("_", " "),
+        score_range(runs[0]),
         score_name(runs[0]),
         cost,
     )
@@ -143,7 +143,7 @@ def _plot(ax: Axes, shown: Shown) -> Drawn:
     """Draw all but the labels, which are placed around everything else."""
     _x_axis(ax, shown)
     marks = [_mark(point, shown.log) for point in shown.points]
-    panel = make_panel(ax, marks, shown.metric, list(shown.references.values()))
+    panel = make_panel(ax, marks, shown.bounds, list(shown.references.values()))
     ax.set_ylabel(shown.score)
     canvas.frame(ax, "both")
     if not marks:

@@ -20,7 +20,6 @@ from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import MARKER, draw_marker, figure_of
 from tensoradapt.analysis.figures.styles import Style
 from tensoradapt.analysis.statistics.intervals import Interval
-from tensoradapt.analysis.tables.comparable import score_range
 
 TICK = MARKER + 1.0  # points: the width of a seed's tick, which is seen on both sides of a marker
 PITCH = 2.4  # points between the ticks of lost seeds, which are above each other on the strip
@@ -90,10 +89,12 @@ class Panel:
         return self.rows[mark] if self.on_strip(mark) else mark.mean
 
 
-def make_panel(ax: Axes, marks: Sequence[Mark], metric: str, references: Sequence[Mark] = ()) -> Panel:
-    """Set y's limits and ticks, and draw the empty strip if one of the marks needs it. x has its limits already."""
+def make_panel(ax: Axes, marks: Sequence[Mark], bounds: tuple[float, float], references: Sequence[Mark] = ()) -> Panel:
+    """Set y's limits and ticks, and draw the empty strip if one of the marks needs it. x has its limits already.
+
+    ``bounds``: the range of the metric, infinite where it has no end.
+    """
     heights = [score for mark in (*marks, *references) for score in mark.heights() if math.isfinite(score)]
-    bounds = score_range(metric, heights)
     low, high = score_limits(heights, bounds) if heights else empty_limits(marks, bounds)
     ax.set_ylim(low, high)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))

@@ -10,7 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import by_task, check_comparable, reported, run_size, tuned, tuned_where
+from tensoradapt.analysis.tables.comparable import (
+    by_task,
+    chance,
+    check_comparable,
+    metric_name,
+    perfect,
+    reported,
+    run_size,
+    tuned,
+    tuned_where,
+)
 from tensoradapt.analysis.tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
@@ -54,14 +64,14 @@ def rate_rows(runs: Iterable[Run]) -> list[Row]:
     kept = {_tried(run, apart) for run in reported(every)}
     scores: dict[tuple[Any, ...], list[float]] = {}
     for run in tried:
-        if (value := run.result["validation"].get(run.result["metric"])) is not None:
+        if (value := run.result["validation"].get(metric_name(run))) is not None:
             scores.setdefault(_tried(run), []).append(value)
     rows = []
     for run in tried:
         config, result, found = run.config, run.result, scores.get(_tried(run))
         row = {"method": config["label"], "size": run_size(run), "lr": config["lr"]}
         row |= {
-            "validation": result["validation"].get(result["metric"]),
+            "validation": result["validation"].get(metric_name(run)),
             "mean": statistics.fmean(found) if found else None,
         }
         row |= {"seed": config["seed"], "n_params": result["n_params"], "chosen": _tried(run, apart) in kept}
@@ -78,8 +88,8 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
     """Each method's mean at each size on each task: method, size, task, metric, mean, low, high, n, at_chance,
     runs, gain.
 
-    ``gain`` is (mean - chance) / (1 - chance), comparable between tasks. References are rows too. No run raises
-    TensorAdaptError.
+    ``gain`` is the share of the way from chance to a perfect answer, comparable between tasks. References are rows too.
+    No run raises TensorAdaptError.
     """
     every = reported(runs)
     if not every:
@@ -89,10 +99,10 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
         sizes = sorted(points(of_task, compare=False), key=lambda point: (point.budget or point.n_params, point.method))
         named = [(point.method, point_size(point), _of(point)) for point in sizes]
         named += [(point.method, "", _of(point)) for point in reference_points(of_task, compare=False).values()]
-        same = {"task": task, "metric": of_task[0].result["metric"]}
-        chance, perfect = of_task[0].result["chance"], of_task[0].result.get("perfect", 1.0)
+        same = {"task": task, "metric": metric_name(of_task[0])}
+        ends = chance(of_task[0]), perfect(of_task[0])
         rows += [
-            {"method": label, "size": size, **same, **mean, "gain": gain(mean["mean"], chance, perfect)}
+            {"method": label, "size": size, **same, **mean, "gain": gain(mean["mean"], *ends)}
             for label, size, mean in named
         ]
     return rows
@@ -103,9 +113,9 @@ def point_size(point: Point) -> str:
     return size_text(point.rank, point.budget, short=True) or f"{point.n_params:,}"
 
 
-def gain(score: float, chance: float, perfect: float = 1.0) -> float:
-    """A score as a share of the way from a constant answer to a perfect one; NaN where chance is not known."""
-    return (score - chance) / (perfect - chance) if chance < perfect else math.nan
+def gain(score: float, least: float, largest: float = 1.0) -> float:
+    """A score as a share of the way from chance to a perfect answer's; NaN where chance is not known."""
+    return (score - least) / (largest - least) if least < largest else math.nan
 
 
 def progress_rows(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:

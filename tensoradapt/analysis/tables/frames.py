@@ -1,30 +1,28 @@
 """A pandas DataFrame with a row for each run, by anyone, as the runs that tables and figures are made of.
 
-What a table lacks is not made up: without test predictions differences are paired over seeds alone, and without a level
-of chance no score is a share of the way from there to perfect.
+What a table lacks is not made up: without the scores of test examples differences are paired over seeds alone, and
+without a level of chance no score is a share of the way from there to perfect. The range of a metric is known by its
+name, as a column has nothing else.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import REFERENCES, percent, runs_of
+from tensoradapt.analysis.tables.comparable import REFERENCES, metric_name, percent, runs_of
 from tensoradapt.analysis.tables.setup import SETUP
 from tensoradapt.checks import is_number, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.metrics.table import LESS_IS_BETTER, range_of
 from tensoradapt.runs.store import Run
 
 SCORES = ("test", "score")  # columns of which another one, "metric", may say what they are
 STATUS = {"at chance": "collapsed"}  # what tables call it: what runs call it
 MOST_ROWS = 1_000_000
-LESS_IS_BETTER = re.compile(
-    r"(?:^|[\W_])(?:loss|perplexity|ppl|error|nll|mse|rmse|mae|wer|cer)(?:$|[\W_])", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -80,23 +78,26 @@ def _of_frame(frame: Any, columns: Columns) -> list[Run]:
     rows = [(index, row) for index, row in rows if row.get("status") != "failed"]
     seeds = _seeds(rows, columns, "seed" if columns.seed is None and "seed" in names else columns.seed)
     runs = [_run(index, row, seed, columns, y) for (index, row), seed in zip(rows, seeds, strict=True)]
-    _check_direction(runs)
-    scores = [run.result["test"][run.result["metric"]] for run in runs]
-    perfect = 100.0 if percent([score for score in scores if score is not None]) else 1.0
     for run in runs:
-        run.result["perfect"] = perfect
+        _check_direction(run)
+    scores = [run.result["test"][metric_name(run)] for run in runs]
+    largest = 100.0 if percent([score for score in scores if score is not None]) else 1.0
+    for run in runs:
+        metric = run.result["metric"]
+        low, high = range_of(metric["name"].replace(" ", "_").removeprefix("test_").lower())
+        metric |= {"low": largest * low, "high": largest * high}
+        run.result["perfect"] = largest
     return runs
 
 
-def _check_direction(runs: Sequence[Run]) -> None:
+def _check_direction(run: Run) -> None:
     """Raise TensorAdaptError for a metric of which less is better, by its name; negated ones are below zero."""
-    for metric in dict.fromkeys(run.result["metric"] for run in runs):
-        scores = [run.result["test"][metric] for run in runs if run.result["metric"] == metric]
-        if LESS_IS_BETTER.search(metric) and any(score is not None and score > 0 for score in scores):
-            raise TensorAdaptError(
-                f"of {metric!r} less is better, by its name, and figures take more to be better; give its negative, as "
-                f'runs.assign(**{{"negative {metric}": -runs["{metric}"]}}) and y="negative {metric}"'
-            )
+    metric = metric_name(run)
+    if LESS_IS_BETTER.search(metric) and (run.result["test"][metric] or 0) > 0:
+        raise TensorAdaptError(
+            f"of {metric!r} less is better, by its name, and figures take more to be better; give its negative, as "
+            f'runs.assign(**{{"negative {metric}": -runs["{metric}"]}}) and y="negative {metric}"'
+        )
 
 
 def _require(names: Sequence[str], role: str, name: Any) -> None:
@@ -146,8 +147,8 @@ def _run(index: Hashable, row: Mapping[str, Any], seed: Any, columns: Columns, y
     config |= {"rank": rank_of(row.get("rank")), "tuning": bool(row.get("tuning"))}
     config |= {"setup": {key: None if row.get(key) is None else str(row[key]) for key in SETUP}}
     validation = row.get("validation")
-    result = {"status": status, "n_params": n_params, "metric": metric, "note": ""}
-    result |= {"chance": math.nan if chance is None else float(chance)}
+    known = {"name": metric, "chance": math.nan if chance is None else float(chance)}
+    result = {"status": status, "n_params": n_params, "metric": known, "note": ""}
     result |= {"test": {metric: score}, "validation": {metric: validation}}
     result |= {"score_name": f"test {metric}".replace("_", " ") if y == "test" else str(metric).replace("_", " ")}
     name = str(row.get("id") or f"row {index}")

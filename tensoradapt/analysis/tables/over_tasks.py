@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.significance import Ranking, ranking
-from tensoradapt.analysis.tables.comparable import by_task, methods, reported, score
+from tensoradapt.analysis.tables.comparable import by_task, chance, methods, perfect, reported, score
 from tensoradapt.analysis.tables.contrasts import named_reference, reference_of
 from tensoradapt.analysis.tables.curves import gain, point_size
 from tensoradapt.analysis.tables.frontier import Point, points
@@ -26,7 +26,7 @@ SEEDS = 3  # fewer give a bootstrap nothing to draw from
 
 def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]:
     """Each method at each size over all tasks: method, size, tasks, seeds, iqm, low, high, better, better_low,
-    better_high, reference, runs, of (score - chance) / (1 - chance).
+    better_high, reference, runs, of (score - chance) / (perfect - chance).
 
     ``iqm`` is the interquartile mean over tasks and seeds with its stratified bootstrap interval, ``better`` the
     probability that a run beats one of the reference's at the same size (None for the reference). A method that lacks a
@@ -63,7 +63,7 @@ def _gains(runs: Sequence[Sequence[Run]]) -> Floats:
 
 
 def _gain(run: Run) -> float:
-    return gain(score(run), run.result["chance"], run.result.get("perfect", 1.0))
+    return gain(score(run), chance(run), perfect(run))
 
 
 def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
@@ -112,12 +112,12 @@ def volume_rows(runs: Iterable[Run]) -> list[Row]:
     """
     rows = []
     for task, of_task in by_task(reported(runs)).items():
-        adapters, chance = points(of_task, compare=False), float(of_task[0].result["chance"])
+        adapters, least = points(of_task, compare=False), chance(of_task[0])
         most = 2 * max((point.n_params for point in adapters), default=0)
         for label in sorted({point.method for point in adapters}):
             mine = [point for point in adapters if point.method == label]
-            area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, chance))
-            at = {"reference_cost": most, "reference_score": chance}
+            area = hypervolume([p.n_params for p in mine], [p.interval.mean for p in mine], (most, least))
+            at = {"reference_cost": most, "reference_score": least}
             names = " ".join(name for point in mine for name in point.runs)
             rows.append({"method": label, "task": task, "volume": area, **at, "runs": names})
     return rows

@@ -182,8 +182,9 @@ def about(run: Run) -> str:
     """A run in a line, which is shown where the pointer is on a link to it."""
     config, result = run.config, run.result
     size = size_text(config.get("rank"), config.get("budget"))
-    score = result["test"].get(result["metric"])
-    reached = "no score" if score is None else f"test {result['metric']} {score:.4f}"
+    metric = result["metric"]["name"]
+    score = result["test"].get(metric)
+    reached = "no score" if score is None else f"test {metric} {score:.4f}"
     named = " ".join(filter(None, (display(str(config["label"])), size)))
     return f"{named}, seed {config['seed']}: {reached}, {result['n_params']:,} parameters"
 

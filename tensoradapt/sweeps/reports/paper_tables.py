@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tensoradapt.analysis.figures.captions import how_unequal
 from tensoradapt.analysis.names import displayed
-from tensoradapt.analysis.tables.comparable import RANGES, by_task, reported
+from tensoradapt.analysis.tables.comparable import by_task, metric_name, reported, score_range
 from tensoradapt.analysis.tables.contrasts import decided_best
 from tensoradapt.analysis.tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
@@ -60,12 +60,13 @@ def paper_table(runs: Sequence[Run]) -> PaperTable:
     sized = any(size for _, size in keys)
     counts = {key: next(found[key].n_params for found in of_task.values() if key in found) for key in keys}
     names = displayed({method for method, _ in keys})
+    hundredfold = {task: all(map(math.isfinite, score_range(own[0]))) for task, own in tasks.items()}
     rows: dict[str, list[tuple[Cell, ...]]] = {}
     for key in sorted(keys, key=lambda key: counts[key] if key[1] else math.inf):  # references last, as they come
-        cells = [_cell(found.get(key), best) for found in of_task.values()]
+        cells = [_cell(found.get(key), best, hundredfold[task]) for task, found in of_task.items()]
         row = (Cell(names[key[0]]), *((Cell(key[1]),) if sized else ()), Cell(f"{counts[key]:,}"), *cells)
         rows.setdefault(_group(key), []).append(row)
-    units = [f"{task}, {_unit(own[0].result['metric'])}" for task, own in tasks.items()]
+    units = [f"{task}, {_unit(own[0])}" for task, own in tasks.items()]
     head = ("Method", *((SIZE,) if sized else ()), "Parameters", *units)
     return PaperTable(head, tuple(map(tuple, rows.values())), _caption(shown, bool(best)))
 
@@ -93,11 +94,10 @@ def _decided(found: dict[Key, Point], by_name: dict[str, Run]) -> list[Point]:
     return [point for point in winners if point is not None]
 
 
-def _cell(point: Point | None, best: set[tuple[str, ...]]) -> Cell:
+def _cell(point: Point | None, best: set[tuple[str, ...]], hundredfold: bool) -> Cell:
     if point is None:
         return Cell("")
-    known = point.metric in RANGES
-    scale, digits = (100, 1) if known else (1, 3)
+    scale, digits = (100, 1) if hundredfold else (1, 3)
     interval = point.interval
     half = scale * (interval.high - interval.low) / 2
     text = f"{scale * interval.mean:.{digits}f}".replace("-", "−")
@@ -106,12 +106,12 @@ def _cell(point: Point | None, best: set[tuple[str, ...]]) -> Cell:
     return Cell(text, point.runs in best)
 
 
-def _unit(metric: str) -> str:
-    """A metric with its unit: shares are in percent, correlations a hundredfold."""
-    name = metric.replace("_", " ")
-    if metric not in RANGES:
+def _unit(run: Run) -> str:
+    """The metric with its unit: shares are in percent, what goes from -1 to 1 a hundredfold."""
+    name, (low, high) = metric_name(run).replace("_", " "), score_range(run)
+    if not math.isfinite(low) or not math.isfinite(high):
         return name
-    return f"{name} (%)" if RANGES[metric][0] == 0 else f"{name} (×100)"
+    return f"{name} (%)" if low == 0 else f"{name} (×100)"
 
 
 def _caption(runs: Sequence[Run], bold: bool) -> str:

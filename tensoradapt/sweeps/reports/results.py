@@ -180,8 +180,9 @@ def status_text(status: str) -> str:
 def _finished(run: Run) -> Row:
     result = run.result
     measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
-    reached = {part: result[part].get(result["metric"]) for part in ("validation", "test")}
-    same = {key: result[key] for key in ("n_params", "metric", "chance", "note")}
+    reached = {part: result[part].get(result["metric"]["name"]) for part in ("validation", "test")}
+    same = {"metric": result["metric"]["name"], "chance": result["metric"]["chance"]}
+    same |= {key: result[key] for key in ("n_params", "note")}
     same["status"] = status_text(result["status"])
     return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **reached, **measured}
 

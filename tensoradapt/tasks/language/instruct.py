@@ -11,12 +11,22 @@ import numpy as np
 
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.metrics.metric import quotient
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.splits import Split, Splits, joined, take
-from tensoradapt.tasks.task import Data, Task
+from tensoradapt.tasks.task import Data, Metrics, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+
+def likelihoods(stored: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """The log-likelihood (nats) of each right answer and its number of tokens, (n,) each, of what is stored."""
+    nats, tokens = stored[:, :2].astype(np.float64).T
+    return nats, tokens
+
+
+LIKELIHOOD = quotient("log_likelihood", likelihoods, -math.inf, 0.0)  # the mean of a token of held-out answers, in nats
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Instruct(Task):
     source: str = ""
     licence: str = ""
     content: str = ""
-    metric: str = "log_likelihood"  # the mean of a token of held-out answers, in nats
+    metrics: Metrics = (LIKELIHOOD,)
     by_length: ClassVar[bool] = True
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
@@ -75,8 +85,7 @@ class Instruct(Task):
         held_out, *asked = (split for split, _ in found[2:])
         for part in asked:
             held_out = joined(held_out, part)
-        chance = -math.log(len(chat.tokenizer(model)))
-        return Data(self, found[0][0], found[1][0], held_out, chance, (*notes, *said))
+        return Data(self, found[0][0], found[1][0], held_out, self.chance(held_out, model), (*notes, *said))
 
     def _fitting(
         self, what: str, split: Split, n: int | None, seed: int, model: str, max_length: int
@@ -123,14 +132,9 @@ class Instruct(Task):
         """The log-likelihood of each right answer and its number of tokens, (batch, 2)."""
         return right_answers(chat.option_log_likelihoods(model, batch), batch)
 
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """The mean log-likelihood of a token of the answers."""
-        own = predictions.astype(np.float64)
-        return {self.metric: float(own[:, 0].sum() / own[:, 1].sum())}
-
-    def chance(self, split: Split) -> float:
-        """Nan, until ``load_for`` knows the model: what a uniform guess over its vocabulary has."""
-        return math.nan
+    def chance(self, split: Split, model: str | None = None) -> float:
+        """What a uniform guess over the vocabulary of the model has; nan without a model."""
+        return -math.log(len(chat.tokenizer(model))) if model else math.nan
 
 
 def right_answers(options: Tensor, batch: Mapping[str, Tensor]) -> Tensor:

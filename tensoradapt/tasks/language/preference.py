@@ -5,9 +5,10 @@ The reference is the model itself with its adapter switched off, so that no seco
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,9 +16,10 @@ import numpy as np
 
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.metrics.metric import Metric, always, averaged, of_share, quotient
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.splits import Split, Splits, subsample, take
-from tensoradapt.tasks.task import Data, Task
+from tensoradapt.tasks.task import Data, Metrics, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,8 +58,11 @@ class Preferences(Task):
     licence: str = ""
     content: str = ""
     beta: float = 0.1
-    metric: str = "reward_accuracy"
+    metrics: Metrics = field(init=False, compare=False)
     by_length: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", _metrics(self.beta))
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """All pairs, of any length."""
@@ -123,27 +128,33 @@ class Preferences(Task):
         parts = [torch.arange(at, min(at + AT_ONCE, n)) for at in range(0, n, AT_ONCE)]
         return torch.cat([_compared(model, chat.rows(batch, torch.cat([part, part + n]))) for part in parts])
 
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """Share of pairs whose margin is above 0 (at 0, half a pair); beta times the mean margin; loss; KL per token.
 
-        The last is KL(model || base), exact over the vocabulary at each token of the preferred answers, in nats.
-        """
-        chosen, rejected, kl, tokens = predictions.astype(np.float64).T
-        margins = chosen - rejected
-        return {
-            "reward_accuracy": float(np.mean((np.sign(margins) + 1) / 2)),
-            "reward_margin": float(self.beta * margins.mean()),
-            "loss": float(np.logaddexp(0, -self.beta * margins).mean()),
-            "kl_per_token": float(kl.sum() / tokens.sum()),
-        }
+def _metrics(beta: float) -> tuple[Metric, ...]:
+    """The share of pairs whose margin is above 0 (at 0, half a pair); beta times the mean margin; loss; KL per token.
 
-    def chance(self, split: Split) -> float:
-        """Of a coin."""
-        return 0.5
+    The last is KL(model || base), exact over the vocabulary at each token of the preferred answers, in nats.
+    """
 
-    def at_chance(self, value: float, chance: float, n: int) -> bool:
-        """Whether a share of ``n`` pairs is within two standard errors of a coin's."""
-        return not value > chance + 2 * (chance * (1 - chance) / n) ** 0.5
+    def margins(stored: np.ndarray) -> np.ndarray:
+        chosen, rejected = stored[:, :2].astype(np.float64).T
+        return chosen - rejected
+
+    def kl(stored: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+        nats, tokens = stored[:, 2:].astype(np.float64).T
+        return nats, tokens
+
+    less: dict[str, Any] = {"low": 0.0, "high": math.inf, "larger_is_better": False}
+    return (
+        averaged(
+            "reward_accuracy",
+            lambda stored, split: (np.sign(margins(stored)) + 1) / 2,
+            chance=always(0.5),
+            noise=of_share,
+        ),
+        averaged("reward_margin", lambda stored, split: beta * margins(stored), -math.inf, math.inf),
+        averaged("loss", lambda stored, split: np.logaddexp(0, -beta * margins(stored)), **less),
+        quotient("kl_per_token", kl, **less),
+    )
 
 
 @lru_cache(maxsize=1 << 14)

@@ -1,5 +1,6 @@
 """Answers of a causal language model: loss on the answer's tokens alone; the likelihood of each option is stored."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from tensoradapt.metrics.metric import averaged
 from tensoradapt.tasks.splits import Split, Splits
 from tensoradapt.tasks.task import Task
 
@@ -36,10 +38,17 @@ class Asked:
         return len(self.prompt) + 1
 
 
+def held_out(stored: np.ndarray, split: Split) -> np.ndarray:
+    """The loss of each answer, in nats."""
+    return -stored[np.arange(len(split)), split.labels]
+
+
 class Answers(Task):
     """Which of two words follows a prompt: the second where the prompt ends with a large number."""
 
-    name, metric = "answers", "accuracy"
+    name = "answers"
+    n_labels = 2
+    metrics = ("accuracy", averaged("loss", held_out, 0.0, math.inf, larger_is_better=False))
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Prompts of two to seven tokens."""
@@ -77,16 +86,6 @@ class Answers(Task):
         answered = (batch["labels"] != IGNORED).int().argmax(1)
         logits = model(input_ids=batch["input_ids"]).logits[torch.arange(len(answered)), answered - 1]
         return logits.log_softmax(-1)[:, OPTIONS]
-
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """How often the likelier option is right, and the held-out loss."""
-        right = torch.as_tensor(split.labels)
-        loss = -torch.as_tensor(predictions)[torch.arange(len(right)), right].mean()
-        return {"accuracy": float((predictions.argmax(1) == split.labels).mean()), "loss": float(loss)}
-
-    def chance(self, split: Split) -> float:
-        """Of the more frequent answer."""
-        return float(max(split.labels.mean(), 1 - split.labels.mean()))
 
 
 def by_hand(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

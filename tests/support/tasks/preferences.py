@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 import tensoradapt as ta
+from tensoradapt.metrics.metric import always, averaged, of_share
 from tensoradapt.tasks.splits import Split, Splits
 from tensoradapt.tasks.task import Task
 
@@ -31,7 +32,8 @@ class Pair:
 class Preferences(Task):
     """Rising numbers are preferred to falling ones."""
 
-    name, metric = "preferences", "accuracy"
+    name = "preferences"
+    metrics = averaged("accuracy", lambda stored, split: stored > 0, chance=always(0.5), noise=of_share)
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Rows of four rising numbers; the rejected one is the same row backwards."""
@@ -65,14 +67,6 @@ class Preferences(Task):
         with torch.no_grad(), ta.disabled(model):
             base = margins(model, batch)
         return margins(model, batch) - base
-
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """The share of pairs whose margin is positive."""
-        return {"accuracy": float((predictions > 0).mean())}
-
-    def chance(self, split: Split) -> float:
-        """Of a coin."""
-        return 0.5
 
 
 def margins(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

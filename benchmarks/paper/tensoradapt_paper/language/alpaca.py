@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensoradapt.metrics.metric import Metric, quotient
 from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.language.instruct import Instruct, right_answers
+from tensoradapt.tasks.language.instruct import Instruct, likelihoods, right_answers
 from tensoradapt.tasks.splits import Split, Splits, divide, joined, take
+from tensoradapt.tasks.task import Metrics
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
 from tensoradapt_paper.language.instruction_rows import HUB, MOST_OPTIONS, QUESTIONS, alpaca, questions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+NAME = "alpaca"
 HELD_OUT = 0.1  # of the rows for validation, and as many for test
 
 
@@ -35,6 +39,31 @@ def load_splits() -> Splits:
     return train, validation, test, notes
 
 
+def _kinds(split: Split) -> np.ndarray:
+    """What each example is, by its id: "alpaca" or a set of questions."""
+    return np.array([name.partition("-")[0] for name in split.ids])
+
+
+def _instructions(stored: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """The log-likelihood (nats) of each answer to an instruction and its number of tokens; of questions both are 0."""
+    nats, tokens = np.stack(likelihoods(stored, split)) * (_kinds(split) == NAME)
+    return nats, tokens
+
+
+def _answered(kind: str) -> Metric:
+    """The share of a set of questions whose right option is the likeliest; nan of a split without them."""
+
+    def score(stored: np.ndarray, split: Split) -> float:
+        rows = np.flatnonzero(_kinds(split) == kind)
+        best = [stored[row, 2 : 1 + len((split.texts or ())[row])].argmax() for row in rows]
+        return float((np.array(best) == split.labels[rows]).mean()) if best else math.nan
+
+    return Metric(kind, score, None, 0.0, 1.0)
+
+
+METRICS = (quotient("log_likelihood", _instructions, -math.inf, 0.0), *map(_answered, QUESTIONS))
+
+
 @dataclass(frozen=True)
 class Questioned(Instruct):
     """Answers to instructions; test examples are held-out instructions and questions with options.
@@ -42,6 +71,8 @@ class Questioned(Instruct):
     Stored of each: the log-likelihood of the right answer (nats), its number of tokens, and the log-likelihood of each
     option, 0 where there are fewer.
     """
+
+    metrics: Metrics = METRICS
 
     def parts_of(self, test: Split) -> Mapping[str, Split]:
         """The instructions, and each set of questions."""
@@ -56,25 +87,9 @@ class Questioned(Instruct):
         fill = options.new_zeros(len(options), MOST_OPTIONS - options.shape[1])
         return torch.cat([right_answers(options, batch), options, fill], 1)
 
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """The mean log-likelihood of a token of the answers, and of each set of questions the share answered right."""
-        kinds = _kinds(split)
-        found = super().evaluate(predictions[kinds == self.name], split)
-        options = [predictions[row, 2 : 1 + len(texts)] for row, texts in enumerate(split.texts or ())]
-        best = np.array([row.argmax() for row in options])
-        for kind in QUESTIONS:
-            if (rows := kinds == kind).any():
-                found[kind] = float((best[rows] == split.labels[rows]).mean())
-        return found
-
-
-def _kinds(split: Split) -> np.ndarray:
-    """What each example is, by its id: "alpaca" or a set of questions."""
-    return np.array([name.partition("-")[0] for name in split.ids])
-
 
 ALPACA = Questioned(
-    "alpaca",
+    NAME,
     load_splits,
     f"Alpaca, its part of 5,000 rows: TENSORADAPT_DATA/{FILE}, or {HUB} online; LLM-Adapters' questions",
     "Alpaca CC BY-NC 4.0; BoolQ CC BY-SA 3.0, ARC CC BY-SA 4.0, collection ODC-By",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from tensoradapt.data import assets, models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.metrics.metric import Score, averaged, quotient
 from tensoradapt.tasks.classification import padded
 from tensoradapt.tasks.splits import Split, Splits, divide
 from tensoradapt.tasks.task import Task
@@ -26,10 +28,29 @@ IGNORED = -100  # the label of a pair without both atoms, as of torch's cross en
 CA = 1  # its place among the atoms of a residue
 
 
+def _frequencies(score: Score, split: Split, n_labels: int) -> float:
+    """The log-likelihood of the frequencies of the bins in the split."""
+    found = np.concatenate([distance_bins(_chains()[name].cb).ravel() for name in split.ids])
+    counts = np.bincount(found[found != IGNORED], minlength=BINS)
+    shares = counts[counts > 0] / counts.sum()
+    return float((shares * np.log(shares)).sum())
+
+
+def _pairs(stored: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """The log-likelihood of the bins of each chain, in nats, and the number of its pairs."""
+    nats, pairs = stored[:, :2].astype(np.float64).T
+    return nats, pairs
+
+
 class Folding(Task):
     """Which of 64 bins holds the distance of each two residues; the model's structure is scored beside it."""
 
-    name, metric = "folding", "log_likelihood"
+    name = "folding"
+    metrics = (
+        quotient("log_likelihood", _pairs, -math.inf, 0.0, chance=_frequencies),
+        averaged("lddt", lambda stored, split: stored[:, 2].astype(np.float64)),
+        averaged("tm_score", lambda stored, split: stored[:, 3].astype(np.float64)),
+    )
     source = "chains of the PDB among the test files of MDAnalysisTests 2.11.0"
     licence = "structures of the PDB: CC0; package GPL"
     content = f"{PDB_CHAINS.name} {PDB_CHAINS.sha256}"
@@ -97,18 +118,6 @@ class Folding(Task):
         places = made["positions"][-1][:, :, CA].detach().float().cpu().numpy()
         scores = [_scores(*row) for row in zip(*(batch[key].cpu().numpy() for key in ROWS), places, strict=True)]
         return torch.cat([torch.stack([-nats, pairs], 1), torch.tensor(scores, device=nats.device)], 1)
-
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """Log-likelihood of a pair's bin (nats), and CA-lDDT and TM-score, means over chains."""
-        nats, pairs, lddt, tm = np.asarray(predictions, dtype=np.float64).T
-        return {"log_likelihood": nats.sum() / pairs.sum(), "lddt": lddt.mean(), "tm_score": tm.mean()}
-
-    def chance(self, split: Split) -> float:
-        """The log-likelihood of the frequencies of the bins in the split."""
-        found = np.concatenate([distance_bins(_chains()[name].cb).ravel() for name in split.ids])
-        counts = np.bincount(found[found != IGNORED], minlength=BINS)
-        shares = counts[counts > 0] / counts.sum()
-        return float((shares * np.log(shares)).sum())
 
 
 ROWS = ("input_ids", "attention_mask", "ca")

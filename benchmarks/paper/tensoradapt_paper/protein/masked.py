@@ -14,6 +14,7 @@ import numpy as np
 
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.metrics.metric import Parts, Score, quotient
 from tensoradapt.tasks.classification import padded
 from tensoradapt.tasks.splits import Split, Splits, joined
 from tensoradapt.tasks.task import Task
@@ -40,10 +41,26 @@ class Sequenced:
         return len(self.ids)
 
 
+def _frequencies(score: Score, split: Split, n_labels: int) -> float:
+    """The log-likelihood for each residue of the frequencies of residues in the split."""
+    found = Counter("".join(text for (text,) in split.texts or ()))
+    total = sum(found.values())
+    return sum(n / total * math.log(n / total) for n in found.values())
+
+
+def _of_masked(column: int) -> Parts:
+    """The log-likelihood (nats) of the masked residues of each sequence, or those found, and the number of all."""
+    return lambda stored, split: (stored[:, column].astype(np.float64), stored[:, 2].astype(np.float64))
+
+
 class AntibodyMlm(Task):
     """The residues that a masked language model finds behind masks: drawn anew in each step, fixed in evaluation."""
 
-    name, metric = "antibody-mlm", "log_likelihood"
+    name = "antibody-mlm"
+    metrics = (
+        quotient("log_likelihood", _of_masked(0), -math.inf, 0.0, chance=_frequencies),
+        quotient("accuracy", _of_masked(1)),
+    )
     source = sequences.SOURCE.format(test="Jain et al. 2017 and Shehata et al. 2019 (test)")
     licence = sequences.LICENCE
     content = "Boughter et al. 2020; Jain et al. 2017; Shehata et al. 2019"
@@ -93,17 +110,6 @@ class AntibodyMlm(Task):
 
         nats, right = _predicted(model, batch, batch["hidden"])
         return torch.stack([-nats.sum(1), right.sum(1), batch["hidden"].sum(1)], 1)
-
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """Log-likelihood for each masked residue (nats), and the share that is found."""
-        nats, right, masked = np.asarray(predictions, dtype=np.float64).sum(0)
-        return {"log_likelihood": float(nats / masked), "accuracy": float(right / masked)}
-
-    def chance(self, split: Split) -> float:
-        """The log-likelihood for each residue of the frequencies of residues in the split."""
-        found = Counter("".join(text for (text,) in split.texts or ()))
-        total = sum(found.values())
-        return sum(n / total * math.log(n / total) for n in found.values())
 
 
 def _hidden(text: str, known: Sequence[int]) -> list[int]:

@@ -6,19 +6,18 @@ reaches.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import metrics
 from tensoradapt.tasks.classification import Classification, Row
 from tensoradapt.tasks.splits import Split, Splits, joined
 from tensoradapt_paper.antiberty import RESIDUES
 from tensoradapt_paper.protein import sequences
+
+METRICS = ("roc_auc", "average_precision", "accuracy", "matthews")
 
 
 @dataclass(frozen=True)
@@ -30,40 +29,6 @@ class Polyreactivity(Classification):
         rows = sequences.encode(split, model, max_length)
         return [Row(ids, label) for ids, label in zip(rows, split.labels.tolist(), strict=True)]
 
-    def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """Areas under the ROC and the precision-recall curve, accuracy, and Matthews' coefficient."""
-        scores, labels = metrics.checked(self, predictions, split.labels)
-        return evaluated(scores[:, 1] - scores[:, 0], labels)
-
-    def chance(self, split: Split) -> float:
-        """The area under the ROC curve of a constant answer."""
-        return 0.5
-
-    def at_chance(self, value: float, chance: float, n: int) -> bool:
-        """Whether an area is within two standard errors of that of random scores (Mann and Whitney)."""
-        share = float(self.splits()[2].labels.mean())
-        return not value > chance + 2 * math.sqrt((n + 1) / (12 * n * share * n * (1 - share)))
-
-
-def evaluated(margins: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The metrics of margins (n,), above 0 where the answer is polyreactive, for labels (n,).
-
-    Raises TensorAdaptError where all labels are equal, as no curve is defined then.
-    """
-    found = _sklearn().metrics
-    if len(set(labels.tolist())) < 2:
-        raise TensorAdaptError(
-            f"all {len(labels)} labels are {labels[0]}; expected both, as the area under a curve is undefined "
-            "otherwise: use more examples"
-        )
-    answers = (margins > 0).astype(np.int64)
-    return {
-        "roc_auc": float(found.roc_auc_score(labels, margins)),
-        "average_precision": float(found.average_precision_score(labels, margins)),
-        "accuracy": float((answers == labels).mean()),
-        "matthews": float(found.matthews_corrcoef(labels, answers)),
-    }
-
 
 def counts(split: Split) -> np.ndarray:
     """How often each of the twenty amino acids is in each sequence, (n, 20)."""
@@ -73,7 +38,8 @@ def counts(split: Split) -> np.ndarray:
 def regression(features: Callable[[Split], np.ndarray], train: Split, test: Split) -> dict[str, float]:
     """The metrics on ``test`` of a logistic regression on standardised features (n, d) of ``train``."""
     fitted = _regression().fit(features(train), train.labels)
-    return evaluated(fitted.decision_function(features(test)), test.labels)
+    margins = fitted.decision_function(features(test))
+    return POLYREACTIVITY.evaluate(np.stack([np.zeros_like(margins), margins], 1), test)
 
 
 def ten_folds(features: Callable[[Split], np.ndarray], split: Split) -> float:
@@ -93,7 +59,6 @@ def _regression() -> Any:
 def _sklearn() -> Any:
     import sklearn
     import sklearn.linear_model
-    import sklearn.metrics
     import sklearn.model_selection
     import sklearn.pipeline
     import sklearn.preprocessing
@@ -108,7 +73,7 @@ def _task(name: str, test: str, title: str) -> Polyreactivity:
 
     source = sequences.SOURCE.format(test=title)
     content = f"Boughter et al. 2020; {title}"
-    return Polyreactivity(name, 2, "roc_auc", False, source, sequences.LICENCE, splits, content)
+    return Polyreactivity(name, 2, METRICS, False, source, sequences.LICENCE, splits, content)
 
 
 POLYREACTIVITY = _task("polyreactivity", "jain", "Jain et al. 2017 (test)")

@@ -6,14 +6,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from support.jackknife import check_jackknife, check_metrics_of, split_of, stored_of
 
 from tensoradapt.analysis.statistics.intervals import paired_difference
-from tensoradapt.analysis.tables.comparable import METRICS, example_scores
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import metrics
-from tensoradapt.tasks.classification import Classification, Regression
+from tensoradapt.metrics.table import TABLE
+from tensoradapt.tasks.language.instruct import Instruct
+from tensoradapt.tasks.language.preference import Preferences
+from tensoradapt.tasks.splits import Splits
+from tensoradapt.tasks.task import Task
 
-CLASSES = ("accuracy", "f1", "matthews")
+NAMES = sorted(name for name, metric in TABLE.items() if metric.examples)
+CLASSES = ("accuracy", "f1", "matthews", "roc_auc")
+
+
+def none() -> Splits:
+    """The splits of a task of which only the metrics are used."""
+    raise AssertionError
+
+
+OTHERS = [  # tasks with metrics of their own, and what they might store
+    (Instruct("answers", none), stored_of(600, 2, 1)),
+    (Preferences("pairs", none), stored_of(600, 4, 3)),
+]
 
 
 def drawn(metric: str, seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -21,43 +36,57 @@ def drawn(metric: str, seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng(seed)
     if metric in CLASSES:
         labels = rng.integers(0, 2, n)
+        labels[:2] = 0, 1
         return rng.normal(size=(n, 2)) + np.eye(2)[labels], labels
     labels = np.round(rng.normal(size=n), 0)
     return labels + rng.normal(size=n), labels
 
 
 def scored(metric: str, predictions: np.ndarray, labels: np.ndarray) -> float:
-    kind, n_labels = (Classification, 2) if metric in CLASSES else (Regression, 1)
-    task = kind("made up", n_labels, "spearman" if metric == "pearson" else metric)
-    return metrics.evaluate(task, predictions, labels)[metric]
+    return TABLE[metric].score(predictions, split_of(labels))
+
+
+def examples(metric: str, predictions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    found = TABLE[metric].examples
+    assert found is not None
+    return found(predictions, split_of(labels))
 
 
 @settings(max_examples=25)
-@given(st.sampled_from(sorted(METRICS)), st.integers(0, 10**6), st.integers(3, 60))
+@given(st.sampled_from(NAMES), st.integers(0, 10**6), st.integers(3, 60))
 def test_their_mean_is_the_metric(metric: str, seed: int, n: int) -> None:
     predictions, labels = drawn(metric, seed, n)
-    assert example_scores(metric, predictions, labels).mean() == pytest.approx(scored(metric, predictions, labels))
+    assert examples(metric, predictions, labels).mean() == pytest.approx(scored(metric, predictions, labels))
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("metric", NAMES)
 def test_each_is_the_jackknifes_pseudo_value_to_first_order(metric: str) -> None:
     predictions, labels = drawn(metric, 0, 1000)
-    n, whole = len(labels), scored(metric, predictions, labels)
-    without = [scored(metric, np.delete(predictions, i, 0), np.delete(labels, i)) for i in range(n)]
-    oracle = n * whole - (n - 1) * np.array(without)
-    apart = example_scores(metric, predictions, labels) - oracle
-    assert np.sqrt((apart**2).mean()) < 0.01 * oracle.std()
+    check_jackknife(TABLE[metric], predictions, split_of(labels))
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize(("task", "stored"), OTHERS)
+def test_the_same_holds_of_the_metrics_of_tasks(task: Task, stored: np.ndarray) -> None:
+    check_metrics_of(task, stored, split_of(np.zeros(len(stored), dtype=int)))
+
+
+@pytest.mark.parametrize("metric", NAMES)
 def test_a_constant_answer_contributes_what_it_scores(metric: str) -> None:
     predictions, labels = drawn(metric, 0)
     same = np.broadcast_to(predictions[:1], predictions.shape)
-    assert example_scores(metric, same, labels).mean() == pytest.approx(scored(metric, same, labels))
+    assert examples(metric, same, labels).mean() == pytest.approx(scored(metric, same, labels))
+
+
+def test_the_area_under_the_roc_curve_is_scikit_learns_also_with_ties() -> None:
+    predictions, labels = drawn("roc_auc", 3, 80)
+    for logits in (predictions, np.round(predictions)):
+        margins = logits[:, 1] - logits[:, 0]
+        assert scored("roc_auc", logits, labels) == pytest.approx(roc_auc_score(labels, margins), abs=1e-12)
+    assert np.isnan(scored("roc_auc", predictions, np.ones(80, dtype=int)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("metric", ["matthews", "spearman", "f1"])
+@pytest.mark.parametrize("metric", ["matthews", "spearman", "f1", "roc_auc"])
 def test_intervals_of_differences_cover_over_new_test_sets_and_seeds(metric: str) -> None:
     """Two models, one noisier, of which every seed has noise of its own; truth from a test set of two million."""
     rng = np.random.default_rng(1)
@@ -71,7 +100,7 @@ def test_intervals_of_differences_cover_over_new_test_sets_and_seeds(metric: str
         labels = truth if metric == "spearman" else (truth > 0).astype(int)
         shared = rng.normal(size=n)
         pairs = zip(scores(truth, shared, 0.3), scores(truth, shared, 1.0), strict=True)
-        return [(example_scores(metric, a, labels), example_scores(metric, b, labels)) for a, b in pairs]
+        return [(examples(metric, a, labels), examples(metric, b, labels)) for a, b in pairs]
 
     true = np.mean([a.mean() - b.mean() for _ in range(8) for a, b in world(100_000)])
     held = []
@@ -80,12 +109,3 @@ def test_intervals_of_differences_cover_over_new_test_sets_and_seeds(metric: str
         found = paired_difference(np.array(first), np.array(second))
         held.append(found.low <= true <= found.high)
     assert 0.92 <= np.mean(held) <= 0.995
-
-
-def test_what_cannot_be_shared_out_is_refused() -> None:
-    with pytest.raises(TensorAdaptError, match="metric is 'acuracy'; did you mean \"accuracy\""):
-        example_scores("acuracy", [[0.0, 1.0]], [1])
-    with pytest.raises(
-        TensorAdaptError, match=r"shape \(2, 2\) for labels of shape \(2,\); expected \(n,\) and \(n,\)"
-    ):
-        example_scores("pearson", [[0.0, 1.0]] * 2, [1.0, 2.0])

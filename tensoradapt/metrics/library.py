@@ -1,0 +1,158 @@
+"""Any metric by name: of the table, of scikit-learn, or a record or function of one's own; and whether it fits."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tensoradapt.checks import imported, shown
+from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.metrics.metric import Metric, none, of_share
+from tensoradapt.metrics.table import TABLE, Floats, checked, range_of
+
+Judge = Callable[[Floats, np.ndarray], float]  # of scores, (n, n_labels) or (n,), and labels
+
+
+def resolve(metric: str | Metric) -> Metric:
+    """The record of a metric: itself, or that of a name such as "f1", "neg_log_loss" or "my_metrics:cost".
+
+    Raises TensorAdaptError for an unknown name, with the closest, and for one that needs scikit-learn without it.
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if metric in TABLE:
+        return TABLE[metric]
+    return _imported(metric) if ":" in metric else _scorer(metric)
+
+
+def metric_name(metric: Any) -> str:
+    """The name by which another process finds a metric: itself, or the module and the name of a record or function.
+
+    Raises TensorAdaptError for a record or function that no module holds.
+    """
+    if isinstance(metric, str) and metric.strip():
+        return metric
+    if isinstance(metric, Metric):
+        return metric.name if TABLE.get(metric.name) is metric else _held(metric)
+    module, name = getattr(metric, "__module__", ""), getattr(metric, "__qualname__", "")
+    if not callable(metric) or not name:
+        raise TensorAdaptError(f"metric is {shown(metric)}; expected the name of a metric, a Metric, or a function")
+    if module == "__main__" or not name.isidentifier():
+        raise TensorAdaptError(
+            f"metric {name!r} of {module} cannot be imported by the processes that compute runs; expected a function "
+            "of a module, such as metric=my_metrics.cost"
+        )
+    return f"{module}:{name}"
+
+
+def _held(metric: Metric) -> str:
+    """Where a record can be imported from: the module of its score, and its name there."""
+    module = getattr(metric.score, "__module__", "")
+    names = [name for name, value in vars(sys.modules.get(module, sys)).items() if value is metric]
+    if module == "__main__" or not names:
+        raise TensorAdaptError(
+            f"metric {metric.name!r} is no value of module {module}, from which the processes that compute runs import "
+            'it; expected one in the module of its score, or its place, such as metric="my_metrics:COST"'
+        )
+    return f"{module}:{names[0]}"
+
+
+def check_reported(metric: Metric) -> None:
+    """Raise TensorAdaptError for a metric that cannot be the one that is reported, as less of it is better."""
+    if not metric.larger_is_better:
+        raise TensorAdaptError(
+            f"of metric {metric.name!r} less is better, and rates, means and figures take more to be better; expected "
+            "its negative, or another metric before it"
+        )
+
+
+def check_fits(metric: Metric, split: Any, n_labels: int) -> None:
+    """Raise TensorAdaptError for a metric that does not fit a split's labels, (n,): of another kind or number of
+    classes (``n_labels``, 1 for numbers), without a value, or not better for a perfect answer than for a constant one.
+    """
+    check_reported(metric)
+    perfect = 20.0 * np.eye(n_labels)[split.labels] - 10 if n_labels > 1 else split.labels
+    try:
+        best, chance = metric.score(perfect, split), metric.chance(metric.score, split, n_labels)
+    except Exception as error:
+        what = f"labels of {n_labels} classes" if n_labels > 1 else "labels that are numbers"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
+        raise TensorAdaptError(f"metric {metric.name!r} does not fit {what} ({reason}); expected another") from error
+    if not (math.isfinite(best) and math.isfinite(chance)):
+        raise TensorAdaptError(
+            f"metric {metric.name!r} has no finite value for these labels ({best} for a perfect answer, {chance} for a "
+            "constant one); expected another"
+        )
+    if best <= chance:
+        raise TensorAdaptError(
+            f"metric {metric.name!r} is {best:.4g} for a perfect answer and {chance:.4g} for a constant one; expected "
+            "more than that: of an error take the negative, such as neg_mean_squared_error"
+        )
+
+
+def _noise(chance: float, split: Any) -> float:
+    """That of a share where labels are classes; of numbers nothing is known."""
+    return of_share(chance, split) if split.labels.dtype.kind in "iu" else none(chance, split)
+
+
+def _metric(name: str, judge: Judge) -> Metric:
+    """The record of a function by another library or of one's own, which knows no examples."""
+
+    def score(stored: np.ndarray, split: Any) -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # undefined values of constant answers count as what is returned for them
+            return float(judge(*checked(stored, split)))
+
+    low, high = range_of(name)
+    return Metric(name, score, None, low, high, noise=_noise)
+
+
+def _imported(place: str) -> Metric:
+    """A record, or a function that is called as scikit-learn's are: with labels and predicted classes or numbers."""
+    found = imported(place, "metric", "module:function, or module:NAME of a Metric")
+    if isinstance(found, Metric):
+        return found
+    if not callable(found):
+        raise TensorAdaptError(f"metric {place!r} is {shown(found)}; expected a Metric or a function")
+    return _metric(place, lambda scores, labels: found(labels, scores.argmax(1) if scores.ndim == 2 else scores))
+
+
+def _scorer(name: str) -> Metric:
+    """A scorer of scikit-learn, asked about predictions that are given in place of a model's."""
+    try:
+        from sklearn.metrics import get_scorer, get_scorer_names
+    except ImportError:
+        raise missing_extra("scikit-learn", "data", f"metric {name!r}") from None
+    if name not in get_scorer_names():
+        valid = [*TABLE, *get_scorer_names()]
+        raise TensorAdaptError(f"unknown metric {name!r}{did_you_mean(name, valid)}")
+    scorer = get_scorer(name)
+    return _metric(name, lambda scores, labels: scorer(_given(scores), scores, labels))
+
+
+def _given(scores: Floats) -> Any:
+    """What scikit-learn takes for a fitted model; its inputs are the predictions."""
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+
+    class Classes(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+        classes_ = np.arange(scores.shape[-1])
+
+        def predict(self, scores: np.ndarray) -> np.ndarray:
+            return scores.argmax(1)
+
+        def predict_proba(self, scores: np.ndarray) -> np.ndarray:
+            exponentials = np.exp(scores - scores.max(1, keepdims=True))
+            return exponentials / exponentials.sum(1, keepdims=True)
+
+    class Numbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+        fitted_ = True
+
+        def predict(self, scores: np.ndarray) -> np.ndarray:
+            return scores
+
+    return Classes() if scores.ndim == 2 else Numbers()
