@@ -10,7 +10,7 @@ import pytest
 from support import roberta
 from transformers import BertConfig, BertForSequenceClassification
 
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks" / "paper"))
+sys.path.append(str(Path(__file__).parents[1]))
 import overview
 import plateau
 import recompute
@@ -25,7 +25,7 @@ from tensoradapt.files import csv_bytes
 from tensoradapt.runs.store import load_runs
 from tensoradapt.sweeps.read_spec import read_spec
 
-FILES = sorted(run.HERE.glob("*.toml"))
+FILES = sorted(run.HERE.glob("*-*.toml"))  # pyproject.toml is of the plug-in
 SPEC = """
 model = "tiny-random-bert"
 tasks = ["planted"]
