@@ -7,10 +7,12 @@ by the page of fields, so a new field is one line. Needs no torch.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import inspect
 import itertools
 import json
 import re
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import MISSING, Field, field, fields
@@ -41,8 +43,24 @@ def needed(check: Check, help: str, *, listed: bool = False, former: Sequence[st
 
 def value(check: Check, help: str, default: Any = None, *, listed: bool = False, former: Sequence[str] = ()) -> Any:
     """Declare a field with a default; one whose default is None takes None beside what ``check`` takes."""
-    check = or_none(check) if default is None else check
-    return field(default=default, metadata=needed(check, help, listed=listed, former=former))
+    metadata = needed(or_none(check) if default is None else check, help, listed=listed, former=former)
+    return (
+        field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
+    )
+
+
+def default_of(f: Field[Any]) -> Any:
+    """Return the default of a field; MISSING where it has none."""
+    return f.default if f.default_factory is MISSING else f.default_factory()
+
+
+def of_record(kind: Callable[..., Any]) -> Check:
+    """Return the check of a field that holds a record; it takes the record or its table."""
+
+    def check(given: Any, where: str) -> Any:
+        return given if isinstance(given, kind) else read(kind, given, where)  # type: ignore[arg-type]  # a class
+
+    return check
 
 
 def check_fields(record: Any) -> None:
@@ -79,13 +97,21 @@ def check_keys(table: Mapping[str, Any], declared: Iterable[Field[Any]], others:
             raise TensorAdaptError(
                 f"unknown key {key}" + (f"; it is called {now[0]}" if now else did_you_mean(key, valid))
             )
-    if missing := [name for name, f in by_name.items() if f.default is MISSING and name not in table]:
+    if missing := [name for name, f in by_name.items() if default_of(f) is MISSING and name not in table]:
         raise TensorAdaptError(f"{missing[0]} is missing; expected {by_name[missing[0]].metadata['help']}")
 
 
 def changed(record: Any) -> dict[str, Any]:
     """Return the fields that differ from their defaults, by name: what a record says."""
-    return {f.name: getattr(record, f.name) for f in fields(record) if getattr(record, f.name) != f.default}
+    return {f.name: getattr(record, f.name) for f in fields(record) if getattr(record, f.name) != default_of(f)}
+
+
+def said(record: Any) -> dict[str, Any]:
+    """Return what a record and the records in it say, by name, in JSON's types: what an id hashes."""
+    return {
+        name: said(item) if hasattr(item, "__dataclass_fields__") else as_json(item)
+        for name, item in changed(record).items()
+    }
 
 
 def as_json(value: Any) -> Any:
@@ -95,6 +121,58 @@ def as_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     return [as_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """Return sixteen hex digits of the SHA-256 of a document, such as what a run says.
+
+    They are equal for any order of keys, tuple or list, ``1`` or ``1.0``, numpy or Python numbers. NaN, infinities and
+    values that JSON cannot hold raise TensorAdaptError.
+
+    >>> digest({"rank": 8, "lr": 1.0}) == digest({"lr": 1, "rank": 8.0})
+    True
+    >>> digest({"rank": True}) == digest({"rank": 1})
+    False
+    """
+    text = json.dumps(plain(document, "config", _canonical), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain(value: Any, where: str, number: Callable[[float, str], Any]) -> Any:
+    """Convert ``value``, which may have numpy's numbers, to JSON's types; ``number`` converts or refuses each float."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return number(value, where)
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TensorAdaptError(f"{where} has the key {key!r}; expected text keys only: write {str(key)!r}")
+        return {key: plain(item, f"{where}[{key!r}]", number) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, f"{where}[{i}]", number) for i, item in enumerate(value)]
+    raise TensorAdaptError(
+        f"{where} is a {type(value).__name__}; expected text, numbers, bools, None, lists or mappings: "
+        "convert it first, or store it as an array"
+    )
+
+
+def finite(value: float, where: str) -> float:
+    """Return a finite number; raise TensorAdaptError for another."""
+    if not math.isfinite(value):
+        raise TensorAdaptError(f"{where} is {value}; expected a finite number: leave the key out or use None")
+    return value
+
+
+def _canonical(value: float, where: str) -> float:
+    return int(value) if finite(value, where).is_integer() else value
+
+
+def finite_or_null(value: float, where: str) -> float | None:
+    """Return a finite number, or None for another."""
+    return value if math.isfinite(value) else None
 
 
 def values_of(f: Field[Any], given: Any) -> list[Any]:
@@ -246,7 +324,7 @@ def sugared(name: str, kind: Callable[P, R], function: Callable[[Any, R], T]) ->
                 )
             return function(source, rest[0])
         every = fields(kind)  # type: ignore[arg-type]  # a class
-        needed_fields = [f.name for f in every if f.default is MISSING]  # by their places
+        needed_fields = [f.name for f in every if default_of(f) is MISSING]  # by their places
         check_keys(given, [f for f in every if f.name not in needed_fields], needed_fields)
         try:
             signature.bind(*rest, **given)

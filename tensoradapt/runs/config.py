@@ -1,117 +1,151 @@
-"""The config of a run: a frozen record that its id and all its results follow from."""
+"""The config of a run: records that its id and all its results follow from. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
-from tensoradapt import parameterizations
-from tensoradapt.runs.canonical import run_id
-from tensoradapt.runs.run_files import HEAD_LABEL
+from tensoradapt import checks
+from tensoradapt.checks import shown
+from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.networks.layout import RUNTIME
+from tensoradapt.planning.spec import AdapterSpec, layouts_given
+from tensoradapt.published import methods
+from tensoradapt.records import as_json, check_fields, digest, needed, of_record, read, said, value
 from tensoradapt.text import size_text
+from tensoradapt.training.options import Training
 
+FORMAT = 1  # a part of every id; raise it when a default changes, or what a field means
+HEAD_LABEL = "frozen base + head"
 REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}
+KINDS = ("adapter", *REFERENCES)
+LONGEST = 1_000  # characters of a name
+NO_PART = ("method",)  # fields that change nothing of what is computed
+
+
+def _name(given: Any, where: str) -> str:
+    """Return a text that can be a name."""
+    if len(checks.text(given, where)) > LONGEST:
+        raise TensorAdaptError(f"{where} is {shown(given)}; expected a name of at most {LONGEST:,} characters")
+    return str(given)
+
+
+def _adapter(given: Any, where: str) -> AdapterSpec:
+    """Return the adapter of a run, whose method has its usual spelling; the run itself trains heads and knows tasks."""
+    adapter: AdapterSpec = of_record(AdapterSpec)(given, where)
+    with located(where):
+        if not isinstance(adapter.method, str):
+            raise TensorAdaptError(
+                f"method is {shown(adapter.method)}; expected the name of a method, which files hold"
+            )
+        if adapter.start == "gradient":
+            raise TensorAdaptError('start is "gradient", which takes batches; expected "zero", "subtract" or "paper"')
+        for name, default in (("train", ("auto",)), ("tasks", ())):
+            if getattr(adapter, name) != default:
+                raise TensorAdaptError(f"{name} is {shown(getattr(adapter, name))}; leave it out, as the task sets it")
+        return replace(adapter, method=methods.find(adapter.method, adapter.paper)[0])
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """How many examples a run has of its task, and how they become batches."""
+
+    n_train: int | None = value(checks.whole, "the most examples to train on; by default all")
+    n_validation: int | None = value(checks.whole, "the most examples to choose rates on; by default all")
+    n_test: int | None = value(checks.whole, "the most examples to report scores on; by default all")
+    batch: int = value(checks.whole, "examples in a batch", 32)
+    max_length: int = value(checks.whole, "tokens of an example; of longer ones the rest is cut off", 64)
+
+    __post_init__ = check_fields
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The config of a run. ``kind``: "adapter" (and its head), "head" (on a frozen base) or "full" (everything)."""
+    """The config of a run: a model that learns a task.
 
-    kind: str
-    seed: int
-    model: str
-    task: str
-    lr: float
-    steps: int
-    parameterization: str | None = None
-    layout: tuple[str, ...] | None = None
-    projections: tuple[str, ...] = ("attention",)
-    rank: int | Mapping[str, int] | None = None
-    budget: int | None = None
-    head_lr: float | None = None  # None: lr
-    batch: int = 32
-    n_train: int | None = None
-    n_validation: int | None = None
-    n_test: int | None = None
-    max_length: int = 64
-    scale: str | float = "matched"
-    published: str | None = None  # then empty projections are the paper's own targets
-    plan: Mapping[str, Any] = field(default_factory=dict)  # further arguments of ``tensoradapt.plan``
-    training: Mapping[str, Any] = field(default_factory=dict)  # further options of ``tensoradapt.fit``
-    tuning: bool = False  # made to choose a learning rate, and in no mean
-    method: str | None = None  # its name in a sweep, which is not part of the id
-    data: Mapping[str, Any] = field(default_factory=dict)  # the record of a task of own data (``tasks.registry``)
+    ``method`` is filled in where no sweep named it. Raises TensorAdaptError for a field that no run can use.
+
+    >>> config = RunConfig("tiny-random-bert", "planted", Training(1e-3, 60), adapter=AdapterSpec("lotr", rank=2))
+    >>> config.method, RunConfig.from_dict(config.as_dict()) == config
+    ('lotr', True)
+    """
+
+    model: str = field(metadata=needed(_name, "name or folder of a model"))
+    task: str = field(metadata=needed(_name, "name of a task", former=("tasks",)))
+    training: Training = field(metadata=needed(of_record(Training), "how it is trained"))
+    kind: str = value(
+        partial(checks.one_of, KINDS), "adapter (and its head), head (on a frozen base) or full (everything)", "adapter"
+    )
+    adapter: AdapterSpec | None = value(_adapter, "the adapter, where kind is adapter")
+    data: DataSpec = value(of_record(DataSpec), "how much data, in which batches", DataSpec())
+    seed: int = value(
+        partial(checks.whole, least=0, most=2**63 - 1), "of everything that is drawn", 0, former=("seeds",)
+    )
+    own: Mapping[str, Any] = value(
+        partial(checks.named, checks.anything), "of a task of own data: its record (tasks.registry)", {}
+    )
+    tuning: bool = value(checks.flag, "whether it only helps to choose a learning rate, and is in no mean", False)
+    method: str | None = value(_name, "name of its method in tables, which is no part of the id", former=("label",))
 
     def __post_init__(self) -> None:
-        for name in ("layout", "projections"):  # JSON has lists
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, tuple(getattr(self, name)))
-
-    @property
-    def label(self) -> str:
-        """Return the name shown in tables and figures."""
-        if self.method or self.published:
-            return self.method or str(self.published)
-        if self.parameterization is None:
-            return REFERENCES[self.kind]
-        return getattr(parameterizations.get(self.parameterization), "label", self.parameterization)
+        check_fields(self)
+        if (self.adapter is None) == (self.kind == "adapter"):
+            found = "no adapter was given" if self.adapter is None else "an adapter was given"
+            raise TensorAdaptError(f'{found} with kind {self.kind!r}; expected one exactly where kind is "adapter"')
+        if self.method is None:
+            object.__setattr__(self, "method", REFERENCES.get(self.kind) or str(self.adapter and self.adapter.name))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the contents of config.json: all fields, and the label."""
-        return {**asdict(self), "label": self.label}
+        """Return the contents of config.json: the format and all fields."""
+        return {"format": FORMAT, **as_json(self)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> RunConfig:
+        """Return the config of a config.json; raises TensorAdaptError for another format and for fields it refuses."""
+        if record.get("format") != FORMAT:
+            raise TensorAdaptError(
+                f"format is {shown(record.get('format'))}; this version of tensoradapt reads format {FORMAT}"
+            )
+        return read(cls, {key: item for key, item in record.items() if key != "format"})
 
     @cached_property
     def id(self) -> str:
         """Return the hash of what is computed: of the fields that differ from their defaults, so that a new field
         changes no id, without the method's name and the place of own data.
         """
-        said = {key: value for key, value in asdict(self).items() if key not in DEFAULTS or value != DEFAULTS[key]}
-        said.pop("method", None)
-        if "data" in said:
-            said["data"].pop("source", None)
-        return run_id(said)
-
-    @classmethod
-    def id_of(cls, record: Mapping[str, Any]) -> str | None:
-        """Return the id of a config.json; None where its fields are others."""
-        try:
-            return cls.from_dict(record).id
-        except (TypeError, ValueError, LookupError, AttributeError):
-            return None
+        parts = {name: item for name, item in said(self).items() if name not in NO_PART}
+        if "own" in parts:
+            parts["own"] = {name: item for name, item in parts["own"].items() if name != "source"}
+        return digest({"format": FORMAT, **parts})
 
     @property
     def name(self) -> str:
         """A readable name, unique by the first half of the id, for trackers."""
-        parts = [self.parameterization or self.kind, self._size(), f"seed{self.seed}", self.id[:8]]
+        parts = [self.adapter.name if self.adapter else self.kind, self._size(), f"seed{self.seed}", self.id[:8]]
         return "-".join(part for part in parts if part)
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> RunConfig:
-        """The config of a config.json.
-
-        >>> config = RunConfig("head", 0, "tiny-random-bert", "planted", 1e-3, 60)
-        >>> RunConfig.from_dict(config.as_dict()) == config
-        True
-        """
-        return cls(**{key: value for key, value in record.items() if key != "label"})
 
     @property
     def title(self) -> str:
         """The run in the lines that a sweep prints."""
-        return f"{self.label} {size_text(self.rank, self.budget)}".strip() + f", seed {self.seed}"
+        return f"{self.method} {self.size_text}".strip() + f", seed {self.seed}"
+
+    @property
+    def size_text(self) -> str:
+        """The rank or budget of the adapter, as text; "" where it has none."""
+        return size_text(self.adapter.rank, self.adapter.budget) if self.adapter else ""
+
+    def to_plan(self, heads: tuple[str, ...] = ()) -> AdapterSpec:
+        """Return the adapter with the modules that are trained beside it, and the task where a layout has one."""
+        assert self.adapter is not None
+        with_task = any(RUNTIME[0] in text.split(":")[0].split() for text in layouts_given(self.adapter))
+        return replace(self.adapter, train=heads, tasks=(self.task,) if with_task else ())
 
     def _size(self) -> str:
-        if self.budget is not None:
-            return f"n{self.budget}"
-        if self.rank is None:
+        rank, budget = (self.adapter.rank, self.adapter.budget) if self.adapter else (None, None)
+        if budget is not None:
+            return f"n{budget}"
+        if rank is None:
             return ""
-        return f"r{self.rank}" if isinstance(self.rank, int) else "r" + "_".join(map(str, self.rank.values()))
-
-
-DEFAULTS = {
-    one.name: one.default if one.default_factory is MISSING else one.default_factory()
-    for one in fields(RunConfig)
-    if (one.default, one.default_factory) != (MISSING, MISSING)
-}
+        return f"r{rank}" if isinstance(rank, int) else "r" + "_".join(map(str, rank.values()))

@@ -34,7 +34,7 @@ from tensoradapt.sweeps.spec import (
 )
 from tensoradapt.tasks.registry import resolve
 from tensoradapt.tasks.task import Task
-from tensoradapt.training.options import OPTIMIZERS, PRECISIONS, TrainingOptions
+from tensoradapt.training.options import OPTIMIZERS, PRECISIONS, Training
 
 
 def read_spec(source: Path | str | Mapping[str, Any]) -> SweepSpec:
@@ -217,7 +217,7 @@ def _training(value: Any, where: str) -> dict[str, Any]:
     """Options of ``fit`` beside the rates and the steps, which have keys of their own."""
     options = checks.checked(checks.mapping(value, where), TRAINING, f"{where}.")
     with located(where):
-        TrainingOptions(lr=1.0, steps=1, **options)
+        Training(lr=1.0, steps=1, **options)
     return options
 
 
@@ -236,7 +236,7 @@ SAME, PAPER = "same", "paper"  # targets of published adapters: those of all met
 _grid = partial(checks.listed, checks.number)
 OWN_KEYS = {"lr", "head_lr", "steps", "optimizer"}  # options that are keys of a specification
 TRAINING: dict[str, checks.Check] = {
-    **{option.name: _finite for option in fields(TrainingOptions) if option.name not in OWN_KEYS},
+    **{option.name: _finite for option in fields(Training) if option.name not in OWN_KEYS},
     "precision": partial(checks.one_of, PRECISIONS),
 }
 # passed on to ``tensoradapt.plan``, which knows what the texts may be

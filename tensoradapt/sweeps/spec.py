@@ -11,7 +11,7 @@ from tensoradapt.checks import Check, checked, flag, listed, mapping, number, on
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.runs.canonical import run_id
-from tensoradapt.training.options import TrainingOptions
+from tensoradapt.training.options import Training
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
 OPTIMIZER = "equal_steps"  # the optimizer of adapters, where a specification names none
@@ -187,7 +187,7 @@ def _check_grid_tuning(settings: Mapping[str, Any], grids: Sequence[Method]) -> 
 
 def trained_by(optimizer: str, training: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of training with an optimizer, without those at their defaults, which mean the same."""
-    defaults = {option.name: option.default for option in fields(TrainingOptions)}
+    defaults = {option.name: option.default for option in fields(Training)}
     return {key: value for key, value in {**training, "optimizer": optimizer}.items() if value != defaults[key]}
 
 

@@ -15,7 +15,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import check_arguments, check_is, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.training.equal_steps import equal_steps
-from tensoradapt.training.options import TrainingOptions
+from tensoradapt.training.options import Training
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
@@ -81,7 +81,7 @@ def fit(
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
-    options = TrainingOptions(lr, steps, head_lr, warmup, clip, weight_decay, optimizer, precondition, precision)
+    options = Training(lr, steps, head_lr, optimizer, warmup, clip, weight_decay, precondition, precision)
     others = {"loss": loss, "reduce": reduce, "on_step": on_step, "checkpoint": checkpoint}
     return to_end(training(model, batches, options, heads=heads, **others))  # type: ignore[arg-type]
 
@@ -89,7 +89,7 @@ def fit(
 def training(
     model: nn.Module,
     batches: Iterable[Batch],
-    options: TrainingOptions,
+    options: Training,
     *,
     heads: Sequence[str] = (),
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
@@ -106,7 +106,7 @@ def training(
 
 
 def _steps(
-    model: nn.Module, batches: Iterable[Batch], options: TrainingOptions, stepper: torch.optim.Optimizer,
+    model: nn.Module, batches: Iterable[Batch], options: Training, stepper: torch.optim.Optimizer,
     loss: Callable[[nn.Module, Any], Tensor] | None, reduce: Mapping[int, int],
     on_step: Callable[[int, float], None] | None, checkpoint: TrainingState | None,
 ) -> Turns[FitResult]:  # fmt: skip
@@ -170,9 +170,7 @@ def _loss(
     )
 
 
-def optimizer_of(
-    model: nn.Module, groups: Sequence[Mapping[str, Any]], options: TrainingOptions
-) -> torch.optim.Optimizer:
+def optimizer_of(model: nn.Module, groups: Sequence[Mapping[str, Any]], options: Training) -> torch.optim.Optimizer:
     """Make AdamW over the groups, with preconditioned gradients and rescaled steps where they are asked for."""
     adamw = torch.optim.AdamW(list(map(dict, groups)), weight_decay=options.weight_decay)
     if options.precondition is not None:
@@ -239,16 +237,14 @@ def _check_heads(heads: Sequence[str], named: Mapping[str, nn.Parameter]) -> Non
             )
 
 
-def _schedule(
-    optimizer: torch.optim.Optimizer, options: TrainingOptions, done: int
-) -> torch.optim.lr_scheduler.LambdaLR:
+def _schedule(optimizer: torch.optim.Optimizer, options: Training, done: int) -> torch.optim.lr_scheduler.LambdaLR:
     """Make the schedule as it stands after ``done`` steps."""
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, options), last_epoch=done - 1)
 
 
-def _rate(step: int, options: TrainingOptions) -> float:
+def _rate(step: int, options: Training) -> float:
     """Return the multiplier of the learning rates at a step counted from 0: up over the warm-up, then down to zero."""
     rising = max(1, round(options.warmup * options.steps))
     if step < rising:

@@ -18,10 +18,10 @@ from tensoradapt.layers.wrapper import wrapped
 from tensoradapt.surgery.registry import Adapters, required
 from tensoradapt.surgery.shared_base import own, sharing
 from tensoradapt.training.fit import FitResult, training
-from tensoradapt.training.options import TrainingOptions
+from tensoradapt.training.options import Training
 from tensoradapt.training.turns import Turns, in_turns
 
-OPTIONS = {field.name for field in fields(TrainingOptions)}
+OPTIONS = {field.name for field in fields(Training)}
 ARGUMENTS = {"batches", "heads", "loss", "reduce", "on_step", "checkpoint"}  # what fit takes besides
 KEYS = {**dict.fromkeys((*OPTIONS, *ARGUMENTS), anything), "seed": checked_seed}
 
@@ -157,7 +157,7 @@ def _parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def _training(view: nn.Module, name: str, settings: Mapping[str, Any]) -> Turns[FitResult]:
     with located(f"run {name}"):
-        options = TrainingOptions(**{key: value for key, value in settings.items() if key in OPTIONS})
+        options = Training(**{key: value for key, value in settings.items() if key in OPTIONS})
         return training(view, options=options, **{key: v for key, v in settings.items() if key in ARGUMENTS})
 
 

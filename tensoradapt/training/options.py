@@ -1,50 +1,71 @@
-"""Options of training are one record that ``fit`` reads its settings from, checked in one place. No torch."""
+"""Training: the settings of a training, declared once. No torch.
+
+``fit`` writes the same names and defaults in its signature; runs and sweeps read them from the fields.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-from tensoradapt.checks import LARGEST, check_number, check_whole, is_number, one_of, shown
+from tensoradapt import checks
+from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.records import check_fields, needed, value
 
 OPTIMIZERS = ("adamw", "equal_steps")
-HELD = 1e38  # float32, in which optimizers compute, holds numbers up to here
+HELD = 1e38  # by float32, in which optimizers compute
 PRECISIONS = ("fp32", "bf16")
 
 
+def _held(given: Any, where: str) -> float:
+    """Return a number above zero that float32 can hold."""
+    checks.check_number(where, given, above=0)
+    if given > HELD:
+        raise TensorAdaptError(f"{where} is {given:g}; expected a number that float32 can hold, up to {HELD:g}")
+    return float(given)
+
+
+def _warmup(given: Any, where: str) -> float:
+    if not is_number(given) or not 0 <= given < 1:
+        raise TensorAdaptError(
+            f"{where} is {shown(given)}; expected a share of the steps, from 0 up to, not including, 1"
+        )
+    return float(given)
+
+
+def _from_zero(given: Any, where: str) -> float:
+    if not is_number(given) or given < 0:
+        raise TensorAdaptError(f"{where} is {shown(given)}; expected a number from 0")
+    return float(given)
+
+
 @dataclass(frozen=True)
-class TrainingOptions:
-    """The settings of one training; ``fit`` describes each.
+class Training:
+    """The settings of one training, as ``fit`` takes them.
 
     Raises TensorAdaptError for rates, steps and a warm-up that no training can use.
     """
 
-    lr: float
-    steps: int
-    head_lr: float | None = None  # None: lr
-    warmup: float = 0.1
-    clip: float = 1.0
-    weight_decay: float = 0.0
-    optimizer: str = "adamw"
-    precondition: float | None = None  # None: plain gradients
-    precision: str = "fp32"
+    lr: float = field(
+        metadata=needed(_held, "learning rate of all but the heads", former=("learning_rate", "learning_rates"))
+    )
+    steps: int = field(metadata=needed(checks.whole, "number of optimizer steps"))
+    head_lr: float | None = value(
+        _held, "learning rate of the heads, such as the classifier; by default lr", former=("head_learning_rate",)
+    )
+    optimizer: str = value(
+        partial(checks.one_of, OPTIMIZERS), "adamw, or equal_steps: its steps rescaled by equal_steps", "adamw"
+    )
+    warmup: float = value(_warmup, "share of the steps in which the rates rise", 0.1)
+    clip: float = value(_held, "largest norm of the gradients", 1.0)
+    weight_decay: float = value(_from_zero, "weight decay of AdamW", 0.0)
+    precondition: float | None = value(_held, "epsilon of preconditioned; by default plain gradients")
+    precision: str = value(
+        partial(checks.one_of, PRECISIONS),
+        "fp32, or bf16: the model computes in bfloat16, its parameters stay fp32",
+        "fp32",
+    )
 
-    def __post_init__(self) -> None:
-        for what, value in (
-            ("lr", self.lr),
-            ("head_lr", self.lr if self.head_lr is None else self.head_lr),
-            ("clip", self.clip),
-            ("precondition", 1 if self.precondition is None else self.precondition),
-        ):
-            check_number(what, value, above=0)
-            if value > HELD:
-                raise TensorAdaptError(f"{what} is {value:g}; expected a number that float32 can hold, up to {HELD:g}")
-        check_whole("steps", self.steps, 1, LARGEST)
-        one_of(OPTIMIZERS, self.optimizer, "optimizer")
-        one_of(PRECISIONS, self.precision, "precision")
-        if not is_number(self.warmup) or not 0 <= self.warmup < 1:
-            raise TensorAdaptError(
-                f"warmup is {shown(self.warmup)}; expected a share of the steps, from 0 up to, not including, 1"
-            )
-        if not is_number(self.weight_decay) or self.weight_decay < 0:
-            raise TensorAdaptError(f"weight_decay is {shown(self.weight_decay)}; expected a number from 0")
+    __post_init__ = check_fields
