@@ -22,7 +22,7 @@ from generating import answer
 import tensoradapt as ta
 from tensoradapt.data.models import load_causal
 from tensoradapt.files import replace_files
-from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.splits import DataSpec, Split
 from tensoradapt_paper.language.alpaca import ALPACA
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def main() -> None:
     """Train, answer, export, compare and write."""
     args = _arguments()
     task = ALPACA
-    data = task.load_for(args.model, None, 4 * PROMPTS, SEED, LENGTH)
+    data = task.load(args.model, DataSpec(n_test=4 * PROMPTS, max_length=LENGTH), SEED)
     asked = [prompt for prompt, *options in data.test.texts or () if len(options) == 1][:PROMPTS]
     model, tokenizer = load_causal(args.model)
     before = [answer(model, tokenizer, [prompt], args.tokens) for prompt in asked]

@@ -128,7 +128,7 @@ def plot(args: argparse.Namespace) -> int:
     runs, failed = select(args.runs, args.where, args.spec)
     kinds = list(catalogue.CATALOGUE) if "all" in args.figures else args.figures
     plans = [] if args.where else [sweep.due(args.runs) for sweep in sweeps(args.runs, args.spec)]
-    tasks = {args.runs / name: error["config"]["task"] for name, error in failed.items()}
+    tasks = {one.path: one.row["task"] for one in failed.values()}
     totals = record.totals(plans)
     figures = catalogue.figures(runs, kinds=kinds, cost=args.x, reference=args.reference, totals=totals, failed=tasks)
     if not figures:

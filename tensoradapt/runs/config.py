@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -14,12 +15,12 @@ from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.planning.spec import AdapterSpec, layouts_given
 from tensoradapt.published import methods
 from tensoradapt.records import as_json, check_fields, digest, needed, of_record, read, said, value
+from tensoradapt.tasks.splits import DataSpec as DataSpec
 from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
 
 FORMAT = 1  # a part of every id; raise it when a default changes, or what a field means
-HEAD_LABEL = "frozen base + head"
-REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}
+REFERENCES = {"head": "frozen base + head", "full": "full fine-tuning"}  # kinds of runs that are no adapter
 KINDS = ("adapter", *REFERENCES)
 LONGEST = 1_000  # characters of a name
 NO_PART = ("method",)  # fields that change nothing of what is computed
@@ -33,7 +34,7 @@ def _name(given: Any, where: str) -> str:
 
 
 def _adapter(given: Any, where: str) -> AdapterSpec:
-    """Return the adapter of a run, whose method has its usual spelling; the run itself trains heads and knows tasks."""
+    """Return the adapter of a run, its method in the usual spelling; what its task sets is refused."""
     adapter: AdapterSpec = of_record(AdapterSpec)(given, where)
     with located(where):
         if not isinstance(adapter.method, str):
@@ -45,20 +46,9 @@ def _adapter(given: Any, where: str) -> AdapterSpec:
         for name, default in (("train", ("auto",)), ("tasks", ())):
             if getattr(adapter, name) != default:
                 raise TensorAdaptError(f"{name} is {shown(getattr(adapter, name))}; leave it out, as the task sets it")
+    with suppress(TensorAdaptError):  # a method that another process knew is refused where it is planned
         return replace(adapter, method=methods.find(adapter.method, adapter.paper)[0])
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """How many examples a run has of its task, and how they become batches."""
-
-    n_train: int | None = value(checks.whole, "the most examples to train on; by default all")
-    n_validation: int | None = value(checks.whole, "the most examples to choose rates on; by default all")
-    n_test: int | None = value(checks.whole, "the most examples to report scores on; by default all")
-    batch: int = value(checks.whole, "examples in a batch", 32)
-    max_length: int = value(checks.whole, "tokens of an example; of longer ones the rest is cut off", 64)
-
-    __post_init__ = check_fields
+    return adapter
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,17 +18,18 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.checkpoint import expected
 from tensoradapt.metrics.metric import Metric
+from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import as_json
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach
 from tensoradapt.surgery.shared_base import SharedBase
-from tensoradapt.tasks import Data, Split, Task, subsample
+from tensoradapt.tasks import Data, DataSpec, Task
 from tensoradapt.tasks.registry import restore
 from tensoradapt.training.fit import FitResult, autocast, training
 from tensoradapt.training.loss_rise import rise
-from tensoradapt.training.options import TrainingOptions
 from tensoradapt.training.state import TrainingState
 from tensoradapt.training.turns import Pauses, Turns, to_end
 
@@ -61,26 +63,22 @@ def execution(
         torch.cuda.reset_peak_memory_stats(device)
     data = load_data(config)
     task = data.task
-    model, plan = prepare(config, base)
+    model, plan = prepare(task, config, base)
     model.to(device)
-    train, test = (encoded(split, config) for split in (data.train, data.test))
-    n_validation = config.n_validation and min(config.n_validation, len(data.validation))
-    validation = subsample(data.validation, n_validation, 0, "n_validation")
+    train, validation, test = (task.encode(part, config.model, config.data.max_length) for part in data.parts)
     torch.manual_seed(config.seed)
     heads = task.heads(model)
-    options = TrainingOptions(lr=config.lr, head_lr=config.head_lr, steps=config.steps, **config.training)
     fitted = FitResult("finished", "", (), ())
     if config.kind != "head" or heads:  # a frozen base without a head has nothing to train
-        stream = batches(model, train, config, device)
-        steps = training(model, stream, options, loss=task.loss, heads=heads, on_step=on_step, checkpoint=checkpoint)
-        fitted = yield from pauses.around(steps)
+        stream = batches(task, model, train, config, device)
+        settings: dict[str, Any] = {"heads": heads, "loss": task.loss, "on_step": on_step, "checkpoint": checkpoint}
+        fitted = yield from pauses.around(training(model, stream, config.training, **settings))
     trained = time.perf_counter()
-    with autocast(config.training.get("precision", "fp32"), device):
+    with autocast(config.training.precision, device):
         scores = {
-            "validation": predict(task, model, encoded(validation, config), device),
-            "test": predict(task, model, test, device),
+            name: predict(task, model, part, device) for name, part in (("validation", validation), ("test", test))
         }
-    result = _result(config, data, fitted, scores, validation, plan, model, heads)
+    result = _result(config, data, fitted, scores, plan, model)
     measured = {
         "seconds": time.perf_counter() - begun - pauses.seconds,
         "evaluation_seconds": time.perf_counter() - trained,
@@ -94,17 +92,16 @@ def execution(
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
 
 
-def prepare(config: RunConfig, base: SharedBase | None = None) -> tuple[nn.Module, Plan | None]:
+def prepare(task: Task, config: RunConfig, base: SharedBase | None = None) -> tuple[nn.Module, Plan | None]:
     """The model of a run, ready to train: head drawn from the seed, adapter attached or base frozen.
 
     ``base``: of the runs in this process, whose frozen weights are in memory once.
     """
     random.seed(config.seed)
     torch.manual_seed(config.seed)
-    task = restore(config.task, config.data)
     if base is None:
         return _trainable(task.model(config.model), task, config)
-    drawn = (config.model, config.task, json.dumps(config.data, sort_keys=True), config.seed)
+    drawn = (config.model, config.task, json.dumps(config.own, sort_keys=True), config.seed)
     model, plan = _trainable(base.model(drawn, lambda: task.model(config.model)), task, config)
     base.separate(model)
     return model, plan
@@ -113,7 +110,7 @@ def prepare(config: RunConfig, base: SharedBase | None = None) -> tuple[nn.Modul
 def _trainable(model: nn.Module, task: Task, config: RunConfig) -> tuple[nn.Module, Plan | None]:
     heads = task.heads(model)
     if config.kind == "adapter":
-        adapter = attach(model, plan_of(config, model, heads), seed=config.seed)
+        adapter = attach(model, build_plan(model, config.to_plan(heads)), seed=config.seed)
         if adapter.plan.spec.tasks:
             adapter.select(task=config.task)
         return model, adapter.plan
@@ -123,19 +120,24 @@ def _trainable(model: nn.Module, task: Task, config: RunConfig) -> tuple[nn.Modu
 
 
 def _result(
-    config: RunConfig, data: Data, fitted: Any, scores: Mapping[str, np.ndarray], validation: Split, plan: Plan | None,
-    model: nn.Module, heads: tuple[str, ...],
-) -> dict[str, Any]:  # fmt: skip
-    task = data.task
+    config: RunConfig,
+    data: Data,
+    fitted: FitResult,
+    scores: Mapping[str, np.ndarray],
+    plan: Plan | None,
+    model: nn.Module,
+) -> dict[str, Any]:
+    """Return the contents of result.json; ``scores`` are predictions of validation and test."""
+    task, heads = data.task, data.task.heads(model)
     finite = all(np.isfinite(values).all() for values in scores.values())
-    splits = {"validation": validation, "test": data.test}
+    splits = {"validation": data.validation, "test": data.test}
     evaluated = {name: task.evaluate(scores[name], split) if finite else {} for name, split in splits.items()}
     status, note = fitted.status, fitted.note
     if status == "finished" and not finite:
         status, note = "diverged", "predictions are not finite"
     metric, chance = task.metric, data.chance
     if status == "finished" and metric.at_chance(value := evaluated["test"][metric.name], chance, data.test):
-        status, note = "collapsed", f"test {metric.name} {value:.4f} is within noise of chance {chance:.4f}"
+        status, note = "at chance", f"test {metric.name} {value:.4f} is within noise of chance {chance:.4f}"
     note = "; ".join(text for text in (note, rise(fitted.losses, _rates(config, heads))) if text)
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -147,8 +149,17 @@ def _result(
         "n_params": n_params,
         "n_trained_base": in_head,
         "n_train": len(data.train),
+        "adapter": as_json(_resolved(plan)) if plan else None,
         **evaluated,
     }
+
+
+def _resolved(plan: Plan) -> AdapterSpec:
+    """Return the adapter of a plan, of its layouts those that a matrix took."""
+    layouts, taken = plan.spec.layout or (), {str(group.network.layout) for group in plan.groups}
+    used = tuple(one for one in layouts if one in taken)
+    # a layout with parts of widths, or for some projections, is written otherwise in its network
+    return replace(plan.spec, layout=used) if set(used) == taken else plan.spec
 
 
 def _examples(metric: Metric, stored: np.ndarray, data: Data, status: str) -> np.ndarray:
@@ -161,8 +172,9 @@ def _examples(metric: Metric, stored: np.ndarray, data: Data, status: str) -> np
 
 def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:
     """The learning rates of a run by what they are called, the head's first."""
-    head = {"head rate": config.lr if config.head_lr is None else config.head_lr} if heads else {}
-    return head if config.kind == "head" else {**head, "learning rate": config.lr}
+    lr, head_lr = config.training.lr, config.training.head_lr
+    head = {"head rate": lr if head_lr is None else head_lr} if heads else {}
+    return head if config.kind == "head" else {**head, "learning rate": lr}
 
 
 def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
@@ -178,11 +190,6 @@ def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
     return measured
 
 
-def encoded(split: Split, config: RunConfig) -> Sequence[Sized]:
-    """The examples of a split as the task encodes them for the run's model."""
-    return restore(config.task, config.data).encode(split, config.model, config.max_length)
-
-
 @torch.no_grad()
 def predict(task: Task, model: nn.Module, examples: Sequence[Sized], device: str) -> np.ndarray:
     """What the task stores of each example, (n, ...), from batches of similar length, which need little padding."""
@@ -195,14 +202,14 @@ def predict(task: Task, model: nn.Module, examples: Sequence[Sized], device: str
 
 
 def batches(
-    model: nn.Module, examples: Sequence[Sized], config: RunConfig, device: str
+    task: Task, model: nn.Module, examples: Sequence[Sized], config: RunConfig, device: str
 ) -> Iterator[Mapping[str, Tensor]]:
     """Endless batches of the run's task in a new random order each epoch.
 
     Examples are sorted by length within eight batches, as half the tokens of a mixed batch would be padding.
     """
-    task, rng = restore(config.task, config.data), np.random.default_rng([config.seed, 1])
-    size, n = min(config.batch, len(examples)), len(examples)
+    rng = np.random.default_rng([config.seed, 1])
+    size, n = min(config.data.batch, len(examples)), len(examples)
     while True:
         order = rng.permutation(n)
         pools = (sorted(order[at : at + 8 * size], key=lambda i: len(examples[i])) for at in range(0, n, 8 * size))
@@ -212,11 +219,10 @@ def batches(
 
 
 def load_data(config: RunConfig) -> Data:
-    """The splits of a run's task, with at most the numbers of examples that the run asks for."""
-    task = restore(config.task, config.data)
-    return _load_data(task, config.model, config.n_train, config.n_test, config.seed, config.max_length)
+    """The splits of a run's task; those of a few runs are kept, as runs that share a process often share them."""
+    return _load_data(restore(config.task, config.own), config.model, config.data, config.seed)
 
 
 @lru_cache(maxsize=4)
-def _load_data(task: Task, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
-    return task.load_for(model, n_train, n_test, seed, max_length)
+def _load_data(task: Task, model: str, data: DataSpec, seed: int) -> Data:
+    return task.load(model, data, seed)

@@ -74,7 +74,7 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
         arguments = (config, device, tracking.on_step, checkpoint)
         parts = execute(*arguments) if base is None else (yield from _execution(*arguments, base))
     except Exception as error:  # a run that fails does not stop the others
-        tracking.finish({}, config.steps)
+        tracking.finish({}, config.training.steps)
         work.note("failed")
         if base is not None and _kind(error) == MEMORY:
             return ""
@@ -89,7 +89,7 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
     parts["measurements"]["failed_checkpoints"] = checkpoint.failures
     result = parts["result"]
     scores = {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
-    parts["measurements"]["tracker_errors"] = tracking.finish(scores, config.steps)
+    parts["measurements"]["tracker_errors"] = tracking.finish(scores, config.training.steps)
     work.note("finished", resumed_at_step=checkpoint.resumed)
     arrays = parts.pop("arrays")
     write_run(root, work.name, **parts, provenance=versions(), arrays=arrays, extra={"attempts.jsonl": work.attempts()})

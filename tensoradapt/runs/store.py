@@ -2,7 +2,7 @@
 
 A folder holds ``config.json`` (what was asked), ``result.json`` (what follows from the config alone),
 ``measurements.json`` (times and memory of the machine), ``provenance.json`` (versions, machine), arrays as ``.npy`` and
-``checksums.json``, by which a file that was changed later is noticed.
+``checksums.json``, by which a file that was changed later is noticed. A run that failed has ``error.json`` alone.
 The folder exists exactly if the run is done, so there is no half-written state to repair.
 """
 
@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,27 +23,30 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.checks import place
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import reason, sync_folder, write_synced
-from tensoradapt.runs.canonical import finite, finite_or_null, plain
+from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.files import parse_json, read_bounded, reason, sync_folder, write_synced
+from tensoradapt.records import finite, finite_or_null, plain
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.documents import check_types
-from tensoradapt.runs.run_files import HEAD_LABEL as HEAD_LABEL
-from tensoradapt.runs.run_files import SUMS, read_bytes, read_json
+from tensoradapt.runs.row import AGAIN, Row, failed_row, row_of
 
 FILES = ("config", "result", "measurements", "provenance")
+SUMS = "checksums.json"  # of the other files of a run
 
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: the four JSON files of its folder, and its arrays, which are read on request."""
+    """One finished run: its row in tables, the four JSON files of its folder, and its arrays, read on request.
+
+    A run of somebody's DataFrame has no more than its row.
+    """
 
     name: str
     path: Path
-    config: dict[str, Any]
-    result: dict[str, Any]
-    measurements: dict[str, Any]
-    provenance: dict[str, Any]
+    row: Row
+    config: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
+    measurements: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
 
     def has(self, array: str) -> bool:
         """Whether the run stored an array of this name."""
@@ -60,6 +63,42 @@ class Run:
     def labels(self) -> np.ndarray:
         """True labels of the test set, (n_test,)."""
         return self.array("labels")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed: its row in tables and its ``error.json`` (kind, error, traceback, config, provenance)."""
+
+    name: str
+    path: Path
+    row: Row
+    error: dict[str, Any]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run; raises TensorAdaptError where it is missing, damaged or was changed."""
+    again = f"expected a JSON object written by write_run: delete the folder {path.parent} to run it again"
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {again}") from error
+    document = parse_json(data, path, again)
+    if not isinstance(document, dict):
+        raise TensorAdaptError(f"{path} cannot be read (a {type(document).__name__} at its top); {again}")
+    return document
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
+    data = read_bounded(path, "and no file of a run has as many; delete the folder to run it again")
+    if path.name == SUMS:
+        return data
+    if read_json(path.parent / SUMS).get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
+        raise TensorAdaptError(
+            f"{path} was changed after its run ended: its checksum is not that of {SUMS}. Put it back as it was, or "
+            f"delete the folder {path.parent} to run it again"
+        )
+    return data
 
 
 def read_array(folder: Path, name: str) -> np.ndarray:
@@ -170,13 +209,18 @@ def remove_failure(root: Path, name: str) -> None:
         shutil.rmtree(Path(root) / name)
 
 
-def load_failures(root: Path) -> dict[str, dict[str, Any]]:
-    """The error record of each failed run in ``root``, by name."""
+def load_failures(root: Path) -> dict[str, Failure]:
+    """The runs in ``root`` that failed, by name."""
     names = sorted(path.parent.name for path in Path(root).glob("[!.]*/error.json"))
-    failures = {name: read_json(Path(root) / name / "error.json") for name in names if is_failed(root, name)}
-    for name, error in failures.items():
-        check_types(Path(root) / name, {"error": error})
-    return failures
+    return {name: read_failure(Path(root) / name) for name in names if is_failed(root, name)}
+
+
+def read_failure(path: Path) -> Failure:
+    """Read the failed run in the folder ``path``; raise TensorAdaptError for a missing, damaged or foreign file."""
+    error = read_json(path / "error.json")
+    with located(f"{path / 'error.json'}: {AGAIN}"):
+        config = RunConfig.from_dict(error.get("config", {}))
+    return Failure(path.name, path, failed_row(path, config, error), error)
 
 
 def load_runs(root: Path) -> list[Run]:
@@ -202,18 +246,18 @@ def read_run(path: Path) -> Run:
     """Read the run in the folder ``path``; raise TensorAdaptError for a missing, damaged or foreign file."""
     path = Path(path)
     documents = {name: read_json(path / f"{name}.json") for name in FILES}
-    check_types(path, documents)
-    _check_id(path, documents["config"])
-    return Run(path.name, path, **documents)
+    with located(f"{path / 'config.json'}: {AGAIN}"):
+        config = RunConfig.from_dict(documents["config"])
+    _check_id(path, config)
+    return Run(path.name, path, row_of(path, config, documents["result"], documents["measurements"]), **documents)
 
 
-def _check_id(path: Path, config: Mapping[str, Any]) -> None:
+def _check_id(path: Path, config: RunConfig) -> None:
     """Raise TensorAdaptError where a folder named by an id holds the config of another run."""
-    own = RunConfig.id_of(config) if re.fullmatch("[0-9a-f]{16}", path.name) else None
-    if own not in (None, path.name):
+    if re.fullmatch("[0-9a-f]{16}", path.name) and config.id != path.name:
         raise TensorAdaptError(
-            f"{path / 'config.json'} is not the config that its folder is named by, but that of {own}. Put it back as "
-            "it was, or delete the folder to run it again"
+            f"{path / 'config.json'} is not the config that its folder is named by, but that of {config.id}. Put it "
+            "back as it was, or delete the folder to run it again"
         )
 
 

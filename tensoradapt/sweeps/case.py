@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.runs.config import RunConfig
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import names
+from tensoradapt.runs.config import DataSpec, RunConfig
 from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.training.options import Training
 
 Outcome = tuple[str, float | None]  # the name of one of Optuna's states, and the score
 
@@ -54,30 +57,45 @@ class Tuning:
 
 def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float) -> RunConfig:
     """A tuning run of a method, with the first of the tuning seeds."""
-    settings: dict[str, Any] = {"method": method.name, **size, **spec.runs, **spec.of_task(task)}
-    settings["head_lr"] = lr if method.kind == "head" else spec.head_lr(task)
-    if method.kind != "adapter" and "training" in settings:  # equal steps are those of an adapter
-        settings["training"] = {key: v for key, v in settings["training"].items() if key != "optimizer"}
+    settings: dict[str, Any] = {**spec.runs, **spec.of_task(task)}
+    training = {**settings.get("training", {}), "lr": lr, "steps": settings["steps"]}
+    training["head_lr"] = lr if method.kind == "head" else spec.head_lr(task)
+    if method.kind != "adapter":  # equal steps are those of an adapter
+        training.pop("optimizer", None)
     return RunConfig(
+        spec.model,
+        task,
+        Training(**training),
         kind=method.kind,
+        adapter=adapter_of(method, size) if method.kind == "adapter" else None,
+        data=DataSpec(**{name: settings[name] for name in names(DataSpec) if name in settings}),
         seed=spec.tuning_seeds[0],
-        model=spec.model,
-        task=task,
-        lr=lr,
-        parameterization=method.parameterization,
-        layout=method.layout,
-        projections=method.projections,
-        scale=method.scale,
-        published=method.published,
-        plan=dict(method.plan or {}),
+        own=settings.get("data", {}),
         tuning=True,
-        **settings,
+        method=method.name,
+    )
+
+
+def adapter_of(method: Method, size: Size) -> AdapterSpec:
+    """The adapter of a method at one size; a published one without projections is as in its paper."""
+    paper = not method.projections
+    return AdapterSpec(
+        method.published or method.parameterization,
+        method.layout,
+        paper=paper,
+        projections=method.projections or None,
+        scale=None if method.scale == "matched" and not paper else method.scale,
+        **size,
+        **(method.plan or {}),
     )
 
 
 def at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]:
     """A configuration at each of some sizes."""
-    return tuple(replace(config, rank=size.get("rank"), budget=size.get("budget")) for size in sizes)
+    if config.adapter is None:
+        return tuple(config for _ in sizes)
+    adapters = (replace(config.adapter, rank=size.get("rank"), budget=size.get("budget")) for size in sizes)
+    return tuple(replace(config, adapter=adapter) for adapter in adapters)
 
 
 def outcome(config: RunConfig, root: Path) -> Outcome:

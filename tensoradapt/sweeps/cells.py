@@ -13,8 +13,8 @@ from typing import Any
 
 from tensoradapt.analysis.names import display
 from tensoradapt.errors import BudgetError, TensorAdaptError, located
+from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.plan_run import plan_of
 from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.sweeps.case import Case, Tuning, config_of
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
@@ -107,7 +107,7 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
     config = config_of(spec, method, spec.tasks[0], size, lr=1.0)  # the plan does not depend on the rate
     try:
         with located(f"method {method.name}"):
-            plan = plan_of(config, model_config)
+            plan = build_plan(model_config, config.to_plan())
     except BudgetError as error:
         return None, None, str(error)
     return plan.n_params, tuple(group.network for group in plan.groups), ""
@@ -157,6 +157,6 @@ def _check_distinct(configs: Sequence[RunConfig]) -> None:
     for config in configs:
         if (other := seen.setdefault(config.id, config)) is not config:
             raise TensorAdaptError(
-                f"methods {other.label!r} and {config.label!r} have a run in common ({config.title}); expected methods "
-                "that differ: leave one of them out, or its size"
+                f"methods {other.method!r} and {config.method!r} have a run in common ({config.title}); expected "
+                "methods that differ: leave one of them out, or its size"
             )

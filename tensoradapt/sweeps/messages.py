@@ -5,15 +5,17 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.tables.setup import setup
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.config import RunConfig
+from tensoradapt.planning.spec import with_defaults
+from tensoradapt.runs.config import DataSpec, RunConfig
+from tensoradapt.runs.row import adapter_cells
 from tensoradapt.runs.store import is_finished, read_run
+from tensoradapt.sweeps.case import adapter_of
 from tensoradapt.sweeps.cells import Cell, Due
 from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.spec import Method, Search, SweepSpec
@@ -46,9 +48,10 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
 def _unequal(spec: SweepSpec) -> Iterator[str]:
     """A warning where methods have other targets or scales, so that what differs is not the parameterization alone."""
     searched = spec.search.space if spec.search else {}
-    setups = [(display(method.name), setup(asdict(method))) for method in spec.methods if method.kind == "adapter"]
+    adapters = [(m.name, adapter_of(m, m.sizes[0])) for m in spec.methods if m.kind == "adapter"]
+    setups = [(display(name), adapter_cells(with_defaults(adapter)[0])) for name, adapter in adapters]
     said = []
-    for key in ("targets", "scale"):
+    for key in ("projections", "scale"):
         values: dict[str, list[str]] = {}
         for name, found in setups if key not in searched else ():
             values.setdefault(str(found[key]), []).append(name)
@@ -137,8 +140,10 @@ def _axis_text(axis: Any) -> str:
 
 def run_text(config: RunConfig) -> str:
     """A run in a line, by the name of its method that is shown."""
-    named = f"{display(config.label)} {size_text(config.rank, config.budget)}".strip()
-    return f"{named}, seed {config.seed} on {config.task}" + (f", tuning lr {config.lr:g}" if config.tuning else "")
+    named = f"{display(str(config.method))} {config.size_text}".strip()
+    return f"{named}, seed {config.seed} on {config.task}" + (
+        f", tuning lr {config.training.lr:g}" if config.tuning else ""
+    )
 
 
 def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> str:
@@ -149,7 +154,7 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     split = "validation" if config.tuning else "test"
     metric = result["metric"]["name"]
     value = result[split].get(metric)
-    status = {"collapsed": "at chance"}.get(result["status"], result["status"])
+    status = result["status"]
     score = status if value is None else f"{metric} {value:.3f}"
     said = result["note"] if not (config.tuning and status == "at chance") else ""
     note = f" ({said})" if status == "finished" else f" ({status}: {said})"
@@ -178,7 +183,7 @@ class Progress:
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
 
 
-LENGTH = RunConfig("head", 0, "", "", 1.0, 1).max_length  # the length of texts, unless another is given
+LENGTH = DataSpec().max_length  # the length of texts, unless another is given
 START_SECONDS = 5.0  # that a process takes to load torch and transformers
 STEPS, EXAMPLES = 3, 64  # how long the probe trains, and on how many examples
 JSON_BYTES = 16_000  # the size of a run's documents, attempts and file headers
@@ -195,7 +200,7 @@ def data_text(spec: SweepSpec, task: str) -> str:
     if not record and not chosen.by_length:
         return ""
     try:
-        data = chosen.load_for(spec.model, None, None, 0, length) if chosen.by_length else chosen.load()
+        data = chosen.load(spec.model if chosen.by_length else None, DataSpec(max_length=length))
     except TensorAdaptError as error:
         if record:
             raise
@@ -271,9 +276,9 @@ def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[fl
             step, example, rest, stored = _timed(first, device)
         finally:
             torch.set_num_threads(before)
-        n_test, n_validation = len(data.test), min(first.n_validation or len(data.validation), len(data.validation))
-        seconds += sum(config.steps * step + (n_test + n_validation) * example + rest for config in of_task)
-        n_bytes += sum(JSON_BYTES + 8 * config.steps + n_test * stored for config in of_task)
+        n_test, n_validation = len(data.test), len(data.validation)
+        seconds += sum(config.training.steps * step + (n_test + n_validation) * example + rest for config in of_task)
+        n_bytes += sum(JSON_BYTES + 8 * config.training.steps + n_test * stored for config in of_task)
     return seconds / len(configs), n_bytes / len(configs), "by a short probe"
 
 
@@ -281,7 +286,8 @@ def _timed(config: RunConfig, device: str) -> tuple[float, float, float, int]:
     """Seconds of a step, of evaluating one example, and of what a run does once; bytes stored of each test example."""
     from tensoradapt.runs.execute import execute
 
-    short = replace(config, steps=STEPS, n_train=EXAMPLES, n_validation=EXAMPLES, n_test=EXAMPLES)
+    few = replace(config.data, n_train=EXAMPLES, n_validation=EXAMPLES, n_test=EXAMPLES)
+    short = replace(config, training=replace(config.training, steps=STEPS), data=few)
     parts = execute(short, device)
     measured, arrays = parts["measurements"], parts["arrays"]
     step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]

@@ -16,8 +16,8 @@ from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
-from tensoradapt.runs.config import DEFAULTS, REFERENCES
-from tensoradapt.runs.plan_run import layouts_for
+from tensoradapt.records import default_of
+from tensoradapt.runs.config import REFERENCES, DataSpec
 from tensoradapt.sweeps.spec import (
     OPTIMIZER,
     PROPOSERS,
@@ -139,7 +139,6 @@ def method_of(table: Mapping[str, Any], settings: Mapping[str, Any], where: str 
     name = table.get("name") or (row.name if row else str(factoring))
     own = row is not None and settings.get("targets") == PAPER  # the paper's targets and scale
     projections = table.get("projections") or settings.get("projections") or (() if own else ("attention",))
-    layout = table.get("layout") or (None if row else layouts_for(factoring, projections))  # type: ignore[arg-type]
     return Method(
         name=name,
         kind="adapter",
@@ -147,7 +146,7 @@ def method_of(table: Mapping[str, Any], settings: Mapping[str, Any], where: str 
         learning_rates=_grid_of(name, table.get("learning_rates") or settings.get("learning_rates"), settings),
         published=row.name if row else None,
         parameterization=factoring,
-        layout=layout,
+        layout=table.get("layout"),
         projections=projections,
         scale=table.get("scale") or settings.get("scale") or (row.scale if row and own else "matched"),
         plan={**({"on_mismatch": "split"} if row and not own else {}), **table.get("plan", {})} or None,
@@ -231,6 +230,7 @@ def _layout(value: Any, where: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) and value else checks.texts(value, where)
 
 
+DEFAULTS = {option.name: default_of(option) for option in fields(DataSpec)} | {"training": {}}
 MOST_PACKED = 1000  # runs in one process
 SAME, PAPER = "same", "paper"  # targets of published adapters: those of all methods (default), or their papers'
 _grid = partial(checks.listed, checks.number)

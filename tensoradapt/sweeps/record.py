@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.checks import optional
+from tensoradapt.checks import optional, rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.documents import rank
 from tensoradapt.runs.store import Run, is_finished, read_run
 from tensoradapt.sweeps.cells import Cell, Due, due
 from tensoradapt.sweeps.spec import SweepSpec
@@ -143,7 +142,7 @@ def settle(
 
 def _say_renamed(runs: Sequence[tuple[RunConfig, Run]], say: Callable[[str], None]) -> None:
     """Say which methods were renamed: their runs are kept, and tables show the name that is stored."""
-    pairs = {(run.config["label"], config.label) for config, run in runs}
+    pairs = {(run.row["method"], str(config.method)) for config, run in runs}
     for stored, label in sorted(pair for pair in pairs if pair[0] != pair[1]):
         say(f"runs of {label!r} are stored as {stored!r}: give results, plot and report --spec to have the new name")
 

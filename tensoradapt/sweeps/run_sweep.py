@@ -288,7 +288,7 @@ class _Sweep:
 
     def _tell(self, name: str) -> None:
         done = sum(1 for known in self._known if known in self._ended)
-        failed = None if store.is_finished(self.root, name) else store.load_failures(self.root).get(name)
+        failed = None if store.is_finished(self.root, name) else store.read_failure(self.root / name).error
         result = None if failed is not None else store.read_run(self.root / name).result
         self.say(f"[{self._progress.after(done)}] {ended_text(self._known[name], result, failed)}")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
 from tensoradapt.checks import Check, checked, flag, listed, mapping, number, one_of, rank, whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import SCALES
-from tensoradapt.runs.canonical import run_id
+from tensoradapt.records import changed, digest
 from tensoradapt.training.options import Training
 
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
@@ -120,7 +120,7 @@ class SweepSpec:
         said["data"] = {
             name: {**record, "source": self.of_task(name).get("max_length")} for name, record in self.data.items()
         }
-        return run_id(said)
+        return digest(said)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> SweepSpec:
@@ -187,8 +187,8 @@ def _check_grid_tuning(settings: Mapping[str, Any], grids: Sequence[Method]) -> 
 
 def trained_by(optimizer: str, training: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of training with an optimizer, without those at their defaults, which mean the same."""
-    defaults = {option.name: option.default for option in fields(Training)}
-    return {key: value for key, value in {**training, "optimizer": optimizer}.items() if value != defaults[key]}
+    said = changed(Training(lr=1.0, steps=1, **{**training, "optimizer": optimizer}))
+    return {key: value for key, value in said.items() if key not in ("lr", "steps")}
 
 
 def read_search(settings: Mapping[str, Any]) -> Search | None:

@@ -78,8 +78,8 @@ def _grid(case: Case, size: Size) -> Tuning:
         rates = [rate for first in firsts if (rate := _rate(case, first))]
         if not rates:
             return replace(found, failures=(f"no learning rate gave a result{_where(case, size)}",))
-        best = min(rates, key=lambda rate: (rate.bad, -rate.mean, rate.config.lr))
-        beyond = _beyond(grid, added, best.config.lr) if left and _stands_out(case, best, rates) else None
+        best = min(rates, key=lambda rate: (rate.bad, -rate.mean, rate.config.training.lr))
+        beyond = _beyond(grid, added, best.config.training.lr) if left and _stands_out(case, best, rates) else None
         if beyond is None:
             return replace(found, reported=(best.config,))
         added = (*added, beyond)
@@ -147,7 +147,7 @@ def _search(case: Case) -> Tuning:
     whole = [(config, score) for config, (state, score) in ended if score is not None and state == "COMPLETE"]
     if not whole:
         return Tuning(runs, len(runs), failures=("no trial gave a result",))
-    best, _ = min(whole, key=lambda one: (-one[1], one[0].lr))
+    best, _ = min(whole, key=lambda one: (-one[1], one[0].training.lr))
     return Tuning(runs, len(runs), (best,) if search.size else at_sizes(best, case.sizes))
 
 
@@ -161,8 +161,11 @@ def _axes(case: Case) -> dict[str, Any]:
 
 def _proposed(case: Case, values: Mapping[str, Any]) -> RunConfig:
     config = config_of(case.spec, case.method, case.task, values.get("size", case.middle), values["learning_rate"])
-    renamed = {"head_learning_rate": "head_lr", "scale": "scale"}
-    return replace(config, **{field: values[name] for name, field in renamed.items() if name in values})
+    if "head_learning_rate" in values:
+        config = replace(config, training=replace(config.training, head_lr=values["head_learning_rate"]))
+    if "scale" in values and config.adapter:
+        config = replace(config, adapter=replace(config.adapter, scale=values["scale"]))
+    return config
 
 
 class Study:

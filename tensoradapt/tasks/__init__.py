@@ -4,10 +4,10 @@ import importlib
 import pkgutil
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.tasks.splits import Split, subsample
+from tensoradapt.tasks.splits import DataSpec, Split, subsample
 from tensoradapt.tasks.task import Data, Task
 
-__all__ = ["Data", "Split", "Task", "get", "load", "names", "subsample"]
+__all__ = ["Data", "DataSpec", "Split", "Task", "get", "load", "names", "subsample"]
 
 
 def names() -> tuple[str, ...]:
@@ -34,14 +34,14 @@ def load(name: str, *, n_train: int | None = None, n_test: int | None = None, se
 
     Args:
         name: one of ``names()``.
-        n_train: training examples, drawn with `seed`; all by default.
-        n_test: test examples, which do not depend on `seed`: runs of all seeds are judged on the same ones.
+        n_train: the most training examples, drawn with `seed`; all by default.
+        n_test: the most test examples, which do not depend on `seed`: runs of all seeds are judged on the same ones.
         seed: of the choice of training examples.
 
     Raises:
-        TensorAdaptError: for an unknown name, data that cannot be loaded, and more examples than there are.
+        TensorAdaptError: for an unknown name, numbers below 1 and data that cannot be loaded.
     """
-    return get(name).load(n_train, n_test, seed)
+    return get(name).load(None, DataSpec(n_train, None, n_test), seed)
 
 
 def _tasks() -> dict[str, Task]:

@@ -8,8 +8,8 @@ import numpy as np
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.build_plan import plan
 from tensoradapt.tasks.classification import Classification, padded
-from tensoradapt.tasks.splits import UNLABELLED, Split, Splits
-from tensoradapt.tasks.task import Data
+from tensoradapt.tasks.splits import UNLABELLED, DataSpec, Split, Splits
+from tensoradapt.tasks.task import EVERYTHING, Data
 
 VOCABULARY, LENGTH = 64, 12
 PAD, CLS = 0, 2
@@ -23,9 +23,13 @@ _NOTES = ("labels are -1 and chance is nan until tasks.planted.label sets them",
 class Planted(Classification):
     """Classes by a teacher: the model of the run with a known change of its weights."""
 
-    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
-        """One training set for all seeds, as the teacher's threshold, and so the test labels, depend on it."""
-        return label(self.load(n_train, n_test), _teacher(model))
+    def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
+        """Return unlabelled rows without a model, else rows labelled by it.
+
+        Labelled training rows are one set for all seeds, as the teacher's threshold, and so the test labels, depend on
+        them.
+        """
+        return label(super().load(None, data), _teacher(model)) if model else super().load(None, data, seed)
 
 
 def load_splits(n_train: int | None = None, n_test: int | None = None) -> Splits:

@@ -9,12 +9,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.records import check_fields, value
 
 if TYPE_CHECKING:
     from tensoradapt.tasks.vision.pictures import Picture
 
 UNLABELLED = -1  # a class label that is set after loading
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """How many examples of its task a run has, and how they become batches."""
+
+    n_train: int | None = value(checks.whole, "the most examples to train on; by default all")
+    n_validation: int | None = value(checks.whole, "the most examples to choose rates on; by default all")
+    n_test: int | None = value(checks.whole, "the most examples to report scores of; by default all")
+    batch: int = value(checks.whole, "examples in a batch", 32)
+    max_length: int = value(checks.whole, "the most tokens of an example; of a longer text the rest is cut off", 64)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +113,11 @@ def subsample(split: Split, n: int | None, seed: int, option: str) -> Split:
             f"{option}={n}, expected 1 to {len(split)} (what there is) or None for all: choose fewer"
         )
     return take(split, np.random.default_rng(seed).permutation(len(split))[:n])
+
+
+def at_most(split: Split, n: int | None, seed: int) -> Split:
+    """Return ``n`` examples in an order drawn with ``seed``, or all where there are no more."""
+    return subsample(split, n and min(n, len(split)), seed, "n")
 
 
 def _without(split: Split, forbidden: set[tuple[str, ...]]) -> tuple[Split, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,13 +13,14 @@ import numpy as np
 from tensoradapt.data import models
 from tensoradapt.metrics.library import resolve
 from tensoradapt.metrics.metric import Metric
-from tensoradapt.tasks.splits import Split, Splits, disjoint, subsample
+from tensoradapt.tasks.splits import DataSpec, Split, Splits, at_most, disjoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Metrics = str | Metric | tuple[str | Metric, ...]
-_TEST_SEED = 0
+SAME = 0  # the seed of validation and test examples, whatever that of the run
+EVERYTHING = DataSpec()
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,11 @@ class Data:
     test: Split
     chance: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Split, Split, Split]:
+        """Train, validation and test."""
+        return self.train, self.validation, self.test
 
 
 class Task(ABC):
@@ -49,7 +55,7 @@ class Task(ABC):
         source, licence: where the data comes from, and its licence, in a line each.
         content: a text that identifies the data of a task that a plug-in or a module holds, such as its name and
             version: it becomes part of a run's id. Without one, planning loads the data and hashes it.
-        by_length: whether ``load_for`` leaves out examples that are too long, which the plan of a sweep then counts.
+        by_length: whether ``load`` leaves out examples that are too long, which the plan of a sweep then counts.
     """
 
     name: str
@@ -122,21 +128,16 @@ class Task(ABC):
         """The reported metric of what has learned nothing; here as the metric says, whatever the model."""
         return self.metric.chance(self.metric.score, split, self.n_labels)
 
-    def load(self, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Data:
-        """Three disjoint splits, train and test with these numbers of examples (default all).
+    def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
+        """Three disjoint splits, each of at most the numbers of examples that are asked for.
 
-        Training examples are drawn with ``seed``; test examples are the same for every seed. Raises TensorAdaptError
-        for data that cannot be loaded, and for more examples than there are.
+        Training examples are drawn with ``seed``; validation and test are the same for every seed. ``model``: that of
+        the run, which some tasks need for labels, lengths or chance. Raises TensorAdaptError for data that cannot be
+        loaded.
         """
-        train, validation, test, notes = self.splits(n_train, n_test)
+        train, validation, test, notes = self.splits(data.n_train, data.n_test)
         train, validation, removed = disjoint(train, validation, test)
-        train = subsample(train, n_train, seed, "n_train")
-        test = subsample(test, n_test, _TEST_SEED, "n_test")
-        return Data(self, train, validation, test, self.chance(test), (*notes, *removed))
-
-    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
-        """The data of a run with a named model: as ``load``, at most these numbers of examples and of tokens each."""
-        whole = self.load()
-        train, test = (n and min(n, len(split)) for n, split in ((n_train, whole.train), (n_test, whole.test)))
-        data = self.load(train, test, seed)
-        return replace(data, chance=self.chance(data.test, model))
+        train = at_most(train, data.n_train, seed)
+        validation = at_most(validation, data.n_validation, SAME)
+        test = at_most(test, data.n_test, SAME)
+        return Data(self, train, validation, test, self.chance(test, model), (*notes, *removed))

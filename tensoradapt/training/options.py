@@ -68,4 +68,5 @@ class Training:
         "fp32",
     )
 
-    __post_init__ = check_fields
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -19,6 +19,7 @@ import tensoradapt as ta
 from tensoradapt.data.models import load_causal
 from tensoradapt.tasks.language import chat, preference
 from tensoradapt.tasks.registry import resolve
+from tensoradapt.tasks.splits import DataSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TRL and transformers warn about each other
 TASK = preference.Preferences("pairs", lambda: pytest.fail("loaded"))
@@ -109,7 +110,8 @@ def test_loss_and_gradients_are_those_of_trl(how: dict[str, Any], tmp_path: Path
 def test_real_pairs_and_a_real_model_have_the_loss_of_trl(tmp_path: Path) -> None:
     assert "TENSORADAPT_DATA" in os.environ
     task = resolve("ultrafeedback")[0]
-    texts = [text for text in task.load_for(SMOLLM2, None, 8, 0, 128).test.texts or () if len(text) == 3][:2]
+    rows = task.load(SMOLLM2, DataSpec(n_test=8, max_length=128)).test.texts or ()
+    texts = [text for text in rows if len(text) == 3][:2]
     model = attached(SMOLLM2, method="lora")
     found = trainer(SMOLLM2, tmp_path, model, texts, ref_model=load_causal(SMOLLM2)[0])
     batch = task.collate([preference._pair(SMOLLM2, text) for text in texts], model, "cpu")

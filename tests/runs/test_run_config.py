@@ -115,7 +115,6 @@ def given(**fields: Any) -> dict[str, Any]:
         (given(training={"lr": True, "steps": 1}), "training: lr is True; expected a finite number above 0"),
         (given(data={"batsh": 2}), 'data: unknown key batsh; did you mean "batch"?'),
         (given(adapter={"rank": 2}), "adapter: method is None; expected the name of a method"),
-        (given(adapter={"method": "cpp"}), "adapter: unknown method 'cpp'; did you mean \"cp\"?"),
         (
             given(adapter={"method": "cp", "train": ["a"]}),
             "adapter: train is ('a',); leave it out, as the task sets it",

@@ -87,7 +87,7 @@ def facts_of_runs() -> dict[str, Any]:
             for run in ta.load_runs(folder):
                 row = {key: run.result[key] for key in ("status", "n_params", "validation", "test")}
                 arrays = {key: np.round(run.array(key).astype(float), 7).tolist() for key in ("losses", "predictions")}
-                found[f"{name}: {run.config['label']}"] = {**row, **arrays}
+                found[f"{name}: {run.row['method']}"] = {**row, **arrays}
     return found
 
 

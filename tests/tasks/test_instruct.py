@@ -16,7 +16,7 @@ from tensoradapt.runs.execute import execute
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.language.instruct import Instruct
 from tensoradapt.tasks.registry import resolve
-from tensoradapt.tasks.splits import Split, Splits
+from tensoradapt.tasks.splits import DataSpec, Split, Splits
 
 LENGTH = 160  # of the tiny model's tokens, which are letters
 
@@ -38,7 +38,7 @@ def model(tmp_path: Path) -> str:
 
 
 def test_the_loss_is_that_of_transformers_on_the_answers_alone(model: str) -> None:
-    train = TASK.load_for(model, 12, 4, 0, LENGTH).train
+    train = TASK.load(model, DataSpec(n_train=12, n_test=4, max_length=LENGTH)).train
     made, examples = TASK.model(model), TASK.encode(train, model, LENGTH)
     rows = chat.collate([question.options[0] for question in examples], "cpu")
     letters = [len(answer.encode()) for _, answer in train.texts or ()]
@@ -54,12 +54,12 @@ def test_the_loss_is_that_of_transformers_on_the_answers_alone(model: str) -> No
 
 
 def test_what_is_too_long_is_left_out_and_counted(model: str) -> None:
-    found = TASK.load_for(model, None, 4, 0, LENGTH)
+    found = TASK.load(model, DataSpec(n_test=4, max_length=LENGTH))
     assert (len(found.train), len(found.validation), len(found.test)) == (39, 10, 4) and "0" not in found.train.ids
     assert found.notes == (f"1 of 40 train examples have more than {LENGTH} tokens and are left out",)
     assert found.chance == pytest.approx(-np.log(len(chat.tokenizer(model))))
     with pytest.raises(TensorAdaptError, match=r"none of .* has at most 20 tokens"):
-        TASK.load_for(model, None, None, 0, 20)
+        TASK.load(model, DataSpec(max_length=20))
     with pytest.raises(TensorAdaptError, match="tokens; expected at most 20"):
         TASK.encode(found.train, model, 20)
 

@@ -20,7 +20,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded, execute, load_data, prepare
 from tensoradapt.tasks.language import chat, preference
 from tensoradapt.tasks.registry import resolve
-from tensoradapt.tasks.splits import Split, Splits
+from tensoradapt.tasks.splits import DataSpec, Split, Splits
 
 NAMES = ("the sea", "a fox", "my hat", "the sun", "an oak", "a bell", "the rain", "old salt")
 
@@ -52,7 +52,7 @@ def config(model: str, **more: Any) -> RunConfig:
 
 def test_nothing_is_cut(model: str) -> None:
     with pytest.raises(TensorAdaptError, match=r"all 48 pairs of train have more than 30 tokens.*the shortest has"):
-        TASK.load_for(model, None, None, 0, 30)
+        TASK.load(model, DataSpec(max_length=30))
     with pytest.raises(TensorAdaptError, match="pair 60 has more than 30 tokens"):
         TASK.encode(TASK.load().test, model, 30)
 

@@ -18,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 import tensoradapt as ta
 from tensoradapt.data.models import load_causal
 from tensoradapt.integrations.peft import TensorConfig
-from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.splits import DataSpec, Split
 from tensoradapt_paper.language.alpaca import ALPACA
 
 SMOLLM2 = "smollm2-135m-instruct"
@@ -78,5 +78,5 @@ def by_fit(train: Split) -> list[float]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    rows = ALPACA.load_for(SMOLLM2, STEPS * BATCH, 4, 0, LENGTH).train
+    rows = ALPACA.load(SMOLLM2, DataSpec(n_train=STEPS * BATCH, n_test=4, max_length=LENGTH)).train
     print(json.dumps({"fit": by_fit(rows), "trl": by_trl(rows, sys.argv[1])}))

@@ -17,7 +17,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute, load_data
 from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.splits import DataSpec, Split
 from tensoradapt_paper.language import instruction_rows
 from tensoradapt_paper.language.alpaca import ALPACA
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
@@ -123,7 +123,7 @@ def test_an_option_has_the_likelihood_of_its_tokens_whatever_is_computed_togethe
     data: Callable[..., Path], model: str
 ) -> None:
     data()
-    test = ALPACA.load_for(model, 4, 18, 0, LENGTH).test
+    test = ALPACA.load(model, DataSpec(n_train=4, n_test=18, max_length=LENGTH)).test
     made = ALPACA.model(model).double()
     questions = ALPACA.encode(test, model, LENGTH)
     with torch.no_grad():
@@ -155,21 +155,22 @@ def test_metrics_are_of_tokens_and_of_the_likeliest_option() -> None:
 
 def test_what_is_too_long_is_left_out_and_counted(data: Callable[..., Path], model: str) -> None:
     data()
-    found = ALPACA.load_for(model, None, None, 0, LENGTH)
+    found = ALPACA.load(model, DataSpec(max_length=LENGTH))
     assert any("1 of" in note and f"have more than {LENGTH} tokens and are left out" in note for note in found.notes)
     assert sum(name == "alpaca-62" for part in (found.train, found.validation, found.test) for name in part.ids) == 0
     assert found.chance == pytest.approx(-np.log(len(chat.tokenizer(model))))
-    shares = [name.partition("-")[0] for name in ALPACA.load_for(model, 5, 9, 1, LENGTH).test.ids]
+    few = ALPACA.load(model, DataSpec(n_train=5, n_test=9, max_length=LENGTH), 1)
+    shares = [name.partition("-")[0] for name in few.test.ids]
     assert [shares.count(kind) for kind in ("alpaca", "boolq", "arc_easy")] == [3, 3, 3]
     with pytest.raises(TensorAdaptError, match=r"none of .* has at most 20 tokens"):
-        ALPACA.load_for(model, None, None, 0, 20)
+        ALPACA.load(model, DataSpec(max_length=20))
     with pytest.raises(TensorAdaptError, match="tokens; expected at most 20"):
         ALPACA.encode(found.train, model, 20)
 
 
 def test_test_examples_are_those_of_every_seed_and_train_ones_are_drawn(data: Callable[..., Path], model: str) -> None:
     data()
-    one, other = (ALPACA.load_for(model, 10, 9, seed, LENGTH) for seed in (0, 1))
+    one, other = (ALPACA.load(model, DataSpec(n_train=10, n_test=9, max_length=LENGTH), seed) for seed in (0, 1))
     assert one.test.ids == other.test.ids and one.validation.ids == other.validation.ids
     assert set(one.train.ids) != set(other.train.ids)
 

@@ -14,6 +14,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import _load_data, execute
 from tensoradapt.tasks.registry import resolve, restore
+from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.tasks.tables import Table
 from tensoradapt_paper.language import pairs
 from tensoradapt_paper.language.pairs import ORCA_PAIRS, ULTRAFEEDBACK_PAIRS
@@ -57,7 +58,7 @@ def test_pairs_are_left_out_by_rule_and_counted(written: Any, model: str) -> Non
     test = [*rows(20, 100), equal, long]
     known = {**test[0], "prompt": test[0]["prompt"].upper(), "chosen": "Other"}
     written([*rows(40), rows(1)[0], equal, empty, long, known], test)
-    data = ULTRAFEEDBACK_PAIRS.load_for(model, None, None, 0, 96)
+    data = ULTRAFEEDBACK_PAIRS.load(model, DataSpec(max_length=96))
     counts = "; ".join(data.notes)
     for note in (
         "1 of 45 train pairs left out: an answer is empty",

@@ -10,13 +10,13 @@ from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.statistics.significance import Comparison, least_p
 from tensoradapt.analysis.tables.comparable import methods, reported, runs_of, score_name, tuned, tuned_where
 from tensoradapt.analysis.tables.frontier import Point, points, references
-from tensoradapt.analysis.tables.setup import setup, unequal
+from tensoradapt.analysis.tables.setup import unequal
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 
 LISTED = 6  # rates that a caption lists one by one
 GRIDS = 3  # different lists of rates that a caption has room for
-AT_CHANCE = (("collapsed", "ended at chance"), ("diverged", "diverged"))  # statuses as text
+AT_CHANCE = (("at chance", "ended at chance"), ("diverged", "diverged"))  # statuses as text
 
 
 def caption(runs: Iterable[Run], *, total: int | None = None, failed: int = 0, extra: str = "") -> str:
@@ -50,7 +50,7 @@ def subject(run: Run) -> str:
 
 def how_stepped(runs: Iterable[Run]) -> str:
     """What a learning rate means where all adapters took equal steps."""
-    taken = {setup(run.config)["optimizer"] for run in runs if run.config["kind"] == "adapter"}
+    taken = {run.row["optimizer"] for run in runs if run.row["kind"] == "adapter"}
     equal = taken == {"equal_steps"}
     return "Adapters take equal steps: the rate is how far the weights move." if equal else ""
 
@@ -58,8 +58,8 @@ def how_stepped(runs: Iterable[Run]) -> str:
 def how_unequal(runs: Iterable[Run]) -> str:
     """Which targets, scales, optimizers and layouts methods have, where these are not those of all."""
     every = list(runs)
-    differing, shown = unequal(every), displayed(str(run.config["label"]) for run in every)
-    names = {"targets": "Targets", "scale": "Scales", "optimizer": "Optimizers", "layout": "Layouts"}
+    differing, shown = unequal(every), displayed(run.row["method"] for run in every)
+    names = {"projections": "Targets", "scale": "Scales", "optimizer": "Optimizers", "layout": "Layouts"}
     return " ".join(f"{names[key]} differ{_by_method(differing[key], shown)}." for key in names if key in differing)
 
 
@@ -78,15 +78,15 @@ def _few(names: Sequence[str]) -> list[str]:
 
 def how_run(runs: Sequence[Run]) -> str:
     """How the learning rates were chosen, and what methods do not have in common, in sentences."""
-    rates = f"Learning rates {how_chosen(runs)}." if any(run.config.get("lr") is not None for run in runs) else ""
+    rates = f"Learning rates {how_chosen(runs)}." if any(run.row["lr"] is not None for run in runs) else ""
     return " ".join(filter(None, (rates, how_unequal(reported(runs)))))
 
 
 def _how_computed(runs: Iterable[Run]) -> str:
     """In which precision, where it is not that of all earlier runs, and on how many threads where these differ."""
     every = list(runs)
-    used = {run.config.get("training", {}).get("precision", "fp32") for run in every}
-    threads = sorted({n for run in every if (n := run.measurements.get("threads"))})
+    used = {run.row["precision"] or "fp32" for run in every}
+    threads = sorted({n for run in every if (n := run.row["threads"])})
     said = [f"Computed in {' and '.join(sorted(used))}."] if used != {"fp32"} else []
     if len(threads) > 1:
         said.append(f"Runs used {' and '.join(map(str, threads))} threads, which changes last digits.")
@@ -96,7 +96,7 @@ def _how_computed(runs: Iterable[Run]) -> str:
 def some_runs(runs: Iterable[Run]) -> list[Run]:
     """The runs as a list; raises TensorAdaptError if a plot can show none of them."""
     every = runs_of(runs)
-    if not any(run.config.get("kind") in ("adapter", "head", "full") for run in reported(every)):
+    if not any(run.row["kind"] in ("adapter", "head", "full") for run in reported(every)):
         raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
     return every
 
@@ -106,8 +106,8 @@ def how_chosen(runs: Sequence[Run]) -> str:
     tried = [run for run in runs if tuned(run)]
     if not tried:
         return "as given"
-    shown = displayed(str(run.config["label"]) for run in runs)
-    given = sorted(set(methods(runs)) - {run.config["label"] for run in tried})
+    shown = displayed(run.row["method"] for run in runs)
+    given = sorted(set(methods(runs)) - {run.row["method"] for run in tried})
     others, each = (
         (f"as given for {', '.join(shown[label] for label in given)}, and ", "each other") if given else ("", "each")
     )
@@ -116,7 +116,7 @@ def how_chosen(runs: Sequence[Run]) -> str:
 
 def tuning_seeds(tuning: Sequence[Run]) -> str:
     """The seeds that rates were tuned with."""
-    seeds = [str(seed) for seed in sorted({run.config["seed"] for run in tuning})]
+    seeds = [str(seed) for seed in sorted({run.row["seed"] for run in tuning})]
     return f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
@@ -124,7 +124,7 @@ def _tried(tuning: Sequence[Run], each: str, shown: Mapping[str, str]) -> str:
     """The rates that were tried, written once where every method has the same."""
     rates: dict[str, set[float]] = {}
     for run in tuning:
-        rates.setdefault(run.config["label"], set()).add(run.config["lr"])
+        rates.setdefault(run.row["method"], set()).add(run.row["lr"])
     tried: dict[str, list[str]] = {}
     for label, grid in sorted(rates.items()):
         tried.setdefault(_listed(grid), []).append(shown[label])
@@ -207,7 +207,7 @@ def _rates(drawn: Sequence[Point], how: str) -> str:
 
 
 def _at_chance(runs: Sequence[Run]) -> str:
-    statuses = [run.result["status"] for run in runs]
+    statuses = [run.row["status"] for run in runs]
     counts = [f"{statuses.count(status)} {what}" for status, what in AT_CHANCE if status in statuses]
     if not counts:
         return f"{len(runs)} runs, none at chance or diverged." if len(runs) > 1 else ""

@@ -102,7 +102,7 @@ class Source:
     @property
     def model(self) -> str:
         """The model and a colon, where it is known."""
-        model = self.runs[0].config.get("model")
+        model = self.runs[0].row["model"]
         return f"{model}: " if model else ""
 
 
@@ -120,7 +120,7 @@ def frontier_content(source: Source) -> Content | None:
 def ranks_content(source: Source) -> Content | None:
     """Score against rank, of one task; None without two ranks that are numbers."""
     runs = source.reported
-    ranks = {json.dumps(run.config.get("rank")) for run in runs if run.config["kind"] == "adapter"}
+    ranks = {json.dumps(run.row["rank"]) for run in runs if run.row["kind"] == "adapter"}
     if len(ranks) < 2 or not all(rank.isdigit() for rank in ranks):  # budgets, or ranks by bond
         return None
     rows = curves.rank_rows(runs)
@@ -211,7 +211,7 @@ def differences_content(source: Source) -> Content | None:
     ranked = task_ranking(source.runs)
     if ranked is None:
         return None
-    n = len({run.config["task"] for run in source.runs})
+    n = len({run.row["task"] for run in source.runs})
     text = (
         f"Mean ranks over {n} tasks of each method's mean over its sizes and seeds. A bar joins methods that "
         "Wilcoxon's signed ranks with Holm's correction do not tell apart (5 %)."

@@ -12,11 +12,11 @@ import numpy as np
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, paired_difference, t_interval
 from tensoradapt.checks import items, of_kind
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.store import HEAD_LABEL, Run, read_array
+from tensoradapt.runs.row import REFERENCES as REFERENCES
+from tensoradapt.runs.store import Run, read_array
 from tensoradapt.text import size_text
 
 MOST_RUNS = 1_000_000
-REFERENCES = {"head": HEAD_LABEL, "full": "full fine-tuning"}  # kinds of runs that are no adapter
 
 
 def runs_of(runs: Iterable[Run]) -> list[Run]:
@@ -26,7 +26,7 @@ def runs_of(runs: Iterable[Run]) -> list[Run]:
 
 def tuned(run: Run) -> bool:
     """Whether a run only helped to choose a learning rate."""
-    return bool(run.config.get("tuning"))
+    return bool(run.row["tuning"])
 
 
 def reported(runs: Iterable[Run]) -> list[Run]:
@@ -36,7 +36,7 @@ def reported(runs: Iterable[Run]) -> list[Run]:
 
 def run_size(run: Run) -> str:
     """The rank or budget that a run was asked for, as text; "" where it has none."""
-    return size_text(run.config.get("rank"), run.config.get("budget"))
+    return size_text(run.row["rank"], run.row["budget"])
 
 
 def tuned_where(runs: Iterable[Run]) -> str:
@@ -48,9 +48,9 @@ def tuned_where(runs: Iterable[Run]) -> str:
     tried: dict[tuple[str, str], dict[str, set[float]]] = {}
     sizes: dict[tuple[str, str], set[str]] = {}
     for run in runs:
-        case = str(run.config["task"]), str(run.config["label"])
+        case = str(run.row["task"]), run.row["method"]
         if tuned(run):
-            tried.setdefault(case, {}).setdefault(run_size(run), set()).add(run.config["lr"])
+            tried.setdefault(case, {}).setdefault(run_size(run), set()).add(run.row["lr"])
         else:
             sizes.setdefault(case, set()).add(run_size(run))
     several = {case: rates for case, rates in tried.items() if len(rates) > 1}
@@ -63,22 +63,22 @@ def tuned_where(runs: Iterable[Run]) -> str:
 def by_task(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """The runs of each task, tasks by name."""
     every = list(runs)
-    tasks = sorted({str(run.config["task"]) for run in every})
-    return {task: [run for run in every if run.config["task"] == task] for task in tasks}
+    tasks = sorted({str(run.row["task"]) for run in every})
+    return {task: [run for run in every if run.row["task"] == task] for task in tasks}
 
 
 def methods(runs: Iterable[Run]) -> list[str]:
     """The names of the adapters that are reported."""
-    return sorted({str(run.config["label"]) for run in reported(runs) if run.config["kind"] == "adapter"})
+    return sorted({run.row["method"] for run in reported(runs) if run.row["kind"] == "adapter"})
 
 
 def score(run: Run) -> float:
     """Test score of a run; a diverged run counts as chance."""
-    status, metric = run.result["status"], metric_name(run)
-    value = chance(run) if status == "diverged" else run.result["test"].get(metric)
+    status = run.row["status"]
+    value = chance(run) if status == "diverged" else run.row["test"]
     if value is None:
         raise TensorAdaptError(
-            f"run {run.name} ({status}) has no test {metric}; expected a number in "
+            f"run {run.name} ({status}) has no test {metric_name(run)}; expected a number in "
             f"{run.path / 'result.json'}: delete the folder {run.path} to run it again"
         )
     return float(value)
@@ -86,8 +86,8 @@ def score(run: Run) -> float:
 
 def versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
     """Paired difference of the group to the reference over the seeds that both ran; None without such a seed."""
-    other = {run.config["seed"]: run for run in reference}
-    pairs = [(run, other[run.config["seed"]]) for run in group if run.config["seed"] in other]
+    other = {run.row["seed"]: run for run in reference}
+    pairs = [(run, other[run.row["seed"]]) for run in group if run.row["seed"] in other]
     if not pairs:
         return None
     if (scores := paired_scores(pairs)) is not None:
@@ -128,22 +128,9 @@ def _read(folder: Path, written: tuple[int, ...]) -> tuple[Floats, np.ndarray]:
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Raise TensorAdaptError unless the runs are complete and share model, task and metric."""
-    for run in runs:
-        for name, record, keys in (
-            ("config", run.config, ("kind", "label", "seed")),
-            ("result", run.result, ("status", "n_params", "metric", "test")),
-        ):
-            if missing := [key for key in keys if key not in record]:
-                raise TensorAdaptError(
-                    f"run {run.name} has no {missing[0]!r}; expected it in {run.path / name}.json: "
-                    f"delete the folder {run.path} to run it again"
-                )
-    for key, values in (
-        ("model", {str(run.config.get("model")) for run in runs}),
-        ("task", {str(run.config.get("task")) for run in runs}),
-        ("metric", set(map(metric_name, runs))),
-    ):
+    """Raise TensorAdaptError unless the runs share model, task and metric."""
+    for key in ("model", "task", "metric"):
+        values = {str(run.row[key]) for run in runs}
         if len(values) > 1:
             raise TensorAdaptError(
                 f"the runs have {len(values)} {key}s: {', '.join(sorted(values))}; expected one, as scores of "
@@ -153,9 +140,9 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def check_group(group: Sequence[Run], what: str) -> None:
     """Raise TensorAdaptError if the runs of a point, named ``what``, have two learning rates or share a seed."""
-    seeds = [run.config["seed"] for run in group]
-    rates = sorted({run.config.get("lr") for run in group}, key=str)
-    twice = [run.name for run in group if seeds.count(run.config["seed"]) > 1]
+    seeds = [run.row["seed"] for run in group]
+    rates = sorted({run.row["lr"] for run in group}, key=str)
+    twice = [run.name for run in group if seeds.count(run.row["seed"]) > 1]
     if len(rates) > 1:
         raise TensorAdaptError(
             f"{what} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
@@ -170,24 +157,24 @@ def check_group(group: Sequence[Run], what: str) -> None:
 
 def metric_name(run: Run) -> str:
     """The metric that a run reports."""
-    return str(run.result["metric"]["name"])
+    return str(run.row["metric"])
 
 
 def chance(run: Run) -> float:
     """The score of what has learned nothing; nan where it is not known."""
-    return float(run.result["metric"]["chance"])
+    return math.nan if run.row["chance"] is None else float(run.row["chance"])
 
 
 def score_range(run: Run) -> tuple[float, float]:
     """The least and the largest value that a run's metric can have; infinite where it has no end."""
-    low, high = run.result["metric"]["low"], run.result["metric"]["high"]
+    low, high = run.row["metric_low"], run.row["metric_high"]
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def perfect(run: Run) -> float:
     """The score of a perfect answer: the largest value of the metric, or where that is not known 1 (100 in percent)."""
     high = score_range(run)[1]
-    return high if math.isfinite(high) else run.result.get("perfect", 1.0)
+    return high if math.isfinite(high) else run.row.get("perfect", 1.0)
 
 
 def percent(scores: Iterable[float]) -> bool:
@@ -197,4 +184,4 @@ def percent(scores: Iterable[float]) -> bool:
 
 def score_name(run: Run) -> str:
     """What the score of a run is called on an axis and in captions."""
-    return str(run.result.get("score_name") or f"test {metric_name(run)}").replace("_", " ")
+    return str(run.row.get("score_name") or f"test {metric_name(run)}").replace("_", " ")

@@ -64,24 +64,21 @@ def rate_rows(runs: Iterable[Run]) -> list[Row]:
     kept = {_tried(run, apart) for run in reported(every)}
     scores: dict[tuple[Any, ...], list[float]] = {}
     for run in tried:
-        if (value := run.result["validation"].get(metric_name(run))) is not None:
+        if (value := run.row["validation"]) is not None:
             scores.setdefault(_tried(run), []).append(value)
     rows = []
     for run in tried:
-        config, result, found = run.config, run.result, scores.get(_tried(run))
-        row = {"method": config["label"], "size": run_size(run), "lr": config["lr"]}
-        row |= {
-            "validation": result["validation"].get(metric_name(run)),
-            "mean": statistics.fmean(found) if found else None,
-        }
-        row |= {"seed": config["seed"], "n_params": result["n_params"], "chosen": _tried(run, apart) in kept}
-        rows.append({**row, "at_chance": result["status"] != "finished", "run": run.name})
+        found = scores.get(_tried(run))
+        same = {key: run.row[key] for key in ("method", "lr", "validation", "seed", "n_params")}
+        own = {"size": run_size(run), "mean": statistics.fmean(found) if found else None, "run": run.name}
+        ended = {"chosen": _tried(run, apart) in kept, "at_chance": run.row["status"] != "finished"}
+        rows.append({**same, **own, **ended})
     return sorted(rows, key=lambda row: (row["method"], row["n_params"], row["size"], row["lr"], row["seed"]))
 
 
 def _tried(run: Run, apart: bool = True) -> tuple[Any, ...]:
     """What runs of one learning rate have in common: the method, the rate and, unless it is shared, the size."""
-    return run.config["label"], run.config["lr"], run_size(run) if apart else None
+    return run.row["method"], run.row["lr"], run_size(run) if apart else None
 
 
 def grid_rows(runs: Iterable[Run]) -> list[Row]:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.tables.comparable import REFERENCES, metric_name, percent, runs_of
-from tensoradapt.analysis.tables.setup import SETUP
 from tensoradapt.checks import is_number, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.table import LESS_IS_BETTER, range_of
+from tensoradapt.runs.row import COLUMNS
 from tensoradapt.runs.store import Run
 
 SCORES = ("test", "score")  # columns of which another one, "metric", may say what they are
-STATUS = {"at chance": "collapsed"}  # what tables call it: what runs call it
 MOST_ROWS = 1_000_000
 
 
@@ -80,20 +79,17 @@ def _of_frame(frame: Any, columns: Columns) -> list[Run]:
     runs = [_run(index, row, seed, columns, y) for (index, row), seed in zip(rows, seeds, strict=True)]
     for run in runs:
         _check_direction(run)
-    scores = [run.result["test"][metric_name(run)] for run in runs]
-    largest = 100.0 if percent([score for score in scores if score is not None]) else 1.0
+    largest = 100.0 if percent([run.row["test"] for run in runs if run.row["test"] is not None]) else 1.0
     for run in runs:
-        metric = run.result["metric"]
-        low, high = range_of(metric["name"].replace(" ", "_").removeprefix("test_").lower())
-        metric |= {"low": largest * low, "high": largest * high}
-        run.result["perfect"] = largest
+        low, high = range_of(metric_name(run).replace(" ", "_").removeprefix("test_").lower())
+        run.row.update(metric_low=largest * low, metric_high=largest * high, perfect=largest)
     return runs
 
 
 def _check_direction(run: Run) -> None:
     """Raise TensorAdaptError for a metric of which less is better, by its name; negated ones are below zero."""
     metric = metric_name(run)
-    if LESS_IS_BETTER.search(metric) and (run.result["test"][metric] or 0) > 0:
+    if LESS_IS_BETTER.search(metric) and (run.row["test"] or 0) > 0:
         raise TensorAdaptError(
             f"of {metric!r} less is better, by its name, and figures take more to be better; give its negative, as "
             f'runs.assign(**{{"negative {metric}": -runs["{metric}"]}}) and y="negative {metric}"'
@@ -135,25 +131,22 @@ def _run(index: Hashable, row: Mapping[str, Any], seed: Any, columns: Columns, y
     method = row[columns.method]
     if not isinstance(method, str) or not method.strip():
         raise TensorAdaptError(f"row {index!r} has {columns.method} {shown(method)}; expected the name of a method")
-    status = STATUS.get(str(row.get("status")), row.get("status") or "finished")
+    status = row.get("status") or "finished"
     score = _number(index, row, y, missing=status == "diverged" and row.get("chance") is not None)
     cost = _number(index, row, columns.x, missing=columns.x != "n_params")
     n_params = cost if row.get("n_params") is None else _number(index, row, "n_params")
     kinds = {name: kind for kind, name in REFERENCES.items()}
     metric = row.get("metric") if y in SCORES and row.get("metric") else y
-    chance = row.get("chance")
-    config = {key: row.get(key) for key in ("model", "task", "lr", "parameterization", "layout", "budget")}
-    config |= {"kind": row.get("kind") or kinds.get(method, "adapter"), "label": method, "seed": seed}
-    config |= {"rank": rank_of(row.get("rank")), "tuning": bool(row.get("tuning"))}
-    config |= {"setup": {key: None if row.get(key) is None else str(row[key]) for key in SETUP}}
-    validation = row.get("validation")
-    known = {"name": metric, "chance": math.nan if chance is None else float(chance)}
-    result = {"status": status, "n_params": n_params, "metric": known, "note": ""}
-    result |= {"test": {metric: score}, "validation": {metric: validation}}
-    result |= {"score_name": f"test {metric}".replace("_", " ") if y == "test" else str(metric).replace("_", " ")}
     name = str(row.get("id") or f"row {index}")
-    measured = {columns.x: cost, **({"seconds": row["seconds"]} if row.get("seconds") is not None else {})}
-    return Run(name, Path(str(row.get("path") or name)), config, result, measured, {})
+    made = {
+        **dict.fromkeys(COLUMNS),
+        **row,
+        **{"id": name, "status": status, "method": method, "seed": seed, "rank": rank_of(row.get("rank"))},
+        **{"kind": row.get("kind") or kinds.get(method, "adapter"), "tuning": bool(row.get("tuning"))},
+        **{"n_params": n_params, columns.x: cost, "metric": metric, "test": score, "note": ""},
+        "score_name": f"test {metric}" if y == "test" else metric,
+    }
+    return Run(name, Path(str(row.get("path") or name)), made)
 
 
 def _number(index: Hashable, row: Mapping[str, Any], name: str, missing: bool = False) -> Any:

@@ -24,7 +24,8 @@ from tensoradapt.analysis.tables.comparable import (
     versus,
 )
 from tensoradapt.analysis.tables.frames import as_runs
-from tensoradapt.analysis.tables.setup import SETUP, layout_text, setup
+from tensoradapt.analysis.tables.setup import SETUP, setup
+from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run
@@ -39,7 +40,7 @@ COSTS = {
     "step_seconds_median": "median time of a step (s)",
     "seconds": "time of a run (s)",
 }
-LOST = ("collapsed", "diverged")  # statuses of runs without an answer better than guessing
+LOST = ("at chance", "diverged")  # statuses of runs without an answer better than guessing
 COLUMNS = (
     *("method", "parameterization", *SETUP, "rank", "n_params", "metric", "mean", "low", "high", "sd", "n_seeds"),
     *("n_at_chance", "n_diverged", "lr", "diff_head", "diff_head_low", "diff_head_high"),
@@ -56,7 +57,7 @@ class Point:
     score; ``vs_head`` and ``vs_full`` of the paired difference to the references, None where no seed is shared.
     ``p_frontier`` is NaN for one seed. ``budget`` is what was asked for; ``scores`` are the test scores, ``lost`` says
     which of them ended at chance or diverged, and ``runs`` are the runs behind them, all by seed.
-    ``setup`` has the values of ``SETUP``; ``layout`` is the one that was asked for.
+    ``setup`` has the values of ``SETUP``.
     """
 
     method: str
@@ -98,7 +99,7 @@ class Point:
 
 
 def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True) -> list[Point]:
-    """The adapter runs as points, one per (label, layout, rank, n_params), least cost (one of ``COSTS``) first.
+    """The adapter runs as points, one per (method, layout, rank, n_params), least cost (one of ``COSTS``) first.
 
     ``compare``: with differences to the references, for which predictions are read, and ``p_frontier``.
 
@@ -118,9 +119,8 @@ def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True)
 
 
 def check_cost(cost: str, runs: Sequence[Run] = ()) -> None:
-    """Raise TensorAdaptError for an unknown cost; runs of a table have the one that was named."""
-    own = {name for run in runs if "setup" in run.config for name in run.measurements}
-    if cost not in COSTS and cost not in own:
+    """Raise TensorAdaptError for an unknown cost; any column that is a number in all runs is one."""
+    if cost not in COSTS and not (runs and all(is_number(run.row.get(cost)) for run in runs)):
         raise TensorAdaptError(f"cost is {cost!r}{did_you_mean(cost, COSTS)}")
 
 
@@ -176,35 +176,35 @@ def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Poi
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
     """The reported runs of a kind, by seed."""
-    return sorted((run for run in reported(runs) if run.config["kind"] == kind), key=lambda run: run.config["seed"])
+    return sorted((run for run in reported(runs) if run.row["kind"] == kind), key=lambda run: run.row["seed"])
 
 
 def _key(run: Run) -> tuple[Any, ...]:
-    rank = json.dumps(run.config.get("rank"), sort_keys=True)
-    return run.config["label"], layout_text(run.config.get("layout")), rank, run.result["n_params"]
+    rank = json.dumps(run.row["rank"], sort_keys=True)
+    return run.row["method"], run.row["layout"], rank, run.row["n_params"]
 
 
 def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
-    group = sorted(group, key=lambda run: run.config["seed"])
+    group = sorted(group, key=lambda run: run.row["seed"])
     first = group[0]
     check_group(group, f"{first.config['label']} {size_text(first.config.get('rank'), short=True)}".strip())
-    statuses, scores = [run.result["status"] for run in group], [score(run) for run in group]
+    statuses, scores = [run.row["status"] for run in group], [score(run) for run in group]
     compared = {other: None if other == kind else versus(group, runs) for other, runs in against.items()}
     return Point(
-        method=first.config["label"],
-        parameterization=first.config.get("parameterization"),
-        layout=layout_text(first.config.get("layout")),
-        rank=first.config.get("rank"),
-        n_params=first.result["n_params"],
+        method=first.row["method"],
+        parameterization=first.row["parameterization"],
+        layout=first.row["layout"],
+        rank=first.row["rank"],
+        n_params=first.row["n_params"],
         cost=statistics.median(_cost(run, cost) for run in group),
         metric=metric_name(first),
         interval=t_interval(scores),
-        n_at_chance=statuses.count("collapsed"),
+        n_at_chance=statuses.count("at chance"),
         n_diverged=statuses.count("diverged"),
-        seeds=tuple(run.config["seed"] for run in group),
-        lr=first.config.get("lr"),
-        setup=setup(first.config),
-        budget=first.config.get("budget"),
+        seeds=tuple(run.row["seed"] for run in group),
+        lr=first.row["lr"],
+        setup=setup(first),
+        budget=first.row["budget"],
         runs=tuple(run.name for run in group),
         scores=tuple(scores),
         lost=tuple(status in LOST for status in statuses),
@@ -214,7 +214,7 @@ def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: 
 
 
 def _cost(run: Run, cost: str) -> float:
-    value = run.result["n_params"] if cost == "n_params" else run.measurements.get(cost)
+    value = run.row.get(cost)
     if value is None:
         raise TensorAdaptError(
             f"run {run.name} has no {cost}; expected it in {run.path / 'measurements.json'}: choose another cost"

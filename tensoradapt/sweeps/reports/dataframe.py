@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,9 @@ from tensoradapt.analysis.tables.comparable import runs_of
 from tensoradapt.checks import flag, place, strings
 from tensoradapt.errors import missing_extra
 from tensoradapt.files import replace_file
-from tensoradapt.runs.documents import check_complete
-from tensoradapt.runs.store import Run
-from tensoradapt.sweeps.reports.results import COLUMNS, Row, every_column, matching, plain_rows, rows_of, select
-
-MEASURED = ("lr", "chance", "validation", "test", "seconds", "peak_memory_bytes")
-WHOLE = ("budget", "n_params", "seed", "steps")
+from tensoradapt.runs.row import COLUMNS, FLAGS, NUMBERS, WHOLE, Row
+from tensoradapt.runs.store import Failure, Run
+from tensoradapt.sweeps.reports.results import every_column, matching, plain_rows, rows_of, select
 
 
 def results(
@@ -30,8 +26,9 @@ def results(
 ) -> Any:
     """The runs of a folder, or given ones, as a pandas DataFrame with a row for each run.
 
-    Columns are those of ``tensoradapt results`` (task, method, targets, scale, optimizer, layout, rank, n_params, lr,
-    seed, metric, validation, test and others) and ``path``, the folder of the run. ``test`` is the score of ``metric``.
+    Columns are those of ``tensoradapt results`` (task, method, projections, scale, layout, rank, n_params, lr, seed,
+    metric, validation, test and all other settings) and ``path``, the folder of the run. ``test`` is the score of
+    ``metric``.
     Failed runs of a folder are rows with the status "failed" and no score. The functions of ``tensoradapt.plots`` take
     the table as it is, also joined with rows of other experiments (docs/sweeps/results.md).
 
@@ -58,21 +55,18 @@ def results(
     rows = [row for row in rows_of(runs, failed) if tuning or not row["tuning"]]
     table = pandas.DataFrame(plain_rows(rows), columns=list(COLUMNS))
     table["path"] = [paths.get(row["id"]) for row in rows]
-    kinds = {**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(MEASURED, "float64")}
+    kinds = {**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(FLAGS, "boolean")}
     kinds |= {"rank": _rank_kind(rows), "tuning": "bool"}
     return table.astype(kinds)
 
 
 def _found(
     source: Path | str | Iterable[Run], where: Sequence[str], spec: Path | str | None
-) -> tuple[list[Run], Mapping[str, Mapping[str, Any]]]:
+) -> tuple[list[Run], Mapping[str, Failure]]:
     if isinstance(source, str | os.PathLike):
         return select(place(source, "source"), where, None if spec is None else place(spec, "spec"))
     runs = runs_of(source)
-    for run in runs:
-        check_complete(run.path, {"config": run.config, "result": run.result})
-    kept = partial(matching, where=where)
-    return [run for run in runs if kept(rows_of([run], {})[0])], {}
+    return [run for run in runs if matching(run.row, where)], {}
 
 
 def _rank_kind(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -89,6 +83,6 @@ def write_parquet(rows: Sequence[Row], path: Path) -> Path:
         raise missing_extra(str(error.name), "results", "a Parquet table") from None
     data = io.BytesIO()
     frame = pandas.DataFrame(plain_rows(rows), columns=list(every_column(rows)))
-    texts = {column: "string" for column in ("rank", "note") if column in frame}
+    texts = {column: "string" for column in frame if column not in NUMBERS and frame[column].dtype == object}
     frame.astype(texts).to_parquet(data, index=False)
     return replace_file(Path(path), data.getvalue())

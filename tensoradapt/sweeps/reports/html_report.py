@@ -22,10 +22,11 @@ from tensoradapt.analysis.tables.contrasts import named_reference
 from tensoradapt.analysis.tables.over_tasks import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
+from tensoradapt.runs.row import COLUMNS
 from tensoradapt.runs.store import Run
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.reports.findings import findings
-from tensoradapt.sweeps.reports.results import COLUMNS, rows_of, select, status_text, sweeps
+from tensoradapt.sweeps.reports.results import rows_of, select, sweeps
 from tensoradapt.text import size_text
 
 Row = Mapping[str, Any]
@@ -82,11 +83,9 @@ def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, r
     plans = [sweep.due(root) for sweep in recorded]
     counted = [] if where else plans
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page.filters.update(
-        cell=cell_text, key=_key, names=str.split, status=status_text, column=column_text, method=display
-    )
+    page.filters.update(cell=cell_text, key=_key, names=str.split, column=column_text, method=display)
     source = resources.files("tensoradapt.sweeps.reports").joinpath("report.html.j2").read_text(encoding="utf-8")
-    tasks = {Path(root) / name: error["config"]["task"] for name, error in failed.items()}
+    tasks = {one.path: one.row["task"] for one in failed.values()}
     drawn = figures(runs, reference=reference, totals=record.totals(counted), failed=tasks)
     return page.from_string(source).render(
         title=Path(root).resolve().name,
@@ -105,32 +104,32 @@ def _results(
     runs: Sequence[Run], failed: Mapping[str, Any], drawn: Sequence[Figured], reference: str | None
 ) -> dict[str, Any]:
     tasks = sorted({figure.task for figure in drawn if figure.task})
-    labels = {str(run.config["label"]) for run in runs} | {str(error["config"]["label"]) for error in failed.values()}
+    labels = {one.row["method"] for one in (*runs, *failed.values())}
     names = displayed(labels)
     return {
         "findings": findings(runs, reference),
         "about": {run.name: about(run) for run in runs},
         "names": names,
-        "methods": sorted({names[str(run.config["label"])] for run in runs}),
-        "models": sorted({str(run.config["model"]) for run in runs}),
+        "methods": sorted({names[run.row["method"]] for run in runs}),
+        "models": sorted({str(run.row["model"]) for run in runs}),
         "rates": how_chosen(runs) if runs else "",
         "unequal": how_unequal(runs),
         "overall": [_figure(figure, names) for figure in drawn if figure.task is None],
         "volumes": _volumes(runs, names),
         "tasks": [(task, [_figure(figure, names) for figure in drawn if figure.task == task]) for task in tasks],
         "runs": _table("runs", "All runs", COLUMNS, rows_of(runs, failed), names),
-        "noted": [run for run in runs if run.result["status"] != "finished" or run.result["note"]],
+        "noted": [run for run in runs if run.row["status"] != "finished" or run.row["note"]],
         "failed": failed,
     }
 
 
 def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None, more: int) -> list[tuple[str, str]]:
-    statuses = Counter(run.result["status"] for run in runs)
+    statuses = Counter(run.row["status"] for run in runs)
     further = f", and at most {more} more to tune" if more else ""
     return [
         ("runs with a result", f"{len(runs)} of {total}{further}" if total else f"{len(runs)}"),
         ("of them to choose learning rates", f"{sum(map(tuned, runs))}"),
-        ("at chance", f"{statuses['collapsed']}"),
+        ("at chance", f"{statuses['at chance']}"),
         ("diverged", f"{statuses['diverged']}"),
         ("failed", f"{len(failed)}"),
     ]
@@ -180,13 +179,10 @@ def column_text(column: str) -> str:
 
 def about(run: Run) -> str:
     """A run in a line, which is shown where the pointer is on a link to it."""
-    config, result = run.config, run.result
-    size = size_text(config.get("rank"), config.get("budget"))
-    metric = result["metric"]["name"]
-    score = result["test"].get(metric)
-    reached = "no score" if score is None else f"test {metric} {score:.4f}"
-    named = " ".join(filter(None, (display(str(config["label"])), size)))
-    return f"{named}, seed {config['seed']}: {reached}, {result['n_params']:,} parameters"
+    row = run.row
+    reached = "no score" if row["test"] is None else f"test {row['metric']} {row['test']:.4f}"
+    named = " ".join(filter(None, (display(row["method"]), size_text(row["rank"], row["budget"]))))
+    return f"{named}, seed {row['seed']}: {reached}, {row['n_params']:,} parameters"
 
 
 def _made(runs: Sequence[Run]) -> list[tuple[int, str]]:

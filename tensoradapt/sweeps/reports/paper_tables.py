@@ -115,13 +115,13 @@ def _unit(run: Run) -> str:
 
 
 def _caption(runs: Sequence[Run], bold: bool) -> str:
-    seeds = sorted({run.config["seed"] for run in runs})
-    models = " and ".join(sorted({plain(str(run.config.get("model"))) for run in runs}))
+    seeds = sorted({run.row["seed"] for run in runs})
+    models = " and ".join(sorted({plain(str(run.row["model"])) for run in runs}))
     several = f"means over {len(seeds)} seeds ± half of the 95 % t interval" if len(seeds) > 1 else "one seed"
     said = [f"Test scores of {models}: {several}."]
     if bold:
         said.append("Bold: the best of its group, where its paired differences to all others hold (p < 0.05, Holm).")
-    if any(run.result["status"] != "finished" for run in runs):
+    if any(run.row["status"] != "finished" for run in runs):
         said.append("†: a run ended at chance or diverged.")
     return " ".join(filter(None, (*said, how_unequal(runs))))
 

@@ -13,20 +13,15 @@ from typing import Any
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables import frontier
 from tensoradapt.analysis.tables.comparable import by_task
-from tensoradapt.analysis.tables.setup import SETUP, setup
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.documents import check_complete
-from tensoradapt.runs.store import Run, load_failures, load_runs
+from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, SETUP, STATUSES, Row
+from tensoradapt.runs.store import Failure, Run, load_failures, load_runs
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.text import align, bonds_text, plain
 
-COLUMNS = (
-    *("id", "status", "model", "task", "method", *SETUP, "rank", "budget", "n_params", "lr", "seed", "steps", "tuning"),
-    *("metric", "chance", "validation", "test", "seconds", "peak_memory_bytes", "kind", "parameterization", "note"),
-)
 SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")
 MEANS = ("task", *frontier.COLUMNS)
 SHOWN_MEANS = ("task", "method", "rank", "budget", "n_params", "metric", "mean", "low", "high", "n_seeds", "lr")
@@ -38,16 +33,11 @@ OPERATORS = {
     "<": operator.lt,
     ">": operator.gt,
 }
-NUMBERS = (
-    *("rank", "budget", "n_params", "lr", "seed", "steps", "chance", "validation", "test", "seconds"),
-    *("peak_memory_bytes", "mean", "low", "high", "n_seeds"),
-)
-STATUSES = ("finished", "at chance", "diverged", "failed")
-FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+OF_MEANS = ("mean", "low", "high", "n_seeds")  # columns of numbers that only means have
+TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
 LATEX |= {ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}", ord("\\"): r"\textbackslash{}"}
-Row = dict[str, Any]
-Selected = tuple[list[Run], dict[str, dict[str, Any]]]  # runs, and failures by name
+Selected = tuple[list[Run], dict[str, Failure]]  # runs, and failures by name
 
 
 def run_rows(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
@@ -60,9 +50,10 @@ def run_rows(root: Path, where: Sequence[str] = (), spec: Path | None = None) ->
     return rows_of(*select(root, where, spec))
 
 
-def rows_of(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def rows_of(runs: Sequence[Run], failed: Mapping[str, Failure]) -> list[Row]:
     """A row of ``COLUMNS`` for each of these runs and failures, in the order of ``run_rows``."""
-    rows = [*map(_finished, runs), *(_failed(name, error) for name, error in failed.items())]
+    found = [*(run.row for run in runs), *(one.row for one in failed.values())]
+    rows = [{key: row[key] for key in COLUMNS} for row in found]
     return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
 
 
@@ -71,14 +62,10 @@ def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> S
     kept = partial(matching, where=where)
     kept(dict.fromkeys(COLUMNS))  # conditions are read before files are
     runs, failed = load_runs(root), load_failures(root)
-    for run in runs:
-        check_complete(run.path, {"config": run.config, "result": run.result})
-    for name, error in failed.items():
-        check_complete(Path(root) / name, {"error": error})
     if spec:
         runs, failed = _of_sweep(runs, failed, {c.id: c for s in sweeps(root, spec) for c in s.due(root).configs})
-    kept_failures = {name: error for name, error in failed.items() if kept(_failed(name, error))}
-    return [run for run in runs if kept(_finished(run))], kept_failures
+    kept_failures = {name: one for name, one in failed.items() if kept(one.row)}
+    return [run for run in runs if kept(run.row)], kept_failures
 
 
 def matching(row: Row, where: Sequence[str]) -> bool:
@@ -87,13 +74,11 @@ def matching(row: Row, where: Sequence[str]) -> bool:
     return all(_meets(row, *condition) for condition in conditions)
 
 
-def _of_sweep(runs: Sequence[Run], failed: Mapping[str, Any], own: Mapping[str, RunConfig]) -> Selected:
+def _of_sweep(runs: Sequence[Run], failed: Mapping[str, Failure], own: Mapping[str, RunConfig]) -> Selected:
     """The runs of one sweep under its own names of methods; another sweep may have run them under other names."""
-    names = {name: {"label": config.label, "method": config.method} for name, config in own.items()}
-    return (
-        [replace(run, config={**run.config, **names[run.name]}) for run in runs if run.name in own],
-        {k: {**error, "config": {**error["config"], **names[k]}} for k, error in failed.items() if k in own},
-    )
+    mine = [replace(run, row={**run.row, "method": own[run.name].method}) for run in runs if run.name in own]
+    gone = {k: replace(one, row={**one.row, "method": own[k].method}) for k, one in failed.items() if k in own}
+    return mine, gone
 
 
 def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
@@ -158,7 +143,7 @@ def write_latex(rows: Sequence[Row], path: Path) -> Path:
     columns = _most_read(rows)
     head = " & ".join(column.translate(LATEX) for column in columns) + r" \\"
     body = [" & ".join(_text(row[column]).translate(LATEX) for column in columns) + r" \\" for row in rows]
-    kinds = "".join("r" if column in NUMBERS else "l" for column in columns)
+    kinds = "".join("r" if column in (*NUMBERS, *OF_MEANS, "rank") else "l" for column in columns)
     lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]
     return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
 
@@ -166,37 +151,10 @@ def write_latex(rows: Sequence[Row], path: Path) -> Path:
 def write_markdown(rows: Sequence[Row], path: Path) -> Path:
     """Write the rows as a table of GitHub's Markdown; returns the path."""
     columns = _most_read(rows)
-    head = [*columns], ["--:" if column in NUMBERS else ":--" for column in columns]
+    head = [*columns], ["--:" if column in (*NUMBERS, *OF_MEANS, "rank") else ":--" for column in columns]
     body = [[_text(row[column]).replace("\\", "\\\\").replace("|", "\\|") for column in columns] for row in rows]
     lines = [f"| {' | '.join(line)} |" for line in (*head, *body)]
     return replace_file(Path(path), ("\n".join(lines) + "\n").encode())
-
-
-def status_text(status: str) -> str:
-    """A status of the store in the words of a table."""
-    return "at chance" if status == "collapsed" else status
-
-
-def _finished(run: Run) -> Row:
-    result = run.result
-    measured = {key: run.measurements.get(key) for key in ("seconds", "peak_memory_bytes")}
-    reached = {part: result[part].get(result["metric"]["name"]) for part in ("validation", "test")}
-    same = {"metric": result["metric"]["name"], "chance": result["metric"]["chance"]}
-    same |= {key: result[key] for key in ("n_params", "note")}
-    same["status"] = status_text(result["status"])
-    return {**dict.fromkeys(COLUMNS), **_asked(run.name, run.config), **same, **reached, **measured}
-
-
-def _failed(name: str, error: Mapping[str, Any]) -> Row:
-    note = f"{error['kind']}: {error['error']}"
-    return {**dict.fromkeys(COLUMNS), **_asked(name, error["config"]), "status": "failed", "note": note}
-
-
-def _asked(name: str, config: Mapping[str, Any]) -> Row:
-    keys = ("model", "task", "rank", "budget", "lr", "seed", "steps", "kind", "parameterization")
-    asked = {key: config.get(key) for key in keys}
-    named = {"id": name, "method": config["label"], "tuning": bool(config.get("tuning"))}
-    return {**asked, **named, **setup(config)}
 
 
 def _condition(text: str) -> tuple[str, str, Any]:
@@ -211,15 +169,16 @@ def _condition(text: str) -> tuple[str, str, Any]:
 
 def _wanted(text: str, column: str, value: str) -> Any:
     """The value of a condition, of the type that its column has."""
-    if column == "tuning":
-        if value.lower() not in FLAGS:
+    if column in FLAGS:
+        if value.lower() not in TRUTHS:
             raise TensorAdaptError(
-                f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in tuning=no"
+                f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in {column}=no"
             )
-        return FLAGS[value.lower()]
-    if column == "status" and value.lower() not in STATUSES:
-        raise TensorAdaptError(f"condition {text!r}: unknown status {value!r}{did_you_mean(value, STATUSES)}")
-    if column not in NUMBERS or column == "rank":  # which may be by bond
+        return TRUTHS[value.lower()]
+    if column == "status" and value.lower() not in (*STATUSES, FAILED):
+        valid = (*STATUSES, FAILED)
+        raise TensorAdaptError(f"condition {text!r}: unknown status {value!r}{did_you_mean(value, valid)}")
+    if column not in NUMBERS:  # a rank may be by bond
         return value
     try:
         return float(value)

@@ -147,7 +147,7 @@ class Watch:
         known = [self._seconds[name] for name in finished & self._seconds.keys()]
         if not known or not running:
             return None
-        parts = [1 - (run.step or 0) / run.config.steps for run in running]
+        parts = [1 - (run.step or 0) / run.config.training.steps for run in running]
         return statistics.fmean(known) * (sum(row.waiting for row in rows) + sum(parts)) / len(running)
 
     def _last(self, configs: dict[str, RunConfig], finished: set[str]) -> Iterator[str]:
@@ -177,7 +177,7 @@ def _rows(
 
 
 def _key(config: RunConfig) -> Key:
-    return config.task, config.label
+    return config.task, str(config.method)
 
 
 def _saved_step(path: Path) -> int | None:
@@ -242,8 +242,8 @@ def _lines(frame: Frame) -> list[str]:
 
 
 def _in_hand_text(one: InHand) -> str:
-    config = one.config
-    step = f"step {one.step} of {config.steps} saved" if one.step else f"{config.steps} steps, none saved yet"
+    config, steps = one.config, one.config.training.steps
+    step = f"step {one.step} of {steps} saved" if one.step else f"{steps} steps, none saved yet"
     since = (
         f"for {duration_text(one.seconds)}" if one.alive else "no process on this machine; the sweep goes on with it"
     )

@@ -13,8 +13,8 @@ from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.metrics.metric import quotient
 from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.splits import Split, Splits, joined, take
-from tensoradapt.tasks.task import Data, Metrics, Task
+from tensoradapt.tasks.splits import DataSpec, Split, Splits, at_most, joined, take
+from tensoradapt.tasks.task import EVERYTHING, SAME, Data, Metrics, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,22 +70,25 @@ class Instruct(Task):
         self.base(name)
         return models.load_causal(name)[0]
 
-    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
-        """The examples that a length of tokens holds whole; notes count those that were passed over.
+    def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
+        """Return the examples that a length of tokens holds whole, all without a model; notes count the others.
 
         ``n_test`` is shared equally by the parts of the test split.
         """
+        if model is None:
+            return super().load(None, data, seed)
         train, validation, test, notes = self.splits()
         parts = self.parts_of(test)
-        share = n_test and max(1, n_test // len(parts))
-        wanted = [("train", train, n_train, seed), ("validation", validation, None, 0)]
-        wanted += [(name, part, share, 0) for name, part in parts.items()]
-        found = [self._fitting(*part, model, max_length) for part in wanted]
+        share = data.n_test and max(1, data.n_test // len(parts))
+        wanted = [("train", train, data.n_train, seed), ("validation", validation, None, SAME)]
+        wanted += [(name, part, share, SAME) for name, part in parts.items()]
+        found = [self._fitting(*part, model, data.max_length) for part in wanted]
         said = tuple(note for _, note in found if note)
         held_out, *asked = (split for split, _ in found[2:])
         for part in asked:
             held_out = joined(held_out, part)
-        return Data(self, found[0][0], found[1][0], held_out, self.chance(held_out, model), (*notes, *said))
+        drawn = at_most(found[1][0], data.n_validation, SAME)
+        return Data(self, found[0][0], drawn, held_out, self.chance(held_out, model), (*notes, *said))
 
     def _fitting(
         self, what: str, split: Split, n: int | None, seed: int, model: str, max_length: int
@@ -110,13 +113,13 @@ class Instruct(Task):
         return take(split, np.array(rows)), note if over else ""
 
     def encode(self, split: Split, model: str, max_length: int) -> list[chat.Question]:
-        """Each prompt with its answers; raises TensorAdaptError for one of more tokens, as ``load_for`` has none."""
+        """Each prompt with its answers; raises TensorAdaptError for one of more tokens, as ``load`` leaves them out."""
         found = [_question(split, row, model) for row in range(len(split))]
         for one, name in zip(found, split.ids, strict=True):
             if len(one) > max_length:
                 raise TensorAdaptError(
                     f"{name} has {len(one)} tokens; expected at most {max_length}, as a prompt without the end of its "
-                    "answer teaches another one: raise max_length, or take examples from load_for"
+                    "answer teaches another one: raise max_length, or give load the model and a DataSpec"
                 )
         return found
 

@@ -18,13 +18,14 @@ from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.metrics.metric import Metric, always, averaged, of_share, quotient
 from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.splits import Split, Splits, subsample, take
-from tensoradapt.tasks.task import Data, Metrics, Task
+from tensoradapt.tasks.splits import DataSpec, Split, Splits, at_most, take
+from tensoradapt.tasks.task import EVERYTHING, SAME, Data, Metrics, Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Texts = tuple[str, ...]  # prompt, chosen, rejected, and perhaps a system message
+PARTS = ("train", "validation", "test")
 AT_ONCE = 2  # pairs that are evaluated together: logits are (rows, tokens, vocabulary)
 
 
@@ -68,16 +69,22 @@ class Preferences(Task):
         """All pairs, of any length."""
         return self.load_splits()
 
-    def load_for(self, model: str, n_train: int | None, n_test: int | None, seed: int, max_length: int) -> Data:
-        """The pairs whose longer side fits; the notes count the others. TensorAdaptError where none does."""
-        data = self.load()
-        wholes = {"train": data.train, "validation": data.validation, "test": data.test}
-        fitting = {part: self._fitting(whole, part, model, max_length) for part, whole in wholes.items()}
-        counts = ((len(wholes[part]) - len(split), len(wholes[part]), part) for part, split in fitting.items())
-        notes = tuple(f"{out} of {n} {part} pairs left out: over {max_length} tokens" for out, n, part in counts if out)
-        train = subsample(fitting["train"], n_train and min(n_train, len(fitting["train"])), seed, "n_train")
-        test = subsample(fitting["test"], n_test and min(n_test, len(fitting["test"])), 0, "n_test")
-        return Data(self, train, fitting["validation"], test, data.chance, (*data.notes, *notes))
+    def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
+        """Return the pairs whose longer side fits; the notes count the others. Without a model all of them fit.
+
+        Raises TensorAdaptError where none fits.
+        """
+        if model is None:
+            return super().load(None, data, seed)
+        whole, length = super().load(), data.max_length
+        parts = [self._fitting(*part, model, length) for part in zip(whole.parts, PARTS, strict=True)]
+        counts = [
+            (len(of) - len(part), len(of), name) for of, part, name in zip(whole.parts, parts, PARTS, strict=True)
+        ]
+        notes = (f"{out} of {n} {name} pairs left out: over {length} tokens" for out, n, name in counts if out)
+        numbers = (data.n_train, seed), (data.n_validation, SAME), (data.n_test, SAME)
+        train, validation, test = (at_most(part, *number) for part, number in zip(parts, numbers, strict=True))
+        return Data(self, train, validation, test, whole.chance, (*whole.notes, *notes))
 
     def _fitting(self, whole: Split, part: str, model: str, max_length: int) -> Split:
         lengths = np.array([len(_pair(model, texts)) for texts in whole.texts or ()])
@@ -104,7 +111,7 @@ class Preferences(Task):
         if over := [name for name, pair in zip(split.ids, pairs, strict=True) if len(pair) > max_length]:
             raise TensorAdaptError(
                 f"task {self.name!r}: pair {over[0]} has more than {max_length} tokens; expected pairs that fit, as "
-                "load_for gives them: raise max_length"
+                "load gives them for a model and a DataSpec: raise max_length"
             )
         return pairs
 

@@ -1,0 +1,188 @@
+"""A run as a flat row: the columns of tables, of conditions such as ``--where`` and of DataFrames.
+
+The columns are the fields of a run's records, as they were when it ran, and what followed from them. Rows are made here
+from the documents of a run's folder; ``analysis.tables.frames`` makes them from somebody's DataFrame.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tensoradapt import checks, parameterizations
+from tensoradapt import published as papers
+from tensoradapt.checks import Check, is_number, is_whole, shown
+from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import as_json, names, read
+from tensoradapt.runs.config import REFERENCES as REFERENCES
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.tasks.splits import DataSpec
+from tensoradapt.training.options import Training
+
+Row = dict[str, Any]
+SETUP = ("projections", "scale", "optimizer", "layout")  # what adapters are given beside their method and size
+STATUSES = ("finished", "at chance", "diverged")
+FAILED = "failed"  # of a run without a result
+TARGETS = "attention"  # where neither a sweep nor a paper names projections
+GROUPS = {TARGETS: {"q", "k", "v", "o"}}  # projections that a word stands for
+AGAIN = "no run wrote it so; delete the folder to run it again"
+LARGEST = 2**63 - 1
+
+
+def words(value: Any, where: str) -> str:
+    """Return a text, perhaps empty."""
+    if not isinstance(value, str):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a text")
+    return value
+
+
+def count(value: Any, where: str) -> Any:
+    """Return a whole number from zero."""
+    if not is_whole(value, 0, LARGEST) and not (isinstance(value, float) and value.is_integer() and value >= 0):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a whole number from 0 up to 2**63 - 1")
+    return value
+
+
+def score(value: Any, where: str) -> Any:
+    """Return a finite number."""
+    if not is_number(value):
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected a finite number")
+    return value
+
+
+RESULT: Mapping[str, Check] = {
+    "status": partial(checks.one_of, STATUSES),
+    "note": words,
+    "n_params": count,
+    "n_trained_base": checks.optional(count),
+}
+METRIC: Mapping[str, Check] = {  # low or high is None where the metric has no such end
+    "name": checks.text,
+    "chance": score,
+    "low": checks.optional(score),
+    "high": checks.optional(score),
+}
+MEASURED: Mapping[str, Check] = {
+    "seconds": score,
+    "step_seconds_median": score,
+    "adapter_bytes": count,
+    "peak_memory_bytes": count,
+    "peak_device_bytes": count,
+    "threads": count,
+}
+COLUMNS = tuple(
+    dict.fromkeys(
+        (
+            *("id", "status", "model", "task", "method", *SETUP, "rank", "budget", "n_params", "lr", "seed", "steps"),
+            *("tuning", "metric", "chance", "validation", "test", "seconds", "peak_memory_bytes", "kind"),
+            *("parameterization", "note", *names(AdapterSpec), *names(Training), *names(DataSpec), "n_trained_base"),
+            *("metric_low", "metric_high", *MEASURED),
+        )
+    )
+)
+FLAGS = ("tuning", "paper")
+WHOLE = (
+    *("budget", "n_params", "seed", "steps", "n_train", "n_validation", "n_test", "batch", "max_length"),
+    *("n_trained_base", "adapter_bytes", "threads"),
+)
+NUMBERS = (
+    *WHOLE,
+    *("lr", "head_lr", "warmup", "clip", "weight_decay", "precondition", "alpha", "dropout", "rank_dropout"),
+    *("chance", "validation", "test", "metric_low", "metric_high"),
+    *("seconds", "step_seconds_median", "peak_memory_bytes", "peak_device_bytes"),
+)
+
+
+def row_of(path: Path, config: RunConfig, result: Mapping[str, Any], measurements: Mapping[str, Any]) -> Row:
+    """Return the row of a finished run in the folder ``path``; what it has no value for is None.
+
+    Raises TensorAdaptError, naming file and key, for a value that is missing or that no run writes.
+    """
+    with located(f"{path / 'result.json'}: {AGAIN}"):
+        reached = _reached(result)
+    with located(f"{path / 'measurements.json'}: {AGAIN}"):
+        measured = {key: checks.optional(check)(measurements.get(key), key) for key, check in MEASURED.items()}
+    return {**dict.fromkeys(COLUMNS), "id": path.name, **asked(config), **reached, **measured}
+
+
+def failed_row(path: Path, config: RunConfig, error: Mapping[str, Any]) -> Row:
+    """Return the row of a run that failed in the folder ``path``.
+
+    Raises TensorAdaptError for a value of its error that no run writes.
+    """
+    with located(f"{path / 'error.json'}: {AGAIN}"):
+        kind, text = (words(error.get(key), key) for key in ("kind", "error"))
+    note = f"{kind}: {text}"
+    return {**dict.fromkeys(COLUMNS), "id": path.name, **asked(config), "status": FAILED, "note": note}
+
+
+def asked(config: RunConfig) -> Row:
+    """Return the part of a row that a config says."""
+    own = {name: getattr(config, name) for name in ("model", "task", "method", "kind", "seed", "tuning")}
+    adapter = adapter_cells(config.adapter) if config.adapter else {}
+    return {**as_json(config.training), **as_json(config.data), **adapter, **own}
+
+
+def _reached(result: Mapping[str, Any]) -> Row:
+    """Return the part of a row that a result says, with the adapter as it was resolved."""
+    expected = (*RESULT, "metric", "validation", "test")
+    if missing := [key for key in expected if key not in result and key != "n_trained_base"]:
+        raise TensorAdaptError(f"{missing[0]} is missing")
+    row = {key: check(result.get(key), key) for key, check in RESULT.items()}
+    metric = checks.checked(result["metric"], METRIC, "metric.")
+    if missing := [key for key in METRIC if key not in metric]:
+        raise TensorAdaptError(f"metric.{missing[0]} is missing")
+    scores = checks.optional(score)
+    parts = {part: checks.named(scores, result[part], part).get(metric["name"]) for part in ("validation", "test")}
+    adapter = adapter_cells(read(AdapterSpec, result["adapter"], "adapter")) if result.get("adapter") else {}
+    ends = {f"metric_{end}": metric[end] for end in ("low", "high")}
+    return {**row, "metric": metric["name"], "chance": metric["chance"], **ends, **parts, **adapter}
+
+
+def adapter_cells(spec: AdapterSpec) -> Row:
+    """Return the columns of an adapter: numbers, and texts for what is neither a number nor a rank by bond.
+
+    >>> cells = adapter_cells(AdapterSpec("cp", "layer proj : out : in", 4, options={"axis": 1}))
+    >>> [cells[name] for name in ("parameterization", "projections", "scale", "layout", "rank", "options", "alpha")]
+    ['cp', 'attention', 'matched', 'layer proj : out : in', 4, '{"axis": 1}', None]
+    """
+    cells = {name: _cell(item) for name, item in as_json(spec).items() if name not in ("method", "layout", "rank")}
+    targets = spec.projections or (() if spec.paper else (TARGETS,))
+    scale = spec.scale if spec.scale is not None else "paper" if spec.paper else "matched"
+    row = papers.named(spec.name)
+    published = row is not None and (spec.paper or spec.name not in parameterizations.names())
+    return {
+        **cells,
+        "rank": spec.rank,
+        "projections": projections_text(targets) or None,
+        "scale": f"{scale:g}" if is_number(scale) else scale,
+        "layout": layout_text(spec.layout),
+        "parameterization": None if published else spec.name,
+    }
+
+
+def _cell(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        return json.dumps(item, sort_keys=True) if item else None
+    return (" ".join(map(str, item)) or None) if isinstance(item, list) else item
+
+
+def projections_text(projections: str | Iterable[str]) -> str:
+    """Return projections as text; those that a word stands for as that word.
+
+    >>> projections_text(("q", "v")), projections_text(("o", "k", "q", "v"))
+    ('q v', 'attention')
+    """
+    given = (projections,) if isinstance(projections, str) else tuple(projections)
+    return next((word for word, group in GROUPS.items() if set(given) == group), " ".join(given))
+
+
+def layout_text(layout: str | Iterable[Any] | None) -> str | None:
+    """Return a layout as text; several layouts, of which each site takes the first that fits, are one choice."""
+    if layout is None or isinstance(layout, str):
+        return layout
+    return " | ".join(one if isinstance(one, str) else one[0] for one in layout)
