@@ -23,7 +23,7 @@ import tensoradapt as ta
 from tensoradapt.analysis.figures.canvas import RC, frame
 from tensoradapt.analysis.figures.styles import line_look, styles_of
 from tensoradapt.analysis.names import display
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "figures" / "compression.png"

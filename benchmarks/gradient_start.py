@@ -18,7 +18,7 @@ from minilm import Bench, Setting
 
 import tensoradapt as ta
 from tensoradapt.analysis.statistics import intervals
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
 CSV, RIGHT = HERE / "records" / "gradient_start.csv", HERE / "runs" / "gradient_start"

@@ -33,7 +33,7 @@ HEAD = "frozen base + head"
 RATES = (6e-4, 2e-3, 6e-3, 2e-2, 6e-2)
 SEEDS = (1000, 1001)
 FULL = (1e-5, 3e-5, 6e-5, 1.2e-4)
-LORA, CP = {"parameterization": "lora", "ranks": [8]}, {"parameterization": "cp", "ranks": [16]}
+LORA, CP = {"method": "lora", "rank": 8}, {"method": "cp", "rank": 16}
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,19 @@ def specifications(kind: str) -> Iterator[dict[str, Any]]:
     """A sweep for each task and head rate of the frozen base, then for each rate of the adapters too."""
     of = KINDS[kind]
     RUNS.mkdir(parents=True, exist_ok=True)
-    common = {"model": of.model, "tuning_seeds": [0], "steps": 60, "batch": 16, "training": {"precision": "bf16"}}
+    common = {"model": of.model, "tuning": {"seed": 0}, "steps": 60, "batch": 16, "precision": "bf16"}
     common |= {"n_train": 2000, "n_validation": 300, "n_test": 100}
     for task in of.tasks:
-        common["tasks"] = [TASKS[task](RUNS) if task in TASKS else task]
+        common["task"] = TASKS[task](RUNS) if task in TASKS else task
         for rate in RATES:
-            own = {"references": ["head"], "learning_rates": [rate], "seeds": list(SEEDS)}
-            yield {**common, "head_learning_rate": rate, **own}
+            own = {"reference": "head", "lr": rate, "seed": list(SEEDS)}
+            yield {**common, "head_lr": rate, **own}
         for rate, lr in itertools.product(of.head_lrs, of.lrs):
-            own = {"methods": list(of.adapters), "learning_rates": [lr], "seeds": list(of.seeds)}
-            yield {**common, "head_learning_rate": rate, **own}
+            own = {"method": list(of.adapters), "lr": lr, "seed": list(of.seeds)}
+            yield {**common, "head_lr": rate, **own}
         for lr in of.full_lrs:
-            own = {"references": ["full"], "learning_rates": [lr], "seeds": list(of.seeds)}
-            yield {**common, "head_learning_rate": of.head_lrs[0], **own}
+            own = {"reference": "full", "lr": lr, "seed": list(of.seeds)}
+            yield {**common, "head_lr": of.head_lrs[0], **own}
 
 
 def row(run: Run) -> dict[str, Any]:

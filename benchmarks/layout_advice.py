@@ -19,7 +19,7 @@ from minilm import Bench, Setting
 import tensoradapt as ta
 from tensoradapt.analysis.figures import spectra_plots
 from tensoradapt.analysis.statistics import intervals, spectra
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "figures" / "spectra"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded, load_data, predict
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 from tensoradapt.tasks import get, subsample
 from tensoradapt.tasks.classification import head_of
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.runs.plan_run import layouts_for
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 from tensoradapt.tasks.classification import head_of
 from tensoradapt.training import rounding
 from tensoradapt.training.reduce_rank import reduce_rank

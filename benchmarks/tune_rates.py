@@ -9,7 +9,6 @@ on 2 cores; a rerun goes on where it was.
 """
 
 import csv
-import json
 import math
 from pathlib import Path
 
@@ -20,23 +19,25 @@ from tensoradapt.runs.execute import execute
 from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
-from tensoradapt.sweeps.presets import FRONTIER, rate
+from tensoradapt.sweeps.frontier import FRONTIER, rate
 
 HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"
-CHOSEN = HERE.parent / "tensoradapt" / "sweeps" / "rates.json"
+CHOSEN = HERE.parent / "tensoradapt" / "sweeps" / "frontier" / "rates.toml"
 SEED, STEPS, RANK, N_VALIDATION = 1000, 40, 8, 500
 GRID = {**dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
 
 
 def main() -> None:
     chosen = {kind: choose(kind, grid) for kind, grid in GRID.items()}
-    how = (
-        f"the smallest rate within one standard error of the best validation accuracy (one seed, {SEED}; rank "
-        f"{RANK}; {STEPS} steps; "
-        f"{N_VALIDATION} examples); the sweep is benchmarks/records/rates.csv"
+    lines = (
+        "# AdamW's learning rates by parameterization, and of full fine-tuning; benchmarks/tune_rates.py writes this file.",
+        f"# The smallest rate within one standard error of the best validation accuracy (one seed, {SEED}; rank {RANK};",
+        f"# {STEPS} steps; {N_VALIDATION} examples); the sweep is benchmarks/records/rates.csv.",
+        "[lr]",
+        *(f"{kind} = {lr}" for kind, lr in chosen.items()),
     )
-    CHOSEN.write_text(json.dumps({"how": how, "lr": chosen}, indent=2) + "\n")
+    CHOSEN.write_text("\n".join(lines) + "\n")
     table()
 
 

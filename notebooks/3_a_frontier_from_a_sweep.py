@@ -32,7 +32,7 @@ from tensoradapt.analysis.statistics import significance
 from tensoradapt.analysis.tables.comparable import score
 from tensoradapt.analysis.tables.frontier import points, references
 from tensoradapt.data import models
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000], [0, 1, 2], 40, 400)
@@ -51,17 +51,15 @@ plt.rcParams.update({**canvas.RC, "figure.dpi": 110})
 METHODS = {"LoRA": "lora", "CP (LoRTA)": "cp", "Tucker": "tucker"}
 spec = {
     "model": models.MINILM,
-    "tasks": ["snippets"],
-    "methods": [
-        {"name": name, "parameterization": family, "learning_rates": [rate(family)]} for name, family in METHODS.items()
-    ],
-    "references": ["head"],
-    "learning_rates": {"head": [rate("head")]},
+    "task": "snippets",
+    "method": [{"name": name, "method": method, "lr": rate(method)} for name, method in METHODS.items()],
+    "reference": "head",
+    "lr": rate("head"),
     "optimizer": "adamw",
-    "head_learning_rate": rate("head"),
+    "head_lr": rate("head"),
     "projections": ["q", "v"],
-    "budgets": BUDGETS,
-    "seeds": SEEDS,
+    "budget": BUDGETS,
+    "seed": SEEDS,
     "steps": STEPS,
     "batch": 16,
     "n_train": 2000,

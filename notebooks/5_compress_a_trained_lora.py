@@ -34,7 +34,7 @@ from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, encoded, predict
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST, BUDGETS = (3, 30, [1_000, 3_000]) if FAST else (50, 400, [1_000, 3_000, 9_000, 27_000])

@@ -89,6 +89,14 @@ def read(kind: Callable[..., R], table: Any, where: str = "") -> R:
 
 def check_keys(table: Mapping[str, Any], declared: Iterable[Field[Any]], others: Iterable[str] = ()) -> None:
     """Raise TensorAdaptError for a key that no field has, and for a field without a default that is missing."""
+    every = [*declared]
+    check_known(table, every, others)
+    if missing := [f for f in every if default_of(f) is MISSING and f.name not in table]:
+        raise TensorAdaptError(f"{missing[0].name} is missing; expected {missing[0].metadata['help']}")
+
+
+def check_known(table: Mapping[str, Any], declared: Iterable[Field[Any]], others: Iterable[str] = ()) -> None:
+    """Raise TensorAdaptError for a key that no field has, with the name that it has now, or the closest."""
     by_name = {f.name: f for f in declared}
     valid = [*by_name, *others]
     for key in table:
@@ -97,8 +105,6 @@ def check_keys(table: Mapping[str, Any], declared: Iterable[Field[Any]], others:
             raise TensorAdaptError(
                 f"unknown key {key}" + (f"; it is called {now[0]}" if now else did_you_mean(key, valid))
             )
-    if missing := [name for name, f in by_name.items() if default_of(f) is MISSING and name not in table]:
-        raise TensorAdaptError(f"{missing[0]} is missing; expected {by_name[missing[0]].metadata['help']}")
 
 
 def changed(record: Any) -> dict[str, Any]:
@@ -256,7 +262,7 @@ def _scalar(word: str) -> Any:
         return word
 
 
-def add_options(parser: argparse.ArgumentParser, kind: Any, leave_out: Sequence[str] = ()) -> None:
+def add_options(parser: argparse._ActionsContainer, kind: Any, leave_out: Sequence[str] = ()) -> None:
     """Add an option for each field of a record, such as ``--on-mismatch`` for ``on_mismatch``."""
     for f in fields(kind):
         if f.name not in leave_out:

@@ -33,11 +33,11 @@ def specifications(family: str) -> Iterator[dict[str, Any]]:
     """A sweep of LoRA r=8 alone for each share of the steps of each sweep of the family's scale "here"."""
     for name in run.FAMILIES[family]["here"]:
         for spec in run.specifications(run.HERE / f"{name}.toml"):
-            rates = spec["learning_rates"]
-            lora = [m for m in spec["methods"] if "lora" in (m.get("published"), m.get("parameterization"))]
-            alone = {"methods": [{**lora[0], "ranks": [8]}], "seeds": SEEDS}
-            alone["learning_rates"] = rates["lora"] if isinstance(rates, dict) else rates
-            others = {key: value for key, value in spec.items() if key != "references"}
+            rates = spec["lr"]
+            lora = next(method for method in spec["method"] if method["method"] == "lora")
+            alone = {"method": [{**lora, "rank": 8}], "seed": SEEDS}
+            alone["lr"] = rates["lora"] if isinstance(rates, dict) else rates
+            others = {key: value for key, value in spec.items() if key != "reference"}
             for share in SHARES:
                 yield {**others, **alone, "steps": max(1, round(share * spec["steps"]))}
 

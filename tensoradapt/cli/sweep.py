@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.cli.methods import spelled
-from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, add_layout, add_projections, path, picked
+from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, path, picked
 from tensoradapt.cli.output import complain, show
 from tensoradapt.cli.tables import method_text, print_table
 from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import add_options, given_options
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
+from tensoradapt.sweeps.spec import SweepSpec
 from tensoradapt.tasks import registry
+from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.text import plain
+from tensoradapt.training.options import Training
 
+# the records whose fields are options of ``frontier``, and those that are none or have options of their own
+KEYS: dict[Any, tuple[str, ...]] = {
+    SweepSpec: ("model", "task", "method", "tuning", "search", "own", "head_rates"),
+    AdapterSpec: ("tasks", "train", "split"),
+    Training: (),
+    DataSpec: (),
+}
 LOST_RUNS = ("n_at_chance", "n_diverged")
 TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
 ORDER = ("method", "test", "95 % interval", "rank", "parameters", *TITLES[5:])  # most important first
@@ -63,27 +73,17 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--text", nargs="+", metavar="COLUMN", help="of own data: the column of texts, or both of pairs")
     p.add_argument("--label", metavar="COLUMN", help="of own data: the column of labels")
     p.add_argument("--metric", help="of own data: accuracy, f1, spearman, ... or a scorer of scikit-learn")
-    p.add_argument("--max-length", type=int, metavar="N", help="of own data: tokens of a text (default: 64)")
-    p.add_argument(
-        "--parameterization", nargs="+", metavar="NAME", help="or published adapters; default: those of the size"
-    )
-    add_layout(p)
-    add_projections(p, ["attention"])
-    sizes = p.add_mutually_exclusive_group()
-    sizes.add_argument("--rank", nargs="+", type=int, metavar="R", help="ranks instead of the size's own")
-    sizes.add_argument("--budget", nargs="+", type=int, metavar="N", help="numbers of parameters instead of ranks")
-    p.add_argument("--seeds", nargs="+", type=int, metavar="S", help="default: 0 1 2 (--quick: 0)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     p.add_argument(
         "--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or each core up to four)"
     )
-    p.add_argument("--lr", type=float, help="learning rate of all adapters (default: the size's; adamw: tuned ones)")
-    p.add_argument(
-        "--head-lr", type=float, metavar="LR", help="learning rate of the head (default: by kind of model and task)"
+    of_all = p.add_argument_group(
+        "keys of a specification",
+        "replace those of the size (docs/sweeps/specification.md); several values of --method, --rank, --budget, "
+        "--seed and other single settings are each run",
     )
-    p.add_argument("--optimizer", default="equal_steps", help="equal_steps or adamw (default: %(default)s)")
-    p.add_argument("--precision", default="fp32", help="fp32 or bf16, of the arithmetic (default: %(default)s)")
-    p.add_argument("--steps", type=int, help="training steps of each run")
+    for record, left_out in KEYS.items():
+        add_options(of_all, record, leave_out=left_out)
 
 
 def _sweep_options(p: argparse.ArgumentParser) -> None:
@@ -121,17 +121,12 @@ def frontier(args: argparse.Namespace) -> int:
     except ImportError:
         raise missing_extra("rich", "demo", "tensoradapt frontier") from None
     from tensoradapt.analysis.tables.frontier import table
-    from tensoradapt.sweeps import presets
+    from tensoradapt.sweeps.frontier import frontier_spec, run_frontier
 
-    given = {"ranks": args.rank, "budgets": args.budget, **picked(args, "seeds", "steps", "head_lr")}
-    spec = presets.frontier_spec(
-        replace(presets.SIZES[args.size], **{key: value for key, value in given.items() if value is not None}),
-        methods=args.parameterization and [*map(spelled, args.parameterization)],
-        task=_task(args),
-        **picked(args, "model", "layout", "projections", "lr", "optimizer", "precision"),
-    )
+    given = {key: item for record in KEYS for key, item in given_options(args, record).items()}
+    spec = frontier_spec(args.size, **{**given, "model": args.model, "task": _task(args)})
     try:
-        ended, runs = presets.run_frontier(spec, args.out, say=show, **picked(args, "device", "workers"))
+        ended, runs = run_frontier(spec, args.out, say=show, **picked(args, "device", "workers"))
     except KeyboardInterrupt:
         return _stopped(args.out)
     rows = table(runs) if runs else []
@@ -146,7 +141,7 @@ def frontier(args: argparse.Namespace) -> int:
 
 def _task(args: argparse.Namespace) -> str | dict[str, Any]:
     """The task as it was named, or a table of what was said about own data."""
-    said = picked(args, "label", "metric", "max_length")
+    said = picked(args, "label", "metric")
     said |= {"text_pair" if len(args.text or ()) > 1 else "text": args.text}
     if len(args.text or ()) == 1:
         said["text"] = args.text[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,16 @@ from typing import Any
 from tensoradapt.analysis.names import display
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import with_defaults
-from tensoradapt.runs.config import DataSpec, RunConfig
+from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import adapter_cells
 from tensoradapt.runs.store import is_finished, read_run
-from tensoradapt.sweeps.case import adapter_of
-from tensoradapt.sweeps.cells import Cell, Due
+from tensoradapt.sweeps.due import Cell, Due
 from tensoradapt.sweeps.executors.executor import Slots
-from tensoradapt.sweeps.spec import Method, Search, SweepSpec
+from tensoradapt.sweeps.spec import Method, Search, SweepSpec, longest_of
 from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.rates import kind_of
 from tensoradapt.tasks.registry import restore
-from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.splits import DataSpec, Split
 from tensoradapt.tasks.task import Task
 from tensoradapt.text import align, bytes_text, count_text, duration_text, size_text
 
@@ -33,8 +32,8 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     """
     filled = sum(not cell.empty for cell in cells)
     head = (
-        f"sweep {spec.id}: {spec.model} on {', '.join(spec.tasks)}; {count_text(len(spec.methods), 'method')}, "
-        f"{count_text(filled, 'cell')}, seed{'s' * (len(spec.seeds) > 1)} {' '.join(map(str, spec.seeds))}: "
+        f"sweep {spec.id}: {spec.model} on {', '.join(spec.task)}; {count_text(len(spec.methods), 'method')}, "
+        f"{count_text(filled, 'cell')}, seed{'s' * (len(spec.seed) > 1)} {' '.join(map(str, spec.seed))}: "
         f"{count_text(now.total, 'run')}, {todo} of them to do"
     )
     rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
@@ -46,25 +45,21 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
 
 
 def _unequal(spec: SweepSpec) -> Iterator[str]:
-    """A warning where methods have other targets or scales, so that what differs is not the parameterization alone."""
+    """Yield a warning where methods have other targets or scales, so that what differs is not the method alone."""
     searched = spec.search.space if spec.search else {}
-    adapters = [(m.name, adapter_of(m, m.sizes[0])) for m in spec.methods if m.kind == "adapter"]
-    setups = [(display(name), adapter_cells(with_defaults(adapter)[0])) for name, adapter in adapters]
-    said = []
+    adapters = {method.name: with_defaults(method.adapters[0])[0] for method in spec.method if method.adapters[0]}
+    setups = [(display(name), adapter_cells(adapter)) for name, adapter in adapters.items()]
+    differing = []
     for key in ("projections", "scale"):
         values: dict[str, list[str]] = {}
         for name, found in setups if key not in searched else ():
             values.setdefault(str(found[key]), []).append(name)
         if len(values) > 1:
-            said.append(f"{key} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items()))
-    if said:
-        remedy = 'targets = "same", the default, gives published adapters the targets and scale of the others'
-        yield f"warning: methods differ in {'; and in '.join(said)}" + (f": {remedy}" if _published(spec) else "")
-
-
-def _published(spec: SweepSpec) -> bool:
-    """Whether the specification has published adapters with their papers' targets."""
-    return any(method.published and not method.projections for method in spec.methods)
+            differing.append(f"{key} " + ", ".join(f"{value} ({', '.join(names)})" for value, names in values.items()))
+    if differing:
+        remedy = ": without paper = true all methods have the same targets and scale"
+        of_papers = any(adapter.paper for adapter in adapters.values())
+        yield f"warning: methods differ in {'; and in '.join(differing)}" + (remedy if of_papers else "")
 
 
 def _row(cell: Cell) -> tuple[str, str, str, str]:
@@ -77,36 +72,44 @@ def _row(cell: Cell) -> tuple[str, str, str, str]:
 
 
 def _rates(spec: SweepSpec) -> Iterator[str]:
-    """One line for the methods that have the same rates."""
+    """Yield one line for the methods that have the same rates."""
     grids: dict[tuple[float, ...], list[Method]] = {}
     for method in spec.methods:
-        if method.kind != "head" or method.own_rates:
-            grids.setdefault(method.learning_rates, []).append(method)
+        if method.own_lr:
+            grids.setdefault(method.lr, []).append(method)
     for grid, methods in grids.items():
         how = "" if len(grid) == 1 else f"; each method's is chosen on validation {_how_tuned(spec)}"
-        named = "" if len(grids) == 1 else f" of {', '.join(display(method.name) for method in methods)}"
+        named = "" if len(grids) == 1 else f" of {_named(methods)}"
         yield f"learning rate{'s' if len(grid) > 1 else ''}{named}: {' '.join(f'{lr:g}' for lr in grid)}{how}"
 
 
+def _named(methods: Iterable[Method]) -> str:
+    return ", ".join(display(method.name) for method in methods)
+
+
 def _head_rates(spec: SweepSpec) -> Iterator[str]:
-    """One line for the rates of heads, and where they are from."""
-    if "head_lr" in spec.runs:
-        yield f"learning rate of the head: {spec.runs['head_lr']:g}"
-        return
+    """Yield one line for each rate of heads, and where it is from."""
+    given: dict[float, list[Method]] = {}
+    for method in spec.methods:
+        if (rate := method.training.get("head_lr")) is not None:
+            given.setdefault(rate, []).append(method)
+    for rate, methods in given.items():
+        named = "" if len(methods) == len(spec.methods) else f" of {_named(methods)}"
+        yield f"learning rate of the head{named}: {rate:g}"
     tasks: dict[str, list[str]] = {}
     for task, lr in spec.head_rates.items():
-        chosen = restore(task, spec.data.get(task, {}))
+        chosen = restore(task, spec.own.get(task, {}))
         why = f"{lr:g}, measured for {kind_of(chosen, spec.model)}s and {chosen.kind}"  # type: ignore[attr-defined]
         tasks.setdefault(why, []).append(task)
-    for why, named in tasks.items():
-        on = f" on {', '.join(named)}" if len(tasks) > 1 else ""
+    for why, on_tasks in tasks.items():
+        on = f" on {', '.join(on_tasks)}" if len(tasks) > 1 else ""
         yield f"learning rate of the head{on}: {why}"
 
 
 def _how_tuned(spec: SweepSpec) -> str:
-    several = len(spec.tuning_seeds) > 1
-    where = "at each size" if spec.tune == "size" else "at its middle size"
-    return f"{where}, {'by the mean over seeds' if several else 'with seed'} {' '.join(map(str, spec.tuning_seeds))}"
+    seeds = spec.tuning.seed
+    where = "at each size" if spec.tuning.at == "size" else "at its middle size"
+    return f"{where}, {'by the mean over seeds' if len(seeds) > 1 else 'with seed'} {' '.join(map(str, seeds))}"
 
 
 def _tuning(now: Due) -> Iterator[str]:
@@ -126,7 +129,7 @@ def extended_text(extended: str) -> str:
 def _search(spec: SweepSpec, search: Search) -> Iterator[str]:
     at_once = f", {search.parallel} at once" if search.parallel > 1 else ""
     yield (
-        f"search of each method on each task, by Optuna with seed {spec.tuning_seeds[0]}: {search.trials} trials"
+        f"search of each method on each task, by Optuna with seed {spec.tuning.seed[0]}: {search.trials} trials"
         f"{at_once}; the best on validation is run with every seed"
     )
     yield from (f"  {name} {_axis_text(axis)}" for name, axis in search.space.items())
@@ -141,9 +144,8 @@ def _axis_text(axis: Any) -> str:
 def run_text(config: RunConfig) -> str:
     """A run in a line, by the name of its method that is shown."""
     named = f"{display(str(config.method))} {config.size_text}".strip()
-    return f"{named}, seed {config.seed} on {config.task}" + (
-        f", tuning lr {config.training.lr:g}" if config.tuning else ""
-    )
+    tuning = f", tuning lr {config.training.lr:g}" if config.tuning else ""
+    return f"{named}, seed {config.seed} on {config.task}{tuning}"
 
 
 def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> str:
@@ -183,10 +185,9 @@ class Progress:
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
 
 
-LENGTH = DataSpec().max_length  # the length of texts, unless another is given
 START_SECONDS = 5.0  # that a process takes to load torch and transformers
-STEPS, EXAMPLES = 3, 64  # how long the probe trains, and on how many examples
-JSON_BYTES = 16_000  # the size of a run's documents, attempts and file headers
+STEPS, EXAMPLES = 3, 64  # of the probe
+JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
 
 
 def data_text(spec: SweepSpec, task: str) -> str:
@@ -194,9 +195,9 @@ def data_text(spec: SweepSpec, task: str) -> str:
 
     It has the parts and classes, what was removed, and texts that are too long.
     """
-    record = spec.data.get(task, {})
+    record = spec.own.get(task, {})
     chosen = restore(task, record)
-    length = spec.of_task(task).get("max_length") or spec.runs.get("max_length") or LENGTH
+    length = longest_of(record) or max(method.data.max_length for method in spec.methods)
     if not record and not chosen.by_length:
         return ""
     try:
@@ -276,7 +277,10 @@ def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[fl
             step, example, rest, stored = _timed(first, device)
         finally:
             torch.set_num_threads(before)
-        n_test, n_validation = len(data.test), len(data.validation)
+        n_test, n_validation = (
+            len(data.test),
+            min(first.data.n_validation or len(data.validation), len(data.validation)),
+        )
         seconds += sum(config.training.steps * step + (n_test + n_validation) * example + rest for config in of_task)
         n_bytes += sum(JSON_BYTES + 8 * config.training.steps + n_test * stored for config in of_task)
     return seconds / len(configs), n_bytes / len(configs), "by a short probe"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import Run, is_finished, read_run
-from tensoradapt.sweeps.cells import Cell, Due, due
-from tensoradapt.sweeps.spec import SweepSpec
+from tensoradapt.sweeps.due import Cell, Due, due
+from tensoradapt.sweeps.spec import SweepSpec, read_spec, table_of
 
 FOLDER = "sweeps"
 
@@ -29,13 +29,14 @@ class Recorded:
     provenance: Mapping[str, Any]
 
     def due(self, root: Path, ended: Callable[[str], bool] | None = None) -> Due:
-        """Its runs that can be named now; ``ended``: as of ``cells.due``."""
+        """Its runs that can be named now; ``ended``: as of ``due.due``."""
         return due(self.spec, self.cells, root, ended)
 
 
 def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mapping[str, Any]) -> Path:
     """Write the record of a sweep, for the report and so that a rerun need not plan; return its path."""
-    record = {"spec": asdict(spec), "cells": [asdict(cell) for cell in cells], "provenance": provenance}
+    given = {"spec": table_of(spec), "own": spec.own, "head_rates": spec.head_rates}
+    record = {**given, "cells": [asdict(cell) for cell in cells], "provenance": provenance}
     return replace_file(place(root, spec), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
@@ -45,7 +46,8 @@ def read(path: Path) -> Recorded:
         again = "run the sweep again, or delete it"
         record = parse_json(read_bounded(path, again), path, again)
         cells = tuple(map(_cell, record["cells"]))
-        spec, provenance = SweepSpec.from_dict(record["spec"]), dict(record["provenance"])
+        spec, provenance = read_spec(dict(record["spec"]), own=record["own"]), dict(record["provenance"])
+        spec = replace(spec, head_rates=dict(record["head_rates"]))
         if spec.id != path.stem:
             raise TensorAdaptError(f"{path} was changed: its name is not the hash of its specification; {again}")
         return Recorded(spec, cells, provenance)

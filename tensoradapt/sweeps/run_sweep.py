@@ -18,12 +18,11 @@ from tensoradapt.runs import store, trackers
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
-from tensoradapt.sweeps.cells import Cell, Due, base_of, cells, due, with_head_rates
+from tensoradapt.sweeps.due import Cell, Due, base_of, cells, due, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import Progress, cost_text, data_text, ended_text, extended_text, plan_text
-from tensoradapt.sweeps.read_spec import read_spec
-from tensoradapt.sweeps.spec import SweepSpec
+from tensoradapt.sweeps.spec import SweepSpec, read_spec
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
 DEATHS = 10  # after so many of the process of one run, the run is taken to be the cause
@@ -125,7 +124,7 @@ def sweep(
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
-        for task in spec.tasks:
+        for task in spec.task:
             if line := data_text(spec, task):
                 say(line)
         cost, fault = cost_text(root, now.configs, left, todo, slots, probe)

@@ -9,16 +9,15 @@ from typing import Any
 import peft
 import pytest
 import torch
-from support.paper import SMOLLM2, needs_smollm2
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.data.models import load_causal
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.data.models import SMOLLM2, load_causal
+from tensoradapt.sweeps.frontier import rate
 
-pytestmark = [pytest.mark.slow, needs_smollm2]
+pytestmark = pytest.mark.slow
 STEPS, LENGTH = 8, 48
 
 

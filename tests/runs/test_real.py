@@ -12,7 +12,7 @@ from tensoradapt.data import models
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.runs.plan_run import layouts_for
-from tensoradapt.sweeps.presets import FRONTIER, rate
+from tensoradapt.sweeps.frontier import FRONTIER, rate
 from tensoradapt.tasks.classification import head_of, padded
 from tensoradapt.training.fit import fit
 

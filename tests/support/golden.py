@@ -24,10 +24,10 @@ BERT = SimpleNamespace(
 )
 SHORT: dict[str, Any] = {
     "model": "tiny-random-bert",
-    "tasks": ["planted"],
-    "learning_rates": [5e-3],
-    "head_learning_rate": 5e-3,
-    "seeds": [3],
+    "task": "planted",
+    "lr": 5e-3,
+    "head_lr": 5e-3,
+    "seed": 3,
     "steps": 6,
     "batch": 16,
     "n_train": 64,
@@ -36,25 +36,26 @@ SHORT: dict[str, Any] = {
 }
 SWEEPS: dict[str, dict[str, Any]] = {
     "starts and rules": {
-        "ranks": [2],
+        "rank": 2,
         "optimizer": "adamw",
-        "methods": [
-            {"name": "zero", "parameterization": "cp"},
-            {"name": "subtract", "parameterization": "cp", "plan": {"start": "subtract"}},
-            {"name": "dora", "parameterization": "lora", "plan": {"rule": "dora"}},
-            {"name": "scale", "parameterization": "tucker", "scale": 0.5},
-            {"name": "pissa", "published": "pissa"},
-            {"name": "options", "parameterization": "tensor_train", "projections": ["q", "up"]},
+        "method": [
+            {"name": "zero", "method": "cp"},
+            {"name": "subtract", "method": "cp", "start": "subtract"},
+            {"name": "dora", "method": "lora", "rule": "dora"},
+            {"name": "scale", "method": "tucker", "scale": 0.5},
+            "pissa",
+            {"name": "options", "method": "tensor_train", "projections": ["q", "up"]},
         ],
-        "references": ["head", "full"],
+        "reference": ["head", "full"],
     },
     "equal steps, packed": {
-        "budgets": [700],
-        "published": ["lora", "lorta", "lotr"],
-        "training": {"warmup": 0.5, "precision": "bf16"},
+        "budget": 700,
+        "method": ["lora", "lorta", "lotr"],
+        "warmup": 0.5,
+        "precision": "bf16",
         "pack": 3,
     },
-    "as in the paper": {"ranks": [2], "published": ["rslora"], "targets": "paper"},
+    "as in the paper": {"rank": 2, "method": "rslora", "paper": True},
 }
 
 

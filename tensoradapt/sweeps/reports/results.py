@@ -19,7 +19,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, SETUP, STATUSES, Row
 from tensoradapt.runs.store import Failure, Run, load_failures, load_runs
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.text import align, bonds_text, plain
 
 SHOWN = ("id", "status", "task", "method", "rank", "budget", "n_params", "lr", "seed", "metric", "validation", "test")

@@ -27,7 +27,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_failed, is_finished, read_run
 from tensoradapt.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.cells import Due
+from tensoradapt.sweeps.due import Due
 from tensoradapt.sweeps.messages import ended_text, run_text
 from tensoradapt.text import align, duration_text, plain
 

@@ -16,9 +16,9 @@ from tensoradapt.errors import BudgetError, TensorAdaptError, located
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_failed, is_finished
-from tensoradapt.sweeps.case import Case, Tuning, config_of
+from tensoradapt.sweeps import search, tuning
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
-from tensoradapt.sweeps.tuning import propose
+from tensoradapt.sweeps.tuning import Case, Proposed, config_of
 from tensoradapt.tasks.rates import head_rate
 from tensoradapt.tasks.registry import restore
 from tensoradapt.text import size_text
@@ -61,7 +61,7 @@ def base_of(spec: SweepSpec) -> Any:
 
     Raises TensorAdaptError for a model that a task cannot use.
     """
-    bases = [restore(task, spec.data.get(task, {})).base(spec.model) for task in spec.tasks]
+    bases = [restore(task, spec.own.get(task, {})).base(spec.model) for task in spec.task]
     return bases[0]
 
 
@@ -70,9 +70,10 @@ def with_head_rates(spec: SweepSpec) -> SweepSpec:
 
     Raises TensorAdaptError for a model whose config cannot be loaded.
     """
-    if "head_lr" in spec.runs or spec.head_rates or (spec.search and "head_learning_rate" in spec.search.space):
+    given = all("head_lr" in method.training for method in spec.methods)
+    if given or spec.head_rates or (spec.search and spec.search.head_lr):
         return spec
-    found = {task: head_rate(restore(task, spec.data.get(task, {})), spec.model) for task in spec.tasks}
+    found = {task: head_rate(restore(task, spec.own.get(task, {})), spec.model) for task in spec.task}
     return replace(spec, head_rates={task: rate for task, rate in found.items() if rate is not None})
 
 
@@ -104,7 +105,7 @@ def _shown(size: Any) -> str:
 def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:
     if method.kind != "adapter":
         return (0 if method.kind == "head" else None), None, ""
-    config = config_of(spec, method, spec.tasks[0], size, lr=1.0)  # the plan does not depend on the rate
+    config = config_of(spec, method, spec.task[0], size, lr=1.0)  # the plan does not depend on the rate
     try:
         with located(f"method {method.name}"):
             plan = build_plan(model_config, config.to_plan())
@@ -120,13 +121,14 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
     Reported runs are ordered by seed, so that every method is covered early.
     ``ended``: whether a run has a result or a failure; default the folder is asked.
     """
+    propose = search.propose if spec.search else tuning.propose
     settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
-    tuned: list[Tuning] = []
+    tuned: list[Proposed] = []
     reported: list[RunConfig] = []
     blocked: list[str] = []
     extended: list[str] = []
     totals: dict[tuple[str, str], int] = {}
-    for task in spec.tasks:
+    for task in spec.task:
         for method in spec.methods:
             filled = [cell for cell in planned if cell.method == method.name and not cell.empty]
             if not filled:
@@ -135,11 +137,11 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
             proposed = propose(Case(spec, method, task, sizes, Path(root), settled))
             tuned.append(proposed)
             n_reported = 1 if spec.search and spec.search.size else len(sizes)
-            totals[task, method.name] = proposed.total + n_reported * len(spec.seeds)
+            totals[task, method.name] = proposed.total + n_reported * len(spec.seed)
             blocked += [f"{display(method.name)} on {task}: {failure}" for failure in proposed.failures]
             extended += [_extended(method, size, task, rates) for size, rates in proposed.extended]
-            reported += [replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seeds]
-    reported.sort(key=lambda config: spec.seeds.index(config.seed))
+            reported += [replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seed]
+    reported.sort(key=lambda config: spec.seed.index(config.seed))
     configs = (*(run for one in tuned for run in one.runs), *reported)
     _check_distinct(configs)
     n_tuning, more = sum(one.total for one in tuned), sum(one.more for one in tuned)
