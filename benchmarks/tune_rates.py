@@ -31,8 +31,8 @@ GRID = {**dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
 def main() -> None:
     chosen = {kind: choose(kind, grid) for kind, grid in GRID.items()}
     lines = (
-        "# AdamW's learning rates by parameterization, and of full fine-tuning; benchmarks/tune_rates.py writes this file.",
-        f"# The smallest rate within one standard error of the best validation accuracy (one seed, {SEED}; rank {RANK};",
+        "# AdamW's learning rates by method, and of full fine-tuning; benchmarks/tune_rates.py writes this file.",
+        f"# The smallest rate within one standard error of the best validation accuracy (seed {SEED}; rank {RANK};",
         f"# {STEPS} steps; {N_VALIDATION} examples); the sweep is benchmarks/records/rates.csv.",
         "[lr]",
         *(f"{kind} = {lr}" for kind, lr in chosen.items()),

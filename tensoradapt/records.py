@@ -11,8 +11,8 @@ import hashlib
 import inspect
 import itertools
 import json
-import re
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import MISSING, Field, field, fields
