@@ -125,7 +125,7 @@ def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Gro
     spec, one_shape = request.spec, request.row is not None and request.row.one_shape
     if getattr(request.builder.parameterization, "square", False):
         _refuse_rectangular(request.row.parameterization if request.row else spec.name, sites)
-    tensors = tied_sites(sites, spec.layout, spec.split, str(spec.on_mismatch), spec.tasks, request.paper, one_shape)
+    tensors = tied_sites(sites, spec, one_shape)
     n_magnitudes = sum(row_block.out for row_block in row_blocks(sites)) if spec.rule == "dora" else 0
     nets = _networks(request, tensors, n_biases + n_magnitudes)
     _check_rates(spec.rates or {}, nets.values())

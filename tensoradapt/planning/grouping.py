@@ -12,6 +12,7 @@ from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
 from tensoradapt.planning.plan import Member
+from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.planning.splits import (
     Split,
     check_parts,
@@ -28,20 +29,13 @@ Shape = tuple[tuple[str, int], ...]  # the row and column modes of a site, with 
 Tied = tuple[Layout, tuple[Member, ...]]  # a tensor's layout with sizes, and the sites that read from it
 
 
-def tied_sites(
-    sites: Sequence[Site],
-    layouts: Sequence[str | tuple[str, Sequence[str]]],  # a text, or a text and the projections it is for
-    split: Split,
-    on_mismatch: str,
-    tasks: Sequence[str] = (),
-    published: str | None = None,
-    one_shape: bool = False,
-) -> list[Tied]:
-    """Return the tensors that ``layouts`` make of ``sites``; a site takes the first layout whose modes it has.
+def tied_sites(sites: Sequence[Site], spec: AdapterSpec, one_shape: bool = False) -> list[Tied]:
+    """Return the tensors that a spec's layouts make of sites; a site takes the first layout whose modes it has.
 
-    ``published``: the adapter that an error names. ``one_shape``: sites that share no tensor may not differ either.
+    ``spec`` has its defaults filled in. ``one_shape``: sites that share no tensor may not differ in shape either.
     """
-    targets = [layout if isinstance(layout, tuple) else (layout, None) for layout in layouts]
+    split: Split = spec.split
+    targets = [layout if isinstance(layout, tuple) else (layout, None) for layout in spec.layout]
     grids: dict[Any, list[Site]] = {}
     check_parts(split)
     check_widths(sites, split)
@@ -55,17 +49,16 @@ def tied_sites(
         free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
         grids.setdefault((pattern, free), []).append(site)
     for pattern, _ in grids:
-        _check_tasks(pattern, tasks)
+        _check_tasks(pattern, spec.tasks)
     shaped = [(pattern, _by_shape(grid, pattern, split)) for (pattern, _), grid in grids.items()]
-    if on_mismatch == "error":
+    if spec.on_mismatch == "error":
         tensors = [shapes for _, shapes in shaped]
-        _refuse_mismatch(
-            [_joined(tensors)] if one_shape else tensors, published, "" if one_shape else "of the same tensor "
-        )
+        where = "" if one_shape else "of the same tensor "
+        _refuse_mismatch([_joined(tensors)] if one_shape else tensors, spec.name if spec.paper else None, where)
     return [
-        _tied(group, pattern, split, tasks)
+        _tied(group, pattern, split, spec.tasks)
         for (pattern, shapes), grid in zip(shaped, grids.values(), strict=True)
-        for group in ([grid] if on_mismatch == "crop" else shapes.values())
+        for group in ([grid] if spec.on_mismatch == "crop" else shapes.values())
     ]
 
 

@@ -230,8 +230,8 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     """
     if spec.method is None:
         raise TensorAdaptError(
-            f"no method was given; expected a parameterization, one of {', '.join(parameterizations.names())}, or a "
-            "published adapter, such as 'lotr' (tensoradapt methods lists them)"
+            "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
+            f"Valid: {few(methods.names())}"
         )
     name, row = methods.find(spec.method, spec.paper)
     given = spec if isinstance(spec.method, str) else replace(spec, method=name)

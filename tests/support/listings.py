@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.runs.config import DataSpec
 from tensoradapt.training.options import Training
 
 PACKAGE = Path(__file__).parents[2] / "tensoradapt"
 LONGEST_TEXT = 140  # characters of a text that may list names, such as "lr steps"
 ADAPTER = [f.name for f in fields(AdapterSpec)]
-TRAINING = [f.name for record in (Training, DataSpec) for f in fields(record)]
+TRAINING = [f.name for f in fields(Training)]
 
 
 def _texts(node: ast.AST) -> Iterator[str]:
