@@ -294,7 +294,7 @@ def checked(table: Any, keys: Mapping[str, Check], where: str) -> dict[str, Any]
 
 
 def imported(where: str, what: str, expected: str) -> Any:
-    """The object at a place such as "module:NAME"; TensorAdaptError where it cannot be imported."""
+    """Import the object that a text such as "module:NAME" names; raise TensorAdaptError where it cannot be."""
     module, _, name = where.partition(":")
     try:
         return getattr(importlib.import_module(module), name)

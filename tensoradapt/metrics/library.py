@@ -1,4 +1,4 @@
-"""Any metric by name: of the table, of scikit-learn, or a record or function of one's own; and whether it fits."""
+"""Find any metric by name, of the table, of scikit-learn or of one's own, and check that it fits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.metrics.metric import Metric, none, of_share
 from tensoradapt.metrics.table import TABLE, Floats, checked, range_of
 
-Judge = Callable[[Floats, np.ndarray], float]  # of scores, (n, n_labels) or (n,), and labels
+Judge = Callable[[Floats, np.ndarray], float]  # called with scores, (n, n_labels) or (n,), and labels
 
 
 def resolve(metric: str | Metric) -> Metric:
-    """The record of a metric: itself, or that of a name such as "f1", "neg_log_loss" or "my_metrics:cost".
+    """Return the record of a metric: itself, or that of a name such as "f1", "neg_log_loss" or "my_metrics:cost".
 
     Raises TensorAdaptError for an unknown name, with the closest, and for one that needs scikit-learn without it.
     """
@@ -31,9 +31,10 @@ def resolve(metric: str | Metric) -> Metric:
 
 
 def metric_name(metric: Any) -> str:
-    """The name by which another process finds a metric: itself, or the module and the name of a record or function.
+    """Return the name by which another process finds a metric.
 
-    Raises TensorAdaptError for a record or function that no module holds.
+    It is the name itself, or the module and the name of a record or function. Raises TensorAdaptError for a record or
+    function that no module holds.
     """
     if isinstance(metric, str) and metric.strip():
         return metric
@@ -51,7 +52,7 @@ def metric_name(metric: Any) -> str:
 
 
 def _held(metric: Metric) -> str:
-    """Where a record can be imported from: the module of its score, and its name there."""
+    """Return where a record can be imported from: the module of its score, and its name there."""
     module = getattr(metric.score, "__module__", "")
     names = [name for name, value in vars(sys.modules.get(module, sys)).items() if value is metric]
     if module == "__main__" or not names:
@@ -72,8 +73,10 @@ def check_reported(metric: Metric) -> None:
 
 
 def check_fits(metric: Metric, split: Any, n_labels: int) -> None:
-    """Raise TensorAdaptError for a metric that does not fit a split's labels, (n,): of another kind or number of
-    classes (``n_labels``, 1 for numbers), without a value, or not better for a perfect answer than for a constant one.
+    """Raise TensorAdaptError for a metric that does not fit the labels of a split, (n,).
+
+    It is for labels of another kind, or for another number of classes (``n_labels``, 1 for numbers), has no value for
+    these, or is not better for a perfect answer than for a constant one.
     """
     check_reported(metric)
     perfect = 20.0 * np.eye(n_labels)[split.labels] - 10 if n_labels > 1 else split.labels
@@ -96,12 +99,12 @@ def check_fits(metric: Metric, split: Any, n_labels: int) -> None:
 
 
 def _noise(chance: float, split: Any) -> float:
-    """That of a share where labels are classes; of numbers nothing is known."""
+    """Return the standard error of a share, where labels are classes; for numbers none is known."""
     return of_share(chance, split) if split.labels.dtype.kind in "iu" else none(chance, split)
 
 
 def _metric(name: str, judge: Judge) -> Metric:
-    """The record of a function by another library or of one's own, which knows no examples."""
+    """Make the record of a function by another library or of one's own, which knows no examples."""
 
     def score(stored: np.ndarray, split: Any) -> float:
         with warnings.catch_warnings():
@@ -112,18 +115,18 @@ def _metric(name: str, judge: Judge) -> Metric:
     return Metric(name, score, None, low, high, noise=_noise)
 
 
-def _imported(place: str) -> Metric:
-    """A record, or a function that is called as scikit-learn's are: with labels and predicted classes or numbers."""
-    found = imported(place, "metric", "module:function, or module:NAME of a Metric")
+def _imported(where: str) -> Metric:
+    """Import a record, or a function that is called as scikit-learn's are: with labels and classes or numbers."""
+    found = imported(where, "metric", "module:function, or module:NAME of a Metric")
     if isinstance(found, Metric):
         return found
     if not callable(found):
-        raise TensorAdaptError(f"metric {place!r} is {shown(found)}; expected a Metric or a function")
-    return _metric(place, lambda scores, labels: found(labels, scores.argmax(1) if scores.ndim == 2 else scores))
+        raise TensorAdaptError(f"metric {where!r} is {shown(found)}; expected a Metric or a function")
+    return _metric(where, lambda scores, labels: found(labels, scores.argmax(1) if scores.ndim == 2 else scores))
 
 
 def _scorer(name: str) -> Metric:
-    """A scorer of scikit-learn, asked about predictions that are given in place of a model's."""
+    """Make the record of a scorer of scikit-learn, which is asked about given predictions in place of a model's."""
     try:
         from sklearn.metrics import get_scorer, get_scorer_names
     except ImportError:
@@ -136,7 +139,7 @@ def _scorer(name: str) -> Metric:
 
 
 def _given(scores: Floats) -> Any:
-    """What scikit-learn takes for a fitted model; its inputs are the predictions."""
+    """Make what scikit-learn takes for a fitted model; its inputs are the predictions."""
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
     class Classes(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

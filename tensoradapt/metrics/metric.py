@@ -20,7 +20,7 @@ Noise = Callable[[float, Any], float]
 
 
 def best_constant(score: Score, split: Any, n_labels: int) -> float:
-    """The score of the best constant answer: a class or the shares of all classes, or the mean of numbers.
+    """Return the score of the best constant answer: a class or the shares of all classes, or the mean of numbers.
 
     Nan where the labels, (n,), are below 0, as those of classes are that have not been set yet.
     """
@@ -35,22 +35,22 @@ def best_constant(score: Score, split: Any, n_labels: int) -> float:
 
 
 def always(value: float) -> Chance:
-    """A chance that is one number for all data, such as 0.5 for a choice between two."""
+    """Make a chance that is one number for all data, such as 0.5 for a choice between two."""
     return lambda score, split, n_labels: value
 
 
 def none(chance: float, split: Any) -> float:
-    """No noise: every score above chance counts as learned."""
+    """Return 0, as if there were no noise: every score above chance counts as learned."""
     return 0.0
 
 
 def of_share(chance: float, split: Any) -> float:
-    """The standard error of a share of the examples that are right."""
+    """Return the standard error of a share of the examples that are right."""
     return math.sqrt(max(chance * (1 - chance), 0) / len(split))
 
 
 def of_correlation(chance: float, split: Any) -> float:
-    """The standard error of a correlation that is 0."""
+    """Return the standard error of a correlation that is 0."""
     return 1 / math.sqrt(len(split))
 
 
@@ -99,17 +99,17 @@ class Metric:
             )
 
     def at_chance(self, value: float, chance: float, split: Any) -> bool:
-        """Whether a value for a split is at most two standard errors above chance, or nan."""
+        """Say whether a value for a split is at most two standard errors above chance, or nan."""
         return not value > chance + 2 * self.noise(chance, split)
 
 
 def averaged(name: str, examples: Examples, low: float = 0.0, high: float = 1.0, **more: Any) -> Metric:
-    """A metric that is the mean of a number of each example; ``more``: other fields of ``Metric``."""
+    """Make a metric that is the mean of a number of each example; ``more`` are other fields of ``Metric``."""
     return Metric(name, lambda stored, split: float(examples(stored, split).mean()), examples, low, high, **more)
 
 
 def quotient(name: str, parts: Parts, low: float = 0.0, high: float = 1.0, **more: Any) -> Metric:
-    """A metric that is a ratio of sums, such as nats for each token; ``more``: other fields of ``Metric``.
+    """Make a metric that is a ratio of sums, such as nats for each token; ``more`` are other fields of ``Metric``.
 
     ``parts``: (stored, split) -> what each example adds to the sum above and to that below, (n,) each; the latter's sum
     is above 0.
@@ -124,9 +124,9 @@ def quotient(name: str, parts: Parts, low: float = 0.0, high: float = 1.0, **mor
 
 def ratio(
     top: np.ndarray,  # (n,)
-    bottom: np.ndarray,  # (n,), of which the sum is above 0
+    bottom: np.ndarray,  # (n,), whose sum is above 0
 ) -> np.ndarray:
-    """The examples of a ratio of two sums, (n,): its mean is the ratio, and it varies as the ratio does."""
+    """Return the examples of a ratio of two sums, (n,): their mean is the ratio, and they vary as the ratio does."""
     score = top.sum() / bottom.sum()
     found: np.ndarray = score + (top - score * bottom) / bottom.mean()
     return found

@@ -43,7 +43,7 @@ def checked(stored: np.ndarray, split: Any) -> tuple[Floats, np.ndarray]:
 
 
 def _classes(stored: np.ndarray, split: Any, n_labels: int | None = None) -> tuple[Floats, np.ndarray]:
-    """The class that each example is given, as a float, and the labels, (n,) each."""
+    """Return the class that each example is given, as a float, and the labels, (n,) each."""
     scores, labels = checked(stored, split)
     if scores.ndim != 2:
         raise TensorAdaptError(f"it is of classes, and scores have shape {scores.shape}; expected (n, n_labels)")
@@ -56,12 +56,12 @@ def _classes(stored: np.ndarray, split: Any, n_labels: int | None = None) -> tup
 
 
 def _two(stored: np.ndarray, split: Any) -> tuple[Floats, np.ndarray]:
-    """The same where there are two classes, of which class 1 is the positive one."""
+    """Return what ``_classes`` returns where there are two classes; class 1 is the positive one."""
     return _classes(stored, split, 2)
 
 
 def _numbers(stored: np.ndarray, split: Any) -> tuple[Floats, np.ndarray]:
-    """The number that each example is given, and the labels, (n,) each."""
+    """Return the number that each example is given, and the labels, (n,) each."""
     scores, labels = checked(stored, split)
     if scores.ndim != 1:
         raise TensorAdaptError(f"it is of numbers, and scores have shape {scores.shape}; expected (n,) or (n, 1)")
@@ -99,7 +99,7 @@ def _f1_examples(stored: np.ndarray, split: Any) -> Floats:
 
 
 def _correlation(kind: str, stored: np.ndarray, split: Any) -> float:
-    """A correlation by scipy's name; 0 where one side is constant or nearly so, as nothing goes together then."""
+    """Compute a correlation by scipy's name; 0 where one side is constant or nearly so, as nothing goes together."""
     from scipy import stats
 
     scores, labels = _numbers(stored, split)
@@ -113,7 +113,7 @@ def _correlation(kind: str, stored: np.ndarray, split: Any) -> float:
 
 
 def _pearson_examples(x: Floats, y: np.ndarray) -> Floats:
-    """r + z_x z_y - r (z_x^2 + z_y^2) / 2, of standardised values z."""
+    """Return the examples of Pearson's r: r + z_x z_y - r (z_x^2 + z_y^2) / 2, with standardised values z."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.zeros(len(x))
     a, b = ((v - v.mean()) / v.std() for v in (x, y))
@@ -123,7 +123,7 @@ def _pearson_examples(x: Floats, y: np.ndarray) -> Floats:
 
 
 def _spearman_examples(x: Floats, y: np.ndarray) -> Floats:
-    """Pearson's of the ranks f and g, plus the effect of an example on the ranks of those above it."""
+    """Return the examples of Spearman's r: Pearson's of the ranks f and g, plus an example's effect on other ranks."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.zeros(len(x))
     f, g = (1 - _above(v, np.ones(len(v))) for v in (x, y))  # mid-ranks as shares
@@ -136,7 +136,7 @@ def _spearman_examples(x: Floats, y: np.ndarray) -> Floats:
 
 
 def _above(values: np.ndarray, weights: Floats) -> Floats:
-    """For each example the mean over all of the weights whose value is above its own; ties count half."""
+    """Return for each example the mean over all of the weights whose value is above its own; ties count half."""
     levels, at = np.unique(values, return_inverse=True)
     sums = np.bincount(at, weights, len(levels))
     found: Floats = (sums.sum() - sums.cumsum() + sums / 2)[at] / len(values)
@@ -144,8 +144,9 @@ def _above(values: np.ndarray, weights: Floats) -> Floats:
 
 
 def _area_examples(stored: np.ndarray, split: Any) -> Floats:
-    """The area under the ROC curve, plus how far each example's share of well ordered pairs is from it; nan where all
-    labels are equal, as there is no pair.
+    """Return the examples of the area under the ROC curve; nan where all labels are equal, as there is no pair.
+
+    Each is the area, plus how far the example's share of well ordered pairs is from it.
     """
     _two(stored, split)
     scores, labels = checked(stored, split)
@@ -153,7 +154,7 @@ def _area_examples(stored: np.ndarray, split: Any) -> Floats:
     share = positive.mean()
     if not 0 < share < 1:
         return np.full(len(labels), math.nan)
-    below = 1 - _above(margins, 1.0 - positive) / (1 - share)  # of the negative examples
+    below = 1 - _above(margins, 1.0 - positive) / (1 - share)  # for the negative examples
     ordered = np.where(positive, below, _above(margins, 1.0 * positive) / share)
     area = ordered[positive].mean()
     found: Floats = area + (ordered - area) / np.where(positive, share, 1 - share)
@@ -161,13 +162,14 @@ def _area_examples(stored: np.ndarray, split: Any) -> Floats:
 
 
 def _of_area(chance: float, split: Any) -> float:
-    """The standard error of the area of random scores (Mann and Whitney, Annals of Mathematical Statistics 1947)."""
+    """Return the standard error of the area of random scores."""
+    # Mann and Whitney, Annals of Mathematical Statistics 18 (1947)
     n, positive = len(split), int((split.labels == 1).sum())
     return math.sqrt((n + 1) / (12 * positive * (n - positive))) if 0 < positive < n else 0.0
 
 
 def _of_numbers(name: str) -> Metric:
-    """A correlation of numbers with the labels."""
+    """Make the metric that is a correlation of numbers with the labels."""
     found = {"pearson": _pearson_examples, "spearman": _spearman_examples}.get(name)
     return Metric(
         name,
@@ -201,14 +203,14 @@ RANGES = dict.fromkeys(("reward_accuracy", "average_precision", "precision", "re
 RANGES |= dict.fromkeys(("balanced_accuracy", "top_k_accuracy"), (0.0, 1.0))
 RANGES |= dict.fromkeys(("r2", "explained_variance", "d2_absolute_error_score"), (-math.inf, 1.0))
 RANGES |= {"matthews_corrcoef": (-1.0, 1.0)} | {name: (metric.low, metric.high) for name, metric in TABLE.items()}
-AVERAGED = re.compile(r"(_(micro|macro|weighted|samples|ovr|ovo))+$")  # of scikit-learn's names
+AVERAGED = re.compile(r"(_(micro|macro|weighted|samples|ovr|ovo))+$")  # how names of scikit-learn end
 LESS_IS_BETTER = re.compile(
     r"(?:^|[\W_])(?:loss|perplexity|ppl|error|nll|mse|rmse|mae|wer|cer)(?:$|[\W_])", re.IGNORECASE
 )
 
 
 def range_of(name: str) -> tuple[float, float]:
-    """The least and the largest value of a metric that is known by its name alone; infinite where it is not.
+    """Return the least and the largest value of a metric that is known by its name alone; infinite where it is not.
 
     >>> range_of("f1_macro"), range_of("neg_log_loss"), range_of("GLUE")
     ((0.0, 1.0), (-inf, 0.0), (-inf, inf))

@@ -26,7 +26,7 @@ from tensoradapt.training.options import Training
 Row = dict[str, Any]
 SETUP = ("projections", "scale", "optimizer", "layout")  # what adapters are given beside their method and size
 STATUSES = ("finished", "at chance", "diverged")
-FAILED = "failed"  # of a run without a result
+FAILED = "failed"  # the status of a run without a result
 TARGETS = "attention"  # where neither a sweep nor a paper names projections
 GROUPS = {TARGETS: {"q", "k", "v", "o"}}  # projections that a word stands for
 AGAIN = "no run wrote it so; delete the folder to run it again"

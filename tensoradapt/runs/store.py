@@ -30,7 +30,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import AGAIN, Row, failed_row, row_of
 
 FILES = ("config", "result", "measurements", "provenance")
-SUMS = "checksums.json"  # of the other files of a run
+SUMS = "checksums.json"  # the checksums of the other files of a run
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedMatrix:
     """A matrix of a layer, with its projection, attention and expert as the names around it give them."""
 
     matrix: Matrix  # its path is below the layer
@@ -166,12 +166,12 @@ def _stacked(module: Any, path: str) -> Iterator[Matrix]:
         yield Matrix(path, width, ff, "down", None, "down_proj", slot)
 
 
-def _in_layer(layer: Any) -> list[Named]:
+def _in_layer(layer: Any) -> list[NamedMatrix]:
     """Return a layer's matrices with their projections; where two share a name, each is called by its path."""
     every = [(matrix, *_expert(layer, matrix)) for matrix in matrices(layer)]
     width = _width([matrix for matrix, _, _ in every])
     named = [
-        Named(matrix, matrix.role or _role(matrix, width), bool(set(CROSS) & set(path.split("."))), expert)
+        NamedMatrix(matrix, matrix.role or _role(matrix, width), bool(set(CROSS) & set(path.split("."))), expert)
         for matrix, path, expert in every
     ]
     counts = Counter(each.identity for each in named)
@@ -231,7 +231,7 @@ def why_unnamed(proj: str, every: Sequence[Candidate]) -> str:
     return f": {site.name} is {site.out} x {site.in_} and has no role, as {why}. It is called {own!r}"
 
 
-def _heads(model: Any, layer: Any, every: Iterable[Named]) -> dict[bool, int]:
+def _heads(model: Any, layer: Any, every: Iterable[NamedMatrix]) -> dict[bool, int]:
     """Return the width of a head of self (False) and cross (True) attention, if their number is known and fits."""
     widths = {}
     for each in (each for each in every if each.proj == "q"):
@@ -249,7 +249,7 @@ def _count(holder: Any) -> int:
     return next((value for value in values if isinstance(value, int) and value > 0), 0)
 
 
-def _candidate(named: Named, layer: str, coords: dict[str, Any], width: int, heads: dict[bool, int]) -> Candidate:
+def _candidate(named: NamedMatrix, layer: str, coords: dict[str, Any], width: int, heads: dict[bool, int]) -> Candidate:
     matrix = named.matrix
     module = ".".join(filter(None, (layer, matrix.path)))
     label = ".".join(str(part) for part in (matrix.slot, matrix.role) if part not in (None, ""))
@@ -270,13 +270,13 @@ def _candidate(named: Named, layer: str, coords: dict[str, Any], width: int, hea
     return Candidate(site, kind if named.expert is None else "experts")
 
 
-def _reads(named: Named, width: int) -> bool:
+def _reads(named: NamedMatrix, width: int) -> bool:
     if named.proj in (*ATTENTION, *MLP):
         return named.proj not in ("o", "down")
     return not (named.matrix.out == width != named.matrix.in_)
 
 
-def _inner(named: Named, across: int, dim: int) -> tuple[tuple[str, int], ...]:
+def _inner(named: NamedMatrix, across: int, dim: int) -> tuple[tuple[str, int], ...]:
     if named.proj in MLP:
         return (("ff", across),)
     if named.proj in ATTENTION and dim and across % dim == 0:

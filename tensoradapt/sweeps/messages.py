@@ -186,8 +186,8 @@ class Progress:
 
 
 START_SECONDS = 5.0  # that a process takes to load torch and transformers
-STEPS, EXAMPLES = 3, 64  # of the probe
-JSON_BYTES = 16_000  # of a run's documents, attempts and file headers
+STEPS, EXAMPLES = 3, 64  # how long the probe trains, and on how many examples
+JSON_BYTES = 16_000  # the size of a run's documents, attempts and file headers
 
 
 def data_text(spec: SweepSpec, task: str) -> str:

@@ -123,7 +123,7 @@ def _maximising(seed: int) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # silence Optuna's log of a new study
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar, before 5.0
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # constant_liar warns, before 5.0
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, n_startup_trials=STARTUP)
         return optuna.create_study(direction="maximize", sampler=sampler)
     finally:

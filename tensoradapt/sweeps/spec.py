@@ -47,7 +47,7 @@ Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method wi
 Rates = tuple[float, ...]
 SIZES = ("rank", "budget")
 RANKLESS = ("dense", "quanta")  # parameterizations without a rank
-OPTIMIZER = "equal_steps"  # of adapters, where a specification names none
+OPTIMIZER = "equal_steps"  # the optimizer of adapters, where a specification names none
 AT = ("size", "method", "none")
 MOST_PACKED = 1000  # runs in one process
 # what is searched, and the keys that would fix it

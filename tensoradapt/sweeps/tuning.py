@@ -19,7 +19,7 @@ from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
 
 Outcome = tuple[str, float | None]  # the name of one of Optuna's states, and the score
-DIGITS = 4  # of a proposed number, so that it can be written down, and platforms agree on it
+DIGITS = 4  # a proposed number has so many, so that it can be written down, and platforms agree on it
 
 
 @dataclass(frozen=True)

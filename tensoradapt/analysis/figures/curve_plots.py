@@ -24,7 +24,7 @@ from tensoradapt.analysis.names import displayed
 from tensoradapt.errors import TensorAdaptError
 
 Rows = Sequence[dict[str, Any]]
-Bounds = tuple[float, float]  # of a metric
+Bounds = tuple[float, float]  # the least and the largest value of a metric
 ANY = (-math.inf, math.inf)
 HEAD = 9  # points of the type above the columns of a grid and below rates and ranks
 PANELS = 3  # beside each other, at most

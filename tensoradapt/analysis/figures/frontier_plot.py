@@ -43,7 +43,7 @@ class Shown:
     points: list[Point]
     references: dict[str, Mark]
     styles: dict[str, Style]
-    bounds: tuple[float, float]  # of scores
+    bounds: tuple[float, float]  # the least and the largest score
     score: str  # its name on the axis
     cost: str
 
