@@ -14,7 +14,7 @@ from typing import Any
 from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
-from tensoradapt.errors import TensorAdaptError, few
+from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.trained_modules import AUTO, patterns
