@@ -46,7 +46,7 @@ def with_tasks() -> Case:
 
 def with_another_rule() -> Case:
     model, adapter = attached("bert")
-    adapter.plan = replace(adapter.plan, rule="dora")
+    adapter.plan = replace(adapter.plan, spec=replace(adapter.plan.spec, rule="dora"))
     return model, adapter
 
 

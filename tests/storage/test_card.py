@@ -83,8 +83,10 @@ def test_a_published_adapters_card_cites_its_source() -> None:
     text = ta.model_card(published("metatt-4d"))
     row = ta.published.get("metatt-4d")
     assert f"`metatt-4d`: {row.source}; {row.note}." in text
-    assert "| parameterization | `tensor_train`, as `metatt-4d` |" in text
+    assert "| method | `metatt-4d`, with the settings of its paper |\n| parameterization | `tensor_train` |" in text
     assert "Source of the method" not in ta.model_card(attached()[1])
+    equal = ta.model_card(attached(layout=None, method="metatt-4d")[1])  # the same network, with everybody's settings
+    assert "| method | `metatt-4d` |" in equal and f"`metatt-4d`: {row.source}" in equal
 
 
 def test_the_code_names_class_base_labels_and_dtype() -> None:
