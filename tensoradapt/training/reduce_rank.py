@@ -117,7 +117,8 @@ def reduce_rank(
         tensors = [
             _replace(adapter, i, values[i], new, changes[i], optimizer, moments) for i, new in enumerate(smaller)
         ]
-        adapter.plan = replace(adapter.plan, spec=replace(adapter.plan.spec, rank=None, budget=budget))
+        asked = replace(adapter.plan.spec, rank=rank, budget=budget, rank_pattern={})
+        adapter.plan = replace(adapter.plan, spec=asked)
     return Report(tuple(tensors), n_before, adapter.n_params)
 
 

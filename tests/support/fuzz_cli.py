@@ -29,7 +29,7 @@ ODD = (
 GOOD: Mapping[str, tuple[str, ...]] = {
     "model": ("tiny-random-bert",),
     "parameterization": ("cp", "lora", "tucker", "tensor_train", "dense", "vera"),
-    "published": ("lorta", "lora", "fact-tk", "lotr"),
+    "method": ("cp", "lora", "tucker", "dense", "lorta", "fact-tk", "lotr"),
     "layout": (": out : in", "layer proj : head dim : model", "(layer proj) : out : in"),
     "projections": ("attention", "mlp", "all", "q", "v"),
     "rank": ("1", "2", "4", "1000000", "2147483648"),

@@ -73,7 +73,7 @@ PARAMETERIZATIONS = (
 
 
 def draw_layout(rng: Rng, _: Path) -> dict[str, Any]:
-    drawn: dict[str, Any] = {"layout": layout(rng), "parameterization": one(rng, PARAMETERIZATIONS)}
+    drawn: dict[str, Any] = {"layout": layout(rng), "method": one(rng, PARAMETERIZATIONS)}
     drawn["rank"] = one(rng, (1, 1, 2, 2, 3, 16, {"layer": 2}, {"out": 2, "in": 3}, None))
     if any(digit in drawn["layout"] for digit in "12") or rng.random() < 0.1:
         drawn["split"] = {side: one(rng, ([4, 4], [4, 4], [2, 8], [2, 8], [16], [3, 5])) for side in ("out", "in")}
@@ -357,7 +357,7 @@ def as_spec(text: str, _: Path) -> None:
 
 
 def as_command(text: str, _: Path) -> None:
-    words = ["plan", "--model", "tiny-random-bert", f"--published={text}", "--rank", "2"]
+    words = ["plan", "--model", "tiny-random-bert", f"--method={text}", "--rank", "2"]
     assert not (wrong := checked(words)), wrong
 
 

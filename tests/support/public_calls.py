@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -90,20 +91,16 @@ def batches() -> list[dict[str, torch.Tensor]]:
 
 
 PLAN = {
-    "sites": ta.find_sites(CONFIG), "layout": ": out : in", "parameterization": "lora", "rank": 2, "rule": "add",
-    "train": (), "tasks": (),
-    **dict.fromkeys(
-        ("published", "budget", "options", "split", "on_mismatch", "scale", "alpha", "start", "rates", "rank_pattern",
-         "projections")
-    ),
+    **{f.name: f.default for f in fields(ta.AdapterSpec)},
+    "sites": ta.find_sites(CONFIG), "method": "lora", "layout": ": out : in", "rank": 2, "train": (),
 }  # fmt: skip
 SITES = {
     "model_or_config": CONFIG, "projections": "attention", "layers": None, "exclude": (), "recipe": None,
     "blocks": False, "scope": None, "modules": (),
 }  # fmt: skip
 ATTACH = {
-    "model": "bert", "plan": ta.plan(CONFIG, ": out : in", "lora", 2, train=()), "seed": 0, "dropout": 0.0,
-    "rank_dropout": 0.0, "values": None, "batches": None, "loss": None, "name": "default",
+    "model": "bert", "plan": ta.plan(CONFIG, ": out : in", "lora", 2, train=()), "seed": 0, "values": None,
+    "batches": None, "loss": None, "name": "default",
 }  # fmt: skip
 FIT = {
     "batches": batches(), "lr": 1e-3, "steps": 1, "head_lr": None, "heads": (), "warmup": 0.1, "clip": 1.0,
@@ -151,8 +148,8 @@ FIGURE = {
 }  # fmt: skip
 CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "plan": (ta.plan, PLAN),
-    "plan of a published row": (ta.plan, {**PLAN, "published": "lorta", "layout": None, "parameterization": None}),
-    "plan of a ring": (ta.plan, {**PLAN, "layout": "layer proj : out : in", "parameterization": "tensor_ring"}),
+    "plan of a published row": (ta.plan, {**PLAN, "method": "lorta", "paper": True, "layout": None}),
+    "plan of a ring": (ta.plan, {**PLAN, "method": "tensor_ring", "layout": "layer proj : out : in"}),
     "find_sites": (ta.find_sites, SITES),
     "attach": (attach, ATTACH),
     "use": (on_new(ta.use), {"names": "default", "samples": None, "every": False}),

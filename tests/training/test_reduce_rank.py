@@ -289,6 +289,16 @@ def test_where_nothing_is_truncated_nothing_is_replaced(parameterization: str) -
     assert adapter_of(model).plan == plan and report.n_before == report.n_params
 
 
+def test_a_plan_with_ranks_by_pattern_is_reduced_too() -> None:
+    """The ranks that were asked for last stand in the plan, as they hold for every tensor."""
+    model = make("bert")
+    ta.attach(model, ta.plan(model, ": out : in", "lora", 3, rank_pattern={"*.layer.0.*": 4}))
+    reduce_rank(model, rank=2)
+    plan = adapter_of(model).plan
+    assert {group.rank for group in plan.groups} == {2}
+    assert (plan.spec.rank, plan.spec.rank_pattern) == (2, {})
+
+
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
     "nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
