@@ -69,6 +69,17 @@ def check_fields(record: Any) -> None:
         object.__setattr__(record, f.name, f.metadata["check"](getattr(record, f.name), f.name))
 
 
+def documented(record: type[R]) -> type[R]:
+    """Replace the line ``{fields}`` of a record's docstring by a list of its fields, for its reference page."""
+    record.__doc__ = _with_fields(record.__doc__, record)
+    return record
+
+
+def _with_fields(text: str | None, kind: Any) -> str:
+    listed = "\n".join(f"        {f.name}: {f.metadata['help']}." for f in fields(kind))
+    return (text or "").replace("        {fields}", listed)
+
+
 def names(kind: Any) -> tuple[str, ...]:
     """Return the names of a record's fields."""
     return tuple(f.name for f in fields(kind))
@@ -341,9 +352,8 @@ def sugared(name: str, kind: Callable[P, R], function: Callable[[Any, R], T]) ->
         return function(source, kind(*rest, **given))
 
     one = inspect.Parameter(first, inspect.Parameter.POSITIONAL_ONLY)
-    listed = "\n".join(f"        {f.name}: {f.metadata['help']}." for f in fields(kind))  # type: ignore[arg-type]  # a class
     call.__signature__ = signature.replace(parameters=[one, *signature.parameters.values()])  # type: ignore[attr-defined]
-    call.__doc__ = (function.__doc__ or "").replace("        {fields}", listed)
+    call.__doc__ = _with_fields(function.__doc__, kind)
     call.__name__ = call.__qualname__ = name
     call.__module__ = function.__module__
     return call

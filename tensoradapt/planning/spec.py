@@ -21,7 +21,7 @@ from tensoradapt.planning.trained_modules import AUTO, patterns
 from tensoradapt.planning.variant import Variant, variant_of
 from tensoradapt.published import methods
 from tensoradapt.published.row import Published
-from tensoradapt.records import check_fields, value
+from tensoradapt.records import check_fields, documented, value
 from tensoradapt.text import Rank
 
 STARTS = ("zero", "subtract", "paper", "gradient")
@@ -112,6 +112,7 @@ def _dropout(given: Any, where: str) -> float:
     return float(given)
 
 
+@documented
 @dataclass(frozen=True)
 class AdapterSpec:
     """Everything that describes an adapter: its method, layout, size and settings (docs/reference/fields.md).
@@ -119,6 +120,9 @@ class AdapterSpec:
     None means: what the method sets, else the default. With ``paper=False`` a published adapter keeps what defines it
     (network, layout, options, frozen factors, a start that is not zero, multipliers of rates between factors), and its
     targets, scale, alpha and trained modules are those of every method. ``paper=True`` takes these from the paper too.
+
+    Args:
+        {fields}
 
     Raises TensorAdaptError for a field that no model could make right.
 
