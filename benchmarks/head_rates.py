@@ -106,10 +106,10 @@ def specifications(kind: str) -> Iterator[dict[str, Any]]:
 def row(run: Run) -> dict[str, Any]:
     """What the record says of a run; the peak is the largest median of three losses after the first."""
     losses = np.load(run.path / "losses.npy")
-    kind = next(kind for kind, of in KINDS.items() if of.model == run.config["model"])
-    task = "regression" if run.config["task"] == "ratings" else "classification"
+    kind = next(kind for kind, of in KINDS.items() if of.model == run.row["model"])
+    task = "regression" if run.row["task"] == "ratings" else "classification"
     peaks = [statistics.median(losses[i : i + 3]) for i in range(1, len(losses) - 2)]
-    shown = {"kind": kind, "task": task, "data": run.config["task"], "method": run.config["label"]}
+    shown = {"kind": kind, "task": task, "data": run.row["task"], "method": run.row["method"]}
     shown |= {key: run.config[key] for key in ("rank", "lr", "head_lr", "seed")}
     shown |= {
         "metric": (metric := run.result["metric"]["name"]),

@@ -90,7 +90,7 @@ def table() -> None:
     columns = ("rank", "lr", "head_lr", "steps", "seed", "n_train", "n_validation")
     rows = []
     for run in load_runs(RUNS):
-        method, score = run.config["parameterization"] or run.config["kind"], run.result["validation"].get("accuracy")
+        method, score = run.row["parameterization"] or run.row["kind"], run.result["validation"].get("accuracy")
         rows.append((method, *(run.config[name] for name in columns), score))
     with CSV.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

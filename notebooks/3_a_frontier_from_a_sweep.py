@@ -128,9 +128,9 @@ for point in points(runs):
 # %%
 budget = 10_000
 scores = {name: [] for name in METHODS}
-for run in sorted(runs, key=lambda run: run.config["seed"]):
-    if run.config["budget"] == budget:
-        scores[run.config["label"]].append(score(run))
+for run in sorted(runs, key=lambda run: run.row["seed"]):
+    if run.row["budget"] == budget:
+        scores[run.row["method"]].append(score(run))
 comparisons = significance.compare(scores)
 figure, ax = plt.subplots(figsize=(6.2, 2), layout="constrained")
 difference_plots.forest(comparisons, ax, metric="accuracy")

@@ -46,7 +46,7 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
     if rows := list(differences(runs)):
         _write(folder / "differences.csv", rows)
     replace_file(folder / "table.md", f"# Scores\n\n{to_markdown(paper_table(runs))}".encode())
-    with_sizes = [run for run in runs if run.config["kind"] == "adapter"]
+    with_sizes = [run for run in runs if run.row["kind"] == "adapter"]
     for drawn in figures(runs if with_sizes else [], kinds=(figure,)):
         for path in drawn.save(folder, kinds=("png",)):
             if path.suffix != ".png":

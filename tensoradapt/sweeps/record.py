@@ -13,6 +13,7 @@ from tensoradapt.checks import optional, rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.row import count
 from tensoradapt.runs.store import Run, is_finished, read_run
 from tensoradapt.sweeps.due import Cell, Due, due
 from tensoradapt.sweeps.spec import SweepSpec, read_spec, table_of
@@ -64,8 +65,9 @@ def _cell(row: Mapping[str, Any]) -> Cell:
     cell = Cell(**row)
     if not isinstance(cell.method, str) or not isinstance(cell.empty, str) or not set(cell.size) <= {"rank", "budget"}:
         raise ValueError("a cell has no method, size or reason")
-    for value in {**cell.size, "n_params": cell.n_params}.values():
+    for value in cell.size.values():
         optional(rank)(value, "a size")
+    optional(count)(cell.n_params, "n_params")
     return cell
 
 

@@ -40,10 +40,10 @@ def made(root: Path, n: int, kind: str) -> list[Run]:
             if kind == "layouts":
                 for layout in (": out : in", "layer proj : head dim : model"):
                     label = f"{name} over {layout}"
-                    of = {"layout": [layout], "label": label, "method": label, "rank": None, "budget": 2000}
+                    of = {"layout": [layout], "named": label, "rank": None, "budget": 2000}
                     write_synthetic(root, n_params=2000 - i, accuracy=0.7 + 0.01 * rng.normal(), **of, **same)
                 continue
-            same |= {"label": name, "method": name}
+            same |= {"named": name}
             for j, rank in enumerate((1, 4, 16)):
                 size = {"rank": rank if kind == "ranks" else None, "budget": None if kind == "ranks" else 3000 * rank}
                 size["n_params"] = rank * (3000 - 7 * i)

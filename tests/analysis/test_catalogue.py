@@ -51,7 +51,7 @@ def test_a_sweep_has_every_figure_its_runs_allow(runs: list[Run], tmp_path: Path
     (ranked,) = figures(five, kinds=["differences"])
     assert [row["method"] for row in ranked.rows][-1] == "vera"
     assert "With 5 tasks the smallest corrected p of 6 comparisons is 0.38, so this test cannot" in ranked.caption
-    three = [run for run in sweep(tmp_path / "seven", tuple("abcdefg")) if run.config["label"] != "lora"]
+    three = [run for run in sweep(tmp_path / "seven", tuple("abcdefg")) if run.row["method"] != "lora"]
     assert "smallest" not in figures(three, kinds=["differences"])[0].caption
 
 
@@ -76,9 +76,7 @@ def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -
 def renamed(runs: list[Run], form: str) -> list[Run]:
     """Of adapters, to labels of their own."""
     return [
-        replace(run, config={**run.config, "label": form.format(run.config["label"])})
-        if run.config["kind"] == "adapter"
-        else run
+        replace(run, row={**run.row, "method": form.format(run.row["method"])}) if run.row["kind"] == "adapter" else run
         for run in runs
     ]
 
@@ -102,7 +100,7 @@ def test_long_names_are_whole_and_take_nothing_from_the_axes(
     ax = nothing_is_cut_off_or_covered(one)
     texts = [*ax.texts, *ax.get_yticklabels(), *(ax.get_legend().get_texts() if ax.get_legend() else ())]
     drawn = " ".join(packed(text.get_text()) for text in texts)
-    names = {packed(display(run.config["label"])) for run in renamed(runs, form) if run.config["kind"] == "adapter"}
+    names = {packed(display(run.row["method"])) for run in renamed(runs, form) if run.row["kind"] == "adapter"}
     if kind == "contrasts":  # the reference is named once, below
         names.remove(reference := packed(display(form.format("lora"))))
         assert reference in packed(ax.get_xlabel()) and reference not in drawn
@@ -126,7 +124,7 @@ def test_names_are_no_formulas(many: list[Run]) -> None:
 
 
 def test_names_are_no_formulas_on_axes_of_ones_own(many: list[Run]) -> None:
-    runs = renamed([run for run in many if run.config["task"] == "a"], "a $\\foo$ {}")
+    runs = renamed([run for run in many if run.row["task"] == "a"], "a $\\foo$ {}")
     for draw in (
         frontier,
         lambda own, ax: curve_plots.rate_curves(curves.rate_rows(own), ax),
@@ -186,7 +184,7 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
         assert ("3 seeds" in one.caption or "paired over seeds" in one.caption) and "95 %" in one.caption
     (rates, _) = figures(runs, kinds=["rates"])
     assert "without intervals" in rates.caption and "lie beyond" not in rates.caption
-    few = [run for run in runs if not (run.config["label"] == "vera" and run.config["lr"] == 1e-2)]
+    few = [run for run in runs if not (run.row["method"] == "vera" and run.row["lr"] == 1e-2)]
     assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for VeRA.")
     write_synthetic(tmp_path, method="lora")
     assert how_chosen(load_runs(tmp_path)) == "as given"
@@ -228,7 +226,7 @@ def test_a_frontier_says_what_is_missing_of_its_own_task_and_nothing_where_all_i
 
 
 def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path: Path) -> None:
-    ranks = write_many(tmp_path, {"cp": [(1, 10, 0.7), (4, 20, 0.8)], "lora": [(2, 30, 0.8)]}, collapsed=["lora"])
+    ranks = write_many(tmp_path, {"cp": [(1, 10, 0.7), (4, 20, 0.8)], "lora": [(2, 30, 0.8)]}, at_chance=["lora"])
     rows = curves.rank_rows(ranks)
     ax = curve_plots.rank_curves(rows)
     drawn = [np.asarray(line.get_xydata()).tolist() for line in ax.lines]
@@ -240,7 +238,7 @@ def test_rank_curves_show_each_mean_and_refuse_budgets(runs: list[Run], tmp_path
     assert rank == 2 and strip(ax)[0] < height < low
     assert list(ax.get_xticks()) == [1, 2, 4]
     with pytest.raises(TensorAdaptError, match="metatt-4d has a budget; expected methods with ranks that are numbers"):
-        curves.rank_rows([run for run in runs if run.config["task"] == "sst2"])
+        curves.rank_rows([run for run in runs if run.row["task"] == "sst2"])
 
 
 def test_no_method_hides_the_interval_of_another_at_its_rank(tmp_path: Path) -> None:
@@ -256,7 +254,7 @@ def test_no_method_hides_the_interval_of_another_at_its_rank(tmp_path: Path) -> 
 
 
 def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) -> None:
-    own = [run for run in runs if run.config["task"] == "sst2"]
+    own = [run for run in runs if run.row["task"] == "sst2"]
     rows = curves.rate_rows(own)
     assert [(row["method"], row["lr"]) for row in rows if row["chosen"]] == [(name, 3e-3) for name in sorted(LEVELS)]
     rings = [line for line in curve_plots.rate_curves(rows).lines if line.get_gid() == "chosen"]
@@ -264,7 +262,7 @@ def test_rate_curves_ring_the_rate_that_the_reported_runs_have(runs: list[Run]) 
         (row["lr"], row["validation"]) for row in rows if row["chosen"]
     ]
     with pytest.raises(TensorAdaptError, match="no learning rate was tuned"):
-        curves.rate_rows([run for run in own if not run.config.get("tuning")])
+        curves.rate_rows([run for run in own if not run.row["tuning"]])
 
 
 def test_a_legend_of_many_methods_fits_into_its_figure() -> None:
@@ -285,7 +283,7 @@ def test_a_legend_of_many_methods_fits_into_its_figure() -> None:
 def tuning(root: Path, rates: dict[str, tuple[float, ...]], **more: object) -> list[Run]:
     """Runs that tune methods, and for each a run that is reported."""
     for name, tried in rates.items():
-        same = {"parameterization": name, "method": name, "label": name, "budget": None}
+        same = {"parameterization": name, "named": name, "budget": None}
         write_synthetic(root, lr=tried[0], **same)
         for i, lr in enumerate(tried):
             size = {"rank": 1 + i % 2 if more.get("sizes") else 4}
@@ -338,7 +336,7 @@ def test_rates_that_are_close_have_ticks_and_the_first_of_them_a_number(rates: l
 
 def test_a_damaged_run_is_no_reason_to_leave_a_figure_out(tmp_path: Path) -> None:
     ranks = write_many(tmp_path, {"cp": [(1, 10, 0.7), (2, 20, 0.8)]})
-    (broken := ranks[0]).result["test"] = {}
+    (broken := ranks[0]).row["test"] = None
     with pytest.raises(TensorAdaptError, match=f"run {broken.name} .* has no test accuracy"):
         figures(ranks, kinds=["ranks"])
 
@@ -360,7 +358,7 @@ def test_the_grid_has_each_mean_in_its_cell_darker_further_from_chance(runs: lis
 
 
 def test_the_grid_stars_each_row_of_which_a_run_was_lost(tmp_path: Path) -> None:
-    for kind, status in (("adapter", "diverged"), ("head", "collapsed"), ("full", "finished")):
+    for kind, status in (("adapter", "diverged"), ("head", "at chance"), ("full", "finished")):
         for seed in (0, 1):
             write_synthetic(tmp_path, kind=kind, seed=seed, status=status if seed else "finished", accuracy=0.5)
     rows = curves.grid_rows(load_runs(tmp_path))
@@ -410,8 +408,8 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
     assert len(rows) == 4 * 3 and {row["reference"] for row in rows} == {"lora"}
     lorta = next(row for row in rows if (row["method"], row["size"]) == ("lorta", "n≤30,000"))
     behind = [
-        [run.result["test"]["accuracy"] for run in runs if (run.config["task"], run.config["label"]) == (task, "lorta")
-         and run.config["budget"] == 30_000 and not run.config.get("tuning")]
+        [run.result["test"]["accuracy"] for run in runs if (run.row["task"], run.row["method"]) == (task, "lorta")
+         and run.row["budget"] == 30_000 and not run.row["tuning"]]
         for task in ("sst2", "stsb")
     ]  # fmt: skip
     found = stratified_bootstrap(iqm, (np.array(behind) - 0.5) / 0.5)
@@ -424,22 +422,22 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
     assert sorted(line.get_xdata()[0] for line in ax.lines if line.get_marker() == "o") == sorted(
         r["iqm"] for r in rows
     )
-    lost = [run for run in runs if (run.config["task"], run.config["label"]) != ("sst2", "vera")]
+    lost = [run for run in runs if (run.row["task"], run.row["method"]) != ("sst2", "vera")]
     assert {row["method"] for row in over_tasks.summary_rows(lost)} == set(LEVELS) - {"vera"}
     assert over_tasks.summary_rows(sweep(tmp_path / "two", seeds=(0, 1))) == []
-    assert over_tasks.summary_rows([run for run in runs if run.config["task"] == "sst2"]) == []
+    assert over_tasks.summary_rows([run for run in runs if run.row["task"] == "sst2"]) == []
 
 
 def test_a_frontiers_area_counts_decades_up_to_twice_the_largest_size(tmp_path: Path) -> None:
     runs = write_many(tmp_path, {"cp": [(1, 100, 0.7), (2, 1000, 0.8)]}, spread=0)
     rows = over_tasks.volume_rows(runs)
-    assert set(rows[0]["runs"].split()) == {run.name for run in runs if run.config["kind"] == "adapter"}
+    assert set(rows[0]["runs"].split()) == {run.name for run in runs if run.row["kind"] == "adapter"}
     assert rows[0]["volume"] == pytest.approx(0.2 * 1 + 0.3 * np.log10(2), rel=1e-6)
     assert (rows[0]["reference_cost"], rows[0]["reference_score"]) == (2000, 0.5)
 
 
 def test_a_reference_that_a_task_lacks_is_left_out_there_and_one_that_no_run_has_is_refused(runs: list[Run]) -> None:
-    lost = [run for run in runs if (run.config["task"], run.config["label"]) != ("stsb", "vera")]
+    lost = [run for run in runs if (run.row["task"], run.row["method"]) != ("stsb", "vera")]
     found = figures(lost, kinds=["contrasts", "aggregates"], reference="vera")
     assert [one.name for one in found] == ["sst2-contrasts", "aggregates"]
     assert {row["second"] for row in found[0].rows} == {"vera"}

@@ -126,7 +126,7 @@ def test_a_star_in_a_table_of_means_is_a_run_without_an_answer(tmp_path: Path) -
     path = tmp_path / "frontier-default.csv"
     path.write_text(text)
     runs = draw_figures.read(path)
-    assert [run.result["status"] for run in runs] == ["collapsed", "finished", "diverged"]
+    assert [run.result["status"] for run in runs] == ["at chance", "finished", "diverged"]
     (figure,) = figures(runs, kinds=("frontier",))
     with page(width=7.0):
         ax = figure.draw("").axes[0]

@@ -28,8 +28,8 @@ def at_budgets(root: Path, seeds: tuple[int, ...] = (0, 1, 2), **changes: object
 
 
 def right(root: Path, label: str, budget: int) -> np.ndarray:
-    runs = sorted(load_runs(root), key=lambda run: run.config["seed"])
-    chosen = [run for run in runs if (run.config["label"], run.config["budget"]) == (label, budget)]
+    runs = sorted(load_runs(root), key=lambda run: run.row["seed"])
+    chosen = [run for run in runs if (run.row["method"], run.row["budget"]) == (label, budget)]
     return np.array([run.predictions().argmax(1) == run.labels() for run in chosen], float)
 
 
@@ -70,7 +70,7 @@ def test_other_sizes_are_interpolated_in_the_log_and_never_extrapolated(tmp_path
     runs = write_many(tmp_path, curves, spread=0.02)
     (one,) = contrasts(runs)
     assert one.budget == 1000  # 10 and 10**6 are beyond what CP ran
-    by = {(run.config["label"], run.result["n_params"], run.config["seed"]): run for run in runs}
+    by = {(run.row["method"], run.result["n_params"], run.row["seed"]): run for run in runs}
     apart = [
         (by["CP (LoRTA)", 100, s].result["test"]["accuracy"] + by["CP (LoRTA)", 10_000, s].result["test"]["accuracy"])
         / 2

@@ -252,7 +252,7 @@ def test_without_axes_a_figure_with_a_caption_is_made(tmp_path: Path, monkeypatc
 
 
 def test_the_caption_says_what_a_reader_must_know(tmp_path: Path) -> None:
-    for seed, status in enumerate(("finished", "collapsed", "diverged")):
+    for seed, status in enumerate(("finished", "at chance", "diverged")):
         write_synthetic(tmp_path, seed=seed, status=status, accuracy=0.8 if seed == 0 else 0.5)
         write_synthetic(tmp_path, seed=seed, parameterization="lora", lr=3e-3)
     assert caption(load_runs(tmp_path), total=30, extra="More.") == (

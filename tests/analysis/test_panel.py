@@ -70,7 +70,7 @@ def test_each_seed_is_a_tick_of_its_methods_colour_at_the_x_of_its_mean(tmp_path
 @both
 def test_one_seed_has_neither_a_tick_nor_an_interval(tmp_path: Path, draw: Draw) -> None:
     lost = {**CURVES, "vera": [(1, 200, 0.5), (4, 1000, 0.5)]}
-    ax = draw(write_many(tmp_path, lost, seeds=[0], collapsed=["vera"], head=0.7, full=0.85))
+    ax = draw(write_many(tmp_path, lost, seeds=[0], at_chance=["vera"], head=0.7, full=0.85))
     assert len(drawn(ax, "mean")) == 6
     assert not [line for kind in ("seed", "lost", "bar", "reference") for line in drawn(ax, kind)]
 
@@ -79,7 +79,7 @@ def test_one_seed_has_neither_a_tick_nor_an_interval(tmp_path: Path, draw: Draw)
 @pytest.mark.parametrize("seeds", [2, 3, 8])
 def test_lost_seeds_are_ticks_above_each_other_on_the_strip(tmp_path: Path, draw: Draw, seeds: int) -> None:
     dead = {**CURVES, "vera": [(1, 200, 0.5), (4, 1000, 0.5)]}
-    ax = draw(write_many(tmp_path, dead, seeds=range(seeds), collapsed=["vera"], head=None, full=None))
+    ax = draw(write_many(tmp_path, dead, seeds=range(seeds), at_chance=["vera"], head=None, full=None))
     ax.figure.canvas.draw()
     ticks, (bottom, top) = boxes(ax, "lost"), (ax.transData.transform((1, y))[1] for y in strip(ax))
     assert len(ticks) == 2 * seeds
@@ -133,8 +133,8 @@ def test_intervals_end_where_the_metric_does_or_at_an_arrow(metric: str, least: 
 @both
 def test_points_at_chance_are_hollow_on_a_strip_and_squeeze_nothing(tmp_path: Path, draw: Draw) -> None:
     dead = {**CURVES, "vera": [(1, 200, 0.5), (4, 1000, 0.5)]}
-    all_runs = write_many(tmp_path, dead, collapsed=["vera"], head=0.7, full=0.85)
-    ax, without = draw(all_runs), draw([run for run in all_runs if run.config["label"] != "VeRA"])
+    all_runs = write_many(tmp_path, dead, at_chance=["vera"], head=0.7, full=0.85)
+    ax, without = draw(all_runs), draw([run for run in all_runs if run.row["method"] != "VeRA"])
     low, high = strip(ax)
     assert (high, ax.get_ylim()[1]) == pytest.approx(without.get_ylim())
     assert not [patch for patch in without.patches if patch.get_gid() == "strip"]
@@ -150,8 +150,8 @@ def test_points_at_chance_are_hollow_on_a_strip_and_squeeze_nothing(tmp_path: Pa
 
 @both
 def test_no_line_joins_a_point_on_the_strip(tmp_path: Path, draw: Draw) -> None:
-    for rank, status in ((1, "finished"), (2, "collapsed"), (4, "diverged"), (8, "finished")):
-        score = 0.5 if status == "collapsed" else 0.8 + rank / 100
+    for rank, status in ((1, "finished"), (2, "at chance"), (4, "diverged"), (8, "finished")):
+        score = 0.5 if status == "at chance" else 0.8 + rank / 100
         write_synthetic(tmp_path, rank=rank, n_params=100 * rank, accuracy=score, status=status)
     ax = draw(load_runs(tmp_path))
     (joined,) = [line for line in ax.get_lines() if line.get_zorder() == 2]
@@ -166,7 +166,7 @@ def test_a_mean_with_lost_seeds_is_hollow_and_on_the_strip_only_if_out_of_range(
 ) -> None:
     given = (0.9, 0.9, 0.9)[len(lost) :] + lost
     for seed, score in enumerate(given):
-        status = "collapsed" if score == 0.5 else "finished"
+        status = "at chance" if score == 0.5 else "finished"
         write_synthetic(tmp_path, rank=2, n_params=200, seed=seed, accuracy=score, status=status)
         write_synthetic(tmp_path, rank=1, n_params=100, seed=seed, accuracy=0.75)
     ax = draw(load_runs(tmp_path))
@@ -180,7 +180,7 @@ def test_a_mean_with_lost_seeds_is_hollow_and_on_the_strip_only_if_out_of_range(
 def test_a_reference_at_chance_is_a_line_on_the_strip(tmp_path: Path) -> None:
     runs = write_many(tmp_path, CURVES, head=None, full=0.85)
     for seed in range(3):
-        write_synthetic(tmp_path, kind="head", seed=seed, accuracy=0.5, status="collapsed")
+        write_synthetic(tmp_path, kind="head", seed=seed, accuracy=0.5, status="at chance")
     ax, without = DRAWN["frontier"](load_runs(tmp_path)), DRAWN["frontier"](runs)
     low, high = strip(ax)
     assert (high, ax.get_ylim()[1]) == pytest.approx(without.get_ylim())
@@ -196,7 +196,7 @@ def test_a_reference_at_chance_is_a_line_on_the_strip(tmp_path: Path) -> None:
 
 def test_marks_on_the_strip_do_not_hide_each_other(tmp_path: Path) -> None:
     for name in ("cp", "lora", "tt"):
-        write_synthetic(tmp_path, parameterization=name, n_params=1000, accuracy=0.5, status="collapsed")
+        write_synthetic(tmp_path, parameterization=name, n_params=1000, accuracy=0.5, status="at chance")
         write_synthetic(tmp_path, parameterization=name, n_params=9000, accuracy=0.8)
     ax = plots.frontier(load_runs(tmp_path), axes())
     ax.figure.canvas.draw()
@@ -206,13 +206,13 @@ def test_marks_on_the_strip_do_not_hide_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "reward_accuracy", "roc_auc", "matthews", "spearman"])
 def test_the_axis_of_scores_ends_at_the_largest_where_nothing_learnt(tmp_path: Path, metric: str) -> None:
-    write_synthetic(tmp_path, accuracy=0.45, status="collapsed", metric=metric)
+    write_synthetic(tmp_path, accuracy=0.45, status="at chance", metric=metric)
     assert plots.frontier(load_runs(tmp_path), axes()).get_ylim()[1] == 1.0
 
 
 @both
 def test_where_nothing_learnt_the_panel_says_so(tmp_path: Path, draw: Draw) -> None:
-    ax = draw(write_many(tmp_path, CURVES, collapsed=CURVES, head=None, full=None))
+    ax = draw(write_many(tmp_path, CURVES, at_chance=CURVES, head=None, full=None))
     ax.figure.canvas.draw()
     assert "no run above chance" in [text.get_text() for text in ax.texts]
     assert len(drawn(ax, "mean")) == 4 and heights(ax, "mean")[-1] < strip(ax)[1]
@@ -220,7 +220,7 @@ def test_where_nothing_learnt_the_panel_says_so(tmp_path: Path, draw: Draw) -> N
 
 
 def test_a_rate_at_chance_is_on_the_strip_and_one_that_diverged_too(tmp_path: Path) -> None:
-    for lr, status, score in ((1e-3, "finished", 0.8), (1e-2, "collapsed", 0.5), (1e-1, "diverged", 0.5)):
+    for lr, status, score in ((1e-3, "finished", 0.8), (1e-2, "at chance", 0.5), (1e-1, "diverged", 0.5)):
         write_synthetic(tmp_path, lr=lr, status=status, accuracy=score, tuning=True)
     rows = curves.rate_rows(load_runs(tmp_path))
     rows[2]["validation"] = None  # predictions that are not finite have no score
@@ -235,7 +235,7 @@ def test_a_rate_at_chance_is_on_the_strip_and_one_that_diverged_too(tmp_path: Pa
 
 def test_points_at_chance_are_no_part_of_the_frontier(tmp_path: Path) -> None:
     curve = {"vera": [(1, 10, 0.5)], "cp": [(1, 100, 0.7)], "lora": [(1, 900, 0.8)]}
-    runs = write_many(tmp_path, curve, collapsed=["vera"])
+    runs = write_many(tmp_path, curve, at_chance=["vera"])
     marked = {row["method"]: (row["on_frontier"], row["p_frontier"]) for row in table(runs)[:3]}
     assert marked["VeRA"] == (False, 0.0)
     assert [on for on, _ in marked.values()].count(True) == 2 and marked["CP (LoRTA)"][1] > 0.9

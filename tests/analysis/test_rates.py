@@ -50,10 +50,10 @@ def test_where_rates_were_tuned_is_told_from_the_runs(runs: list[Run], tmp_path:
     assert tuned_where(runs) == "size" and tuned_where(sweep(tmp_path / "method", ("sst2",))) == "method"
     only = [run for run in runs if tuned(run)]
     assert tuned_where(only) == "size", "before anything is reported"
-    first = [run for run in only if run.config["rank"] == 1]
+    first = [run for run in only if run.row["rank"] == 1]
     assert tuned_where([*first, *reported(runs)]) == "method", "until a second size is begun"
     for i in range(6):
-        same = {"parameterization": "cp", "method": "cp", "label": "cp", "budget": None, "rank": 1 + i % 3}
+        same = {"parameterization": "cp", "named": "cp", "budget": None, "rank": 1 + i % 3}
         write_synthetic(tmp_path / "search", lr=1e-3 * (1 + i), seed=1000, tuning=True, **same)
     write_synthetic(tmp_path / "search", lr=2e-3, **same)
     assert tuned_where(load_runs(tmp_path / "search")) == "search"
@@ -108,15 +108,15 @@ def test_each_size_has_a_panel_with_its_means_runs_and_rings(runs: list[Run]) ->
 
 
 def test_a_rate_without_a_score_is_on_the_strip_and_one_bad_seed_is_hollow(tmp_path: Path) -> None:
-    same = {"rank": 4, "method": "cp", "label": "cp"}
+    same = {"rank": 4, "named": "cp"}
     for i, lr in enumerate(RATES):
         for seed in (1000, 1001):
             bad = i == 2 or (i == 1 and seed == 1001)
             write_synthetic(tmp_path, lr=lr, seed=seed, tuning=True, status="diverged" if bad else "finished", **same)
     runs = load_runs(tmp_path)
     for run in runs:
-        if run.config["lr"] == RATES[2]:
-            run.result["validation"] = {}
+        if run.row["lr"] == RATES[2]:
+            run.row["validation"] = None
     rows = curves.rate_rows(runs)
     assert {row["mean"] for row in rows if row["lr"] == RATES[2]} == {None}
     ax = curve_plots.rate_curves(rows)

@@ -24,11 +24,11 @@ UNEQUAL = "Targets differ: attention of Tucker; q v of LoRA. Scales differ: matc
 def mixed(tmp_path: Path) -> list[Run]:
     """LoRA as published, Tucker over all of attention, and both references."""
     for seed in (0, 1):
-        lora = {"published": "lora", "projections": [], "scale": "paper", "layout": None, "label": "LoRA"}
-        write_synthetic(tmp_path, parameterization=None, n_params=900, budget=1000, seed=seed, **lora)
-        tucker = {"projections": ["attention"], "scale": "matched", "n_params": 950, "budget": 1000}
+        lora = {"paper": True, "projections": ["q", "v"], "scale": "paper", "layout": [": out : in"]}
+        write_synthetic(tmp_path, parameterization="lora", n_params=900, budget=1000, seed=seed, **lora)
+        tucker = {"scale": "matched", "n_params": 950, "budget": 1000}
         write_synthetic(tmp_path, parameterization="tucker", seed=seed, accuracy=0.7, **tucker)
-        write_synthetic(tmp_path, kind="head", seed=seed, projections=["attention"])
+        write_synthetic(tmp_path, kind="head", seed=seed)
     return load_runs(tmp_path)
 
 
@@ -37,29 +37,34 @@ def test_every_figure_of_methods_with_other_targets_and_scales_says_so(mixed: li
     assert [one.kind for one in drawn] == ["frontier", "contrasts", "grid"]
     assert all(UNEQUAL in one.caption for one in drawn)
     assert "Layouts differ: : out : in of LoRA; layer proj : head dim : model of Tucker." in drawn[0].caption
-    alike = [run for run in mixed if run.config["label"] != "LoRA"]
+    alike = [run for run in mixed if run.row["method"] != "LoRA"]
     assert not unequal(alike) and "differ" not in caption(alike)
 
 
 def test_tables_have_a_column_for_each(mixed: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = frontier.table(mixed)
     lora, head = ({key: row[key] for key in SETUP} for row in (rows[0], rows[-1]))
-    assert lora == {"targets": "q v", "scale": "paper", "optimizer": "adamw", "layout": ": out : in"}
-    assert head == {"targets": None, "scale": None, "optimizer": "adamw", "layout": None}
+    assert lora == {"projections": "q v", "scale": "paper", "optimizer": "adamw", "layout": ": out : in"}
+    assert head == {"projections": None, "scale": None, "optimizer": "adamw", "layout": None}
     out = tmp_path / "t.csv"
     assert main(["results", str(tmp_path), "--csv", str(out)]) == 0
     with out.open() as file:
-        assert {row["targets"] for row in csv.DictReader(file)} == {"", "attention", "q v"}
+        assert {row["projections"] for row in csv.DictReader(file)} == {"", "attention", "q v"}
     capsys.readouterr()
     assert main(["results", str(tmp_path), "--means"]) == 0
-    assert capsys.readouterr().out.split()[:5] == ["task", "method", "targets", "scale", "layout"]
+    assert capsys.readouterr().out.split()[:5] == ["task", "method", "projections", "scale", "layout"]
 
 
-def test_the_plan_of_a_config_is_read_as_the_run_reads_it() -> None:
-    assert setup({"kind": "adapter", "scale": 2.0, "plan": {"alpha": 16}})["scale"] == "2, alpha 16"
-    assert setup({"kind": "adapter", "projections": "all", "layout": ["a", "b"]})["layout"] == "a | b"
-    assert setup({"kind": "adapter", "published": "of another version", "projections": []})["targets"] is None
-    assert setup({"kind": "full", "training": {"optimizer": "equal_steps"}})["optimizer"] == "equal_steps"
+def test_settings_are_those_that_the_run_had(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, scale="matched", alpha=8.0, projections="all", layout=["a", "b"])
+    write_synthetic(tmp_path, parameterization="of another version", scale=2.0, paper=True)
+    write_synthetic(tmp_path, kind="full", optimizer="equal_steps")
+    found = {run.row["method"]: setup(run) for run in load_runs(tmp_path)}
+    assert found["CP (LoRTA)"] == {
+        "projections": "all", "scale": "matched, alpha 8", "optimizer": "adamw", "layout": "a | b",
+    }  # fmt: skip
+    assert found["of another version"]["projections"] is None and found["of another version"]["scale"] == "2"
+    assert found["full fine-tuning"] == {**dict.fromkeys(SETUP), "optimizer": "equal_steps"}
 
 
 def test_many_setups_are_counted_not_listed(tmp_path: Path) -> None:
@@ -72,8 +77,8 @@ def test_many_setups_are_counted_not_listed(tmp_path: Path) -> None:
 
 
 def test_rates_that_nobody_tuned_are_not_said_to_be_tuned(tmp_path: Path) -> None:
-    write_synthetic(tmp_path, method=None)  # as of `tensoradapt frontier --parameterization mine`
-    write_synthetic(tmp_path, parameterization="lora", method=None, n_params=9)
+    write_synthetic(tmp_path)  # as of `tensoradapt frontier --parameterization mine`
+    write_synthetic(tmp_path, parameterization="lora", n_params=9)
     assert "Learning rates as given: 0.001 for all." in caption(load_runs(tmp_path))
 
 
@@ -89,4 +94,4 @@ def test_python_counts_the_runs_that_the_command_line_counts(tmp_path: Path) -> 
     assert note.get_text().split() == drawn.caption.split()
     pyplot.close(figure)
     with pytest.raises(ta.TensorAdaptError, match="no run to plot"):
-        ta.plots.frontier([run for run in runs if run.config.get("tuning")])
+        ta.plots.frontier([run for run in runs if run.row["tuning"]])

@@ -23,7 +23,6 @@ from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.analysis.names import COLOURS, REFERENCES, display, displayed
 from tensoradapt.analysis.tables import comparable
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.store import HEAD_LABEL
 from tensoradapt.sweeps import presets
 
 SIXTEEN = (
@@ -68,7 +67,7 @@ def test_every_published_row_and_parameterization_is_in_the_table() -> None:
         ("rslora", "rsLoRA"),
         ("lora+", "LoRA+"),
         ("tenslora-cp-att_qkv", "TensLoRA-CP-att_qkv"),
-        (HEAD_LABEL, "frozen base + head"),
+        (REFERENCES[0], "frozen base + head"),
         ("Full fine-tuning", "full fine-tuning"),
         ("cp over layer proj : out : in", "CP over layer proj : out : in"),
         ("tensor_train over (layer proj) : out : in", "Tensor-train over (layer proj) : out : in"),
@@ -200,7 +199,7 @@ def in_legend(ax: Axes) -> dict[str, tuple[str, str, str]]:
 def test_a_method_looks_the_same_in_every_figure_of_a_sweep(tmp_path: Path) -> None:
     runs = sweep(tmp_path, ("sst2",))
     drawn = [in_legend(one.draw("").axes[0]) for one in figures(runs, kinds=["frontier", "rates"])]
-    alone = in_legend(frontier([run for run in runs if run.config["label"] == "vera"], axes()))
+    alone = in_legend(frontier([run for run in runs if run.row["method"] == "vera"], axes()))
     for name in map(display, LEVELS):
         assert len({legend[name] for legend in (*drawn, alone) if name in legend}) == 1
     assert len(drawn) == 2

@@ -52,7 +52,7 @@ def stored_runs(tmp_path_factory):
     """Folders of runs by name: with one seed, with three, and with a method of a long name."""
     root = tmp_path_factory.mktemp("runs")
     write_many(root / "one", CURVES, seeds=(0,))
-    write_many(root / "three", CURVES | BONDS, spread=0.002, collapsed=["vera"])
+    write_many(root / "three", CURVES | BONDS, spread=0.002, at_chance=["vera"])
     write_many(root / "long", {LONG: [(4, 3_000_000, 0.75)], "lora": [(8, 147_456, 0.8)]}, spread=0.002)
     return root
 

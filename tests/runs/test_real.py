@@ -5,19 +5,18 @@ import sys
 
 import pytest
 import torch
+from support.configs import config_of
 
 import tensoradapt as ta
 from tensoradapt import tasks
 from tensoradapt.data import models
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
-from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.frontier import FRONTIER, rate
 from tensoradapt.tasks.classification import head_of, padded
 from tensoradapt.training.fit import fit
 
 pytestmark = pytest.mark.slow
-SHARED = {"model": models.MINILM, "task": "snippets", "seed": 0, "n_train": 1000, "n_validation": 50, "n_test": 400}
+SHARED = {"model": models.MINILM, "task": "snippets", "n_train": 1000, "n_validation": 50, "n_test": 400, "steps": 30}
 NEW_PROCESS = """
 import sys, torch
 import tensoradapt as ta
@@ -37,7 +36,7 @@ def test_a_trained_adapter_with_its_head_gives_equal_logits_in_a_new_process(fam
     data = tasks.load("snippets", n_train=64)
     torch.manual_seed(0)
     model = models.load(models.MINILM, data.task)
-    plan = ta.plan(ta.find_sites(model), layouts_for(family), family, 8, train=head_of(model))
+    plan = ta.plan(ta.find_sites(model), family, rank=8, train=head_of(model))
     adapter = ta.attach(model, plan, seed=0)
     rows = models.encoder(models.MINILM)(data.train.texts, 64)
     batch = padded(rows[:16], "cpu")
@@ -56,9 +55,8 @@ def test_a_trained_adapter_with_its_head_gives_equal_logits_in_a_new_process(fam
 
 
 def test_lora_learns_real_sentiment_beyond_the_frozen_base():
-    head = execute(RunConfig("head", lr=rate("head"), steps=30, **SHARED), "cpu")["result"]
-    run = RunConfig("adapter", lr=rate("lora"), steps=30, parameterization="lora", layout=(": out : in",), rank=8,
-                    head_lr=rate("head"), **SHARED)  # fmt: skip
+    head = execute(config_of(kind="head", lr=rate("head"), **SHARED), "cpu")["result"]
+    run = config_of(adapter="lora", layout=": out : in", rank=8, lr=rate("lora"), head_lr=rate("head"), **SHARED)
     lora = execute(run, "cpu")["result"]
     assert lora["status"] == "finished" and lora["n_params"] == 147_456
     assert lora["test"]["accuracy"] > head["test"]["accuracy"] + 0.03

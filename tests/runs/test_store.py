@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.checksums import sum_again
+from support.configs import config_of
 from support.synthetic_runs import write_synthetic
 
 from tensoradapt import files
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.records import digest
 from tensoradapt.runs import provenance, store
-from tensoradapt.runs.canonical import run_id
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.run_files import SUMS
+from tensoradapt.runs.store import SUMS
 
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
 values = st.recursive(
@@ -33,7 +32,12 @@ values = st.recursive(
     max_leaves=8,
 )
 configs = st.dictionaries(st.text(max_size=5), values, max_size=5)
-EMPTY: dict[str, Any] = {"config": {}, "result": {}, "measurements": {}, "provenance": {}, "arrays": {}}
+RESULT = {
+    **{"status": "finished", "note": "", "n_params": 0, "validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}},
+    "metric": {"name": "accuracy", "low": 0.0, "high": 1.0, "chance": 0.5},
+}
+CONFIG = config_of("tiny-random-bert", "planted", kind="head").as_dict()
+EMPTY: dict[str, Any] = {"config": CONFIG, "result": RESULT, "measurements": {}, "provenance": {}, "arrays": {}}
 
 
 def same_meaning(value: Any) -> Any:
@@ -49,18 +53,18 @@ def same_meaning(value: Any) -> Any:
 
 @given(configs)
 def test_the_id_depends_on_meaning_alone(config: dict[str, Any]) -> None:
-    assert run_id(same_meaning(config)) == run_id(config)
-    assert len(run_id(config)) == 16
-    assert int(run_id(config), 16) >= 0
+    assert digest(same_meaning(config)) == digest(config)
+    assert len(digest(config)) == 16
+    assert int(digest(config), 16) >= 0
 
 
 @given(configs, st.integers())
 def test_another_value_gives_another_id(config: dict[str, Any], value: int) -> None:
-    assert run_id({**config, "seed": value}) != run_id({**config, "seed": value + 1})
+    assert digest({**config, "seed": value}) != digest({**config, "seed": value + 1})
 
 
 def test_the_hash_is_the_same_on_every_machine() -> None:
-    assert run_id({"rank": 8, "lr": 0.001, "layout": "layer : out : in"}) == "7f41734bfa477758"
+    assert digest({"rank": 8, "lr": 0.001, "layout": "layer : out : in"}) == "7f41734bfa477758"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan")])
@@ -68,13 +72,13 @@ def test_a_number_that_is_not_finite_has_no_id(bad: float) -> None:
     with pytest.raises(
         TensorAdaptError, match=r"config\['options'\]\['alpha'\] is (nan|inf); expected a finite number"
     ):
-        run_id({"options": {"alpha": bad}})
+        digest({"options": {"alpha": bad}})
 
 
 @pytest.mark.parametrize("bad", [{1: 2}, {"a": {1, 2}}, {"a": np.zeros(2)}, {"a": Path("x")}])
 def test_what_json_cannot_say_has_no_id(bad: dict[Any, Any]) -> None:
     with pytest.raises(TensorAdaptError, match="expected text"):
-        run_id(bad)
+        digest(bad)
 
 
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
@@ -82,16 +86,16 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     path = store.write_run(
         tmp_path / "runs",
         "one",
-        config={"rank": np.int64(4), "layers": (1, 2), "lr": 1.0},
-        result={"test": {"accuracy": float("nan")}},
+        config={**CONFIG, "seed": np.int64(4), "own": {"layers": (1, 2)}},
+        result={**RESULT, "test": {"accuracy": float("nan")}},
         measurements={"seconds": 2.5},
         provenance={"python": "3"},
         arrays={"predictions": predictions, "labels": np.arange(5)},
     )
     (run,) = store.load_runs(tmp_path / "runs")
     assert (run.name, run.path) == ("one", path)
-    assert run.config == {"rank": 4, "layers": [1, 2], "lr": 1.0}
-    assert run.result == {"test": {"accuracy": None}}
+    assert run.config == {**CONFIG, "seed": 4, "own": {"layers": [1, 2]}}
+    assert run.result == {**RESULT, "test": {"accuracy": None}}
     assert (run.measurements, run.provenance) == ({"seconds": 2.5}, {"python": "3"})
     assert run.predictions().dtype == np.float32
     np.testing.assert_array_equal(run.predictions(), predictions)
@@ -115,7 +119,8 @@ def test_the_first_of_two_equal_runs_is_kept(tmp_path: Path) -> None:
 def race(root: Path, barrier: Any, who: int) -> None:
     barrier.wait(30)
     for i in range(10):
-        store.write_run(root, f"x{i}", **{**EMPTY, "result": {"who": who}, "arrays": {"a": np.full(1000, who)}})
+        told = {"result": {**RESULT, "who": who}, "arrays": {"a": np.full(1000, who)}}
+        store.write_run(root, f"x{i}", **{**EMPTY, **told})
 
 
 def test_processes_that_race_leave_whole_runs_and_nothing_else(tmp_path: Path) -> None:
@@ -287,22 +292,8 @@ def test_the_store_and_the_analysis_work_without_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_id_is_that_of_the_fields_that_differ_from_their_defaults() -> None:
-    config = RunConfig("adapter", 0, "tiny-random-bert", "planted", 1e-3, 60, "cp", rank=4)
-    needed = {"kind": "adapter", "seed": 0, "model": "tiny-random-bert", "task": "planted", "lr": 1e-3, "steps": 60}
-    assert config.id == run_id({**needed, "parameterization": "cp", "rank": 4})
-    assert replace(config, method="mine", batch=32, projections=("attention",), training={}).id == config.id
-    assert replace(config, projections=["attention"]).id == config.id, "JSON has lists"
-    own = replace(config, data={"hash": "a"})
-    assert own.id == replace(config, data={"hash": "a", "source": "here"}).id != config.id
-    for change in ({"batch": 16}, {"tuning": True}, {"training": {"clip": 2.0}}, {"plan": {"alpha": 2.0}}):
-        assert replace(config, **change).id != config.id
-
-
 def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> None:
-    store.write_run(
-        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
-    )
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
     folder = tmp_path / "x"
     for name in ("result.json", "config.json"):
         text = (folder / name).read_text()
@@ -321,27 +312,45 @@ def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> Non
 
 
 def test_a_config_that_its_folder_is_not_named_by_is_noticed_under_right_checksums(tmp_path: Path) -> None:
-    config = RunConfig("adapter", 0, "tiny-random-bert", "planted", 1e-3, 60, "cp", rank=4, method="mine")
+    config = config_of("tiny-random-bert", "planted", "cp", rank=4, named="mine")
     store.write_run(tmp_path, config.id, **{**EMPTY, "config": config.as_dict()})
     folder = tmp_path / config.id
-    assert store.read_run(folder).config["rank"] == 4
+    assert store.read_run(folder).row["rank"] == 4
     text = (folder / "config.json").read_text()
     (folder / "config.json").write_text(text.replace('"rank": 4', '"rank": 8'))
     sum_again(folder)
-    own = replace(config, rank=8).id
+    own = config_of("tiny-random-bert", "planted", "cp", rank=8).id
     with pytest.raises(TensorAdaptError, match=f"not the config that its folder is named by, but that of {own}"):
         store.load_runs(tmp_path)
-    # one with fields that are not known here cannot be compared
-    (folder / "config.json").write_text(text.replace('"parameterization"', '"factoring"'))
-    sum_again(folder)
-    assert store.read_run(folder).name == config.id
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config", {"format": 0}, "format is 0; this version of tensoradapt reads format 1"),
+        ("config", {"later": 1}, "unknown key later"),
+        ("result", {"status": "collapsed"}, "status is 'collapsed'.* Valid: finished, at chance, diverged"),
+        ("result", {"n_params": "many"}, "n_params is 'many'; expected a whole number"),
+        ("result", {"metric": {"name": "accuracy"}}, "metric.chance is missing"),
+        ("result", {"test": {"accuracy": True}}, "test of 'accuracy' is True; expected a finite number"),
+        ("result", {"adapter": {"rnak": 8}}, 'adapter: unknown key rnak; did you mean "rank"'),
+        ("measurements", {"seconds": "long"}, "seconds is 'long'; expected a finite number"),
+    ],
+)
+def test_a_value_that_no_run_writes_is_named_with_file_and_key(
+    tmp_path: Path, file: str, change: dict[str, Any], message: str
+) -> None:
+    store.write_run(tmp_path, "x", **{**EMPTY, file: {**EMPTY[file], **change}})
+    with pytest.raises(TensorAdaptError, match=rf"x.{file}\.json: no run wrote it so; delete the folder.*{message}"):
+        store.load_runs(tmp_path)
+    store.write_run(tmp_path / "lacks", "x", **{**EMPTY, "result": {"status": "finished"}})
+    with pytest.raises(TensorAdaptError, match=r"result\.json: .*: note is missing"):
+        store.load_runs(tmp_path / "lacks")
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 40 + "1" + "}" * 40, "[]", "{"])
 def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, content: str) -> None:
-    store.write_run(
-        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
-    )
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
     (tmp_path / "x" / "result.json").write_text(content)
     sum_again(tmp_path / "x")
     with pytest.raises(TensorAdaptError, match="delete the folder"):
@@ -349,9 +358,7 @@ def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, conten
 
 
 def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path) -> None:
-    store.write_run(
-        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
-    )
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
     path = tmp_path / "x" / "labels.npy"
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**14},), }}".ljust(117) + "\n"
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
@@ -361,9 +368,7 @@ def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
-    store.write_run(
-        tmp_path, "x", **{**EMPTY, "config": {"a": 10}, "result": {"b": 0}, "arrays": {"labels": np.array([1])}}
-    )
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
     (tmp_path / "x" / "result.json").unlink()
     os.mkfifo(tmp_path / "x" / "result.json")
     with pytest.raises(TensorAdaptError, match="delete the folder"):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.configs import config_of
 from support.tasks import answers, preferences
 
 from tensoradapt import tasks
 from tensoradapt.analysis.tables.comparable import chance, paired_scores, perfect, score, score_range
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.runs.store import Run, read_run, write_run
 from tensoradapt.tasks import registry
@@ -22,7 +22,7 @@ SHARED: dict[str, Any] = {"seed": 0, "model": "tiny-random-bert", "steps": 2, "b
 
 def run(root: Path, kind: str, task: str, lr: float, **more: Any) -> Run:
     """A run as another process reads it."""
-    config = RunConfig(kind, task=task, lr=lr, **{**SHARED, **more})
+    config = config_of(task=task, kind=kind, lr=lr, **{**SHARED, **more})
     return read_run(write_run(root, config.name, **execute(config, "cpu"), provenance={}))
 
 
@@ -39,7 +39,7 @@ def test_the_mean_of_the_stored_scores_is_the_score(tmp_path: Path, ratings: str
     task, record = registry.resolve(ratings)
     found = [
         run(tmp_path, "head", "planted", 1e-2),
-        run(tmp_path, "head", task.name, 1e-2, data=record),
+        run(tmp_path, "head", task.name, 1e-2, own=record),
         run(tmp_path, "full", "planted", 1e30, steps=6),
     ]
     assert [one.result["status"] == "diverged" for one in found] == [False, False, True]
@@ -55,7 +55,7 @@ def test_the_mean_of_the_stored_scores_is_the_score(tmp_path: Path, ratings: str
 def test_the_same_holds_of_a_task_of_ones_own(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (name,) = module.TASKS
     monkeypatch.setattr(tasks, "_tasks", lambda: dict(module.TASKS))
-    adapter = {"parameterization": "lora", "layout": (": out : in",), "rank": 2, "model": "tiny"}
+    adapter = {"adapter": "lora", "layout": (": out : in",), "rank": 2, "model": "tiny"}
     one = run(tmp_path, "adapter", name, 1e-3, **adapter)
     assert one.array("scores").mean() == pytest.approx(score(one), abs=1e-12)
     assert (score_range(one), perfect(one)) == ((0.0, 1.0), 1.0)
@@ -63,6 +63,6 @@ def test_the_same_holds_of_a_task_of_ones_own(module: Any, tmp_path: Path, monke
 
 def test_a_metric_without_examples_stores_none_and_has_open_ends(tmp_path: Path, ratings: str) -> None:
     task, record = registry.resolve({"train": ratings, "metric": "r2"})
-    one = run(tmp_path, "head", task.name, 1e-2, data=record)
+    one = run(tmp_path, "head", task.name, 1e-2, own=record)
     assert not one.has("scores") and one.result["metric"]["low"] is None
     assert score_range(one) == (-np.inf, 1.0) and paired_scores([(one, one)]) is None

@@ -36,7 +36,7 @@ class Kept:
             raise SystemExit(f"no {call}")
 
     def start(self, name, root, config, step):
-        self.note("start", name, root, config["lr"], step)
+        self.note("start", name, root, config["training"]["lr"], step)
 
     def log(self, values, step):
         self.note("log", values, step)

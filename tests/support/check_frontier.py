@@ -12,12 +12,12 @@ from tensoradapt.sweeps.presets import SIZES
 
 def main(out: Path) -> None:
     runs = load_runs(out)
-    kinds = sorted(run.config["parameterization"] or run.config["kind"] for run in runs)
+    kinds = sorted(run.row["parameterization"] or run.row["kind"] for run in runs)
     expected = [name for name, ranks in SIZES["quick"].ranks.items() for _ in ranks]
     assert kinds == sorted([*expected, "head", "full"]), kinds
     for run in runs:
         scores, labels = run.predictions(), run.labels()
-        assert scores.shape == (run.config["n_test"], 2) and np.isfinite(scores).all()
+        assert scores.shape == (run.row["n_test"], 2) and np.isfinite(scores).all()
         accuracy = float((scores.argmax(1) == labels).mean())
         assert abs(accuracy - run.result["test"]["accuracy"]) < 1e-9, (run.name, accuracy)
         assert run.provenance and run.measurements["seconds"] > 0

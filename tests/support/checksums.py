@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from tensoradapt.runs.run_files import SUMS
+from tensoradapt.runs.store import SUMS
 
 
 def sum_again(folder: Path) -> None:

@@ -27,8 +27,7 @@ import tensoradapt as ta
 from tensoradapt.adapter.checkpoint import seal
 from tensoradapt.files import FORMULA, csv_bytes
 from tensoradapt.lora.read_folder import read_lora
-from tensoradapt.runs.run_files import SUMS
-from tensoradapt.runs.store import read_run
+from tensoradapt.runs.store import SUMS, read_run
 from tensoradapt.storage.load import unattached
 from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.text import align

@@ -8,10 +8,10 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+from support.configs import config_of
 
 from tensoradapt.metrics.table import TABLE, range_of
-from tensoradapt.runs.canonical import run_id
-from tensoradapt.runs.config import RunConfig
+from tensoradapt.records import as_json
 from tensoradapt.runs.store import Run, load_runs, write_run
 
 LABELS = {"cp": "CP (LoRTA)", "tt": "TT (MetaTT)", "tucker": "Tucker", "lora": "LoRA", "vera": "VeRA"}
@@ -47,26 +47,17 @@ def write_synthetic(
     seconds: float = 1.5,
     **changes: Any,
 ) -> Path:
-    """Write one run and return its folder; ``changes`` overwrite keys of its config."""
+    """Write one run and return its folder; ``changes`` are fields of its config, ``named`` its method's name."""
     labels = np.random.default_rng(99).integers(0, 2, n_test)
-    names = {"head": "frozen base + head", "full": "full fine-tuning"}
-    config = {
-        "kind": kind,
-        "parameterization": parameterization if kind == "adapter" else None,
-        "label": names.get(kind) or LABELS.get(str(parameterization), str(parameterization)),
-        "layout": ["layer proj : head dim : model"] if kind == "adapter" else None,
-        "rank": rank if kind == "adapter" else None,
-        "budget": n_params if kind == "adapter" else None,
-        "seed": seed,
-        "model": "tiny-model",
-        "task": "rte",
-        "lr": 1e-3,
-        "head_lr": 1e-3,
-        "steps": 100,
-        "batch": 16,
-        "n_train": 500,
-        **changes,
-    }
+    fields = {"lr": 1e-3, "head_lr": 1e-3, "steps": 100, "batch": 16, "n_train": max(1, n_params), "named": None}
+    fields |= changes  # runs of other numbers of parameters have other ids, as what they adapt differs
+    model, task = fields.pop("model", "tiny-model"), fields.pop("task", "rte")
+    adapter = {"layout": fields.pop("layout", ["layer proj : head dim : model"]), "budget": fields.pop("budget", None)}
+    if kind == "adapter":
+        fields |= {**adapter, "rank": None if adapter["budget"] else rank}
+        fields["named"] = fields["named"] or LABELS.get(str(parameterization))
+    of = parameterization if kind == "adapter" else None
+    config = config_of(model, task, of, kind=kind, seed=seed, **fields)
     scored = logits(np.random.default_rng([seed, n_params, round(1e6 * accuracy)]), labels, accuracy)
     reached = float((scored.argmax(1) == labels).mean())
     result = {
@@ -77,6 +68,7 @@ def write_synthetic(
         "validation": {metric: reached},
         "test": {metric: None if status == "diverged" else reached},
         "note": "",
+        "adapter": as_json(config.adapter),
     }
     arrays = {"predictions": scored, "labels": labels} if predictions else {}
     if predictions and metric in TABLE:
@@ -84,8 +76,7 @@ def write_synthetic(
         arrays["scores"] = np.full(n_test, result["metric"]["chance"]) if status == "diverged" else right
     parts = {"measurements": {"seconds": seconds}, "provenance": {"python": "3"}, "arrays": arrays}
     with patch("os.fsync"):  # nine tenths of the time, and these runs need not survive a power cut
-        name = RunConfig.id_of(config) or run_id(config)
-        return write_run(root, name, config=config, result=result, **parts)
+        return write_run(root, config.id, config=config.as_dict(), result=result, **parts)
 
 
 def write_many(
@@ -96,16 +87,16 @@ def write_many(
     spread: float = 0.01,
     head: float | None = 0.70,
     full: float | None = 0.90,
-    collapsed: Iterable[str] = (),
+    at_chance: Iterable[str] = (),
 ) -> list[Run]:
     """Runs of several methods: ``curves`` maps a parameterization to (rank, n_params, accuracy) triples."""
     rng = np.random.default_rng(0)
-    broken = set(collapsed)
+    broken = set(at_chance)
     for seed in seeds:
         for name, curve in curves.items():
             for rank, n_params, mean in curve:
                 accuracy = 0.5 if name in broken else float(np.clip(mean + spread * rng.normal(), 0, 1))
-                status = "collapsed" if name in broken else "finished"
+                status = "at chance" if name in broken else "finished"
                 write_synthetic(
                     root,
                     parameterization=name,

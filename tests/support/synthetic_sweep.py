@@ -16,7 +16,7 @@ def sweep(root: Path, tasks: tuple[str, ...] = ("sst2", "stsb"), seeds: tuple[in
     rng = np.random.default_rng(0)
     for task in tasks:
         for name, level in LEVELS.items():
-            same = {"parameterization": name, "rank": None, "task": task, "method": name, "label": name}
+            same = {"parameterization": name, "rank": None, "task": task, "named": name}
             for i, budget in enumerate((10_000, 30_000, 90_000)):
                 for seed in seeds:
                     accuracy = level + 0.03 * i + 0.01 * rng.normal()
@@ -26,7 +26,7 @@ def sweep(root: Path, tasks: tuple[str, ...] = ("sst2", "stsb"), seeds: tuple[in
                 write_synthetic(root, n_params=29_000, budget=30_000, seed=1000, lr=lr, tuning=True,
                                 accuracy=level - 0.05 * abs(j - 1), **same)  # fmt: skip
         for seed in seeds:
-            write_synthetic(root, kind="head", seed=seed, task=task, accuracy=0.6, method="head")
+            write_synthetic(root, kind="head", seed=seed, task=task, accuracy=0.6)
     for i, run in enumerate(load_runs(root)):
         lines = [{"event": "started", "time": 60.0 * i}] * (1 + (i == 5)) + [
             {"event": "finished", "time": 60.0 * i + 50}
@@ -39,7 +39,7 @@ def tuned_apart(root: Path, ranks: tuple[int, ...] = (1, 4, 16), head: bool = Tr
     """Runs of a sweep whose rates were tuned at each rank with two seeds; lora's grid was extended at rank 1."""
     for name, level in LEVELS.items():
         for i, rank in enumerate(ranks):
-            same = {"parameterization": name, "rank": rank, "budget": None, "method": name, "label": name}
+            same = {"parameterization": name, "rank": rank, "named": name}
             same |= {"n_params": 1000 * rank + len(name)}
             rates = (*RATES, 3.333e-2) if name == "lora" and i == 0 else RATES
             best = 2 if name == "lora" and i == 0 else i % 3  # the number of the best of three rates
@@ -51,9 +51,9 @@ def tuned_apart(root: Path, ranks: tuple[int, ...] = (1, 4, 16), head: bool = Tr
                 write_synthetic(root, seed=seed, lr=rates[best], accuracy=level + 0.02 * i, **same)
     for lr in RATES if head else ():
         for seed in (1000, 1001):
-            write_synthetic(root, kind="head", seed=seed, lr=lr, tuning=True, accuracy=0.6, method="head")
+            write_synthetic(root, kind="head", seed=seed, lr=lr, tuning=True, accuracy=0.6)
     if head:
-        write_synthetic(root, kind="head", seed=0, lr=RATES[0], accuracy=0.6, method="head")
+        write_synthetic(root, kind="head", seed=0, lr=RATES[0], accuracy=0.6)
     return load_runs(root)
 
 
@@ -64,7 +64,7 @@ def layouts(
     for i, layout in enumerate(LAYOUTS):
         for j, name in enumerate(("lora", "cp", "tucker", "tensor_train")):
             label = f"{name} over {layout}"
-            same = {"parameterization": name, "rank": None, "layout": [layout], "label": label, "method": label}
+            same = {"parameterization": name, "rank": None, "layout": [layout], "named": label}
             for k, budget in enumerate((2_000, 7_000, 20_000)):
                 if k < 2 and (name == "lora" or i == 0):
                     continue

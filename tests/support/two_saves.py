@@ -91,7 +91,7 @@ def runs(folder: Path) -> TwoSaves:
 
     def write(name: str) -> None:
         parts: Any = {part: {"status": "finished"} for part in ("result", "measurements", "provenance")}
-        write_run(folder, name, config={"label": name}, arrays={"losses": np.arange(500.0)}, **parts)
+        write_run(folder, name, config={"method": name}, arrays={"losses": np.arange(500.0)}, **parts)
 
     return TwoSaves(lambda: write("first"), lambda: None, lambda: write("second"), lambda: read_runs(folder))
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.configs import config_of
 from support.synthetic_runs import write_synthetic
 from support.synthetic_sweep import sweep
 
@@ -24,8 +25,8 @@ def test_a_row_is_a_run_and_tuning_runs_are_marked(tmp_path: Path) -> None:
     by_id = {run.name: run for run in runs}
     for row in every.itertuples():
         run = by_id[row.id]
-        assert (row.method, row.task, row.seed) == (run.config["label"], "sst2", run.config["seed"])
-        assert (row.n_params, row.test, row.chance) == (run.result["n_params"], run.result["test"]["accuracy"], 0.5)
+        assert (row.method, row.task, row.seed) == (run.row["method"], "sst2", run.row["seed"])
+        assert (row.n_params, row.test, row.chance) == (run.row["n_params"], run.row["test"], 0.5)
         assert row.path == str(run.path)
     lora = ta.results(tmp_path, where=["method=lora", "n_params<20000"])
     assert len(lora) == 3 and ta.results(runs, where="method=lora").equals(ta.results(tmp_path, where="method=lora"))
@@ -33,7 +34,7 @@ def test_a_row_is_a_run_and_tuning_runs_are_marked(tmp_path: Path) -> None:
 
 def test_columns_have_the_types_of_their_values(tmp_path: Path) -> None:
     write_synthetic(tmp_path)
-    config = {"kind": "adapter", "label": "VeRA", "model": "m", "task": "rte", "lr": 1e-3, "seed": 0, "steps": 3}
+    config = config_of("m", "rte", "vera", named="VeRA", steps=3).as_dict()
     write_failure(tmp_path, "broken", {"kind": "out of memory", "error": "no room", "config": config})
     frame = ta.results(tmp_path)
     assert {str(frame[name].dtype) for name in ("n_params", "seed", "rank", "budget", "steps")} == {"Int64"}

@@ -88,7 +88,7 @@ def test_latex_is_a_whole_table_and_markdown_the_same(tmp_path: Path) -> None:
 
 
 def test_names_are_escaped_and_what_was_lost_is_marked(tmp_path: Path) -> None:
-    for seed, status in enumerate(("finished", "collapsed")):
+    for seed, status in enumerate(("finished", "at chance")):
         write_synthetic(tmp_path, label="x_1 & 50 % | y", seed=seed, status=status, metric="matthews", budget=None)
     table = paper_table(load_runs(tmp_path))
     assert r"x\_1 \& 50 \% | y & r=4 & 1,000 & " in to_latex(table) and r"$^\dagger$ \\" in to_latex(table)

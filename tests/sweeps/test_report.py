@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from support.configs import config_of
 from support.synthetic_runs import metric_document, write_many, write_synthetic
 from support.synthetic_sweep import sweep
 
@@ -74,9 +75,9 @@ class Page(HTMLParser):
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("report") / "runs"
     sweep(found)
-    same = {"parameterization": "vera", "task": "sst2", "rank": None, "label": "vera", "method": "vera"}
+    same = {"parameterization": "vera", "task": "sst2", "rank": None, "named": "vera"}
     write_synthetic(found, n_params=89_964, budget=90_000, seed=3, status="diverged", lr=3e-3, **same)
-    config = {"kind": "adapter", "label": "lora", "model": "m", "task": "sst2", "lr": 1e-3, "seed": 7, "steps": 3}
+    config = config_of("m", "sst2", "lora", seed=7, steps=3).as_dict()
     write_failure(found, "broken", {"kind": "ValueError", "error": EVIL, "traceback": "at line 3", "config": config})
     cells = [Cell("vera", {"budget": 10}, None, "its smallest has 9,240"), Cell("lora", {"rank": 1}, 9216)]
     record.write(found, read_spec(SPEC), cells, {})
@@ -107,7 +108,7 @@ def test_every_number_leads_back_to_its_runs(root: Path) -> None:
 
 def test_the_page_begins_with_what_the_runs_say(root: Path) -> None:
     text = report(root)
-    said = findings([run for run in load_runs(root) if not run.config.get("tuning")])
+    said = findings([run for run in load_runs(root) if not run.row["tuning"]])
     assert len(said) > 1 and all(html.escape(paragraph) in text.replace("&#39;", "&#x27;") for paragraph in said)
     assert text.index(said[0][:40]) < text.index("<img")
 
@@ -138,7 +139,7 @@ def test_findings_compare_only_in_tasks_that_have_the_reference(tmp_path: Path) 
 def test_names_are_shown_as_papers_write_them_and_stored_as_they_were_given(root: Path, tmp_path: Path) -> None:
     page = Page(report(root))
     shown = {row[page.rows[name][0].index("method")].strip() for name in ("runs",) for row in page.rows[name][1:]}
-    labels = {str(run.config["label"]) for run in load_runs(root)}
+    labels = {str(run.row["method"]) for run in load_runs(root)}
     assert shown == set(map(display, labels)) and shown != labels
     one = next(figure for figure in figures(load_runs(root)) if figure.kind == "frontier")
     table = next(path for path in one.save(tmp_path, kinds=()) if path.suffix == ".csv").read_text()
@@ -146,7 +147,7 @@ def test_names_are_shown_as_papers_write_them_and_stored_as_they_were_given(root
 
 
 def test_links_to_runs_say_what_the_run_is(root: Path) -> None:
-    run = next(run for run in load_runs(root) if run.config["label"] == "vera" and run.result["status"] == "finished")
+    run = next(run for run in load_runs(root) if run.row["method"] == "vera" and run.result["status"] == "finished")
     titles = f'<a href="#run-{run.name}" title="{about(run)}">'
     assert titles in report(root) and f"{run.result['n_params']:,} parameters" in about(run)
 

@@ -6,6 +6,7 @@ import csv
 import sys
 
 import pytest
+from support.configs import config_of
 from support.synthetic_runs import write_synthetic
 
 import tensoradapt as ta
@@ -21,7 +22,7 @@ def root(tmp_path):
     for seed in (0, 1):
         write_synthetic(tmp_path, parameterization="cp", rank=4, n_params=300, seed=seed, accuracy=0.8)
         write_synthetic(tmp_path, parameterization="lora", rank={"head": 2, "dim": 3}, n_params=900, seed=seed)
-    config = {"kind": "adapter", "label": "VeRA", "model": "m", "task": "rte", "lr": 1e-3, "seed": 0, "steps": 3}
+    config = config_of("m", "rte", "vera", named="VeRA", steps=3).as_dict()
     write_failure(tmp_path, "broken", {"kind": "out of memory", "error": "no 5 % left", "config": config})
     return tmp_path
 
@@ -77,7 +78,7 @@ def test_a_condition_that_cannot_be_read_is_refused(root, where, says):
 
 
 def test_a_run_at_chance_is_found_by_that_status(root):
-    folder = write_synthetic(root, parameterization="tt", status="collapsed")
+    folder = write_synthetic(root, parameterization="tt", status="at chance")
     assert [row["id"] for row in run_rows(root, ["status=at chance"])] == [folder.name]
 
 
@@ -109,7 +110,7 @@ def test_means_are_those_of_the_frontiers_table_task_by_task(root, tmp_path, cap
     assert [(row["task"], row["method"], row["n_seeds"]) for row in rows] == [
         ("rte", "CP (LoRTA)", 2), ("rte", "LoRA", 2), ("sst2", "CP (LoRTA)", 2),
     ]  # fmt: skip
-    own = [run for run in load_runs(root) if run.config["task"] == "sst2"]
+    own = [run for run in load_runs(root) if run.row["task"] == "sst2"]
     assert [{key: row[key] for key in row if key != "task"} for row in rows[2:]] == frontier.table(own)
     assert rows[2]["mean"] == 0.65 and means(root, ["task=sst2"]) == rows[2:]
     assert main(["results", str(root), "--means"]) == 0

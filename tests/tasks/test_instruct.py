@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from support.chat_models import TEMPLATE, saved_chat_model
+from support.configs import config_of
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.language.instruct import Instruct
@@ -66,8 +67,8 @@ def test_what_is_too_long_is_left_out_and_counted(model: str) -> None:
 
 def test_a_run_learns_the_answers(model: str) -> None:
     record = resolve(f"{__name__}:TASK")[1]
-    sizes = {"parameterization": "lora", "layout": (": out : in",), "rank": 4, "batch": 8, "steps": 25, "lr": 2e-2}
-    run = RunConfig("adapter", 0, model, "answers", max_length=LENGTH, data=record, **sizes)  # type: ignore[arg-type]
+    sizes: dict[str, Any] = {"rank": 4, "batch": 8, "steps": 25, "lr": 2e-2, "max_length": LENGTH}
+    run = config_of(model, "answers", "lora", own=record, **sizes)
     parts = execute(run, "cpu")
     losses, stored = parts["arrays"]["losses"], parts["arrays"]["predictions"]
     assert losses[-5:].mean() < 0.7 * losses[0] and stored.shape == (10, 2)

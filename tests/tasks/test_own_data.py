@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 from sklearn import metrics as skm
+from support.configs import config_of
 from support.tasks import answers
 
 import tensoradapt as ta
@@ -198,19 +199,16 @@ def test_scorers_of_regressions_see_the_predictions(name: str, oracle: Callable[
     assert resolve(name).score(LOGITS[:, :1], labelled(truth)) == pytest.approx(oracle(truth, LOGITS[:, 0]), abs=1e-12)
 
 
-CONFIG = {"kind": "head", "seed": 0, "model": "tiny-random-bert", "lr": 1e-2, "steps": 2, "batch": 8}
-
-
 def config(task: str) -> RunConfig:
     found, said = registry.resolve(task)
-    return RunConfig(task=found.name, data=said, **CONFIG)
+    return config_of("tiny-random-bert", found.name, kind="head", lr=1e-2, batch=8, own=said)
 
 
 def test_a_run_is_identified_by_the_content_and_not_by_the_place_of_its_data() -> None:
     here = config(write("a.csv", rows()))
     Path("elsewhere").mkdir()
     there = config(write("elsewhere/a.csv", rows()))
-    assert here.id == there.id and here.data["source"] != there.data["source"]
+    assert here.id == there.id and here.own["source"] != there.own["source"]
     assert config(write("a.csv", rows(62))).id != here.id
     assert RunConfig.from_dict(json.loads(json.dumps(here.as_dict()))).id == here.id
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from support.configs import config_of
 from support.pictures import SIZE, dinov2, save_model, vit, write
 
 import tensoradapt as ta
@@ -91,7 +92,7 @@ def test_the_content_is_hashed_and_not_its_place_nor_its_format() -> None:
 
 def config(task: Any, model: str = "my-vit") -> RunConfig:
     found, said = registry.resolve(task)
-    return RunConfig("head", 0, model, found.name, 1e-2, 2, batch=8, data=said)
+    return config_of(model, found.name, kind="head", lr=1e-2, batch=8, own=said)
 
 
 def test_a_place_is_no_part_of_a_runs_id() -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from support.chat_models import saved_chat_model
+from support.configs import config_of, encoded
 from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.data.models import load_causal
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded, execute, load_data, prepare
+from tensoradapt.runs.execute import batches, execute, load_data, prepare
 from tensoradapt.tasks.language import chat, preference
 from tensoradapt.tasks.registry import resolve
 from tensoradapt.tasks.splits import DataSpec, Split, Splits
@@ -44,10 +45,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def config(model: str, **more: Any) -> RunConfig:
     sizes = {"rank": 4, "batch": 8, "steps": 30, "lr": 2e-2, "max_length": 96, **more}
-    kind = sizes.pop("kind", "adapter")
-    how = {"parameterization": "lora", "layout": (": out : in",)} if kind == "adapter" else {"rank": None}
     record = resolve(f"{__name__}:TASK")[1]
-    return RunConfig(kind, 0, model, "pairs", data=record, **{**sizes, **how})  # type: ignore[arg-type]
+    return config_of(model, "pairs", None if "kind" in more else "lora", own=record, **sizes)
 
 
 def test_nothing_is_cut(model: str) -> None:
@@ -71,7 +70,7 @@ def by_hand(model: nn.Module, pair: chat.Answered) -> Tensor:
 def trained(model: str) -> tuple[nn.Module, list[preference.Pair], Any]:
     """A model with an adapter that is not at its start, its pairs, and the task."""
     task, run = TASK, config(model)
-    base, _ = prepare(run)
+    base, _ = prepare(TASK, run)
     with torch.no_grad():
         for p in base.parameters():
             p.add_(0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) if p.requires_grad else 0)
@@ -110,7 +109,7 @@ def test_the_loss_and_what_is_stored_are_those_by_hand(model: str) -> None:
 
 def test_at_its_start_an_adapter_is_the_reference(model: str) -> None:
     run, task = config(model), TASK
-    adapted, _ = prepare(run)
+    adapted, _ = prepare(TASK, run)
     batch = task.collate(encoded(load_data(run).test, run), adapted, "cpu")
     assert float(task.loss(adapted, batch).detach()) == pytest.approx(math.log(2), abs=1e-6)
     found = task.evaluate(task.predict(adapted.eval(), batch).detach().numpy(), None)
@@ -152,15 +151,15 @@ def test_pairs_are_learned_and_a_run_after_another_is_the_same_to_the_bit(model:
 @pytest.mark.parametrize("kind", ["head", "full"])
 def test_without_an_adapter_there_is_no_reference(model: str, kind: str) -> None:
     run = config(model, kind=kind)
-    base, _ = prepare(run)
-    batch = next(batches(base, encoded(load_data(run).train, run), run, "cpu"))
+    base, _ = prepare(TASK, run)
+    batch = next(batches(TASK, base, encoded(load_data(run).train, run), run, "cpu"))
     with pytest.raises(TensorAdaptError, match="a model without an adapter; expected an adapter beside a frozen base"):
         TASK.loss(base, batch)
 
 
 def test_an_adapter_that_trains_norms_has_no_frozen_base(model: str) -> None:
     run, task = config(model), TASK
-    frozen, _ = prepare(run)
+    frozen, _ = prepare(TASK, run)
     batch = task.collate(encoded(load_data(run).test, run), frozen, "cpu")
     task.loss(frozen, batch)  # its references are known now
     base, _ = load_causal(model)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from support.configs import config_of, encoded
 from support.tasks import answers, preferences
 
 from tensoradapt import tasks
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded, execute, load_data, prepare
+from tensoradapt.runs.execute import batches, execute, load_data, prepare
 
 FILES = Path(__file__).parents[1] / "support" / "tasks"
 
@@ -25,14 +27,15 @@ def two_more_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(task: str, **more: object) -> RunConfig:
-    sizes = {"rank": 4, "batch": 16, "steps": 60, "lr": 1e-2, "n_train": 150, "n_test": 50, **more}
-    return RunConfig("adapter", 0, "made here", task, parameterization="lora", layout=(": out : in",), **sizes)  # type: ignore[arg-type]
+    sizes: dict[str, Any] = {"rank": 4, "batch": 16, "steps": 60, "lr": 1e-2, "n_train": 150, "n_test": 50, **more}
+    return config_of("made here", task, "lora", **sizes)
 
 
 def test_a_language_model_is_trained_on_answers_alone() -> None:
     run = config("answers")
-    model, _ = prepare(run)
-    batch = next(batches(model, encoded(load_data(run).train, run), run, "cpu"))
+    data = load_data(run)
+    model, _ = prepare(data.task, run)
+    batch = next(batches(data.task, model, encoded(data.train, run), run, "cpu"))
     assert (batch["labels"] != -100).sum() == 16
     model.eval()
     with torch.no_grad():

@@ -47,7 +47,7 @@ def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> No
     said: list[str] = []
     spec = {**TINY, "published": ["lora"], "ranks": [1], "references": ["head"], "steps": 8}
     ta.sweep({**spec, "head_learning_rate": 50.0}, tmp_path, executor="inline", say=said.append, probe=False)
-    notes = {run.config["kind"]: run.result["note"] for run in load_runs(tmp_path)}
+    notes = {run.row["kind"]: run.result["note"] for run in load_runs(tmp_path)}
     assert "head rate 50 is too high; try 5" in notes["head"] and "loss rose from 0." in notes["head"]
     assert "head rate 50 or learning rate 0.001 is too high; try 5, then 0.0001" in notes["adapter"]
     for note in notes.values():

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from support.chat_models import saved_chat_model
+from support.configs import config_of
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute, load_data
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.splits import DataSpec, Split
@@ -177,17 +177,16 @@ def test_test_examples_are_those_of_every_seed_and_train_ones_are_drawn(data: Ca
 
 def test_a_run_learns_the_answers_and_judges_each_kind(data: Callable[..., Path], model: str) -> None:
     data()
-    method = {"parameterization": "lora", "layout": (": out : in",), "rank": 4}
     sizes = {"batch": 8, "n_test": 12, "max_length": LENGTH, "steps": 25, "lr": 2e-2}
-    parts = execute(RunConfig("adapter", 0, model, "alpaca", **method, **sizes), "cpu")  # type: ignore[arg-type]
+    parts = execute(config_of(model, "alpaca", "lora", rank=4, **sizes), "cpu")
     result, losses = parts["result"], parts["arrays"]["losses"]
     assert losses[-5:].mean() < 0.7 * losses[0] and result["status"] == "finished"
     assert result["test"].keys() == {"log_likelihood", "boolq", "arc_easy"}
     assert result["validation"].keys() == {"log_likelihood"}  # rates are chosen on these
-    frozen = execute(RunConfig("head", 0, model, "alpaca", **sizes), "cpu")  # type: ignore[arg-type]
+    frozen = execute(config_of(model, "alpaca", kind="head", **sizes), "cpu")
     assert frozen["result"]["n_params"] == 0 and not len(frozen["arrays"]["losses"])
     assert frozen["result"]["test"]["log_likelihood"] < result["test"]["log_likelihood"] - 0.5
-    test = load_data(RunConfig("head", 0, model, "alpaca", **sizes)).test  # type: ignore[arg-type]
+    test = load_data(config_of(model, "alpaca", kind="head", **sizes)).test
     assert ALPACA.evaluate(parts["arrays"]["predictions"], test) == result["test"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import proteins
@@ -11,11 +12,12 @@ import pytest
 import torch
 import transformers
 from sklearn.metrics import roc_auc_score
+from support.configs import config_of, encoded
 
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded, execute, load_data, prepare
+from tensoradapt.runs.execute import batches, execute, load_data, prepare
 from tensoradapt.tasks.splits import Split, joined, take
 from tensoradapt_paper.antiberty import RESIDUES
 from tensoradapt_paper.protein import polyreactivity, sequences
@@ -36,10 +38,10 @@ def model(tmp_path: Path) -> str:
 
 
 def config(task: str, model: str, **more: object) -> RunConfig:
-    sizes = {"rank": 4, "batch": 16, "steps": 60, "lr": 2e-2, "head_lr": 0.05, **more}
+    sizes: dict[str, Any] = {"rank": 4, "batch": 16, "steps": 60, "lr": 2e-2, "head_lr": 0.05, **more}
     if task == "antibody-mlm":
         del sizes["head_lr"]
-    return RunConfig("adapter", 0, model, task, parameterization="lora", layout=(": out : in",), **sizes)  # type: ignore[arg-type]
+    return config_of(model, task, "lora", **sizes)
 
 
 def file(tmp_path: Path, *rows: str) -> Path:
@@ -172,7 +174,7 @@ def test_masks_of_evaluation_are_of_the_sequence_and_never_of_the_unknown(root: 
 
 def test_likelihoods_are_those_of_the_language_model(root: Path, model: str) -> None:
     run = config("antibody-mlm", model)
-    loaded, _ = prepare(run)
+    loaded, _ = prepare(load_data(run).task, run)
     loaded.eval()
     rows = encoded(load_data(run).test, run)[:8]
     batch = MASKED.collate(rows, loaded, "cpu")
@@ -191,9 +193,9 @@ def test_likelihoods_are_those_of_the_language_model(root: Path, model: str) -> 
 
 def test_masks_of_training_are_drawn_anew_from_torchs_generator(root: Path, model: str) -> None:
     run = config("antibody-mlm", model)
-    loaded, _ = prepare(run)
+    loaded, _ = prepare(load_data(run).task, run)
     loaded.eval()
-    batch = next(batches(loaded, encoded(load_data(run).train, run), run, "cpu"))
+    batch = next(batches(load_data(run).task, loaded, encoded(load_data(run).train, run), run, "cpu"))
     with torch.no_grad():
         losses = [float(MASKED.loss(loaded, batch)) for _ in range(3)]
         torch.manual_seed(5)

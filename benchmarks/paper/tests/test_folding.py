@@ -10,10 +10,10 @@ import proteins
 import pytest
 import tmtools
 import torch
+from support.configs import config_of
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt_paper.protein import folding, structures
 from tensoradapt_paper.protein.folding import FOLDING
@@ -147,7 +147,7 @@ def test_adapters_of_either_trunk_lower_the_loss(chains: dict[str, Chain], modul
 def test_a_run_stores_likelihood_and_scores(chains: dict[str, Chain], tmp_path: Path) -> None:
     proteins.folding_model(tmp_path)
     sizes = {"rank": 4, "batch": 4, "steps": 3, "lr": 1e-2, "max_length": 12}
-    parts = execute(RunConfig("adapter", 0, str(tmp_path), "folding", parameterization="cp", **sizes), "cpu")  # type: ignore[arg-type]
+    parts = execute(config_of(str(tmp_path), "folding", "cp", **sizes), "cpu")
     found, stored = parts["result"]["test"], parts["arrays"]["predictions"]
     assert stored.shape == (6, 4) and set(found) == {"log_likelihood", "lddt", "tm_score"}
     assert found["log_likelihood"] == pytest.approx(stored[:, 0].sum() / stored[:, 1].sum())

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from support.chat_models import saved_chat_model
+from support.configs import config_of
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import _load_data, execute
 from tensoradapt.tasks.registry import resolve, restore
 from tensoradapt.tasks.splits import DataSpec
@@ -152,6 +152,5 @@ def test_another_beta_is_a_task_of_a_module(
     monkeypatch.syspath_prepend(tmp_path)
     task, record = resolve("my_tasks:STRICT")
     assert (task.name, getattr(task, "beta", None)) == ("ultrafeedback-0.5", 0.5) and restore(task.name, record) is task
-    sizes = {"parameterization": "lora", "layout": (": out : in",), "rank": 4, "batch": 8, "steps": 2, "lr": 2e-2}
-    run = RunConfig("adapter", 0, model, task.name, max_length=96, data=record, **sizes)  # type: ignore[arg-type]
+    run = config_of(model, task.name, "lora", rank=4, batch=8, lr=2e-2, max_length=96, own=record)
     assert execute(run, "cpu")["result"]["metric"]["name"] == "reward_accuracy"

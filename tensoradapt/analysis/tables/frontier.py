@@ -187,7 +187,7 @@ def _key(run: Run) -> tuple[Any, ...]:
 def _point(group: list[Run], against: Mapping[str, list[Run]], cost: str, kind: str | None = None) -> Point:
     group = sorted(group, key=lambda run: run.row["seed"])
     first = group[0]
-    check_group(group, f"{first.config['label']} {size_text(first.config.get('rank'), short=True)}".strip())
+    check_group(group, f"{first.row['method']} {size_text(first.row['rank'], short=True)}".strip())
     statuses, scores = [run.row["status"] for run in group], [score(run) for run in group]
     compared = {other: None if other == kind else versus(group, runs) for other, runs in against.items()}
     return Point(
