@@ -1,0 +1,366 @@
+"""Small real changes of each kind, as a contributor would make them, and the check that each works.
+
+They are made in a scratch copy of the package. ``python tests/support/changes.py`` prints the table of CONTRIBUTING.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+Edits = dict[str, list[tuple[str, str]]]  # of each file what is replaced, and by what
+HEAD = """
+from types import SimpleNamespace
+import torch
+import tensoradapt as ta
+from tensoradapt.sweeps.spec import read_spec
+SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96}
+BERT = SimpleNamespace(model_type="bert", **SIZES)
+SWEEP = {"model": "tiny-random-bert", "task": "planted", "method": "cp", "rank": 2, "lr": 1e-3, "seed": [0, 1]}
+SWEEP |= {"steps": 2}
+def encoder():
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+    return torch.nn.TransformerEncoder(layer, 2)
+"""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One kind of change: the files below ``tensoradapt/`` that it edits or adds, and code that uses it."""
+
+    what: str
+    check: str
+    edits: Edits = field(default_factory=dict)
+    new: dict[str, str] = field(default_factory=dict)
+    tests: str = ""  # what its tests need besides
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it touches."""
+        return [*self.edits, *self.new]
+
+
+CHANGES = (
+    Change(
+        "a parameterization",
+        'assert ta.plan(BERT, "cp twin", rank=2).n_params == ta.plan(BERT, "cp", rank=2).n_params',
+        new={
+            "parameterizations/cp_twin.py": '"""CP under another name."""\n\n'
+            "from tensoradapt.parameterizations.cp import build, count, oracle\n\n"
+            '__all__ = ["build", "count", "oracle"]\nlabel = "CP twin"\n'
+        },
+        tests="the laws find it",
+    ),
+    Change(
+        "a published adapter",
+        """
+assert ta.plan(BERT, "mine-cp", paper=True, rank=2).n_params == 2 * (48 + 48 + 2 * 2)
+assert ta.plan(BERT, "Mine CP", rank=2).spec.scale == "matched"
+""",
+        edits={
+            "published/rows.py": [
+                (
+                    '    Published("loha",',
+                    '    Published("mine-cp", (("layer proj : out : in", QV),), "cp", "a paper", "r*(o + i + L + M)", 8),\n'
+                    '    Published("loha",',
+                )
+            ]
+        },
+        tests="its equation: `tests/support/equations.py`",
+    ),
+    Change(
+        "an argument of adapters",
+        """
+from argparse import ArgumentParser
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import add_options, given_options, markdown, read
+def delta(gain):
+    model = encoder()
+    adapter = ta.attach(model, ta.plan(model, "cp", ": out : in", 2, projections=["up"], start="paper", gain=gain))
+    for tensor in adapter.parameters():
+        torch.nn.init.ones_(tensor)
+    return adapter.delta(adapter.plan.sites[0].name)
+assert torch.allclose(delta(3.0), 3 * delta(1.0))
+parser = ArgumentParser()
+add_options(parser, AdapterSpec)
+assert read(AdapterSpec, given_options(parser.parse_args(["--gain", "2"]), AdapterSpec)).gain == 2
+assert [m.adapters[0].gain for m in read_spec({**SWEEP, "gain": [1.0, 2.0]}).method] == [1, 2]
+assert "| `gain` |" in markdown(AdapterSpec)
+""",
+        edits={
+            "planning/spec.py": [
+                (
+                    "    def __post_init__(self) -> None:\n        if _is_layout",
+                    '    gain: float = value(checks.number, "a factor of all updates", 1.0)\n\n'
+                    "    def __post_init__(self) -> None:\n        if _is_layout",
+                )
+            ],
+            "adapter/adapter.py": [
+                (
+                    "multiplier(plan.scale, group.network, member.site.in_))",
+                    "plan.spec.gain * multiplier(plan.scale, group.network, member.site.in_))",
+                )
+            ],
+        },
+        tests="the second file is where it acts",
+    ),
+    Change(
+        "an option of training",
+        """
+import inspect
+from dataclasses import fields
+from tensoradapt.training.options import Training
+assert {f.name for f in fields(Training)} <= set(inspect.signature(ta.fit).parameters)
+model = encoder()
+ta.attach(model, ta.plan(model, "cp", ": out : in", 2, projections=["up"]))
+batches = [torch.randn(2, 3, 32)] * 3
+fitted = ta.fit(model, batches, lr=1e-3, steps=3, floor=0.5, loss=lambda m, x: m(x).square().mean())
+assert fitted.status == "finished"
+assert read_spec({**SWEEP, "floor": 0.1}).method[0].training["floor"] == 0.1
+""",
+        edits={
+            "training/options.py": [
+                (
+                    '    clip: float = value(_held, "largest norm',
+                    '    floor: float = value(_from_zero, "least share of the rates", 0.0)\n'
+                    '    clip: float = value(_held, "largest norm',
+                )
+            ],
+            "training/fit.py": [
+                ("    warmup: float = 0.1,\n", "    warmup: float = 0.1,\n    floor: float = 0.0,\n"),
+                ("optimizer, warmup, clip,", "optimizer, warmup, floor, clip,"),
+                (
+                    "return (options.steps - step) / max(1, options.steps - rising)",
+                    "return max(options.floor, (options.steps - step) / max(1, options.steps - rising))",
+                ),
+            ],
+        },
+    ),
+    Change(
+        "a metric",
+        """
+import numpy as np
+from tensoradapt.metrics.table import TABLE, range_of
+stored, labels = np.array([[0.1, 0.9], [0.8, 0.2]]), SimpleNamespace(labels=np.array([1, 1]))
+assert TABLE["misses"].score(stored, labels) == 0.5 and range_of("misses") == (0, 1)
+assert list(TABLE["misses"].examples(stored, labels)) == [0, 1]
+""",
+        edits={
+            "metrics/table.py": [
+                (
+                    '        averaged("accuracy", _right, noise=of_share),\n',
+                    '        averaged("accuracy", _right, noise=of_share),\n'
+                    '        averaged("misses", lambda stored, split: 1.0 - _right(stored, split), noise=of_share),\n',
+                )
+            ]
+        },
+    ),
+    Change(
+        "a layer kind",
+        """
+class Listener(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ears, self.layers = torch.nn.Conv1d(3, 32, 5, padding=2), encoder().layers
+    def forward(self, x):
+        x = self.ears(x).transpose(1, 2)
+        for layer in self.layers:
+            x = layer(x)
+        return x
+model = Listener()
+sites = ta.find_sites(model, (), modules=["ears"])
+assert [(site.out, site.in_, dict(site.inner)) for site in sites] == [(32, 15, {"channel": 3, "kw": 5})]
+adapter = ta.attach(model, ta.plan(sites, "tucker", ": out : in", 3, start="paper"))
+for tensor in adapter.parameters():
+    torch.nn.init.normal_(tensor)
+x = torch.randn(2, 3, 7)
+factored = model.eval()(x)
+ta.merge(model)
+assert torch.allclose(model(x), factored, atol=1e-4)
+""",
+        edits={
+            "layers/kinds.py": [
+                (
+                    "LINEAR = LayerKind(",
+                    "def _conv1d(module, x, pairs):\n"
+                    "    size = (module.in_channels, *module.kernel_size)\n"
+                    "    inner = ((module._conv_forward(x, a.to(x).view(len(a), *size), None), b.to(x)) for a, b in pairs)\n"
+                    "    first, *rest = (F.conv1d(h, b[:, :, None]) for h, b in inner)\n"
+                    "    return sum(rest, first)\n\n\n"
+                    'SOUND = LayerKind("Conv1d", _conv1d, axis=1)\nLINEAR = LayerKind(',
+                ),
+                (
+                    "    if is_conv1d(module):\n",
+                    "    if isinstance(module, nn.Conv1d):\n        return SOUND\n    if is_conv1d(module):\n",
+                ),
+            ],
+            "sites/modules.py": [('INPUTS = {"Embedding"', 'INPUTS = {"Conv1d": ("channel", "kw"), "Embedding"')],
+        },
+        tests="its order and modes are in the second file",
+    ),
+    Change(
+        "a figure",
+        """
+from tensoradapt.analysis.figures.catalogue import CATALOGUE
+from tensoradapt.analysis.figures.contents import Source
+caption, rows, drawing = CATALOGUE["empty"].content(Source(()))
+assert drawing.on(None).get_title() == "nothing" and rows == [{"n": 0}]
+""",
+        edits={
+            "analysis/figures/catalogue.py": [
+                (
+                    "from tensoradapt.analysis.figures import contents\n",
+                    "from tensoradapt.analysis.figures import contents, empty_plot\n",
+                ),
+                ("CATALOGUE = {\n", 'CATALOGUE = {\n    "empty": Kind(empty_plot.content),\n'),
+            ]
+        },
+        new={
+            "analysis/figures/empty_plot.py": '"""A figure that says how many runs there are."""\n\n'
+            "from matplotlib.figure import Figure\n\n"
+            "from tensoradapt.analysis.figures.contents import Drawing\n\n\n"
+            "def content(source):\n"
+            '    return "caption", [{"n": len(source.runs)}], Drawing(draw)\n\n\n'
+            "def draw(ax=None):\n"
+            "    ax = ax or Figure().subplots()\n"
+            '    ax.set_title("nothing")\n'
+            "    return ax\n"
+        },
+    ),
+    Change(
+        "a task",
+        """
+from tensoradapt import tasks
+data = tasks.get("parity").load()
+assert len(data.train) == 60 and "parity" in tasks.names()
+""",
+        new={
+            "tasks/parity.py": '"""Sentences of an even or odd number of words."""\n\n'
+            "import numpy as np\n\n"
+            "from tensoradapt.tasks.classification import Classification\n"
+            "from tensoradapt.tasks.splits import Split, carve\n\n\n"
+            "def _splits(n_train=None, n_test=None):\n"
+            '    texts = tuple((" ".join(["word"] * n),) for n in range(1, 101))\n'
+            "    every = Split(texts, np.arange(1, 101) % 2, tuple(map(str, range(100))))\n"
+            "    test, validation, train = carve(every, 20, 20)\n"
+            "    return train, validation, test, ()\n\n\n"
+            'TASKS = {"parity": Classification("parity", 2, "accuracy", load_splits=_splits)}\n'
+        },
+        tests="or, outside this repository, the entry point group `tensoradapt.tasks`",
+    ),
+    Change(
+        "a model family",
+        'assert len(ta.find_sites(SimpleNamespace(model_type="novel", **SIZES), ("q", "v"))) == 4',
+        edits={"sites/recipe_table.py": [('        ("bert", "roberta",', '        ("bert", "novel", "roberta",')]},
+        tests="its model: `tests/support/models.py`, with pairwise different sizes above 1; its line: `docs/recipes.md`",
+    ),
+    Change(
+        "a scale",
+        """
+from tensoradapt.adapter.adapter import Adapter
+plan = ta.plan(BERT, "cp", rank=4, scale="by_rank")
+assert Adapter(plan).tensors[0].scale == 0.25
+""",
+        edits={
+            "planning/scale.py": [
+                (
+                    '    "matched": ScaleRule(matched_scale, matched=True),\n',
+                    '    "matched": ScaleRule(matched_scale, matched=True),\n'
+                    '    "by_rank": ScaleRule(lambda network, _, alpha: (alpha or 1.0) / max(network.bonds.values())),\n',
+                )
+            ]
+        },
+    ),
+    Change(
+        "a setting of sweeps",
+        """
+from pathlib import Path
+from tensoradapt.sweeps.due import cells, due
+spec = read_spec({**SWEEP, "method": ["cp", "lora"], "order": "method"})
+found = due(spec, cells(spec, BERT), Path("none")).configs
+assert [config.seed for config in found] == [0, 1, 0, 1]
+""",
+        edits={
+            "sweeps/spec.py": [
+                (
+                    "    pack: int = value(\n",
+                    '    order: str = value(partial(checks.one_of, ("seed", "method")), "what runs are sorted by", "seed")\n'
+                    "    pack: int = value(\n",
+                ),
+                ('PLAIN = ("model",', 'PLAIN = ("order", "model",'),
+            ],
+            "sweeps/due.py": [("    reported.sort(key=", '    spec.order == "seed" and reported.sort(key=')],
+        },
+        tests="the second file is where it acts",
+    ),
+    Change(
+        "an executor",
+        """
+from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
+assert EXECUTORS["here"].__name__ == "Here"
+slots_for("here", 1, "cpu", {})
+""",
+        edits={
+            "sweeps/executors/catalogue.py": [
+                (
+                    "from tensoradapt.sweeps.executors.options import",
+                    "from tensoradapt.sweeps.executors.here import Here\n"
+                    "from tensoradapt.sweeps.executors.options import",
+                ),
+                ('{"inline": Inline, ', '{"here": Here, "inline": Inline, '),
+            ]
+        },
+        new={
+            "sweeps/executors/here.py": '"""This process, under another name."""\n\n'
+            "from tensoradapt.sweeps.executors.executor import Inline\n\n\nclass Here(Inline):\n"
+            '    """As inline."""\n'
+        },
+    ),
+)
+
+
+def scratch(folder: Path) -> Path:
+    """Copy the package into a folder and make every change there; return the folder to import it from.
+
+    Raises AssertionError where a place that a change edits is not there exactly once.
+    """
+    shutil.copytree(ROOT / "tensoradapt", folder / "tensoradapt", ignore=shutil.ignore_patterns("__pycache__"))
+    for change in CHANGES:
+        for name, text in change.new.items():
+            (folder / "tensoradapt" / name).write_text(text)
+        for name, edits in change.edits.items():
+            path = folder / "tensoradapt" / name
+            text = path.read_text()
+            for found, made in edits:
+                assert text.count(found) == 1, f"{change.what}: {name} has {text.count(found)} of {found!r}"
+                text = text.replace(found, made)
+            path.write_text(text)
+    return folder
+
+
+def run(folder: Path) -> str:
+    """Run the checks of all changes in the scratch copy, in one process; return what failed, with its traceback."""
+    script = folder / "checks.py"
+    parts = [f"{HEAD}\nimport traceback\n"]
+    for change in CHANGES:
+        body = "\n".join(f"    {line}" for line in change.check.strip().splitlines())
+        parts.append(f"try:\n{body}\nexcept Exception:\n    print({change.what!r})\n    traceback.print_exc()\n")
+    script.write_text("\n".join(parts))
+    done = subprocess.run([sys.executable, str(script)], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout + ("" if not done.stdout and not done.returncode else done.stderr)
+
+
+def table() -> str:
+    """Return the table of CONTRIBUTING: of each kind of change the files that it touches."""
+    rows = ["| to add | touch (below `tensoradapt/`) | besides |", "|---|---|---|"]
+    rows += [f"| {c.what} | {', '.join(f'`{f}`' for f in c.files)} | {c.tests} |" for c in CHANGES]
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,24 @@
+"""Each kind of change that CONTRIBUTING lists is made in a scratch copy, in the files that it names, and works there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support import changes, listings
+
+
+def test_every_kind_of_change_works_in_the_files_that_it_touches(tmp_path: Path) -> None:
+    assert not changes.run(changes.scratch(tmp_path))
+
+
+def test_contributing_lists_the_files_of_each_change() -> None:
+    assert changes.table() in (changes.ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_adapters_are_listed_in_three_files_and_trainings_in_two() -> None:
+    assert set(listings.listings(listings.ADAPTER, 5)) == {
+        "compression/compress.py",
+        "planning/spec.py",
+        "published/row.py",
+    }
+    assert set(listings.listings(listings.TRAINING, 4)) == {"training/fit.py", "training/options.py"}
