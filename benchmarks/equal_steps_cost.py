@@ -27,7 +27,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tensoradapt as ta
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.provenance import peak_memory, provenance, reset_peak_memory
 from tensoradapt.training.distance import Distance
 
@@ -65,10 +64,7 @@ class Largest(TorchDispatchMode):
 
 
 def planned(source: Any, method: Mapping[str, Any], **more: Any) -> ta.Plan:
-    how = dict(method)
-    if not how.get("paper"):
-        how["layout"] = layouts_for(how["method"])
-    return ta.plan(ta.find_sites(source, ("q", "k", "v", "o")), scale="matched", **how, **more)
+    return ta.plan(ta.find_sites(source, ("q", "k", "v", "o")), scale="matched", **method, **more)
 
 
 @contextmanager

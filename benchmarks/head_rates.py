@@ -110,10 +110,10 @@ def row(run: Run) -> dict[str, Any]:
     task = "regression" if run.row["task"] == "ratings" else "classification"
     peaks = [statistics.median(losses[i : i + 3]) for i in range(1, len(losses) - 2)]
     shown = {"kind": kind, "task": task, "data": run.row["task"], "method": run.row["method"]}
-    shown |= {key: run.config[key] for key in ("rank", "lr", "head_lr", "seed")}
+    shown |= {key: run.row[key] for key in ("rank", "lr", "head_lr", "seed")}
     shown |= {
-        "metric": (metric := run.result["metric"]["name"]),
-        "validation": run.result["validation"].get(metric, math.nan),
+        "metric": run.row["metric"],
+        "validation": math.nan if run.row["validation"] is None else run.row["validation"],
     }
     return shown | {"first_loss": float(losses[0]), "peak_loss": max(peaks), "last_loss": float(losses[-1])}
 

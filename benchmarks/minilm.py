@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded, load_data, predict
+from tensoradapt.runs.execute import batches, predict
 from tensoradapt.sweeps.frontier import rate
-from tensoradapt.tasks import get, subsample
+from tensoradapt.tasks import DataSpec, get
 from tensoradapt.tasks.classification import head_of
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"
@@ -33,21 +32,21 @@ class Setting:
     n_test: int = 500
     batch: int = 32
 
-    def config(self, seed: int) -> RunConfig:
-        """A configuration like those of the frontier's runs."""
-        sizes = {"n_train": self.n_train, "n_validation": self.n_validation, "n_test": self.n_test}
-        return RunConfig("adapter", seed, MODEL, TASK, 1e-3, self.steps, batch=self.batch, **sizes)
+    @property
+    def data(self) -> DataSpec:
+        """Return the data of runs with these sizes."""
+        return DataSpec(self.n_train, self.n_validation, self.n_test, self.batch)
 
 
 class Bench:
     """One seed's model and data; every ``fresh`` model is the same."""
 
     def __init__(self, setting: Setting, seed: int) -> None:
-        self.setting, self.seed, self.config = setting, seed, setting.config(seed)
+        self.setting, self.seed = setting, seed
 
     @cached_property
     def data(self) -> Any:
-        return load_data(self.config)
+        return get(TASK).load(MODEL, self.setting.data, self.seed)
 
     def fresh(self) -> nn.Module:
         """The pretrained model with its head drawn from the seed."""
@@ -55,20 +54,13 @@ class Bench:
         return get(TASK).model(MODEL)
 
     @cached_property
-    def _splits(self) -> dict[str, Any]:
-        n = min(self.setting.n_validation, len(self.data.validation))
-        # a subsample, not the first rows: these are sorted by label
-        validation = subsample(self.data.validation, n, 0, "n_validation")
-        return {"train": self.data.train, "validation": validation, "test": self.data.test}
-
-    @cached_property
     def _rows(self) -> dict[str, Sequence[Sized]]:
-        return {name: encoded(split, self.config) for name, split in self._splits.items()}
+        encoded = (get(TASK).encode(split, MODEL, self.setting.data.max_length) for split in self.data.parts)
+        return dict(zip(("train", "validation", "test"), encoded, strict=True))
 
     def batches(self, model: nn.Module, order: int = 0) -> Iterator[Mapping[str, Tensor]]:
         """Shuffled batches; another ``order`` for a second training."""
-        config = self.setting.config(self.seed + 1000 * order)
-        return batches(model, self._rows["train"], config, "cpu")
+        return batches(get(TASK), model, self._rows["train"], self.setting.batch, self.seed + 1000 * order, "cpu")
 
     def fit(self, model: nn.Module, lr: float, steps: int | None = None, order: int = 0, **options: Any) -> Any:
         """Train as the frontier does, the head at its own rate."""
@@ -78,7 +70,7 @@ class Bench:
 
     def correct(self, model: nn.Module, split: str = "test") -> np.ndarray:  # bool (n,)
         """Which examples the model has right."""
-        return predict(self.data.task, model, self._rows[split], "cpu").argmax(1) == self._splits[split].labels
+        return predict(self.data.task, model, self._rows[split], "cpu").argmax(1) == getattr(self.data, split).labels
 
     def accuracy(self, model: nn.Module, split: str = "test") -> float:
         """The share of examples the model has right."""

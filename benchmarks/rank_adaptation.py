@@ -27,7 +27,6 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sweeps.frontier import rate
 from tensoradapt.tasks.classification import head_of
 from tensoradapt.training import rounding
@@ -67,7 +66,7 @@ def one(bench: Bench, family: str, kind: str, seed: int, steps: int) -> dict[str
     """One training."""
     begun, model = time.perf_counter(), bench.fresh()
     rank = SMALL if kind == "rank 8" else LARGE
-    ta.attach(model, ta.plan(model, layouts_for(family), family, rank, train=head_of(model)), seed=seed)
+    ta.attach(model, ta.plan(model, family, rank=rank, train=head_of(model)), seed=seed)
     falls = {at * steps // STEPS: rank for at, rank in FALLS.get(kind, {}).items()}
     with equal_roots(kind == "root"):
         losses, jump = train(bench, model, family, steps, falls, "reset" if "reset" in kind else "carry")

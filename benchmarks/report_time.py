@@ -21,9 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.runs.canonical import run_id
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.records import as_json
+from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import write_run
+from tensoradapt.training.options import Training
 
 METRIC = {"name": "accuracy", "low": 0.0, "high": 1.0, "chance": 0.5}
 METHODS = ("lora", "lorta", "lotr", "metatt-4d", "fact-tt", "cara", "tucker", "vera")
@@ -39,29 +42,31 @@ def write_runs(root: Path, tasks: int, budgets: int, seeds: int) -> int:
         for seed in range(seeds):
             _write(
                 root,
-                {"kind": "head", "label": "frozen base + head", "task": f"task {task}", "seed": seed},
+                {"kind": "head", "task": f"task {task}", "seed": seed},
                 0,
                 0.6,
                 labels,
             )
             for i, method in enumerate(METHODS):
                 for size in range(budgets):
-                    same = {"kind": "adapter", "label": method, "task": f"task {task}", "seed": seed, "method": method}
+                    same = {"task": f"task {task}", "seed": seed}
                     budget = 10_000 * 2**size
-                    _write(root, {**same, "budget": budget}, budget - 10 * i, 0.7 + 0.01 * i + 0.02 * size, labels)
+                    made = {**same, "adapter": AdapterSpec(method, budget=budget)}
+                    _write(root, made, budget - 10 * i, 0.7 + 0.01 * i + 0.02 * size, labels)
     return len(list(root.iterdir()))
 
 
 def _write(root: Path, given: dict[str, Any], n_params: int, level: float, labels: np.ndarray) -> None:
-    config = {"model": "made up", "rank": None, "lr": 1e-3, "steps": 60, "layout": None, **given}
+    config = RunConfig("made up", training=Training(1e-3, 60), **given)
     rng = np.random.default_rng([given["seed"], n_params])
     answers = np.where(rng.random(EXAMPLES) < level, labels, 1 - labels)
     accuracy = {"accuracy": float((answers == labels).mean())}
     result = {"status": "finished", "note": "", "metric": METRIC, "n_params": n_params}
+    result["adapter"] = as_json(config.adapter)
     write_run(
         root,
-        run_id(config),
-        config=config,
+        config.id,
+        config=config.as_dict(),
         result={**result, "validation": accuracy, "test": accuracy},
         measurements={"seconds": 10.0},
         provenance={"python": "3"},

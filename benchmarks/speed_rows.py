@@ -21,7 +21,6 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt import parameterizations
-from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.sites.site import Sites
 
 USUAL, LEAST, SAME = "at a usual rank", "about the parameters of LoRA r=1", "about the parameters of LoRA r=8"
@@ -167,4 +166,4 @@ def _ours_by_count(sites: Sites) -> Iterator[Row]:
 def _method(name: str) -> dict[str, Any]:
     if name in PUBLISHED:
         return {"method": PUBLISHED[name], "paper": True, "on_mismatch": "split"}
-    return {"layout": layouts_for(name), "method": name}
+    return {"method": name}

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
-from tensoradapt.runs.config import RunConfig
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.runs.config import DataSpec, RunConfig
 from tensoradapt.runs.execute import execute
-from tensoradapt.runs.plan_run import layouts_for
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
 from tensoradapt.sweeps.frontier import FRONTIER, rate
+from tensoradapt.training.options import Training
 
 HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"
@@ -59,19 +60,13 @@ def choose(kind: str, grid: tuple[float, ...]) -> float:
 def config(kind: str, lr: float) -> RunConfig:
     adapter = kind in FRONTIER
     return RunConfig(
-        "adapter" if adapter else kind,
-        SEED,
         "all-minilm-l6-v2",
         "snippets",
-        lr,
-        STEPS,
-        kind if adapter else None,
-        layouts_for(kind) if adapter else None,
-        RANK if adapter else None,
-        head_lr=rate("head"),
-        n_train=2000,
-        n_validation=N_VALIDATION,
-        n_test=64,
+        Training(lr, STEPS, rate("head")),
+        kind="adapter" if adapter else kind,
+        adapter=AdapterSpec(kind, rank=RANK) if adapter else None,
+        data=DataSpec(2000, N_VALIDATION, 64),
+        seed=SEED,
     )
 
 
@@ -80,8 +75,7 @@ def validation(run: RunConfig) -> float:
         parts = execute(run, "cuda" if torch.cuda.is_available() else "cpu")
         arrays = parts.pop("arrays")
         write_run(RUNS, run.name, **parts, provenance=provenance(), arrays=arrays)
-    result = read_run(RUNS / run.name).result
-    return result["validation"].get("accuracy", 0.0)
+    return read_run(RUNS / run.name).row["validation"] or 0.0
 
 
 def table() -> None:
@@ -90,8 +84,8 @@ def table() -> None:
     columns = ("rank", "lr", "head_lr", "steps", "seed", "n_train", "n_validation")
     rows = []
     for run in load_runs(RUNS):
-        method, score = run.row["parameterization"] or run.row["kind"], run.result["validation"].get("accuracy")
-        rows.append((method, *(run.config[name] for name in columns), score))
+        method = run.row["parameterization"] or run.row["kind"]
+        rows.append((method, *(run.row[name] for name in (*columns, "validation"))))
     with CSV.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("method", *columns, "validation_accuracy"), *sorted(rows, key=lambda row: (row[0], row[2]))])

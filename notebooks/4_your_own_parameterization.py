@@ -36,8 +36,7 @@ from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.data import models
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded
+from tensoradapt.runs.execute import batches
 from tensoradapt.testing import laws
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
@@ -162,13 +161,13 @@ data = tasks.load("snippets", n_train=2000, n_test=8, seed=0)
 
 
 def train(family, seed):
-    config = RunConfig("adapter", seed, models.MINILM, "snippets", 9e-3, STEPS, batch=16, max_length=32)
     torch.manual_seed(seed)
     model = models.load(models.MINILM, data.task)
     plan = ta.plan(model, layout=LAYOUT, method=family, budget=BUDGET, train=("classifier",))
     adapter = ta.attach(model, plan, seed=seed)
-    feed = batches(model, encoded(data.train, config), config, "cpu")
-    return adapter, ta.fit(model, feed, lr=config.lr, head_lr=0.06, heads=("classifier",), steps=STEPS)
+    examples = data.task.encode(data.train, models.MINILM, max_length=32)
+    feed = batches(data.task, model, examples, 16, seed, "cpu")
+    return adapter, ta.fit(model, feed, lr=9e-3, head_lr=0.06, heads=("classifier",), steps=STEPS)
 
 
 adapters, losses = {}, {}

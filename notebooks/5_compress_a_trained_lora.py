@@ -32,8 +32,7 @@ from tensoradapt import tasks
 from tensoradapt.analysis.figures import canvas, styles
 from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.data import models
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded, predict
+from tensoradapt.runs.execute import batches, predict
 from tensoradapt.sweeps.frontier import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
@@ -48,8 +47,7 @@ plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "
 
 # %%
 data = tasks.load("snippets", n_train=2000, n_test=N_TEST, seed=0)
-config = RunConfig("adapter", 0, models.MINILM, "snippets", rate("lora"), STEPS, max_length=40)
-test = encoded(data.test, config)
+train, test = (data.task.encode(split, models.MINILM, max_length=40) for split in (data.train, data.test))
 
 
 def correct(model):  # bool (examples,)
@@ -62,8 +60,8 @@ sites = ta.find_sites(model, ("q", "v"))
 plan = ta.plan(sites, layout=": out : in", method="lora", rank=8, train=())  # the head stays the model's own
 lora = ta.attach(model, plan, seed=0)
 model.classifier.requires_grad_(True)
-feed = batches(model, encoded(data.train, config), config, "cpu")
-ta.fit(model, feed, lr=config.lr, head_lr=rate("head"), heads=("classifier",), steps=STEPS)
+feed = batches(data.task, model, train, 32, 0, "cpu")
+ta.fit(model, feed, lr=rate("lora"), head_lr=rate("head"), heads=("classifier",), steps=STEPS)
 
 right = correct(model)
 with ta.disabled(model):

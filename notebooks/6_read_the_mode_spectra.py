@@ -31,8 +31,7 @@ from tensoradapt import tasks
 from tensoradapt.analysis.figures import canvas
 from tensoradapt.data import models
 from tensoradapt.layers.stored_matrix import stack
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, encoded
+from tensoradapt.runs.execute import batches
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, PROJECTIONS = (3, ("q", "v")) if FAST else (50, ("q", "k", "v", "o"))
@@ -66,13 +65,13 @@ data = tasks.load("snippets", n_train=2000, n_test=8, seed=0)
 
 
 def trained(parameterization, rank, lr):
-    config = RunConfig("adapter", 0, models.MINILM, "snippets", lr, STEPS, batch=16, max_length=32)
     torch.manual_seed(0)
     model = models.load(models.MINILM, data.task)
     sites = ta.find_sites(model, PROJECTIONS)
     adapter = ta.attach(model, ta.plan(sites, method=parameterization, rank=rank), seed=0)
     model.classifier.requires_grad_(True)
-    feed = batches(model, encoded(data.train, config), config, "cpu")
+    examples = data.task.encode(data.train, models.MINILM, max_length=32)
+    feed = batches(data.task, model, examples, 16, 0, "cpu")
     fitted = ta.fit(model, feed, lr=lr, head_lr=0.06, heads=("classifier",), steps=STEPS)
     first, last = np.mean(fitted.losses[:10]), np.mean(fitted.losses[-10:])
     print(f"{parameterization}: loss {first:.3f} at first, {last:.3f} at last")

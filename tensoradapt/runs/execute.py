@@ -70,7 +70,7 @@ def execution(
     heads = task.heads(model)
     fitted = FitResult("finished", "", (), ())
     if config.kind != "head" or heads:  # a frozen base without a head has nothing to train
-        stream = batches(task, model, train, config, device)
+        stream = batches(task, model, train, config.data.batch, config.seed, device)
         settings: dict[str, Any] = {"heads": heads, "loss": task.loss, "on_step": on_step, "checkpoint": checkpoint}
         fitted = yield from pauses.around(training(model, stream, config.training, **settings))
     trained = time.perf_counter()
@@ -202,14 +202,14 @@ def predict(task: Task, model: nn.Module, examples: Sequence[Sized], device: str
 
 
 def batches(
-    task: Task, model: nn.Module, examples: Sequence[Sized], config: RunConfig, device: str
+    task: Task, model: nn.Module, examples: Sequence[Sized], batch: int, seed: int, device: str
 ) -> Iterator[Mapping[str, Tensor]]:
     """Endless batches of the run's task in a new random order each epoch.
 
     Examples are sorted by length within eight batches, as half the tokens of a mixed batch would be padding.
     """
-    rng = np.random.default_rng([config.seed, 1])
-    size, n = min(config.data.batch, len(examples)), len(examples)
+    rng = np.random.default_rng([seed, 1])
+    size, n = min(batch, len(examples)), len(examples)
     while True:
         order = rng.permutation(n)
         pools = (sorted(order[at : at + 8 * size], key=lambda i: len(examples[i])) for at in range(0, n, 8 * size))

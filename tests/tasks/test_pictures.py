@@ -204,7 +204,7 @@ def test_a_picture_that_changes_after_the_plan_is_refused() -> None:
     write("pets")
     save_model("my-vit", vit())
     run = RunConfig.from_dict(json.loads(json.dumps(config("pets").as_dict())))
-    task = registry.restore("pets", run.data)
+    task = registry.restore("pets", run.own)
     split = task.load().train
     assert split.pictures is not None
     Image.new("RGB", (SIZE, SIZE)).save(split.pictures[0].path)

@@ -152,7 +152,7 @@ def test_pairs_are_learned_and_a_run_after_another_is_the_same_to_the_bit(model:
 def test_without_an_adapter_there_is_no_reference(model: str, kind: str) -> None:
     run = config(model, kind=kind)
     base, _ = prepare(TASK, run)
-    batch = next(batches(TASK, base, encoded(load_data(run).train, run), run, "cpu"))
+    batch = next(batches(TASK, base, encoded(load_data(run).train, run), run.data.batch, run.seed, "cpu"))
     with pytest.raises(TensorAdaptError, match="a model without an adapter; expected an adapter beside a frozen base"):
         TASK.loss(base, batch)
 

@@ -35,7 +35,7 @@ def test_a_language_model_is_trained_on_answers_alone() -> None:
     run = config("answers")
     data = load_data(run)
     model, _ = prepare(data.task, run)
-    batch = next(batches(data.task, model, encoded(data.train, run), run, "cpu"))
+    batch = next(batches(data.task, model, encoded(data.train, run), run.data.batch, run.seed, "cpu"))
     assert (batch["labels"] != -100).sum() == 16
     model.eval()
     with torch.no_grad():

@@ -195,7 +195,8 @@ def test_masks_of_training_are_drawn_anew_from_torchs_generator(root: Path, mode
     run = config("antibody-mlm", model)
     loaded, _ = prepare(load_data(run).task, run)
     loaded.eval()
-    batch = next(batches(load_data(run).task, loaded, encoded(load_data(run).train, run), run, "cpu"))
+    examples = encoded(load_data(run).train, run)
+    batch = next(batches(MASKED, loaded, examples, run.data.batch, run.seed, "cpu"))
     with torch.no_grad():
         losses = [float(MASKED.loss(loaded, batch)) for _ in range(3)]
         torch.manual_seed(5)
