@@ -305,9 +305,12 @@ def markdown(kind: Any) -> str:
 
 
 def _default_text(f: Field[Any]) -> str:
-    if f.default is MISSING:
+    default = default_of(f)
+    if default is MISSING:
         return "needed"
-    return "" if f.default in (None, ()) else f"`{_toml(as_json(f.default))}`"
+    if hasattr(default, "__dataclass_fields__"):
+        return f"`{type(default).__name__}()`"
+    return "" if default in (None, (), {}) else f"`{_toml(as_json(default))}`"
 
 
 class Sugared(Protocol[P, S, T]):

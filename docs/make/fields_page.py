@@ -10,6 +10,8 @@ from typing import Any
 
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import markdown
+from tensoradapt.runs.config import DataSpec, RunConfig
+from tensoradapt.training.options import Training
 
 PAGE = Path(__file__).parents[1] / "reference" / "fields.md"
 HEAD = """# Fields
@@ -20,6 +22,10 @@ argument in Python, a key of TOML and JSON, and an option of the command line (`
 RECORDS: dict[Any, str] = {  # in the order of the page, each with what stands above its table
     AdapterSpec: "An adapter: what `ta.plan(model, ...)` takes, as arguments or as an `AdapterSpec`. Where no default\n"
     "is named, it is the method's, or none.",
+    Training: "A training: what `ta.fit` takes besides model, batches, heads and callbacks.",
+    DataSpec: "How much of its task's data a run has.",
+    RunConfig: "A run: `config.json` of its folder, beside the format. A sweep makes one for each method, size,\n"
+    "task and seed. The id is a hash of what differs from the defaults, in these records too.",
 }
 
 

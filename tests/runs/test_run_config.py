@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import json
+import tomllib
 from dataclasses import MISSING, fields, replace
 from itertools import combinations
 from typing import Any
 
 import pytest
+from hypothesis import given as drawn_from
+from hypothesis import settings
+from hypothesis import strategies as st
 
 import tensoradapt as ta
 from tensoradapt import records
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.runs.config import FORMAT, DataSpec, RunConfig
-from tensoradapt.training.options import Training
+from tensoradapt.training.options import OPTIMIZERS, PRECISIONS, Training
 
 RECORDS = (AdapterSpec, Training, DataSpec, RunConfig)
 CONFIG = RunConfig("tiny-random-bert", "planted", Training(1e-3, 60), adapter=AdapterSpec("cp", rank=4))
@@ -86,6 +91,31 @@ def test_the_id_is_that_of_the_format_and_the_fields_that_differ_from_their_defa
 @pytest.mark.parametrize("config", [CONFIG, FULL, replace(CONFIG, own={"hash": "a"}, seed=7, method="mine")])
 def test_reading_a_config_json_gives_the_config(config: RunConfig) -> None:
     assert RunConfig.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+rates = st.floats(1e-6, 1e3, allow_subnormal=False)
+some = st.none() | st.integers(1, 10**6)
+trainings = st.builds(
+    Training, rates, st.integers(1, 10**6), st.none() | rates, optimizer=st.sampled_from(OPTIMIZERS),
+    warmup=st.floats(0, 0.9), clip=rates, weight_decay=st.floats(0, 1), precondition=st.none() | rates,
+    precision=st.sampled_from(PRECISIONS),
+)  # fmt: skip
+datas = st.builds(DataSpec, some, some, some, st.integers(1, 512), st.integers(1, 512))
+
+
+@settings(max_examples=50)
+@drawn_from(trainings, datas, st.integers(0, 2**63 - 1))
+def test_reading_what_was_written_is_the_identity(training: Training, data: DataSpec, seed: int) -> None:
+    for record in (training, data):
+        kind: Any = type(record)
+        parser = argparse.ArgumentParser()
+        records.add_options(parser, kind)
+        words = records.given_options(parser.parse_args(records.to_words(record)), kind)
+        tables = [json.loads(json.dumps(records.as_json(record))), tomllib.loads(records.to_toml(record)), words]
+        assert [records.read(kind, table) for table in tables] == [record] * 3
+    config = replace(CONFIG, training=training, data=data, seed=seed)
+    again = RunConfig.from_dict(json.loads(json.dumps(config.as_dict())))
+    assert again == config and again.id == config.id
 
 
 def test_a_run_has_the_name_of_its_method_unless_a_sweep_names_it() -> None:
