@@ -179,7 +179,7 @@ def compared(name: str, point: Point, scale: str, seed: int, steps: tuple[int, .
     if (made := plan(name, point, scale)) is None:
         return
     base = reference(point.width, point.layers, point.lr, seed, steps, layers_of(made[0]))
-    drive = Drive(point.width, point.layers, seed, len(made[0].tasks) or 1)
+    drive = Drive(point.width, point.layers, seed, len(made[0].spec.tasks) or 1)
     for step, sites in drift(adapter(made[0], seed), drive, point.lr, steps).items():
         whole = rms(sites)
         worst = max(max(sites) / whole, whole / min(sites)) if min(sites) else math.inf
