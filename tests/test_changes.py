@@ -1,4 +1,4 @@
-"""Each kind of change that CONTRIBUTING lists is made in a scratch copy, in the files that it names, and works there."""
+"""Each kind of change that CONTRIBUTING lists is made in a scratch copy, in the files named there, and works."""
 
 from __future__ import annotations
 

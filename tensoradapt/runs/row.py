@@ -7,7 +7,8 @@ from the documents of a run's folder; ``analysis.tables.frames`` makes them from
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,15 +85,19 @@ COLUMNS = tuple(
         )
     )
 )
-FLAGS = ("tuning", "paper")
-WHOLE = (
-    *("budget", "n_params", "seed", "steps", "n_train", "n_validation", "n_test", "batch", "max_length"),
-    *("n_trained_base", "adapter_bytes", "threads"),
-)
+
+
+def _typed(kinds: Sequence[str], *others: str) -> tuple[str, ...]:
+    """Return the columns of numbers: the fields of records that are declared as one of some types, and others."""
+    every = (*fields(RunConfig), *fields(AdapterSpec), *fields(Training), *fields(DataSpec))
+    return (*(f.name for f in every if str(f.type).removesuffix(" | None") in kinds), *others)
+
+
+FLAGS = _typed(("bool",))
+WHOLE = _typed(("int",), "n_params", "n_trained_base", "adapter_bytes", "threads")
 NUMBERS = (
     *WHOLE,
-    *("lr", "head_lr", "warmup", "clip", "weight_decay", "precondition", "alpha", "dropout", "rank_dropout"),
-    *("chance", "validation", "test", "metric_low", "metric_high"),
+    *_typed(("float",), "chance", "validation", "test", "metric_low", "metric_high"),
     *("seconds", "step_seconds_median", "peak_memory_bytes", "peak_device_bytes"),
 )
 

@@ -66,7 +66,7 @@ assert ta.plan(BERT, "Mine CP", rank=2).spec.scale == "matched"
             "published/rows.py": [
                 (
                     '    Published("loha",',
-                    '    Published("mine-cp", (("layer proj : out : in", QV),), "cp", "a paper", "r*(o + i + L + M)", 8),\n'
+                    '    Published("mine-cp", (("layer proj : out : in", QV),), "cp", "a paper", "r*(o + i + L + M)"),\n'
                     '    Published("loha",',
                 )
             ]
@@ -189,7 +189,8 @@ assert torch.allclose(model(x), factored, atol=1e-4)
                     "LINEAR = LayerKind(",
                     "def _conv1d(module, x, pairs):\n"
                     "    size = (module.in_channels, *module.kernel_size)\n"
-                    "    inner = ((module._conv_forward(x, a.to(x).view(len(a), *size), None), b.to(x)) for a, b in pairs)\n"
+                    "    parts = ((a.to(x).view(len(a), *size), b.to(x)) for a, b in pairs)\n"
+                    "    inner = ((module._conv_forward(x, a, None), b) for a, b in parts)\n"
                     "    first, *rest = (F.conv1d(h, b[:, :, None]) for h, b in inner)\n"
                     "    return sum(rest, first)\n\n\n"
                     'SOUND = LayerKind("Conv1d", _conv1d, axis=1)\nLINEAR = LayerKind(',
@@ -257,7 +258,7 @@ assert len(data.train) == 60 and "parity" in tasks.names()
         "a model family",
         'assert len(ta.find_sites(SimpleNamespace(model_type="novel", **SIZES), ("q", "v"))) == 4',
         edits={"sites/recipe_table.py": [('        ("bert", "roberta",', '        ("bert", "novel", "roberta",')]},
-        tests="its model: `tests/support/models.py`, with pairwise different sizes above 1; its line: `docs/recipes.md`",
+        tests="its model: `tests/support/models.py`, of pairwise different sizes above 1; its line: `docs/recipes.md`",
     ),
     Change(
         "a scale",
@@ -271,7 +272,7 @@ assert Adapter(plan).tensors[0].scale == 0.25
                 (
                     '    "matched": ScaleRule(matched_scale, matched=True),\n',
                     '    "matched": ScaleRule(matched_scale, matched=True),\n'
-                    '    "by_rank": ScaleRule(lambda network, _, alpha: (alpha or 1.0) / max(network.bonds.values())),\n',
+                    '    "by_rank": ScaleRule(lambda network, _, alpha: 1.0 / max(network.bonds.values())),\n',
                 )
             ]
         },
@@ -289,7 +290,7 @@ assert [config.seed for config in found] == [0, 1, 0, 1]
             "sweeps/spec.py": [
                 (
                     "    pack: int = value(\n",
-                    '    order: str = value(partial(checks.one_of, ("seed", "method")), "what runs are sorted by", "seed")\n'
+                    '    order: str = value(partial(checks.one_of, ("seed", "method")), "the order of runs", "seed")\n'
                     "    pack: int = value(\n",
                 ),
                 ('PLAIN = ("model",', 'PLAIN = ("order", "model",'),
