@@ -66,7 +66,7 @@ assert ta.plan(BERT, "Mine CP", rank=2).spec.scale == "matched"
             "published/rows.py": [
                 (
                     '    Published("loha",',
-                    '    Published("mine-cp", (("layer proj : out : in", QV),), "cp", "a paper", "r*(o + i + L + M)"),\n'
+                    '    Published("mine-cp", (("layer proj : out : in", QV),), "cp", "mine", "r*(o + i + L + M)"),\n'
                     '    Published("loha",',
                 )
             ]
