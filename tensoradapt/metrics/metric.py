@@ -59,7 +59,7 @@ class Metric:
     """A number by which predictions are judged (docs/your-data.md has one of one's own).
 
     Its functions get what a run stores, an array (n, ...) with a row for each example as the task's ``predict``
-    returns it, and the ``Split`` that it is of, with labels (n,), texts and ids.
+    returns it, and the ``Split`` that it is of, with labels (n,), texts and ids. An example: docs/your-data.md.
 
     Attributes:
         name: what results and figures call it.
@@ -93,7 +93,8 @@ class Metric:
         for field, value in functions.items():
             if not callable(value):
                 raise TensorAdaptError(f"{field} of metric {self.name!r} is {shown(value)}; expected a function")
-        if not self.low < self.high:
+        ends = self.low, self.high
+        if not all(isinstance(end, int | float) for end in ends) or not self.low < self.high:
             raise TensorAdaptError(
                 f"metric {self.name!r} goes from {shown(self.low)} to {shown(self.high)}; expected low below high"
             )

@@ -125,6 +125,7 @@ def test_a_name_stands_for_a_record_and_a_record_of_a_module_for_its_place(monke
         ({"chance": 0.5}, "chance of metric 'made' is 0.5; expected a function"),
         ({"low": 1.0, "high": 1.0}, "metric 'made' goes from 1.0 to 1.0; expected low below high"),
         ({"high": math.nan}, "expected low below high"),
+        ({"low": "0"}, "metric 'made' goes from '0' to inf; expected low below high"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_refused(fields: dict[str, object], message: str) -> None:
