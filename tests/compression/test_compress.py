@@ -365,7 +365,7 @@ def test_a_full_fine_tune_minus_its_base() -> None:
     }
     assert "not in the error: 7 other parameters changed" in str(left)
     with pytest.raises(TensorAdaptError, match=r"no module 'transformer.h.0.attn.c_attn'"):
-        compress((make("bert"), base), sites, parameterization="cp", rank=2)
+        compress((make("bert"), base), sites, method="cp", rank=2)
 
 
 ADAPTERS = [
