@@ -113,8 +113,8 @@ class Ours(Row):
 
     def plan(self, model: nn.Module) -> ta.Plan:
         plan = ta.plan(sites_of(model), **(self.arguments or {}))
-        if plan.budget and plan.n_params < plan.budget / 2:
-            raise ta.TensorAdaptError(f"reaches {plan.n_params:,} of {plan.budget:,} parameters")
+        if plan.spec.budget and plan.n_params < plan.spec.budget / 2:
+            raise ta.TensorAdaptError(f"reaches {plan.n_params:,} of {plan.spec.budget:,} parameters")
         return plan
 
     def attach(self, model: nn.Module, plan: Any) -> nn.Module:

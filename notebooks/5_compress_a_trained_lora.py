@@ -90,10 +90,10 @@ print("\n".join(str(smaller).splitlines()[:4]))
 
 # %%
 FORMS = {
-    "Tensor-train": [{"layout": LAYOUT, "parameterization": "tensor_train", "budget": n} for n in BUDGETS],
-    "Tucker": [{"layout": LAYOUT, "parameterization": "tucker", "budget": n} for n in BUDGETS],
-    "CP": [{"layout": LAYOUT, "parameterization": "cp", "budget": n} for n in BUDGETS[:2]],
-    "LoRA, cut": [{"layout": ": out : in", "parameterization": "lora", "rank": r} for r in (1, 2, 4)],
+    "Tensor-train": [{"layout": LAYOUT, "method": "tensor_train", "budget": n} for n in BUDGETS],
+    "Tucker": [{"layout": LAYOUT, "method": "tucker", "budget": n} for n in BUDGETS],
+    "CP": [{"layout": LAYOUT, "method": "cp", "budget": n} for n in BUDGETS[:2]],
+    "LoRA, cut": [{"layout": ": out : in", "method": "lora", "rank": r} for r in (1, 2, 4)],
 }
 compressed = {name: [ta.compress(lora, **wanted) for wanted in forms] for name, forms in FORMS.items()}
 for name, results in compressed.items():

@@ -24,7 +24,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
-    assert main([*TINY, "--workers", "1", "--parameterization", "cp", "--lr", "0.01", "--out", str(tmp_path)]) == 0
+    assert main([*TINY, "--workers", "1", "--method", "cp", "--lr", "0.01", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "CP (LoRTA)" in shown and "over frozen base" in shown and "3 of 3 runs" in shown
     assert main(["plot", str(tmp_path)]) == 0
@@ -78,7 +78,7 @@ def test_plan_prints_the_plan_without_building_it(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([*TINY, "--parameterization", "tuker"], 'did you mean "tucker"?'),
+        ([*TINY, "--method", "tuker"], 'did you mean "tucker"?'),
         (
             ["plan", "--model", "tiny-random-bert", "--method", "cp", "--rank", "0"],
             "rank is 0; expected a whole",
@@ -101,6 +101,7 @@ def test_plan_prints_the_plan_without_building_it(capsys):
         ),
         (["plan", "--model", "tiny-random-bert", "--method", "cp"], "error: rank=None and budget=None were"),
         (["plan", "--model", "no/such", "--method", "cp", "--rank", "1"], "unknown model 'no/such'"),
+        (["frontier", "--rank", "1.5"], "rank is 1.5; expected a whole number"),
         (["plot", "no-such-folder"], "no-such-folder does not exist; expected a folder of runs"),
     ],
 )
@@ -118,14 +119,14 @@ def test_debug_shows_the_traceback():
 
 def test_a_wrong_option_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["frontier", "--rank", "1.5"])
+        main(["frontier", "--workers", "1.5"])
     assert stop.value.code == 2 and "invalid int value: '1.5'" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_frontier_goes_on_where_it_was(tmp_path, end):
-    command = [sys.executable, "-m", "tensoradapt.cli.main", *TINY, "--steps", "150", "--seeds", "0", "1", "--out"]
+    command = [sys.executable, "-m", "tensoradapt.cli.main", *TINY, "--steps", "150", "--seed", "0", "1", "--out"]
     process = subprocess.Popen(
         [*command, str(tmp_path / "killed")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
