@@ -75,8 +75,9 @@ def documented(record: type[R]) -> type[R]:
     return record
 
 
-def _with_fields(text: str | None, kind: Any) -> str:
-    listed = "\n".join(f"        {f.name}: {f.metadata['help']}." for f in fields(kind))
+def _with_fields(text: str | None, kind: Any, leave_out: Sequence[str] = ()) -> str:
+    told = [f for f in fields(kind) if f.name not in leave_out]
+    listed = "\n".join(f"        {f.name}: {f.metadata['help']}." for f in told)
     return (text or "").replace("        {fields}", listed)
 
 
@@ -360,3 +361,17 @@ def sugared(name: str, kind: Callable[P, R], function: Callable[[Any, R], T]) ->
     call.__name__ = call.__qualname__ = name
     call.__module__ = function.__module__
     return call
+
+
+def keywords(kind: Any, leave_out: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function that takes a record's fields as ``**settings``: its signature and docstring show them."""
+
+    def shown_by(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        more = [one for one in inspect.signature(kind).parameters.values() if one.name not in leave_out]
+        function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+        function.__doc__ = _with_fields(function.__doc__, kind, leave_out)
+        return function
+
+    return shown_by

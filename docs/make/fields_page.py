@@ -12,6 +12,7 @@ from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import markdown
 from tensoradapt.runs.config import DataSpec, RunConfig
 from tensoradapt.training.options import Training
+from tensoradapt.tasks.own_settings import OwnData
 
 PAGE = Path(__file__).parents[1] / "reference" / "fields.md"
 HEAD = """# Fields
@@ -26,6 +27,8 @@ RECORDS: dict[Any, str] = {  # in the order of the page, each with what stands a
     DataSpec: "How much of its task's data a run has.",
     RunConfig: "A run: `config.json` of its folder, beside the format. A sweep makes one for each method, size,\n"
     "task and seed. The id is a hash of what differs from the defaults, in these records too.",
+    OwnData: "A task of own data: what `ta.register_task(name, ...)`, a table under `task` of a specification and an\n"
+    "entry point take ([your data](../your-data.md)).",
 }
 
 

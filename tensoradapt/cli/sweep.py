@@ -16,6 +16,7 @@ from tensoradapt.records import add_options, given_options
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
 from tensoradapt.sweeps.spec import SweepSpec
 from tensoradapt.tasks import registry
+from tensoradapt.tasks.own_settings import OwnData
 from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.text import plain
 from tensoradapt.training.options import Training
@@ -27,6 +28,8 @@ KEYS: dict[Any, tuple[str, ...]] = {
     Training: (),
     DataSpec: (),
 }
+# fields of own data that --task gives, and those whose options are of other records
+NO_OPTIONS = ("name", "train", "dataset", "split", "seed", "max_length")
 LOST_RUNS = ("n_at_chance", "n_diverged")
 TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
 ORDER = ("method", "test", "95 % interval", "rank", "parameters", *TITLES[5:])  # most important first
@@ -70,13 +73,11 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
         help=f"{known}, or your own data: a .csv, .tsv, .jsonl, .json or .parquet file, a folder with a folder of "
         "pictures for each class, a folder of the datasets library, or a name on the hub (default: %(default)s)",
     )
-    p.add_argument("--text", nargs="+", metavar="COLUMN", help="of own data: the column of texts, or both of pairs")
-    p.add_argument("--label", metavar="COLUMN", help="of own data: the column of labels")
-    p.add_argument("--metric", help="of own data: accuracy, f1, spearman, ... or a scorer of scikit-learn")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     p.add_argument(
         "--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or each core up to four)"
     )
+    add_options(p.add_argument_group("own data", "what docs/your-data.md says"), OwnData, leave_out=NO_OPTIONS)
     of_all = p.add_argument_group(
         "keys of a specification",
         "replace those of the size (docs/sweeps/specification.md); several values of --method, --rank, --budget, "
@@ -141,11 +142,7 @@ def frontier(args: argparse.Namespace) -> int:
 
 def _task(args: argparse.Namespace) -> str | dict[str, Any]:
     """The task as it was named, or a table of what was said about own data."""
-    said = picked(args, "label", "metric")
-    said |= {"text_pair" if len(args.text or ()) > 1 else "text": args.text}
-    if len(args.text or ()) == 1:
-        said["text"] = args.text[0]
-    said = {key: value for key, value in said.items() if value is not None}
+    said = {key: item for key, item in given_options(args, OwnData).items() if key not in NO_OPTIONS}
     if said and args.task in registry.names():
         raise TensorAdaptError(f"{min(said)} was given with task {args.task!r}; expected it with own data")
     return {**registry.settings_of(args.task), **said} if said else args.task

@@ -12,13 +12,14 @@ import numpy as np
 
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.metrics.library import check_fits, resolve
+from tensoradapt.records import said
 from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.labels import Labels, check_in_train, read_labels
-from tensoradapt.tasks.own_settings import SHARES
+from tensoradapt.tasks.own_settings import SHARES, OwnData, settled
 from tensoradapt.tasks.splits import Split, Splits, disjoint, divide, take
 from tensoradapt.tasks.tables import PARTS, Table, columns_of, read_dataset, read_file, texts_of
 from tensoradapt.tasks.task import Data
-from tensoradapt.tasks.vision.picture_folders import PICTURE, of_pictures, tables_of
+from tensoradapt.tasks.vision.picture_folders import PICTURE, tables_of
 from tensoradapt.tasks.vision.pictures import read
 from tensoradapt.tasks.vision.task import Pictures
 
@@ -26,28 +27,29 @@ KINDS: Mapping[str, Callable[..., Classification]] = {"regression": Regression, 
 USUAL = {"classification": ("accuracy",), "regression": ("spearman", "pearson")}  # the first where none is named
 
 
-def build(settings: Mapping[str, Any]) -> tuple[Classification, dict[str, Any]]:
-    """The task of checked settings, and the record that identifies its data and loads it again.
+def build(own: OwnData) -> tuple[Classification, dict[str, Any]]:
+    """The task of own data, and the record that identifies the data and loads it again.
 
     Raises TensorAdaptError, naming file, row or column, for data that cannot be read or trained on.
     """
-    name = settings["name"]
+    own = settled(own)
+    name = str(own.name)
     with located(f"task {name!r}"):
-        tables = _tables(settings)
-        texts, column = columns_of(settings, tables["train"])
-        kind = "classification" if (shown := of_pictures(settings)) else settings.get("kind")
-        labels = read_labels(tables, column, kind, settings.get("labels"))
+        tables = _tables(own)
+        texts, column = columns_of(tables["train"], own.text, own.label)
+        kind = "classification" if (shown := own.of_pictures) else own.kind
+        labels = read_labels(tables, column, kind, own.labels)
         parts = {part: _split(part, table, texts, column, labels, shown) for part, table in tables.items()}
-        train, validation, test, notes = _three(settings, parts)
+        train, validation, test, notes = _three(own, parts)
         splits = train, validation, test, (*notes, *(note for table in tables.values() for note in table.notes))
         made = KINDS.get("pictures" if shown else labels.kind, Classification)
-        metric = settings.get("metric", USUAL[labels.kind][0])
+        metric = own.metric or USUAL[labels.kind][0]
         where = ", ".join(dict.fromkeys(table.where for table in tables.values()))
         n_labels = len(labels.classes) or 1
         metrics = (metric, *(usual for usual in USUAL[labels.kind] if usual != resolve(metric).name))
         task = made(name, n_labels, metrics, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
         _check(task, labels, splits)
-    record = {"hash": content_hash(task.load()), "kind": labels.kind, "metric": metric, "source": dict(settings)}
+    record = {"hash": content_hash(task.load()), "kind": labels.kind, "metric": metric, "source": said(own)}
     record |= {"labels": labels.classes} if labels.classes else {}
     return task, json.loads(json.dumps(record))  # as it is read from a run's config
 
@@ -62,14 +64,13 @@ def content_hash(data: Data) -> str:
     return digest.hexdigest()[:16]
 
 
-def _tables(settings: Mapping[str, Any]) -> dict[str, Table]:
-    if "dataset" in settings:
-        named = {part: settings[part] for part in PARTS if part in settings}
-        tables = read_dataset(settings["dataset"], settings.get("subset"), named)
-    elif of_pictures(settings):
-        tables = tables_of(settings)
+def _tables(own: OwnData) -> dict[str, Table]:
+    if own.dataset:
+        tables = read_dataset(own.dataset, own.subset, own.parts)
+    elif own.of_pictures:
+        tables = tables_of(own.parts)
     else:
-        tables = {part: read_file(Path(settings[part])) for part in PARTS if part in settings}
+        tables = {part: read_file(Path(place)) for part, place in own.parts.items()}
     if "train" not in tables:
         raise TensorAdaptError("there is no split 'train'; expected one: name it by train =")
     if empty := [table.where for table in tables.values() if not len(table)]:
@@ -87,23 +88,24 @@ def _split(part: str, table: Table, texts: Sequence[str], column: str, labels: L
     return Split(rows, encoded, tuple(f"{part}-{row}" for row in range(len(rows))))
 
 
-def _three(settings: Mapping[str, Any], parts: Mapping[str, Split]) -> Splits:
+def _three(own: OwnData, parts: Mapping[str, Split]) -> Splits:
     """Train, validation and test; those that were not given are drawn from train, equal texts together."""
-    shares = {part: share for part, share in {**SHARES, **settings.get("split", {})}.items() if part not in parts}
-    if given := [part for part in settings.get("split", {}) if part in parts]:
+    asked = own.split or {}
+    shares = {part: share for part, share in {**SHARES, **asked}.items() if part not in parts}
+    if given := [part for part in asked if part in parts]:
         raise TensorAdaptError(f"{given[0]} is given and has a share in split; expected one of them")
     if sum(shares.values()) >= 1:
         raise TensorAdaptError(
             f"split takes {sum(shares.values()):g} of the rows; expected less than 1, the rest is train"
         )
-    seed, none = settings.get("seed", 0), take(parts["train"], np.array([], dtype=np.int64))
+    none = take(parts["train"], np.array([], dtype=np.int64))
     test = parts.get("test", none)
     train, validation, removed = disjoint(parts["train"], parts.get("validation", none), test)
     # in this order, so that giving a validation file does not move test
     drawn = [part for part in ("test", "validation") if part in shares]
-    *cut, train = divide(train, [round(shares[part] * len(train)) for part in drawn], seed)
+    *cut, train = divide(train, [round(shares[part] * len(train)) for part in drawn], own.seed)
     whole = {"validation": validation, "test": test, **dict(zip(drawn, cut, strict=True))}
-    notes = [f"{' and '.join(sorted(drawn))} drawn from train with seed {seed}"] if drawn else []
+    notes = [f"{' and '.join(sorted(drawn))} drawn from train with seed {own.seed}"] if drawn else []
     return train, whole["validation"], whole["test"], (*notes, *removed)
 
 

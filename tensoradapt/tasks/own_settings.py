@@ -1,8 +1,8 @@
-"""The settings of a task of own data: each checked, paths absolute, the name filled in."""
+"""Own data as one record: where it is, how it is divided, and what is learned of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,97 +10,134 @@ from typing import Any
 from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.metrics.library import metric_name
+from tensoradapt.records import check_fields, value
 from tensoradapt.tasks.tables import PARTS, SUFFIXES, is_saved
-from tensoradapt.tasks.vision.picture_folders import of_pictures
 
 SHARES = {"validation": 0.1, "test": 0.2}
 KINDS = ("classification", "regression")
-OF_TEXTS = ("text", "text_pair", "label", "subset", "max_length")
+OF_TEXTS = ("text", "label", "subset", "max_length")  # fields that pictures do without
 
 
-def read_settings(table: Any, where: str) -> dict[str, Any]:
-    """The checked settings of a task, its paths absolute and its name filled in."""
-    settings = checks.checked(table, SETTINGS, f"{where}.")
-    if not settings.keys() & {"train", "dataset"}:
+def _columns(given: Any, where: str) -> tuple[str, ...]:
+    columns = checks.texts(given, where)
+    if len(columns) > 2:
         raise TensorAdaptError(
-            f'{where}.train is missing; expected a file, such as train = "reviews.csv", or a folder of pictures; or '
-            "dataset"
+            f"{where} is {checks.shown(given)}; expected a column, or two of pairs, such as ['premise', 'claim']"
         )
-    if "train" not in settings and Path(settings["dataset"]).is_dir() and not is_saved(Path(settings["dataset"])):
-        settings["train"] = settings.pop("dataset")  # a folder of pictures
-    if of_pictures(settings):
-        _check_pictures(settings, where)
-    if "dataset" not in settings:
-        settings |= {part: str(Path(settings[part]).absolute()) for part in PARTS if part in settings}
-    elif Path(settings["dataset"]).is_dir():
-        settings["dataset"] = str(Path(settings["dataset"]).absolute())
-    source = Path(settings.get("dataset", settings.get("train", "")))
-    named = source.name.removesuffix(source.suffix)
-    if of_pictures(settings):
-        named = source.parent.name if source.name == "train" else source.name
-    settings.setdefault("name", named or "data")
-    return settings
-
-
-def _check_pictures(settings: Mapping[str, Any], where: str) -> None:
-    if given := [key for key in OF_TEXTS if key in settings]:
-        raise TensorAdaptError(
-            f"{where}.{given[0]} is for texts, and {settings['train']} is a folder of pictures, which have the class "
-            "of their folder; leave it out"
-        )
-    if settings.get("kind", "classification") != "classification":
-        raise TensorAdaptError(f"{where}.kind is {settings['kind']!r}; expected 'classification', as pictures have")
-
-
-def settings_of(source: str) -> dict[str, str]:
-    """The settings of a file, or of a data set in a folder or on the hub, that is given by its path or name alone."""
-    return {"train" if Path(source).suffix.lower() in SUFFIXES else "dataset": source}
-
-
-def _pair(value: Any, where: str) -> tuple[str, ...]:
-    columns = checks.texts(value, where)
-    if len(columns) != 2:
-        raise TensorAdaptError(f"{where} is {checks.shown(value)}; expected two columns, such as ['premise', 'claim']")
     return columns
 
 
-def _label(value: Any, where: str) -> str:
-    """The name of a class that is given as a word or as a number."""
-    if isinstance(value, bool):
-        return str(value)
-    if checks.is_number(value):
-        return f"{checks.as_float(value):.12g}"
-    return checks.text(value, where)
+def _class(given: Any, where: str) -> str:
+    """Return the name of a class that is given as a word or as a number."""
+    if isinstance(given, bool):
+        return str(given)
+    if checks.is_number(given):
+        return f"{checks.as_float(given):.12g}"
+    return checks.text(given, where)
 
 
-def _share(value: Any, where: str) -> float:
-    if not checks.is_number(value, 0, 1) or value >= 1:
-        raise TensorAdaptError(f"{where} is {checks.shown(value)}; expected a share of the rows between 0 and 1")
-    return float(value)
+def _share(given: Any, where: str) -> float:
+    if not checks.is_number(given, 0, 1) or given >= 1:
+        raise TensorAdaptError(f"{where} is {checks.shown(given)}; expected a share of the rows between 0 and 1")
+    return float(given)
 
 
-def _shares(value: Any, where: str) -> dict[str, float]:
-    return checks.checked(checks.mapping(value, where), dict.fromkeys(SHARES, _share), f"{where}.")
+def _shares(given: Any, where: str) -> dict[str, float]:
+    return checks.checked(checks.mapping(given, where), dict.fromkeys(SHARES, _share), f"{where}.")
 
 
-def _source(value: Any, where: str) -> str:
-    return str(checks.place(value, where))
+def _source(given: Any, where: str) -> str:
+    return str(checks.place(given, where))
 
 
-SETTINGS: dict[str, checks.Check] = {
-    "name": checks.text,
-    "train": _source,
-    "validation": _source,
-    "test": _source,
-    "dataset": _source,
-    "subset": checks.text,
-    "split": _shares,
-    "seed": checks.seed,
-    "text": checks.text,
-    "text_pair": _pair,
-    "label": checks.text,
-    "labels": partial(checks.listed, _label),
-    "kind": partial(checks.one_of, KINDS),
-    "metric": lambda value, where: metric_name(value),
-    "max_length": lambda value, where: int(checks.whole(value, where)),
-}
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """A task of own data (docs/your-data.md). Raises TensorAdaptError where neither train nor dataset is given."""
+
+    name: str | None = value(checks.text, "what tables call the task; by default as the file or folder is called")
+    train: str | None = value(
+        _source, "a .csv, .tsv, .jsonl, .json or .parquet file, or a folder with a folder of pictures for each class"
+    )
+    validation: str | None = value(_source, "the same, to choose learning rates on; by default drawn from train")
+    test: str | None = value(_source, "the same, to report scores of; by default drawn from train")
+    dataset: str | None = value(
+        _source,
+        "in place of files a folder that datasets wrote, or a name on the hub; train, validation and test then name "
+        "its splits",
+    )
+    subset: str | None = value(checks.text, "the part of a data set on the hub")
+    split: dict[str, float] | None = value(
+        _shares, "shares of train for what is not given; by default validation = 0.1 and test = 0.2"
+    )
+    seed: int = value(checks.seed, "of the choice of these shares", 0)
+    text: tuple[str, ...] | None = value(
+        _columns,
+        "the column of texts, or both of pairs; by default one with a usual name, or the only one left",
+        listed=True,
+        former=("text_pair",),
+    )
+    label: str | None = value(checks.text, "the column of labels; by default one with a usual name")
+    labels: tuple[str, ...] | None = value(
+        partial(checks.listed, _class),
+        "the classes in their order, the last of two is the positive one; by default sorted",
+        listed=True,
+    )
+    kind: str | None = value(
+        partial(checks.one_of, KINDS), "classification or regression; by default as the labels are"
+    )
+    metric: str | None = value(
+        lambda given, where: metric_name(given),
+        "accuracy, f1, matthews, roc_auc, spearman, pearson, kendall, a scorer of scikit-learn, a Metric, or a "
+        "function of labels and predictions; by default accuracy, or spearman of numbers",
+    )
+    max_length: int | None = value(checks.whole, "the most tokens of an example; by default the sweep's")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.train is None and self.dataset is None:
+            raise TensorAdaptError(
+                'train is missing; expected a file, such as train = "reviews.csv", or a folder of pictures; or dataset'
+            )
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether train is a folder of pictures."""
+        return self.dataset is None and Path(self.train or "").is_dir()
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What is given of train, validation and test."""
+        return {part: given for part in PARTS if (given := getattr(self, part)) is not None}
+
+
+def settled(own: OwnData) -> OwnData:
+    """Return the same with absolute paths and a name, and with a folder of pictures as train.
+
+    Raises TensorAdaptError for what pictures do without.
+    """
+    if own.dataset and not own.train and Path(own.dataset).is_dir() and not is_saved(Path(own.dataset)):
+        own = replace(own, train=own.dataset, dataset=None)
+    places = own.parts if own.dataset is None else {"dataset": own.dataset} if Path(own.dataset).is_dir() else {}
+    absolute: dict[str, Any] = {name: str(Path(place).absolute()) for name, place in places.items()}
+    own = replace(own, **absolute)
+    source = Path(own.dataset or own.train or "")
+    named = source.name.removesuffix(source.suffix)
+    if own.of_pictures:
+        _check_pictures(own)
+        named = source.parent.name if source.name == "train" else source.name
+    return replace(own, name=own.name or named or "data")
+
+
+def _check_pictures(own: OwnData) -> None:
+    if given := [name for name in OF_TEXTS if getattr(own, name) is not None]:
+        raise TensorAdaptError(
+            f"{given[0]} is for texts, and {own.train} is a folder of pictures, which have the class of their folder; "
+            "leave it out"
+        )
+    if own.kind == "regression":
+        raise TensorAdaptError("kind is 'regression'; expected 'classification', as pictures have")
+
+
+def settings_of(source: str) -> dict[str, str]:
+    """Return the settings of a file, or of a data set in a folder or on the hub, that its path or name alone gives."""
+    return {"train" if Path(source).suffix.lower() in SUFFIXES else "dataset": source}

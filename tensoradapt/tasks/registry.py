@@ -20,8 +20,9 @@ from tensoradapt import tasks
 from tensoradapt.checks import flag, imported, place, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.library import check_reported
+from tensoradapt.records import keywords, read
 from tensoradapt.tasks import own
-from tensoradapt.tasks.own_settings import read_settings
+from tensoradapt.tasks.own_settings import OwnData
 from tensoradapt.tasks.own_settings import settings_of as settings_of
 from tensoradapt.tasks.tables import HUB_NAME, SUFFIXES
 from tensoradapt.tasks.task import Data, Task
@@ -36,23 +37,17 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*tasks.names(), *_entries(), *_REGISTERED)))
 
 
+@keywords(OwnData, leave_out=("name",))
 def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -> Task:
     """Register a task by its name, which frontiers and sweeps then take (docs/your-data.md).
 
     Data is read and checked at once. Processes that compute runs read it again, and refuse it if it has changed.
 
     Args:
-        task: the name of a task of own data, described by the settings; or a ``Task`` that a module holds under a
+        task: the name of a task of own data, which the fields below describe; or a ``Task`` that a module holds under a
             name, such as ``my_tasks.TASK``, or that place as a text, "my_tasks:TASK".
         replace: whether a task that was registered under this name is replaced.
-        settings: train, validation, test: files (.csv, .tsv, .jsonl, .json, .parquet), or folders with a folder of
-            pictures for each class; or dataset: a folder of the `datasets` library or a name on the hub, then train,
-            validation and test name its splits, and subset a part. split: shares of train for what is not given, such
-            as {"validation": 0.1, "test": 0.2}; seed: of that choice. text or text_pair: the column of texts, or two.
-            label: the column of labels; labels: their order, the last of two is the positive one; kind:
-            "classification" or "regression". metric: accuracy, f1, matthews, roc_auc, spearman, pearson, kendall, a
-            scorer of scikit-learn, a ``Metric``, or a function of labels and predictions. max_length: in tokens, of
-            longer texts the rest is cut off.
+        {fields}
 
     Returns:
         The task, with its data read, split and checked.
@@ -78,7 +73,7 @@ def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
     if isinstance(value, Mapping):
         if set(value) == {"name"}:
             return resolve(value["name"], f"{where}.name")
-        return _free(own.build(read_settings(value, where)))
+        return _free(own.build(read(OwnData, value, where)))
     name = text(value, where)
     if name in _REGISTERED:
         return _REGISTERED[name]
@@ -93,7 +88,7 @@ def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
         return _free(_held(name))
     if Path(name).suffix.lower() in SUFFIXES or HUB_NAME.fullmatch(name) or place(name, where).exists():
-        return _free(own.build(read_settings(settings_of(name), where)))
+        return _free(own.build(read(OwnData, settings_of(name), where)))
     raise TensorAdaptError(f'unknown task "{name}"{did_you_mean(name, names())}')
 
 
@@ -118,12 +113,12 @@ def _restored(name: str, record: str) -> Task:
 
 
 def _again(name: str, source: Mapping[str, Any]) -> tuple[Task, Record]:
-    return own.build(read_settings(source, f"task {name!r}")) if source else resolve(name)
+    return own.build(read(OwnData, source, f"task {name!r}")) if source else resolve(name)
 
 
 def _made(task: Any, settings: Mapping[str, Any]) -> tuple[Task, Record]:
     if isinstance(task, str) and ":" not in task:
-        return own.build(read_settings({**settings, "name": task}, "register_task"))
+        return own.build(read(OwnData, {**settings, "name": task}, "register_task"))
     if settings:
         raise TensorAdaptError(f"{min(settings)} was given with a task that is made; expected a name, then settings")
     if isinstance(task, str):
@@ -184,7 +179,7 @@ def _installed(entry: EntryPoint) -> tuple[Task, Record]:
             f"{_shown(entry)} raised {type(error).__name__}: {str(error)[:200]}; expected a Task: uninstall it"
         ) from error
     if isinstance(found, Mapping):
-        return own.build(read_settings({**found, "name": entry.name}, _shown(entry)))
+        return own.build(read(OwnData, {**found, "name": entry.name}, _shown(entry)))
     task = _checked(found, _shown(entry))
     if task.name != entry.name:
         raise TensorAdaptError(f"{_shown(entry)} gives a task called {task.name!r}; expected one of its own name")

@@ -98,22 +98,23 @@ def read_dataset(name: str, subset: str | None, parts: Mapping[str, str]) -> dic
     }
 
 
-def columns_of(settings: Mapping[str, Any], table: Table) -> tuple[tuple[str, ...], str]:
+def columns_of(
+    table: Table, given: tuple[str, ...] | None = None, label: str | None = None
+) -> tuple[tuple[str, ...], str]:
     """The columns of texts, one or two, and that of labels: as given, or by their usual names."""
     names = list(table.columns)
-    label = settings.get("label") or next((name for name in LABEL_NAMES if name in names), None)
+    label = label or next((name for name in LABEL_NAMES if name in names), None)
     if label is None:
         raise TensorAdaptError(f'{table.where}: no column is called {", ".join(LABEL_NAMES)}; say label = "...", '
                                f"one of {', '.join(names[:10])}")  # fmt: skip
-    given = settings.get("text_pair") or ((settings["text"],) if "text" in settings else None)
     rest = [name for name in names if name != label]
     usual: tuple[str, ...] | None = next((pair for pair in PAIRS if set(pair) <= set(rest)), None)
     usual = usual or next(((name,) for name in TEXT_NAMES if name in rest), None)
     texts = given or usual or (tuple(rest) if len(rest) == 1 else None)
     if texts is None:
         raise TensorAdaptError(
-            f"{table.where}: which column holds the texts is not clear; say text = \"...\" or text_pair = ['...', "
-            f"'...'], of {', '.join(rest[:10])}"
+            f'{table.where}: which column holds the texts is not clear; say text = "...", or of pairs '
+            f"text = ['...', '...'], of {', '.join(rest[:10])}"
         )
     for name in (*texts, label):
         table.column(name)

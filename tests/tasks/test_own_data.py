@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import dataclasses
 import json
 import sys
+import tomllib
 import types
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
@@ -14,6 +17,8 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from sklearn import metrics as skm
 from support.configs import config_of
@@ -21,10 +26,12 @@ from support.tasks import answers
 
 import tensoradapt as ta
 from tensoradapt.metrics.library import resolve
+from tensoradapt.records import add_options, as_json, given_options, read, to_toml, to_words
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.tasks import registry
 from tensoradapt.tasks.classification import Classification, Regression
+from tensoradapt.tasks.own_settings import KINDS, OwnData
 from tensoradapt.tasks.splits import Split, divide
 
 Row = dict[str, Any]
@@ -362,8 +369,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "share": (table(rows(), split={"test": 2}), r"split.test is 2; expected a share"),
     "share and file": (table(rows(), test="a.csv", split={"test": 0.2}), r"test is given and has a share in split"),
     "same file": (table(rows(), test="a.csv"), r"train has no rows left; expected some: .*60 train examples removed"),
-    "key": (table(rows(), lable="x"), r"unknown key task.lable; did you mean \"label\""),
-    "no train": (lambda: {"name": "x", "test": "a.csv"}, r"task.train is missing"),
+    "key": (table(rows(), lable="x"), r"task: unknown key lable; did you mean \"label\""),
+    "no train": (lambda: {"name": "x", "test": "a.csv"}, r"task: train is missing"),
+    "former name": (table(rows(), text_pair=["a", "b"]), r"task: unknown key text_pair; it is called text"),
+    "three texts": (table(rows(), text=["a", "b", "c"]), r"text is .*; expected a column, or two of pairs"),
     "metric of numbers": (table(rows(), metric="spearman"), r"'spearman' does not fit labels of 2 classes"),
     "metric of classes": (
         numbered(lambda i: i / 7, metric="accuracy"),
@@ -406,3 +415,55 @@ def test_what_needs_an_extra_says_which(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ta.TensorAdaptError, match=r"needs `datasets`.*tensoradapt\[hub\]"):
         registry.resolve("some/set")
+
+
+# the law: a record that was written is read as it was
+
+TEXTS = st.text(min_size=1, max_size=6).filter(lambda text: text.isprintable() and text.strip())
+WORDS = TEXTS | st.sampled_from(("8", "true", "null", "-x", "--text", "a=b", '"q"', "[1]", "a b"))
+PLACES = WORDS.filter(lambda text: "\0" not in text).map(lambda text: str(Path(text)))
+SHARE = st.floats(0.01, 0.99)
+FIELDS: dict[str, Any] = {
+    "name": WORDS,
+    "train": PLACES,
+    "validation": PLACES,
+    "test": PLACES,
+    "dataset": PLACES,
+    "subset": WORDS,
+    "split": st.dictionaries(st.sampled_from(("validation", "test")), SHARE, min_size=1),
+    "seed": st.integers(0, 2**63 - 1),
+    "text": st.lists(WORDS, min_size=1, max_size=2, unique=True),
+    "label": WORDS,
+    "labels": st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=3, unique_by=str),
+    "kind": st.sampled_from(KINDS),
+    "metric": WORDS,
+    "max_length": st.integers(1, 2**31 - 1),
+}
+
+
+def through_json(own: OwnData) -> OwnData:
+    return read(OwnData, json.loads(json.dumps(as_json(own))))
+
+
+def through_toml(own: OwnData) -> OwnData:
+    return read(OwnData, tomllib.loads(to_toml(own)))
+
+
+def through_words(own: OwnData) -> OwnData:
+    parser = argparse.ArgumentParser()
+    add_options(parser, OwnData)
+    return read(OwnData, given_options(parser.parse_args(to_words(own)), OwnData))
+
+
+@pytest.mark.parametrize("through", [through_json, through_toml, through_words])
+@given(
+    drawn=st.fixed_dictionaries({"train": PLACES}, optional={name: FIELDS[name] for name in FIELDS if name != "train"})
+)
+def test_a_record_of_own_data_that_was_written_is_read_as_it_was(through: Any, drawn: dict[str, Any]) -> None:
+    assert through(OwnData(**drawn)) == OwnData(**drawn)
+
+
+def test_every_field_of_own_data_is_drawn_and_has_a_help_in_one_line() -> None:
+    assert [f.name for f in dataclasses.fields(OwnData)] == [*FIELDS]
+    for f in dataclasses.fields(OwnData):
+        assert f.metadata["help"] and "\n" not in f.metadata["help"] and not f.metadata["help"].endswith(".")

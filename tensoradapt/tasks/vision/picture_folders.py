@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tensoradapt.checks import text
 from tensoradapt.errors import TensorAdaptError, few
@@ -18,17 +17,12 @@ NAMED = {"training": "train", "val": "validation", "valid": "validation", "dev":
 NAMED |= {part: part for part in PARTS}
 
 
-def of_pictures(settings: Mapping[str, Any]) -> bool:
-    """Whether settings name a folder of pictures."""
-    return "dataset" not in settings and Path(settings["train"]).is_dir()
-
-
-def tables_of(settings: Mapping[str, Any]) -> dict[str, Table]:
-    """A table of paths and classes for each part: the folders of the settings, or those within the one of train.
+def tables_of(places: Mapping[str, str]) -> dict[str, Table]:
+    """A table of paths and classes for each part: the folders that are given, or those within the one of train.
 
     Raises TensorAdaptError, naming the folder, where it has no classes, or a class no pictures.
     """
-    given = {part: Path(settings[part]) for part in PARTS if part in settings}
+    given = {part: Path(place) for part, place in places.items()}
     if files := [path for path in given.values() if not path.is_dir()]:
         raise TensorAdaptError(f"{files[0]} is no folder; expected one with a folder of pictures for each class")
     try:
