@@ -11,8 +11,8 @@ from typing import Any
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import markdown
 from tensoradapt.runs.config import DataSpec, RunConfig
-from tensoradapt.training.options import Training
 from tensoradapt.tasks.own_settings import OwnData
+from tensoradapt.training.options import Training
 
 PAGE = Path(__file__).parents[1] / "reference" / "fields.md"
 HEAD = """# Fields
