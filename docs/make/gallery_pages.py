@@ -184,7 +184,7 @@ def _start(entry: Entry) -> list[str]:
         if f.rate != 1
     ]
     if entry.row:
-        scale = f"The default scale is the paper's: alpha{divisor}, with alpha {alpha:g}."
+        scale = f"With `paper=True` the scale is the paper's: alpha{divisor}, with alpha {alpha:g}."
     else:
         paper = f'`scale="paper"` multiplies by alpha{divisor}, with alpha {alpha:g} by default.'
         scale = f"The default scale is [matched](../concepts/scale.md); {paper}"

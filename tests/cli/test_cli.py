@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
+from tensoradapt.data import models
 from tensoradapt.runs import perform
 from tensoradapt.runs.store import load_runs
 
@@ -73,6 +75,19 @@ def test_plan_prints_the_plan_without_building_it(capsys):
     assert "split by shape: 2 tensors where lotr has 1" in capsys.readouterr().out
     assert main(["plan", "--model", "tiny-random-bert", "--method", "dense"]) == 0
     assert "dense over 12 matrices" in capsys.readouterr().out
+
+
+def test_plan_has_an_option_for_each_field_and_prints_what_python_does(capsys):
+    words = "--method lotr --rank 2 --projections q v --scale 2.5 --start subtract --rates core=2 --train --dropout 0.1"
+    assert main(["plan", "--model", "tiny-random-bert", *words.split()]) == 0
+    given = {"projections": ("q", "v"), "scale": 2.5, "start": "subtract", "rates": {"core": 2}, "train": ()}
+    made = ta.plan(models.config("tiny-random-bert"), "lotr", rank=2, dropout=0.1, **given)
+    assert capsys.readouterr().out.rstrip() == str(made)
+    with pytest.raises(SystemExit):
+        main(["plan", "--help"])
+    shown = capsys.readouterr().out
+    options = {"--" + field.name.replace("_", "-") for field in fields(ta.AdapterSpec)}
+    assert [option for option in sorted(options) if option not in shown] == ["--split"]
 
 
 @pytest.mark.parametrize(

@@ -284,6 +284,12 @@ def test_without_targets_a_published_row_adapts_its_own_and_anything_else_the_at
     assert {site.coord["layer"] for site in bank(picked).plan.sites} == {0, 2}
 
 
+def test_a_published_row_is_on_equal_footing_unless_the_settings_of_its_paper_are_asked_for() -> None:
+    for paper, scale, projections in ((False, "matched", {*QKVO}), (True, "paper", {"q", "v"})):
+        model = usual(method="rslora", paper=paper, layout=None)
+        assert (bank(model).plan.scale, projections_of(model)) == (scale, projections)
+
+
 def projections_of(model: Any) -> set[Any]:
     return {site.coord["proj"] for site in bank(model).plan.sites}
 
