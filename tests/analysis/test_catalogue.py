@@ -186,13 +186,13 @@ def test_captions_say_n_the_interval_and_how_rates_were_chosen(runs: list[Run], 
     assert "without intervals" in rates.caption and "lie beyond" not in rates.caption
     few = [run for run in runs if not (run.row["method"] == "vera" and run.row["lr"] == 1e-2)]
     assert figures(few, kinds=["rates"])[0].caption.endswith("lie beyond it, for VeRA.")
-    write_synthetic(tmp_path, method="lora")
+    write_synthetic(tmp_path, named="lora")
     assert how_chosen(load_runs(tmp_path)) == "as given"
 
 
 def test_one_seed_is_told_from_several(tmp_path: Path) -> None:
     for name, accuracy in (("lora", 0.7), ("cp", 0.8)):
-        write_synthetic(tmp_path, parameterization=name, accuracy=accuracy)
+        write_synthetic(tmp_path, parameterization=name, accuracy=accuracy, budget=1000)
     contrast, grid = figures(load_runs(tmp_path), kinds=["contrasts", "grid"])
     assert "paired over test examples of one seed. Filled: p < 0.05 (of one seed over test examples alone: McNemar" in (
         contrast.caption
@@ -201,10 +201,10 @@ def test_one_seed_is_told_from_several(tmp_path: Path) -> None:
     assert "tiny-model: test score of one seed, without interval." in grid.caption and "±" not in grid.caption
     for one in (contrast, grid):
         assert "nan" not in one.save(tmp_path / "out")[2].read_text()
-    write_synthetic(tmp_path, parameterization="cp", seed=1)
+    write_synthetic(tmp_path, parameterization="cp", seed=1, budget=1000)
     (grid,) = figures(load_runs(tmp_path), kinds=["grid"])
     assert "over 1 or 2 seeds, ± half of its 95 % t interval where there are several." in grid.caption
-    write_synthetic(tmp_path, parameterization="lora", seed=1)
+    write_synthetic(tmp_path, parameterization="lora", seed=1, budget=1000)
     (contrast,) = figures(load_runs(tmp_path), kinds=["contrasts"])
     assert "paired over seeds and test examples. Filled: p < 0.05. Learning" in contrast.caption
 
@@ -306,7 +306,7 @@ def test_rates_are_said_to_be_those_of_each_method(tmp_path: Path) -> None:
     )
     many = {name: (1e-3, 1e-2 + 1e-3 * i) for i, name in enumerate("abcd")}
     assert "among each method's own rates, 0.001 to 0.013, at its middle" in how_chosen(tuning(tmp_path / "many", many))
-    write_synthetic(tmp_path / "given", parameterization="vera", method="vera", lr=5e-3)
+    write_synthetic(tmp_path / "given", parameterization="vera", named="vera", lr=5e-3)
     assert how_chosen(tuning(tmp_path / "given", {"cp": (1e-3, 1e-2)})) == (
         "as given for VeRA, and chosen on validation among 0.001, 0.01 for each other method at its middle size "
         "(seed 1000)"
@@ -408,14 +408,14 @@ def test_the_summary_is_of_gains_over_tasks_and_needs_all_of_them(runs: list[Run
     assert len(rows) == 4 * 3 and {row["reference"] for row in rows} == {"lora"}
     lorta = next(row for row in rows if (row["method"], row["size"]) == ("lorta", "n≤30,000"))
     behind = [
-        [run.result["test"]["accuracy"] for run in runs if (run.row["task"], run.row["method"]) == (task, "lorta")
+        [run.row["test"] for run in runs if (run.row["task"], run.row["method"]) == (task, "lorta")
          and run.row["budget"] == 30_000 and not run.row["tuning"]]
         for task in ("sst2", "stsb")
     ]  # fmt: skip
     found = stratified_bootstrap(iqm, (np.array(behind) - 0.5) / 0.5)
     assert lorta["iqm"] == pytest.approx(found.mean) and lorta["better"] > 0.8
-    own = {run.name: run.config for run in runs if run.name in lorta["runs"].split()}
-    assert {(one["label"], one["budget"], one.get("tuning")) for one in own.values()} == {("lorta", 30_000, None)}
+    own = {run.name: run.row for run in runs if run.name in lorta["runs"].split()}
+    assert {(one["method"], one["budget"], one["tuning"]) for one in own.values()} == {("lorta", 30_000, False)}
     assert len(own) == len(lorta["runs"].split()) == 2 * 3
     assert [row["better"] for row in rows if row["method"] == "lora"] == [None] * 3
     ax = difference_plots.aggregates(rows)

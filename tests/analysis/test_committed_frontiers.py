@@ -115,7 +115,7 @@ def test_what_the_documentation_shows_is_drawn_from_a_table() -> None:
     for path in (path for path in TABLES if "scores" in pd.read_csv(path)):
         table, runs = pd.read_csv(path), draw_figures.read(path)
         assert len(runs) == table["n_seeds"].sum()
-        scores = [run.result["test"][run.result["metric"]["name"]] for run in runs]
+        scores = [run.row["test"] for run in runs]
         assert np.average(table["mean"], weights=table["n_seeds"]) == pytest.approx(np.mean(scores), abs=1e-5)
 
 
@@ -126,7 +126,7 @@ def test_a_star_in_a_table_of_means_is_a_run_without_an_answer(tmp_path: Path) -
     path = tmp_path / "frontier-default.csv"
     path.write_text(text)
     runs = draw_figures.read(path)
-    assert [run.result["status"] for run in runs] == ["at chance", "finished", "diverged"]
+    assert [run.row["status"] for run in runs] == ["at chance", "finished", "diverged"]
     (figure,) = figures(runs, kinds=("frontier",))
     with page(width=7.0):
         ax = figure.draw("").axes[0]

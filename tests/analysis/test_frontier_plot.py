@@ -285,8 +285,7 @@ def test_the_caption_says_which_steps_adapters_took(tmp_path: Path) -> None:
     def text(*optimizers: str | None) -> str:
         folder = tmp_path / "-".join(map(str, optimizers))
         for i, name in enumerate(optimizers):
-            training = {"training": {"optimizer": name}} if name else {}
-            write_synthetic(folder, parameterization=("cp", "lora")[i], **training)
+            write_synthetic(folder, parameterization=("cp", "lora")[i], optimizer=name or "adamw")
         return caption(load_runs(folder))
 
     assert "Adapters take equal steps: the rate is how far the weights move." in text("equal_steps", "equal_steps")
@@ -295,9 +294,9 @@ def test_the_caption_says_which_steps_adapters_took(tmp_path: Path) -> None:
 
 
 def test_the_caption_says_in_which_precision_and_on_how_many_threads(tmp_path: Path) -> None:
-    write_synthetic(tmp_path, training={"precision": "bf16"})
-    write_synthetic(tmp_path, parameterization="lora", training={"precision": "bf16"})
+    write_synthetic(tmp_path, precision="bf16")
+    write_synthetic(tmp_path, parameterization="lora", precision="bf16")
     one, two = load_runs(tmp_path)
     assert "Computed in bf16." in caption([one, two]) and "threads" not in caption([one, two])
-    runs = [replace(run, measurements={**run.measurements, "threads": n}) for run, n in ((one, 1), (two, 2))]
+    runs = [replace(run, row={**run.row, "threads": n}) for run, n in ((one, 1), (two, 2))]
     assert "Computed in bf16. Runs used 1 and 2 threads, which changes last digits." in caption(runs)

@@ -23,7 +23,7 @@ from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.analysis.names import COLOURS, REFERENCES, display, displayed
 from tensoradapt.analysis.tables import comparable
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.sweeps import presets
+from tensoradapt.sweeps.frontier import PRESETS, preset
 
 SIXTEEN = (
     *("lora", "lorta", "lotr", "metatt-4d", "metatt-5d", "fact-tt", "fact-tk", "cara", "vera", "tt-lora"),
@@ -124,10 +124,9 @@ def test_up_to_eight_methods_have_colours_of_their_own(labels: set[str]) -> None
     assert len({style.colour for style in found.values()}) == len(found)
 
 
-PRESETS = {"quick": presets.QUICK, "default": presets.DEFAULT, "full": presets.FULL}
 USUAL = {
     "of the readme": ("lora", "lorta", "lotr", "metatt-4d", "loha", "vera"),
-    **{name: tuple(ranks) for name, ranks in PRESETS.items()},
+    **{size: tuple(dict.fromkeys(one["method"] for one in preset(size)["method"])) for size in PRESETS},
     "of the labels of a frontier": ("LoRA", "CP (LoRTA)", "Tucker", "Tensor-train", "lotr", "VeRA"),
 }
 

@@ -28,11 +28,11 @@ def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path:
     table = paper_table(runs)
     rows = {tuple(cell.text for cell in row[:2]): row for group in table.groups for row in group}
     bold = [key for key, row in rows.items() if any(cell.bold for cell in row)]
-    assert bold == [("CP (LoRTA)", "n≤600")], "at 300 the better mean is not told apart, and references are never bold"
+    assert bold == [("CP (LoRTA)", "r=4")], "at 300 the better mean is not told apart, and references are never bold"
     for point in points(runs):
         found = t_interval(point.scores)
         text = f"{100 * found.mean:.1f} ± {100 * (found.high - found.mean):.1f}"
-        assert rows[point.method, f"n≤{point.budget}"][3].text == text
+        assert rows[point.method, f"r={point.rank}"][3].text == text
     assert table.head == ("Method", "Size", "Parameters", "rte, accuracy (%)")
     assert table.caption.startswith(
         "Test scores of tiny-model: means over 3 seeds ± half of the 95 % t interval. Bold:"
@@ -41,10 +41,10 @@ def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path:
 
 def test_methods_have_the_names_of_their_papers_in_both_kinds_of_tables(tmp_path: Path) -> None:
     for name in ("lotr", "tensor_train", "rslora"):
-        write_synthetic(tmp_path, parameterization=name, label=name, method=name)
+        write_synthetic(tmp_path, parameterization=name)
     table = paper_table(load_runs(tmp_path))
     for text in (to_latex(table), to_markdown(table)):
-        names = re.findall(r"^(?:\| )?([\w-]+) +[|&] n", text, re.MULTILINE)
+        names = re.findall(r"^(?:\| )?([\w-]+) +[|&] r", text, re.MULTILINE)
         assert sorted(names) == ["LoTR", "Tensor-train", "rsLoRA"], text
 
 
@@ -89,7 +89,7 @@ def test_latex_is_a_whole_table_and_markdown_the_same(tmp_path: Path) -> None:
 
 def test_names_are_escaped_and_what_was_lost_is_marked(tmp_path: Path) -> None:
     for seed, status in enumerate(("finished", "at chance")):
-        write_synthetic(tmp_path, label="x_1 & 50 % | y", seed=seed, status=status, metric="matthews", budget=None)
+        write_synthetic(tmp_path, named="x_1 & 50 % | y", seed=seed, status=status, metric="matthews", budget=None)
     table = paper_table(load_runs(tmp_path))
     assert r"x\_1 \& 50 \% | y & r=4 & 1,000 & " in to_latex(table) and r"$^\dagger$ \\" in to_latex(table)
     assert r"x\_1 & 50 % \| y" in to_markdown(table) and "matthews (×100)" in to_markdown(table)
