@@ -27,8 +27,8 @@ TABLES = ("figures/frontier*.csv", "examples/*/means.csv", "results/**/records.c
 KINDS = ("frontier", "ranks", "contrasts", "layouts")
 REFERENCES = {"layouts": "cp over layer proj : head dim : model"}  # of a folder; LoRA of others
 ABOUT = {  # tables without a specification: all are of one model and one task
-    "frontier": {"training": {"precision": "bf16"}},
-    "frontier-all": {"training": {"precision": "bf16"}},
+    "frontier": {"precision": "bf16"},
+    "frontier-all": {"precision": "bf16"},
     "frontier-all-0.0015": {},
     "frontier-default": {},
 }
@@ -46,16 +46,14 @@ def read(path: Path) -> list[Run]:
     if "scores" in table:
         table = pd.DataFrame([run for _, row in table.iterrows() for run in _seeds(row.to_dict())])
     said = about(path)
-    for column, value in {"model": said["model"], "task": TASK, "optimizer": "equal_steps"}.items():
+    known = {"model": said["model"], "task": TASK, "optimizer": "equal_steps", "precision": "fp32"}
+    for column, value in {**known, **{key: said[key] for key in ("precision",) if key in said}}.items():
         table[column] = table.get(column, value)
-    runs = as_runs(table)
-    for run in runs:
-        run.config["training"] = said.get("training", {})
-    return runs
+    return as_runs(table)
 
 
 def about(path: Path) -> dict[str, Any]:
-    """What the runs of a table have in common: model and training."""
+    """What the runs of a table have in common: model and settings of training."""
     specifications = sorted(path.parent.glob("*.toml"))
     if not specifications:
         return {"model": MODEL, **ABOUT[path.stem]}
