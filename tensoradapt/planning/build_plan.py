@@ -71,7 +71,7 @@ class Request:
 
     @property
     def paper(self) -> str | None:
-        """The name of the paper's adapter whose settings are taken."""
+        """The name of the published adapter whose paper's settings are taken; None where no paper's are."""
         return self.spec.name if self.spec.paper else None
 
 
@@ -101,7 +101,7 @@ def _sites(sites: Any, request: Request, asked: AdapterSpec) -> Sequence[Site]:
 
 
 def _listed(sites: Iterable[Any]) -> tuple[Any, ...]:
-    """The items of an iterable, up to the first that is no site."""
+    """Return the items of an iterable as a tuple that ends after the first item that is no site."""
     found = []
     with suppress(TypeError):  # arrays without axes
         for item in sites:

@@ -22,7 +22,7 @@ def free_bonds(network: Network) -> set[str]:
 
 @dataclass(frozen=True)
 class Builder:
-    """A parameterization with its options. ``clip``: an int rank is an upper bound, and none may be too large."""
+    """A parameterization with its options. ``clip``: an int rank is an upper bound that each network may fall below."""
 
     parameterization: Any
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Builder:
         )
 
     def network(self, layout: Layout, rank: Rank | None) -> Network:
-        """Build the network of a rank as ``plan`` takes it; None is for parameterizations without one."""
+        """Build the network of a rank in any form that ``plan`` takes; None is for parameterizations without a rank."""
         if rank is None:
             return self.build(layout, 1)
         if isinstance(rank, Mapping):
@@ -73,7 +73,7 @@ class Builder:
         return self.build(layout, network.clipped().rank) if network.bonds else network
 
     def largest(self, layout: Layout, otherwise: int) -> int:
-        """Return the largest useful rank where the parameterization names one."""
+        """Return the largest useful rank where the parameterization names one, else ``otherwise``."""
         named = hasattr(self.parameterization, "largest")
         return self.parameterization.largest(layout) if named else otherwise
 

@@ -30,7 +30,7 @@ Tied = tuple[Layout, tuple[Member, ...]]  # a tensor's layout with sizes, and th
 
 
 def tied_sites(sites: Sequence[Site], spec: AdapterSpec, one_shape: bool = False) -> list[Tied]:
-    """Return the tensors that a spec's layouts make of sites; a site takes the first layout whose modes it has.
+    """Group sites into the tensors of a spec's layouts; a site takes the first layout whose modes it has.
 
     ``spec`` has its defaults filled in. ``one_shape``: sites that share no tensor may not differ in shape either.
     """
@@ -127,7 +127,7 @@ def _by_shape(sites: list[Site], pattern: Pattern, split: Split) -> dict[Shape, 
 
 
 def _joined(tensors: Sequence[Mapping[Shape, list[Site]]]) -> dict[Shape, list[Site]]:
-    """The sites of all tensors by shape."""
+    """Return the sites of all tensors, by shape."""
     every: dict[Shape, list[Site]] = {}
     for shape, sites in (item for shapes in tensors for item in shapes.items()):
         every.setdefault(shape, []).extend(sites)

@@ -35,7 +35,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """One tensor: its network and the sites that read it."""
+    """One tensor: its network, and the sites that read slices of it."""
 
     network: Network
     members: tuple[Member, ...]
@@ -93,7 +93,7 @@ class Plan:
 
     @property
     def scale(self) -> str | float:
-        """The rule of the scale, or the number that it is."""
+        """The scale of the tensors: the name of a rule, or a number."""
         return "matched" if self.spec.scale is None else self.spec.scale
 
     @property
@@ -111,27 +111,27 @@ class Plan:
 
     @property
     def n_biases(self) -> int:
-        """Those of ``n_params`` that are shared biases."""
+        """The number of parameters in shared biases, a part of ``n_params``."""
         return sum(width for _, width in self.biases)
 
     @property
     def row_blocks(self) -> tuple[RowBlock, ...]:
-        """The blocks of rows of stored matrices that DoRA scales; none with another rule."""
+        """The blocks of rows of stored matrices that DoRA scales; empty with another rule."""
         return row_blocks(self.sites) if self.spec.rule == "dora" else ()
 
     @property
     def n_magnitudes(self) -> int:
-        """Those of ``n_params`` that are DoRA's lengths of rows."""
+        """The number of DoRA's lengths of rows, a part of ``n_params``."""
         return sum(row_block.out for row_block in self.row_blocks)
 
     @property
     def n_base(self) -> int:
-        """Frozen numbers taken from the base weights or given: stored, not trained, not in ``n_params``."""
+        """The number of frozen values, from the base weights or given: stored, but not in ``n_params``."""
         return sum(group.network.n_base for group in self.groups)
 
     @property
     def n_dense(self) -> int:
-        """Entries of all the matrices that are adapted."""
+        """The number of entries in all adapted matrices."""
         return sum(site.out * site.in_ for site in self.sites)
 
     @property
@@ -163,7 +163,7 @@ def plan_text(plan: Plan) -> str:
 
 
 def _method_notes(plan: Plan) -> Iterator[str]:
-    """Say what the method is the same as, and where it is not its paper's."""
+    """Say which method this one is the same as, and where it is not on its paper's settings."""
     if not plan.paper and plan.scale != "paper" and (others := same_as(plan.spec.name)):
         yield f"with these settings the same as {', '.join(others)}; paper=True takes the settings of its paper"
     if plan.paper and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
@@ -171,7 +171,7 @@ def _method_notes(plan: Plan) -> Iterator[str]:
 
 
 def _count_notes(plan: Plan) -> Iterator[str]:
-    """Say what the number of parameters holds besides factors, and what is stored besides."""
+    """Say what the number of parameters counts beside factors, and what is stored but not counted."""
     if (budget := plan.spec.budget) is not None:
         yield f"budget {budget:,}: reached {plan.n_params:,}, {budget - plan.n_params:,} unused"
     if plan.n_biases:
@@ -198,7 +198,7 @@ def _trained_notes(plan: Plan) -> Iterator[str]:
 
 
 def _tied(group: Group) -> tuple[Any, ...]:
-    """Return what groups of one tensor that was split by shape have in common: layout and free coordinates."""
+    """Return what the groups of one tensor that was split by shape share: their layout and free coordinates."""
     layout = group.network.layout
     index = {name for mode in layout.index for name in (mode.parts or (mode.name,))}
     return str(layout), tuple(coord for coord in group.members[0].site.coords if coord[0] not in index)
@@ -214,7 +214,7 @@ def _tensors(groups: Iterable[Group]) -> list[str]:
 
 
 def _sites(plan: Plan) -> list[str]:
-    """Fold all layers of a projection that read the same way into one row."""
+    """Return the rows of a table of the sites; layers of a projection that read alike are one row."""
     folded: dict[tuple[str, ...], list[Any]] = {}
     for number, group in enumerate(plan.groups):
         over_layers = _over_layers(group.network.layout)
@@ -236,7 +236,7 @@ def _sites(plan: Plan) -> list[str]:
 
 
 def _ways(plan: Plan) -> list[str]:
-    """How the products of a linear layer are computed in training, for each shape and rank."""
+    """Return a table of how a linear layer's products are computed in training, for each shape and rank."""
     kinds = {(m.site.out, m.site.in_, group.network.cut.rank) for group in plan.groups for m in group.members}
     rows: list[tuple[str, ...]] = [("out x in", "R", "from tokens", "a linear layer's products in training (fp32)")]
     for out, in_, rank in sorted(kinds):
@@ -246,12 +246,12 @@ def _ways(plan: Plan) -> list[str]:
 
 
 def _over_layers(layout: Layout) -> set[str]:
-    """The index modes that tell layers or experts apart, alone or joined with others."""
+    """Return the index modes of a layout that tell layers or experts apart, alone or joined with others."""
     return {mode.name for mode in layout.index if REPEATED & {mode.name, *mode.parts}}
 
 
 def _joint(places: list[dict[str, Any]]) -> list[str]:
-    """The slices of joined modes over the layers of a projection: the first two and the last."""
+    """Return texts of a projection's slices of joined modes over its layers: the first two and the last."""
     texts = {name: list(dict.fromkeys(_slice(at[name]) for at in places if name in at)) for name in places[0]}
     shorter = {name: [*each[:2], "...", each[-1]] if len(each) > 3 else each for name, each in texts.items()}
     return [f"{name}={', '.join(each)}" for name, each in shorter.items()]

@@ -34,7 +34,7 @@ def networks(
 
 
 def _by_mode(rank: Mapping[str, int], names: Collection[str]) -> dict[str, int]:
-    """Ranks by the names that networks have for them, of which papers' letters for modes may stand in the place."""
+    """Return ranks under the names of a network's bonds; a rank may name its mode by a paper's letter for it."""
     meant = {name: name if name in names else MODES.get(name, name) for name in rank}
     if unknown := sorted(name for name, mode in meant.items() if mode not in names):
         raise TensorAdaptError(
@@ -82,7 +82,7 @@ def total(nets: Mapping[Layout, Network], layouts: Mapping[Layout, int]) -> int:
 
 
 def _largest(count: Callable[[int], int], budget: int) -> int:
-    """Return the largest rank within budget; stop where a larger rank changes nothing."""
+    """Return the largest rank within a budget; the search stops where a larger rank changes nothing."""
     low, high = 1, 2
     while count(high) <= budget and count(high) > count(low):
         low, high = high, 2 * high

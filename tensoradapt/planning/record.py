@@ -188,13 +188,13 @@ def _read_site(record: Sequence[Any]) -> Site:
 
 
 def _place(site: Site) -> list[Any] | None:
-    """Return which part of which parameter a site is; None for a site in the rows of ``weight``."""
+    """Return which part of which parameter a site is; None for a site that is rows of ``weight``."""
     place = [site.period, site.parameter, site.slot]
     return None if place == [None, "weight", None] else place
 
 
 def _read_place(period: Any, parameter: Any, slot: Any) -> tuple[int | None, str, int | None]:
-    """Check the period, parameter and slot of a site outside the rows of ``weight``."""
+    """Check the period, parameter and slot of a site that is not rows of ``weight``."""
     if not parameter or set(text(parameter)) & set("/\\"):
         raise ValueError(f"{shown(parameter)} is not a parameter's name")
     return None if period is None else whole(period, 1), parameter, None if slot is None else whole(slot)

@@ -31,8 +31,9 @@ PROBE, TENSOR = "probe*", "tensor*"  # axes of random gradients, and of tensors 
 
 
 def first_step(in_: int, alpha: float | None = None) -> float:
-    """Return the root mean square that LoRA r=8, alpha=16 moves a matrix of ``in_`` columns in Adam's first step, per
-    unit learning rate.
+    """Return how far Adam's first step of LoRA r=8, alpha=16 moves a matrix of ``in_`` columns.
+
+    This is the root mean square over its entries, per unit learning rate.
     """
     return (alpha or LORA_ALPHA) / LORA_RANK * math.sqrt(LORA_RANK / (3 * in_))
 
@@ -55,7 +56,7 @@ def matched_scale(network: Network, factors: Mapping[str, Tensor], alpha: float 
 
 
 def scale_of(square: float, network: Network, alpha: float | None) -> float:
-    """Return the matched scale of a tensor with that mean square."""
+    """Return the matched scale of a tensor from its ``mean_square``."""
     return first_step(network.layout.in_, alpha) / math.sqrt(square)
 
 
@@ -196,13 +197,13 @@ class ReducedNetwork:
         return self._run(factor, [(held, step), (twin(held), step), *others], several, sizes)
 
     def _several(self, leave: Factor) -> Labels:
-        """The axis of tensors, where another factor than ``leave`` has values for each."""
+        """Return the label of the axis of tensors if a factor besides ``leave`` has values for each, else none."""
         return (TENSOR,) if any(TENSOR in self.labels[name] for name in self.values if name != leave.name) else ()
 
     def _run(
         self, leave: Factor, given: Sequence[tuple[Labels, Tensor]], output: Labels, sizes: Mapping[str, int]
     ) -> Tensor:
-        """Contract all factors but one with what is given."""
+        """Contract all factors but ``leave`` with the given tensors."""
         import torch
 
         others = [(self.labels[name], value) for name, value in self.values.items() if name != leave.name]
@@ -211,7 +212,7 @@ class ReducedNetwork:
 
 
 def triangle(labels: Labels, value: Tensor, alone: Labels) -> Tensor:  # (k, *rest), after an axis of tensors
-    """Return R of the QR over the modes ``alone``, or the factor itself where it is wide."""
+    """Return R of a factor's QR decomposition over the modes ``alone``, or the factor itself where it is wide."""
     import torch
 
     if labels[0] == TENSOR:
@@ -242,15 +243,15 @@ SCALES: Mapping[str, ScaleRule] = {
 
 
 def is_matched(scale: str | float) -> bool:
-    """Return whether a scale, the name of a rule or a number, is a matched one."""
+    """Return whether a scale, the name of a rule or a number, is a matched scale."""
     return isinstance(scale, str) and SCALES[scale].matched
 
 
 def multiplier(scale: str | float, network: Network, in_: int) -> float:
-    """Return the fixed factor of a site of ``in_`` columns: a matched scale is that of a matrix of its own width."""
+    """Return the fixed factor of a site with ``in_`` columns: a matched scale is that of a matrix of its own width."""
     return math.sqrt(network.layout.in_ / in_) if is_matched(scale) else 1.0
 
 
 def solve(scale: str | float, network: Network, factors: Mapping[str, Tensor], alpha: float | None) -> float:
-    """Return the multiplier that a scale, the name of a rule or a number, gives a tensor."""
+    """Return the multiplier that a scale (the name of a rule, or a number) gives a tensor."""
     return SCALES[scale].solve(network, factors, alpha) if isinstance(scale, str) else float(scale)

@@ -1,4 +1,4 @@
-"""The cheapest exact way through an adapted matrix, from its shape, the rank of its pair and the tokens.
+"""Find the cheapest exact way through an adapted matrix, from its shape, the rank of its pair and the tokens.
 
 Forward: activations through the pair, ``x W^T + (x A^T) B^T``, or one product with ``W + B A``. Gradient of the pair:
 through it as well, or from the dense gradient ``G = g^T x`` of the weight, as ``B^T G`` and ``G A^T``. All are the same
@@ -29,7 +29,7 @@ class Way:
 
 
 def cost(way: Way, tokens: int, rank: int, shape: tuple[int, int], trained: Trained = BOTH) -> int:
-    """FLOPs that an adapter adds to a step of a frozen (out, in) matrix; with ``trained`` None, to a forward pass."""
+    """Return the FLOPs an adapter adds to a step of a frozen (out, in) matrix (``trained`` None: a forward pass)."""
     out, in_ = shape
     through, form = 2 * tokens * rank, 2 * rank * out * in_ + PASS * out * in_
     forward = form if way.forms_weight else through * (in_ + out)
@@ -47,7 +47,7 @@ def cost(way: Way, tokens: int, rank: int, shape: tuple[int, int], trained: Trai
 
 @lru_cache(maxsize=4096)
 def cheapest(tokens: int, rank: int, shape: tuple[int, int], trained: Trained = BOTH, wide: bool = True) -> Way:
-    """The way of least cost. ``wide``: whether W is in fp32 or wider; a narrower W + delta would round delta away.
+    """Return the way of least cost. ``wide``: W is in fp32 or wider; a narrower W + delta would round delta away.
 
     What trains decides on the gradient alone, so that a forward pass has the same bits with gradients and without.
     """
@@ -60,7 +60,7 @@ def cheapest(tokens: int, rank: int, shape: tuple[int, int], trained: Trained = 
 
 
 def regimes(rank: int, shape: tuple[int, int]) -> list[tuple[int, Way]]:
-    """The cheapest ways in training, each with the tokens from which it is; costs are linear in the tokens."""
+    """Return the cheapest ways in training, each with the number of tokens from which on it is cheapest."""
     ways = [Way(forms, dense) for forms in (False, True) for dense in (False, True)]
     rest = {way: cost(way, 0, rank, shape) for way in ways}
     slope = {way: cost(way, 1, rank, shape) - rest[way] for way in ways}

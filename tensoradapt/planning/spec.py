@@ -228,7 +228,7 @@ def _check_together(spec: AdapterSpec) -> None:
 
 
 def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Builder]:
-    """Return a spec without None where the method or a default says more, the method's row, and its builder.
+    """Return a spec whose fields of None have their defaults, its method's published row, and its builder.
 
     Raises TensorAdaptError for a method that is missing or unknown, and for ``paper`` where no paper is.
     """
@@ -247,7 +247,7 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
 
 
 def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) -> Any:
-    """Return what a field is where it was not given: the row's, else the default of all methods."""
+    """Return a field's value where none was given: the published row's, else the default of all methods."""
     shared = row or papers.named(name)  # a parameterization of the same name takes the row's parts of widths
     every: dict[str, Any] = {"scale": "matched", "rates": {}, "rank_pattern": {}}
     every |= {"start": row.start, "options": row.options} if row else {"start": "zero", "options": {}}
@@ -272,7 +272,7 @@ def _layouts(row: Published) -> Sequence[Any]:
 
 
 def _builder(spec: AdapterSpec, resolved: AdapterSpec, row: Published | None) -> Builder:
-    """Return what builds the networks; those of a published adapter are not clipped."""
+    """Return the builder of a spec's networks, which are not clipped for a published adapter."""
     if row is not None:
         variant: Any = variant_of(row, resolved.rates)
     else:

@@ -108,7 +108,7 @@ def _widths(site: Site) -> dict[str, int]:
 
 
 def _fitting(sites: Sequence[Site], split: Split) -> str:
-    """Write the split with near-equal parts wherever the given ones do not multiply to a site's width."""
+    """Return the split as text, with near-equal parts where the given ones do not multiply to a site's width."""
     fitting: dict[str, Any] = {}
     for mode, parts in split.items():
         widths = dict.fromkeys(width for site in sites if (width := _widths(site).get(mode)))

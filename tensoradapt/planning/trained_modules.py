@@ -44,7 +44,7 @@ def with_heads(model: Any, train: Sequence[str], sites: Iterable[Site]) -> tuple
 
 
 def _heads(model: Any) -> list[tuple[str, Any]]:
-    """The heads of a model, by name, if it is a classifier of transformers."""
+    """Return the heads of a classifier of transformers, by name; none for another model."""
     if not any(HEADED.search(kind.__name__) for kind in type(model).__mro__):
         return []
     parts = dict(model.named_children())

@@ -26,7 +26,7 @@ class Variant:
     power: float | None = None  # the p of the multiplier alpha / rank^p
 
     def build(self, layout: Layout, rank: Any, **options: Any) -> Network:
-        """Build the parameterization's network, and change it."""
+        """Build the parameterization's network and change it as the variant says."""
         network = Builder(self.original, options).build(layout, rank)
         names = [factor.name for factor in network.factors]
         draws, rates = ({k: v for k, v in given.items() if k in names} for given in (self.draws, self.rates))
