@@ -27,14 +27,14 @@ NO_PART = ("method",)  # fields that change nothing of what is computed
 
 
 def _name(given: Any, where: str) -> str:
-    """Return a text that can be a name."""
+    """Check a text that can be a name, and return it."""
     if len(checks.text(given, where)) > LONGEST:
         raise TensorAdaptError(f"{where} is {shown(given)}; expected a name of at most {LONGEST:,} characters")
     return str(given)
 
 
 def _adapter(given: Any, where: str) -> AdapterSpec:
-    """Return the adapter of a run, its method in the usual spelling; what its task sets is refused."""
+    """Return the adapter of a run, its method in the usual spelling; what the run's task sets is refused."""
     adapter: AdapterSpec = of_record(AdapterSpec)(given, where)
     with located(where):
         if not isinstance(adapter.method, str):
@@ -102,8 +102,10 @@ class RunConfig:
 
     @cached_property
     def id(self) -> str:
-        """Return the hash of what is computed: of the fields that differ from their defaults, so that a new field
-        changes no id, without the method's name and the place of own data.
+        """Return the hash of what is computed.
+
+        The hash covers the fields that differ from their defaults, so that a new field changes no id, but neither the
+        method's name nor the place of own data.
         """
         parts = {name: item for name, item in said(self).items() if name not in NO_PART}
         if "own" in parts:
@@ -118,7 +120,7 @@ class RunConfig:
 
     @property
     def title(self) -> str:
-        """The run in the lines that a sweep prints."""
+        """The name of the run in the lines that a sweep prints."""
         return f"{self.method} {self.size_text}".strip() + f", seed {self.seed}"
 
     @property
@@ -127,7 +129,7 @@ class RunConfig:
         return size_text(self.adapter.rank, self.adapter.budget) if self.adapter else ""
 
     def to_plan(self, heads: tuple[str, ...] = ()) -> AdapterSpec:
-        """Return the adapter with the modules that are trained beside it, and the task where a layout has one."""
+        """Return the adapter with the modules trained beside it, and the task where its layout has a task mode."""
         assert self.adapter is not None
         with_task = any(RUNTIME[0] in text.split(":")[0].split() for text in layouts_given(self.adapter))
         return replace(self.adapter, train=heads, tasks=(self.task,) if with_task else ())

@@ -56,7 +56,7 @@ def execution(
     checkpoint: TrainingState | None = None,
     base: SharedBase | None = None,
 ) -> Turns[dict[str, Any]]:
-    """``execute`` as work that pauses after each step; ``base`` is that of the runs that take turns with it."""
+    """Compute a run as ``execute`` does, pausing after each step; ``base`` is shared by the runs that take turns."""
     begun, pauses = time.perf_counter(), Pauses()
     reset_peak_memory()
     if device.startswith("cuda"):
@@ -93,7 +93,7 @@ def execution(
 
 
 def prepare(task: Task, config: RunConfig, base: SharedBase | None = None) -> tuple[nn.Module, Plan | None]:
-    """The model of a run, ready to train: head drawn from the seed, adapter attached or base frozen.
+    """Return the model of a run, ready to train: head drawn from the seed, adapter attached or base frozen.
 
     ``base``: of the runs in this process, whose frozen weights are in memory once.
     """
@@ -155,7 +155,7 @@ def _result(
 
 
 def _resolved(plan: Plan) -> AdapterSpec:
-    """Return the adapter of a plan, of its layouts those that a matrix took."""
+    """Return the adapter of a plan with only those of its layouts that a matrix took."""
     layouts, taken = plan.spec.layout or (), {str(group.network.layout) for group in plan.groups}
     used = tuple(one for one in layouts if one in taken)
     # a layout with parts of widths, or for some projections, is written otherwise in its network
@@ -163,7 +163,7 @@ def _resolved(plan: Plan) -> AdapterSpec:
 
 
 def _examples(metric: Metric, stored: np.ndarray, data: Data, status: str) -> np.ndarray:
-    """What each test example contributes to the reported metric, (n_test,); of a diverged run chance throughout."""
+    """Return each test example's contribution to the reported metric, (n_test,); chance throughout if diverged."""
     if status == "diverged":
         return np.full(len(data.test), data.chance)
     assert metric.examples is not None
@@ -171,7 +171,7 @@ def _examples(metric: Metric, stored: np.ndarray, data: Data, status: str) -> np
 
 
 def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:
-    """The learning rates of a run by what they are called, the head's first."""
+    """Return the learning rates of a run under the names that notes give them, the head's first."""
     lr, head_lr = config.training.lr, config.training.head_lr
     head = {"head rate": lr if head_lr is None else head_lr} if heads else {}
     return head if config.kind == "head" else {**head, "learning rate": lr}
@@ -192,7 +192,7 @@ def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def predict(task: Task, model: nn.Module, examples: Sequence[Sized], device: str) -> np.ndarray:
-    """What the task stores of each example, (n, ...), from batches of similar length, which need little padding."""
+    """Return what the task stores of each example, (n, ...), from batches of similar length to need little padding."""
     order = sorted(range(len(examples)), key=lambda i: len(examples[i]))
     pools = [order[at : at + EVALUATED] for at in range(0, len(order), EVALUATED)]
     parts = [task.predict(model, task.collate([examples[i] for i in pool], model, device)) for pool in pools]
@@ -204,7 +204,7 @@ def predict(task: Task, model: nn.Module, examples: Sequence[Sized], device: str
 def batches(
     task: Task, model: nn.Module, examples: Sequence[Sized], batch: int, seed: int, device: str
 ) -> Iterator[Mapping[str, Tensor]]:
-    """Endless batches of the run's task in a new random order each epoch.
+    """Yield batches of the run's task without end, in a new random order each epoch.
 
     Examples are sorted by length within eight batches, as half the tokens of a mixed batch would be padding.
     """
@@ -219,7 +219,7 @@ def batches(
 
 
 def load_data(config: RunConfig) -> Data:
-    """The splits of a run's task; those of a few runs are kept, as runs that share a process often share them."""
+    """Return the splits of a run's task; a few are kept, as runs that share a process often share their data."""
     return _load_data(restore(config.task, config.own), config.model, config.data, config.seed)
 
 

@@ -63,7 +63,7 @@ def _computed(root: Path, works: Mapping[str, Work], device: str) -> dict[str, s
 
 
 def _computing(root: Path, work: Work, device: str, base: SharedBase | None = None) -> Turns[str]:
-    """Compute a run, pausing where it shares a base; returns how it ended, or "" where it is to be tried alone."""
+    """Compute a run, pausing after each step if it shares a base; return how it ended, "" if it must run alone."""
     from tensoradapt.training.state import TrainingState
 
     config, every, track = work.config()
@@ -98,8 +98,10 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
 
 
 def execute(*arguments: Any) -> dict[str, Any]:
-    """Compute a run by ``runs.execute``, which is imported here: it loads torch, and executors import this module in
-    processes that compute nothing, or before they have set the number of threads.
+    """Compute a run by ``runs.execute``.
+
+    That module is imported here as it loads torch, and executors import this one in processes that compute nothing, or
+    before they have set the number of threads.
     """
     from tensoradapt.runs.execute import execute as compute
 
@@ -113,7 +115,7 @@ def _execution(*arguments: Any) -> Turns[dict[str, Any]]:
 
 
 def _kind(error: Exception) -> str:
-    """The kind of a failure; out of memory has its own, as another machine or a smaller batch may do."""
+    """Return the kind of a failure; out of memory has its own, as another machine or a smaller batch may do."""
     import torch
 
     return MEMORY if isinstance(error, MemoryError | torch.OutOfMemoryError) else type(error).__name__

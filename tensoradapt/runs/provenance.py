@@ -32,12 +32,12 @@ class Requirement:
 
     @property
     def met(self) -> bool:
-        """Whether it is installed in a version that is not too old."""
+        """Whether the package is installed in a version that is not too old."""
         return self.installed is not None and _release(self.installed) >= _release(self.least)
 
 
 def requirements() -> list[Requirement]:
-    """What the installed package asks for, in its metadata; nothing is imported for it.
+    """Return what the installed package asks for in its metadata; nothing is imported for it.
 
     Raises PackageNotFoundError where the package is not installed but found on the path.
     """
@@ -47,7 +47,7 @@ def requirements() -> list[Requirement]:
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package, or None."""
+    """Return the installed version of a package, or None."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -55,13 +55,13 @@ def version(package: str) -> str | None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a version without the zeros at its end: 2.6.0a0+cpu and 2.6 are (2, 6)."""
+    """Return the numbers of a version without the zeros at its end: 2.6.0a0+cpu and 2.6 are (2, 6)."""
     match = re.match(r"\d+(\.\d+)*", version)
     return tuple(map(int, re.sub(r"(\.0+)+$", "", match[0]).split("."))) if match else ()
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, processor, source commit and command line; nothing is imported for it, no host or user is named."""
+    """Return versions, processor, source commit and command line; this imports nothing and names no host or user."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -81,7 +81,7 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory() -> int:
-    """The peak of resident memory in bytes, since the last reset or the start of the process."""
+    """Return the peak of resident memory in bytes, since the last reset or the start of the process."""
     with contextlib.suppress(OSError):
         if match := re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
             return int(match[1]) * 1024
@@ -102,7 +102,7 @@ def _cpu_model() -> str:
 
 
 def commit_of(root: Path) -> str | None:
-    """The commit of a checkout at ``root``, with ``-dirty`` if files differ from it."""
+    """Return the commit of a checkout at ``root``, with ``-dirty`` if files differ from it."""
     if not (root / ".git").exists():
         return None
     command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty"]

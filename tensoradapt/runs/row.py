@@ -35,21 +35,21 @@ LARGEST = 2**63 - 1
 
 
 def words(value: Any, where: str) -> str:
-    """Return a text, perhaps empty."""
+    """Check a text, perhaps empty, and return it."""
     if not isinstance(value, str):
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a text")
     return value
 
 
 def count(value: Any, where: str) -> Any:
-    """Return a whole number from zero."""
+    """Check a whole number from zero up, and return it."""
     if not is_whole(value, 0, LARGEST) and not (isinstance(value, float) and value.is_integer() and value >= 0):
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a whole number from 0 up to 2**63 - 1")
     return value
 
 
 def score(value: Any, where: str) -> Any:
-    """Return a finite number."""
+    """Check a finite number, and return it."""
     if not is_number(value):
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a finite number")
     return value
@@ -88,7 +88,7 @@ COLUMNS = tuple(
 
 
 def _typed(kinds: Sequence[str], *others: str) -> tuple[str, ...]:
-    """Return the columns of numbers: the fields of records that are declared as one of some types, and others."""
+    """Return the columns of numbers: the records' fields that are declared as one of some types, and ``others``."""
     every = (*fields(RunConfig), *fields(AdapterSpec), *fields(Training), *fields(DataSpec))
     return (*(f.name for f in every if str(f.type).removesuffix(" | None") in kinds), *others)
 
@@ -126,14 +126,14 @@ def failed_row(path: Path, config: RunConfig, error: Mapping[str, Any]) -> Row:
 
 
 def asked(config: RunConfig) -> Row:
-    """Return the part of a row that a config says."""
+    """Return the part of a row that the config says."""
     own = {name: getattr(config, name) for name in ("model", "task", "method", "kind", "seed", "tuning")}
     adapter = adapter_cells(config.adapter) if config.adapter else {}
     return {**as_json(config.training), **as_json(config.data), **adapter, **own}
 
 
 def _reached(result: Mapping[str, Any]) -> Row:
-    """Return the part of a row that a result says, with the adapter as it was resolved."""
+    """Return the part of a row that the result says, with the adapter as it was resolved."""
     expected = (*RESULT, "metric", "validation", "test")
     if missing := [key for key in expected if key not in result and key != "n_trained_base"]:
         raise TensorAdaptError(f"{missing[0]} is missing")
@@ -177,7 +177,7 @@ def _cell(item: Any) -> Any:
 
 
 def projections_text(projections: str | Iterable[str]) -> str:
-    """Return projections as text; those that a word stands for as that word.
+    """Return projections as text; a group that has a word of its own is that word.
 
     >>> projections_text(("q", "v")), projections_text(("o", "k", "q", "v"))
     ('q v', 'attention')

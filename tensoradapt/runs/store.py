@@ -49,19 +49,19 @@ class Run:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def has(self, array: str) -> bool:
-        """Whether the run stored an array of this name."""
+        """Return whether the run stored an array of this name."""
         return (self.path / f"{array}.npy").is_file()
 
     def array(self, name: str) -> np.ndarray:
-        """The array ``name``, read from disk; TensorAdaptError if it is missing or damaged."""
+        """Return the array ``name``, read from disk; raises TensorAdaptError if it is missing or damaged."""
         return read_array(self.path, name)
 
     def predictions(self) -> np.ndarray:
-        """Logits on the test set, (n_test, n_labels)."""
+        """Return the logits on the test set, (n_test, n_labels)."""
         return self.array("predictions")
 
     def labels(self) -> np.ndarray:
-        """True labels of the test set, (n_test,)."""
+        """Return the true labels of the test set, (n_test,)."""
         return self.array("labels")
 
 
@@ -76,7 +76,7 @@ class Failure:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a run; raises TensorAdaptError where it is missing, damaged or was changed."""
+    """Return the object in a run's JSON file; raises TensorAdaptError where it is missing, damaged or changed."""
     again = f"expected a JSON object written by write_run: delete the folder {path.parent} to run it again"
     try:
         data = read_bytes(path)
@@ -89,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
+    """Return the bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
     data = read_bounded(path, "and no file of a run has as many; delete the folder to run it again")
     if path.name == SUMS:
         return data
@@ -102,7 +102,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_array(folder: Path, name: str) -> np.ndarray:
-    """An array of a run's folder; TensorAdaptError if it is missing or damaged."""
+    """Return an array of a run's folder; raises TensorAdaptError if it is missing or damaged."""
     path = folder / f"{name}.npy"
     try:
         return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
@@ -181,7 +181,7 @@ def check_writable(root: Path) -> None:
 
 
 def check_free(root: Path, name: str) -> None:
-    """Raise TensorAdaptError if something other than a run is in the place of one, before the run is computed."""
+    """Raise TensorAdaptError if something that is no run is at the path of one, before the run is computed."""
     # in this order, as another process may publish the run in between
     if (Path(root) / name).exists() and not is_finished(root, name) and not is_failed(root, name):
         raise _in_the_way(Path(root) / name)
@@ -194,12 +194,12 @@ def _in_the_way(path: Path) -> TensorAdaptError:
 
 
 def is_finished(root: Path, name: str) -> bool:
-    """Whether ``root/name`` holds a finished run."""
+    """Return whether ``root/name`` holds a finished run."""
     return (Path(root) / name / "result.json").is_file()
 
 
 def is_failed(root: Path, name: str) -> bool:
-    """Whether ``root/name`` holds a run that failed, and no result."""
+    """Return whether ``root/name`` holds a run that failed, and no result."""
     return (Path(root) / name / "error.json").is_file() and not is_finished(root, name)
 
 
@@ -210,7 +210,7 @@ def remove_failure(root: Path, name: str) -> None:
 
 
 def load_failures(root: Path) -> dict[str, Failure]:
-    """The runs in ``root`` that failed, by name."""
+    """Return the runs in ``root`` that failed, by name."""
     names = sorted(path.parent.name for path in Path(root).glob("[!.]*/error.json"))
     return {name: read_failure(Path(root) / name) for name in names if is_failed(root, name)}
 
@@ -262,7 +262,7 @@ def _check_id(path: Path, config: RunConfig) -> None:
 
 
 def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-    """File names and bytes of a run, built before anything is written, so that bad input leaves no file."""
+    """Return the files of a run as bytes by name, built before anything is written, so that bad input leaves none."""
     contents = {}
     for name, document in zip(FILES, documents, strict=True):
         contents[f"{name}.json"] = _document(document, name, finite if name == "config" else finite_or_null)
@@ -278,7 +278,7 @@ def _contents(documents: tuple[Mapping[str, Any], ...], arrays: Mapping[str, np.
 
 
 def _with_sums(contents: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return files by name, with that of their checksums."""
+    """Return files by name, with the file of their checksums."""
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     return {**contents, SUMS: _document(sums, SUMS, finite)}
 

@@ -24,7 +24,7 @@ FOLDER = "tracking"
 
 
 class Tracker(Protocol):
-    """A sweep's calls to a tracker, always on one thread and in this order."""
+    """The calls that a sweep makes to a tracker, always on one thread and in this order."""
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
         """Begin or resume the run ``name`` of the folder of runs ``root``; values follow from ``step`` on."""
@@ -37,7 +37,7 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in ``tracking/tensorboard/<name>`` of the folder of runs."""
+    """A tracker that writes event files to ``tracking/tensorboard/<name>`` in the folder of runs."""
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -55,7 +55,7 @@ class TensorBoard:
 
 
 class Wandb:
-    """Weights & Biases, in the mode that WANDB_MODE says; its files are in ``tracking``.
+    """A tracker for Weights & Biases, in the mode that WANDB_MODE says; its files are in ``tracking``.
 
     The project has the name of the folder of runs. A killed run resumes under its name and skips steps already logged.
     """
@@ -82,7 +82,7 @@ class Wandb:
 
 
 class Trackio(Wandb):
-    """Trackio, in its own folder (TRACKIO_DIR). The project has the name of the folder of runs."""
+    """A tracker for Trackio, in its own folder (TRACKIO_DIR). The project has the name of the folder of runs."""
 
     def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
         import trackio
@@ -183,7 +183,7 @@ class _Sink:
             self._did(tracker.finish)
 
     def _did(self, call: Callable[..., None], *arguments: Any) -> bool:
-        """Whether a call returned; the first error is kept."""
+        """Call a function of the tracker and return whether it succeeded; the first error is kept."""
         try:
             call(*arguments)
         except BaseException as error:  # a library may raise SystemExit, which must end this thread alone

@@ -62,7 +62,7 @@ class Work:
             replace_file(self.path / "config.json", json.dumps(record).encode())
 
     def config(self) -> tuple[RunConfig, int, list[str]]:
-        """The run's config, the steps between two states of its training, and its trackers."""
+        """Return the run's config, the steps between two saved states of its training, and its trackers."""
         path, again = self.path / "config.json", "delete it, then run the sweep again"
         try:
             record = parse_json(read_bounded(path, again), path, again)
@@ -91,18 +91,18 @@ class Work:
             ) from error
 
     def attempts(self) -> bytes:
-        """The run's attempts so far, a JSON object on each line."""
+        """Return the run's attempts so far, a JSON object on each line."""
         return (self.path / ATTEMPTS).read_bytes()
 
     def clear(self) -> None:
-        """Remove the folder, and temporary folders that killed attempts left."""
+        """Remove the folder, and the temporary folders that killed attempts left."""
         shutil.rmtree(self.path, ignore_errors=True)
         for path in Path(self.root).glob(f".{self.name}.*.tmp"):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _torn(file: BinaryIO) -> bool:
-    """Whether the last line was cut off, as by a full disk; a line break must then come before the next one."""
+    """Return whether the last line was cut off, as by a full disk; a line break must then come before the next one."""
     if not file.tell():
         return False
     file.seek(-1, os.SEEK_END)
@@ -123,7 +123,7 @@ def tidy(root: Path) -> None:
 
 
 def in_hand(root: Path) -> tuple[list[str], list[str]]:
-    """The runs that a folder holds work of: those that a process computes now, and those that were left.
+    """Return the runs that have work in a folder: those that a process computes now, and those that were left.
 
     Changes nothing. A file system without locks says of none that it is computed.
     """
@@ -134,14 +134,14 @@ def in_hand(root: Path) -> tuple[list[str], list[str]]:
 
 
 def _held(path: Path) -> bool:
-    """Whether a process has this lock."""
+    """Return whether a process holds this lock."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         return not _locked(file, path)
     return False
 
 
 def state_key(name: str) -> Mapping[str, str]:
-    """A training's state is resumed only where these agree: the run, the versions and the source commit."""
+    """Return the run, versions and source commit, which must agree before a training's state is resumed."""
     now = versions()
     packages = {package: now["packages"].get(package, "") for package in ("torch", "transformers", "tensoradapt")}
     return {"run": name, "commit": str(now["commit"]), **packages}
@@ -149,7 +149,7 @@ def state_key(name: str) -> Mapping[str, str]:
 
 @contextlib.contextmanager
 def claim(root: Path, name: str) -> Iterator[bool]:
-    """Within it, True if this process may compute the run; False while another one does."""
+    """Hold the lock of a run in a ``with`` block; the value is False while another process holds it."""
     path = root / f".{name}.lock"
     with _opened(path) as file:
         if not _locked(file, path):
@@ -214,7 +214,7 @@ def close_ticket(work: Path, number: int, text: str) -> None:
 
 
 def latest_ticket(work: Path) -> Ticket | None:
-    """The ticket that counts; its key is empty for the moment between its creation and its first line."""
+    """Return the last ticket of a run; its key is empty between its creation and its first line."""
     numbers = [int(path.suffix[1:]) for path in work.glob("ticket.*")]
     try:
         lines = _ticket_path(work, max(numbers)).read_text().splitlines() if numbers else None
