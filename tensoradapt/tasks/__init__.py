@@ -11,7 +11,7 @@ __all__ = ["Data", "DataSpec", "Split", "Task", "get", "load", "names", "subsamp
 
 
 def names() -> tuple[str, ...]:
-    """All task names, by file.
+    """Return all task names, by file.
 
     >>> names()[:2]
     ('sst2', 'cola')
@@ -20,7 +20,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Task:
-    """The task of that name; raises TensorAdaptError with the closest name for an unknown one."""
+    """Return the task of that name; raises TensorAdaptError with the closest name for an unknown one."""
     tasks = _tasks()
     if name not in tasks:
         raise TensorAdaptError(f'unknown task "{name}"{did_you_mean(name, tasks)}')

@@ -30,7 +30,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Classification(Task):
-    """A class for each example, by transformers' classifier of the model.
+    """A task that gives each example a class, by transformers' classifier of the model.
 
     ``pair``: whether an example is two texts. ``load_splits``: what ``splits`` returns, of the same two numbers.
     """
@@ -46,12 +46,12 @@ class Classification(Task):
     kind: ClassVar[str] = "classification"
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
-        """Train, validation and test with notes."""
+        """Return train, validation and test with notes."""
         assert self.load_splits is not None
         return self.load_splits(n_train, n_test)
 
     def base(self, name: str) -> Any:
-        """The config of the model; raises TensorAdaptError for one that classifies no texts."""
+        """Return the config of the model; raises TensorAdaptError for one that classifies no texts."""
         models.check_classifies(name, "texts")
         return models.config(name)
 
@@ -60,16 +60,16 @@ class Classification(Task):
         return models.load(name, self)
 
     def heads(self, model: nn.Module) -> tuple[str, ...]:
-        """The head of the classifier."""
+        """Return the names of the classifier's head."""
         return head_of(model)
 
     def encode(self, split: Split, model: str, max_length: int) -> list[Row]:
-        """The token ids of each example, with its label."""
+        """Return the token ids of each example, with its label."""
         rows = models.encoder(model)(split.texts or (), max_length) if split.tokens is None else split.tokens.tolist()
         return [Row(ids, label) for ids, label in zip(rows, split.labels.tolist(), strict=True)]
 
     def collate(self, examples: Sequence[Row], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """Ids padded with the model's own token, by which causal ones find a text's end, their mask, and the labels."""
+        """Pad ids with the model's own token, by which causal models find a text's end, and add mask and labels."""
         import torch
 
         kind = torch.float32 if self.kind == "regression" else torch.int64
@@ -78,13 +78,13 @@ class Classification(Task):
         return {**padded([row.ids for row in examples], device, pad), "labels": labels.to(device)}
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits, (batch, n_labels)."""
+        """Return the logits, (batch, n_labels)."""
         return model(**{key: value for key, value in batch.items() if key != "labels"}).logits
 
 
 @dataclass(frozen=True)
 class Regression(Classification):
-    """A number for each example, by the same classifier with one output; the loss is the mean squared error."""
+    """A task that gives each example a number, by the same classifier with one output and the mean squared error."""
 
     n_labels: int = 1
     metrics: Metrics = ("spearman", "pearson")
@@ -92,12 +92,12 @@ class Regression(Classification):
 
 
 def head_of(model: Any) -> tuple[str, ...]:
-    """The names of the head of a transformers classifier."""
+    """Return the names of the head of a transformers classifier."""
     return tuple(name for name, _ in model.named_children() if name in HEADS)
 
 
 def padded(rows: Sequence[Sequence[int]], device: str, pad: int = 0) -> dict[str, Tensor]:
-    """Ids filled up with ``pad``, and their mask, (batch, longest)."""
+    """Return ids filled up with ``pad`` to the longest row, and their mask, (batch, longest)."""
     import torch
 
     width = max(map(len, rows))

@@ -18,8 +18,8 @@ _SST2_NOTE = "train and validation hold phrases of the same sentences, so valida
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The local files of a task: `columns` names the first ones, and `texts` and `label` are positions in them.
+class LocalFiles:
+    """The columns of a task's local files: `columns` names the first ones; `texts` and `label` are positions in them.
 
     A first line equal to the names is expected where `header`; up to `extra` unnamed columns may follow. `validation`
     is None where it is carved from train.
@@ -58,88 +58,88 @@ TASKS = {
 }
 _MRPC_COLUMNS = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")
 _STSB_COLUMNS = ("genre", "file", "year", "id", "score", "sentence1", "sentence2")
-LAYOUTS = {
-    "sst2": Layout(
+LOCAL_FILES = {
+    "sst2": LocalFiles(
         "SST-2", "train.tsv", "dev.tsv", "test.tsv", ("sentence", "label"), True, (0,), 1, _binary,
         hub_texts=("sentence",),
     ),
-    "cola": Layout(
+    "cola": LocalFiles(
         "CoLA", "train.tsv", "val.tsv", "dev.tsv", ("source", "label", "mark", "sentence"), False, (3,), 1, _binary,
         hub_texts=("sentence",),
     ),
-    "rte": Layout(
+    "rte": LocalFiles(
         "RTE", "train.tsv", None, "dev.tsv", ("index", "sentence1", "sentence2", "label"), True, (1, 2), 3, _entailment
     ),
-    "mrpc": Layout(
+    "mrpc": LocalFiles(
         "MRPC", "msr_paraphrase_train.txt", None, "msr_paraphrase_test.txt", _MRPC_COLUMNS, True, (3, 4), 0, _binary
     ),
-    "stsb": Layout(
+    "stsb": LocalFiles(
         "STS-B", "sts-train.tsv", "sts-dev.tsv", "sts-test.tsv", _STSB_COLUMNS, False, (5, 6), 4, float, extra=2
     ),
 }  # fmt: skip
 
 
 def load_splits(name: str) -> Splits:
-    """Train, validation and test with notes on where they come from.
+    """Return train, validation and test with notes on where they come from.
 
     Raises TensorAdaptError for a file with other columns or labels than expected. When the data is neither local nor
     online, the error names both ways to provide it.
     """
-    folder = places.local(f"glue/{LAYOUTS[name].folder}")
-    missing = [file for file in _files(LAYOUTS[name]) if not (folder / file).is_file()] if folder else []
+    folder = places.local(f"glue/{LOCAL_FILES[name].folder}")
+    missing = [file for file in _files(LOCAL_FILES[name]) if not (folder / file).is_file()] if folder else []
     where = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
     train, validation, test, notes = _local(name, folder) if folder and not missing else _online(name, where)
     return train, validation, test, (*notes, _SST2_NOTE) if name == "sst2" else notes
 
 
-def _files(layout: Layout) -> list[str]:
-    return [file for file in (layout.train, layout.validation, layout.test) if file]
+def _files(local: LocalFiles) -> list[str]:
+    return [file for file in (local.train, local.validation, local.test) if file]
 
 
 def _local(name: str, folder: Path) -> Splits:
-    layout = LAYOUTS[name]
-    train, test = (read(TASKS[name], layout, folder / file) for file in (layout.train, layout.test))
-    if layout.validation:
-        validation = read(TASKS[name], layout, folder / layout.validation)
-        return train, validation, test, (f"from {layout.folder}: {', '.join(_files(layout))}",)
+    local = LOCAL_FILES[name]
+    train, test = (read(TASKS[name], local, folder / file) for file in (local.train, local.test))
+    if local.validation:
+        validation = read(TASKS[name], local, folder / local.validation)
+        return train, validation, test, (f"from {local.folder}: {', '.join(_files(local))}",)
     validation, train = carve(train, int(len(train) * _CARVED))
-    return train, validation, test, (f"from {layout.folder}; validation is a tenth of {layout.train}",)
+    return train, validation, test, (f"from {local.folder}; validation is a tenth of {local.train}",)
 
 
-def read(task: Classification, layout: Layout, path: Path) -> Split:
+def read(task: Classification, local: LocalFiles, path: Path) -> Split:
     """Read all examples of a tab separated file, in which quotes are plain characters.
 
     Raises TensorAdaptError naming the file and the line for wrong columns and unknown labels.
     """
     lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
     rows = [line.rstrip("\r").split("\t") for line in lines]
-    if layout.header and rows[0] != list(layout.columns):
-        raise _columns_error(path, 1, rows[0], layout)
-    first = 1 if layout.header else 0
+    if local.header and rows[0] != list(local.columns):
+        raise _columns_error(path, 1, rows[0], local)
+    first = 1 if local.header else 0
     numbers = range(first + 1, len(rows) + 1)
-    labels = [_label(path, number, row, layout) for number, row in zip(numbers, rows[first:], strict=True)]
+    labels = [_label(path, number, row, local) for number, row in zip(numbers, rows[first:], strict=True)]
     return Split(
-        texts=tuple(tuple(row[column].strip() for column in layout.texts) for row in rows[first:]),
+        texts=tuple(tuple(row[column].strip() for column in local.texts) for row in rows[first:]),
         labels=np.array(labels, dtype=np.float64 if task.kind == "regression" else np.int64),
         ids=tuple(f"{path.stem}-{number}" for number in numbers),
     )
 
 
-def _label(path: Path, number: int, row: list[str], layout: Layout) -> float:
-    if not 0 <= len(row) - len(layout.columns) <= layout.extra:
-        raise _columns_error(path, number, row, layout)
+def _label(path: Path, number: int, row: list[str], local: LocalFiles) -> float:
+    if not 0 <= len(row) - len(local.columns) <= local.extra:
+        raise _columns_error(path, number, row, local)
     try:
-        return layout.label_of(row[layout.label])
+        return local.label_of(row[local.label])
     except (KeyError, ValueError):
         raise TensorAdaptError(
-            f"{path}, line {number}: found label {row[layout.label]!r}, expected one of GLUE's {layout.folder}: "
+            f"{path}, line {number}: found label {row[local.label]!r}, expected one of GLUE's {local.folder}: "
             "use the labelled files of the task"
         ) from None
 
 
-def _columns_error(path: Path, number: int, row: list[str], layout: Layout) -> TensorAdaptError:
+def _columns_error(path: Path, number: int, row: list[str], local: LocalFiles) -> TensorAdaptError:
     cells = ", ".join(repr(cell[:40]) for cell in row)
-    expected = f"{len(layout.columns)} tab separated columns {', '.join(layout.columns)}"
+    expected = f"{len(local.columns)} tab separated columns {', '.join(local.columns)}"
     return TensorAdaptError(
         f"{path}, line {number}: found {len(row)} columns {cells}, expected {expected}: "
         "replace the file, or unset TENSORADAPT_DATA to load the task online"
@@ -147,16 +147,16 @@ def _columns_error(path: Path, number: int, row: list[str], layout: Layout) -> T
 
 
 def _online(name: str, where: str) -> Splits:
-    holding = f"glue/{LAYOUTS[name].folder}/ holding {', '.join(_files(LAYOUTS[name]))}"
+    holding = f"glue/{LOCAL_FILES[name].folder}/ holding {', '.join(_files(LOCAL_FILES[name]))}"
     parts = places.online(lambda: places.from_hub(name, _HUB, name), name, where, holding)
-    full, test = (_from_hub(TASKS[name], LAYOUTS[name], parts, part) for part in ("train", "validation"))
+    full, test = (_from_hub(TASKS[name], LOCAL_FILES[name], parts, part) for part in ("train", "validation"))
     validation, train = carve(full, int(len(full) * _CARVED))
     notes = (f"from {_HUB} online; test is GLUE's validation, whose labels are public; validation is a tenth of train",)
     return train, validation, test, notes
 
 
-def _from_hub(task: Classification, layout: Layout, parts: Any, part: str) -> Split:
+def _from_hub(task: Classification, local: LocalFiles, parts: Any, part: str) -> Split:
     rows = parts[part]
     labels = np.array(rows["label"], dtype=np.float64 if task.kind == "regression" else np.int64)
-    columns = [[text.strip() for text in rows[column]] for column in layout.hub_texts]
+    columns = [[text.strip() for text in rows[column]] for column in local.hub_texts]
     return Split(tuple(zip(*columns, strict=True)), labels, tuple(f"{part}-{row}" for row in range(len(labels))))

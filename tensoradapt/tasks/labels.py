@@ -26,7 +26,7 @@ class Labels:
     classes: tuple[str, ...] = ()
 
     def encoded(self, tables: Mapping[str, Table], column: str) -> dict[str, np.ndarray]:
-        """The labels of each part: numbers of classes, or targets."""
+        """Return the labels of each part: numbers of classes, or targets."""
         if self.kind == "regression":
             parts = {part: _numbers(table, column) for part, table in tables.items()}
             return {part: np.array(values, dtype=np.float64) for part, values in parts.items()}
@@ -40,7 +40,7 @@ class Labels:
 def read_labels(
     tables: Mapping[str, Table], column: str, kind: str | None = None, classes: Sequence[str] | None = None
 ) -> Labels:
-    """Find out what the labels in a column of each part are.
+    """Find out what the labels of own data are, from their column in each part.
 
     Words are classes, numbers with fractions are targets; whole numbers are classes if there are at most 20 different
     ones. Raises TensorAdaptError, naming the row, for missing labels and those that are not of the ``kind`` or one of
@@ -74,7 +74,7 @@ def check_in_train(labels: Labels, train: np.ndarray, others: Mapping[str, np.nd
 
 
 def _present(table: Table, column: str) -> Sequence[Any]:
-    """The labels of a table, none of which is missing."""
+    """Return the labels of a table; raises TensorAdaptError where one is missing or of another type."""
     values = table.column(column)
     numeric = sum(_number(value) is not None for value in values) > len(values) / 2
     for row, value in enumerate(values):
@@ -149,7 +149,7 @@ def _numbers(table: Table, column: str) -> list[float]:
 
 
 def _number(value: Any) -> float | None:
-    """A number, or a text that says one; None for another."""
+    """Return a number, or the number that a text says; None for another value."""
     if isinstance(value, bool):  # a word
         return None
     try:
@@ -160,7 +160,7 @@ def _number(value: Any) -> float | None:
 
 
 def _word(value: Any) -> str:
-    """The name of a class: ``1`` and ``1.0`` are one."""
+    """Return the name of a class: ``1`` and ``1.0`` are one."""
     number = _number(value)
     if number is not None and number.is_integer():
         return str(int(number))

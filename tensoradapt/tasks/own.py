@@ -28,7 +28,7 @@ USUAL = {"classification": ("accuracy",), "regression": ("spearman", "pearson")}
 
 
 def build(own: OwnData) -> tuple[Classification, dict[str, Any]]:
-    """The task of own data, and the record that identifies the data and loads it again.
+    """Return the task of own data, and the record that identifies the data and loads it again.
 
     Raises TensorAdaptError, naming file, row or column, for data that cannot be read or trained on.
     """
@@ -55,7 +55,7 @@ def build(own: OwnData) -> tuple[Classification, dict[str, Any]]:
 
 
 def content_hash(data: Data) -> str:
-    """Sixteen hex digits of the SHA-256 of all texts, tokens or pixels and labels, in order."""
+    """Return sixteen hex digits of the SHA-256 of all texts, tokens or pixels and labels, in order."""
     digest = hashlib.sha256()
     for split in (data.train, data.validation, data.test):
         for example, label in zip(split.contents, split.labels.tolist(), strict=True):
@@ -89,7 +89,7 @@ def _split(part: str, table: Table, texts: Sequence[str], column: str, labels: L
 
 
 def _three(own: OwnData, parts: Mapping[str, Split]) -> Splits:
-    """Train, validation and test; those that were not given are drawn from train, equal texts together."""
+    """Return train, validation and test; parts that were not given are drawn from train, equal texts together."""
     asked = own.split or {}
     shares = {part: share for part, share in {**SHARES, **asked}.items() if part not in parts}
     if given := [part for part in asked if part in parts]:

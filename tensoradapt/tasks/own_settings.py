@@ -106,12 +106,12 @@ class OwnData:
 
     @property
     def parts(self) -> dict[str, str]:
-        """What is given of train, validation and test."""
+        """The given ones of train, validation and test."""
         return {part: given for part in PARTS if (given := getattr(self, part)) is not None}
 
 
 def settled(own: OwnData) -> OwnData:
-    """Return the same with absolute paths and a name, and with a folder of pictures as train.
+    """Return the settings with absolute paths and a name, and with a folder of pictures as train.
 
     Raises TensorAdaptError for what pictures do without.
     """

@@ -14,18 +14,18 @@ UNSET = "TENSORADAPT_DATA is not set"
 
 
 def local(file: str) -> Path | None:
-    """The path of a file or folder below the one that TENSORADAPT_DATA names; None where it names none."""
+    """Return the path of a file or folder in the one that TENSORADAPT_DATA names; None where it names none."""
     root = os.environ.get("TENSORADAPT_DATA")
     return Path(root).expanduser() / file if root else None
 
 
 def missing(path: Path | None) -> str:
-    """Why data is not local, in words."""
+    """Say in words why data is not local."""
     return f"there is no {path}" if path else UNSET
 
 
 def from_hub(task: str, *name: str) -> Any:
-    """A data set of the hub by its name and part; raises TensorAdaptError where `datasets` is not installed."""
+    """Return a data set of the hub by its name and part; raises TensorAdaptError where `datasets` is not installed."""
     try:
         from datasets import load_dataset
     except ImportError:
@@ -34,7 +34,7 @@ def from_hub(task: str, *name: str) -> Any:
 
 
 def online(load: Callable[[], T], task: str, why_not_local: str, holding: str) -> T:
-    """What ``load`` gives; where it raises, TensorAdaptError naming both ways to provide the data.
+    """Return what ``load`` gives; where it raises, raise TensorAdaptError that names both ways to provide the data.
 
     ``holding``: what the local folder should hold, empty for a task that is never local.
     """

@@ -21,10 +21,10 @@ _NOTES = ("labels are -1 and chance is nan until tasks.planted.label sets them",
 
 @dataclass(frozen=True)
 class Planted(Classification):
-    """Classes by a teacher: the model of the run with a known change of its weights."""
+    """A task of classes by a teacher: the model of the run with a known change of its weights."""
 
     def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
-        """Return unlabelled rows without a model, else rows labelled by it.
+        """Return unlabelled rows without a model, else rows labelled by the model as teacher.
 
         Labelled training rows are one set for all seeds, as the teacher's threshold, and so the test labels, depend on
         them.
@@ -33,7 +33,7 @@ class Planted(Classification):
 
 
 def load_splits(n_train: int | None = None, n_test: int | None = None) -> Splits:
-    """Unlabelled train, validation and test: 512, 256 and 256 rows, or more with the same first rows."""
+    """Return unlabelled train, validation and test: 512, 256 and 256 rows, or more with the same first rows."""
     train = _draw("train", 0, max(n_train or 0, _N_TRAIN))
     validation = _draw("validation", 1, _N_VALIDATION)
     return train, validation, _draw("test", 2, max(n_test or 0, _N_TEST)), _NOTES
@@ -80,7 +80,7 @@ def _margins(split: Split, logits_of: Callable[[np.ndarray], np.ndarray]) -> np.
 
 
 def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The logits of the base model with a known rank-2 CP delta, which an adapter can learn exactly."""
+    """Return a function for the logits of the base model with a known rank-2 CP delta, which an adapter can learn."""
     import torch
 
     from tensoradapt.surgery.attach import attach

@@ -29,7 +29,7 @@ SHARES = {ENCODER: (1.0, 1.0), CAUSAL: (1.0, 0.33), PICTURES: (0.4, 0.1)}
 
 
 def head_rate(task: Task, model: str) -> float | None:
-    """The rate for the head of a task on a named model; None for a task without such a head, as of language models.
+    """Return the rate for a task's head on a named model; None for a task without such a head, as of language models.
 
     Raises TensorAdaptError for a model whose config cannot be loaded.
     """
@@ -37,7 +37,7 @@ def head_rate(task: Task, model: str) -> float | None:
 
 
 def shares(task: Task, model: str) -> tuple[float, float]:
-    """How much of a text encoder's rates the adapters of a named model take, and its full fine-tuning.
+    """Return the shares of a text encoder's rates that adapters of a named model and its full fine-tuning take.
 
     All of them where the task has no such head, as its models may be of any library.
 
@@ -47,7 +47,7 @@ def shares(task: Task, model: str) -> tuple[float, float]:
 
 
 def kind_of(task: Task, model: str) -> str:
-    """What the head is on: a text encoder, a causal language model or a picture model."""
+    """Return the kind of model below a head: a text encoder, a causal language model or a picture model."""
     if isinstance(task, Pictures):
         return PICTURES
     return _kind_of_texts(str(Path(model).absolute()) if Path(model).is_dir() else model)

@@ -33,7 +33,7 @@ _REGISTERED: dict[str, tuple[Task, Record]] = {}
 
 
 def names() -> tuple[str, ...]:
-    """The names of all tasks that a name alone loads: built in, of installed plug-ins, and registered."""
+    """Return the names of all tasks that a name alone loads: built in, of installed plug-ins, and registered."""
     return tuple(dict.fromkeys((*tasks.names(), *_entries(), *_REGISTERED)))
 
 
@@ -69,7 +69,7 @@ def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -
 
 
 def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
-    """The task of a name, a path, a name on the hub, a place such as "module:TASK", or a table of settings."""
+    """Return the task of a name, a path, a name on the hub, a place such as "module:TASK", or a table of settings."""
     if isinstance(value, Mapping):
         if set(value) == {"name"}:
             return resolve(value["name"], f"{where}.name")
@@ -93,7 +93,7 @@ def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
 
 
 def restore(name: str, record: Record) -> Task:
-    """The task of a run's config. Raises TensorAdaptError where its data is not what it was."""
+    """Return the task of a run's config. Raises TensorAdaptError where its data is not what it was."""
     return _restored(name, json.dumps(record, sort_keys=True))
 
 
@@ -129,7 +129,7 @@ def _made(task: Any, settings: Mapping[str, Any]) -> tuple[Task, Record]:
 
 
 def _place_of(task: Task) -> str:
-    """Where a task can be imported from: the module of its class, and its name there."""
+    """Return where a task can be imported from, as "module:NAME" with the module of its class."""
     module = type(task).__module__
     held = [name for name, value in vars(sys.modules.get(module, sys)).items() if value is task]
     if module == "__main__" or not held:
@@ -141,13 +141,13 @@ def _place_of(task: Task) -> str:
 
 
 def _held(where: str) -> tuple[Task, Record]:
-    """The task at a place such as "module:TASK"."""
+    """Return the task at a place such as "module:TASK", and its record."""
     task = _checked(imported(where, "task", "module:NAME of a Task"), repr(where))
     return task, {"hash": _content_hash(task), "source": {"object": where}}
 
 
 def _content_hash(task: Task) -> str:
-    """The hash of the text that identifies a task's data; without one, that of the data itself."""
+    """Return the hash of the text that identifies a task's data; without one, that of the data itself."""
     if task.content:
         return hashlib.sha256(task.content.encode()).hexdigest()[:16]
     data = task.load()
@@ -157,7 +157,7 @@ def _content_hash(task: Task) -> str:
 
 
 def _free(made: tuple[Task, Record]) -> tuple[Task, Record]:
-    """The same, if its name is not taken by another task."""
+    """Return the given task and record; raise TensorAdaptError where another task has its name."""
     name = made[0].name
     if name in (*tasks.names(), *_entries()) or (name in _REGISTERED and _REGISTERED[name][1] != made[1]):
         raise TensorAdaptError(f"task name {name!r} is taken by another task; give it another name =")
@@ -170,7 +170,7 @@ def _entries() -> dict[str, EntryPoint]:
 
 
 def _installed(entry: EntryPoint) -> tuple[Task, Record]:
-    """The task of an entry point: a ``Task``, or a table of settings, or a function that returns one."""
+    """Return the task of an entry point: a ``Task``, or a table of settings, or a function that returns one."""
     try:
         found = entry.load()
         found = found() if callable(found) and not isinstance(found, Task) else found

@@ -20,7 +20,7 @@ _NOTES = (
 
 
 def load_splits(n_train: int | None = None, n_test: int | None = None) -> Splits:
-    """Train, validation and test with notes; fetches the asset on first use.
+    """Return train, validation and test with notes; fetches the asset on first use.
 
     Raises TensorAdaptError when the asset cannot be fetched or a line cannot be read.
     """
@@ -30,7 +30,7 @@ def load_splits(n_train: int | None = None, n_test: int | None = None) -> Splits
 
 
 def read(path: Path) -> Split:
-    """All clearly rated sentences of the file, in its order."""
+    """Return all clearly rated sentences of the file, in its order."""
     lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     rows = [_row(path, number, line.rstrip("\r")) for number, line in enumerate(lines, 1)]
     kept = [row for row in rows if abs(row[1]) >= _MIN_RATING]

@@ -1,4 +1,4 @@
-"""The splits of a task, fixed by its texts or pictures, of which they share none; drawing fewer moves none across."""
+"""Splits of a task, fixed by its texts or pictures, of which they share none; drawing fewer moves none across."""
 
 from __future__ import annotations
 
@@ -35,8 +35,9 @@ class DataSpec:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples in order: one or two sentences each, rows of token ids, or pictures, with a label (int64 or float64) and
-    an id.
+    """Examples in order, each with a label (int64 or float64) and an id.
+
+    An example is one or two sentences, a row of token ids, or a picture.
 
     `tokens` has shape (n, length), int64; exactly one of `texts`, `tokens` and `pictures` is set.
     """
@@ -52,7 +53,7 @@ class Split:
 
     @property
     def contents(self) -> Sequence[Any]:
-        """What each example is known by: its texts, its tokens, or the digest of its pixels."""
+        """The identities of the examples: their texts, their tokens, or the digests of their pixels."""
         if self.pictures is not None:
             return [picture.digest for picture in self.pictures]
         return self.tokens.tolist() if self.tokens is not None else self.texts or ()
@@ -62,7 +63,7 @@ Splits = tuple[Split, Split, Split, tuple[str, ...]]  # train, validation, test 
 
 
 def take(split: Split, rows: np.ndarray) -> Split:
-    """The examples at `rows`, in that order."""
+    """Return the examples at `rows`, in that order."""
     texts = None if split.texts is None else tuple(split.texts[row] for row in rows)
     tokens = None if split.tokens is None else split.tokens[rows]
     pictures = None if split.pictures is None else tuple(split.pictures[row] for row in rows)
@@ -71,14 +72,14 @@ def take(split: Split, rows: np.ndarray) -> Split:
 
 
 def joined(first: Split, second: Split) -> Split:
-    """The examples of one split of texts, then those of another."""
+    """Return the examples of one split of texts, then those of another."""
     labels = np.concatenate([first.labels, second.labels])
     texts = (*(first.texts or ()), *(second.texts or ()))
     return replace(first, texts=texts, labels=labels, ids=(*first.ids, *second.ids))
 
 
 def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
-    """Parts of the given sizes, then the rest, by a hash of the text, so that equal texts stay together."""
+    """Return parts of the given sizes, then the rest, by a hash of the text, so that equal texts stay together."""
     digests = [hashlib.sha256("\t".join(key).encode()).digest() for key in _keys(split)]
     order = np.array(sorted(range(len(split)), key=lambda row: (digests[row], row)), dtype=np.int64)
     parts = np.split(order, np.cumsum(sizes))
@@ -86,7 +87,7 @@ def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
 
 
 def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split, tuple[str, ...]]:
-    """Train and validation without the texts of later splits, and a note on each removal; test does not change.
+    """Remove texts of later splits from train and validation, with a note on each removal; test does not change.
 
     Texts count as equal when they differ only in case and white space; in pairs the order does not matter. Pictures
     are equal by their pixels.
@@ -102,7 +103,7 @@ def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split
 
 
 def subsample(split: Split, n: int | None, seed: int, option: str) -> Split:
-    """`n` examples in an order drawn with `seed` (a smaller `n` gives a prefix), or all in file order for None.
+    """Return `n` examples in an order drawn with `seed` (a smaller `n` gives a prefix); None: all in file order.
 
     Raises TensorAdaptError when `n` is not from 1 to the number there is.
     """
@@ -132,7 +133,7 @@ def _keys(split: Split) -> list[tuple[str, ...]]:
 
 
 def divide(split: Split, sizes: Sequence[int], seed: int) -> tuple[Split, ...]:
-    """Parts of at least the given sizes, then the rest, drawn by a hash of seed and text: equal ones stay together."""
+    """Return parts of at least the given sizes, then the rest, by a hash of seed and text: equal ones stay together."""
     keys = _keys(split)
     digests = [hashlib.sha256("\t".join((str(seed), *key)).encode()).digest() for key in keys]
     order = sorted(range(len(split)), key=lambda row: (digests[row], row))

@@ -26,8 +26,9 @@ PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "q
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length by name. ``place(row)`` names a row, counted from 0, in messages; ``notes`` say what was
-    left out.
+    """Columns of equal length by name.
+
+    ``place(row)`` names a row, counted from 0, in messages; ``notes`` say what was left out.
     """
 
     where: str
@@ -39,7 +40,7 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
     def column(self, name: str) -> Sequence[Any]:
-        """The values of a column; raises TensorAdaptError with the closest name where there is none."""
+        """Return the values of a column; raises TensorAdaptError with the closest name where there is none."""
         if name not in self.columns:
             raise TensorAdaptError(f"{self.where} has no column {name!r}{did_you_mean(name, self.columns)}")
         return self.columns[name]
@@ -65,7 +66,7 @@ def read_file(path: Path) -> Table:
 
 
 def read_dataset(name: str, subset: str | None, parts: Mapping[str, str]) -> dict[str, Table]:
-    """Read a folder that ``save_to_disk`` wrote, or a data set on the hub: a table for each part that it has.
+    """Read a folder that ``save_to_disk`` wrote, or a data set on the hub, as a table for each part that it has.
 
     ``parts``: names of its splits for train, validation and test; default those names.
     """
@@ -101,7 +102,7 @@ def read_dataset(name: str, subset: str | None, parts: Mapping[str, str]) -> dic
 def columns_of(
     table: Table, given: tuple[str, ...] | None = None, label: str | None = None
 ) -> tuple[tuple[str, ...], str]:
-    """The columns of texts, one or two, and that of labels: as given, or by their usual names."""
+    """Return the columns of texts, one or two, and that of labels: as given, or by their usual names."""
     names = list(table.columns)
     label = label or next((name for name in LABEL_NAMES if name in names), None)
     if label is None:
@@ -124,7 +125,7 @@ def columns_of(
 
 
 def texts_of(table: Table, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """The texts of each row; raises TensorAdaptError for what is no text, and where all texts of a row are blank."""
+    """Return the texts of each row; raises TensorAdaptError for what is no text, and for a row of blank texts."""
     columns = [[_text(table, name, row, value) for row, value in enumerate(table.column(name))] for name in names]
     rows = tuple(zip(*columns, strict=True))
     if blank := [row for row, values in enumerate(rows) if not any(values)]:
@@ -144,12 +145,12 @@ def _text(table: Table, name: str, row: int, value: Any) -> str:
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether ``save_to_disk`` of the `datasets` library wrote a folder."""
+    """Return whether ``save_to_disk`` of the `datasets` library wrote a folder."""
     return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def _from_dataset(where: str, rows: Any) -> Table:
-    """The columns of a split; classes that are stored as numbers have their names."""
+    """Return the columns of a split; classes that are stored as numbers have their names."""
     columns = {}
     for name, feature in rows.features.items():
         values = list(rows[name])
@@ -160,12 +161,12 @@ def _from_dataset(where: str, rows: Any) -> Table:
 
 
 def _csv(path: Path, data: bytes) -> Table:
-    """Comma separated with a header; a cell that holds commas, quotes or line breaks is in double quotes."""
+    """Read a comma separated file with a header; a cell with commas, quotes or line breaks is in double quotes."""
     return _separated(path, data, csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
 
 
 def _tsv(path: Path, data: bytes) -> Table:
-    """Tab separated with a header; quotes are plain characters."""
+    """Read a tab separated file with a header; quotes are plain characters."""
     lines = io.StringIO(data.decode("utf-8-sig"), newline="")
     return _separated(path, data, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
@@ -190,7 +191,7 @@ def _separated(path: Path, data: bytes, reader: Any) -> Table:
 
 
 def _jsonl(path: Path, data: bytes) -> Table:
-    """An object on each line."""
+    """Read a file with a JSON object on each line."""
     rows, lines = [], []
     for number, line in enumerate(data.decode("utf-8-sig").split("\n"), 1):
         if line.strip():
@@ -203,7 +204,7 @@ def _jsonl(path: Path, data: bytes) -> Table:
 
 
 def _json(path: Path, data: bytes) -> Table:
-    """A list of objects."""
+    """Read a JSON file that is a list of objects."""
     rows = json.loads(data.decode("utf-8-sig"))
     if not isinstance(rows, list):
         raise TensorAdaptError(f"{path} holds a {type(rows).__name__}; expected a list of objects")
@@ -211,7 +212,7 @@ def _json(path: Path, data: bytes) -> Table:
 
 
 def _objects(path: Path, rows: Sequence[Any], place: Callable[[int], str]) -> Table:
-    """The columns of objects; a key that one of them lacks is None there."""
+    """Return the columns of objects; a key that one of them lacks is None there."""
     if odd := [i for i, row in enumerate(rows) if not isinstance(row, dict)]:
         raise TensorAdaptError(f"{place(odd[0])} is a {type(rows[odd[0]]).__name__}; expected an object")
     names = dict.fromkeys(name for row in rows for name in row)

@@ -41,7 +41,7 @@ class Data:
 
 
 class Task(ABC):
-    """A task. Subclasses give ``splits``, ``model``, ``encode``, ``collate``, ``predict`` and ``metrics``.
+    """A task of runs. Subclasses give ``splits``, ``model``, ``encode``, ``collate``, ``predict`` and ``metrics``.
 
     An encoded example is any object with a length, by which batches of similar ones are made: a sequence of tokens, a
     prompt with its answer, a pair of answers. A subclass imports torch in its methods alone, as sweeps are planned
@@ -68,42 +68,42 @@ class Task(ABC):
 
     @abstractmethod
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
-        """Train, validation and test with notes; the numbers are for tasks that draw their examples."""
+        """Return train, validation and test with notes; the numbers are for tasks that draw their examples."""
 
     def base(self, name: str) -> Any:
-        """What adapters of a named model are planned for: its config, or its modules without weights.
+        """Return what adapters of a named model are planned for: its config, or its modules without weights.
 
         Raises TensorAdaptError for a model that the task cannot use.
         """
         return models.config(name)
 
     def described(self, name: str) -> str:
-        """What is done to examples for a named model, where the plan of a sweep should say so; empty where not."""
+        """Say what is done to examples for a named model, where the plan of a sweep should say so; else return ""."""
         return ""
 
     @abstractmethod
     def model(self, name: str) -> nn.Module:
-        """Load a named model for the task; what is new in it is drawn from torch's generator."""
+        """Load a named model for the task; its new weights are drawn from torch's generator."""
 
     def heads(self, model: nn.Module) -> tuple[str, ...]:
-        """The names of the modules of a model that are trained whole, beside its adapter."""
+        """Return the names of the modules of a model that are trained whole, beside its adapter."""
         return ()
 
     @abstractmethod
     def encode(self, split: Split, model: str, max_length: int) -> Sequence[Sized]:
-        """The examples of a split, encoded for a named model and cut to a number of tokens."""
+        """Return the examples of a split, encoded for a named model and cut to a number of tokens."""
 
     @abstractmethod
     def collate(self, examples: Sequence[Any], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """One batch of encoded examples, on a device."""
+        """Return one batch of encoded examples, on a device."""
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """The loss that is trained on, one number; here the model's own."""
+        """Return the loss that is trained on, one number; here the model's own."""
         return model(**batch).loss
 
     @abstractmethod
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """What is stored of each example of a batch, (batch, ...): logits, likelihoods of options, a loss."""
+        """Return what is stored of each example of a batch, (batch, ...): logits, likelihoods of options, a loss."""
 
     @property
     def all_metrics(self) -> tuple[Metric, ...]:
@@ -117,7 +117,7 @@ class Task(ABC):
         return self.all_metrics[0]
 
     def evaluate(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
-        """Metrics by name of the predictions for a split, (len(split), ...).
+        """Return the metrics by name of the predictions for a split, (len(split), ...).
 
         Of those beside the reported one, what has no value there (nan) is left out.
         """
@@ -125,11 +125,11 @@ class Task(ABC):
         return {name: value for i, (name, value) in enumerate(found.items()) if i == 0 or not math.isnan(value)}
 
     def chance(self, split: Split, model: str | None = None) -> float:
-        """The reported metric of what has learned nothing; here as the metric says, whatever the model."""
+        """Return the reported metric of a model that has learned nothing; here as the metric says, for every model."""
         return self.metric.chance(self.metric.score, split, self.n_labels)
 
     def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
-        """Three disjoint splits, each of at most the numbers of examples that are asked for.
+        """Return three disjoint splits, each of at most the numbers of examples that are asked for.
 
         Training examples are drawn with ``seed``; validation and test are the same for every seed. ``model``: that of
         the run, which some tasks need for labels, lengths or chance. Raises TensorAdaptError for data that cannot be

@@ -40,7 +40,7 @@ def rows_of(name: str, count: int, word: str) -> list[str]:
 
 def write(root: Path, name: str, **parts: list[str]) -> Path:
     """The task's local files under `root`; lines by part: train, validation, test."""
-    layout = glue.LAYOUTS[name]
+    layout = glue.LOCAL_FILES[name]
     folder = root / "glue" / layout.folder
     folder.mkdir(parents=True, exist_ok=True)
     files = {"train": layout.train, "validation": layout.validation, "test": layout.test}
@@ -165,7 +165,7 @@ def test_a_damaged_rating_line_is_named(rated: Path) -> None:
 def test_a_local_glue_task_has_the_files_rows_in_disjoint_splits(local: Path, name: str) -> None:
     write_all(local, name)
     data = tasks.load(name)
-    carved = glue.LAYOUTS[name].validation is None
+    carved = glue.LOCAL_FILES[name].validation is None
     assert (len(data.train), len(data.validation), len(data.test)) == ((36, 4, 8) if carved else (40, 6, 8))
     assert_apart(data)
     first = ('test "0', "test second 0") if data.task.pair else ('test "0',)

@@ -32,7 +32,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt with each of its answers, of which ``right`` is the place of the right one."""
+    """A prompt with each of its answers; ``right`` is the position of the right one."""
 
     options: tuple[Answered, ...]
     right: int = 0
@@ -43,7 +43,7 @@ class Question:
 
 @lru_cache(maxsize=2)
 def tokenizer(name: str) -> Any:
-    """The tokenizer of a named model. Raises TensorAdaptError where it has no chat template."""
+    """Return the tokenizer of a named model. Raises TensorAdaptError where it has no chat template."""
     found = models.from_pretrained(models.transformers().AutoTokenizer, name)
     if not found.chat_template:
         raise TensorAdaptError(
@@ -55,7 +55,7 @@ def tokenizer(name: str) -> Any:
 
 @lru_cache(maxsize=1 << 17)
 def encode(name: str, prompt: str, answer: str, system: str = "", closed: bool = True) -> Answered:
-    """A prompt and its answer as a chat of two messages, whole; behind that of the system, if there is one.
+    """Return a prompt and its answer as a chat of two messages, whole, after the system's message if there is one.
 
     ``closed``: with what the template writes behind an answer, such as the token that ends a turn; options whose
     likelihoods are compared go without. Raises TensorAdaptError for a template in which the answer does not follow the
@@ -92,7 +92,7 @@ def _ids(name: str, text: str) -> tuple[int, ...]:
 
 
 def collate(examples: Sequence[Answered], device: str) -> Mapping[str, Tensor]:
-    """Padded ids, their mask, and labels that are ids in answers and ``IGNORED`` elsewhere, (batch, longest)."""
+    """Return padded ids, their mask, and labels: ids in answers and ``IGNORED`` elsewhere, (batch, longest)."""
     import torch
 
     batch = padded([row.ids for row in examples], device)
@@ -103,13 +103,13 @@ def collate(examples: Sequence[Answered], device: str) -> Mapping[str, Tensor]:
 
 
 def rows(batch: Mapping[str, Tensor], at: Tensor) -> Mapping[str, Tensor]:
-    """Some rows of a batch, no longer than the longest of them."""
+    """Return some rows of a batch, no longer than the longest of them."""
     width = int(batch["attention_mask"][at].sum(1).max())
     return {key: value[at, :width] for key, value in batch.items()}
 
 
 def answer_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The logits for each token of the answers, (tokens, vocabulary) in fp32, and where they are, (batch, longest - 1).
+    """Return the logits for the answers' tokens, (tokens, vocabulary) in fp32, and their mask (batch, longest - 1).
 
     Tokens stand in the order of ``batch["labels"][:, 1:][where]``.
     """
@@ -119,18 +119,18 @@ def answer_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor
 
 
 def summed(values: Tensor, where: Tensor) -> Tensor:
-    """The sum over each row's tokens, (batch,), of a number for each token of the answers."""
+    """Return the sum over each row's tokens, (batch,), of a number for each token of the answers."""
     return values.new_zeros(where.shape).masked_scatter(where, values).sum(1)
 
 
 def log_likelihood(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The log-likelihood of each answer (nats, summed over its tokens) and its number of tokens, both (batch,)."""
+    """Return each answer's log-likelihood (nats, summed over its tokens) and number of tokens, both (batch,)."""
     logits, where = answer_logits(model, batch)
     return summed(nats(logits, batch["labels"][:, 1:][where]), where), where.sum(1)
 
 
 def nats(logits: Tensor, tokens: Tensor) -> Tensor:
-    """The log-likelihood of each token, (tokens,), from logits for it, (tokens, vocabulary)."""
+    """Return the log-likelihood of each token, (tokens,), from logits for it, (tokens, vocabulary)."""
     from torch.nn.functional import cross_entropy
 
     # with the vocabulary along the last axis: along another, torch's sum on the CPU is off by 1e-4 a token
@@ -138,7 +138,7 @@ def nats(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def collate_questions(questions: Sequence[Question], device: str) -> Mapping[str, Tensor]:
-    """Questions whose options are read off one row each where they differ in their last token alone.
+    """Return a batch of questions; options that differ in their last token alone are read off one row.
 
     A row holds what some options have before their last token: ``input_ids``, ``attention_mask`` and ``labels``,
     (rows, longest), as of ``collate``. ``row`` and ``last``, (questions, most options): the row of an option, and its
@@ -162,7 +162,7 @@ def collate_questions(questions: Sequence[Question], device: str) -> Mapping[str
 
 
 def option_log_likelihoods(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """The log-likelihood of each option (nats, summed over its tokens), (questions, most options); 0 for no option."""
+    """Return each option's log-likelihood (nats, over its tokens), (questions, most options); 0 for no option."""
     import torch
 
     names = ("input_ids", "attention_mask", "labels")
@@ -175,7 +175,7 @@ def option_log_likelihoods(model: nn.Module, batch: Mapping[str, Tensor]) -> Ten
 
 
 def _before_last(model: nn.Module, ids: Tensor, mask: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The log-likelihood of each row's labels, (rows,), and of each token behind it, (rows, vocabulary)."""
+    """Return each row's log-likelihood of its labels, (rows,), and of each token after them, (rows, vocabulary)."""
     import torch
 
     end = mask.sum(1) - 1

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def likelihoods(stored: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """The log-likelihood (nats) of each right answer and its number of tokens, (n,) each, of what is stored."""
+    """Return the log-likelihood (nats) of each right answer and its number of tokens, (n,) each, from predictions."""
     nats, tokens = stored[:, :2].astype(np.float64).T
     return nats, tokens
 
@@ -31,7 +31,7 @@ LIKELIHOOD = quotient("log_likelihood", likelihoods, -math.inf, 0.0)  # the mean
 
 @dataclass(frozen=True)
 class Instruct(Task):
-    """Answers to prompts; the loss and the reported metric are those of the answers' tokens alone.
+    """A task of answers to prompts; the loss and the reported metric are those of the answers' tokens alone.
 
     ``load_splits`` gives the texts of each split: a prompt and its answer; or a prompt and several answers, of which
     the label says the place of the right one. Stored of each held-out example, (n, 2): the log-likelihood of the
@@ -47,15 +47,15 @@ class Instruct(Task):
     by_length: ClassVar[bool] = True
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
-        """All prompts with their answers, of any length."""
+        """Return all prompts with their answers, of any length."""
         return self.load_splits()
 
     def parts_of(self, test: Split) -> Mapping[str, Split]:
-        """The parts of a test split that share its number of examples equally, by what notes call them."""
+        """Return the parts of a test split, which share its number of examples equally, by their names in notes."""
         return {"test": test}
 
     def base(self, name: str) -> Any:
-        """The config of the model; raises TensorAdaptError for one that writes no text or has no chat template."""
+        """Return the config of the model; raises TensorAdaptError where it writes no text or has no chat template."""
         settings = models.config(name)
         if type(settings) not in models.transformers().MODEL_FOR_CAUSAL_LM_MAPPING:
             raise TensorAdaptError(
@@ -66,7 +66,7 @@ class Instruct(Task):
         return settings
 
     def model(self, name: str) -> nn.Module:
-        """The causal language model, in fp32."""
+        """Load the causal language model, in fp32."""
         self.base(name)
         return models.load_causal(name)[0]
 
@@ -93,7 +93,7 @@ class Instruct(Task):
     def _fitting(
         self, what: str, split: Split, n: int | None, seed: int, model: str, max_length: int
     ) -> tuple[Split, str]:
-        """The first ``n`` examples of a drawn order that fit, or all in file order; and how many did not."""
+        """Return the first ``n`` examples in drawn order that fit (None: all, in file order), and a note on others."""
         order = range(len(split)) if n is None else np.random.default_rng(seed).permutation(len(split)).tolist()
         rows, over = [], 0
         for row in order:
@@ -113,7 +113,7 @@ class Instruct(Task):
         return take(split, np.array(rows)), note if over else ""
 
     def encode(self, split: Split, model: str, max_length: int) -> list[chat.Question]:
-        """Each prompt with its answers; raises TensorAdaptError for one of more tokens, as ``load`` leaves them out."""
+        """Encode each prompt with its answers; raises TensorAdaptError for one of too many tokens."""
         found = [_question(split, row, model) for row in range(len(split))]
         for one, name in zip(found, split.ids, strict=True):
             if len(one) > max_length:
@@ -124,24 +124,24 @@ class Instruct(Task):
         return found
 
     def collate(self, examples: Sequence[chat.Question], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """Rows of tokens, and where each option is read off (``chat.collate_questions``)."""
+        """Return rows of tokens, and where each option is read off (``chat.collate_questions``)."""
         return chat.collate_questions(examples, device)
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Minus the mean log-likelihood of a token of the answers: each token of a batch counts the same."""
+        """Return minus the mean log-likelihood of a token of the answers: each token of a batch counts the same."""
         return -chat.option_log_likelihoods(model, batch).sum() / batch["tokens"].sum()
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """The log-likelihood of each right answer and its number of tokens, (batch, 2)."""
+        """Return the log-likelihood of each right answer and its number of tokens, (batch, 2)."""
         return right_answers(chat.option_log_likelihoods(model, batch), batch)
 
     def chance(self, split: Split, model: str | None = None) -> float:
-        """What a uniform guess over the vocabulary of the model has; nan without a model."""
+        """Return the metric of a uniform guess over the vocabulary of the model; nan without a model."""
         return -math.log(len(chat.tokenizer(model))) if model else math.nan
 
 
 def right_answers(options: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """Log-likelihood (nats) and tokens of the right ones, (batch, 2), of log-likelihoods of (batch, most options)."""
+    """Return log-likelihood (nats) and tokens of the right answers, (batch, 2), from (batch, most options)."""
     import torch
 
     right = options.gather(1, batch["right"][:, None])

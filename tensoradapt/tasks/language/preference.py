@@ -31,7 +31,7 @@ AT_ONCE = 2  # pairs that are evaluated together: logits are (rows, tokens, voca
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt with the answer that is preferred, and with the other one."""
+    """A prompt with the answer that is preferred, and the same prompt with the other answer."""
 
     chosen: chat.Answered
     rejected: chat.Answered
@@ -42,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Preferences(Task):
-    """Pairs of answers; the loss is minus the log sigmoid of ``beta`` times the margin over the frozen base.
+    """A task of pairs of answers; the loss is minus the log sigmoid of ``beta`` times the margin over the frozen base.
 
     The margin of a pair is by how many nats the adapter raises the log-likelihood of the preferred answer, less that
     of the other. ``max_length`` of a run is the number of tokens that the longer side may have; longer pairs are left
@@ -66,7 +66,7 @@ class Preferences(Task):
         object.__setattr__(self, "metrics", _metrics(self.beta))
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
-        """All pairs, of any length."""
+        """Return all pairs, of any length."""
         return self.load_splits()
 
     def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
@@ -96,7 +96,7 @@ class Preferences(Task):
         return take(whole, np.flatnonzero(lengths <= max_length))
 
     def base(self, name: str) -> Any:
-        """The config of the model; raises TensorAdaptError for one without a chat template."""
+        """Return the config of the model; raises TensorAdaptError for one without a chat template."""
         chat.tokenizer(name)
         return models.config(name)
 
@@ -106,7 +106,7 @@ class Preferences(Task):
         return loaded
 
     def encode(self, split: Split, model: str, max_length: int) -> list[Pair]:
-        """Both sides of each pair as chats; raises TensorAdaptError for one that is too long, as none is cut."""
+        """Return both sides of each pair as chats; raises TensorAdaptError for one that is too long, as none is cut."""
         pairs = [_pair(model, texts) for texts in split.texts or ()]
         if over := [name for name, pair in zip(split.ids, pairs, strict=True) if len(pair) > max_length]:
             raise TensorAdaptError(
@@ -116,11 +116,11 @@ class Preferences(Task):
         return pairs
 
     def collate(self, examples: Sequence[Pair], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """All preferred answers, then the others in the same order, (2 batch, longest)."""
+        """Return all preferred answers, then the others in the same order, (2 batch, longest)."""
         return chat.collate([*(pair.chosen for pair in examples), *(pair.rejected for pair in examples)], device)
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Mean of minus the log sigmoid of beta times the margins."""
+        """Return the mean of minus the log sigmoid of beta times the margins."""
         from torch.nn.functional import logsigmoid
 
         before = reference(model, batch)
@@ -128,7 +128,7 @@ class Preferences(Task):
         return -logsigmoid(self.beta * (chosen - rejected)).mean()
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Both changes in log-likelihood, KL and tokens of each pair, (batch, 4); the base computes the same batch."""
+        """Return both changes in log-likelihood, KL and tokens of each pair, (batch, 4); the base sees this batch."""
         import torch
 
         n = len(batch["input_ids"]) // 2
@@ -137,7 +137,7 @@ class Preferences(Task):
 
 
 def _metrics(beta: float) -> tuple[Metric, ...]:
-    """The share of pairs whose margin is above 0 (at 0, half a pair); beta times the mean margin; loss; KL per token.
+    """Return the metrics: share of margins above 0 (at 0, half a pair), beta times the mean margin, loss, KL per token.
 
     The last is KL(model || base), exact over the vocabulary at each token of the preferred answers, in nats.
     """
@@ -171,7 +171,7 @@ def _pair(model: str, texts: Texts) -> Pair:
 
 
 def base_of(model: nn.Module) -> str:
-    """The hash of the weights that the adapters of a model adapt, and where the model is from.
+    """Return the hash of the weights that the adapters of a model adapt, and where the model is from.
 
     Raises TensorAdaptError for a model without an adapter, and for one that trains numbers of its base too.
     """
@@ -191,7 +191,10 @@ def base_of(model: nn.Module) -> str:
 
 @contextmanager
 def switched_off(model: nn.Module) -> Iterator[None]:
-    """Within it the model computes what its frozen base does, without gradients and dropout; raises as ``base_of``."""
+    """Let the model compute what its frozen base does in a ``with`` block, without gradients and dropout.
+
+    Raises as ``base_of``.
+    """
     import torch
 
     from tensoradapt.surgery.attach import disabled
@@ -207,7 +210,7 @@ def switched_off(model: nn.Module) -> Iterator[None]:
 
 
 def reference(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """The log-likelihood of each answer by the frozen base, (rows,), computed once in a process for each.
+    """Return each answer's log-likelihood by the frozen base, (rows,), computed once in a process for each.
 
     Each row is computed alone, so that no number depends on the batch it is in: a run that is resumed, or takes turns
     with others, gets the same ones as a run that is not.
@@ -229,12 +232,12 @@ def reference(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _kept(base: str, device: str, precision: str) -> dict[chat.Answered, float]:
-    """Log-likelihoods by frozen bases that this process has computed."""
+    """Return the log-likelihoods by a frozen base that this process has computed so far, a dict to add to."""
     return {}
 
 
 def _compared(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """What is stored of a few pairs, (pairs, 4)."""
+    """Return what is stored of a few pairs, (pairs, 4); see ``predict``."""
     import torch
 
     logits, where = chat.answer_logits(model, batch)

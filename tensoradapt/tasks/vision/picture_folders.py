@@ -1,4 +1,4 @@
-"""Folders of pictures: a folder for each class, or one for each part with such in it."""
+"""Folders of pictures: a folder for each class, or one for each part that has a folder for each class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMED |= {part: part for part in PARTS}
 
 
 def tables_of(places: Mapping[str, str]) -> dict[str, Table]:
-    """A table of paths and classes for each part: the folders that are given, or those within the one of train.
+    """Return a table of paths and classes for each part: the given folders, or those within the one of train.
 
     Raises TensorAdaptError, naming the folder, where it has no classes, or a class no pictures.
     """
@@ -40,7 +40,7 @@ def tables_of(places: Mapping[str, str]) -> dict[str, Table]:
 
 
 def _parts(folder: Path) -> dict[str, Path]:
-    """The folders of train, validation and test within a folder, if it has such in place of classes."""
+    """Return the folders of train, validation and test within a folder, empty if it has classes in their place."""
     inner = _folders(folder)
     named = [child for child in inner if child.name.lower() in NAMED and _folders(child)]
     named = [child for child in named if not any(map(_is_picture, _files_in(child)))]
@@ -103,7 +103,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """The files of a folder and of folders within it; links to folders are not followed there."""
+    """Yield the files of a folder and of folders within it; links to folders are not followed there."""
 
     def refused(error: OSError) -> None:
         raise error

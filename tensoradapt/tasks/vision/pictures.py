@@ -41,7 +41,7 @@ def read(path: Path, data: bytes | None = None) -> Picture:
 
 
 def opened(path: Path, data: bytes | None = None) -> Any:
-    """The picture of a file, or of ``data``, as a Pillow image in RGB, turned as its EXIF says; of frames the first.
+    """Return the first frame of a picture as a Pillow image in RGB, turned as its EXIF says.
 
     Raises TensorAdaptError for a file that is no picture, damaged, of more pixels than Pillow takes to be safe, or
     whose greys have more than 8 bits.
@@ -77,7 +77,7 @@ def _digest(picture: Any) -> str:
 
 
 def pixels(picture: Picture, model: str, task: str) -> Mapping[str, np.ndarray]:
-    """What the image processor of a named model makes of a picture, by name: ``pixel_values`` (1, 3, height, width).
+    """Return what a model's image processor makes of a picture: ``pixel_values`` (1, 3, height, width) and others.
 
     Up to ``KEPT_BYTES`` of them are kept for the model and task that were asked for last. Raises TensorAdaptError
     where the picture is not what it was when the task was read.

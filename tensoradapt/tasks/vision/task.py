@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A picture with its label, and the model that its image processor is taken from; all are of one length."""
+    """A picture with its label, and the name of the model whose image processor prepares it; its length is constant."""
 
     picture: Picture
     label: int
@@ -33,17 +33,17 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Pictures(Classification):
-    """Classes of pictures, by transformers' image classifier of the model.
+    """A task of classes of pictures, by transformers' image classifier of the model.
 
     Pictures are read when a batch needs them, as the model's own image processor makes them; nothing is augmented.
     """
 
     def base(self, name: str) -> nn.Module:
-        """The modules of the image classifier without weights."""
+        """Return the modules of the image classifier without weights."""
         return image_models.skeleton(name, self)
 
     def described(self, name: str) -> str:
-        """What the image processor makes of a picture, and the head."""
+        """Say what the image processor makes of a picture, and which head is trained."""
         first = self.splits()[0].pictures or ()
         made, heads = _shapes(pixels(first[0], name, self.name)), ", ".join(self.heads(self.base(name)))
         return f"a picture becomes {made} by the image processor of {name}; head trained with each adapter: {heads}"
@@ -53,17 +53,17 @@ class Pictures(Classification):
         return image_models.load(name, self)
 
     def heads(self, model: nn.Module) -> tuple[str, ...]:
-        """What the classifier has beside its base model, or else its last layer with an output for each class."""
+        """Return the classifier's modules beside its base model, or its last layer with an output for each class."""
         layers = [name for name, layer in model.named_modules() if getattr(layer, "out_features", 0) == self.n_labels]
         return with_heads(model, (AUTO,), ()) or tuple(layers[-1:])
 
     def encode(self, split: Split, model: str, max_length: int) -> list[Any]:
-        """The pictures, still to be read, with their labels."""
+        """Return the pictures, still to be read, with their labels."""
         rows = zip(split.pictures or (), split.labels.tolist(), strict=True)
         return [Labelled(picture, label, model) for picture, label in rows]
 
     def collate(self, examples: Sequence[Any], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """The pixel values, (batch, 3, height, width), and the labels."""
+        """Return the pixel values, (batch, 3, height, width), and the labels."""
         import torch
 
         made = [pixels(row.picture, row.model, self.name) for row in examples]
