@@ -15,7 +15,7 @@ from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.grouping import Tied, tied_sites
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget
-from tensoradapt.planning.spec import AdapterSpec, with_defaults
+from tensoradapt.planning.spec import AdapterSpec, by_place, with_defaults
 from tensoradapt.planning.trained_modules import count_trained, with_heads
 from tensoradapt.published.row import Published
 from tensoradapt.records import sugared
@@ -58,7 +58,7 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     return planned
 
 
-plan = sugared("plan", AdapterSpec, build_plan)
+plan = sugared("plan", AdapterSpec, build_plan, by_place)
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,25 @@ class AdapterSpec:
         return parameterizations.name_of(self.method) if not isinstance(self.method, str) else self.method
 
 
+def by_place(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Name the layouts and ranks among arguments that are given by their places: texts with colons, whole numbers.
+
+    Returns the other arguments, and all named ones.
+
+    >>> by_place(("cp", 8), {}), by_place((": out : in",), {"method": "cp"})
+    ((['cp'], {'rank': 8}), ([], {'method': 'cp', 'layout': ': out : in'}))
+    """
+    others: list[Any] = []
+    named = dict(given)
+    for arg in args:
+        field = "layout" if _is_layout(arg) else "rank" if checks.is_whole(arg) or isinstance(arg, Mapping) else None
+        if field is None or field in named:
+            others.append(arg)
+        else:
+            named[field] = arg
+    return others, named
+
+
 def _is_layout(given: Any) -> bool:
     return isinstance(given, list | tuple) or (isinstance(given, str) and ":" in given)
 

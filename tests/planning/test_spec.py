@@ -148,8 +148,8 @@ def test_an_unknown_keyword_is_answered_with_the_closest_field_and_a_former_one_
 @pytest.mark.parametrize(
     ("given", "named", "says"),
     [
-        ((FREE,), {"method": "cp"}, "plan was given multiple values for argument 'method'; expected each argument"),
-        (("cp", FREE, 2, True), {}, "plan was given too many positional arguments"),
+        (("tucker",), {"method": "cp"}, "plan was given multiple values for argument 'method'; expected each argument"),
+        (("cp", FREE, 2, True), {}, "plan was given multiple values for argument 'layout'"),
         ((AdapterSpec("cp"),), {"rank": 2}, r"AdapterSpec and rank= were given.*dataclasses.replace\(spec, rank=...\)"),
         ((), {}, "no method was given; expected a parameterization or a published adapter, as in method='cp'"),
     ],
