@@ -215,7 +215,12 @@ def product(kind: Any, table: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def to_toml(record: Any) -> str:
     """Return a record as lines of TOML: the fields that differ from their defaults."""
-    return "".join(f"{name} = {_toml(item)}\n" for name, item in as_json(changed(record)).items())
+    return toml_of(as_json(changed(record)))
+
+
+def toml_of(table: Mapping[str, Any]) -> str:
+    """Return a table of JSON's types as lines of TOML, one for each key."""
+    return "".join(f"{name} = {_toml(item)}\n" for name, item in table.items())
 
 
 def _toml(value: Any) -> str:

@@ -23,10 +23,10 @@ from tensoradapt import tasks
 from tensoradapt.cli.methods import methods_page
 from tensoradapt.data import assets, models
 from tensoradapt.runs.execute import execute
-from tensoradapt.sweeps import presets
-from tensoradapt.sweeps.cells import base_of, cells, due, with_head_rates
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.due import base_of, cells, due, with_head_rates
+from tensoradapt.sweeps.frontier import frontier_spec
 from tensoradapt.sweeps.reports import html_report
+from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.tasks import registry, snippets
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +99,7 @@ def test_the_script_trains_the_frozen_base_as_the_frontier_does(tmp_path, monkey
     monkeypatch.setattr(html_report, "write_report", lambda *_: None)
     exec(script_of("README.md"), {})
     of_script = frozen_bases(with_head_rates(read_spec(given[0])))
-    of_frontier = frozen_bases(presets.frontier_spec(presets.SIZES["default"], model="my-model", task="reviews"))
+    of_frontier = frozen_bases(frontier_spec("default", model="my-model", task="reviews"))
     assert abs(of_script - of_frontier) < 0.01 and of_script > 0.6
 
 

@@ -303,7 +303,7 @@ def read_spec(source: Path | str | Mapping[str, Any], own: Mapping[str, Any] | N
     """
     given = source if isinstance(source, Mapping) else _load(checks.place(source, "spec"))
     table = {key: _with_integers(item) for key, item in given.items() if item is not None}
-    _check_known(table, (*SWEEP, *OF_METHODS, *LR))
+    _check_known(table, [*SWEEP, *(f for f in OF_METHODS if f.name != "method"), *LR])
     if own is None:
         found = _tasks(table["task"]) if "task" in table else {}
         table |= {"task": tuple(found)} if found else {}
@@ -371,6 +371,10 @@ def _axes(table: Mapping[str, Any], declared: Sequence[Any]) -> dict[str, list[A
     return {f.name: _values(f, table[f.name]) for f in declared if f.name in table}
 
 
+def _without(axes: Mapping[str, list[Any]], others: Mapping[str, Any]) -> dict[str, list[Any]]:
+    return {key: values for key, values in axes.items() if key not in others}
+
+
 def _combinations(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
@@ -415,7 +419,7 @@ class _Reader:
 
     def _adapters(self, own: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
         """Yield the settings of each adapter; a layout at the top is one for parameterizations."""
-        axes = {key: values for key, values in {**self.axes, **own}.items() if key not in SIZES}
+        axes = {key: values for key, values in {**_without(self.axes, own), **own}.items() if key not in SIZES}
         layouts = [] if "layout" in own else axes.pop("layout", [])
         for choice in _combinations(axes):
             choice["method"], row = methods.find(choice["method"], choice.get("paper", False))
@@ -423,7 +427,7 @@ class _Reader:
 
     def _references(self, own: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
         shared = {f.name: self.axes[f.name] for f in OF_REFERENCES if f.name in self.axes}
-        yield from _combinations({**shared, **own})
+        yield from _combinations({**_without(shared, own), **own})
 
     def _made(
         self, key: str, name: str, own: Mapping[str, Any], rates: Rates, choices: Sequence[dict[str, Any]]

@@ -6,7 +6,6 @@ beyond it by its own step, one rate at a time; which rates these are follows fro
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec, longest_of
 from tensoradapt.text import size_text
-from tensoradapt.training.options import Training
+from tensoradapt.training.options import HELD, Training
 
 Outcome = tuple[str, float | None]  # the name of one of Optuna's states, and the score
 DIGITS = 4  # a proposed number has so many, so that it can be written down, and platforms agree on it
@@ -189,5 +188,5 @@ def _beyond(grid: Sequence[float], added: Sequence[float], best: float) -> float
         return None
     step = grid[0] / grid[1] if best == lowest else grid[-1] / grid[-2]
     rate = float(f"{best * step:.{DIGITS}g}")
-    further = 0 < rate < lowest or highest < rate < math.inf  # no more where numbers end, or rounding eats the step
+    further = 0 < rate < lowest or highest < rate <= HELD  # no more where numbers end, or rounding eats the step
     return rate if further else None

@@ -28,7 +28,7 @@ def test_the_version_is_that_of_the_package(capsys):
 def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
     assert main([*TINY, "--workers", "1", "--method", "cp", "--lr", "0.01", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "CP (LoRTA)" in shown and "over frozen base" in shown and "3 of 3 runs" in shown
+    assert "CP" in shown and "over frozen base" in shown and "3 of 3 runs" in shown
     assert main(["plot", str(tmp_path)]) == 0
     assert "frontier.png" in capsys.readouterr().out
 
@@ -116,7 +116,9 @@ def test_plan_has_an_option_for_each_field_and_prints_what_python_does(capsys):
         ),
         (["plan", "--model", "tiny-random-bert", "--method", "cp"], "error: rank=None and budget=None were"),
         (["plan", "--model", "no/such", "--method", "cp", "--rank", "1"], "unknown model 'no/such'"),
-        (["frontier", "--rank", "1.5"], "rank is 1.5; expected a whole number"),
+        ([*TINY[:-2], "--rank", "1.5"], "rank is 1.5; expected a whole number"),
+        ([*TINY, "--warmup", "2"], "warmup is 2; expected a share of the steps"),
+        ([*TINY, "--lr", "1e-3", "1e-2"], "has 2 values; expected one, as a frontier tunes nothing"),
         (["plot", "no-such-folder"], "no-such-folder does not exist; expected a folder of runs"),
     ],
 )

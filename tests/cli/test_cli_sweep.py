@@ -46,8 +46,8 @@ def test_a_sweep_warns_where_most_runs_are_at_chance():
 
 
 def test_budgets_show_what_was_reached_and_which_cells_are_empty(tmp_path, capsys):
-    lines = ['model = "tiny-random-bert"', 'tasks = ["planted"]', 'published = ["lora", "lorta"]', "steps = 2"]
-    lines += ["budgets = [100, 600]", "learning_rates = [1e-3]", "seeds = [0]"]
+    lines = ['model = "tiny-random-bert"', 'task = "planted"', 'method = ["lora", "lorta"]', "steps = 2"]
+    lines += ["budget = [100, 600]", "lr = 1e-3", "seed = 0"]
     (tmp_path / "budgets.toml").write_text("\n".join(lines))
     assert main(["sweep", str(tmp_path / "budgets.toml"), "--out", str(tmp_path / "runs"), "--dry-run", *INLINE]) == 0
     shown = capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_a_failed_run_is_named_and_returns_one(tmp_path, capsys, monkeypatch):
     [
         ({"modle": 1}, [], 'unknown key modle; did you mean "model"'),
         ({"model": "tiny-random-bart"}, [], "unknown model 'tiny-random-bart'"),
-        ({"ranks": [100]}, [], "the adapter would have"),
+        ({"rank": 100}, [], "the adapter would have"),
         ({}, ["--stale", "never"], "stale is 'never'"),
     ],
 )

@@ -22,7 +22,7 @@ from support.fuzz_cli import Commands, call, checked, escapes, files
 from support.sweeping import write_spec
 
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.run_files import SUMS
+from tensoradapt.runs.store import SUMS
 
 COMMANDS = fuzz_cli.names()
 PLAN = ["--method", "cp", "--rank", "2"]
@@ -212,7 +212,7 @@ EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
     "parameters that are a text": ("*/result.json", ("n_params",), ("x",), "n_params is 'x'"),
     "a time that is a text": ("*/measurements.json", ("seconds",), ("x",), "seconds is 'x'"),
     "an error without a config": ("*/error.json", ("config",), (), "has no 'config' among its documents"),
-    "a specification with other seeds": ("sweeps/*.json", ("spec", "seeds"), ([1],), "was changed: its name is not"),
+    "a specification with other seeds": ("sweeps/*.json", ("spec", "seed"), ([1],), "was changed: its name is not"),
     "a cell with a size that is a text": ("sweeps/*.json", ("cells", 0, "size"), ("x",), "cannot be read"),
 }
 
@@ -327,7 +327,7 @@ def test_every_damage_to_folders(kind: str, ground: Ground, tmp_path: Path) -> N
 def test_ctrl_c_at_any_call_is_one_line(command: str, ground: Ground, tmp_path: Path) -> None:
     words = {
         "plan": [*TINY, *PLAN],
-        "methods": ["methods"],
+        "methods": "methods",
         "results": ["results", ground.runs, "--csv", "table.csv"],
         "watch": ["watch", ground.runs, "--once"],
         "sweep": ["sweep", str(ground.given / "spec.toml"), "--out", "out", "--dry-run"],

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.presets import SIZES
+from tensoradapt.sweeps.frontier import preset
+from tensoradapt.sweeps.spec import read_spec
 
 
 def main(out: Path) -> None:
     runs = load_runs(out)
     kinds = sorted(run.row["parameterization"] or run.row["kind"] for run in runs)
-    expected = [name for name, ranks in SIZES["quick"].ranks.items() for _ in ranks]
+    quick = read_spec({**preset("quick"), "model": "any", "task": "snippets"})
+    expected = [method.name for method in quick.method for _ in method.sizes]
     assert kinds == sorted([*expected, "head", "full"]), kinds
     for run in runs:
         scores, labels = run.predictions(), run.labels()

@@ -125,8 +125,8 @@ def call(words: Sequence[str]) -> Ended:
     with (
         redirect_stdout(out),
         redirect_stderr(err),
-        patch("tensoradapt.sweeps.presets.load_data"),
-        patch("tensoradapt.sweeps.presets.sweep", refused_runs),
+        patch("tensoradapt.sweeps.frontier.load_data"),
+        patch("tensoradapt.sweeps.frontier.sweep", refused_runs),
     ):
         try:
             code = main(list(words))

@@ -29,7 +29,7 @@ from tensoradapt.files import FORMULA, csv_bytes
 from tensoradapt.lora.read_folder import read_lora
 from tensoradapt.runs.store import SUMS, read_run
 from tensoradapt.storage.load import unattached
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.text import align
 
 
@@ -240,11 +240,11 @@ def toml(value: Any) -> str:
 
 
 def draw_spec(rng: Rng, _: Path) -> str:
-    needed = ("model", "tasks", "ranks", "seeds", "layouts", "parameterizations", "steps", "learning_rates")
+    needed = ("model", "task", "rank", "seed", "layout", "method", "steps", "lr")
     spec = {key: value for key, value in SPEC.items() if key in needed or rng.random() < 0.6}
-    spec["learning_rates"] = [1e-3, 3e-3]
+    spec["lr"] = [1e-3, 3e-3]
     if rng.random() < 0.2:
-        spec["methods"] = [{"parameterization": "tucker", "layout": "layer proj : out : in", "plan": {"alpha": 2.0}}]
+        spec["method"] = ["lora", {"method": "tucker", "layout": "layer proj : out : in", "alpha": [2.0, 3.0]}]
     if rng.random() < 0.8:
         key = one(rng, list(spec))
         spec = {**spec, key: odd_value(rng, spec[key])} if rng.random() < 0.5 else damaged_json(rng, spec)
@@ -352,7 +352,7 @@ def as_printed(text: str, _: Path) -> None:
 
 
 def as_spec(text: str, _: Path) -> None:
-    read_spec({**SPEC, "published": [], "references": [], "methods": [{"parameterization": "cp", "label": text}]})
+    read_spec({**SPEC, "reference": [], "method": [{"method": "cp", "name": text}]})
 
 
 def as_command(text: str, _: Path) -> None:

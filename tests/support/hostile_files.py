@@ -20,8 +20,8 @@ from tensoradapt.data import models
 from tensoradapt.runs.store import write_failure
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.cells import cells, due
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.due import cells, due
+from tensoradapt.sweeps.spec import read_spec
 
 CONFIG = {
     **{"model_type": "bert", "hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2},

@@ -122,10 +122,10 @@ LOAD = {"model": "bert", "strict": True, "name": "default"}
 HUB = {"revision": None, "token": None, "endpoint": None}
 CARD = {"source": adapter(), "repo_id": "me/adapter", "base_model": None, "license": None, "tags": ()}
 SPEC = {
-    "model": "tiny-random-bert", "tasks": ["planted"], "parameterizations": ["cp"], "published": ["lora"],
-    "ranks": [1], "references": ["head"], "learning_rates": [1e-3], "seeds": [0], "steps": 2, "batch": 2, "n_train": 10,
-    "n_validation": 4, "n_test": 4, "head_learning_rate": 0.01, "training": {"precision": "bf16"},
-    "layouts": ["layer proj : out : in"], "optimizer": "equal_steps", "tune": "none", "tuning_seeds": [1], "extend": 1,
+    "model": "tiny-random-bert", "task": "planted", "method": ["cp", "lora"],
+    "rank": 1, "reference": "head", "lr": 1e-3, "seed": 0, "steps": 2, "batch": 2, "n_train": 10,
+    "n_validation": 4, "n_test": 4, "head_lr": 0.01, "precision": "bf16",
+    "layout": "layer proj : out : in", "optimizer": "equal_steps", "tuning": {"seed": 1},
 }  # fmt: skip
 OWN = {
     "train": "data.csv", "split": {"validation": 0.2, "test": 0.3}, "seed": 0, "text": "text", "label": "label",

@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.data import models
+from tensoradapt.records import toml_of
 from tensoradapt.runs.work_folder import Work
-from tensoradapt.sweeps.cells import cells, due, with_head_rates
+from tensoradapt.sweeps.due import cells, due, with_head_rates
 from tensoradapt.sweeps.spec import SweepSpec
 
 TINY: dict[str, Any] = {
     "model": "tiny-random-bert",
-    "tasks": ["planted"],
-    "published": ["lora", "lorta"],
-    "ranks": [1, 2],
-    "learning_rates": [1e-3],
-    "seeds": [0],
+    "task": "planted",
+    "method": ["lora", "lorta"],
+    "rank": [1, 2],
+    "lr": 1e-3,
+    "seed": 0,
     "steps": 4,
     "n_train": 64,
     "n_validation": 32,
@@ -34,10 +35,9 @@ TINY: dict[str, Any] = {
 
 
 def write_spec(folder: Path, **changes: Any) -> Path:
-    """The tiny sweep as a TOML file; JSON's values are TOML's."""
-    lines = [f"{key} = {json.dumps(value)}" for key, value in {**TINY, **changes}.items()]
+    """The tiny sweep as a TOML file."""
     path = folder / "spec.toml"
-    path.write_text("\n".join(lines))
+    path.write_text(toml_of({key: value for key, value in {**TINY, **changes}.items() if value is not None}))
     return path
 
 

@@ -10,14 +10,14 @@ import pytest
 from support.sweeping import alive, attempts, break_one, done, finish, kill, results, start, started, wait_for, workers
 from support.sweeping import write_spec as write
 
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.spec import read_spec
 
 OPTIONS = {
     "slurm": ["--executor", "slurm", "--slurm", "partition=low", "time=10", "--checkpoint-every", "10"],
     "ray": ["--executor", "ray", "--workers", "2", "--checkpoint-every", "10"],
 }
 # two runs at a time, as the machine has two cores, each of some seconds, so that a kill finds something to kill
-LONG = {"steps": 400, "published": ["lora"], "ranks": [1, 2]}
+LONG = {"steps": 400, "method": "lora", "rank": [1, 2]}
 LATE = 600  # seconds of a sweep that takes half a minute where nothing else runs
 pytestmark = pytest.mark.cluster
 each = pytest.mark.parametrize("executor", OPTIONS)
@@ -71,7 +71,7 @@ def test_a_sweep_of_own_data_gives_what_inline_gives(executor, tmp_path):
     """Every process reads the file again, and finds the hash of its content that the sweep recorded."""
     rows = [f"{'very ' * (i % 7)}{'good' if i % 2 else 'bad'} film {i},{i % 2}" for i in range(200)]
     (tmp_path / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
-    spec = write(tmp_path, tasks=[str(tmp_path / "reviews.csv")], published=["lora"], n_validation=16)
+    spec = write(tmp_path, task=[str(tmp_path / "reviews.csv")], method="lora", n_validation=16)
     finish(spec, tmp_path / "inline", "--executor", "inline", timeout=LATE)
     finish(spec, tmp_path / "runs", *OPTIONS[executor], timeout=LATE)
     assert len(results(tmp_path / "runs")) == 2
@@ -80,7 +80,7 @@ def test_a_sweep_of_own_data_gives_what_inline_gives(executor, tmp_path):
 
 @each
 def test_a_run_that_fails_says_why_and_does_not_stop_the_other(executor, tmp_path):
-    spec, out = write(tmp_path, published=["lora"]), tmp_path / "runs"
+    spec, out = write(tmp_path, method="lora"), tmp_path / "runs"
     bad = break_one(out, read_spec(spec))
     process = start(spec, out, *OPTIONS[executor])
     assert process.wait(LATE) == 1 and len(done(out)) == 1

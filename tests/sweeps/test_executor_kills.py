@@ -11,7 +11,7 @@ import pytest
 from support.sweeping import alive, attempts, done, finish, kill, results, start, started, wait_for, workers, write_spec
 
 OPTIONS = {"inline": ["--executor", "inline"], "local": ["--executor", "local", "--workers", "2"]}
-LONG = {"steps": 120, "ranks": [1, 2, 3]}  # a second each, so that a kill finds something to kill
+LONG = {"steps": 120, "rank": [1, 2, 3]}  # a second each, so that a kill finds something to kill
 every_executor = pytest.mark.parametrize("executor", OPTIONS)
 
 
@@ -102,7 +102,7 @@ def test_a_finished_sweep_reruns_without_torch_and_with_no_attempt(tmp_path, mon
 @pytest.mark.nightly
 def test_twenty_kills_lose_nothing_and_repeat_nothing(tmp_path):
     """24 runs, two workers; whoever is killed when, every result is that of an undisturbed sweep, to the byte."""
-    spec = write_spec(tmp_path, steps=150, ranks=[1, 2], seeds=list(range(6)))
+    spec = write_spec(tmp_path, steps=150, rank=[1, 2], seed=list(range(6)))
     options = [*OPTIONS["local"], "--checkpoint-every", "10"]
     finish(spec, tmp_path / "whole", *options)
     rng, out, process, killed = random.Random(0), tmp_path / "killed", None, Counter()

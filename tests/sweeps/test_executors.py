@@ -18,7 +18,7 @@ from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import run_sweep
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
 from tensoradapt.sweeps.executors.executor import Local, Slots
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.spec import read_spec
 
 
 def sweep(tmp_path, executor="inline", said=None, **more):
@@ -32,7 +32,7 @@ def test_a_sweep_leaves_a_folder_for_each_run_with_one_attempt(tmp_path):
     runs = load_runs(tmp_path)
     assert {run.path.name for run in runs} == {path.parent.name for path in done(tmp_path)}
     for run in runs:
-        assert run.config["published"] in ("lora", "lorta") and run.result["n_params"] > 0
+        assert run.row["method"] in ("lora", "lorta") and run.result["n_params"] > 0
         assert [a["event"] for a in attempts(run.path)] == ["started", "finished"]
         accuracy = float((run.predictions().argmax(1) == run.labels()).mean())
         assert accuracy == pytest.approx(run.result["test"]["accuracy"])
@@ -110,7 +110,7 @@ def test_what_other_versions_made_is_kept_refused_or_made_again(tmp_path, monkey
 
 def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     swept = ta.sweep(
-        {**TINY, "learning_rates": [1e-3, 1e-2], "ranks": [1], "tuning_seeds": [1000], "extend": 0},
+        {**TINY, "lr": [1e-3, 1e-2], "rank": 1, "tuning": {"seed": 1000, "extend": 0}},
         tmp_path,
         executor="inline",
         device="cpu",

@@ -43,8 +43,8 @@ def reviews(tmp_path: Path) -> Path:
 
 def test_a_sweep_takes_a_model_and_its_tokenizer_and_leaves_them_as_they_are(tmp_path: Path, reviews: Path) -> None:
     mine, before = model(), {name: value.clone() for name, value in model().state_dict().items()}
-    changes = {"published": ["lora"], "ranks": [1], "n_train": 40, "n_validation": 4, "n_test": 10}
-    spec = {**TINY, **changes, "tasks": [str(reviews)], "model": mine, "tokenizer": tokenizer()}
+    changes = {"method": "lora", "rank": 1, "n_train": 40, "n_validation": 4, "n_test": 10}
+    spec = {**TINY, **changes, "task": [str(reviews)], "model": mine, "tokenizer": tokenizer()}
     ended = ta.sweep(spec, tmp_path / "runs", executor="inline", say=lambda line: None)
     assert ended.complete
     again = ta.sweep(spec, tmp_path / "runs", executor="inline", say=lambda line: None)

@@ -18,10 +18,10 @@ from tensoradapt.runs.store import load_runs
 from tensoradapt.tasks import registry
 
 SPEC = {
-    "parameterizations": ["lora", "cp"],
-    "ranks": [2],
-    "learning_rates": [1e-2],
-    "seeds": [0],
+    "method": ["lora", "cp"],
+    "rank": 2,
+    "lr": 1e-2,
+    "seed": 0,
     "steps": 15,
     "batch": 8,
 }
@@ -43,7 +43,7 @@ def sweep(out: str, **changes: Any) -> tuple[str, Any]:
 def test_two_methods_learn_the_colours_of_pictures_and_leave_results(model: Any) -> None:
     write("pets", 25)
     name = save_model("my-model", model())
-    said, ended = sweep("runs", model=name, tasks=["pets"])
+    said, ended = sweep("runs", model=name, task="pets")
     assert ended.complete and ended.total == 2
     assert "task pets: 35 train, 5 validation, 10 test; classes blue, red; test and validation drawn" in said
     assert f"a picture becomes pixel_values 3 x {SIZE} x {SIZE} by the image processor of my-model" in said
@@ -58,7 +58,7 @@ def test_two_methods_learn_the_colours_of_pictures_and_leave_results(model: Any)
         counts.add(run.result["n_params"])
     # rank 2 of q, k, v and o in two layers, 24 wide: pairs, or CP's rows for places, heads, head's axes and model
     assert counts == {2 * 8 * 48, 2 * (8 + 2 + 12 + 24) - 4}
-    assert sweep("runs", model=name, tasks=["pets"]) == ("", ended)  # nothing is left to do
+    assert sweep("runs", model=name, task="pets") == ("", ended)  # nothing is left to do
 
 
 def test_a_plan_counts_the_modules_that_the_classifier_has() -> None:
@@ -74,7 +74,7 @@ def test_a_plan_counts_the_modules_that_the_classifier_has() -> None:
         "timm": transformers.AutoModelForImageClassification.from_config(timm),  # its head is within its base
     }
     for name, model in every.items():
-        said, ended = sweep(f"runs-{name}", model=save_model(name, model), tasks=["pets"], steps=2)
+        said, ended = sweep(f"runs-{name}", model=save_model(name, model), task="pets", steps=2)
         counts = {f"{run.result['n_params']:,}" for run in load_runs(Path(f"runs-{name}"))}
         planned = {line.split()[-1] for line in said.splitlines() if line.startswith(("LoRA ", "CP "))}
         assert ended.complete and counts == planned and len(counts) == 2
@@ -98,7 +98,7 @@ def test_the_frontier_takes_a_folder_of_pictures(capsys: pytest.CaptureFixture[s
     write("pictures", 25)
     save_model("my-vit", vit())
     words = ["frontier", "--quick", "--model", "my-vit", "--task", "pictures/", "--rank", "2", "--steps", "2"]
-    words += ["--device", "cpu", "--parameterization", "lora", "--workers", "1", "--out", "runs"]
+    words += ["--device", "cpu", "--method", "lora", "--workers", "1", "--out", "runs"]
     assert main([*words, "--max-length", "32"]) == 2
     assert "max_length is for texts, and" in " ".join(capsys.readouterr().err.split())
     assert not Path("runs").exists()
@@ -114,7 +114,7 @@ def test_a_model_of_another_kind_is_refused_before_anything_is_planned(task: str
     model = models.TINY if task == "pets" else save_model("my-vit", vit())
     what = "pictures" if task == "pets" else "texts"
     with pytest.raises(ta.TensorAdaptError, match=f"transformers has no classifier of {what}.* the task has {what}"):
-        sweep("runs", model=model, tasks=[task])
+        sweep("runs", model=model, task=[task])
     assert not Path("runs").exists()
 
 
@@ -122,9 +122,9 @@ def test_registered_pictures_are_swept_by_their_name_and_a_missing_processor_is_
     ta.register_task("pets", train=str(write("somewhere", 25)), metric="f1")
     name = save_model("my-vit", vit(), processor=False)
     with pytest.raises(ta.TensorAdaptError, match="the image processor of my-vit cannot be loaded"):
-        sweep("runs", model=name, tasks=["pets"])
+        sweep("runs", model=name, task="pets")
     save_model("my-vit", vit())
-    assert sweep("runs", model=name, tasks=["pets"], steps=2)[1].complete
+    assert sweep("runs", model=name, task="pets", steps=2)[1].complete
     assert {run.result["metric"]["name"] for run in load_runs(Path("runs"))} == {"f1"}
     changed = json.loads(Path("my-vit/preprocessor_config.json").read_text()) | {"size": {"height": 8, "width": 16}}
     Path("my-vit/preprocessor_config.json").write_text(json.dumps(changed))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from json import dumps, loads
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,11 @@ from tensoradapt.cli.main import main
 from tensoradapt.data import models
 from tensoradapt.runs.store import load_runs
 from tensoradapt.sweeps.executors.catalogue import cores
-from tensoradapt.sweeps.read_spec import read_spec
-from tensoradapt.sweeps.spec import SweepSpec
+from tensoradapt.sweeps.spec import read_spec, table_of
 from tensoradapt.tasks import registry
 from tensoradapt.tasks.classification import Classification
 
-ONE = {"published": ["lora"], "ranks": [1], "steps": 2, "batch": 4}
+ONE = {"method": "lora", "rank": 1, "steps": 2, "batch": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +50,7 @@ def write(path: str, n: int = 40) -> str:
 
 def sweep(tasks: list[Any], out: str, **options: Any) -> tuple[str, Any]:
     said: list[str] = []
-    spec = {**TINY, **ONE, "tasks": tasks}
+    spec = {**TINY, **ONE, "task": tasks}
     ended = ta.sweep(spec, out, device="cpu", say=said.append, **options)
     return "\n".join(said), ended
 
@@ -77,24 +75,24 @@ def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same()
 
 
 def test_a_specification_is_read_again_from_its_record() -> None:
-    spec = read_spec({**TINY, "tasks": [{"name": "planted"}, write("a.csv")]})
-    again = SweepSpec.from_dict(loads(dumps(asdict(spec))))
-    assert again.id == spec.id and again.data == spec.data and spec.tasks == ("planted", "a")
-    assert read_spec({**TINY, "tasks": ["planted"]}).id != spec.id
+    spec = read_spec({**TINY, "task": [{"name": "planted"}, write("a.csv")]})
+    again = read_spec(loads(dumps(table_of(spec))), own=spec.own)
+    assert again == spec and again.id == spec.id and spec.task == ("planted", "a")
+    assert read_spec({**TINY, "task": "planted"}).id != spec.id
     for tasks, says in (
-        (["planted", {"name": "planted"}], "tasks names 'planted' twice"),
-        (["a.csv", {"train": "a.csv"}], "tasks names 'a' twice; name each once, own data by name ="),
-        ([{"train": "a.csv", "lable": "x"}], r"unknown key tasks\[0\].lable; did you mean \"label\""),
-        ([3], r"tasks\[0\] is 3; expected a text"),
+        (["planted", {"name": "planted"}], "task names 'planted' twice"),
+        (["a.csv", {"train": "a.csv"}], "task names 'a' twice; name each once, own data by name ="),
+        ([{"train": "a.csv", "lable": "x"}], r"unknown key task\[0\].lable; did you mean \"label\""),
+        ([3], r"task\[0\] is 3; expected a text"),
     ):
         with pytest.raises(ta.TensorAdaptError, match=says):
-            read_spec({**TINY, "tasks": tasks})
+            read_spec({**TINY, "task": tasks})
 
 
 def test_the_frontier_takes_a_file_and_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
     Path("r.csv").write_text(Path(write("a.csv")).read_text().replace("text,label", "review,verdict"))
     words = ["frontier", "--quick", "--model", "tiny-random-bert", "--rank", "2", "--steps", "2", "--device", "cpu"]
-    words += ["--parameterization", "lora", "--workers", "1", "--out", "runs", "--task"]
+    words += ["--method", "lora", "--workers", "1", "--out", "runs", "--task"]
     assert main([*words, "r.csv", "--text", "reviews", "--label", "verdict"]) == 2
     assert "has no column 'reviews'; did you mean" in " ".join(capsys.readouterr().err.split())
     assert main([*words, "planted", "--label", "verdict"]) == 2
@@ -128,7 +126,7 @@ def test_a_causal_model_without_a_token_for_padding_classifies_each_text_as_if_a
         alone = torch.cat([task.predict(model, task.collate([one], model, "cpu")) for one in examples])
     assert len(set(map(len, examples))) > 1 and torch.allclose(together, alone, atol=1e-5)
     assert models.encoder(gpt2)([("",), ("row",)], 8) == [[5], [0]]
-    spec = {**TINY, **ONE, "model": gpt2, "tasks": ["a.csv"]}
+    spec = {**TINY, **ONE, "model": gpt2, "task": "a.csv"}
     assert ta.sweep(spec, "runs", executor="inline", device="cpu", say=lambda *_: None).complete
 
 
@@ -136,8 +134,8 @@ def test_a_dry_run_that_would_fail_says_so_by_its_exit_code(
     gpt2: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(models, "_pad", lambda name, settings: None)
-    lines = ['model = "gpt2"', 'published = ["lora"]', "ranks = [1]", "learning_rates = [1e-3]", "seeds = [0]"]
-    Path("spec.toml").write_text("\n".join([*lines, "steps = 2", "[[tasks]]", f'train = "{write("a.csv")}"']))
+    lines = ['model = "gpt2"', 'method = "lora"', "rank = 1", "lr = 1e-3", "seed = 0"]
+    Path("spec.toml").write_text("\n".join([*lines, "steps = 2", "[[task]]", f'train = "{write("a.csv")}"']))
     words = ["sweep", "spec.toml", "--out", "runs", "--device", "cpu", "--dry-run"]
     assert main(words) == 1
     assert "not run: the probe of lora r=1, seed 0 failed" in capsys.readouterr().out

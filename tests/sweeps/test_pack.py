@@ -24,10 +24,10 @@ from tensoradapt.runs import execute, perform
 from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.runs.work_folder import claim
 from tensoradapt.sweeps import run_sweep
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.spec import read_spec
 
-MIX = {"published": ["lora", "lorta", "vera"], "parameterizations": ["tucker", "tensor_train", "loha"], "ranks": [2]}
-MIX |= {"references": ["head"], "seeds": [0, 1], "head_learning_rate": 3e-3}
+MIX = {"method": ["lora", "lorta", "vera", "tucker", "tensor_train", "loha"], "rank": 2}
+MIX |= {"reference": "head", "seed": [0, 1], "head_lr": 3e-3}
 
 
 def sweep(folder, said=None, **changes):
@@ -71,7 +71,7 @@ def test_the_frozen_weights_of_a_pack_are_in_memory_once_and_heads_are_each_runs
         return models[-1]
 
     monkeypatch.setattr(execute, "prepare", prepare)
-    sweep(tmp_path, pack=4, seeds=[0, 1], published=["lora"])
+    sweep(tmp_path, pack=4, seed=[0, 1], method="lora")
     del models[0]  # the probe's
     frozen = [{p.data_ptr() for p in model.parameters() if not p.requires_grad} for model, _ in models]
     heads = {model.classifier.weight.data_ptr() for model, _ in models}
@@ -91,12 +91,12 @@ def test_a_run_that_fails_ends_alone(tmp_path, turns):
 
 
 def test_a_run_that_diverges_is_a_result_and_the_others_go_on(tmp_path, turns):
-    rates = {"lora": [1e30], "lorta": [1e-3]}
-    more = {"learning_rates": rates, "optimizer": "adamw", "ranks": [1]}
+    rates = {"lora": 1e30, "lorta": 1e-3}
+    more = {"lr": rates, "optimizer": "adamw", "rank": 1}
     sweep(tmp_path / "alone", **more)
     sweep(tmp_path / "packed", pack=2, **more)
     assert len(turns) == 1 and results(tmp_path / "alone") == results(tmp_path / "packed")
-    status = {run.config["published"]: run.result["status"] for run in load_runs(tmp_path / "packed")}
+    status = {run.row["method"]: run.row["status"] for run in load_runs(tmp_path / "packed")}
     assert status["lora"] == "diverged" != status["lorta"]
 
 
@@ -147,7 +147,7 @@ def test_packs_leave_no_worker_without_a_run(tmp_path, monkeypatch):
     [
         ({"pack": 0}, "pack is 0; expected a whole number from 1 up to 1,000"),
         ({"pack": True}, "pack is True; expected a whole number"),
-        ({"pack": 2, "published": None, "references": ["full"]}, "pack is 2, and every method is full fine-tuning"),
+        ({"pack": 2, "method": None, "reference": "full"}, "pack is 2, and every method is full fine-tuning"),
     ],
 )
 def test_a_pack_that_cannot_be_is_refused(changes, says):
@@ -157,7 +157,7 @@ def test_a_pack_that_cannot_be_is_refused(changes, says):
 
 @pytest.mark.slow
 def test_a_killed_pack_goes_on_from_the_state_of_each_run(tmp_path):
-    long = {"steps": 120, "ranks": [1, 2, 3], "pack": 3}
+    long = {"steps": 120, "rank": [1, 2, 3], "pack": 3}
     whole = write_spec(tmp_path, **{**long, "pack": 1})
     finish(whole, tmp_path / "whole", "--executor", "inline")
     spec, out = write_spec(tmp_path, **long), tmp_path / "runs"
@@ -172,8 +172,8 @@ def test_a_killed_pack_goes_on_from_the_state_of_each_run(tmp_path):
 @pytest.mark.slow
 def test_on_real_texts_a_pack_is_what_its_runs_are_alone(tmp_path):
     """all-MiniLM-L6-v2 on sentences of film reviews, by the command."""
-    real = {"model": "all-minilm-l6-v2", "tasks": ["snippets"], "steps": 12, "batch": 8, "n_train": 200}
-    real |= {"published": ["lora", "lorta"], "parameterizations": ["tucker"], "ranks": [4], "seeds": [0, 1]}
+    real = {"model": "all-minilm-l6-v2", "task": "snippets", "steps": 12, "batch": 8, "n_train": 200}
+    real |= {"method": ["lora", "lorta", "tucker"], "rank": 4, "seed": [0, 1]}
     for pack in (1, 6):
         spec = write_spec(tmp_path, **real, pack=pack)
         finish(spec, tmp_path / f"pack{pack}", "--workers", "1", timeout=600)

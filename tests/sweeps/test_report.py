@@ -22,13 +22,13 @@ from tensoradapt.cli.main import main
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs, write_failure, write_run
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.cells import Cell, due
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.due import Cell, due
 from tensoradapt.sweeps.reports.findings import findings
 from tensoradapt.sweeps.reports.html_report import about, cell_text, report, write_report
+from tensoradapt.sweeps.spec import read_spec
 
-SPEC = {"model": "tiny-random-bert", "tasks": ["planted"], "published": ["lora"], "ranks": [1], "steps": 60}
-SPEC |= {"learning_rates": [1e-3], "seeds": [0, 1]}
+SPEC = {"model": "tiny-random-bert", "task": "planted", "method": "lora", "rank": 1, "steps": 60}
+SPEC |= {"lr": 1e-3, "seed": [0, 1]}
 EVIL = "<script>alert(1)</script> & more"
 
 
@@ -182,7 +182,7 @@ def test_a_page_of_one_task_has_that_ones_runs_alone(root: Path, tmp_path: Path,
 
 def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> None:
     """Other rates were tried and won: the runs of both sweeps do not compare, those of one do."""
-    specs = [{**SPEC, "learning_rates": [rate]} for rate in (1e-3, 1e-2)]
+    specs = [{**SPEC, "lr": rate} for rate in (1e-3, 1e-2)]
     for i, spec in enumerate(specs):
         cells = [Cell("lora", {"rank": 1}, 9216)]
         record.write(tmp_path, read_spec(spec), cells, {})
@@ -209,7 +209,7 @@ def test_a_folder_of_two_sweeps_has_a_report_of_each(tmp_path: Path, capsys) -> 
 
 
 def test_totals_are_of_each_task_and_a_run_that_two_sweeps_share_is_one(tmp_path: Path) -> None:
-    both = [{**SPEC, "tasks": ["planted", "sst2"]}, {**SPEC, "learning_rates": [1e-3, 1e-2], "tuning_seeds": [1000]}]
+    both = [{**SPEC, "task": ["planted", "sst2"]}, {**SPEC, "lr": [1e-3, 1e-2], "tuning": {"seed": 1000}}]
     plans = [due(read_spec(spec), [Cell("lora", {"rank": 1}, 9216)], tmp_path) for spec in both]
     assert [record.totals([plan]) for plan in plans] == [{"planted": 2, "sst2": 2}, {"planted": 4}]
     assert record.totals(plans) == {"planted": 6, "sst2": 2}  # which rate will be run is not known

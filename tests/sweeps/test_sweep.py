@@ -20,8 +20,8 @@ from tensoradapt.runs.execute import execute, prepare
 from tensoradapt.runs.store import load_runs
 from tensoradapt.runs.work_folder import WORK, claim
 from tensoradapt.storage.card import adapter_of
-from tensoradapt.sweeps.cells import cells, due
-from tensoradapt.sweeps.presets import FRONTIER, SIZES, FrontierSize, frontier_spec, rates, run_frontier
+from tensoradapt.sweeps.due import cells, due
+from tensoradapt.sweeps.frontier import FRONTIER, PRESETS, frontier_spec, preset, rates, run_frontier
 from tensoradapt.tasks.classification import padded
 
 # the runs of one rank with AdamW
@@ -34,14 +34,12 @@ GOLDEN_IDS = {
     "vera": "dce3b6d276089f90",
     "full": "357fa32b2bc87cac",
 }
-TINY = FrontierSize((2,), (0, 1), 4, 3e-3, 64, 32, 32)
+TINY = {"rank": 2, "seed": [0, 1], "steps": 4, "lr": 3e-3, "n_train": 64, "n_validation": 32, "n_test": 32}
 
 
-def spec(size=TINY, **more):
-    changes = {key: tuple(more.pop(key)) for key in ("ranks", "budgets", "seeds") if key in more}
-    changes |= {"steps": more.pop("steps")} if "steps" in more else {}
-    options = {"model": "tiny-random-bert", "task": "planted", "methods": ("cp", "lora"), **more}
-    return frontier_spec(replace(size, **changes), **options)
+def spec(size="quick", **more):
+    options = {"model": "tiny-random-bert", "task": "planted", "method": ["cp", "lora"], **TINY, **more}
+    return frontier_spec(size, **{key: value for key, value in options.items() if value is not None})
 
 
 def configs(**more):
@@ -75,14 +73,14 @@ def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
 
 
 def test_the_runs_of_a_frontier_have_the_same_ids_on_every_machine():
-    size = FrontierSize((8,), (0,), 24, 3e-3, 1000, 200, 400, batch=32)
-    named = {"model": "all-minilm-l6-v2", "task": "snippets", "methods": FRONTIER}
-    ids = {(c.parameterization or c.kind): c.id for c in configs(size=size, optimizer="adamw", **named)}
+    small = {"rank": 8, "seed": 0, "steps": 24, "lr": None, "n_train": 1000, "n_validation": 200, "n_test": 400}
+    named = {"model": "all-minilm-l6-v2", "task": "snippets", "method": FRONTIER, "batch": 32}
+    ids = {(c.method if c.adapter else c.kind): c.id for c in configs(optimizer="adamw", **small, **named)}
     assert ids == GOLDEN_IDS
 
 
 def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
-    config = next(one for one in configs(methods=("vera",)) if one.kind == "adapter")
+    config = next(one for one in configs(method="vera") if one.kind == "adapter")
     model, _ = prepare(config)
     adapter_of(model).save(tmp_path)
     with safe_open(tmp_path / "adapter.safetensors", "pt") as file:
@@ -115,7 +113,7 @@ def test_a_stopped_frontier_goes_on_and_ends_with_the_same_results(tmp_path, mon
 
 def test_a_run_that_another_process_computes_is_waited_for(tmp_path, monkeypatch):
     """And computed here once that process has let go of it without a result."""
-    plan, order, real = configs(seeds=[0]), [], perform.execute
+    plan, order, real = configs(seed=0), [], perform.execute
     (tmp_path / WORK).mkdir()
     held = ExitStack()
     assert held.enter_context(claim(tmp_path / WORK, plan[1].id))
@@ -127,7 +125,7 @@ def test_a_run_that_another_process_computes_is_waited_for(tmp_path, monkeypatch
         return real(config, *arguments)
 
     monkeypatch.setattr(perform, "execute", execute_and_let_go)
-    ended, _ = run(tmp_path, seeds=[0])
+    ended, _ = run(tmp_path, seed=0)
     assert ended.complete and len(order) == 4 and order[3] == plan[1].id
 
 
@@ -137,39 +135,41 @@ def test_a_run_that_failed_is_tried_again(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(perform, "execute", fail)
-        assert len(run(tmp_path, seeds=[0])[0].failed) == 4
-    assert run(tmp_path, seeds=[0])[0].complete
+        assert len(run(tmp_path, seed=0)[0].failed) == 4
+    assert run(tmp_path, seed=0)[0].complete
 
 
 def test_the_name_of_a_run_follows_from_what_it_is():
     run = configs()[1]
     assert run.name == replace(run).name
-    assert run.name != replace(run, lr=run.lr * 2).name != replace(run, seed=7).name
+    other = replace(run, training=replace(run.training, lr=0.5))
+    assert run.name != other.name != replace(run, seed=7).name
     assert run.name.startswith("cp-r2-seed0-")
 
 
 def test_a_rank_or_seed_named_twice_is_one_run():
-    assert len(configs(ranks=[2, 2], seeds=[0, 1, 0])) == len(configs(ranks=[2], seeds=[0, 1]))
+    assert len(configs(rank=[2, 2], seed=[0, 1, 0])) == len(configs(rank=2, seed=[0, 1]))
 
 
 def test_every_size_runs_all_parameterizations_and_both_references_on_each_seed():
     for size, count in (("quick", 8), ("default", 33), ("full", 130)):
-        plan = configs(size=SIZES[size], model="all-minilm-l6-v2", task="snippets", methods=None)
+        own = dict.fromkeys((*TINY, "method"))
+        plan = configs(size=size, **{**own, "model": "all-minilm-l6-v2", "task": "snippets"})
         assert len(plan) == len({run.id for run in plan}) == count
-        named = {run.parameterization or run.published or run.kind for run in plan}
-        assert named == {*SIZES[size].ranks, "head", "full"}
-        assert {run.lr for run in plan if run.kind == "adapter"} == {SIZES[size].lr}
-        assert all(run.training == {"optimizer": "equal_steps"} for run in plan if run.kind == "adapter")
+        named = {run.method if run.adapter else run.kind for run in plan}
+        assert named == {*(row["method"] for row in preset(size)["method"]), "head", "full"}
+        assert {run.training.lr for run in plan if run.adapter} == {preset(size)["lr"]}
+        assert all(run.training.optimizer == ("equal_steps" if run.adapter else "adamw") for run in plan)
+    assert PRESETS == ("quick", "default", "full")
 
 
 def test_a_frontier_of_adamw_has_the_tuned_rates_and_another_method_its_name():
-    plan = [run for run in configs(optimizer="adamw", methods=("cp", "lotr")) if run.kind == "adapter"]
-    assert {(run.label, run.lr) for run in plan} == {("CP (LoRTA)", rates()["cp"]), ("lotr", rates()["lora"])}
-    mlp = configs(methods=("lotr",), projections=("all",))
-    assert {run.plan.get("on_mismatch") for run in mlp if run.published} == {"split"}
+    plan = [run for run in configs(optimizer="adamw", method=("cp", "lotr"), lr=None) if run.adapter]
+    assert {(run.method, run.training.lr) for run in plan} == {("cp", rates()["cp"]), ("lotr", rates()["lora"])}
+    assert any(run.adapter for run in configs(method="lotr", projections="all"))
     with pytest.raises(ta.TensorAdaptError, match="optimizer is 'sgd'"):
         configs(optimizer="sgd")
-    assert {run.training["precision"] for run in configs(precision="bf16")} == {"bf16"}
+    assert {run.training.precision for run in configs(precision="bf16")} == {"bf16"}
     with pytest.raises(ta.TensorAdaptError, match="precision is 'fp16'"):
         configs(precision="fp16")
 
@@ -177,8 +177,8 @@ def test_a_frontier_of_adamw_has_the_tuned_rates_and_another_method_its_name():
 @pytest.mark.slow
 def test_a_frontier_of_two_workers_is_that_of_one(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    run(one, seeds=[0])
-    run_frontier(spec(seeds=[0]), two, device="cpu", workers=2)
+    run(one, seed=0)
+    run_frontier(spec(seed=0), two, device="cpu", workers=2)
     assert results(one) == results(two)
 
 
@@ -217,14 +217,16 @@ def test_padding_does_not_change_what_is_said_about_a_sentence():
     [
         ({"model": "all-minilm-l6"}, "unknown model 'all-minilm-l6'.*did you mean \"all-minilm-l6-v2\""),
         ({"task": "snippet"}, 'unknown task "snippet"; did you mean "snippets"'),
-        ({"methods": ["tuker"]}, "unknown method 'tuker'; did you mean \"tucker\""),
+        ({"method": "tuker"}, r"unknown method 'tuker'; did you mean \"tucker\""),
         ({"lr": 0.0}, "lr is 0.0; expected a finite number above 0"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
-        ({"seeds": [-1]}, "seed is -1; expected a whole number from 0"),
-        ({"ranks": [0]}, r"ranks\[0\] is 0; expected a whole number from 1"),
-        ({"budgets": [3]}, "budget 3 is below the smallest possible"),
+        ({"seed": -1}, "seed is -1; expected a whole number from 0"),
+        ({"lr": [1e-3, 1e-2]}, "lr of cp has 2 values; expected one, as a frontier tunes nothing"),
+        ({"size": "quik"}, "size is 'quik'; did you mean \"quick\""),
+        ({"rank": 0}, "rank is 0; expected a whole number"),
+        ({"rank": None, "budget": 3}, "budget 3 is below the smallest possible"),
         ({"layout": ["layer : head dim : model : x"]}, "has 3 colons; expected exactly two"),
-        ({"ranks": [10**6]}, "the matrices? themselves have only|themselves have only"),
+        ({"rank": [10**6]}, "the matrices? themselves have only|themselves have only"),
     ],
 )
 def test_what_will_not_do_is_refused_before_anything_is_run(tmp_path, options, says):

@@ -14,11 +14,11 @@ from tensoradapt.runs import execute, perform
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import record, run_sweep
 from tensoradapt.sweeps.messages import STEPS
-from tensoradapt.sweeps.read_spec import read_spec
 from tensoradapt.sweeps.reports.results import means, select
 from tensoradapt.sweeps.reports.results import run_rows as table
+from tensoradapt.sweeps.spec import read_spec
 
-ONE = {**TINY, "published": ["lorta"], "ranks": [1]}
+ONE = {**TINY, "method": "lorta", "rank": 1}
 
 
 def sweep(root, spec=TINY, **more):
@@ -73,7 +73,7 @@ def test_a_finished_sweep_that_is_not_on_record_is_put_there(root, damage):
 
 def test_a_probe_that_fails_stops_no_sweep(tmp_path, monkeypatch):
     def fail_in_the_probe(config, *arguments):
-        if config.steps == STEPS:
+        if config.training.steps == STEPS:
             raise RuntimeError("no memory for three steps")
         return real(config, *arguments)
 
@@ -142,8 +142,7 @@ def test_a_result_without_what_it_should_say_is_named(root):
 def test_a_method_that_is_given_another_name_keeps_its_runs(tmp_path):
     """Its name is no part of what a run means; a table of one sweep has the names of that sweep."""
     sweep(tmp_path, ONE)
-    renamed = {**ONE, "published": None, "methods": [{"name": "mine", "published": "lorta"}], "seeds": [0, 1]}
-    renamed = {key: value for key, value in renamed.items() if value is not None}
+    renamed = {**ONE, "method": [{"name": "mine", "method": "lorta"}], "seed": [0, 1]}
     said, swept = sweep(tmp_path, renamed)
     assert swept.complete and set(started(tmp_path).values()) == {1} and len(results(tmp_path)) == 2
     assert "runs of 'mine' are stored as 'lorta': give results, plot and report --spec" in said

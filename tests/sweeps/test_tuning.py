@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import re
 import statistics
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from unittest.mock import patch
 
@@ -22,15 +20,14 @@ from tensoradapt.runs import perform
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.cells import Due, cells, due, with_head_rates
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.due import Due, cells, due, with_head_rates
 from tensoradapt.sweeps.reports.html_report import report
 from tensoradapt.sweeps.reports.watch import Watch, text
-from tensoradapt.sweeps.spec import SweepSpec
+from tensoradapt.sweeps.spec import SweepSpec, read_spec
 
-GRID = {**TINY, "learning_rates": [1e-3, 3e-3, 1e-2]}
-PAPER = {"targets": "paper"}
-PLAIN = {**PAPER, "optimizer": "adamw", "tune": "method", "tuning_seeds": [1000], "extend": 0}
+GRID = {**TINY, "lr": [1e-3, 3e-3, 1e-2]}
+PAPER = {"paper": True}
+PLAIN = {**PAPER, "optimizer": "adamw", "tuning": {"at": "method", "seed": 1000, "extend": 0}}
 End = tuple[str, float | None]  # status, "failed" included, and score on validation
 Ends = Callable[[RunConfig], End]
 
@@ -76,16 +73,16 @@ def pretend(root: Path, found: SweepSpec, ends: Ends, order: int = 0) -> Due:
 
 def peak(at: Callable[[RunConfig], float]) -> Ends:
     """Scores that are best at one rate of each method and size."""
-    return lambda config: ("finished", 0.9 - abs(math.log10(config.lr / at(config))) / 100)
+    return lambda config: ("finished", 0.9 - abs(math.log10(config.training.lr / at(config))) / 100)
 
 
 def tried(found: Due, *, size: int | None = None) -> list[float]:
-    return sorted({c.lr for c in found.configs if c.tuning and size in (None, c.rank)})
+    return sorted({c.training.lr for c in found.configs if c.tuning and size in (None, c.adapter.rank)})
 
 
 def kept(found: Due) -> dict[int, float]:
     """The reported rate of each rank."""
-    rates = {(c.rank, c.lr) for c in found.configs if not c.tuning}
+    rates = {(c.adapter.rank, c.training.lr) for c in found.configs if not c.tuning}
     assert len(rates) == len(dict(rates))
     return dict(rates)
 
@@ -106,11 +103,13 @@ def drawn_spec(seed: int) -> SweepSpec:
     drawn = random.Random(seed)
     rates = [float(f"{10 ** drawn.uniform(-4, -1):.3g}") for _ in range(drawn.randint(2, 4))]
     return spec(
-        published=["lorta"],
-        learning_rates=list(dict.fromkeys(rates)),
-        tune=drawn.choice(["size", "method"]),
-        tuning_seeds=list(range(100, 100 + drawn.randint(1, 3))),
-        extend=drawn.randint(0, 4),
+        method=["lorta"],
+        lr=list(dict.fromkeys(rates)),
+        tuning={
+            "at": drawn.choice(["size", "method"]),
+            "seed": list(range(100, 100 + drawn.randint(1, 3))),
+            "extend": drawn.randint(0, 4),
+        },
     )
 
 
@@ -119,14 +118,14 @@ def test_rates_are_the_same_in_whatever_order_runs_end_and_the_best_mean_is_kept
     found, ends = drawn_spec(seed), lucky(seed)
     one, other = (pretend(tmp_path / str(i), found, ends, i) for i in range(2))
     assert one == other
-    grid, rows = set(found.methods[0].learning_rates), [c for c in one.configs if c.tuning]
-    for size in {c.rank for c in rows}:
-        own = [c for c in rows if c.rank == size]
-        rates = sorted({c.lr for c in own})
-        assert grid <= set(rates) and len(rates) - len(grid) <= found.extend
-        assert {(c.lr, c.seed) for c in own} == {(lr, s) for lr in rates for s in found.tuning_seeds}
-        clean = {lr: [ends(c)[1] for c in own if c.lr == lr and ends(c)[0] == "finished"] for lr in rates}
-        whole = {lr: statistics.fmean(v) for lr, v in clean.items() if len(v) == len(found.tuning_seeds)}
+    grid, rows = set(found.methods[0].lr), [c for c in one.configs if c.tuning]
+    for size in {c.adapter.rank for c in rows}:
+        own = [c for c in rows if c.adapter.rank == size]
+        rates = sorted({c.training.lr for c in own})
+        assert grid <= set(rates) and len(rates) - len(grid) <= found.tuning.extend
+        assert {(c.training.lr, c.seed) for c in own} == {(lr, s) for lr in rates for s in found.tuning.seed}
+        clean = {lr: [ends(c)[1] for c in own if c.training.lr == lr and ends(c)[0] == "finished"] for lr in rates}
+        whole = {lr: statistics.fmean(v) for lr, v in clean.items() if len(v) == len(found.tuning.seed)}
         chosen = kept(one).get(size)
         if not whole:
             assert chosen is not None or one.blocked
@@ -135,17 +134,17 @@ def test_rates_are_the_same_in_whatever_order_runs_end_and_the_best_mean_is_kept
         assert chosen == min(lr for lr, mean in whole.items() if mean == best)
         alone = [*whole.values()].count(best) == 1 and min(clean[chosen]) > 0.5
         if chosen in (rates[0], rates[-1]) and alone:
-            assert len(rates) == len(grid) + found.extend, "a better rate may lie beyond, and none was tried"
+            assert len(rates) == len(grid) + found.tuning.extend, "a better rate may lie beyond, and none was tried"
 
 
 def test_each_size_is_tuned_and_goes_beyond_its_own_grid_by_its_step(tmp_path: Path) -> None:
-    found = spec(published=["lorta"], seeds=[0, 1])
+    found = spec(method="lorta", seed=[0, 1])
     first = now(found, tmp_path)
-    assert {(c.rank, c.lr, c.seed, c.steps, c.tuning) for c in first.configs} == {
+    assert {(c.adapter.rank, c.training.lr, c.seed, c.training.steps, c.tuning) for c in first.configs} == {
         (rank, lr, seed, 4, True) for rank in (1, 2) for lr in (1e-3, 3e-3, 1e-2) for seed in (1000, 1001)
     }
     assert (first.total, first.tuning, first.more) == (12 + 4, 12, 2 * 3 * 2)
-    then = pretend(tmp_path, found, peak(lambda config: 0.1 if config.rank == 1 else 3e-3))
+    then = pretend(tmp_path, found, peak(lambda config: 0.1 if config.adapter.rank == 1 else 3e-3))
     assert tried(then, size=1) == [1e-3, 3e-3, 1e-2, 0.03333, 0.1111, 0.3703] and tried(then, size=2) == [
         1e-3,
         3e-3,
@@ -157,11 +156,11 @@ def test_each_size_is_tuned_and_goes_beyond_its_own_grid_by_its_step(tmp_path: P
 
 
 def test_a_size_is_reported_while_another_is_still_tuned(tmp_path: Path) -> None:
-    found = spec(published=["lorta"])
+    found = spec(method="lorta")
     for config in now(found, tmp_path).configs:
-        if config.rank == 2:
+        if config.adapter.rank == 2:
             put(tmp_path, config, peak(lambda _: 3e-3)(config))
-    assert {(c.rank, c.lr) for c in now(found, tmp_path).configs if not c.tuning} == {(2, 3e-3)}
+    assert {(c.adapter.rank, c.training.lr) for c in now(found, tmp_path).configs if not c.tuning} == {(2, 3e-3)}
 
 
 @pytest.mark.parametrize(
@@ -176,17 +175,17 @@ def test_a_size_is_reported_while_another_is_still_tuned(tmp_path: Path) -> None
 def test_the_step_is_that_of_the_outermost_rates_at_this_end(
     tmp_path: Path, grid: list[float], at: float, rates: list[float]
 ) -> None:
-    found = spec(published=["lorta"], ranks=[1], learning_rates=grid)
+    found = spec(method="lorta", rank=1, lr=grid)
     then = pretend(tmp_path, found, peak(lambda _: at))
     assert sorted(set(tried(then)) - set(grid)) == pytest.approx(rates, rel=2e-3)
 
 
-@pytest.mark.parametrize("ends", [(1e-307, 1e-306), (1e-300, 1e300), (1e-3, 1e-3 * (1 + 1e-9))])
+@pytest.mark.parametrize("ends", [(1e-307, 1e-306), (1e-300, 1e20), (1.0, 1e37), (1e-3, 1e-3 * (1 + 1e-9))])
 def test_a_grid_ends_where_numbers_do(tmp_path: Path, ends: tuple[float, float]) -> None:
     for sign in (-1, 1):
-        found = spec(published=["lorta"], ranks=[1], learning_rates=[*ends], extend=9)
+        found = spec(method="lorta", rank=1, lr=[*ends], tuning={"extend": 9})
         then = pretend(
-            tmp_path / str(sign), found, lambda c, sign=sign: ("finished", 0.8 + sign * math.log(c.lr) / 1e4)
+            tmp_path / str(sign), found, lambda c, sign=sign: ("finished", 0.8 + sign * math.log(c.training.lr) / 1e4)
         )
         assert all(0 < lr < math.inf for lr in tried(then))
 
@@ -206,10 +205,10 @@ def test_a_grid_is_not_extended_where_the_edge_is_not_the_best_alone(
     tmp_path: Path, ends: dict[float, float | str], rate: float | None
 ) -> None:
     def end(config: RunConfig) -> End:
-        found = ends[config.lr]
+        found = ends[config.training.lr]
         return (found, None) if isinstance(found, str) else ("finished", found)
 
-    then = pretend(tmp_path, spec(published=["lorta"], ranks=[1]), end)
+    then = pretend(tmp_path, spec(method="lorta", rank=1), end)
     assert tried(then) == [1e-3, 3e-3, 1e-2] and not then.extended
     assert kept(then) == ({1: rate} if rate else {})
     assert then.blocked == (() if rate else ("LoRTA on planted: no learning rate gave a result at r=1",))
@@ -219,10 +218,10 @@ def test_a_rate_that_diverged_on_one_seed_is_kept_only_where_all_did(tmp_path: P
     for others, rate in (("finished", 1e-3), ("diverged", 1e-2)):
 
         def end(config: RunConfig, others: str = others) -> End:
-            level = {1e-3: 0.6, 3e-3: 0.55, 1e-2: 0.9}[config.lr]
-            return (others if config.lr < 1e-2 else "diverged") if config.seed == 1001 else "finished", level
+            level = {1e-3: 0.6, 3e-3: 0.55, 1e-2: 0.9}[config.training.lr]
+            return (others if config.training.lr < 1e-2 else "diverged") if config.seed == 1001 else "finished", level
 
-        then = pretend(tmp_path / others, spec(published=["lorta"], ranks=[1], extend=0), end)
+        then = pretend(tmp_path / others, spec(method="lorta", rank=1, tuning={"extend": 0}), end)
         assert kept(then) == {1: rate}
 
 
@@ -230,27 +229,28 @@ def test_the_mean_over_seeds_decides_and_not_the_best_run(tmp_path: Path) -> Non
     scores = {1000: {1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.9}, 1001: {1e-3: 0.6, 3e-3: 0.75, 1e-2: 0.5}}
 
     def end(config: RunConfig) -> End:
-        return "finished", scores.get(config.seed, scores[1000])[config.lr]
+        return "finished", scores.get(config.seed, scores[1000])[config.training.lr]
 
-    assert kept(pretend(tmp_path / "two", spec(published=["lorta"], ranks=[1]), end)) == {1: 3e-3}
-    alone = spec(published=["lorta"], ranks=[1], tuning_seeds=[1000], extend=0)
+    assert kept(pretend(tmp_path / "two", spec(method="lorta", rank=1), end)) == {1: 3e-3}
+    alone = spec(method="lorta", rank=1, tuning={"seed": 1000, "extend": 0})
     assert kept(pretend(tmp_path / "one", alone, end)) == {1: 1e-2}
 
 
 def test_the_middle_size_serves_all_where_methods_are_tuned(tmp_path: Path) -> None:
-    found = spec(published=["lorta"], ranks=[1, 2, 3], tune="method")
-    then = pretend(tmp_path, found, peak(lambda config: 0.03 if config.rank == 2 else 1e-3))
+    found = spec(method="lorta", rank=[1, 2, 3], tuning={"at": "method"})
+    then = pretend(tmp_path, found, peak(lambda config: 0.03 if config.adapter.rank == 2 else 1e-3))
     assert tried(then, size=2) == [1e-3, 3e-3, 1e-2, 0.03333, 0.1111] and tried(then, size=1) == []
     assert kept(then) == dict.fromkeys((1, 2, 3), 0.03333)
 
 
 def test_one_meaning_is_one_sweep_and_another_is_another() -> None:
-    for change in ({"tune": "none"}, {"tune": "size"}, {"tuning_seeds": [1000, 1001]}, {"tuning_seeds": [1000]}):
-        assert read_spec({**TINY, **change}).id == read_spec(TINY).id, "nothing is tuned, and the sweep is another"
-    ids = {spec(**change).id for change in ({}, {"tune": "method"}, {"extend": 0}, {"tuning_seeds": [1000]}, PLAIN)}
-    assert len(ids) == 5
-    assert spec(tune="size", extend=3, tuning_seeds=[1000, 1001]).id == spec().id
-    assert SweepSpec.from_dict(json.loads(json.dumps(asdict(spec())))).id == spec().id
+    for change in ({"at": "none"}, {"at": "size"}, {"seed": [1000, 1001]}, {"seed": 1000}):
+        assert read_spec({**TINY, "tuning": change}).id == read_spec(TINY).id, (
+            "nothing is tuned, and the sweep is another"
+        )
+    ids = {spec(tuning=change).id for change in ({}, {"at": "method"}, {"extend": 0}, {"seed": 1000})}
+    assert len({*ids, spec(**PLAIN).id}) == 5
+    assert spec(tuning={"at": "size", "extend": 3, "seed": [1000, 1001]}).id == spec().id
 
 
 def test_runs_of_both_ways_are_the_same_runs(tmp_path: Path) -> None:
@@ -262,15 +262,19 @@ def test_runs_of_both_ways_are_the_same_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tune": "sizes"}, "tune is 'sizes'; did you mean \"size\""),
-        ({"tune": "none"}, 'tune is "none", and lora has 3 learning_rates; expected one for each method, or tune = "s'),
-        ({"tuning_seed": 5}, 'unknown key tuning_seed; did you mean "tuning_seeds"'),
-        ({"tuning_seeds": []}, r"tuning_seeds is \[\]; expected a list of at least one"),
-        ({"tuning_seeds": [5, 5]}, "tuning_seeds names 5 twice"),
-        ({"tuning_seeds": [5, 0]}, r"tuning_seeds has 0, which is one of seeds; .* such as tuning_seeds = \[6\]"),
-        ({"seeds": [1001]}, "tuning_seeds has 1001, which is one of seeds; expected others, such as tuning_seeds"),
-        ({"extend": -1}, "extend is -1; expected a whole number from 0"),
-        ({"extend": 2, "learning_rates": [1e-3]}, "extend is 2, and every method has one of learning_rates; expected"),
+        ({"tuning": {"at": "sizes"}}, "tuning: at is 'sizes'; did you mean \"size\""),
+        (
+            {"tuning": {"at": "none"}},
+            'tuning.at is "none", and lr of lora has 3 values; expected one for each method, or',
+        ),
+        ({"tuning": {"sed": 5}}, 'tuning: unknown key sed; did you mean "seed"'),
+        ({"tuning": 5}, "tuning: found 5; expected a table of settings"),
+        ({"tuning": {"seed": []}}, r"tuning: seed is \[\]; expected a list of at least one"),
+        ({"tuning": {"seed": [5, 5]}}, "tuning: seed names 5 twice"),
+        ({"tuning": {"seed": [5, 0]}}, r"tuning.seed has 0, which is one of seed; .* such as seed = \[6\] under"),
+        ({"seed": 1001}, "tuning.seed has 1001, which is one of seed; expected others, such as seed"),
+        ({"tuning": {"extend": -1}}, "tuning: extend is -1; expected a whole number from 0"),
+        ({"tuning": {"extend": 2}, "lr": 1e-3}, "tuning.extend is 2, and every method has one lr; expected"),
     ],
 )
 def test_tuning_that_is_not_understood_is_refused_by_name(change: dict[str, object], says: str) -> None:
@@ -281,23 +285,23 @@ def test_tuning_that_is_not_understood_is_refused_by_name(change: dict[str, obje
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tune": "size"}, "tune and a search were given; expected one of them: a search has no grid, runs at the mid"),
-        ({"extend": 0}, "extend and a search were given"),
-        ({"tuning_seeds": [7, 8]}, "tuning_seeds has 2 seeds; expected one with a search, whose trials run once"),
+        ({"at": "size"}, "tuning.at and a search were given; expected one of them: a search has no grid, runs at the"),
+        ({"extend": 0}, "tuning.extend and a search were given"),
+        ({"seed": [7, 8]}, "tuning.seed has 2 seeds; expected one with a search, whose trials run once"),
     ],
 )
 def test_a_search_is_not_tuned_otherwise(change: dict[str, object], says: str) -> None:
-    search = {"proposer": "optuna", "trials": 3, "search": {"learning_rate": [1e-3, 1e-2]}, "learning_rates": None}
-    assert spec(**search, tuning_seeds=[7]).id != spec(**search).id
+    search = {"search": {"trials": 3, "lr": [1e-3, 1e-2]}, "lr": None}
+    assert spec(**search, tuning={"seed": 7}).id != spec(**search).id
     with pytest.raises(ta.TensorAdaptError, match=says):
-        spec(**search, **change)
+        spec(**search, tuning=change)
 
 
 def test_one_rate_is_not_tuned_and_needs_no_seed_of_its_own(tmp_path: Path) -> None:
-    then = now(read_spec({**TINY, "seeds": [0, 1001]}), tmp_path)
+    then = now(read_spec({**TINY, "seed": [0, 1001]}), tmp_path)
     assert (then.total, then.tuning, then.more) == (8, 0, 0)
-    mixed = spec(learning_rates={"lora": [1e-3], "lorta": [1e-3, 1e-2]})
-    assert {c.published for c in now(mixed, tmp_path).configs if c.tuning} == {"lorta"}
+    mixed = spec(lr={"lora": [1e-3], "lorta": [1e-3, 1e-2]})
+    assert {c.adapter.method for c in now(mixed, tmp_path).configs if c.tuning} == {"lorta"}
 
 
 def planted(monkeypatch: pytest.MonkeyPatch, stop: float = math.inf) -> list[RunConfig]:
@@ -309,7 +313,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, stop: float = math.inf) -> list[Run
             raise KeyboardInterrupt
         calls.append(config)
         computed = real(config, *arguments, **more)
-        computed["result"]["validation"]["accuracy"] = 0.9 - abs(math.log10(config.lr) + 1) / 10
+        computed["result"]["validation"]["accuracy"] = 0.9 - abs(math.log10(config.training.lr) + 1) / 10
         computed["result"]["metric"]["chance"] = 0.5
         return computed
 
@@ -318,7 +322,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, stop: float = math.inf) -> list[Run
 
 
 def sweep(out: Path, said: list[str] | None = None, **changes: object) -> object:
-    made = {**GRID, "published": ["lorta"], "ranks": [1], "learning_rates": [1e-3, 1e-2], "extend": 2, **changes}
+    made = {**GRID, "method": "lorta", "rank": 1, "lr": [1e-3, 1e-2], "tuning": {"extend": 2}, **changes}
     say = (lambda _: None) if said is None else said.append
     return ta.sweep(made, out, executor="inline", device="cpu", say=say)
 
@@ -356,7 +360,7 @@ def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, m
 def test_a_run_that_ends_while_a_folder_is_watched_does_not_end_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = spec(published=["lorta"], ranks=[1])
+    found = spec(method="lorta", rank=1)
     (tmp_path / "runs").mkdir()
     record.write(tmp_path / "runs", found, cells(found, models.config(found.model)), {})
     *first, last = now(found, tmp_path / "runs").configs
@@ -393,7 +397,7 @@ def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -
     assert "each method's is chosen on validation at its middle size, with seed 1000\n" in plain
     assert "tuning: 6 of the 10" in plain
     assert "at most" not in plain and "tuning" not in plan(TINY)
-    pretend(tmp_path, with_head_rates(spec()), peak(lambda config: 1e-2 if config.published == "lora" else 0.03))
+    pretend(tmp_path, with_head_rates(spec()), peak(lambda config: 1e-2 if config.adapter.method == "lora" else 0.03))
     after = plan(GRID)
     assert "best at the edge: extended LoRA r=1 on planted by 0.03333\n" in after and "at most" not in after
     assert "best at the edge: extended LoRTA r=2 on planted by 0.03333 0.1111" in after
@@ -408,7 +412,7 @@ def test_progress_counts_the_runs_that_wait_for_a_rate_from_the_first_on(tmp_pat
         if line.startswith("[3/"):
             raise KeyboardInterrupt
 
-    changes = {"extend": 0, "published": ["lora"], "tuning_seeds": [1000]}
+    changes = {"method": "lora", "tuning": {"seed": 1000, "extend": 0}}
     with pytest.raises(KeyboardInterrupt):
         ta.sweep(spec(**changes), tmp_path, executor="inline", say=stop_after_three)
     ta.sweep(spec(**changes), tmp_path, executor="inline", say=said.append)
@@ -419,7 +423,7 @@ def test_progress_counts_the_runs_that_wait_for_a_rate_from_the_first_on(tmp_pat
 
 def test_a_run_that_chooses_a_rate_is_told_by_its_validation_score_alone(tmp_path: Path) -> None:
     said: list[str] = []
-    changes = {"extend": 0, "published": ["lora"], "tuning_seeds": [1000]}
+    changes = {"method": "lora", "tuning": {"seed": 1000, "extend": 0}}
     ta.sweep(spec(**changes), tmp_path, executor="inline", say=said.append)
     ended = [line for line in said if line.startswith("[")]
     tuning = [line for line in ended if "tuning lr" in line]

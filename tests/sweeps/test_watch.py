@@ -21,11 +21,11 @@ from tensoradapt.sweeps.reports import watch
 from tensoradapt.sweeps.reports.watch import Watch, drawn, show, text
 
 SPEC = {**TINY, "steps": 6}
-PLAIN = {"tune": "method", "tuning_seeds": [1000], "extend": 0}
+PLAIN = {"tuning": {"at": "method", "seed": 1000, "extend": 0}}
 
 
 def sweep(out, **more):
-    spec = {key: more.pop(key) for key in [*more] if key in ("ranks", "seeds", "learning_rates", *PLAIN)}
+    spec = {key: more.pop(key) for key in [*more] if key in ("rank", "seed", "lr", *PLAIN)}
     return ta.sweep({**SPEC, **spec}, out, executor="inline", device="cpu", say=lambda _: None, **more)
 
 
@@ -64,7 +64,7 @@ def test_what_is_shown_is_what_is_there(half):
         ("planted", "lorta", 0, 0, 1, 1),
     ]
     (one,) = frame.in_hand
-    assert (one.config.published, one.config.rank, one.step, one.alive) == ("lorta", 1, 4, True)
+    assert (one.config.adapter.method, one.config.adapter.rank, one.step, one.alive) == ("lorta", 1, 4, True)
     assert not frame.over and frame.total == 4 and len(frame.last) == 2
     seconds = [json.loads((path.parent / "measurements.json").read_text())["seconds"] for path in done(half)]
     assert frame.seconds_left == pytest.approx(sum(seconds) / 2 * (1 + 1 - 4 / 6))
@@ -126,10 +126,10 @@ def test_a_run_whose_process_is_gone_waits_to_be_gone_on_with(copy):
 
 
 def test_a_finished_sweep_is_over_and_two_that_share_runs_count_them_once(tmp_path):
-    sweep(tmp_path, ranks=[1])
+    sweep(tmp_path, rank=1)
     frame = Watch(tmp_path).frame()
     assert frame.over and frame.total == 2
-    sweep(tmp_path, ranks=[1, 2])
+    sweep(tmp_path, rank=[1, 2])
     frame = Watch(tmp_path).frame()
     assert frame.over and [(row.method, row.finished) for row in frame.rows] == [("lora", 2), ("lorta", 2)]
 
@@ -141,12 +141,12 @@ def test_runs_that_cannot_be_named_yet_are_counted_and_those_that_never_will_be_
         calls.append(config)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        if config.published == "lora":
+        if config.adapter.method == "lora":
             raise RuntimeError("no luck")
         return real(config, *arguments, **more)
 
     monkeypatch.setattr(perform, "execute", execute)
-    options = {"learning_rates": [1e-3, 1e-2], "seeds": [0, 1], **PLAIN}
+    options = {"lr": [1e-3, 1e-2], "seed": [0, 1], **PLAIN}
     with pytest.raises(KeyboardInterrupt):
         sweep(tmp_path, **options)
     shutil.rmtree(tmp_path / ".work")

@@ -45,8 +45,8 @@ def test_a_loss_that_rose_is_said_with_the_rates_to_try() -> None:
 
 def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> None:
     said: list[str] = []
-    spec = {**TINY, "published": ["lora"], "ranks": [1], "references": ["head"], "steps": 8}
-    ta.sweep({**spec, "head_learning_rate": 50.0}, tmp_path, executor="inline", say=said.append, probe=False)
+    spec = {**TINY, "method": "lora", "rank": 1, "reference": "head", "steps": 8}
+    ta.sweep({**spec, "head_lr": 50.0}, tmp_path, executor="inline", say=said.append, probe=False)
     notes = {run.row["kind"]: run.result["note"] for run in load_runs(tmp_path)}
     assert "head rate 50 is too high; try 5" in notes["head"] and "loss rose from 0." in notes["head"]
     assert "head rate 50 or learning rate 0.001 is too high; try 5, then 0.0001" in notes["adapter"]
@@ -56,7 +56,7 @@ def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> No
 
 
 def test_a_run_with_usual_rates_has_no_note_of_it(tmp_path: Path) -> None:
-    ta.sweep({**TINY, "references": ["head", "full"]}, tmp_path, executor="inline", say=lambda _: None, probe=False)
+    ta.sweep({**TINY, "reference": ["head", "full"]}, tmp_path, executor="inline", say=lambda _: None, probe=False)
     assert not any("loss rose" in run.result["note"] for run in load_runs(tmp_path))
 
 

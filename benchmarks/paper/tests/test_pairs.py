@@ -136,8 +136,8 @@ def test_the_hub_holds_chats_and_the_orca_pairs_are_filtered(monkeypatch: pytest
 def test_the_plan_of_a_sweep_counts_what_is_left_out(written: Any, model: str, tmp_path: Path) -> None:
     written([*rows(30), {"prompt": "Long", "chosen": "a" * 90, "rejected": "b"}], rows(8, 50))
     said: list[str] = []
-    spec = {"model": model, "tasks": ["ultrafeedback"], "published": ["lora"], "ranks": [1], "learning_rates": [1e-3]}
-    spec |= {"seeds": [0], "steps": 2, "batch": 4, "max_length": 96, "scale": "matched"}
+    spec = {"model": model, "task": "ultrafeedback", "method": "lora", "rank": 1, "lr": 1e-3}
+    spec |= {"seed": 0, "steps": 2, "batch": 4, "max_length": 96, "scale": "matched"}
     ta.sweep(spec, tmp_path / "runs", executor="inline", dry_run=True, say=said.append)
     (line,) = [text for text in said if text.startswith("task ultrafeedback: ")]
     assert "8 test" in line and "left out: over 96 tokens" in line

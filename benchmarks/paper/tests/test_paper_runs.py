@@ -23,27 +23,27 @@ from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm
 from tensoradapt.analysis.tables.comparable import paired_scores
 from tensoradapt.files import csv_bytes
 from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.spec import read_spec
 
 FILES = sorted(run.HERE.glob("*-*.toml"))  # pyproject.toml is of the plug-in
 SPEC = """
 model = "tiny-random-bert"
-tasks = ["planted"]
-references = ["head"]
-learning_rates = [0.01]
-seeds = [0, 1]
+task = "planted"
+reference = "head"
+lr = 0.01
+seed = [0, 1]
 steps = 3
 n_train = 64
 n_test = 50
 
-[[methods]]
-parameterization = "lora"
-ranks = [4, 8]
+[[method]]
+method = "lora"
+rank = [4, 8]
 
 [[sweep]]
 
 [[sweep]]
-methods = [{parameterization = "lora", ranks = [8]}, {parameterization = "cp", ranks = [2]}]
+method = [{method = "lora", rank = 8}, {method = "cp", rank = [2]}]
 """
 
 
@@ -98,7 +98,7 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
 
 def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(command, tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(
-        SPEC.replace("[4, 8]", "[2, 4]").replace("ranks = [8]", "ranks = [4]").replace("[2]", "[2, 3, 5]")
+        SPEC.replace("[4, 8]", "[2, 4]").replace("rank = 8", "rank = 4").replace("[2]", "[2, 3, 5]")
     )
     command()
     command("--report")
@@ -126,7 +126,7 @@ def test_steps_are_enough_where_twice_as_many_gain_nothing(
 ) -> None:
     alone = list(plateau.specifications("glue"))
     assert [spec["steps"] for spec in alone] == [2, 6] * 2
-    assert all(spec["methods"] == [{"parameterization": "lora", "ranks": [8]}] for spec in alone)
+    assert all(spec["method"] == [{"method": "lora", "rank": 8}] for spec in alone)
     command()
     command("--report")
     monkeypatch.setattr(
@@ -195,9 +195,9 @@ def test_a_specification_of_the_paper_computes_two_steps_of_a_random_model_of_it
 ) -> None:
     roberta.save(tmp_path / "model", name.removeprefix("glue-"))
     tables = run.specifications(FILES[[file.stem for file in FILES].index(name)])
-    rte = {**tables[3], "methods": [{**method, "ranks": [4]} for method in tables[3]["methods"]]}
+    rte = {**tables[3], "method": [{**method, "rank": 4} for method in tables[3]["method"]]}
     monkeypatch.setattr(run, "specifications", lambda file: [rte])  # the others would take minutes
-    assert rte["tasks"] == ["rte"]
+    assert rte["task"] == "rte"
     monkeypatch.setitem(run.FAMILIES, "glue", {"paper": ("spec",)})
     assert command("--scale", "paper", "--smoke", "--model", str(tmp_path / "model")) == 0
     runs = load_runs(tmp_path / "runs")

@@ -13,16 +13,17 @@ from scipy.stats import binomtest
 from support.pictures import write_digits
 
 import tensoradapt as ta
+from tensoradapt.planning.spec import with_defaults
 from tensoradapt.runs.execute import execute
 from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps import presets
-from tensoradapt.sweeps.cells import cells, due
-from tensoradapt.sweeps.read_spec import read_spec
+from tensoradapt.sweeps.due import cells, due
+from tensoradapt.sweeps.frontier import frontier_spec
+from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.tasks import registry
 from tensoradapt_paper.dinov2 import SHAPE
 
 HERE, MODEL = Path(__file__).parents[1], "dinov2-small-focus"
-SPEC = {"parameterizations": ["lora", "cp"], "seeds": [0], "batch": 8}
+SPEC = {"method": ["lora", "cp"], "seed": 0, "batch": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +39,11 @@ def sweep(out: str, **changes: Any) -> Any:
 @pytest.mark.parametrize("scale", ["here", "gpu"])
 def test_the_specifications_of_vision_adapt_the_same_matrices_with_counts_that_differ(scale: str) -> None:
     spec = read_spec(HERE / f"vision-{scale}.toml")
-    named = spec.model, *spec.tasks
+    named = spec.model, *spec.task
     assert named == {"here": (MODEL, "cifar10"), "gpu": ("facebook/dinov2-small", "cifar10_full")}[scale]
     shape = transformers.Dinov2Config(**SHAPE, mlp_ratio=4)
     shape.save_pretrained("my-dino")
-    planned = cells(spec, registry.resolve(spec.tasks[0])[0].base("my-dino"))
+    planned = cells(spec, registry.resolve(spec.task[0])[0].base("my-dino"))
     assert not [cell.empty for cell in planned if cell.empty]
     assert {cell.method for cell in planned} >= {"cp", "tensor_train", "tucker", "lora", "cara", "fact-tt", "fact-tk"}
     counts = {(cell.method, cell.size.get("rank")): cell.n_params for cell in planned}
@@ -52,20 +53,22 @@ def test_the_specifications_of_vision_adapt_the_same_matrices_with_counts_that_d
     assert counts["fact-tt", 8] == 2 * width * 8 + 12 * n * 8**2
     assert counts["fact-tk", 16] == 2 * width * 16 + 16**3 + 12 * n * 16
     assert counts["cara", 16] == 16 * (3 * n + width + heads + inner) + 16 * (9 * n + 2 * width) + 2 * 16 + 6 * width
-    assert {method.scale for method in spec.methods if method.kind == "adapter"} == {"matched"}
-    assert {method.projections for method in spec.methods if method.kind == "adapter"} == {("all",)}
+    resolved = [with_defaults(method.adapters[0])[0] for method in spec.method]
+    assert {(adapter.scale, adapter.projections) for adapter in resolved} == {("matched", ("all",))}
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
 def test_every_method_of_the_specification_takes_steps_on_the_real_model() -> None:
     spec = tomllib.loads((HERE / "vision-here.toml").read_text())
-    rates = {name: grid[:1] for name, grid in spec["learning_rates"].items()}
-    few = {"steps": 2, "batch": 4, "seeds": [0], "n_train": 8, "n_validation": 8, "n_test": 16}
-    methods = [{**method, "ranks": method["ranks"][:1]} for method in spec["methods"]]
-    ended = ta.sweep(
-        {**spec, **few, "learning_rates": rates, "methods": methods}, "runs", executor="inline", device="cpu"
-    )
+    rates = {name: grid if isinstance(grid, float) else grid[0] for name, grid in spec["lr"].items()}
+    few = {"steps": 2, "batch": 4, "seed": 0, "n_train": 8, "n_validation": 8, "n_test": 16}
+    ranks = [method["rank"] for method in spec["method"]]
+    methods = [
+        {**method, "rank": rank if isinstance(rank, int) else rank[0]}
+        for method, rank in zip(spec["method"], ranks, strict=True)
+    ]
+    ended = ta.sweep({**spec, **few, "lr": rates, "method": methods}, "runs", executor="inline", device="cpu")
     assert ended.complete and ended.total == len(methods) + 2
 
 
@@ -73,8 +76,8 @@ def test_every_method_of_the_specification_takes_steps_on_the_real_model() -> No
 @pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with CIFAR-10")
 def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
     assert "pixel_values 3 x 112 x 112" in registry.resolve("cifar10")[0].described(MODEL)
-    sizes = {"ranks": [4], "steps": 30, "learning_rates": [1.5e-3], "head_learning_rate": 3e-3, "n_validation": 10}
-    ended = sweep("runs", model=MODEL, tasks=["cifar10"], n_train=200, n_test=100, **sizes)
+    sizes = {"rank": 4, "steps": 30, "lr": 1.5e-3, "head_lr": 3e-3, "n_validation": 10}
+    ended = sweep("runs", model=MODEL, task="cifar10", n_train=200, n_test=100, **sizes)
     assert ended.complete
     for run in load_runs(Path("runs")):
         hits = (run.predictions().argmax(1) == run.labels()).sum()
@@ -86,10 +89,10 @@ def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
 def test_a_quick_frontier_of_handwritten_digits_needs_no_options() -> None:
     """LoRA and the head alone, at the rates that the command takes for a picture model by itself."""
     write_digits("digits", 600)
-    spec = presets.frontier_spec(presets.SIZES["quick"], model=MODEL, task="digits", methods=["lora"])
+    spec = frontier_spec("quick", model=MODEL, task="digits", method="lora")
     lora, head = (
         next(config for config in due(spec, cells(spec, registry.resolve("digits")[0].base(spec.model)), Path()).configs
-             if (config.kind, config.rank) == case)
+             if (config.kind, config.adapter and config.adapter.rank) == case)
         for case in (("adapter", 8), ("head", None))
     )  # fmt: skip
     assert execute(lora, "cpu")["result"]["test"]["accuracy"] > 0.6
