@@ -9,15 +9,16 @@ from typing import Any
 import peft
 import pytest
 import torch
+from support.paper import SMOLLM2, needs_smollm2
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.data.models import SMOLLM2, load_causal
-from tensoradapt.sweeps.frontier import rate
+from tensoradapt.data.models import load_causal
+from tensoradapt.sweeps.presets import rate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_smollm2]
 STEPS, LENGTH = 8, 48
 
 
