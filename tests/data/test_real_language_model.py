@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 import tensoradapt as ta
 from tensoradapt import tasks
 from tensoradapt.data.models import load_causal
-from tensoradapt.sweeps.presets import rate
+from tensoradapt.sweeps.frontier import rate
 
 pytestmark = [pytest.mark.slow, needs_smollm2]
 STEPS, LENGTH = 8, 48
