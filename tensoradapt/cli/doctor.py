@@ -1,4 +1,4 @@
-"""The command ``doctor``: what of an installation, a machine and a folder of runs is broken, and what mends it."""
+"""The command ``doctor``: it says what is broken in an installation, a machine or a folder of runs, and the remedy."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ EXTRAS = {
 
 
 class Finding(NamedTuple):
-    """One line: whether something is well, what it is, and what was found, with what mends it."""
+    """A line of the report: whether something is well, what it is, and what was found, with the remedy."""
 
     state: str
     what: str
@@ -70,7 +70,7 @@ def add_parsers(commands: Any) -> None:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Print what was found; returns the exit code."""
+    """Print what was found and return the exit code."""
     if missing := [folder for folder in args.runs if not folder.is_dir()]:
         raise TensorAdaptError(
             f"{missing[0]} is no folder; expected a folder of runs: leave it out or run a sweep first"
@@ -128,12 +128,12 @@ def _devices() -> Iterator[Finding]:
 
 
 def _cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _bf16_cpu() -> bool:
-    """Whether the processor multiplies in bf16, as far as the system says."""
+    """Return whether the processor multiplies in bf16, as far as the system says."""
     try:
         return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", Path("/proc/cpuinfo").read_text()))
     except OSError:
@@ -164,7 +164,7 @@ def _disk() -> Iterator[Finding]:
 
 
 def _unwritable(folder: Path) -> str:
-    """Why no file can be written to a folder; empty where one can. Leaves none."""
+    """Return why no file can be written to a folder, or "" where one can; no file is left."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(PROBE))

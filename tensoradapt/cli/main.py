@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def error_text(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """Return a line that says what went wrong."""
     if isinstance(error, MemoryError):
         return "the memory does not suffice; expected a smaller model, rank or folder"
     if isinstance(error, OSError):
@@ -60,7 +60,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, whatever was given."""
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse; ``--option=--`` is refused, of which argparse makes an empty list for every kind of option."""
+        """Parse the arguments; ``--option=--``, which argparse reads as an empty list for every option, is refused."""
         for word in sys.argv[1:] if args is None else args:
             if word.startswith("--") and word.endswith("=--"):
                 self.error(f"argument {word[:-3]}: expected a value, and -- is none")
@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """All commands and options, or ``doctor`` alone if ``argv`` calls it: it must run where a package is missing."""
+    """Return the parser of all commands, or of ``doctor`` alone if ``argv`` calls it: it must run without packages."""
     first = (sys.argv[1:] if argv is None else argv)[:1]
     top = Parser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")

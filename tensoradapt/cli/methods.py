@@ -74,20 +74,20 @@ def methods(args: argparse.Namespace) -> int:
 
 
 def spelled(method: str) -> str:
-    """The name of a parameterization or published adapter that is given in any spelling."""
+    """Return the name of a parameterization or published adapter that is given in any spelling."""
     row = published.named(method)
     name = parameterizations.name_of(method)
     return row.name if row and name not in parameterizations.names() else name
 
 
 def _what(name: str) -> str:
-    """A parameterization's advice, or what it is."""
+    """Return a parameterization's advice, or else what it is."""
     factoring = parameterizations.get(name)
     return parameterizations.advice(factoring) or _first(factoring)
 
 
 def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
-    """A parameterization or published adapter, or both of one name: formula, advice, factors, parameters, diagram."""
+    """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
     row, chosen = published.named(name), parameterizations.name_of(name)
     if chosen in parameterizations.names():
         yield from _parameterization(chosen, config, model, rank)
@@ -112,13 +112,13 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> Path:
 
 
 def arguments_of(row: Published) -> dict[str, Any]:
-    """The arguments of ``plan`` for a published adapter, with two tasks where it is for several."""
+    """Return the arguments of ``plan`` for a published adapter, with two tasks where it is for several."""
     tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
     return {"method": row.name, "paper": True, "tasks": tasks}
 
 
 def usual_arguments(name: str, config: Any) -> dict[str, Any]:
-    """The arguments of ``plan`` for a parameterization over its usual layouts, with parts of a model's widths."""
+    """Return the arguments of ``plan`` for a parameterization over its usual layouts, split by a model's widths."""
     layouts, parts = parameterizations.layouts_of(name), getattr(parameterizations.get(name), "parts", (2,))[-1]
     widths = {width: near_equal(width, parts) for width in _widths(config)}
     split = dict.fromkeys(("out", "in"), widths) if any(re.search(r"[*0-9]", text) for text in layouts) else None
@@ -141,14 +141,14 @@ def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator
 
 
 def _widths(config: Any) -> set[int]:
-    """The widths of a model's attention matrices."""
+    """Return the widths of a model's attention matrices."""
     from tensoradapt.sites.find import find_sites
 
     return {width for site in find_sites(config) for width in (site.out, site.in_)}
 
 
 def _planned(config: Any, model: str, rank: int, **arguments: Any) -> Iterator[str]:
-    """The parameters of a plan, the factors of its first tensor, and how they are joined."""
+    """Yield the parameters of a plan, the factors of its first tensor, and how they are joined."""
     import tensoradapt as ta
 
     try:
@@ -209,7 +209,7 @@ def _holders(network: Network, bond: str) -> list[int]:
 
 
 def _held(network: Network, factor: Factor, i: int) -> str:
-    """The bonds of one factor: o where it holds one, | where one passes, and the line to its last."""
+    """Draw the bonds of one factor: o where it holds one, | where one passes, and the line to its last."""
     bonds, text = list(network.bonds), ""
     last = max((k for k, bond in enumerate(bonds) if bond in factor.labels), default=-1)
     for k, bond in enumerate(bonds):
@@ -221,7 +221,7 @@ def _held(network: Network, factor: Factor, i: int) -> str:
 
 
 def _passing(network: Network, i: int) -> str:
-    """The bonds between factor i and the next."""
+    """Draw the bonds between factor i and the next."""
     marks = ""
     for bond in network.bonds:
         places = _holders(network, bond)
@@ -244,7 +244,7 @@ def _described(row: Any) -> str:
 
 
 def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
-    """A row's count at a model's sizes, or why it has none."""
+    """Return a function that gives a published row's name, and its count at a model's sizes or why it has none."""
     import tensoradapt as ta
 
     def count(row: Any) -> tuple[str, str]:
@@ -259,7 +259,7 @@ def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
 
 
 def methods_page() -> str:
-    """Markdown: every parameterization with its options, every published adapter with its formula and source."""
+    """Return the page in Markdown: parameterizations with their options, published adapters with formula and source."""
     return HEAD + "\n".join([*_parameterization_rows(), "", *_published_rows()]) + "\n"
 
 

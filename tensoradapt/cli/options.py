@@ -15,7 +15,7 @@ DEFAULT_MODEL = "all-minilm-l6-v2"
 
 
 def path(text: str) -> Path:
-    """A path as an option or argument; one that the system cannot take is refused."""
+    """Return an option or argument as a path; one that the system cannot take is refused."""
     try:
         if not text or b"\0" in os.fsencode(text):
             raise ValueError
@@ -45,5 +45,5 @@ def add_selection(p: argparse.ArgumentParser) -> None:
 
 
 def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The values of options that are called as the parameters of a function, by name."""
+    """Return the values of the named options, by name, to pass to a function whose parameters have the same names."""
     return {name: getattr(args, name) for name in names}

@@ -1,4 +1,4 @@
-"""What commands print: no character that acts on a terminal, no failure for one that an encoding lacks."""
+"""Print for commands: no character that acts on a terminal, no failure for one that an encoding lacks."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def complain(text: str) -> None:
 
 
 def one_line(message: str) -> str:
-    """A message on one line, without its middle if it is long."""
+    """Return a message on one line, without its middle if it is long."""
     return str(TensorAdaptError(plain(" ".join(message.split()))))
 
 
 def block(message: str) -> str:
-    """An error as it is printed, in lines that the terminal can show."""
+    """Return an error as it is printed, in lines that the terminal can show."""
     columns = os.get_terminal_size().columns if sys.stderr is not None and sys.stderr.isatty() else WIDEST
     width = max(NARROWEST, min(WIDEST, columns))  # some terminals say that they have no columns
     return textwrap.fill(f"error: {one_line(message)}", width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def write_out_what_lacks() -> None:
-    """Print characters that the encoding of the output lacks as escapes."""
+    """Let characters that the output's encoding lacks be printed as escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -104,7 +104,7 @@ def results(args: argparse.Namespace) -> int:
 
 
 def _paper_tables(args: argparse.Namespace) -> list[str]:
-    """Write the means as tables for a paper; returns the paths."""
+    """Write the means as tables for a paper and return the paths."""
     from tensoradapt.files import replace_file
     from tensoradapt.sweeps.reports import paper_tables
     from tensoradapt.sweeps.reports.results import select
@@ -143,7 +143,7 @@ def plot(args: argparse.Namespace) -> int:
 
 
 def _formats(text: str) -> list[str]:
-    """The kinds of files that a text such as "pdf,svg" names."""
+    """Return the kinds of files that a text such as "pdf,svg" names."""
     from tensoradapt.analysis.figures.canvas import UNDATED
     from tensoradapt.checks import one_of
 
@@ -155,7 +155,7 @@ WIDTHS = (2.0, 40.0)  # inches
 
 
 def _inches(text: str) -> float:
-    """A length in inches; a number alone is one in inches."""
+    """Return a length such as "8cm" in inches; a number alone is in inches."""
     from tensoradapt.checks import shown
     from tensoradapt.errors import TensorAdaptError
 

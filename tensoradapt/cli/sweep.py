@@ -116,7 +116,7 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
 
 
 def frontier(args: argparse.Namespace) -> int:
-    """Run a frontier and print its table; returns the exit code."""
+    """Run a frontier, print its table and return the exit code."""
     try:
         import rich  # noqa: F401  # before the runs, as the table needs it after them
     except ImportError:
@@ -141,7 +141,7 @@ def frontier(args: argparse.Namespace) -> int:
 
 
 def _task(args: argparse.Namespace) -> str | dict[str, Any]:
-    """The task as it was named, or a table of what was said about own data."""
+    """Return the task as it was named, or a table with the settings of own data that were given."""
     said = {key: item for key, item in given_options(args, OwnData).items() if key not in NO_OPTIONS}
     if said and args.task in registry.names():
         raise TensorAdaptError(f"{min(said)} was given with task {args.task!r}; expected it with own data")
@@ -149,7 +149,7 @@ def _task(args: argparse.Namespace) -> str | dict[str, Any]:
 
 
 def frontier_rows(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The printed table of a frontier: one row for each configuration and reference."""
+    """Return the printed table of a frontier: one row for each configuration and reference."""
     return [TITLES, *map(_frontier_row, rows)]
 
 
@@ -203,7 +203,7 @@ def _savings_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def sweep(args: argparse.Namespace) -> int:
-    """Run a sweep; returns the exit code."""
+    """Run a sweep and return the exit code."""
     from tensoradapt.sweeps.run_sweep import sweep as run
 
     names = ("executor", "workers", "device", "stale", "retry_failed", "checkpoint_every", "track", "dry_run", "probe")
@@ -221,7 +221,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 
 def _print_means(spec: Path, out: Path) -> None:
-    """The means of a sweep that is done, what they say, a warning where most are at chance, and what comes next."""
+    """Print the means of a finished sweep, findings, a warning where most runs are at chance, and what comes next."""
     from tensoradapt.sweeps.reports import results
     from tensoradapt.sweeps.reports.findings import findings
 
@@ -232,12 +232,12 @@ def _print_means(spec: Path, out: Path) -> None:
 
 
 def next_text(out: Path) -> str:
-    """What can be made of a folder of finished runs."""
+    """Say which commands can be run on a folder of finished runs."""
     return f"next: `tensoradapt report {out}` writes a page with comparisons, `tensoradapt plot {out} all` every figure"
 
 
 def lost_text(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """A warning where half of the reported runs or more ended at chance or diverged."""
+    """Return a warning where half of the reported runs or more ended at chance or diverged, else nothing."""
     lost, n = (sum(sum(row[key] or 0 for key in keys) for row in rows) for keys in (LOST_RUNS, ("n_seeds",)))
     if 2 * lost < max(n, 1):
         return []

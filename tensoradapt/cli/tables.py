@@ -18,7 +18,7 @@ FOLDED = {"method": 18, "rank": 12}  # columns that may be folded, and to how ma
 
 
 def method_text(row: Mapping[str, Any]) -> str:
-    """What tables call the method of a row."""
+    """Return the name that tables give to the method of a row."""
     return display(str(row["method"]))
 
 
@@ -55,7 +55,7 @@ def print_table(
 
 
 def fitting(widths: Mapping[str, int], main: Collection[str], room: int) -> dict[str, int]:
-    """The columns for which there is room, and their widths: most important first, each that fits beside the others.
+    """Return the columns that there is room for, with their widths: most important first, each if it still fits.
 
     Where the main columns do not fit whole, there are no others, and long texts are folded.
 

@@ -1,4 +1,4 @@
-"""Cells: the methods of a sweep at each size, with their parameters, and the runs that are due at any moment.
+"""Plan a sweep: the cells, which are its methods at each size, with their parameters, and the runs due at any moment.
 
 Which runs are due depends on the specification and the finished runs alone, so a sweep that was stopped, or two sweeps
 in one folder, agree on it.
@@ -18,7 +18,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.sweeps import search, tuning
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
-from tensoradapt.sweeps.tuning import Case, Proposed, config_of
+from tensoradapt.sweeps.tuning import Proposed, TuningCase, config_of
 from tensoradapt.tasks.rates import head_rate
 from tensoradapt.tasks.registry import restore
 from tensoradapt.text import size_text
@@ -52,12 +52,12 @@ class Due:
 
     @property
     def total(self) -> int:
-        """How many runs there will be in all."""
+        """The number of runs that there will be in all."""
         return sum(self.totals.values())
 
 
 def base_of(spec: SweepSpec) -> Any:
-    """The config of the model, or its modules without weights, as its tasks ask; adapters are planned for it.
+    """Return the config of the model, or its modules without weights, as the tasks ask; adapters are planned for it.
 
     Raises TensorAdaptError for a model that a task cannot use.
     """
@@ -66,7 +66,7 @@ def base_of(spec: SweepSpec) -> Any:
 
 
 def with_head_rates(spec: SweepSpec) -> SweepSpec:
-    """The specification with the head's rate on each task, by kind of model (``tasks.rates``), unless it has one.
+    """Return the specification with a head's rate on each task, by kind of model (``tasks.rates``) if none was given.
 
     Raises TensorAdaptError for a model whose config cannot be loaded.
     """
@@ -115,7 +115,7 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
 
 
 def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None) -> Due:
-    """The runs of a sweep: those that tune each method on each task and, once these have ended, the reported ones.
+    """Return the runs of a sweep: those that tune a method on a task and, once these have ended, the reported ones.
 
     A method with one rate is not tuned; a size whose rates were tried is reported while others are still tuned.
     Reported runs are ordered by seed, so that every method is covered early.
@@ -134,7 +134,7 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
             if not filled:
                 continue
             sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
-            proposed = propose(Case(spec, method, task, sizes, Path(root), settled))
+            proposed = propose(TuningCase(spec, method, task, sizes, Path(root), settled))
             tuned.append(proposed)
             n_reported = 1 if spec.search and spec.search.size else len(sizes)
             totals[task, method.name] = proposed.total + n_reported * len(spec.seed)
@@ -149,7 +149,7 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
 
 
 def _extended(method: Method, size: Size, task: str, rates: Sequence[float]) -> str:
-    """The rates that were added to a grid, in a line."""
+    """Return a line that names the rates that were added to a grid."""
     which = f"{display(method.name)} {size_text(**size)}".strip()
     return f"{which} on {task} by {' '.join(f'{rate:g}' for rate in rates)}"
 

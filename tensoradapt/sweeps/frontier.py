@@ -41,8 +41,9 @@ def preset(name: str) -> dict[str, Any]:
 
 
 def rates() -> dict[str, float]:
-    """Return AdamW's tuned learning rates by parameterization and of full fine-tuning, and the head's on a text encoder
-    for classes.
+    """Return AdamW's tuned learning rates.
+
+    These are by parameterization, of full fine-tuning ("full"), and of the head on a text encoder for classes ("head").
     """
     return {"head": HEAD_RATES[ENCODER, "classification"], **_read("rates")["lr"]}
 
@@ -51,7 +52,7 @@ FRONTIER = tuple(name for name in _read("rates")["lr"] if name != "full")  # who
 
 
 def rate(kind: str) -> float:
-    """Return the tuned learning rate; of a method that was not tuned LoRA's, which suits the matched scale."""
+    """Return a method's tuned learning rate; without one LoRA's, which suits the matched scale."""
     return rates().get(kind, rates()["lora"])
 
 
@@ -89,14 +90,14 @@ def frontier_spec(size: str = "default", *, model: str, task: Any, **given: Any)
 
 
 def _once(item: Any) -> Any:
-    """Return a list without what it has twice."""
+    """Return a list without the repeats in it."""
     return [each for i, each in enumerate(item) if each not in item[:i]] if isinstance(item, list | tuple) else item
 
 
 def _adapters(
     table: Mapping[str, Any], given: Mapping[str, Any], usual: Mapping[str, Any], share: float
 ) -> list[dict[str, Any]]:
-    """Return the tables of methods: of a name that the size has its own, without the keys that were given."""
+    """Return the tables of methods: the size's own for a name that it has, without the keys that were given."""
     named = {row["method"]: row for row in usual["method"]}
     asked = table["method"] if isinstance(table["method"], list | tuple) else [table["method"]]
     replaced = {*given, *(SIZES if set(SIZES) & given.keys() else ())} - {"method"}

@@ -27,8 +27,9 @@ from tensoradapt.text import align, bytes_text, count_text, duration_text, size_
 
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
-    """The plan of a sweep: its cells with their parameters, empty ones with the reason; its rates, which of its runs
-    choose them, and the grids that were extended.
+    """Return the plan of a sweep as text: its cells with their parameters, empty ones with the reason, and its rates.
+
+    Of the rates it says which runs choose them, and which grids were extended.
     """
     filled = sum(not cell.empty for cell in cells)
     head = (
@@ -113,7 +114,7 @@ def _how_tuned(spec: SweepSpec) -> str:
 
 
 def _tuning(now: Due) -> Iterator[str]:
-    """What tuning costs, in a line."""
+    """Yield a line that says what tuning costs."""
     if not now.tuning:
         return
     share = f"{now.tuning} of the {now.total} runs ({100 * now.tuning / now.total:.0f} %)"
@@ -122,7 +123,7 @@ def _tuning(now: Due) -> Iterator[str]:
 
 
 def extended_text(extended: str) -> str:
-    """A line for a grid that was extended."""
+    """Return a line for a grid that was extended."""
     return f"best at the edge: extended {extended}"
 
 
@@ -142,14 +143,14 @@ def _axis_text(axis: Any) -> str:
 
 
 def run_text(config: RunConfig) -> str:
-    """A run in a line, by the name of its method that is shown."""
+    """Return a line for a run, by the name under which its method is shown."""
     named = f"{display(str(config.method))} {config.size_text}".strip()
     tuning = f", tuning lr {config.training.lr:g}" if config.tuning else ""
     return f"{named}, seed {config.seed} on {config.task}{tuning}"
 
 
 def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mapping[str, Any] | None) -> str:
-    """One line for a run that ended, with the score that counts: validation where it chooses a rate, else test."""
+    """Return a line for a run that ended, with the score that counts: validation where it chooses a rate, else test."""
     what = run_text(config)
     if result is None:
         return f"{what}: FAILED ({(error or {}).get('kind')}): {str((error or {}).get('error'))[:200]}"
@@ -165,7 +166,7 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
 
 @dataclass
 class Progress:
-    """How many runs of a sweep have ended, of how many, and the time that is left at the pace so far.
+    """The number of runs of a sweep that have ended, of how many, and the time that is left at the pace so far.
 
     ``total`` counts runs that wait for a rate too; it grows only where a grid of rates is extended.
     """
@@ -179,7 +180,7 @@ class Progress:
         self._before, self._since = before, time.monotonic()
 
     def after(self, done: int) -> str:
-        """The state after ``done`` runs since the start, such as "3/12, about 4 min left"."""
+        """Return the state after ``done`` runs since the start, such as "3/12, about 4 min left"."""
         ended = self._before + done
         seconds = (time.monotonic() - self._since) / done * (self.total - ended)
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
@@ -191,7 +192,7 @@ JSON_BYTES = 16_000  # the size of a run's documents, attempts and file headers
 
 
 def data_text(spec: SweepSpec, task: str) -> str:
-    """One line about a task of own data, or one that leaves out long examples; "" for others.
+    """Return a line about a task of own data, or one that leaves out long examples; "" for others.
 
     It has the parts and classes, what was removed, and texts that are too long.
     """
@@ -225,7 +226,7 @@ def _longer(task: Task, split: Split, model: str, length: int) -> int:
 def cost_text(
     root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots, probe: bool = True
 ) -> tuple[str, str]:
-    """One line: the time and disk of the runs that are still to do; and why the first of them failed, if it did.
+    """Return a line on time and disk of the runs still to do, and why the first of them failed, if it did.
 
     Args:
         root: folder of runs.
@@ -254,14 +255,14 @@ def cost_text(
 
 
 def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:
-    """Mean seconds and bytes of the finished runs."""
+    """Return the mean seconds and bytes of the finished runs."""
     seconds = statistics.fmean(read_run(root / name).measurements.get("seconds") or 0.0 for name in done)
     n_bytes = statistics.fmean(sum(path.stat().st_size for path in (root / name).iterdir()) for name in done)
     return seconds, n_bytes, f"as the {len(done)} finished runs took"
 
 
 def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[float, float, str]:
-    """Mean seconds and bytes of a run, from one short run for each task."""
+    """Return the mean seconds and bytes of a run, from one short run for each task."""
     import torch  # slow, and a sweep with nothing to do leaves it alone
 
     from tensoradapt.runs.execute import load_data
@@ -287,7 +288,7 @@ def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[fl
 
 
 def _timed(config: RunConfig, device: str) -> tuple[float, float, float, int]:
-    """Seconds of a step, of evaluating one example, and of what a run does once; bytes stored of each test example."""
+    """Return the seconds of a step, of evaluating an example and of the rest of a run, and bytes for a test example."""
     from tensoradapt.runs.execute import execute
 
     few = replace(config.data, n_train=EXAMPLES, n_validation=EXAMPLES, n_test=EXAMPLES)

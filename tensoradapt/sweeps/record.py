@@ -30,7 +30,7 @@ class Recorded:
     provenance: Mapping[str, Any]
 
     def due(self, root: Path, ended: Callable[[str], bool] | None = None) -> Due:
-        """Its runs that can be named now; ``ended``: as of ``due.due``."""
+        """Return the runs of the recorded sweep that can be named now; ``ended`` is that of ``due.due``."""
         return due(self.spec, self.cells, root, ended)
 
 
@@ -61,7 +61,7 @@ def read(path: Path) -> Recorded:
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:
-    """A cell of a record; raises TypeError, ValueError or TensorAdaptError where it is none."""
+    """Return a cell of a record; raises TypeError, ValueError or TensorAdaptError where it is none."""
     cell = Cell(**row)
     if not isinstance(cell.method, str) or not isinstance(cell.empty, str) or not set(cell.size) <= {"rank", "budget"}:
         raise ValueError("a cell has no method, size or reason")
@@ -72,22 +72,22 @@ def _cell(row: Mapping[str, Any]) -> Cell:
 
 
 def place(root: Path, spec: SweepSpec) -> Path:
-    """The path of a sweep's record."""
+    """Return the path of a sweep's record."""
     return Path(root) / FOLDER / f"{spec.id}.json"
 
 
 def paths(root: Path) -> list[Path]:
-    """The records of all sweeps in a folder of runs."""
+    """Return the paths of the records of all sweeps in a folder of runs."""
     return sorted(Path(root).glob(f"{FOLDER}/*.json"))
 
 
 def total(plans: Sequence[Due]) -> int | None:
-    """How many runs sweeps will have in all, a shared run counted once; None without sweeps."""
+    """Return how many runs sweeps will have in all, a shared run counted once; None without sweeps."""
     return sum(totals(plans).values()) if plans else None
 
 
 def totals(plans: Sequence[Due]) -> dict[str, int]:
-    """How many runs sweeps will have of each task, a shared run counted once."""
+    """Return how many runs sweeps will have of each task, a shared run counted once."""
     named = {config.id: config for plan in plans for config in plan.configs}
     counts = Counter(config.task for config in named.values())
     for plan in plans:
@@ -152,7 +152,7 @@ def _say_renamed(runs: Sequence[tuple[RunConfig, Run]], say: Callable[[str], Non
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The versions and source commits that differ; machines are not compared, as a sweep may move.
+    """Return the versions and source commits that differ; machines are not compared, as a sweep may move.
 
     >>> differences({"python": "3.11", "packages": {"torch": "2.6"}}, {"python": "3.11", "packages": {"torch": "2.7"}})
     ['torch 2.6, now 2.7']
@@ -164,7 +164,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _short(version: str | None) -> str:
-    """A version, or the first digits of a commit."""
+    """Return a version, or the first digits of a commit."""
     text = str(version or "absent")
     return text[:8] + ("-dirty" if text.endswith("-dirty") else "") if len(text) >= 40 else text
 

@@ -32,8 +32,9 @@ Options = Mapping[str, Any] | Sequence[str] | None  # a cluster's options: a map
 
 @dataclass(frozen=True)
 class SweepResult:
-    """How many runs a sweep has and how many are finished, the ids of failed ones, and what could not be begun; of a
-    dry run also why its probe failed.
+    """The numbers of runs and of finished runs, the ids of failed ones, and what could not be begun.
+
+    After a dry run, ``blocked`` also says why its probe failed.
 
     ``total`` grows where a grid of rates is extended.
     """
@@ -141,7 +142,7 @@ def sweep(
 
 
 def _recorded(spec: SweepSpec, root: Path) -> recorded.Recorded | None:
-    """The record of the same specification, if it is of these versions or every run of it is finished."""
+    """Return the record of the same specification, if its versions are these or every run of it is finished."""
     try:
         past = recorded.read(recorded.place(root, spec))
         same = all(past.provenance[key] == versions()[key] for key in ("packages", "commit"))
@@ -185,11 +186,11 @@ class _Sweep:
         return ()
 
     def due(self) -> Due:
-        """The runs that can be named now, asked of the folder and of what this sweep has seen."""
+        """Return the runs that can be named now, from the folder and from what this sweep has seen."""
         return due(self.spec, self.planned, self.root, self.ended)
 
     def ended(self, name: str) -> bool:
-        """Whether a run has a result or a failure; the disk is read until it has."""
+        """Return whether a run has a result or a failure; the disk is read until it has."""
         if name in self._gone:
             return False
         if name not in self._ended and (store.is_finished(self.root, name) or store.is_failed(self.root, name)):
@@ -197,11 +198,11 @@ class _Sweep:
         return name in self._ended
 
     def left(self, now: Due | None = None) -> list[RunConfig]:
-        """The runs that can be begun now."""
+        """Return the runs that can be begun now."""
         return [config for config in (now or self.due()).configs if not self.ended(config.id)]
 
     def todo(self, now: Due | None = None) -> int:
-        """How many runs have not ended, including those that cannot be named yet."""
+        """Return how many runs have not ended, including those that cannot be named yet."""
         now = now or self.due()
         return now.total - sum(self.ended(config.id) for config in now.configs)
 
@@ -233,7 +234,7 @@ class _Sweep:
         executor.submit([config.id for config in new if config.kind == "full"])
 
     def _together(self, n: int, workers: int) -> int:
-        """How many of ``n`` runs take turns in one process, so that no worker is without."""
+        """Return how many of ``n`` runs take turns in one process, so that no worker is without a run."""
         return max(1, min(self.spec.pack, math.ceil(n / workers)))
 
     def _returned(self, executor: Executor, name: str, how: str) -> None:
@@ -249,7 +250,7 @@ class _Sweep:
                 self._again(executor, name)
 
     def _now_left(self) -> list[RunConfig]:
-        """The runs that can be begun now; says which grids were extended since it last did."""
+        """Return the runs that can be begun now; says which grids were extended since the last call."""
         now = self.due()
         self._progress.total = now.total
         for grid in now.extended:
@@ -292,7 +293,7 @@ class _Sweep:
         self.say(f"[{self._progress.after(done)}] {ended_text(self._known[name], result, failed)}")
 
     def outcome(self) -> SweepResult:
-        """The runs that are in the folder now."""
+        """Return the result of the sweep from the runs that are in the folder now."""
         now = due(self.spec, self.planned, self.root)
         names = [config.id for config in now.configs]
         failed = tuple(name for name in names if store.is_failed(self.root, name))

@@ -17,13 +17,13 @@ from typing import Any
 
 from tensoradapt.errors import missing_extra
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.sweeps.tuning import DIGITS, Case, Outcome, Proposed, at_sizes, config_of, outcome
+from tensoradapt.sweeps.tuning import DIGITS, Outcome, Proposed, TuningCase, at_sizes, config_of, outcome
 
 STARTUP = 5  # random trials; Optuna's 10 would be most of a search that trains a model in each
 
 
-def propose(case: Case) -> Proposed:
-    """Return the trials of a study that have been told, and ``parallel`` more."""
+def propose(case: TuningCase) -> Proposed:
+    """Return the trials of a study that have been told how they ended, and ``parallel`` more."""
     search, axes = case.spec.search, _axes(case)
     assert search is not None
     how = (json.dumps(axes), case.spec.tuning.seed[0], search.trials, search.parallel)
@@ -48,15 +48,15 @@ def propose(case: Case) -> Proposed:
     return Proposed(runs, len(runs), (best,) if search.size else at_sizes(best, case.sizes))
 
 
-def _axes(case: Case) -> dict[str, Any]:
-    """The search space of a method; a frozen base has one rate, and only adapters have a scale and sizes."""
+def _axes(case: TuningCase) -> dict[str, Any]:
+    """Return the search space of a method; a frozen base has one rate, and only adapters have a scale and sizes."""
     assert case.spec.search is not None
     unused = {"head": {"head_lr", "scale"}, "full": {"scale"}}.get(case.method.kind, set())
     axes = {name: axis for name, axis in case.spec.search.space.items() if name not in {*unused, "rank", "budget"}}
     return {**axes, "size": tuple(case.sizes)} if case.spec.search.size else axes
 
 
-def _proposed(case: Case, values: Mapping[str, Any]) -> RunConfig:
+def _proposed(case: TuningCase, values: Mapping[str, Any]) -> RunConfig:
     config = config_of(case.spec, case.method, case.task, values.get("size", case.middle), values["lr"])
     if "head_lr" in values:
         config = replace(config, training=replace(config.training, head_lr=values["head_lr"]))
@@ -66,7 +66,7 @@ def _proposed(case: Case, values: Mapping[str, Any]) -> RunConfig:
 
 
 class Study:
-    """An Optuna study over ``axes``: by name a range ({"low", "high", "log"}) or a list of choices."""
+    """An Optuna study over ``axes``, which maps names to ranges ({"low", "high", "log"}) or lists of choices."""
 
     def __init__(self, axes: Mapping[str, Any], seed: int, trials: int, parallel: int) -> None:
         self._axes, self._seed, self._trials, self._parallel = axes, seed, trials, parallel
@@ -78,7 +78,7 @@ class Study:
         self._told: list[Outcome] = []
 
     def values(self, i: int) -> dict[str, Any]:
-        """The values of trial ``i``, which may be asked for once trials up to i - ``parallel`` have been told."""
+        """Return the values of trial ``i``, to be asked for only once trials up to i - ``parallel`` have been told."""
         self._ask()
         return self._asked[i][1]
 
@@ -106,7 +106,7 @@ class Study:
 
 @lru_cache(maxsize=1024)
 def study_of(axes: str, seed: int, trials: int, parallel: int, *whose: str) -> Study:
-    """The study of ``axes`` (JSON), kept in this process, so that it need not be replayed for each question.
+    """Return the study of ``axes`` (JSON), kept in this process, so that it need not be replayed for each question.
 
     ``whose``: what else tells two studies apart.
     """
@@ -114,7 +114,7 @@ def study_of(axes: str, seed: int, trials: int, parallel: int, *whose: str) -> S
 
 
 def _maximising(seed: int) -> Any:
-    """A study whose sampler takes pending trials to be bad, so that trials which run at once differ."""
+    """Return a study whose sampler takes pending trials to be bad, so that trials which run at once differ."""
     try:
         import optuna
     except ImportError:

@@ -71,7 +71,7 @@ MOVED = {  # keys that no field is called, or has been called by another form
 
 
 def _several(check: Check, given: Any, where: str) -> tuple[Any, ...]:
-    """Return one value, or a list of values of which none is twice, as a tuple."""
+    """Return one value, or a list of values without repeats, as a tuple."""
     return checks.listed(check, given, where) if isinstance(given, list | tuple) else (check(given, where),)
 
 
@@ -177,7 +177,7 @@ class Method:
 
     @property
     def sizes(self) -> tuple[Size, ...]:
-        """Its ranks or budgets, in the order of ``adapters``."""
+        """The ranks or budgets of the adapters, in their order."""
         return tuple(map(size_of, self.adapters))
 
     def at(self, size: Size) -> AdapterSpec | None:
@@ -244,18 +244,20 @@ class SweepSpec:
         return (*self.method, *self.reference)
 
     def head_lr(self, method: Method, task: str) -> float | None:
-        """The rate of a method's head on a task, given or by the model; None where it is that of the rest."""
+        """Return the rate of a method's head on a task, given or by the model; None where the rest's is taken."""
         return method.training.get("head_lr", self.head_rates.get(task))
 
     def rates_of(self, method: Method, task: str) -> Rates:
-        """The rates of a method on a task: its grid, or for the head on a frozen base that of heads."""
+        """Return the rates of a method on a task: its grid, or for the head on a frozen base the grid of heads."""
         head = None if method.own_lr else self.head_lr(method, task)
         return (head,) if head else method.lr
 
     @property
     def id(self) -> str:
-        """Return the hash of what is computed: how many runs are packed and where own data lies are no part of it, nor
-        are the head's rates, which follow from model and tasks.
+        """Return the hash of what is computed.
+
+        How many runs are packed and where own data lies are no part of it, nor are the head's rates, which follow from
+        model and tasks.
         """
         table = {key: item for key, item in table_of(self).items() if key != "pack"}
         own = {name: {**record, "source": longest_of(record)} for name, record in self.own.items()}
@@ -328,7 +330,7 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 
 def _with_integers(item: Any) -> Any:
-    """Return a value of a file in which 8.0 is 8."""
+    """Return a value of a file with whole floats as integers: 8.0 is 8."""
     if isinstance(item, Mapping):
         return {key: _with_integers(each) for key, each in item.items() if each is not None}
     if isinstance(item, list | tuple):
@@ -343,7 +345,7 @@ def _check_known(table: Mapping[str, Any], declared: Sequence[Any]) -> None:
 
 
 def _tasks(given: Any) -> dict[str, Mapping[str, Any]]:
-    """Return the records of tasks by name, empty for a task that its name alone loads, from names, files and tables."""
+    """Return records of tasks by name, from names, files and tables; empty for a task that its name alone loads."""
     items = given if isinstance(given, list | tuple) else [given]
     found = [(task.name, record) for task, record in checks.listed_freely(resolve, items, "task")]
     names = [name for name, _ in found]
@@ -353,7 +355,7 @@ def _tasks(given: Any) -> dict[str, Mapping[str, Any]]:
 
 
 def _values(f: Any, given: Any) -> list[Any]:
-    """Return the checked values that a table gives for a field, of which none may be twice."""
+    """Return the checked values, without repeats, that a table gives for a field."""
     each = values_of(f, given)
     if not each:
         raise TensorAdaptError(f"{f.name} is {shown(given)}; expected a value, or a list of at least one")
@@ -418,7 +420,7 @@ class _Reader:
             return [*self._made(key, name, own, self._rates(table), choices)]
 
     def _adapters(self, own: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-        """Yield the settings of each adapter; a layout at the top is one for parameterizations."""
+        """Yield the settings of each adapter; a layout at the top of the file is for parameterizations alone."""
         axes = {key: values for key, values in {**_without(self.axes, own), **own}.items() if key not in SIZES}
         layouts = [] if "layout" in own else axes.pop("layout", [])
         for choice in _combinations(axes):
@@ -467,14 +469,14 @@ class _Reader:
             yield _plainest(read(AdapterSpec, {**settings, given[0]: size}))
 
     def _rates(self, table: Mapping[str, Any]) -> Any:
-        """Return the learning rates that a table gives: a grid for all, or at the top one for each method by name."""
+        """Return the learning rates that a table gives: a grid for all, or, at the top, one for each method by name."""
         given = table.get("lr", ())
         if isinstance(given, Mapping) and table is self.table:
             return {name: tuple(_values(LR[0], rates)) for name, rates in given.items()}
         return tuple(_values(LR[0], given)) if "lr" in table else ()
 
     def _grid(self, names: Sequence[str]) -> Rates:
-        """Return a method's rates by its names, none where they are searched."""
+        """Return a method's rates, found under one of its names; none where rates are searched."""
         if self.search is not None:
             return ()
         if not isinstance(self.lr, Mapping):
@@ -528,7 +530,7 @@ def _differing(choice: Mapping[str, Any], choices: Sequence[Mapping[str, Any]], 
 
 
 def _text(name: str, item: Any) -> str:
-    """Return a value in the name of a method."""
+    """Return a value as it is written in the name of a method."""
     if isinstance(item, list | tuple):
         return (" | " if name == "layout" else " ").join(_text("", each) for each in item)
     if isinstance(item, Mapping):
@@ -562,7 +564,7 @@ def _check_methods(spec: SweepSpec, table: Mapping[str, Any], reader: _Reader) -
 
 
 def _tuning(table: Any, spec: SweepSpec) -> Tuning:
-    """Return how rates are tuned, in one form where no method has several.
+    """Return how rates are tuned; where no method has several rates, in one form, so that ids are the same.
 
     Raises TensorAdaptError for settings that contradict each other or the grids, and for a tuning seed that is
     reported.
@@ -586,7 +588,7 @@ def _tuning(table: Any, spec: SweepSpec) -> Tuning:
 
 
 def _check_search_tuning(table: Mapping[str, Any], asked: Tuning) -> None:
-    """Refuse what a search does not do: it tries each configuration once, at a method's middle size or any."""
+    """Refuse tuning that a search does not do: it tries each configuration once, at a method's middle size or any."""
     if given := [key for key in ("at", "extend") if key in table]:
         raise TensorAdaptError(
             f"tuning.{given[0]} and a search were given; expected one of them: a search has no grid, runs at the "
@@ -599,7 +601,7 @@ def _check_search_tuning(table: Mapping[str, Any], asked: Tuning) -> None:
 
 
 def _check_grid_tuning(table: Mapping[str, Any], asked: Tuning, grids: Sequence[Method]) -> None:
-    """Refuse several rates that are not to be tuned, and what would tune without them."""
+    """Refuse several rates that are not to be tuned, and settings of tuning where no method has several."""
     if asked.at == "none" and grids:
         raise TensorAdaptError(
             f'tuning.at is "none", and lr of {grids[0].name} has {len(grids[0].lr)} values; expected one for each '

@@ -22,7 +22,7 @@ DIGITS = 4  # a proposed number has so many, so that it can be written down, and
 
 
 @dataclass(frozen=True)
-class Case:
+class TuningCase:
     """A method on a task, its sizes from the smallest up, and a folder of runs.
 
     ``settled``: whether the run of an id has a result or a failure.
@@ -87,7 +87,7 @@ def at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]:
 
 
 def outcome(config: RunConfig, root: Path) -> Outcome:
-    """How a run ended, in Optuna's terms: one that diverged is pruned, which counts as bad; a failure does not."""
+    """Return a run's end and score in Optuna's terms: a diverged run is pruned, which counts as bad."""
     if not is_finished(root, config.id):
         return "FAIL", None
     result = read_run(root / config.id).result
@@ -96,14 +96,16 @@ def outcome(config: RunConfig, root: Path) -> Outcome:
 
 
 def learned(config: RunConfig, root: Path) -> bool:
-    """Whether a finished run is better on validation than a constant answer."""
+    """Return whether a finished run is better on validation than a constant answer."""
     result = read_run(root / config.id).result
     return result["validation"][result["metric"]["name"]] > result["metric"]["chance"]
 
 
 @dataclass(frozen=True)
 class _Rate:
-    """A rate that was tried: its run with the first tuning seed, how many of its runs failed or diverged, and the mean
+    """A rate that was tried.
+
+    ``config``: its run with the first tuning seed; ``bad``: how many of its runs failed or diverged; ``mean``: the mean
     validation score of those that have one.
     """
 
@@ -112,7 +114,7 @@ class _Rate:
     mean: float
 
 
-def propose(case: Case) -> Proposed:
+def propose(case: TuningCase) -> Proposed:
     """Tune a method at each of its sizes, or at its middle one for all; a single rate is not tuned."""
     spec, (first, *others) = case.spec, case.spec.rates_of(case.method, case.task)
     if not others:
@@ -131,7 +133,7 @@ def propose(case: Case) -> Proposed:
     )
 
 
-def _grid(case: Case, size: Size) -> Proposed:
+def _grid(case: TuningCase, size: Size) -> Proposed:
     """Try each rate with each tuning seed at one size and, while the best is at an end, one rate beyond it."""
     spec, grid = case.spec, sorted(case.spec.rates_of(case.method, case.task))
     added: tuple[float, ...] = ()
@@ -152,31 +154,31 @@ def _grid(case: Case, size: Size) -> Proposed:
         added = (*added, beyond)
 
 
-def _where(case: Case, size: Size) -> str:
-    """The size in a message, where others are tuned apart from it."""
+def _where(case: TuningCase, size: Size) -> str:
+    """Return the size as part of a message, where sizes are tuned apart from each other."""
     return f" at {size_text(**size)}" if case.spec.tuning.at == "size" and size else ""
 
 
-def _rate(case: Case, first: RunConfig) -> _Rate | None:
-    """A rate whose runs have ended, by the first of them; None where none has a score."""
+def _rate(case: TuningCase, first: RunConfig) -> _Rate | None:
+    """Return a rate whose runs have ended, by the first of them; None where none of them has a score."""
     ends = [outcome(run, case.root) for run in _seeded(case, first)]
     scores = [score for _, score in ends if score is not None]
     bad = sum(state != "COMPLETE" for state, _ in ends)
     return _Rate(first, bad, statistics.fmean(scores)) if scores else None
 
 
-def _seeded(case: Case, first: RunConfig) -> tuple[RunConfig, ...]:
+def _seeded(case: TuningCase, first: RunConfig) -> tuple[RunConfig, ...]:
     return tuple(replace(first, seed=seed) for seed in case.spec.tuning.seed)
 
 
-def _stands_out(case: Case, best: _Rate, rates: Sequence[_Rate]) -> bool:
-    """Whether the best rate is better than every other, with runs that all learned something."""
+def _stands_out(case: TuningCase, best: _Rate, rates: Sequence[_Rate]) -> bool:
+    """Return whether the best rate is better than every other, with runs that all learned something."""
     alone = all(rate.bad or rate.mean < best.mean for rate in rates if rate is not best)
     return alone and not best.bad and all(learned(run, case.root) for run in _seeded(case, best.config))
 
 
 def _beyond(grid: Sequence[float], added: Sequence[float], best: float) -> float | None:
-    """The rate that follows the best by the step of the grid's nearer end; None where the best is at no end.
+    """Return the rate that follows the best by the step of the grid's nearer end; None where the best is at no end.
 
     >>> _beyond([1e-3, 3e-3, 1e-2], (), 1e-2), _beyond([1e-3, 3e-3, 1e-2], (0.03333,), 0.03333)
     (0.03333, 0.1111)

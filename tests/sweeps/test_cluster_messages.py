@@ -240,7 +240,7 @@ def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_sai
 
 
 def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
-    task = slurm.Task(tmp_path, "a", "cpu", 1, "job_0")
+    task = slurm.ArrayTask(tmp_path, "a", "cpu", 1, "job_0")
     assert task() == []
     work_folder.take_ticket(cluster.works["a"], 0, "job_0")
     work_folder.take_ticket(cluster.works["a"], 1, "other_0")
@@ -250,7 +250,7 @@ def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
 def test_a_job_that_is_stopped_again_and_again_without_a_new_state_is_not_requeued(cluster, tmp_path, monkeypatch):
     helpers = SimpleNamespace(DelayedSubmission=lambda task: task)
     monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(helpers=helpers))
-    task, state = slurm.Task(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"
+    task, state = slurm.ArrayTask(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"
     for step in range(3 * slurm.IDLE):
         state.write_text(str(step))
         state.touch()

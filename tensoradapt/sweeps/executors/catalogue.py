@@ -22,7 +22,7 @@ DEVICES = ("auto", "cpu", "cuda")
 def slots_for(
     executor: str, workers: int | None, device: str, asked: Mapping[str, Mapping[str, Any] | Sequence[str] | None]
 ) -> Slots:
-    """The slots of this machine: as many as visible GPUs, or one for all cores, unless ``workers`` says otherwise.
+    """Return the slots of this machine: as many as visible GPUs, or one for all cores, or ``workers`` of them.
 
     ``asked``: the options of each cluster. Raises TensorAdaptError for an unknown executor, a missing device, and
     numbers and options out of range.
@@ -51,7 +51,7 @@ def slots_for(
 
 
 def _on_cluster(executor: str, workers: int | None, device: str, options: Mapping[str, Any]) -> Slots:
-    """The slots of a cluster; this machine need not have the devices of its nodes."""
+    """Return the slots of a cluster; this machine need not have the devices of its nodes."""
     _check_device(device)
     if device == "cuda" and not options["gpus"]:
         raise TensorAdaptError(f"device is 'cuda' and no GPU is asked for; expected --{executor} gpus=1, or device cpu")
@@ -65,7 +65,7 @@ def _check_device(device: str) -> None:
 
 
 def _gpus(device: str) -> list[str]:
-    """The GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Return the GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
     device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d{1,4}", device) else (device, "", "")
     _check_device(device)
     if device == "cpu":
@@ -83,5 +83,5 @@ def _gpus(device: str) -> list[str]:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -78,18 +78,18 @@ class Executor(ABC):
 
 
 def batched(names: Iterable[str], n: int) -> list[Pack]:
-    """Runs in packs of up to ``n``, in their order."""
+    """Return the runs in packs of up to ``n``, in their order."""
     listed = list(names)
     return [tuple(listed[at : at + n]) for at in range(0, len(listed), n)]
 
 
 def how_ended(pack: Pack, answers: Iterable[str]) -> dict[str, str]:
-    """How each run of a pack was let go, from what ``perform_all`` says of them."""
+    """Return how each run of a pack was let go, from what ``perform_all`` says of the runs."""
     return {name: ELSEWHERE if how == ELSEWHERE else ENDED for name, how in zip(pack, answers, strict=True)}
 
 
 class Inline(Executor):
-    """Compute in this process, one run, or several that take turns, for each call of ``poll``."""
+    """An executor that computes in this process: one run, or several that take turns, for each call of ``poll``."""
 
     def poll(self) -> Mapping[str, str]:
         """Compute the next run or runs of the queue."""
@@ -99,7 +99,7 @@ class Inline(Executor):
         return how_ended(pack, perform_all(self.root, pack, self.slots.device))
 
     def cancel(self) -> None:
-        """Empty the queue."""
+        """Empty the queue of runs."""
         self.queue.clear()
 
 
@@ -113,7 +113,7 @@ class Slot:
 
 
 class Local(Executor):
-    """One process for each of ``slots.workers``, kept for run after run and replaced when it dies."""
+    """An executor with a process for each of ``slots.workers``, kept for run after run and replaced when it dies."""
 
     def __init__(self, root: Path, slots: Slots) -> None:
         super().__init__(root, slots)

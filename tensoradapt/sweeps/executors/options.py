@@ -1,4 +1,4 @@
-"""Each run's requests to a cluster, as ``--slurm KEY=VALUE`` and ``--ray KEY=VALUE``, checked before anything runs."""
+"""Check each run's requests to a cluster, as ``--slurm KEY=VALUE`` and ``--ray KEY=VALUE``, before anything runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 @dataclass(frozen=True)
 class Option:
-    """A text if ``what`` is None, else a number of that unit of at least ``least``."""
+    """An option whose value is a text if ``what`` is None, else a number of that unit of at least ``least``."""
 
     what: str | None = None
     least: int = 0
@@ -23,7 +23,7 @@ class Option:
 def read_options(
     executor: str, options: Mapping[str, Option], given: Mapping[str, Any] | Iterable[str] | None
 ) -> dict[str, Any]:
-    """The values of an executor's options, defaults included, from a mapping or texts such as "time=60".
+    """Return the values of an executor's options, with defaults, from a mapping or texts such as "time=60".
 
     >>> read_options("ray", {"cpus": Option("cores", 1, default=1), "gpus": Option("GPUs", default=0)}, ["gpus=1"])
     {'cpus': 1, 'gpus': 1}
@@ -68,7 +68,7 @@ def _value(executor: str, options: Mapping[str, Option], key: str, value: Any) -
 
 
 def _number(value: Any, whole: bool) -> float | None:
-    """The number that a value stands for, or None."""
+    """Return the number that a value stands for, or None."""
     try:
         number = float(value) if isinstance(value, str) else value
     except ValueError:

@@ -18,7 +18,7 @@ PATIENCE = 30.0  # seconds until a cancelled task is gone
 
 
 class RayCluster(Executor):
-    """Tasks of one run or pack each on ``$RAY_ADDRESS``, or on a cluster of this machine that ends with the sweep.
+    """An executor on ``$RAY_ADDRESS``, or on a cluster of this machine that ends with the sweep; a task is a pack.
 
     At most ``slots.workers`` at once, None for as many as there is room for.
     """
@@ -102,6 +102,6 @@ class RayCluster(Executor):
 
 
 def _free(root: Path, name: str) -> bool:
-    """Whether no process computes a run."""
+    """Return whether no process computes a run."""
     with claim(root / WORK, name) as ours:
         return ours

@@ -35,8 +35,9 @@ NAMES = {"time": "time", "cpus": "cpus_per_task", "gpus": "gpus_per_node", "mem"
 
 
 class Slurm(Executor):
-    """Jobs of one run or pack each; at most ``slots.workers`` of an array at once, None for as many as there is room
-    for.
+    """An executor whose jobs are one run or pack each.
+
+    At most ``slots.workers`` jobs of an array compute at once; None for as many as there is room for.
     """
 
     OPTIONS: ClassVar[Mapping[str, Option]] = {
@@ -130,7 +131,7 @@ class Slurm(Executor):
         return self.root / WORK / name
 
     def _gone(self, name: str, ticket: Ticket) -> bool:
-        """Whether a job that is not in the queue has been there: its submission is over, or its sweep died in it."""
+        """Return whether an absent job has left the queue: its submission is over, or its sweep died submitting it."""
         first = self._open.setdefault(f"{name} {ticket.number}", time.monotonic())
         return ticket.over or time.monotonic() > first + GRACE
 
@@ -159,17 +160,17 @@ class Slurm(Executor):
                 close_ticket(self._work(name), number, id_)
 
     def _sbatch(self, job: str, packs: Sequence[Pack]) -> list[str]:
-        """Submit an array; returns the ids. A job may time out often: ``Task`` ends a run without progress."""
+        """Submit an array; returns the ids. A job may time out often: ``ArrayTask`` ends a run without progress."""
         executor = self._submitit.SlurmExecutor(self.root / LOGS / job, max_num_timeout=10**6)
         executor.update_parameters(job_name=job, **self._parameters)
         cpus = self.slots.options["cpus"]
         with executor.batch():
-            tasks = [Task(self.root, pack, self.slots.device, cpus, f"{job}_{i}") for i, pack in enumerate(packs)]
+            tasks = [ArrayTask(self.root, pack, self.slots.device, cpus, f"{job}_{i}") for i, pack in enumerate(packs)]
             jobs = [executor.submit(task) for task in tasks]
         return [job.job_id for job in jobs]
 
     def _queue(self, keys: Iterable[str]) -> dict[str, str] | None:
-        """The ids by key of the jobs that are there, waiting, running or ending; None if SLURM gave no answer."""
+        """Return the ids, by key, of jobs that are waiting, running or ending; None if SLURM gave no answer."""
         names = sorted({key.rpartition("_")[0] for key in keys} - {""})
         if not names:
             return {}
@@ -211,7 +212,7 @@ class Slurm(Executor):
             )
 
 
-class Task:
+class ArrayTask:
     """A run, or a pack of runs, for submitit: called in the job, and asked what to requeue when the job must stop."""
 
     def __init__(self, root: Path, names: Sequence[str], device: str, threads: int, key: str) -> None:
@@ -245,7 +246,7 @@ class Task:
 
 
 def _parameters(options: Mapping[str, Any], workers: int | None) -> dict[str, Any]:
-    """The parameters of submitit; a run computes on its cores only if ``srun`` is told them too."""
+    """Return the parameters of submitit; a run computes on its cores only if ``srun`` is told them too."""
     asked = {NAMES.get(key, key): value for key, value in options.items() if key != "gpus" or value}
     if "mem" in asked:
         asked["mem"] = f"{asked['mem']}GB"
@@ -256,7 +257,7 @@ def _parameters(options: Mapping[str, Any], workers: int | None) -> dict[str, An
 
 
 def _last_words(logs: Path) -> str:
-    """The end of the newest output of a job."""
+    """Return the end of the newest output of a job."""
     files = sorted(logs.glob("*/*_log.*"), key=lambda path: path.stat().st_mtime)
     texts = [text for path in files if (text := path.read_text(errors="replace").strip())]
     return f"The last one says: {texts[-1][-400:]}" if texts else f"They left no output in {logs}"

@@ -24,7 +24,7 @@ def results(
     where: Sequence[str] | str = (),
     spec: Path | str | None = None,
 ) -> Any:
-    """The runs of a folder, or given ones, as a pandas DataFrame with a row for each run.
+    """Return the runs of a folder, or given ones, as a pandas DataFrame with a row for each run.
 
     Columns are those of ``tensoradapt results`` (task, method, projections, scale, layout, rank, n_params, lr, seed,
     metric, validation, test and all other settings) and ``path``, the folder of the run. ``test`` is the score of
@@ -70,12 +70,12 @@ def _found(
 
 
 def _rank_kind(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Whole numbers, or text where a run has ranks by bond."""
+    """Return pandas' kind of the column of ranks: whole numbers, or text where a run has ranks by bond."""
     return "string" if any(isinstance(row["rank"], Mapping) for row in rows) else "Int64"
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> Path:
-    """Write the rows as Parquet; returns the path. TensorAdaptError without pandas and pyarrow."""
+    """Write the rows as Parquet and return the path; raises TensorAdaptError without pandas and pyarrow."""
     try:
         import pandas
         import pyarrow  # noqa: F401  # what pandas writes it with

@@ -18,7 +18,7 @@ LISTED = 12
 
 
 def findings(runs: Sequence[Run], reference: str | None = None) -> list[str]:
-    """A paragraph for each task with adapters; runs that only chose a rate are left out.
+    """Return a paragraph for each task with adapters; runs that only chose a rate are left out.
 
     ``reference``: what others are compared with, in tasks that have it; None means LoRA.
     """

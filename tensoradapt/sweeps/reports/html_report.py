@@ -66,7 +66,7 @@ def write_report(
 
 
 def report(root: Path, *, where: Sequence[str] = (), spec: Path | None = None, reference: str | None = None) -> str:
-    """The page as text."""
+    """Return the page as text."""
     try:
         import jinja2
     except ImportError:
@@ -136,7 +136,7 @@ def _counts(runs: Sequence[Run], failed: Mapping[str, Any], total: int | None, m
 
 
 def _volumes(runs: Sequence[Run], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The table of volumes; no table where moocore, an extra, is not installed."""
+    """Return the table of volumes; no table where moocore, an extra, is not installed."""
     if find_spec("moocore") is None:
         return []
     rows = volume_rows(runs)
@@ -155,8 +155,9 @@ def _figure(one: Figured, names: Mapping[str, str]) -> dict[str, Any]:
 def _table(
     name: str, title: str, columns: Sequence[str], rows: Iterable[Row], names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """A table without empty columns; those that are the same in all of several rows are said once, above it. Methods
-    have the names to show.
+    """Return a table without empty columns, in which methods have the names to show.
+
+    Columns that are the same in all of several rows are said once, above it.
     """
     every = [{**row, **{key: _shown(row[key], names) for key in METHODS if key in row}} for row in rows]
     texts = {column: {cell_text(row.get(column)) for row in every} for column in columns}
@@ -168,17 +169,17 @@ def _table(
 
 
 def _shown(value: Any, names: Mapping[str, str]) -> Any:
-    """The name to show for a method; what is no name, such as whether a row is the reference, as it is."""
+    """Return the name to show for a method; a value that is no name, such as whether a row is the reference, stays."""
     return names.get(value, display(value)) if isinstance(value, str) else value
 
 
 def column_text(column: str) -> str:
-    """The head of a column."""
+    """Return the title of a column."""
     return NAMES.get(column, column.replace("_", " "))
 
 
 def about(run: Run) -> str:
-    """A run in a line, which is shown where the pointer is on a link to it."""
+    """Return a line about a run, which is shown where the pointer is on a link to it."""
     row = run.row
     reached = "no score" if row["test"] is None else f"test {row['metric']} {row['test']:.4f}"
     named = " ".join(filter(None, (display(row["method"]), size_text(row["rank"], row["budget"]))))
@@ -186,7 +187,7 @@ def about(run: Run) -> str:
 
 
 def _made(runs: Sequence[Run]) -> list[tuple[int, str]]:
-    """Versions and machines of the runs, and the number of runs with each."""
+    """Return the versions and machines of the runs, and the number of runs with each."""
     keys = ("packages", "commit", "python", "platform", "cpu")
     counts = Counter(json.dumps({key: run.provenance.get(key) for key in keys}, indent=2) for run in runs)
     return [(n, text) for text, n in counts.most_common()]
@@ -197,7 +198,7 @@ def _said(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def cell_text(value: Any) -> str:
-    """A value as a cell shows it."""
+    """Return a value as a cell shows it."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -211,5 +212,5 @@ def cell_text(value: Any) -> str:
 
 
 def _key(value: Any) -> str:
-    """Sort key of a cell: the number in full, or its text."""
+    """Return the sort key of a cell: the number in full, or its text."""
     return repr(value) if isinstance(value, int | float) and not isinstance(value, bool) else cell_text(value)

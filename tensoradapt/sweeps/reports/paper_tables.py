@@ -1,5 +1,6 @@
-"""Means of runs as a table for a paper, in LaTeX (booktabs) or Markdown: mean and interval in one cell, the best bold
-where it is decided.
+"""Means of runs as a table for a paper, in LaTeX (booktabs) or Markdown.
+
+A cell has mean and interval; the best of a group is bold where it is decided.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*_`<>"}
 
 
 @dataclass(frozen=True)
-class Cell:
+class TextCell:
     """The text of a cell, and whether it is bold."""
 
     text: str
@@ -38,12 +39,12 @@ class PaperTable:
     """A head, groups of rows between rules, and a caption; the first column holds names, the others numbers."""
 
     head: tuple[str, ...]
-    groups: tuple[tuple[tuple[Cell, ...], ...], ...]
+    groups: tuple[tuple[tuple[TextCell, ...], ...], ...]
     caption: str
 
 
 def paper_table(runs: Sequence[Run]) -> PaperTable:
-    """Means over seeds of each method and size (rows) on each task (columns), with half of the 95 % t interval.
+    """Return the means over seeds of methods and sizes (rows) on tasks (columns), with half of the 95 % t interval.
 
     Sizes that are budgets are groups of rows; references come last. Bold: the best of a group on a task, where its
     paired differences to all others of the group hold (``contrasts.decided_best``). Raises TensorAdaptError without a
@@ -61,10 +62,10 @@ def paper_table(runs: Sequence[Run]) -> PaperTable:
     counts = {key: next(found[key].n_params for found in of_task.values() if key in found) for key in keys}
     names = displayed({method for method, _ in keys})
     hundredfold = {task: all(map(math.isfinite, score_range(own[0]))) for task, own in tasks.items()}
-    rows: dict[str, list[tuple[Cell, ...]]] = {}
+    rows: dict[str, list[tuple[TextCell, ...]]] = {}
     for key in sorted(keys, key=lambda key: counts[key] if key[1] else math.inf):  # references last, as they come
         cells = [_cell(found.get(key), best, hundredfold[task]) for task, found in of_task.items()]
-        row = (Cell(names[key[0]]), *((Cell(key[1]),) if sized else ()), Cell(f"{counts[key]:,}"), *cells)
+        row = (TextCell(names[key[0]]), *((TextCell(key[1]),) if sized else ()), TextCell(f"{counts[key]:,}"), *cells)
         rows.setdefault(_group(key), []).append(row)
     units = [f"{task}, {_unit(own[0])}" for task, own in tasks.items()]
     head = ("Method", *((SIZE,) if sized else ()), "Parameters", *units)
@@ -81,7 +82,7 @@ def _points(runs: Sequence[Run]) -> dict[Key, Point]:
 
 
 def _group(key: Key) -> str:
-    """Budgets are groups of their own; everything else that has a size is one."""
+    """Return the group of rows of a method at a size: each budget is one, and all other sizes are one."""
     return key[1] if not key[1].startswith("r") else "r"
 
 
@@ -94,20 +95,20 @@ def _decided(found: dict[Key, Point], by_name: dict[str, Run]) -> list[Point]:
     return [point for point in winners if point is not None]
 
 
-def _cell(point: Point | None, best: set[tuple[str, ...]], hundredfold: bool) -> Cell:
+def _cell(point: Point | None, best: set[tuple[str, ...]], hundredfold: bool) -> TextCell:
     if point is None:
-        return Cell("")
+        return TextCell("")
     scale, digits = (100, 1) if hundredfold else (1, 3)
     interval = point.interval
     half = scale * (interval.high - interval.low) / 2
     text = f"{scale * interval.mean:.{digits}f}".replace("-", "−")
     text += f" ± {half:.{digits}f}" if half == half else ""
     text += "†" if point.n_at_chance + point.n_diverged else ""
-    return Cell(text, point.runs in best)
+    return TextCell(text, point.runs in best)
 
 
 def _unit(run: Run) -> str:
-    """The metric with its unit: shares are in percent, what goes from -1 to 1 a hundredfold."""
+    """Return the metric with its unit: shares are in percent, what goes from -1 to 1 a hundredfold."""
     name, (low, high) = metric_name(run).replace("_", " "), score_range(run)
     if not math.isfinite(low) or not math.isfinite(high):
         return name
@@ -127,7 +128,7 @@ def _caption(runs: Sequence[Run], bold: bool) -> str:
 
 
 def to_latex(table: PaperTable, label: str = "tab:results", caption: str | None = None) -> str:
-    """A ``table`` environment for the package booktabs."""
+    """Return the table as a ``table`` environment for the package booktabs."""
     kinds = "l" * (2 if SIZE in table.head else 1)
     kinds += "r" * (len(table.head) - len(kinds))
     body = [[" & ".join(map(_latex, row)) + r" \\" for row in group] for group in table.groups]
@@ -145,13 +146,13 @@ def _escaped(text: str) -> str:
     return plain(text).translate(LATEX)
 
 
-def _latex(cell: Cell) -> str:
+def _latex(cell: TextCell) -> str:
     text = _escaped(cell.text)
     return rf"\textbf{{{text}}}" if cell.bold else text
 
 
 def to_markdown(table: PaperTable, caption: str | None = None) -> str:
-    """A table of GitHub's Markdown, its caption below."""
+    """Return the table in GitHub's Markdown, its caption below."""
     names = 2 if SIZE in table.head else 1
     rule = [":--"] * names + ["--:"] * (len(table.head) - names)
     rows = [[_markdown(cell) for cell in row] for group in table.groups for row in group]
@@ -163,5 +164,5 @@ def _marked(text: str) -> str:
     return plain(text).translate(MARKDOWN)
 
 
-def _markdown(cell: Cell) -> str:
+def _markdown(cell: TextCell) -> str:
     return f"**{_marked(cell.text)}**" if cell.bold else _marked(cell.text)

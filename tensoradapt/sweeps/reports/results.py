@@ -41,7 +41,7 @@ Selected = tuple[list[Run], dict[str, Failure]]  # runs, and failures by name
 
 
 def run_rows(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
-    """A row of ``COLUMNS`` for each run in ``root``, by task, method, parameters and seed; missing values are None.
+    """Return a row of ``COLUMNS`` per run in ``root``, by task, method, parameters and seed; missing values are None.
 
     ``where``: conditions that all returned runs meet, such as "task=sst2" or "n_params<=5000"; a missing value meets
     "!=" alone. ``spec``: only the runs of this sweep. Raises TensorAdaptError for a missing folder, a damaged run, a
@@ -51,14 +51,14 @@ def run_rows(root: Path, where: Sequence[str] = (), spec: Path | None = None) ->
 
 
 def rows_of(runs: Sequence[Run], failed: Mapping[str, Failure]) -> list[Row]:
-    """A row of ``COLUMNS`` for each of these runs and failures, in the order of ``run_rows``."""
+    """Return a row of ``COLUMNS`` for each of these runs and failures, in the order of ``run_rows``."""
     found = [*(run.row for run in runs), *(one.row for one in failed.values())]
     rows = [{key: row[key] for key in COLUMNS} for row in found]
     return sorted(rows, key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"]))
 
 
 def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> Selected:
-    """The finished runs and, by name, the failures whose rows meet the conditions of ``run_rows``."""
+    """Return the finished runs and, by name, the failures whose rows meet the conditions of ``run_rows``."""
     kept = partial(matching, where=where)
     kept(dict.fromkeys(COLUMNS))  # conditions are read before files are
     runs, failed = load_runs(root), load_failures(root)
@@ -69,20 +69,20 @@ def select(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> S
 
 
 def matching(row: Row, where: Sequence[str]) -> bool:
-    """Whether a row meets all conditions; raises TensorAdaptError for one that cannot be read."""
+    """Return whether a row meets all conditions; raises TensorAdaptError for a condition that cannot be read."""
     conditions = [_condition(text) for text in where]
     return all(_meets(row, *condition) for condition in conditions)
 
 
 def _of_sweep(runs: Sequence[Run], failed: Mapping[str, Failure], own: Mapping[str, RunConfig]) -> Selected:
-    """The runs of one sweep under its own names of methods; another sweep may have run them under other names."""
+    """Return a sweep's runs under its own names of methods; another sweep may have run them under other names."""
     mine = [replace(run, row={**run.row, "method": own[run.name].method}) for run in runs if run.name in own]
     gone = {k: replace(one, row={**one.row, "method": own[k].method}) for k, one in failed.items() if k in own}
     return mine, gone
 
 
 def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
-    """The sweeps recorded in ``root``, or that of a specification; raises TensorAdaptError if it was not recorded."""
+    """Return the sweeps recorded in ``root``, or that of a specification; raises TensorAdaptError if it is missing."""
     if spec is None:
         return [record.read(path) for path in record.paths(root)]
     path = record.place(root, read_spec(spec))
@@ -95,7 +95,7 @@ def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
 
 
 def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> list[Row]:
-    """A row of ``MEANS`` for each configuration and reference, by task: its mean over seeds with a 95 % t interval.
+    """Return a row of ``MEANS`` per configuration and reference, by task: its mean over seeds with a 95 % t interval.
 
     Runs that only chose a rate are left out. Raises as ``run_rows`` does, and for runs that do not compare.
     """
@@ -103,19 +103,19 @@ def means(root: Path, where: Sequence[str] = (), spec: Path | None = None) -> li
 
 
 def means_of(runs: Sequence[Run]) -> list[Row]:
-    """The rows of ``means`` for these runs."""
+    """Return the rows of ``means`` for these runs."""
     return [{"task": task, **row} for task, of_task in by_task(runs).items() for row in frontier.table(of_task)]
 
 
 def shown(rows: Sequence[Row]) -> str:
-    """The rows as a table of text."""
+    """Return the rows as a table of text."""
     columns = _most_read(rows)
     named = [{**row, "method": display(row["method"])} for row in rows]
     return "\n".join(align([columns, *(tuple(_text(row[column]) for column in columns) for row in named)]))
 
 
 def _most_read(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The columns that are shown, with those of the setup in which rows differ."""
+    """Return the columns that the table shows, with those of the setup in which rows differ."""
     columns = SHOWN_MEANS if rows and "mean" in rows[0] else SHOWN
     differing = [key for key in SETUP if len({row[key] for row in rows if row[key] is not None}) > 1]
     at = columns.index("method") + 1
@@ -123,12 +123,12 @@ def _most_read(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def every_column(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The columns of rows of runs or of means."""
+    """Return the columns of rows of runs or of means."""
     return tuple(rows[0]) if rows else COLUMNS
 
 
 def plain_rows(rows: Sequence[Row]) -> list[Row]:
-    """The rows with ranks as text, and texts that every file can hold."""
+    """Return the rows with ranks as text, and with texts that every file can hold."""
     as_text = [{**row, "rank": None if row["rank"] is None else bonds_text(row["rank"])} for row in rows]
     return [{key: plain(value, "\n") if isinstance(value, str) else value for key, value in r.items()} for r in as_text]
 
@@ -168,7 +168,7 @@ def _condition(text: str) -> tuple[str, str, Any]:
 
 
 def _wanted(text: str, column: str, value: str) -> Any:
-    """The value of a condition, of the type that its column has."""
+    """Return the value of a condition, of the type that its column has."""
     if column in FLAGS:
         if value.lower() not in TRUTHS:
             raise TensorAdaptError(
@@ -189,7 +189,7 @@ def _wanted(text: str, column: str, value: str) -> Any:
 
 
 def _meets(row: Row, column: str, op: str, wanted: Any) -> bool:
-    """Compare numbers as numbers, everything else as text."""
+    """Return whether a row's value compares with the wanted one: numbers as numbers, everything else as text."""
     value = row[column]
     if value is None:
         return op == "!="
@@ -204,7 +204,7 @@ def _meets(row: Row, column: str, op: str, wanted: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """A value as the text of a cell."""
+    """Return a value as the text of a cell."""
     if value is None:
         return ""
     if isinstance(value, float):

@@ -37,8 +37,8 @@ Key = tuple[str, str]  # task and method
 
 
 @dataclass(frozen=True)
-class Row:
-    """Numbers of runs of a method on a task; ``waiting`` are those that can still be run."""
+class MethodCounts:
+    """The numbers of runs of a method on a task; ``waiting`` are those that can still be run."""
 
     task: str
     method: str
@@ -48,14 +48,14 @@ class Row:
     waiting: int
 
     def cells(self) -> tuple[str, ...]:
-        """What is shown of it, in the order of ``COLUMNS``."""
+        """Return the texts that are shown of a row, in the order of ``COLUMNS``."""
         counts = (self.finished, self.failed, self.running, self.waiting)
         return (self.task, display(self.method), *map(str, counts))
 
 
 @dataclass(frozen=True)
 class InHand:
-    """A run that has begun and not ended; ``step``: of its last saved state; ``alive``: its process is here."""
+    """A run that has begun and not ended. ``step``: the last saved one; ``alive``: its process is on this machine."""
 
     config: RunConfig
     step: int | None
@@ -65,11 +65,13 @@ class InHand:
 
 @dataclass(frozen=True)
 class Frame:
-    """The state of a folder; ``last``: a line for each of the latest runs; ``notes``: what cannot be run or read;
-    ``more``: how many runs grids can be extended by at most, which no row counts yet.
+    """The state of a folder of runs.
+
+    ``last``: a line for each of the latest runs; ``notes``: what cannot be run or read; ``more``: how many runs grids
+    can be extended by at most, which no row counts yet.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[MethodCounts, ...]
     in_hand: tuple[InHand, ...]
     last: tuple[str, ...]
     notes: tuple[str, ...]
@@ -77,12 +79,12 @@ class Frame:
     more: int = 0
 
     def count(self, what: str) -> int:
-        """The sum of a column."""
+        """Return the sum of a column."""
         return sum(getattr(row, what) for row in self.rows)
 
     @property
     def total(self) -> int:
-        """How many runs there will be, unless grids are extended."""
+        """The number of runs that there will be, unless grids are extended."""
         return sum(map(self.count, ("finished", "failed", "running", "waiting")))
 
     @property
@@ -99,7 +101,7 @@ class Watch:
         self._seconds: dict[str, float] = {}
 
     def frame(self) -> Frame:
-        """The state of the folder now; raises TensorAdaptError where it holds no sweep."""
+        """Return the state of the folder now; raises TensorAdaptError where it holds no sweep."""
 
         @cache  # once in a frame: a run that ends meanwhile makes others due, which the plans do not know of
         def end(name: str) -> str:
@@ -139,8 +141,8 @@ class Watch:
                 seconds = max(0.0, time.time() - attempt["time"])
                 yield InHand(config, _saved_step(path / "state.safetensors"), seconds, _alive(attempt["pid"]))
 
-    def _left(self, rows: tuple[Row, ...], running: list[InHand], finished: set[str]) -> float | None:
-        """Seconds left, by the mean time of the finished runs; None where no run has finished or none is running."""
+    def _left(self, rows: tuple[MethodCounts, ...], running: list[InHand], finished: set[str]) -> float | None:
+        """Return the seconds left, by the mean time of finished runs; None where none has finished or is running."""
         for name in finished - self._seconds.keys():
             with contextlib.suppress(TensorAdaptError):
                 self._seconds[name] = read_run(self.root / name).measurements.get("seconds") or 0.0
@@ -162,7 +164,7 @@ class Watch:
 
 def _rows(
     plans: list[Due], configs: dict[str, RunConfig], finished: set[str], failed: set[str], running: set[str]
-) -> Iterator[Row]:
+) -> Iterator[MethodCounts]:
     named = Counter(_key(config) for config in configs.values())
     unnamed: Counter[Key] = Counter()
     for plan in plans:
@@ -173,7 +175,7 @@ def _rows(
         ended = names & (finished | failed)
         # where all that can be named has ended, what has no name never will: it is blocked
         left = named[key] + max(0, unnamed[key]) - len(ended | names & running) if names - ended else 0
-        yield Row(*key, len(names & finished), len(names & failed), len(names & running), left)
+        yield MethodCounts(*key, len(names & finished), len(names & failed), len(names & running), left)
 
 
 def _key(config: RunConfig) -> Key:
@@ -181,7 +183,7 @@ def _key(config: RunConfig) -> Key:
 
 
 def _saved_step(path: Path) -> int | None:
-    """The number of steps in a saved training state, read from its header as the length of the losses."""
+    """Return the number of steps in a saved training state, read from its header as the length of the losses."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, IndexError), path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return int(json.loads(file.read(min(length, LARGEST)))["losses"]["shape"][0])
@@ -222,13 +224,13 @@ def _frames(watch: Watch, every: float) -> Iterator[Frame]:
 
 
 def text(root: Path, frame: Frame) -> str:
-    """A frame as text."""
+    """Return a frame as text."""
     table = align([COLUMNS, *(row.cells() for row in frame.rows)])
     return "\n".join([plain(head(root, frame)), *table, *_lines(frame)])
 
 
 def head(root: Path, frame: Frame) -> str:
-    """The counts and the time left, in a line."""
+    """Return a line with the counts and the time left."""
     counts = [f"{n} {what}" for what in ("failed", "running", "waiting") if (n := frame.count(what))]
     counts += [f"at most {frame.more} more to tune"] if frame.more else []
     left = f"; about {duration_text(frame.seconds_left)} left" if frame.seconds_left is not None else ""
@@ -261,7 +263,7 @@ def _live(root: Path, frames: Iterator[Frame]) -> None:
 
 
 def drawn(root: Path, frame: Frame) -> Any:
-    """A frame for rich, with a bar for each method on each task."""
+    """Return a frame for rich, with a bar for each method on each task."""
     from rich import box
     from rich.console import Group
     from rich.progress_bar import ProgressBar
