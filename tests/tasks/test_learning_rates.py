@@ -16,8 +16,7 @@ from support.sweeping import TINY
 import tensoradapt as ta
 from tensoradapt.cli.main import main
 from tensoradapt.data import models
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.run_files import HEAD_LABEL
+from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.sweeps.due import cells, due, with_head_rates
 from tensoradapt.sweeps.frontier import frontier_spec, preset, rate
 from tensoradapt.sweeps.spec import read_spec
@@ -83,7 +82,9 @@ def test_every_head_rate_is_the_best_that_was_tried_on_the_frozen_base(case: tup
     """Of five, by the mean over seeds on validation, in the record that benchmarks/head_rates.py wrote."""
     with RECORD.open(newline="") as file:
         rows = [
-            row for row in csv.DictReader(file) if (row["kind"], row["task"]) == case and row["method"] == HEAD_LABEL
+            row
+            for row in csv.DictReader(file)
+            if (row["kind"], row["task"]) == case and row["method"] == REFERENCES["head"]
         ]
     rates = {float(row["head_lr"]) for row in rows}
     means = {r: fmean(float(row["validation"]) for row in rows if float(row["head_lr"]) == r) for r in rates}
