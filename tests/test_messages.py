@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "alpha beside a number as scale": (plan(alpha=2, scale=3), ["both scale=3 and alpha=2", "the whole multiplier"]),
     "no method": (
         plan(method=None),
-        ["no method was given", "one of block_term, cp", "lora, lora_xs", "or a published adapter, such as 'lotr'"],
+        ["no method was given", "a parameterization or a published adapter, as in method='cp' or 'lotr'", "block_term"],
     ),
     "unknown method": (plan(method="tuker"), ["unknown method 'tuker'", 'did you mean "tucker"?', "block_term"]),
     "paper of a parameterization": (

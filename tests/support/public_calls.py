@@ -111,7 +111,7 @@ SITE = ta.find_sites(CONFIG)[0]
 MODEL = adapted()
 OPTIMIZER = torch.optim.AdamW(adapter().parameters())
 COMPRESS = {
-    "source": "lora", "sites": CONFIG, "layout": "layer proj : out : in", "parameterization": "cp", "rank": 2,
+    "source": "lora", "sites": CONFIG, "layout": "layer proj : out : in", "method": "cp", "rank": 2,
     "max_error": None, "budget": None, "options": None, "split": None, "seed": 0, "order": "given",
 }  # fmt: skip
 EXPORT = {
@@ -160,7 +160,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "fit_many": (on_new(ta.fit_many), {"runs": {"default": {"batches": batches(), "lr": 1e-3, "steps": 1}}}),
     "fit_many of one run": (on_new(lambda model, **run: ta.fit_many(model, {"default": run})), {**FIT, "seed": 0}),
     "compress": (ta.compress, COMPRESS),
-    "compress an update": (compress_update, {"update": torch.ones(16, 16), "parameterization": "cp", "rank": 2}),
+    "compress an update": (compress_update, {"update": torch.ones(16, 16), "method": "cp", "rank": 2}),
     "export_lora": (ta.export_lora, EXPORT),
     "load": (taken_out(ta.load), {**LOAD, "path": "saved"}),
     "from_pretrained": (taken_out(ta.from_pretrained), {**LOAD, **HUB, "source": "saved", "cache_dir": None}),
