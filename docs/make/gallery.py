@@ -21,7 +21,7 @@ from gallery_pages import page  # noqa: E402
 from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-from tensoradapt.analysis.figures.network_plot import Picture, network_figure  # noqa: E402
+from tensoradapt.analysis.figures.network_plot import Diagram, network_figure  # noqa: E402
 from tensoradapt.networks.network import Network  # noqa: E402
 
 THUMBNAIL, ROOM = (2.4, 1.5), 0.05  # inches: of a drawing on a card, and around it
@@ -69,7 +69,7 @@ def thumbnail(network: Network, from_zero: bool) -> Figure:
     figure = Figure(figsize=THUMBNAIL)
     FigureCanvasAgg(figure)
     ax = figure.add_axes((0.04, 0.04, 0.92, 0.92))
-    picture = Picture.of(network, network.zero.name if from_zero else "")
+    picture = Diagram.of(network, network.zero.name if from_zero else "")
     picture.paint(ax)
     for text in list(ax.texts):
         text.remove()

@@ -35,8 +35,9 @@ TABLE: tuple[tuple[str, ...], ...] = (
 
 
 def display(method: str) -> str:
-    """The name to show for the name of a method, as its paper writes it; case, spaces, hyphens and underscores of the
-    given name do not count.
+    """Return the name to show for a method, as its paper writes it.
+
+    Case, spaces, hyphens and underscores of the given name do not count.
 
     A name that is not in the table keeps its letters, but for a first word that is.
 
@@ -55,25 +56,26 @@ def display(method: str) -> str:
 
 
 def displayed(methods: Iterable[str]) -> dict[str, str]:
-    """The name to show for each method of one figure; methods of which two would be shown alike keep their letters."""
+    """Return the name to show for each method of a figure; methods that would be shown alike keep their letters."""
     names = {method: display(method) for method in methods}
     shown = list(names.values())
     return {method: name if shown.count(name) == 1 else method for method, name in names.items()}
 
 
 def known(method: str) -> str | None:
-    """The name in the table that a name is a spelling of; None without one."""
+    """Return the name in the table that a name is a spelling of; None without one."""
     return _spellings().get(_spelling(method))
 
 
 def first_word(method: str) -> str:
-    """What a name begins with, up to a space, comma, colon or bracket."""
+    """Return the start of a name up to a space, comma, colon or bracket."""
     return (re.findall(r"[^\s,:(]+", method) or [""])[0]
 
 
 def place(method: str) -> int:
-    """Where in the table a method is, a number below 88: of an unknown name one that its letters choose, in the colour
-    of its first word where that is known.
+    """Return the place of a method in the table, a number below 88.
+
+    An unknown name has one that its letters choose, in the colour of its first word where that is known.
     """
     if (name := known(method)) is not None:
         return _places()[name]
@@ -91,7 +93,7 @@ def _spelling(method: str) -> str:
 
 @lru_cache(maxsize=1)
 def _spellings() -> dict[str, str]:
-    """The name in the table by its spellings."""
+    """Return the names in the table by each of their spellings."""
     entries = [entry.split(" = ") for names in TABLE for entry in names] + [[name] for name in REFERENCES]
     return {_spelling(spelled): name for name, *others in entries for spelled in (name, *others)}
 

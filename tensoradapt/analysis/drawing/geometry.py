@@ -13,7 +13,7 @@ LEG, PAD = 0.3, 0.045  # the length of a leg beyond its box, and the space aroun
 
 
 def crosses(one: Segment, other: Segment) -> bool:
-    """Whether two segments cross.
+    """Return whether two segments cross.
 
     >>> crosses(np.array([[0, 0], [2, 2]]), np.array([[0, 2], [2, 0]]))
     True
@@ -27,7 +27,7 @@ def crosses(one: Segment, other: Segment) -> bool:
 
 
 def distance(point: Point, segment: Segment) -> float:
-    """Distance of a point from a segment.
+    """Return the distance of a point from a segment.
 
     >>> distance(np.array([1.0, 2.0]), np.array([[0.0, 0.0], [4.0, 0.0]]))
     2.0
@@ -38,7 +38,7 @@ def distance(point: Point, segment: Segment) -> float:
 
 
 def overlap(one: Box, other: Box) -> bool:
-    """Whether two boxes overlap.
+    """Return whether two boxes overlap.
 
     >>> overlap((0, 0, 1, 1), (1.5, 0, 1, 1)), overlap((0, 0, 1, 1), (3, 0, 1, 1))
     (True, False)
@@ -47,7 +47,7 @@ def overlap(one: Box, other: Box) -> bool:
 
 
 def meets(box: Box, segment: Segment) -> bool:
-    """Whether a segment meets a box.
+    """Return whether a segment meets a box.
 
     >>> meets((0, 0, 1, 1), np.array([[-2, 0], [2, 0]])), meets((0, 0, 1, 1), np.array([[-2, 0], [0, 3]]))
     (True, False)
@@ -65,17 +65,17 @@ def meets(box: Box, segment: Segment) -> bool:
 
 
 def grown(box: Box, by: float) -> Box:
-    """A box with so much more on each side."""
+    """Return a box that is larger by so much on each side."""
     return (box[0], box[1], box[2] + by, box[3] + by)
 
 
 def unit(vector: Point) -> Point:
-    """A vector of length 1 in the same direction."""
+    """Return the vector of length 1 in the direction of a vector."""
     return vector / max(float(np.hypot(*vector)), 1e-9)
 
 
 def angle_of(one: Segment, other: Segment) -> float:
-    """The angle in radians between a segment and another that begins or ends where it begins; else infinite."""
+    """Return the angle in radians between segments where the other begins or ends at one's beginning; else infinite."""
     starts, ends = (np.allclose(point, one[0]) for point in other)
     if not starts and not ends:
         return float("inf")
@@ -84,7 +84,7 @@ def angle_of(one: Segment, other: Segment) -> float:
 
 
 def leg(box: Box, angle: float, half: tuple[float, float]) -> tuple[Segment, Box]:
-    """A leg from the middle of a box, and the box of its name beyond it, with these half sizes."""
+    """Return a leg from the middle of a box, and the box of its name beyond it, with these half sizes."""
     way = np.array([math.cos(angle), math.sin(angle)])
     inside = min(box[2 + k] / max(abs(way[k]), 1e-9) for k in (0, 1))
     end = np.array(box[:2]) + way * (inside + LEG)

@@ -1,4 +1,4 @@
-"""Where the open legs and the names of a drawn network go, so that no name touches a line, a factor or another name."""
+"""Place the open legs and the names of a drawn network, so that no name touches a line, a factor or another name."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Extent = Callable[[str], tuple[float, float]]  # index -> half sizes of its name
 
 @dataclass
 class Drawn:
-    """What a drawing has: boxes of the vertices, segments, and boxes of the names of indices, by index."""
+    """The parts of a drawing so far: boxes of the vertices, segments, and boxes of the names of indices, by index."""
 
     boxes: list[Box]
     segments: list[tuple[str, Segment]] = field(default_factory=list)  # each with its index
     names: dict[str, Box] = field(default_factory=dict)
 
     def free(self, box: Box) -> bool:
-        """Whether a name fits there."""
+        """Return whether a name in this box touches nothing."""
         room, others = grown(box, PAD), (*self.boxes, *self.names.values())
         return not any(overlap(room, other) for other in others) and not any(
             meets(room, segment) for _, segment in self.segments
         )
 
     def leg_free(self, vertex: int, line: Segment, name: Box) -> bool:
-        """Whether a leg of a vertex and its name fit there."""
+        """Return whether a leg of a vertex and its name touch nothing."""
         blocks = [
             *(box for i, box in enumerate(self.boxes) if i != vertex),
             *(grown(b, PAD) for b in self.names.values()),
@@ -46,7 +46,7 @@ class Drawn:
 def drawn(
     graph: Graph, places: np.ndarray, halves: list[tuple[float, float]], extent: Extent, strict: bool = True
 ) -> Drawn | None:
-    """The legs and names of a graph at places (vertices, 2); None if one has no place and has to (``strict``).
+    """Place the legs and names of a graph at places (vertices, 2); None if one finds no place and has to (``strict``).
 
     Legs lead away from the neighbours of their factor; those of a row go up from row modes and down from others.
     """
@@ -71,7 +71,7 @@ def drawn(
 
 
 def _angles(graph: Graph, places: np.ndarray, vertex: int, label: str) -> list[float]:
-    """Directions of a leg, the best first."""
+    """Return the directions that a leg may have, the best first."""
     own = [name for at, name in graph.legs if at == vertex]
     away = sum((unit(places[vertex] - places[other]) for other in graph.near[vertex]), np.zeros(2))
     rows = {mode.name for mode in graph.network.layout.rows}
@@ -84,7 +84,7 @@ def _angles(graph: Graph, places: np.ndarray, vertex: int, label: str) -> list[f
 
 
 def _bonds(graph: Graph, places: np.ndarray, extent: Extent) -> Iterator[tuple[str, Iterator[Box]]]:
-    """The names of bonds, each with the places it may have: beside its line, or around its dot."""
+    """Yield the names of bonds, each with the places it may have: beside its line, or around its dot."""
     for a, b, label in graph.lines:
         ends = [a, b] if len(graph.near[a]) >= len(graph.near[b]) else [b, a]
         if label:
@@ -108,7 +108,7 @@ def _beside(line: np.ndarray, half: tuple[float, float]) -> Iterator[Box]:
 
 
 def _round(dot: np.ndarray, half: tuple[float, float], ways: list[float]) -> Iterator[Box]:
-    """Boxes around a dot, the closest first, of these where the lines, in directions ``ways``, leave most room."""
+    """Yield boxes around a dot, the closest first, and of these where lines in directions ``ways`` leave most room."""
 
     def room(angle: float) -> float:
         return min(abs((angle - way + math.pi) % (2 * math.pi) - math.pi) for way in ways)

@@ -1,4 +1,4 @@
-"""Where the factors of a network go in a drawing: a row, a star, two hubs, a ring or a circle; the clearest one."""
+"""Place the factors of a network in a drawing: a row, a star, two hubs, a ring or a circle; the clearest is taken."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Graph:
 
     @classmethod
     def of(cls, network: Network) -> Graph:
-        """The graph of a network. A second bond of the same two factors has a dot too, so that two lines are seen."""
+        """Return the graph of a network. A second bond of two factors has a dot too, so that two lines are seen."""
         dots: list[str] = []
         lines: list[tuple[int, int, str]] = []
         legs: list[tuple[int, str]] = []
@@ -50,7 +50,7 @@ class Graph:
 
     @property
     def size(self) -> int:
-        """Number of vertices."""
+        """The number of vertices."""
         return len(self.network.factors) + len(self.dots)
 
     @cached_property
@@ -59,14 +59,14 @@ class Graph:
         return [sorted({a + b - i for a, b, _ in self.lines if i in (a, b)}) for i in range(self.size)]
 
     def side(self, vertex: int) -> int:
-        """-1 for a vertex with a column mode, 1 for one with a row mode, else 0."""
+        """Return -1 for a vertex with a column mode, 1 for one with a row mode, else 0."""
         modes = {label for at, label in self.legs if at == vertex}
         cols, rows = ({mode.name for mode in group} for group in (self.network.layout.cols, self.network.layout.rows))
         return bool(modes & rows) - bool(modes & cols)
 
 
 def placed(graph: Graph, pitch: Callable[[int, int], float]) -> np.ndarray:
-    """Places (vertices, 2) in inches: the first arrangement of those in which fewest lines cross.
+    """Return places (vertices, 2) in inches: the first of the arrangements in which fewest lines cross.
 
     Args:
         pitch: the least distance of two vertices side by side, whose names and line have to fit.
@@ -78,7 +78,7 @@ def placed(graph: Graph, pitch: Callable[[int, int], float]) -> np.ndarray:
 
 
 def _row(graph: Graph, pitch: Callable[[int, int], float]) -> np.ndarray:
-    """The longest chain from columns to rows, folded where it is long; the others above or below their neighbours."""
+    """Return the longest chain from columns to rows, folded where it is long; others are beside their neighbours."""
     chain = [vertex for part in _chains(graph) for vertex in part]
     half = math.ceil(len(chain) / 2) if len(chain) > FOLD else len(chain)
     steps = [pitch(a, b) + (0 if b in graph.near[a] else APART) for a, b in pairwise(chain)]
@@ -107,7 +107,7 @@ def _chains(graph: Graph) -> Iterator[list[int]]:
 
 
 def _farthest(graph: Graph, start: int) -> list[int]:
-    """A shortest path to a vertex that is farthest, of these to one with a row mode."""
+    """Return a shortest path to a vertex that is farthest; among several, to one with a row mode."""
     paths, queue = {start: [start]}, [start]
     for vertex in queue:
         for other in graph.near[vertex]:
@@ -124,7 +124,7 @@ def _star(graph: Graph, unit: float) -> Iterator[np.ndarray]:
 
 
 def _hubs(graph: Graph, unit: float) -> Iterator[np.ndarray]:
-    """A row between two vertices that all others are joined to."""
+    """Yield a row between two vertices that all others are joined to, where there are two."""
     full = [v for v in range(graph.size) if len(set(graph.near[v])) >= graph.size - 2]
     if len(full) == 2 and graph.size > 5:
         row = [vertex for vertex in range(graph.size) if vertex not in full]
@@ -135,7 +135,7 @@ def _hubs(graph: Graph, unit: float) -> Iterator[np.ndarray]:
 
 
 def _ring(graph: Graph, unit: float) -> Iterator[np.ndarray]:
-    """The longest cycle on a circle, and each other vertex in the middle of its neighbours."""
+    """Yield the longest cycle on a circle, with each other vertex in the middle of its neighbours."""
     cycle = _longest_cycle(graph) if len(graph.lines) < 20 else []
     inside = [vertex for vertex in range(graph.size) if vertex not in cycle]
     if len(cycle) < 3:
@@ -163,7 +163,7 @@ def _longest_cycle(graph: Graph) -> list[int]:
 
 
 def _circle(graph: Graph, unit: float) -> np.ndarray:
-    """All vertices on a circle, in an order that is changed pair by pair while fewer lines cross."""
+    """Return all vertices on a circle, in an order that is changed pair by pair while fewer lines cross."""
 
     def cost(order: list[int]) -> tuple[int, float]:
         places = _around(order, unit, graph.size)
@@ -185,7 +185,7 @@ def _swapped(order: list[int], i: int, j: int) -> list[int]:
 
 
 def _around(order: list[int], unit: float, size: int) -> np.ndarray:
-    """Vertices clockwise on an ellipse, the first on the left; the others in the middle."""
+    """Return vertices clockwise on an ellipse, the first on the left; the others are in the middle."""
     places, n = np.zeros((size, 2)), len(order)
     angle = np.pi - 2 * np.pi * (np.arange(n) + 0.5 * (n % 2 == 0) * (n > 2)) / n
     radius = max(unit, 0.5 * unit / math.sin(math.pi / max(n, 2)))
@@ -194,7 +194,7 @@ def _around(order: list[int], unit: float, size: int) -> np.ndarray:
 
 
 def _clashes(graph: Graph, places: np.ndarray) -> int:
-    """Pairs of lines that cross, and vertices that are on a line or on another vertex."""
+    """Count the pairs of lines that cross, and the vertices that are on a line or on another vertex."""
     ends = [(a, b) for a, b, _ in graph.lines]
     crossing = sum(
         not {*one} & {*other} and crosses(places[[*one]], places[[*other]]) for one, other in combinations(ends, 2)

@@ -41,7 +41,7 @@ NARROW = 4.5  # inches of a figure, below which legends and names are smaller
 
 
 def scaled(size: float) -> float:
-    """A size of type in points: so many where ``font.size`` is 9, and in proportion elsewhere.
+    """Return a size of type in points: the given one where ``font.size`` is 9, and in proportion elsewhere.
 
     >>> with mpl.rc_context({"font.size": 18}):
     ...     scaled(8)
@@ -51,7 +51,7 @@ def scaled(size: float) -> float:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """A new figure of so many inches that belongs to no window system, or one of pyplot's if the page says so."""
+    """Return a new figure that belongs to no window system, or one of pyplot's if the page says so; sizes in inches."""
     if PAGE.get().pyplot:
         from matplotlib import pyplot  # only here: it may start a window system, and it keeps every figure
 
@@ -63,13 +63,13 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
 
 
 def new_axes(width: float, height: float) -> Axes:
-    """Axes of a new figure of so many inches; on a page of another width of a height that suits it."""
+    """Return axes of a new figure of so many inches; on a page of another width, the height suits the width."""
     wide = PAGE.get().width or width
     return _axes(wide, height * max(0.6, min(wide / width, 1.2)))
 
 
 def row_axes(names: Sequence[str], width: float, height: float, row: float) -> Axes:
-    """Axes of so many inches for rows, at least ``row`` high each, and what their names on the left need."""
+    """Return new axes for rows, each at least ``row`` inches high, with room for their names on the left."""
     wide, high = extent(names)
     return _axes(PAGE.get().width or width + wide, height + max(row, high + 0.06) * len(names))
 
@@ -81,25 +81,26 @@ def _axes(width: float, height: float) -> Axes:
 
 
 def page_width(ax: Axes | None) -> float:
-    """Inches of the figure that axes are in or, before they are made, will be in; infinite where they decide it."""
+    """Return the inches of the figure that axes are in or will be in; infinite where the axes decide it."""
     if ax is None:
         return PAGE.get().width or float("inf")
     return float(figure_of(ax).get_figwidth())
 
 
 def narrow(ax: Axes | None) -> bool:
-    """Whether a figure is as narrow as the column of a paper."""
+    """Return whether a figure is as narrow as the column of a paper."""
     return page_width(ax) < NARROW
 
 
 def names_width(ax: Axes | None, usual: float = 3.5) -> float:
-    """Inches that names left of the axes may have."""
+    """Return the inches that names left of the axes may have."""
     return min(usual, 0.36 * page_width(ax))
 
 
 def row_names(texts: Sequence[str], ax: Axes | None, usual: float = 3.5) -> tuple[list[str], float]:
-    """The names of rows, folded, and the points of their type, ``scaled``: smaller where the rows of given axes are
-    lower than the names.
+    """Return the folded names of rows, and the points of their type, ``scaled``.
+
+    The type is smaller where the rows of given axes are lower than the names.
     """
     size, width = (NAME - 1.5, 1.2 * names_width(ax, usual)) if narrow(ax) else (NAME, names_width(ax, usual))
     names = [folded(text, width, size) for text in texts]
@@ -114,7 +115,7 @@ def _high(ax: Axes) -> float:
 
 
 def cell_width(ax: Axes, names: Sequence[str], columns: int) -> float:
-    """Inches of each of some columns of axes; those under a layout engine are taken to have what ``names`` leave."""
+    """Return the inches of a column; axes under a layout engine are taken to have the width that ``names`` leave."""
     figure = figure_of(ax)
     if figure.get_layout_engine() is not None and figure.axes == [ax]:
         return (float(figure.get_figwidth()) - extent(names)[0] - 0.3) / columns
@@ -122,8 +123,9 @@ def cell_width(ax: Axes, names: Sequence[str], columns: int) -> float:
 
 
 def column_names(texts: Iterable[str], width: float, most: float) -> tuple[float, int]:
-    """Points of the type, ``scaled``, and the angle of names above columns of so many inches: upright where they are
-    wider than the columns, and then smaller where their lines are higher.
+    """Return the points of the type, ``scaled``, and the angle of names above columns of so many inches.
+
+    Names are upright where they are wider than the columns, and then smaller where their lines are higher.
     """
     named = list(texts)
     wide, high = extent(named, most)
@@ -133,15 +135,16 @@ def column_names(texts: Iterable[str], width: float, most: float) -> tuple[float
 
 
 def fitting_size(text: str, width: float, most: float) -> float:
-    """Points of the type, ``most`` or fewer, in which a text is no wider than so many inches; 0 where no readable type
-    is as small.
+    """Return the points of the type, at most ``most``, in which a text is no wider than so many inches.
+
+    The size is 0 where no readable type is as small.
     """
     size = min(most, most * width / extent([text], most)[0])
     return size if size >= SMALLEST else 0.0
 
 
 def label_width(ax: Axes | None) -> float:
-    """Inches that the label of x may have."""
+    """Return the inches that the label of x may have."""
     return min(4.4, 0.72 * page_width(ax))
 
 
@@ -151,8 +154,9 @@ def escape_math(text: str) -> str:
 
 
 def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
-    """Break a text into lines no wider than so many inches and escape it; nothing is left out. ``size``: as of
-    ``extent``.
+    """Break a text into lines no wider than so many inches and escape it; nothing is left out.
+
+    ``size`` is that of ``extent``.
     """
     whole = extent([escape_math(text)], size)[0]
     columns = len(text) if whole <= width else int(1.2 * len(text) * width / whole)
@@ -162,7 +166,7 @@ def folded(text: str, width: float = 3.5, size: float = NAME) -> str:
 
 
 def extent(texts: Iterable[str], size: float = NAME) -> tuple[float, float]:
-    """Width of the widest and height of the highest of some texts, in inches; ``size``: before it is ``scaled``."""
+    """Return the width of the widest and the height of the highest text, in inches; ``size`` is not yet ``scaled``."""
     family = tuple(mpl.rcParams["font.family"])
     sizes = [_extent(text, scaled(size), family) for text in texts]
     return max(width for width, _ in sizes), max(height for _, height in sizes)
@@ -197,7 +201,7 @@ def add_caption(figure: Figure, text: str) -> None:
 
 
 def wrapped_note(figure: Figure, text: str, width: float) -> tuple[Text, float]:
-    """Write text at the foot of a figure in lines no wider than so many inches; returns it and its height in inches."""
+    """Write text at the foot of a figure in lines no wider than so many inches; return it and its height in inches."""
     look: dict[str, Any] = {"fontsize": scaled(7.5), "color": ink.grey(), "va": "bottom", "linespacing": 1.3}
     look["gid"] = "caption"
     note = figure.text(0.12 / figure.get_figwidth(), 0, "", **look)
@@ -209,8 +213,9 @@ def wrapped_note(figure: Figure, text: str, width: float) -> tuple[Text, float]:
 
 
 def write(figure: Figure, stem: Path, kinds: Sequence[str] = KINDS) -> tuple[Path, ...]:
-    """Write ``stem``.png and ``stem``.pdf, or other kinds, each whole or not at all; the same figure gives the same
-    bytes. Returns the paths.
+    """Write a figure as ``stem``.png and ``stem``.pdf, or other kinds, and return the paths.
+
+    Each file is written whole or not at all; the same figure gives the same bytes.
     """
     with mpl.rc_context(PAGE.get().settings()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", BOXES)
@@ -232,13 +237,13 @@ def warn_of_boxes(figure: Figure) -> None:
 
 @lru_cache(maxsize=1)
 def _drawable() -> frozenset[str]:
-    """All characters that the fonts have."""
+    """Return all characters that the fonts have."""
     paths = [entry.fname for entry in fontManager.ttflist if entry.name in RC["font.family"]]
     return frozenset(chr(code) for path in paths for code in get_font(path).get_charmap())
 
 
 def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
-    """A figure as the bytes of a file of one of the kinds in ``UNDATED``."""
+    """Return a figure as the bytes of a file of one of the kinds in ``UNDATED``."""
     buffer, engine = io.BytesIO(), figure.get_layout_engine()
     if engine is not None:  # once, as savefig draws a figure with an engine twice
         engine.execute(figure)
@@ -251,7 +256,7 @@ def rendered(figure: Figure, kind: str, dpi: float = DPI) -> bytes:
 
 
 def draw_marker(ax: Axes, x: float, y: float, style: Style, hollow: bool, size: float = MARKER) -> Line2D:
-    """Draw a method's marker of so many points, hollow, or filled as its style says; returns it."""
+    """Draw a method's marker of so many points, hollow or filled as its style says, and return it."""
     look = marker_look(style)
     if hollow:
         look |= {"markerfacecolor": ink.paper(), "markeredgecolor": style.colour}
@@ -260,7 +265,7 @@ def draw_marker(ax: Axes, x: float, y: float, style: Style, hollow: bool, size: 
 
 
 def figure_of(artist: Artist) -> Figure:
-    """The figure that an artist is in."""
+    """Return the figure that an artist is in."""
     figure = artist.get_figure(root=True)
     assert figure is not None
     return figure

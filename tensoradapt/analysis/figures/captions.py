@@ -20,8 +20,10 @@ AT_CHANCE = (("at chance", "ended at chance"), ("diverged", "diverged"))  # stat
 
 
 def caption(runs: Iterable[Run], *, total: int | None = None, failed: int = 0, extra: str = "") -> str:
-    """Model, task, seeds, intervals, learning rates and how they were chosen, what methods do not have in common, runs
-    at chance, and how many of ``total`` runs are missing or failed; of the runs that are reported.
+    """Return the caption of a figure of the reported runs.
+
+    It says model, task, seeds, intervals, learning rates and how they were chosen, what methods do not have in common,
+    runs at chance, and how many of ``total`` runs are missing or failed.
 
     ``runs``: with those that tuned, from which it follows how rates were chosen. Raises TensorAdaptError without a run.
     """
@@ -44,19 +46,19 @@ def caption(runs: Iterable[Run], *, total: int | None = None, failed: int = 0, e
 
 
 def subject(run: Run) -> str:
-    """A caption's start: model and task, as far as they are known."""
+    """Return a caption's start: model and task, as far as they are known."""
     return " on ".join(str(value) for key in ("model", "task") if (value := run.config.get(key)))
 
 
 def how_stepped(runs: Iterable[Run]) -> str:
-    """What a learning rate means where all adapters took equal steps."""
+    """Say what a learning rate means where all adapters took equal steps."""
     taken = {run.row["optimizer"] for run in runs if run.row["kind"] == "adapter"}
     equal = taken == {"equal_steps"}
     return "Adapters take equal steps: the rate is how far the weights move." if equal else ""
 
 
 def how_unequal(runs: Iterable[Run]) -> str:
-    """Which targets, scales, optimizers and layouts methods have, where these are not those of all."""
+    """Say which targets, scales, optimizers and layouts methods have, where not all have the same."""
     every = list(runs)
     differing, shown = unequal(every), displayed(run.row["method"] for run in every)
     names = {"projections": "Targets", "scale": "Scales", "optimizer": "Optimizers", "layout": "Layouts"}
@@ -64,7 +66,7 @@ def how_unequal(runs: Iterable[Run]) -> str:
 
 
 def _by_method(values: Mapping[str, Sequence[str]], shown: Mapping[str, str]) -> str:
-    """Each value with its methods, where a caption has room for that."""
+    """Return each value with its methods, where a caption has room for that."""
     if len(values) > GRIDS:
         return " between methods"
     return ": " + "; ".join(
@@ -77,13 +79,13 @@ def _few(names: Sequence[str]) -> list[str]:
 
 
 def how_run(runs: Sequence[Run]) -> str:
-    """How the learning rates were chosen, and what methods do not have in common, in sentences."""
+    """Say in sentences how the learning rates were chosen, and what methods do not have in common."""
     rates = f"Learning rates {how_chosen(runs)}." if any(run.row["lr"] is not None for run in runs) else ""
     return " ".join(filter(None, (rates, how_unequal(reported(runs)))))
 
 
 def _how_computed(runs: Iterable[Run]) -> str:
-    """In which precision, where it is not that of all earlier runs, and on how many threads where these differ."""
+    """Say the precision, where not that of all earlier runs, and the number of threads, where runs differ in it."""
     every = list(runs)
     used = {run.row["precision"] or "fp32" for run in every}
     threads = sorted({n for run in every if (n := run.row["threads"])})
@@ -94,7 +96,7 @@ def _how_computed(runs: Iterable[Run]) -> str:
 
 
 def some_runs(runs: Iterable[Run]) -> list[Run]:
-    """The runs as a list; raises TensorAdaptError if a plot can show none of them."""
+    """Return the runs as a list; raises TensorAdaptError if a plot can show none of them."""
     every = runs_of(runs)
     if not any(run.row["kind"] in ("adapter", "head", "full") for run in reported(every)):
         raise TensorAdaptError("no run to plot; expected one or more finished runs: run the sweep first")
@@ -102,7 +104,7 @@ def some_runs(runs: Iterable[Run]) -> list[Run]:
 
 
 def how_chosen(runs: Sequence[Run]) -> str:
-    """How the learning rates of these runs were chosen: on validation only where runs among them tried others."""
+    """Say how the learning rates of these runs were chosen: on validation only where runs among them tried others."""
     tried = [run for run in runs if tuned(run)]
     if not tried:
         return "as given"
@@ -115,13 +117,13 @@ def how_chosen(runs: Sequence[Run]) -> str:
 
 
 def tuning_seeds(tuning: Sequence[Run]) -> str:
-    """The seeds that rates were tuned with."""
+    """Return the seeds that rates were tuned with, as text."""
     seeds = [str(seed) for seed in sorted({run.row["seed"] for run in tuning})]
     return f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
 
 
 def _tried(tuning: Sequence[Run], each: str, shown: Mapping[str, str]) -> str:
-    """The rates that were tried, written once where every method has the same."""
+    """Return the rates that were tried, as text; they are written once where every method has the same."""
     rates: dict[str, set[float]] = {}
     for run in tuning:
         rates.setdefault(run.row["method"], set()).add(run.row["lr"])
@@ -145,13 +147,13 @@ def _listed(rates: set[float]) -> str:
 
 
 def tuned_size(runs: Sequence[Run], its: str = "its") -> str:
-    """The size at which rates were tuned."""
+    """Say at which size rates were tuned."""
     named = {"search": "over the sizes searched", "size": "at each size", "method": f"at {its} middle size"}
     return named[tuned_where(runs)]
 
 
 def tried_rates(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the rows of learning rates show, of the runs that they are of."""
+    """Say what a figure of learning rates shows; ``rows`` are those of the runs."""
     seeds, where = tuning_seeds([run for run in runs if tuned(run)]), tuned_where(runs)
     size = tuned_size(runs, "the method's")
     several = seeds.startswith("mean")
@@ -168,7 +170,7 @@ def tried_rates(runs: Sequence[Run], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def how_partial(runs: Sequence[Run], total: int | None, failed: int = 0) -> str:
-    """How many of ``total`` runs are finished and how many failed; empty where none is missing."""
+    """Say how many of ``total`` runs are finished and how many failed; return "" where none is missing."""
     if total is not None and len(runs) + failed < total:
         gone = f", {failed} failed" if failed else ""
         return f"Partial: {len(runs)} of {total} runs finished{gone}{_tuning(runs)}."
@@ -188,7 +190,7 @@ def _seeds(counts: set[int]) -> str:
 
 
 def _rates(drawn: Sequence[Point], how: str) -> str:
-    """The learning rates of each method, those of its sizes from the smallest up; a rate that all share once."""
+    """Return the learning rates of each method, from its smallest size up, as text; a rate that all share once."""
     chosen: dict[str, list[float]] = {}
     for point in drawn:
         if point.lr is not None:
@@ -218,8 +220,10 @@ def _at_chance(runs: Sequence[Run]) -> str:
 
 
 def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Name the methods, with their size where they have several, whose rate is the lowest or highest tried, so that a
-    better one may lie beyond it; not those that score the same at every rate, as a head with a rate of its own.
+    """Name the methods whose rate is the lowest or highest tried, so that a better one may lie beyond it.
+
+    A method with several sizes is named with its size. Methods that score the same at every rate, as a head with a rate
+    of its own, are left out.
     """
     tried: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -238,7 +242,7 @@ def at_an_end(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def tested(comparisons: Sequence[Comparison]) -> str:
-    """The test behind comparisons of one seed; empty where there are none."""
+    """Return the test behind comparisons of one seed, as text; "" where there are none."""
     if not any("one seed" in comparison.over for comparison in comparisons):
         return ""
     return " (of one seed over test examples alone: McNemar's test of answers that are right or wrong, else a t test)"
@@ -253,7 +257,7 @@ def over_seeds(counts: set[int]) -> str:
 
 
 def too_few(tasks: int, ranked: int) -> str:
-    """A warning where so few tasks cannot tell so many methods apart."""
+    """Return a warning where so few tasks cannot tell so many methods apart, else ""."""
     least = least_p(ranked, tasks)
     if least < 0.05:
         return ""

@@ -1,4 +1,4 @@
-"""The figures that a folder of runs allows, each with its caption and the rows behind it; drawn when asked for.
+"""Figures that a folder of runs allows, each with its caption and the rows behind it; each is drawn when asked for.
 
 To add a figure, write a function that draws its rows on axes and one of ``contents`` that makes the rows, and add an
 entry to ``CATALOGUE`` below: the command line, the report and the tests follow.
@@ -25,7 +25,7 @@ from tensoradapt.runs.store import Run
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of figure: its content, None where the runs do not allow it; and the table below it in a report.
+    """A kind of figure, with the table below it in a report. ``content`` gives None where the runs do not allow it.
 
     ``of_a_task``: one figure for each task, not one of all. ``title``: of the table of its rows; without one there is
     no table. ``columns``: those of the table; empty means all.
@@ -39,7 +39,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Figured:
-    """A figure that can be drawn: its kind, a key of ``CATALOGUE``, its task (None: of all), caption and rows."""
+    """A figure that can be drawn. ``kind``: a key of ``CATALOGUE``; ``task``: None for a figure of all tasks."""
 
     kind: str
     task: str | None
@@ -49,13 +49,13 @@ class Figured:
 
     @property
     def name(self) -> str:
-        """The name of its files, without an ending."""
+        """The name of the figure's files, without an ending."""
         return f"{self.task}-{self.kind}" if self.task else self.kind
 
     def save(
         self, folder: Path, kinds: Sequence[str] = KINDS, width: float | None = None, captioned: bool = True
     ) -> tuple[Path, ...]:
-        """Write the figure as files of some kinds, its rows as CSV and its caption as text; returns the paths.
+        """Write the figure as files of some kinds, its rows as CSV and its caption as text; return the paths.
 
         ``width``: in inches, None for the figure's own; ``captioned``: with the caption below it.
         """
@@ -76,7 +76,7 @@ def figures(
     totals: Mapping[str, int] | None = None,
     failed: Mapping[Path, str] | None = None,
 ) -> list[Figured]:
-    """The figures that the runs allow, task by task and then those of all tasks.
+    """Return the figures that the runs allow, task by task and then those of all tasks.
 
     Args:
         kinds: keys of ``CATALOGUE``; None means all. One that the runs do not allow is left out.

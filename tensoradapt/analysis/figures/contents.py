@@ -1,4 +1,4 @@
-"""What each figure shows of some runs: its caption, the rows behind it, and how it is drawn."""
+"""Contents of figures: the caption, the rows behind it, and how the figure is drawn."""
 
 from __future__ import annotations
 
@@ -38,20 +38,22 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a figure is drawn: ``on`` axes, new ones for None; ``composed`` as a whole figure over a caption, if that is
-    not these axes with the caption below.
+    """How a figure is drawn.
+
+    ``on``: on these axes, or new ones for None; ``composed``: as a whole figure over a caption, if that is not these
+    axes with the caption below.
     """
 
     on: Callable[[Axes | None], Axes]
     composed: Callable[[str], Figure] | None = None
 
     def __call__(self, text: str = "") -> Figure:
-        """A new figure, in the package's own type, with a text below, which may be empty."""
+        """Return a new figure, in the package's own type, with a text below, which may be empty."""
         with mpl.rc_context(PAGE.get().settings()):
             return self.figure(text)
 
     def figure(self, text: str = "") -> Figure:
-        """The same in the type and size that are set."""
+        """Return a new figure in the type and size that matplotlib is set to, with a text below, which may be empty."""
         if self.composed is not None:
             return self.composed(text)
         figure = figure_of(self.on(None))
@@ -65,7 +67,7 @@ Content = tuple[str, Sequence[Row], Drawing]  # caption, rows, drawing
 
 @dataclass(frozen=True)
 class Source:
-    """The runs that a figure is of, those of one task or of all, and what was asked for."""
+    """The runs of one task or of all that a figure shows, and what was asked for."""
 
     runs: Sequence[Run]
     task: str | None = None  # None where it need not be named
@@ -107,7 +109,7 @@ class Source:
 
 
 def frontier_content(source: Source) -> Content | None:
-    """Score against a cost, of one task."""
+    """Return the content of a figure of score against a cost, of one task."""
     runs = source.reported
     if not runs:
         return None
@@ -118,7 +120,7 @@ def frontier_content(source: Source) -> Content | None:
 
 
 def ranks_content(source: Source) -> Content | None:
-    """Score against rank, of one task; None without two ranks that are numbers."""
+    """Return the content of a figure of score against rank, of one task; None without two ranks that are numbers."""
     runs = source.reported
     ranks = {json.dumps(run.row["rank"]) for run in runs if run.row["kind"] == "adapter"}
     if len(ranks) < 2 or not all(rank.isdigit() for rank in ranks):  # budgets, or ranks by bond
@@ -131,7 +133,7 @@ def ranks_content(source: Source) -> Content | None:
 
 
 def rates_content(source: Source) -> Content | None:
-    """Validation score against the rates that were tried, of one task; None where none was."""
+    """Return the content of a figure of validation score against the rates that were tried; None without any."""
     if not any(map(tuned, source.runs)):
         return None
     rows = curves.rate_rows(source.runs)
@@ -144,7 +146,7 @@ def rates_content(source: Source) -> Content | None:
 
 
 def contrasts_content(source: Source) -> Content | None:
-    """Differences to a reference at equal budget, of one task; None where nothing compares."""
+    """Return the content of a figure of differences to a reference at equal budget; None where nothing compares."""
     known = source.reference is None or source.reference in methods(source.runs)
     compared = contrasts(source.runs, source.reference) if known else []
     if not compared:
@@ -162,7 +164,7 @@ def contrasts_content(source: Source) -> Content | None:
 
 
 def layouts_content(source: Source) -> Content | None:
-    """Parameterizations over layouts, of one task; None without two layouts."""
+    """Return the content of a figure of parameterizations over layouts, of one task; None without two layouts."""
     known = source.reference is None or source.reference in methods(source.runs)
     rows = layout_rows(source.reported, source.reference) if known else []
     if not rows:
@@ -179,7 +181,7 @@ def layouts_content(source: Source) -> Content | None:
 
 
 def grid_content(source: Source) -> Content | None:
-    """Means on every task."""
+    """Return the content of a figure of the means on every task."""
     runs = source.reported
     if not runs:
         return None
@@ -193,7 +195,7 @@ def grid_content(source: Source) -> Content | None:
 
 
 def aggregates_content(source: Source) -> Content | None:
-    """Interquartile means over tasks; None where there are too few."""
+    """Return the content of a figure of interquartile means over tasks; None where there are too few."""
     rows = summary_rows(source.runs, source.reference)
     if not rows:
         return None
@@ -207,7 +209,7 @@ def aggregates_content(source: Source) -> Content | None:
 
 
 def differences_content(source: Source) -> Content | None:
-    """Mean ranks over tasks; None where there are too few."""
+    """Return the content of a figure of mean ranks over tasks; None where there are too few."""
     ranked = task_ranking(source.runs)
     if ranked is None:
         return None
@@ -221,7 +223,7 @@ def differences_content(source: Source) -> Content | None:
 
 
 def progress_content(source: Source) -> Content | None:
-    """Finished runs in time; None where they did not note it."""
+    """Return the content of a figure of finished runs in time; None where the runs did not note it."""
     rows = curves.progress_rows(curves.read_attempts(source.runs, source.failed))
     if not rows:
         return None

@@ -34,7 +34,7 @@ MARGIN = 14  # points between the outermost values and the ends of the axis
 def rank_curves(
     rows: Rows, ax: Axes | None = None, *, metric: str = "score", name: str = "", bounds: Bounds = ANY
 ) -> Axes:
-    """Mean test score against rank (log), a line for each method; bars are 95 % t intervals, ticks the seeds.
+    """Draw the mean test score against rank (log), a line for each method; bars are 95 % t intervals, ticks the seeds.
 
     A hollow marker has a run at chance; such runs are on a strip below the scores. Methods are a little apart, so that
     no bar hides another. ``rows``: of ``curves.rank_rows``; ``name``: of y, if not "test" and the metric;
@@ -66,7 +66,7 @@ def _rank_mark(row: Mapping[str, Any]) -> Mark:
 
 
 def _between(ax: Axes, ranks: Sequence[int], methods: int) -> float:
-    """Points between methods of one rank: what a tick needs, as far as the ranks leave room."""
+    """Return the points between methods of one rank: what a tick needs, as far as the ranks leave room."""
     box = ax.get_window_extent().transformed(canvas.figure_of(ax).dpi_scale_trans.inverted())
     steps = [math.log(b / a) for a, b in itertools.pairwise(ranks)]
     share = 0.72 * min(steps, default=1.0) / (sum(steps) or 1.0)  # what the methods of a rank have between margins
@@ -75,7 +75,7 @@ def _between(ax: Axes, ranks: Sequence[int], methods: int) -> float:
 
 
 def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", bounds: Bounds = ANY) -> Axes:
-    """Validation score against learning rate (log), a line for each method and size; the rate that was kept has a ring.
+    """Draw validation score against learning rate (log), a line for each method and size; kept rates have a ring.
 
     ``rows``: of ``curves.rate_rows``. Where several seeds ran, lines are means and ticks the runs. A run at
     chance is on a strip below the scores, where the line has a gap.
@@ -91,7 +91,7 @@ def rate_curves(rows: Rows, ax: Axes | None = None, *, metric: str = "score", bo
 
 
 def rate_panels(rows: Rows, ax: Axes | None = None, *, metric: str = "score", bounds: Bounds = ANY) -> Axes:
-    """The curves of ``rate_curves`` in one panel for each size, smallest first; returns the first panel.
+    """Draw the curves of ``rate_curves`` in a panel for each size, smallest first; return the first panel.
 
     Methods without a size are in a panel of their own. One size is one figure, and on ``ax`` all sizes are in one.
     """
@@ -149,7 +149,7 @@ def _draw_rates(
 
 
 def _rate_mark(of_rate: Rows) -> Mark:
-    """The mark of a rate, of its runs with each seed."""
+    """Return the mark of a rate, from its runs with each seed."""
     first, lost = of_rate[0], tuple(bool(row["at_chance"]) for row in of_rate)
     mean = first.get("mean", first["validation"])
     scores = tuple(math.nan if row["validation"] is None else row["validation"] for row in of_rate)
@@ -157,7 +157,7 @@ def _rate_mark(of_rate: Rows) -> Mark:
 
 
 def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
-    """Methods and sizes by tasks, each cell its mean and half its interval; darker is further from a constant answer.
+    """Draw methods and sizes by tasks, each cell its mean and half its interval; darker is further from chance.
     Budgets are groups of rows, other sizes stand with their method, references come last.
 
     ``rows``: of ``curves.grid_rows``. The best of a task is bold unless others tie or it is no better than a constant
@@ -186,7 +186,7 @@ def task_grid(rows: Rows, ax: Axes | None = None) -> Axes:
 
 
 def _groups(rows: Rows) -> list[list[tuple[str, str]]]:
-    """The methods and sizes of the rows of a grid, in groups: of a budget, of a method, and the references."""
+    """Return the methods and sizes of a grid's rows in groups: those of a budget, of a method, and the references."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for label, size in dict.fromkeys((row["method"], row["size"]) for row in rows):
         key = size if size.startswith("n") else f"method {label}" if size else ""
@@ -211,15 +211,16 @@ def _draw_cells(ax: Axes, rows: Rows, names: Sequence[tuple[str, str]], tasks: S
 
 
 def _best(rows: Rows) -> dict[str, Any] | None:
-    """The row with the best mean; None where others tie, or it is no better than a constant answer."""
+    """Return the row with the best mean; None where others tie, or it is no better than a constant answer."""
     most = max(row["mean"] for row in rows)
     first = [row for row in rows if row["mean"] == most]
     return first[0] if len(first) == 1 and not first[0]["gain"] <= 0 else None
 
 
 def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) -> Axes:
-    """Finished runs against the time since the first run started, in seconds, minutes or hours; ticks mark resumed
-    runs, crosses failed ones.
+    """Draw finished runs against the time since the first run started; ticks mark resumed runs, crosses failed ones.
+
+    Time is in seconds, minutes or hours.
 
     ``rows``: of ``curves.progress_rows``; ``total``: a dashed line at the runs of the whole sweep.
     """
@@ -250,7 +251,7 @@ def progress(rows: Rows, ax: Axes | None = None, *, total: int | None = None) ->
 
 
 def _unit(hours: float) -> tuple[str, float]:
-    """The unit that suits a time, and how many of it an hour has."""
+    """Return the unit that suits a time, and how many of it an hour has."""
     return ("seconds", 3600.0) if hours < 0.05 else ("minutes", 60.0) if hours < 2 else ("hours", 1.0)
 
 
@@ -261,7 +262,7 @@ def _some(rows: Rows) -> Rows:
 
 
 def _heads(rows: Rows) -> dict[str, str]:
-    """The heads of the columns: each task and its metric, in lines that fit."""
+    """Return the heads of the columns: each task and its metric, in lines that fit."""
     parts = {row["task"]: (row["task"], row["metric"].replace("_", " ")) for row in rows}
     return {task: "\n".join(canvas.folded(part, 1.4, HEAD) for part in pair) for task, pair in parts.items()}
 
@@ -276,14 +277,14 @@ def _x_axis(ax: Axes, values: Sequence[float], base: int, margin: float) -> None
 
 
 def _finished(ax: Axes, values: Sequence[float], methods: dict[str, Style], new: bool) -> Axes:
-    """Number the values that were run; add grid and legend."""
+    """Write numbers at the values that were run, add grid and legend, and return the axes."""
     _number(ax, values)
     legend_above(ax, methods, grow=new)
     return ax
 
 
 def _number(ax: Axes, values: Sequence[float]) -> None:
-    """Number the values that were run where there is room; add a grid."""
+    """Write numbers at the values that were run, where there is room, and add a grid."""
     named = _apart(ax, values)
     ax.xaxis.set_major_locator(FixedLocator(named))
     ax.xaxis.set_minor_locator(FixedLocator([value for value in values if value not in named]))
@@ -293,7 +294,7 @@ def _number(ax: Axes, values: Sequence[float]) -> None:
 
 
 def _apart(ax: Axes, values: Sequence[float]) -> list[float]:
-    """The values, in order, whose labels do not touch the label before them."""
+    """Return the values, in order, whose labels do not touch the label before them."""
     apart, end = [], -math.inf
     for value in values:
         middle = ax.transData.transform((value, 0))[0] / canvas.figure_of(ax).dpi

@@ -1,5 +1,6 @@
-"""Figures of comparisons: a forest of paired differences, a heat map of layouts, and mean ranks with the methods that
-are not told apart.
+"""Figures of comparisons: a forest of paired differences, a heat map of layouts, and mean ranks.
+
+Mean ranks show which methods are not told apart.
 
 Each function draws on ``ax``, new axes if None, and returns it.
 """
@@ -51,8 +52,10 @@ def forest(
     bounds: tuple[float, float] = (-math.inf, math.inf),
     alpha: float = 0.05,
 ) -> Axes:
-    """A row for each comparison, the first on top: its difference with its interval, filled where it holds at ``alpha``
-    after correction, hollow elsewhere; right of it the corrected p value. An arrow: the interval is longer.
+    """Draw a row for each comparison, the first on top: its difference with its interval, and the corrected p value.
+
+    A difference is filled where it holds at ``alpha`` after correction, hollow elsewhere. An arrow: the interval is
+    longer.
 
     ``bounds``: the range of the metric. Raises TensorAdaptError without comparisons.
     """
@@ -83,9 +86,10 @@ def forest(
 
 
 def layout_map(rows: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Rows are layouts, columns parameterizations at each size. A cell has the mean, and below it the difference to the
-    reference at that size, with a star where its 95 % interval leaves 0 out; its colour is the difference. The
-    reference has a frame, and a cell without one is empty.
+    """Draw a heat map: rows are layouts, columns parameterizations at each size.
+
+    A cell has the mean, and below it the difference to the reference at that size, with a star where its 95 % interval
+    leaves 0 out; its colour is the difference. The reference has a frame, and a cell without one is empty.
 
     ``rows``: of ``tables.contrasts.layout_rows``. Raises TensorAdaptError without any.
     """
@@ -123,14 +127,14 @@ def _tied(layout: str) -> int:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Sizes from the smallest up, in each the parameterizations by name, LoRA first."""
+    """Return sizes from the smallest up with the parameterizations at each by name, LoRA first."""
     least = {row["size"]: min(other["n_params"] for other in rows if other["size"] == row["size"]) for row in rows}
     pairs = {(row["size"], row["parameterization"]) for row in rows}
     return sorted(pairs, key=lambda pair: (least[pair[0]], pair[0], pair[1] != "lora", pair[1]))
 
 
 def _turned(width: float) -> dict[str, Any]:
-    """How names below columns are turned: upright where columns are narrower than two lines."""
+    """Return the rotation of names below columns: upright where columns are narrower than two lines."""
     upright = width < 2 * extent(["x"], NUMBER)[1]
     return {"rotation": 90} if upright else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
 
@@ -161,8 +165,9 @@ def _name_sizes(ax: Axes, sizes: Sequence[str]) -> None:
 
 
 def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
-    """A row for each method and size, by size: the interquartile mean over tasks with its bootstrap interval; right of
-    it the probability that a run beats one of the reference's.
+    """Draw a row for each method and size, by size: the interquartile mean over tasks with its bootstrap interval.
+
+    Right of it is the probability that a run beats one of the reference's.
 
     ``rows``: of ``over_tasks.summary_rows``. Raises TensorAdaptError without rows.
     """
@@ -198,8 +203,9 @@ def aggregates(rows: Sequence[dict[str, Any]], ax: Axes | None = None) -> Axes:
 
 
 def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
-    """Mean ranks on an axis, the best on the left, each method on a row of its own; a bar joins the methods of a
-    clique, which are not told apart (Demsar, JMLR 2006, with Wilcoxon-Holm cliques).
+    """Draw mean ranks on an axis, the best on the left, each method on a row of its own.
+
+    A bar joins the methods of a clique, which are not told apart (Demsar, JMLR 2006, with Wilcoxon-Holm cliques).
     """
     ranks, top = list(found.ranks.values()), len(found.cliques)
     shown = displayed(found.ranks)
@@ -230,13 +236,13 @@ def critical_differences(found: Ranking, ax: Axes | None = None) -> Axes:
 
 
 def some_cut(comparisons: Sequence[Comparison], bounds: tuple[float, float]) -> bool:
-    """Whether a forest does not draw the whole of every interval."""
+    """Return whether a forest does not draw the whole of every interval."""
     low, high = _reach(comparisons, bounds)
     return any(one.difference.low < low or one.difference.high > high for one in comparisons)
 
 
 def _reach(comparisons: Sequence[Comparison], bounds: tuple[float, float]) -> tuple[float, float]:
-    """How far intervals are drawn: in the range of the metric, and so that a few long ones do not squeeze the rest."""
+    """Return how far intervals are drawn: in the metric's range, and so that a few long ones leave the rest room."""
     differences = [comparison.difference for comparison in comparisons]
     means = [0.0, *(interval.mean for interval in differences)]
     halves = [(interval.high - interval.low) / 2 for interval in differences if math.isfinite(interval.low)]
@@ -246,7 +252,7 @@ def _reach(comparisons: Sequence[Comparison], bounds: tuple[float, float]) -> tu
 
 
 def _names(comparisons: Sequence[Comparison]) -> list[str]:
-    """Of the rows: the reference is left out where all have the same, which the axis then names."""
+    """Return the names of the rows, without the reference where all have the same, which the axis then names."""
     alone = _reference(comparisons) is not None
     budgets = [f", {pair.budget:,.0f}" if pair.budget is not None else "" for pair in comparisons]
     shown = displayed({name for pair in comparisons for name in (pair.first, pair.second)})

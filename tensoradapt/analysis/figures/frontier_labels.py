@@ -113,7 +113,7 @@ def _rank_label(ax: Axes, point: Point, x: float, y: float, style: Style) -> Ann
 
 
 def _obstacles(ax: Axes, *kinds: str) -> list[Box]:
-    """Markers, error bars or ticks of seeds, in pixels."""
+    """Return the boxes of markers, error bars or ticks of seeds, in pixels."""
     scale, boxes = figure_of(ax).dpi / 72, []
     for line in ax.get_lines():
         if (gid := line.get_gid()) not in kinds:
@@ -127,7 +127,7 @@ def _obstacles(ax: Axes, *kinds: str) -> list[Box]:
 
 
 def _line_pixels(ax: Axes) -> Floats:
-    """Points (k, 2) about two pixels apart on every line of the axes."""
+    """Return points (k, 2) about two pixels apart on every line of the axes."""
     pieces = [np.empty((0, 2))]
     for line in ax.get_lines():
         data = np.asarray(line.get_xydata(), float)
@@ -162,7 +162,7 @@ def place_labels(
     far: Sequence[float],  # and with one
     ticks: Sequence[Box] = (),  # which no label may cover, and a leader may
 ) -> list[Place | None]:
-    """A place for each label, the most important first; None where no place is free. All lengths are in one unit.
+    """Return a place for each label, the most important first; None where no place is free. Lengths have one unit.
 
     No label overlaps an obstacle or another label; no leader runs through an obstacle or label other than its own.
 
@@ -184,7 +184,7 @@ def place_labels(
 
 
 def _tiers(anchor: Pair, size: Pair, near: Sequence[float], far: Sequence[float]) -> Iterator[list[Place]]:
-    """Places to try together: all near ones, then those of each far gap."""
+    """Yield places to try together: all near ones, then those of each far gap."""
 
     def at(way: Pair, gap: float, leader: bool) -> Place:
         reach = gap if leader or 0 in way else 0.6 * gap  # a corner comes a little nearer than an edge
@@ -212,7 +212,7 @@ def _box(place: Place, size: Pair) -> Box:
 
 
 def overlap(box: Box, others: Floats) -> bool:
-    """True if ``box`` shares area with one of ``others`` (k, 4).
+    """Return whether ``box`` shares area with one of ``others`` (k, 4).
 
     >>> overlap((0, 0, 2, 2), np.array([[1, 1, 3, 3]])), overlap((0, 0, 1, 1), np.array([[1, 1, 3, 3]]))
     (True, False)
@@ -229,7 +229,7 @@ def _leader(anchor: Pair, place: Place) -> Floats:
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
-    """The ascending ``places``, moved as little as needed, in squares, to be ``gap`` apart.
+    """Return the ascending ``places``, moved as little as needed, in squares, to be ``gap`` apart.
 
     >>> spread([0.0, 1.0, 50.0], 11)
     [-5.0, 6.0, 50.0]

@@ -38,7 +38,7 @@ LABEL = 22.0  # points that a rank needs on the strip
 
 @dataclass(frozen=True)
 class Shown:
-    """Content of the figure."""
+    """The contents of the figure: points, references and their look."""
 
     points: list[Point]
     references: dict[str, Mark]
@@ -57,7 +57,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FrontierMarks:
     """A figure without its labels: the panel, and the mark of each point."""
 
     panel: Panel
@@ -94,7 +94,7 @@ def save_frontier(
 
 
 def compose_frontier(runs: Iterable[Run], cost: str = "n_params", text: str = "") -> Figure:
-    """The plot on a new figure, with a text below that may be empty."""
+    """Return the plot on a new figure, with a text below that may be empty."""
     shown, wide = _shown(some_runs(runs), cost), canvas.PAGE.get().width or WIDTH
     figure = canvas.new_figure(wide, HEIGHT)
     _compose(figure, shown, text)
@@ -139,7 +139,7 @@ def _shown(runs: Sequence[Run], cost: str) -> Shown:
     )
 
 
-def _plot(ax: Axes, shown: Shown) -> Drawn:
+def _plot(ax: Axes, shown: Shown) -> FrontierMarks:
     """Draw all but the labels, which are placed around everything else."""
     _x_axis(ax, shown)
     marks = [_mark(point, shown.log) for point in shown.points]
@@ -163,10 +163,10 @@ def _plot(ax: Axes, shown: Shown) -> Drawn:
         _number_x(ax, shown.log)
     if shown.styles:
         legend_above(ax, shown.styles, *step)
-    return Drawn(panel, marks)
+    return FrontierMarks(panel, marks)
 
 
-def _annotate(drawn: Drawn, shown: Shown) -> Axes:
+def _annotate(drawn: FrontierMarks, shown: Shown) -> Axes:
     ax = drawn.panel.ax
     canvas.figure_of(
         ax
@@ -188,7 +188,7 @@ def _x_axis(ax: Axes, shown: Shown) -> None:
 
 
 def _number_x(ax: Axes, log: bool) -> None:
-    """Plain numbers, as many as the axis has room for; powers of ten where it has none for two."""
+    """Write plain numbers at the x axis, as many as it has room for; powers of ten where it has none for two."""
     low, high = ax.get_xlim()
     if not log:
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4 if canvas.narrow(ax) else 8, steps=[1, 2, 2.5, 5, 10]))
@@ -207,8 +207,9 @@ def _number_x(ax: Axes, log: bool) -> None:
 
 
 def _limits(costs: Sequence[float], log: bool) -> tuple[float, float]:
-    """A little more than the costs on both sides; of equal counts a third of a decade in all, of equal measured costs a
-    tenth more and less.
+    """Return limits a little beyond the costs on both sides.
+
+    Equal counts get a third of a decade in all, equal measured costs a tenth more and less.
     """
     if log or not costs:
         sizes = np.log10([_drawable(value) for value in costs] or [1_000, 1_000_000])
@@ -221,19 +222,20 @@ def _limits(costs: Sequence[float], log: bool) -> tuple[float, float]:
 
 
 def _drawable(count: float) -> float:
-    """A count on a logarithmic axis; 0 has no logarithm."""
+    """Return a count as it is drawn on a logarithmic axis, where 0 has no logarithm."""
     return count if count > 0 else 1
 
 
 def _mark(point: Point, log: bool) -> Mark:
-    """The mark of a point, at its cost."""
+    """Return the mark of a point, at its cost."""
     mark = Mark.of(_drawable(point.cost) if log else point.cost, point.interval, point.scores, point.lost)
     return mark if point.rank is None else replace(mark, wide=LABEL)
 
 
 def _sizes(panel: Panel, marks: Sequence[Mark]) -> dict[Mark, float]:
-    """Points of markers that are drawn one after the other: of those that would hide each other the first is the
-    largest, so that each is seen around the next.
+    """Return the points of markers that are drawn one after the other.
+
+    The first of those that would hide each other is the largest, so that each is seen around the next.
     """
     if not marks:
         return {}
@@ -245,7 +247,7 @@ def _sizes(panel: Panel, marks: Sequence[Mark]) -> dict[Mark, float]:
 
 
 def _draw_step(panel: Panel, found: Sequence[Point], marks: Sequence[Mark]) -> list[Line2D]:
-    """Draw the frontier through its points, of which those on the strip are no part; returns its line if it has one."""
+    """Draw the frontier through its points, without those on the strip; return its line if it has one."""
     on = [mark for point, mark in zip(found, marks, strict=True) if point.on_frontier and not panel.on_strip(mark)]
     if not on:
         return []

@@ -12,47 +12,47 @@ from matplotlib.colors import to_hex, to_rgb, to_rgba
 
 
 def shade(grey: int) -> str:
-    """The colour that is this grey, from 0 (ink) to 255 (paper), on white paper."""
+    """Return the colour that is this grey, from 0 (ink) to 255 (paper), on white paper."""
     return to_hex(mixed(mpl.rcParams["text.color"], _paper(), grey / 255))
 
 
 def ink() -> str:
-    """Full ink."""
+    """Return full ink."""
     return shade(0)
 
 
 def dark() -> str:
-    """Names and lines that are read."""
+    """Return the colour of names and lines that are read."""
     return shade(0x40)
 
 
 def grey() -> str:
-    """Axes, references and captions."""
+    """Return the colour of axes, references and captions."""
     return shade(0x70)
 
 
 def pale() -> str:
-    """Single seeds."""
+    """Return the colour of single seeds."""
     return shade(0xA8)
 
 
 def faint() -> str:
-    """Grids."""
+    """Return the colour of grids."""
     return shade(0xEB)
 
 
 def paper() -> str:
-    """The inside of hollow markers, and halos."""
+    """Return the colour of the inside of hollow markers, and of halos."""
     return shade(0xFF)
 
 
 def mixed(one: Any, other: Any, share: float) -> tuple[float, float, float]:
-    """A colour with a share of another."""
+    """Return a colour with a share of another."""
     red, green, blue = ((1 - share) * a + share * b for a, b in zip(to_rgb(one), to_rgb(other), strict=True))
     return red, green, blue
 
 
 def _paper() -> Any:
-    """The first of the colours of axes and figures that is not transparent; else white."""
+    """Return the first of the colours of axes and figures that is not transparent; else white."""
     faces: tuple[Any, ...] = (mpl.rcParams["axes.facecolor"], mpl.rcParams["figure.facecolor"])
     return next((face for face in faces if to_rgba(face)[3] > 0), "white")

@@ -54,7 +54,7 @@ def legend_on_top(figure: Figure, methods: dict[str, Style]) -> None:
 
 
 def _legend_look(ax: Axes, many: bool = False) -> tuple[float, dict[str, Any]]:
-    """Points of the type of a legend, and how it is set: close where the figure is narrow."""
+    """Return the points of a legend's type, and how it is set: close where the figure is narrow."""
     size = LEGEND - many
     look: dict[str, Any] = {"frameon": False, "handlelength": 2.6 if many else 2.2, "columnspacing": 1.3}
     if narrow(ax):
@@ -64,7 +64,7 @@ def _legend_look(ax: Axes, many: bool = False) -> tuple[float, dict[str, Any]]:
 
 
 def _handles(methods: dict[str, Style], size: float, width: float) -> list[Line2D]:
-    """A method's line and marker each, as they are in the figure, by the names to show."""
+    """Return a line and marker for each method, as they are in the figure, by the names to show."""
     names = displayed(methods)
     ordered = sorted(methods, key=lambda method: (names[method].lower(), method))
     named = [(folded(names[method], min(4.8, 0.75 * width), size), methods[method]) for method in ordered]

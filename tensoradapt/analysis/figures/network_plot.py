@@ -74,11 +74,11 @@ def network(
     flag(cut, "cut")
     flag(caption, "caption")
     with styled(style):
-        picture = Picture.of(chosen, zero, cut)
+        diagram = Diagram.of(chosen, zero, cut)
         if ax is None:
             with page(pyplot=True):
-                ax = _page(picture, f"{title}. {_said(picture)}" if caption else "")
-        picture.paint(ax)
+                ax = _page(diagram, f"{title}. {_said(diagram)}" if caption else "")
+        diagram.paint(ax)
     return ax
 
 
@@ -103,16 +103,16 @@ def save_network(of: Plan | Network, path: Path, *, tensor: int = 0, cut: bool =
 
 
 def network_figure(of: Plan | Network, *, tensor: int = 0, cut: bool = False, caption: bool = False) -> Figure:
-    """The drawing of ``network`` as a figure that belongs to no window system."""
+    """Return the drawing of ``network`` as a figure that belongs to no window system."""
     chosen, zero, title = _chosen(of, tensor)
-    picture = Picture.of(chosen, zero, cut)
-    ax = _page(picture, f"{title}. {_said(picture)}" if caption else "")
-    picture.paint(ax)
+    diagram = Diagram.of(chosen, zero, cut)
+    ax = _page(diagram, f"{title}. {_said(diagram)}" if caption else "")
+    diagram.paint(ax)
     return figure_of(ax)
 
 
 def _chosen(of: Plan | Network, tensor: int) -> tuple[Network, str, str]:
-    """The network to draw, the name of the factor that starts at zero, and what it is."""
+    """Return the network to draw, the name of the factor that starts at zero, and what the network is."""
     whole(tensor, "tensor", least=0)
     if isinstance(of, Network):
         return of, of.zero.name, f"A network over '{of.layout}': {of.n_params:,} parameters"
@@ -128,7 +128,7 @@ def _chosen(of: Plan | Network, tensor: int) -> tuple[Network, str, str]:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Diagram:
     """A network with the places of all that is drawn, in inches; ``zero`` names the factor that starts at zero."""
 
     graph: Graph
@@ -137,8 +137,8 @@ class Picture:
     cut: bool
 
     @classmethod
-    def of(cls, network: Network, zero: str, cut: bool = False) -> Picture:
-        """The picture of a network, as large as its names need."""
+    def of(cls, network: Network, zero: str, cut: bool = False) -> Diagram:
+        """Return the diagram of a network, as large as its names need."""
         graph = Graph.of(network)
         halves = [*map(_half, network.factors), *((DOT, DOT) for _ in graph.dots)]
         sizes = {label: _text_half(f"{label}={n}", NAME) for label, n in network.sizes.items()}
@@ -162,7 +162,7 @@ class Picture:
         return (*low, *(high - low))
 
     def paint(self, ax: Axes) -> None:
-        """Draw on axes, as large as they allow, twice the natural size at most."""
+        """Draw the diagram on axes, as large as they allow, twice the natural size at most."""
         left, low, width, height = self.bounds
         box, dpi = ax.get_window_extent(), figure_of(ax).dpi
         scale = min(box.width / dpi / width, box.height / dpi / height, 2.0)
@@ -211,7 +211,7 @@ class Picture:
         return self.cut and label in self.graph.network.cut.crossing
 
     def _colour(self, label: str) -> str:
-        """The colour of an index: red where it is cut, else that of its role."""
+        """Return the colour of an index: red where it is cut, else that of its role."""
         layout = self.graph.network.layout
         if self.cut:
             return WINE if self._is_cut(label) else ink.grey()
@@ -224,7 +224,7 @@ def _is_vector(factor: Factor) -> bool:
 
 
 def _half(factor: Factor) -> tuple[float, float]:
-    """Half sizes of a factor's node, which has room for its name."""
+    """Return the half sizes of a factor's node, which has room for its name."""
     wide, _ = _text_half(factor.name, SMALL if _is_vector(factor) else NODE)
     high = scaled(0.11 if _is_vector(factor) else 0.15)
     return max(wide + scaled(0.07), high), high
@@ -235,25 +235,25 @@ def _text_half(text: str, size: float) -> tuple[float, float]:
     return width * WIDER / 2, height / 2
 
 
-def _said(picture: Picture) -> str:
-    """What the marks of a picture mean."""
-    factors = picture.graph.network.factors
-    zero = next((f.name for f in factors if f.name == picture.zero), "")
+def _said(diagram: Diagram) -> str:
+    """Say what the marks of a diagram mean."""
+    factors = diagram.graph.network.factors
+    zero = next((f.name for f in factors if f.name == diagram.zero), "")
     said = ["Filled: trained."]
     said += [f"Hollow: starts at zero ({zero})."] * bool(zero)
     said += ["Grey: frozen."] * any(not factor.trainable for factor in factors)
-    said += ["Dot: an index of three ends or more."] * bool(picture.graph.dots)
-    if picture.cut:
-        found = picture.graph.network.cut
+    said += ["Dot: an index of three ends or more."] * bool(diagram.graph.dots)
+    if diagram.cut:
+        found = diagram.graph.network.cut
         return " ".join([*said, f"Blue: A; orange: B; red: the cut, R = {found.rank}."])
-    layout = picture.graph.network.layout
+    layout = diagram.graph.network.layout
     roles = (("green index modes", layout.index), ("orange rows", layout.rows), ("blue columns", layout.cols))
     return " ".join([*said, f"Legs: {', '.join(role for role, modes in roles if modes)}."])
 
 
-def _page(picture: Picture, caption: str) -> Axes:
-    """Axes of a new figure as large as the picture and its caption."""
-    *_, width, height = picture.bounds
+def _page(diagram: Diagram, caption: str) -> Axes:
+    """Return axes of a new figure as large as the diagram and its caption."""
+    *_, width, height = diagram.bounds
     width = max(width, 3.4) if caption else width
     figure = new_figure(width, height)
     room = 0.0

@@ -1,4 +1,4 @@
-"""What new figures are: their width, whether pyplot knows them, and the settings of matplotlib that hold for them."""
+"""Pages for new figures: their width, whether pyplot knows them, and the settings of matplotlib that hold for them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Page:
-    """Where new figures go: ``width`` inches wide, None for their own width; ``pyplot``: known to pyplot; ``own``: with
+    """The place of new figures.
+
+    ``width``: in inches, None for their own width; ``pyplot``: whether pyplot knows them; ``own``: whether they have
     the settings of this package, not those of a style sheet.
     """
 
@@ -43,7 +45,7 @@ class Page:
     own: bool = True
 
     def settings(self) -> dict[Any, Any]:
-        """The settings of matplotlib that figures of this page have in place of those that are set."""
+        """Return the settings of matplotlib that figures of this page have in place of those that are set."""
         return RC if self.own and not self.pyplot else {}
 
 
@@ -52,7 +54,7 @@ PAGE: ContextVar[Page] = ContextVar("page", default=Page())  # noqa: B039  # whi
 
 @contextmanager
 def page(**changes: Any) -> Iterator[None]:
-    """New figures are made on another ``Page``."""
+    """Make new figures on another ``Page`` in a ``with`` block."""
     token = PAGE.set(replace(PAGE.get(), **changes))
     try:
         yield
@@ -62,7 +64,7 @@ def page(**changes: Any) -> Iterator[None]:
 
 @contextmanager
 def styled(style: StyleSheet = None) -> Iterator[None]:
-    """Within: the settings of this package in place of matplotlib's own; what a user or a style sheet has set is kept.
+    """Put the package's settings in place of matplotlib's in a ``with`` block; a user's or style sheet's settings stay.
     Raises TensorAdaptError for what is no style.
     """
     with mpl.rc_context():

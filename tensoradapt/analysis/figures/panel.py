@@ -49,7 +49,7 @@ class Mark:
 
     @classmethod
     def of(cls, x: float, interval: Interval, scores: Sequence[float], lost: Sequence[bool]) -> Mark:
-        """The mark of an interval over seeds."""
+        """Return the mark of an interval over seeds."""
         return cls(x, interval.mean, interval.low, interval.high, tuple(scores), tuple(lost))
 
     @property
@@ -63,7 +63,7 @@ class Mark:
         return bool(self.lost) and all(self.lost)
 
     def heights(self) -> list[float]:
-        """The scores that the limits of y must hold: of a mean that counts lost seeds only its other seeds."""
+        """Return the scores that y must show: of a mean with lost seeds, those of its other seeds alone."""
         return self.learnt if any(self.lost) else [self.mean, *self.scores]
 
 
@@ -81,11 +81,11 @@ class Panel:
     rows: dict[Mark, float] = field(default_factory=dict)
 
     def on_strip(self, mark: Mark) -> bool:
-        """Whether the mean is drawn on the strip: every seed is lost, or some are and the mean is out of range."""
+        """Return whether the mean is on the strip: every seed is lost, or some are and the mean is out of range."""
         return mark.all_lost or (any(mark.lost) and not self.low <= mark.mean <= self.high)
 
     def height(self, mark: Mark) -> float:
-        """The y at which the mean is drawn."""
+        """Return the y at which the mean is drawn."""
         return self.rows[mark] if self.on_strip(mark) else mark.mean
 
 
@@ -114,7 +114,7 @@ def make_panel(ax: Axes, marks: Sequence[Mark], bounds: tuple[float, float], ref
 
 
 def score_limits(scores: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float]:
-    """Limits with a margin around all scores; beyond the range of the metric only what half a marker needs.
+    """Return limits with a margin around all scores; beyond the range of the metric only what half a marker needs.
 
     >>> score_limits([0.8, 0.9], (0, 1))
     (0.79, 0.91)
@@ -126,30 +126,30 @@ def score_limits(scores: Sequence[float], bounds: tuple[float, float]) -> tuple[
 
 
 def least_height(bounds: tuple[float, float]) -> float:
-    """The least height of a panel: more where scores are in percent."""
+    """Return the least height of a panel: more where scores are in percent."""
     return 100 * LEAST if bounds[1] == 100 else LEAST
 
 
 def empty_limits(marks: Sequence[Mark], bounds: tuple[float, float]) -> tuple[float, float]:
-    """Limits of a panel where no run is above chance: the range of the metric, from the best score on."""
+    """Return the limits of a panel where no run is above chance: the range of the metric, from the best score on."""
     best = max((mark.mean for mark in marks if math.isfinite(mark.mean)), default=0.0)
     return (best, bounds[1]) if math.isfinite(bounds[1]) and best < bounds[1] else (best, best + 1)
 
 
 def _height(ax: Axes) -> float:
-    """Of the axes, in points."""
+    """Return the height of the axes in points."""
     return ax.get_window_extent().height * 72 / figure_of(ax).dpi
 
 
 def _across(ax: Axes, mark: Mark) -> float:
-    """Points from the left of the figure to the middle of a mark; a reference, which has no x, is on the far right."""
+    """Return the points from the left of the figure to a mark; a reference, which has no x, is on the far right."""
     if not math.isfinite(mark.x):
         return float(ax.get_window_extent().x1) * 72 / figure_of(ax).dpi
     return float(ax.transData.transform((mark.x, 0))[0]) * 72 / figure_of(ax).dpi + mark.shift
 
 
 def _strip_rows(ax: Axes, lost: Sequence[Mark]) -> dict[Mark, int]:
-    """Rows of the strip, 0 the lowest, in which no mark covers another as long as ``ROWS`` are enough."""
+    """Return each mark's row of the strip, 0 the lowest; none covers another as long as ``ROWS`` are enough."""
     ends: list[float] = []
     rows = {}
     for mark in sorted(lost, key=lambda mark: _across(ax, mark)):
@@ -195,8 +195,9 @@ def draw_line(panel: Panel, marks: Sequence[Mark], style: Style, **look: Any) ->
 
 
 def draw_mark(panel: Panel, mark: Mark, style: Style, size: float = MARKER) -> None:
-    """Draw a mean, its marker of so many points, its interval as far as the panel and the metric go, and its seeds as
-    ticks on it.
+    """Draw a mean with its marker, its interval as far as the panel and the metric go, and its seeds as ticks on it.
+
+    ``size``: of the marker, in points.
     """
     hollow, ax = any(mark.lost), panel.ax
     if math.isfinite(mark.low) and not panel.on_strip(mark):
@@ -213,7 +214,7 @@ def draw_mark(panel: Panel, mark: Mark, style: Style, size: float = MARKER) -> N
 
 
 def _draw_interval(panel: Panel, mark: Mark, style: Style) -> None:
-    """A bar, thin where seeds are lost; a small arrow where it goes on outside the panel."""
+    """Draw a bar, thin where seeds are lost, with a small arrow where it goes on outside the panel."""
     low, high = max(mark.low, panel.bounds[0]), min(mark.high, panel.bounds[1])
     ends = [max(low, panel.low), min(high, panel.high)]
     bar: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.5} if any(mark.lost) else {"linewidth": 1.2}
@@ -231,7 +232,7 @@ def _draw_ticks(ax: Axes, x: float, heights: Sequence[float], at: Transform, **l
 
 
 def _on_row(mark: Mark) -> list[float]:
-    """How many points above the middle of its row of the strip each lost seed of a mark is drawn."""
+    """Return by how many points each lost seed of a mark is drawn above the middle of its row of the strip."""
     n = sum(mark.lost)
     pitch = min(PITCH, (ROW - 2) / max(n - 1, 1))
     return [pitch * (i - (n - 1) / 2) for i in range(n)]
@@ -252,15 +253,15 @@ def draw_reference(panel: Panel, mark: Mark, dash: str) -> None:
 
 
 def _edge(ax: Axes, up: float = 0.0) -> Transform:
-    """The right edge of the axes, for ticks that end there."""
+    """Return the transform to the right edge of the axes, for ticks that end there."""
     return offset_copy(ax.get_yaxis_transform(), figure_of(ax), -TICK / 2, up, units="points")
 
 
 def _moved(ax: Axes, shift: float, x: Sequence[float], y: Sequence[float], **look: Any) -> None:
-    """Plot so many points to the right of where the data are."""
+    """Plot data so many points to the right of where they are."""
     ax.plot(x, y, **look)[0].set_transform(_right(ax, shift))
 
 
 def _right(ax: Axes, shift: float, up: float = 0.0) -> Transform:
-    """So many points right of where the data are, and above it."""
+    """Return the transform to a place so many points right of where the data are, and above it."""
     return offset_copy(ax.transData, figure_of(ax), shift, up, units="points") if shift or up else ax.transData

@@ -1,4 +1,4 @@
-"""The figures as functions, ``ta.plots``: of runs, or of a DataFrame with a row for each run, on axes or a new figure.
+"""Figures as functions, ``ta.plots``: they draw runs, or a DataFrame with a row for each run, on axes or a new figure.
 
 What a user has set in matplotlib's rcParams holds. An example is in docs/sweeps/results.md; all functions share:
 
@@ -67,7 +67,7 @@ def frontier(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Score against a cost, a line for each method, and the frontier of what no other point beats.
+    """Draw score against a cost, a line for each method, and the frontier of the points that no other beats.
 
     Points are means over seeds, bars 95 % t-intervals, ticks on them the seeds, all at their cost. A hollow marker has
     a run at chance; such runs are on a strip below the scores. ``x`` is a column, or of runs one of
@@ -89,7 +89,7 @@ def ranks(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Score against rank, a line for each method; of methods that have ranks which are numbers."""
+    """Draw score against rank, a line for each method; methods have to have ranks that are numbers."""
     every = _runs(runs, Columns(_cost(runs, rank), y, method, seed, {"rank": rank}))
     rank_rows(reported(every))  # which says what is wrong with them
     return _drawn(contents.ranks_content(Source(every)), "ranks", ax, caption, style)
@@ -106,8 +106,9 @@ def rates(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Validation score against each learning rate that was tried; of runs that tuned, in a table those whose column
-    "tuning" is True, with their "validation".
+    """Draw validation score against each learning rate that was tried.
+
+    The runs are those that tuned: in a table those whose column "tuning" is True, with their "validation".
     """
     every = _runs(runs, Columns(_cost(runs, lr), y, method, seed, {"lr": lr}))
     return _drawn(contents.rates_content(Source(every)), "rates", ax, caption, style)
@@ -125,7 +126,7 @@ def contrasts(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Each method minus a reference (default LoRA) at equal budget, with paired intervals and Holm's correction."""
+    """Draw each method minus a reference (default LoRA) at equal budget: paired intervals and Holm's correction."""
     source = _compared(_runs(runs, Columns(x, y, method, seed)), reference)
     return _drawn(contents.contrasts_content(source), "contrasts", ax, caption, style)
 
@@ -141,7 +142,7 @@ def layouts(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """A heat map of parameterizations over layouts at each size, with paired differences to a reference."""
+    """Draw a heat map of parameterizations over layouts at each size, with paired differences to a reference."""
     source = _compared(_runs(runs, Columns(_cost(runs, "budget"), y, method, seed)), reference)
     return _drawn(contents.layouts_content(source), "layouts", ax, caption, style)
 
@@ -158,7 +159,7 @@ def grid(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Means of every method and size on every task."""
+    """Draw the means of every method and size on every task."""
     every = _runs(runs, Columns(x, y, method, seed, {"task": task}))
     return _drawn(contents.grid_content(Source(every)), "grid", ax, caption, style)
 
@@ -175,8 +176,9 @@ def aggregates(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Over two tasks or more, three seeds each: interquartile means, and probabilities of improvement. A table has the
-    columns "task" and "chance", the score of a constant answer.
+    """Draw interquartile means over two tasks or more of three seeds each, and probabilities of improvement.
+
+    A table has the columns "task" and "chance", the score of a constant answer.
     """
     source = _compared(_runs(runs, Columns(x, y, method, seed, {"task": "task", "chance": "chance"})), reference)
     return _drawn(contents.aggregates_content(source), "aggregates", ax, caption, style)
@@ -193,8 +195,9 @@ def differences(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Mean ranks over five tasks or more, and which methods are not told apart. A table has the columns "task" and
-    "chance".
+    """Draw mean ranks over five tasks or more, and which methods are not told apart.
+
+    A table has the columns "task" and "chance".
     """
     every = _runs(runs, Columns(x, y, method, seed))
     return _drawn(contents.differences_content(Source(every)), "differences", ax, caption, style)
@@ -208,7 +211,7 @@ def progress(
     caption: bool = True,
     style: StyleSheet = None,
 ) -> Axes:
-    """Finished runs over time; of runs of a sweep, which noted when they began and ended."""
+    """Draw finished runs over time; the runs are those of sweeps, which noted when they began and ended."""
     optional(partial(whole, least=0))(total, "total")
     every = _runs(runs, Columns())
     return _drawn(contents.progress_content(Source(every, total=total)), "progress", ax, caption, style)
@@ -234,7 +237,7 @@ def _runs(runs: Runs, columns: Columns) -> list[Run]:
 
 
 def _cost(runs: Runs, other: str) -> str:
-    """Of a table without parameters the column that stands for the size."""
+    """Return the column that stands for the size: ``n_params``, or the other one of a table without parameters."""
     text(other, "a column")
     columns = getattr(runs, "columns", ())
     return "n_params" if "n_params" in columns or other not in columns else other
@@ -262,8 +265,10 @@ def _drawn(content: Content | None, kind: str, ax: Axes | None, caption: bool, s
 
 
 def _fitted(draw: Callable[[Axes], Axes], ax: Axes) -> Axes:
-    """Draw on axes and return them. Where they are alone in a figure without a layout engine, they first get the place
-    that leaves room for labels, legend and names; it is found by drawing the same on a figure that is thrown away.
+    """Draw on axes and return them.
+
+    Where they are alone in a figure without a layout engine, they first get the place that leaves room for labels,
+    legend and names; it is found by drawing the same on a figure that is thrown away.
     """
     figure = figure_of(ax)
     if figure.axes != [ax] or figure.get_layout_engine() is not None or figure.subfigs:

@@ -159,7 +159,7 @@ def save_spectra(
 
 
 def _rows(spectra: Spectra) -> list[list[Any]]:
-    """One row per singular value; what a mode has once is repeated in each of its rows."""
+    """Return a row per singular value; what a mode has once is repeated in each of its rows."""
     ranks = [spectra.rank_for(energy) for energy in ENERGIES]
     rows: list[list[Any]] = [
         ["mode", "size", "index", "singular_value", "energy", "effective_rank", "rank_90", "rank_99", "noise_rank"]
@@ -182,7 +182,7 @@ def _table(rows: Sequence[Sequence[Any]], path: Path) -> Path:
 
 
 def _draw_mode(ax: Axes, spectra: Spectra, mode: str, i: int) -> None:
-    """The line of one mode, pale from where noise begins, and its two ranks."""
+    """Draw the line of one mode, pale from where noise begins, and its two ranks."""
     values, size, above = spectra.values[mode], spectra.shape[mode], spectra.noise_rank[mode]
     if values[0] == 0:
         return
@@ -197,7 +197,7 @@ def _draw_mode(ax: Axes, spectra: Spectra, mode: str, i: int) -> None:
 
 
 def _legend(ax: Axes, spectra: Spectra) -> None:
-    """Above the axes: names and sizes, then what the markers say."""
+    """Put legends above the axes: names and sizes, then what the markers say."""
     look: dict[str, Any] = {"linewidth": 1.4, "markersize": 5}
     handles = [Line2D([], [], **_style(i), marker=MARKERS[i % len(MARKERS)], **look) for i in range(len(spectra.shape))]
     texts = [f"{mode} ({size})" for mode, size in spectra.shape.items()]

@@ -18,7 +18,7 @@ FILLS: tuple[Fill, ...] = ("full", "bottom")
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn: colour and marker, the dashes of its line, and which half of a marker is filled."""
+    """The look of a method: colour and marker, the dashes of its line, and which half of a marker is filled."""
 
     colour: str
     marker: str
@@ -27,7 +27,7 @@ class Style:
 
 
 def styles_of(labels: Iterable[str]) -> dict[str, Style]:
-    """A style for each label, by name: that of its place in ``names.TABLE``, where no other label of the figure has it.
+    """Return a style for each label: that of its place in ``names.TABLE``, where no other label of the figure has it.
 
     Up to eight labels have eight colours: of two whose colour is the same, the later in the table, or by name where it
     is in none, takes one that is free. Of more than eight, names of one first word share its colour. No two of 88
@@ -45,13 +45,14 @@ def styles_of(labels: Iterable[str]) -> dict[str, Style]:
 
 
 def _place(label: str) -> int:
-    """The order of labels: known ones by the table, others by their letters alone."""
+    """Return a number that orders labels: known ones by the table; others have one number and go by their letters."""
     return place(label) if known(label) is not None else 0
 
 
 def _colours(ordered: Sequence[str]) -> dict[str, int]:
-    """The colour of each label: its own where it is the first to ask for it, else a free one where there is one. Known
-    names choose before all others.
+    """Return the colour of each label: its own where it is the first to ask for it, else a free one where there is one.
+
+    Known names choose before all others.
     """
     few = len(ordered) <= len(COLOURS)
     family = {
@@ -70,13 +71,13 @@ def _colours(ordered: Sequence[str]) -> dict[str, int]:
 
 
 def _free(taken: Iterable[int]) -> list[int]:
-    """Colours that no label of a figure has, ink last."""
+    """Return the colours that no label of a figure has, ink last."""
     left = [i for i in range(len(COLOURS)) if i not in set(taken)]
     return sorted(left, key=lambda i: COLOURS[i] == BLACK)
 
 
 def _nearby(colour: int, row: int) -> Iterator[tuple[int, int]]:
-    """All colours and rows, those of the same colour first."""
+    """Yield all colours and rows, those of the same colour first."""
     n, rows = len(COLOURS), len(MARKERS)
     return (((colour + i) % n, (row + j) % rows) for i in range(n) for j in range(rows))
 
@@ -93,12 +94,12 @@ def _reference(label: str) -> Style:
 
 
 def line_look(style: Style) -> dict[str, Any]:
-    """A style as properties of a line with markers."""
+    """Return a style as properties of a line with markers."""
     return {"color": style.colour, "linestyle": style.line, **marker_look(style)}
 
 
 def marker_look(style: Style) -> dict[str, Any]:
-    """The marker of a style as properties of a line; the edge is white where that sets close markers apart."""
+    """Return a style's marker as properties of a line; the edge is white where that sets close markers apart."""
     edge = "white" if style.fill == "full" else style.colour
     look: dict[str, Any] = {"marker": style.marker, "fillstyle": style.fill, "markeredgecolor": edge}
     return look | {"markerfacecolor": style.colour, "markerfacecoloralt": "white"}

@@ -1,4 +1,4 @@
-"""Scores over tasks and seeds in one number: interquartile mean, probability of improvement, stratified bootstrap.
+"""Statistics of scores over tasks and seeds: interquartile mean, probability of improvement, stratified bootstrap.
 
 After Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS 2021 (arXiv
 2108.13264). For one task use ``t_interval``: resampling three seeds covers about 70 % where it claims 95.
@@ -20,7 +20,7 @@ DRAWS, CHUNK = 2000, 250
 
 
 def iqm(scores: ArrayLike) -> Any:
-    """Interquartile mean of scores (..., tasks, seeds): of the middle half of all of them; a float, or (...).
+    """Return the interquartile mean of scores (..., tasks, seeds): of the middle half of all; a float, or (...).
 
     >>> iqm([[0.0, 0.5, 0.6, 1.0]])
     0.55
@@ -35,8 +35,9 @@ def improvement(
     scores: ArrayLike,  # (..., tasks, seeds)
     others: ArrayLike,  # (..., tasks, seeds of the other method)
 ) -> Any:
-    """Probability that a run beats another method's run of a random task: the mean over tasks of
-    P(X > Y) + P(X = Y) / 2 (Mann and Whitney's U over n m); a float, or (...).
+    """Return the probability that a run beats another method's run of a random task; a float, or (...).
+
+    This is the mean over tasks of P(X > Y) + P(X = Y) / 2 (Mann and Whitney's U over n m).
 
     >>> improvement([[0.7, 0.8], [0.5, 0.5]], [[0.6, 0.8], [0.5, 0.5]])
     0.5625
@@ -56,8 +57,9 @@ def stratified_bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval of ``statistic(*scores)`` where of the n seeds of each task and method n - 1 are drawn anew,
-    with replacement, which makes the variance of a mean unbiased.
+    """Return a percentile interval of ``statistic(*scores)``, by a bootstrap over the seeds of each task and method.
+
+    Of the n seeds of each, n - 1 are drawn anew, with replacement, which makes the variance of a mean unbiased.
 
     ``n`` is the number of all scores. Raises TensorAdaptError with one task, or fewer than three seeds: there is too
     little to draw from.
@@ -90,8 +92,10 @@ def two_way_bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval:
-    """Percentile interval for the mean of ``a - b`` where seeds and examples are both drawn anew (Owen, The pigeonhole
-    bootstrap, Annals of Applied Statistics 2007), to set beside ``paired_difference``, which is right for few seeds.
+    """Return a percentile interval for the mean of ``a - b`` where seeds and examples are both drawn anew.
+
+    This is Owen's pigeonhole bootstrap (Annals of Applied Statistics 2007), to set beside ``paired_difference``, which
+    is right for few seeds.
 
     The pigeonhole bootstrap is conservative; with fewer than three seeds it is refused.
     """
@@ -111,16 +115,18 @@ def two_way_bootstrap(
 
 @lru_cache(maxsize=1)
 def _counts(seeds: int, examples: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """How often each seed and example is drawn; the same for all methods on a test set."""
+    """Return how often each seed and example is drawn; the same for all methods on a test set."""
     rng = np.random.default_rng(seed)
     rows, cols = (rng.multinomial(n, np.full(n, 1 / n), draws) for n in (seeds, examples))
     return rows.astype(np.uint16), cols.astype(np.uint16)
 
 
 def _resampled(scores: Floats, draws: int, rng: np.random.Generator) -> Floats:
-    """(draws, tasks, seeds - 1), the seeds of each task drawn anew: one less than there are, as draws of all n take the
-    variance of a mean for (n - 1) / n of what it is (McCarthy and Snowden, The bootstrap and finite population
-    sampling, 1985; Rao and Wu, Resampling inference with complex survey data, JASA 1988).
+    """Return scores (draws, tasks, seeds - 1) whose seeds of each task are drawn anew.
+
+    That is one seed less than there are, as draws of all n take the variance of a mean for (n - 1) / n of what it is
+    (McCarthy and Snowden, The bootstrap and finite population sampling, 1985; Rao and Wu, Resampling inference with
+    complex survey data, JASA 1988).
     """
     tasks, seeds = scores.shape
     at = rng.integers(seeds, size=(draws, tasks, seeds - 1))

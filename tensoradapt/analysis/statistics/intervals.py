@@ -31,7 +31,7 @@ class Interval:
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's t interval for the mean of ``values`` (seeds,).
+    """Return Student's t interval for the mean of ``values`` (seeds,).
 
     Law: mean -/+ t(n - 1) sd / sqrt(n); one value gives NaN limits. No value, or one that is not finite, raises
     TensorAdaptError.
@@ -49,7 +49,7 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Interval for the mean of ``a - b``, scores (seeds, examples) of two methods on the same seeds and examples.
+    """Return an interval for the mean of ``a - b``, scores (seeds, examples) of methods on the same seeds and examples.
 
     The claim is about new seeds *and* new test examples, and the examples are the same for every seed, so neither a
     t-test over seeds nor one over all cells is right. The differences d follow the crossed random-effects model
@@ -85,8 +85,10 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> I
 
 
 def crossed_p(a: ArrayLike, b: ArrayLike) -> float:
-    """Two-sided p value that the mean difference of scores (seeds, examples) is 0, by the model of
-    ``paired_difference``: below 0.05 exactly where its 95 % interval leaves 0 out. NaN for one seed and one example.
+    """Return the two-sided p value that the mean difference of scores (seeds, examples) is 0.
+
+    The model is that of ``paired_difference``: p is below 0.05 exactly where its 95 % interval leaves 0 out. NaN for
+    one seed and one example.
     """
     difference = _finite(a, "a", 2) - _finite(b, "b", 2)
     if difference.size == 1:
@@ -100,7 +102,7 @@ def crossed_p(a: ArrayLike, b: ArrayLike) -> float:
 def on_frontier_probability(
     x: ArrayLike, mean: ArrayLike, sd: ArrayLike, n: ArrayLike, draws: int = 4000, seed: int = 0
 ) -> Floats:
-    """Probability (k,) that each configuration is non-dominated, given the noise of its mean over ``n`` seeds.
+    """Return the probability (k,) that each configuration is non-dominated, given its mean's noise over ``n`` seeds.
 
     Means are drawn from mean + t(n - 1) sd / sqrt(n), the posterior of a normal mean under the usual flat prior
     (Gelman et al., Bayesian Data Analysis, 3rd ed., 3.2). A configuration with one seed competes at its mean, but has
@@ -119,7 +121,7 @@ def on_frontier_probability(
 
 
 def non_dominated(x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
-    """Mask, shaped like ``y`` (..., k), of the points that no other beats; small ``x`` (k,) and large ``y`` are good.
+    """Return a mask, shaped like ``y`` (..., k), of the points that no other beats; small ``x`` (k,), large ``y`` win.
 
     A point is beaten by one that is at least as good in both and better in one: of equal ``y`` the larger ``x`` goes,
     and points equal in both stay together.
@@ -138,7 +140,7 @@ def non_dominated(x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
 
 
 def _crossed(difference: Floats) -> tuple[float, float]:
-    """Variance of the grand mean of (seeds, examples) and its degrees of freedom."""
+    """Return the variance of the grand mean of (seeds, examples) and its degrees of freedom."""
     counts = np.array(difference.shape)
     if counts.min() == 1:
         return float(difference.var(ddof=1) / difference.size), float(difference.size - 1)

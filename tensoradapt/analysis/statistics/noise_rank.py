@@ -1,4 +1,4 @@
-"""Noise rank: how many directions of a spectrum stand above what noise gives."""
+"""Noise rank: the number of directions of a spectrum that stand above what noise gives."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ ROUNDING = 10  # eps of the largest: rounded entries of a product leave up to 0.
 
 
 def unfold(data: Floats, axis: int) -> Floats:
-    """The matrix (n, size / n) of a tensor whose rows run along an axis of size n."""
+    """Return the matrix (n, size / n) of a tensor whose rows run along an axis of size n."""
     return np.moveaxis(data, axis, 0).reshape(data.shape[axis], -1)
 
 
 def left_singular(matrix: Floats, full: bool = False) -> tuple[Floats, Floats]:
-    """Left singular vectors (all if ``full``) and singular values, from the triangle of a QR of the transpose."""
+    """Return left singular vectors (all if ``full``) and singular values, by a QR of the transpose."""
     left, values, _ = np.linalg.svd(np.asarray(np.linalg.qr(matrix.T, mode="r")).T, full_matrices=full)
     return left, values
 
 
 def rotated(core: Floats, left: Floats, axis: int) -> Floats:
-    """``core`` in the basis of the singular vectors: the other unfoldings keep their singular values."""
+    """Return ``core`` in the basis of the singular vectors: the other unfoldings keep their singular values."""
     return np.moveaxis(np.tensordot(left.T, core, (1, axis)), 0, axis)
 
 
 def above_noise(core: Floats, values: list[Floats], shape: tuple[int, ...], eps: float) -> tuple[float, list[int]]:
-    """Variance of the noise in an entry, and the directions of each mode that stand above it."""
+    """Return the variance of the noise in an entry, and each mode's number of directions that stand above it."""
     modes = [(spectrum, n, math.prod(shape) // n) for spectrum, n in zip(values, shape, strict=True)]
     exact = [spectrum[0] * max(max(n, m) * np.finfo(float).eps, ROUNDING * eps) for spectrum, n, m in modes]
     variance = min(_bound(*mode) for mode in modes)
@@ -46,7 +46,7 @@ def above_noise(core: Floats, values: list[Floats], shape: tuple[int, ...], eps:
 def _with_weak(
     core: Floats, ranks: list[int], shape: tuple[int, ...], variance: float, exact: list[float]
 ) -> tuple[float, list[int]]:
-    """Adds the directions that stand out once the other modes are cut to theirs, which leaves them less noise.
+    """Add the directions that stand out once the other modes are cut to theirs, which leaves them less noise.
 
     Steps of higher-order orthogonal iteration (De Lathauwer, De Moor and Vandewalle 2000, the sequel). Ranks only grow.
     """
@@ -64,7 +64,7 @@ def _with_weak(
 
 
 def _outside(core: Floats, ranks: list[int], shape: tuple[int, ...]) -> float:
-    """Energy outside the leading block of the rotated core, per degree of freedom that a signal of its size leaves."""
+    """Return the energy outside the leading block of the rotated core, per degree of freedom that is left there."""
     rest = core**2  # energies that differ by 1e30 cannot be subtracted
     rest[tuple(slice(rank) for rank in ranks)] = 0
     free = math.prod(shape) - math.prod(ranks) - sum(rank * (n - rank) for rank, n in zip(ranks, shape, strict=True))
@@ -72,7 +72,7 @@ def _outside(core: Floats, ranks: list[int], shape: tuple[int, ...]) -> float:
 
 
 def _count(values: Floats, n: int, m: int, variance: float, least: float) -> int:
-    """How many singular values stand above noise in an (n, m) unfolding; after i of them (n - i, m - i) of it is left.
+    """Count the singular values of an (n, m) unfolding above noise; after i of them (n - i, m - i) of it is left.
 
     Noise alone is above the edge with probability 0.0001 (Johnstone, Ann. Stat. 29, 2001).
     """
@@ -83,7 +83,7 @@ def _count(values: Floats, n: int, m: int, variance: float, least: float) -> int
 
 
 def _bound(values: Floats, n: int, m: int) -> float:
-    """An upper bound on the variance of (n, m) noise whatever the signal: the least that trailing values allow.
+    """Return an upper bound on the variance of (n, m) noise whatever the signal: the least that trailing values allow.
 
     The j smallest squares over those of noise alone, over the lower limit of chi^2 / df with their degrees of freedom.
     """
@@ -94,7 +94,7 @@ def _bound(values: Floats, n: int, m: int) -> float:
 
 
 def _marchenko_pastur(n: int, m: int) -> Floats:
-    """The squared singular values (min(n, m),) that noise of variance 1 has on average, largest first.
+    """Return the squared singular values (min(n, m),) that noise of variance 1 has on average, largest first.
 
     Quantiles of the law of Marchenko and Pastur (1967): x = n + m + 2 sqrt(n m) cos(t) has density sin(t)^2 / x in t.
     """

@@ -45,8 +45,9 @@ class Ranking:
 
 
 def holm(p: ArrayLike) -> Floats:
-    """Holm's adjusted p values (Scandinavian Journal of Statistics 1979): the k-th smallest of m times m - k + 1, none
-    below those before it, none above 1.
+    """Return Holm's adjusted p values (Scandinavian Journal of Statistics 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1; none is below those before it, none above 1.
 
     >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
@@ -64,8 +65,9 @@ def compare(
     reference: str | None = None,
     confidence: float = 0.95,
 ) -> list[Comparison]:
-    """Differences paired over seeds: of every pair of methods, or of each to a reference; t intervals, paired t tests,
-    Holm's correction over all of them.
+    """Return differences paired over seeds, of every pair of methods or of each method to a reference.
+
+    They have t intervals, paired t tests, and Holm's correction over all of them.
 
     A pair whose differences are all equal has p 1 where they are 0 and 0 elsewhere. Raises TensorAdaptError for methods
     with other numbers of seeds, fewer than two, or an unknown reference.
@@ -84,7 +86,7 @@ def compare(
 
 
 def paired_p(difference: Floats) -> float:
-    """The paired t test's p value of differences (seeds,); where all are equal 1 if they are 0, else 0."""
+    """Return the paired t test's p value of differences (seeds,); where all are equal 1 if they are 0, else 0."""
     if np.ptp(difference) <= 1e-12 * np.abs(difference).max():  # equal but for rounding
         return float(not difference.any())
     t = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(difference)))
@@ -92,7 +94,7 @@ def paired_p(difference: Floats) -> float:
 
 
 def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.05, most: int = 200) -> int | None:
-    """The fewest seeds with which the same mean difference and spread hold by the paired t test among so many others.
+    """Return the fewest seeds with which the mean difference and spread hold by the paired t test among so many others.
 
     Bonferroni's level, which Holm's first step has. None above ``most``, and for the difference of one seed. Test
     examples bound how small a difference can hold, however many seeds there are.
@@ -112,8 +114,9 @@ def crossed_paired_p(
     a: ArrayLike,  # (seeds, examples)
     b: ArrayLike,  # (seeds, examples)
 ) -> float:
-    """The p value that two methods differ over new seeds and new examples: the larger of the crossed model's
-    (``crossed_p``) and the paired t test's over the means of seeds.
+    """Return the p value that two methods differ over new seeds and new examples.
+
+    It is the larger of the crossed model's (``crossed_p``) and the paired t test's over the means of seeds.
 
     The crossed model estimates its degrees of freedom. Where seeds differ much, a few that happen to agree make it
     reject too often far in the tail, where a correction for many comparisons looks: with 3 seeds 8 times too often at
@@ -134,8 +137,9 @@ def mcnemar(
     a: ArrayLike,  # (examples,), whether each is right
     b: ArrayLike,  # (examples,)
 ) -> float:
-    """McNemar's exact p value (Psychometrika 1947) that two classifiers err equally often: a fair coin decides each
-    example that one alone gets right.
+    """Return McNemar's exact p value (Psychometrika 1947) that two classifiers err equally often.
+
+    A fair coin decides each example that one alone gets right.
 
     >>> mcnemar([1, 1, 1, 1, 0], [0, 0, 0, 1, 0])
     0.25
@@ -151,8 +155,10 @@ def ranking(
     scores: Mapping[str, ArrayLike],  # for each method (blocks,), such as its mean on each task
     alpha: float = 0.05,
 ) -> Ranking:
-    """Mean ranks and the cliques of a critical-difference diagram by Wilcoxon's signed ranks with Holm's correction,
-    which unlike Nemenyi's test does not hang on what other methods are there (Benavoli et al., JMLR 2016).
+    """Return mean ranks, and the cliques of a critical-difference diagram by Wilcoxon's signed ranks.
+
+    The p values have Holm's correction. Unlike Nemenyi's test, that of a pair does not hang on what other methods are
+    there (Benavoli et al., JMLR 2016).
 
     A clique is a largest run of methods, by rank, in which no pair differs at ``alpha``; on few blocks none can
     (``least_p``). Raises TensorAdaptError for fewer than three methods or five blocks.
@@ -173,8 +179,9 @@ def ranking(
 
 
 def least_p(methods: int, blocks: int) -> float:
-    """The smallest corrected p value that ``ranking`` can find: all differences of a pair have one sign, 2 of 2^blocks
-    equally likely ways, times the number of pairs.
+    """Return the smallest corrected p value that ``ranking`` can find.
+
+    It is that of a pair whose differences have one sign, 2 of 2^blocks equally likely ways, times the number of pairs.
 
     >>> least_p(3, 6), least_p(3, 7)
     (0.09375, 0.046875)
@@ -187,7 +194,7 @@ def _signed_ranks(difference: Floats) -> float:
 
 
 def runs_together(n: int, apart: set[tuple[int, int]]) -> Sequence[range]:
-    """The largest runs of two or more in which no pair is apart."""
+    """Return the largest runs of two or more indices in which no pair is apart."""
     ends = [
         next((j for j in range(i + 1, n) if any((k, j) in apart for k in range(i, j))), n) for i in range(n)
     ]  # ends never fall, so a run is inside the one before it where their ends are equal

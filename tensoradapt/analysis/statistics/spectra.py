@@ -1,4 +1,4 @@
-"""Mode diagnostics of a trained stack of weight updates: how many directions each mode uses, what its slices share.
+"""Mode diagnostics of a trained stack of weight updates: the directions that each mode uses, what its slices share.
 
 The stack is one dense array with named modes, such as ("layer", "proj", "out", "in"). Unfolding it along a mode of size
 n gives a matrix (n, size / n); its singular values are the higher-order singular values (De Lathauwer, De Moor and
@@ -22,7 +22,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 @dataclass(frozen=True, eq=False)
 class Spectra:
-    """Singular values of every unfolding of a tensor; what has a value per mode is a dict by mode name.
+    """The singular values of every unfolding of a tensor; what has a value per mode is a dict by mode name.
 
     Made by ``spectra``, which raises what is wrong (docs/notebooks/6_read_the_mode_spectra.md).
 
@@ -40,7 +40,7 @@ class Spectra:
 
     @property
     def energy(self) -> dict[str, Floats]:
-        """Share of the squared norm in the first 1, 2, ... directions, like ``values``; 0 for a zero tensor."""
+        """The share of the squared norm in the first 1, 2, ... directions, like ``values``; 0 for a zero tensor."""
         return {mode: np.cumsum(_shares(values)) for mode, values in self.values.items()}
 
     @property
@@ -53,7 +53,7 @@ class Spectra:
         return {mode: _exp_entropy(_shares(values)) for mode, values in self.values.items()}
 
     def rank_for(self, energy: float = 0.9) -> dict[str, int]:
-        """The smallest rank of each mode that keeps the share ``energy`` of the squared norm; 0 for a zero tensor.
+        """Return the least rank of each mode that keeps the share ``energy`` of the squared norm; 0 for a zero tensor.
 
         Cut to these ranks in all modes at once, a tensor of d modes keeps at least 1 - d (1 - energy). A share outside
         0 < energy <= 1 raises TensorAdaptError; 1 means up to the rounding of float64.
@@ -66,7 +66,7 @@ class Spectra:
 
 @dataclass(frozen=True)
 class Compression:
-    """How few directions carry one mode, as ``advice`` finds (docs/notebooks/6_read_the_mode_spectra.md).
+    """The number of directions that carry one mode, as ``advice`` finds (docs/notebooks/6_read_the_mode_spectra.md).
 
     Nothing is raised here.
 
@@ -96,7 +96,7 @@ def spectra(
     tensor: Any,  # (n_1, ..., n_d), anything numpy reads
     names: Sequence[str],
 ) -> Spectra:
-    """Singular values, effective ranks and ranks above the noise of every mode of ``tensor``, in float64.
+    """Return singular values, effective ranks and ranks above the noise of every mode of ``tensor``, in float64.
 
     Each unfolding is reduced by QR before its SVD, never to a Gram matrix, which loses half the digits: the error of a
     singular value is about 1e-15 of the largest. Operations: about 4 size sum n; memory: four copies of the tensor.
@@ -146,7 +146,7 @@ def similarity(
     names: Sequence[str],
     mode: str,
 ) -> Floats:  # (n, n), n the size of mode
-    """Cosines ``<T_i, T_j> / (|T_i| |T_j|)`` of the slices of ``tensor`` along ``mode``, inner products of Frobenius.
+    """Return cosines ``<T_i, T_j> / (|T_i| |T_j|)`` (Frobenius) of the slices of ``tensor`` along ``mode``.
 
     Args:
         tensor, names: as in ``spectra``.
@@ -174,7 +174,7 @@ def similarity(
 
 
 def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float = 0.9) -> tuple[Compression, ...]:
-    """The modes that are worth tying first: by rank for ``energy`` / size, the most compressible first.
+    """Return the modes that are worth tying first: by rank for ``energy`` / size, the most compressible first.
 
     Tie the first ones and leave the last ones free; the reverse is the control that should do worse. Compare index
     modes with each other: row and column modes of low-rank updates are compressible by construction. One slice of
@@ -205,7 +205,7 @@ def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float =
 
 
 def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
-    """The tensor in float64, if it is real, finite and has an axis for each name; and what its own dtype rounds to."""
+    """Return the tensor in float64, if real, finite and with an axis for each name; and what its dtype rounds to."""
     try:
         data = np.asarray(tensor)
     except (TypeError, ValueError, RuntimeError) as error:

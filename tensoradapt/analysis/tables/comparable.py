@@ -20,28 +20,29 @@ MOST_RUNS = 1_000_000
 
 
 def runs_of(runs: Iterable[Run]) -> list[Run]:
-    """The runs that were given, as a list; raises TensorAdaptError for anything else."""
+    """Return the runs that were given, as a list; raises TensorAdaptError for anything else."""
     return items(of_kind(Run), runs, "runs", most=MOST_RUNS)
 
 
 def tuned(run: Run) -> bool:
-    """Whether a run only helped to choose a learning rate."""
+    """Return whether a run only helped to choose a learning rate."""
     return bool(run.row["tuning"])
 
 
 def reported(runs: Iterable[Run]) -> list[Run]:
-    """The runs that means and figures are of: all but those that only helped to choose a learning rate."""
+    """Return the runs that means and figures are of: all but those that only helped to choose a learning rate."""
     return [run for run in runs if not tuned(run)]
 
 
 def run_size(run: Run) -> str:
-    """The rank or budget that a run was asked for, as text; "" where it has none."""
+    """Return the rank or budget that a run was asked for, as text; "" where it has none."""
     return size_text(run.row["rank"], run.row["budget"])
 
 
 def tuned_where(runs: Iterable[Run]) -> str:
-    """The sizes at which rates were tuned, as the runs tell: "size", at each; "method", at one of each method;
-    "search", at those that a search proposed.
+    """Return the sizes at which rates were tuned, as the runs tell.
+
+    "size": at each; "method": at one of each method; "search": at those that a search proposed.
 
     A search tries other rates at each size and reports one size of each method; a grid has rates that sizes share.
     """
@@ -61,19 +62,19 @@ def tuned_where(runs: Iterable[Run]) -> str:
 
 
 def by_task(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """The runs of each task, tasks by name."""
+    """Return the runs of each task, tasks by name."""
     every = list(runs)
     tasks = sorted({str(run.row["task"]) for run in every})
     return {task: [run for run in every if run.row["task"] == task] for task in tasks}
 
 
 def methods(runs: Iterable[Run]) -> list[str]:
-    """The names of the adapters that are reported."""
+    """Return the names of the adapters that are reported."""
     return sorted({run.row["method"] for run in reported(runs) if run.row["kind"] == "adapter"})
 
 
 def score(run: Run) -> float:
-    """Test score of a run; a diverged run counts as chance."""
+    """Return the test score of a run; a diverged run counts as chance."""
     status = run.row["status"]
     value = chance(run) if status == "diverged" else run.row["test"]
     if value is None:
@@ -85,7 +86,7 @@ def score(run: Run) -> float:
 
 
 def versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
-    """Paired difference of the group to the reference over the seeds that both ran; None without such a seed."""
+    """Return the paired difference of the group to the reference over the seeds that both ran; None without one."""
     other = {run.row["seed"]: run for run in reference}
     pairs = [(run, other[run.row["seed"]]) for run in group if run.row["seed"] in other]
     if not pairs:
@@ -96,8 +97,9 @@ def versus(group: Sequence[Run], reference: Sequence[Run]) -> Interval | None:
 
 
 def paired_scores(pairs: Sequence[tuple[Run, Run]]) -> tuple[Floats, Floats] | None:
-    """Each test example's contribution to the scores of both runs of each pair, (seeds, n_test) of either side; None
-    where a run stored none. Runs of other test labels raise TensorAdaptError.
+    """Return each test example's contribution to the scores of both runs of each pair, (seeds, n_test) of either side.
+
+    None where a run stored none. Runs of other test labels raise TensorAdaptError.
     """
     runs = [run for pair in pairs for run in pair]
     if not all(run.has("scores") and run.has("labels") for run in runs):
@@ -118,7 +120,7 @@ def paired_scores(pairs: Sequence[tuple[Run, Run]]) -> tuple[Floats, Floats] | N
 
 
 def _examples(run: Run) -> tuple[Floats, np.ndarray]:
-    """Score of each test example, and the labels, (n_test,) each."""
+    """Return the score of each test example, and the labels, (n_test,) each."""
     return _read(run.path, tuple((run.path / f"{name}.npy").stat().st_mtime_ns for name in ("scores", "labels")))
 
 
@@ -156,32 +158,32 @@ def check_group(group: Sequence[Run], what: str) -> None:
 
 
 def metric_name(run: Run) -> str:
-    """The metric that a run reports."""
+    """Return the name of the metric that a run reports."""
     return str(run.row["metric"])
 
 
 def chance(run: Run) -> float:
-    """The score of what has learned nothing; nan where it is not known."""
+    """Return the score of a model that has learned nothing; nan where it is not known."""
     return math.nan if run.row["chance"] is None else float(run.row["chance"])
 
 
 def score_range(run: Run) -> tuple[float, float]:
-    """The least and the largest value that a run's metric can have; infinite where it has no end."""
+    """Return the least and the largest value that a run's metric can have; infinite where it has no end."""
     low, high = run.row["metric_low"], run.row["metric_high"]
     return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def perfect(run: Run) -> float:
-    """The score of a perfect answer: the largest value of the metric, or where that is not known 1 (100 in percent)."""
+    """Return a perfect answer's score: the metric's largest value, or where that is not known 1 (100 in percent)."""
     high = score_range(run)[1]
     return high if math.isfinite(high) else run.row.get("perfect", 1.0)
 
 
 def percent(scores: Iterable[float]) -> bool:
-    """Whether scores are in percent, as one is far above 1."""
+    """Return whether scores are in percent, as one is far above 1."""
     return max(scores, default=0.0) > 1.5
 
 
 def score_name(run: Run) -> str:
-    """What the score of a run is called on an axis and in captions."""
+    """Return what the score of a run is called on an axis and in captions."""
     return str(run.row.get("score_name") or f"test {metric_name(run)}").replace("_", " ")

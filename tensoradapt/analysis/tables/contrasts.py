@@ -30,7 +30,7 @@ from tensoradapt.text import size_text
 
 
 def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Comparison]:
-    """Every method minus ``reference`` (by default "lora", else the method with the most sizes), one task's runs.
+    """Compare every method with ``reference`` (default: "lora", else the method with the most sizes), on one task.
 
     Where both ran at a budget, their runs at it are paired over seeds and, from stored predictions, over test examples
     (``paired_difference``, beside it the two-way bootstrap, p from ``crossed_paired_p``; of one seed McNemar's test).
@@ -57,9 +57,11 @@ def contrasts(runs: Iterable[Run], reference: str | None = None) -> list[Compari
 
 
 def decided_best(found: Sequence[Point], by_name: Mapping[str, Run], level: float = 0.05) -> Point | None:
-    """The point with the best mean, if it is better than each of the others: the difference of their runs, paired over
-    the seeds that both have and, from stored predictions, over test examples, holds after Holm's correction. None else,
-    and where there is one point, or two have no seed in common. ``by_name``: the runs of all points.
+    """Return the point with the best mean, if it is better than each of the others.
+
+    The difference of their runs, paired over the seeds that both have and, from stored predictions, over test examples,
+    has to hold after Holm's correction. None else, and where there is one point, or two have no seed in common.
+    ``by_name``: the runs of all points.
     """
     if len(found) < 2:
         return None
@@ -81,7 +83,7 @@ def _paired_p(own: Point, other: Point, by_name: Mapping[str, Run]) -> float:
 
 
 def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
-    """The method that others are compared with: ``wanted``, else LoRA, else the method with the most sizes."""
+    """Return the method that others are compared with: ``wanted``, else LoRA, else the method with the most sizes."""
     if wanted is not None:
         return named_reference(wanted, sizes)
     usual = [label for label in sizes if label.lower() == "lora"]
@@ -89,7 +91,7 @@ def reference_of(sizes: Mapping[str, int], wanted: str | None = None) -> str:
 
 
 def named_reference(wanted: str, labels: Iterable[str]) -> str:
-    """The label that ``wanted`` is, or is another spelling of. Raises TensorAdaptError for an unknown method."""
+    """Return the label that ``wanted`` is or spells in another way. Raises TensorAdaptError for an unknown method."""
     names = list(labels)
     alike = [name for name in names if spelling(name) == spelling(wanted)]
     if wanted not in names and len(alike) != 1:
@@ -131,7 +133,7 @@ def _at_budget(own: Point, other: Point, by_name: dict[str, Run]) -> Iterator[Co
 
 
 def _beside(method: Sequence[Point], n_params: int) -> list[Point]:
-    """The sizes next to a number of parameters, or that of as many; none where there is no one such size."""
+    """Return the sizes next to a number of parameters, or that of as many; none where there is no one such size."""
     sizes = [point.n_params for point in method]
     if not min(sizes) <= n_params <= max(sizes):
         return []
@@ -141,7 +143,7 @@ def _beside(method: Sequence[Point], n_params: int) -> list[Point]:
 
 
 def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> Iterator[Comparison]:
-    """At one of the reference's sizes, over the seeds that the method's sizes next to it have in common with it."""
+    """Yield the comparison at a size of the reference, over seeds that the method's nearest sizes share with it."""
     seeds = sorted(set(other.seeds).intersection(*(point.seeds for point in method)))
     if not method or len(seeds) < 2:
         return
@@ -155,7 +157,7 @@ def _between(method: Sequence[Point], other: Point, by_name: dict[str, Run]) -> 
 
 
 def layout_rows(runs: Iterable[Run], reference: str | None = None) -> list[dict[str, Any]]:
-    """Each parameterization over each layout at each size: mean score, and paired difference to ``reference`` there.
+    """Return each parameterization over each layout and size: mean score, and paired difference to ``reference`` there.
 
     Rows are in the order of their parameters. The reference, as in ``contrasts``, is compared at its own size of the
     same budget or rank; the difference is None where it has none, and of itself. Empty unless there are several
@@ -172,7 +174,7 @@ def layout_rows(runs: Iterable[Run], reference: str | None = None) -> list[dict[
 
 
 def _asked(point: Point) -> str:
-    """The size that was asked for."""
+    """Return the size that a point was asked for, as text."""
     return size_text(point.rank, None) if point.budget is None else size_text(None, point.budget)
 
 
@@ -187,7 +189,7 @@ def _layout_row(point: Point, other: Point | None, by_name: Mapping[str, Run]) -
 
 
 def contrast_row(one: Comparison) -> dict[str, Any]:
-    """A comparison as a row of plain values."""
+    """Return a comparison as a row of plain values."""
     drawn = {"drawn_low": one.drawn.low, "drawn_high": one.drawn.high} if one.drawn else {}
     row = {key: value for key, value in asdict(one).items() if key not in ("difference", "drawn", "runs")}
     return {**row, **asdict(one.difference), **drawn, "runs": " ".join(one.runs)}
@@ -198,7 +200,7 @@ def interpolated(
     scores: ArrayLike,  # (sizes, seeds)
     budget: float,
 ) -> Floats:
-    """Each seed's score at a budget, (seeds,), linear in log cost between the sizes.
+    """Return each seed's score at a budget, (seeds,), linear in log cost between the sizes.
 
     Nothing is extrapolated: a budget outside the sizes raises TensorAdaptError with their range.
     """

@@ -1,4 +1,4 @@
-"""The rows behind the curves and the grid of a sweep, which are also their CSV files."""
+"""Rows behind the curves and the grid of a sweep, which are also their CSV files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def rank_rows(runs: Iterable[Run]) -> list[Row]:
-    """Test score over seeds at each rank of each method, on one task.
+    """Return the test score over seeds at each rank of each method, on one task.
 
     Keys: method, rank, n_params, scores (of each seed, a star marks one at chance), mean, low, high, n, at_chance,
     runs. Raises TensorAdaptError without an adapter run and for a method with a budget or with ranks by bond, which has
@@ -48,8 +48,9 @@ def rank_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def rate_rows(runs: Iterable[Run]) -> list[Row]:
-    """Validation score of each run that tuned, one task: method, size, lr, validation, mean, seed, n_params, chosen,
-    at_chance, run.
+    """Return the validation score of each run that tuned, on one task.
+
+    Columns: method, size, lr, validation, mean, seed, n_params, chosen, at_chance, run.
 
     ``mean``: over the runs of this method, size and rate; None where none has a score. ``chosen``: the rate that the
     reported runs of the method have, those of this size where sizes were tuned apart. No tuning run raises
@@ -77,13 +78,14 @@ def rate_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def _tried(run: Run, apart: bool = True) -> tuple[Any, ...]:
-    """What runs of one learning rate have in common: the method, the rate and, unless it is shared, the size."""
+    """Return what runs of one learning rate have in common: the method, the rate and, unless it is shared, the size."""
     return run.row["method"], run.row["lr"], run_size(run) if apart else None
 
 
 def grid_rows(runs: Iterable[Run]) -> list[Row]:
-    """Each method's mean at each size on each task: method, size, task, metric, mean, low, high, n, at_chance,
-    runs, gain.
+    """Return each method's mean at each size on each task.
+
+    Columns: method, size, task, metric, mean, low, high, n, at_chance, runs, gain.
 
     ``gain`` is the share of the way from chance to a perfect answer, comparable between tasks. References are rows too.
     No run raises TensorAdaptError.
@@ -106,17 +108,17 @@ def grid_rows(runs: Iterable[Run]) -> list[Row]:
 
 
 def point_size(point: Point) -> str:
-    """The budget or rank that a sweep asked for, else the number of parameters."""
+    """Return the budget or rank that a sweep asked for, else the number of parameters, as text."""
     return size_text(point.rank, point.budget, short=True) or f"{point.n_params:,}"
 
 
 def gain(score: float, least: float, largest: float = 1.0) -> float:
-    """A score as a share of the way from chance to a perfect answer's; NaN where chance is not known."""
+    """Return a score as a share of the way from chance to a perfect answer's; NaN where chance is not known."""
     return (score - least) / (largest - least) if least < largest else math.nan
 
 
 def progress_rows(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
-    """The events of a sweep in time, from the attempts of each run: hours since the first, event, run, finished so far.
+    """Return a sweep's events in time, from the attempts of runs: hours since the first, event, run, finished so far.
 
     Events are "started", "finished", "failed" and "resumed" (started after a start that ended in nothing).
     """
@@ -134,7 +136,7 @@ def progress_rows(attempts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[R
 
 
 def read_attempts(runs: Iterable[Run], failed: Iterable[Path] = ()) -> dict[str, list[dict[str, Any]]]:
-    """The attempts of each run that noted them, as runs of sweeps do; ``failed``: folders of runs without a result.
+    """Return the attempts of each run that noted them, as runs of sweeps do; ``failed``: folders without a result.
 
     A line that is not whole is left out: a full disk or a power cut ends a file anywhere.
     """
@@ -152,7 +154,7 @@ def _attempts(file: Path) -> list[dict[str, Any]]:
 
 
 def _of(point: Point) -> Row:
-    """Mean, interval and runs of a point, as part of a row."""
+    """Return mean, interval and runs of a point, as part of a row."""
     interval = point.interval
     mean = {"mean": interval.mean, "low": interval.low, "high": interval.high, "n": interval.n}
     return {**mean, "at_chance": point.n_at_chance + point.n_diverged, "runs": " ".join(point.runs)}

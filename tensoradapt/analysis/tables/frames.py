@@ -1,4 +1,4 @@
-"""A pandas DataFrame with a row for each run, by anyone, as the runs that tables and figures are made of.
+"""Read a pandas DataFrame with a row for each run, by anyone, as the runs that tables and figures are made of.
 
 What a table lacks is not made up: without the scores of test examples differences are paired over seeds alone, and
 without a level of chance no score is a share of the way from there to perfect. The range of a metric is known by its
@@ -26,8 +26,10 @@ MOST_ROWS = 1_000_000
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of columns: ``x`` a cost, ``y`` the score (None: "test"), the method, and the seed (None: "seed", or
-    without such a column each row of a method and size is a seed). ``others``: further names by the usual ones.
+    """The names of columns: a cost ``x``, the score ``y``, the method and the seed.
+
+    None is "test" for ``y``, and "seed" for ``seed``; without such a column each row of a method and size is a seed.
+    ``others``: further names by the usual ones.
     """
 
     x: str = "n_params"
@@ -41,13 +43,13 @@ USUAL = Columns()
 
 
 def is_frame(value: Any) -> bool:
-    """Whether a value is a pandas DataFrame."""
+    """Return whether a value is a pandas DataFrame."""
     kinds = type(value).__mro__
     return any(kind.__name__ == "DataFrame" and kind.__module__.split(".")[0] == "pandas" for kind in kinds)
 
 
 def as_runs(value: Any, columns: Columns = USUAL) -> list[Run]:
-    """Runs as they are, or those of a table.
+    """Return given runs as a list, or a table's rows as runs.
 
     Raises TensorAdaptError for a table without rows or without a column that is named, and for a score, cost or method
     that is missing or of another type, with its row.
@@ -87,7 +89,7 @@ def _of_frame(frame: Any, columns: Columns) -> list[Run]:
 
 
 def _check_direction(run: Run) -> None:
-    """Raise TensorAdaptError for a metric of which less is better, by its name; negated ones are below zero."""
+    """Raise TensorAdaptError for a metric that, by its name, is better the lower it is; negated ones are below zero."""
     metric = metric_name(run)
     if LESS_IS_BETTER.search(metric) and (run.row["test"] or 0) > 0:
         raise TensorAdaptError(
@@ -103,14 +105,14 @@ def _require(names: Sequence[str], role: str, name: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A cell as a plain Python value; None where it is missing."""
+    """Return a cell as a plain Python value; None where it is missing."""
     value = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
     missing = type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and math.isnan(value))
     return None if missing else value
 
 
 def _seeds(rows: Sequence[tuple[Hashable, Mapping[str, Any]]], columns: Columns, seed: str | None) -> list[Any]:
-    """The seed of each row; without such a column the number of the row among those of its method and size."""
+    """Return the seed of each row; without such a column the number of the row among those of its method and size."""
     if seed is not None:
         values = [row[seed] for _, row in rows]
         if odd := [index for (index, _), value in zip(rows, values, strict=True) if value is None]:
@@ -159,7 +161,7 @@ def _number(index: Hashable, row: Mapping[str, Any], name: str, missing: bool = 
 
 
 def rank_of(value: Any) -> Any:
-    """A rank of a table, which may be a number or a text of ranks by bond.
+    """Return a rank of a table, which may be a number or a text of ranks by bond.
 
     >>> rank_of(8.0), rank_of("8"), rank_of("layer=2 out=4"), rank_of(None)
     (8, 8, {'layer': 2, 'out': 4}, None)

@@ -51,7 +51,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration over its seeds.
+    """One configuration over its seeds, with its mean score, its cost and its place on the frontier.
 
     ``cost`` is the number of parameters, or the median over seeds of what was asked for; ``interval`` is of the test
     score; ``vs_head`` and ``vs_full`` of the paired difference to the references, None where no seed is shared.
@@ -94,12 +94,12 @@ class Point:
         return " ".join(f"{value:.6g}{'*' if lost else ''}" for value, lost in marked)
 
     def run_of(self, seed: int) -> str:
-        """The name of the run of a seed."""
+        """Return the name of the run of a seed."""
         return self.runs[self.seeds.index(seed)]
 
 
 def points(runs: Iterable[Run], cost: str = "n_params", *, compare: bool = True) -> list[Point]:
-    """The adapter runs as points, one per (method, layout, rank, n_params), least cost (one of ``COSTS``) first.
+    """Return the adapter runs as points, one per (method, layout, rank, n_params), least cost (of ``COSTS``) first.
 
     ``compare``: with differences to the references, for which predictions are read, and ``p_frontier``.
 
@@ -125,12 +125,12 @@ def check_cost(cost: str, runs: Sequence[Run] = ()) -> None:
 
 
 def cost_name(cost: str) -> str:
-    """What a cost is called on an axis."""
+    """Return what a cost is called on an axis."""
     return COSTS.get(cost, cost.replace("_", " "))
 
 
 def frontier(runs: Iterable[Run] | Any) -> list[Point]:
-    """The non-dominated points, fewest parameters first: no other has as good a mean score with as few parameters.
+    """Return the non-dominated points, fewest parameters first: no other has as good a mean with as few parameters.
 
     A point whose runs all ended at chance or diverged is on none (docs/sweeps/results.md).
 
@@ -147,12 +147,12 @@ def frontier(runs: Iterable[Run] | Any) -> list[Point]:
 
 
 def references(runs: Iterable[Run]) -> dict[str, Interval]:
-    """Test score of the references that were run: "head" (no adapter) and "full" (full fine-tuning)."""
+    """Return the test score of the references that were run: "head" (no adapter) and "full" (full fine-tuning)."""
     return {kind: point.interval for kind, point in reference_points(list(runs), compare=False).items()}
 
 
 def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
-    """One row per point, then one per reference; keys are ``COLUMNS``, numbers have 6 significant digits.
+    """Return a row per point, then one per reference; keys are ``COLUMNS``, numbers have 6 significant digits.
 
     ``above_head`` is True if the lower limit of the difference to the head alone is above 0. None where a number
     does not exist: no reference, or no interval from one seed.
@@ -162,12 +162,12 @@ def table(runs: Iterable[Run], cost: str = "n_params") -> list[dict[str, Any]]:
 
 
 def write_csv(runs: Iterable[Run], path: Path, cost: str = "n_params") -> Path:
-    """Write ``table(runs, cost)`` to ``path``, whole or not at all, the same runs as the same bytes; returns it."""
+    """Write ``table(runs, cost)`` to ``path``, whole or not at all, equal runs as equal bytes; return the path."""
     return replace_file(Path(path), csv_bytes(COLUMNS, table(runs, cost)))
 
 
 def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Point]:
-    """The references that were run as points, with their runs: "head" and "full"."""
+    """Return the references that were run as points, with their runs: "head" and "full"."""
     check_comparable(runs)
     by_kind = {kind: _of_kind(runs, kind) for kind in REFERENCES}
     against = by_kind if compare else {}
@@ -175,7 +175,7 @@ def reference_points(runs: Sequence[Run], compare: bool = True) -> dict[str, Poi
 
 
 def _of_kind(runs: Sequence[Run], kind: str) -> list[Run]:
-    """The reported runs of a kind, by seed."""
+    """Return the reported runs of a kind, by seed."""
     return sorted((run for run in reported(runs) if run.row["kind"] == kind), key=lambda run: run.row["seed"])
 
 
@@ -223,7 +223,7 @@ def _cost(run: Run, cost: str) -> float:
 
 
 def _with_frontier(found: list[Point], chances: bool) -> list[Point]:
-    """The points with their place on the frontier; those at chance are no part of it, whatever they cost."""
+    """Return the points, marked where they are on the frontier; those at chance are no part of it at any cost."""
     able = np.array([not point.all_lost for point in found], bool)
     values = [(q.cost, q.interval.mean, q.interval.sd, q.interval.n) for q in found]
     cost, mean, sd, n = np.array(values, float).reshape(-1, 4).T
@@ -254,7 +254,7 @@ def _row(point: Point) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Round to six significant digits; None for NaN, which tables cannot sort."""
+    """Round a number to six significant digits; NaN, which tables cannot sort, becomes None."""
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None

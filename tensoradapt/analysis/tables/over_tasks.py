@@ -25,8 +25,9 @@ SEEDS = 3  # fewer give a bootstrap nothing to draw from
 
 
 def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]:
-    """Each method at each size over all tasks: method, size, tasks, seeds, iqm, low, high, better, better_low,
-    better_high, reference, runs, of (score - chance) / (perfect - chance).
+    """Return each method at each size over all tasks, of (score - chance) / (perfect - chance).
+
+    Columns: method, size, tasks, seeds, iqm, low, high, better, better_low, better_high, reference, runs.
 
     ``iqm`` is the interquartile mean over tasks and seeds with its stratified bootstrap interval, ``better`` the
     probability that a run beats one of the reference's at the same size (None for the reference). A method that lacks a
@@ -58,7 +59,7 @@ def summary_rows(runs: Iterable[Run], reference: str | None = None) -> list[Row]
 
 
 def _gains(runs: Sequence[Sequence[Run]]) -> Floats:
-    """Scores as shares of the way from chance to perfect, (tasks, seeds)."""
+    """Return scores as shares of the way from chance to perfect, (tasks, seeds)."""
     return np.array([[_gain(run) for run in row] for row in runs])
 
 
@@ -67,8 +68,10 @@ def _gain(run: Run) -> float:
 
 
 def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
-    """The runs of each method and size by task and seed; only of those that ran on every one of two tasks or more, with
-    at least three seeds on each: the seeds that they have everywhere.
+    """Return the runs of each method and size by task and seed.
+
+    Only those that ran on every one of two tasks or more, with at least three seeds on each: the seeds that they have
+    everywhere.
     """
     every = reported(runs)
     tasks, by_name = by_task(every), {run.name: run for run in every}
@@ -85,7 +88,8 @@ def _compared(runs: Iterable[Run]) -> dict[Key, list[list[Run]]]:
 
 
 def task_ranking(runs: Iterable[Run]) -> Ranking | None:
-    """Ranks of the methods over tasks, each method's mean over its sizes; None below five tasks or three methods.
+    """Return the methods' ranks over tasks, by their means over sizes; None below five tasks or three methods.
+
     With many methods it takes more tasks than five to find a difference (``significance.least_p``).
     """
     gains: dict[str, list[Floats]] = {}
@@ -97,7 +101,7 @@ def task_ranking(runs: Iterable[Run]) -> Ranking | None:
 
 
 def ranking_rows(found: Ranking) -> list[Row]:
-    """Mean ranks as rows, with the cliques that each method is in, by number."""
+    """Return mean ranks as rows, with the cliques that each method is in, by number."""
     cliques = {name: [i for i, clique in enumerate(found.cliques) if name in clique] for name in found.ranks}
     return [
         {"method": name, "rank": rank, "cliques": " ".join(map(str, cliques[name])), "friedman_p": found.friedman_p}
@@ -106,9 +110,10 @@ def ranking_rows(found: Ranking) -> list[Row]:
 
 
 def volume_rows(runs: Iterable[Run]) -> list[Row]:
-    """The area that each method's own sizes dominate on each task, in decades of parameters times score: method, task,
-    volume, reference_cost (twice the largest of the task), reference_score (chance), runs. Raises TensorAdaptError
-    without moocore.
+    """Return the area that each method's own sizes dominate on each task, in decades of parameters times score.
+
+    Columns: method, task, volume, reference_cost (twice the largest of the task), reference_score (chance), runs.
+    Raises TensorAdaptError without moocore.
     """
     rows = []
     for task, of_task in by_task(reported(runs)).items():
@@ -128,8 +133,9 @@ def hypervolume(
     score: ArrayLike,  # (points,)
     reference: tuple[float, float],  # the largest cost and the least score that count
 ) -> float:
-    """The area that a frontier dominates, in decades of cost times score, up to a reference point; by moocore
-    (Fonseca et al., CEC 2006).
+    """Return the area that a frontier dominates, in decades of cost times score, up to a reference point.
+
+    The area is computed by moocore (Fonseca et al., CEC 2006).
 
     Points beyond the reference add nothing. Raises TensorAdaptError where moocore is not installed.
 

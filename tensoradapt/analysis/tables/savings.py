@@ -1,4 +1,4 @@
-"""How few parameters a method needs to score as the reference does, up to a margin that is given up."""
+"""Savings: how few parameters a method needs to score as the reference does, up to a margin that is given up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LORA_RANK = 8
 
 
 def savings(runs: Iterable[Run] | Any, margins: Sequence[float] = MARGINS) -> list[dict[str, Any]]:
-    """For each method and margin the smallest size that is not worse than LoRA r=8 by more than the margin.
+    """Return for each method and margin the smallest size that is not worse than LoRA r=8 by more than the margin.
 
     A size is within a margin if the lower limit of its paired difference (95 %, over seeds and test examples) is above
     minus the margin: a test of non-inferiority (Piaggio et al., JAMA 308, 2012). Of LoRA with other ranks its rank 8 is

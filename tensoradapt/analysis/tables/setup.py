@@ -1,4 +1,4 @@
-"""What the run of an adapter was given beside its method and size: projections, scale, optimizer and layout."""
+"""Settings of an adapter's run beside its method and size: projections, scale, optimizer and layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensoradapt.runs.store import Run
 
 
 def setup(run: Run) -> dict[str, str | None]:
-    """The values of ``SETUP`` of a run, as text; None where they mean nothing, as for full fine-tuning."""
+    """Return the values of ``SETUP`` of a run, as text; None where they mean nothing, as for full fine-tuning."""
     texts = {key: None if run.row[key] is None else str(run.row[key]) for key in SETUP}
     if texts["scale"] is not None and run.row["alpha"] is not None:
         alpha = run.row["alpha"]
@@ -19,7 +19,7 @@ def setup(run: Run) -> dict[str, str | None]:
 
 
 def unequal(runs: Iterable[Run]) -> dict[str, dict[str, list[str]]]:
-    """Of ``SETUP`` what the adapters of these runs do not have in common: each value with its methods, both by name."""
+    """Return the settings in ``SETUP`` that differ between the adapters: each value with its methods, by name."""
     found: dict[str, dict[str, set[str]]] = {key: {} for key in SETUP}
     for run in runs:
         if run.row["kind"] == "adapter":
