@@ -59,9 +59,16 @@ class Due:
 def base_of(spec: SweepSpec) -> Any:
     """Return the config of the model, or its modules without weights, as the tasks ask; adapters are planned for it.
 
-    Raises TensorAdaptError for a model that a task cannot use.
+    Raises TensorAdaptError for a model or a reference that a task cannot use.
     """
-    bases = [restore(task, spec.own.get(task, {})).base(spec.model) for task in spec.task]
+    tasks = [restore(task, spec.own.get(task, {})) for task in spec.task]
+    for task in tasks:
+        if odd := [method.kind for method in spec.reference if method.kind not in task.references]:
+            raise TensorAdaptError(
+                f"task {task.name!r} takes no reference {odd[0]!r}, as its loss compares an adapter with its frozen "
+                "base; leave it out"
+            )
+    bases = [task.base(spec.model) for task in tasks]
     return bases[0]
 
 

@@ -78,7 +78,11 @@ def frontier_spec(size: str = "default", *, model: str, task: Any, **given: Any)
         table.pop("rank")
     usual, usual_full = shares(resolved, model)
     table["method"] = _adapters(table, given, preset(size), usual)
-    table["reference"] = _references(table, given, usual_full)
+    rows = _references(table, given, usual_full)
+    if rows := [row for row in rows if "reference" in given or row["reference"] in resolved.references]:
+        table["reference"] = rows
+    else:
+        table.pop("reference")
     table["lr"] = given.get("lr", _part(usual, table["lr"]))
     spec = read_spec(table, own={resolved.name: record} if record else {})
     if several := [method for method in spec.methods if len(method.lr) > 1]:

@@ -15,10 +15,13 @@ from tensoradapt.metrics.library import check_fits, resolve
 from tensoradapt.records import said
 from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.labels import Labels, check_in_train, read_labels
-from tensoradapt.tasks.own_settings import SHARES, OwnData, settled
+from tensoradapt.tasks.language.instruct import Instruct
+from tensoradapt.tasks.language.preference import Preferences
+from tensoradapt.tasks.language.rows import COLUMNS, examples, kind_of
+from tensoradapt.tasks.own_settings import SHARES, OwnData, check_kind, settled
 from tensoradapt.tasks.splits import Split, Splits, disjoint, divide, take
-from tensoradapt.tasks.tables import PARTS, Table, columns_of, read_dataset, read_file, texts_of
-from tensoradapt.tasks.task import Data
+from tensoradapt.tasks.tables import Table, columns_of, read_dataset, read_file, texts_of
+from tensoradapt.tasks.task import Data, Task
 from tensoradapt.tasks.vision.picture_folders import PICTURE, tables_of
 from tensoradapt.tasks.vision.pictures import read
 from tensoradapt.tasks.vision.task import Pictures
@@ -27,31 +30,57 @@ KINDS: Mapping[str, Callable[..., Classification]] = {"regression": Regression, 
 USUAL = {"classification": ("accuracy",), "regression": ("spearman", "pearson")}  # the first where none is named
 
 
-def build(own: OwnData) -> tuple[Classification, dict[str, Any]]:
+def build(own: OwnData) -> tuple[Task, dict[str, Any]]:
     """Return the task of own data, and the record that identifies the data and loads it again.
 
     Raises TensorAdaptError, naming file, row or column, for data that cannot be read or trained on.
     """
     own = settled(own)
-    name = str(own.name)
-    with located(f"task {name!r}"):
+    with located(f"task {own.name!r}"):
         tables = _tables(own)
-        texts, column = columns_of(tables["train"], own.text, own.label)
-        kind = "classification" if (shown := own.of_pictures) else own.kind
-        labels = read_labels(tables, column, kind, own.labels)
-        parts = {part: _split(part, table, texts, column, labels, shown) for part, table in tables.items()}
-        train, validation, test, notes = _three(own, parts)
-        splits = train, validation, test, (*notes, *(note for table in tables.values() for note in table.notes))
-        made = KINDS.get("pictures" if shown else labels.kind, Classification)
-        metric = own.metric or USUAL[labels.kind][0]
-        where = ", ".join(dict.fromkeys(table.where for table in tables.values()))
-        n_labels = len(labels.classes) or 1
-        metrics = (metric, *(usual for usual in USUAL[labels.kind] if usual != resolve(metric).name))
-        task = made(name, n_labels, metrics, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
-        _check(task, labels, splits)
-    record = {"hash": content_hash(task.load()), "kind": labels.kind, "metric": metric, "source": said(own)}
-    record |= {"labels": labels.classes} if labels.classes else {}
+        kind = _kind(own, tables["train"])
+        check_kind(own, kind)
+        task, record = _answered(own, kind, tables) if kind in COLUMNS else _labelled(own, kind, tables)
+    record |= {"hash": content_hash(task.load()), "source": said(own)}
     return task, json.loads(json.dumps(record))  # as it is read from a run's config
+
+
+def _kind(own: OwnData, table: Table) -> str | None:
+    """Return the kind that is said or that columns have; "pictures" of a folder of them, None where labels will say."""
+    if own.of_pictures:
+        return "pictures"
+    labelled = own.text or own.label or own.labels
+    return own.kind if own.kind or labelled else kind_of(table, own.columns or {})
+
+
+def _answered(own: OwnData, kind: str, tables: Mapping[str, Table]) -> tuple[Task, dict[str, Any]]:
+    found = {part: examples(table, kind, part, own.columns) for part, table in tables.items()}
+    left_out = [note for _, notes in found.values() for note in notes]
+    how = [] if own.kind else [f'kind "{kind}", as its columns are']
+    splits = _three(own, {part: split for part, (split, _) in found.items()}, [*how, *left_out])
+    of: Any = {"name": own.name, "load_splits": lambda: splits, "source": _where(tables), "licence": "your own"}
+    if kind == "preference":
+        return Preferences(**of, beta=own.beta), {"kind": kind, "beta": own.beta}
+    return Instruct(**of), {"kind": kind}
+
+
+def _labelled(own: OwnData, kind: str | None, tables: Mapping[str, Table]) -> tuple[Task, dict[str, Any]]:
+    texts, column = columns_of(tables["train"], own.text, own.label)
+    shown = kind == "pictures"
+    labels = read_labels(tables, column, "classification" if shown else kind, own.labels)
+    parts = {part: _split(part, table, texts, column, labels, shown) for part, table in tables.items()}
+    splits = _three(own, parts, [note for table in tables.values() for note in table.notes])
+    metric = own.metric or USUAL[labels.kind][0]
+    metrics = (metric, *(usual for usual in USUAL[labels.kind] if usual != resolve(metric).name))
+    made = KINDS.get("pictures" if shown else labels.kind, Classification)
+    n_labels, where = len(labels.classes) or 1, _where(tables)
+    task = made(str(own.name), n_labels, metrics, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
+    _check(task, labels, splits)
+    return task, {"kind": labels.kind, "metric": metric, **({"labels": labels.classes} if labels.classes else {})}
+
+
+def _where(tables: Mapping[str, Table]) -> str:
+    return ", ".join(dict.fromkeys(table.where for table in tables.values()))
 
 
 def content_hash(data: Data) -> str:
@@ -88,8 +117,8 @@ def _split(part: str, table: Table, texts: Sequence[str], column: str, labels: L
     return Split(rows, encoded, tuple(f"{part}-{row}" for row in range(len(rows))))
 
 
-def _three(own: OwnData, parts: Mapping[str, Split]) -> Splits:
-    """Return train, validation and test; parts that were not given are drawn from train, equal texts together."""
+def _three(own: OwnData, parts: Mapping[str, Split], left_out: Sequence[str]) -> Splits:
+    """Return train, validation and test, none of them empty; those that were not given are drawn from train."""
     asked = own.split or {}
     shares = {part: share for part, share in {**SHARES, **asked}.items() if part not in parts}
     if given := [part for part in asked if part in parts]:
@@ -104,16 +133,22 @@ def _three(own: OwnData, parts: Mapping[str, Split]) -> Splits:
     # in this order, so that giving a validation file does not move test
     drawn = [part for part in ("test", "validation") if part in shares]
     *cut, train = divide(train, [round(shares[part] * len(train)) for part in drawn], own.seed)
-    whole = {"validation": validation, "test": test, **dict(zip(drawn, cut, strict=True))}
-    notes = [f"{' and '.join(sorted(drawn))} drawn from train with seed {own.seed}"] if drawn else []
-    return train, whole["validation"], whole["test"], (*notes, *removed)
+    whole: dict[str, Split] = {
+        "train": train,
+        "validation": validation,
+        "test": test,
+        **dict(zip(drawn, cut, strict=True)),
+    }
+    how = [f"{' and '.join(sorted(drawn))} drawn from train with seed {own.seed}"] if drawn else []
+    notes = (*how, *removed, *left_out)
+    for part, split in whole.items():
+        if not len(split):
+            raise TensorAdaptError(f"{part} has no rows left; expected some: {'; '.join(notes) or 'give more data'}")
+    return train, whole["validation"], whole["test"], notes
 
 
 def _check(task: Classification, labels: Labels, splits: Splits) -> None:
-    train, validation, test, notes = splits
-    for part, split in zip(PARTS, (train, validation, test), strict=True):
-        if not len(split):
-            raise TensorAdaptError(f"{part} has no rows left; expected some: {'; '.join(notes) or 'give more data'}")
+    train, validation, test, _ = splits
     check_in_train(labels, train.labels, {"validation": validation.labels, "test": test.labels}, task.source)
     if len(np.unique(test.labels)) < 2:
         raise TensorAdaptError(f"every label of test is the same, of {len(test)}; expected two or more: give more data")

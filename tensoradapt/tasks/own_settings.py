@@ -10,12 +10,19 @@ from typing import Any
 from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.metrics.library import metric_name
-from tensoradapt.records import check_fields, value
+from tensoradapt.records import changed, check_fields, value
+from tensoradapt.tasks.language.preference import BETA
+from tensoradapt.tasks.language.rows import COLUMNS, ROLES
 from tensoradapt.tasks.tables import PARTS, SUFFIXES, is_saved
 
 SHARES = {"validation": 0.1, "test": 0.2}
-KINDS = ("classification", "regression")
-OF_TEXTS = ("text", "label", "subset", "max_length")  # fields that pictures do without
+KINDS = ("classification", "regression", *COLUMNS)
+OTHERS = {  # the fields that a kind does without, None: of labels
+    None: ("columns", "beta"),
+    "pictures": ("text", "label", "subset", "max_length", "columns", "beta"),
+    "instruct": ("text", "label", "labels", "metric", "beta"),
+    "preference": ("text", "label", "labels", "metric"),
+}
 
 
 def _columns(given: Any, where: str) -> tuple[str, ...]:
@@ -44,6 +51,10 @@ def _share(given: Any, where: str) -> float:
 
 def _shares(given: Any, where: str) -> dict[str, float]:
     return checks.checked(checks.mapping(given, where), dict.fromkeys(SHARES, _share), f"{where}.")
+
+
+def _roles(given: Any, where: str) -> dict[str, str]:
+    return checks.checked(checks.mapping(given, where), dict.fromkeys(ROLES, checks.text), f"{where}.")
 
 
 def _source(given: Any, where: str) -> str:
@@ -83,8 +94,16 @@ class OwnData:
         listed=True,
     )
     kind: str | None = value(
-        partial(checks.one_of, KINDS), "classification or regression; by default as the labels are"
+        partial(checks.one_of, KINDS),
+        "classification, regression, instruct (prompts with answers) or preference (prompts with a chosen and a "
+        "rejected answer); by default as columns and labels are",
     )
+    columns: dict[str, str] | None = value(
+        _roles,
+        "what the columns prompt, answer, chosen, rejected and system are called, where that is otherwise; system may "
+        "be left out",
+    )
+    beta: float = value(checks.number, "of preference: how much a margin over the frozen base counts, per nat", BETA)
     metric: str | None = value(
         lambda given, where: metric_name(given),
         "accuracy, f1, matthews, roc_auc, spearman, pearson, kendall, a scorer of scikit-learn, a Metric, or a "
@@ -111,10 +130,7 @@ class OwnData:
 
 
 def settled(own: OwnData) -> OwnData:
-    """Return the settings with absolute paths and a name, and with a folder of pictures as train.
-
-    Raises TensorAdaptError for what pictures do without.
-    """
+    """Return the record with absolute paths and a name, and with a folder of pictures as train."""
     if own.dataset and not own.train and Path(own.dataset).is_dir() and not is_saved(Path(own.dataset)):
         own = replace(own, train=own.dataset, dataset=None)
     places = own.parts if own.dataset is None else {"dataset": own.dataset} if Path(own.dataset).is_dir() else {}
@@ -123,19 +139,18 @@ def settled(own: OwnData) -> OwnData:
     source = Path(own.dataset or own.train or "")
     named = source.name.removesuffix(source.suffix)
     if own.of_pictures:
-        _check_pictures(own)
         named = source.parent.name if source.name == "train" else source.name
     return replace(own, name=own.name or named or "data")
 
 
-def _check_pictures(own: OwnData) -> None:
-    if given := [name for name in OF_TEXTS if getattr(own, name) is not None]:
-        raise TensorAdaptError(
-            f"{given[0]} is for texts, and {own.train} is a folder of pictures, which have the class of their folder; "
-            "leave it out"
-        )
-    if own.kind == "regression":
-        raise TensorAdaptError("kind is 'regression'; expected 'classification', as pictures have")
+def check_kind(own: OwnData, kind: str | None) -> None:
+    """Raise TensorAdaptError for a field that a kind does without; "pictures" is one, None has labels."""
+    given = changed(own)
+    if odd := [name for name in OTHERS.get(kind, OTHERS[None]) if name in given]:
+        of = f"pictures, as in {own.train}" if kind == "pictures" else f'kind "{kind or "classification"}"'
+        raise TensorAdaptError(f"{odd[0]} is {checks.shown(given[odd[0]])}; expected none with {of}: leave it out")
+    if kind == "pictures" and own.kind not in (None, "classification"):
+        raise TensorAdaptError(f"kind is {own.kind!r}; expected 'classification', as pictures have")
 
 
 def settings_of(source: str) -> dict[str, str]:

@@ -39,7 +39,8 @@ class Split:
 
     An example is one or two sentences, a row of token ids, or a picture.
 
-    `tokens` has shape (n, length), int64; exactly one of `texts`, `tokens` and `pictures` is set.
+    `tokens` has shape (n, length), int64; exactly one of `texts`, `tokens` and `pictures` is set. `by_prompt`: whether
+    examples whose first texts are equal, their prompts, stay together, whatever the other texts are.
     """
 
     texts: tuple[tuple[str, ...], ...] | None
@@ -47,6 +48,7 @@ class Split:
     ids: tuple[str, ...]
     tokens: np.ndarray | None = None
     pictures: tuple[Picture, ...] | None = None
+    by_prompt: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -94,7 +96,7 @@ def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split
     """
     kept_validation, from_validation = _without(validation, set(_keys(test)))
     kept_train, from_train = _without(train, set(_keys(test)) | set(_keys(validation)))
-    notes, what = [], "text" if train.pictures is None else "picture"
+    notes, what = [], "picture" if train.pictures is not None else "prompt" if train.by_prompt else "text"
     if from_train:
         notes.append(f"{from_train} train examples removed: their {what} is also in validation or test")
     if from_validation:
@@ -116,6 +118,15 @@ def subsample(split: Split, n: int | None, seed: int, option: str) -> Split:
     return take(split, np.random.default_rng(seed).permutation(len(split))[:n])
 
 
+def distinct(split: Split) -> tuple[Split, int]:
+    """Return the examples without those whose texts were all there before, and how many these are.
+
+    Texts are equal as in ``disjoint``, and in order.
+    """
+    first = {tuple(map(_key, texts)): row for row, texts in reversed([*enumerate(split.texts or ())])}
+    return take(split, np.array(sorted(first.values()), dtype=np.int64)), len(split) - len(first)
+
+
 def at_most(split: Split, n: int | None, seed: int) -> Split:
     """Return ``n`` examples in an order drawn with ``seed``, or all where there are no more."""
     return subsample(split, n and min(n, len(split)), seed, "n")
@@ -129,7 +140,12 @@ def _without(split: Split, forbidden: set[tuple[str, ...]]) -> tuple[Split, int]
 def _keys(split: Split) -> list[tuple[str, ...]]:
     if split.texts is None:
         return [(row,) if isinstance(row, str) else tuple(map(str, row)) for row in split.contents]
-    return [tuple(sorted(" ".join(text.casefold().split()) for text in texts)) for texts in split.texts]
+    parts = [texts[:1] for texts in split.texts] if split.by_prompt else split.texts
+    return [tuple(sorted(map(_key, texts))) for texts in parts]
+
+
+def _key(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def divide(split: Split, sizes: Sequence[int], seed: int) -> tuple[Split, ...]:

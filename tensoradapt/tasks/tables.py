@@ -126,11 +126,15 @@ def columns_of(
 
 def texts_of(table: Table, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return the texts of each row; raises TensorAdaptError for what is no text, and for a row of blank texts."""
-    columns = [[_text(table, name, row, value) for row, value in enumerate(table.column(name))] for name in names]
-    rows = tuple(zip(*columns, strict=True))
+    rows = tuple(zip(*(text_column(table, name) for name in names), strict=True))
     if blank := [row for row, values in enumerate(rows) if not any(values)]:
         raise TensorAdaptError(f"{table.place(blank[0])}: the text is blank; expected one, or no such row")
     return rows
+
+
+def text_column(table: Table, name: str) -> list[str]:
+    """Return the texts of a column, "" for a missing one; raises TensorAdaptError for what is no text, with its row."""
+    return [_text(table, name, row, value) for row, value in enumerate(table.column(name))]
 
 
 def _text(table: Table, name: str, row: int, value: Any) -> str:
@@ -139,8 +143,7 @@ def _text(table: Table, name: str, row: int, value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise TensorAdaptError(
-        f"{table.place(row)}: column {name!r} holds a {type(value).__name__}; expected a text. Name another "
-        "column by text ="
+        f"{table.place(row)}: column {name!r} holds a {type(value).__name__}; expected a text, or another column"
     )
 
 

@@ -101,7 +101,7 @@ def compare(found: Any, model: nn.Module, batch: Mapping[str, Tensor], rounding:
 def test_loss_and_gradients_are_those_of_trl(how: dict[str, Any], tmp_path: Path) -> None:
     name = saved_chat_model(tmp_path / "model")
     model = attached(name, **how, **({"on_mismatch": "split"} if how.get("paper") else {}))
-    batch = TASK.collate([preference._pair(name, texts) for texts in PAIRS], model, "cpu")
+    batch = TASK.collate([TASK.example(texts, 0, name) for texts in PAIRS], model, "cpu")
     compare(trainer(name, tmp_path, model, ref_model=load_causal(name)[0]), model, batch)
     compare(trainer(name, tmp_path, model), model, batch)  # TRL loads the base again from where the model is from
 
@@ -114,7 +114,7 @@ def test_real_pairs_and_a_real_model_have_the_loss_of_trl(tmp_path: Path) -> Non
     texts = [text for text in rows if len(text) == 3][:2]
     model = attached(SMOLLM2, method="lora")
     found = trainer(SMOLLM2, tmp_path, model, texts, ref_model=load_causal(SMOLLM2)[0])
-    batch = task.collate([preference._pair(SMOLLM2, text) for text in texts], model, "cpu")
+    batch = task.collate([task.example(text, 0, SMOLLM2) for text in texts], model, "cpu")
     compare(found, model, batch, rounding=1e-4)  # the rounding of 30 layers in fp32
 
 

@@ -31,6 +31,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.tasks import registry
 from tensoradapt.tasks.classification import Classification, Regression
+from tensoradapt.tasks.language.rows import ROLES
 from tensoradapt.tasks.own_settings import KINDS, OwnData
 from tensoradapt.tasks.splits import Split, divide
 
@@ -436,6 +437,8 @@ FIELDS: dict[str, Any] = {
     "label": WORDS,
     "labels": st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=3, unique_by=str),
     "kind": st.sampled_from(KINDS),
+    "columns": st.dictionaries(st.sampled_from(ROLES), WORDS, min_size=1),
+    "beta": st.floats(1e-3, 1e3),
     "metric": WORDS,
     "max_length": st.integers(1, 2**31 - 1),
 }

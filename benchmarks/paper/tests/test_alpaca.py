@@ -18,7 +18,6 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.execute import execute, load_data
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.splits import DataSpec, Split
-from tensoradapt_paper.language import instruction_rows
 from tensoradapt_paper.language.alpaca import ALPACA
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
 from tensoradapt_paper.language.instruction_rows import QUESTIONS
@@ -59,7 +58,6 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
             path = tmp_path / "data" / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(content))
-        instruction_rows._read.cache_clear()
         return tmp_path / "data"
 
     return write
@@ -73,8 +71,8 @@ def model(tmp_path: Path) -> str:
 def test_rows_are_counted_that_are_removed_and_splits_share_no_prompt(data: Callable[..., Path]) -> None:
     data()
     train, validation, test, notes = ALPACA.splits()
-    assert "1 alpaca rows removed: repeated" in notes and "6 boolq rows removed: repeated" in notes
-    assert "1 alpaca rows removed: their instruction or answer is empty" in notes
+    assert "1 of 63 alpaca rows left out: repeated" in notes and "6 boolq rows left out: repeated" in notes
+    assert "1 of 63 alpaca rows left out: column 'answer' is empty" in notes
     assert any("openbookqa is left out" in note for note in notes)
     own = [name for name in test.ids if name.startswith("alpaca")]
     assert len(train) + len(validation) + len(own) == 61 and len(validation) >= 6 and len(own) >= 6
@@ -88,10 +86,14 @@ def test_rows_are_counted_that_are_removed_and_splits_share_no_prompt(data: Call
 @pytest.mark.parametrize(
     ("file", "row", "message"),
     [
-        (FILE, {"instruction": "Say.", "input": ""}, "row 61: no 'output'; expected texts"),
-        (FILE, {"instruction": "Say.", "input": "", "output": 3}, "row 61: 'output' is 3; expected texts"),
-        (FILE, "Say.", "row 61: no 'instruction'"),
-        (QUESTIONS["boolq"], asked("is it?", "perhaps"), "row 61: the answer is 'perhaps' and its options"),
+        (FILE, {"instruction": "Say.", "input": ""}, "row 62: column 'answer' is missing; expected a text"),
+        (
+            FILE,
+            {"instruction": "Say.", "input": "", "output": []},
+            "row 62: column 'answer' holds a list; expected a text",
+        ),
+        (FILE, "Say.", "row 62 is a str; expected an object"),
+        (QUESTIONS["boolq"], asked("is it?", "perhaps"), "row 62: the answer is 'perhaps' and its options"),
         (QUESTIONS["boolq"], {**asked("is it?", "true"), "instruction": "is it?"}, "options are not said"),
         (QUESTIONS["boolq"], asked("is it?", "a", "a/b/c/d/e/f"), "expected one of 2 to 5"),
     ],
@@ -108,7 +110,7 @@ def test_a_row_that_lacks_something_is_refused_by_its_number(
 
 def test_a_file_that_is_no_list_is_refused(data: Callable[..., Path]) -> None:
     data(**{FILE: {"rows": []}})
-    with pytest.raises(TensorAdaptError, match="holds a dict; expected a list of rows"):
+    with pytest.raises(TensorAdaptError, match="holds a dict; expected a list of objects"):
         ALPACA.splits()
 
 
@@ -157,7 +159,7 @@ def test_what_is_too_long_is_left_out_and_counted(data: Callable[..., Path], mod
     data()
     found = ALPACA.load(model, DataSpec(max_length=LENGTH))
     assert any("1 of" in note and f"have more than {LENGTH} tokens and are left out" in note for note in found.notes)
-    assert sum(name == "alpaca-62" for part in (found.train, found.validation, found.test) for name in part.ids) == 0
+    assert sum(name == "alpaca-63" for part in (found.train, found.validation, found.test) for name in part.ids) == 0
     assert found.chance == pytest.approx(-np.log(len(chat.tokenizer(model))))
     few = ALPACA.load(model, DataSpec(n_train=5, n_test=9, max_length=LENGTH), 1)
     shares = [name.partition("-")[0] for name in few.test.ids]

@@ -61,11 +61,11 @@ def test_pairs_are_left_out_by_rule_and_counted(written: Any, model: str) -> Non
     data = ULTRAFEEDBACK_PAIRS.load(model, DataSpec(max_length=96))
     counts = "; ".join(data.notes)
     for note in (
-        "1 of 45 train pairs left out: an answer is empty",
-        "1 of 45 train pairs left out: the answers are equal",
-        "1 of 45 train pairs left out: the pair was there before",
-        "1 of 22 test pairs left out: the answers are equal",
-        "1 of 21 test pairs left out: over 96 tokens",
+        "1 of 45 train rows left out: column 'chosen' is empty",
+        "1 of 45 train rows left out: columns 'chosen' and 'rejected' are equal",
+        "1 of 45 train rows left out: repeated",
+        "1 of 22 test rows left out: columns 'chosen' and 'rejected' are equal",
+        "1 of 21 test examples have more than 96 tokens and are left out",
         "1 train examples removed: their prompt is also in validation or test",
     ):
         assert note in counts or note.replace("train examples removed", "validation examples removed") in counts
@@ -79,9 +79,11 @@ def test_pairs_are_left_out_by_rule_and_counted(written: Any, model: str) -> Non
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "Hi", "chosen": "Yes"}, r"train_1000\.jsonl, line 3: rejected is None; expected a text"),
-        ({"prompt": " ", "chosen": "a", "rejected": "b"}, r"line 3: prompt is ' '; expected a text"),
-        ({"prompt": "Hi", "chosen": 7, "rejected": "b"}, r"line 3: chosen is 7; expected a text"),
+        (
+            {"prompt": "Hi", "chosen": "Yes"},
+            r"train_1000\.jsonl, line 3: column 'rejected' is missing; expected a text",
+        ),
+        ({"prompt": "Hi", "chosen": [7], "rejected": "b"}, r"line 3: column 'chosen' holds a list; expected a text"),
     ],
 )
 def test_a_pair_that_lacks_a_field_is_refused_with_its_row(written: Any, row: Row, message: str) -> None:
@@ -136,11 +138,11 @@ def test_the_hub_holds_chats_and_the_orca_pairs_are_filtered(monkeypatch: pytest
 def test_the_plan_of_a_sweep_counts_what_is_left_out(written: Any, model: str, tmp_path: Path) -> None:
     written([*rows(30), {"prompt": "Long", "chosen": "a" * 90, "rejected": "b"}], rows(8, 50))
     said: list[str] = []
-    spec = {"model": model, "task": "ultrafeedback", "method": "lora", "rank": 1, "lr": 1e-3}
-    spec |= {"seed": 0, "steps": 2, "batch": 4, "max_length": 96, "scale": "matched"}
+    spec = {"model": model, "task": "ultrafeedback", "method": "lora", "rank": 1, "lr": 1e-3, "seed": 0}
+    spec |= {"steps": 2, "batch": 4, "max_length": 96, "scale": "matched"}
     ta.sweep(spec, tmp_path / "runs", executor="inline", dry_run=True, say=said.append)
     (line,) = [text for text in said if text.startswith("task ultrafeedback: ")]
-    assert "8 test" in line and "left out: over 96 tokens" in line
+    assert "8 test" in line and "have more than 96 tokens and are left out" in line
 
 
 def test_another_beta_is_a_task_of_a_module(
@@ -148,7 +150,7 @@ def test_another_beta_is_a_task_of_a_module(
 ) -> None:
     written(rows(20), rows(8, 50))
     page = (Path(__file__).parents[3] / "docs" / "language-tasks.md").read_text()
-    (tmp_path / "my_tasks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    (tmp_path / "my_tasks.py").write_text("# my_tasks" + page.partition("```python\n# my_tasks")[2].partition("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
     task, record = resolve("my_tasks:STRICT")
     assert (task.name, getattr(task, "beta", None)) == ("ultrafeedback-0.5", 0.5) and restore(task.name, record) is task

@@ -6,7 +6,7 @@ The reference is the model itself with its adapter switched off, so that no seco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.metrics.metric import Metric, always, averaged, of_share, quotient
 from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.splits import DataSpec, Split, Splits, at_most, take
-from tensoradapt.tasks.task import EVERYTHING, SAME, Data, Metrics, Task
+from tensoradapt.tasks.language.answers import Answers
+from tensoradapt.tasks.splits import Split
+from tensoradapt.tasks.task import Metrics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Texts = tuple[str, ...]  # prompt, chosen, rejected, and perhaps a system message
-PARTS = ("train", "validation", "test")
+BETA = 0.1  # per nat: how much a margin over the base counts
 AT_ONCE = 2  # pairs that are evaluated together: logits are (rows, tokens, vocabulary)
 
 
@@ -41,79 +40,28 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Preferences(Task):
+class Preferences(Answers):
     """A task of pairs of answers; the loss is minus the log sigmoid of ``beta`` times the margin over the frozen base.
 
     The margin of a pair is by how many nats the adapter raises the log-likelihood of the preferred answer, less that
-    of the other. ``max_length`` of a run is the number of tokens that the longer side may have; longer pairs are left
-    out and counted. Stored of each held-out pair, (n, 4): both answers' changes in log-likelihood (nats), the
+    of the other. Stored of each held-out pair, (n, 4): both answers' changes in log-likelihood (nats), the
     KL divergence of the model from the base summed over the tokens of the preferred answer (nats), their number.
 
-    ``load_splits`` gives the pairs of each split: texts of prompt, chosen, rejected, and perhaps a system message.
+    The texts of an example are a prompt, the chosen and the rejected answer, and perhaps a message of the system.
     Another ``beta`` is another task: ``dataclasses.replace(task, name="pairs-0.5", beta=0.5)`` in a module.
     """
 
-    name: str
-    load_splits: Callable[[], Splits]
-    source: str = ""
-    licence: str = ""
-    content: str = ""
-    beta: float = 0.1
+    beta: float = BETA
     metrics: Metrics = field(init=False, compare=False)
-    by_length: ClassVar[bool] = True
+    references: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "metrics", _metrics(self.beta))
 
-    def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
-        """Return all pairs, of any length."""
-        return self.load_splits()
-
-    def load(self, model: str | None = None, data: DataSpec = EVERYTHING, seed: int = 0) -> Data:
-        """Return the pairs whose longer side fits; the notes count the others. Without a model all of them fit.
-
-        Raises TensorAdaptError where none fits.
-        """
-        if model is None:
-            return super().load(None, data, seed)
-        whole, length = super().load(), data.max_length
-        parts = [self._fitting(*part, model, length) for part in zip(whole.parts, PARTS, strict=True)]
-        counts = [
-            (len(of) - len(part), len(of), name) for of, part, name in zip(whole.parts, parts, PARTS, strict=True)
-        ]
-        notes = (f"{out} of {n} {name} pairs left out: over {length} tokens" for out, n, name in counts if out)
-        numbers = (data.n_train, seed), (data.n_validation, SAME), (data.n_test, SAME)
-        train, validation, test = (at_most(part, *number) for part, number in zip(parts, numbers, strict=True))
-        return Data(self, train, validation, test, whole.chance, (*whole.notes, *notes))
-
-    def _fitting(self, whole: Split, part: str, model: str, max_length: int) -> Split:
-        lengths = np.array([len(_pair(model, texts)) for texts in whole.texts or ()])
-        if not (lengths <= max_length).any():
-            raise TensorAdaptError(
-                f"task {self.name!r}: all {len(whole)} pairs of {part} have more than {max_length} tokens for {model}; "
-                f"expected some that fit: the shortest has {min(lengths, default=0)}, raise max_length"
-            )
-        return take(whole, np.flatnonzero(lengths <= max_length))
-
-    def base(self, name: str) -> Any:
-        """Return the config of the model; raises TensorAdaptError for one without a chat template."""
-        chat.tokenizer(name)
-        return models.config(name)
-
-    def model(self, name: str) -> nn.Module:
-        """Load the causal language model, in fp32."""
-        loaded: nn.Module = models.load_causal(name)[0]
-        return loaded
-
-    def encode(self, split: Split, model: str, max_length: int) -> list[Pair]:
-        """Return both sides of each pair as chats; raises TensorAdaptError for one that is too long, as none is cut."""
-        pairs = [_pair(model, texts) for texts in split.texts or ()]
-        if over := [name for name, pair in zip(split.ids, pairs, strict=True) if len(pair) > max_length]:
-            raise TensorAdaptError(
-                f"task {self.name!r}: pair {over[0]} has more than {max_length} tokens; expected pairs that fit, as "
-                "load gives them for a model and a DataSpec: raise max_length"
-            )
-        return pairs
+    def example(self, texts: tuple[str, ...], label: int, model: str) -> Pair:
+        """Encode both sides of a pair."""
+        prompt, chosen, rejected, *system = texts
+        return Pair(*(chat.encode(model, prompt, answer, *system) for answer in (chosen, rejected)))
 
     def collate(self, examples: Sequence[Pair], model: nn.Module, device: str) -> Mapping[str, Tensor]:
         """Return all preferred answers, then the others in the same order, (2 batch, longest)."""
@@ -162,12 +110,6 @@ def _metrics(beta: float) -> tuple[Metric, ...]:
         averaged("loss", lambda stored, split: np.logaddexp(0, -beta * margins(stored)), **less),
         quotient("kl_per_token", kl, **less),
     )
-
-
-@lru_cache(maxsize=1 << 14)
-def _pair(model: str, texts: Texts) -> Pair:
-    prompt, chosen, rejected, *system = texts
-    return Pair(*(chat.encode(model, prompt, answer, *system) for answer in (chosen, rejected)))
 
 
 def base_of(model: nn.Module) -> str:

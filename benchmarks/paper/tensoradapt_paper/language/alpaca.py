@@ -31,8 +31,7 @@ def load_splits() -> Splits:
     """
     rows, notes = alpaca()
     size = int(len(rows) * HELD_OUT)
-    by_prompt = Split(tuple(row[:1] for row in rows.texts or ()), np.arange(len(rows)), rows.ids)
-    test, validation, train = (take(rows, part.labels) for part in divide(by_prompt, (size, size), 0))
+    test, validation, train = divide(rows, (size, size), 0)
     for kind in QUESTIONS:
         found, said = questions(kind)
         test, notes = joined(test, found), (*notes, *said)
@@ -68,11 +67,20 @@ METRICS = (quotient("log_likelihood", _instructions, -math.inf, 0.0), *map(_answ
 class Questioned(Instruct):
     """Answers to instructions; test examples are held-out instructions and questions with options.
 
+    The texts of an example are a prompt and its answer; or a prompt and several options, of which the label says the
+    place of the right one.
+
     Stored of each: the log-likelihood of the right answer (nats), its number of tokens, and the log-likelihood of each
     option, 0 where there are fewer.
     """
 
     metrics: Metrics = METRICS
+
+    def example(self, texts: tuple[str, ...], label: int, model: str) -> chat.Question:
+        """Encode a prompt with its answer, or with options, which are compared without what ends a turn."""
+        prompt, *answers = texts
+        closed = len(answers) == 1
+        return chat.Question(tuple(chat.encode(model, prompt, answer, closed=closed) for answer in answers), label)
 
     def parts_of(self, test: Split) -> Mapping[str, Split]:
         """The instructions, and each set of questions."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks import places
-from tensoradapt.tasks.language.preference import Preferences, Texts
+from tensoradapt.tasks.language.preference import Preferences
+from tensoradapt.tasks.language.rows import examples
 from tensoradapt.tasks.splits import Split, Splits, carve, disjoint, take
 from tensoradapt.tasks.tables import Table, read_dataset, read_file
 
 ULTRAFEEDBACK, ORCA = "trl-lib/ultrafeedback_binarized", "argilla/distilabel-intel-orca-dpo-pairs"
 FILES = {"train": "ultrafeedback_train_1000.jsonl", "test": "ultrafeedback_eval_200.jsonl"}
+_pairs = partial(examples, kind="preference", strict=False)
 VALIDATION = 0.2  # the share of train, as few pairs are short
 ORCA_HELD_OUT, ORCA_SCORE = 0.2, 8  # the first rows, and the lowest score of a preferred answer
 
@@ -36,7 +37,7 @@ def ultrafeedback() -> Splits:
         lacking = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
         where, online = f"from {ULTRAFEEDBACK}", _online("ultrafeedback", ULTRAFEEDBACK, lacking, ("train", "test"))
         tables = {part: _of_messages(table) for part, table in online.items()}
-    (train, *left_out), (test, *more) = (_pairs(tables[part], part) for part in ("train", "test"))
+    (train, left_out), (test, more) = (_pairs(tables[part], part=part) for part in ("train", "test"))
     return _divided(train, test, VALIDATION, (where, *left_out, *more))
 
 
@@ -54,7 +55,7 @@ def orca() -> Splits:
     }
     out = np.logical_or.reduce([*map(np.array, rules.values())])
     counts = ", ".join(f"{sum(rule)} {why}" for why, rule in rules.items())
-    pairs, *left_out = _pairs(_rows(table, np.flatnonzero(~out)), "orca", prompt="input", system="system")
+    pairs, left_out = _pairs(_rows(table, np.flatnonzero(~out)), part="orca", columns={"prompt": "input"})
     first = int(len(pairs) * ORCA_HELD_OUT)
     test, train = (take(pairs, np.arange(*ends)) for ends in ((0, first), (first, len(pairs))))
     notes = (f"from {ORCA}", f"{out.sum()} of {len(out)} pairs left out: {counts}", *left_out)
@@ -86,45 +87,11 @@ def _rows(table: Table, rows: np.ndarray) -> Table:
     return replace(table, columns=columns, place=lambda row: table.place(int(rows[row])))
 
 
-def _pairs(table: Table, part: str, prompt: str = "prompt", system: str = "") -> tuple[Any, ...]:
-    """A split of a table's pairs, and notes on those that are left out."""
-    names = (prompt, "chosen", "rejected")
-    text = partial(_text, table)
-    rows = [tuple(text(name, row) for name in names) for row in range(len(table))]
-    if system:
-        rows = [(*texts, table.column(system)[row] or "") for row, texts in enumerate(rows)]
-    seen: set[Texts] = set()
-    counts = {"an answer is empty": 0, "the answers are equal": 0, "the pair was there before": 0}
-    kept = []
-    for row, texts in enumerate(rows):
-        chosen, rejected = (answer.strip() for answer in texts[1:3])
-        faults = (not (chosen and rejected), chosen == rejected, texts in seen)
-        if any(faults):
-            counts[tuple(counts)[faults.index(True)]] += 1
-        else:
-            kept.append(row)
-        seen.add(texts)
-    notes = [f"{n} of {len(table)} {part} pairs left out: {why}" for why, n in counts.items() if n]
-    ids = tuple(f"{part}-{row + 1}" for row in kept)
-    return Split(tuple(rows[row] for row in kept), np.ones(len(kept), np.int64), ids), *notes
-
-
-def _text(table: Table, name: str, row: int) -> str:
-    value = table.column(name)[row]
-    if not isinstance(value, str) or (name not in ("chosen", "rejected") and not value.strip()):
-        raise TensorAdaptError(f"{table.place(row)}: {name} is {shown(value)}; expected a text")
-    return value
-
-
 def _divided(train: Split, test: Split, share: float, notes: Sequence[str]) -> Splits:
     """Train, a share of it for validation, and test, of which no two share a prompt."""
-    prompts = {split: replace(split, texts=tuple(texts[:1] for texts in split.texts or ())) for split in (train, test)}
-    validation, rest = carve(prompts[train], int(len(train) * share))
-    rest, validation, removed = disjoint(rest, validation, prompts[test])
-    at = {name: row for row, name in enumerate(train.ids)}
-    parts = [take(train, np.array([at[name] for name in part.ids], np.int64)) for part in (rest, validation)]
-    note = f"validation is {share:.0%} of train, by prompt"
-    return parts[0], parts[1], test, (*notes, note, *(text.replace("text is", "prompt is") for text in removed))
+    validation, rest = carve(train, int(len(train) * share))
+    rest, validation, removed = disjoint(rest, validation, test)
+    return rest, validation, test, (*notes, f"validation is {share:.0%} of train, by prompt", *removed)
 
 
 ULTRAFEEDBACK_PAIRS = Preferences(
