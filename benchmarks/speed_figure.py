@@ -47,7 +47,7 @@ def page(steps: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) 
     """The page of tables."""
     yield from ("# What an adapter costs", "", "Written by `python benchmarks/speed.py --figure` from the records.", "")
     if steps:
-        yield from ("![steps](speed.png)", "", f"{LEGEND} What the columns are: [performance](../performance.md).", "")
+        yield from ("![steps](speed.png)", "", LEGEND, "What the columns are: [performance](../performance.md).", "")
     for record in steps:
         yield from (f"## {title(record)}", "", *speed_table.markdown(speed_table.of_steps(record)), "")
         yield from (*speed_table.markdown(speed_table.of_setup(record)), "")

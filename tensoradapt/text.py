@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 Rank = int | Mapping[str, int]
@@ -18,6 +19,11 @@ def plain(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def prose(text: str) -> str:
+    """Return a text of one paragraph in lines of at most 120 characters, as pages have them; no word is cut."""
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:

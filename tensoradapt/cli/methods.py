@@ -18,7 +18,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import near_equal
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.published.row import Published
-from tensoradapt.text import align, bonds_text
+from tensoradapt.text import align, bonds_text, prose
 
 HEAD = """# Methods
 
@@ -276,7 +276,7 @@ def _parameterization_rows() -> list[str]:
 
 
 def _published_rows() -> list[str]:
-    lines = ["## Published adapters", "", *PAPER, "", f"Letters: {published.LETTERS}.", ""]
+    lines = ["## Published adapters", "", *PAPER, "", prose(f"Letters: {published.LETTERS}."), ""]
     lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for row in published.ROWS:

@@ -16,7 +16,7 @@ from tensoradapt.analysis.tables.contrasts import decided_best
 from tensoradapt.analysis.tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
-from tensoradapt.text import plain, size_text
+from tensoradapt.text import plain, prose, size_text
 
 LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
 LATEX |= {ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}", ord("\\"): r"\textbackslash{}"}
@@ -157,7 +157,7 @@ def to_markdown(table: PaperTable, caption: str | None = None) -> str:
     rule = [":--"] * names + ["--:"] * (len(table.head) - names)
     rows = [[_markdown(cell) for cell in row] for group in table.groups for row in group]
     lines = [[_marked(text) for text in table.head], rule, *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{_marked(caption or table.caption)}\n"
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{prose(_marked(caption or table.caption))}\n"
 
 
 def _marked(text: str) -> str:
