@@ -85,8 +85,8 @@ def test_a_plan_counts_the_modules_that_the_classifier_has() -> None:
 def test_a_dry_run_says_what_is_done_to_pictures_and_computes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     write("pictures/train", 25)
     save_model("my-vit", vit())
-    lines = ['model = "my-vit"', 'published = ["lora"]', "ranks = [1]", "learning_rates = [1e-3]", "seeds = [0]"]
-    Path("spec.toml").write_text("\n".join([*lines, "steps = 2", "[[tasks]]", 'train = "pictures/train"']))
+    lines = ['model = "my-vit"', 'method = "lora"', "rank = 1", "lr = 1e-3", "seed = 0"]
+    Path("spec.toml").write_text("\n".join([*lines, "steps = 2", "[[task]]", 'train = "pictures/train"']))
     assert main(["sweep", "spec.toml", "--out", "runs", "--device", "cpu", "--dry-run"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "task pictures: 35 train, 5 validation, 10 test" in said
@@ -99,8 +99,8 @@ def test_the_frontier_takes_a_folder_of_pictures(capsys: pytest.CaptureFixture[s
     save_model("my-vit", vit())
     words = ["frontier", "--quick", "--model", "my-vit", "--task", "pictures/", "--rank", "2", "--steps", "2"]
     words += ["--device", "cpu", "--method", "lora", "--workers", "1", "--out", "runs"]
-    assert main([*words, "--max-length", "32"]) == 2
-    assert "max_length is for texts, and" in " ".join(capsys.readouterr().err.split())
+    assert main([*words, "--label", "kind"]) == 2
+    assert "label is 'kind'; expected none with pictures" in " ".join(capsys.readouterr().err.split())
     assert not Path("runs").exists()
     assert main(words) == 0
     assert {run.config["task"] for run in load_runs(Path("runs"))} == {"pictures"}

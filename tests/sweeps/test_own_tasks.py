@@ -63,7 +63,7 @@ def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same()
     assert "task a: 28 train, 4 validation, 8 test; classes bad, good; test and validation drawn" in said
     assert "50 texts have more than 5 tokens and are cut (max_length)" in said and "task planted" not in said
     stored = {run.config["task"]: run for run in load_runs(Path("one"))}
-    assert (stored["mine"].config["max_length"], stored["a"].config["max_length"]) == (5, 64)
+    assert (stored["mine"].row["max_length"], stored["a"].row["max_length"]) == (5, 64)
     assert stored["mine"].result["metric"]["name"] == "matthews" and set(stored["mine"].result["test"]) == {
         "matthews",
         "accuracy",
@@ -82,7 +82,7 @@ def test_a_specification_is_read_again_from_its_record() -> None:
     for tasks, says in (
         (["planted", {"name": "planted"}], "task names 'planted' twice"),
         (["a.csv", {"train": "a.csv"}], "task names 'a' twice; name each once, own data by name ="),
-        ([{"train": "a.csv", "lable": "x"}], r"unknown key task\[0\].lable; did you mean \"label\""),
+        ([{"train": "a.csv", "lable": "x"}], r"task\[0\]: unknown key lable; did you mean \"label\""),
         ([3], r"task\[0\] is 3; expected a text"),
     ):
         with pytest.raises(ta.TensorAdaptError, match=says):
