@@ -198,7 +198,7 @@ def _labels(task: HeadSpec) -> dict[str, Any]:
 
 def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained`` with a name; raise TensorAdaptError where that fails."""
-    if Path(name).is_dir():
+    if _is_folder(name):
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
@@ -209,6 +209,14 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         if "memory" in type(error).__name__.lower():
             raise
         raise TensorAdaptError(_unknown(name, error)) from error
+
+
+def _is_folder(name: str) -> bool:
+    """Return whether a name is that of a folder; one that no path can have is none."""
+    try:
+        return Path(name).is_dir()
+    except OSError:
+        return False
 
 
 def _located(name: str) -> str | Path:
@@ -241,7 +249,7 @@ def _folder_of(entry: EntryPoint) -> Path:
 
 
 def _unknown(name: str, error: Exception) -> str:
-    if Path(name).is_dir():
+    if _is_folder(name):
         return f"folder {name} does not hold a model that transformers can load ({first_line(error)})"
     offline = " HF_HUB_OFFLINE is set, so the hub was not asked." if os.environ.get("HF_HUB_OFFLINE") else ""
     return (

@@ -83,7 +83,7 @@ def frontier_spec(size: str = "default", *, model: str, task: Any, **given: Any)
         table["reference"] = rows
     else:
         table.pop("reference")
-    table["lr"] = given.get("lr", _part(usual, table["lr"]))
+    table["lr"] = given["lr"] if "lr" in given else _part(usual, table["lr"])
     spec = read_spec(table, own={resolved.name: record} if record else {})
     if several := [method for method in spec.methods if len(method.lr) > 1]:
         raise TensorAdaptError(

@@ -472,7 +472,7 @@ class _Reader:
         """Return the learning rates that a table gives: a grid for all, or, at the top, one for each method by name."""
         given = table.get("lr", ())
         if isinstance(given, Mapping) and table is self.table:
-            return {name: tuple(_values(LR[0], rates)) for name, rates in given.items()}
+            return checks.named(lambda rates, _: tuple(_values(LR[0], rates)), given, "lr")
         return tuple(_values(LR[0], given)) if "lr" in table else ()
 
     def _grid(self, names: Sequence[str]) -> Rates:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensoradapt.checks import check_whole
+from tensoradapt.checks import whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sweeps.executors.executor import Executor, Inline, Local, Slots
 from tensoradapt.sweeps.executors.options import check_given, read_options
@@ -30,7 +30,7 @@ def slots_for(
     if executor not in EXECUTORS:
         raise TensorAdaptError(f"executor is {executor!r}{did_you_mean(executor, EXECUTORS)}")
     if workers is not None:
-        check_whole("workers", workers)
+        workers = whole(workers, "workers")
     if executor == "inline" and workers not in (None, 1):
         raise TensorAdaptError(f"workers is {workers} for the inline executor, which has one; use executor local")
     for name, given in asked.items():
