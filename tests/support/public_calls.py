@@ -132,7 +132,7 @@ OWN = {
     "labels": ["no", "yes"], "kind": "classification", "metric": "f1", "max_length": 16,
 }  # fmt: skip
 SWEEP = {
-    "spec": SPEC, "out": "runs", "executor": "local", "workers": None, "device": "cpu", "stale": "keep",
+    "spec": SPEC, "out": "runs", "executor": "inline", "workers": None, "device": "cpu", "stale": "keep",
     "retry_failed": False, "checkpoint_every": 25, "track": (), "dry_run": True, "say": lambda *_: None,
 }  # fmt: skip
 FACTORED = {
