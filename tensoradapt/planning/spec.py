@@ -67,6 +67,8 @@ def _rates(given: Any, where: str) -> dict[str, float]:
 
 
 def _rank(given: Any, where: str) -> Rank:
+    if isinstance(given, float) and given.is_integer():  # as files and tables may write it
+        given = int(given)
     checks.check_rank(given, where)
     if not isinstance(given, Mapping):
         return int(given)

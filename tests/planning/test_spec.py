@@ -98,6 +98,7 @@ def test_every_field_refuses_what_no_model_makes_right(field: str) -> None:
         ("train", "classifier", ("classifier",)),
         ("tasks", ["a"], ("a",)),
         ("dropout", 0, 0.0),
+        ("rank", 8.0, 8),
     ],
 )
 def test_a_field_has_one_form_however_it_is_given(field: str, given: Any, normal: Any) -> None:
