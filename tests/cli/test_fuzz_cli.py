@@ -168,7 +168,7 @@ def test_configs_that_are_none(name: str, tmp_path: Path) -> None:
 ARGUMENTS: dict[str, tuple[list[str], str]] = {
     "a value of 5,000 characters": (["methods", "--rank", "x" * 5000], "invalid int value: 'xxx"),
     "an unknown argument that steers a terminal": (["methods", "cp", "\x1b[31m"], r"unrecognized arguments: \x1b[31m"),
-    "a name that steers a terminal": ([*TINY, "--published", "\x1b[31m"], r"\x1b[31m"),
+    "a name that steers a terminal": ([*TINY, "--method", "\x1b[31m"], r"\x1b[31m"),
     "two hyphens as a value": (["plan", "--model=--", *PLAN], "argument --model: expected a value, and -- is none"),
     "an empty path": (["results", "runs", "--csv", ""], "argument --csv: '' is no path"),
     "a path with a null byte": (["results", "a\x00b"], "argument runs: 'a\\x00b' is no path"),
@@ -198,20 +198,21 @@ def edited(ground: Ground, tmp_path: Path, file: str, path: Sequence[Any], *valu
 
 
 EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
-    "a label that is a number": ("*/config.json", ("label",), (3,), "label is 3; expected a name"),
-    "no label": ("*/config.json", ("label",), (), "has no 'label' among its documents"),
-    "a rate that is a text": ("*/config.json", ("lr",), ("x",), "lr is 'x'; expected a finite number"),
+    "a method that is a number": ("*/config.json", ("method",), (3,), "method is 3; expected a name"),
+    "no task": ("*/config.json", ("task",), (), "task is missing; expected name of a task"),
+    "a rate that is a text": ("*/config.json", ("training", "lr"), ("x",), "lr is 'x'; expected a finite number"),
     "a seed that is a table": ("*/config.json", ("seed",), ({},), "seed is {}; expected a whole number"),
-    "a rank that is a list": ("*/config.json", ("rank",), ([],), "rank is []"),
-    "a label of a million characters": ("*/config.json", ("label",), ("x" * 10**6,), "expected a name of at most"),
+    "a rank that is a list": ("*/config.json", ("adapter", "rank"), ([],), "rank is []"),
+    "a method of a million characters": ("*/config.json", ("method",), ("x" * 10**6,), "expected a name of at most"),
     "scores that are a list": ("*/result.json", ("test",), ([],), "test is []; expected a mapping"),
-    "a scale of 400 digits": ("*/config.json", ("scale",), (10**400,), "scale is 1"),
-    "another rank": ("*/config.json", ("rank",), (99,), "is not the config that its folder is named by"),
+    "a scale of 400 digits": ("*/config.json", ("adapter", "scale"), (10**400,), "scale is 1"),
+    "a scale that is a table": ("*/result.json", ("adapter", "scale"), ({},), "scale is {}"),
+    "another rank": ("*/config.json", ("adapter", "rank"), (99,), "is not the config that its folder is named by"),
     "a metric that is a list": ("*/result.json", ("metric",), ([],), "metric is []; expected a table"),
     "an unknown status": ("*/result.json", ("status",), ("x",), "status is 'x'"),
     "parameters that are a text": ("*/result.json", ("n_params",), ("x",), "n_params is 'x'"),
     "a time that is a text": ("*/measurements.json", ("seconds",), ("x",), "seconds is 'x'"),
-    "an error without a config": ("*/error.json", ("config",), (), "has no 'config' among its documents"),
+    "an error without a config": ("*/error.json", ("config",), (), "format is None; this version of tensoradapt"),
     "a specification with other seeds": ("sweeps/*.json", ("spec", "seed"), ([1],), "was changed: its name is not"),
     "a cell with a size that is a text": ("sweeps/*.json", ("cells", 0, "size"), ("x",), "cannot be read"),
 }
@@ -233,11 +234,11 @@ def test_runs_that_were_edited(name: str, ground: Ground, tmp_path: Path) -> Non
     assert says in " ".join(printed.split())
 
 
-@pytest.mark.parametrize("key", ["label", "task", "model"])
+@pytest.mark.parametrize("key", ["method", "task", "model"])
 def test_names_that_steer_a_terminal_are_written_out(key: str, ground: Ground, tmp_path: Path) -> None:
     runs = edited(ground, tmp_path, "*/config.json", (key,), hostile_files.ESCAPE)
     for config in Path(runs).glob("*/config.json"):
-        config.parent.rename(config.parent.with_name(str(RunConfig.id_of(json.loads(config.read_text())))))
+        config.parent.rename(config.parent.with_name(RunConfig.from_dict(json.loads(config.read_text())).id))
     tables = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "latex", "parquet")}
     calls = [["results", runs], ["results", runs, "--means"], ["report", runs, "--out", str(tmp_path / "page.html")]]
     calls += [["results", runs, f"--{kind}", str(path)] for kind, path in tables.items()]

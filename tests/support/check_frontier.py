@@ -13,10 +13,10 @@ from tensoradapt.sweeps.spec import read_spec
 
 def main(out: Path) -> None:
     runs = load_runs(out)
-    kinds = sorted(run.row["parameterization"] or run.row["kind"] for run in runs)
+    found = sorted(run.row["method"] for run in runs)
     quick = read_spec({**preset("quick"), "model": "any", "task": "snippets"})
-    expected = [method.name for method in quick.method for _ in method.sizes]
-    assert kinds == sorted([*expected, "head", "full"]), kinds
+    expected = [method.name for method in quick.methods for _ in method.adapters]
+    assert found == sorted(expected), found
     for run in runs:
         scores, labels = run.predictions(), run.labels()
         assert scores.shape == (run.row["n_test"], 2) and np.isfinite(scores).all()

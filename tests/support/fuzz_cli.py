@@ -28,8 +28,7 @@ ODD = (
 )  # fmt: skip
 GOOD: Mapping[str, tuple[str, ...]] = {
     "model": ("tiny-random-bert",),
-    "parameterization": ("cp", "lora", "tucker", "tensor_train", "dense", "vera"),
-    "method": ("cp", "lora", "tucker", "dense", "lorta", "fact-tk", "lotr"),
+    "method": ("cp", "lora", "tucker", "tensor_train", "dense", "vera", "lorta", "fact-tk", "lotr"),
     "layout": (": out : in", "layer proj : head dim : model", "(layer proj) : out : in"),
     "projections": ("attention", "mlp", "all", "q", "v"),
     "rank": ("1", "2", "4", "1000000", "2147483648"),
@@ -40,7 +39,7 @@ GOOD: Mapping[str, tuple[str, ...]] = {
     "device": ("cpu", "auto", "cuda"),
     "executor": ("inline", "local", "slurm", "ray"),
     "stale": ("keep", "rerun", "error"),
-    "seeds": ("0", "1"),
+    "seed": ("0", "1"),
     "slurm": ("time=60", "gpus=1"),
     "ray": ("cpus=1",),
 }

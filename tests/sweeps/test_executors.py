@@ -64,7 +64,7 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
     assert (swept.finished, swept.failed) == (3, (bad,)) and not swept.complete
     error = json.loads((tmp_path / bad / "error.json").read_text())
     assert "'>' not supported" in error["error"] and "Traceback" in error["traceback"]
-    assert error["config"]["steps"] == 4 and error["kind"] == "TypeError"
+    assert error["config"]["training"]["steps"] == 4 and error["kind"] == "TypeError"
     assert [a["event"] for a in attempts(tmp_path / bad)] == ["started", "failed"]
     assert any("FAILED" in line for line in said)
     assert len(load_runs(tmp_path)) == 3 and set(load_failures(tmp_path)) == {bad}
@@ -151,7 +151,7 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
     finally:
         supervise_with.undo()
     assert swept.finished == 0 and len(swept.failed) == 4
-    assert {error["kind"] for error in load_failures(tmp_path).values()} == {"killed"}
+    assert {failure.error["kind"] for failure in load_failures(tmp_path).values()} == {"killed"}
 
 
 @pytest.mark.parametrize(

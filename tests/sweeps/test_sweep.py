@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import safe_open
+from support.configs import config_of
 
 import tensoradapt as ta
 from tensoradapt import tasks
@@ -15,7 +16,6 @@ from tensoradapt.analysis.tables.frontier import table
 from tensoradapt.cli.sweep import frontier_rows
 from tensoradapt.data import models
 from tensoradapt.runs import perform
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute, prepare
 from tensoradapt.runs.store import load_runs
 from tensoradapt.runs.work_folder import WORK, claim
@@ -187,24 +187,24 @@ def test_every_frontier_parameterization_has_a_tuned_rate():
 
 
 def test_a_run_without_a_finite_loss_is_diverged_and_names_the_step():
-    run = RunConfig("adapter", 0, "tiny-random-bert", "planted", 1e30, 6, "lora", (": out : in",), rank=2)
+    run = config_of("tiny-random-bert", "planted", "lora", layout=": out : in", rank=2, lr=1e30, steps=6)
     result = execute(run, "cpu")["result"]
     assert result["status"] == "diverged" and result["note"].startswith("step ")
 
 
-def test_a_run_that_learns_nothing_is_collapsed_and_one_that_learns_is_not():
-    run = RunConfig("head", 0, "tiny-random-bert", "planted", 1e-9, 1)
-    assert execute(run, "cpu")["result"]["status"] == "collapsed"
+def test_a_run_that_learns_nothing_is_at_chance_and_one_that_learns_is_not():
+    run = config_of("tiny-random-bert", "planted", kind="head", lr=1e-9, steps=1)
+    assert execute(run, "cpu")["result"]["status"] == "at chance"
     accuracy, matthews, test = tasks.get("planted").metric, tasks.get("cola").metric, range(100)
     assert accuracy.at_chance(0.55, 0.5, test) and not accuracy.at_chance(0.61, 0.5, test)
     assert matthews.at_chance(float("nan"), 0.0, test) and not matthews.at_chance(0.3, 0.0, test)
 
 
 def test_the_planted_delta_can_be_learned_by_an_adapter_and_not_by_the_head():
-    shared = {"model": "tiny-random-bert", "task": "planted", "seed": 0, "lr": 0.01, "steps": 150, "n_train": 1024}
-    head = execute(RunConfig("head", **shared), "cpu")["result"]["test"]["accuracy"]
-    layout = ("layer proj : head dim : model",)
-    cp = execute(RunConfig("adapter", parameterization="cp", layout=layout, rank=4, **shared), "cpu")["result"]
+    planted, shared = ("tiny-random-bert", "planted"), {"lr": 0.01, "steps": 150, "n_train": 1024}
+    head = execute(config_of(*planted, kind="head", **shared), "cpu")["result"]["test"]["accuracy"]
+    run = config_of(*planted, "cp", layout="layer proj : head dim : model", rank=4, **shared)
+    cp = execute(run, "cpu")["result"]
     assert cp["test"]["accuracy"] > head + 0.05
 
 
