@@ -19,7 +19,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 60 * 1024])
 def test_a_sweep_on_a_full_disk_says_so_and_goes_on_when_there_is_room(disk: Path, tmp_path: Path, left: int) -> None:
-    spec = write_spec(tmp_path, seeds=[0, 1])
+    spec = write_spec(tmp_path, seed=[0, 1])
     finish(spec, tmp_path / "whole", "--workers", "2")
     out, filler = disk, fill(disk, left)
     process = start(spec, out, "--workers", "2", "--checkpoint-every", "1")

@@ -13,7 +13,7 @@ import tensoradapt as ta
 from tensoradapt.runs import perform, trackers
 from tensoradapt.runs.store import load_runs
 
-ONE = {**TINY, "published": ["lora"], "ranks": [1], "steps": 6}
+ONE = {**TINY, "method": "lora", "rank": 1, "steps": 6}
 
 
 def sweep(out, track=(), executor="inline", **more):
@@ -131,7 +131,7 @@ def test_a_tracker_that_hangs_is_waited_for_once_and_not_for_long(where, tmp_pat
     monkeypatch.setattr(trackers, "PATIENCE", 0.3)
     monkeypatch.setattr(trackers, "_hung", set())
     try:
-        ta.sweep({**ONE, "seeds": [0, 1, 2]}, tmp_path, executor="inline", say=[].append, track="tensorboard")
+        ta.sweep({**ONE, "seed": [0, 1, 2]}, tmp_path, executor="inline", say=[].append, track="tensorboard")
         hanging = set(threading.enumerate()) - before
     finally:
         released.set()

@@ -18,7 +18,7 @@ from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import batches, execute, load_data, prepare
-from tensoradapt.tasks.splits import Split, joined, take
+from tensoradapt.tasks.splits import DataSpec, Split, joined, take
 from tensoradapt_paper.antiberty import RESIDUES
 from tensoradapt_paper.protein import polyreactivity, sequences
 from tensoradapt_paper.protein.masked import ANTIBODY_MLM as MASKED
@@ -225,7 +225,7 @@ def test_a_model_that_masks_nothing_is_refused(root: Path, model: str) -> None:
 
 @pytest.mark.slow
 def test_antiberty_recovers_masked_residues_and_counts_alone_say_little() -> None:
-    data = MASKED.load(n_test=32)
+    data = MASKED.load(data=DataSpec(n_test=32))
     loaded = MASKED.model("antiberty").eval()
     with torch.no_grad():
         stored = MASKED.predict(loaded, MASKED.collate(MASKED.encode(data.test, "antiberty", 160), loaded, "cpu"))

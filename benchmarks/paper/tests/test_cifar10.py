@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import tensoradapt as ta
+from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.tasks.vision import pictures
 from tensoradapt_paper import cifar10
 from tensoradapt_paper.cifar10 import CIFAR10, CIFAR10_FULL, CLASSES
@@ -77,7 +78,7 @@ def test_pictures_are_decoded_once_in_a_process_until_the_archive_changes(
     monkeypatch.setattr(pictures, "opened", lambda path, data: read.append(path) or opened(path, data))
     write(local, members())
     for seed in (0, 1):
-        CIFAR10.load(n_train=10, n_test=5, seed=seed)
+        CIFAR10.load(data=DataSpec(n_train=10, n_test=5), seed=seed)
     assert len(read) == 60
     write(local, {**members(), "train/cat/more.png": png(-1 % 1000)})
     assert len(CIFAR10.load().train) == 37 and len(read) == 60 + 61

@@ -87,7 +87,7 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     assert all("accuracy=" in row["test_metrics"] and row["machine"] for row in rows)
     gaps = {(row["method"], row["size"]): row for row in report.read(folder / "differences.csv")}
     assert set(gaps) == {("lora", "r=4"), ("cp", "r=2")}
-    scores = {(one.config["label"], one.config["rank"], one.config["seed"]): one.result["test"] for one in runs}
+    scores = {(one.row["method"], one.row["rank"], one.row["seed"]): one.result["test"] for one in runs}
     mean = sum(scores["lora", 4, s]["accuracy"] - scores["lora", 8, s]["accuracy"] for s in (0, 1)) / 2
     assert float(gaps["lora", "r=4"]["difference"]) == pytest.approx(mean, abs=1e-4)
     heads = {int(row["n_head"]) for row in rows}
@@ -139,8 +139,8 @@ def test_steps_are_enough_where_twice_as_many_gain_nothing(
     assert plateau.main() == 0
     rows = report.read(tmp_path / "results" / "glue" / "plateau.csv")
     assert [row["steps"] for row in rows] == ["2", "3", "6"] and {row["n_seeds"] for row in rows} == {"2"}
-    own = [one for one in load_runs(tmp_path / "runs") if (one.config["label"], one.config["rank"]) == ("lora", 8)]
-    twice = [one for one in runs if one.config["steps"] == 6]
+    own = [one for one in load_runs(tmp_path / "runs") if (one.row["method"], one.row["rank"]) == ("lora", 8)]
+    twice = [one for one in runs if one.row["steps"] == 6]
     for row, of in ((rows[1], own), (rows[2], twice)):
         assert float(row["mean"]) == pytest.approx(sum(one.result["test"]["accuracy"] for one in of) / 2)
     assert (tmp_path / "results" / "glue" / "plateau.png").stat().st_size > 1000
@@ -221,7 +221,7 @@ def test_p_is_the_librarys_and_corrected_within_a_task(command, tmp_path: Path) 
     command()
     command("--report")
     rows = {row["method"]: row for row in report.read(tmp_path / "results" / "glue" / "differences.csv")}
-    runs = {(one.config["label"], one.config["rank"], one.config["seed"]): one for one in load_runs(tmp_path / "runs")}
+    runs = {(one.row["method"], one.row["rank"], one.row["seed"]): one for one in load_runs(tmp_path / "runs")}
     for name, rank in (("lora", 4), ("cp", 2)):
         answers = paired_scores([(runs[name, rank, seed], runs["lora", 8, seed]) for seed in (0, 1)])
         assert float(rows[name]["p"]) == pytest.approx(crossed_paired_p(*answers), rel=5e-3)
