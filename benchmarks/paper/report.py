@@ -22,7 +22,7 @@ from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm,
 from tensoradapt.analysis.tables.comparable import by_task, paired_scores, reported, score
 from tensoradapt.analysis.tables.frontier import Point, points
 from tensoradapt.files import csv_bytes, replace_file
-from tensoradapt.runs.store import Run
+from tensoradapt.runs.store import Failure, Run
 from tensoradapt.sweeps.reports import results
 from tensoradapt.sweeps.reports.paper_tables import paper_table, to_markdown
 from tensoradapt.text import size_text
@@ -54,7 +54,7 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
     return folder
 
 
-def records(runs: Sequence[Run], failed: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def records(runs: Sequence[Run], failed: Mapping[str, Failure]) -> list[Row]:
     """A row for each run, with all its test metrics, the machine that computed it and the numbers of its head."""
     more = {
         run.name: {"test_metrics": _metrics(run), "machine": machine(run), "n_head": run.result["n_trained_base"]}

@@ -52,7 +52,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 SIDES = ("ranks", "one-rate", "long", "sst2-rate")  # reported in a folder of their own beside the family's
 SCALES = ("here", *SIDES, "gpu", "paper")
-SMOKE = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
+SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
 
