@@ -71,6 +71,7 @@ def sites_from_tree(model: Any) -> list[Candidate]:
     for path, layers in stacks:
         name = path if len(stacks) > 1 else None
         named = {n: _in_layer(layer) for n, layer in layers.items()}
+        names = list(model.get_submodule(path)._modules)  # numbers, or names where nn.Sequential was given them
         crossed = any(each.cross for every in named.values() for each in every)
         for n, every in named.items():
             heads, width = _heads(model, layers[n], every), _width([each.matrix for each in every])
@@ -78,7 +79,7 @@ def sites_from_tree(model: Any) -> list[Candidate]:
             for each in every:
                 attn = ("cross" if each.cross else "self") if crossed and each.proj in ATTENTION else None
                 coords |= {"attn": attn, "proj": each.proj, "expert": each.expert}
-                candidates.append(_candidate(each, f"{path}.{n}" if path else str(n), coords, width, heads))
+                candidates.append(_candidate(each, f"{path}.{names[n]}" if path else names[n], coords, width, heads))
     return candidates
 
 
@@ -189,7 +190,7 @@ def _expert(layer: Any, matrix: Matrix) -> tuple[str, int | None]:
     if matrix.slot is not None or EXPERTS not in parts:
         return matrix.path, matrix.slot
     at = parts.index(EXPERTS) + 1
-    if at == len(parts) or not is_list(layer.get_submodule(".".join(parts[:at]))):
+    if at == len(parts) or not (parts[at].isdecimal() and is_list(layer.get_submodule(".".join(parts[:at])))):
         return matrix.path, None
     return ".".join([*parts[:at], *parts[at + 1 :]]), int(parts[at])
 

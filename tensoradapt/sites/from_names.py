@@ -89,11 +89,12 @@ def _sites(name: str, proj: str, module: Any) -> Iterator[Site]:
 def linear_site(model: Any, name: str, module: Any) -> Site:
     """Return the site of the linear layer ``module`` at ``name``, which no recipe knows.
 
-    ``layer`` is its index in the nearest list of modules around it (0 without one), ``proj`` its name without that
-    index.
+    ``layer`` is its index in the nearest list of modules around it that are numbered (0 without one), ``proj`` its
+    name without that index.
     """
     parts = name.split(".")
-    lists = [i for i in range(len(parts)) if is_list(model.get_submodule(".".join(parts[:i])))]
+    numbered = [i for i, part in enumerate(parts) if part.isdecimal()]  # nn.Sequential may have names for its modules
+    lists = [i for i in numbered if is_list(model.get_submodule(".".join(parts[:i])))]
     layer = int(parts.pop(lists[-1])) if lists else 0
     out, in_ = linear_shape(module) or (0, 0)
     return Site(name, name, (("layer", layer), ("proj", ".".join(parts))), out, in_, ())

@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -370,6 +371,13 @@ def test_layers_without_a_recipe_are_tied_by_their_place_in_a_list() -> None:
     assert coords["blocks.1.2"] == (("layer", 1), ("proj", "2"))
     assert coords["out"] == (("layer", 0), ("proj", "out"))
     assert len(set(coords.values())) == 7
+
+
+def test_layers_that_have_names_in_their_list_have_them_as_projections() -> None:
+    model = nn.Sequential(OrderedDict(first=nn.Linear(6, 8), second=nn.Linear(8, 6)))
+    config = TensorConfig(layout="proj : out : in", method="cp", rank=2, target_modules=["first", "second"])
+    coords = {site.name: site.coords for site in bank(get_peft_model(model, config)).plan.sites}
+    assert coords == {name: (("layer", 0), ("proj", name)) for name in ("first", "second")}
 
 
 @pytest.mark.parametrize("name", ta.parameterizations.names())

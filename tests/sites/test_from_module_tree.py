@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_an_adapter_on_convolutions_layers_and_heads_is_the_base_with_deltas_in_
         weights[site.key] += adapter.delta(site).detach().view(weights[site.key].shape)
     expected = torch.func.functional_call(Own().double(), weights, (image,))
     torch.testing.assert_close(model(image), expected, rtol=0, atol=1e-10)
+
+
+def test_layers_that_have_names_in_their_list_are_found_under_these() -> None:
+    model = Own().double()
+    model.blocks = nn.Sequential(OrderedDict(zip(("first", "none", "third", "last"), model.blocks, strict=True)))
+    image = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    base, sites = model(image), ta.find_sites(model, "all")
+    found = {site.name: site.coord["layer"] for site in sites if site.coord["proj"] == "square"}
+    assert found == {"blocks.first.square": 0, "blocks.third.square": 2, "blocks.last.square": 3}
+    perturb(ta.attach(model, ta.plan(sites, "layer proj : out : in", "cp", rank=2)))
+    assert not torch.allclose(model(image), base)
 
 
 def test_the_parts_of_embeddings_and_convolutions_are_modes() -> None:
