@@ -50,8 +50,8 @@ def base_of(shape: str) -> nn.Module:
 
 def attach(model: nn.Module, k: int) -> str:
     """Attach the adapter of run ``k``; returns its name."""
-    parameterization, rank = METHODS[k % len(METHODS)]
-    plan = ta.plan(model, method=parameterization, rank=rank, train=("classifier",))
+    method, rank = METHODS[k % len(METHODS)]
+    plan = ta.plan(model, method=method, rank=rank, train=("classifier",))
     ta.attach(model, plan, seed=k, name=f"run{k}")
     return f"run{k}"
 

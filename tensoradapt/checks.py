@@ -281,10 +281,8 @@ def one_of(names: Sequence[str], value: Any, where: str) -> str:
     return str(value)
 
 
-def checked(table: Any, keys: Mapping[str, Check], where: str) -> dict[str, Any]:
+def checked(table: Mapping[str, Any], keys: Mapping[str, Check], where: str) -> dict[str, Any]:
     """Return a table of known keys with checked values; in messages ``where`` precedes a key."""
-    if not isinstance(table, Mapping):
-        raise TensorAdaptError(f"{where or 'the sweep'} is {table!r}; expected a table of settings")
     values = {}
     for key, value in table.items():
         if key not in keys:

@@ -94,7 +94,7 @@ class RunConfig:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> RunConfig:
         """Return the config of a config.json; raises TensorAdaptError for another format and for fields it refuses."""
-        if record.get("format") != FORMAT:
+        if checks.mapping(record, "config").get("format") != FORMAT:
             raise TensorAdaptError(
                 f"format is {shown(record.get('format'))}; this version of tensoradapt reads format {FORMAT}"
             )

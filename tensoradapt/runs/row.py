@@ -138,7 +138,7 @@ def _reached(result: Mapping[str, Any]) -> Row:
     if missing := [key for key in expected if key not in result and key != "n_trained_base"]:
         raise TensorAdaptError(f"{missing[0]} is missing")
     row = {key: check(result.get(key), key) for key, check in RESULT.items()}
-    metric = checks.checked(result["metric"], METRIC, "metric.")
+    metric = checks.checked(checks.mapping(result["metric"], "metric"), METRIC, "metric.")
     if missing := [key for key in METRIC if key not in metric]:
         raise TensorAdaptError(f"metric.{missing[0]} is missing")
     scores = checks.optional(score)

@@ -21,7 +21,6 @@ from support.checksums import sum_again
 from support.fuzz_cli import Commands, call, checked, escapes, files
 from support.sweeping import write_spec
 
-from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import SUMS
 
 COMMANDS = fuzz_cli.names()
@@ -188,17 +187,18 @@ def test_arguments_that_are_none(name: str) -> None:
 
 
 def edited(ground: Ground, tmp_path: Path, file: str, path: Sequence[Any], *value: Any) -> str:
-    """A folder of runs in which one value of one file was changed, and its checksum with it."""
+    """A folder of runs in which one value of one file that has it was changed, and its checksum with it."""
     runs = hostile_files.runs(tmp_path / "runs")
-    found = next(iter(sorted(runs.glob(file))))
-    found.write_text(json.dumps(hostile_files.replaced(json.loads(found.read_text()), path, *value)))
+    documents = {found: json.loads(found.read_text()) for found in sorted(runs.glob(file))}
+    found = next(name for name, document in documents.items() if path in hostile_files.places(document))
+    found.write_text(json.dumps(hostile_files.replaced(documents[found], path, *value)))
     if (found.parent / SUMS).is_file():
         sum_again(found.parent)
     return str(runs)
 
 
 EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
-    "a method that is a number": ("*/config.json", ("method",), (3,), "method is 3; expected a name"),
+    "a method that is a number": ("*/config.json", ("method",), (3,), "method is 3; expected a text"),
     "no task": ("*/config.json", ("task",), (), "task is missing; expected name of a task"),
     "a rate that is a text": ("*/config.json", ("training", "lr"), ("x",), "lr is 'x'; expected a finite number"),
     "a seed that is a table": ("*/config.json", ("seed",), ({},), "seed is {}; expected a whole number"),
@@ -212,7 +212,12 @@ EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
     "an unknown status": ("*/result.json", ("status",), ("x",), "status is 'x'"),
     "parameters that are a text": ("*/result.json", ("n_params",), ("x",), "n_params is 'x'"),
     "a time that is a text": ("*/measurements.json", ("seconds",), ("x",), "seconds is 'x'"),
-    "an error without a config": ("*/error.json", ("config",), (), "format is None; this version of tensoradapt"),
+    "an error without a config": (
+        "*/error.json",
+        ("config",),
+        (),
+        "config is {}; expected a table",
+    ),
     "a specification with other seeds": ("sweeps/*.json", ("spec", "seed"), ([1],), "was changed: its name is not"),
     "a cell with a size that is a text": ("sweeps/*.json", ("cells", 0, "size"), ("x",), "cannot be read"),
 }
@@ -235,10 +240,19 @@ def test_runs_that_were_edited(name: str, ground: Ground, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("key", ["method", "task", "model"])
-def test_names_that_steer_a_terminal_are_written_out(key: str, ground: Ground, tmp_path: Path) -> None:
+def test_names_that_steer_a_terminal_are_refused_and_written_out(key: str, ground: Ground, tmp_path: Path) -> None:
     runs = edited(ground, tmp_path, "*/config.json", (key,), hostile_files.ESCAPE)
-    for config in Path(runs).glob("*/config.json"):
-        config.parent.rename(config.parent.with_name(RunConfig.from_dict(json.loads(config.read_text())).id))
+    for words in (["results", runs], ["results", runs, "--means"], ["report", runs, "--out", str(tmp_path / "page")]):
+        assert not checked(words)
+        ended = call(words)
+        said = " ".join(ended.err.split())
+        assert ended.code == 2 and rf"{key} is {hostile_files.ESCAPE!r}; expected a text without line breaks" in said
+    assert not (tmp_path / "page").exists()
+
+
+@pytest.mark.parametrize(("file", "key"), [("*/result.json", "note"), ("*/error.json", "error")])
+def test_notes_that_steer_a_terminal_are_written_out(file: str, key: str, ground: Ground, tmp_path: Path) -> None:
+    runs = edited(ground, tmp_path, file, (key,), hostile_files.ESCAPE)
     tables = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "latex", "parquet")}
     calls = [["results", runs], ["results", runs, "--means"], ["report", runs, "--out", str(tmp_path / "page.html")]]
     calls += [["results", runs, f"--{kind}", str(path)] for kind, path in tables.items()]
