@@ -26,13 +26,13 @@ from tensoradapt.tasks.classification import padded
 
 # the runs of one rank with AdamW
 GOLDEN_IDS = {
-    "head": "1fe72d12a0c000e4",
-    "lora": "df89b240b5acb45f",
-    "cp": "1ccfd2c4a1332c76",
-    "tucker": "05c9ed795c964e94",
-    "tensor_train": "0ed83199b647f015",
-    "vera": "dce3b6d276089f90",
-    "full": "357fa32b2bc87cac",
+    "head": "7a31294cc180d482",
+    "lora": "ed17678fc63e2681",
+    "cp": "0191087e253ac880",
+    "tucker": "7190ea132fccafd9",
+    "tensor_train": "3535e92ac4090bea",
+    "vera": "6c6aa557af5cbc3e",
+    "full": "39389c541bc3b5c8",
 }
 TINY = {"rank": 2, "seed": [0, 1], "steps": 4, "lr": 3e-3, "n_train": 64, "n_validation": 32, "n_test": 32}
 
