@@ -61,7 +61,6 @@ autodoc_typehints = "signature"
 python_maximum_signature_line_length = 100  # of longer ones each argument has a line
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 nitpick_ignore_regex = [("py:.*", r".*")]  # types of torch, numpy and our own inner names have no page here
 
 html_theme = "furo"
@@ -145,10 +144,21 @@ def links_of_docstrings(app: Sphinx, what: str, name: str, obj: Any, options: An
     lines[:] = [re.sub(r"`*\bdocs/([\w/-]+)\.md`*", r":doc:`/\1`", line) for line in lines]
 
 
+def functions_by_name(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """Show a default that is a function by its name alone.
+
+    ``autodoc_preserve_defaults`` would, but fails where a decorator shows more arguments than the source has.
+    """
+    return re.sub(r"<(?:built-in )?(?:function|method) '?(\w+)[^>]*>", r"\1", signature or "") or signature, returned
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", write_gallery)
     app.connect("source-read", links_to_the_repository)
     app.connect("source-read", pages_of_the_folder)
     app.connect("autodoc-process-docstring", links_of_docstrings, priority=900)
+    app.connect("autodoc-process-signature", functions_by_name)
     app.connect("build-finished", write_llms)
     return {"parallel_read_safe": True}
