@@ -135,7 +135,7 @@ def test_a_result_without_what_it_should_say_is_named(root):
     name = next(iter(results(root)))
     (root / name / "result.json").write_text("{}")
     sum_again(root / name)
-    with pytest.raises(ta.TensorAdaptError, match=rf"{name} has no '\w+' among its documents; .*delete the folder"):
+    with pytest.raises(ta.TensorAdaptError, match=rf"{name}/result.json: .*delete the folder .*: \w+ is missing"):
         table(root)
 
 
