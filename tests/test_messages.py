@@ -68,7 +68,7 @@ FEW = {"out": (31, 2, 1), "in": (31, 2, 1)}
 REFUSED: dict[str, tuple[Call, list[str]]] = {
     "rank 0": (plan(rank=0), ["rank is 0", "expected a whole number of 1 or more"]),
     "rank below 0": (plan(rank=-3), ["rank is -3", "expected a whole number of 1 or more"]),
-    "rank not whole": (plan(rank=2.0), ["rank is 2.0", "expected a whole number"]),
+    "rank not whole": (plan(rank=2.5), ["rank is 2.5", "expected a whole number"]),
     "rank True": (plan(rank=True), ["rank is True", "expected a whole number"]),
     "rank empty": (plan(rank={}), ["rank is an empty mapping", "expected a rank for each mode"]),
     "build that returns nothing": (
