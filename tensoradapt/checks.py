@@ -6,6 +6,7 @@ import importlib
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -289,6 +290,12 @@ def checked(table: Mapping[str, Any], keys: Mapping[str, Check], where: str) -> 
             raise TensorAdaptError(f"unknown key {where}{key}{did_you_mean(key, keys)}")
         values[key] = keys[key](value, f"{where}{key}")
     return values
+
+
+def name_in(module: str, value: Any) -> str | None:
+    """Return the name under which another process can import a value from a module; None where there is none."""
+    held = vars(sys.modules[module]) if module in sys.modules and module != "__main__" else {}
+    return next((name for name, item in held.items() if item is value), None)
 
 
 def imported(where: str, what: str, expected: str) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tensoradapt.checks import imported, shown
+from tensoradapt.checks import imported, name_in, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.metrics.metric import Metric, none, of_share
 from tensoradapt.metrics.table import TABLE, Floats, checked, range_of
@@ -54,13 +53,13 @@ def metric_name(metric: Any) -> str:
 def _held(metric: Metric) -> str:
     """Return where a record can be imported from: the module of its score, and its name there."""
     module = getattr(metric.score, "__module__", "")
-    names = [name for name, value in vars(sys.modules.get(module, sys)).items() if value is metric]
-    if module == "__main__" or not names:
+    name = name_in(module, metric)
+    if name is None:
         raise TensorAdaptError(
             f"metric {metric.name!r} is no value of module {module}, from which the processes that compute runs import "
             'it; expected one in the module of its score, or its place, such as metric="my_metrics:COST"'
         )
-    return f"{module}:{names[0]}"
+    return f"{module}:{name}"
 
 
 def check_reported(metric: Metric) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt import tasks
-from tensoradapt.checks import flag, imported, place, shown, text
+from tensoradapt.checks import flag, imported, name_in, place, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.library import check_reported
 from tensoradapt.records import keywords, read
@@ -131,13 +130,13 @@ def _made(task: Any, settings: Mapping[str, Any]) -> tuple[Task, Record]:
 def _place_of(task: Task) -> str:
     """Return where a task can be imported from, as "module:NAME" with the module of its class."""
     module = type(task).__module__
-    held = [name for name, value in vars(sys.modules.get(module, sys)).items() if value is task]
-    if module == "__main__" or not held:
+    held = name_in(module, task)
+    if held is None:
         raise TensorAdaptError(
             f"task {task.name!r} is no value of module {module}, from which processes that compute runs import it; "
             "expected one in a module, such as TASK = MyTask() in my_tasks.py"
         )
-    return f"{module}:{held[0]}"
+    return f"{module}:{held}"
 
 
 def _held(where: str) -> tuple[Task, Record]:

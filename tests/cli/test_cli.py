@@ -55,23 +55,13 @@ def test_methods_lists_every_published_adapter_and_counts_it_at_a_models_sizes(c
     assert "not defined" not in capsys.readouterr().out.splitlines()[1]
 
 
+MIXED = "plan --model tiny-random-bert --method lotr --paper --projections q up --rank 1".split()
+
+
 def test_plan_prints_the_plan_without_building_it(capsys):
     assert main(["plan", "--model", "tiny-random-bert", "--method", "lorta", "--paper", "--rank", "2"]) == 0
     assert "lorta as in its paper over 12 matrices" in capsys.readouterr().out
-    mixed = [
-        "plan",
-        "--model",
-        "tiny-random-bert",
-        "--method",
-        "lotr",
-        "--paper",
-        "--projections",
-        "q",
-        "up",
-        "--rank",
-        "1",
-    ]
-    assert main([*mixed, "--on-mismatch", "split"]) == 0
+    assert main([*MIXED, "--on-mismatch", "split"]) == 0
     assert "split by shape: 2 tensors where lotr has 1" in capsys.readouterr().out
     assert main(["plan", "--model", "tiny-random-bert", "--method", "dense"]) == 0
     assert "dense over 12 matrices" in capsys.readouterr().out
@@ -99,19 +89,7 @@ def test_plan_has_an_option_for_each_field_and_prints_what_python_does(capsys):
             "rank is 0; expected a whole",
         ),
         (
-            [
-                "plan",
-                "--model",
-                "tiny-random-bert",
-                "--method",
-                "lotr",
-                "--paper",
-                "--projections",
-                "q",
-                "up",
-                "--rank",
-                "1",
-            ],
+            MIXED,
             "lotr with paper=True is not defined on these matrices: ",
         ),
         (["plan", "--model", "tiny-random-bert", "--method", "cp"], "error: rank=None and budget=None were"),

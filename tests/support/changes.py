@@ -255,6 +255,33 @@ assert len(data.train) == 60 and "parity" in tasks.names()
         tests="or, outside this repository, the entry point group `tensoradapt.tasks`",
     ),
     Change(
+        "a kind of own data",
+        """
+import json
+from pathlib import Path
+from tensoradapt.tasks.registry import resolve
+rows = [{"source": f"word {i}", "target": f"Wort {i}"} for i in range(40)]
+Path("pairs.jsonl").write_text("\\n".join(map(json.dumps, rows)))
+task, record = resolve({"train": "pairs.jsonl", "columns": {"source": "source"}, "kind": "translation"})
+assert record["kind"] == "translation" and len(task.load().train) == 28
+""",
+        edits={
+            "tasks/language/rows.py": [
+                (
+                    'COLUMNS = {"instruct": ("prompt", "answer"), ',
+                    'COLUMNS = {"translation": ("source", "target"), "instruct": ("prompt", "answer"), ',
+                )
+            ],
+            "tasks/own_settings.py": [
+                (
+                    '    "instruct": ("text", ',
+                    '    "translation": ("text", "label", "labels", "metric", "beta"),\n    "instruct": ("text", ',
+                )
+            ],
+        },
+        tests="a task of its own besides, where its loss is another: `tasks/own.py` names it",
+    ),
+    Change(
         "a model family",
         'assert len(ta.find_sites(SimpleNamespace(model_type="novel", **SIZES), ("q", "v"))) == 4',
         edits={"sites/recipe_table.py": [('        ("bert", "roberta",', '        ("bert", "novel", "roberta",')]},

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.chat_models import saved_chat_model
+from support.data_files import write
 
 import tensoradapt as ta
 from tensoradapt.cli.main import main
@@ -43,26 +43,6 @@ def compared(n: int = 40) -> list[Row]:
 
 
 ROWS = {"instruct": answered, "preference": compared}
-
-
-def write(name: str, rows: list[Row]) -> str:
-    """Write rows as the suffix of the name says."""
-    import pandas
-
-    path = Path(name)
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(rows))
-    elif path.suffix == ".parquet":
-        pandas.DataFrame(rows).to_parquet(path)
-    elif path.suffix == ".csv":
-        pandas.DataFrame(rows).to_csv(path, index=False)
-    else:
-        import datasets
-
-        datasets.Dataset.from_list(rows).save_to_disk(name)
-    return name
 
 
 @pytest.mark.parametrize("kind", ROWS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 import sys
@@ -22,6 +21,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from sklearn import metrics as skm
 from support.configs import config_of
+from support.data_files import write
 from support.tasks import answers
 
 import tensoradapt as ta
@@ -55,28 +55,6 @@ def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, EntryPoint]]:
 
 def rows(n: int = 60, word: str = "row") -> list[Row]:
     return [{"text": f"{word} number {i}, or so", "label": ("bad", "good")[i % 2]} for i in range(n)]
-
-
-def write(path: str | Path, data: list[Row]) -> str:
-    """Write rows as the suffix of the path says."""
-    path = Path(path)
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in data))
-    elif path.suffix == ".json":
-        path.write_text(json.dumps(data))
-    elif path.suffix == ".parquet":
-        import pandas
-
-        pandas.DataFrame(data).to_parquet(path)
-    elif path.suffix == ".tsv":
-        lines = ["\t".join(data[0]), *("\t".join(map(str, row.values())) for row in data)]
-        path.write_text("\n".join(lines) + "\n")
-    else:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(data[0]))
-            writer.writeheader()
-            writer.writerows(data)
-    return str(path)
 
 
 def record(value: Any) -> Any:

@@ -13,7 +13,7 @@ from tensoradapt.tasks.tables import LABEL_NAMES, Table, text_column
 
 COLUMNS = {"instruct": ("prompt", "answer"), "preference": ("prompt", "chosen", "rejected")}
 SYSTEM = "system"
-ROLES = tuple(dict.fromkeys((*COLUMNS["instruct"], *COLUMNS["preference"], SYSTEM)))
+ROLES = tuple(dict.fromkeys((*(name for names in COLUMNS.values() for name in names), SYSTEM)))
 
 
 def kind_of(table: Table, columns: Mapping[str, str]) -> str | None:
