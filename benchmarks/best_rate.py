@@ -47,7 +47,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "vera": {"method": "vera", "paper": True},
     "kronecker": {"method": "kronecker", **SPLIT},
 }
-NAMES = {"cp": "CP (LoRTA)"}  # of the published row; the others have the names of the table
+NAMES = {"cp": "CP (LoRTA)"}  # the name of the published row; others are named as in the table
 TICKS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 DECADES = (1e-4, 1e-3, 1e-2, 1e-1)
 LEFT_OUT = {("tensor_ring", 64): "1.8 million parameters, more than LoRA r=64, and 20 times its arithmetic"}
@@ -80,7 +80,7 @@ def search(bench: Bench, cell: Cell, seed: int, precision: str, also: Sequence[i
             if k not in losses(cell, seed):
                 append(RECORD, measured(bench, cell, k, seed, precision))
         known = losses(cell, seed)
-        best = min(known, key=lambda k: (known[k], -k))  # of rates that are too small to matter the highest
+        best = min(known, key=lambda k: (known[k], -k))  # the highest of rates that are too small to matter
         around = (best - 1, best + 1) if learned(known[best]) else (min(known) - 1,)
         todo = [k for k in around if k not in known][: MOST - len(known)]
 

@@ -46,7 +46,7 @@ class Kind:
     lrs: tuple[float, ...] = (2e-3, 4e-4)
     head_lrs: tuple[float, ...] = RATES
     seeds: tuple[int, ...] = SEEDS[:1]
-    full_lrs: tuple[float, ...] = ()  # of full fine-tuning, at the first of ``head_lrs``
+    full_lrs: tuple[float, ...] = ()  # rates of full fine-tuning, at the first of ``head_lrs``
 
 
 KINDS = {

@@ -64,7 +64,7 @@ class Served:
         self.model(**batch)
 
     def n_bytes(self) -> int:
-        """Of an adapter's numbers."""
+        """Return the bytes of an adapter's numbers."""
         return ta.adapters(self.model)["a0"].n_bytes
 
 

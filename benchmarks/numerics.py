@@ -37,7 +37,7 @@ CONFIG = BertConfig(
     hidden_size=24, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32, vocab_size=40,
     max_position_embeddings=16,
 )  # fmt: skip
-SHARE = 0.01  # of an update's norm in that of the weights
+SHARE = 0.01  # an update's norm in that of the weights
 # units in the last place that rounding once to a dtype may be off: half of one, relative to a number's power of two
 UNIT: Mapping[str, float] = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 # the documented bounds: rounding once, plus what sums in float32 add

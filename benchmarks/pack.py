@@ -97,7 +97,7 @@ def seconds(call: Callable[..., None], *arguments: Any) -> float:
 
 
 def ratios(base: nn.Module, args: argparse.Namespace, n: int) -> dict[str, list[float]]:
-    """Of each round the two ratios."""
+    """Return the two ratios of each round."""
     found: dict[str, list[float]] = {"turns": [], "joined": []}
     frozen = copy.deepcopy(base)
     for name, p in frozen.named_parameters():

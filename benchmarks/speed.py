@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py --threads 1           # MiniLM's shape; --shapes roberta-base smollm2-135m vit-s
     python benchmarks/speed.py --only cp --before    # beside it without each piece of work that was saved
-    python benchmarks/speed.py --shapes small --instructions    # of a step, by valgrind; or of some rows
+    python benchmarks/speed.py --shapes small --instructions    # those of a step, by valgrind; or of some rows
     python benchmarks/speed.py --ways                # one layer: ranks and tokens by the exact ways through it
     python benchmarks/speed.py --figure              # figure and tables of the records
     python benchmarks/speed.py --quick               # a look: two rounds of a small shape, no record
@@ -40,7 +40,7 @@ from speed_turns import BEFORE, Competitor, Turn, operations_of, peak_of, withou
 import tensoradapt as ta
 from tensoradapt.runs.provenance import provenance
 
-REPEATS = 3  # of what is done once for an adapter; one in a look
+REPEATS = 3  # repeats of what is done once for an adapter; one in a look
 
 
 def rounds_of(

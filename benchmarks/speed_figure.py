@@ -26,7 +26,7 @@ FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 TICKS = (1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 6)
 WIDE = 5  # a largest ratio from which ticks would touch: there are fewer of them
 ROW, GAP = 0.17, 1.6  # inches of a row, rows between groups
-FACES = {"PEFT": "white", "LyCORIS": "#d0d0d0"}  # of markers; ours have the method's colour
+FACES = {"PEFT": "white", "LyCORIS": "#d0d0d0"}  # faces of markers; ours have the method's colour
 Key = tuple[str, str]  # group and label
 
 

@@ -23,8 +23,8 @@ from tensoradapt.planning.variant import variant_of
 from tensoradapt.sites.site import Sites
 from tensoradapt.testing.laws import float64
 
-MAX_PARAMS, LR = 300_000, 1e-4  # of one tensor, as published; five times as many where clipped
-TASKS = ("a", "b", "c")  # of the row that has any: every task and site has gradients of its own
+MAX_PARAMS, LR = 300_000, 1e-4  # numbers of one tensor as published; five times as many if clipped
+TASKS = ("a", "b", "c")  # for the row that has any: every task and site has gradients of its own
 PROJECTIONS, HEAD_DIM = ("q", "v"), 64
 TIED, FREE, SPLIT = "layer proj : head dim : model", ": out : in", ": out* : in*"
 OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {  # what no published row has: name, layout, options

@@ -24,7 +24,7 @@ import tensoradapt as ta
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import load_runs
 
-SHARES = (0.5, 2)  # of the specification's steps
+SHARES = (0.5, 2)  # shares of the specification's steps
 SEEDS = [0, 1]
 COLUMNS = ("task", "steps", "lr", "metric", "n_seeds", "mean", "low", "high")
 

@@ -28,7 +28,7 @@ FOLDERS = ("glue", "glue/long", "glue/one-rate", "instruct", "instruct/ranks", "
 HEADS = {"sst2": 770, "stsb": 385, "mrpc": 770, "cola": 770, "rte": 770, "cifar10": 7690, "polyreactivity": 1026}
 HEADS |= dict.fromkeys(("alpaca", "ultrafeedback", "antibody-mlm"), 0)  # ``n_trained_base`` of runs
 PAIRED = ("accuracy", "f1", "matthews", "pearson", "spearman")  # the metrics whose examples those runs compared
-ROUNDING = 5e-5  # of limits with four decimals
+ROUNDING = 5e-5  # the rounding of limits with four decimals
 
 
 def largest_p(mean: float, half: float, variance: float, n: int) -> float:

@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "results"
 REFERENCE = ("lora", 8)
 REFERENCE_NAME = f"{REFERENCE[0]} r={REFERENCE[1]}"
 MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
-LEVEL = 0.05  # of p after Holm's correction, below which a difference is called decided; half of it for one side
+LEVEL = 0.05  # a difference with p below it, after Holm's correction, is decided; half of it for one side
 Row = dict[str, Any]
 
 

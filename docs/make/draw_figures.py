@@ -25,7 +25,7 @@ from tensoradapt.runs.store import Run
 DOCS = Path(__file__).parents[1]
 TABLES = ("figures/frontier*.csv", "examples/*/means.csv", "results/**/records.csv")
 KINDS = ("frontier", "ranks", "contrasts", "layouts")
-REFERENCES = {"layouts": "cp over layer proj : head dim : model"}  # of a folder; LoRA of others
+REFERENCES = {"layouts": "cp over layer proj : head dim : model"}  # by folder; others: LoRA
 ABOUT = {  # tables without a specification: all are of one model and one task
     "frontier": {"precision": "bf16"},
     "frontier-all": {"precision": "bf16"},

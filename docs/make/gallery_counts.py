@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-WIDTHS = (384, 512, 768, 1024, 1280, 2048, 2560, 3072, 4096, 5120, 8192)  # of a calculator whose matrices have parts
+WIDTHS = (384, 512, 768, 1024, 1280, 2048, 2560, 3072, 4096, 5120, 8192)  # for a calculator whose matrices have parts
 
 
 def train(sizes: Sequence[int], rank: int) -> int:

@@ -74,7 +74,7 @@ def test_the_file_holds_every_trained_number_and_base_once_and_a_header_at_any_d
 
 
 def test_what_layers_share_takes_the_same_bytes_at_2_8_and_32_layers(tmp_path):
-    """Of CP over layers only the layer factor grows, by a row of it for each layer; its tensors stay as many."""
+    """In CP over layers only the layer factor grows, by a row for each layer; its tensors stay as many."""
     found = {}
     for layers in (2, 8, 32):
         model = bert(layers)

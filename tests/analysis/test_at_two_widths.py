@@ -28,7 +28,7 @@ NAMES = (
     *("lora-xs", "kronecker", "quanta"),
 )
 OVER_TASKS = ("grid", "aggregates", "differences")
-ROWS = {"grid": 3, "contrasts": 3, "aggregates": 3, "differences": 1.6}  # of each method
+ROWS = {"grid": 3, "contrasts": 3, "aggregates": 3, "differences": 1.6}  # inches or rows for each method
 KINDS = sorted(set(CATALOGUE) - {"progress"})  # which names no method
 
 

@@ -61,7 +61,7 @@ def test_improvement_is_mann_and_whitneys_share_averaged_over_tasks(a: np.ndarra
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "least"), [(3, 0.89), (5, 0.9), (10, 0.91)])
 def test_a_stratified_bootstrap_covers_at_few_seeds(seeds: int, least: float) -> None:
-    """Of the interquartile mean and of the probability of improvement between two that are alike."""
+    """The statistics are the interquartile mean and the probability of improvement between two that are alike."""
     rng, means, hits = np.random.default_rng(seeds), np.linspace(0.5, 0.9, TASKS)[:, None], []
     truth = bootstrap.iqm(rng.normal(means, 0.03, (TASKS, 20_000)))
     for seed in range(500):

@@ -74,7 +74,7 @@ def test_nothing_on_a_figure_is_cut_off_or_covered(runs: list[Run], kind: str) -
 
 
 def renamed(runs: list[Run], form: str) -> list[Run]:
-    """Of adapters, to labels of their own."""
+    """Return the runs with other names of their adapters."""
     return [
         replace(run, row={**run.row, "method": form.format(run.row["method"])}) if run.row["kind"] == "adapter" else run
         for run in runs
@@ -83,7 +83,7 @@ def renamed(runs: list[Run], form: str) -> list[Run]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Of five tasks, which every figure but that of ranks can be drawn of."""
+    """Return runs of five tasks, from which every figure but that of ranks can be drawn."""
     return sweep(tmp_path_factory.mktemp("many"), tuple("abcde"))
 
 

@@ -36,7 +36,7 @@ CURVES = {"cp": [(1, 100, 0.75), (4, 400, 0.8)], "lora": [(1, 900, 0.78), (4, 36
 
 
 def boxes(ax: Axes, gid: str) -> list[tuple[float, float, float, float]]:
-    """Of each marker of a kind, or each bar, in pixels."""
+    """Return the place of each marker of a kind, or of each bar, in pixels."""
     found = []
     for line in drawn(ax, gid):
         at = line.get_transform().transform(np.asarray(line.get_xydata(), float))

@@ -19,7 +19,7 @@ from tensoradapt.analysis.tables import curves, frontier
 from tensoradapt.analysis.tables.comparable import reported, tuned, tuned_where
 from tensoradapt.runs.store import Run, load_runs
 
-BEST = {1: 1e-3, 4: 3e-3, 16: 1e-2}  # of all but lora at rank 1
+BEST = {1: 1e-3, 4: 3e-3, 16: 1e-2}  # the best of all but lora at rank 1
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def test_ranges_hold_the_scores_of_every_scorer() -> None:
         for stored, split, _ in cases:
             try:
                 value = resolve(name).score(stored, split)
-            except Exception:  # of the other kind of labels
+            except Exception:  # labels of the other kind
                 continue
             low, high = range_of(name)
             assert math.isnan(value) or low <= value <= high, name

@@ -23,7 +23,7 @@ from tensoradapt.testing.laws import float64
 
 
 def slopes(adapter: ta.Adapter, model: torch.nn.Module) -> list[dict[str, bool]]:
-    """Of each tensor, which factors have a gradient that is not exactly zero."""
+    """Return which factors of each tensor have a gradient that is not exactly zero."""
     adapter.zero_grad()
     model(**inputs("bert"), labels=torch.tensor([2, 5])).loss.backward()
     return [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-Edits = dict[str, list[tuple[str, str]]]  # of each file what is replaced, and by what
+Edits = dict[str, list[tuple[str, str]]]  # by file: what is replaced, and by what
 HEAD = """
 from types import SimpleNamespace
 import torch

@@ -21,7 +21,7 @@ from tensoradapt.data.models import load_causal
 from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
 
-SMOLLM2 = "smollm2-135m-instruct"  # of the plug-in in benchmarks/paper
+SMOLLM2 = "smollm2-135m-instruct"  # a model of the plug-in in benchmarks/paper
 STEPS, BATCH, LENGTH = 20, 4, 64
 ASKED = [{"role": "user", "content": "Write a sentence of a film review."}]
 COMMON: dict[str, Any] = {

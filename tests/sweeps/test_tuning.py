@@ -193,7 +193,7 @@ def test_a_grid_ends_where_numbers_do(tmp_path: Path, ends: tuple[float, float])
 @pytest.mark.parametrize(
     ("ends", "rate"),
     [
-        ({1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.7}, 3e-3),  # of equal ones the lower
+        ({1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.7}, 3e-3),  # the lower of equal ones
         ({1e-3: 0.7, 3e-3: 0.7, 1e-2: 0.6}, 1e-3),  # which is at the edge, but not alone
         ({1e-3: 0.7, 3e-3: 0.7, 1e-2: 0.7}, 1e-3),  # as a head with a rate of its own
         ({1e-3: 0.6, 3e-3: 0.7, 1e-2: "diverged"}, 3e-3),

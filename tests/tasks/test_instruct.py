@@ -19,7 +19,7 @@ from tensoradapt.tasks.language.instruct import Instruct
 from tensoradapt.tasks.registry import resolve
 from tensoradapt.tasks.splits import DataSpec, Split, Splits
 
-LENGTH = 160  # of the tiny model's tokens, which are letters
+LENGTH = 160  # in the tiny model's tokens, which are letters
 
 
 def splits() -> Splits:

@@ -79,7 +79,7 @@ def test_another_kind_of_model_takes_a_share_of_the_rates_of_adapters(tmp_path: 
 
 @pytest.mark.parametrize("case", HEAD_RATES)
 def test_every_head_rate_is_the_best_that_was_tried_on_the_frozen_base(case: tuple[str, str]) -> None:
-    """Of five, by the mean over seeds on validation, in the record that benchmarks/head_rates.py wrote."""
+    """Five were tried: the best has the highest mean over seeds on validation in the record of head_rates.py."""
     with RECORD.open(newline="") as file:
         rows = [
             row

@@ -184,7 +184,7 @@ def test_pixel_values_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_head_of_another_number_of_classes_is_drawn_from_the_seed_and_nothing_else_is() -> None:
     write("pets")
     base = vit()
-    whole = transformers.ViTForImageClassification(base.config)  # of two classes by default
+    whole = transformers.ViTForImageClassification(base.config)  # it has two classes by default
     saved = save_model("saved", transformers.ViTForImageClassification(vit(num_labels=7).config))
     task, _ = registry.resolve("pets")
     heads = []

@@ -240,7 +240,7 @@ def test_a_step_without_a_finite_distance_is_left_as_it_is_counted_and_named_onc
     curved=st.floats(0, 2),
 )
 def test_a_length_is_found_wherever_there_is_one(coefficients: list[float], asked: float, curved: float) -> None:
-    """Of any curve |c a_1 + c^2 a_2 + ...|^2 in several dimensions."""
+    """The curve is any |c a_1 + c^2 a_2 + ...|^2 in several dimensions."""
     powers = torch.tensor(coefficients, dtype=torch.float64)
     vectors = torch.stack([powers * curved**k for k in range(3)])
     vectors[1] = vectors[1].roll(1)

@@ -26,7 +26,7 @@ from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 SIZES = {"layer": 4, "proj": 3, "head": 5, "dim": 6, "model": 11, "out": 8, "in": 10}
 SIZES |= {"out1": 3, "out2": 4, "in1": 5, "in2": 2}
 TIED = "layer proj : head dim : model"
-# of each bond, the modes on one side of it
+# the modes on one side of each bond
 CASES = {
     "lora": ("lora", ": out : in", {}, {"r": ("in",)}),
     "cp-of-two-modes": ("cp", ": out : in", {}, {"r": ("in",)}),

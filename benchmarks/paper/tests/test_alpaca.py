@@ -26,7 +26,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 import answers
 import mt_bench
 
-LENGTH = 160  # of the tiny model's tokens, which are letters
+LENGTH = 160  # in the tiny model's tokens, which are letters
 Rows = list[dict[str, Any]]
 
 
@@ -192,7 +192,7 @@ def test_a_run_learns_the_answers_and_judges_each_kind(data: Callable[..., Path]
     assert ALPACA.evaluate(parts["arrays"]["predictions"], test) == result["test"]
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, at what PEFT asks
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # transformers warns at what PEFT asks
 def test_an_adapter_answers_the_same_when_peft_loads_its_export(
     data: Callable[..., Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

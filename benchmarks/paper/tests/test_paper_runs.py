@@ -117,7 +117,7 @@ def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Pat
     text = page.read_text()
     overview.fill(page)
     assert page.read_text() == text and text.startswith("before") and text.rstrip().endswith("after")
-    assert text.count("| glue | planted | LoRA |") == 1  # of the claim: r=4 against r=8
+    assert text.count("| glue | planted | LoRA |") == 1  # the claim: r=4 against r=8
     assert text.count("| glue | planted | tiny-random-bert |") == 4
 
 
@@ -286,7 +286,7 @@ def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path:
     names += ("low_seeds", "p", "times_fewer_trained", "decided", "p_within", "p_within_holm")
     lines = [",".join(("task", "reference", *names))]
     lines += [",".join(("sst2", "lora r=8", *map(str, row))) for row in rows]
-    lines += [",".join(("sst2", "cp r=1", *map(str, rows[2])))]  # of a sweep without LoRA r=8: says nothing of it
+    lines += [",".join(("sst2", "cp r=1", *map(str, rows[2])))]  # a sweep without LoRA r=8 says nothing of it
     (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
     cp, vera = overview.claim(tmp_path).splitlines()[2:]
     within = "r=4: +0.0000 (-0.0050 to +0.0050; seeds alone from -0.0060) | 0.2, 0.4 | 20.0 | 10.0"

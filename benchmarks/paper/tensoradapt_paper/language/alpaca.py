@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 NAME = "alpaca"
-HELD_OUT = 0.1  # of the rows for validation, and as many for test
+HELD_OUT = 0.1  # the share of rows for validation, and as many for test
 
 
 def load_splits() -> Splits:

@@ -106,7 +106,7 @@ class Folding(Task):
         return nats.sum() / (batch["bins"] != IGNORED).sum()
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Of each chain the log-likelihood (nats) of its pairs' bins, their number, CA-lDDT and TM-score, (batch, 4).
+        """Return each chain's log-likelihood (nats) of its pairs' bins, their number, CA-lDDT and TM-score, (batch, 4).
 
         The model recycles as often as its config says.
         """

@@ -105,7 +105,7 @@ class AntibodyMlm(Task):
         return nats.sum() / hidden.sum()
 
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Of each sequence: log-likelihood (nats, summed) of its masked residues, those found, all; (batch, 3)."""
+        """Return the log-likelihood (nats, summed) of each sequence's masked residues, those found, all; (batch, 3)."""
         import torch
 
         nats, right = _predicted(model, batch, batch["hidden"])
