@@ -29,8 +29,8 @@ import matplotlib.pyplot as plt
 import tensoradapt as ta
 from tensoradapt.analysis.figures import canvas, difference_plots
 from tensoradapt.analysis.statistics import significance
-from tensoradapt.analysis.tables.comparable import score
-from tensoradapt.analysis.tables.frontier import points, references
+from tensoradapt.analysis.old_tables.comparable import score
+from tensoradapt.analysis.old_tables.frontier import points, references
 from tensoradapt.data import models
 from tensoradapt.sweeps.frontier import rate
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.analysis.figures import plots as plots
     from tensoradapt.analysis.figures import spectra_plots as spectra_plots
     from tensoradapt.analysis.statistics import spectra as spectra
-    from tensoradapt.analysis.tables.frontier import frontier as frontier
-    from tensoradapt.analysis.tables.savings import savings as savings
+    from tensoradapt.analysis.old_tables.frontier import frontier as frontier
+    from tensoradapt.analysis.old_tables.savings import savings as savings
     from tensoradapt.compression.compress import compress as compress
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
     from tensoradapt.lora.export import export_lora as export_lora
@@ -88,8 +88,8 @@ _HOME = {
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",
-    "frontier": "tensoradapt.analysis.tables.frontier",
-    "savings": "tensoradapt.analysis.tables.savings",
+    "frontier": "tensoradapt.analysis.old_tables.frontier",
+    "savings": "tensoradapt.analysis.old_tables.savings",
     "results": "tensoradapt.sweeps.reports.dataframe",
 }
 _MODULES = {

@@ -19,7 +19,7 @@ import pandas as pd
 
 from tensoradapt.analysis.figures.canvas import write
 from tensoradapt.analysis.figures.catalogue import Figured, figures
-from tensoradapt.analysis.tables.frames import as_runs
+from tensoradapt.analysis.old_tables.frames import as_runs
 from tensoradapt.runs.store import Run
 
 DOCS = Path(__file__).parents[1]

@@ -121,7 +121,7 @@ def frontier(args: argparse.Namespace) -> int:
         import rich  # noqa: F401  # before the runs, as the table needs it after them
     except ImportError:
         raise missing_extra("rich", "demo", "tensoradapt frontier") from None
-    from tensoradapt.analysis.tables.frontier import table
+    from tensoradapt.analysis.old_tables.frontier import table
     from tensoradapt.sweeps.frontier import frontier_spec, run_frontier
 
     given = {key: item for record in KEYS for key, item in given_options(args, record).items()}
@@ -181,7 +181,7 @@ def print_tables(rows: Sequence[dict[str, Any]], runs: Sequence[Any]) -> None:
 
 
 def _print_savings(runs: Sequence[Any]) -> None:
-    from tensoradapt.analysis.tables.savings import savings
+    from tensoradapt.analysis.old_tables.savings import savings
 
     rows = [row for row in savings(runs) if row["within"]]
     if rows:

@@ -1,7 +1,7 @@
 """A run as a flat row: the columns of tables, of conditions such as ``--where`` and of DataFrames.
 
 The columns are the fields of a run's records, as they were when it ran, and what followed from them. Rows are made here
-from the documents of a run's folder; ``analysis.tables.frames`` makes them from somebody's DataFrame.
+from the documents of a run's folder; ``analysis.old_tables.frames`` makes them from somebody's DataFrame.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.figures.frontier_plot import save_frontier
-from tensoradapt.analysis.tables.frontier import write_csv
+from tensoradapt.analysis.old_tables.frontier import write_csv
 from tensoradapt.checks import one_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.published import methods

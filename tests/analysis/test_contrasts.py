@@ -11,8 +11,8 @@ from support.synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed
-from tensoradapt.analysis.tables import frontier
-from tensoradapt.analysis.tables.contrasts import contrasts
+from tensoradapt.analysis.old_tables import frontier
+from tensoradapt.analysis.old_tables.contrasts import contrasts
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs
 

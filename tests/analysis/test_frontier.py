@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from support.checksums import sum_again
 from support.synthetic_runs import write_many, write_synthetic
 
-import tensoradapt.analysis.tables.frontier as analysis
+import tensoradapt.analysis.old_tables.frontier as analysis
 from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.analysis.tables.comparable import versus
+from tensoradapt.analysis.old_tables.comparable import versus
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.row import COLUMNS
 from tensoradapt.runs.store import Run, load_runs

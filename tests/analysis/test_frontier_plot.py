@@ -22,7 +22,7 @@ from tensoradapt.analysis.figures import canvas, frontier_plot, plots
 from tensoradapt.analysis.figures.captions import caption
 from tensoradapt.analysis.figures.frontier_labels import overlap, place_labels, spread
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.tables.frontier import frontier
+from tensoradapt.analysis.old_tables.frontier import frontier
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs
 
@@ -133,7 +133,7 @@ def test_each_method_has_a_colour_and_a_marker_of_its_own(dense: Axes) -> None:
 
 
 def test_means_bars_and_the_frontier_are_drawn_where_they_are(tmp_path: Path) -> None:
-    from tensoradapt.analysis.tables.frontier import points
+    from tensoradapt.analysis.old_tables.frontier import points
 
     runs = write_many(tmp_path, {"cp": [(1, 100, 0.75), (2, 300, 0.8)]})
     ax = plots.frontier(runs, axes())

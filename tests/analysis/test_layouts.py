@@ -12,7 +12,7 @@ import tensoradapt as ta
 from tensoradapt.analysis.figures.catalogue import figures
 from tensoradapt.analysis.figures.difference_plots import layout_map
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.tables.contrasts import layout_rows
+from tensoradapt.analysis.old_tables.contrasts import layout_rows
 from tensoradapt.runs.store import Run
 
 REFERENCE = f"cp over {LAYOUTS[-1]}"

@@ -21,8 +21,8 @@ from support.synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.analysis.figures import curve_plots, plots
 from tensoradapt.analysis.figures.panel import Mark, make_panel
-from tensoradapt.analysis.tables import curves
-from tensoradapt.analysis.tables.frontier import points, table
+from tensoradapt.analysis.old_tables import curves
+from tensoradapt.analysis.old_tables.frontier import points, table
 from tensoradapt.metrics.table import range_of
 from tensoradapt.runs.store import Run, load_runs
 

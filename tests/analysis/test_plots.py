@@ -17,8 +17,8 @@ from support.synthetic_runs import write_many
 from support.synthetic_sweep import layouts, sweep, tuned_apart
 
 import tensoradapt as ta
-from tensoradapt.analysis.tables.frames import Columns, as_runs
-from tensoradapt.analysis.tables.frontier import table
+from tensoradapt.analysis.old_tables.frames import Columns, as_runs
+from tensoradapt.analysis.old_tables.frontier import table
 from tensoradapt.runs.store import Run, load_runs
 
 pandas = pytest.importorskip("pandas", reason="an extra")

@@ -15,8 +15,8 @@ from support.synthetic_sweep import LEVELS, RATES, sweep, tuned_apart
 from tensoradapt.analysis.figures import curve_plots
 from tensoradapt.analysis.figures.captions import at_an_end, how_chosen
 from tensoradapt.analysis.figures.catalogue import figures
-from tensoradapt.analysis.tables import curves, frontier
-from tensoradapt.analysis.tables.comparable import reported, tuned, tuned_where
+from tensoradapt.analysis.old_tables import curves, frontier
+from tensoradapt.analysis.old_tables.comparable import reported, tuned, tuned_where
 from tensoradapt.runs.store import Run, load_runs
 
 BEST = {1: 1e-3, 4: 3e-3, 16: 1e-2}  # the best of all but lora at rank 1

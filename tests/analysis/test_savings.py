@@ -8,7 +8,7 @@ import pytest
 from support.synthetic_runs import write_synthetic
 
 import tensoradapt as ta
-from tensoradapt.analysis.tables.savings import savings
+from tensoradapt.analysis.old_tables.savings import savings
 from tensoradapt.runs.store import load_runs
 
 SEEDS = range(4)

@@ -12,8 +12,8 @@ from support.synthetic_sweep import sweep
 import tensoradapt as ta
 from tensoradapt.analysis.figures.captions import caption
 from tensoradapt.analysis.figures.catalogue import figures
-from tensoradapt.analysis.tables import frontier
-from tensoradapt.analysis.tables.setup import SETUP, setup, unequal
+from tensoradapt.analysis.old_tables import frontier
+from tensoradapt.analysis.old_tables.setup import SETUP, setup, unequal
 from tensoradapt.cli.main import main
 from tensoradapt.runs.store import Run, load_runs
 

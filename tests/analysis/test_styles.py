@@ -21,7 +21,7 @@ from tensoradapt.analysis.figures.catalogue import figures
 from tensoradapt.analysis.figures.plots import frontier
 from tensoradapt.analysis.figures.styles import Style, styles_of
 from tensoradapt.analysis.names import COLOURS, REFERENCES, display, displayed
-from tensoradapt.analysis.tables import comparable
+from tensoradapt.analysis.old_tables import comparable
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweeps.frontier import PRESETS, preset
 

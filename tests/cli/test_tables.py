@@ -11,7 +11,7 @@ import pytest
 from support.synthetic_runs import write_many
 from support.terminals import BOLD, bare, screen
 
-from tensoradapt.analysis.tables.frontier import table
+from tensoradapt.analysis.old_tables.frontier import table
 from tensoradapt.cli.sweep import ORDER, TITLES, frontier_rows
 from tensoradapt.cli.tables import FOLDED, GAP, MAIN, fitting
 from tensoradapt.runs.store import load_runs
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 sys.path.append(sys.argv[1])
 from support.terminals import resize
-from tensoradapt.analysis.tables.frontier import table
+from tensoradapt.analysis.old_tables.frontier import table
 from tensoradapt.cli.sweep import print_tables
 from tensoradapt.runs.store import load_runs
 names, widths = sys.argv[3::2], sys.argv[4::2]

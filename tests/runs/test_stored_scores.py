@@ -12,7 +12,7 @@ from support.configs import config_of
 from support.tasks import answers, preferences
 
 from tensoradapt import tasks
-from tensoradapt.analysis.tables.comparable import chance, paired_scores, perfect, score, score_range
+from tensoradapt.analysis.old_tables.comparable import chance, paired_scores, perfect, score, score_range
 from tensoradapt.runs.execute import execute
 from tensoradapt.runs.store import Run, read_run, write_run
 from tensoradapt.tasks import registry

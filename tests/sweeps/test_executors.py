@@ -120,7 +120,7 @@ def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     runs = load_runs(tmp_path)
     assert sum(run.config["tuning"] for run in runs) == 4
     found = ta.load_runs(tmp_path)
-    from tensoradapt.analysis.tables.frontier import points
+    from tensoradapt.analysis.old_tables.frontier import points
 
     assert [(point.method, point.seeds) for point in points(found)] == [("lorta", (0,)), ("lora", (0,))]
 

@@ -12,9 +12,9 @@ from support.synthetic_sweep import sweep
 
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.analysis.statistics.significance import holm
-from tensoradapt.analysis.tables.comparable import versus
-from tensoradapt.analysis.tables.contrasts import decided_best
-from tensoradapt.analysis.tables.frontier import points
+from tensoradapt.analysis.old_tables.comparable import versus
+from tensoradapt.analysis.old_tables.contrasts import decided_best
+from tensoradapt.analysis.old_tables.frontier import points
 from tensoradapt.cli.main import main
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs

@@ -10,7 +10,7 @@ from support.configs import config_of
 from support.synthetic_runs import write_synthetic
 
 import tensoradapt as ta
-from tensoradapt.analysis.tables import frontier
+from tensoradapt.analysis.old_tables import frontier
 from tensoradapt.cli.main import main
 from tensoradapt.runs.store import load_runs, write_failure
 from tensoradapt.sweeps.reports.dataframe import write_parquet

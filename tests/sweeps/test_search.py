@@ -14,7 +14,7 @@ from support.sweeping import TINY, done, finish, kill, results, start, started, 
 from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
-from tensoradapt.analysis.tables.frontier import points
+from tensoradapt.analysis.old_tables.frontier import points
 from tensoradapt.data import models
 from tensoradapt.runs import perform
 from tensoradapt.runs.store import is_finished, load_runs, write_failure, write_run

@@ -12,7 +12,7 @@ from support.configs import config_of
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.analysis.tables.frontier import table
+from tensoradapt.analysis.old_tables.frontier import table
 from tensoradapt.cli.sweep import frontier_rows
 from tensoradapt.data import models
 from tensoradapt.runs import perform

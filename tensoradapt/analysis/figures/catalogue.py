@@ -14,10 +14,10 @@ from tensoradapt.analysis.figures import contents
 from tensoradapt.analysis.figures.canvas import KINDS, write
 from tensoradapt.analysis.figures.contents import Content, Drawing, Row, Source
 from tensoradapt.analysis.figures.page import page
-from tensoradapt.analysis.tables.comparable import by_task, methods
-from tensoradapt.analysis.tables.contrasts import named_reference
-from tensoradapt.analysis.tables.frontier import check_cost
-from tensoradapt.analysis.tables.setup import SETUP
+from tensoradapt.analysis.old_tables.comparable import by_task, methods
+from tensoradapt.analysis.old_tables.contrasts import named_reference
+from tensoradapt.analysis.old_tables.frontier import check_cost
+from tensoradapt.analysis.old_tables.setup import SETUP
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Run

@@ -18,8 +18,8 @@ from tensoradapt.analysis.figures.canvas import add_caption, figure_of
 from tensoradapt.analysis.figures.frontier_plot import compose_frontier, draw_frontier
 from tensoradapt.analysis.figures.page import PAGE
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.tables import curves
-from tensoradapt.analysis.tables.comparable import (
+from tensoradapt.analysis.old_tables import curves
+from tensoradapt.analysis.old_tables.comparable import (
     methods,
     metric_name,
     reported,
@@ -28,9 +28,9 @@ from tensoradapt.analysis.tables.comparable import (
     tuned,
     tuned_where,
 )
-from tensoradapt.analysis.tables.contrasts import contrast_row, contrasts, layout_rows
-from tensoradapt.analysis.tables.frontier import cost_name, table
-from tensoradapt.analysis.tables.over_tasks import ranking_rows, summary_rows, task_ranking
+from tensoradapt.analysis.old_tables.contrasts import contrast_row, contrasts, layout_rows
+from tensoradapt.analysis.old_tables.frontier import cost_name, table
+from tensoradapt.analysis.old_tables.over_tasks import ranking_rows, summary_rows, task_ranking
 from tensoradapt.runs.store import Run
 
 Row = dict[str, Any]

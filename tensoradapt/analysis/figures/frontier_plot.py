@@ -23,8 +23,8 @@ from tensoradapt.analysis.figures.frontier_labels import name_ranks, name_refere
 from tensoradapt.analysis.figures.legends import legend_above
 from tensoradapt.analysis.figures.panel import Mark, Panel, draw_line, draw_mark, draw_reference, make_panel
 from tensoradapt.analysis.figures.styles import Style, styles_of
-from tensoradapt.analysis.tables.comparable import score_name, score_range
-from tensoradapt.analysis.tables.frontier import COSTS, Point, cost_name, points, reference_points
+from tensoradapt.analysis.old_tables.comparable import score_name, score_range
+from tensoradapt.analysis.old_tables.frontier import COSTS, Point, cost_name, points, reference_points
 from tensoradapt.runs.store import Run
 
 COUNTED = ("n_params", "adapter_bytes")  # costs over decades

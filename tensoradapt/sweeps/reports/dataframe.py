@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import runs_of
+from tensoradapt.analysis.old_tables.comparable import runs_of
 from tensoradapt.checks import flag, place, strings
 from tensoradapt.errors import missing_extra
 from tensoradapt.files import replace_file

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.statistics.significance import Comparison
-from tensoradapt.analysis.tables.comparable import by_task, methods
-from tensoradapt.analysis.tables.contrasts import contrasts
-from tensoradapt.analysis.tables.frontier import Point, points
+from tensoradapt.analysis.old_tables.comparable import by_task, methods
+from tensoradapt.analysis.old_tables.contrasts import contrasts
+from tensoradapt.analysis.old_tables.frontier import Point, points
 from tensoradapt.runs.store import Run
 from tensoradapt.text import size_text
 

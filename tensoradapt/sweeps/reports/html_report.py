@@ -17,9 +17,9 @@ from tensoradapt.analysis.figures.canvas import rendered
 from tensoradapt.analysis.figures.captions import how_chosen, how_unequal
 from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
 from tensoradapt.analysis.names import display, displayed
-from tensoradapt.analysis.tables.comparable import methods, tuned
-from tensoradapt.analysis.tables.contrasts import named_reference
-from tensoradapt.analysis.tables.over_tasks import volume_rows
+from tensoradapt.analysis.old_tables.comparable import methods, tuned
+from tensoradapt.analysis.old_tables.contrasts import named_reference
+from tensoradapt.analysis.old_tables.over_tasks import volume_rows
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.files import replace_file
 from tensoradapt.runs.row import COLUMNS

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from tensoradapt.analysis.figures.captions import how_unequal
 from tensoradapt.analysis.names import displayed
-from tensoradapt.analysis.tables.comparable import by_task, metric_name, reported, score_range
-from tensoradapt.analysis.tables.contrasts import decided_best
-from tensoradapt.analysis.tables.frontier import Point, points, reference_points
+from tensoradapt.analysis.old_tables.comparable import by_task, metric_name, reported, score_range
+from tensoradapt.analysis.old_tables.contrasts import decided_best
+from tensoradapt.analysis.old_tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 from tensoradapt.text import plain, prose, size_text

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.tables import frontier
-from tensoradapt.analysis.tables.comparable import by_task
+from tensoradapt.analysis.old_tables import frontier
+from tensoradapt.analysis.old_tables.comparable import by_task
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.config import RunConfig

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
-from tensoradapt.analysis.tables.comparable import (
+from tensoradapt.analysis.old_tables.comparable import (
     REFERENCES,
     check_comparable,
     check_group,
@@ -23,8 +23,8 @@ from tensoradapt.analysis.tables.comparable import (
     score,
     versus,
 )
-from tensoradapt.analysis.tables.frames import as_runs
-from tensoradapt.analysis.tables.setup import SETUP, setup
+from tensoradapt.analysis.old_tables.frames import as_runs
+from tensoradapt.analysis.old_tables.setup import SETUP, setup
 from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file

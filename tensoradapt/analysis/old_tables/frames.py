@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import REFERENCES, metric_name, percent, runs_of
+from tensoradapt.analysis.old_tables.comparable import REFERENCES, metric_name, percent, runs_of
 from tensoradapt.checks import is_number, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.table import LESS_IS_BETTER, range_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import versus
-from tensoradapt.analysis.tables.contrasts import reference_of
-from tensoradapt.analysis.tables.frames import as_runs
-from tensoradapt.analysis.tables.frontier import Point, points
+from tensoradapt.analysis.old_tables.comparable import versus
+from tensoradapt.analysis.old_tables.contrasts import reference_of
+from tensoradapt.analysis.old_tables.frames import as_runs
+from tensoradapt.analysis.old_tables.frontier import Point, points
 from tensoradapt.checks import is_number, items, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.tables.comparable import (
+from tensoradapt.analysis.old_tables.comparable import (
     by_task,
     chance,
     check_comparable,
@@ -21,7 +21,7 @@ from tensoradapt.analysis.tables.comparable import (
     tuned,
     tuned_where,
 )
-from tensoradapt.analysis.tables.frontier import Point, points, reference_points
+from tensoradapt.analysis.old_tables.frontier import Point, points, reference_points
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 from tensoradapt.text import size_text

@@ -21,8 +21,8 @@ from tensoradapt.analysis.statistics.significance import (
     paired_p,
     seeds_needed,
 )
-from tensoradapt.analysis.tables.comparable import paired_scores, score, versus
-from tensoradapt.analysis.tables.frontier import Point, points
+from tensoradapt.analysis.old_tables.comparable import paired_scores, score, versus
+from tensoradapt.analysis.old_tables.frontier import Point, points
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.parameterizations import spelling
 from tensoradapt.runs.store import Run
