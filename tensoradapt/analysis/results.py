@@ -1,0 +1,277 @@
+"""Runs as one pandas DataFrame with documented columns, which every table and figure takes and gives."""
+
+from __future__ import annotations
+
+import operator
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensoradapt.analysis.names import display
+from tensoradapt.checks import items, of_kind, shown
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.metrics.table import LESS_IS_BETTER, range_of
+from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, STATUSES, WHOLE, Row
+from tensoradapt.runs.store import Failure, Run, load_failures, load_runs
+from tensoradapt.text import bonds_text, plain
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+RUN = {  # what a column of runs means; all other columns are fields of the records (docs/reference/fields.md)
+    "task": "name of the task",
+    "model": "name of the base model",
+    "metric": "what score, validation and chance are of",
+    "kind": 'what is trained: "adapter", "head" (frozen base and head) or "full" (full fine-tuning)',
+    "method": "name that the run was given; figures and tables show it as its paper writes it",
+    "parameterization": "name of the parameterization; missing for a published row",
+    "projections": "projections that are adapted",
+    "scale": "scale of the update",
+    "optimizer": "optimizer",
+    "layout": "layout of tensor modes",
+    "rank": "rank, or a text of ranks by bond",
+    "budget": "parameters that were asked for",
+    "n_params": "trained parameters of the adapter",
+    "n_trained": "trained parameters with the head",
+    "lr": "learning rate",
+    "steps": "steps of training",
+    "seed": "seed",
+    "score": "score on the test set, more is better; chance where the run diverged",
+    "validation": "score on the validation set",
+    "chance": "score of a constant answer",
+    "metric_low": "least value that the metric can have",
+    "metric_high": "largest value that the metric can have",
+    "status": '"finished", "at chance", "diverged" or "failed"',
+    "lost": "whether the run ended at chance or diverged",
+    "tuning": "whether the run only helped to choose a learning rate",
+    "seconds": "time of the run (s)",
+    "step_seconds_median": "median time of a step (s)",
+    "adapter_bytes": "stored numbers of the adapter (bytes)",
+    "peak_memory_bytes": "peak resident memory (bytes)",
+    "peak_device_bytes": "peak GPU memory (bytes)",
+    "note": "why a run is lost or failed",
+    "id": "name of the run's folder",
+    "path": "folder of the run",
+}
+COSTS = {  # what a frontier can be drawn over, and its name on an axis
+    "n_params": "trained parameters of the adapter",
+    "n_trained": "trained parameters, head included",
+    "adapter_bytes": RUN["adapter_bytes"],
+    "peak_memory_bytes": RUN["peak_memory_bytes"],
+    "peak_device_bytes": RUN["peak_device_bytes"],
+    "step_seconds_median": RUN["step_seconds_median"],
+    "seconds": RUN["seconds"],
+}
+LOST = ("at chance", "diverged")
+CONFIGURATION = ("task", "kind", "method", "layout", "rank", "budget", "n_params", "steps")
+MOST_RUNS = 1_000_000
+OPERATORS = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
+
+
+def table_of(source: Path | str | Iterable[Run] | DataFrame) -> DataFrame:
+    """Return what stands for runs as a table with all columns of ``RUN``, without runs that failed.
+
+    Args:
+        source: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
+
+    Raises:
+        TensorAdaptError: for a folder without runs, and as ``complete`` does.
+    """
+    if isinstance(source, str | os.PathLike):
+        source = load_runs(Path(source))
+    table = complete(source if is_frame(source) else frame(items(of_kind(Run), source, "runs", most=MOST_RUNS)))
+    return table[table["status"] != FAILED].reset_index(drop=True)
+
+
+def is_frame(value: Any) -> bool:
+    """Return whether a value is a pandas DataFrame."""
+    kinds = type(value).__mro__
+    return any(kind.__name__ == "DataFrame" and kind.__module__.split(".")[0] == "pandas" for kind in kinds)
+
+
+def frame(runs: Iterable[Run], failures: Iterable[Failure] = ()) -> DataFrame:
+    """Return runs and failures as a table, by task, method, parameters, seed and rate; see ``RUN``."""
+    import pandas
+
+    rows = [_plain_row(one.row) | {"path": str(one.path)} for one in (*runs, *failures)]
+    rows.sort(key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"] or 0))
+    table = pandas.DataFrame(rows, columns=[*COLUMNS, "path"]).rename(columns={"test": "score"})
+    kinds = {**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(FLAGS, "boolean")}
+    kinds |= {"rank": "Int64" if all(isinstance(row["rank"], int | None) for row in rows) else "object"}
+    kinds["tuning"] = "bool"
+    table = table.astype({name: kind for name, kind in kinds.items() if name in table})
+    table["n_trained"] = table["n_params"] + table["n_trained_base"].fillna(0)
+    table["lost"] = table["status"].isin(LOST)
+    table["score"] = table["score"].where(table["status"] != "diverged", table["chance"])
+    return table[[*RUN, *(name for name in table if name not in RUN)]]
+
+
+def _plain_row(row: Row) -> Row:
+    """Return a row with ranks by bond as text, and with texts that every file can hold."""
+    own = {**row, "rank": bonds_text(row["rank"]) if isinstance(row["rank"], Mapping) else row["rank"]}
+    return {key: plain(value, "\n") if isinstance(value, str) else value for key, value in own.items()}
+
+
+def folder(root: Path) -> DataFrame:
+    """Return the finished and failed runs of a folder as a table."""
+    return frame(load_runs(root), load_failures(root).values())
+
+
+def complete(table: DataFrame) -> DataFrame:
+    """Return somebody's table of runs with all columns of ``RUN``; what it lacks is missing or follows from the others.
+
+    A table needs ``method``, ``score`` (or "test") and a cost such as ``n_params``. Without ``seed`` the rows of a
+    configuration are its seeds; a row without ``metric`` has the metric "score".
+
+    Raises:
+        TensorAdaptError: for a column that is needed and not there, naming the closest; for a score or a method that
+            is missing or of another type, with its row; for two columns of one name; and for a metric of which, by its
+            name, less is better.
+    """
+    table = _with_needed(table)
+    table = table.assign(**{name: None for name in RUN if name not in table})
+    texts = {name: kind for kind, name in REFERENCES.items()}
+    table["kind"] = table["kind"].fillna(table["method"].map(lambda name: texts.get(name, "adapter")))
+    table["metric"] = table["metric"].fillna("score")
+    table["status"] = table["status"].fillna("finished")
+    table["tuning"] = table["tuning"].fillna(False).astype(bool)
+    table["lost"] = table["lost"].fillna(table["status"].isin(LOST)).astype(bool)
+    table["n_trained"] = table["n_trained"].fillna(table["n_params"])
+    table["rank"] = table["rank"].map(_rank)
+    _check_scores(table)
+    _check_directions(table)
+    _add_ranges(table)
+    if table["seed"].isna().all():
+        table["seed"] = table.groupby(list(CONFIGURATION), dropna=False).cumcount()
+    return table.assign(id=table["id"].fillna(_rows_named(table)))
+
+
+def _with_needed(table: DataFrame) -> DataFrame:
+    """Return the table, its scores under the name "score"; raise TensorAdaptError where a column is missing."""
+    names = [str(name) for name in table.columns]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise TensorAdaptError(f"the table has two columns {twice[0]!r}; expected one of each name")
+    if not 0 < len(table) <= MOST_RUNS:
+        raise TensorAdaptError(f"the table has {len(table)} rows; expected one for each run, at most {MOST_RUNS:,}")
+    if "score" not in names and "test" in names:
+        table = table.rename(columns={"test": "score"})
+    for name in ("method", "score"):
+        if name not in table:
+            raise TensorAdaptError(f"the table has no column {name!r}{did_you_mean(name, names)}")
+    return table
+
+
+def _rank(value: Any) -> Any:
+    """Return a rank as a whole number, or as text where it is by bond; None where it is missing."""
+    if isinstance(value, str):
+        return int(value) if value.strip().isdigit() else value
+    missing = value is None or value != value or type(value).__name__ == "NAType"
+    return None if missing else int(value) if float(value).is_integer() else value
+
+
+def _check_scores(table: DataFrame) -> None:
+    import pandas
+
+    for i, method in table["method"].items():
+        if not isinstance(method, str) or not method.strip():
+            raise TensorAdaptError(f"row {i!r} has method {shown(method)}; expected the name of a method")
+    diverged = (table["status"] == "diverged") & table["score"].isna()
+    table.loc[diverged, "score"] = table.loc[diverged, "chance"]
+    numbers = pandas.to_numeric(table["score"], errors="coerce").astype("float64")
+    odd = ~numbers.abs().lt(float("inf")) & (table["status"] != FAILED)
+    if odd.any():
+        i = odd.idxmax()
+        raise TensorAdaptError(
+            f"row {i!r} has score {shown(table.loc[i, 'score'])}; expected a finite number: leave out runs without one"
+        )
+    table["score"] = numbers
+
+
+def _check_directions(table: DataFrame) -> None:
+    """Raise TensorAdaptError for a metric that, by its name, is better the lower it is; negated ones are below zero."""
+    for metric, scores in table.groupby("metric")["score"]:
+        if LESS_IS_BETTER.search(str(metric)) and (scores > 0).any():
+            raise TensorAdaptError(
+                f"of {metric!r} less is better, by its name, and tables take more to be better; give its negative, as "
+                f'runs.assign(score=-runs["score"], metric="negative {metric}")'
+            )
+
+
+def _add_ranges(table: DataFrame) -> None:
+    """Fill in the range of metrics that are known by their names; scores above 1.5 are taken to be in percent."""
+    for metric, own in table.groupby("metric"):
+        most = 100.0 if own["score"].max() > 1.5 else 1.0
+        ends = range_of(str(metric).replace(" ", "_").removeprefix("test_").lower())
+        for name, end in zip(("metric_low", "metric_high"), ends, strict=True):
+            table.loc[own.index, name] = own[name].fillna(most * end)
+
+
+def _rows_named(table: DataFrame) -> Series:
+    import pandas
+
+    return pandas.Series([f"row {i}" for i in table.index], table.index)
+
+
+def meeting(table: DataFrame, conditions: Sequence[str]) -> DataFrame:
+    """Return the runs that meet all conditions, such as "task=sst2" or "n_params<=5000"; a missing value meets "!=" alone.
+
+    Raises:
+        TensorAdaptError: for a condition that cannot be read, an unknown column, and a value that a column cannot have.
+    """
+    for text in conditions:
+        table = table[_meets(table, *_condition(text, list(table.columns)))]
+    return table.reset_index(drop=True)
+
+
+def _condition(text: str, columns: Sequence[str]) -> tuple[str, str, Any]:
+    sign = re.search("<=|>=|!=|=|<|>", text)
+    if sign is None:
+        raise TensorAdaptError(f"condition {text!r} has none of {' '.join(OPERATORS)}; expected one such as task=sst2")
+    column, value = text[: sign.start()].strip(), text[sign.end() :].strip()
+    if column not in columns:
+        raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, columns)}")
+    return column, sign.group(), _wanted(text, column, value)
+
+
+def _wanted(text: str, column: str, value: str) -> Any:
+    """Return the value of a condition, of the type that its column has."""
+    if column in (*FLAGS, "lost", "tuning"):
+        if value.lower() not in TRUTHS:
+            raise TensorAdaptError(
+                f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in {column}=no"
+            )
+        return TRUTHS[value.lower()]
+    if column == "status" and value.lower() not in (*STATUSES, FAILED):
+        valid = (*STATUSES, FAILED)
+        raise TensorAdaptError(f"condition {text!r}: unknown status {value!r}{did_you_mean(value, valid)}")
+    if column not in (*NUMBERS, "score", "n_trained"):  # a rank may be by bond
+        return display(value).lower() if column == "method" else value.lower()
+    try:
+        return float(value)
+    except ValueError:
+        raise TensorAdaptError(
+            f"condition {text!r}: {value!r} is no number; expected one, as {column} is a number: such as 5000 or 1e-3"
+        ) from None
+
+
+def _meets(table: DataFrame, column: str, sign: str, wanted: Any) -> Series:
+    """Return whether each run's value compares with the wanted one: numbers as numbers, everything else as text."""
+    values, compare = table[column], OPERATORS[sign]
+    known = values.notna()
+    if column == "rank" and str(wanted).isdigit() and not values[known].map(lambda v: isinstance(v, str)).any():
+        values, wanted = values.astype("float64"), float(wanted)
+    elif isinstance(wanted, str):
+        values = values.map(lambda v: "" if v is None or v != v else display(v) if column == "method" else str(v))
+        values = values.str.lower()
+    met = compare(values.where(known, wanted), wanted).astype(bool)
+    return (met & known) if sign != "!=" else (met | ~known)

@@ -1,0 +1,382 @@
+"""What follows from a table of runs: means over seeds, the frontier, and paired comparisons with a reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensoradapt.analysis.names import display
+from tensoradapt.analysis.results import CONFIGURATION, COSTS, table_of
+from tensoradapt.analysis.statistics.examples import paired_scores
+from tensoradapt.analysis.statistics.intervals import (
+    Floats,
+    Interval,
+    crossed_p,
+    non_dominated,
+    on_frontier_probability,
+    paired_difference,
+    t_interval,
+)
+from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, paired_p, seeds_needed
+from tensoradapt.checks import is_number, is_whole, shown
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.runs.row import REFERENCES
+from tensoradapt.runs.store import Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Row = dict[str, Any]
+Source = Path | str | Iterable[Run] | Any  # a folder of runs, runs, or a DataFrame with a row for each run
+SAME = ("model", "metric", "parameterization", "projections", "scale", "optimizer", "chance")  # of a configuration
+SAME += ("metric_low", "metric_high", "n_trained")
+LEVEL = 0.05  # Holm's p below which a difference is decided
+LORA_RANK = 8
+AT = ("auto", "budget", "size", "n_params")
+MEANS = (  # columns of ``summarise``
+    *("task", "model", "metric", "kind", "method", "parameterization", "projections", "scale", "optimizer", "layout"),
+    *("rank", "budget", "n_params", "n_trained", "lr", "steps", "cost", "mean", "low", "high", "sd", "n_seeds"),
+    *("n_lost", "scores", "seeds", "lost", "runs", "paths", "chance", "metric_low", "metric_high"),
+    *("on_frontier", "p_frontier"),
+)
+COMPARED = (  # columns of ``compare``
+    *("task", "metric", "kind", "method", "parameterization", "layout", "rank", "budget", "n_params", "reference"),
+    *("reference_rank", "reference_n_params", "times_fewer", "difference", "low", "high", "sd", "n_seeds", "p"),
+    *("p_holm", "decided", "margin", "p_within", "p_within_holm", "within", "seeds_needed", "over", "runs"),
+)
+
+
+def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
+    """Return a row for each configuration and reference, by task and cost: its mean over seeds with a 95 % t interval.
+
+    A configuration is what has one task, method, layout, size and number of steps. Runs at chance stay in the mean,
+    diverged ones count as chance; runs that only chose a rate are left out.
+
+    Args:
+        runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run (``ta.results``).
+        cost: the column that the frontier is drawn over, such as "n_params", "n_trained" or "seconds"; its median over
+            seeds is ``cost``.
+
+    Returns:
+        A DataFrame with the columns ``MEANS``: ``mean``, ``low``, ``high`` and ``sd`` of the score over ``n_seeds``
+        seeds, of which ``n_lost`` are at chance or diverged; ``scores``, ``seeds``, ``lost``, ``runs`` and ``paths``
+        by seed; ``on_frontier``, whether no other mean is as high at as little cost; and ``p_frontier``, the
+        probability of that given the noise of seeds (NaN for one seed). One seed has no interval.
+
+    Raises:
+        TensorAdaptError: for runs that do not compare (two models or metrics of a task), two runs of one seed or two
+            rates in a configuration, and a cost that a run lacks.
+    """
+    import pandas
+
+    table = reported(runs)
+    _check_cost(table, cost)
+    rows = [_mean(own, cost) for _, own in table.groupby(list(CONFIGURATION), dropna=False, sort=False)]
+    means = pandas.DataFrame(rows, columns=list(MEANS)).sort_values(
+        ["task", "cost", "method"], ignore_index=True, kind="stable"
+    )
+    for _, own in means.groupby("task", dropna=False):
+        _check_task(own)
+        means.loc[own.index, ["on_frontier", "p_frontier"]] = _frontier(own)
+    return means.astype({"on_frontier": bool, "p_frontier": float})
+
+
+def reported(runs: Source) -> DataFrame:
+    """Return the runs that means are of as a table: all but those that only helped to choose a learning rate."""
+    table = table_of(runs)
+    return table[~table["tuning"]]
+
+
+def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
+    """Return the rows of ``summarise`` that are on the frontier: no other mean is as high at as little cost.
+
+    A configuration whose runs are all lost is on none, and references are no part of it.
+
+    Args:
+        runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
+        cost: the column of the cost.
+
+    Raises:
+        TensorAdaptError: as ``summarise`` does.
+    """
+    means = summarise(runs, cost)
+    return means[means["on_frontier"]].reset_index(drop=True)
+
+
+def _check_cost(table: DataFrame, cost: str) -> None:
+    if cost not in table:
+        raise TensorAdaptError(f"cost is {shown(cost)}{did_you_mean(cost, [*COSTS, *table.columns])}")
+    adapters = table[table["kind"] == "adapter"]
+    for i, value in adapters[cost].items():
+        if not is_number(value.item() if hasattr(value, "item") else value):
+            raise TensorAdaptError(
+                f"run {adapters.loc[i, 'id']} has no {cost} that is a number; expected one for each run: "
+                "choose another cost"
+            )
+
+
+def _mean(own: DataFrame, cost: str) -> Row:
+    """Return the row of one configuration."""
+    own = own.sort_values("seed", kind="stable")
+    first = own.iloc[0]
+    _check_configuration(own)
+    found = t_interval(own["score"])
+    values = own[cost].dropna()
+    return {
+        **{name: first[name] for name in (*CONFIGURATION, *SAME, "lr")},
+        **{"cost": float(values.median()) if len(values) else math.nan, "mean": found.mean, "low": found.low},
+        **{"high": found.high, "sd": found.sd, "n_seeds": found.n, "n_lost": int(own["lost"].sum())},
+        **{"scores": tuple(own["score"]), "seeds": tuple(own["seed"]), "lost": tuple(map(bool, own["lost"]))},
+        **{"runs": tuple(own["id"]), "paths": tuple(own["path"]), "on_frontier": 0.0, "p_frontier": math.nan},
+    }
+
+
+def _check_configuration(own: DataFrame) -> None:
+    """Raise TensorAdaptError if the runs of a configuration have two learning rates or share a seed."""
+    named = f"{own['method'].iloc[0]} {size_of(own.iloc[0])}".strip()
+    rates = sorted(set(own["lr"].dropna()))
+    if len(rates) > 1:
+        raise TensorAdaptError(
+            f"{named} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
+            "select the runs of that rate first, by --spec FILE or --where"
+        )
+    twice = own[own["seed"].duplicated(keep=False)]
+    if len(twice):
+        raise TensorAdaptError(
+            f"{named} has several runs of one seed: {', '.join(twice['id'])}; expected one run per seed: select the "
+            "runs that share all other settings first, those of one sweep by --spec FILE, or by --where"
+        )
+
+
+def _check_task(own: DataFrame) -> None:
+    """Raise TensorAdaptError unless the runs of a task share model and metric."""
+    for key in ("model", "metric"):
+        values = sorted({str(value) for value in own[key]})
+        if len(values) > 1:
+            raise TensorAdaptError(
+                f"the runs have {len(values)} {key}s: {', '.join(values)}; expected one, as scores of different "
+                f"{key}s do not compare: select the runs of one first"
+            )
+
+
+def _frontier(means: DataFrame) -> Floats:
+    """Return whether each row of a task is on the frontier, and how probable that is, (rows, 2)."""
+    able = ((means["kind"] == "adapter") & (means["n_lost"] < means["n_seeds"])).to_numpy()
+    some = means[able]
+    found = np.zeros((len(means), 2))
+    found[:, 1] = np.where((means["kind"] == "adapter") & (means["n_seeds"] > 1), 0.0, math.nan)
+    found[able, 0] = non_dominated(some["cost"], some["mean"])
+    found[able, 1] = on_frontier_probability(some["cost"], some["mean"], some["sd"], some["n_seeds"])
+    return found
+
+
+def size_of(row: Mapping[str, Any]) -> str:
+    """Return the size of a configuration as text: its budget, else its rank, else ""."""
+    if is_number(_plain(row["budget"])):
+        return f"≤ {int(row['budget']):,}"
+    rank = _plain(row["rank"])
+    return "" if rank is None else f"r={rank}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a cell as a plain Python value; None where it is missing."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value is None or value != value or type(value).__name__ == "NAType" else value
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two configurations on the seeds that both have: their scores by seed, and the folders of their runs.
+
+    ``own`` has the columns that a comparison takes over; ``cells`` replaces some of them.
+    """
+
+    own: Row
+    other: Row
+    first: Floats  # (seeds,)
+    second: Floats  # (seeds,)
+    folders: tuple[tuple[Path, Path], ...] = ()  # empty where scores are interpolated
+    cells: Row = field(default_factory=dict)
+
+
+def compare(runs: Source, reference: str = "lora", at: int | str = "auto", margin: float = 0.01) -> DataFrame:
+    """Compare every configuration with a reference: paired over seeds and test examples, corrected for their number.
+
+    Args:
+        runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
+        reference: a method in any spelling, "head" (frozen base and head) or "full" (full fine-tuning).
+        at: which size of the reference. A rank; "budget", the same budget; "size", the same budget or rank;
+            "n_params", each size of the reference within a method's own, where the method's scores are interpolated
+            linearly in the logarithm of parameters, and nothing is extrapolated; "auto", the same budget where both
+            have budgets, else rank 8, else the largest size.
+        margin: how much worse counts as "within", in the unit of the score.
+
+    Returns:
+        A DataFrame with the columns ``COMPARED``. ``difference`` is the mean with its 95 % interval; ``p`` that of this
+        comparison alone; ``p_holm`` corrected over all comparisons of the task (Holm 1979); ``decided`` is ``p_holm`` <
+        0.05. ``p_within`` is the one-sided p that the configuration is worse by the margin or more, and ``within``
+        says that it is not, after Holm's correction at 2.5 % (a test of non-inferiority; Piaggio et al., JAMA 308,
+        2012). ``seeds_needed``: with how many seeds the same difference and spread would be decided. ``over``: what is
+        paired. p is missing for one seed without scores of test examples.
+
+    Raises:
+        TensorAdaptError: for a reference that no run has, an unknown ``at``, and runs that do not compare.
+    """
+    import pandas
+
+    if not (at in AT if isinstance(at, str) else is_whole(at, 1)):
+        raise TensorAdaptError(f"at is {shown(at)}; expected a rank, or one of {', '.join(AT)}")
+    if not is_number(margin, above=0):
+        raise TensorAdaptError(f"margin is {shown(margin)}; expected a difference in score above 0, such as 0.01")
+    means = summarise(runs)
+    chosen = reference_of(means, reference)
+    rows: list[Row] = []
+    for _, own in means.groupby("task", dropna=False, sort=False):
+        rows += _corrected([_compared(pair, margin) for pair in _pairs(own.to_dict("records"), chosen, at)])
+    return pandas.DataFrame(rows, columns=list(COMPARED)).astype({"seeds_needed": "Int64"})
+
+
+def reference_of(means: DataFrame, wanted: str) -> str:
+    """Return the method in a table that a text names; raises TensorAdaptError for one that no run has."""
+    names = list(dict.fromkeys(means["method"]))
+    alike = [name for name in names if display(name) == display(REFERENCES.get(wanted, wanted))]
+    if not alike:
+        raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
+    return wanted if wanted in alike else alike[0]
+
+
+def _pairs(means: Sequence[Row], reference: str, at: int | str) -> Iterator[Pair]:
+    """Yield the comparisons of one task."""
+    others = [row for row in means if row["method"] == reference]
+    own = [row for row in means if row["kind"] == "adapter"]
+    if at == "n_params":
+        yield from _interpolated([row for row in own if row["method"] != reference], others)
+        return
+    for row in own:
+        if (other := _other(row, others, at)) is not None and other is not row:
+            yield from _paired(row, other)
+
+
+def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
+    """Return the row of the reference that a row is compared with; of several over other layouts that of its own."""
+    if references and references[0]["kind"] != "adapter":
+        return references[0]
+    budget, rank = _plain(row["budget"]), _plain(row["rank"])
+    same_budget = [one for one in references if budget is not None and _plain(one["budget"]) == budget]
+    ranked = {"size": rank if budget is None else None, "auto": LORA_RANK}.get(str(at), at)
+    at_rank = [one for one in references if ranked is not None and _plain(one["rank"]) == ranked]
+    found = same_budget if at in AT else []
+    if not found and at != "budget":
+        found = at_rank
+    if not found and at == "auto":
+        found = list(references[-1:])
+    of_layout = [one for one in found if one["layout"] == row["layout"]]
+    return next(iter(of_layout or found), None)
+
+
+def _paired(row: Row, other: Row) -> Iterator[Pair]:
+    mine, theirs = ({seed: i for i, seed in enumerate(one["seeds"])} for one in (row, other))
+    seeds = [seed for seed in row["seeds"] if seed in theirs]
+    if not seeds:
+        return
+    at = [(mine[seed], theirs[seed]) for seed in seeds]
+    paths = [(row["paths"][i], other["paths"][j]) for i, j in at]
+    known = all(isinstance(path, str) for pair in paths for path in pair)
+    scores = np.array([(row["scores"][i], other["scores"][j]) for i, j in at])
+    ids = tuple(name for i, j in at for name in (row["runs"][i], other["runs"][j]))
+    folders = tuple((Path(a), Path(b)) for a, b in paths) if known else ()
+    yield Pair(row, other, scores[:, 0], scores[:, 1], folders, {"runs": ids})
+
+
+def _interpolated(means: Sequence[Row], references: Sequence[Row]) -> Iterator[Pair]:
+    """Yield each method at each size of the reference within its own sizes."""
+    for method in dict.fromkeys(row["method"] for row in means):
+        sizes = [row for row in means if row["method"] == method]
+        for other in references:
+            if sum(one["n_params"] == other["n_params"] for one in references) == 1:
+                yield from _between(_beside(sizes, other["n_params"]), other)
+
+
+def _beside(sizes: Sequence[Row], n_params: int) -> list[Row]:
+    """Return the sizes next to a number of parameters, or that of as many; none where there is no one such size."""
+    counts = [row["n_params"] for row in sizes]
+    if not min(counts) <= n_params <= max(counts):
+        return []
+    ends = max(n for n in counts if n <= n_params), min(n for n in counts if n >= n_params)
+    nearest = [row for row in sizes if row["n_params"] in ends]
+    return nearest if len(nearest) == len(set(ends)) else []
+
+
+def _between(sizes: Sequence[Row], other: Row) -> Iterator[Pair]:
+    """Yield the comparison at a size of the reference, over seeds that the method's nearest sizes share with it."""
+    seeds = [seed for seed in other["seeds"] if all(seed in row["seeds"] for row in sizes)]
+    if not sizes or len(seeds) < 2:
+        return
+    *mine, theirs = ([row["scores"][row["seeds"].index(seed)] for seed in seeds] for row in (*sizes, other))
+    cost = np.log([row["n_params"] for row in sizes])
+    budget = np.log(other["n_params"])
+    scores = np.array([np.interp(budget, cost, each) for each in np.array(mine)[np.argsort(cost)].T])
+    runs = tuple(name for row in (*sizes, other) for name in row["runs"])
+    cells = {"n_params": other["n_params"], "rank": None, "runs": runs}
+    yield Pair(sizes[0], other, scores, np.array(theirs), cells=cells)
+
+
+def _compared(pair: Pair, margin: float) -> Row:
+    """Return a comparison as a row, its p values uncorrected."""
+    examples = paired_scores(pair.folders) if pair.folders else None
+    found = _difference(pair, examples)
+    p, p_within = _p_values(pair.first - pair.second, examples, margin)
+    several = "seeds and test examples" if len(pair.first) > 1 else "test examples of one seed"
+    row = {**pair.own, **pair.cells}
+    return {
+        **{name: row[name] for name in COMPARED if name in row and name not in ("low", "high", "sd")},
+        **{"reference": pair.other["method"], "reference_rank": _plain(pair.other["rank"])},
+        **{"reference_n_params": pair.other["n_params"]},
+        **{"times_fewer": pair.other["n_params"] / row["n_params"] if row["n_params"] else math.nan},
+        **{"difference": found.mean, "low": found.low, "high": found.high, "sd": found.sd, "n_seeds": found.n},
+        **{"p": p, "p_within": p_within, "margin": margin, "over": "seeds" if examples is None else several},
+    }
+
+
+def _difference(pair: Pair, examples: tuple[Floats, Floats] | None) -> Interval:
+    return t_interval(pair.first - pair.second) if examples is None else paired_difference(*examples)
+
+
+def _p_values(apart: Floats, examples: tuple[Floats, Floats] | None, margin: float) -> tuple[float, float]:
+    """Return the p value that there is no difference, and the one-sided one that it is as low as minus the margin."""
+    if examples is None:
+        if len(apart) < 2:
+            return math.nan, math.nan
+        return paired_p(apart), _above(paired_p(apart + margin), float(apart.mean()) + margin)
+    first, second = examples
+    if len(first) > 1:
+        shifted = crossed_paired_p(first + margin, second)
+        return crossed_paired_p(first, second), _above(shifted, float((first - second).mean()) + margin)
+    exact = all(set(np.unique(side)) <= {0.0, 1.0} for side in examples)
+    p = mcnemar(first[0], second[0]) if exact else crossed_p(first, second)
+    return p, _above(crossed_p(first + margin, second), float((first - second).mean()) + margin)
+
+
+def _above(two_sided: float, mean: float) -> float:
+    """Return the one-sided p that a mean is not above 0, of the two-sided p that it is 0."""
+    return two_sided / 2 if mean > 0 else 1 - two_sided / 2
+
+
+def _corrected(rows: list[Row]) -> list[Row]:
+    """Return the comparisons of a task with Holm's p values and what they decide."""
+    tested = [row for row in rows if math.isfinite(row["p"])]
+    for name in ("p", "p_within"):
+        adjusted = holm([row[name] for row in tested])
+        for row, value in zip(tested, adjusted, strict=True):
+            row[f"{name}_holm"] = float(value)
+    for row in rows:
+        interval = Interval(row["difference"], row["low"], row["high"], row["n_seeds"], row["sd"])
+        row["decided"] = row.setdefault("p_holm", math.nan) < LEVEL
+        row["within"] = row.setdefault("p_within_holm", math.nan) < LEVEL / 2
+        row["seeds_needed"] = seeds_needed(interval, len(tested)) if tested else None
+    return rows
