@@ -16,9 +16,9 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
     from tensoradapt.analysis.figures import plots as plots
     from tensoradapt.analysis.figures import spectra_plots as spectra_plots
-    from tensoradapt.analysis.statistics import spectra as spectra
     from tensoradapt.analysis.old_tables.frontier import frontier as frontier
     from tensoradapt.analysis.old_tables.savings import savings as savings
+    from tensoradapt.analysis.statistics import spectra as spectra
     from tensoradapt.compression.compress import compress as compress
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
     from tensoradapt.lora.export import export_lora as export_lora

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.analysis.figures.catalogue import figures
-from tensoradapt.analysis.statistics.intervals import Floats, paired_difference, t_interval
-from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, paired_p
 from tensoradapt.analysis.old_tables.comparable import by_task, paired_scores, reported, score
 from tensoradapt.analysis.old_tables.frontier import Point, points
+from tensoradapt.analysis.statistics.intervals import Floats, paired_difference, t_interval
+from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, paired_p
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.runs.store import Failure, Run
 from tensoradapt.sweeps.reports import results

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 import tensoradapt as ta
+from tensoradapt.analysis.old_tables import contrasts, over_tasks
 from tensoradapt.analysis.statistics import bootstrap, significance
 from tensoradapt.analysis.statistics.intervals import paired_difference, t_interval
-from tensoradapt.analysis.old_tables import contrasts, over_tasks
 
 TRUE, TASKS = 0.8, 7
 LEVELS = {"a": 0.9, "b": 0.9, "c": 0.7, "d": 0.5}

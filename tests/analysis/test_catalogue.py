@@ -27,9 +27,9 @@ from tensoradapt.analysis.figures.captions import how_chosen
 from tensoradapt.analysis.figures.catalogue import CATALOGUE, Figured, figures
 from tensoradapt.analysis.figures.plots import frontier
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.statistics.bootstrap import iqm, stratified_bootstrap
 from tensoradapt.analysis.old_tables import curves, over_tasks
 from tensoradapt.analysis.old_tables.contrasts import contrasts
+from tensoradapt.analysis.statistics.bootstrap import iqm, stratified_bootstrap
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run, load_runs
 

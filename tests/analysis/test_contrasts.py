@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 from support.synthetic_runs import write_many, write_synthetic
 
-from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
-from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed
 from tensoradapt.analysis.old_tables import frontier
 from tensoradapt.analysis.old_tables.contrasts import contrasts
+from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
+from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs
 

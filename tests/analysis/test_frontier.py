@@ -16,8 +16,8 @@ from support.checksums import sum_again
 from support.synthetic_runs import write_many, write_synthetic
 
 import tensoradapt.analysis.old_tables.frontier as analysis
-from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.analysis.old_tables.comparable import versus
+from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.row import COLUMNS
 from tensoradapt.runs.store import Run, load_runs

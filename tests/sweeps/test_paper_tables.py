@@ -10,11 +10,11 @@ import pytest
 from support.synthetic_runs import write_many, write_synthetic
 from support.synthetic_sweep import sweep
 
-from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.analysis.statistics.significance import holm
 from tensoradapt.analysis.old_tables.comparable import versus
 from tensoradapt.analysis.old_tables.contrasts import decided_best
 from tensoradapt.analysis.old_tables.frontier import points
+from tensoradapt.analysis.statistics.intervals import t_interval
+from tensoradapt.analysis.statistics.significance import holm
 from tensoradapt.cli.main import main
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs

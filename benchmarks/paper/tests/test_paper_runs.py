@@ -18,9 +18,9 @@ import report
 import run
 
 import tensoradapt as ta
+from tensoradapt.analysis.old_tables.comparable import paired_scores
 from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm
-from tensoradapt.analysis.old_tables.comparable import paired_scores
 from tensoradapt.files import csv_bytes
 from tensoradapt.runs.store import load_runs
 from tensoradapt.sweeps.spec import read_spec

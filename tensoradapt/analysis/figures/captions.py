@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tensoradapt.analysis.names import displayed
-from tensoradapt.analysis.statistics.significance import Comparison, least_p
 from tensoradapt.analysis.old_tables.comparable import methods, reported, runs_of, score_name, tuned, tuned_where
 from tensoradapt.analysis.old_tables.frontier import Point, points, references
 from tensoradapt.analysis.old_tables.setup import unequal
+from tensoradapt.analysis.statistics.significance import Comparison, least_p
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 

@@ -21,9 +21,9 @@ from tensoradapt.analysis.figures import ink
 from tensoradapt.analysis.figures.canvas import figure_of, folded, narrow, scaled
 from tensoradapt.analysis.figures.panel import Mark, Panel
 from tensoradapt.analysis.figures.styles import Style
-from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.old_tables.comparable import REFERENCES
 from tensoradapt.analysis.old_tables.frontier import Point
+from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.text import size_text
 
 RANK, CROWDED = 7.0, 24  # points of the type; points of a figure up to which each has its rank

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tensoradapt.analysis.old_tables.comparable import paired_scores, score, versus
+from tensoradapt.analysis.old_tables.frontier import Point, points
 from tensoradapt.analysis.statistics.bootstrap import two_way_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats, crossed_p, paired_difference, t_interval
 from tensoradapt.analysis.statistics.significance import (
@@ -21,8 +23,6 @@ from tensoradapt.analysis.statistics.significance import (
     paired_p,
     seeds_needed,
 )
-from tensoradapt.analysis.old_tables.comparable import paired_scores, score, versus
-from tensoradapt.analysis.old_tables.frontier import Point, points
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.parameterizations import spelling
 from tensoradapt.runs.store import Run

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
 from tensoradapt.analysis.old_tables.comparable import (
     REFERENCES,
     check_comparable,
@@ -25,6 +24,7 @@ from tensoradapt.analysis.old_tables.comparable import (
 )
 from tensoradapt.analysis.old_tables.frames import as_runs
 from tensoradapt.analysis.old_tables.setup import SETUP, setup
+from tensoradapt.analysis.statistics.intervals import Interval, non_dominated, on_frontier_probability, t_interval
 from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.files import csv_bytes, replace_file

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
-from tensoradapt.analysis.statistics.intervals import Floats
-from tensoradapt.analysis.statistics.significance import Ranking, ranking
 from tensoradapt.analysis.old_tables.comparable import by_task, chance, methods, perfect, reported, score
 from tensoradapt.analysis.old_tables.contrasts import named_reference, reference_of
 from tensoradapt.analysis.old_tables.curves import gain, point_size
 from tensoradapt.analysis.old_tables.frontier import Point, points
+from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
+from tensoradapt.analysis.statistics.intervals import Floats
+from tensoradapt.analysis.statistics.significance import Ranking, ranking
 from tensoradapt.errors import TensorAdaptError, missing_extra
 from tensoradapt.runs.store import Run
 

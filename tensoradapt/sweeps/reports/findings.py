@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.statistics.significance import Comparison
 from tensoradapt.analysis.old_tables.comparable import by_task, methods
 from tensoradapt.analysis.old_tables.contrasts import contrasts
 from tensoradapt.analysis.old_tables.frontier import Point, points
+from tensoradapt.analysis.statistics.significance import Comparison
 from tensoradapt.runs.store import Run
 from tensoradapt.text import size_text
 
