@@ -173,10 +173,11 @@ def _with_needed(table: DataFrame) -> DataFrame:
 
 def _rank(value: Any) -> Any:
     """Return a rank as a whole number, or as text where it is by bond; None where it is missing."""
+    import pandas
+
     if isinstance(value, str):
         return int(value) if value.strip().isdigit() else value
-    missing = value is None or value != value or type(value).__name__ == "NAType"
-    return None if missing else int(value) if float(value).is_integer() else value
+    return None if pandas.isna(value) else int(value) if float(value).is_integer() else value
 
 
 def _check_scores(table: DataFrame) -> None:
@@ -186,13 +187,13 @@ def _check_scores(table: DataFrame) -> None:
         if not isinstance(method, str) or not method.strip():
             raise TensorAdaptError(f"row {i!r} has method {shown(method)}; expected the name of a method")
     diverged = (table["status"] == "diverged") & table["score"].isna()
-    table.loc[diverged, "score"] = table.loc[diverged, "chance"]
-    numbers = pandas.to_numeric(table["score"], errors="coerce").astype("float64")
+    scores = table["score"].where(~diverged, table["chance"])
+    numbers = pandas.to_numeric(scores, errors="coerce").astype("float64")
     odd = ~numbers.abs().lt(float("inf")) & (table["status"] != FAILED)
     if odd.any():
         i = odd.idxmax()
         raise TensorAdaptError(
-            f"row {i!r} has score {shown(table.loc[i, 'score'])}; expected a finite number: leave out runs without one"
+            f"row {i!r} has score {shown(table['score'].tolist()[odd.tolist().index(True)])}; expected a finite number: leave out runs without one"
         )
     table["score"] = numbers
 
@@ -209,11 +210,14 @@ def _check_directions(table: DataFrame) -> None:
 
 def _add_ranges(table: DataFrame) -> None:
     """Fill in the range of metrics that are known by their names; scores above 1.5 are taken to be in percent."""
-    for metric, own in table.groupby("metric"):
-        most = 100.0 if own["score"].max() > 1.5 else 1.0
-        ends = range_of(str(metric).replace(" ", "_").removeprefix("test_").lower())
-        for name, end in zip(("metric_low", "metric_high"), ends, strict=True):
-            table.loc[own.index, name] = own[name].fillna(most * end)
+    most = table.groupby("metric")["score"].transform("max").gt(1.5).map({True: 100.0, False: 1.0})
+    ends = {metric: range_of(_known_name(metric)) for metric in table["metric"].unique()}
+    for i, name in enumerate(("metric_low", "metric_high")):
+        table[name] = table[name].astype("float64").fillna(most * table["metric"].map(lambda m, i=i: ends[m][i]))
+
+
+def _known_name(metric: Any) -> str:
+    return str(metric).replace(" ", "_").removeprefix("test_").lower()
 
 
 def _rows_named(table: DataFrame) -> Series:
@@ -223,7 +227,9 @@ def _rows_named(table: DataFrame) -> Series:
 
 
 def meeting(table: DataFrame, conditions: Sequence[str]) -> DataFrame:
-    """Return the runs that meet all conditions, such as "task=sst2" or "n_params<=5000"; a missing value meets "!=" alone.
+    """Return the runs that meet all conditions, such as "task=sst2" or "n_params<=5000".
+
+    A missing value meets "!=" alone.
 
     Raises:
         TensorAdaptError: for a condition that cannot be read, an unknown column, and a value that a column cannot have.

@@ -76,12 +76,13 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
 
     table = reported(runs)
     _check_cost(table, cost)
+    for _, own in table.groupby("task", dropna=False):
+        _check_task(own)
     rows = [_mean(own, cost) for _, own in table.groupby(list(CONFIGURATION), dropna=False, sort=False)]
     means = pandas.DataFrame(rows, columns=list(MEANS)).sort_values(
         ["task", "cost", "method"], ignore_index=True, kind="stable"
     )
     for _, own in means.groupby("task", dropna=False):
-        _check_task(own)
         means.loc[own.index, ["on_frontier", "p_frontier"]] = _frontier(own)
     return means.astype({"on_frontier": bool, "p_frontier": float})
 
@@ -131,8 +132,14 @@ def _mean(own: DataFrame, cost: str) -> Row:
         **{name: first[name] for name in (*CONFIGURATION, *SAME, "lr")},
         **{"cost": float(values.median()) if len(values) else math.nan, "mean": found.mean, "low": found.low},
         **{"high": found.high, "sd": found.sd, "n_seeds": found.n, "n_lost": int(own["lost"].sum())},
-        **{"scores": tuple(own["score"]), "seeds": tuple(own["seed"]), "lost": tuple(map(bool, own["lost"]))},
-        **{"runs": tuple(own["id"]), "paths": tuple(own["path"]), "on_frontier": 0.0, "p_frontier": math.nan},
+        **{"scores": tuple(own["score"].tolist()), "seeds": tuple(own["seed"].tolist())},
+        **{
+            "lost": tuple(own["lost"].tolist()),
+            "runs": tuple(own["id"]),
+            "paths": tuple(own["path"]),
+            "on_frontier": 0.0,
+            "p_frontier": math.nan,
+        },
     }
 
 
@@ -185,8 +192,10 @@ def size_of(row: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> Any:
     """Return a cell as a plain Python value; None where it is missing."""
+    import pandas
+
     value = value.item() if hasattr(value, "item") else value
-    return None if value is None or value != value or type(value).__name__ == "NAType" else value
+    return None if pandas.isna(value) else value
 
 
 @dataclass(frozen=True)
@@ -204,12 +213,13 @@ class Pair:
     cells: Row = field(default_factory=dict)
 
 
-def compare(runs: Source, reference: str = "lora", at: int | str = "auto", margin: float = 0.01) -> DataFrame:
+def compare(runs: Source, reference: str | None = None, at: int | str = "auto", margin: float = 0.01) -> DataFrame:
     """Compare every configuration with a reference: paired over seeds and test examples, corrected for their number.
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
-        reference: a method in any spelling, "head" (frozen base and head) or "full" (full fine-tuning).
+        reference: a method in any spelling, "head" (frozen base and head) or "full" (full fine-tuning); None is LoRA,
+            or where it did not run the method with the most sizes.
         at: which size of the reference. A rank; "budget", the same budget; "size", the same budget or rank;
             "n_params", each size of the reference within a method's own, where the method's scores are interpolated
             linearly in the logarithm of parameters, and nothing is extrapolated; "auto", the same budget where both
@@ -241,9 +251,16 @@ def compare(runs: Source, reference: str = "lora", at: int | str = "auto", margi
     return pandas.DataFrame(rows, columns=list(COMPARED)).astype({"seeds_needed": "Int64"})
 
 
-def reference_of(means: DataFrame, wanted: str) -> str:
-    """Return the method in a table that a text names; raises TensorAdaptError for one that no run has."""
+def reference_of(means: DataFrame, wanted: str | None = None) -> str:
+    """Return the method in a table of means that a text names; raises TensorAdaptError for one that no run has.
+
+    None is LoRA, or where it did not run the method with the most sizes; "" without an adapter.
+    """
     names = list(dict.fromkeys(means["method"]))
+    if wanted is None:
+        counts = means[means["kind"] == "adapter"]["method"].value_counts()
+        usual = [name for name in counts.index if display(name) == "LoRA"]
+        return next(iter([*usual, *sorted(counts.index, key=lambda name: (-counts[name], name))]), "")
     alike = [name for name in names if display(name) == display(REFERENCES.get(wanted, wanted))]
     if not alike:
         raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")

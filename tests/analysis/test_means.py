@@ -1,0 +1,168 @@
+"""From runs to means over seeds and the frontier: what a configuration is, what counts, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.synthetic_runs import write_many, write_synthetic
+
+from tensoradapt.analysis.results import RUN, complete, frame, table_of
+from tensoradapt.analysis.statistics.intervals import t_interval
+from tensoradapt.analysis.tables import MEANS, frontier, summarise
+from tensoradapt.errors import TensorAdaptError
+
+CURVES = {"cp": [(1, 100, 0.69), (2, 200, 0.80)], "lora": [(1, 1000, 0.78), (2, 2000, 0.85)]}
+CP = "CP (LoRTA)"
+
+
+def own(*rows: tuple[Any, ...], columns: Sequence[str] = ("seed", "n_params", "score", "method")) -> pd.DataFrame:
+    """A table of somebody's runs."""
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def test_runs_of_one_configuration_are_one_row_over_seeds(tmp_path: Path) -> None:
+    runs = write_many(tmp_path, CURVES)
+    means = summarise(list(reversed(runs)))
+    assert tuple(means.columns) == MEANS
+    adapters = means[means["kind"] == "adapter"]
+    assert list(zip(adapters["method"], adapters["n_params"], strict=True)) == [
+        (CP, 100), (CP, 200), ("LoRA", 1000), ("LoRA", 2000),
+    ]  # fmt: skip
+    for row in adapters.itertuples():
+        behind = sorted((run for run in runs if run.row["n_params"] == row.n_params), key=lambda run: run.row["seed"])
+        scores = [run.row["test"] for run in behind]
+        found = t_interval(scores)
+        assert (row.mean, row.low, row.high, row.sd) == pytest.approx((found.mean, found.low, found.high, found.sd))
+        assert (row.seeds, row.scores, row.lr) == ((0, 1, 2), tuple(scores), 1e-3)
+        assert [run.name for run in behind] == list(row.runs) and [str(run.path) for run in behind] == list(row.paths)
+
+
+def test_a_folder_runs_and_a_table_give_the_same(tmp_path: Path) -> None:
+    runs = write_many(tmp_path, CURVES)
+    for source in (tmp_path, str(tmp_path), runs, frame(runs), pd.concat([frame(runs[:7]), frame(runs[7:])])):
+        pd.testing.assert_frame_equal(summarise(source), summarise(runs))
+
+
+def test_the_frontier_is_what_no_other_mean_beats(tmp_path: Path) -> None:
+    runs = write_many(tmp_path, CURVES, spread=0.001)
+    best = frontier(runs)
+    assert list(zip(best["method"], best["rank"], strict=True)) == [(CP, 1), (CP, 2), ("LoRA", 2)]
+    means = summarise(runs)
+    beaten = means[(means["kind"] == "adapter") & ~means["on_frontier"]].iloc[0]
+    assert (beaten["method"], beaten["rank"]) == ("LoRA", 1) and beaten["p_frontier"] < 0.05
+
+
+@settings(max_examples=20)
+@given(st.permutations(range(6)), st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=6, max_size=6))
+def test_the_order_of_the_runs_does_not_matter(order: list[int], values: list[float]) -> None:
+    table = own(*((i % 2, 10 * (1 + i // 2), value, "CP") for i, value in enumerate(values)))
+    pd.testing.assert_frame_equal(summarise(table), summarise(table.iloc[order]), check_exact=True)
+
+
+def test_equal_means_share_the_frontier_and_equal_scores_go_to_fewer_parameters() -> None:
+    found = frontier(own((0, 10, 0.5, "A"), (0, 10, 0.5, "B"), (0, 20, 0.5, "C")))
+    assert list(found["method"]) == ["A", "B"]
+
+
+def test_lost_runs_are_results_and_are_counted(tmp_path: Path) -> None:
+    for seed, accuracy, status in ((0, 0.8, "finished"), (1, 0.51, "at chance"), (2, 0.9, "diverged")):
+        write_synthetic(tmp_path, seed=seed, accuracy=accuracy, status=status)
+    (row,) = summarise(tmp_path).itertuples()
+    assert row.mean == pytest.approx((0.8 + 0.51 + 0.5) / 3)  # diverged: chance, whatever it predicted
+    assert (row.n_lost, row.lost, row.n_seeds) == (2, (False, True, True), 3)
+
+
+def test_a_configuration_of_lost_runs_is_on_no_frontier(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, status="at chance", accuracy=0.9)
+    assert frontier(tmp_path).empty and not summarise(tmp_path)["on_frontier"].any()
+
+
+def test_one_seed_has_no_interval() -> None:
+    (row,) = summarise(own((0, 10, 0.5, "A"))).itertuples()
+    assert np.isnan([row.low, row.high, row.sd, row.p_frontier]).all() and row.mean == 0.5
+
+
+def test_a_measured_cost_is_the_median_over_seeds_and_decides_the_frontier(tmp_path: Path) -> None:
+    for name, n_params, accuracy, seconds in (("cp", 100, 0.8, (9, 1, 8)), ("lora", 1000, 0.7, (1, 2, 3))):
+        for seed, each in enumerate(seconds):
+            write_synthetic(
+                tmp_path, parameterization=name, n_params=n_params, seed=seed, accuracy=accuracy, seconds=each
+            )
+    means = summarise(tmp_path, "seconds")
+    assert list(zip(means["method"], means["cost"], means["on_frontier"], strict=True)) == [
+        ("LoRA", 2, True), (CP, 8, True),
+    ]  # fmt: skip
+    assert list(frontier(tmp_path)["method"]) == [CP]
+
+
+def test_runs_that_tuned_are_no_part_of_means(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, accuracy=0.8)
+    write_synthetic(tmp_path, accuracy=0.7, lr=3e-3, tuning=True)
+    assert list(summarise(tmp_path)["mean"]) == [pytest.approx(0.8)]
+
+
+def test_the_columns_of_a_folder_are_those_that_are_documented(tmp_path: Path) -> None:
+    write_synthetic(tmp_path)
+    table = table_of(tmp_path)
+    assert tuple(table.columns[: len(RUN)]) == tuple(RUN) and {"train", "alpha", "n_trained_base"} <= set(table)
+    assert list(complete(own((0, 10, 0.5, "A"))).columns)[:4] == ["seed", "n_params", "score", "method"]
+
+
+def test_a_table_of_ones_own_is_completed() -> None:
+    table = complete(
+        own((10, 50.0, "full fine-tuning"), (10, 60.0, "A"), (10, 70.0, "A"), columns=("n_params", "test", "method"))
+    )
+    assert list(table["kind"]) == ["full", "adapter", "adapter"] and list(table["seed"]) == [0, 0, 1]
+    assert list(table["metric"]) == ["score"] * 3 and not table["lost"].any()
+    ranked = complete(own((8.0, 1, 0.5, "A"), columns=("rank", "n_params", "score", "method")))
+    assert list(ranked["rank"]) == [8] and list(complete(ranked.assign(rank="layer=2 out=4"))["rank"]) == [
+        "layer=2 out=4"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "scor", "method")), "has no column 'score'; did you mean \"scor\""),
+        (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "score", "methods")), "no column 'method'; did you mean"),
+        (own((0, 10, 0.5, "A"), (1, 10, None, "A")), "row 1 has score nan; expected a finite number"),
+        (own((0, 10, 0.5, " ")), "row 0 has method ' '; expected the name of a method"),
+        (own(), "the table has 0 rows; expected one for each run"),
+        (own((0, 10, 0.5, "A")).assign(metric="perplexity"), "of 'perplexity' less is better, by its name"),
+        (own((0, 10, 0.5, "A"), (0, 10, 0.6, "A")), "A has several runs of one seed: row 0, row 1; expected one run"),
+        (own((0, 10, 0.5, "A"), (1, 10, 0.6, "A")).assign(lr=[0.1, 0.2]), "A has runs with learning rates 0.1, 0.2"),
+        (own((0, 10, 0.5, "A"), (1, 10, 0.6, "A")).assign(model=["a", "b"]), "the runs have 2 models: a, b; expected one"),
+        (pd.concat([own((0, 10, 0.5, "A"))] * 2, axis=1), "the table has two columns 'seed'"),
+    ],
+)  # fmt: skip
+def test_a_table_that_is_none_is_refused_in_one_line(table: pd.DataFrame, says: str) -> None:
+    with pytest.raises(TensorAdaptError, match=says) as caught:
+        summarise(table)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cost_that_is_unknown_or_was_not_measured_is_refused(tmp_path: Path) -> None:
+    runs = write_many(tmp_path, CURVES)
+    with pytest.raises(TensorAdaptError, match="cost is 'second'; did you mean \"seconds\""):
+        summarise(runs, "second")
+    with pytest.raises(TensorAdaptError, match=r"run \w+ has no peak_device_bytes that is a number"):
+        summarise(runs, "peak_device_bytes")
+    with pytest.raises(TensorAdaptError, match="runs is 3; expected a list"):
+        summarise(3)
+
+
+def test_means_of_two_tasks_are_apart(tmp_path: Path) -> None:
+    for task, accuracy in (("rte", 0.7), ("sst2", 0.8)):
+        for name, n_params in (("cp", 10), ("lora", 100)):
+            write_synthetic(tmp_path, task=task, parameterization=name, n_params=n_params, accuracy=accuracy)
+    means = summarise(tmp_path)
+    assert list(zip(means["task"], means["method"], means["on_frontier"], strict=True)) == [
+        ("rte", CP, True), ("rte", "LoRA", False), ("sst2", CP, True), ("sst2", "LoRA", False),
+    ]  # fmt: skip
