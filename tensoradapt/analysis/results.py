@@ -191,9 +191,9 @@ def _check_scores(table: DataFrame) -> None:
     numbers = pandas.to_numeric(scores, errors="coerce").astype("float64")
     odd = ~numbers.abs().lt(float("inf")) & (table["status"] != FAILED)
     if odd.any():
-        i = odd.idxmax()
+        value = table["score"].tolist()[odd.tolist().index(True)]
         raise TensorAdaptError(
-            f"row {i!r} has score {shown(table['score'].tolist()[odd.tolist().index(True)])}; expected a finite number: leave out runs without one"
+            f"row {odd.idxmax()!r} has score {shown(value)}; expected a finite number: leave out runs without one"
         )
     table["score"] = numbers
 
