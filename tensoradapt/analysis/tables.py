@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,7 @@ MEANS = (  # columns of ``summarise``
     *("n_lost", "scores", "seeds", "lost", "runs", "paths", "chance", "metric_low", "metric_high"),
     *("on_frontier", "p_frontier"),
 )
+USED = (*CONFIGURATION, *SAME, "lr", "seed", "score", "lost", "id", "path")  # columns of runs that means are made of
 COMPARED = (  # columns of ``compare``
     *("task", "metric", "kind", "method", "parameterization", "layout", "rank", "budget", "n_params", "reference"),
     *("reference_rank", "reference_n_params", "times_fewer", "difference", "low", "high", "sd", "n_seeds", "p"),
@@ -76,15 +78,32 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
 
     table = reported(runs)
     _check_cost(table, cost)
-    for _, own in table.groupby("task", dropna=False):
+    rows: list[Row] = []
+    for own in _grouped(records(table[[*USED, *({cost} - set(USED))]]), ("task",)):
         _check_task(own)
-    rows = [_mean(own, cost) for _, own in table.groupby(list(CONFIGURATION), dropna=False, sort=False)]
-    means = pandas.DataFrame(rows, columns=list(MEANS)).sort_values(
-        ["task", "cost", "method"], ignore_index=True, kind="stable"
-    )
-    for _, own in means.groupby("task", dropna=False):
-        means.loc[own.index, ["on_frontier", "p_frontier"]] = _frontier(own)
-    return means.astype({"on_frontier": bool, "p_frontier": float})
+        of_task = [_mean(group, cost) for group in _grouped(own, CONFIGURATION)]
+        rows += _on_frontier(sorted(of_task, key=lambda row: (row["cost"], row["method"], str(row["layout"]))))
+    means = pandas.DataFrame(rows, columns=list(MEANS))
+    return means.astype(_kinds(means))
+
+
+def records(table: DataFrame) -> list[Row]:
+    """Return the rows of a table as dicts of plain Python values; None where one is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:
+    """Return the rows of each combination of values, in the order of their first."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return list(groups.values())
+
+
+def _kinds(means: DataFrame) -> dict[str, str]:
+    whole = ("budget", "n_params", "n_trained", "steps", "n_seeds", "n_lost")
+    numbers = ("lr", "cost", "mean", "low", "high", "sd", "chance", "metric_low", "metric_high", "p_frontier")
+    return {**dict.fromkeys(whole, "Int64"), **dict.fromkeys(numbers, "float64"), "on_frontier": "bool"}
 
 
 def reported(runs: Source) -> DataFrame:
@@ -112,58 +131,49 @@ def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
 def _check_cost(table: DataFrame, cost: str) -> None:
     if cost not in table:
         raise TensorAdaptError(f"cost is {shown(cost)}{did_you_mean(cost, [*COSTS, *table.columns])}")
-    adapters = table[table["kind"] == "adapter"]
-    for i, value in adapters[cost].items():
-        if not is_number(value.item() if hasattr(value, "item") else value):
+    for row in records(table[table["kind"] == "adapter"][list(dict.fromkeys(("id", cost)))]):
+        if not is_number(row[cost]):
             raise TensorAdaptError(
-                f"run {adapters.loc[i, 'id']} has no {cost} that is a number; expected one for each run: "
-                "choose another cost"
+                f"run {row['id']} has no {cost} that is a number; expected one for each run: choose another cost"
             )
 
 
-def _mean(own: DataFrame, cost: str) -> Row:
+def _mean(own: Sequence[Row], cost: str) -> Row:
     """Return the row of one configuration."""
-    own = own.sort_values("seed", kind="stable")
-    first = own.iloc[0]
+    own = sorted(own, key=lambda row: row["seed"])
     _check_configuration(own)
-    found = t_interval(own["score"])
-    values = own[cost].dropna()
+    found = t_interval([row["score"] for row in own])
+    costs = [row[cost] for row in own if row[cost] is not None]
+    columns = {"scores": "score", "seeds": "seed", "lost": "lost", "runs": "id", "paths": "path"}
     return {
-        **{name: first[name] for name in (*CONFIGURATION, *SAME, "lr")},
-        **{"cost": float(values.median()) if len(values) else math.nan, "mean": found.mean, "low": found.low},
-        **{"high": found.high, "sd": found.sd, "n_seeds": found.n, "n_lost": int(own["lost"].sum())},
-        **{"scores": tuple(own["score"].tolist()), "seeds": tuple(own["seed"].tolist())},
-        **{
-            "lost": tuple(own["lost"].tolist()),
-            "runs": tuple(own["id"]),
-            "paths": tuple(own["path"]),
-            "on_frontier": 0.0,
-            "p_frontier": math.nan,
-        },
+        **{name: own[0][name] for name in (*CONFIGURATION, *SAME, "lr")},
+        **{"cost": statistics.median(costs) if costs else math.nan, "mean": found.mean, "low": found.low},
+        **{"high": found.high, "sd": found.sd, "n_seeds": found.n, "n_lost": sum(row["lost"] for row in own)},
+        **{name: tuple(row[column] for row in own) for name, column in columns.items()},
     }
 
 
-def _check_configuration(own: DataFrame) -> None:
+def _check_configuration(own: Sequence[Row]) -> None:
     """Raise TensorAdaptError if the runs of a configuration have two learning rates or share a seed."""
-    named = f"{own['method'].iloc[0]} {size_of(own.iloc[0])}".strip()
-    rates = sorted(set(own["lr"].dropna()))
+    named = f"{own[0]['method']} {size_of(own[0])}".strip()
+    rates = sorted({row["lr"] for row in own if row["lr"] is not None})
     if len(rates) > 1:
         raise TensorAdaptError(
             f"{named} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
             "select the runs of that rate first, by --spec FILE or --where"
         )
-    twice = own[own["seed"].duplicated(keep=False)]
-    if len(twice):
+    seeds = [row["seed"] for row in own]
+    if twice := [row["id"] for row in own if seeds.count(row["seed"]) > 1]:
         raise TensorAdaptError(
-            f"{named} has several runs of one seed: {', '.join(twice['id'])}; expected one run per seed: select the "
+            f"{named} has several runs of one seed: {', '.join(twice)}; expected one run per seed: select the "
             "runs that share all other settings first, those of one sweep by --spec FILE, or by --where"
         )
 
 
-def _check_task(own: DataFrame) -> None:
+def _check_task(own: Sequence[Row]) -> None:
     """Raise TensorAdaptError unless the runs of a task share model and metric."""
     for key in ("model", "metric"):
-        values = sorted({str(value) for value in own[key]})
+        values = sorted({str(row[key]) for row in own})
         if len(values) > 1:
             raise TensorAdaptError(
                 f"the runs have {len(values)} {key}s: {', '.join(values)}; expected one, as scores of different "
@@ -171,15 +181,20 @@ def _check_task(own: DataFrame) -> None:
             )
 
 
-def _frontier(means: DataFrame) -> Floats:
-    """Return whether each row of a task is on the frontier, and how probable that is, (rows, 2)."""
-    able = ((means["kind"] == "adapter") & (means["n_lost"] < means["n_seeds"])).to_numpy()
-    some = means[able]
-    found = np.zeros((len(means), 2))
-    found[:, 1] = np.where((means["kind"] == "adapter") & (means["n_seeds"] > 1), 0.0, math.nan)
-    found[able, 0] = non_dominated(some["cost"], some["mean"])
-    found[able, 1] = on_frontier_probability(some["cost"], some["mean"], some["sd"], some["n_seeds"])
-    return found
+def _on_frontier(means: list[Row]) -> list[Row]:
+    """Return the rows of a task with whether each is on the frontier, and how probable that is."""
+    able = [row for row in means if row["kind"] == "adapter" and row["n_lost"] < row["n_seeds"]]
+    cost, mean, sd, n = (np.array([row[key] for row in able]) for key in ("cost", "mean", "sd", "n_seeds"))
+    on = non_dominated(cost, mean)
+    chances = on_frontier_probability(cost, mean, sd, n)
+    for row in means:
+        row |= {
+            "on_frontier": False,
+            "p_frontier": 0.0 if row["kind"] == "adapter" and row["n_seeds"] > 1 else math.nan,
+        }
+    for row, is_on, share in zip(able, on, chances, strict=True):
+        row |= {"on_frontier": bool(is_on), "p_frontier": float(share)}
+    return means
 
 
 def size_of(row: Mapping[str, Any]) -> str:
@@ -246,8 +261,8 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     means = summarise(runs)
     chosen = reference_of(means, reference)
     rows: list[Row] = []
-    for _, own in means.groupby("task", dropna=False, sort=False):
-        rows += _corrected([_compared(pair, margin) for pair in _pairs(own.to_dict("records"), chosen, at)])
+    for own in _grouped(records(means), ("task",)):
+        rows += _corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at)])
     return pandas.DataFrame(rows, columns=list(COMPARED)).astype({"seeds_needed": "Int64"})
 
 

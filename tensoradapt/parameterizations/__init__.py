@@ -17,6 +17,7 @@ import pkgutil
 import re
 from functools import lru_cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from tensoradapt.checks import shown
@@ -80,6 +81,7 @@ def advice(parameterization: str | Any) -> str:
     return sentence[0] if sentence else ""
 
 
+@lru_cache(maxsize=4096)  # of every row that is read all names are compared
 def spelling(name: str) -> str:
     """Return a name without what its spellings differ in: case, spaces, hyphens, underscores, parentheses.
 
@@ -113,8 +115,14 @@ def _named(name: str) -> Any:
 
 
 def _builtin() -> tuple[str, ...]:
-    # not cached: a file dropped into the folder (or onto __path__) is there at once
-    return tuple(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    # a file dropped into the folder (or onto __path__) is there at once, as it changes the folder's time
+    return _listed(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in __path__ if Path(folder).is_dir()))
+
+
+@lru_cache(maxsize=1)  # rows of thousands of runs ask for the names
+def _listed(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
+    found = pkgutil.iter_modules([folder for folder, _ in folders])
+    return tuple(module.name for module in found if not module.name.startswith("_"))
 
 
 @lru_cache(maxsize=1)
