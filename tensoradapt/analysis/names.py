@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from tensoradapt.checks import check_is
 
@@ -17,7 +18,19 @@ from tensoradapt.checks import check_is
 BLACK = "#000000"  # LoRA, which all are compared with; drawn in the ink of the style sheet
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, "#882255")
 MARKERS = ("s", "p", "^", "D", "v", "P", "o", "h", "<", ">", "X")  # 11 and 8 are coprime: 88 pairs before one repeats
+LINES = ("-", "--", ":", "-.")  # of methods of one colour
 REFERENCES = ("frozen base + head", "full fine-tuning")  # drawn in greys of their own
+
+
+class Look(NamedTuple):
+    """How a figure shows a method: its name, colour, marker, and the dashes of its line."""
+
+    name: str
+    colour: str
+    marker: str
+    line: str = "-"
+
+
 # Place i of this table has colour i modulo 8 and marker i modulo 11; line and fill change with every row of eight. A
 # place may have several names, as of a paper and of what its method is made of; behind "=" are other spellings.
 TABLE: tuple[tuple[str, ...], ...] = (
@@ -62,6 +75,46 @@ def displayed(methods: Iterable[str]) -> dict[str, str]:
     return {method: name if shown.count(name) == 1 else method for method, name in names.items()}
 
 
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Return the look of each method of a figure; the same methods have the same looks in every figure.
+
+    Each has the colour and marker of its place in the table, where no other method of the figure asks for them first:
+    known names choose before others, and by their order in the table. Up to eight methods have eight colours; LoRA, to
+    which all are compared, has the ink of the style sheet. Of more than eight, names of one first word share a colour,
+    and differ by marker and line. No two of 88 are alike. References have the grey of ``tone``.
+
+    >>> looks(["lora", "cp"])["cp"]
+    Look(name='CP', colour='#0072B2', marker='s', line='-')
+    """
+    shown = displayed(sorted(set(methods)))
+    ordered = sorted(shown, key=lambda m: (known(m) is None, place(m) if known(m) is not None else 0, m))
+    ordered = [method for method in ordered if known(method) not in REFERENCES]
+    colours, taken = _colours(ordered), dict[str, tuple[int, str]]()
+    for method in ordered:
+        taken[method] = _pair(method, colours[method], list(taken.values()))
+    found = {method: Look(shown[method], tone(0.42), "x") for method in shown if known(method) in REFERENCES}
+    for method, (colour, marker) in taken.items():
+        alike = [look.colour for look in found.values()].count(_ink(colour))
+        found[method] = Look(shown[method], _ink(colour), marker, LINES[alike % len(LINES)])
+    return {method: found[method] for method in shown}
+
+
+def tone(share: float, colour: Any = None, ink: bool = False) -> str:
+    """Return the text's colour with a share of the paper's: 0 is ink, 1 paper, whatever the style sheet in force.
+
+    With a colour, so much of it with the rest of paper, or of ``ink``, as text in a pale colour needs.
+    """
+    import matplotlib as mpl
+    from matplotlib.colors import to_hex, to_rgb, to_rgba
+
+    faces = (mpl.rcParams["axes.facecolor"], mpl.rcParams["figure.facecolor"])
+    paper = next((face for face in faces if to_rgba(face)[3] > 0), "white")  # the first that is not transparent
+    text = mpl.rcParams["text.color"]
+    first, second = (text, paper) if colour is None else (text if ink else paper, colour)
+    mixed = ((1 - share) * a + share * b for a, b in zip(to_rgb(first), to_rgb(second), strict=True))
+    return to_hex(tuple(mixed))
+
+
 def known(method: str) -> str | None:
     """Return the name in the table that a name is a spelling of; None without one."""
     return _spellings().get(_spelling(method))
@@ -85,6 +138,39 @@ def place(method: str) -> int:
         return _places()[first] % n + n * (drawn // n % len(MARKERS))
     colour = drawn % (n - 1)
     return colour + (colour >= COLOURS.index(BLACK)) + n * (drawn // n % len(MARKERS))  # ink is left out
+
+
+def _ink(colour: int) -> str:
+    return tone(0) if COLOURS[colour] == BLACK else COLOURS[colour]
+
+
+def _colours(ordered: Sequence[str]) -> dict[str, int]:
+    """Return the colour of each method: its own where it is the first to ask for it, else a free one, ink the last."""
+    few = len(ordered) <= len(COLOURS)
+    family = {m: m if few or known(m) is not None else known(first_word(m)) or m for m in ordered}
+    found: dict[str, int] = {}
+    for is_known in (True, False):
+        own = [m for m in dict.fromkeys(family.values()) if (known(m) is not None) is is_known]
+        for method in own:
+            if (colour := place(method) % len(COLOURS)) not in found.values():
+                found[method] = colour
+        for method in own:
+            if method not in found:
+                left = [i for i in range(len(COLOURS)) if i not in found.values()]
+                left.sort(key=lambda i: COLOURS[i] == BLACK)
+                found[method] = left[0] if left else place(method) % len(COLOURS)
+    return {method: found[family[method]] for method in ordered}
+
+
+def _pair(method: str, colour: int, taken: Sequence[tuple[int, str]]) -> tuple[int, str]:
+    """Return a colour and marker that no other method has: a marker that none has, else none of its colour, else any."""
+    n = len(COLOURS)
+    near = [
+        ((colour + i) % n, MARKERS[(place(method) + j) % len(MARKERS)]) for i in range(n) for j in range(len(MARKERS))
+    ]
+    free = [pair for pair in near if pair not in taken] or near[:1]
+    used = {marker for _, marker in taken}
+    return next((pair for pair in free if pair[0] == colour and pair[1] not in used), free[0])
 
 
 def _spelling(method: str) -> str:

@@ -1,1 +1,328 @@
-"""Figures of runs, a file for each."""
+"""Figures of runs: ``plots.NAME(data, ax=None, ...)`` draws each, from a file of this folder with the same name.
+
+A file has ``rows(runs, *, options)``, what is drawn; ``draw(rows, ax, *, options)``, into given axes; ``headline(rows)``,
+one sentence that answers; ``caption(runs, rows)``, what a reader needs to judge it; and ``size(rows)`` in inches (with
+an option ``width`` where the height hangs on it). Where the first argument of ``rows`` is called ``runs``, it is given a
+whole table of runs of one task (of several, where the file says ``over_tasks = True``). Of ``draw`` an option ``looks``
+is given the looks of all methods of the data, ``focus`` the method of a panel of ``col="method"``, and ``names`` is
+False where a legend of the figure names the methods.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tensoradapt.analysis.names import Look, looks, tone
+from tensoradapt.analysis.plots import _parts
+from tensoradapt.checks import is_number, shown
+from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+
+NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+COLS = ("task", "method", "model")  # what panels can be made of
+FORMATS = ("pdf", "png", "svg")
+PANEL = (2.35, 2.2)  # inches of a panel
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The options that every figure has: size, texts and panels."""
+
+    figsize: Any = None
+    caption: bool = False
+    headline: bool = False
+    col: str | None = None
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What one axes shows: its title, rows, and options of ``draw``."""
+
+    title: str
+    rows: Any
+    options: Mapping[str, Any]
+
+
+def figure(name: str) -> Callable[..., Any]:
+    """Return the function that draws a figure; raise TensorAdaptError for an unknown name, with those that there are."""
+    if name not in NAMES:
+        raise TensorAdaptError(f"there is no figure {name!r}{did_you_mean(name, NAMES)}")
+    return _FUNCTIONS[name]
+
+
+def allowed(data: Any) -> dict[str, str | None]:
+    """Return for each figure of runs None where the data allow it, else in one line why they do not.
+
+    Runs of several tasks are taken as panels.
+    """
+    runs, found = _table(data), dict[str, str | None]()
+    for name, module in _MODULES.items():
+        if _of_runs(module):
+            try:
+                _panels(module, runs, _usual_col(module, runs), {})
+                found[name] = None
+            except TensorAdaptError as error:
+                found[name] = str(error)
+    return found
+
+
+def save(
+    data: Any,
+    name: str,
+    folder: str | Path,
+    formats: Sequence[str] = ("png",),
+    width: float | None = None,
+    **options: Any,
+) -> list[Path]:
+    """Write a figure as pictures, what is drawn as CSV, and its headline and caption as TXT; return the paths.
+
+    Args:
+        data: a folder of runs, runs, or a DataFrame.
+        name: of the figure, and of its files.
+        folder: made where it does not exist.
+        formats: of "png", "pdf" and "svg".
+        width: inches; the height is what the figure asks for. None: the figure's own width.
+        options: of the figure. Runs of several tasks are panels (``col="task"``) where none is given.
+
+    Raises:
+        TensorAdaptError: for an unknown figure, format or option, and for data that do not allow the figure.
+    """
+    if unknown := [one for one in formats if one not in FORMATS]:
+        raise TensorAdaptError(f"unknown format {shown(unknown[0])}{did_you_mean(unknown[0], FORMATS)}")
+    plot, module = figure(name), _MODULES[name]
+    runs = _table(data) if _of_runs(module) else data
+    options = {"col": _usual_col(module, runs) if _of_runs(module) else None} | options
+    axes = plot(runs, **({"figsize": width, "headline": True} | options))
+    drawn = (axes if isinstance(axes, Axes) else axes[0]).get_figure(root=True)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    for ending in formats:
+        drawn.savefig(path / f"{name}.{ending}", dpi=200)
+    pyplot.close(drawn)
+    panels = _panels(module, runs, options.pop("col"), options)
+    pd.concat([panel.rows for panel in panels]).to_csv(path / f"{name}.csv", index=False)
+    (path / f"{name}.txt").write_text(_text(module, runs, panels), encoding="utf-8")
+    return [path / f"{name}.{ending}" for ending in (*formats, "csv", "txt")]
+
+
+def _text(module: ModuleType, runs: Any, panels: Sequence[_Panel]) -> str:
+    """Return what is written beside a picture: the title of the kind of figure, headlines, captions."""
+    said = [(module.__doc__ or "").partition("\n")[0]]
+    for panel in panels:
+        own = f"{panel.title}: " if panel.title else ""
+        said += [fill(own + module.headline(panel.rows), 100), fill(module.caption(runs, panel.rows), 100)]
+    return "\n\n".join(dict.fromkeys(said)) + "\n"
+
+
+def _function(name: str, module: ModuleType) -> Callable[..., Any]:
+    """Return the function of a file: it reads the data, makes rows, and draws them into given or new axes."""
+    takes = _options(module.rows) | _options(module.draw)
+
+    def plot(data: Any, ax: Axes | None = None, **options: Any) -> Any:
+        frame = _Frame(**{key: options.pop(key) for key in _FRAME if key in options})
+        if unknown := sorted(set(options) - set(takes)):
+            valid = (*takes, *_FRAME)
+            raise TensorAdaptError(f"{name} has no option {unknown[0]!r}{did_you_mean(unknown[0], valid)}")
+        runs = _table(data) if _of_runs(module) else data
+        if "looks" in takes and options.get("looks") is None and _of_runs(module):
+            options["looks"] = looks(runs["method"])
+        panels = _panels(module, runs, frame.col, options)
+        if ax is not None:
+            return _into(module, panels[0], ax, frame, options)
+        if frame.col is None:
+            return _alone(module, runs, panels[0], frame, options)
+        return _side_by_side(module, runs, panels, frame, options)
+
+    plot.__name__ = plot.__qualname__ = name
+    plot.__doc__ = module.__doc__
+    plot.__signature__ = _signature(takes)  # type: ignore[attr-defined]
+    return plot
+
+
+_FRAME = tuple(_Frame.__dataclass_fields__)
+
+
+def _options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    every = inspect.signature(function).parameters.values()
+    return {each.name: each for each in every if each.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _signature(takes: Mapping[str, inspect.Parameter]) -> inspect.Signature:
+    either, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    first = [inspect.Parameter("data", either), inspect.Parameter("ax", either, default=None)]
+    frame = [inspect.Parameter(key, named, default=getattr(_Frame, key)) for key in _FRAME]
+    return inspect.Signature([*first, *frame, *takes.values()])
+
+
+def _of_runs(module: ModuleType) -> bool:
+    """Say whether a figure is of a table of runs, and not of a network or an adapter."""
+    return next(iter(inspect.signature(module.rows).parameters)) == "runs"
+
+
+def _table(data: Any) -> pd.DataFrame:
+    from tensoradapt.analysis.results import table_of
+
+    return table_of(data)
+
+
+def _call(function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """Call with those of the options that a function takes."""
+    return function(*given, **{key: value for key, value in options.items() if key in _options(function)})
+
+
+def _usual_col(module: ModuleType, runs: pd.DataFrame) -> str | None:
+    """Return what panels are made of where nobody said so: tasks, where there are several for a figure of one."""
+    several = not getattr(module, "over_tasks", False) and runs["task"].nunique(dropna=False) > 1
+    return "task" if several else None
+
+
+def _panels(module: ModuleType, runs: Any, col: str | None, options: Mapping[str, Any]) -> list[_Panel]:
+    """Return what is drawn: one panel, or one for each task, method or model; raise where the runs do not allow it."""
+    if not _of_runs(module):
+        return [_Panel("", _call(module.rows, runs, **options), options)]
+    if col is not None and col not in COLS:
+        raise TensorAdaptError(f"col is {shown(col)}{did_you_mean(col, COLS)}")
+    if col is None or col == "method":
+        _check_comparable(module, runs, col)
+    if col is None:
+        return [_Panel("", _call(module.rows, runs, **options), options)]
+    if col == "method":
+        return _of_methods(module, runs, options)
+    parts = [(value, part) for value, part in runs.groupby(col, dropna=False, sort=False)]
+    for _, part in parts:
+        _check_comparable(module, part, col)
+    return [
+        _Panel(str(value), _call(module.rows, part, **options), {**options, "names": False}) for value, part in parts
+    ]
+
+
+def _of_methods(module: ModuleType, runs: pd.DataFrame, options: Mapping[str, Any]) -> list[_Panel]:
+    """Return a panel for each method: the whole figure with the others in grey where it can, else its runs alone."""
+    adapters = runs["kind"] == "adapter"
+    whole = _call(module.rows, runs, **options) if "focus" in _options(module.draw) else None
+    found = []
+    for method, look in looks(runs["method"][adapters]).items():
+        rows = whole
+        if rows is None:
+            rows = _call(module.rows, runs[~adapters | (runs["method"] == method)], **options)
+        found.append(_Panel(look.name, rows, {**options, "names": False, "focus": method}))
+    return found
+
+
+def _check_comparable(module: ModuleType, runs: pd.DataFrame, col: str | None) -> None:
+    """Raise TensorAdaptError for runs that do not go into one axes: of several models, metrics or tasks."""
+    for what in ("task", "model", "metric"):
+        if what == "task" and getattr(module, "over_tasks", False):
+            continue
+        values = sorted(map(str, runs[what].unique()))
+        if len(values) > 1 and not (what == "metric" and getattr(module, "over_tasks", False)):
+            way = f'give col="{what}" for a panel each, or' if what in COLS and col is None else "give"
+            raise TensorAdaptError(
+                f"the runs are of {len(values)} {what}s ({few(values)}), which one panel cannot compare; "
+                f'{way} those of one: runs[runs["{what}"] == {values[0]!r}]'
+            )
+
+
+def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: Mapping[str, Any]) -> Axes:
+    """Draw into axes that somebody has made."""
+    if given := [key for key in ("figsize", "caption", "col") if getattr(frame, key)]:
+        raise TensorAdaptError(f"{given[0]} is for a figure of its own; leave it out, or leave out ax")
+    _call(module.draw, panel.rows, ax, **options)
+    if frame.headline:
+        wide = int(13 * _parts.inches(ax))
+        ax.set_title(_parts.plain(fill(module.headline(panel.rows), wide)), loc="left", fontsize="medium")
+    return ax
+
+
+def _alone(module: ModuleType, runs: Any, panel: _Panel, frame: _Frame, options: Mapping[str, Any]) -> Axes:
+    drawn, ax = pyplot.subplots(figsize=_size(module, panel.rows, frame.figsize), layout="constrained")
+    _write(drawn, [module.headline(panel.rows)] if frame.headline else [], frame, module.caption(runs, panel.rows))
+    _call(module.draw, panel.rows, ax, **options)
+    return ax
+
+
+def _side_by_side(
+    module: ModuleType, runs: Any, panels: Sequence[_Panel], frame: _Frame, options: Mapping[str, Any]
+) -> Any:
+    """Draw a panel for each task, method or model, with one legend; return their axes (n,)."""
+    across, one_task = min(len(panels), 3), frame.col == "method"
+    down = -(-len(panels) // across)
+    size = frame.figsize if isinstance(frame.figsize, tuple) else None
+    drawn = pyplot.figure(
+        figsize=size or (frame.figsize or max(3.3, PANEL[0] * across), 0.5 + PANEL[1] * down), layout="constrained"
+    )
+    grid = drawn.subplots(down, across, sharex=one_task, sharey=one_task, squeeze=False).ravel()
+    axes = grid[: len(panels)]
+    for spare in grid[len(panels) :]:
+        spare.remove()
+    said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels]
+    _write(drawn, list(dict.fromkeys(said)) if frame.headline else [], frame, module.caption(runs, panels[0].rows))
+    for ax, panel in zip(axes, panels, strict=True):
+        ax.set_title(_parts.plain(panel.title), loc="left", fontsize="medium")
+        _call(module.draw, panel.rows, ax, **panel.options)
+    _share(drawn, axes, across, {} if one_task else _shown(panels, options))
+    return axes
+
+
+def _shown(panels: Sequence[_Panel], options: Mapping[str, Any]) -> dict[str, Look]:
+    """Return the looks of the methods that any panel shows, for a legend; none where a figure does not use them."""
+    found = options.get("looks") or {}
+    drawn = {method for panel in panels for method in panel.rows.get("method", [])}
+    return {method: look for method, look in found.items() if method in drawn and look.marker != "x"}
+
+
+def _share(drawn: Figure, axes: Sequence[Axes], across: int, shown: Mapping[str, Look]) -> None:
+    """Leave names of axes where they are the outer ones, and add the legend."""
+    for i, ax in enumerate(axes):
+        if i % across and ax.get_ylabel() == axes[i - 1].get_ylabel():
+            ax.yaxis.label.set_visible(False)
+        if i + across < len(axes) and ax.get_xlabel() == axes[i + across].get_xlabel():
+            ax.xaxis.label.set_visible(False)
+    if shown:
+        handles = _parts.handles(shown.values())
+        per_row = max(2, int(drawn.get_figwidth() / 1.15))
+        drawn.legend(handles=handles, loc="outside lower center", ncols=per_row, frameon=False, fontsize="small")
+
+
+def _write(drawn: Figure, headlines: Sequence[str], frame: _Frame, caption: str) -> None:
+    """Write headlines above a figure and its caption below, in lines of its width."""
+    width = drawn.get_figwidth()
+    if headlines:
+        text = "\n".join(fill(_parts.plain(one), int(13 * width)) for one in headlines)
+        drawn.suptitle(text, x=0.01, ha="left", fontsize="medium")
+    if frame.caption:
+        text = fill(_parts.plain(caption), int(17 * width))
+        drawn.supxlabel(text, x=0.01, ha="left", fontsize="small", color=tone(_parts.GREY))
+
+
+def _size(module: ModuleType, rows: Any, figsize: Any) -> tuple[float, float]:
+    """Return the size of a new figure: given, its own, or its own height at a given width."""
+    if figsize is None:
+        return module.size(rows)
+    if is_number(figsize, 0):
+        return float(figsize), _call(module.size, rows, width=float(figsize))[1]
+    if not (isinstance(figsize, Sequence) and len(figsize) == 2 and all(is_number(side, 0) for side in figsize)):
+        raise TensorAdaptError(f"figsize is {shown(figsize)}; expected inches as (width, height), or a width")
+    return float(figsize[0]), float(figsize[1])
+
+
+_MODULES = {name: importlib.import_module(f"{__name__}.{name}") for name in NAMES}
+_FUNCTIONS = {name: _function(name, module) for name, module in _MODULES.items()}
+globals().update(_FUNCTIONS)  # in place of the modules, which an import puts under these names
+__all__ = ["NAMES", "allowed", "figure", "save", *NAMES]
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    raise AttributeError(f"there is no figure {name!r}{did_you_mean(name, NAMES)}")

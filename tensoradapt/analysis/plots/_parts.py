@@ -1,0 +1,303 @@
+"""What several figures share: a mean with its interval and seeds, limits of a score, an axis of counts, free places.
+
+Sizes and gaps are points, colours follow the style sheet in force, and every mean has a gid that says what it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from statistics import fmean
+from textwrap import fill
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Transform, offset_copy
+from numpy.typing import NDArray
+
+from tensoradapt.analysis.names import Look, display, tone
+
+Floats = NDArray[np.float64]
+NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
+GREY, PALE, FAINT = 0.42, 0.8, 0.93  # shares of paper: texts and lines of second rank, frames, grids
+
+
+def inches(ax: Axes) -> float:
+    """Return the width of axes, which a layout engine may still change a little."""
+    return float(ax.get_window_extent().width / ax.get_figure(root=True).dpi)
+
+
+def narrow(ax: Axes) -> bool:
+    """Say whether axes are those of a column of a paper, or of a subplot."""
+    return inches(ax) < NARROW
+
+
+def plain(text: str) -> str:
+    """Return a name as matplotlib shows it letter by letter: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
+def bare(ax: Axes, *sides: str) -> None:
+    """Hide the sides of the frame (top and right, where none is named)."""
+    ax.spines[list(sides or ("top", "right"))].set_visible(False)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a score as it is read: three decimals, one of a percentage; the minus sign is that of the style sheet.
+
+    >>> number(0.8137), number(-81.37), number(12345.6)
+    ('0.814', '−81.4', '12,345.6')
+    """
+    text = f"{value:,.{digits if abs(value) < 10 else 1}f}"
+    return text.replace("-", "−") if mpl.rcParams["axes.unicode_minus"] else text
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return a difference with its sign."""
+    return f"{'+' if value >= 0 else ''}{number(value, digits)}"
+
+
+def rank_text(rank: object) -> str:
+    """Return a rank as figures write it: "r=8", of ranks by bond the largest, and nothing where there is none.
+
+    >>> rank_text(8.0), rank_text("layer=2 out=4"), rank_text(None)
+    ('r=8', 'r≤4', '')
+    """
+    if isinstance(rank, str):
+        sizes = {int(part.rpartition("=")[2]) for part in rank.split() if part.rpartition("=")[2].isdecimal()}
+        return f"r{'=' if len(sizes) == 1 else '≤'}{max(sizes)}" if sizes else ""
+    return "" if rank is None or pd.isna(rank) else f"r={rank:g}"
+
+
+def score_name(rows: pd.DataFrame) -> str:
+    """Return what an axis of scores is called."""
+    metric = rows["metric"].iloc[0]
+    return "test score" if pd.isna(metric) else plain(f"test {metric}".replace("_", " "))
+
+
+def said(row: pd.Series) -> str:
+    """Return the gid of a mean, which a page shows where the pointer is."""
+    name = f"{display(row['method'])} {rank_text(row['rank'])}".strip()
+    size = "" if pd.isna(row["n_params"]) else f", {row['n_params']:,.0f} parameters"
+    seeds = f" ({row['low']:.4f} to {row['high']:.4f}, {row['n_seeds']} seeds)" if row["n_seeds"] > 1 else " (one seed)"
+    return f"mean: {name}{size}: {row['mean']:.4f}{seeds}"
+
+
+def point(ax: Axes, x: float, row: pd.Series, look: Look, filled: bool = True, shift: float = 0) -> None:
+    """Draw a row of ``summarise``: its mean as a marker, its 95 % interval as a bar, its seeds as ticks, all at x.
+
+    Limits of y must be set. A run at chance and one below the axes is a cross, on the lower edge where it is below; so
+    is a mean that is below. One seed has neither bar nor tick. ``shift``: points right of x, where x is a choice and no
+    measurement, as a rank.
+    """
+    size, low = 4.5 if narrow(ax) else 6, ax.get_ylim()[0]
+    mark: dict[str, Any] = {"color": look.colour, "transform": moved(ax, shift)}
+    pale = {**mark, "zorder": 2.2, "alpha": 0.8 if filled else 0.45}
+    lost = [score for score, is_lost in zip(row["scores"], row["lost"], strict=True) if is_lost or score < low]
+    if row["n_seeds"] > 1:
+        inside = [score for score, gone in zip(row["scores"], row["lost"], strict=True) if not gone and score >= low]
+        ax.plot([x] * len(inside), inside, "_", ms=0.75 * size, mew=0.6, gid="seed", **pale)
+        if row["high"] > low:
+            ax.plot([x, x], [max(row["low"], low), row["high"]], lw=0.9, gid="bar", **pale)
+    crosses = sorted({max(score, low) for score in (*lost, *([row["mean"]] if row["mean"] < low else []))})
+    ax.plot([x] * len(crosses), crosses, "x", ms=0.8 * size, mew=1, clip_on=False, zorder=5, gid="lost", **mark)
+    if row["mean"] < low:
+        ax.lines[-1].set_gid(said(row))
+        return
+    face, edge = (look.colour, tone(1)) if filled else (tone(1), look.colour)
+    mark |= {"mfc": face, "mec": edge, "ms": size, "mew": 0.8, "zorder": 3 + filled, "gid": said(row)}
+    ax.plot(x, row["mean"], look.marker, **mark)
+
+
+def moved(ax: Axes, shift: float) -> Transform:
+    """Return the data's transform, so many points to the right."""
+    return offset_copy(ax.transData, ax.get_figure(root=True), shift, units="points")
+
+
+def score_limits(rows: pd.DataFrame, least: float = 0.02) -> tuple[float, float]:
+    """Return limits of y that hold the seeds that are not lost, within the metric's own.
+
+    Intervals may be cut, as those of three seeds can be many times as long as all else; a mean that counts lost seeds
+    may be below (``point``). ``least``: the least height, as a share of the metric's range.
+    """
+    values, lost = (np.concatenate([np.asarray(each) for each in rows[name]]) for name in ("scores", "lost"))
+    values = values[~lost.astype(bool)] if not lost.all() else values
+    bottom, top = (float(rows[name].astype(float).dropna().head(1).sum()) for name in ("metric_low", "metric_high"))
+    whole = top - bottom if 0 < top - bottom < math.inf else 0.0
+    low, high = values.min(), values.max()
+    pad = max(0.08 * (high - low), (least * whole - (high - low)) / 2) or 0.05 * abs(high) or 0.05
+    if not whole:
+        return float(low - pad), float(high + pad)
+    return float(max(low - pad, bottom - 0.02 * whole)), float(min(high + pad, top + 0.02 * whole))
+
+
+def reference(ax: Axes, row: pd.Series) -> None:
+    """Draw a reference as a line and the band of its interval; out of the limits it is an arrow at the edge.
+
+    Limits must be set.
+    """
+    y0, y1 = ax.get_ylim()
+    at = min(max(row["mean"], y0), y1)
+    arrow = r"$\downarrow$ " if row["mean"] < y0 else r"$\uparrow$ " if row["mean"] > y1 else ""  # in every font
+    text = f"{arrow}{plain(display(row['method']))} {number(row['mean'])}"
+    if at == row["mean"]:
+        if row["n_seeds"] > 1:
+            ax.axhspan(max(row["low"], y0), min(row["high"], y1), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)
+        ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
+    up = at == y1 or (y1 - at) * ax.get_window_extent().height < 14 * (y1 - y0) * _scale(ax)
+    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    size = "x-small" if narrow(ax) else "small"
+    beside |= {"va": "top" if up else "bottom", "color": tone(GREY), "fontsize": size, "path_effects": _halo()}
+    ax.annotate(text, (0.01, at), (0, -2 if up else 2), zorder=5.5, **beside)
+
+
+def count_axis(ax: Axes) -> None:
+    """Make x logarithmic with short numbers, also within decades where there is room; limits must be set."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    decades = math.log10(high / low)
+    fine = inches(ax) / decades > 1.1
+    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if decades < 1 else (1, 3) if fine else (1,)))
+    ax.xaxis.set_major_formatter(FuncFormatter(short))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def short(n: float, _: object = None) -> str:
+    """Return a count in few characters.
+
+    >>> short(1000), short(30_000_000), short(50)
+    ('1k', '30M', '50')
+    """
+    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next((f"{n / size:.4g}{unit}" for size, unit in units if n >= size), f"{n:.4g}")
+
+
+def label(ax: Axes, text: str, x: float, y: float, colour: str, size: object = "small") -> Annotation:
+    """Add a label of a point of the data, which ``place`` moves; its colour is darker, as text needs it."""
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "path_effects": _halo()}
+    look |= {"color": tone(0.72, colour, ink=True), "fontsize": size, "zorder": 6}
+    return ax.annotate(plain(text), (x, y), (0, 0), **look)
+
+
+def end_names(ax: Axes, names: Mapping[str, tuple[float, str]]) -> None:
+    """Write names (with the last y and the colour of their lines) right of the axes, moved apart where two are close."""
+    low, high = ax.get_ylim()
+    wide = 15 if narrow(ax) else 26
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    look |= {"fontsize": "x-small" if narrow(ax) else "small", "linespacing": 0.95}
+    ends = sorted((min(max(y, low), high), fill(name, wide), colour) for name, (y, colour) in names.items())
+    texts = [ax.annotate(plain(n), (1, y), (5, 0), color=tone(0.72, c, ink=True), **look) for y, n, c in ends]
+    ax.get_figure(root=True).draw_without_rendering()
+    scale = _scale(ax)
+    gap = max((text.get_window_extent().height / scale for text in texts), default=0) + 1
+    at = [float(ax.transData.transform((ax.get_xlim()[1], y))[1]) / scale for y, *_ in ends]
+    for text, y, to in zip(texts, at, spread(at, gap), strict=True):
+        text.set_position((5, to - y))
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Return ascending places, moved as little as needed, in squares, to be ``gap`` apart.
+
+    >>> spread([0, 10, 11], 4)
+    [0, 8.5, 12.5]
+    """
+    groups: list[list[float]] = []  # of places that touch, each less its number of gaps
+    for i, at in enumerate(places):
+        groups.append([at - i * gap])
+        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    means = [fmean(group) for group in groups for _ in group]
+    return [mean + i * gap for i, mean in enumerate(means)]
+
+
+def handles(looks: Iterable[Look]) -> list[Line2D]:
+    """Return the handles of a legend of methods, in the order given."""
+    return [Line2D([], [], color=k.colour, marker=k.marker, ls=k.line, ms=5, lw=1, label=plain(k.name)) for k in looks]
+
+
+def place(ax: Axes, labels: Sequence[Annotation]) -> None:
+    """Move labels, the most important first, to where they cover least of lines, marks, texts and other labels.
+
+    One that is far from its point gets a thin line to it. All else must be drawn, and limits set.
+    """
+    ax.get_figure(root=True).draw_without_rendering()  # a layout engine moves the axes only now
+    scale = _scale(ax)
+    fixed = [_grid(text.get_window_extent(), 3 * scale) for text in ax.texts if text not in labels]
+    ink = np.concatenate([np.empty((0, 2)), *map(_ink, ax.lines), *(fixed * 4)])
+    taken: dict[int, Floats] = {}
+    for _ in range(2):  # the second time each label knows of all others
+        for i, one in enumerate(labels):
+            others = [points for j, points in taken.items() if j != i]
+            taken[i] = _put(ax, one, np.concatenate([ink, *others]), scale)
+    for one in labels:
+        _leader(ax, one, scale)
+
+
+GAPS, ANGLES = (each.ravel() for each in np.meshgrid((4, 5.5, 8, 11, 15, 20, 26, 34), np.arange(24) * np.pi / 12))
+WAYS = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
+
+
+def _put(ax: Axes, one: Annotation, ink: Floats, scale: float) -> Floats:
+    """Move a label to the cheapest place around its point, and return points on it and on its leader."""
+    one.set_position((0, 0))
+    box, frame, at = one.get_window_extent(), ax.get_window_extent(), ax.transData.transform(one.xy)
+    half = np.array([box.width, box.height]) / 2 + 0.8 * scale
+    centres = at + WAYS * GAPS[:, None] * scale + np.clip(WAYS * 1.5, -1, 1) * half
+    close = ink[(np.abs(ink - at) < 48 * scale + 2 * half).all(1)]
+    covered = (np.abs(close - centres[:, None]) < half).all(2).sum(1)
+    out = ((centres - half < frame.min) | (centres + half > frame.max)).any(1)
+    corners = np.clip(at, centres - half, centres + half)
+    steps = np.linspace(0.3, 1, 8)[:, None, None]
+    path = at + steps * (corners - at)  # (steps, places, 2)
+    crossed = (np.abs(close[:, None] - path.reshape(1, -1, 2)) < 1.2 * scale).all(2).sum(0).reshape(8, -1).sum(0)
+    chosen = int(np.argmin(GAPS + 4 * covered + 1.5 * np.where(GAPS > 8, crossed, 0) + 1e4 * out))
+    one.set_position((centres[chosen] - at) / scale)
+    grid = np.repeat(_grid(one.get_window_extent(), 2.5 * scale), 4, 0)
+    return np.concatenate([grid, np.repeat(path[:, chosen], 2, 0)]) if GAPS[chosen] > 8 else grid
+
+
+def _leader(ax: Axes, one: Annotation, scale: float) -> None:
+    """Draw a thin line from a point to its label, where that is far."""
+    box, at = one.get_window_extent(), ax.transData.transform(one.xy)
+    corner = np.clip(at, box.min, box.max)
+    if np.hypot(*(corner - at)) > 9 * scale:
+        ends = ax.transData.inverted().transform([at, corner])
+        ax.plot(*ends.T, color=one.get_color(), lw=0.5, zorder=2, scalex=False, scaley=False, gid="leader")
+
+
+def _halo() -> list[Any]:
+    """Return an outline of paper, so that text is read over lines."""
+    return [withStroke(linewidth=1.8, foreground=tone(1))]
+
+
+def _scale(ax: Axes) -> float:
+    """Return the pixels of a point."""
+    return float(ax.get_figure(root=True).dpi / 72)
+
+
+def _grid(box: Any, step: float) -> Floats:
+    """Return points all over a box, about so many pixels apart."""
+    sides = (np.linspace(a, b, 2 + int((b - a) / step)) for a, b in zip(box.min, box.max, strict=True))
+    return np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
+
+
+def _ink(line: Line2D) -> Floats:
+    """Return points about 3 pixels apart on a line, and nine over each marker, in pixels."""
+    at: Floats = line.get_transform().transform(line.get_xydata())
+    reach = line.get_markersize() / 2 * line.figure.dpi / 72
+    if line.get_marker() not in ("None", None, "_", ""):
+        marks = (at[:, None] + reach * np.array([*product((-1, 0, 1), repeat=2)])).reshape(-1, 2)
+    else:
+        marks = at
+    if line.get_linestyle() == "None" or len(at) < 2:
+        return marks
+    pairs = [(a, b) for a, b in zip(at, at[1:], strict=False) if np.isfinite([a, b]).all()]
+    return np.concatenate([marks, *(np.linspace(a, b, 2 + int(min(np.hypot(*(b - a)), 5e3) / 3)) for a, b in pairs)])
