@@ -1,0 +1,382 @@
+"""Score against rank, budget, steps or learning rate, a line for each method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.transforms import offset_copy
+
+from tensoradapt.analysis.names import Look, display, tone
+from tensoradapt.analysis.names import looks as looks_of
+from tensoradapt.analysis.plots._parts import (
+    GREY,
+    NARROW,
+    PALE,
+    bare,
+    end_names,
+    handles,
+    inches,
+    moved,
+    narrow,
+    plain,
+    point,
+    rank_text,
+    reference,
+    score_limits,
+    score_name,
+    signed,
+)
+from tensoradapt.analysis.statistics.significance import holm, paired_p
+from tensoradapt.analysis.tables import summarise
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.text import size_text
+
+X = {"rank": "rank", "budget": "parameters asked for", "steps": "steps of training", "lr": "learning rate"}
+OTHERS = {"rank": rank_text, "budget": lambda n: size_text(None, n), "steps": lambda n: f"{n:,} steps"}
+PANEL, GAP = 0.95, (0.14, 0.42)  # inches of a panel of rates at least, and shares of it between panels
+LEAST = 1.2  # inches of axes below which small rates are written as powers of ten
+APART = ["method", "rank", "budget"]  # what rates are tuned for, where each size has its own
+
+
+def rows(runs: pd.DataFrame, *, x: str = "rank") -> pd.DataFrame:
+    """Return a row for each method at each value of ``x``, as ``summarise`` gives it, by method and x.
+
+    ``cost`` is the value of x, ``x`` its name, and ``setting`` what tells lines of one method apart, as "r=8" where x
+    is steps.
+
+    With ``x="lr"`` a row is a run that tuned: its validation score, the ``mean`` over the runs of its method, size and
+    rate, ``chosen`` where the reported runs have this rate (those of this size, where sizes were tuned apart), and
+    ``panel``, the size, where sizes were tuned apart.
+
+    Args:
+        runs: of one task.
+        x: "rank", "budget", "steps" or "lr".
+
+    Raises:
+        TensorAdaptError: for another x, a method without it (as ranks by bond), fewer than two values of it, two
+            configurations of a method at one value, and for rates where none was tuned.
+    """
+    if x not in X:
+        raise TensorAdaptError(f"x is {x!r}{did_you_mean(x, X)}")
+    return _rates(runs) if x == "lr" else _means(runs, x)
+
+
+def _means(runs: pd.DataFrame, x: str) -> pd.DataFrame:
+    adapters = runs[(runs["kind"] == "adapter") & ~runs["tuning"]]
+    for _, run in adapters.iterrows():
+        if pd.isna(run[x]) or isinstance(run[x], str):
+            has = run[x] if isinstance(run[x], str) else f"no {x}"
+            raise TensorAdaptError(
+                f"{display(run['method'])} has {has}; expected methods with a {x} that is a number: draw the frontier "
+                "instead, or another x"
+            )
+    values = sorted(set(adapters[x]))
+    if len(values) < 2:
+        found = f"every adapter has {x} {values[0]:,}" if values else "there is no adapter"
+        raise TensorAdaptError(f"{found}; expected runs with two values of {x} or more")
+    means = summarise(runs.assign(**{x: pd.to_numeric(runs[x], errors="coerce")}), x)
+    means = means.assign(x=x, setting=_settings(means, x))
+    means = means.sort_values(["method", "setting", "cost"], ignore_index=True)
+    _check_one(means[means["kind"] == "adapter"], x)
+    return means
+
+
+def _settings(means: pd.DataFrame, x: str) -> pd.Series:
+    """Return what tells the lines of a method apart: its size or its steps, where it has several."""
+    texts = pd.Series("", means.index)
+    for name, text in OTHERS.items():
+        if name != x and not (x == "budget" and name == "rank"):
+            several = means.groupby("method")[name].transform("nunique") > 1
+            texts = texts.where(~several, texts + ", " + means[name].map(lambda n: "" if pd.isna(n) else text(n)))
+    return texts.str.removeprefix(", ")
+
+
+def _check_one(lines: pd.DataFrame, x: str) -> None:
+    for (method, _, value), own in lines.groupby(["method", "setting", "cost"]):
+        if len(own) > 1:
+            differ = [name for name in own if own[name].map(str).nunique() > 1 and name in (*OTHERS, "layout", "lr")]
+            raise TensorAdaptError(
+                f"{display(method)} has {len(own)} configurations at {x} {value:,.0f}, which differ in "
+                f"{' and '.join(differ) or 'their numbers of parameters'}; expected one: select runs first"
+            )
+
+
+def _rates(runs: pd.DataFrame) -> pd.DataFrame:
+    tried = runs[runs["tuning"]]
+    if tried.empty:
+        raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
+    apart = tuned_where(runs) != "method"
+    keys = [*(APART if apart else APART[:1]), "lr"]
+    kept = set(_keys(runs[~runs["tuning"]], keys))
+    found = tried.assign(
+        x="lr",
+        mean=tried.groupby([*APART, "lr"], dropna=False)["validation"].transform("mean"),
+        chosen=[key in kept for key in _keys(tried, keys)],
+        panel=[_size(run) if apart else "" for _, run in tried.iterrows()],
+    )
+    shown = ["task", "metric", "metric_low", "metric_high", "kind", *APART, "n_params", "lr", "seed", "validation"]
+    found = found[[*shown, "mean", "chosen", "lost", "status", "panel", "x", "id"]]
+    return found.sort_values(["method", "n_params", "panel", "lr", "seed"], ignore_index=True)
+
+
+def _keys(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
+    return [tuple(map(str, key)) for key in runs[[*keys]].itertuples(index=False)]
+
+
+def _size(run: pd.Series) -> str:
+    """Return the rank or budget of a run as text; "" where it has none."""
+    return size_text(None, int(run["budget"])) if pd.notna(run["budget"]) else rank_text(run["rank"])
+
+
+def tuned_where(runs: pd.DataFrame) -> str:
+    """Return the sizes at which rates were tuned, as the runs tell: "size" (at each), "method" (at one) or "search".
+
+    A search tries other rates at each size and reports one size of each method; a grid has rates that sizes share.
+    """
+    sizes = pd.Series([_size(run) for _, run in runs.iterrows()], runs.index)
+    cases = runs.assign(size=sizes, case=runs["task"].map(str) + "\n" + runs["method"])
+    tried = cases[cases["tuning"]].groupby("case")
+    several = [own for _, own in tried if own["size"].nunique() > 1]
+    if not several:
+        return "method"
+    apart = all(own.groupby("size")["lr"].nunique().sum() == own["lr"].nunique() for own in several)
+    reported = cases[~cases["tuning"]].groupby("case")["size"].nunique()
+    return "search" if apart and all(reported.get(own["case"].iloc[0], 0) <= 1 for own in several) else "size"
+
+
+def draw(
+    rows: pd.DataFrame,
+    ax: Axes,
+    *,
+    looks: Mapping[str, Look] | None = None,
+    focus: str | None = None,
+    names: bool = True,
+) -> Axes:
+    """Draw means with 95 % t intervals, seeds as ticks; hollow: a run at chance or diverged, which is a cross.
+
+    Methods of one x stand side by side, a few points apart: x was chosen, so that hides nothing. Rates that are kept
+    have a ring, and sizes that were tuned apart panels within the axes.
+    """
+    shown = dict(looks or looks_of(rows["method"]))
+    if focus is not None:
+        shown = {m: k if m == focus else k._replace(colour=tone(PALE)) for m, k in shown.items()}
+    if rows["x"].iloc[0] == "lr":
+        return _draw_rates(rows, ax, shown, names)
+    lines, x = rows[rows["kind"] == "adapter"], rows["x"].iloc[0]
+    _values_axis(ax, sorted(lines["cost"].unique()))
+    ax.set_ylim(score_limits(lines))
+    for _, row in rows[rows["kind"] != "adapter"].iterrows():
+        reference(ax, row)
+    ends = {}
+    for (method, setting), own, shift, style in _lines(ax, lines, shown):
+        look = shown[method]
+        ax.plot(own["cost"], own["mean"], ls=style, color=look.colour, lw=1.2, transform=moved(ax, shift), gid="line")
+        for _, row in own.iterrows():
+            point(ax, row["cost"], row, look, row["n_lost"] == 0, shift)
+        ends[f"{look.name} {setting}".strip()] = own["mean"].iloc[-1], look.colour
+    ax.set(xlabel=X[x], ylabel=score_name(rows))
+    bare(ax)
+    if names:
+        end_names(ax, ends)
+    return ax
+
+
+def _lines(
+    ax: Axes, lines: pd.DataFrame, shown: Mapping[str, Look]
+) -> Iterator[tuple[tuple[str, str], pd.DataFrame, float, Any]]:
+    """Yield each line with how many points it is moved and its dashes; lines of one method have other dashes."""
+    every = list(lines.groupby(["method", "setting"]))
+    step = min(6.0, (8 if narrow(ax) else 24) / len(every))
+    dashes = ("-", "--", ":", "-.")
+    for i, ((method, setting), own) in enumerate(every):
+        alike = [other for (other, _), _ in every[:i] if other == method]
+        style = dashes[len(alike) % 4] if alike else shown[method].line
+        yield (method, setting), own, step * (i - (len(every) - 1) / 2), style
+
+
+def _values_axis(ax: Axes, values: Sequence[float]) -> None:
+    """Make x logarithmic with numbers at the values that were run, as many as there is room for."""
+    room = (values[-1] / values[0]) ** (0.09 if len(values) > 1 else 0) * 1.06
+    ax.set(xscale="log", xlim=(values[0] / room, values[-1] * room))
+    decade = inches(ax) / math.log10(ax.get_xlim()[1] / ax.get_xlim()[0])
+    ticks: list[float] = []
+    for value in values:
+        texts = f"{ticks[-1]:,g}{value:,g}" if ticks else ""
+        if not ticks or math.log10(value / ticks[-1]) * decade > 0.1 + 0.04 * len(texts):
+            ticks.append(value)
+    ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(_power if inches(ax) < LEAST else lambda value, _: f"{value:,g}"))
+
+
+def _power(value: float, _: object = None) -> str:
+    """Return a power of ten as such where that is shorter."""
+    exponent = round(math.log10(value))
+    return rf"$10^{{{exponent}}}$" if exponent < -1 and math.isclose(value, 10.0**exponent) else f"{value:,g}"
+
+
+def _draw_rates(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look], names: bool) -> Axes:
+    marks = pd.DataFrame(_mark(own) for _, own in rows.groupby([*APART, "lr"], dropna=False))
+    limits = score_limits(marks)
+    for part, own in _parted(ax, marks):
+        _values_axis(part, sorted(marks["lr"].unique()))
+        part.set_ylim(limits)
+        _rate_lines(part, own, shown)
+        bare(part)
+    ax.set_xlabel(X["lr"], labelpad=20 if ax.child_axes else None)
+    ax.set_ylabel(plain(f"validation {rows['metric'].iloc[0]}".replace("_", " ")), labelpad=38 if ax.child_axes else None)
+    if names:
+        _legend(ax, [shown[method] for method in dict.fromkeys(marks["method"])])
+    return ax
+
+
+def _parted(ax: Axes, marks: pd.DataFrame) -> list[tuple[Axes, pd.DataFrame]]:
+    """Return axes for each size with its marks, within the given axes, or these alone where there is no room."""
+    least = marks.groupby("panel")["n_params"].min()
+    panels = sorted(least.index, key=lambda panel: (not panel, least[panel]))
+    across = min(len(panels), max(1, int(inches(ax) / PANEL)), 4)
+    down = -(-len(panels) // across)
+    across = -(-len(panels) // down)
+    if len(panels) < 2 or ax.get_window_extent().height / ax.figure.dpi / down < PANEL:
+        return [(ax, marks)]
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+    wide, high = 1 / (across + GAP[0] * (across - 1)), 1 / (down + GAP[1] * (down - 1))
+    parts = []
+    for i, panel in enumerate(panels):
+        x, y = i % across, down - 1 - i // across
+        part = ax.inset_axes((x * (1 + GAP[0]) * wide, y * (1 + GAP[1]) * high, wide, high))
+        own = marks[marks["panel"] == panel]
+        title = panel or ", ".join(display(method) for method in own["method"].unique())
+        part.set_title(fill(plain(title), 14), fontsize="small", color=tone(GREY), loc="left", pad=3)
+        part.tick_params(labelleft=not x, labelsize="small")
+        parts.append((part, own))
+    return parts
+
+
+def _mark(own: pd.DataFrame) -> dict[str, Any]:
+    """Return the mark of a rate, from its runs with each seed."""
+    first, lost = own.iloc[0], own["lost"].to_numpy(bool)
+    scores = np.where(own["validation"].isna(), -math.inf, own["validation"].astype(float))
+    kept = ["method", "rank", "n_params", "lr", "chosen", "panel", "metric_low", "metric_high"]
+    seeds = {"scores": tuple(scores), "lost": tuple(lost | np.isinf(scores)), "n_seeds": len(own)}
+    return {**first[kept], **seeds, "mean": first["mean"], "low": math.nan, "high": math.nan}
+
+
+def _rate_lines(ax: Axes, marks: pd.DataFrame, shown: Mapping[str, Look]) -> None:
+    bottom = ax.get_ylim()[0]
+    size = 9 if narrow(ax) else 11
+    for (method, _), own in marks.groupby(["method", "panel"]):
+        look, own = shown[method], own.sort_values("lr")
+        look = look._replace(marker="o") if look.marker == "x" else look
+        ax.plot(own["lr"], own["mean"], color=look.colour, ls=look.line, lw=1.2, gid="line")
+        for _, row in own.iterrows():
+            row = row if row["mean"] == row["mean"] else row.where(row.index != "mean", -math.inf)
+            point(ax, row["lr"], row, look, not any(row["lost"]))
+            if row["chosen"]:
+                ring: dict[str, Any] = {"mfc": "none", "mec": look.colour, "ms": size, "mew": 1.1, "clip_on": False}
+                ax.plot(row["lr"], max(row["mean"], bottom), "o", zorder=2.8, gid="chosen", **ring)
+
+
+def _legend(ax: Axes, shown: Sequence[Look]) -> None:
+    """Name the methods and the ring, right of the axes or below narrow ones."""
+    below = narrow(ax)
+    ring = Line2D([], [], ls="", marker="o", mfc="none", mec=tone(GREY), ms=9, label="rate kept")
+    look: dict[str, Any] = {"frameon": False, "handlelength": 1.6, "borderaxespad": 0, "fontsize": "small"}
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.03, 1)}
+    if below:
+        points = offset_copy(ax.transAxes, ax.get_figure(root=True), 0, -40, units="points")
+        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": points, "ncols": 2}
+    ax.legend(handles=[*handles(shown), ring], **look, **where)
+
+
+def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Return what a reader needs to judge the figure."""
+    if rows["x"].iloc[0] == "lr":
+        seeds = sorted(set(rows["seed"].dropna()))
+        how = f"means over seeds {', '.join(map(str, seeds))}, ticks are runs" if len(seeds) > 1 else "one run each"
+        return (
+            f"Validation score at each learning rate tried ({how}). A ring: the rate of the reported runs. A cross, or "
+            "hollow: a run ended at chance or diverged."
+        )
+    n, x = sorted(set(rows["n_seeds"])), rows["x"].iloc[0]
+    if n == [1]:
+        how = "One seed, so without intervals."
+    else:
+        how = f"Means over {' to '.join(map(str, dict.fromkeys((n[0], n[-1]))))} seeds with 95 % t intervals; ticks are seeds."
+    beside = f" Methods of one {x} are side by side." if rows["method"].nunique() > 1 else ""
+    lost = " A cross, or hollow: a run ended at chance or diverged." if rows["n_lost"].any() else ""
+    return f"{how}{beside}{lost}"
+
+
+def headline(rows: pd.DataFrame) -> str:
+    """Return the answer in a sentence: which methods the largest x helps, or which rates were kept."""
+    if rows["x"].iloc[0] == "lr":
+        return _kept(rows)
+    x, changes = rows["x"].iloc[0], []
+    for (method, setting), own in rows[rows["kind"] == "adapter"].groupby(["method", "setting"], sort=False):
+        if len(own) > 1:
+            first, last = own.iloc[0], own.iloc[-1]
+            gap = (pd.Series(last["scores"], last["seeds"]) - pd.Series(first["scores"], first["seeds"])).dropna()
+            p = paired_p(gap.to_numpy()) if len(gap) > 1 else 1.0
+            changes.append((f"{display(method)} {setting}".strip(), gap.mean(), p))
+    holds = holm([p for *_, p in changes]) < 0.05
+    decided = [change for change, is_so in zip(changes, holds, strict=True) if is_so]
+    if not decided:
+        return f"Nothing is decided between the least and the largest {x}"
+    up, down = ([one for one in decided if (one[1] > 0) == is_up] for is_up in (True, False))
+    said = [f"{verb} {_listed(some)}" for verb, some in (("helps", up), ("hurts", down)) if some]
+    rest = len(changes) - len(decided)
+    return f"More {x} {' and '.join(said)}{f'; {rest} of {len(changes)} are undecided' if rest else ''}"
+
+
+def _listed(changes: Sequence[tuple[str, float, float]], most: int = 3) -> str:
+    """Return names with their changes, the largest first."""
+    ordered = sorted(changes, key=lambda one: -abs(one[1]))
+    texts = [f"{name} ({signed(gap)})" for name, gap, _ in ordered[:most]]
+    more = f" and {len(changes) - most} more" if len(changes) > most else ""
+    return ("; " if any("," in name for name, *_ in ordered) else ", ").join(texts) + more
+
+
+def _kept(rows: pd.DataFrame) -> str:
+    kept, ends = {}, []
+    for method, own in rows.groupby("method", sort=False):
+        rates = sorted(set(own.loc[own["chosen"], "lr"]))
+        if rates:
+            kept[display(method)] = " to ".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1])))
+        if _at_an_end(own):
+            ends.append(display(method))
+    if not kept:
+        return "No rate is kept yet: no run that is reported has ended"
+    if len(set(kept.values())) == 1:
+        each = next(iter(kept.values()))
+        text = f"The rate kept is {each} for {'all methods' if len(kept) > 1 else next(iter(kept))}"
+    else:
+        text = "Rates kept: " + ", ".join(f"{name} {rate}" for name, rate in kept.items())
+    return f"{text}; the lowest or highest tried for {', '.join(ends)}" if ends else text
+
+
+def _at_an_end(own: pd.DataFrame) -> bool:
+    """Say whether a size of a method keeps its lowest or highest rate, where rates are not all alike."""
+    for _, curve in own.groupby(["rank", "budget"], dropna=False):
+        outer = {curve["lr"].min(), curve["lr"].max()}
+        if curve["mean"].nunique(dropna=False) > 1 and (curve["chosen"] & curve["lr"].isin(outer)).any():
+            return True
+    return False
+
+
+def size(rows: pd.DataFrame, *, width: float = 5.6) -> tuple[float, float]:
+    """Return inches of a new figure."""
+    panels = rows["panel"].nunique() if "panel" in rows else 1
+    if panels < 2:
+        return width, max(2.4, 0.64 * width)
+    width = max(width, 7) if width > NARROW + 1 else width
+    across = max(1, min(4, panels, int((width - (0.7 if width < NARROW + 1 else 2)) / PANEL)))
+    return width, 1.1 + 1.5 * -(-panels // across) + (0.6 if width < NARROW + 1 else 0)
