@@ -1,0 +1,222 @@
+"""What runs say, in one to three sentences for each task: written from comparisons, never from a mean alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pandas import NA, DataFrame
+
+from tensoradapt.analysis.facts import listed, named, reported
+from tensoradapt.analysis.names import display
+from tensoradapt.analysis.results import table_of
+from tensoradapt.analysis.tables import compare
+from tensoradapt.text import count_text, plain
+
+MARGIN = 0.01  # what a method may lose and still be within the reference
+NOTE = 90  # characters of a run's note
+REMEDY = "try lower learning rates where the training loss rose, larger ones where it hardly fell, or more steps or data"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The comparisons of one task that its verdict is written from; each table is that of ``compare``, or empty.
+
+    ``base``: to the frozen base; ``fixed``: to one size of the reference, its rank 8 or its largest; ``paired``: to the
+    reference at the same budget, where there are budgets, else as ``fixed``.
+    """
+
+    task: str
+    runs: DataFrame
+    base: DataFrame = field(default_factory=DataFrame)
+    fixed: DataFrame = field(default_factory=DataFrame)
+    paired: DataFrame = field(default_factory=DataFrame)
+    reference: str = "lora"
+    margin: float = MARGIN
+
+
+def compared(source: Any, reference: str = "lora", margin: float = MARGIN) -> list[Compared]:
+    """Return the comparisons of each task, tasks by name; runs that only helped to choose a rate are left out.
+
+    Args:
+        source: a folder of runs, runs, or a DataFrame with a row for each run.
+        reference: method that others are compared with.
+        margin: difference in score that a method may lose and still be within the reference.
+
+    Raises:
+        TensorAdaptError: as ``compare`` does.
+    """
+    runs = reported(table_of(source))
+    return [_compared(str(task or ""), own, reference, margin) for task, own in runs.groupby(runs["task"].fillna(""))]
+
+
+def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Compared:
+    adapters = runs[runs["kind"] == "adapter"]
+    if adapters.empty or adapters["lost"].all():
+        return Compared(task, runs, reference=reference, margin=margin)
+    none = DataFrame()
+    base = compare(runs, "head", margin=margin) if "head" in set(runs["kind"]) else none
+    fixed = paired = none
+    if reference in ("head", "full") or display(reference) in set(adapters["method"].map(display)):
+        # without budgets the reference is one size, by which "times fewer" is counted
+        fixed = compare(runs.assign(budget=NA), reference, margin=margin)
+        paired = compare(runs, reference, margin=margin) if adapters["budget"].notna().any() else fixed
+    return Compared(task, runs, base, fixed, paired, reference, margin)
+
+
+def verdict(source: Any, reference: str = "lora", margin: float = MARGIN) -> dict[str, str]:
+    """Return one to three sentences for each task, by its name.
+
+    They say which methods are decided to be above the frozen base; which are decided to lose less than the margin on
+    the reference, with how many times fewer parameters; what is undecided and how many more seeds that would take; and
+    which runs are lost, and why. Decided: p < 0.05 after Holm's correction over all comparisons of the task.
+
+    Args and errors: those of ``compared``.
+    """
+    return {one.task: " ".join(sentences(one)) for one in compared(source, reference, margin)}
+
+
+def lines(source: Path | Any, reference: str = "lora", margin: float = MARGIN) -> list[str]:
+    """Return the verdict as a paragraph for each task, which begins with its name; args as ``verdict``."""
+    return [f"{task}: {said}" if task else said for task, said in verdict(source, reference, margin).items()]
+
+
+def sentences(one: Compared) -> Iterator[str]:
+    """Yield the sentences of a task."""
+    adapters = one.runs[one.runs["kind"] == "adapter"]
+    if adapters.empty:
+        yield "No adapter was run, so there is nothing to compare."
+    elif not adapters["lost"].all():
+        yield _over_base(one)
+        yield _against(one)
+    if lost := _lost(one):
+        yield lost
+
+
+def _over_base(one: Compared) -> str:
+    heads, gaps = one.runs[one.runs["kind"] == "head"], one.base
+    if heads.empty:
+        return "No run of the frozen base says what an adapter adds to it."
+    base = f"the frozen base ({heads['score'].mean():.3f})"
+    if gaps.empty:
+        return f"No adapter shares a seed with {base}, so nothing says what it adds."
+    if gaps["p_holm"].isna().all():
+        return f"Nothing is decided about {base}: {_too_few(gaps)}."
+    above, below = (gaps[gaps["decided"] & (gaps["difference"] * sign > 0)] for sign in (1, -1))
+    if len(above) == len(gaps):
+        methods = list(dict.fromkeys(map(display, gaps["method"])))
+        sizes = " at every size" if len(gaps) > len(methods) else ""
+        return f"{listed(methods)} {'are' if len(methods) > 1 else 'is'} decided to be above {base}{sizes}."
+    parts = [
+        f"Decided to be above {base}: {_methods(above, gaps)}" if len(above) else f"None is decided to be above {base}",
+        f"below it: {_methods(below, gaps)}" if len(below) else "",
+        _undecided(gaps, gaps["decided"]),
+    ]
+    return "; ".join(filter(None, parts)) + "."
+
+
+def _against(one: Compared) -> str:
+    name, gaps = display(one.reference), one.paired
+    if one.fixed.empty or gaps.empty:
+        names = set(one.runs.loc[one.runs["kind"] == "adapter", "method"].map(display))
+        if names == {name}:
+            return f"All adapters are {name}, with which others would be compared."
+        if name in names:
+            return f"No other adapter shares a seed with {name}, so none is compared with it."
+        return f"There is no run of {name} to compare with, so methods are not told apart."
+    if gaps["p_holm"].isna().all():
+        return f"No difference to {name} is decided: {_too_few(gaps)}."
+    where = " at the same budget" if gaps["budget"].notna().any() else ""
+    better, worse = (gaps[gaps["decided"] & (gaps["difference"] * sign > 0)] for sign in (1, -1))
+    parts = [
+        _within(one),
+        f"decided to be better{where}: {_methods(better, gaps)}" if len(better) else "",
+        f"decided to be worse{where}: {_methods(worse, gaps)}" if len(worse) else "",
+        _undecided(gaps, gaps["decided"] | gaps["within"]),
+    ]
+    return "; ".join(filter(None, parts)) + "."
+
+
+def _within(one: Compared) -> str:
+    """Say which method is within the margin of the reference with fewest parameters, and how many times fewer."""
+    row = one.fixed.iloc[0]
+    size = {"method": row["reference"], "rank": row["reference_rank"], "budget": NA}
+    against = f"{one.margin:g} of {named(size)} ({row['reference_n_params']:,.0f} parameters)"
+    inside = one.fixed[one.fixed["within"]].sort_values("n_params").drop_duplicates("method")
+    if inside.empty:
+        return f"None of {len(one.fixed)} is decided to be within {against}"
+    return f"Within {against}: {listed([_fewer(row) for _, row in inside.iterrows()], 3)}"
+
+
+def _fewer(row: Any) -> str:
+    return f"{named(row)} with {row['n_params']:,.0f} parameters ({times(row['times_fewer'])})"
+
+
+def times(fewer: float) -> str:
+    """Say how many times fewer parameters, or more.
+
+    >>> times(12.34), times(1.0), times(0.25)
+    ('12 times fewer', 'as many', '4.0 times more')
+    """
+    if not 0.95 < fewer < 1.05:
+        n, what = (fewer, "fewer") if fewer > 1 else (1 / fewer if fewer else float("inf"), "more")
+        return f"{n:,.0f} times {what}" if n >= 10 else f"{n:.1f} times {what}"
+    return "as many"
+
+
+def _methods(those: DataFrame, every: DataFrame) -> str:
+    """Return the methods of some comparisons, with their sizes where these are not all that there are."""
+    said = []
+    for method, own in those.groupby("method", sort=False):
+        n = int((every["method"] == method).sum())
+        sizes = "" if len(own) == n else f" at {len(own)} of {n} sizes" if len(own) > 1 else f" ({_only(own.iloc[0])})"
+        said.append(display(method) + sizes)
+    return listed(said)
+
+
+def _only(row: Any) -> str:
+    return named(row).removeprefix(display(row["method"])).strip() or f"{row['n_params']:,.0f} parameters"
+
+
+def _undecided(gaps: DataFrame, decided: Any) -> str:
+    """Say how many comparisons are undecided, and how many more seeds would decide half of them."""
+    rest = gaps[~decided.astype(bool)]
+    if rest.empty:
+        return ""
+    if len(rest) == len(gaps):
+        count = f"all {len(gaps)} differences are undecided" if len(gaps) > 1 else "the difference is undecided"
+    else:
+        count = f"{len(rest)} of {len(gaps)} differences {'is' if len(rest) == 1 else 'are'} undecided"
+    more = (rest["seeds_needed"].astype("Float64") - rest["n_seeds"]).clip(lower=1).fillna(float("inf")).median()
+    which = "which" if len(rest) == 1 else "half of which"
+    if more == float("inf"):
+        return f"{count}, {which} 200 seeds would not decide"
+    return f"{count}, {which} {count_text(round(more), 'more seed')} would decide if means and spread stay"
+
+
+def _too_few(gaps: DataFrame) -> str:
+    seeds = int(gaps["n_seeds"].max())
+    return f"{'one seed' if seeds == 1 else count_text(seeds, 'seed')} without scores of test examples"
+
+
+def _lost(one: Compared) -> str:
+    """Say which runs are lost and why; a frozen base at chance is none of them, as that is what it may well score."""
+    runs = one.runs[one.runs["lost"] & ((one.runs["kind"] != "head") | (one.runs["status"] == "diverged"))]
+    if runs.empty:
+        return ""
+    trained = one.runs[one.runs["kind"] != "head"]
+    said = [f"{listed(_counted(own))} {status}{_why(own)}" for status, own in runs.groupby("status", sort=False)]
+    half = f"; {REMEDY}" if 2 * len(runs) >= len(trained) else ""
+    return f"Lost: {len(runs)} of {count_text(len(one.runs), 'run')}, {'; '.join(said)}{half}."
+
+
+def _counted(runs: DataFrame) -> list[str]:
+    return [f"{n} of {display(str(method))}" for method, n in runs.groupby("method", sort=False).size().items()]
+
+
+def _why(runs: DataFrame) -> str:
+    """Return the first note of some runs, cut where it is long."""
+    notes = [plain(str(note)) for note in runs["note"].dropna() if note]
+    return f" ({notes[0][:NOTE]}{'...' if len(notes[0]) > NOTE else ''})" if notes else ""
