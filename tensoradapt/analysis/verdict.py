@@ -11,8 +11,8 @@ from pandas import NA, DataFrame
 
 from tensoradapt.analysis.facts import listed, named, reported
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.results import table_of
-from tensoradapt.analysis.tables import compare
+from tensoradapt.analysis.results import CONFIGURATION, table_of
+from tensoradapt.analysis.tables import compare, reference_of
 from tensoradapt.text import count_text, plain
 
 MARGIN = 0.01  # what a method may lose and still be within the reference
@@ -33,22 +33,24 @@ class Compared:
     base: DataFrame = field(default_factory=DataFrame)
     fixed: DataFrame = field(default_factory=DataFrame)
     paired: DataFrame = field(default_factory=DataFrame)
-    reference: str = "lora"
+    reference: str = ""
     margin: float = MARGIN
 
 
-def compared(source: Any, reference: str = "lora", margin: float = MARGIN) -> list[Compared]:
+def compared(source: Any, reference: str | None = None, margin: float = MARGIN) -> list[Compared]:
     """Return the comparisons of each task, tasks by name; runs that only helped to choose a rate are left out.
 
     Args:
         source: a folder of runs, runs, or a DataFrame with a row for each run.
-        reference: method that others are compared with.
+        reference: method that others are compared with; None is LoRA, or where it did not run the method with the most
+            sizes.
         margin: difference in score that a method may lose and still be within the reference.
 
     Raises:
         TensorAdaptError: as ``compare`` does.
     """
     runs = reported(table_of(source))
+    reference = reference_of(runs.drop_duplicates([*CONFIGURATION]), reference)
     return [_compared(str(task or ""), own, reference, margin) for task, own in runs.groupby(runs["task"].fillna(""))]
 
 
@@ -59,14 +61,14 @@ def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Comp
     none = DataFrame()
     base = compare(runs, "head", margin=margin) if "head" in set(runs["kind"]) else none
     fixed = paired = none
-    if reference in ("head", "full") or display(reference) in set(adapters["method"].map(display)):
+    if reference in set(runs["method"]):
         # without budgets the reference is one size, by which "times fewer" is counted
         fixed = compare(runs.assign(budget=NA), reference, margin=margin)
         paired = compare(runs, reference, margin=margin) if adapters["budget"].notna().any() else fixed
     return Compared(task, runs, base, fixed, paired, reference, margin)
 
 
-def verdict(source: Any, reference: str = "lora", margin: float = MARGIN) -> dict[str, str]:
+def verdict(source: Any, reference: str | None = None, margin: float = MARGIN) -> dict[str, str]:
     """Return one to three sentences for each task, by its name.
 
     They say which methods are decided to be above the frozen base; which are decided to lose less than the margin on
@@ -78,7 +80,7 @@ def verdict(source: Any, reference: str = "lora", margin: float = MARGIN) -> dic
     return {one.task: " ".join(sentences(one)) for one in compared(source, reference, margin)}
 
 
-def lines(source: Path | Any, reference: str = "lora", margin: float = MARGIN) -> list[str]:
+def lines(source: Path | Any, reference: str | None = None, margin: float = MARGIN) -> list[str]:
     """Return the verdict as a paragraph for each task, which begins with its name; args as ``verdict``."""
     return [f"{task}: {said}" if task else said for task, said in verdict(source, reference, margin).items()]
 
