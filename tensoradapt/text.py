@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from html import escape
 
 Rank = int | Mapping[str, int]
+LINES, COLUMNS = 24, 100  # a screen, for repr
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -31,6 +33,34 @@ def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def cut(line: str) -> str:
+    """Return a line as wide as a screen at most; an ellipsis stands for what is cut off."""
+    line = plain(line)
+    return line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..."
+
+
+def screen(text: str, what: str = "line") -> str:
+    """Return a text cut to a screen, for ``repr``; a last line says how many lines, each a ``what``, are left out.
+
+    >>> screen("\\n".join(map(str, range(30))), "number").splitlines()[-2:]
+    ['22', '... and 7 more numbers']
+    """
+    lines = [cut(line) for line in text.split("\n")]
+    left = len(lines) - LINES
+    return "\n".join([*lines[: LINES - 1], f"... and {count_text(left + 1, f'more {what}')}"] if left > 0 else lines)
+
+
+def html_table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table in HTML, its first row the head; cells are texts, which are escaped."""
+    kinds = ["th"] + ["td"] * (len(rows) - 1)
+    return f"<table>{''.join(_html_row(row, kind) for row, kind in zip(rows, kinds, strict=True))}</table>"
+
+
+def _html_row(row: tuple[str, ...], kind: str) -> str:
+    cells = "".join(f'<{kind} style="text-align:left">{escape(plain(cell))}</{kind}>' for cell in row)
+    return f"<tr>{cells}</tr>"
 
 
 def size_text(rank: Rank | None = None, budget: int | None = None, short: bool = False) -> str:

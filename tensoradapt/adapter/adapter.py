@@ -23,9 +23,10 @@ from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.plan import Member, Plan
+from tensoradapt.planning.plan import KINDS, Member, Plan, plan_html, tensor_table
 from tensoradapt.planning.scale import is_matched, multiplier
 from tensoradapt.sites.site import Site
+from tensoradapt.text import screen
 
 
 class Adapter(nn.Module):
@@ -306,6 +307,13 @@ class Adapter(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
+
+    def __repr__(self) -> str:
+        lines = (self.extra_repr(), *tensor_table(self.plan.groups, KINDS))
+        return screen("\n  ".join(("Adapter(", *lines)) + "\n)")
+
+    def _repr_html_(self) -> str:
+        return plan_html(self.plan)
 
 
 def check_filled(adapter: Adapter) -> None:

@@ -8,20 +8,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.planning.drawing import drawing
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import ROWS
 from tensoradapt.published.methods import same_as
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
-from tensoradapt.text import Rank, align, bonds_text
+from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
 
 REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
+KINDS = 8  # so many kinds of groups are shown of a plan; ``print`` has all
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class Group:
         out, in_ = self.network.layout.out, self.network.layout.in_
         return 2 * self.network.cut.rank * (out + in_) < out * in_
 
+    def __repr__(self) -> str:
+        layout, n_params = self.network.layout, self.network.n_params
+        read = f"rank {bonds_text(self.rank)}, {count_text(len(self.members), 'site')}, {n_params:,} parameters"
+        return cut(f"Group({str(layout)!r}, {_sizes_text(layout)}, {read})")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -73,7 +81,7 @@ class Plan:
     train: tuple[str, ...] = ()
     n_trained_base: int | None = 0  # None: known when attached
     biases: tuple[tuple[str, int], ...] = ()  # shared by all layers: projection and width
-    skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    skipped: tuple[tuple[str, str], ...] = ()
     source: str = ""
 
     @property
@@ -142,14 +150,35 @@ class Plan:
     def __str__(self) -> str:
         return plan_text(self)
 
+    def __repr__(self) -> str:
+        return screen(plan_text(self, KINDS))
+
+    def _repr_html_(self) -> str:
+        return plan_html(self)
+
 
 def _origin(plan: Plan) -> str:
     sources = {f.source for g in plan.groups for f in g.network.factors if not f.trainable}
     return " and ".join(text for kind, text in (("base", "from the weights"), ("given", "given")) if kind in sources)
 
 
-def plan_text(plan: Plan) -> str:
-    """Return the plan as a text table, one line per projection (layers are folded)."""
+def plan_text(plan: Plan, most: int | None = None) -> str:
+    """Return the plan as a text table, one line per projection (layers are folded), with ``most`` kinds of tensors."""
+    tables = ["", *tensor_table(plan.groups, most), "", *_sites(plan), "", *_ways(plan), *_skipped(plan)]
+    return "\n".join([*_head(plan), *tables])
+
+
+def plan_html(plan: Plan) -> str:
+    """Return the plan in HTML: what it says, the drawing of its first tensor, and the table of its groups."""
+    rows, left = _tensor_rows(plan.groups, KINDS)
+    n = len(plan.groups)
+    below = f"<figcaption>the first of {n:,} tensors</figcaption>" if n > 1 else ""
+    said = "".join(f"<div>{escape(plain(line))}</div>" for line in _head(plan))
+    drawn = f'<figure style="margin:0.5em 0">{drawing(plan)}{below}</figure>'
+    return f"<div>{said}{drawn}{html_table(rows)}<div>{left}</div></div>"
+
+
+def _head(plan: Plan) -> list[str]:
     share = 100 * plan.n_params / plan.n_dense
     alpha = f" (alpha {plan.spec.alpha:g})" if plan.spec.alpha is not None else ""
     head = [
@@ -158,8 +187,7 @@ def plan_text(plan: Plan) -> str:
         f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.spec.rule}, "
         f"{'needs the base weights' if plan.needs_weights else 'needs no base weights'}",
     ]
-    head += [*_method_notes(plan), *_count_notes(plan), *_trained_notes(plan)]
-    return "\n".join([*head, "", *_tensors(plan.groups), "", *_sites(plan), "", *_ways(plan), *_skipped(plan)])
+    return [*head, *_method_notes(plan), *_count_notes(plan), *_trained_notes(plan)]
 
 
 def _method_notes(plan: Plan) -> Iterator[str]:
@@ -204,13 +232,25 @@ def _tied(group: Group) -> tuple[Any, ...]:
     return str(layout), tuple(coord for coord in group.members[0].site.coords if coord[0] not in index)
 
 
-def _tensors(groups: Iterable[Group]) -> list[str]:
+def tensor_table(groups: Iterable[Group], most: int | None = None) -> list[str]:
+    """Return the lines of a table of tensors, with at most so many kinds of them."""
+    rows, left = _tensor_rows(groups, most)
+    return [*align(rows), *filter(None, [left])]
+
+
+def _tensor_rows(groups: Iterable[Group], most: int | None) -> tuple[list[tuple[str, ...]], str]:
+    """Return the rows of that table, and a text of what is left out."""
     nets = [(group.network, bonds_text(group.rank)) for group in groups]
     kinds = Counter((network.layout, rank, network.n_params, network.cut.rank) for network, rank in nets)
     rows: list[tuple[str, ...]] = [("tensors", "layout", "sizes", "rank", "R", "parameters each")]
-    for (layout, rank, n_params, cut), n in kinds.items():
-        rows.append((str(n), str(layout), " x ".join(map(str, layout.shape)), rank, str(cut), f"{n_params:,}"))
-    return align(rows)
+    for (layout, rank, n_params, crossing), n in [*kinds.items()][:most]:
+        rows.append((str(n), str(layout), _sizes_text(layout), rank, str(crossing), f"{n_params:,}"))
+    left = kinds.total() - sum(int(n) for n, *_ in rows[1:])
+    return rows, f"... and {count_text(left, 'more group')}" if left else ""
+
+
+def _sizes_text(layout: Layout) -> str:
+    return " x ".join(map(str, layout.shape))
 
 
 def _sites(plan: Plan) -> list[str]:

@@ -21,8 +21,8 @@ from tensoradapt.planning.trained_modules import AUTO, patterns
 from tensoradapt.planning.variant import Variant, variant_of
 from tensoradapt.published import methods
 from tensoradapt.published.row import Published
-from tensoradapt.records import check_fields, documented, value
-from tensoradapt.text import Rank
+from tensoradapt.records import changed, check_fields, documented, value
+from tensoradapt.text import COLUMNS, Rank, screen
 
 STARTS = ("zero", "subtract", "paper", "gradient")
 RULES = ("add", "dora")
@@ -197,6 +197,11 @@ class AdapterSpec:
             object.__setattr__(self, "layout", layout)
         check_fields(self)
         _check_together(self)
+
+    def __repr__(self) -> str:
+        said = [f"{name}={given!r}" for name, given in changed(self).items()]
+        line = f"AdapterSpec({', '.join(said)})"
+        return line if len(line) <= COLUMNS else screen("AdapterSpec(\n    " + ",\n    ".join(said) + ")")
 
     @property
     def name(self) -> str:

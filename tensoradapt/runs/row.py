@@ -22,6 +22,7 @@ from tensoradapt.records import as_json, names, read
 from tensoradapt.runs.config import REFERENCES as REFERENCES
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.tasks.splits import DataSpec
+from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
 
 Row = dict[str, Any]
@@ -32,6 +33,7 @@ TARGETS = "attention"  # where neither a sweep nor a paper names projections
 GROUPS = {TARGETS: {"q", "k", "v", "o"}}  # projections that a word stands for
 AGAIN = "no run wrote it so; delete the folder to run it again"
 LARGEST = 2**63 - 1
+TITLES = ("run", "task", "method", "size", "seed", "status", "parameters", "score")  # columns of what is shown of runs
 
 
 def words(value: Any, where: str) -> str:
@@ -130,6 +132,17 @@ def asked(config: RunConfig) -> Row:
     own = {name: getattr(config, name) for name in ("model", "task", "method", "kind", "seed", "tuning")}
     adapter = adapter_cells(config.adapter) if config.adapter else {}
     return {**as_json(config.training), **as_json(config.data), **adapter, **own}
+
+
+def shown_cells(row: Row) -> tuple[str, ...]:
+    """Return what is shown of a run, a text for each of ``TITLES``; an empty one where the row has no value."""
+    cells: Row = {name: row.get(name) for name in ("id", "task", "method", "size", "seed", "status", "n_params")}
+    cells["size"] = size_text(row.get("rank"), row.get("budget"))
+    if is_number(row.get("n_params")):
+        cells["n_params"] = f"{row['n_params']:,}"
+    score = next((row[part] for part in ("test", "validation") if row.get(part) is not None), None)
+    cells["score"] = f"{row.get('metric') or 'score'} {score:.4g}" if is_number(score) else None
+    return tuple("" if cell is None else str(cell) for cell in cells.values())
 
 
 def _reached(result: Mapping[str, Any]) -> Row:

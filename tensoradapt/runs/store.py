@@ -27,7 +27,8 @@ from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.files import parse_json, read_bounded, reason, sync_folder, write_synced
 from tensoradapt.records import finite, finite_or_null, plain
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.row import AGAIN, Row, failed_row, row_of
+from tensoradapt.runs.row import AGAIN, TITLES, Row, failed_row, row_of, shown_cells
+from tensoradapt.text import LINES, count_text, cut, html_table, screen
 
 FILES = ("config", "result", "measurements", "provenance")
 SUMS = "checksums.json"  # the checksums of the other files of a run
@@ -63,6 +64,27 @@ class Run:
     def labels(self) -> np.ndarray:
         """Return the true labels of the test set, (n_test,)."""
         return self.array("labels")
+
+    def __repr__(self) -> str:
+        _, _, method, size, seed, status, _, score = shown_cells(self.row)
+        ended = status if status != "finished" else ""
+        said = (self.name, f"{method} {size}".strip(), f"seed {seed}" if seed else "", ended, score)
+        return cut(f"Run({', '.join(filter(None, said))})")
+
+    def _repr_html_(self) -> str:
+        return Runs([self])._repr_html_()
+
+
+class Runs(list[Run]):
+    """A list of runs that shows itself as a screen of lines, and in a notebook as a table."""
+
+    def __repr__(self) -> str:
+        return screen("[" + ",\n ".join(map(repr, self)) + "]", "run")
+
+    def _repr_html_(self) -> str:
+        first = self[: LINES - 2]
+        left = f"... and {count_text(len(self) - len(first), 'more run')}" if len(self) > len(first) else ""
+        return f"<div>{html_table([TITLES, *(shown_cells(run.row) for run in first)])}<div>{left}</div></div>"
 
 
 @dataclass(frozen=True)
@@ -230,7 +252,7 @@ def load_runs(root: Path) -> list[Run]:
         root: the folder of a sweep or a frontier.
 
     Returns:
-        The finished runs, sorted by name; their arrays are read when asked for.
+        A list of the finished runs, sorted by name; their arrays are read when asked for.
 
     Raises:
         TensorAdaptError: for a missing root or a damaged run.
@@ -239,7 +261,7 @@ def load_runs(root: Path) -> list[Run]:
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise TensorAdaptError(f"{root} {found}; expected a folder of runs: run a sweep into it first")
-    return [read_run(path) for path in sorted(root.iterdir()) if _holds_run(path)]
+    return Runs(read_run(path) for path in sorted(root.iterdir()) if _holds_run(path))
 
 
 def read_run(path: Path) -> Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import check_arguments, check_is, number, of_kind, optional, shown
+from tensoradapt.checks import check_arguments, check_is, flag, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.options import Training
 from tensoradapt.training.preconditioning import preconditioned
+from tensoradapt.training.progress import ProgressBar, is_watched
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
 from tensoradapt.training.turns import Turns, to_end
@@ -32,6 +35,12 @@ class FitResult:
     note: str
     losses: tuple[float, ...]
     seconds: tuple[float, ...]  # one for each step
+
+    def __repr__(self) -> str:
+        losses = f", loss {self.losses[0]:.4g} to {self.losses[-1]:.4g}" if self.losses else ""
+        note = f", {self.note}" if self.note else ""
+        taken = f"{count_text(len(self.losses), 'step')} in {duration_text(sum(self.seconds))}"
+        return f"FitResult({self.status}, {taken}{losses}{note})"
 
 
 def fit(
@@ -51,6 +60,7 @@ def fit(
     precision: str = "fp32",
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    progress: bool = True,
     checkpoint: TrainingState | None = None,
 ) -> FitResult:
     """Train whatever requires gradients with AdamW; leave the model in eval mode (docs/start.md).
@@ -73,6 +83,7 @@ def fit(
         precision: "fp32", or "bf16": the model computes under ``torch.autocast``, in which parameters stay fp32.
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
         on_step: called with step (from 1) and loss.
+        progress: whether a bar with the loss and the rate of steps is shown, on stderr where that is a terminal.
         checkpoint: where the state is kept. A training that was stopped resumes from it and skips the batches before.
 
     Returns:
@@ -82,8 +93,11 @@ def fit(
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
     """
     options = Training(lr, steps, head_lr, optimizer, warmup, clip, weight_decay, precondition, precision)
-    others = {"loss": loss, "reduce": reduce, "on_step": on_step, "checkpoint": checkpoint}
-    return to_end(training(model, batches, options, heads=heads, **others))  # type: ignore[arg-type]
+    bar = ProgressBar(options.steps, on_step) if flag(progress, "progress") and is_watched() else None
+    others = {"loss": loss, "reduce": reduce, "on_step": bar or on_step, "checkpoint": checkpoint}
+    work = training(model, batches, options, heads=heads, **others)  # type: ignore[arg-type]
+    with bar or nullcontext():
+        return to_end(work)
 
 
 def training(

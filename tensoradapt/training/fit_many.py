@@ -39,8 +39,8 @@ def fit_many(model: nn.Module, runs: Mapping[str, Mapping[str, Any]]) -> dict[st
 
     Args:
         model: a model with an adapter for each run, attached by name and not merged.
-        runs: for each adapter's name the arguments of ``fit``, and ``seed`` (default 0) of the random numbers that its
-            training draws, for dropout for example: as after ``torch.manual_seed(seed)``.
+        runs: for each adapter's name the arguments of ``fit`` but ``progress``, and ``seed`` (default 0) of the random
+            numbers that its training draws, for dropout for example: as after ``torch.manual_seed(seed)``.
 
     Returns:
         The result of each run.

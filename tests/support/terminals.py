@@ -9,7 +9,8 @@ import re
 import struct
 import subprocess
 import termios
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 STYLE = re.compile(r"\x1b\[[\d;]*m")
 BOLD = "\x1b[1m"
@@ -43,3 +44,15 @@ def _read(terminal: int) -> bytes:
     with contextlib.suppress(OSError):  # Linux: the program has ended
         return os.read(terminal, 65536)
     return b""
+
+
+@contextlib.contextmanager
+def written(columns: int = 80) -> Iterator[tuple[TextIO, list[str]]]:
+    """A pseudo-terminal of this process: the stream to write to it, and a list that then has what was written."""
+    ours, theirs = os.openpty()
+    resize(theirs, columns)
+    seen: list[str] = []
+    with os.fdopen(theirs, "w") as stream:
+        yield stream, seen
+    seen.append(b"".join(iter(lambda: _read(ours), b"")).decode())
+    os.close(ours)

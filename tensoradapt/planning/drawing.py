@@ -1,0 +1,45 @@
+"""The drawing of a plan as inline SVG, for notebooks: ink and paper are those of the page that it is on."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+# the paper of JupyterLab, VS Code and Colab, else of the browser
+PAPER = "var(--jp-layout-color0,var(--vscode-editor-background,var(--colab-primary-surface-color,Canvas)))"
+SETTINGS: dict[Any, Any] = {
+    **{"text.color": "black", "axes.facecolor": "white", "figure.facecolor": "white"},
+    **{"svg.fonttype": "none", "svg.hashsalt": "tensoradapt"},  # text is text, and the same plan gives the same SVG
+}
+COLOUR = re.compile(r"(?<=: )#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})\b")
+COLOURED = 80  # percent of a colour that is no grey; ink takes the rest, which sets it off from any paper
+# the file's head, its date, a style that would hold for the whole page, and fonts that a reader may not have
+REMOVED = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>|font-family:[^;]*;\s*", re.DOTALL)
+STYLE = f"--paper:{PAPER};stroke-linejoin:round;stroke-linecap:butt;max-width:100%;height:auto"
+
+
+def drawing(of: Any) -> str:
+    """Return what ``tensoradapt.plots.network`` draws as an SVG element, for light and dark pages.
+
+    Text is text, in the font of the page.
+    """
+    from matplotlib import pyplot, rc_context
+
+    import tensoradapt  # here, as its figures are above plans in the order of imports
+
+    written = io.StringIO()
+    with rc_context(SETTINGS), pyplot.ioff():
+        figure: Any = tensoradapt.plots.network(of, caption=False).figure
+        figure.savefig(written, format="svg", transparent=True)
+        pyplot.close(figure)
+    svg = COLOUR.sub(_inked, REMOVED.sub("", written.getvalue()))
+    return svg.replace("<svg ", f'<svg role="img" fill="currentColor" style="{STYLE}" ', 1)
+
+
+def _inked(colour: re.Match[str]) -> str:
+    """Return a colour of a drawing on white as a mixture with the ink of the page, a grey as one of ink and paper."""
+    red, green, blue = colour.groups()
+    if red != green or green != blue:
+        return f"color-mix(in srgb, {colour[0]} {COLOURED}%, currentColor)"
+    return f"color-mix(in srgb, currentColor {round(100 * (1 - int(red, 16) / 255))}%, var(--paper))"

@@ -1,0 +1,50 @@
+"""A progress bar of a training on stderr: its steps, their rate and the loss."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+
+import torch.distributed as dist
+from tqdm import tqdm
+
+from tensoradapt.checks import check_is
+
+OnStep = Callable[[int, float], None]
+
+
+class ProgressBar:
+    """A bar that is on stderr from the beginning to the end of a ``with`` block, and is called as ``on_step`` is.
+
+    The loss it shows is the number that ``fit`` keeps of each step, so a device is waited for no more often.
+    """
+
+    def __init__(self, steps: int, on_step: OnStep | None = None) -> None:
+        if on_step is not None:
+            check_is("on_step", on_step, Callable)  # type: ignore[arg-type]  # a kind, if no class
+        self.steps, self.on_step = steps, on_step
+
+    def __enter__(self) -> ProgressBar:
+        self.bar = tqdm(total=self.steps, desc="fit", dynamic_ncols=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.close()
+
+    def __call__(self, step: int, loss: float) -> None:
+        """Show a step (from 1) and its loss, at most ten times a second, and tell ``on_step``."""
+        if self.bar.n == 0:  # steps before a state that was resumed from took no time
+            self.bar.initial = self.bar.n = step - 1
+        self.bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+        self.bar.update(step - self.bar.n)
+        if self.on_step:
+            self.on_step(step, loss)
+
+
+def is_watched() -> bool:
+    """Return whether stderr is a terminal, and no other rank of a distributed training shows its bar there."""
+    ranked = dist.is_available() and dist.is_initialized()
+    return sys.stderr is not None and sys.stderr.isatty() and not (ranked and dist.get_rank() > 0)
