@@ -163,11 +163,9 @@ def _colours(ordered: Sequence[str]) -> dict[str, int]:
 
 
 def _pair(method: str, colour: int, taken: Sequence[tuple[int, str]]) -> tuple[int, str]:
-    """Return a colour and marker that no other method has: a marker that none has, else none of its colour, else any."""
-    n = len(COLOURS)
-    near = [
-        ((colour + i) % n, MARKERS[(place(method) + j) % len(MARKERS)]) for i in range(n) for j in range(len(MARKERS))
-    ]
+    """Return a colour and marker that no other method has; where it can, a marker that none has."""
+    markers = [MARKERS[(place(method) + i) % len(MARKERS)] for i in range(len(MARKERS))]
+    near = [((colour + i) % len(COLOURS), marker) for i in range(len(COLOURS)) for marker in markers]
     free = [pair for pair in near if pair not in taken] or near[:1]
     used = {marker for _, marker in taken}
     return next((pair for pair in free if pair[0] == colour and pair[1] not in used), free[0])

@@ -241,8 +241,9 @@ def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: M
         raise TensorAdaptError(f"{given[0]} is for a figure of its own; leave it out, or leave out ax")
     _call(module.draw, panel.rows, ax, **options)
     if frame.headline:
-        wide = int(13 * _parts.inches(ax))
-        ax.set_title(_parts.plain(fill(module.headline(panel.rows), wide)), loc="left", fontsize="medium")
+        drawn, wide = ax.get_figure(root=True), _parts.inches(ax)
+        text = _parts.wrapped(drawn, module.headline(panel.rows), wide, "medium")
+        ax.set_title(text, loc="left", fontsize="medium")
     return ax
 
 
@@ -297,14 +298,17 @@ def _share(drawn: Figure, axes: Sequence[Axes], across: int, shown: Mapping[str,
 
 
 def _write(drawn: Figure, headlines: Sequence[str], frame: _Frame, caption: str) -> None:
-    """Write headlines above a figure and its caption below, in lines of its width."""
-    width = drawn.get_figwidth()
+    """Write headlines above a figure and its caption below, which make it higher where its height was not given."""
+    width, texts = drawn.get_figwidth() - 0.1, []
     if headlines:
-        text = "\n".join(fill(_parts.plain(one), int(13 * width)) for one in headlines)
-        drawn.suptitle(text, x=0.01, ha="left", fontsize="medium")
+        text = "\n".join(_parts.wrapped(drawn, one, width, "medium") for one in headlines)
+        texts.append(drawn.suptitle(text, x=0.01, ha="left", fontsize="medium"))
     if frame.caption:
-        text = fill(_parts.plain(caption), int(17 * width))
-        drawn.supxlabel(text, x=0.01, ha="left", fontsize="small", color=tone(_parts.GREY))
+        text = _parts.wrapped(drawn, caption, width, "small")
+        texts.append(drawn.supxlabel(text, x=0.01, ha="left", fontsize="small", color=tone(_parts.GREY)))
+    if not isinstance(frame.figsize, Sequence):
+        high = sum(text.get_window_extent().height / drawn.dpi for text in texts)
+        drawn.set_figheight(drawn.get_figheight() + high)
 
 
 def _size(module: ModuleType, rows: Any, figsize: Any) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import pairwise, product
 from statistics import fmean
 from textwrap import fill
 from typing import Any
@@ -16,9 +16,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
@@ -43,6 +44,23 @@ def narrow(ax: Axes) -> bool:
 def plain(text: str) -> str:
     """Return a name as matplotlib shows it letter by letter: a dollar sign begins no formula."""
     return text.replace("$", r"\$")
+
+
+def wrapped(drawn: Figure, text: str, inches: float, size: str) -> str:
+    """Return a text in lines of a width, by the mean width of its letters."""
+    measured = Text(text=plain(text), fontsize=size, figure=drawn).get_window_extent(drawn.canvas.get_renderer())
+    letters = int(0.95 * inches * drawn.dpi * len(text) / max(measured.width, 1))
+    return plain(fill(text, max(12, letters), break_on_hyphens=False))
+
+
+def fit_text(ax: Axes) -> None:
+    """Make the text of narrow axes smaller, where the style sheet leaves it at the size of all text."""
+    if narrow(ax):
+        for name, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
+            if mpl.rcParams[f"{name}tick.labelsize"] == "medium":
+                ax.tick_params(axis=name, labelsize="small")  # type: ignore[arg-type]
+            if mpl.rcParams["axes.labelsize"] == "medium":
+                axis.label.set_size("small")
 
 
 def bare(ax: Axes, *sides: str) -> None:
@@ -108,7 +126,8 @@ def point(ax: Axes, x: float, row: pd.Series, look: Look, filled: bool = True, s
         if row["high"] > low:
             ax.plot([x, x], [max(row["low"], low), row["high"]], lw=0.9, gid="bar", **pale)
     crosses = sorted({max(score, low) for score in (*lost, *([row["mean"]] if row["mean"] < low else []))})
-    ax.plot([x] * len(crosses), crosses, "x", ms=0.8 * size, mew=1, clip_on=False, zorder=5, gid="lost", **mark)
+    if crosses:  # an empty line outside the axes would count for the layout
+        ax.plot([x] * len(crosses), crosses, "x", ms=0.8 * size, mew=1, clip_on=False, zorder=5, gid="lost", **mark)
     if row["mean"] < low:
         ax.lines[-1].set_gid(said(row))
         return
@@ -154,9 +173,10 @@ def reference(ax: Axes, row: pd.Series) -> None:
         ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
     up = at == y1 or (y1 - at) * ax.get_window_extent().height < 14 * (y1 - y0) * _scale(ax)
     beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    size = "x-small" if narrow(ax) else "small"
-    beside |= {"va": "top" if up else "bottom", "color": tone(GREY), "fontsize": size, "path_effects": _halo()}
-    ax.annotate(text, (0.01, at), (0, -2 if up else 2), zorder=5.5, **beside)
+    right = row["mean"] < y0  # where scores grow with x the lower corner is empty
+    beside |= {"va": "top" if up else "bottom", "ha": "right" if right else "left", "path_effects": _halo()}
+    beside |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small"}
+    ax.annotate(text, (0.99 if right else 0.01, at), (0, -2 if up else 2), zorder=5.5, **beside)
 
 
 def count_axis(ax: Axes) -> None:
@@ -177,7 +197,7 @@ def short(n: float, _: object = None) -> str:
     ('1k', '30M', '50')
     """
     units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-    return next((f"{n / size:.4g}{unit}" for size, unit in units if n >= size), f"{n:.4g}")
+    return next((f"{n / size:.3g}{unit}" for size, unit in units if n >= size), f"{n:.3g}")
 
 
 def label(ax: Axes, text: str, x: float, y: float, colour: str, size: object = "small") -> Annotation:
@@ -188,7 +208,7 @@ def label(ax: Axes, text: str, x: float, y: float, colour: str, size: object = "
 
 
 def end_names(ax: Axes, names: Mapping[str, tuple[float, str]]) -> None:
-    """Write names (with the last y and the colour of their lines) right of the axes, moved apart where two are close."""
+    """Write names (with the last y and the colour of their lines) right of the axes, apart where two are close."""
     low, high = ax.get_ylim()
     wide = 15 if narrow(ax) else 26
     look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
@@ -229,48 +249,86 @@ def place(ax: Axes, labels: Sequence[Annotation]) -> None:
     One that is far from its point gets a thin line to it. All else must be drawn, and limits set.
     """
     ax.get_figure(root=True).draw_without_rendering()  # a layout engine moves the axes only now
-    scale = _scale(ax)
-    fixed = [_grid(text.get_window_extent(), 3 * scale) for text in ax.texts if text not in labels]
-    ink = np.concatenate([np.empty((0, 2)), *map(_ink, ax.lines), *(fixed * 4)])
-    taken: dict[int, Floats] = {}
-    for _ in range(2):  # the second time each label knows of all others
-        for i, one in enumerate(labels):
-            others = [points for j, points in taken.items() if j != i]
-            taken[i] = _put(ax, one, np.concatenate([ink, *others]), scale)
-    for one in labels:
-        _leader(ax, one, scale)
+    ink = _Ink(ax, [text for text in ax.texts if text not in labels])
+    sizes = [np.array(label.get_window_extent().size) / 2 + 0.8 * ink.scale for label in labels]
+    points = [ax.transData.transform(label.xy) for label in labels]
+    tried = []
+    for order in (range(len(labels)), range(len(labels) - 1, -1, -1)):
+        places: dict[int, tuple[float, Floats, float]] = {}
+        for i in [*order, *order]:  # the second time each label knows of all others
+            ink.stamp(points[i], sizes[i], places.pop(i, None), -1)
+            places[i] = ink.cheapest(points[i], sizes[i])
+            ink.stamp(points[i], sizes[i], places[i], 1)
+        tried.append((sum(cost for cost, *_ in places.values()), places))
+        for i, at in places.items():
+            ink.stamp(points[i], sizes[i], at, -1)
+    for i, (_, centre, gap) in min(tried, key=lambda one: one[0])[1].items():
+        labels[i].set_position((centre - points[i]) / ink.scale)
+        if gap > NEAR:
+            ends = ax.transData.inverted().transform([points[i], _corner(points[i], centre, sizes[i])])
+            ax.plot(*ends.T, color=labels[i].get_color(), lw=0.5, zorder=2, scalex=False, scaley=False, gid="leader")
 
 
+NEAR = 8  # points from a label to its point above which it has a line to it
 GAPS, ANGLES = (each.ravel() for each in np.meshgrid((4, 5.5, 8, 11, 15, 20, 26, 34), np.arange(24) * np.pi / 12))
 WAYS = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
 
 
-def _put(ax: Axes, one: Annotation, ink: Floats, scale: float) -> Floats:
-    """Move a label to the cheapest place around its point, and return points on it and on its leader."""
-    one.set_position((0, 0))
-    box, frame, at = one.get_window_extent(), ax.get_window_extent(), ax.transData.transform(one.xy)
-    half = np.array([box.width, box.height]) / 2 + 0.8 * scale
-    centres = at + WAYS * GAPS[:, None] * scale + np.clip(WAYS * 1.5, -1, 1) * half
-    close = ink[(np.abs(ink - at) < 48 * scale + 2 * half).all(1)]
-    covered = (np.abs(close - centres[:, None]) < half).all(2).sum(1)
-    out = ((centres - half < frame.min) | (centres + half > frame.max)).any(1)
-    corners = np.clip(at, centres - half, centres + half)
-    steps = np.linspace(0.3, 1, 8)[:, None, None]
-    path = at + steps * (corners - at)  # (steps, places, 2)
-    crossed = (np.abs(close[:, None] - path.reshape(1, -1, 2)) < 1.2 * scale).all(2).sum(0).reshape(8, -1).sum(0)
-    chosen = int(np.argmin(GAPS + 4 * covered + 1.5 * np.where(GAPS > 8, crossed, 0) + 1e4 * out))
-    one.set_position((centres[chosen] - at) / scale)
-    grid = np.repeat(_grid(one.get_window_extent(), 2.5 * scale), 4, 0)
-    return np.concatenate([grid, np.repeat(path[:, chosen], 2, 0)]) if GAPS[chosen] > 8 else grid
+class _Ink:
+    """What is drawn in axes as an image of cells, in which places for labels cost what they cover."""
+
+    def __init__(self, ax: Axes, texts: Sequence[Text]) -> None:
+        self.scale = _scale(ax)
+        self.frame, self.cell = ax.get_window_extent(), 1.5 * self.scale
+        self.image = np.zeros(np.ceil(np.array(self.frame.size) / self.cell).astype(int) + 1)
+        for line in ax.lines:
+            self.image[self._cells(_ink(line))] = 1
+        for text in texts:
+            box = text.get_window_extent()
+            self._fill((box.min + box.max) / 2, np.array(box.size) / 2, 3)
+
+    def cheapest(self, at: Floats, half: Floats) -> tuple[float, Floats, float]:
+        """Return the cost, centre and gap of the best place around a point for a label of half a size."""
+        centres = at + WAYS * GAPS[:, None] * self.scale + np.clip(WAYS * 1.5, -1, 1) * half
+        sums = np.pad(self.image, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+        (x0, y0), (x1, y1) = self._index(centres - half), self._index(centres + half, 1)
+        covered = sums[x1, y1] - sums[x0, y1] - sums[x1, y0] + sums[x0, y0]
+        crossed = self.image[self._index(self._path(at, centres, half))].sum(0)
+        out = ((centres - half < self.frame.min) | (centres + half > self.frame.max)).any(1)
+        cost = GAPS + 2 * covered + 1.5 * np.where(GAPS > NEAR, crossed, 0) + 1e4 * out
+        chosen = int(np.argmin(cost))
+        return float(cost[chosen]), centres[chosen], float(GAPS[chosen])
+
+    def stamp(self, at: Floats, half: Floats, place: tuple[float, Floats, float] | None, sign: int) -> None:
+        """Add a label and its line to what is drawn, or take them away."""
+        if place is not None:
+            self._fill(place[1], half, 3 * sign)
+            if place[2] > NEAR:
+                cells = {*zip(*self._index(self._path(at, place[1], half)), strict=True)}
+                for x, y in cells:
+                    self.image[x, y] += 2 * sign
+
+    def _path(self, at: Floats, centres: Floats, half: Floats) -> Floats:
+        """Return points on the lines from a point to labels, but for their first third (12, ..., 2)."""
+        return at + np.linspace(0.3, 1, 12).reshape(-1, *[1] * centres.ndim) * (_corner(at, centres, half) - at)
+
+    def _fill(self, centre: Floats, half: Floats, value: float) -> None:
+        (x0, y0), (x1, y1) = self._index(centre - half), self._index(centre + half, 1)
+        self.image[x0:x1, y0:y1] += value
+
+    def _cells(self, points: Floats) -> tuple[Any, Any]:
+        inside = ((points >= self.frame.min) & (points <= self.frame.max)).all(-1)
+        return self._index(points[inside])
+
+    def _index(self, points: Floats, more: int = 0) -> tuple[Any, Any]:
+        found = np.floor((points - self.frame.min) / self.cell).astype(int) + more
+        x, y = np.moveaxis(np.clip(found, 0, np.array(self.image.shape) - 1 + more), -1, 0)
+        return x, y
 
 
-def _leader(ax: Axes, one: Annotation, scale: float) -> None:
-    """Draw a thin line from a point to its label, where that is far."""
-    box, at = one.get_window_extent(), ax.transData.transform(one.xy)
-    corner = np.clip(at, box.min, box.max)
-    if np.hypot(*(corner - at)) > 9 * scale:
-        ends = ax.transData.inverted().transform([at, corner])
-        ax.plot(*ends.T, color=one.get_color(), lw=0.5, zorder=2, scalex=False, scaley=False, gid="leader")
+def _corner(at: Floats, centre: Floats, half: Floats) -> Floats:
+    """Return where a line from a point meets its label."""
+    return np.clip(at, centre - half, centre + half)
 
 
 def _halo() -> list[Any]:
@@ -283,12 +341,6 @@ def _scale(ax: Axes) -> float:
     return float(ax.get_figure(root=True).dpi / 72)
 
 
-def _grid(box: Any, step: float) -> Floats:
-    """Return points all over a box, about so many pixels apart."""
-    sides = (np.linspace(a, b, 2 + int((b - a) / step)) for a, b in zip(box.min, box.max, strict=True))
-    return np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
-
-
 def _ink(line: Line2D) -> Floats:
     """Return points about 3 pixels apart on a line, and nine over each marker, in pixels."""
     at: Floats = line.get_transform().transform(line.get_xydata())
@@ -299,5 +351,5 @@ def _ink(line: Line2D) -> Floats:
         marks = at
     if line.get_linestyle() == "None" or len(at) < 2:
         return marks
-    pairs = [(a, b) for a, b in zip(at, at[1:], strict=False) if np.isfinite([a, b]).all()]
+    pairs = [(a, b) for a, b in pairwise(at) if np.isfinite([a, b]).all()]
     return np.concatenate([marks, *(np.linspace(a, b, 2 + int(min(np.hypot(*(b - a)), 5e3) / 3)) for a, b in pairs)])

@@ -1,0 +1,236 @@
+"""Score against parameters or another cost: a line for each method, and the frontier that no configuration beats.
+
+Points stand at their true cost: means, with 95 % t intervals over seeds as bars and seeds as ticks. Filled, and joined
+by the pale staircase: no other mean is as high at as little cost. A run at chance is a cross on the lower edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from tensoradapt.analysis.names import Look, display, tone
+from tensoradapt.analysis.names import looks as look_up
+from tensoradapt.analysis.plots import _parts
+from tensoradapt.analysis.statistics.significance import holm, paired_p
+from tensoradapt.analysis.tables import summarise
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+
+COSTS = {  # what an axis is called, and what a number of it is followed by
+    "n_params": ("trainable parameters of the adapter", "parameters"),
+    "n_trained": ("trainable parameters, head included", "parameters, head included"),
+    "adapter_bytes": ("bytes of the stored adapter", "bytes"),
+    "peak_memory_bytes": ("peak resident memory (bytes)", "bytes of memory"),
+    "peak_device_bytes": ("peak memory of the device (bytes)", "bytes of its memory"),
+    "step_seconds_median": ("median time of a step (s)", "s a step"),
+    "seconds": ("time of a run (s)", "s"),
+}
+MOST = 8  # methods that have a colour each; of more, those that are nowhere on the frontier are grey
+
+
+def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:
+    """Return inches of a new figure."""
+    return width, max(2.9, 0.6 * width)
+
+
+def rows(runs: pd.DataFrame, *, x: str = "n_params") -> pd.DataFrame:
+    """Return a row for each configuration, the least cost first (``summarise``), and ``cost_name``, which is x.
+
+    Raises:
+        TensorAdaptError: for an x that is no column of numbers above 0, and for runs without an adapter.
+    """
+    if x not in runs:
+        raise TensorAdaptError(f"x is {x!r}{did_you_mean(x, [c for c in COSTS if c in runs])}, or any column of numbers")
+    found = summarise(runs, x).assign(cost_name=x)
+    adapters = found[found["kind"] == "adapter"]
+    if adapters.empty:
+        raise TensorAdaptError("no run is of an adapter; expected at least one, with its score and cost")
+    if len(odd := adapters[~(adapters["cost"].astype(float) > 0)]):
+        raise TensorAdaptError(
+            f"{display(odd['method'].iloc[0])} has a {x} of {odd['cost'].iloc[0]}; expected a number above 0 in each "
+            "run of an adapter: choose another x, or leave those runs out"
+        )
+    return found
+
+
+def draw(
+    rows: pd.DataFrame,
+    ax: Axes,
+    *,
+    focus: str | None = None,
+    baseline: tuple[str, int] | None = ("lora", 8),
+    looks: Mapping[str, Look] | None = None,
+    names: bool = True,
+) -> Axes:
+    """Draw the frontier; ``focus``: one method in colour, the others grey; ``baseline``: of the axis of times fewer.
+
+    Without ``focus`` all methods have a colour, or of more than eight those on the frontier and the baseline's.
+    """
+    adapters = rows[rows["kind"] == "adapter"]
+    vivid, shown = _vivid(adapters, focus, baseline), dict(looks or look_up(rows["method"]))
+    low, high = adapters["cost"].min(), adapters["cost"].max()
+    room = max((high / low) ** 0.06, 1.25)
+    ax.set(xlim=(low / room, high * room), ylim=_parts.score_limits(rows[rows["kind"] != "head"]))
+    _parts.count_axis(ax)
+    for _, row in rows[rows["kind"] != "adapter"].iterrows():
+        _parts.reference(ax, row)
+    _staircase(ax, adapters[adapters["on_frontier"]])
+    for method, own in adapters.groupby("method", sort=False):
+        look = shown[method]
+        if method not in vivid:
+            _grey(ax, own)
+            continue
+        line: dict[str, Any] = {"color": look.colour, "lw": 1.1, "alpha": 0.7, "zorder": 2.1, "gid": "line"}
+        ax.plot(own["cost"], own["mean"], look.line, label=_parts.plain(look.name), **line)
+        for _, row in own.iterrows():
+            _parts.point(ax, row["cost"], row, look, bool(row["on_frontier"]))
+    cost = rows["cost_name"].iloc[0]
+    long, unit = COSTS.get(cost, (cost.replace("_", " "),) * 2)
+    ax.set(xlabel=long if _parts.inches(ax) > 2.3 else unit, ylabel=_parts.score_name(rows))
+    _parts.bare(ax)
+    _parts.fit_text(ax)
+    if baseline is not None and (names or _parts.inches(ax) > 2.3):
+        _times_fewer(ax, adapters, *baseline)
+    if names or focus is not None:
+        _names(ax, adapters[adapters["method"].isin(vivid)], shown, names)
+    return ax
+
+
+def _is(method: str, other: str) -> bool:
+    return method == other or display(method).lower() == display(other).lower()
+
+
+def _vivid(adapters: pd.DataFrame, focus: str | None, baseline: tuple[str, int] | None) -> set[str]:
+    """Return the methods that have a colour."""
+    methods = set(adapters["method"])
+    if focus is None:
+        if len(methods) <= MOST:
+            return methods
+        return {*adapters["method"][adapters["on_frontier"]], *(m for m in methods if baseline and _is(m, baseline[0]))}
+    if not (found := {method for method in methods if _is(method, focus)}):
+        raise TensorAdaptError(f"focus is {focus!r}{did_you_mean(focus, sorted(methods))}")
+    return found
+
+
+def _grey(ax: Axes, own: pd.DataFrame) -> None:
+    """Draw a method that is background: its line and means."""
+    grey, low = tone(0.7), ax.get_ylim()[0]
+    ax.plot(own["cost"], own["mean"], color=grey, lw=0.7, zorder=1.7, gid="line")
+    for _, row in own.iterrows():
+        ax.plot(row["cost"], max(row["mean"], low), ".", color=grey, ms=4, zorder=1.8, gid=_parts.said(row))
+
+
+def _staircase(ax: Axes, best: pd.DataFrame) -> None:
+    """Draw the frontier as a wide pale staircase under everything else, to the right end of the axes."""
+    level = [*best["mean"], *best["mean"][-1:]]
+    ends = [*best["cost"], ax.get_xlim()[1]][: len(level)]
+    width = 3 if _parts.narrow(ax) else 4.5
+    look: dict[str, Any] = {"color": tone(_parts.PALE), "lw": width, "solid_capstyle": "butt", "zorder": 1.5}
+    ax.step(ends, level, where="post", gid="frontier", **look)
+
+
+def _times_fewer(ax: Axes, adapters: pd.DataFrame, method: str, rank: int) -> None:
+    """Add a second axis: how many times fewer than a rank of a method, or without that rank its largest size."""
+    own = adapters[[_is(m, method) for m in adapters["method"]]]
+    if own.empty:
+        return
+    at = own[own["rank"] == rank] if (own["rank"] == rank).any() else own[-1:]
+    n, (low, high) = float(at["cost"].iloc[0]), ax.get_xlim()
+    top = ax.secondary_xaxis("top", functions=(lambda v: n / np.maximum(v, 1e-9),) * 2)
+    ticks = [t for t in (3000, 1000, 300, 100, 30, 10, 3, 1, 1 / 3, 0.1) if low <= n / t <= high]
+    if len(ticks) > 2.2 * _parts.inches(ax):
+        ticks = [t for t in ticks if np.log10(t) % 1 < 1e-9]
+    top.set_xticks(ticks, [f"{t:,g}×" if t >= 1 else f"1/{1 / t:.0f}×" for t in ticks])
+    top.tick_params(labelsize="x-small" if _parts.narrow(ax) else "small")
+    top.minorticks_off()
+    top.tick_params(color=tone(_parts.GREY), labelcolor=tone(_parts.GREY), pad=1)
+    top.spines[:].set_color(tone(_parts.PALE))
+    size = _parts.rank_text(at["rank"].iloc[0]) or f"with {_parts.short(n)}"
+    words = "fewer" if "param" in COSTS.get(adapters["cost_name"].iloc[0], ("param",))[0] else "less"
+    text = f"times {words} than {display(at['method'].iloc[0])} {size}"
+    top.set_xlabel(_parts.plain(text), color=tone(_parts.GREY), fontsize="x-small" if _parts.narrow(ax) else "small")
+
+
+def _names(ax: Axes, adapters: pd.DataFrame, shown: Mapping[str, Look], names: bool) -> None:
+    """Write each method's name where its line ends, and the other ranks at their points."""
+    last = adapters[adapters.groupby("method")["cost"].transform("max") == adapters["cost"]]
+    last = last.drop_duplicates("method", keep="last")
+    ends = len(last) > 1 and last["cost"].max() < 1.7 * last["cost"].min()
+    low, narrow, labels = ax.get_ylim()[0], _parts.narrow(ax), []
+    if ends and names:
+        _parts.end_names(ax, {shown[r["method"]].name: (r["mean"], shown[r["method"]].colour) for _, r in last.iterrows()})
+    for i, row in (*last.iterrows(), *adapters.drop(last.index).iterrows()):
+        look, named = shown[row["method"]], i in last.index and names and not ends
+        rank = "" if narrow or ends else _parts.rank_text(row["rank"])
+        if text := f"{look.name} {rank}".strip() if named else rank:
+            place = row["cost"], max(row["mean"], low), look.colour, "small" if named and not narrow else "x-small"
+            labels.append(_parts.label(ax, fill(text, 26), *place))
+    _parts.place(ax, labels)
+
+
+def headline(rows: pd.DataFrame) -> str:
+    """Say which share of a gain the smallest configuration keeps that is decided to have one, and which keeps 90 %.
+
+    The gain is that of full fine-tuning, or without it of LoRA r=8 (its largest size), over the frozen base. Of the
+    configurations on the frontier the smallest is taken, of another method than LoRA where there is one, whose scores
+    are above the frozen base's with p < 0.05, paired over seeds, after Holm's correction over all adapters; then the
+    smallest whose mean keeps 90 %. Shares are of means: whether two configurations differ, ``differences`` says.
+    """
+    adapters, best = rows[rows["kind"] == "adapter"], rows[rows["on_frontier"]]
+    if best.empty:
+        return "No configuration is better than chance."
+    base, goal = rows[rows["kind"] == "head"], rows[rows["kind"] == "full"]
+    whose = "full fine-tuning's gain"
+    if goal.empty:
+        own = adapters[[_is(m, "lora") for m in adapters["method"]]]
+        goal = own[own["rank"] == 8] if (own["rank"] == 8).any() else own[-1:]
+        whose = f"the gain of {_name(goal.iloc[0])}" if len(goal) else ""
+        whose += f" ({_cost(goal.iloc[0])})" if len(goal) and pd.isna(goal["rank"].iloc[0]) else ""
+    if base.empty or goal.empty or not (gain := goal["mean"].iloc[0] - base["mean"].iloc[0]) > 0:
+        ends = [f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()]
+        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; nothing is decided by it."
+    above = _above(adapters, base.iloc[0])
+    if not (sure := best[above[best.index]]).size:
+        return "Nothing is decided: after correction no configuration on the frontier is above the frozen base."
+    share = (sure["mean"] - base["mean"].iloc[0]) / gain
+    other = sure[[not _is(method, "lora") for method in sure["method"]]]
+    first = (other if len(other) else sure).iloc[0]
+    most = sure[(share >= 0.9) & (share > share[first.name])]
+    said = f"{_name(first)} keeps {100 * share[first.name]:.0f} % of {whose} with {_cost(first)}"
+    if share[first.name] < 0.9 and len(most):
+        said += f", {_name(most.iloc[0])} {100 * share[most.index[0]]:.0f} % with {most['cost'].iloc[0]:,.6g}"
+    return f"{said}."
+
+
+def _above(adapters: pd.DataFrame, base: pd.Series) -> pd.Series:
+    """Return which adapters are decided to be above the frozen base."""
+    scores = pd.Series(base["scores"], base["seeds"])
+    gaps = {i: (pd.Series(row["scores"], row["seeds"]) - scores).dropna() for i, row in adapters.iterrows()}
+    p = pd.Series({i: paired_p(gap.to_numpy()) for i, gap in gaps.items() if len(gap) > 1}, dtype=float)
+    sure = pd.Series(holm(p), p.index) < 0.05 if len(p) else p
+    return pd.Series({i: bool(sure.get(i, False)) and gap.mean() > 0 for i, gap in gaps.items()}, dtype=bool)
+
+
+def _name(row: pd.Series) -> str:
+    return f"{display(row['method'])} {_parts.rank_text(row['rank'])}".strip()
+
+
+def _cost(row: pd.Series) -> str:
+    cost = row["cost_name"]
+    return f"{row['cost']:,.6g} {COSTS.get(cost, ('', cost.replace('_', ' ')))[1]}"
+
+
+def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Say what is drawn, and over how many seeds."""
+    n = sorted(set(rows["n_seeds"]))
+    seeds = f"{n[0]} seed{'s' * (n[0] > 1)}" if len(n) == 1 else f"{n[0]} to {n[-1]} seeds"
+    means = f"Means over {seeds}" + (" with 95 % t intervals; ticks are seeds. " if n[-1] > 1 else ". ")
+    lost = "Crosses are runs at chance or below the axes; means count them. " if rows["n_lost"].any() else ""
+    few = rows["method"][rows["kind"] == "adapter"].nunique() <= MOST
+    grey = "" if few else " Of many methods those on no part of it are grey."
+    return f"{means}{lost}Filled, and joined by the grey staircase: no other mean is as high at as little cost.{grey}"
