@@ -41,6 +41,11 @@ def narrow(ax: Axes) -> bool:
     return inches(ax) < NARROW
 
 
+def has_room(ax: Axes) -> bool:
+    """Say whether the figure has a layout engine, which makes room for what stands beside axes."""
+    return ax.get_figure(root=True).get_layout_engine() is not None
+
+
 def plain(text: str) -> str:
     """Return a name as matplotlib shows it letter by letter: a dollar sign begins no formula."""
     return text.replace("$", r"\$")

@@ -17,18 +17,19 @@ from matplotlib.axes import Axes
 from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as look_up
 from tensoradapt.analysis.plots import _parts
+from tensoradapt.analysis.results import COSTS
 from tensoradapt.analysis.statistics.significance import holm, paired_p
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
-COSTS = {  # what an axis is called, and what a number of it is followed by
-    "n_params": ("trainable parameters of the adapter", "parameters"),
-    "n_trained": ("trainable parameters, head included", "parameters, head included"),
-    "adapter_bytes": ("bytes of the stored adapter", "bytes"),
-    "peak_memory_bytes": ("peak resident memory (bytes)", "bytes of memory"),
-    "peak_device_bytes": ("peak memory of the device (bytes)", "bytes of its memory"),
-    "step_seconds_median": ("median time of a step (s)", "s a step"),
-    "seconds": ("time of a run (s)", "s"),
+UNITS = {  # what a number of a cost is followed by
+    "n_params": "parameters",
+    "n_trained": "parameters, head included",
+    "adapter_bytes": "bytes",
+    "peak_memory_bytes": "bytes of memory",
+    "peak_device_bytes": "bytes of GPU memory",
+    "step_seconds_median": "s a step",
+    "seconds": "s",
 }
 MOST = 8  # methods that have a colour each; of more, those that are nowhere on the frontier are grey
 
@@ -90,8 +91,8 @@ def draw(
         for _, row in own.iterrows():
             _parts.point(ax, row["cost"], row, look, bool(row["on_frontier"]))
     cost = rows["cost_name"].iloc[0]
-    long, unit = COSTS.get(cost, (cost.replace("_", " "),) * 2)
-    ax.set(xlabel=long if _parts.inches(ax) > 2.3 else unit, ylabel=_parts.score_name(rows))
+    names_of = COSTS if _parts.inches(ax) > 2.3 else UNITS
+    ax.set(xlabel=names_of.get(cost, cost.replace("_", " ")), ylabel=_parts.score_name(rows))
     _parts.bare(ax)
     _parts.fit_text(ax)
     if baseline is not None and (names or _parts.inches(ax) > 2.3):
@@ -151,7 +152,7 @@ def _times_fewer(ax: Axes, adapters: pd.DataFrame, method: str, rank: int) -> No
     top.tick_params(color=tone(_parts.GREY), labelcolor=tone(_parts.GREY), pad=1)
     top.spines[:].set_color(tone(_parts.PALE))
     size = _parts.rank_text(at["rank"].iloc[0]) or f"with {_parts.short(n)}"
-    words = "fewer" if "param" in COSTS.get(adapters["cost_name"].iloc[0], ("param",))[0] else "less"
+    words = "fewer" if UNITS.get(adapters["cost_name"].iloc[0], "").startswith("param") else "less"
     text = f"times {words} than {display(at['method'].iloc[0])} {size}"
     top.set_xlabel(_parts.plain(text), color=tone(_parts.GREY), fontsize="x-small" if _parts.narrow(ax) else "small")
 
@@ -160,7 +161,7 @@ def _names(ax: Axes, adapters: pd.DataFrame, shown: Mapping[str, Look], names: b
     """Write each method's name where its line ends, and the other ranks at their points."""
     last = adapters[adapters.groupby("method")["cost"].transform("max") == adapters["cost"]]
     last = last.drop_duplicates("method", keep="last")
-    ends = len(last) > 1 and last["cost"].max() < 1.7 * last["cost"].min()
+    ends = len(last) > 1 and last["cost"].max() < 1.7 * last["cost"].min() and _parts.has_room(ax)
     low, narrow, labels = ax.get_ylim()[0], _parts.narrow(ax), []
     if ends and names:
         _parts.end_names(ax, {shown[r["method"]].name: (r["mean"], shown[r["method"]].colour) for _, r in last.iterrows()})
@@ -222,7 +223,7 @@ def _name(row: pd.Series) -> str:
 
 def _cost(row: pd.Series) -> str:
     cost = row["cost_name"]
-    return f"{row['cost']:,.6g} {COSTS.get(cost, ('', cost.replace('_', ' ')))[1]}"
+    return f"{row['cost']:,.6g} {UNITS.get(cost, cost.replace('_', ' '))}"
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:

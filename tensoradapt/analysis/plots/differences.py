@@ -1,0 +1,186 @@
+"""Forest of differences: every size of each method minus a reference, with intervals, a margin and Holm's p.
+
+Thick bars are 95 % intervals, thin ones hold for all rows at once (Bonferroni). Filled: decided after Holm's
+correction over all rows. Grey: the margin on both sides of no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.markers import CARETLEFT, CARETRIGHT
+from scipy.special import stdtrit
+
+from tensoradapt.analysis.names import Look, display, tone
+from tensoradapt.analysis.names import looks as look_up
+from tensoradapt.analysis.plots import _parts
+from tensoradapt.analysis.tables import compare
+from tensoradapt.errors import TensorAdaptError
+
+COLUMNS = (("difference, 95 %", 8), ("p, Holm", 112))  # texts right of wide axes, points from the edge
+
+
+def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:
+    """Return inches of a new figure."""
+    return width, 0.95 + (0.19 if width > 4.5 else 0.165) * len(rows)
+
+
+def rows(
+    runs: pd.DataFrame, *, reference: str | None = None, at: int | str = "auto", margin: float = 0.01
+) -> pd.DataFrame:
+    """Return a row for each comparison (``tables.compare``), methods together, the smallest size first.
+
+    Raises:
+        TensorAdaptError: where there is nothing to compare.
+    """
+    found = compare(runs, reference, at, margin)
+    if found.empty:
+        raise TensorAdaptError(
+            "there is nothing to compare: no configuration shares a seed with another one that is the reference; "
+            "expected two methods or sizes, and with at= a size that the reference has"
+        )
+    names = found["method"].map(lambda name: display(name).lower())
+    return found.assign(name=names, at=at).sort_values(["name", "n_params"], ignore_index=True).drop(columns="name")
+
+
+def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None) -> Axes:
+    """Draw the forest; numbers stand beside it where the figure has room for them."""
+    rows, shown = rows.iloc[::-1].reset_index(drop=True), dict(looks or look_up(rows["method"]))
+    wide = not _parts.narrow(ax) and _parts.has_room(ax)
+    margin, limits = float(rows["margin"].iloc[0]), _limits(rows)
+    ax.set(xlim=limits, ylim=(-0.6, len(rows) - 0.4))
+    ax.axvspan(max(-margin, limits[0]), min(margin, limits[1]), color=tone(_parts.GREY), alpha=0.12, lw=0, zorder=0)
+    ax.axvline(0, color=tone(_parts.GREY), lw=0.8, zorder=0.5)
+    for y, row in rows.iterrows():
+        _row(ax, float(y), row, shown[row["method"]], len(rows))
+    ends = rows["method"].ne(rows["method"].shift(-1))  # the first of a method, as rows go upwards
+    labels = [_label(row, first) for (_, row), first in zip(rows.iterrows(), ends, strict=True)]
+    ax.set_yticks(range(len(rows)), labels, fontsize="small" if wide else "x-small")
+    for text, method in zip(ax.get_yticklabels(), rows["method"], strict=True):
+        text.set_color(tone(0.72, shown[method].colour, ink=True))
+    for i in np.flatnonzero(ends[:-1]) + 0.5:
+        ax.axhline(i, color=tone(0.87), lw=0.6, zorder=0)
+    if wide:
+        _numbers(ax, rows)
+    _directions(ax)
+    ax.set_xlabel(f"{_parts.score_name(rows)}{' ' if wide else chr(10)}minus {_parts.plain(_against(rows))}")
+    ax.locator_params(axis="x", nbins=5 if wide else 3)
+    ax.tick_params(axis="y", length=0)
+    _parts.bare(ax, "top", "right", "left")
+    _parts.fit_text(ax)
+    return ax
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return limits of x that hold all means, 0, and of intervals as much as the usual one needs."""
+    middle, widths = rows["difference"], (rows["high"] - rows["low"]).dropna()
+    usual = 1.5 * float(widths.median()) if len(widths) else 0.0
+    reach = max(0.35 * np.ptp([0, *middle]), min(usual, 1.5 * np.ptp([0, *middle])), 1.2 * rows["margin"].iloc[0])
+    return min(0, middle.min()) - reach, max(0, middle.max()) + reach
+
+
+def _row(ax: Axes, y: float, row: pd.Series, look: Look, n: int) -> None:
+    """Draw one difference; an interval that is cut at the edge has an arrow there."""
+    low, high = ax.get_xlim()
+    if np.isfinite(row["low"]):
+        for (start, end), width in ((_at_once(row, n), 0.7), ((row["low"], row["high"]), 2.2)):
+            bar: dict[str, Any] = {"color": look.colour, "lw": width, "solid_capstyle": "butt", "zorder": 2}
+            ax.plot(np.clip([start, end], low, high), [y, y], gid="bar", **bar)
+        for out, at, marker in ((row["low"] < low, low, CARETLEFT), (row["high"] > high, high, CARETRIGHT)):
+            if out:
+                ax.plot(at, y, marker, color=look.colour, ms=5, mew=0, zorder=2.5, gid="cut")
+    mark = {"mec": look.colour, "mfc": look.colour if row["decided"] else tone(1), "ms": 5, "mew": 1}
+    gid = f"mean: {display(row['method'])} {_size(row)}: {row['difference']:+.4f}, Holm's p {_p(row['p_holm'])}"
+    ax.plot(row["difference"], y, look.marker, zorder=3, gid=gid, **mark)
+
+
+def _at_once(row: pd.Series, n: int) -> tuple[float, float]:
+    """Return the interval of a row that holds for all n at once, of the degrees of freedom that seeds have."""
+    freedom = row["n_seeds"] - 1 if row["n_seeds"] > 1 else np.inf
+    longer = stdtrit(freedom, 1 - 0.025 / n) / stdtrit(freedom, 0.975)
+    return tuple(row["difference"] + longer * (row[end] - row["difference"]) for end in ("low", "high"))
+
+
+def _numbers(ax: Axes, rows: pd.DataFrame) -> None:
+    """Write differences with intervals and Holm's p right of the axes, in bold where decided."""
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    look |= {"fontsize": "x-small"}
+    for y, row in rows.iterrows():
+        interval = f"{_parts.signed(row['low'])} to {_parts.signed(row['high'])}"
+        text = f"{_parts.signed(row['difference'])}  {interval if np.isfinite(row['low']) else 'one seed'}"
+        weight = "bold" if row["decided"] else "normal"
+        ax.annotate(text, (1, y), (COLUMNS[0][1], 0), **look)
+        ax.annotate(_p(row["p_holm"]) + " ≈" * bool(row["within"]), (1, y), (COLUMNS[1][1], 0), weight=weight, **look)
+    for text, at in COLUMNS:
+        ax.annotate(text, (1, len(rows) - 0.25), (at, 3), color=tone(_parts.GREY), **look)
+
+
+def _directions(ax: Axes) -> None:
+    """Write what the ends of the axis mean above them."""
+    look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+    look |= {"color": tone(_parts.GREY), "fontsize": "small"}
+    ax.annotate(r"$\leftarrow$ worse", (0, 1), (0, 2), ha="left", **look)
+    ax.annotate(r"better $\rightarrow$", (1, 1), (0, 2), ha="right", **look)
+
+
+def _label(row: pd.Series, first: bool) -> str:
+    return _parts.plain(f"{display(row['method'])}  {_size(row)}".strip() if first else _size(row))
+
+
+def _size(row: pd.Series) -> str:
+    """Return the size of a row, and how many times fewer parameters that is than the reference's."""
+    if row["at"] == "budget" or (row["at"] == "auto" and pd.notna(row["budget"])):
+        return f"≤ {_parts.short(row['budget'])}"
+    size = _parts.rank_text(row["rank"]) or _parts.short(row["n_params"])
+    n = row["times_fewer"]
+    if row["at"] in ("n_params", "size") or not np.isfinite(n) or row["kind"] != "adapter":
+        return size
+    if 0.95 < n < 1.05:
+        return f"{size}, as many"
+    times = n if n > 1 else 1 / n
+    return f"{size}, {times:,.{0 if times >= 9.95 or times % 1 < 0.05 else 1}f}× {'fewer' if n > 1 else 'more'}"
+
+
+def _p(value: float) -> str:
+    return "–" if not np.isfinite(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _against(rows: pd.DataFrame) -> str:
+    """Return what all rows are compared with."""
+    name, ranks = display(rows["reference"].iloc[0]), rows["reference_rank"]
+    if rows["reference_n_params"].nunique(dropna=False) == 1:
+        return f"{name} {_parts.rank_text(ranks.iloc[0])}".strip()
+    alike = {"n_params": "of as many parameters", "size": "of the same size"}
+    return f"{name} {alike.get(rows['at'].iloc[0], 'at equal budget' if rows['budget'].notna().all() else 'beside')}"
+
+
+def headline(rows: pd.DataFrame) -> str:
+    """Say what is decided after Holm's correction: how many are below and above the reference, and which is within.
+
+    Of the configurations that are decided to lose less than the margin, the one with the fewest parameters is named.
+    """
+    n, against, better = len(rows), _against(rows), rows["difference"] > 0
+    counts = ((int((rows["decided"] & ~better).sum()), "worse"), (int((rows["decided"] & better).sum()), "better"))
+    parts = [f"{'all' if k == n else k} {word}" for k, word in counts if k]
+    said = f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
+    if parts:
+        said = f"Of {n} compared with {against} {' and '.join(parts)}, decided after Holm's correction"
+    if (near := rows[rows["within"]].sort_values("n_params")).empty:
+        return f"{said}."
+    first = near.iloc[0]
+    return f"{said}; {display(first['method'])} {_size(first)}, loses less than {first['margin']:g}, which is decided."
+
+
+def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Say what the bars, marks and p values are of."""
+    n, decided, within = len(rows), int(rows["decided"].sum()), int(rows["within"].sum())
+    over, less = " or ".join(dict.fromkeys(rows["over"])), "none is" if not within else f"{within} (≈) are"
+    return (
+        f"Differences paired over {over}. Thick: 95 % intervals; thin: 95 % for all {n} at once (Bonferroni). Filled: "
+        f"p < 0.05 after Holm's correction over the {n}, which is so for {decided}. Grey: {rows['margin'].iloc[0]:g} on "
+        f"both sides; {less} decided to lose less."
+    )
