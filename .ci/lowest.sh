@@ -13,14 +13,14 @@ install)
   python3 -m venv "$folder"
   "$folder/bin/pip" install --quiet uv
   printf '%s\n' "hypothesis>=6.130" "pytest>=8.3" "pytest-xdist>=3.6" "timm>=1.0.22" "torchvision>=0.23" > "$folder/tools.txt"
-  extras=(demo peft data vision results report)
+  extras=(demo peft data vision)
   "$folder/bin/uv" pip compile pyproject.toml "$folder/tools.txt" "${extras[@]/#/--extra=}" --resolution lowest-direct \
     --python "$folder/bin/python" --quiet --output-file "$folder/lowest.txt"
   "$folder/bin/pip" install --quiet -r "$folder/lowest.txt" pytest-cov
   "$folder/bin/pip" install --quiet --no-deps -e .
   ;;
 test)
-  "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|tensorly|opt_einsum|safetensors|tqdm|transformers|peft)=='
+  "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|pandas|tensorly|opt_einsum|safetensors|tqdm|transformers|peft)=='
   "$folder/bin/python" -m pytest -n 2 "${core[@]/#/tests/}" "${core[@]/#/--cov=tensoradapt.}" \
     --ignore tests/layers/test_quantised.py --cov-report=term:skip-covered --cov-fail-under=95
   ;;

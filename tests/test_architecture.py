@@ -31,12 +31,10 @@ LAZY = {
     "huggingface_hub",  # extra demo
     "bitsandbytes",  # extra quantised
     "torchao",  # extra quantised
-    "pandas",  # extra results
-    "pyarrow",  # extra results
+    "pandas",  # slow: only tables need it
+    "pyarrow",  # extra data
     "PIL",  # extra vision
     "sklearn",  # extra data
-    "moocore",  # extra stats
-    "jinja2",  # extra report
     "optuna",  # extra optuna
     "submitit",  # extra slurm
     "ray",  # extra ray
