@@ -111,8 +111,8 @@ def tone(share: float, colour: Any = None, ink: bool = False) -> str:
     paper = next((face for face in faces if to_rgba(face)[3] > 0), "white")  # the first that is not transparent
     text = mpl.rcParams["text.color"]
     first, second = (text, paper) if colour is None else (text if ink else paper, colour)
-    mixed = ((1 - share) * a + share * b for a, b in zip(to_rgb(first), to_rgb(second), strict=True))
-    return to_hex(tuple(mixed))
+    red, green, blue = ((1 - share) * a + share * b for a, b in zip(to_rgb(first), to_rgb(second), strict=True))
+    return to_hex((red, green, blue))
 
 
 def known(method: str) -> str | None:

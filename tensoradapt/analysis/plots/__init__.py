@@ -1,11 +1,11 @@
 """Figures of runs: ``plots.NAME(data, ax=None, ...)`` draws each, from a file of this folder with the same name.
 
-A file has ``rows(runs, *, options)``, what is drawn; ``draw(rows, ax, *, options)``, into given axes; ``headline(rows)``,
-one sentence that answers; ``caption(runs, rows)``, what a reader needs to judge it; and ``size(rows)`` in inches (with
-an option ``width`` where the height hangs on it). Where the first argument of ``rows`` is called ``runs``, it is given a
-whole table of runs of one task (of several, where the file says ``over_tasks = True``). Of ``draw`` an option ``looks``
-is given the looks of all methods of the data, ``focus`` the method of a panel of ``col="method"``, and ``names`` is
-False where a legend of the figure names the methods.
+A file has ``rows(runs, *, options)``, what is drawn; ``draw(rows, ax, *, options)``, into given axes;
+``headline(rows)``, one sentence that answers; ``caption(runs, rows)``, what a reader needs to judge it; and
+``size(rows)`` in inches (with an option ``width`` where the height hangs on it). Where the first argument of ``rows``
+is called ``runs``, it is given a whole table of runs of one task (of several, where the file says ``over_tasks =
+True``). Of ``draw`` an option ``looks`` is given the looks of all methods of the data, ``focus`` the method of a panel
+of ``col="method"``, and ``names`` is False where a legend of the figure names the methods.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from textwrap import fill
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 COLS = ("task", "method", "model")  # what panels can be made of
 FORMATS = ("pdf", "png", "svg")
-PANEL = (2.35, 2.2)  # inches of a panel
+PANEL = 7 / 3  # inches of the width of a panel
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class _Panel:
 
 
 def figure(name: str) -> Callable[..., Any]:
-    """Return the function that draws a figure; raise TensorAdaptError for an unknown name, with those that there are."""
+    """Return the function that draws a figure; TensorAdaptError names those that there are."""
     if name not in NAMES:
         raise TensorAdaptError(f"there is no figure {name!r}{did_you_mean(name, NAMES)}")
     return _FUNCTIONS[name]
@@ -105,7 +106,7 @@ def save(
     runs = _table(data) if _of_runs(module) else data
     options = {"col": _usual_col(module, runs) if _of_runs(module) else None} | options
     axes = plot(runs, **({"figsize": width, "headline": True} | options))
-    drawn = (axes if isinstance(axes, Axes) else axes[0]).get_figure(root=True)
+    drawn = _parts.figure_of(axes if isinstance(axes, Axes) else axes[0])
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     for ending in formats:
@@ -239,11 +240,11 @@ def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: M
     """Draw into axes that somebody has made."""
     if given := [key for key in ("figsize", "caption", "col") if getattr(frame, key)]:
         raise TensorAdaptError(f"{given[0]} is for a figure of its own; leave it out, or leave out ax")
-    _call(module.draw, panel.rows, ax, **options)
     if frame.headline:
-        drawn, wide = ax.get_figure(root=True), _parts.inches(ax)
-        text = _parts.wrapped(drawn, module.headline(panel.rows), wide, "medium")
-        ax.set_title(text, loc="left", fontsize="medium")
+        size = "small" if _parts.narrow(ax) else "medium"
+        text = _parts.wrapped(_parts.figure_of(ax), module.headline(panel.rows), _parts.inches(ax), size)
+        ax.set_title(text, loc="left", fontsize=size)
+    _call(module.draw, panel.rows, ax, **options)
     return ax
 
 
@@ -258,43 +259,65 @@ def _side_by_side(
     module: ModuleType, runs: Any, panels: Sequence[_Panel], frame: _Frame, options: Mapping[str, Any]
 ) -> Any:
     """Draw a panel for each task, method or model, with one legend; return their axes (n,)."""
-    across, one_task = min(len(panels), 3), frame.col == "method"
+    one_task, shown = frame.col == "method", _shown(module, panels, options) if frame.col != "method" else {}
+    across = min(len(panels), getattr(module, "across", 3))
     down = -(-len(panels) // across)
-    size = frame.figsize if isinstance(frame.figsize, tuple) else None
-    drawn = pyplot.figure(
-        figsize=size or (frame.figsize or max(3.3, PANEL[0] * across), 0.5 + PANEL[1] * down), layout="constrained"
-    )
-    grid = drawn.subplots(down, across, sharex=one_task, sharey=one_task, squeeze=False).ravel()
-    axes = grid[: len(panels)]
-    for spare in grid[len(panels) :]:
-        spare.remove()
+    drawn = pyplot.figure(figsize=_panels_size(module, panels, frame.figsize, across, down), layout="constrained")
+    grid = drawn.add_gridspec(down + bool(shown), across, height_ratios=[1] * down + [0.01] * bool(shown))
+    axes: list[Axes] = []
+    for i in range(len(panels)):
+        shared = {"sharex": axes[0], "sharey": axes[0]} if one_task and axes else {}
+        axes.append(drawn.add_subplot(grid[i // across, i % across], **shared))
     said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels]
     _write(drawn, list(dict.fromkeys(said)) if frame.headline else [], frame, module.caption(runs, panels[0].rows))
+    if shown:
+        _legend(drawn.add_subplot(grid[down, :]), shown)
     for ax, panel in zip(axes, panels, strict=True):
-        ax.set_title(_parts.plain(panel.title), loc="left", fontsize="medium")
+        look = options.get("looks", {}).get(panel.options.get("focus"))
+        colour = tone(0.72, look.colour, ink=True) if look else tone(0)
+        ax.set_title(_parts.plain(panel.title), loc="left", fontsize="medium", color=colour)
         _call(module.draw, panel.rows, ax, **panel.options)
-    _share(drawn, axes, across, {} if one_task else _shown(panels, options))
-    return axes
+    _outer(axes, across)
+    return np.array(axes)
 
 
-def _shown(panels: Sequence[_Panel], options: Mapping[str, Any]) -> dict[str, Look]:
-    """Return the looks of the methods that any panel shows, for a legend; none where a figure does not use them."""
-    found = options.get("looks") or {}
-    drawn = {method for panel in panels for method in panel.rows.get("method", [])}
-    return {method: look for method, look in found.items() if method in drawn and look.marker != "x"}
+def _panels_size(
+    module: ModuleType, panels: Sequence[_Panel], given: Any, across: int, down: int
+) -> tuple[float, float]:
+    """Return the size of a figure of panels, each as high as the figure asks for at its width."""
+    if given is not None and not is_number(given, 0):
+        return _size(module, None, given)
+    width = float(given or max(3.3, min(7.0, PANEL * across)))
+    high = max(_call(module.size, panel.rows, width=width / across)[1] for panel in panels)
+    return width, 0.3 + high * down
 
 
-def _share(drawn: Figure, axes: Sequence[Axes], across: int, shown: Mapping[str, Look]) -> None:
-    """Leave names of axes where they are the outer ones, and add the legend."""
+def _shown(module: ModuleType, panels: Sequence[_Panel], options: Mapping[str, Any]) -> dict[str, Look]:
+    """Return the looks of the methods that any panel shows, for a legend; none where panels name them."""
+    found = options.get("looks") or {} if "names" in _options(module.draw) else {}
+    drawn = {method for panel in panels for method in panel.rows["method"][panel.rows["kind"] == "adapter"]}
+    return {method: look for method, look in found.items() if method in drawn}
+
+
+def _legend(ax: Axes, shown: Mapping[str, Look]) -> None:
+    """Fill axes below panels with a legend of methods."""
+    ax.axis("off")
+    longest = max(len(look.name) for look in shown.values())
+    most = max(1, int(_parts.figure_of(ax).get_figwidth() / (0.5 + 0.075 * longest)))
+    columns = -(-len(shown) // -(-len(shown) // most))  # lines of one length
+    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "borderaxespad": 0, "handlelength": 1.8}
+    ax.legend(handles=_parts.handles(shown.values()), loc="upper center", ncols=columns, **look)
+
+
+def _outer(axes: Sequence[Axes], across: int) -> None:
+    """Leave names of axes and ticks that are shared where they are the outer ones."""
     for i, ax in enumerate(axes):
         if i % across and ax.get_ylabel() == axes[i - 1].get_ylabel():
             ax.yaxis.label.set_visible(False)
         if i + across < len(axes) and ax.get_xlabel() == axes[i + across].get_xlabel():
             ax.xaxis.label.set_visible(False)
-    if shown:
-        handles = _parts.handles(shown.values())
-        per_row = max(2, int(drawn.get_figwidth() / 1.15))
-        drawn.legend(handles=handles, loc="outside lower center", ncols=per_row, frameon=False, fontsize="small")
+        if ax.get_shared_y_axes().joined(ax, axes[0]) and len(axes) > 1:
+            ax.tick_params(labelleft=i % across == 0, labelbottom=i + across >= len(axes))
 
 
 def _write(drawn: Figure, headlines: Sequence[str], frame: _Frame, caption: str) -> None:

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
 
@@ -31,9 +31,16 @@ NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
 GREY, PALE, FAINT = 0.42, 0.8, 0.93  # shares of paper: texts and lines of second rank, frames, grids
 
 
+def figure_of(ax: Axes) -> Figure:
+    """Return the whole figure that axes are in."""
+    found = ax.get_figure(root=True)
+    assert found is not None, "axes that were removed have no figure"
+    return found
+
+
 def inches(ax: Axes) -> float:
     """Return the width of axes, which a layout engine may still change a little."""
-    return float(ax.get_window_extent().width / ax.get_figure(root=True).dpi)
+    return float(ax.get_window_extent().width / figure_of(ax).dpi)
 
 
 def narrow(ax: Axes) -> bool:
@@ -43,7 +50,7 @@ def narrow(ax: Axes) -> bool:
 
 def has_room(ax: Axes) -> bool:
     """Say whether the figure has a layout engine, which makes room for what stands beside axes."""
-    return ax.get_figure(root=True).get_layout_engine() is not None
+    return figure_of(ax).get_layout_engine() is not None
 
 
 def plain(text: str) -> str:
@@ -53,7 +60,34 @@ def plain(text: str) -> str:
 
 def wrapped(drawn: Figure, text: str, inches: float, size: str) -> str:
     """Return a text in lines of a width, by the mean width of its letters."""
-    measured = Text(text=plain(text), fontsize=size, figure=drawn).get_window_extent(drawn.canvas.get_renderer())
+    measured = Text(text=plain(text), fontsize=size, figure=drawn).get_window_extent()
+    letters = int(0.95 * inches * drawn.dpi * len(text) / max(measured.width, 1))
+    return plain(fill(text, max(12, letters), break_on_hyphens=False))
+
+
+def fit_text(ax: Axes) -> None:
+    """Make the text of narrow axes smaller, where the style sheet leaves it at the size of all text."""
+    if narrow(ax):
+        if mpl.rcParams["xtick.labelsize"] == mpl.rcParams["ytick.labelsize"] == "medium":
+            ax.tick_params(labelsize="small")
+        if mpl.rcParams["axes.labelsize"] == "medium":
+            ax.xaxis.label.set_fontsize("small")
+            ax.yaxis.label.set_fontsize("small")
+
+
+def has_room(ax: Axes) -> bool:
+    """Say whether the figure has a layout engine, which makes room for what stands beside axes."""
+    return figure_of(ax).get_layout_engine() is not None
+
+
+def plain(text: str) -> str:
+    """Return a name as matplotlib shows it letter by letter: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
+def wrapped(drawn: Figure, text: str, inches: float, size: str) -> str:
+    """Return a text in lines of a width, by the mean width of its letters."""
+    measured = Text(text=plain(text), fontsize=size, figure=drawn).get_window_extent()
     letters = int(0.95 * inches * drawn.dpi * len(text) / max(measured.width, 1))
     return plain(fill(text, max(12, letters), break_on_hyphens=False))
 
@@ -84,7 +118,8 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """Return a difference with its sign."""
+    """Return a difference with its sign, that of 0 too."""
+    value = round(value, digits) + 0.0  # no minus where all digits are 0
     return f"{'+' if value >= 0 else ''}{number(value, digits)}"
 
 
@@ -143,7 +178,7 @@ def point(ax: Axes, x: float, row: pd.Series, look: Look, filled: bool = True, s
 
 def moved(ax: Axes, shift: float) -> Transform:
     """Return the data's transform, so many points to the right."""
-    return offset_copy(ax.transData, ax.get_figure(root=True), shift, units="points")
+    return offset_copy(ax.transData, figure_of(ax), shift, units="points")
 
 
 def score_limits(rows: pd.DataFrame, least: float = 0.02) -> tuple[float, float]:
@@ -163,34 +198,50 @@ def score_limits(rows: pd.DataFrame, least: float = 0.02) -> tuple[float, float]
     return float(max(low - pad, bottom - 0.02 * whole)), float(min(high + pad, top + 0.02 * whole))
 
 
-def reference(ax: Axes, row: pd.Series) -> None:
-    """Draw a reference as a line and the band of its interval; out of the limits it is an arrow at the edge.
+def references(ax: Axes, rows: pd.DataFrame) -> None:
+    """Draw references as lines with the bands of their intervals; those out of the limits are arrows at the edge.
 
     Limits must be set.
     """
-    y0, y1 = ax.get_ylim()
-    at = min(max(row["mean"], y0), y1)
-    arrow = r"$\downarrow$ " if row["mean"] < y0 else r"$\uparrow$ " if row["mean"] > y1 else ""  # in every font
-    text = f"{arrow}{plain(display(row['method']))} {number(row['mean'])}"
-    if at == row["mean"]:
-        if row["n_seeds"] > 1:
-            ax.axhspan(max(row["low"], y0), min(row["high"], y1), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)
-        ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
-    up = at == y1 or (y1 - at) * ax.get_window_extent().height < 14 * (y1 - y0) * _scale(ax)
-    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    right = row["mean"] < y0  # where scores grow with x the lower corner is empty
-    beside |= {"va": "top" if up else "bottom", "ha": "right" if right else "left", "path_effects": _halo()}
-    beside |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small"}
-    ax.annotate(text, (0.99 if right else 0.01, at), (0, -2 if up else 2), zorder=5.5, **beside)
+    (low, high), taken = ax.get_ylim(), dict[str, int]()
+    points = ax.get_window_extent().height / _scale(ax) / (high - low)
+    for _, row in rows.sort_values("mean").iterrows():
+        mean, name = row["mean"], f"{plain(display(row['method']))} {number(row['mean'])}"
+        if low <= mean <= high:
+            if row["n_seeds"] > 1:
+                ax.axhspan(max(row["low"], low), min(row["high"], high), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)
+            ax.axhline(mean, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
+            above = rows["mean"][(rows["mean"] > mean) & (rows["mean"] <= high)]
+            room = min([high, *above]) - mean
+            _beside(ax, name, mean, "left", -1 if room * points < 13 and (mean - low) * points > 13 else 1)
+            continue
+        edge, arrow = ("low", r"$\downarrow$") if mean < low else ("high", r"$\uparrow$")  # in every font
+        nth = taken[edge] = taken.get(edge, 0) + 1
+        # where scores grow with x the lower right corner is empty
+        _beside(ax, f"{arrow} {name}", *((low, "right", nth) if edge == "low" else (high, "left", -nth)))
+
+
+def _beside(ax: Axes, text: str, y: float, side: str, line: int) -> None:
+    """Write at an end of a line at y: in the first, second ... line above or, negative, below it."""
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": side}
+    look |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small", "path_effects": _halo()}
+    offset, up = (abs(line) - 1) * (9 if narrow(ax) else 10.5) + 2, line > 0
+    look |= {"va": "bottom" if up else "top", "zorder": 5.5}
+    ax.annotate(text, (0.01 if side == "left" else 0.99, y), (0, offset if up else -offset), **look)
 
 
 def count_axis(ax: Axes) -> None:
-    """Make x logarithmic with short numbers, also within decades where there is room; limits must be set."""
+    """Make x logarithmic with short numbers, as many as there is room for; limits must be set."""
     ax.set_xscale("log")
     low, high = ax.get_xlim()
-    decades = math.log10(high / low)
-    fine = inches(ax) / decades > 1.1
-    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if decades < 1 else (1, 3) if fine else (1,)))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for subs in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [sub * 10.0**k for k in decades for sub in subs if low <= sub * 10.0**k <= high]
+        if len(ticks) <= inches(ax) / 0.75:
+            break
+    if len(ticks) < 2:
+        ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.xaxis.set_major_formatter(FuncFormatter(short))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
@@ -220,7 +271,7 @@ def end_names(ax: Axes, names: Mapping[str, tuple[float, str]]) -> None:
     look |= {"fontsize": "x-small" if narrow(ax) else "small", "linespacing": 0.95}
     ends = sorted((min(max(y, low), high), fill(name, wide), colour) for name, (y, colour) in names.items())
     texts = [ax.annotate(plain(n), (1, y), (5, 0), color=tone(0.72, c, ink=True), **look) for y, n, c in ends]
-    ax.get_figure(root=True).draw_without_rendering()
+    figure_of(ax).draw_without_rendering()
     scale = _scale(ax)
     gap = max((text.get_window_extent().height / scale for text in texts), default=0) + 1
     at = [float(ax.transData.transform((ax.get_xlim()[1], y))[1]) / scale for y, *_ in ends]
@@ -253,7 +304,7 @@ def place(ax: Axes, labels: Sequence[Annotation]) -> None:
 
     One that is far from its point gets a thin line to it. All else must be drawn, and limits set.
     """
-    ax.get_figure(root=True).draw_without_rendering()  # a layout engine moves the axes only now
+    figure_of(ax).draw_without_rendering()  # a layout engine moves the axes only now
     ink = _Ink(ax, [text for text in ax.texts if text not in labels])
     sizes = [np.array(label.get_window_extent().size) / 2 + 0.8 * ink.scale for label in labels]
     points = [ax.transData.transform(label.xy) for label in labels]
@@ -290,7 +341,7 @@ class _Ink:
             self.image[self._cells(_ink(line))] = 1
         for text in texts:
             box = text.get_window_extent()
-            self._fill((box.min + box.max) / 2, np.array(box.size) / 2, 3)
+            self._fill(np.mean([box.min, box.max], 0), np.array(box.size) / 2, 3)
 
     def cheapest(self, at: Floats, half: Floats) -> tuple[float, Floats, float]:
         """Return the cost, centre and gap of the best place around a point for a label of half a size."""
@@ -343,7 +394,7 @@ def _halo() -> list[Any]:
 
 def _scale(ax: Axes) -> float:
     """Return the pixels of a point."""
-    return float(ax.get_figure(root=True).dpi / 72)
+    return float(figure_of(ax).dpi / 72)
 
 
 def _ink(line: Line2D) -> Floats:

@@ -21,6 +21,7 @@ from tensoradapt.analysis.plots import _parts
 from tensoradapt.analysis.tables import compare
 from tensoradapt.errors import TensorAdaptError
 
+across = 2  # panels of small multiples beside each other
 COLUMNS = (("difference, 95 %", 8), ("p, Holm", 112))  # texts right of wide axes, points from the edge
 
 
@@ -52,7 +53,7 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
     rows, shown = rows.iloc[::-1].reset_index(drop=True), dict(looks or look_up(rows["method"]))
     wide = not _parts.narrow(ax) and _parts.has_room(ax)
     margin, limits = float(rows["margin"].iloc[0]), _limits(rows)
-    ax.set(xlim=limits, ylim=(-0.6, len(rows) - 0.4))
+    ax.set(xlim=limits, ylim=(-0.6, len(rows) + 0.3))
     ax.axvspan(max(-margin, limits[0]), min(margin, limits[1]), color=tone(_parts.GREY), alpha=0.12, lw=0, zorder=0)
     ax.axvline(0, color=tone(_parts.GREY), lw=0.8, zorder=0.5)
     for y, row in rows.iterrows():
@@ -66,7 +67,7 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
         ax.axhline(i, color=tone(0.87), lw=0.6, zorder=0)
     if wide:
         _numbers(ax, rows)
-    _directions(ax)
+    _directions(ax, len(rows) - 0.2)
     ax.set_xlabel(f"{_parts.score_name(rows)}{' ' if wide else chr(10)}minus {_parts.plain(_against(rows))}")
     ax.locator_params(axis="x", nbins=5 if wide else 3)
     ax.tick_params(axis="y", length=0)
@@ -93,7 +94,7 @@ def _row(ax: Axes, y: float, row: pd.Series, look: Look, n: int) -> None:
         for out, at, marker in ((row["low"] < low, low, CARETLEFT), (row["high"] > high, high, CARETRIGHT)):
             if out:
                 ax.plot(at, y, marker, color=look.colour, ms=5, mew=0, zorder=2.5, gid="cut")
-    mark = {"mec": look.colour, "mfc": look.colour if row["decided"] else tone(1), "ms": 5, "mew": 1}
+    mark: dict[str, Any] = {"mec": look.colour, "mfc": look.colour if row["decided"] else tone(1), "ms": 5, "mew": 1}
     gid = f"mean: {display(row['method'])} {_size(row)}: {row['difference']:+.4f}, Holm's p {_p(row['p_holm'])}"
     ax.plot(row["difference"], y, look.marker, zorder=3, gid=gid, **mark)
 
@@ -102,7 +103,8 @@ def _at_once(row: pd.Series, n: int) -> tuple[float, float]:
     """Return the interval of a row that holds for all n at once, of the degrees of freedom that seeds have."""
     freedom = row["n_seeds"] - 1 if row["n_seeds"] > 1 else np.inf
     longer = stdtrit(freedom, 1 - 0.025 / n) / stdtrit(freedom, 0.975)
-    return tuple(row["difference"] + longer * (row[end] - row["difference"]) for end in ("low", "high"))
+    low, high = (row["difference"] + longer * (row[end] - row["difference"]) for end in ("low", "high"))
+    return float(low), float(high)
 
 
 def _numbers(ax: Axes, rows: pd.DataFrame) -> None:
@@ -116,15 +118,15 @@ def _numbers(ax: Axes, rows: pd.DataFrame) -> None:
         ax.annotate(text, (1, y), (COLUMNS[0][1], 0), **look)
         ax.annotate(_p(row["p_holm"]) + " ≈" * bool(row["within"]), (1, y), (COLUMNS[1][1], 0), weight=weight, **look)
     for text, at in COLUMNS:
-        ax.annotate(text, (1, len(rows) - 0.25), (at, 3), color=tone(_parts.GREY), **look)
+        ax.annotate(text, (1, len(rows) - 0.2), (at, 0), color=tone(_parts.GREY), **look)
 
 
-def _directions(ax: Axes) -> None:
-    """Write what the ends of the axis mean above them."""
-    look: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
-    look |= {"color": tone(_parts.GREY), "fontsize": "small"}
-    ax.annotate(r"$\leftarrow$ worse", (0, 1), (0, 2), ha="left", **look)
-    ax.annotate(r"better $\rightarrow$", (1, 1), (0, 2), ha="right", **look)
+def _directions(ax: Axes, y: float) -> None:
+    """Write what the ends of the axis mean, above the rows."""
+    look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "color": tone(_parts.GREY)}
+    look |= {"fontsize": "x-small" if _parts.narrow(ax) else "small"}
+    ax.text(0.005, y, r"$\leftarrow$ worse", ha="left", **look)
+    ax.text(0.995, y, r"better $\rightarrow$", ha="right", **look)
 
 
 def _label(row: pd.Series, first: bool) -> str:
@@ -137,7 +139,7 @@ def _size(row: pd.Series) -> str:
         return f"≤ {_parts.short(row['budget'])}"
     size = _parts.rank_text(row["rank"]) or _parts.short(row["n_params"])
     n = row["times_fewer"]
-    if row["at"] in ("n_params", "size") or not np.isfinite(n) or row["kind"] != "adapter":
+    if row["at"] in ("n_params", "size") or not 0 < n < np.inf or row["kind"] != "adapter":
         return size
     if 0.95 < n < 1.05:
         return f"{size}, as many"
@@ -164,11 +166,11 @@ def headline(rows: pd.DataFrame) -> str:
     Of the configurations that are decided to lose less than the margin, the one with the fewest parameters is named.
     """
     n, against, better = len(rows), _against(rows), rows["difference"] > 0
-    counts = ((int((rows["decided"] & ~better).sum()), "worse"), (int((rows["decided"] & better).sum()), "better"))
-    parts = [f"{'all' if k == n else k} {word}" for k, word in counts if k]
-    said = f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
-    if parts:
-        said = f"Of {n} compared with {against} {' and '.join(parts)}, decided after Holm's correction"
+    counts = ((int((rows["decided"] & ~better).sum()), "below"), (int((rows["decided"] & better).sum()), "above"))
+    parts = [f"{k} of {n} {'is' if k == 1 else 'are'} {word} {against}" for k, word in counts if k]
+    said = f"{' and '.join(parts)}, decided after Holm's correction"
+    if not parts:
+        said = f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
     if (near := rows[rows["within"]].sort_values("n_params")).empty:
         return f"{said}."
     first = near.iloc[0]
@@ -180,7 +182,7 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     n, decided, within = len(rows), int(rows["decided"].sum()), int(rows["within"].sum())
     over, less = " or ".join(dict.fromkeys(rows["over"])), "none is" if not within else f"{within} (≈) are"
     return (
-        f"Differences paired over {over}. Thick: 95 % intervals; thin: 95 % for all {n} at once (Bonferroni). Filled: "
-        f"p < 0.05 after Holm's correction over the {n}, which is so for {decided}. Grey: {rows['margin'].iloc[0]:g} on "
-        f"both sides; {less} decided to lose less."
+        f"Differences paired over {over}. Thick: 95 % intervals; thin: 95 % for all {n} at once (Bonferroni). "
+        f"Filled: p < 0.05 after Holm's correction over the {n}, which is so for {decided}. "
+        f"Grey: {rows['margin'].iloc[0]:g} on both sides; {less} decided to lose less."
     )

@@ -32,11 +32,12 @@ UNITS = {  # what a number of a cost is followed by
     "seconds": "s",
 }
 MOST = 8  # methods that have a colour each; of more, those that are nowhere on the frontier are grey
+FEW = 6  # points whose ranks narrow axes have room for
 
 
 def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:
     """Return inches of a new figure."""
-    return width, max(2.9, 0.6 * width)
+    return width, 1.75 + 0.35 * width
 
 
 def rows(runs: pd.DataFrame, *, x: str = "n_params") -> pd.DataFrame:
@@ -46,7 +47,9 @@ def rows(runs: pd.DataFrame, *, x: str = "n_params") -> pd.DataFrame:
         TensorAdaptError: for an x that is no column of numbers above 0, and for runs without an adapter.
     """
     if x not in runs:
-        raise TensorAdaptError(f"x is {x!r}{did_you_mean(x, [c for c in COSTS if c in runs])}, or any column of numbers")
+        raise TensorAdaptError(
+            f"x is {x!r}{did_you_mean(x, [c for c in COSTS if c in runs])}, or any column of numbers"
+        )
     found = summarise(runs, x).assign(cost_name=x)
     adapters = found[found["kind"] == "adapter"]
     if adapters.empty:
@@ -78,8 +81,7 @@ def draw(
     room = max((high / low) ** 0.06, 1.25)
     ax.set(xlim=(low / room, high * room), ylim=_parts.score_limits(rows[rows["kind"] != "head"]))
     _parts.count_axis(ax)
-    for _, row in rows[rows["kind"] != "adapter"].iterrows():
-        _parts.reference(ax, row)
+    _parts.references(ax, rows[rows["kind"] != "adapter"])
     _staircase(ax, adapters[adapters["on_frontier"]])
     for method, own in adapters.groupby("method", sort=False):
         look = shown[method]
@@ -164,10 +166,12 @@ def _names(ax: Axes, adapters: pd.DataFrame, shown: Mapping[str, Look], names: b
     ends = len(last) > 1 and last["cost"].max() < 1.7 * last["cost"].min() and _parts.has_room(ax)
     low, narrow, labels = ax.get_ylim()[0], _parts.narrow(ax), []
     if ends and names:
-        _parts.end_names(ax, {shown[r["method"]].name: (r["mean"], shown[r["method"]].colour) for _, r in last.iterrows()})
+        _parts.end_names(
+            ax, {shown[r["method"]].name: (r["mean"], shown[r["method"]].colour) for _, r in last.iterrows()}
+        )
     for i, row in (*last.iterrows(), *adapters.drop(last.index).iterrows()):
         look, named = shown[row["method"]], i in last.index and names and not ends
-        rank = "" if narrow or ends else _parts.rank_text(row["rank"])
+        rank = "" if ends or (narrow and len(adapters) > FEW) else _parts.rank_text(row["rank"])
         if text := f"{look.name} {rank}".strip() if named else rank:
             place = row["cost"], max(row["mean"], low), look.colour, "small" if named and not narrow else "x-small"
             labels.append(_parts.label(ax, fill(text, 26), *place))
@@ -184,7 +188,7 @@ def headline(rows: pd.DataFrame) -> str:
     """
     adapters, best = rows[rows["kind"] == "adapter"], rows[rows["on_frontier"]]
     if best.empty:
-        return "No configuration is better than chance."
+        return "All runs are lost: none ended above chance."
     base, goal = rows[rows["kind"] == "head"], rows[rows["kind"] == "full"]
     whose = "full fine-tuning's gain"
     if goal.empty:
@@ -192,8 +196,11 @@ def headline(rows: pd.DataFrame) -> str:
         goal = own[own["rank"] == 8] if (own["rank"] == 8).any() else own[-1:]
         whose = f"the gain of {_name(goal.iloc[0])}" if len(goal) else ""
         whose += f" ({_cost(goal.iloc[0])})" if len(goal) and pd.isna(goal["rank"].iloc[0]) else ""
-    if base.empty or goal.empty or not (gain := goal["mean"].iloc[0] - base["mean"].iloc[0]) > 0:
-        ends = [f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()]
+    gain = 0.0 if base.empty or goal.empty else goal["mean"].iloc[0] - base["mean"].iloc[0]
+    if not gain > 0:
+        ends = [
+            f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()
+        ]
         return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; nothing is decided by it."
     above = _above(adapters, base.iloc[0])
     if not (sure := best[above[best.index]]).size:
