@@ -75,33 +75,6 @@ def fit_text(ax: Axes) -> None:
             ax.yaxis.label.set_fontsize("small")
 
 
-def has_room(ax: Axes) -> bool:
-    """Say whether the figure has a layout engine, which makes room for what stands beside axes."""
-    return figure_of(ax).get_layout_engine() is not None
-
-
-def plain(text: str) -> str:
-    """Return a name as matplotlib shows it letter by letter: a dollar sign begins no formula."""
-    return text.replace("$", r"\$")
-
-
-def wrapped(drawn: Figure, text: str, inches: float, size: str) -> str:
-    """Return a text in lines of a width, by the mean width of its letters."""
-    measured = Text(text=plain(text), fontsize=size, figure=drawn).get_window_extent()
-    letters = int(0.95 * inches * drawn.dpi * len(text) / max(measured.width, 1))
-    return plain(fill(text, max(12, letters), break_on_hyphens=False))
-
-
-def fit_text(ax: Axes) -> None:
-    """Make the text of narrow axes smaller, where the style sheet leaves it at the size of all text."""
-    if narrow(ax):
-        for name, axis in (("x", ax.xaxis), ("y", ax.yaxis)):
-            if mpl.rcParams[f"{name}tick.labelsize"] == "medium":
-                ax.tick_params(axis=name, labelsize="small")  # type: ignore[arg-type]
-            if mpl.rcParams["axes.labelsize"] == "medium":
-                axis.label.set_size("small")
-
-
 def bare(ax: Axes, *sides: str) -> None:
     """Hide the sides of the frame (top and right, where none is named)."""
     ax.spines[list(sides or ("top", "right"))].set_visible(False)

@@ -82,8 +82,8 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
         for text in ax.get_xticklabels():
             text.set(ha="right", va="center")
     for (_, row), (y, x) in zip(rows.iterrows(), at, strict=True):
-        face = tone(0.93) if np.isnan(grid[y, x]) else mesh.to_rgba(grid[y, x])
-        light = np.dot(to_rgba(face)[:3], (0.3, 0.59, 0.11)) > 0.5
+        face = to_rgba(tone(0.93)) if np.isnan(grid[y, x]) else mesh.get_cmap()(norm(grid[y, x]))
+        light = np.dot(face[:3], (0.3, 0.59, 0.11)) > 0.5
         _cell(ax, row, x, y, cell, "black" if light else "white")
     return ax
 
