@@ -172,35 +172,38 @@ def score_limits(rows: pd.DataFrame, least: float = 0.02) -> tuple[float, float]
 
 
 def references(ax: Axes, rows: pd.DataFrame) -> None:
-    """Draw references as lines with the bands of their intervals; those out of the limits are arrows at the edge.
+    """Draw references (``reference``), their names in lines of their own; limits must be set."""
+    (low, high), means = ax.get_ylim(), rows["mean"]
+    points = ax.get_window_extent().height / _scale(ax) / (high - low)
+    below, above = 0, 0
+    for _, row in rows.sort_values("mean").iterrows():
+        mean = row["mean"]
+        below, above = below + (mean < low), above + (mean > high)
+        room = min([high, *means[(means > mean) & (means <= high)]]) - mean
+        inside = -1 if room * points < 13 < (mean - low) * points else 1
+        reference(ax, row, below if mean < low else above if mean > high else inside)
 
+
+def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
+    """Draw a reference as a line with the band of its interval; out of the limits it is an arrow at the edge.
+
+    ``line``: in which line its name is, counted from its place towards the middle of the axes; -1 is below its place.
     Limits must be set.
     """
-    (low, high), taken = ax.get_ylim(), dict[str, int]()
-    points = ax.get_window_extent().height / _scale(ax) / (high - low)
-    for _, row in rows.sort_values("mean").iterrows():
-        mean, name = row["mean"], f"{plain(display(row['method']))} {number(row['mean'])}"
-        if low <= mean <= high:
-            if row["n_seeds"] > 1:
-                ax.axhspan(max(row["low"], low), min(row["high"], high), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)
-            ax.axhline(mean, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
-            above = rows["mean"][(rows["mean"] > mean) & (rows["mean"] <= high)]
-            room = min([high, *above]) - mean
-            _beside(ax, name, mean, "left", -1 if room * points < 13 and (mean - low) * points > 13 else 1)
-            continue
-        edge, arrow = ("low", r"$\downarrow$") if mean < low else ("high", r"$\uparrow$")  # in every font
-        nth = taken[edge] = taken.get(edge, 0) + 1
-        # where scores grow with x the lower right corner is empty
-        _beside(ax, f"{arrow} {name}", *((low, "right", nth) if edge == "low" else (high, "left", -nth)))
-
-
-def _beside(ax: Axes, text: str, y: float, side: str, line: int) -> None:
-    """Write at an end of a line at y: in the first, second ... line above or, negative, below it."""
-    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": side}
+    low, high = ax.get_ylim()
+    at, name = min(max(row["mean"], low), high), f"{plain(display(row['method']))} {number(row['mean'])}"
+    if at == row["mean"]:
+        if row["n_seeds"] > 1:
+            ax.axhspan(max(row["low"], low), min(row["high"], high), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)
+        ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
+    else:
+        name = (r"$\downarrow$ " if at == low else r"$\uparrow$ ") + name  # mathematics has them in every font
+    up, right = line > 0 and row["mean"] <= high, row["mean"] < low  # where scores grow with x that corner is empty
+    offset = (abs(line) - 1) * (9 if narrow(ax) else 10.5) + 2
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
     look |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small", "path_effects": _halo()}
-    offset, up = (abs(line) - 1) * (9 if narrow(ax) else 10.5) + 2, line > 0
-    look |= {"va": "bottom" if up else "top", "zorder": 5.5}
-    ax.annotate(text, (0.01 if side == "left" else 0.99, y), (0, offset if up else -offset), **look)
+    look |= {"ha": "right" if right else "left", "va": "bottom" if up else "top", "zorder": 5.5}
+    ax.annotate(name, (0.99 if right else 0.01, at), (0, offset if up else -offset), **look)
 
 
 def count_axis(ax: Axes) -> None:
