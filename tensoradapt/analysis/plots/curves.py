@@ -83,14 +83,14 @@ def _means(runs: pd.DataFrame, x: str) -> pd.DataFrame:
         found = f"every adapter has {x} {values[0]:,}" if values else "there is no adapter"
         raise TensorAdaptError(f"{found}; expected runs with two values of {x} or more")
     means = summarise(runs.assign(**{x: pd.to_numeric(runs[x], errors="coerce")}), x)
-    means = means.assign(x=x, setting=_settings(means, x))
+    means = means.assign(x=x, setting=settings(means, x))
     means = means.sort_values(["method", "setting", "cost"], ignore_index=True)
     _check_one(means[means["kind"] == "adapter"], x)
     return means
 
 
-def _settings(means: pd.DataFrame, x: str) -> pd.Series:
-    """Return what tells the lines of a method apart: its size or its steps, where it has several."""
+def settings(means: pd.DataFrame, x: str = "") -> pd.Series:
+    """Return what tells the lines of a method apart: its size or its steps, where it has several; x is on the axis."""
     texts = pd.Series("", means.index)
     for name, text in OTHERS.items():
         if name != x and not (x == "budget" and name == "rank"):
