@@ -16,9 +16,9 @@ from PIL import Image  # which matplotlib brings
 
 import tensoradapt as ta
 from tensoradapt.analysis.figures.canvas import rendered
-from tensoradapt.analysis.figures.network_plot import network_figure
 from tensoradapt.analysis.figures.page import RC
 from tensoradapt.analysis.figures.styles import COLOURS
+from tensoradapt.analysis.plots import network
 from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.parameterizations import dense
 
@@ -82,6 +82,14 @@ def _matrix(ax: Axes, name: Any, transposed: bool, heads: int) -> None:
 def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    return figure
+
+
+def network_figure(plan: ta.Plan, figsize: tuple[float, float] | None = None, **options: Any) -> Figure:
+    """The drawing of a plan's tensor, in a figure of its own size or of this one."""
+    shown = {name: value for name, value in options.items() if name != "cut"}
+    figure = _figure(*(figsize or network.size(plan, **shown)))
+    network.draw(plan, figure.add_axes((0, 0, 1, 1)), **options)
     return figure
 
 

@@ -14,17 +14,11 @@ HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
 sys.path[:0] = [name for name in (str(HERE), str(DOCS.parent)) if name not in sys.path]
 
-import numpy as np  # noqa: E402
-from concept_figures import small_png, write_figures  # noqa: E402  # these are beside this file
+from concept_figures import network_figure, small_png, write_figures  # noqa: E402  # these are beside this file
 from gallery_entries import Entry, entries, picture_name  # noqa: E402
 from gallery_pages import page  # noqa: E402
-from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
 
-from tensoradapt.analysis.figures.network_plot import Diagram, network_figure  # noqa: E402
-from tensoradapt.networks.network import Network  # noqa: E402
-
-THUMBNAIL, ROOM = (2.4, 1.5), 0.05  # inches: of a drawing on a card, and around it
+THUMBNAIL = (2.4, 1.5)  # inches of a drawing without names, on a card of one size for all
 INTRODUCTION = """# Gallery
 
 Every parameterization and every published adapter, drawn from its own network. A page has the formula, the factors, the
@@ -60,28 +54,8 @@ def drawings(entry: Entry, folder: Path) -> Iterator[Path]:
         path.write_bytes(small_png(network_figure(plan, tensor=tensor)))
         yield path
     path = folder / f"{entry.slug}-small.png"
-    path.write_bytes(small_png(thumbnail(entry.networks[0][1], plan.start == "zero")))
+    path.write_bytes(small_png(network_figure(plan, THUMBNAIL, names=False)))
     yield path
-
-
-def thumbnail(network: Network, from_zero: bool) -> Figure:
-    """A drawing without names, on a card of one size for all."""
-    figure = Figure(figsize=THUMBNAIL)
-    FigureCanvasAgg(figure)
-    ax = figure.add_axes((0.04, 0.04, 0.92, 0.92))
-    picture = Diagram.of(network, network.zero.name if from_zero else "")
-    picture.paint(ax)
-    for text in list(ax.texts):
-        text.remove()
-    for artist in (*ax.lines, *ax.patches):
-        artist.set_linewidth(1.6)
-    boxes = np.array(picture.drawn.boxes)
-    ends = np.concatenate([segment for _, segment in picture.drawn.segments])
-    points = np.concatenate([ends, boxes[:, :2] - boxes[:, 2:], boxes[:, :2] + boxes[:, 2:]])
-    middle, half = (points.max(0) + points.min(0)) / 2, np.maximum(np.ptp(points, axis=0), THUMBNAIL) / 2 + ROOM
-    (left, low), (right, high) = middle - half, middle + half
-    ax.set(xlim=(left, right), ylim=(low, high))
-    return figure
 
 
 def index(every: Sequence[Entry]) -> str:

@@ -58,7 +58,7 @@ def methods(args: argparse.Namespace) -> int:
         config = models.config(args.model or DEFAULT_MODEL)
         show(*in_full(args.name, config, args.model or DEFAULT_MODEL, args.rank))
         if args.draw is not None:
-            show(str(_drawing(args.name, config, args.rank, args.draw)))
+            show(*_drawing(args.name, config, args.rank, args.draw))
     elif args.draw is not None:
         raise TensorAdaptError(
             f"--draw {args.draw} was given without a method; name one, as in: methods cp --draw FILE"
@@ -99,16 +99,26 @@ def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
         yield from _planned(config, model, rank, **arguments_of(row))
 
 
-def _drawing(name: str, config: Any, rank: int, path: Path) -> Path:
-    """Draw the network of a method's first tensor into a file."""
+def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
+    """Draw the network of a method's first tensor into a file; return its path, and what the drawing shows."""
+    from matplotlib.figure import Figure
+
     import tensoradapt as ta
-    from tensoradapt.analysis.figures.network_plot import save_network
+    from tensoradapt.analysis.figures.canvas import UNDATED, write
+    from tensoradapt.analysis.plots import network
+
+    if (kind := path.suffix[1:]) not in UNDATED:
+        raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
 
     chosen = parameterizations.name_of(name)
     given = (
         usual_arguments(chosen, config) if chosen in parameterizations.names() else arguments_of(published.get(name))
     )
-    return save_network(ta.plan(config, rank=rank, **given), path, caption=True)
+    plan = ta.plan(config, rank=rank, **given)
+    figure = Figure(figsize=network.size(plan))
+    network.draw(plan, figure.add_axes((0, 0, 1, 1)))
+    write(figure, path.with_suffix(""), (kind,))
+    return str(path), prose(network.described(plan))
 
 
 def arguments_of(row: Published) -> dict[str, Any]:

@@ -21,7 +21,6 @@ MODULES = {
 }
 FROM_ELSEWHERE = {  # functions of a module that another one defines
     "tensoradapt.plots.network": ta.plots.network,
-    "tensoradapt.plots.save_network": ta.plots.save_network,
 }
 
 

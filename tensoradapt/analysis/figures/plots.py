@@ -37,13 +37,12 @@ from tensoradapt.analysis.figures import captions, contents
 from tensoradapt.analysis.figures.canvas import figure_of
 from tensoradapt.analysis.figures.contents import Content, Source
 from tensoradapt.analysis.figures.frontier_plot import save_frontier as save_frontier
-from tensoradapt.analysis.figures.network_plot import network as network
-from tensoradapt.analysis.figures.network_plot import save_network as save_network
 from tensoradapt.analysis.figures.page import StyleSheet, page, styled
-from tensoradapt.analysis.old_tables.comparable import methods, reported
-from tensoradapt.analysis.old_tables.contrasts import named_reference
-from tensoradapt.analysis.old_tables.curves import rank_rows
-from tensoradapt.analysis.old_tables.frames import Columns, as_runs
+from tensoradapt.analysis.plots.network import network as network
+from tensoradapt.analysis.tables.comparable import methods, reported
+from tensoradapt.analysis.tables.contrasts import named_reference
+from tensoradapt.analysis.tables.curves import rank_rows
+from tensoradapt.analysis.tables.frames import Columns, as_runs
 from tensoradapt.checks import check_is, flag, optional, text, whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run

@@ -1,1 +1,0 @@
-"""Where the parts of a drawn tensor network go: shapes alone, no matplotlib."""
