@@ -100,10 +100,26 @@ def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def _kinds(means: DataFrame) -> dict[str, str]:
-    whole = ("budget", "n_params", "n_trained", "steps", "n_seeds", "n_lost")
-    numbers = ("lr", "cost", "mean", "low", "high", "sd", "chance", "metric_low", "metric_high", "p_frontier")
-    return {**dict.fromkeys(whole, "Int64"), **dict.fromkeys(numbers, "float64"), "on_frontier": "bool"}
+def _kinds(table: DataFrame) -> dict[str, str]:
+    """Return the types of the columns of means and comparisons."""
+    whole = ("budget", "n_params", "n_trained", "steps", "n_seeds", "n_lost", "reference_n_params", "seeds_needed")
+    texts = ("task", "model", "metric", "kind", "method", "parameterization", "projections", "scale", "optimizer")
+    others = (
+        *texts,
+        "layout",
+        "rank",
+        "scores",
+        "seeds",
+        "lost",
+        "runs",
+        "paths",
+        "reference",
+        "reference_rank",
+        "over",
+    )
+    flags = ("on_frontier", "decided", "within")
+    kinds = {**dict.fromkeys(whole, "Int64"), **dict.fromkeys(others, "object"), **dict.fromkeys(flags, "bool")}
+    return {name: kinds.get(name, "float64") for name in table}
 
 
 def reported(runs: Source) -> DataFrame:
@@ -263,7 +279,8 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     rows: list[Row] = []
     for own in _grouped(records(means), ("task",)):
         rows += _corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at)])
-    return pandas.DataFrame(rows, columns=list(COMPARED)).astype({"seeds_needed": "Int64"})
+    found = pandas.DataFrame(rows, columns=list(COMPARED))
+    return found.astype(_kinds(found))
 
 
 def reference_of(means: DataFrame, wanted: str | None = None) -> str:

@@ -17,7 +17,9 @@ from tensoradapt.text import count_text, plain
 
 MARGIN = 0.01  # what a method may lose and still be within the reference
 NOTE = 90  # characters of a run's note
-REMEDY = "try lower learning rates where the training loss rose, larger ones where it hardly fell, or more steps or data"
+REMEDY = (
+    "try lower learning rates where the training loss rose, larger ones where it hardly fell, or more steps or data"
+)
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def _signature(takes: Mapping[str, inspect.Parameter]) -> inspect.Signature:
 
 def _of_runs(module: ModuleType) -> bool:
     """Say whether a figure is of a table of runs, and not of a network or an adapter."""
-    return next(iter(inspect.signature(module.rows).parameters)) == "runs"
+    return hasattr(module, "rows") and next(iter(inspect.signature(module.rows).parameters)) == "runs"
 
 
 def _table(data: Any) -> pd.DataFrame:
@@ -346,7 +346,7 @@ def _size(module: ModuleType, rows: Any, figsize: Any) -> tuple[float, float]:
 
 
 _MODULES = {name: importlib.import_module(f"{__name__}.{name}") for name in NAMES}
-_FUNCTIONS = {name: _function(name, module) for name, module in _MODULES.items()}
+_FUNCTIONS = {name: getattr(module, name, None) or _function(name, module) for name, module in _MODULES.items()}
 globals().update(_FUNCTIONS)  # in place of the modules, which an import puts under these names
 __all__ = ["NAMES", "allowed", "figure", "save", *NAMES]
 

@@ -231,7 +231,9 @@ def _draw_rates(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look], names: 
         _rate_lines(part, own, shown)
         bare(part)
     ax.set_xlabel(X["lr"], labelpad=20 if ax.child_axes else None)
-    ax.set_ylabel(plain(f"validation {rows['metric'].iloc[0]}".replace("_", " ")), labelpad=38 if ax.child_axes else None)
+    ax.set_ylabel(
+        plain(f"validation {rows['metric'].iloc[0]}".replace("_", " ")), labelpad=38 if ax.child_axes else None
+    )
     if names:
         _legend(ax, [shown[method] for method in dict.fromkeys(marks["method"])])
     return ax

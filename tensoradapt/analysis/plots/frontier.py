@@ -21,6 +21,7 @@ from tensoradapt.analysis.results import COSTS
 from tensoradapt.analysis.statistics.significance import holm, paired_p
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.text import count_text
 
 UNITS = {  # what a number of a cost is followed by
     "n_params": "parameters",
@@ -235,8 +236,8 @@ def _cost(row: pd.Series) -> str:
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Say what is drawn, and over how many seeds."""
-    n = sorted(set(rows["n_seeds"]))
-    seeds = f"{n[0]} seed{'s' * (n[0] > 1)}" if len(n) == 1 else f"{n[0]} to {n[-1]} seeds"
+    n = sorted(set(map(int, rows["n_seeds"])))
+    seeds = count_text(n[0], "seed") if len(n) == 1 else f"{n[0]} to {n[-1]} seeds"
     means = f"Means over {seeds}" + (" with 95 % t intervals; ticks are seeds. " if n[-1] > 1 else ". ")
     lost = "Crosses are runs at chance or below the axes; means count them. " if rows["n_lost"].any() else ""
     few = rows["method"][rows["kind"] == "adapter"].nunique() <= MOST

@@ -87,7 +87,9 @@ def _at(runs: pd.DataFrame, at: str | int) -> pd.DataFrame:
         keep = runs["rank"].map(lambda rank: rank == at)
         if not (keep & adapters).any():
             ranks = sorted({str(rank) for rank in runs.loc[adapters, "rank"].dropna()})
-            raise TensorAdaptError(f"no adapter has rank {at}; expected one of {', '.join(ranks) or 'none'}, or at='all'")
+            raise TensorAdaptError(
+                f"no adapter has rank {at}; expected one of {', '.join(ranks) or 'none'}, or at='all'"
+            )
         return runs[keep | ~adapters]
     if at != "middle":
         raise TensorAdaptError(f"at is {shown(at)}; expected a rank, 'middle' or 'all'")
@@ -156,7 +158,9 @@ def _validation(runs: pd.DataFrame, x: str) -> pd.DataFrame:
             'numbers of steps, or x="seconds"'
         )
     means = summarise(scored, cost)
-    return means.assign(x=x, setting=settings(means, "steps")).sort_values(["method", "setting", "cost"], ignore_index=True)
+    return means.assign(x=x, setting=settings(means, "steps")).sort_values(
+        ["method", "setting", "cost"], ignore_index=True
+    )
 
 
 def draw(
@@ -205,7 +209,9 @@ def _draw_losses(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> lis
     lines = rows.groupby(["method", "setting"])
     for (method, setting), own in lines:
         x, y = _draw_line(ax, own, shown[method], 1 / math.sqrt(len(lines)))
-        ends.append((_named(own, f"{shown[method].name} {setting}".strip()), x, y, shown[method].colour, shown[method].line))
+        ends.append(
+            (_named(own, f"{shown[method].name} {setting}".strip()), x, y, shown[method].colour, shown[method].line)
+        )
     ax.set_xlim(0, None)
     ax.set_ylabel("training loss")
     return ends
@@ -259,14 +265,18 @@ def _x(rows: pd.DataFrame) -> str:
 def _mean(own: pd.DataFrame) -> pd.DataFrame:
     """Return the means over seeds, at the steps that all have; diverged runs, which end early, are left out."""
     some = own[own["status"] != "diverged"]
-    means = some.groupby("step").agg(n=("id", "size"), seconds=("seconds", "mean"), loss=("loss", "mean"), smooth=("smooth", "mean"))
+    means = some.groupby("step").agg(
+        n=("id", "size"), seconds=("seconds", "mean"), loss=("loss", "mean"), smooth=("smooth", "mean")
+    )
     return means[means["n"] == some["id"].nunique()].reset_index()
 
 
 def _named(own: pd.DataFrame, name: str) -> str:
     """Return the name of a line, with how many of its runs are lost."""
     status = own.drop_duplicates("id")["status"]
-    lost = [f"{(status == one).sum()} of {len(status)} {one}" for one in ("diverged", "at chance") if (status == one).any()]
+    lost = [
+        f"{(status == one).sum()} of {len(status)} {one}" for one in ("diverged", "at chance") if (status == one).any()
+    ]
     return f"{name} ({', '.join(lost)})" if lost else name
 
 
@@ -284,7 +294,9 @@ def _draw_scores(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> lis
         ax.plot(own["cost"], own["mean"], color=look.colour, ls=look.line, lw=1.2, gid="line")
         for _, row in own.iterrows():
             point(ax, row["cost"], row, look, row["n_lost"] == 0)
-        ends.append((f"{look.name} {setting}".strip(), own["cost"].iloc[-1], own["mean"].iloc[-1], look.colour, look.line))
+        ends.append(
+            (f"{look.name} {setting}".strip(), own["cost"].iloc[-1], own["mean"].iloc[-1], look.colour, look.line)
+        )
     ax.set_ylabel(plain(f"validation {rows['metric'].iloc[0]}".replace("_", " ")))
     return ends
 
@@ -345,10 +357,16 @@ def _fastest(rows: pd.DataFrame) -> str:
     adapters = rows[rows["kind"] == "adapter"]
     best, quick = adapters.loc[adapters["mean"].idxmax()], adapters.loc[adapters["cost"].idxmin()]
     unit = "s" if rows["x"].iloc[0] == "seconds" else "steps"
-    names = (f"{display(row['method'])} ({number(row['mean'])} after {row['cost']:,.0f} {unit})" for row in (best, quick))
+    names = (
+        f"{display(row['method'])} ({number(row['mean'])} after {row['cost']:,.0f} {unit})" for row in (best, quick)
+    )
     first, second = names
     same = best.name == quick.name
-    return f"The best mean and the shortest training is {first}" if same else f"The best mean has {first}, the shortest training {second}"
+    return (
+        f"The best mean and the shortest training is {first}"
+        if same
+        else f"The best mean has {first}, the shortest training {second}"
+    )
 
 
 def size(rows: pd.DataFrame, *, width: float = 5.6) -> tuple[float, float]:

@@ -44,7 +44,11 @@ def rows(runs: pd.DataFrame) -> pd.DataFrame:
         )
     found = ranking({method: sum(own) / len(own) for method, own in tables.items()})
     return pd.DataFrame(
-        {"method": method, "rank": rank, "cliques": " ".join(str(i) for i, c in enumerate(found.cliques) if method in c)}
+        {
+            "method": method,
+            "rank": rank,
+            "cliques": " ".join(str(i) for i, c in enumerate(found.cliques) if method in c),
+        }
         | {"friedman_p": found.friedman_p, "tasks": n, "least_p": least_p(len(tables), n)}
         for method, rank in found.ranks.items()
     )
@@ -67,8 +71,12 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
         look = shown[row["method"]]
         marker = "o" if look.marker in ("x", "+") else look.marker
         ax.plot([1, row["rank"]], [y, y], color=tone(PALE), lw=0.8, zorder=1, gid="stem")
-        ax.plot(row["rank"], y, marker, color=look.colour, ms=6, zorder=3, gid=f"mean: {look.name}: rank {row['rank']:.2f}")
-        ax.annotate(f"{row['rank']:.2f}", (row["rank"], y), (7, 0), textcoords="offset points", va="center", fontsize="small")
+        ax.plot(
+            row["rank"], y, marker, color=look.colour, ms=6, zorder=3, gid=f"mean: {look.name}: rank {row['rank']:.2f}"
+        )
+        ax.annotate(
+            f"{row['rank']:.2f}", (row["rank"], y), (7, 0), textcoords="offset points", va="center", fontsize="small"
+        )
     for i, clique in enumerate(groups):
         x = 1.05 + 0.05 * i
         bar: dict[str, Any] = {"color": tone(0.25), "lw": 3, "solid_capstyle": "butt", "clip_on": False}
