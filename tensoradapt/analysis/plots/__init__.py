@@ -250,7 +250,8 @@ def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: M
 
 def _alone(module: ModuleType, runs: Any, panel: _Panel, frame: _Frame, options: Mapping[str, Any]) -> Axes:
     drawn, ax = pyplot.subplots(figsize=_size(module, panel.rows, frame.figsize), layout="constrained")
-    _write(drawn, [module.headline(panel.rows)] if frame.headline else [], frame, module.caption(runs, panel.rows))
+    caption = module.caption(runs, panel.rows) if frame.caption else ""
+    _write(drawn, [module.headline(panel.rows)] if frame.headline else [], frame.figsize, caption)
     _call(module.draw, panel.rows, ax, **options)
     return ax
 
@@ -268,8 +269,9 @@ def _side_by_side(
     for i in range(len(panels)):
         shared = {"sharex": axes[0], "sharey": axes[0]} if one_task and axes else {}
         axes.append(drawn.add_subplot(grid[i // across, i % across], **shared))
-    said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels]
-    _write(drawn, list(dict.fromkeys(said)) if frame.headline else [], frame, module.caption(runs, panels[0].rows))
+    said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels if frame.headline]
+    caption = module.caption(runs, panels[0].rows) if frame.caption else ""
+    _write(drawn, list(dict.fromkeys(said)), frame.figsize, caption)
     if shown:
         _legend(drawn.add_subplot(grid[down, :]), shown)
     for ax, panel in zip(axes, panels, strict=True):
@@ -320,16 +322,16 @@ def _outer(axes: Sequence[Axes], across: int) -> None:
             ax.tick_params(labelleft=i % across == 0, labelbottom=i + across >= len(axes))
 
 
-def _write(drawn: Figure, headlines: Sequence[str], frame: _Frame, caption: str) -> None:
+def _write(drawn: Figure, headlines: Sequence[str], figsize: Any, caption: str) -> None:
     """Write headlines above a figure and its caption below, which make it higher where its height was not given."""
     width, texts = drawn.get_figwidth() - 0.1, []
     if headlines:
         text = "\n".join(_parts.wrapped(drawn, one, width, "medium") for one in headlines)
         texts.append(drawn.suptitle(text, x=0.01, ha="left", fontsize="medium"))
-    if frame.caption:
+    if caption:
         text = _parts.wrapped(drawn, caption, width, "small")
         texts.append(drawn.supxlabel(text, x=0.01, ha="left", fontsize="small", color=tone(_parts.GREY)))
-    if not isinstance(frame.figsize, Sequence):
+    if not isinstance(figsize, Sequence):
         high = sum(text.get_window_extent().height / drawn.dpi for text in texts)
         drawn.set_figheight(drawn.get_figheight() + high)
 

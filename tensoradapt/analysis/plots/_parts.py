@@ -58,7 +58,7 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def wrapped(drawn: Figure, text: str, inches: float, size: str) -> str:
+def wrapped(drawn: Figure, text: str, inches: float, size: str | float) -> str:
     """Return a text in lines of a width, by the mean width of its letters."""
     measured = Text(text=plain(text), fontsize=size, figure=drawn).get_window_extent()
     letters = int(0.95 * inches * drawn.dpi * len(text) / max(measured.width, 1))
@@ -179,18 +179,19 @@ def references(ax: Axes, rows: pd.DataFrame) -> None:
     for _, row in rows.sort_values("mean").iterrows():
         mean = row["mean"]
         below, above = below + (mean < low), above + (mean > high)
-        room = min([high, *means[(means > mean) & (means <= high)]]) - mean
-        inside = -1 if room * points < 13 < (mean - low) * points else 1
-        reference(ax, row, below if mean < low else above if mean > high else inside)
+        close = ((means > mean) & ((means - mean) * points < 13)).any()  # another one has the line above this one
+        reference(ax, row, below if mean < low else above if mean > high else -1 if close else 1)
 
 
 def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
     """Draw a reference as a line with the band of its interval; out of the limits it is an arrow at the edge.
 
-    ``line``: in which line its name is, counted from its place towards the middle of the axes; -1 is below its place.
-    Limits must be set.
+    ``line``: in which line its name is, counted from its place towards the middle of the axes; -1 is below its place,
+    where 1 is too if there is no room above. Limits must be set.
     """
     low, high = ax.get_ylim()
+    if line == 1 and (high - row["mean"]) * ax.get_window_extent().height < 13 * _scale(ax) * (high - low):
+        line = -1
     at, name = min(max(row["mean"], low), high), f"{plain(display(row['method']))} {number(row['mean'])}"
     if at == row["mean"]:
         if row["n_seeds"] > 1:

@@ -27,7 +27,8 @@ COLUMNS = (("difference, 95 %", 8), ("p, Holm", 112))  # texts right of wide axe
 
 def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:
     """Return inches of a new figure."""
-    return width, 0.95 + (0.19 if width > 4.5 else 0.165) * len(rows)
+    lines = len(rows) + _tall(rows, width > 4.5) * rows["method"].nunique()
+    return width, 0.95 + (0.19 if width > 4.5 else 0.165) * lines
 
 
 def rows(
@@ -49,31 +50,55 @@ def rows(
 
 
 def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None) -> Axes:
-    """Draw the forest; numbers stand beside it where the figure has room for them."""
-    rows, shown = rows.iloc[::-1].reset_index(drop=True), dict(looks or look_up(rows["method"]))
+    """Draw the forest; numbers stand beside it where the figure has room for them, long names above their rows."""
+    shown = dict(looks or look_up(rows["method"]))
     wide = not _parts.narrow(ax) and _parts.has_room(ax)
+    tall, first = _tall(rows, wide), rows["method"].ne(rows["method"].shift())
+    rows = rows.assign(y=-np.arange(len(rows)) - (first.cumsum() if tall else 0), first=first)
     margin, limits = float(rows["margin"].iloc[0]), _limits(rows)
-    ax.set(xlim=limits, ylim=(-0.6, len(rows) + 0.3))
+    ax.set(xlim=limits, ylim=(rows["y"].min() - 0.6, 1.3))
     ax.axvspan(max(-margin, limits[0]), min(margin, limits[1]), color=tone(_parts.GREY), alpha=0.12, lw=0, zorder=0)
     ax.axvline(0, color=tone(_parts.GREY), lw=0.8, zorder=0.5)
-    for y, row in rows.iterrows():
-        _row(ax, float(y), row, shown[row["method"]], len(rows))
-    ends = rows["method"].ne(rows["method"].shift(-1))  # the first of a method, as rows go upwards
-    labels = [_label(row, first) for (_, row), first in zip(rows.iterrows(), ends, strict=True)]
-    ax.set_yticks(range(len(rows)), labels, fontsize="small" if wide else "x-small")
-    for text, method in zip(ax.get_yticklabels(), rows["method"], strict=True):
-        text.set_color(tone(0.72, shown[method].colour, ink=True))
-    for i in np.flatnonzero(ends[:-1]) + 0.5:
-        ax.axhline(i, color=tone(0.87), lw=0.6, zorder=0)
+    for _, row in rows.iterrows():
+        _row(ax, row, shown[row["method"]], int(rows["p"].notna().sum()))
+    _labels(ax, rows, shown, wide, tall)
     if wide:
         _numbers(ax, rows)
-    _directions(ax, len(rows) - 0.2)
-    ax.set_xlabel(f"{_parts.score_name(rows)}{' ' if wide else chr(10)}minus {_parts.plain(_against(rows))}")
+    _directions(ax)
+    ax.set_xlabel(f"{_parts.score_name(rows)} minus")  # the rest has lines as wide as axes, which are laid out first
     ax.locator_params(axis="x", nbins=5 if wide else 3)
-    ax.tick_params(axis="y", length=0)
     _parts.bare(ax, "top", "right", "left")
     _parts.fit_text(ax)
+    _parts.figure_of(ax).draw_without_rendering()
+    text = f"{_parts.score_name(rows)} minus {_against(rows)}"
+    size = ax.xaxis.label.get_fontsize()
+    ax.set_xlabel(_parts.wrapped(_parts.figure_of(ax), text, _parts.inches(ax), size))
     return ax
+
+
+def _tall(rows: pd.DataFrame, wide: bool) -> bool:
+    """Say whether names are so long that they stand above the rows of their methods."""
+    return max(len(display(method)) for method in rows["method"]) > (22 if wide else 13)
+
+
+def _labels(ax: Axes, rows: pd.DataFrame, shown: Mapping[str, Look], wide: bool, tall: bool) -> None:
+    """Name methods and sizes in their colours, and part methods by lines."""
+    size = "small" if wide else "x-small"
+    colours = [tone(0.72, shown[method].colour, ink=True) for method in rows["method"]]
+    ax.set_yticks(rows["y"], [_label(row, row["first"] and not tall) for _, row in rows.iterrows()], fontsize=size)
+    for text, colour in zip(ax.get_yticklabels(), colours, strict=True):
+        text.set_color(colour)
+    for y, method, colour in zip(rows["y"], rows["method"], colours, strict=True):
+        if method == rows["method"].iloc[0] and not tall:
+            continue
+        if rows["first"][rows["y"] == y].all():
+            ax.axhline(y + 0.5 + tall, color=tone(0.87), lw=0.6, zorder=0)
+            if tall:
+                name = _parts.plain(display(method))
+                ax.text(
+                    0.005, y + 1, name, transform=ax.get_yaxis_transform(), va="center", color=colour, fontsize=size
+                )
+    ax.tick_params(axis="y", length=0)
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
@@ -84,9 +109,9 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     return min(0, middle.min()) - reach, max(0, middle.max()) + reach
 
 
-def _row(ax: Axes, y: float, row: pd.Series, look: Look, n: int) -> None:
+def _row(ax: Axes, row: pd.Series, look: Look, n: int) -> None:
     """Draw one difference; an interval that is cut at the edge has an arrow there."""
-    low, high = ax.get_xlim()
+    (low, high), y = ax.get_xlim(), row["y"]
     if np.isfinite(row["low"]):
         for (start, end), width in ((_at_once(row, n), 0.7), ((row["low"], row["high"]), 2.2)):
             bar: dict[str, Any] = {"color": look.colour, "lw": width, "solid_capstyle": "butt", "zorder": 2}
@@ -94,7 +119,13 @@ def _row(ax: Axes, y: float, row: pd.Series, look: Look, n: int) -> None:
         for out, at, marker in ((row["low"] < low, low, CARETLEFT), (row["high"] > high, high, CARETRIGHT)):
             if out:
                 ax.plot(at, y, marker, color=look.colour, ms=5, mew=0, zorder=2.5, gid="cut")
-    mark: dict[str, Any] = {"mec": look.colour, "mfc": look.colour if row["decided"] else tone(1), "ms": 5, "mew": 1}
+    mark: dict[str, Any] = {
+        "color": look.colour,
+        "mec": look.colour,
+        "mfc": look.colour if row["decided"] else tone(1),
+        "ms": 5,
+        "mew": 1,
+    }
     gid = f"mean: {display(row['method'])} {_size(row)}: {row['difference']:+.4f}, Holm's p {_p(row['p_holm'])}"
     ax.plot(row["difference"], y, look.marker, zorder=3, gid=gid, **mark)
 
@@ -111,22 +142,22 @@ def _numbers(ax: Axes, rows: pd.DataFrame) -> None:
     """Write differences with intervals and Holm's p right of the axes, in bold where decided."""
     look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
     look |= {"fontsize": "x-small"}
-    for y, row in rows.iterrows():
+    for y, (_, row) in zip(rows["y"], rows.iterrows(), strict=True):
         interval = f"{_parts.signed(row['low'])} to {_parts.signed(row['high'])}"
         text = f"{_parts.signed(row['difference'])}  {interval if np.isfinite(row['low']) else 'one seed'}"
         weight = "bold" if row["decided"] else "normal"
         ax.annotate(text, (1, y), (COLUMNS[0][1], 0), **look)
         ax.annotate(_p(row["p_holm"]) + " ≈" * bool(row["within"]), (1, y), (COLUMNS[1][1], 0), weight=weight, **look)
     for text, at in COLUMNS:
-        ax.annotate(text, (1, len(rows) - 0.2), (at, 0), color=tone(_parts.GREY), **look)
+        ax.annotate(text, (1, 0.8), (at, 0), color=tone(_parts.GREY), **look)
 
 
-def _directions(ax: Axes, y: float) -> None:
+def _directions(ax: Axes) -> None:
     """Write what the ends of the axis mean, above the rows."""
     look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "color": tone(_parts.GREY)}
     look |= {"fontsize": "x-small" if _parts.narrow(ax) else "small"}
-    ax.text(0.005, y, r"$\leftarrow$ worse", ha="left", **look)
-    ax.text(0.995, y, r"better $\rightarrow$", ha="right", **look)
+    ax.text(0.005, 0.8, r"$\leftarrow$ worse", ha="left", **look)
+    ax.text(0.995, 0.8, r"better $\rightarrow$", ha="right", **look)
 
 
 def _label(row: pd.Series, first: bool) -> str:
@@ -172,9 +203,9 @@ def headline(rows: pd.DataFrame) -> str:
     if not parts:
         said = f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
     if (near := rows[rows["within"]].sort_values("n_params")).empty:
-        return f"{said}."
+        return said
     first = near.iloc[0]
-    return f"{said}; {display(first['method'])} {_size(first)}, loses less than {first['margin']:g}, which is decided."
+    return f"{said}; {display(first['method'])} {_size(first)}, loses less than {first['margin']:g}, which is decided"
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:

@@ -189,7 +189,7 @@ def headline(rows: pd.DataFrame) -> str:
     """
     adapters, best = rows[rows["kind"] == "adapter"], rows[rows["on_frontier"]]
     if best.empty:
-        return "All runs are lost: none ended above chance."
+        return "All runs are lost: none ended above chance"
     base, goal = rows[rows["kind"] == "head"], rows[rows["kind"] == "full"]
     whose = "full fine-tuning's gain"
     if goal.empty:
@@ -202,10 +202,10 @@ def headline(rows: pd.DataFrame) -> str:
         ends = [
             f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()
         ]
-        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; nothing is decided by it."
+        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; nothing is decided by it"
     above = _above(adapters, base.iloc[0])
     if not (sure := best[above[best.index]]).size:
-        return "Nothing is decided: after correction no configuration on the frontier is above the frozen base."
+        return "Nothing is decided: after correction no configuration on the frontier is above the frozen base"
     share = (sure["mean"] - base["mean"].iloc[0]) / gain
     other = sure[[not _is(method, "lora") for method in sure["method"]]]
     first = (other if len(other) else sure).iloc[0]
@@ -213,7 +213,7 @@ def headline(rows: pd.DataFrame) -> str:
     said = f"{_name(first)} keeps {100 * share[first.name]:.0f} % of {whose} with {_cost(first)}"
     if share[first.name] < 0.9 and len(most):
         said += f", {_name(most.iloc[0])} {100 * share[most.index[0]]:.0f} % with {most['cost'].iloc[0]:,.6g}"
-    return f"{said}."
+    return said
 
 
 def _above(adapters: pd.DataFrame, base: pd.Series) -> pd.Series:

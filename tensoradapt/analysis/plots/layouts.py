@@ -15,9 +15,10 @@ from matplotlib.patches import Rectangle
 
 from tensoradapt.analysis.names import display, tone
 from tensoradapt.analysis.plots import _parts
-from tensoradapt.analysis.tables import compare, reference_of, size_of, summarise
+from tensoradapt.analysis.tables import compare, reference_of, summarise
 from tensoradapt.errors import TensorAdaptError
 
+GAP = {"difference": "difference", "low": "difference_low", "high": "difference_high", "p_holm": "p_holm"}
 across = 1  # panels of small multiples beside each other
 Column = tuple[float, bool, str, str]  # size as a number, whether not LoRA, parameterization, size as text
 
@@ -35,21 +36,31 @@ def rows(runs: pd.DataFrame, *, reference: str | None = None) -> pd.DataFrame:
     ``reference``, whether a row is the reference.
 
     Raises:
-        TensorAdaptError: for runs over fewer than two layouts.
+        TensorAdaptError: unless a parameterization ran over two layouts at one size.
     """
     means = summarise(runs)
-    means = means[means["parameterization"].notna() & means["layout"].notna()]
-    if means["layout"].nunique() < 2:
+    means = means[means["parameterization"].notna() & means["layout"].notna()].copy()
+    means["size"] = [_size(row) for _, row in means.iterrows()]
+    if means.empty or means.groupby(["parameterization", "size"])["layout"].nunique().max() < 2:
         raise TensorAdaptError(
-            f"runs of parameterizations are over {means['layout'].nunique()} layout(s); expected two or more, as of a "
-            "sweep with several layouts"
+            "no parameterization ran over two layouts at one size; expected that of one at least, as of a sweep with "
+            "several layouts"
         )
     chosen = reference_of(means, reference)
-    keys = ["method", "layout", "rank", "budget", "n_params"]
-    gaps = compare(runs, chosen, "size")[[*keys, "difference", "low", "high", "p_holm", "decided"]]
-    gaps = gaps.rename(columns={"low": "difference_low", "high": "difference_high"})
-    found = means.merge(gaps, how="left", on=keys).assign(size=[size_of(row) for _, row in means.iterrows()])
-    return found.assign(reference=found["method"] == chosen, decided=found["decided"].fillna(False).astype(bool))
+    gaps = {_key(row): row for _, row in compare(runs, chosen, "size").iterrows()}
+    own = [gaps.get(_key(row)) for _, row in means.iterrows()]
+    found = means.assign(reference=means["method"] == chosen)
+    for name, column in GAP.items():
+        found[column] = [np.nan if row is None else float(row[name]) for row in own]
+    return found.assign(decided=[row is not None and bool(row["decided"]) for row in own]).reset_index(drop=True)
+
+
+def _key(row: pd.Series) -> tuple[str, str, str, float]:
+    return row["method"], row["layout"], _size(row), float(row["n_params"])
+
+
+def _size(row: pd.Series) -> str:
+    return f"≤ {_parts.short(row['budget'])}" if pd.notna(row["budget"]) else _parts.rank_text(row["rank"])
 
 
 def _columns(rows: pd.DataFrame) -> list[Column]:
@@ -115,9 +126,8 @@ def _axes(ax: Axes, layouts: list[str], columns: list[Column]) -> None:
     sizes = dict.fromkeys((number, text) for number, _, _, text in columns)
     for number, text in sizes:
         own = [i for i, column in enumerate(columns) if (column[0], column[3]) == (number, text)]
-        short = f"≤ {_parts.short(number)}" if text.startswith("≤") else text
         look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": small, "color": tone(_parts.GREY)}
-        ax.text(float(np.mean(own)) + 0.5, -0.1, short, **look)
+        ax.text(float(np.mean(own)) + 0.5, -0.1, text, **look)
         if own[0]:
             ax.axvline(own[0], color=tone(1), lw=6)
     ax.tick_params(length=0)
@@ -129,15 +139,15 @@ def headline(rows: pd.DataFrame) -> str:
     against = display(rows["method"][rows["reference"]].iloc[0]) if rows["reference"].any() else "the reference"
     sure, n = rows[rows["decided"]], int(rows["difference"].notna().sum())
     if sure.empty:
-        return f"Nothing is decided: none of {n} differs from {against} after Holm's correction."
+        return f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
     above = sure[sure["difference"] > 0]
     said = (
         f"{len(above)} of {n} are above {against} and {len(sure) - len(above)} below, decided after Holm's correction"
     )
     if above.empty:
-        return f"{said}."
+        return said
     best = above.loc[above["difference"].idxmax()]
-    return f"{said}; the most is {display(best['parameterization'])} over {best['layout']}."
+    return f"{said}; the most is {display(best['parameterization'])} over {best['layout']}"
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:

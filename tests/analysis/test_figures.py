@@ -1,0 +1,292 @@
+"""Every file of ``plots``: what is drawn is true, nothing is cut or covered, and what cannot be drawn is one error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from support.means import runs_of
+from support.panels import contrast
+from support.texts import faults, shown
+
+from tensoradapt.analysis import plots
+from tensoradapt.analysis.names import COLOURS, MARKERS, display, looks
+from tensoradapt.analysis.plots._parts import said
+from tensoradapt.analysis.tables import compare, summarise
+from tensoradapt.errors import TensorAdaptError
+
+pyplot.switch_backend("agg")
+TABLES = {
+    "snippets": ("figures/frontier.csv", None),
+    "all projections": ("figures/frontier-all.csv", None),
+    "budgets": ("examples/minilm-sweep/means.csv", "sst2"),
+    "lost": ("results/glue/means.csv", "cola"),
+    "layouts": ("examples/layouts/means.csv", None),
+    "variants": ("results/instruct/ranks/means.csv", None),
+    "tasks": ("results/glue/means.csv", None),
+}
+OF_RUNS = [name for name in plots.NAMES if plots._of_runs(plots._MODULES[name])]
+SCENES = ("3.3 in", "7 in", "three", "dark")
+Table = pd.DataFrame
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    pyplot.close("all")
+
+
+@cache
+def allowing(label: str) -> set[str]:
+    """The figures that a table can show in one axes."""
+    runs = runs_of(*TABLES[label])
+    several = runs["task"].nunique() > 1
+    over = {name for name in OF_RUNS if getattr(plots._MODULES[name], "over_tasks", False)}
+    return {name for name, why in plots.allowed(runs).items() if why is None and (name in over) >= several}
+
+
+def rows_of(name: str, runs: Table, **options: Any) -> Table:
+    return plots._MODULES[name].rows(plots._table(runs), **options)
+
+
+def scene(name: str, runs: Table, kind: str) -> list[Axes]:
+    plot = plots.figure(name)
+    if kind == "three":
+        _, axes = pyplot.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
+        return [plot(runs, ax) for ax in axes]
+    with pyplot.style.context("dark_background" if kind == "dark" else "default"):
+        return [plot(runs, figsize=7 if kind == "dark" else float(kind.split()[0]), headline=True, caption=True)]
+
+
+def means(ax: Axes) -> list[Line2D]:
+    return [line for line in ax.get_lines() if str(line.get_gid()).startswith("mean: ") and len(line.get_xdata()) == 1]
+
+
+@pytest.mark.parametrize("kind", SCENES)
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_a_figure_is_legible_and_no_two_methods_look_alike(name: str, kind: str) -> None:
+    given = [label for label in TABLES if name in allowing(label)]
+    if not given:
+        pytest.skip(f"no committed table of means allows {name}")
+    for label in given if kind.endswith("in") else given[:1]:
+        runs = runs_of(*TABLES[label])
+        for ax in scene(name, runs, kind):
+            figure = ax.get_figure(root=True)
+            assert not faults(figure, turned=name == "layouts"), (label, kind)
+            assert ax.get_window_extent().height > 0.25 * figure.bbox.height
+            names = sorted(map(display, runs["method"]), key=len)
+            looked = {}
+            for line in means(ax):
+                own = [n for n in names if line.get_gid().startswith(f"mean: {n}")][-1:]
+                looked.setdefault((to_hex(line.get_color()), line.get_marker()), set()).update(own)
+            assert all(len(own) == 1 for look, own in looked.items() if look[1] not in (".", "x")), (label, kind)
+            if name != "layouts":  # whose texts are on colours
+                paper = ax.get_facecolor()
+                assert not [t.get_text() for t in shown(ax) if contrast(t.get_color(), paper) < 3], (label, kind)
+        headline = plots._MODULES[name].headline(rows_of(name, runs))
+        assert headline and not headline.endswith(".") and "\n" not in headline
+        pyplot.close("all")
+
+
+@pytest.mark.parametrize("label", ["snippets", "all projections", "budgets", "lost", "layouts"])
+def test_means_of_a_frontier_stand_at_their_parameters(label: str) -> None:
+    runs = runs_of(*TABLES[label])
+    rows = summarise(runs)
+    ax = plots.frontier(runs)
+    found = {(line.get_xdata()[0], line.get_gid()) for line in means(ax) if line.get_gid()}
+    parameters = [(x, float(re.search(r"([\d,]+) parameters", gid)[1].replace(",", ""))) for x, gid in found]
+    assert all(x == n for x, n in parameters)
+    assert sorted(x for x, _ in parameters) == sorted(rows["n_params"][rows["kind"] == "adapter"])
+    low = ax.get_ylim()[0]
+    for line in means(ax):
+        mean = float(re.search(r": (-?[\d.]+) \(", line.get_gid())[1])
+        assert line.get_ydata()[0] == pytest.approx(max(mean, low), abs=6e-5)
+
+
+def test_any_cost_is_an_axis_at_its_own_values() -> None:
+    runs = runs_of("figures/frontier.csv").assign(minutes=lambda t: 10 + np.sqrt(t["n_params"]))
+    ax = plots.frontier(runs, x="minutes")
+    rows = summarise(runs, "minutes")
+    assert sorted(line.get_xdata()[0] for line in means(ax)) == sorted(rows["cost"][rows["kind"] == "adapter"])
+    assert ax.get_xlabel() == "minutes" and ax.child_axes[0].get_xlabel() == "times less than LoRA r=8"
+
+
+def test_the_second_axis_says_how_many_times_fewer() -> None:
+    ax = plots.frontier(runs_of("figures/frontier.csv"))
+    (top,) = ax.child_axes
+    n = 147456  # LoRA r=8
+    ax.figure.canvas.draw()
+    for times, text in zip(top.get_xticks(), top.get_xticklabels(), strict=True):
+        first, _, second = text.get_text().rstrip("×").partition("/")
+        assert times == pytest.approx(float(first) / float(second or 1))
+        x = top.transData.transform((times, 0))[0]
+        assert ax.transData.inverted().transform((x, 0))[0] == pytest.approx(n / times)
+    assert top.get_xlabel() == "times fewer than LoRA r=8"
+
+
+def test_filled_is_on_the_frontier_and_lora_is_in_ink() -> None:
+    runs = runs_of("figures/frontier.csv")
+    on = {said(row): row["on_frontier"] for _, row in summarise(runs).iterrows()}
+    for line in means(plots.frontier(runs)):
+        assert (to_hex(line.get_markerfacecolor()) != "#ffffff") == on[line.get_gid()]
+        if "LoRA r" in line.get_gid():
+            assert line.get_color() == "#000000"
+
+
+def test_one_seed_has_no_interval_and_no_second_dot() -> None:
+    runs = runs_of("figures/frontier.csv")
+    ax = plots.frontier(runs[runs["seed"] == 0])
+    kinds = {str(line.get_gid()).split(":")[0] for line in ax.get_lines()}
+    assert not kinds & {"bar", "seed"} and "mean" in kinds
+    assert "one seed" in means(ax)[0].get_gid()
+    rows = compare(runs[runs["seed"] == 0])
+    forest = plots.differences(runs[runs["seed"] == 0])
+    assert rows["p"].isna().all() and not [line for line in forest.get_lines() if line.get_gid() == "bar"]
+    text = plots._MODULES["differences"].headline(rows_of("differences", runs[runs["seed"] == 0]))
+    assert text == "Nothing is decided: none of 23 differs from LoRA r=8 after Holm's correction"
+
+
+def test_a_lost_run_is_a_cross_on_the_lower_edge() -> None:
+    runs = runs_of("results/glue/means.csv", "cola")
+    ax = plots.frontier(runs)
+    crosses = [line for line in ax.get_lines() if line.get_marker() == "x"]
+    rows = summarise(runs)
+    lost = rows[(rows["kind"] == "adapter") & (rows["n_lost"] > 0)]
+    assert sorted(line.get_xdata()[0] for line in crosses) == sorted(lost["n_params"])
+    assert all(y == ax.get_ylim()[0] for line in crosses for y in line.get_ydata())
+
+
+def test_focus_leaves_one_method_in_colour() -> None:
+    runs = runs_of("figures/frontier.csv")
+    marks = {line.get_color() for line in means(plots.frontier(runs, focus="LOTR")) if line.get_marker() != "."}
+    assert marks == {looks(runs["method"])["lotr"].colour}
+    with pytest.raises(TensorAdaptError, match="focus is 'lotra'; did you mean \"lotr\""):
+        plots.frontier(runs, focus="lotra")
+
+
+def test_a_forest_shows_what_compare_finds() -> None:
+    runs = runs_of("figures/frontier.csv")
+    found, ax = compare(runs, at=8, margin=0.02), plots.differences(runs, at=8, margin=0.02)
+    marks = means(ax)
+    assert sorted(line.get_xdata()[0] for line in marks) == sorted(found["difference"])
+    filled = [line.get_xdata()[0] for line in marks if to_hex(line.get_markerfacecolor()) != "#ffffff"]
+    assert sorted(filled) == sorted(found["difference"][found["decided"]])
+    texts = [text.get_text() for text in ax.texts]
+    assert {r"$\leftarrow$ worse", r"better $\rightarrow$"} <= set(texts)
+    bold = [text.get_text() for text in ax.texts if text.get_weight() == "bold"]
+    assert len(bold) == found["decided"].sum()
+    assert ax.get_xlabel() == "test accuracy minus LoRA r=8"
+
+
+def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
+    def told(name: str, file: str, task: str | None = None, **options: Any) -> str:
+        return plots._MODULES[name].headline(rows_of(name, runs_of(file, task), **options))
+
+    kept = "CP (LoRTA) r=1 keeps 45 % of full fine-tuning's gain with 438 parameters, LoRA r=2 91 % with 36,864"
+    assert told("frontier", "figures/frontier.csv") == kept
+    assert told("frontier", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided")
+    below = "13 of 23 are below LoRA r=8, decided after Holm's correction"
+    assert told("differences", "figures/frontier.csv") == below
+    assert told("differences", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided: none of 21")
+    assert told("layouts", "examples/layouts/means.csv").startswith("Nothing is decided")
+
+
+def test_small_multiples_have_one_legend_and_shared_axes() -> None:
+    runs = runs_of("figures/frontier.csv")
+    axes = plots.frontier(runs, col="method")
+    assert len({ax.get_ylim() for ax in axes}) == 1 and not faults(axes[0].figure)
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "CP (LoRTA)", "LoRA", "Tensor-train", "Tucker", "VeRA", "LoTR",
+    ]  # fmt: skip
+    axes = plots.frontier(runs_of("results/glue/means.csv"), col="task", headline=True, caption=True)
+    legends = [ax.get_legend() for ax in axes[0].figure.axes if ax.get_legend()]
+    assert len(legends) == 1 and len(axes) == 5
+    assert not [fault for fault in faults(axes[0].figure) if "edge" not in fault]
+    colours: dict[str, set[str]] = {}
+    for ax in axes:
+        for line in means(ax):
+            colours.setdefault(line.get_gid().split(" r=")[0], set()).add(to_hex(line.get_color()))
+    assert all(len(own) == 1 for own in colours.values())
+
+
+def test_looks_differ_and_stay() -> None:
+    names = ["lora", "cp", "tucker", "tensor_train", "vera", "lotr", "metatt-4d", "own method"]
+    found = looks(names)
+    assert len({look.colour for look in found.values()}) == 8 == len(COLOURS)
+    assert found == looks(reversed(names)) and found["lora"].colour == "#000000"
+    many = looks([*names, *(f"method {i}" for i in range(60))])
+    assert len({look[1:3] for look in many.values()}) == 68 and set(MARKERS) >= {m.marker for m in many.values()}
+    with pyplot.style.context("dark_background"):
+        assert looks(names)["lora"].colour == "#ffffff"
+
+
+def test_files_of_a_figure_have_its_rows_and_its_sentences(tmp_path: Path) -> None:
+    runs = runs_of("results/glue/means.csv")
+    paths = plots.save(runs, "frontier", tmp_path / "out", ("png", "svg", "pdf"), 7)
+    assert {path.name for path in paths} == {f"frontier.{end}" for end in ("png", "svg", "pdf", "csv", "txt")}
+    assert all(path.stat().st_size > 100 for path in paths)
+    assert set(pd.read_csv(tmp_path / "out/frontier.csv")["task"]) == set(runs["task"])
+    text = (tmp_path / "out/frontier.txt").read_text()
+    assert "sst2: LoRTA r=4 keeps 79 %" in text and "Means over 3 seeds" in text
+    assert not pyplot.get_fignums()
+
+
+def refused(message: str, *args: Any, name: str = "frontier", **options: Any) -> None:
+    with pytest.raises(TensorAdaptError) as error:
+        plots.figure(name)(*args, **options)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_what_cannot_be_drawn_is_one_line() -> None:
+    runs = runs_of("figures/frontier.csv")
+    tasks = runs_of("results/glue/means.csv")
+    refused("frontier has no option 'baselin'; did you mean \"baseline\"? Valid: x, focus", runs, baselin=None)
+    refused(
+        'the runs are of 5 tasks (cola, mrpc, rte, sst2, stsb), which one panel cannot compare; give col="task"', tasks
+    )
+    refused("no column 'method'; did you mean \"methd\"?", runs.rename(columns={"method": "methd"}))
+    refused("expected a finite number", runs.assign(score=np.nan))
+    refused("x is 'n_param'; did you mean \"n_params\"?", runs, x="n_param")
+    refused("no run is of an adapter", runs[runs["kind"] != "adapter"])
+    refused("less is better", runs.assign(metric="perplexity"))
+    refused("col is 'tasks'; did you mean \"task\"?", tasks, col="tasks")
+    refused("figsize is 'wide'; expected inches as (width, height), or a width", runs, figsize="wide")
+    refused("caption is for a figure of its own", runs, pyplot.figure().subplots(), caption=True)
+    refused("there is nothing to compare", runs[(runs["method"] == "LoRA") & (runs["rank"] == 8)], name="differences")
+    refused("no parameterization ran over two layouts at one size", runs, name="layouts")
+    with pytest.raises(AttributeError, match="there is no figure 'fronteer'; did you mean"):
+        plots.fronteer  # noqa: B018
+    with pytest.raises(TensorAdaptError, match="unknown format 'gif'"):
+        plots.save(runs, "frontier", "out", ["gif"])
+
+
+@pytest.mark.parametrize("only", [{"method": "lotr"}, {"seed": 0}, {"rank": 1}])
+def test_a_table_of_little_is_drawn(only: dict[str, Any]) -> None:
+    runs = runs_of("figures/frontier.csv")
+    for column, value in only.items():
+        runs = runs[runs[column] == value]
+    ax = plots.frontier(runs, headline=True, caption=True)
+    assert means(ax) and not faults(ax.figure)
+
+
+def test_a_table_says_which_figures_it_allows_and_why_not_others() -> None:
+    found = plots.allowed(runs_of("figures/frontier.csv"))
+    assert found["frontier"] is None and found["differences"] is None
+    assert "no parameterization ran over two layouts at one size" in found["layouts"]
+
+
+def test_a_formula_in_a_name_is_shown_as_its_letters() -> None:
+    runs = runs_of("figures/frontier.csv").replace({"method": {"lotr": "My $x_1$ method", "Tucker": "$"}})
+    for name in ("frontier", "differences"):
+        plots.figure(name)(runs, headline=True).figure.canvas.draw()
+    assert r"My \$x_1\$ method r=64" in [text.get_text() for text in plots.frontier(runs).texts]
