@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import csv
+import importlib
 import itertools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from support.models import make, perturb
 from support.panels import contrast
 
-from tensoradapt.analysis.figures.spectra_plots import figure, plot_similarity, plot_spectra, save_spectra
+import tensoradapt as ta
 from tensoradapt.analysis.statistics.spectra import Spectra, advice, similarity, spectra
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.layers.stored_matrix import stack
 
+drawing = importlib.import_module("tensoradapt.analysis.plots.spectra")
 STACK = ("layer", "proj", "head", "dim", "model")
 LARGE = (6, 4, 12, 32, 64)
 PLANTED = [  # shape, ranks
@@ -276,6 +278,10 @@ def test_advice_ties_the_mode_whose_slices_are_multiples_of_one_another() -> Non
 GOOD = np.ones((2, 3))
 
 
+def rows(**options: object) -> pd.DataFrame:
+    return drawing.rows(GOOD, names=("layer", "in"), **options)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -299,11 +305,16 @@ GOOD = np.ones((2, 3))
         ),
         (lambda: similarity(GOOD, ("layer", "in"), "layers"), "mode 'layers' is not a mode .* did you mean \"layer\""),
         (lambda: advice(spectra(GOOD, ("layer", "in")), ["int"]), 'is not a mode of the tensor; did you mean "in"'),
+        (lambda: drawing.rows(GOOD), "a ndarray has no names of modes; expected an adapter, or an array with names="),
+        (lambda: rows(cosines="inn"), "'inn' is not a mode of the tensor; did you mean"),
         (
-            lambda: plot_similarity(np.eye(3), ["a"]),
-            r"shape \(3, 3\) with 1 labels; expected \(n, n\) and one for each",
+            lambda: rows(cosines="in", labels=["q", "v"]),
+            r"labels are \['q', 'v'\]; expected 3 different names, one for each slice of in",
         ),
-        (lambda: figure(spectra(GOOD, ("a", "in")), {"inn": GOOD}), "'inn' is not a mode of the tensor; did you mean"),
+        (
+            lambda: drawing.rows(spectra(GOOD, ("a", "in")), cosines="in"),
+            "Spectra have no slices to compare; give the adapter or its array for cosines=",
+        ),
     ],
 )
 def test_what_is_refused_says_what_was_found_and_expected(call, message: str) -> None:
@@ -311,8 +322,8 @@ def test_what_is_refused_says_what_was_found_and_expected(call, message: str) ->
         call()
 
 
-def axes() -> Axes:
-    found = Figure(figsize=(5.2, 3.6), layout="constrained")
+def axes(width: float = 5.6) -> Axes:
+    found = Figure(figsize=(width, 3.6), layout="constrained")
     FigureCanvasAgg(found)
     return found.subplots()
 
@@ -321,9 +332,48 @@ def drawn(ax: Axes, gid: str) -> list[np.ndarray]:
     return [np.asarray(line.get_xydata(), float) for line in ax.get_lines() if line.get_gid() == gid]
 
 
+def cosines(matrix: np.ndarray, labels: Sequence[str] | None = None) -> pd.DataFrame:
+    """The rows of slices with these cosines."""
+    return drawing._pairs(matrix, "proj", labels)
+
+
+def test_a_row_is_a_singular_value_with_the_ranks_of_its_mode() -> None:
+    found = stack_with_one_layer_direction()
+    table = drawing.rows(found)
+    for mode, values in found.values.items():
+        own = table[table["mode"] == mode]
+        assert own["singular_value"].tolist() == values.tolist()
+        assert own["energy"].tolist() == found.energy[mode].tolist()
+        assert own["index"].tolist() == list(range(1, len(values) + 1))
+        once = own[["size", "effective_rank", "rank_90", "rank_99", "noise_rank"]].drop_duplicates()
+        ranks = (found.rank_for(0.9)[mode], found.rank_for(0.99)[mode], found.noise_rank[mode])
+        assert once.to_numpy().tolist() == [[found.shape[mode], found.effective_rank[mode], *ranks]]
+
+
+def test_a_row_of_cosines_is_a_pair_of_slices() -> None:
+    tensor = np.random.default_rng(0).standard_normal((3, 4, 5))
+    table = drawing.rows(tensor, names=STACK[:3], cosines="proj", labels="qkvo")
+    wanted = similarity(tensor, STACK[:3], "proj")
+    assert table["cosine"].to_numpy().reshape(4, 4).tolist() == wanted.tolist()
+    assert table[["first", "second"]].iloc[1].tolist() == ["q", "k"]
+
+
+def test_an_adapter_is_its_updates_stacked_over_layers_and_projections() -> None:
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, method="cp", rank=2), seed=0)
+    perturb(adapter)
+    table = drawing.rows(adapter)
+    assert list(dict.fromkeys(table["mode"])) == ["layer", "proj", "head", "dim", "model"]
+    assert set(table["noise_rank"]) == {2}, "CP of rank 2 has two directions in each mode"
+    dense = ta.plan(adapter.plan.sites, layout="layer proj : head dim : model", method="dense").groups[0]
+    own = spectra(stack(dense, adapter.delta).numpy(), dense.network.layout.names)
+    for mode, values in own.values.items():
+        np.testing.assert_allclose(table.loc[table["mode"] == mode, "singular_value"], values, atol=1e-6)
+
+
 def test_the_singular_values_and_ranks_are_drawn_where_they_are() -> None:
     found = stack_with_one_layer_direction()
-    ax = plot_spectra(found, axes())
+    ax = drawing.draw(drawing.rows(found), axes())
     assert (ax.get_yscale(), ax.get_xlabel()) == ("log", "index / size of the mode")
     for i, (mode, values) in enumerate(found.values.items()):
         n, above = found.shape[mode], found.noise_rank[mode]
@@ -332,21 +382,23 @@ def test_the_singular_values_and_ranks_are_drawn_where_they_are() -> None:
         np.testing.assert_allclose(drawn(ax, "noise")[i], curve[above - 1 :])
         for energy in (0.9, 0.99):
             np.testing.assert_allclose(drawn(ax, f"{energy:g}")[i], curve[[found.rank_for(energy)[mode] - 1]])
+    assert drawing.headline(drawing.rows(found)) == (
+        "1 of 8 directions of layer keeps 90 % of the update, the fewest of the 4 modes"
+    )
 
 
 def test_modes_are_told_apart_without_colour() -> None:
-    ax = plot_spectra(spectra(np.random.default_rng(0).random((2, 3, 4, 5, 6)), STACK), axes())
-    legend = ax.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()][:2] == ["layer (2)", "proj (3)"]
-    handles = legend.get_lines()
-    assert len({line.get_marker() for line in handles}) == len({str(line.get_color()) for line in handles}) == 5
-    assert len({str(line._unscaled_dash_pattern) for line in handles}) == 5
+    ax = drawing.draw(drawing.rows(np.random.default_rng(0).random((2, 3, 4, 5, 6)), names=STACK), axes())
+    assert {text.get_text() for text in ax.texts} == {f"{mode} ({size})" for size, mode in enumerate(STACK, 2)}
+    lines = [line for line in ax.get_lines() if line.get_gid() == "noise"]
+    assert (
+        len({str(line.get_color()) for line in lines}) == len({str(line._unscaled_dash_pattern) for line in lines}) == 5
+    )
     assert len({line.get_marker() for line in ax.get_lines() if line.get_gid() == "0.9"}) == 5
 
 
 def test_where_both_ranks_are_equal_the_small_filled_mark_is_within_the_large_hollow_one() -> None:
-    ax = plot_spectra(spectra(np.diag([1.0, 0, 0]), ("out", "in")), axes())
+    ax = drawing.draw(drawing.rows(np.diag([1.0, 0, 0]), names=("out", "in")), axes())
     hollow, filled = ([line for line in ax.get_lines() if line.get_gid() == gid] for gid in ("0.9", "0.99"))
     for a, b in zip(hollow, filled, strict=True):
         assert (a.get_markersize(), a.get_markerfacecolor()) == (2 * b.get_markersize(), "none")
@@ -354,80 +406,51 @@ def test_where_both_ranks_are_equal_the_small_filled_mark_is_within_the_large_ho
 
 
 def test_a_zero_tensor_is_drawn_as_words() -> None:
-    ax = plot_spectra(spectra(np.zeros((3, 4)), ("a", "b")), axes())
-    assert [text.get_text() for text in ax.texts] == ["every entry is zero"]
+    table = drawing.rows(np.zeros((3, 4)), names=("a", "b"))
+    assert [text.get_text() for text in drawing.draw(table, axes()).texts] == ["every entry is zero"]
+    assert drawing.headline(table) == "Every entry of the update is zero"
 
 
 def test_cosines_are_written_into_few_cells_and_names_thinned_for_many() -> None:
-    ax = plot_similarity(np.array([[1, -0.001], [-0.001, 1]]), ["q", "v"], axes())
+    ax = drawing.draw(cosines(np.array([[1, -0.001], [-0.001, 1]]), ["q", "v"]), axes())
     assert [text.get_text() for text in ax.texts] == ["1.00", "0.00", "0.00", "1.00"]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["q", "v"]
     assert ax.images[0].get_clim() == (-1, 1)
-    many = plot_similarity(np.eye(40), [str(i) for i in range(40)], axes())
+    many = drawing.draw(cosines(np.eye(40)), axes())
     assert len(many.texts) == 0
     assert [text.get_text() for text in many.get_yticklabels()][:3] == ["0", "3", "6"]
 
 
 def test_grey_print_keeps_the_order_of_the_cosines() -> None:
-    cells = plot_similarity(np.eye(2), ["a", "b"], axes()).images[0]
+    cells = drawing.draw(cosines(np.eye(2)), axes()).images[0]
     grey = cells.get_cmap()(np.linspace(0, 1, 50))[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(grey) > 0).all()
 
 
 def test_numbers_stand_out_from_their_cells() -> None:
-    cosines = np.linspace(-1, 1, 8)
-    ax = plot_similarity(np.diag(cosines), [str(i) for i in range(8)], axes())
+    values = np.linspace(-1, 1, 8)
+    ax = drawing.draw(cosines(np.diag(values)), axes())
     for text in ax.texts:
         row, column = (round(place) for place in text.get_position()[::-1])
-        assert contrast(text.get_color(), ax.images[0].to_rgba(np.diag(cosines)[row, column])) > 4.5
+        assert contrast(text.get_color(), ax.images[0].to_rgba(np.diag(values)[row, column])) > 4.5
 
 
-@pytest.mark.parametrize("modes", [(), ("layer",), ("layer", "proj", "head")])
-def test_nothing_on_a_figure_overlaps_or_is_cut_off(modes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("width", [3.3, 7])
+@pytest.mark.parametrize("mode", [None, "layer", "proj", "head"])
+def test_nothing_on_a_figure_overlaps_or_is_cut_off(mode: str | None, width: float) -> None:
     tensor = np.random.default_rng(0).standard_normal((24, 7, 12, 2, 3))
-    labels = {"proj": [f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")]}
-    found = figure(spectra(tensor, STACK), {mode: similarity(tensor, STACK, mode) for mode in modes}, labels)
+    labels = [f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")] if mode == "proj" else None
+    ax = drawing.draw(drawing.rows(tensor, names=STACK, cosines=mode, labels=labels), axes(width))
+    found = ax.figure
     found.draw_without_rendering()
-    width, height = found.get_size_inches()
     tight = found.get_tightbbox()
     assert min(tight.x0, tight.y0) >= 0
-    assert tight.x1 <= width
-    assert tight.y1 <= height
-    parts = [ax.get_tightbbox() for ax in found.axes]
-    assert len(parts) == 1 + 2 * len(modes)
+    assert tight.x1 <= found.get_figwidth()
+    assert tight.y1 <= found.get_figheight()
+    parts = [part.get_tightbbox() for part in found.axes]
+    assert len(parts) == 1 + (mode is not None)
     assert [pair for pair in itertools.combinations(parts, 2) if Bbox.overlaps(*pair)] == []
-    for ax in found.axes:
-        ticks = [Text.get_window_extent(text) for text in ax.get_xticklabels()]
-        assert [pair for pair in itertools.pairwise(ticks) if Bbox.overlaps(*pair)] == []
-
-
-def test_saving_writes_figure_and_tables_the_same_bytes_each_time(tmp_path: Path) -> None:
-    tensor = np.random.default_rng(0).standard_normal((3, 4, 5))
-    found, matrix = spectra(tensor, STACK[:3]), similarity(tensor, STACK[:3], "proj")
-    with mpl.rc_context({"font.size": 3, "savefig.bbox": "tight"}):
-        before = dict(mpl.rcParams)
-        saved = [
-            save_spectra(found, tmp_path / where / "modes.v1", {"proj": matrix}, {"proj": "qkvo"}) for where in "ab"
-        ]
-        assert dict(mpl.rcParams) == before
-    assert [path.name for path in saved[0]] == ["modes.v1.png", "modes.v1.pdf", "modes.v1.csv", "modes.v1-proj.csv"]
-    assert [path.read_bytes() for path in saved[0]] == [path.read_bytes() for path in saved[1]]
-    assert (saved[0][0].read_bytes()[:4], saved[0][1].read_bytes()[:4]) == (b"\x89PNG", b"%PDF")
-    assert int.from_bytes(saved[0][0].read_bytes()[16:20]) == round(200 * 8.6)  # pixels of the width
-    rows = list(csv.DictReader(saved[0][2].read_text().splitlines()))
-    assert [float(row["singular_value"]) for row in rows if row["mode"] == "proj"] == pytest.approx(
-        found.values["proj"].tolist(), rel=1e-5
-    )
-    assert (rows[0]["rank_90"], rows[-1]["energy"]) == (str(found.rank_for(0.9)["layer"]), "1")
-    head, *body = csv.reader(saved[0][3].read_text().splitlines())
-    assert head == ["proj", "q", "k", "v", "o"]
-    np.testing.assert_allclose([[float(cell) for cell in row[1:]] for row in body], matrix, rtol=1e-5)
-
-
-def test_without_axes_new_ones_are_made() -> None:
-    from matplotlib import pyplot
-
-    pyplot.switch_backend("agg")
-    for ax in (plot_spectra(spectra(GOOD, ("a", "b"))), plot_similarity(np.eye(2), ["a", "b"])):
-        assert ax.get_figure() is not None
-    pyplot.close("all")
+    ticks = [Text.get_window_extent(text) for text in ax.get_xticklabels()]
+    assert [pair for pair in itertools.pairwise(ticks) if Bbox.overlaps(*pair)] == []
+    names = [Text.get_window_extent(text) for text in ax.texts]
+    assert [pair for pair in itertools.combinations(names, 2) if Bbox.overlaps(*pair)] == []

@@ -64,13 +64,19 @@ def gains_of(runs: pd.DataFrame) -> tuple[dict[Key, Floats], dict[Key, tuple[str
     Seeds are those that it has on every task, at least three.
 
     Raises:
-        TensorAdaptError: for one task, and where nothing has three seeds on every task.
+        TensorAdaptError: for one task, a task without chance, and where nothing has three seeds on every task.
     """
     means = summarise(runs)
     means = means[means["kind"] == "adapter"].sort_values(["n_params", "method"], kind="stable")
     tasks = sorted(means["task"].map(str).unique())
     if len(tasks) < 2:
         raise TensorAdaptError(f"the runs are of {' '.join(tasks) or 'no task'}; expected those of two tasks or more")
+    if (unknown := means["chance"].isna()).any():
+        task = means.loc[unknown, "task"].iloc[0]
+        raise TensorAdaptError(
+            f"task {task} has no chance, the score of a constant answer; expected it of every task, in the column "
+            "'chance', as gains of tasks are measured from it"
+        )
     perfect = _perfect(means)
     gains, ids = dict[Key, Floats](), dict[Key, tuple[str, ...]]()
     for key, own in means.groupby([means["method"], means.apply(_size, axis=1)], sort=False):
@@ -84,7 +90,7 @@ def gains_of(runs: pd.DataFrame) -> tuple[dict[Key, Floats], dict[Key, tuple[str
                              for seed, run in zip(had, names, strict=True) if seed in seeds)  # fmt: skip
     if not gains:
         raise TensorAdaptError(
-            f"no method has runs of three seeds at one size on each of {len(tasks)} tasks; expected that of one at least"
+            f"no method has runs of three seeds at one size on each of {len(tasks)} tasks; expected one that has"
         )
     return gains, ids
 
@@ -207,14 +213,17 @@ def headline(rows: pd.DataFrame) -> str:
     """Return the answer in a sentence: which methods' runs are decided to beat the reference's, and which not to."""
     if rows["better"].isna().all():
         first = rows.loc[rows["iqm"].idxmax()]
-        return f"{display(first['method'])} {first['size']} has the highest mean over tasks; no method has its reference's size"
+        best = f"{display(first['method'])} {first['size']}"
+        return f"{best} has the highest mean over tasks; none is compared, as none has a size of its reference"
     decided, against = rows[rows["decided"]], display(rows["reference"].iloc[0])
     if decided.empty:
         return f"Over {rows['tasks'].iloc[0]} tasks nothing is decided against {against}"
     parts = []
     for verb, some in (("beat", decided[decided["better"] > 0.5]), ("lose to", decided[decided["better"] < 0.5])):
         if len(some):
-            named = [f"{display(row['method'])} {row['size']} ({row['better']:.0%})" for _, row in some.iterrows()]
+            named = [
+                f"{display(row['method'])} {row['size']} ({100 * row['better']:.0f} %)" for _, row in some.iterrows()
+            ]
             more = f" and {len(named) - 3} more" if len(named) > 3 else ""
             parts.append(f"runs of {', '.join(named[:3])}{more} {verb} those of {against}")
     text = ", and ".join(parts)

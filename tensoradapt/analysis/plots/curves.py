@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -40,7 +40,11 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.text import size_text
 
 X = {"rank": "rank", "budget": "parameters asked for", "steps": "steps of training", "lr": "learning rate"}
-OTHERS = {"rank": rank_text, "budget": lambda n: size_text(None, n), "steps": lambda n: f"{n:,} steps"}
+OTHERS: Mapping[str, Callable[[Any], str]] = {
+    "rank": rank_text,
+    "budget": lambda n: size_text(None, n),
+    "steps": lambda n: f"{n:,} steps",
+}
 PANEL, GAP = 0.95, (0.14, 0.42)  # inches of a panel of rates at least, and shares of it between panels
 LEAST = 1.2  # inches of axes below which small rates are written as powers of ten
 APART = ["method", "rank", "budget"]  # what rates are tuned for, where each size has its own
@@ -95,7 +99,8 @@ def settings(means: pd.DataFrame, x: str = "") -> pd.Series:
     for name, text in OTHERS.items():
         if name != x and not (x == "budget" and name == "rank"):
             several = means.groupby("method")[name].transform("nunique") > 1
-            texts = texts.where(~several, texts + ", " + means[name].map(lambda n: "" if pd.isna(n) else text(n)))
+            own = [", " + text(value) if pd.notna(value) else "" for value in means[name]]
+            texts = texts.where(~several, texts + own)
     return texts.str.removeprefix(", ")
 
 
@@ -312,7 +317,8 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     if n == [1]:
         how = "One seed, so without intervals."
     else:
-        how = f"Means over {' to '.join(map(str, dict.fromkeys((n[0], n[-1]))))} seeds with 95 % t intervals; ticks are seeds."
+        over = " to ".join(map(str, dict.fromkeys((n[0], n[-1]))))
+        how = f"Means over {over} seeds with 95 % t intervals; ticks are seeds."
     beside = f" Methods of one {x} are side by side." if rows["method"].nunique() > 1 else ""
     lost = " A cross, or hollow: a run ended at chance or diverged." if rows["n_lost"].any() else ""
     return f"{how}{beside}{lost}"
@@ -336,7 +342,8 @@ def headline(rows: pd.DataFrame) -> str:
     up, down = ([one for one in decided if (one[1] > 0) == is_up] for is_up in (True, False))
     said = [f"{verb} {_listed(some)}" for verb, some in (("helps", up), ("hurts", down)) if some]
     rest = len(changes) - len(decided)
-    return f"More {x} {' and '.join(said)}{f'; {rest} of {len(changes)} are undecided' if rest else ''}"
+    left = f"; {rest} of {len(changes)} {'is' if rest == 1 else 'are'} undecided" if rest else ""
+    return f"More {x} {' and '.join(said)}{left}"
 
 
 def _listed(changes: Sequence[tuple[str, float, float]], most: int = 3) -> str:

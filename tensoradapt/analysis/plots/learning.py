@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
@@ -39,7 +40,7 @@ from tensoradapt.analysis.plots._parts import (
 from tensoradapt.analysis.plots.curves import settings
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.checks import is_number, shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.runs.store import read_array
 
 X = {"steps": "steps", "seconds": "seconds of training"}
@@ -86,10 +87,9 @@ def _at(runs: pd.DataFrame, at: str | int) -> pd.DataFrame:
     if is_number(at):
         keep = runs["rank"].map(lambda rank: rank == at)
         if not (keep & adapters).any():
-            ranks = sorted({str(rank) for rank in runs.loc[adapters, "rank"].dropna()})
-            raise TensorAdaptError(
-                f"no adapter has rank {at}; expected one of {', '.join(ranks) or 'none'}, or at='all'"
-            )
+            ranks = sorted({rank for rank in runs.loc[adapters, "rank"].dropna() if not isinstance(rank, str)})
+            there = f"one of {few([f'{rank:g}' for rank in ranks])}, " if ranks else ""
+            raise TensorAdaptError(f"no adapter has rank {at}; expected {there}'middle' or 'all'")
         return runs[keep | ~adapters]
     if at != "middle":
         raise TensorAdaptError(f"at is {shown(at)}; expected a rank, 'middle' or 'all'")
@@ -252,9 +252,10 @@ def _name(ax: Axes, ends: Sequence[End], together: bool) -> None:
         return
     before = len(ax.texts)
     end_names(ax, texts)
-    for text in ax.texts[before:] if not together else ():
+    own = [text for text in ax.texts[before:] if isinstance(text, Annotation)]
+    for text in own if not together else ():
         x = next(x for name, x, *_ in ends if plain(name) == text.get_text().replace("\n", " "))
-        text.xy, text.xycoords = (x, text.xy[1]), "data"  # type: ignore[assignment]
+        text.xy, text.xycoords = (x, text.xy[1]), "data"
         text.set_path_effects([withStroke(linewidth=1.8, foreground=tone(1))])  # others may go on behind it
 
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
-from tensoradapt.analysis.plots._parts import GREY, PALE, bare, narrow, plain
+from tensoradapt.analysis.plots._parts import GREY, PALE, bare, inches, narrow, plain
 from tensoradapt.analysis.plots.aggregates import gains_of
 from tensoradapt.analysis.statistics.significance import least_p, ranking
 from tensoradapt.errors import TensorAdaptError
@@ -85,7 +85,8 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
         where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
         where |= {"fontsize": "x-small", "color": tone(GREY), "va": "bottom"}
         ax.annotate("not told\napart", (1.03, 1), (0, 2), **where)
-    ax.set(xlim=(0.8, n + 0.6), ylim=(n - 0.4, -0.6))
+    room = 0.5 * n / max(inches(ax) - 0.5, 0.5)  # for the number of the last rank
+    ax.set(xlim=(0.8, n + max(room, 0.3)), ylim=(n - 0.4, -0.6))
     ax.set_xticks(range(1, n + 1))
     texts = [plain(shown[method].name) for method in rows["method"]]
     ax.set_yticks(range(n), texts, fontsize="x-small" if narrow(ax) else "small")
@@ -106,8 +107,8 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     if least < 0.05:
         return text
     return (
-        f"{text} With {tasks} tasks the smallest corrected p of {math.comb(n, 2)} comparisons is {least:.2g}, so this test "
-        "cannot tell any two methods apart; read the ranks only."
+        f"{text} With {tasks} tasks the smallest corrected p of {math.comb(n, 2)} comparisons is {least:.2g}, so this "
+        "test cannot tell any two methods apart; read the ranks only."
     )
 
 

@@ -19,12 +19,13 @@ from tensoradapt.analysis.statistics.spectra import spectra as spectra_of
 from tensoradapt.errors import TensorAdaptError
 
 SOURCE = "adapter"  # what is drawn: an adapter, its update as an array, or ``Spectra``, in place of runs
-LAYOUT = "layer proj : out : in"
+LAYOUT = "layer proj : head dim : model"
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 LEAST = 1e-8  # the least share of the largest singular value that is drawn
 ENERGIES = (0.9, 0.99)
 COSINES = "YlGnBu_r"  # from dark blue to pale yellow; black is read on its middle, where most cosines are
 NUMBERS, TICKS = 8, 16  # slices up to which cosines are written into their cells, and each is named
+WIDTH, SMALLEST = 3.1, 4.0  # of a cell in sizes of its type, and the smallest type (points)
 
 
 def rows(
@@ -72,7 +73,9 @@ def _stack(adapter: Any, names: Sequence[str] | None, layout: str) -> tuple[Any,
                 'such as names=("layer", "out", "in")'
             )
         return adapter, names
-    from tensoradapt.layers.stored_matrix import stack  # needs torch
+    import torch
+
+    from tensoradapt.layers.stored_matrix import stack
     from tensoradapt.planning.build_plan import plan
 
     groups = plan(adapter.plan.sites, layout=layout, method="dense").groups
@@ -81,7 +84,9 @@ def _stack(adapter: Any, names: Sequence[str] | None, layout: str) -> tuple[Any,
             f"the adapter's matrices make {len(groups)} stacks over {layout!r}, as their shapes differ; expected one: "
             "stack those of one shape yourself and give the array with names="
         )
-    return stack(groups[0], adapter.delta).numpy(), groups[0].network.layout.names
+    whole = stack(groups[0], adapter.delta)
+    kind = torch.promote_types(adapter.delta(adapter.plan.sites[0]).dtype, torch.float32)  # whose rounding is no signal
+    return whole.to(kind).numpy(), groups[0].network.layout.names
 
 
 def _values(found: Spectra) -> pd.DataFrame:
@@ -117,7 +122,7 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def _draw_values(rows: pd.DataFrame, ax: Axes) -> Axes:
-    modes = {mode: own for mode, own in rows.groupby("mode", sort=False)}
+    modes = dict(list(rows.groupby("mode", sort=False)))
     some = {mode: own for mode, own in modes.items() if own["singular_value"].iloc[0] > 0}
     shares = [own["singular_value"] / own["singular_value"].iloc[0] for own in some.values()]
     lowest = min((share[share > 0].min() for share in shares), default=LEAST)
@@ -159,7 +164,7 @@ def _marks(ax: Axes) -> None:
     hollow = Line2D([], [], ls="", marker="s", ms=8, mfc="none", mec=grey, label="90 % of the energy")
     filled = Line2D([], [], ls="", marker="s", ms=4, mfc=grey, mec=grey, label="99 %")
     noise = Line2D([], [], color=grey, lw=1.4, alpha=0.35, label="noise")
-    handles = [hollow, filled, *([noise] if any(len(line.get_xdata()) > 1 for line in _noise(ax)) else [])]
+    handles = [hollow, filled, *([noise] if any(len(line.get_path()) > 1 for line in _noise(ax)) else [])]
     look: dict[str, Any] = {"frameon": False, "labelcolor": grey, "handlelength": 1.2, "labelspacing": 0.3}
     ax.legend(handles=handles, loc="best", fontsize="x-small" if narrow(ax) else "small", **look)
 
@@ -187,17 +192,26 @@ def _draw_cosines(rows: pd.DataFrame, ax: Axes) -> Axes:
     upright = max(map(len, names)) * len(names) > 8 * inches(ax)
     ax.set_xticks(shown, names, rotation=90 if upright else 0, fontsize="small")
     ax.set_yticks(shown, names, fontsize="small")
-    size = min(7.0, 72 * inches(ax) / n / 3.4)
-    for (i, j), cosine in np.ndenumerate(matrix if n <= NUMBERS else np.empty((0, 0))):
-        text = f"{round(cosine, 2) + 0.0:.2f}"  # no -0.00
-        ax.text(j, i, text, color="black" if cosine > -0.2 else "white", ha="center", va="center", fontsize=size)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set(xlabel=mode, ylabel=mode)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, ticks=[-1, 0, 1])
     bar.set_label("cosine of two slices", fontsize="small")
     bar.outline.set_visible(False)
+    if n <= NUMBERS:
+        _write(ax, matrix)
     return ax
+
+
+def _write(ax: Axes, matrix: Any) -> None:
+    """Write the cosines into their cells, as large as these allow, where that can be read."""
+    whole = ax.get_figure(root=True)
+    assert whole is not None
+    whole.draw_without_rendering()  # a layout engine gives the cells their size only now
+    size = min(7.0, 72 * inches(ax) / len(matrix) / WIDTH)
+    for (i, j), cosine in np.ndenumerate(matrix if size >= SMALLEST else np.empty((0, 0))):
+        text = f"{round(cosine, 2) + 0.0:.2f}"  # no -0.00
+        ax.text(j, i, text, color="black" if cosine > -0.2 else "white", ha="center", va="center", fontsize=size)
 
 
 def caption(adapter: Any, rows: pd.DataFrame) -> str:

@@ -1,0 +1,206 @@
+"""Figures of curves: means stand at their rank or steps, rates that are kept have rings, what is decided is said."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator
+from itertools import combinations, pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+from support.synthetic_runs import write_synthetic
+from support.synthetic_sweep import LEVELS, tuned_apart
+
+from tensoradapt.analysis.results import table_of
+from tensoradapt.errors import TensorAdaptError
+
+curves = importlib.import_module("tensoradapt.analysis.plots.curves")
+BEST = {1: 1e-3, 4: 3e-3, 16: 1e-2}  # the best of all but lora at rank 1
+SEEDS = range(4)
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return table_of(tuned_apart(tmp_path_factory.mktemp("runs")))
+
+
+def grows(x: str = "rank", gain: float = 0.05, **columns: object) -> pd.DataFrame:
+    """CP gains so much by each value of x, LoRA does not."""
+    rng = np.random.default_rng(0)
+    made = [
+        {"task": "sst2", "method": method, "rank": 8, "steps": 100, "n_params": 900, "seed": seed, x: value}
+        | {"score": 0.7 + more * i + 0.002 * rng.normal(), "metric": "accuracy", **columns}
+        for method, more in (("lora", 0.0), ("cp", gain))
+        for i, value in enumerate((2, 8, 32))
+        for seed in SEEDS
+    ]
+    return table_of(pd.DataFrame(made))
+
+
+def drawn(rows: pd.DataFrame, width: float = 7, **options: object) -> Axes:
+    _, ax = pyplot.subplots(figsize=curves.size(rows, width=width), layout="constrained")
+    return curves.draw(rows, ax, **options)
+
+
+def marks(ax: Axes, gid: str) -> list[tuple[float, float]]:
+    lines = [line for part in (ax, *ax.child_axes) for line in part.lines if str(line.get_gid()).startswith(gid)]
+    return sorted(tuple(map(float, xy)) for line in lines for xy in line.get_xydata())
+
+
+@pytest.mark.parametrize("x", ["rank", "steps", "budget"])
+def test_a_mean_stands_at_its_x_and_height(x: str) -> None:
+    runs = grows(x)
+    rows = curves.rows(runs, x=x)
+    assert set(rows["x"]) == {x}
+    wanted = runs.groupby(["method", x])["score"].mean()
+    assert {(row["method"], row["cost"]): row["mean"] for _, row in rows.iterrows()} == pytest.approx(wanted.to_dict())
+    ax = drawn(rows)
+    assert marks(ax, "mean") == sorted(zip(rows["cost"], rows["mean"], strict=True))
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", curves.X[x], "test accuracy")
+    assert [text.get_text() for text in ax.texts] == ["LoRA", "CP"]
+
+
+def test_the_headline_names_what_more_rank_is_decided_to_help() -> None:
+    rows = curves.rows(grows())
+    assert curves.headline(rows) == "More rank helps CP (+0.103); 1 of 2 is undecided"
+    assert curves.headline(curves.rows(grows(gain=0.0))) == "Nothing is decided between the least and the largest rank"
+    one = grows().query("seed == 0")
+    assert curves.headline(curves.rows(one)).startswith("Nothing is decided")
+    assert curves.caption(one, curves.rows(one)).startswith("One seed, so without intervals.")
+
+
+def test_sizes_of_a_method_are_lines_of_their_own_over_steps() -> None:
+    runs = pd.concat([grows("steps"), grows("steps").assign(rank=4, n_params=450)])
+    rows = curves.rows(table_of(runs), x="steps")
+    assert set(rows["setting"]) == {"r=4", "r=8"}
+    ax = drawn(rows)
+    assert {text.get_text() for text in ax.texts} == {"LoRA r=4", "LoRA r=8", "CP r=4", "CP r=8"}
+    dashes = {(line.get_color(), str(line.get_linestyle())) for line in ax.lines if line.get_gid() == "line"}
+    assert len(dashes) == 4, "no two lines look alike"
+
+
+def test_a_row_of_rates_is_a_run_with_the_mean_over_seeds_of_its_size(tuned: pd.DataFrame) -> None:
+    rows = curves.rows(tuned, x="lr")
+    assert set(rows["id"]) == set(tuned.loc[tuned["tuning"], "id"])
+    for _, alike in rows.groupby(["method", "panel", "lr"]):
+        assert set(alike["seed"]) == {1000, 1001}
+        assert set(alike["mean"]) == {alike["validation"].mean()}
+    kept = rows[rows["chosen"]]
+    wanted = {(name, f"r={rank}", BEST[rank]) for name in LEVELS for rank in BEST}
+    wanted = wanted - {("lora", "r=1", 1e-3)} | {("lora", "r=1", 1e-2), ("frozen base + head", "", 1e-3)}
+    assert set(zip(kept["method"], kept["panel"], kept["lr"], strict=True)) == wanted
+    assert curves.headline(rows).startswith("Rates kept: frozen base + head 0.001, LoRA 0.003 to 0.01, LoRTA 0.001 to")
+    assert curves.headline(rows).endswith("; the lowest or highest tried for LoRA, LoRTA, MetaTT-4D, VeRA")
+
+
+def test_where_rates_were_tuned_is_told_from_the_runs(tuned: pd.DataFrame, tmp_path: Path) -> None:
+    assert curves.tuned_where(tuned) == "size"
+    only = tuned[tuned["tuning"]]
+    assert curves.tuned_where(only) == "size", "before anything is reported"
+    first = only[only["rank"] == 1]
+    assert curves.tuned_where(pd.concat([first, tuned[~tuned["tuning"]]])) == "method", "until a second size is begun"
+    for i in range(6):
+        same = {"parameterization": "cp", "named": "cp", "budget": None, "rank": 1 + i % 3}
+        write_synthetic(tmp_path, lr=1e-3 * (1 + i), seed=1000, tuning=True, **same)
+    write_synthetic(tmp_path, lr=2e-3, **same)
+    assert curves.tuned_where(table_of(tmp_path)) == "search"
+
+
+@pytest.mark.parametrize("width", [3.3, 7])
+def test_each_size_has_a_panel_with_its_means_runs_and_rings(tuned: pd.DataFrame, width: float) -> None:
+    rows = curves.rows(tuned, x="lr")
+    ax = drawn(rows, width)
+    assert [part.get_title(loc="left") for part in ax.child_axes] == ["r=1", "r=4", "r=16", "frozen base +\nhead"]
+    assert len({part.get_ylim() for part in ax.child_axes}) == 1
+    for part, panel in zip(ax.child_axes, ("r=1", "r=4", "r=16", ""), strict=True):
+        own = rows[rows["panel"] == panel]
+        assert marks(part, "seed") == sorted(zip(own["lr"], own["validation"], strict=True))
+        kept = own[own["chosen"]].drop_duplicates("method")
+        assert marks(part, "chosen") == sorted(zip(kept["lr"], kept["mean"], strict=True)) != []
+    ax.figure.draw_without_rendering()
+    whole = ax.figure.bbox
+    texts = [text for part in ax.child_axes for text in (part._left_title, *_ticks(part))]
+    boxes = [text.get_window_extent() for text in (*texts, ax.xaxis.label, ax.yaxis.label)] + [
+        ax.legend_.get_window_extent()
+    ]
+    assert all(whole.x0 <= b.x0 and b.x1 <= whole.x1 and whole.y0 <= b.y0 and b.y1 <= whole.y1 for b in boxes)
+    assert not [1 for box, other in combinations(boxes, 2) if box.overlaps(other)]
+
+
+def _ticks(ax: Axes) -> list[Text]:
+    """The numbers of both axes that are shown."""
+    pairs = ((axis, sorted(limits)) for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())))
+    ticks = [tick for axis, (low, high) in pairs for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    return [tick.label1 for tick in ticks if tick.label1.get_visible()]
+
+
+def test_a_rate_without_a_score_is_a_cross_on_the_edge_and_one_bad_seed_is_hollow(tmp_path: Path) -> None:
+    rates = (1e-3, 3e-3, 1e-2)
+    for i, lr in enumerate(rates):
+        for seed in (1000, 1001):
+            bad = i == 2 or (i == 1 and seed == 1001)
+            same = {"rank": 4, "named": "cp", "status": "diverged" if bad else "finished"}
+            write_synthetic(tmp_path, lr=lr, seed=seed, tuning=True, **same)
+    runs = table_of(tmp_path)
+    runs.loc[runs["lr"] == rates[2], "validation"] = math.nan
+    rows = curves.rows(runs, x="lr")
+    ax = drawn(rows)
+    assert not ax.child_axes, "one size needs no panels"
+    means = {line.get_xdata()[0]: line for line in ax.lines if str(line.get_gid()).startswith("mean")}
+    faces = {lr: line.get_markerfacecolor() for lr, line in means.items() if line.get_marker() != "x"}
+    assert list(faces) == list(rates[:2]) and faces[rates[0]] != faces[rates[1]] == "#ffffff"
+    edge = ax.get_ylim()[0]
+    assert [y for line in ax.lines if line.get_marker() == "x" for x, y in line.get_xydata() if x == rates[2]] == [edge]
+    assert curves.headline(rows) == "No rate is kept yet: no run that is reported has ended"
+
+
+@pytest.mark.parametrize("ranks", [(1, 2, 4, 8, 16, 32, 64, 128), (60, 64, 120, 128), (1, 256)])
+@pytest.mark.parametrize("width", [3.3, 7])
+def test_numbers_on_the_axis_of_ranks_do_not_touch(ranks: tuple[int, ...], width: float) -> None:
+    made = [
+        {"task": "sst2", "method": "cp", "rank": rank, "n_params": 10 * rank, "seed": seed, "score": 0.7 + 0.01 * seed}
+        for rank in ranks
+        for seed in SEEDS
+    ]
+    ax = drawn(curves.rows(table_of(pd.DataFrame(made))), width)
+    ax.figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in ax.get_xticklabels()]
+    assert len(boxes) > 1 and not [1 for box, other in pairwise(boxes) if box.overlaps(other)]
+
+
+REFUSED = {
+    "an unknown x": (lambda: curves.rows(grows(), x="ranks"), "x is 'ranks'; did you mean \"rank\""),
+    "one rank": (
+        lambda: curves.rows(grows().query("rank == 8")),
+        "every adapter has rank 8; expected runs with two values",
+    ),
+    "ranks by bond": (
+        lambda: curves.rows(grows().assign(rank="layer=2 out=4")),
+        "LoRA has layer=2 out=4; expected methods",
+    ),
+    "no budget": (lambda: curves.rows(grows(), x="budget"), "LoRA has no budget; expected methods with a budget"),
+    "nothing tuned": (lambda: curves.rows(grows(), x="lr"), "no learning rate was tuned; expected runs of a sweep"),
+    "two layouts": (
+        lambda: curves.rows(pd.concat([grows(layout="a"), grows(layout="b")])),
+        "CP has 2 configurations at rank 2, which differ in layout; expected one",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_drawn_says_why(case: str) -> None:
+    call, says = REFUSED[case]
+    with pytest.raises(TensorAdaptError, match=says):
+        call()
