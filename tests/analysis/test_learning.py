@@ -154,6 +154,15 @@ def test_of_several_sizes_that_of_the_middle_is_drawn_or_the_one_asked_for(runs:
     assert set(rows["setting"]) == {"r=1", "r=2", "r=64"}
 
 
+def test_a_panel_of_one_method_has_the_others_as_grey_means(runs: pd.DataFrame) -> None:
+    ax = drawn(learning.rows(runs), focus="cp", names=False)
+    assert len(lines(ax, "seed")) == 3 and len(lines(ax, "raw")) == 1
+    colours = {
+        str(line.get_gid()).split(":")[1]: line.get_color() for line in ax.lines if "mean" in str(line.get_gid())
+    }
+    assert len({colour for name, colour in colours.items() if name != " CP"}) == 1 != len(set(colours.values()))
+
+
 @pytest.mark.parametrize("width", [3.3, 7])
 @pytest.mark.parametrize("x", ["steps", "seconds"])
 def test_names_overlap_no_other_and_are_within_the_figure(runs: pd.DataFrame, x: str, width: float) -> None:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
-from tensoradapt.analysis.names import Look, display, tone
+from tensoradapt.analysis.names import LINES, Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import (
     GREY,
@@ -46,6 +46,7 @@ OTHERS: Mapping[str, Callable[[Any], str]] = {
     "steps": lambda n: f"{n:,} steps",
 }
 PANEL, GAP = 0.95, (0.14, 0.42)  # inches of a panel of rates at least, and shares of it between panels
+HIGH = 1.3  # inches of one of several rows of panels at least
 LEAST = 1.2  # inches of axes below which small rates are written as powers of ten
 APART = ["method", "rank", "budget"]  # what rates are tuned for, where each size has its own
 
@@ -184,7 +185,7 @@ def draw(
     for (method, setting), own, shift, style in _lines(ax, lines, shown):
         look = shown[method]
         ax.plot(own["cost"], own["mean"], ls=style, color=look.colour, lw=1.2, transform=moved(ax, shift), gid="line")
-        for _, row in own.iterrows():
+        for _, row in own.iterrows() if look.colour != tone(PALE) else ():  # grey lines are the setting of another
             point(ax, row["cost"], row, look, row["n_lost"] == 0, shift)
         ends[f"{look.name} {setting}".strip()] = own["mean"].iloc[-1], look.colour
     ax.set(xlabel=X[x], ylabel=score_name(rows))
@@ -200,10 +201,9 @@ def _lines(
     """Yield each line with how many points it is moved and its dashes; lines of one method have other dashes."""
     every = list(lines.groupby(["method", "setting"]))
     step = min(6.0, (8 if narrow(ax) else 24) / len(every))
-    dashes = ("-", "--", ":", "-.")
     for i, ((method, setting), own) in enumerate(every):
         alike = [other for (other, _), _ in every[:i] if other == method]
-        style = dashes[len(alike) % 4] if alike else shown[method].line
+        style = LINES[len(alike) % len(LINES)] if alike else shown[method].line
         yield (method, setting), own, step * (i - (len(every) - 1) / 2), style
 
 
@@ -251,7 +251,7 @@ def _parted(ax: Axes, marks: pd.DataFrame) -> list[tuple[Axes, pd.DataFrame]]:
     across = min(len(panels), max(1, int(inches(ax) / PANEL)), 4)
     down = -(-len(panels) // across)
     across = -(-len(panels) // down)
-    if len(panels) < 2 or ax.get_window_extent().height / ax.figure.dpi / down < PANEL:
+    if len(panels) < 2 or ax.get_window_extent().height / ax.figure.dpi / down < (HIGH if down > 1 else PANEL):
         return [(ax, marks)]
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(False)
@@ -367,8 +367,11 @@ def _kept(rows: pd.DataFrame) -> str:
     if len(set(kept.values())) == 1:
         each = next(iter(kept.values()))
         text = f"The rate kept is {each} for {'all methods' if len(kept) > 1 else next(iter(kept))}"
-    else:
+    elif len(kept) <= 3:
         text = "Rates kept: " + ", ".join(f"{name} {rate}" for name, rate in kept.items())
+    else:
+        every = rows.loc[rows["chosen"], "lr"]
+        text = f"Rates kept go from {every.min():g} to {every.max():g} over {len(kept)} methods"
     return f"{text}; the lowest or highest tried for {', '.join(ends)}" if ends else text
 
 

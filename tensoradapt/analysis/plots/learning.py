@@ -6,6 +6,7 @@ Lines are means over seeds of the smoothed loss, thin ones the seeds, pale ones 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
-from tensoradapt.analysis.names import Look, display, tone
+from tensoradapt.analysis.names import LINES, Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import (
     GREY,
@@ -207,12 +208,15 @@ def _draw_losses(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> lis
         ax.set_ylim(low - pad, high + pad)
     ends = []
     lines = rows.groupby(["method", "setting"])
+    drawn = Counter[str]()
     for (method, setting), own in lines:
-        x, y = _draw_line(ax, own, shown[method], 1 / math.sqrt(len(lines)))
-        ends.append(
-            (_named(own, f"{shown[method].name} {setting}".strip()), x, y, shown[method].colour, shown[method].line)
-        )
-    ax.set_xlim(0, None)
+        look = shown[method]
+        if drawn[method]:  # lines of one method have other dashes
+            look = look._replace(line=LINES[drawn[method] % len(LINES)])
+        drawn[method] += 1
+        x, y = _draw_line(ax, own, look, 1 / math.sqrt(len(lines)))
+        ends.append((_named(own, f"{look.name} {setting}".strip()), x, y, look.colour, look.line))
+    ax.set_xlim(0, 1.02 * rows[_x(rows)].max())
     ax.set_ylabel("training loss")
     return ends
 
@@ -222,7 +226,8 @@ def _draw_line(ax: Axes, own: pd.DataFrame, look: Look, pale: float) -> tuple[fl
     x = _x(own)
     wide: dict[str, Any] = {"color": look.colour, "ls": look.line}
     thin: dict[str, Any] = {"color": look.colour, "lw": 0.6}
-    for _, run in own.groupby("id", sort=False):
+    grey = look.colour == tone(PALE)  # the setting of the method that is in colour
+    for _, run in own.groupby("id", sort=False) if not grey else ():
         status = run["status"].iloc[0]
         if own["id"].nunique() > 1 or status == "diverged":
             ax.plot(run[x], run["smooth"], alpha=0.3 + 0.3 * pale, zorder=2, gid="seed", **thin)
@@ -232,10 +237,11 @@ def _draw_line(ax: Axes, own: pd.DataFrame, look: Look, pale: float) -> tuple[fl
     mean = _mean(own)
     if mean.empty:
         return float(own[x].max()), float(own["smooth"].iloc[-1])
-    ax.plot(mean[x], mean["loss"], alpha=0.2 * pale, zorder=1.5, gid="raw", **thin)
+    if not grey:
+        ax.plot(mean[x], mean["loss"], alpha=0.2 * pale, zorder=1.5, gid="raw", **thin)
     width = 1.3 if narrow(ax) else 1.7
     said = f"mean: {display(own['method'].iloc[0])}: loss {mean['smooth'].iloc[-1]:.4f} at the end"
-    ax.plot(mean[x], mean["smooth"], lw=width, zorder=3, gid=said, **wide)
+    ax.plot(mean[x], mean["smooth"], lw=width, zorder=1.8 if grey else 3, gid=said, **wide)
     return float(mean[x].iloc[-1]), float(mean["smooth"].iloc[-1])
 
 

@@ -16,7 +16,8 @@ from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import GREY, PALE, bare, inches, narrow, plain
 from tensoradapt.analysis.plots.aggregates import gains_of
-from tensoradapt.analysis.statistics.significance import least_p, ranking
+from tensoradapt.analysis.statistics.significance import least_p
+from tensoradapt.analysis.statistics.significance import ranking as ranks_of
 from tensoradapt.errors import TensorAdaptError
 
 METHODS, TASKS = 3, 5  # the fewest that can be ranked
@@ -42,7 +43,7 @@ def rows(runs: pd.DataFrame) -> pd.DataFrame:
             f"{len(tables)} methods have three seeds on each of {n} tasks; expected {METHODS} methods on {TASKS} tasks "
             "or more"
         )
-    found = ranking({method: sum(own) / len(own) for method, own in tables.items()})
+    found = ranks_of({method: sum(own) / len(own) for method, own in tables.items()})
     return pd.DataFrame(
         {
             "method": method,
