@@ -25,7 +25,7 @@ LEAST = 1e-8  # the least share of the largest singular value that is drawn
 ENERGIES = (0.9, 0.99)
 COSINES = "YlGnBu_r"  # from dark blue to pale yellow; black is read on its middle, where most cosines are
 NUMBERS, TICKS = 8, 16  # slices up to which cosines are written into their cells, and each is named
-WIDTH, SMALLEST = 3.1, 4.0  # of a cell in sizes of its type, and the smallest type (points)
+WIDTH, SMALLEST = 3.1, 4.0  # sizes of its type that a cell is wide, and the smallest type (points)
 
 
 def rows(
