@@ -1,4 +1,4 @@
-"""Sentences about how runs were made: seeds, learning rates, what methods do not have in common, which runs are lost."""
+"""Sentences about how runs were made: seeds, learning rates, what methods do not have in common, what is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of a paper: methods and sizes (rows) on tasks (columns); and one writer of tables, by the ending of a file."""
+"""The table of a paper: methods and sizes (rows) on tasks (columns); and one writer of tables of all kinds."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def write(table: DataFrame, path: Path | str, *, caption: str | None = None, lab
 
     Args:
         table: a DataFrame, such as that of ``results``, ``summarise``, ``compare`` or ``paper``.
-        path: ends with .csv, .parquet, .md (GitHub's Markdown), .tex (a table for the package booktabs) or .html. CSV and
-            Parquet have all digits; the others have separators of thousands, and bold where a cell is in ``**``.
+        path: ends with .csv, .parquet, .md (GitHub's Markdown), .tex (for the package booktabs) or .html. CSV and Parquet
+            have all digits, the others have separators of thousands, and bold where a cell is in ``**``.
         caption: of .md, .tex and .html; None: that which ``paper`` says.
         label: of .tex.
 

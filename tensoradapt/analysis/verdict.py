@@ -16,6 +16,7 @@ from tensoradapt.analysis.tables import compare, reference_of
 from tensoradapt.text import count_text, plain
 
 MARGIN = 0.01  # what a method may lose and still be within the reference
+MOST = 12  # methods that a sentence names
 NOTE = 90  # characters of a run's note
 REMEDY = (
     "try lower learning rates where the training loss rose, larger ones where it hardly fell, or more steps or data"
@@ -65,7 +66,8 @@ def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Comp
     fixed = paired = none
     if reference in set(runs["method"]):
         # without budgets the reference is one size, by which "times fewer" is counted
-        fixed = compare(runs.assign(budget=NA), reference, margin=margin)
+        fixed, budgets = compare(runs.assign(budget=NA), reference, margin=margin), runs.set_index("id")["budget"]
+        fixed["budget"] = [budgets[names[0]] for names in fixed["runs"]]
         paired = compare(runs, reference, margin=margin) if adapters["budget"].notna().any() else fixed
     return Compared(task, runs, base, fixed, paired, reference, margin)
 
@@ -112,7 +114,7 @@ def _over_base(one: Compared) -> str:
     if len(above) == len(gaps):
         methods = list(dict.fromkeys(map(display, gaps["method"])))
         sizes = " at every size" if len(gaps) > len(methods) else ""
-        return f"{listed(methods)} {'are' if len(methods) > 1 else 'is'} decided to be above {base}{sizes}."
+        return f"{listed(methods, MOST)} {'are' if len(methods) > 1 else 'is'} decided to be above {base}{sizes}."
     parts = [
         f"Decided to be above {base}: {_methods(above, gaps)}" if len(above) else f"None is decided to be above {base}",
         f"below it: {_methods(below, gaps)}" if len(below) else "",
@@ -177,7 +179,7 @@ def _methods(those: DataFrame, every: DataFrame) -> str:
         n = int((every["method"] == method).sum())
         sizes = "" if len(own) == n else f" at {len(own)} of {n} sizes" if len(own) > 1 else f" ({_only(own.iloc[0])})"
         said.append(display(method) + sizes)
-    return listed(said)
+    return listed(said, MOST)
 
 
 def _only(row: Any) -> str:
@@ -185,7 +187,7 @@ def _only(row: Any) -> str:
 
 
 def _undecided(gaps: DataFrame, decided: Any) -> str:
-    """Say how many comparisons are undecided, and how many more seeds would decide half of them."""
+    """Say how many comparisons are undecided, and how many more seeds would decide them, or half of them."""
     rest = gaps[~decided.astype(bool)]
     if rest.empty:
         return ""
@@ -193,11 +195,12 @@ def _undecided(gaps: DataFrame, decided: Any) -> str:
         count = f"all {len(gaps)} differences are undecided" if len(gaps) > 1 else "the difference is undecided"
     else:
         count = f"{len(rest)} of {len(gaps)} differences {'is' if len(rest) == 1 else 'are'} undecided"
-    more = (rest["seeds_needed"].astype("Float64") - rest["n_seeds"]).clip(lower=1).fillna(float("inf")).median()
-    which = "which" if len(rest) == 1 else "half of which"
+    more = rest["seeds_needed"].astype(float) - rest["n_seeds"]
+    more = more.where(more > 0, float("inf")).median()  # where seeds would do, too few test examples leave it undecided
+    whom = "that" if len(rest) == 1 else "half of them"
     if more == float("inf"):
-        return f"{count}, {which} 200 seeds would not decide"
-    return f"{count}, {which} {count_text(round(more), 'more seed')} would decide if means and spread stay"
+        return f"{count} (200 seeds would not decide {whom})"
+    return f"{count} ({count_text(round(more), 'more seed')} would decide {whom} if means and spread stay)"
 
 
 def _too_few(gaps: DataFrame) -> str:
@@ -210,10 +213,9 @@ def _lost(one: Compared) -> str:
     runs = one.runs[one.runs["lost"] & ((one.runs["kind"] != "head") | (one.runs["status"] == "diverged"))]
     if runs.empty:
         return ""
-    trained = one.runs[one.runs["kind"] != "head"]
-    said = [f"{listed(_counted(own))} {status}{_why(own)}" for status, own in runs.groupby("status", sort=False)]
-    half = f"; {REMEDY}" if 2 * len(runs) >= len(trained) else ""
-    return f"Lost: {len(runs)} of {count_text(len(one.runs), 'run')}, {'; '.join(said)}{half}."
+    said = [f"{listed(_counted(own), MOST)} {status}{_why(own)}" for status, own in runs.groupby("status", sort=False)]
+    half = f"; {REMEDY}" if 2 * len(runs) >= (one.runs["kind"] != "head").sum() else ""
+    return f"Lost of {count_text(len(one.runs), 'run')}: {'; '.join(said)}{half}."
 
 
 def _counted(runs: DataFrame) -> list[str]:

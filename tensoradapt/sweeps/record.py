@@ -81,6 +81,19 @@ def paths(root: Path) -> list[Path]:
     return sorted(Path(root).glob(f"{FOLDER}/*.json"))
 
 
+def read_all(root: Path, spec: Path | None = None) -> list[Recorded]:
+    """Return the sweeps recorded in a folder of runs, or that of a specification; raise TensorAdaptError without it."""
+    if spec is None:
+        return [read(path) for path in paths(root)]
+    path = place(root, read_spec(spec))
+    if not path.is_file():
+        raise TensorAdaptError(
+            f"{root} has no sweep of {spec} on record; expected the specification as it was run: run it into this "
+            "folder, or leave it out to take the runs of every sweep"
+        )
+    return [read(path)]
+
+
 def total(plans: Sequence[Due]) -> int | None:
     """Return how many runs sweeps will have in all, a shared run counted once; None without sweeps."""
     return sum(totals(plans).values()) if plans else None
