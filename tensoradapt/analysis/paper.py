@@ -137,8 +137,8 @@ def write(table: DataFrame, path: Path | str, *, caption: str | None = None, lab
 
     Args:
         table: a DataFrame, such as that of ``results``, ``summarise``, ``compare`` or ``paper``.
-        path: ends with .csv, .parquet, .md (GitHub's Markdown), .tex (for the package booktabs) or .html. CSV and Parquet
-            have all digits, the others have separators of thousands, and bold where a cell is in ``**``.
+        path: ends with .csv, .parquet, .md (GitHub's Markdown), .tex (for the package booktabs) or .html. CSV and
+            Parquet have all digits, the others separators of thousands, and bold where a cell is in ``**``.
         caption: of .md, .tex and .html; None: that which ``paper`` says.
         label: of .tex.
 
@@ -212,7 +212,7 @@ def cell_text(value: Any) -> str:
     if isinstance(value, int | np.integer):
         return f"{value:,}"
     if isinstance(value, float | np.floating):
-        return f"{value:,.0f}" if abs(value) >= 1e4 or value == int(value) else f"{value:.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1e4 or float(value).is_integer() else f"{value:.4g}"
     return plain(str(value))
 
 

@@ -37,35 +37,25 @@ WIDTHS = {"broad": 6.0, "slim": 3.5}  # inches of a figure on a page of two colu
 MADE = ("commit", "python", "platform", "cpu")
 # columns of the page's tables: title, column of the rows, and how a value is written; a number unless it is "{}", and
 # HTML where it is ""
-SIZED = (("Method", "method", "{}"), ("Size", "size", "{}"), ("Parameters", "n_params", "{:,.0f}"))
+NAMED = (("Method", "method", "{}"), ("Size", "size", "{}"))  # what a telephone shows of a row begins with these
+COUNT = ("Parameters", "n_params", "{:,.0f}")
 MEASURED = (("Time", "seconds", "{:,.0f} s"), ("Memory", "memory", "{:,.2f} GB"), ("GPU memory", "gpu", "{:,.2f} GB"))
 MEANS = (
-    *SIZED,
-    *(
-        ("Mean", "mean", "{:.4f}"),
-        ("95 % from", "low", "{:.4f}"),
-        ("to", "high", "{:.4f}"),
-        ("Lost", "n_lost", "{:.0f}"),
-    ),
-    *(("On frontier", "on_frontier", "{}"), ("P(frontier)", "p_frontier", "{:.3f}"), ("Rate", "lr", "{:g}")),
-    *MEASURED,
-    ("Runs by seed", "links", ""),
+    *NAMED,
+    *(("Mean", "mean", "{:.4f}"), ("95 % from", "low", "{:.4f}"), ("to", "high", "{:.4f}"), COUNT),
+    *(("Lost", "n_lost", "{:.0f}"), ("On frontier", "on_frontier", "{}"), ("P(frontier)", "p_frontier", "{:.3f}")),
+    *(("Rate", "lr", "{:g}"), *MEASURED, ("Runs by seed", "links", "")),
 )
 DIFFERENCES = (
-    *SIZED,
-    *(("Against", "against", "{}"), ("Times fewer", "times_fewer", "{:,.2f}"), ("Difference", "difference", "{:+.4f}")),
-    *(
-        ("95 % from", "low", "{:+.4f}"),
-        ("to", "high", "{:+.4f}"),
-        ("p", "p", "{:.4f}"),
-        ("p (Holm)", "p_holm", "{:.4f}"),
-    ),
-    *(("Decided", "decided", "{}"), ("Within margin", "within", "{}"), ("Seeds needed", "seeds_needed", "{:.0f}")),
-    ("Runs by seed", "links", ""),
+    *NAMED,
+    *(("Difference", "difference", "{:+.4f}"), ("95 % from", "low", "{:+.4f}"), ("to", "high", "{:+.4f}")),
+    *(("p", "p", "{:.4f}"), ("p (Holm)", "p_holm", "{:.4f}"), ("Decided", "decided", "{}"), COUNT),
+    *(("Within margin", "within", "{}"), ("Against", "against", "{}"), ("Times fewer", "times_fewer", "{:,.2f}")),
+    *(("Seeds needed", "seeds_needed", "{:.0f}"), ("Runs by seed", "links", "")),
 )
 RUNS = (
-    *(("Run", "links", ""), ("Task", "task", "{}"), *SIZED, ("Seed", "seed", "{:.0f}"), ("Rate", "lr", "{:g}")),
-    *(("Steps", "steps", "{:,.0f}"), ("Validation", "validation", "{:.4f}"), ("Test", "score", "{:.4f}")),
+    *(("Run", "links", ""), ("Task", "task", "{}"), *NAMED, ("Seed", "seed", "{:.0f}"), ("Test", "score", "{:.4f}")),
+    *(("Validation", "validation", "{:.4f}"), COUNT, ("Rate", "lr", "{:g}"), ("Steps", "steps", "{:,.0f}")),
     *(("Status", "status", "{}"), ("Tuning", "tuning", "{}"), *MEASURED),
 )
 

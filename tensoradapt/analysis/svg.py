@@ -12,7 +12,12 @@ from matplotlib.colors import to_hex, to_rgb
 
 LIGHT, DARK = ("#1b1f24", "#ffffff"), ("#e7e9ec", "#191c20")  # ink and paper, as report.css has them
 LEGIBLE = 4.5  # least contrast of a colour with dark paper (WCAG 2.2, 1.4.3)
-DRAWN: dict[Any, Any] = {"text.color": "black", "axes.facecolor": "white", "figure.facecolor": "white", "svg.fonttype": "none"}
+DRAWN: dict[Any, Any] = {
+    "text.color": "black",
+    "axes.facecolor": "white",
+    "figure.facecolor": "white",
+    "svg.fonttype": "none",
+}
 DRAWN |= {"path.simplify_threshold": 0.5}  # of a pixel, which nobody sees; paths have half as many points
 
 

@@ -13,7 +13,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas
 import pytest
 from matplotlib import pyplot
@@ -31,7 +30,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs, write_failure
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Cell
-from tensoradapt.sweeps.spec import read_spec, table_of as table_of_spec
+from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.sweeps.spec import table_of as table_of_spec
 
 SPEC = {"model": "tiny-random-bert", "task": "planted", "method": ["lora", "cp"], "rank": 1, "steps": 60}
 SPEC |= {"lr": 1e-3, "seed": [0, 1]}
@@ -235,7 +235,7 @@ def test_a_drawing_keeps_its_text_places_and_marks(tmp_path: Path) -> None:
         text = svg.inline(drawn, "p-")
     pyplot.close(drawn)
     assert '<g class="at"><title>a &lt; b</title><path d="M ' in text and ">A &amp; B</text>" in text
-    assert "var(--c0072b2)" in text and "#0072b2" not in text and "font-weight:bold" in text
+    assert "var(--c0072b2)" in text and "#0072b2" not in text and re.search("font-weight:(bold|700)", text)
     assert all(name.startswith("p-") for name in re.findall(r' id="([^"]*)"', text))
     assert "--c0072b2:#0072b2;" in svg.css(text)
     assert not re.search(r"\d\.\d\d", "".join(re.findall(r' d="([^"]*)"', text)))
@@ -306,4 +306,4 @@ def test_tables_sort_and_filter(browser: Any, text: str, root: Path) -> None:
 def test_figures_are_those_that_there_are() -> None:
     from tensoradapt.analysis import plots
 
-    assert set(FIGURES) <= set(plots.NAMES) and np.isfinite(len(FIGURES))
+    assert set(FIGURES) <= set(plots.NAMES)
