@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from importlib import import_module, resources
 from inspect import signature
@@ -25,16 +24,11 @@ from tensoradapt.analysis.tables import summarise
 from tensoradapt.analysis.verdict import MARGIN, Compared, compared, sentences, times
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
-from tensoradapt.records import toml_of
-from tensoradapt.runs.store import Failure, load_failures, load_runs
-from tensoradapt.sweeps import record
-from tensoradapt.sweeps.due import Due
-from tensoradapt.sweeps.spec import table_of
+from tensoradapt.runs.store import Failure
 from tensoradapt.text import count_text, duration_text, plain
 
 FIGURES = ("frontier", "differences", "learning")
 WIDTHS = {"broad": 6.0, "slim": 3.5}  # inches of a figure on a page of two columns, and on a telephone
-MADE = ("commit", "python", "platform", "cpu")
 # columns of the page's tables: title, column of the rows, and how a value is written; a number unless it is "{}", and
 # HTML where it is ""
 NAMED = (("Method", "method", "{}"), ("Size", "size", "{}"))  # what a telephone shows of a row begins with these
@@ -61,96 +55,72 @@ RUNS = (
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a page is about: a row for each run, failed ones too, and what a folder says of failures and sweeps."""
+class Told:
+    """What a folder of runs tells beside its finished runs.
 
-    title: str
-    runs: DataFrame
-    where: str = ""
+    ``failures``: runs that failed, by name; ``total``: how many runs there will be; ``specifications``: of sweeps, as
+    TOML; ``remarks``: what sweeps could not run, and grids that they extended; ``made``: versions and machines, and how
+    many runs each made.
+    """
+
     failures: Mapping[str, Failure] = field(default_factory=dict)
-    sweeps: Sequence[record.Recorded] = ()
-    plans: Sequence[Due] = ()
-    made: Sequence[tuple[str, int]] = ()  # versions and machine, and how many runs they made
+    total: int | None = None
+    specifications: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    made: Sequence[tuple[str, int]] = ()
 
 
-def write_report(
-    source: Any,
+def write_page(
+    runs: DataFrame,
     path: Path | str,
     *,
+    title: str = "Runs",
+    told: Told = Told(),
     where: Sequence[str] = (),
-    spec: Path | None = None,
     reference: str | None = None,
     margin: float = MARGIN,
-    title: str | None = None,
 ) -> Path:
     """Write a page about runs, whole or not at all, and return its path.
 
     Args:
-        source: a folder of runs, of whose failures and sweeps the page tells too; or runs, or a DataFrame.
+        runs: a row for each run, with those that tuned and those that failed.
         path: of the page. Links to the folders of runs are relative to it.
+        title: of the page.
+        told: what else is known of the runs.
         where: conditions that the runs meet, such as "task=sst2".
-        spec: only the runs of this sweep.
         reference: method that others are compared with; None is LoRA.
         margin: difference in score that a method may lose and still be within the reference.
-        title: None: the name of the folder.
 
     Raises:
-        TensorAdaptError: where no run is left, for a condition that cannot be read, a sweep that was not run into the
-            folder, an unknown reference, and runs that do not compare.
+        TensorAdaptError: where no run is left, for a condition that cannot be read, an unknown reference, and runs that
+            do not compare.
     """
-    found = (
-        _folder(Path(source), spec)
-        if isinstance(source, str | os.PathLike)
-        else Found("Runs", results.table_of(source))
-    )
-    runs = results.meeting(found.runs, where)
-    if runs.empty:
+    kept = results.meeting(runs, where)
+    if kept.empty:
         raise TensorAdaptError(
-            f"{source if isinstance(source, str | os.PathLike) else 'the table'} holds no run"
-            f"{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a sweep into it first, "
-            "or ask for others"
+            f"{title} holds no run{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a "
+            "sweep into it first, or ask for others"
         )
-    failures = {name: one for name, one in found.failures.items() if name in set(runs["id"])}
-    kept = Found(title or found.title, runs, " and ".join(where), failures, found.sweeps, found.plans, found.made)
-    text = page(kept, Path(path).parent, reference, margin)
-    return replace_file(Path(path), text.encode(errors="backslashreplace"))
-
-
-def _folder(root: Path, spec: Path | None) -> Found:
-    loaded, failures, sweeps = load_runs(root), load_failures(root), record.read_all(root, spec)
-    plans = [sweep.due(root) for sweep in sweeps]
-    runs = results.frame(loaded, failures.values())
-    if spec:  # another sweep may have run them under other names
-        own = {config.id: config.method for plan in plans for config in plan.configs}
-        runs = runs[runs["id"].isin(list(own))]
-        runs = runs.assign(method=runs["id"].map(own))
-    made = Counter(_machine(run.provenance) for run in loaded if run.name in set(runs["id"]))
-    return Found(root.resolve().name, runs, "", failures, sweeps, plans, made.most_common())
-
-
-def _machine(provenance: Mapping[str, Any]) -> str:
-    said = {key: provenance.get(key) for key in MADE} | dict(provenance.get("packages") or {})
-    return "\n".join(f"{key}: {value}" for key, value in said.items() if value is not None)
-
-
-def page(found: Found, folder: Path, reference: str | None = None, margin: float = MARGIN) -> str:
-    """Return the page as text; ``folder``: where it will be."""
-    shown = reported(found.runs)
-    tasks = compared(shown, reference, margin) if len(shown) else []
-    several = len(tasks) > 1
+    failures = {name: one for name, one in told.failures.items() if name in set(kept["id"])}
+    told = replace(told, failures=failures, total=None if where else told.total)
+    tasks = compared(shown, reference, margin) if len(shown := reported(kept)) else []
+    several, heading = len(tasks) > 1, f"<h1>{_text(title)}</h1>{_about(kept, where)}{_nav(tasks)}"
     parts = [
-        f"<header><h1>{_text(found.title)}</h1>{_about(found)}{_nav(tasks)}</header>\n<main>",
+        f"<header>{heading}</header>\n<main>",
         *(_verdict(one, several) for one in tasks),
-        _cards(_overall(found)),
-        *(_task(one, found.runs, several) for one in tasks),
-        _runs(found, folder),
-        *_lost(found),
-        *_made(found),
+        _cards(_overall(kept, told.total)),
+        *(_task(one, kept, several) for one in tasks),
+        _runs(kept, Path(path).parent),
+        *_lost(kept, told),
+        *_made(told),
     ]
-    body = "\n".join(parts)
+    return replace_file(Path(path), _document(title, "\n".join(parts)).encode(errors="backslashreplace"))
+
+
+def _document(title: str, body: str) -> str:
     head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">'
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n<title>{_text(found.title)}</title>\n'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n<title>{_text(title)}</title>\n'
         f"<style>\n{_file('report.css')}{svg.css(body)}</style>\n</head>\n<body>\n{body}\n</main>\n"
         f"<script>\n{_file('report.js')}</script>\n</body>\n</html>\n"
     )
@@ -168,9 +138,9 @@ def _id(kind: str, name: Any) -> str:
     return f"{kind}-{re.sub(r'[^A-Za-z0-9_-]', '-', str(name))}"
 
 
-def _about(found: Found) -> str:
-    models = ", ".join(sorted(map(str, found.runs["model"].dropna().unique())))
-    only = f"only runs with {found.where}" if found.where else ""
+def _about(runs: DataFrame, where: Sequence[str]) -> str:
+    models = ", ".join(sorted(map(str, runs["model"].dropna().unique())))
+    only = f"only runs with {' and '.join(where)}" if where else ""
     return f'<p class="soft">{_text(" · ".join(filter(None, (models, only))))}</p>'
 
 
@@ -191,10 +161,9 @@ def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
     return '<div class="cards">' + "".join(form.format(*map(_text, card)) for card in cards) + "</div>"
 
 
-def _overall(found: Found) -> Iterator[tuple[str, str, str]]:
+def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str]]:
     """Yield what matters of all runs."""
-    runs = found.runs
-    done, total = runs[runs["status"] != "failed"], None if found.where else record.total(found.plans)
+    done = runs[runs["status"] != "failed"]
     tuning = int(done["tuning"].sum())
     of = f"{tuning:,} of them chose learning rates" if tuning else f"over {count_text(done['seed'].nunique(), 'seed')}"
     yield "Runs with a result", f"{len(done):,} of {total:,}" if total else f"{len(done):,}", of
@@ -319,8 +288,8 @@ def _table(
     )
 
 
-def _runs(found: Found, folder: Path) -> str:
-    rows = _written(found.runs)
+def _runs(runs: DataFrame, folder: Path) -> str:
+    rows = _written(runs)
     rows["links"] = [_folder_link(row, folder) for _, row in rows.iterrows()]
     about = "A link is the folder of the run, with its config, result, measurements, provenance and predictions."
     linked = about if rows["path"].notna().any() else ""
@@ -333,22 +302,19 @@ def _folder_link(row: Any, folder: Path) -> str:
     return f'<a href="{escape(Path(os.path.relpath(row["path"], folder)).as_posix())}/">{_text(row["id"])}</a>'
 
 
-def _lost(found: Found) -> Iterator[str]:
+def _lost(runs: DataFrame, told: Told) -> Iterator[str]:
     """Yield runs that failed, with their errors, those with a note, and what a sweep could not run."""
     yield '<h2 id="lost">Lost and failed</h2>'
-    for one in found.failures.values():
+    for one in told.failures.values():
         error = {key: plain(str(one.error.get(key) or ""), "\n") for key in ("kind", "error", "traceback")}
         who = f"{_who(one.row | {'id': one.name})}: {escape(error['kind'])}: {escape(error['error'])}"
         yield f"<details><summary>{who}</summary><pre>{escape(error['traceback'])}</pre></details>"
-    noted = found.runs[(found.runs["status"] != "failed") & (found.runs["lost"] | found.runs["note"].fillna("").ne(""))]
+    noted = runs[(runs["status"] != "failed") & (runs["lost"] | runs["note"].fillna("").ne(""))]
     items = [
         f"{_who(row)}: {_text(': '.join(filter(None, (row['status'], row['note']))))}" for _, row in noted.iterrows()
     ]
-    items += [f"not run: {_text(reason)}" for plan in found.plans for reason in plan.blocked]
-    for cell in (cell for sweep in found.sweeps for cell in sweep.cells if cell.empty):
-        asked = ", ".join(f"{what} {value}" for what, value in cell.size.items())
-        items.append(f"{_text(display(cell.method))}, {_text(asked)}: {_text(cell.empty)}")
-    if items or not found.failures:
+    items += map(_text, told.remarks)
+    if items or not told.failures:
         yield f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>" if items else "<p>None.</p>"
 
 
@@ -357,30 +323,13 @@ def _who(row: Any) -> str:
     return f'<a href="#{_id("run", row["id"])}">{_text(row["id"])}</a> {_text(who)}'
 
 
-def _made(found: Found) -> Iterator[str]:
+def _made(told: Told) -> Iterator[str]:
     """Yield the specifications as TOML, and versions and machines."""
     yield '<h2 id="made">How it was made</h2>'
-    for sweep, plan in zip(found.sweeps, found.plans, strict=True):
-        added = "".join(
-            f"<p>Grid extended, as its best rate was at the edge: {_text(text)}</p>" for text in plan.extended
-        )
-        own = escape(toml(table_of(sweep.spec)))
-        yield f"<details open><summary>Specification</summary><pre>{own}</pre>{added}</details>"
-    for text, n in found.made:
+    for text in told.specifications:
+        yield f"<details open><summary>Specification</summary><pre>{escape(text)}</pre></details>"
+    for text, n in told.made:
         title = f"Versions and machine of {count_text(n, 'run')}"
         yield f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>"
-    if not found.sweeps and not found.made:
+    if not told.specifications and not told.made:
         yield "<p>Neither a sweep nor versions are recorded with these runs.</p>"
-
-
-def toml(table: Mapping[str, Any]) -> str:
-    """Return a table as TOML in which a table, and each of a list of tables, has a head of its own."""
-    lines, tables = {}, []
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            tables.append(f"\n[{key}]\n{toml_of(value)}")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            tables += [f"\n[[{key}]]\n{toml_of(item)}" for item in value]
-        else:
-            lines[key] = value
-    return toml_of(lines) + "".join(tables)

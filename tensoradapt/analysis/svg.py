@@ -18,7 +18,7 @@ DRAWN: dict[Any, Any] = {
     "figure.facecolor": "white",
     "svg.fonttype": "none",
 }
-DRAWN |= {"path.simplify_threshold": 0.5}  # of a pixel, which nobody sees; paths have half as many points
+DRAWN |= {"path.simplify_threshold": 0.5}  # half a pixel, which nobody sees, halves the points
 
 
 def inline(drawn: Any, prefix: str) -> str:

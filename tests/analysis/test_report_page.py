@@ -22,7 +22,7 @@ from support.synthetic_sweep import sweep
 
 from tensoradapt.analysis import svg
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.report import FIGURES, write_report
+from tensoradapt.analysis.report import FIGURES, write_page
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.analysis.verdict import compared, sentences
@@ -30,6 +30,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs, write_failure
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Cell
+from tensoradapt.sweeps.report import write_report
 from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.sweeps.spec import table_of as table_of_spec
 
@@ -180,7 +181,7 @@ def test_a_page_of_one_task_has_that_ones_runs_alone(root: Path, tmp_path: Path)
 def test_a_page_of_a_table_of_ones_own(tmp_path: Path) -> None:
     rows = [{"method": name, "n_params": n, "score": 0.5 + n / 1000 + s / 90, "seed": s} for name, n in
             (("LoRA", 100), ("<b>", 50)) for s in range(3)]  # fmt: skip
-    text = write_report(pandas.DataFrame(rows), tmp_path / "a.html", title="A & B").read_text()
+    text = write_page(table_of(pandas.DataFrame(rows)), tmp_path / "a.html", title="A & B").read_text()
     page = Page(text)
     assert "<title>A &amp; B</title>" in text and "<b>50" not in text and "No figure of learning" in page.said
     assert all(link.startswith("#") for link in page.links)

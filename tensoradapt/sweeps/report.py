@@ -1,0 +1,93 @@
+"""The report of a folder of runs: what is on the page of its runs, and what the folder tells of failures and sweeps."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.analysis.names import display
+from tensoradapt.analysis.report import Told, write_page
+from tensoradapt.analysis.results import frame, table_of
+from tensoradapt.analysis.verdict import MARGIN
+from tensoradapt.records import toml_of
+from tensoradapt.runs.store import load_failures, load_runs
+from tensoradapt.sweeps import record
+from tensoradapt.sweeps.due import Due
+from tensoradapt.sweeps.spec import table_of as specification
+
+MADE = ("commit", "python", "platform", "cpu")
+
+
+def write_report(
+    source: Any,
+    path: Path | str,
+    *,
+    where: Sequence[str] = (),
+    spec: Path | None = None,
+    reference: str | None = None,
+    margin: float = MARGIN,
+) -> Path:
+    """Write a page about runs, whole or not at all, and return its path.
+
+    Args:
+        source: a folder of runs, of whose failures and sweeps the page tells too; or runs, or a DataFrame.
+        path: of the page. Links to the folders of runs are relative to it.
+        where: conditions that the runs meet, such as "task=sst2".
+        spec: only the runs of this sweep.
+        reference: method that others are compared with; None is LoRA.
+        margin: difference in score that a method may lose and still be within the reference.
+
+    Raises:
+        TensorAdaptError: where no run is left, for a condition that cannot be read, a sweep that was not run into the
+            folder, an unknown reference, and runs that do not compare.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return write_page(table_of(source), path, where=where, reference=reference, margin=margin)
+    root = Path(source)
+    loaded, failures, sweeps = load_runs(root), load_failures(root), record.read_all(root, spec)
+    plans, runs = [sweep.due(root) for sweep in sweeps], frame(loaded, failures.values())
+    if spec:  # another sweep may have run them under other names
+        own = {config.id: config.method for plan in plans for config in plan.configs}
+        runs = runs[runs["id"].isin(list(own))]
+        runs = runs.assign(method=runs["id"].map(own))
+    made = Counter(_machine(run.provenance) for run in loaded if run.name in set(runs["id"]))
+    told = Told(
+        failures=failures,
+        total=record.total(plans),
+        specifications=[_toml(specification(sweep.spec)) for sweep in sweeps],
+        remarks=[text for sweep, plan in zip(sweeps, plans, strict=True) for text in _remarks(sweep, plan)],
+        made=made.most_common(),
+    )
+    title = root.resolve().name
+    return write_page(runs, path, title=title, told=told, where=where, reference=reference, margin=margin)
+
+
+def _machine(provenance: Mapping[str, Any]) -> str:
+    said = {key: provenance.get(key) for key in MADE} | dict(provenance.get("packages") or {})
+    return "\n".join(f"{key}: {value}" for key, value in said.items() if value is not None)
+
+
+def _remarks(sweep: record.Recorded, plan: Due) -> Iterator[str]:
+    """Yield what a sweep could not run, and the grids that it extended."""
+    yield from (f"not run: {reason}" for reason in plan.blocked)
+    for cell in sweep.cells:
+        if cell.empty:
+            asked = ", ".join(f"{what} {value}" for what, value in cell.size.items())
+            yield f"{display(cell.method)}, {asked}: {cell.empty}"
+    yield from (f"grid extended, as its best rate was at the edge: {text}" for text in plan.extended)
+
+
+def _toml(table: Mapping[str, Any]) -> str:
+    """Return a table as TOML in which a table, and each of a list of tables, has a head of its own."""
+    lines, tables = {}, []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            tables.append(f"\n[{key}]\n{toml_of(value)}")
+        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
+            tables += [f"\n[[{key}]]\n{toml_of(item)}" for item in value]
+        else:
+            lines[key] = value
+    return toml_of(lines) + "".join(tables)
