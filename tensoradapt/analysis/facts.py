@@ -29,9 +29,9 @@ def facts(runs: DataFrame, total: int | None = None, failed: int = 0) -> str:
         failed: how many runs failed; these have no row.
     """
     shown = reported(runs)
-    about = " on ".join(filter(None, (_every(shown, "model"), _every(shown, "task"))))
+    about = " on ".join(", ".join(map(str, own)) for name in ("model", "task") if (own := _values(shown, name)))
     sentences = (
-        f"{about}{': ' if about else ''}{score_name(shown)} {_seeds(shown)}.",
+        f"{plain(about)}{': ' if about else ''}{score_name(shown)} {_seeds(shown)}.",
         _rates(runs),
         _how_stepped(shown),
         how_unequal(shown),
@@ -91,10 +91,6 @@ def score_name(runs: DataFrame) -> str:
 def _values(runs: DataFrame, column: str) -> list[Any]:
     """Return the values of a column in order, each once; none of the missing ones."""
     return sorted(runs[column].dropna().unique())
-
-
-def _every(runs: DataFrame, column: str) -> str:
-    return ", ".join(plain(str(value)) for value in _values(runs, column))
 
 
 def _seeds(runs: DataFrame) -> str:

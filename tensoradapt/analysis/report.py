@@ -21,7 +21,7 @@ from tensoradapt.analysis import plots, results, svg
 from tensoradapt.analysis.facts import how_chosen, how_unequal, named, reported, size
 from tensoradapt.analysis.names import display, looks
 from tensoradapt.analysis.tables import summarise
-from tensoradapt.analysis.verdict import MARGIN, Compared, compared, sentences, times
+from tensoradapt.analysis.verdict import MARGIN, Compared, compared, lost_of, sentences, times
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 from tensoradapt.runs.store import Failure
@@ -163,18 +163,16 @@ def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
 
 def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str]]:
     """Yield what matters of all runs."""
-    done = runs[runs["status"] != "failed"]
+    done, lost = runs[runs["status"] != "failed"], lost_of(reported(runs))
     tuning = int(done["tuning"].sum())
     of = f"{tuning:,} of them chose learning rates" if tuning else f"over {count_text(done['seed'].nunique(), 'seed')}"
     yield "Runs with a result", f"{len(done):,} of {total:,}" if total else f"{len(done):,}", of
-    counts = {status: int((runs["status"] == status).sum()) for status in ("at chance", "diverged", "failed")}
+    counts = {status: int((lost["status"] == status).sum()) for status in ("at chance", "diverged")}
+    counts["failed"] = len(runs) - len(done)
     yield "Lost", f"{sum(counts.values()):,}", ", ".join(f"{n:,} {status}" for status, n in counts.items())
     if done["seconds"].notna().any():
-        yield (
-            "Time",
-            duration_text(done["seconds"].sum()),
-            f"{duration_text(done['seconds'].median())} a run, the median",
-        )
+        each = f"{duration_text(done['seconds'].median())} a run, the median"
+        yield "Time", duration_text(done["seconds"].sum()), each
     for name, where in (("peak_device_bytes", "on the GPU"), ("peak_memory_bytes", "resident")):
         if done[name].notna().any():
             yield "Peak memory", f"{done[name].max() / 1e9:,.2f} GB", where

@@ -61,14 +61,14 @@ def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Comp
     adapters = runs[runs["kind"] == "adapter"]
     if adapters.empty or adapters["lost"].all():
         return Compared(task, runs, reference=reference, margin=margin)
-    none = DataFrame()
-    base = compare(runs, "head", margin=margin) if "head" in set(runs["kind"]) else none
-    fixed = paired = none
-    if reference in set(runs["method"]):
-        # without budgets the reference is one size, by which "times fewer" is counted
-        fixed, budgets = compare(runs.assign(budget=NA), reference, margin=margin), runs.set_index("id")["budget"]
-        fixed["budget"] = [budgets[names[0]] for names in fixed["runs"]]
-        paired = compare(runs, reference, margin=margin) if adapters["budget"].notna().any() else fixed
+    base = compare(runs, "head", margin=margin) if "head" in set(runs["kind"]) else DataFrame()
+    paired = compare(runs, reference, margin=margin) if reference in set(runs["method"]) else DataFrame()
+    if paired.empty or adapters["budget"].isna().all():
+        return Compared(task, runs, base, paired, paired, reference, margin)
+    # without budgets the reference is one size, by which "times fewer" is counted; two may have led to one size
+    one_size = runs.assign(budget=NA).drop_duplicates([*CONFIGURATION, "seed"])
+    fixed, budgets = compare(one_size, reference, margin=margin), runs.set_index("id")["budget"]
+    fixed["budget"] = [budgets[names[0]] for names in fixed["runs"]]
     return Compared(task, runs, base, fixed, paired, reference, margin)
 
 
@@ -209,13 +209,18 @@ def _too_few(gaps: DataFrame) -> str:
 
 
 def _lost(one: Compared) -> str:
-    """Say which runs are lost and why; a frozen base at chance is none of them, as that is what it may well score."""
-    runs = one.runs[one.runs["lost"] & ((one.runs["kind"] != "head") | (one.runs["status"] == "diverged"))]
+    """Say which runs are lost and why."""
+    runs = lost_of(one.runs)
     if runs.empty:
         return ""
     said = [f"{listed(_counted(own), MOST)} {status}{_why(own)}" for status, own in runs.groupby("status", sort=False)]
     half = f"; {REMEDY}" if 2 * len(runs) >= (one.runs["kind"] != "head").sum() else ""
     return f"Lost of {count_text(len(one.runs), 'run')}: {'; '.join(said)}{half}."
+
+
+def lost_of(runs: DataFrame) -> DataFrame:
+    """Return the runs that are lost; a frozen base at chance is none of them, as that is what it may well score."""
+    return runs[runs["lost"] & ((runs["kind"] != "head") | (runs["status"] == "diverged"))]
 
 
 def _counted(runs: DataFrame) -> list[str]:

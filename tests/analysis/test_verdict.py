@@ -75,6 +75,8 @@ def test_at_equal_budgets_differences_are_of_one_budget_and_savings_of_the_large
     text = said(table)
     assert "Within 0.01 of LoRA (9,000 parameters): CP n≤1,000 with 990 parameters (9.1 times fewer)" in text
     assert "decided to be better at the same budget: CP (n≤1,000)" in text
+    again = table[table["n_params"] == 8990].assign(budget=20_000)
+    assert "CP n≤1,000 with 990 parameters" in said(pandas.concat([table, again], ignore_index=True)), "one size twice"
 
 
 def test_one_seed_decides_nothing_without_scores_of_test_examples(tmp_path: Path) -> None:
