@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import matplotlib.pyplot as plt
+import figure_style
+import matplotlib as mpl
 import numpy as np
 import torch
 from equal_steps_variants import VARIANTS, variant
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from minilm import Bench, Setting, append, read
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures.canvas import RC, frame
-from tensoradapt.analysis.figures.styles import COLOURS, MARKERS
-from tensoradapt.analysis.names import display
+from tensoradapt.analysis.names import COLOURS, MARKERS, display, tone
+from tensoradapt.analysis.plots import _parts
 from tensoradapt.runs.execute import predict
 from tensoradapt.training.fit import autocast
 
@@ -48,6 +50,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "kronecker": {"method": "kronecker", **SPLIT},
 }
 NAMES = {"cp": "CP (LoRTA)"}  # the name of the published row; others are named as in the table
+OPTIMIZERS = {"equal": "equal steps", "adamw": "AdamW, matched scale", "paper": "AdamW, papers' scales"}
 TICKS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 DECADES = (1e-4, 1e-3, 1e-2, 1e-1)
 LEFT_OUT = {("tensor_ring", 64): "1.8 million parameters, more than LoRA r=64, and 20 times its arithmetic"}
@@ -198,55 +201,55 @@ def table(steps: int) -> dict[str, Any]:
 def figure(steps: int) -> None:
     """The best rates of each optimizer in a panel, and what one rate for all loses."""
     found = {optimizer: row for optimizer, row in table(steps).items() if optimizer not in VARIANTS}
-    names = {
-        o: {"equal": "equal steps", "adamw": "AdamW, matched scale", "paper": "AdamW, papers' scales"}[o] for o in found
-    }
-    plt.rcParams.update({**RC, "figure.constrained_layout.use": True})
-    whole, axes = plt.subplots(1, len(found) + 1, figsize=(4 * len(found) + 4, 4.4))
     rates = [rate for row in found.values() for rate in row["rates"].values()]
-    ends = min(rates) / 1.5, max(rates) * 1.5
-    run = [
-        rank for rank in RANKS if any(name.endswith(f" r={rank}") for row in found.values() for name in row["rates"])
-    ]
-    for ax, (optimizer, row) in zip(axes, found.items(), strict=False):
-        for i, method in enumerate(METHODS):
-            for j, rank in enumerate(RANKS):
-                if (rate := row["rates"].get(f"{method} r={rank}")) is not None:
-                    ax.plot(
-                        rate, i + 0.2 * (j - 1.5), color=COLOURS[j], marker=MARKERS[j], linestyle="none", markersize=6
-                    )
-        ax.set(xscale="log", title=f"{names[optimizer]}: {float(format(row['spread'], '.2g')):g} apart", xlim=ends)
-        ax.set_xlabel("best learning rate")
-        labels = [NAMES.get(method, display(method)) for method in METHODS]
-        ax.set_yticks(range(len(METHODS)), labels if ax is axes[0] else [""] * len(METHODS))
-        ticks = TICKS if ends[1] < 100 * ends[0] else DECADES
-        ax.set_xticks([tick for tick in ticks if ends[0] < tick < ends[1]], minor=False)
-        ax.set_xticks([], minor=True)
-        ax.xaxis.set_major_formatter("{x:g}")
-    for rank in run:
-        j = RANKS.index(rank)
-        axes[0].plot([], [], color=COLOURS[j], marker=MARKERS[j], linestyle="none", label=f"r = {rank}")
-    axes[0].legend(frameon=False, fontsize=8, loc="best")
-    for j, optimizer in enumerate(found):
+    with mpl.rc_context(figure_style.RC):
+        whole = Figure(figsize=(3 * len(found) + 3, 3.9), layout="constrained")
+        axes = whole.subplots(1, len(found) + 1)
+        for ax, (optimizer, row) in zip(axes, found.items(), strict=False):
+            ax.set(xscale="log", xlim=(min(rates) / 1.5, max(rates) * 1.5), xlabel="best learning rate")
+            ax.set_title(f"{OPTIMIZERS[optimizer]}: {float(format(row['spread'], '.2g')):g} apart")
+            _rates(ax, row["rates"], names=ax is axes[0])
+        axes[0].legend(title="rank", fontsize="small", title_fontsize="small", loc="best", handletextpad=0)
+        _shared(axes[-1], steps, list(found))
+        figure_style.write(whole, FIGURE)
+
+
+def _rates(ax: Axes, rates: Mapping[str, float], names: bool) -> None:
+    """Draw a row for each method, LoRA's on top, with a mark for each rank: the smallest on top, the largest darkest."""
+    shades = [tone(0.35, COLOURS[0]), tone(0.7, COLOURS[0]), COLOURS[0], tone(0.45, COLOURS[0], ink=True)]
+    for j, rank in enumerate(RANKS):
+        own = {i: rates[key] for i, method in enumerate(METHODS) if (key := f"{method} r={rank}") in rates}
+        rows = [i + 0.2 * (j - 1.5) for i in own]
+        if own:
+            ax.plot([*own.values()], rows, MARKERS[j], color=shades[j], ms=5.5, label=f"{rank}")
+    labels = [NAMES.get(method, display(method)) for method in METHODS]
+    ax.set_yticks(range(len(METHODS)), labels if names else [""] * len(METHODS))
+    ax.set_ylim(len(METHODS) - 0.4, -0.6)
+    _rate_axis(ax)
+
+
+def _rate_axis(ax: Axes) -> None:
+    """Write few rates at x, with their grid."""
+    low, high = ax.get_xlim()
+    ax.set_xticks([tick for tick in (TICKS if high < 100 * low else DECADES) if low < tick < high])
+    ax.minorticks_off()
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(axis="x")
+
+
+def _shared(ax: Axes, steps: int, optimizers: Sequence[str]) -> None:
+    """Draw what one rate for all loses, over rates that nearly all cells have."""
+    for j, optimizer in enumerate(optimizers):
         every = [cell for cell in cells(steps, (optimizer,)) if seeds_of(cell)]
         rows = [row for row in shared(every) if row["have"] >= 0.9 * row["of"]]
-        axes[-1].plot(
-            [BASE * STEP ** r["k"] for r in rows],
-            [r["accuracy"] for r in rows],
-            label=names[optimizer],
-            color=COLOURS[-1 - j],
-            marker=MARKERS[-1 - j],
-        )
-    axes[-1].axhline(0.01, color="grey", linestyle=":")
-    axes[-1].set(xscale="log", title="one rate for all", xlabel="learning rate")
-    axes[-1].set_xticks(TICKS[1:5])
-    axes[-1].set_xticks([], minor=True)
-    axes[-1].xaxis.set_major_formatter("{x:g}")
-    axes[-1].set_ylabel("mean accuracy lost against each cell's own best")
-    axes[-1].legend(frameon=False, fontsize=8)
-    for ax in axes:
-        frame(ax, "y" if ax is axes[-1] else "x")
-    whole.savefig(FIGURE, dpi=150)
+        rates, lost = [BASE * STEP ** r["k"] for r in rows], [r["accuracy"] for r in rows]
+        ax.plot(rates, lost, f"{MARKERS[j]}-", color=COLOURS[j + 1], ms=5.5, label=OPTIMIZERS[optimizer])
+    ax.axhline(0.01, color=tone(_parts.GREY), lw=0.9, ls=(0, (4, 2)))
+    ax.set(xscale="log", xlim=(TICKS[1], TICKS[4]), title="one rate for all", xlabel="learning rate")
+    ax.set_ylabel("mean accuracy lost against\neach cell's own best")
+    _rate_axis(ax)
+    ax.grid()
+    ax.legend(fontsize="small")
 
 
 def main() -> None:

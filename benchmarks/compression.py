@@ -15,19 +15,26 @@ import itertools
 import time
 from pathlib import Path
 
-import matplotlib.pyplot as plt
+import figure_style
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from minilm import Bench, Setting, append, read
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures.canvas import RC, frame
-from tensoradapt.analysis.figures.styles import line_look, styles_of
-from tensoradapt.analysis.names import display
+from tensoradapt.analysis.names import display, looks, tone
+from tensoradapt.analysis.plots import _parts
 from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "figures" / "compression.png"
 FAMILIES, BUDGETS, SEED = ("tucker", "tensor_train", "cp"), (2_000, 6_000, 20_000, 60_000), 0
+PANELS = {
+    "error": "error of the conversion",
+    "accuracy": "accuracy as converted",
+    "accuracy_after": "accuracy after 50 more steps",
+}
 COLUMNS = ("form", "budget", "n_params", "error", "accuracy", "accuracy_after", "growth", "seconds")
 
 
@@ -74,34 +81,46 @@ def save(*row: object) -> None:
 
 
 def figure() -> None:
+    """Draw the error and both accuracies against parameters, a panel each."""
     rows = read(CSV)
-    fixed = {row["form"]: row for row in rows if row["form"] in ("frozen base", "lora")}
-    plt.rcParams.update({**RC, "figure.constrained_layout.use": True})
-    _, axes = plt.subplots(1, 3, figsize=(12, 3.8))
-    titles = ("error of the conversion", "accuracy as converted", "accuracy after 50 more steps")
-    for ax, column, title in zip(axes, ("error", "accuracy", "accuracy_after"), titles, strict=True):
-        for family, style in styles_of(FAMILIES).items():
-            own = sorted((int(r["n_params"]), float(r[column])) for r in rows if r["form"] == family)
-            ax.plot(*zip(*own, strict=True), label=display(family), **line_look(style))
-        frame(ax, "y")
-        ax.set(xscale="log", xlabel="parameters", title=title)
-        ax.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
-        ax.minorticks_off()
-        for name, shade in (("lora", "0.2"), ("frozen base", "0.6")):
-            if column != "error" and fixed[name][column]:
-                ax.axhline(float(fixed[name][column]), color=shade, linewidth=1)
-                ax.annotate(
-                    display(name),
-                    (0.01, float(fixed[name][column])),
-                    xycoords=("axes fraction", "data"),
-                    va="bottom",
-                    fontsize=8,
-                )
-    axes[0].set_ylabel("relative Frobenius error")
-    axes[1].set_ylabel("test accuracy (1,000 sentences, one seed)")
-    axes[1].sharey(axes[2])
-    axes[0].legend(frameon=False)
-    plt.savefig(FIGURE, dpi=150)
+    with mpl.rc_context(figure_style.RC):
+        whole = Figure(figsize=(10, 3.4), layout="constrained")
+        axes = whole.subplots(1, len(PANELS))
+        axes[2].sharey(axes[1])
+        axes[0].set_ylabel("relative Frobenius error")
+        axes[1].set_ylabel("test accuracy (1,000 sentences, one seed)")
+        for ax, column in zip(axes, PANELS, strict=True):
+            panel(ax, rows, column)
+        for ax, column in zip(axes, PANELS, strict=True):  # once limits are those of all panels
+            _parts.end_names(ax, last(rows, column))
+        figure_style.write(whole, FIGURE)
+
+
+def panel(ax: Axes, rows: list[dict[str, str]], column: str) -> None:
+    """Draw a line for each form, and for an accuracy those of the LoRA and of the frozen base."""
+    for family, look in looks(FAMILIES).items():
+        own = sorted((int(r["n_params"]), float(r[column])) for r in rows if r["form"] == family)
+        ax.plot(*zip(*own, strict=True), look.marker, ls=look.line, color=look.colour, lw=1.4, ms=5.5)
+    ax.set(xscale="log", xlabel="parameters", title=PANELS[column])
+    ax.set_xticks(BUDGETS, [f"{n:,}" for n in BUDGETS])
+    ax.minorticks_off()
+    ax.grid(axis="y")
+    for row in rows:
+        if row["form"] in ("frozen base", "lora") and column != "error" and row[column]:
+            ax.axhline(float(row[column]), color=tone(_parts.GREY), lw=0.9, ls=(0, (4, 2)), zorder=1)
+            place = (0.01, float(row[column])), (0, 2), ("axes fraction", "data")
+            text = f"{display(row['form'])} {float(row[column]):.3f}"
+            ax.annotate(
+                text, *place, textcoords="offset points", va="bottom", fontsize="small", color=tone(_parts.GREY)
+            )
+
+
+def last(rows: list[dict[str, str]], column: str) -> dict[str, tuple[float, str]]:
+    """Return by name the last value of each form's line and its colour."""
+    ends = {
+        family: max((r for r in rows if r["form"] == family), key=lambda r: int(r["n_params"])) for family in FAMILIES
+    }
+    return {look.name: (float(ends[family][column]), look.colour) for family, look in looks(FAMILIES).items()}
 
 
 if __name__ == "__main__":

@@ -1,28 +1,35 @@
 """Does the layout that the mode spectra of a trained LoRA advise beat its opposite at equal budget?
 
-    python benchmarks/layout_advice.py
+    python benchmarks/layout_advice.py            # trains, and writes tables and figure
+    python benchmarks/layout_advice.py --figure   # draws the figure of the existing tables
 
 LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 80 steps (seed 100); `advice` orders its index modes layer and
 proj by how few directions carry 90 % of the energy. Advised: tie the more compressible one ("layer : out : in", a
 tensor for each projection, or "proj : out : in", a tensor for each layer). The opposite ties the other. CP and
 tensor-train at 20,000 parameters, 60 steps, three seeds, differences paired over seeds and test examples. Writes
-records/layout_advice.csv and the spectra, docs/figures/spectra.png.
+records/layout_advice.csv and the spectra, docs/figures/spectra*.csv, with their figure.
 """
 
+import argparse
 import csv
 from pathlib import Path
 
+import figure_style
+import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from minilm import Bench, Setting
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures import spectra_plots
+from tensoradapt.analysis.plots.spectra import draw, rows
 from tensoradapt.analysis.statistics import intervals, spectra
 from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
-CSV, FIGURE = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "figures" / "spectra"
+CSV, FIGURES = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "figures"
+TIED = {"layer": None, "proj": list("qkvo")}  # modes whose slices are compared, with the names of these
 BUDGETS, SEEDS, FAMILIES = (20_000,), (0, 1, 2), ("cp", "tensor_train")
 COLUMNS = ("parameterization", "budget", "layout", "advised", "seed", "n_params", "loss_last", "accuracy")
 
@@ -30,12 +37,12 @@ COLUMNS = ("parameterization", "budget", "layout", "advised", "seed", "n_params"
 def main() -> None:
     stack, names = trained_stack()
     found = spectra.spectra(stack, names)
-    alike = {mode: spectra.similarity(stack, names, mode) for mode in ("layer", "proj")}
-    spectra_plots.save_spectra(found, FIGURE, alike, {"proj": list("qkvo")})
+    write_spectra(stack, names)
+    figure()
     order = [one.mode for one in spectra.advice(found, ("layer", "proj"))]
     print("rank for 90 %:", found.rank_for(0.9), "for 99 %:", found.rank_for(0.99), "effective:", found.effective_rank)
     print("advised to tie:", order[0], spectra.advice(found, ("layer", "proj")), flush=True)
-    rows, right = [], {}
+    measured, right = [], {}
     for seed in SEEDS:
         bench = Bench(Setting(steps=60, n_test=1000), seed)
         for family in FAMILIES:
@@ -43,14 +50,40 @@ def main() -> None:
                 for mode in order:
                     key = family, budget, mode
                     row, right[(*key, seed)] = one(bench, *key)
-                    rows.append((family, budget, f"{mode} : out : in", mode == order[0], seed, *row))
-                    print(*rows[-1], flush=True)
+                    measured.append((family, budget, f"{mode} : out : in", mode == order[0], seed, *row))
+                    print(*measured[-1], flush=True)
     with CSV.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *measured])
     for family in FAMILIES:
         for budget in BUDGETS:
             both = [np.stack([right[family, budget, mode, seed] for seed in SEEDS]).astype(float) for mode in order]
             print(family, budget, [round(float(x.mean()), 4) for x in both], intervals.paired_difference(*both))
+
+
+def write_spectra(stack: np.ndarray, names: tuple[str, ...]) -> None:
+    """Write the tables of the figure: singular values of all modes, and cosines of the slices of each tied mode."""
+    table = {"lineterminator": "\n", "float_format": "%.6g"}
+    rows(stack, names=names).to_csv(FIGURES / "spectra.csv", index=False, **table)
+    for mode, labels in TIED.items():
+        found = rows(stack, names=names, cosines=mode, labels=labels)
+        square = found.pivot(index="first", columns="second", values="cosine")
+        order = list(dict.fromkeys(found["first"]))
+        square.loc[order, order].rename_axis(mode).to_csv(FIGURES / f"spectra-{mode}.csv", **table)
+
+
+def figure() -> None:
+    """Draw spectra.png and spectra.pdf of the tables."""
+    with mpl.rc_context(figure_style.RC):
+        whole = Figure(figsize=(11, 3.4), layout="constrained")
+        first, *others = whole.subplots(1, 1 + len(TIED), width_ratios=(1.5, *(1 for _ in TIED)))
+        draw(pd.read_csv(FIGURES / "spectra.csv"), first)
+        for ax, mode in zip(others, TIED, strict=True):
+            square = pd.read_csv(FIGURES / f"spectra-{mode}.csv", index_col=0)
+            square.index = square.columns.rename("first")  # texts, as the titles are
+            found = square.rename_axis(columns="second").stack().rename("cosine")
+            draw(found.reset_index().assign(mode=mode), ax)
+        for kind in ("png", "pdf"):
+            figure_style.write(whole, FIGURES / f"spectra.{kind}")
 
 
 def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:
@@ -78,4 +111,6 @@ def one(bench: Bench, family: str, budget: int, mode: str) -> tuple[tuple, np.nd
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--figure", action="store_true")
+    figure() if parser.parse_args().figure else main()

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import figure_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tensoradapt.analysis.figures.canvas import DPI, RC
+from tensoradapt.analysis.names import COLOURS
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "planted.png"
 TITLES = {"adam": "trained with Adam from the zero start", "als": "decomposed (alternating least squares, SVD)"}
@@ -19,19 +20,17 @@ TITLES = {"adam": "trained with Adam from the zero start", "als": "decomposed (a
 
 def draw(rows: Sequence[Mapping[str, str]]) -> None:
     """Write the PNG; white is recovered, black is missed."""
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(10.4, 5.1), dpi=DPI)
+    with mpl.rc_context(figure_style.RC):
+        figure = Figure(figsize=(10.4, 4.9), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for ax, how in zip(axes, TITLES, strict=True):
             panel(ax, [row for row in rows if row["how"] == how], TITLES[how])
         axes[0].set_ylabel("structure of the tensor")
         figure.supxlabel(
             "fitted, with at most as many numbers (1,750 to 3,072 of 18,432 entries; Kronecker 2,096 at least)",
-            fontsize=9.5,
-            y=0.02,
+            fontsize="medium",
         )
-        figure.subplots_adjust(0.105, 0.2, 0.995, 0.93, wspace=0.04)
-        figure.savefig(PNG, metadata={"Software": None})
+        figure_style.write(figure, PNG)
 
 
 def panel(ax: Axes, rows: Sequence[Mapping[str, str]], title: str) -> None:
@@ -44,8 +43,8 @@ def panel(ax: Axes, rows: Sequence[Mapping[str, str]], title: str) -> None:
         text = "0" if error < 0.0005 else f"{error:.3f}" if error < 0.01 else f"{error:.2f}"
         ax.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if error > 0.65 else "black")
         if i == j:
-            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor="#D55E00", linewidth=1.8, zorder=3))
-    ax.set_title(f"relative error, {title}", fontsize=9.5, loc="left")
+            ax.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=1.8, zorder=3))
+    ax.set_title(f"relative error, {title}")
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(length=0)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import figure_style
 import matplotlib as mpl
 import speed_table
 import speed_ways
@@ -16,10 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from speed_rows import GROUPS, USUAL
 
-from tensoradapt import parameterizations
-from tensoradapt.analysis.figures import ink
-from tensoradapt.analysis.figures.canvas import DPI, RC
-from tensoradapt.analysis.figures.styles import Style, marker_look, styles_of
+from tensoradapt.analysis.names import Look, display, looks, tone
+from tensoradapt.analysis.plots import _parts
 
 RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
@@ -27,6 +26,7 @@ TICKS = (1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 6)
 WIDE = 5  # a largest ratio from which ticks would touch: there are fewer of them
 ROW, GAP = 0.17, 1.6  # inches of a row, rows between groups
 FACES = {"PEFT": "white", "LyCORIS": "#d0d0d0"}  # faces of markers; ours have the method's colour
+FULL = "full fine-tuning"  # the method that records call "full"
 Key = tuple[str, str]  # group and label
 
 
@@ -84,26 +84,36 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the PNG."""
     places = placed(records)
     lowest = max(places.values())
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(2.3 + 2.6 * len(records), ROW * (lowest + 4) + 0.9), dpi=DPI, layout="constrained")
+    with mpl.rc_context({**figure_style.RC, "axes.spines.left": False}):
+        figure = Figure(figsize=(2.3 + 2.6 * len(records), ROW * (lowest + 4) + 0.9), layout="constrained")
         panels = figure.subplots(1, len(records), sharey=True, squeeze=False)[0]
-        styles = styles_of(of["method"] for record in records for of in record["competitors"].values())
+        shown = looks(method_of(of) for record in records for of in record["competitors"].values())
         for ax, record in zip(panels, records, strict=True):
-            panel(ax, record, places, styles)
+            panel(ax, record, places, shown)
         panels[0].set_yticks(list(places.values()), [label for _, label in places])
         panels[0].set_ylim(lowest + 1, -2.2)
         for group in dict.fromkeys(group for group, _ in places):
             top = min(y for (of, _), y in places.items() if of == group)
-            header = panels[0].text(0, top - 0.75, f" {group}", transform=panels[0].get_yaxis_transform(), fontsize=8)
-            header.set(color=ink.dark(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-        faces = {"ours": ink.dark(), **FACES}
-        handles = [
-            Line2D([], [], marker="o", linestyle="none", color=ink.dark(), markerfacecolor=face, label=name)
-            for name, face in faces.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), frameon=False, fontsize=8)
-        figure.suptitle("a training step over the frozen model's", x=0.02, ha="left", fontsize=10)
-        figure.savefig(path, metadata={"Software": None})
+            at: dict[str, Any] = {
+                "transform": panels[0].get_yaxis_transform(),
+                "fontsize": "small",
+                "color": tone(0.25),
+            }
+            panels[0].text(0, top - 0.75, f" {group}", bbox={"fc": tone(1), "ec": "none", "pad": 0.5}, **at)
+        handles = [_sample(name, face) for name, face in {"ours": tone(0.25), **FACES}.items()]
+        figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), fontsize="small")
+        figure.suptitle("a training step over the frozen model's", x=0.02, ha="left")
+        figure_style.write(figure, path)
+
+
+def _sample(name: str, face: str) -> Line2D:
+    """Return what the legend shows of a package."""
+    return Line2D([], [], marker="o", linestyle="none", color=tone(0.25), markerfacecolor=face, label=name)
+
+
+def method_of(of: Mapping[str, Any]) -> str:
+    """Return the method of a row, by the name that figures have for it."""
+    return FULL if of["method"] == "full" else str(of["method"])
 
 
 def placed(records: Sequence[Mapping[str, Any]]) -> dict[Key, float]:
@@ -126,27 +136,21 @@ def key_of(name: str, of: Mapping[str, Any]) -> Key:
 
 
 def labelled(name: str, of: Mapping[str, Any]) -> str:
-    """A row's name with the label of its parameterization in place of its name in code."""
-    labels = {
-        "lotr": "LoTR",
-        **{known: getattr(parameterizations.get(known), "label", known) for known in parameterizations.names()},
-    }
-    return name.replace(of["method"], labels[of["method"]], 1) if of["package"] == "tensoradapt" else name
+    """A row's name with its method as figures show it, in place of its name in code."""
+    name = FULL if name == "full" else name
+    return name.replace(of["method"], display(of["method"]), 1) if of["package"] == "tensoradapt" else name
 
 
-def panel(ax: Axes, record: Mapping[str, Any], places: Mapping[Key, float], styles: Mapping[str, Style]) -> None:
+def panel(ax: Axes, record: Mapping[str, Any], places: Mapping[Key, float], shown: Mapping[str, Look]) -> None:
     """The rows of one record."""
-    ax.axvline(1, color=ink.grey(), linewidth=0.8)
-    if "PEFT LoRA r=8" in record["competitors"]:
-        ax.axvline(
-            record["competitors"]["PEFT LoRA r=8"]["step"]["median"], color=ink.grey(), linewidth=0.8, linestyle=":"
-        )
+    ax.axvline(1, color=tone(_parts.GREY), linewidth=0.8)
+    if peft := record["competitors"].get("PEFT LoRA r=8"):
+        ax.axvline(peft["step"]["median"], color=tone(_parts.GREY), linewidth=0.8, linestyle=":")
     for name, of in record["competitors"].items():
-        style, y = styles[of["method"]], places[key_of(name, of)]
-        ax.plot([of["step"]["low"], of["step"]["high"]], [y, y], color=style.colour, linewidth=1.1)
-        look = marker_look(style) | {"markeredgecolor": style.colour, "fillstyle": "full", "markersize": 5}
-        look |= {"markerfacecolor": FACES.get(of["package"], style.colour)}
-        ax.plot(of["step"]["median"], y, linestyle="none", zorder=3, **look)
+        look, y = shown[method_of(of)], places[key_of(name, of)]
+        ax.plot([of["step"]["low"], of["step"]["high"]], [y, y], color=look.colour, linewidth=1.1)
+        face = FACES.get(of["package"], look.colour)
+        ax.plot(of["step"]["median"], y, look.marker, color=look.colour, mfc=face, ms=5, zorder=3)
     ax.set_xscale("log")
     ends = [of["step"][end] for of in record["competitors"].values() for end in ("low", "high")]
     ax.set_xlim(min(0.97, *ends), max(1.25, *ends) * 1.03)
@@ -154,9 +158,7 @@ def panel(ax: Axes, record: Mapping[str, Any], places: Mapping[Key, float], styl
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     threads = "" if record["device"] != "cpu" else f", {record['threads']} thread{'s' * (record['threads'] != 1)}"
-    ax.set_title(record["shape"] + threads, fontsize=8.5)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.tick_params(axis="y", length=0, labelsize=7.5)
-    ax.tick_params(axis="x", labelsize=7.5)
-    ax.grid(True, axis="x", color=ink.faint(), linewidth=0.6)
-    ax.set_axisbelow(True)
+    ax.set_title(record["shape"] + threads)
+    ax.tick_params(labelsize="small")
+    ax.tick_params(axis="y", length=0)
+    ax.grid()

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+import figure_style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tensoradapt.analysis.figures import ink
-from tensoradapt.analysis.figures.canvas import DPI, RC
-from tensoradapt.analysis.figures.styles import line_look, marker_look, styles_of
-from tensoradapt.analysis.names import display
+from tensoradapt.analysis.names import COLOURS, looks, tone
+from tensoradapt.analysis.plots import _parts
 
 PNG = Path(__file__).parent.parent / "docs" / "figures" / "step_size.png"
 Row = Mapping[str, str]
@@ -24,6 +23,7 @@ NAMED = (
     *("lora", "lorta", "lotr", "metatt-5d", "vera", "loha", "tenslora-qkv", "tenslora-att_qkv_depth", "tt-lora"),
     *("loretta-rep", "tinylora", "block_term"),
 )
+OTHERS, BAND = "#9a9a9a", COLOURS[2]
 AXES = {"rank": "rank", "depth": "layers", "width": "width", "lr": "learning rate"}
 # each row of panels: scale, steps, column, y range, band, label
 PANELS: tuple[tuple[str, int, str, tuple[float, float], tuple[float, float], str], ...] = (
@@ -36,44 +36,38 @@ PANELS: tuple[tuple[str, int, str, tuple[float, float], tuple[float, float], str
 
 def draw(rows: Sequence[Row]) -> None:
     """Write the PNG."""
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=(11, 9.6), dpi=DPI)
+    with mpl.rc_context(figure_style.RC):
+        figure = Figure(figsize=(11, 9.6), layout="constrained")
         grid = figure.subplots(len(PANELS), len(AXES), sharex="col")
-        for i, (scale, step, column, limits, band, label) in enumerate(PANELS):
-            for ax, axis in zip(grid[i], AXES, strict=True):
+        for of_row, (scale, step, column, limits, band, label) in zip(grid, PANELS, strict=True):
+            of_row[0].set_ylabel(label)
+            for ax, axis in zip(of_row, AXES, strict=True):
                 own = [r for r in rows if (r["axis"], r["scale"], int(r["step"])) == (axis, scale, step)]
-                if axis == "lr" and step == 1:
-                    ax.set_visible(False)
+                if axis == "lr" and step == 1:  # the first step is the same at every rate
+                    ax.set_axis_off()
                     continue
                 panel(ax, own, column, band)
                 wide = axis == "lr"  # rates that run away: a range of its own
-                ax.set_ylim((0.012, 400) if wide else limits)
                 if limits[1] < 10 and not wide:
                     ax.set_yticks([0.25, 0.5, 1, 2, 4, 8])
-                    ax.set_ylim(limits)
+                ax.set_ylim((0.012, 400) if wide else limits)
                 ax.tick_params(labelleft=axis in ("rank", "lr"))
                 if axis == "rank" and column == "rms_ratio_to_lora":
-                    ax.axvline(96, color=ink.grey(), linewidth=0.9, linestyle=":")
-            grid[i, 0].set_ylabel(label)
+                    ax.axvline(96, color=tone(_parts.GREY), linewidth=0.9, linestyle=":")
         for ax, text in zip((*grid[-1, :3], grid[1, 3]), AXES.values(), strict=True):
             ax.set_xlabel(text)
             ax.tick_params(labelbottom=True)
-        _legend(figure)
-        figure.suptitle(
-            "RMS of the change of all adapted matrices, over LoRA's (r=8, alpha=16)", x=0.075, ha="left", fontsize=11
-        )
-        figure.subplots_adjust(0.085, 0.055, 0.99, 0.95, wspace=0.06, hspace=0.09)
-        box = grid[1, 3].get_position()
-        grid[1, 3].set_position((box.x0 + 0.022, box.y0, box.width - 0.022, box.height))
-        figure.savefig(PNG, metadata={"Software": None})
+        _legends(grid[0, 3], grid[2, 3])
+        figure.suptitle("RMS of the change of all adapted matrices, over LoRA's (r=8, alpha=16)", x=0.01, ha="left")
+        figure_style.write(figure, PNG)
 
 
 def panel(ax: Axes, rows: Sequence[Row], column: str, band: tuple[float, float]) -> None:
     """A line for each row of the comparison, the mean over seeds; hollow where ranks are clipped."""
     ax.set_xscale("log")
     ax.set_yscale("log")
-    ax.axhspan(*band, color="#009E73", alpha=0.15, linewidth=0)
-    ax.axhline(1, color=ink.dark(), linewidth=0.7)
+    ax.axhspan(*band, color=BAND, alpha=0.15, linewidth=0)
+    ax.axhline(1, color=tone(0.25), linewidth=0.7)
     for name in dict.fromkeys(row["row"] for row in rows):
         own = [row for row in rows if row["row"] == name]
         values = list(dict.fromkeys(float(row["value"]) for row in own))
@@ -86,41 +80,33 @@ def panel(ax: Axes, rows: Sequence[Row], column: str, band: tuple[float, float])
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(FuncFormatter(_ratio))
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color(ink.grey())
-    ax.tick_params(which="both", color=ink.grey(), labelcolor=ink.dark(), labelsize=8)
-    ax.grid(True, axis="y", color="#ebebeb", linewidth=0.7)
-    ax.set_axisbelow(True)
+    ax.tick_params(labelsize="small")
+    ax.grid(axis="y")
 
 
 def _line(ax: Axes, name: str, values: Sequence[float], means: Sequence[float], clipped: Sequence[bool]) -> None:
     if name not in NAMED:
-        ax.plot(values, means, color="#9a9a9a", linewidth=0.7, alpha=0.7, zorder=2)
+        ax.plot(values, means, color=OTHERS, linewidth=0.6, alpha=0.6, zorder=2)
         return
-    style = styles_of(NAMED)[name]
-    ax.plot(values, means, color=style.colour, linestyle=style.line, linewidth=1.1, zorder=3)
+    look = looks(NAMED)[name]
+    ax.plot(values, means, look.line, color=look.colour, linewidth=1.1, zorder=3)
     for x, y, hollow in zip(values, means, clipped, strict=True):
-        look = marker_look(style) | {"markeredgecolor": style.colour}
-        look |= {"markerfacecolor": "white"} if hollow else {}
-        ax.plot(x, y, markersize=4.2, markeredgewidth=0.9, zorder=3.5, **look)
+        face = tone(1) if hollow else look.colour
+        ax.plot(x, y, look.marker, color=look.colour, mfc=face, ms=4.2, mew=0.9, zorder=3.5)
 
 
 def _ratio(value: float, _: int) -> str:
     return f"{value:g}" if 1e-3 <= value < 1e4 else f"{value:.0e}"
 
 
-def _legend(figure: Figure) -> None:
-    """Draw the legend into the cells that have no panel."""
-    named = [
-        Line2D([], [], markersize=4.5, linewidth=1.1, label=display(name), **line_look(styles_of(NAMED)[name]))
-        for name in NAMED
-    ]
-    hollow = {"color": ink.dark(), "marker": "o", "markerfacecolor": "white", "linewidth": 0, "markersize": 4.5}
+def _legends(above: Axes, below: Axes) -> None:
+    """Draw the legends into axes that have no panel."""
+    found = looks(NAMED)
     rest = [
-        Line2D([], [], color="#9a9a9a", linewidth=0.7, label="all other rows"),
-        Line2D([], [], **hollow, label="ranks clipped"),
-        Patch(color="#009E73", alpha=0.15, label="within 10 % (first step),\na factor of 2 (others)"),
-        Line2D([], [], color=ink.grey(), linewidth=0.9, linestyle=":", label="rank = width / 8"),
+        Line2D([], [], color=OTHERS, linewidth=0.7, label="all other rows"),
+        Line2D([], [], color=tone(0.25), marker="o", mfc=tone(1), linewidth=0, ms=4.5, label="ranks clipped"),
+        Patch(color=BAND, alpha=0.15, label="within 10 % (first step),\na factor of 2 (others)"),
+        Line2D([], [], color=tone(_parts.GREY), linewidth=0.9, linestyle=":", label="rank = width / 8"),
     ]
-    for handles, top in ((named, 0.955), (rest, 0.47)):
-        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0.775, top), frameon=False, fontsize=8.5)
+    for ax, handles in ((above, _parts.handles(found[name] for name in NAMED)), (below, rest)):
+        ax.legend(handles=handles, loc="upper left", fontsize="small", borderaxespad=0)
