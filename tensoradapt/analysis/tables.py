@@ -278,7 +278,7 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     chosen = reference_of(means, reference)
     rows: list[Row] = []
     for own in _grouped(records(means), ("task",)):
-        rows += _corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at)])
+        rows += corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at)])
     found = pandas.DataFrame(rows, columns=list(COMPARED))
     return found.astype(_kinds(found))
 
@@ -401,22 +401,22 @@ def _p_values(apart: Floats, examples: tuple[Floats, Floats] | None, margin: flo
     if examples is None:
         if len(apart) < 2:
             return math.nan, math.nan
-        return paired_p(apart), _above(paired_p(apart + margin), float(apart.mean()) + margin)
+        return paired_p(apart), one_sided(paired_p(apart + margin), float(apart.mean()) + margin)
     first, second = examples
     if len(first) > 1:
         shifted = crossed_paired_p(first + margin, second)
-        return crossed_paired_p(first, second), _above(shifted, float((first - second).mean()) + margin)
+        return crossed_paired_p(first, second), one_sided(shifted, float((first - second).mean()) + margin)
     exact = all(set(np.unique(side)) <= {0.0, 1.0} for side in examples)
     p = mcnemar(first[0], second[0]) if exact else crossed_p(first, second)
-    return p, _above(crossed_p(first + margin, second), float((first - second).mean()) + margin)
+    return p, one_sided(crossed_p(first + margin, second), float((first - second).mean()) + margin)
 
 
-def _above(two_sided: float, mean: float) -> float:
+def one_sided(two_sided: float, mean: float) -> float:
     """Return the one-sided p that a mean is not above 0, of the two-sided p that it is 0."""
     return two_sided / 2 if mean > 0 else 1 - two_sided / 2
 
 
-def _corrected(rows: list[Row]) -> list[Row]:
+def corrected(rows: list[Row]) -> list[Row]:
     """Return the comparisons of a task with Holm's p values and what they decide."""
     tested = [row for row in rows if math.isfinite(row["p"])]
     for name in ("p", "p_within"):
