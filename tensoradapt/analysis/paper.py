@@ -53,6 +53,8 @@ def paper(source: Any) -> DataFrame:
         raise TensorAdaptError("there is no reported run; expected one or more finished runs: run the sweep first")
     means = summarise(runs)
     means = means.assign(Parameters=means["n_params"], task=means["task"].fillna(""))
+    most = means.groupby("method")["n_params"].transform("max")  # full fine-tuning's differ by the tasks' heads
+    means["Parameters"] = means["n_params"].where(means["kind"] == "adapter", most)
     means["Method"] = means["method"].map(displayed(means["method"]))
     means["Size"] = [size(row, short=True) if row["kind"] == "adapter" else "" for _, row in means.iterrows()]
     means = means.sort_values(["Parameters", "Method"], kind="stable")
