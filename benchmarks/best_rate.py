@@ -215,7 +215,7 @@ def figure(steps: int) -> None:
 
 
 def _rates(ax: Axes, rates: Mapping[str, float], names: bool) -> None:
-    """Draw a row for each method, LoRA's on top, with a mark for each rank: the smallest on top, the largest darkest."""
+    """Draw a row for each method, LoRA's on top, with a mark for each rank, the largest darkest."""
     shades = [tone(0.35, COLOURS[0]), tone(0.7, COLOURS[0]), COLOURS[0], tone(0.45, COLOURS[0], ink=True)]
     for j, rank in enumerate(RANKS):
         own = {i: rates[key] for i, method in enumerate(METHODS) if (key := f"{method} r={rank}") in rates}

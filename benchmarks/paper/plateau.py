@@ -10,23 +10,21 @@ the family's own runs (``records.csv``, which ``run.py --report`` writes). All c
 from __future__ import annotations
 
 import argparse
-import statistics
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import report
 import run
-from matplotlib.figure import Figure
 
 import tensoradapt as ta
-from tensoradapt.files import csv_bytes, replace_file
-from tensoradapt.runs.store import load_runs
+from tensoradapt.analysis import paper
+from tensoradapt.analysis.tables import records, reported, summarise
 
 SHARES = (0.5, 2)  # shares of the specification's steps
 SEEDS = [0, 1]
-COLUMNS = ("task", "steps", "lr", "metric", "n_seeds", "mean", "low", "high")
+COLUMNS = ["task", "steps", "lr", "metric", "n_seeds", "mean", "low", "high"]
 
 
 def specifications(family: str) -> Iterator[dict[str, Any]]:
@@ -42,34 +40,27 @@ def specifications(family: str) -> Iterator[dict[str, Any]]:
                 yield {**others, **alone, "steps": max(1, round(share * spec["steps"]))}
 
 
-def curve(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def curve(runs: pd.DataFrame) -> pd.DataFrame:
     """A row for each task and number of steps of LoRA r=8: its mean test score, and its seeds' least and largest.
 
     Tasks whose runs of half or twice the steps are not there are left out.
     """
-    scores: dict[tuple[str, int, float, str], list[float]] = {}
-    for row in records:
-        if report.is_reference(row) and int(row["seed"]) in SEEDS:
-            case = (row["task"], int(row["steps"]), float(row["lr"]), row["metric"])
-            scores.setdefault(case, []).append(float(row["chance" if row["status"] == "diverged" else "test"]))
-    numbers = Counter(task for task, *_ in scores)
-    rows = [(*case, len(v), statistics.fmean(v), min(v), max(v)) for case, v in sorted(scores.items())]
-    return [dict(zip(COLUMNS, row, strict=True)) for row in rows if numbers[row[0]] == len(SHARES) + 1]
+    own = reported(runs)
+    method, rank = report.REFERENCE
+    own = own[(own["method"] == method) & (own["rank"] == rank) & own["seed"].isin(SEEDS)]
+    if own.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    means = summarise(own, "steps")
+    means["low"], means["high"] = (means["scores"].map(end) for end in (min, max))
+    return means[means.groupby("task")["steps"].transform("nunique") == len(SHARES) + 1][COLUMNS]
 
 
-def draw(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Score against steps, a panel for each task."""
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    figure = Figure(figsize=(2.6 * len(tasks), 2.4), layout="constrained")
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
-        own = [row for row in rows if row["task"] == task]
-        steps, means = [row["steps"] for row in own], [row["mean"] for row in own]
-        axes.vlines(steps, [row["low"] for row in own], [row["high"] for row in own], color="0.6")
-        axes.plot(steps, means, "o-", color="C0")
-        axes.set(xscale="log", xlabel="steps", ylabel=f"test {own[0]['metric'].replace('_', ' ')}", title=task)
-        axes.set_xticks(steps, [f"{n:,}" for n in steps])
-        axes.minorticks_off()
-    return figure
+def runs_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """Runs behind rows of ``curve``: of two seeds the least and the largest score, whichever seed has which."""
+    scores = [[row["low"], row["high"]][: row["n_seeds"]] for _, row in rows.iterrows()]
+    runs = rows.assign(score=scores, method="lora", rank=8, n_params=None).drop(columns=["mean", "low", "high"])
+    runs = runs.explode("score").astype({"score": float})
+    return runs.assign(seed=runs.groupby(["task", "steps"]).cumcount())
 
 
 def main() -> int:
@@ -87,14 +78,15 @@ def main() -> int:
         own = folder / "records.csv"
         if not own.is_file():
             raise SystemExit(f"{own} is missing; write it first: run.py --family {args.family} --report")
-        rows = curve([*report.records(load_runs(out), {}), *report.read(own)])
-        if not rows:
+        every = [table for table in (report.records(out), pd.read_csv(own)) if len(table)]
+        rows = curve(pd.DataFrame([row for table in every for row in records(reported(table))]))
+        if rows.empty:
             raise SystemExit(
                 f"{out} has no task with runs of both half and twice the steps; run them first: "
                 f"plateau.py --family {args.family}"
             )
-        replace_file(folder / "plateau.csv", csv_bytes(COLUMNS, rows))
-        draw(rows).savefig(folder / "plateau.png", dpi=150)
+        paper.write(rows, folder / "plateau.csv")
+        report.draw(runs_of(rows), "plateau", folder / "plateau")
         return 0
     options = {"executor": args.executor, "workers": args.workers, "probe": False}
     ended = [ta.sweep(spec, out, **options) for spec in specifications(args.family)]

@@ -13,21 +13,25 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import report
 from scipy.special import stdtr, stdtrit
 
-from tensoradapt.analysis.statistics.intervals import Floats, t_interval
+from tensoradapt.analysis.facts import size
+from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.significance import paired_p
+from tensoradapt.analysis.tables import corrected, one_sided, reported
 from tensoradapt.files import csv_bytes, replace_file
 
 FOLDERS = ("glue", "glue/long", "glue/one-rate", "instruct", "instruct/ranks", "preference", "protein", "vision")
 HEADS = {"sst2": 770, "stsb": 385, "mrpc": 770, "cola": 770, "rte": 770, "cifar10": 7690, "polyreactivity": 1026}
 HEADS |= dict.fromkeys(("alpaca", "ultrafeedback", "antibody-mlm"), 0)  # ``n_trained_base`` of runs
 PAIRED = ("accuracy", "f1", "matthews", "pearson", "spearman")  # the metrics whose examples those runs compared
+MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
 ROUNDING = 5e-5  # the rounding of limits with four decimals
 
 
@@ -45,41 +49,33 @@ def largest_p(mean: float, half: float, variance: float, n: int) -> float:
 
 
 def recomputed(folder: Path) -> list[report.Row]:
-    """The rows of a folder's ``differences.csv`` with p values."""
-    runs: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for run in report.read(folder / "records.csv"):
-        if run["kind"] == "adapter" and run["tuning"] == "False":
-            runs.setdefault((run["task"], f"{run['method']} r={run['rank']}"), []).append(run)
-    rows = [_row(row, runs) for row in report.read(folder / "differences.csv")]
-    tasks = dict.fromkeys(row["task"] for row in rows)
-    return [row for task in tasks for row in report.corrected([row for row in rows if row["task"] == task])]
+    """The rows of a folder's ``differences.csv``: intervals as they are printed there, p values anew."""
+    runs = reported(pd.read_csv(folder / "records.csv"))
+    printed = {(row["task"], row["method"], row["size"]): row for row in report.read(folder / "differences.csv")}
+    scores, found = dict(zip(runs["id"], runs["score"], strict=True)), list[report.Row]()
+    for task, own in runs.groupby("task"):
+        over_seeds = report.comparisons(own)
+        known = [printed[task, row["method"], size(row, short=True)] for row in over_seeds]
+        apart = [np.array([scores[a] - scores[b] for a, b in _pairs(row)]) for row in over_seeds]
+        rows = [_row(*each) for each in zip(over_seeds, known, apart, strict=True)]
+        for row, seeds in zip(corrected(rows), over_seeds, strict=True):
+            found.append(report.rounded_row(row, seeds["low"], HEADS[task]))
+    return found
 
 
-def _row(row: Mapping[str, str], runs: Mapping[tuple[str, str], Sequence[Mapping[str, str]]]) -> report.Row:
-    own, other = runs[row["task"], f"{row['method']} {row['size']}"], runs[row["task"], row["reference"]]
-    scores = {run["seed"]: _score(run) for run in other}
-    apart = np.array([_score(run) - scores[run["seed"]] for run in own if run["seed"] in scores])
-    low, high, head = float(row["low"]), float(row["high"]), HEADS[row["task"]]
-    if len(apart) != int(row["n_seeds"]) or abs(apart.mean() - (low + high) / 2) > 2 * ROUNDING:
-        raise SystemExit(f"{row} is not of the runs in records.csv; write it again: run.py --report")
-    trained = [int(side[0]["n_params"]) + head for side in (own, other)]
-    p, p_above = (_p(apart + shift, (high - low) / 2, row["metric"]) for shift in (0.0, report.MARGIN))
-    return {
-        **{key: row[key] for key in ("task", "method", "size", "n_params")},
-        "n_head": head,
-        **{key: row[key] for key in ("reference", "times_fewer")},
-        "times_fewer_trained": report.rounded(trained[1] / trained[0]),
-        "metric": row["metric"],
-        **{key: float(row[key]) for key in ("difference", "low", "high")},
-        "low_seeds": round(t_interval(apart).low, 4),
-        "n_seeds": row["n_seeds"],
-        "p": p,
-        "p_within": report.one_sided(p_above, apart.mean() + report.MARGIN),
-    }
+def _pairs(row: report.Row) -> Iterable[tuple[str, str]]:
+    """The runs of a comparison and of its reference, by seed."""
+    return zip(row["runs"][0::2], row["runs"][1::2], strict=True)
 
 
-def _score(run: Mapping[str, str]) -> float:
-    return float(run["chance" if run["status"] == "diverged" else "test"])
+def _row(row: report.Row, printed: Mapping[str, str], apart: Floats) -> report.Row:
+    """A comparison over seeds alone with its printed interval, and p values that this allows."""
+    low, high = float(printed["low"]), float(printed["high"])
+    if len(apart) != int(printed["n_seeds"]) or abs(apart.mean() - (low + high) / 2) > 2 * ROUNDING:
+        raise SystemExit(f"{printed} is not of the runs in records.csv; write it again: run.py --report")
+    p, p_above = (_p(apart + shift, (high - low) / 2, row["metric"]) for shift in (0.0, MARGIN))
+    interval = {key: float(printed[key]) for key in ("difference", "low", "high")}
+    return {**row, **interval, "p": p, "p_within": one_sided(p_above, apart.mean() + MARGIN)}
 
 
 def _p(apart: Floats, half: float, metric: str) -> float:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from support import roberta
 from transformers import BertConfig, BertForSequenceClassification
@@ -18,7 +19,7 @@ import report
 import run
 
 import tensoradapt as ta
-from tensoradapt.analysis.old_tables.comparable import paired_scores
+from tensoradapt.analysis.statistics.examples import paired_scores
 from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm
 from tensoradapt.files import csv_bytes
@@ -149,15 +150,15 @@ def test_steps_are_enough_where_twice_as_many_gain_nothing(
 
 
 def test_a_task_without_other_numbers_of_steps_has_no_curve() -> None:
-    one = {"method": "lora", "rank": "8", "tuning": "False", "seed": "0", "lr": "0.01", "status": "finished"}
-    one |= {"metric": "f1", "test": "0.5", "chance": "0.4"}
-    rows = [one | {"task": "a", "steps": "3"}, *(one | {"task": "b", "steps": n} for n in ("2", "3", "6"))]
+    one = {"method": "lora", "rank": 8, "n_params": 5, "tuning": False, "seed": 0, "lr": 0.01, "status": "finished"}
+    one |= {"metric": "f1", "test": 0.5, "chance": 0.4}
+    rows = [one | {"task": "a", "steps": 3}, *(one | {"task": "b", "steps": n} for n in (2, 3, 6))]
     rows += [
-        one | {"task": "b", "steps": "2", "seed": "1", "status": "diverged"},
-        one | {"task": "b", "steps": "6", "seed": "2"},
+        one | {"task": "b", "steps": 2, "seed": 1, "status": "diverged", "test": None},
+        one | {"task": "b", "steps": 6, "seed": 2},
     ]
-    found = plateau.curve(rows)
-    assert [(row["task"], row["steps"], row["n_seeds"], row["mean"]) for row in found] == [
+    found = plateau.curve(pd.DataFrame(rows))
+    assert list(found[["task", "steps", "n_seeds", "mean"]].itertuples(index=False, name=None)) == [
         ("b", 2, 2, 0.45),
         ("b", 3, 1, 0.5),
         ("b", 6, 1, 0.5),
@@ -223,24 +224,17 @@ def test_p_is_the_librarys_and_corrected_within_a_task(command, tmp_path: Path) 
     rows = {row["method"]: row for row in report.read(tmp_path / "results" / "glue" / "differences.csv")}
     runs = {(one.row["method"], one.row["rank"], one.row["seed"]): one for one in load_runs(tmp_path / "runs")}
     for name, rank in (("lora", 4), ("cp", 2)):
-        answers = paired_scores([(runs[name, rank, seed], runs["lora", 8, seed]) for seed in (0, 1)])
+        answers = paired_scores([(runs[name, rank, seed].path, runs["lora", 8, seed].path) for seed in (0, 1)])
         assert float(rows[name]["p"]) == pytest.approx(crossed_paired_p(*answers), rel=5e-3)
     p, held = zip(*((float(row["p"]), float(row["p_holm"])) for row in rows.values()), strict=True)
     assert held == pytest.approx(holm(p), rel=5e-3)
-
-
-def test_a_difference_of_one_seed_has_no_p_and_decides_nothing() -> None:
-    rows = report.corrected([{"p": p, "p_within": p} for p in (0.01, float("nan"), 0.04)])
-    assert [row["decided"] for row in rows] == [True, False, True] and rows[0]["p_holm"] == 0.02
-    assert [row["within"] for row in rows] == [True, False, False] and rows[0]["p_within_holm"] == 0.02
-    assert rows[1]["p_holm"] != rows[1]["p_holm"]
 
 
 def test_a_size_is_within_a_point_where_both_lower_limits_say_so() -> None:
     for folder in recompute.FOLDERS:
         for row in report.read(report.RESULTS / folder / "differences.csv"):
             limit = min(float(row["low"]), float(row["low_seeds"]))  # one comparison alone
-            assert (float(row["p_within"]) < 0.025) == (limit > -report.MARGIN)
+            assert (float(row["p_within"]) < 0.025) == (limit > -recompute.MARGIN)
             assert row["within"] == str(float(row["p_within_holm"]) < 0.025)
 
 
@@ -261,6 +255,12 @@ def test_differences_of_docs_are_what_their_records_say(name: str) -> None:
     folder = report.RESULTS / name
     rows = recompute.recomputed(folder)
     assert csv_bytes(list(rows[0]), rows) == (folder / "differences.csv").read_bytes()
+
+
+@pytest.mark.parametrize("file", sorted(report.RESULTS.rglob("records.csv")), ids=lambda file: file.parent.name)
+def test_tables_of_docs_are_what_their_records_say(file: Path, tmp_path: Path) -> None:
+    report.write_scores(pd.read_csv(file), tmp_path / "table.md")
+    assert (tmp_path / "table.md").read_text() == (file.parent / "table.md").read_text()
 
 
 def test_the_heads_of_docs_are_those_of_the_models() -> None:
