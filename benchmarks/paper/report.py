@@ -81,10 +81,10 @@ def machine(run: Run) -> str:
     return str(measured.get("device_name") or f"{run.provenance['cpu']}, {measured['threads']} thread(s)")
 
 
-def draw(runs: pd.DataFrame, name: str, stem: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
-    """Draw a figure of ``FIGURES`` with its answer and its caption; return the paths of its files."""
+def draw(runs: pd.DataFrame, name: str, stem: Path, formats: Sequence[str] = ("png",), **more: Any) -> list[Path]:
+    """Draw a figure of ``FIGURES`` with its answer and its caption, and ``more`` options; return its files' paths."""
     figure, options = FIGURES[name]
-    axes = getattr(plots, figure)(runs, **{"headline": True, "caption": True, **options})
+    axes = plots.figure(figure)(runs, **{"headline": True, "caption": True, **options, **more})
     drawn = (axes if hasattr(axes, "get_figure") else axes[0]).get_figure(root=True)
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
     for path in paths:
