@@ -63,7 +63,7 @@ def rows(runs: pd.DataFrame, *, x: str = "steps", y: str = "loss", at: str | int
     its score, and ``cost`` in steps or seconds of training: a run stores that score once, at its end.
 
     Args:
-        runs: of one task, with the column ``path``.
+        runs: of one task, with the column ``path``, or with a column ``losses``, a text of numbers for each run.
         x: "steps" or "seconds".
         y: "loss" or "validation".
         at: the size of each method: a rank, "all", or "middle", that nearest to the median number of parameters.
@@ -117,10 +117,12 @@ def _losses(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _read(run: pd.Series) -> Floats:
     """Return the loss of each step of a run, (steps,); empty where its folder has none."""
+    if isinstance(own := run.get("losses"), str):
+        return np.array(own.split(), float)
     if not isinstance(run["path"], str):
         raise TensorAdaptError(
             f"run {run['id']} has no path, and losses are in the folders of runs; expected a folder of runs, runs of "
-            "load_runs, or a table with their column 'path'"
+            "load_runs, or a table with their column 'path' or with a column 'losses', a text of numbers"
         )
     folder = Path(run["path"])
     return read_array(folder, "losses") if (folder / "losses.npy").is_file() else np.empty(0)
