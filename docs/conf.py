@@ -19,10 +19,11 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-GALLERY = HERE / "make" / "gallery.py"
+GALLERIES = {"gallery": HERE / "make" / "gallery.py", "plots": HERE / "make" / "plot_gallery.py"}  # folder: its script
 REPOSITORY = "https://github.com/tensoradapt/tensoradapt"  # the one place that names it
 BRANCH = "main"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -45,8 +46,8 @@ extensions = [
     "sphinx_design",
 ]
 exclude_patterns = ["examples/trainers/**"]
-# without the script of the gallery its pages are missing, which is no error
-suppress_warnings = [] if GALLERY.is_file() else ["toc.not_readable"]
+# without the scripts of the galleries their pages are missing, which is no error
+suppress_warnings = [] if all(script.is_file() for script in GALLERIES.values()) else ["toc.not_readable"]
 language = "en"
 smartquotes_action = "D"  # dashes alone: quotes stay as they are typed, as many are Python's
 highlight_language = "none"  # indented blocks are commands, tables and what programs print
@@ -78,11 +79,15 @@ LINK = re.compile(r"(?<!!)(\[[^\[\]]+\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")  #
 CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
 
 
-def write_gallery(app: Sphinx, config: Config) -> None:
-    """Make the pages of the gallery from the code, before the pages are read."""
-    if GALLERY.is_file():
-        sys.path.insert(0, str(GALLERY.parent))
-        importlib.import_module("gallery").write(HERE / "gallery")
+def write_galleries(app: Sphinx, config: Config) -> None:
+    """Make the pages of the galleries from the code, before the pages are read."""
+    sys.path.insert(0, str(HERE / "make"))
+    for folder, script in GALLERIES.items():
+        if script.is_file():
+            try:
+                importlib.import_module(script.stem).write(HERE / folder)
+            except ValueError as error:  # as those of tensoradapt are
+                raise ConfigError(str(error)) from error
 
 
 def links_to_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
@@ -155,7 +160,7 @@ def functions_by_name(
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.connect("config-inited", write_gallery)
+    app.connect("config-inited", write_galleries)
     app.connect("source-read", links_to_the_repository)
     app.connect("source-read", pages_of_the_folder)
     app.connect("autodoc-process-docstring", links_of_docstrings, priority=900)

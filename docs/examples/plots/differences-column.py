@@ -1,0 +1,12 @@
+"""In the column of a paper.
+
+The bars and marks say what the numbers beside the wide figure do.
+"""
+
+import pandas as pd
+
+import tensoradapt as ta
+
+means = pd.read_csv("docs/figures/frontier.csv")
+runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
+ta.plots.differences(runs, figsize=3.3)

@@ -1,0 +1,14 @@
+"""In a dark style sheet.
+
+The same call within the sheet.
+"""
+
+import pandas as pd
+from matplotlib import pyplot as plt
+
+import tensoradapt as ta
+
+means = pd.read_csv("docs/figures/frontier.csv")
+runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
+with plt.style.context("dark_background"):
+    ta.plots.differences(runs)

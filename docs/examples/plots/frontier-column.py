@@ -1,0 +1,12 @@
+"""In the column of a paper.
+
+A width alone keeps the figure's own height; names stay, ranks go where there is no room.
+"""
+
+import pandas as pd
+
+import tensoradapt as ta
+
+means = pd.read_csv("docs/figures/frontier.csv")
+runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
+ta.plots.frontier(runs, figsize=3.3)

@@ -1,0 +1,12 @@
+"""Where does each method stand among the others?
+
+One panel for each method in its colour, the others in grey, on the same axes.
+"""
+
+import pandas as pd
+
+import tensoradapt as ta
+
+means = pd.read_csv("docs/figures/frontier-all.csv")
+runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
+ta.plots.frontier(runs, col="method", figsize=7)

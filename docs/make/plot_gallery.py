@@ -1,0 +1,154 @@
+"""Write the gallery of figures, docs/plots: a picture of each kind and the lines that draw it.
+
+``python docs/make/plot_gallery.py`` writes it, as Sphinx does before it reads the pages. An example is a file of
+docs/examples/plots, named for its figure or for figure-variant: its docstring is the question that the figure answers
+and what its marks are, and the lines below are run from the root of the repository and shown as they are.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import runpy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parent
+ROOT = DOCS.parent
+sys.path[:0] = [name for name in (str(HERE), str(ROOT)) if name not in sys.path]
+
+import matplotlib as mpl  # noqa: E402
+from matplotlib import pyplot  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from PIL import Image  # noqa: E402  # which matplotlib brings
+
+from tensoradapt.analysis import plots  # noqa: E402
+from tensoradapt.errors import TensorAdaptError, did_you_mean  # noqa: E402
+
+EXAMPLES = DOCS / "examples" / "plots"
+FIRST = ("frontier", "differences", "layouts", "curves", "learning")  # others follow by name
+DPI, INKS = 160, 160  # dots per inch, and colours
+INTRODUCTION = """# Plot gallery
+
+Each figure answers a question about runs. `ta.plots.NAME` takes a folder of runs, runs or a DataFrame, draws into `ax`
+or a figure of its own, obeys rcParams and style sheets, and returns the axes ([results](../sweeps/results.md)). The
+lines beside a picture are those that drew it, from the top of a copy of the repository; where they read a CSV file, the
+folder of a sweep does as well: `ta.plots.frontier("runs/x")`.
+"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A file that draws one figure."""
+
+    path: Path
+    figure: str
+    title: str
+    text: str
+    code: str
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @staticmethod
+    def read(path: Path) -> Example:
+        """Read an example; raise TensorAdaptError for one without a docstring of a title and a text."""
+        source = path.read_text(encoding="utf-8")
+        module = ast.parse(source)
+        title, _, text = (ast.get_docstring(module) or "").partition("\n\n")
+        if not title or not text:
+            raise TensorAdaptError(f"{path} says nothing; expected a docstring: a question, an empty line, the answer")
+        code = "\n".join(source.splitlines()[module.body[0].end_lineno or 0 :]).strip()
+        return Example(path, path.stem.partition("-")[0], title, " ".join(text.split()), code)
+
+
+def examples(folder: Path = EXAMPLES, figures: Sequence[str] = plots.NAMES) -> dict[str, list[Example]]:
+    """Return the examples of each figure, that with its name alone first; raise TensorAdaptError where one lacks."""
+    found: dict[str, list[Example]] = {name: [] for name in (*FIRST, *figures) if name in figures}
+    for path in sorted(folder.glob("*.py"), key=lambda path: path.stem):
+        example = Example.read(path)
+        if example.figure not in found:
+            raise TensorAdaptError(f"{path} is of no figure{did_you_mean(example.figure, figures)}")
+        found[example.figure].append(example)
+    for name, own in found.items():
+        if not own or own[0].name != name:
+            raise TensorAdaptError(
+                f"the figure {name!r} has no example; expected {folder / name}.py: a docstring with the question that "
+                "it answers, and about five lines that draw it from a CSV file"
+            )
+    return found
+
+
+def drawn(example: Example) -> Figure:
+    """Run an example as a reader would and return its figure; raise TensorAdaptError unless it draws one."""
+    pyplot.close("all")
+    with contextlib.chdir(ROOT):
+        runpy.run_path(str(example.path))
+    if len(numbers := pyplot.get_fignums()) != 1:
+        raise TensorAdaptError(f"{example.path} draws {len(numbers)} figures; expected one")
+    return pyplot.figure(numbers[0])
+
+
+def png(figure: Figure) -> bytes:
+    """Return a picture of few colours, which is a third as large."""
+    written, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(written, dpi=DPI)
+    Image.open(written).convert("RGB").quantize(INKS, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+    return small.getvalue()
+
+
+def write(folder: Path, draw: bool = True) -> list[Path]:
+    """Write index.md and, to ``draw``, a picture of each example (NAME.png) into a folder; return the paths."""
+    every, folder = examples(), Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [folder / "index.md"]
+    written[0].write_text(page(every), encoding="utf-8")
+    for example in [one for own in every.values() for one in own if draw]:
+        with mpl.rc_context(), contextlib.ExitStack() as after:
+            pyplot.switch_backend("agg")
+            after.callback(pyplot.close, "all")
+            written.append(folder / f"{example.name}.png")
+            written[-1].write_bytes(png(drawn(example)))
+    return written
+
+
+def page(every: dict[str, list[Example]]) -> str:
+    """Return the page: a card for each figure, then its examples."""
+    lines = [INTRODUCTION, "::::{grid} 2 3 3 4", ":gutter: 2", ""]
+    for name, (first, *_) in every.items():
+        lines += [f":::{{grid-item-card}} {name}", f":img-top: {first.name}.png", f":img-alt: {first.title}"]
+        lines += [":class-img-top: plot-thumbnail", f":link: #{name}", ":link-type: url", "", first.title, ":::", ""]
+    lines += ["::::", ""]
+    for name, own in every.items():
+        lines += section(name, own)
+    return "\n".join(lines) + "\n"
+
+
+def section(name: str, own: Sequence[Example]) -> list[str]:
+    """Return the part about a figure: its first example as it is, the lines of others folded below their pictures."""
+    first, *others = own
+    lines = [f"## {name}", "", f"**{first.title}** {first.text}", "", *_picture(first), *_code(first)]
+    lines += [f"Options: {{py:func}}`ta.plots.{name} <tensoradapt.plots.{name}>`.", ""]
+    if others:
+        lines += ["::::{grid} 1 1 2 2", ":gutter: 3", ""]
+    for example in others:
+        lines += [":::{grid-item}", f"**{example.title}** {example.text}", "", *_picture(example)]
+        lines += ["```{dropdown} The lines", "~~~python", example.code, "~~~", "```", ":::", ""]
+    return [*lines, "::::", ""] if others else lines
+
+
+def _picture(example: Example) -> list[str]:
+    return [f"![{example.title}]({example.name}.png)", ""]
+
+
+def _code(example: Example) -> list[str]:
+    return ["```python", example.code, "```", ""]
+
+
+if __name__ == "__main__":
+    write(DOCS / "plots")
