@@ -14,11 +14,11 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt import published as published
     from tensoradapt.adapter.adapter import Adapter as Adapter
     from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
-    from tensoradapt.analysis.figures import plots as plots
-    from tensoradapt.analysis.figures import spectra_plots as spectra_plots
-    from tensoradapt.analysis.old_tables.frontier import frontier as frontier
-    from tensoradapt.analysis.old_tables.savings import savings as savings
+    from tensoradapt.analysis import plots as plots
     from tensoradapt.analysis.statistics import spectra as spectra
+    from tensoradapt.analysis.tables import compare as compare
+    from tensoradapt.analysis.tables import frontier as frontier
+    from tensoradapt.analysis.tables import summarise as summarise
     from tensoradapt.compression.compress import compress as compress
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
     from tensoradapt.lora.export import export_lora as export_lora
@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.surgery.registry import adapters as adapters
     from tensoradapt.surgery.registry import print_trainable_parameters as print_trainable_parameters
     from tensoradapt.surgery.use import use as use
-    from tensoradapt.sweeps.reports.dataframe import results as results
+    from tensoradapt.sweeps.results import results as results
     from tensoradapt.sweeps.run_sweep import sweep as sweep
     from tensoradapt.tasks.registry import register_task as register_task
     from tensoradapt.tasks.task import Task as Task
@@ -88,16 +88,16 @@ _HOME = {
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",
-    "frontier": "tensoradapt.analysis.old_tables.frontier",
-    "savings": "tensoradapt.analysis.old_tables.savings",
-    "results": "tensoradapt.sweeps.reports.dataframe",
+    "results": "tensoradapt.sweeps.results",
+    "summarise": "tensoradapt.analysis.tables",
+    "compare": "tensoradapt.analysis.tables",
+    "frontier": "tensoradapt.analysis.tables",
 }
 _MODULES = {
     "parameterizations": "tensoradapt.parameterizations",
     "published": "tensoradapt.published",
-    "plots": "tensoradapt.analysis.figures.plots",
+    "plots": "tensoradapt.analysis.plots",
     "spectra": "tensoradapt.analysis.statistics.spectra",
-    "spectra_plots": "tensoradapt.analysis.figures.spectra_plots",
 }
 __all__ = [*_HOME, *_MODULES]
 __version__ = "0.2.0"
