@@ -348,7 +348,7 @@ def _size(module: ModuleType, rows: Any, figsize: Any) -> tuple[float, float]:
 
 
 _MODULES = {name: importlib.import_module(f"{__name__}.{name}") for name in NAMES}
-_FUNCTIONS = {name: getattr(module, name, None) or _function(name, module) for name, module in _MODULES.items()}
+_FUNCTIONS = {n: _function(n, m) if hasattr(m, "rows") else getattr(m, n) for n, m in _MODULES.items()}
 globals().update(_FUNCTIONS)  # in place of the modules, which an import puts under these names
 __all__ = ["NAMES", "allowed", "figure", "save", *NAMES]
 
