@@ -8,12 +8,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from support.public import MODULES, parameters, public
+
+import tensoradapt as ta
+from tensoradapt.analysis.results import table_of
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs" / "make"))
 
+import columns_page  # noqa: E402
 import fields_page  # noqa: E402
 
 PAGES = "\n".join(path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md"))
@@ -63,3 +68,15 @@ def test_the_page_of_fields_is_made_from_the_records() -> None:
     for record in fields_page.RECORDS:
         section = text.split(f"## {record.__name__}\n")[1].split("\n## ")[0]
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*inspect.signature(record).parameters]
+
+
+def test_the_page_of_columns_is_made_from_the_tables() -> None:
+    """``python docs/make/columns_page.py`` writes it again."""
+    text = columns_page.page()
+    assert columns_page.PAGE.read_text() == text
+    runs = pandas.DataFrame({"method": ["lora", "cp"] * 2, "score": [0.9, 0.8, 0.92, 0.81], "n_params": [9, 3] * 2})
+    made = {"ta.results": table_of(runs), "ta.summarise": ta.summarise(runs), "ta.compare": ta.compare(runs)}
+    for name, table in made.items():
+        section = text.split(f"## {name}\n")[1].split("\n## ")[0]
+        named = re.findall(r"^\| `(\w+)` \| \S", section, re.MULTILINE)
+        assert sorted(named) == sorted(table) if name == "ta.results" else named == list(table)

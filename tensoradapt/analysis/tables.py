@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.results import CONFIGURATION, COSTS, table_of
+from tensoradapt.analysis.results import CONFIGURATION, COSTS, RUN, table_of
 from tensoradapt.analysis.statistics.examples import paired_scores
 from tensoradapt.analysis.statistics.intervals import (
     Floats,
@@ -39,25 +39,57 @@ SAME += ("metric_low", "metric_high", "n_trained")
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
-MEANS = (  # columns of ``summarise``
-    *("task", "model", "metric", "kind", "method", "parameterization", "projections", "scale", "optimizer", "layout"),
-    *("rank", "budget", "n_params", "n_trained", "lr", "steps", "cost", "mean", "low", "high", "sd", "n_seeds"),
-    *("n_lost", "scores", "seeds", "lost", "runs", "paths", "chance", "metric_low", "metric_high"),
-    *("on_frontier", "p_frontier"),
-)
+MEANS = {  # what a column of ``summarise`` means, beside those of ``RUN``
+    **{name: RUN[name] for name in RUN if name in (*CONFIGURATION, *SAME[:6], "n_trained", "lr")},
+    "cost": "median over seeds of the cost",
+    "mean": "mean score over seeds",
+    "low": "lower end of the 95 % t interval of the mean; missing for one seed",
+    "high": "upper end of it",
+    "sd": "standard deviation of the scores; missing for one seed",
+    "n_seeds": "number of runs",
+    "n_lost": "how many of them ended at chance or diverged",
+    "scores": "score of each seed",
+    "seeds": "the seeds",
+    "lost": "whether the run of each seed ended at chance or diverged",
+    "runs": "id of each seed's run",
+    "paths": "folder of each seed's run",
+    **{name: RUN[name] for name in ("chance", "metric_low", "metric_high")},
+    "on_frontier": "whether no other mean is as high at as little cost",
+    "p_frontier": "probability of that, given the noise of seeds; missing for one seed",
+}
 USED = (*CONFIGURATION, *SAME, "lr", "seed", "score", "lost", "id", "path")  # columns of runs that means are made of
-COMPARED = (  # columns of ``compare``
-    *("task", "metric", "kind", "method", "parameterization", "layout", "rank", "budget", "n_params", "reference"),
-    *("reference_rank", "reference_n_params", "times_fewer", "difference", "low", "high", "sd", "n_seeds", "p"),
-    *("p_holm", "decided", "margin", "p_within", "p_within_holm", "within", "seeds_needed", "over", "runs"),
-)
+COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
+    **{
+        name: RUN[name] for name in ("task", "metric", "kind", "method", "parameterization", "layout", "rank", "budget")
+    },
+    "n_params": RUN["n_params"],
+    "reference": "method that it is compared with",
+    "reference_rank": "rank of the reference",
+    "reference_n_params": "trained parameters of the reference",
+    "times_fewer": "the reference's parameters, divided by its own",
+    "difference": "mean score minus that of the reference",
+    "low": "lower end of the 95 % interval of the difference; missing where one seed has no test examples",
+    "high": "upper end of it",
+    "sd": "standard deviation of the difference over seeds",
+    "n_seeds": "number of seeds that both have",
+    "p": "p value that there is no difference, of this comparison alone",
+    "p_holm": "p after Holm's correction over all comparisons of the task",
+    "decided": "whether p_holm is below 0.05",
+    "margin": "loss of score that does not matter",
+    "p_within": "one-sided p value that it loses the margin or more, of this comparison alone",
+    "p_within_holm": "p_within after Holm's correction over all comparisons of the task",
+    "within": "whether p_within_holm is below 0.025: it is decided to lose less than the margin",
+    "seeds_needed": "fewest seeds with which a difference of this size and spread is decided; missing above 200",
+    "over": "what is paired: seeds, seeds and test examples, or test examples of one seed",
+    "runs": "ids of the runs of both",
+}
 
 
 def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
     """Return a row for each configuration and reference, by task and cost: its mean over seeds with a 95 % t interval.
 
     A configuration is what has one task, method, layout, size and number of steps. Runs at chance stay in the mean,
-    diverged ones count as chance; runs that only chose a rate are left out.
+    diverged ones count as chance; runs that only chose a rate are left out. Examples are in docs/sweeps/results.md.
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run (``ta.results``).
@@ -131,11 +163,15 @@ def reported(runs: Source) -> DataFrame:
 def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
     """Return the rows of ``summarise`` that are on the frontier: no other mean is as high at as little cost.
 
-    A configuration whose runs are all lost is on none, and references are no part of it.
+    A configuration whose runs are all lost is on none, and references are no part of it. Examples are in
+    docs/sweeps/results.md.
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
         cost: the column of the cost.
+
+    Returns:
+        A DataFrame with the columns ``MEANS``.
 
     Raises:
         TensorAdaptError: as ``summarise`` does.
@@ -246,6 +282,8 @@ class Pair:
 
 def compare(runs: Source, reference: str | None = None, at: int | str = "auto", margin: float = 0.01) -> DataFrame:
     """Compare every configuration with a reference: paired over seeds and test examples, corrected for their number.
+
+    Examples are in docs/sweeps/results.md.
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.

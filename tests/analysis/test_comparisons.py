@@ -48,7 +48,7 @@ def scored(**levels: tuple[float, ...]) -> pd.DataFrame:
 def test_at_a_shared_budget_runs_are_paired_over_seeds_and_examples(tmp_path: Path) -> None:
     at_budgets(tmp_path)
     found = compare(tmp_path)
-    assert tuple(found.columns) == COMPARED
+    assert tuple(found.columns) == tuple(COMPARED)
     assert list(zip(found["method"], found["reference"], found["budget"], strict=True)) == [
         (CP, "LoRA", 100), (CP, "LoRA", 1000),
     ]  # fmt: skip
@@ -171,7 +171,7 @@ def test_the_reference_is_lora_or_the_method_with_the_most_sizes_or_the_one_name
 
 def test_a_sole_configuration_is_compared_with_nothing(tmp_path: Path) -> None:
     found = compare(write_many(tmp_path, {"cp": [(1, 10, 0.7)]}))
-    assert found.empty and tuple(found.columns) == COMPARED
+    assert found.empty and tuple(found.columns) == tuple(COMPARED)
 
 
 @pytest.mark.parametrize(("wrong", "says"), [

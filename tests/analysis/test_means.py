@@ -30,7 +30,7 @@ def own(*rows: tuple[Any, ...], columns: Sequence[str] = ("seed", "n_params", "s
 def test_runs_of_one_configuration_are_one_row_over_seeds(tmp_path: Path) -> None:
     runs = write_many(tmp_path, CURVES)
     means = summarise(list(reversed(runs)))
-    assert tuple(means.columns) == MEANS
+    assert tuple(means.columns) == tuple(MEANS)
     adapters = means[means["kind"] == "adapter"]
     assert list(zip(adapters["method"], adapters["n_params"], strict=True)) == [
         (CP, 100), (CP, 200), ("LoRA", 1000), ("LoRA", 2000),

@@ -15,13 +15,10 @@ MODULES = {
     "tensoradapt.published": ta.published,
     "tensoradapt.plots": ta.plots,
     "tensoradapt.spectra": ta.spectra,
-    "tensoradapt.spectra_plots": ta.spectra_plots,
     "tensoradapt.testing": testing,
     "tensoradapt.integrations.peft": peft,
 }
-FROM_ELSEWHERE = {  # functions of a module that another one defines
-    "tensoradapt.plots.network": ta.plots.network,
-}
+FROM_ELSEWHERE = {f"tensoradapt.plots.{name}": getattr(ta.plots, name) for name in ta.plots.NAMES}  # files of plots
 
 
 def members(module: ModuleType) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Which method is best over several tasks?
 
-Interquartile means of gains over chance, and the probability that a run beats one of LoRA of the same budget; bold is what is
-decided with Bonferroni's correction over the figure.
+Interquartile means of gains over chance, and the probability that a run beats one of LoRA of the same budget; bold is
+what is decided with Bonferroni's correction over the figure.
 """
 
 import pandas as pd

@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tensoradapt.analysis.names import Look, looks, tone
-from tensoradapt.analysis.plots import _parts
+from tensoradapt.analysis.plots import _help, _parts
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 
@@ -57,7 +57,17 @@ class _Panel:
 
 
 def figure(name: str) -> Callable[..., Any]:
-    """Return the function that draws a figure; TensorAdaptError names those that there are."""
+    """Return the function that draws a figure, as ``ta.plots.NAME`` is; examples are in docs/sweeps/results.md.
+
+    Args:
+        name: of the figure, one of ``NAMES``.
+
+    Returns:
+        The function.
+
+    Raises:
+        TensorAdaptError: for an unknown name, with those that there are.
+    """
     if name not in NAMES:
         raise TensorAdaptError(f"there is no figure {name!r}{did_you_mean(name, NAMES)}")
     return _FUNCTIONS[name]
@@ -66,7 +76,16 @@ def figure(name: str) -> Callable[..., Any]:
 def allowed(data: Any) -> dict[str, str | None]:
     """Return for each figure of runs None where the data allow it, else in one line why they do not.
 
-    Runs of several tasks are taken as panels.
+    Runs of several tasks are taken as panels. ``tensoradapt plot RUNS all`` says it (docs/sweeps/results.md).
+
+    Args:
+        data: a folder of runs, runs, or a DataFrame.
+
+    Returns:
+        None or the reason, by the name of the figure.
+
+    Raises:
+        TensorAdaptError: for data that are no runs.
     """
     runs, found = _table(data), dict[str, str | None]()
     for name, module in _MODULES.items():
@@ -87,7 +106,9 @@ def save(
     width: float | None = None,
     **options: Any,
 ) -> list[Path]:
-    """Write a figure as pictures, what is drawn as CSV, and its headline and caption as TXT; return the paths.
+    """Write a figure as pictures, what is drawn as CSV, and its headline and caption as TXT.
+
+    ``tensoradapt plot`` does so from a terminal (docs/sweeps/results.md).
 
     Args:
         data: a folder of runs, runs, or a DataFrame.
@@ -96,6 +117,9 @@ def save(
         formats: of "png", "pdf" and "svg".
         width: inches; the height is what the figure asks for. None: the figure's own width.
         options: of the figure. Runs of several tasks are panels (``col="task"``) where none is given.
+
+    Returns:
+        The paths.
 
     Raises:
         TensorAdaptError: for an unknown figure, format or option, and for data that do not allow the figure.
@@ -147,7 +171,7 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
         return _side_by_side(module, runs, panels, frame, options)
 
     plot.__name__ = plot.__qualname__ = name
-    plot.__doc__ = module.__doc__
+    plot.__doc__ = _help.text(module, takes)
     plot.__signature__ = _signature(takes)  # type: ignore[attr-defined]
     return plot
 

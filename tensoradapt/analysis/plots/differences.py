@@ -36,6 +36,12 @@ def rows(
 ) -> pd.DataFrame:
     """Return a row for each comparison (``tables.compare``), methods together, the smallest size first.
 
+    Args:
+        runs: of one model, and of one task in each panel.
+        reference: method that others are compared with; None: LoRA, else the method with the most sizes.
+        at: the reference's size: a rank, "budget", "size", "n_params" or "auto" (``compare``).
+        margin: loss of score that does not matter, drawn as a band.
+
     Raises:
         TensorAdaptError: where there is nothing to compare.
     """

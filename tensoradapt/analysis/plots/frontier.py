@@ -44,6 +44,10 @@ def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:
 def rows(runs: pd.DataFrame, *, x: str = "n_params") -> pd.DataFrame:
     """Return a row for each configuration, the least cost first (``summarise``), and ``cost_name``, which is x.
 
+    Args:
+        runs: of one model, and of one task in each panel.
+        x: the cost, a column of numbers such as "n_params" or "seconds".
+
     Raises:
         TensorAdaptError: for an x that is no column of numbers above 0, and for runs without an adapter.
     """
@@ -72,9 +76,15 @@ def draw(
     looks: Mapping[str, Look] | None = None,
     names: bool = True,
 ) -> Axes:
-    """Draw the frontier; ``focus``: one method in colour, the others grey; ``baseline``: of the axis of times fewer.
+    """Draw the frontier; without ``focus`` of more than eight methods those on it and the baseline's have a colour.
 
-    Without ``focus`` all methods have a colour, or of more than eight those on the frontier and the baseline's.
+    Args:
+        rows: of ``rows``.
+        ax: axes.
+        focus: the method that is in colour, with the others in grey.
+        baseline: method and rank of the axis that counts how many times fewer parameters there are; None: no such axis.
+        looks: name, colour and marker of each method.
+        names: whether methods are named within the axes.
     """
     adapters = rows[rows["kind"] == "adapter"]
     vivid, shown = _vivid(adapters, focus, baseline), dict(looks or look_up(rows["method"]))

@@ -35,6 +35,10 @@ def rows(runs: pd.DataFrame, *, reference: str | None = None) -> pd.DataFrame:
     those of means, ``difference``, ``difference_low``, ``difference_high``, ``p_holm``, ``decided``, ``size`` and
     ``reference``, whether a row is the reference.
 
+    Args:
+        runs: of one task and model.
+        reference: method that others of its size are compared with; None: LoRA, else the method with the most sizes.
+
     Raises:
         TensorAdaptError: unless a parameterization ran over two layouts at one size.
     """
