@@ -207,31 +207,30 @@ assert torch.allclose(model(x), factored, atol=1e-4)
     Change(
         "a figure",
         """
-from tensoradapt.analysis.figures.catalogue import CATALOGUE
-from tensoradapt.analysis.figures.contents import Source
-caption, rows, drawing = CATALOGUE["empty"].content(Source(()))
-assert drawing.on(None).get_title() == "nothing" and rows == [{"n": 0}]
+import pandas
+runs = pandas.DataFrame({"method": ["lora", "cp", "cp"], "score": [0.9, 0.8, 0.8], "n_params": [9, 3, 3]})
+ax = ta.plots.seeds(runs, figsize=3.3, headline=True)
+assert [bar.get_width() for bar in ax.patches] == [2, 1] and ax.get_title() == "" and "Args:" in ta.plots.seeds.__doc__
+assert ta.plots.allowed(runs)["seeds"] is None
 """,
-        edits={
-            "analysis/figures/catalogue.py": [
-                (
-                    "from tensoradapt.analysis.figures import contents\n",
-                    "from tensoradapt.analysis.figures import contents, empty_plot\n",
-                ),
-                ("CATALOGUE = {\n", 'CATALOGUE = {\n    "empty": Kind(empty_plot.content),\n'),
-            ]
-        },
         new={
-            "analysis/figures/empty_plot.py": '"""A figure that says how many runs there are."""\n\n'
-            "from matplotlib.figure import Figure\n\n"
-            "from tensoradapt.analysis.figures.contents import Drawing\n\n\n"
-            "def content(source):\n"
-            '    return "caption", [{"n": len(source.runs)}], Drawing(draw)\n\n\n'
-            "def draw(ax=None):\n"
-            "    ax = ax or Figure().subplots()\n"
-            '    ax.set_title("nothing")\n'
-            "    return ax\n"
+            "analysis/plots/seeds.py": '"""Number of runs of each method."""\n\n'
+            "from tensoradapt.analysis.names import display\n\n\n"
+            "def rows(runs):\n"
+            '    """Return a row for each method."""\n'
+            '    return runs.groupby("method", as_index=False).agg(n=("seed", "size"))\n\n\n'
+            "def draw(rows, ax):\n"
+            '    """Draw bars."""\n'
+            '    ax.barh(rows["method"].map(display), rows["n"])\n'
+            "    return ax\n\n\n"
+            "def headline(rows):\n"
+            "    return f\"{rows['n'].sum()} runs\"\n\n\n"
+            "def caption(runs, rows):\n"
+            '    return "Every run that is reported."\n\n\n'
+            "def size(rows, *, width=3.3):\n"
+            "    return width, 1 + 0.3 * len(rows)\n"
         },
+        tests="its example, which the gallery asks for: `docs/examples/plots/frontier.py` is one",
     ),
     Change(
         "a task",
