@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 PAGES += sorted(
-    path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md") if path.parent.name not in ("gallery", "plots")
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "docs").rglob("*.md")
+    if path.parent.name not in ("gallery", "plots")
 )
 NO_PROSE = re.compile(r" {4}| *(\||#|<|>|:::)")  # code, tables, headings, HTML, quotes, directives
 WHOLE = re.compile(r"`[^`]*`|\$[^$]+\$|!\[[^\]]*\]\([^)]*\)|\]\([^)]*\)")  # code, formulas, pictures, targets of links

@@ -22,7 +22,7 @@ TABLES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     (
         "ta.results",
         "A row for each run. Behind these are all [fields](fields.md) of the adapter, its training and its data, as\n"
-        "they were when it ran. A table of one's own needs `method`, `score` and a cost; what else it lacks is missing.",
+        "they were when it ran. A table of one's own needs `method`, `score` and a cost; all else may be missing.",
         RUN,
     ),
     (
