@@ -132,7 +132,7 @@ def how_chosen(runs: DataFrame) -> str:
     seeds = [f"{seed:.0f}" for seed in _values(tried, "seed")]
     by = f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
     each = "each other" if given else "each"
-    return f"{others}chosen on validation among {_tried(tried, each, names)} {_where_tuned(runs)} ({by})"
+    return f"{others}chosen on validation among {_tried(tried, each, names)} {where_tuned(runs)} ({by})"
 
 
 def _tried(tried: DataFrame, each: str, names: Mapping[str, str]) -> str:
@@ -155,7 +155,7 @@ def _grid(rates: Sequence[float]) -> str:
     return ", ".join(f"{rate:g}" for rate in rates)
 
 
-def _where_tuned(runs: DataFrame) -> str:
+def where_tuned(runs: DataFrame) -> str:
     """Say at which size rates were tuned.
 
     A search tries other rates at each size and reports one size of each method; a grid has rates that sizes share.

@@ -101,25 +101,11 @@ def test_a_row_of_rates_is_a_run_with_the_mean_over_seeds_of_its_size(tuned: pd.
     wanted = {(name, f"r={rank}", BEST[rank]) for name in LEVELS for rank in BEST}
     wanted = wanted - {("lora", "r=1", 1e-3)} | {("lora", "r=1", 1e-2), ("frozen base + head", "", 1e-3)}
     assert set(zip(kept["method"], kept["panel"], kept["lr"], strict=True)) == wanted
-    said = (
-        "Rates kept go from 0.001 to 0.01 over 5 methods; the lowest or highest tried for LoRA, LoRTA, MetaTT-4D, VeRA"
-    )
-    assert curves.headline(rows) == said
+    ends = "LoRA, LoRTA, MetaTT-4D and VeRA"
+    kept_rates = "Rates kept go from 0.001 to 0.01 over 5 methods"
+    assert curves.headline(rows) == f"{kept_rates}; the lowest or highest tried for {ends}"
     few = curves.headline(rows[rows["method"].isin(["vera", "frozen base + head"])])
     assert few == "Rates kept: frozen base + head 0.001, VeRA 0.001 to 0.01; the lowest or highest tried for VeRA"
-
-
-def test_where_rates_were_tuned_is_told_from_the_runs(tuned: pd.DataFrame, tmp_path: Path) -> None:
-    assert curves.tuned_where(tuned) == "size"
-    only = tuned[tuned["tuning"]]
-    assert curves.tuned_where(only) == "size", "before anything is reported"
-    first = only[only["rank"] == 1]
-    assert curves.tuned_where(pd.concat([first, tuned[~tuned["tuning"]]])) == "method", "until a second size is begun"
-    for i in range(6):
-        same = {"parameterization": "cp", "named": "cp", "budget": None, "rank": 1 + i % 3}
-        write_synthetic(tmp_path, lr=1e-3 * (1 + i), seed=1000, tuning=True, **same)
-    write_synthetic(tmp_path, lr=2e-3, **same)
-    assert curves.tuned_where(table_of(tmp_path)) == "search"
 
 
 @pytest.mark.parametrize("width", [3.3, 7])

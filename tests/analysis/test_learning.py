@@ -113,7 +113,7 @@ def test_lost_runs_end_in_crosses_and_are_named(runs: pd.DataFrame) -> None:
         "frozen base + head",
     }
     caption = learning.caption(runs, rows)
-    assert caption.endswith("Crosses end lost runs: VeRA seed 1 (diverged after step 10), VeRA seed 2 (at chance).")
+    assert caption.endswith("Crosses end lost runs: VeRA seed 1 (diverged after step 10) and VeRA seed 2 (at chance).")
     assert learning.headline(rows).startswith("The loss of CP ends lowest with every seed, at 0.1")
     assert learning.headline(rows).endswith("; 2 of 10 runs are lost")
 

@@ -78,7 +78,7 @@ def test_what_is_decided_is_said_and_bold() -> None:
     said = aggregates.headline(rows)
     assert (
         said.startswith("Runs of CP r=2 (")
-        and " beat those of LoRA, and runs of VeRA r=2 (0 %), VeRA r=8 (0 %) lose" in said
+        and " beat those of LoRA, and runs of VeRA r=2 (0 %) and VeRA r=8 (0 %) lose" in said
     )
     ax = drawn(aggregates, rows)
     assert sum(text.get_weight() == "bold" for text in ax.texts) == rows["decided"].sum() == 4

@@ -16,14 +16,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from tensoradapt.analysis.facts import listed
+from tensoradapt.analysis.facts import size as asked
 from tensoradapt.analysis.names import Look, display, displayed, tone
 from tensoradapt.analysis.names import looks as looks_of
-from tensoradapt.analysis.plots._parts import FAINT, GREY, PALE, bare, inches, narrow, plain, rank_text
+from tensoradapt.analysis.plots._parts import FAINT, GREY, PALE, bare, inches, narrow, plain
 from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.text import size_text
 
 SEEDS = 3  # fewer give a bootstrap nothing to draw from
 LEVEL = 0.05  # below which an improvement is decided, over all of the figure
@@ -68,6 +69,7 @@ def gains_of(runs: pd.DataFrame) -> tuple[dict[Key, Floats], dict[Key, tuple[str
     """
     means = summarise(runs)
     means = means[means["kind"] == "adapter"].sort_values(["n_params", "method"], kind="stable")
+    means["size"] = [asked(row, short=True) or f"{row['n_params']:,.0f}" for _, row in means.iterrows()]
     tasks = sorted(means["task"].map(str).unique())
     if len(tasks) < 2:
         raise TensorAdaptError(f"the runs are of {' '.join(tasks) or 'no task'}; expected those of two tasks or more")
@@ -79,7 +81,7 @@ def gains_of(runs: pd.DataFrame) -> tuple[dict[Key, Floats], dict[Key, tuple[str
         )
     perfect = _perfect(means)
     gains, ids = dict[Key, Floats](), dict[Key, tuple[str, ...]]()
-    for key, own in means.groupby([means["method"], means.apply(_size, axis=1)], sort=False):
+    for key, own in means.groupby(["method", "size"], sort=False):
         own = own.sort_values("task")
         seeds = sorted(set.intersection(*map(set, own["seeds"])))
         if len(own) == len(tasks) and len(seeds) >= SEEDS:
@@ -109,13 +111,6 @@ def _perfect(means: pd.DataFrame) -> dict[str, float]:
         most = max(max(scores) for scores in own["scores"])
         found[str(task)] = high if math.isfinite(high) else 100.0 if most > 1.5 else 1.0
     return found
-
-
-def _size(row: pd.Series) -> str:
-    """Return the budget or rank that was asked for, else the number of parameters, as text."""
-    if pd.notna(row["budget"]):
-        return size_text(None, int(row["budget"]))
-    return rank_text(row["rank"]) or f"{row['n_params']:,.0f}"
 
 
 def _reference(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None) -> str | None:
@@ -224,8 +219,7 @@ def headline(rows: pd.DataFrame) -> str:
             named = [
                 f"{display(row['method'])} {row['size']} ({100 * row['better']:.0f} %)" for _, row in some.iterrows()
             ]
-            more = f" and {len(named) - 3} more" if len(named) > 3 else ""
-            parts.append(f"runs of {', '.join(named[:3])}{more} {verb} those of {against}")
+            parts.append(f"runs of {listed(named, most=3)} {verb} those of {against}")
     text = ", and ".join(parts)
     return f"{text[0].upper()}{text[1:]} at the same size over {rows['tasks'].iloc[0]} tasks"
 

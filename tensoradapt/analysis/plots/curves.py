@@ -14,6 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
+from tensoradapt.analysis.facts import listed, where_tuned
+from tensoradapt.analysis.facts import size as asked
 from tensoradapt.analysis.names import LINES, Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import (
@@ -119,14 +121,14 @@ def _rates(runs: pd.DataFrame) -> pd.DataFrame:
     tried = runs[runs["tuning"]]
     if tried.empty:
         raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
-    apart = tuned_where(runs) != "method"
+    apart = where_tuned(runs) != "at its middle size"
     keys = [*(APART if apart else APART[:1]), "lr"]
     kept = set(_keys(runs[~runs["tuning"]], keys))
     found = tried.assign(
         x="lr",
         mean=tried.groupby([*APART, "lr"], dropna=False)["validation"].transform("mean"),
         chosen=[key in kept for key in _keys(tried, keys)],
-        panel=[_size(run) if apart else "" for _, run in tried.iterrows()],
+        panel=[asked(run, short=True) if apart else "" for _, run in tried.iterrows()],
     )
     shown = ["task", "metric", "metric_low", "metric_high", "kind", *APART, "n_params", "lr", "seed", "validation"]
     found = found[[*shown, "mean", "chosen", "lost", "status", "panel", "x", "id"]]
@@ -135,27 +137,6 @@ def _rates(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _keys(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(map(str, key)) for key in runs[[*keys]].itertuples(index=False)]
-
-
-def _size(run: pd.Series) -> str:
-    """Return the rank or budget of a run as text; "" where it has none."""
-    return size_text(None, int(run["budget"])) if pd.notna(run["budget"]) else rank_text(run["rank"])
-
-
-def tuned_where(runs: pd.DataFrame) -> str:
-    """Return the sizes at which rates were tuned, as the runs tell: "size" (at each), "method" (at one) or "search".
-
-    A search tries other rates at each size and reports one size of each method; a grid has rates that sizes share.
-    """
-    sizes = pd.Series([_size(run) for _, run in runs.iterrows()], runs.index)
-    cases = runs.assign(size=sizes, case=runs["task"].map(str) + "\n" + runs["method"])
-    tried = cases[cases["tuning"]].groupby("case")
-    several = [own for _, own in tried if own["size"].nunique() > 1]
-    if not several:
-        return "method"
-    apart = all(own.groupby("size")["lr"].nunique().sum() == own["lr"].nunique() for own in several)
-    reported = cases[~cases["tuning"]].groupby("case")["size"].nunique()
-    return "search" if apart and all(reported.get(own["case"].iloc[0], 0) <= 1 for own in several) else "size"
 
 
 def draw(
@@ -171,9 +152,7 @@ def draw(
     Methods of one x stand side by side, a few points apart: x was chosen, so that hides nothing. Rates that are kept
     have a ring, and sizes that were tuned apart panels within the axes.
     """
-    shown = dict(looks or looks_of(rows["method"]))
-    if focus is not None:
-        shown = {m: k if m == focus else k._replace(colour=tone(PALE)) for m, k in shown.items()}
+    shown = in_focus(looks or looks_of(rows["method"]), focus)
     if rows["x"].iloc[0] == "lr":
         return _draw_rates(rows, ax, shown, names)
     lines, x = rows[rows["kind"] == "adapter"], rows["x"].iloc[0]
@@ -193,6 +172,11 @@ def draw(
     if names:
         end_names(ax, ends)
     return ax
+
+
+def in_focus(looks: Mapping[str, Look], focus: str | None) -> dict[str, Look]:
+    """Return the looks of methods, where one is in focus those of the others in grey."""
+    return {m: k if focus in (None, m) else k._replace(colour=tone(PALE)) for m, k in looks.items()}
 
 
 def _lines(
@@ -339,19 +323,14 @@ def headline(rows: pd.DataFrame) -> str:
     decided = [change for change, is_so in zip(changes, holds, strict=True) if is_so]
     if not decided:
         return f"Nothing is decided between the least and the largest {x}"
-    up, down = ([one for one in decided if (one[1] > 0) == is_up] for is_up in (True, False))
-    said = [f"{verb} {_listed(some)}" for verb, some in (("helps", up), ("hurts", down)) if some]
+    decided.sort(key=lambda one: -abs(one[1]))
+    said = []
+    for verb, is_up in (("helps", True), ("hurts", False)):
+        if some := [f"{name} ({signed(gap)})" for name, gap, _ in decided if (gap > 0) == is_up]:
+            said.append(f"{verb} {listed(some, most=3)}")
     rest = len(changes) - len(decided)
     left = f"; {rest} of {len(changes)} {'is' if rest == 1 else 'are'} undecided" if rest else ""
     return f"More {x} {' and '.join(said)}{left}"
-
-
-def _listed(changes: Sequence[tuple[str, float, float]], most: int = 3) -> str:
-    """Return names with their changes, the largest first."""
-    ordered = sorted(changes, key=lambda one: -abs(one[1]))
-    texts = [f"{name} ({signed(gap)})" for name, gap, _ in ordered[:most]]
-    more = f" and {len(changes) - most} more" if len(changes) > most else ""
-    return ("; " if any("," in name for name, *_ in ordered) else ", ").join(texts) + more
 
 
 def _kept(rows: pd.DataFrame) -> str:
@@ -372,7 +351,7 @@ def _kept(rows: pd.DataFrame) -> str:
     else:
         every = rows.loc[rows["chosen"], "lr"]
         text = f"Rates kept go from {every.min():g} to {every.max():g} over {len(kept)} methods"
-    return f"{text}; the lowest or highest tried for {', '.join(ends)}" if ends else text
+    return f"{text}; the lowest or highest tried for {listed(ends)}" if ends else text
 
 
 def _at_an_end(own: pd.DataFrame) -> bool:

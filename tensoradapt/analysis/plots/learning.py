@@ -20,6 +20,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import offset_copy
 
+from tensoradapt.analysis.facts import listed
 from tensoradapt.analysis.names import LINES, Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import (
@@ -38,7 +39,7 @@ from tensoradapt.analysis.plots._parts import (
     reference,
     score_limits,
 )
-from tensoradapt.analysis.plots.curves import settings
+from tensoradapt.analysis.plots.curves import in_focus, settings
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
@@ -182,8 +183,7 @@ def draw(
     references = set(rows.loc[rows["kind"] != "adapter", "method"])
     shown = dict(looks or looks_of(rows["method"]))
     shown = {m: k._replace(colour=tone(GREY)) if m in references else k for m, k in shown.items()}
-    if focus is not None:
-        shown = {m: k if m == focus else k._replace(colour=tone(PALE)) for m, k in shown.items()}
+    shown = in_focus(shown, focus)
     ends = _draw_scores(rows, ax, shown) if "mean" in rows else _draw_losses(rows, ax, shown)
     ax.set_xlabel(X[rows["x"].iloc[0]])
     bare(ax)
@@ -331,8 +331,7 @@ def _lost(rows: pd.DataFrame) -> str:
             name = f"{display(run['method'])} {run['setting']}".strip()
             how = f"diverged after step {run['step']:,}" if run["status"] == "diverged" else run["status"]
             said.append(f"{name} seed {run['seed']} ({'loss rose' if rose and how == 'finished' else how})")
-    some = f"{', '.join(said[:6])}{f' and {len(said) - 6} more' if len(said) > 6 else ''}"
-    return f"Crosses end lost runs: {some}." if said else ""
+    return f"Crosses end lost runs: {listed(said)}." if said else ""
 
 
 def headline(rows: pd.DataFrame) -> str:

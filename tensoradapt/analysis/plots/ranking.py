@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from tensoradapt.analysis.facts import listed
 from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import GREY, PALE, bare, inches, narrow, plain
@@ -122,9 +123,9 @@ def headline(rows: pd.DataFrame) -> str:
     behind = [display(method) for at, method in enumerate(rows["method"]) if at and at not in near]
     if not behind:
         return f"Nothing is decided: {first} has the best mean rank, and no method is told apart from it"
-    text = f"{first} ranks before {', '.join(behind)} over {tasks} tasks"
+    text = f"{first} ranks before {listed(behind)} over {tasks} tasks"
     alike = [display(rows["method"].iloc[at]) for at in sorted(near)]
-    return f"{text}; {', '.join(alike)} {'is' if len(alike) == 1 else 'are'} not told apart from it" if alike else text
+    return f"{text}; {listed(alike)} {'is' if len(alike) == 1 else 'are'} not told apart from it" if alike else text
 
 
 def _p(value: float) -> str:
