@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.surgery.registry import adapters as adapters
     from tensoradapt.surgery.registry import print_trainable_parameters as print_trainable_parameters
     from tensoradapt.surgery.use import use as use
+    from tensoradapt.sweeps.report import report as report
     from tensoradapt.sweeps.results import results as results
     from tensoradapt.sweeps.run_sweep import sweep as sweep
     from tensoradapt.tasks.registry import register_task as register_task
@@ -89,6 +90,7 @@ _HOME = {
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",
     "results": "tensoradapt.sweeps.results",
+    "report": "tensoradapt.sweeps.report",
     "summarise": "tensoradapt.analysis.tables",
     "compare": "tensoradapt.analysis.tables",
     "frontier": "tensoradapt.analysis.tables",
