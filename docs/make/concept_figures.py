@@ -18,7 +18,7 @@ import tensoradapt as ta
 from tensoradapt.analysis.figures.canvas import rendered
 from tensoradapt.analysis.figures.page import RC
 from tensoradapt.analysis.figures.styles import COLOURS
-from tensoradapt.analysis.plots import network
+from tensoradapt.analysis.plots.network import draw, size
 from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.parameterizations import dense
 
@@ -88,8 +88,8 @@ def _figure(width: float, height: float) -> Figure:
 def network_figure(plan: ta.Plan, figsize: tuple[float, float] | None = None, **options: Any) -> Figure:
     """The drawing of a plan's tensor, in a figure of its own size or of this one."""
     shown = {name: value for name, value in options.items() if name != "cut"}
-    figure = _figure(*(figsize or network.size(plan, **shown)))
-    network.draw(plan, figure.add_axes((0, 0, 1, 1)), **options)
+    figure = _figure(*(figsize or size(plan, **shown)))
+    draw(plan, figure.add_axes((0, 0, 1, 1)), **options)
     return figure
 
 

@@ -105,7 +105,7 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
 
     import tensoradapt as ta
     from tensoradapt.analysis.figures.canvas import UNDATED, write
-    from tensoradapt.analysis.plots import network
+    from tensoradapt.analysis.plots.network import described, draw, size
 
     if (kind := path.suffix[1:]) not in UNDATED:
         raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
@@ -115,10 +115,10 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
         usual_arguments(chosen, config) if chosen in parameterizations.names() else arguments_of(published.get(name))
     )
     plan = ta.plan(config, rank=rank, **given)
-    figure = Figure(figsize=network.size(plan))
-    network.draw(plan, figure.add_axes((0, 0, 1, 1)))
+    figure = Figure(figsize=size(plan))
+    draw(plan, figure.add_axes((0, 0, 1, 1)))
     write(figure, path.with_suffix(""), (kind,))
-    return str(path), prose(network.described(plan))
+    return str(path), prose(described(plan))
 
 
 def arguments_of(row: Published) -> dict[str, Any]:
