@@ -21,7 +21,7 @@ from tensoradapt.sweeps.spec import table_of as specification
 MADE = ("commit", "python", "platform", "cpu")
 
 
-def write_report(
+def report(
     source: Any,
     path: Path | str,
     *,
@@ -30,7 +30,7 @@ def write_report(
     reference: str | None = None,
     margin: float = MARGIN,
 ) -> Path:
-    """Write a page about runs, whole or not at all, and return its path.
+    """Write a page about runs, whole or not at all; examples are in docs/sweeps/results.md.
 
     Args:
         source: a folder of runs, of whose failures and sweeps the page tells too; or runs, or a DataFrame.
@@ -39,6 +39,9 @@ def write_report(
         spec: only the runs of this sweep.
         reference: method that others are compared with; None is LoRA.
         margin: difference in score that a method may lose and still be within the reference.
+
+    Returns:
+        The path of the page.
 
     Raises:
         TensorAdaptError: where no run is left, for a condition that cannot be read, a sweep that was not run into the

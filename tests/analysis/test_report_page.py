@@ -30,7 +30,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import load_runs, write_failure
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Cell
-from tensoradapt.sweeps.report import write_report
+from tensoradapt.sweeps.report import report as write_report
 from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.sweeps.spec import table_of as table_of_spec
 
