@@ -12,9 +12,8 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 import tensoradapt as ta
-from tensoradapt.analysis.old_tables import contrasts, over_tasks
 from tensoradapt.analysis.statistics import bootstrap, significance
-from tensoradapt.analysis.statistics.intervals import paired_difference, t_interval
+from tensoradapt.analysis.statistics.intervals import t_interval
 
 TRUE, TASKS = 0.8, 7
 LEVELS = {"a": 0.9, "b": 0.9, "c": 0.7, "d": 0.5}
@@ -88,15 +87,6 @@ def test_a_stratified_bootstrap_draws_seeds_within_tasks() -> None:
     assert again[0] == again[1]
 
 
-def test_two_ways_of_pairing_agree_with_many_seeds_and_examples() -> None:
-    rng = np.random.default_rng(0)
-    shared, own = rng.normal(0, 0.3, 300), rng.normal(0, 0.02, (40, 1))
-    a, b = 0.7 + shared + own + rng.normal(0, 0.1, (40, 300)), 0.65 + shared + rng.normal(0, 0.1, (40, 300))
-    model, drawn = paired_difference(a, b), bootstrap.two_way_bootstrap(a, b)
-    assert drawn.mean == pytest.approx(model.mean)
-    assert drawn.high - drawn.low == pytest.approx(model.high - model.low, rel=0.25)
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
 def test_holm_rejects_what_the_step_down_procedure_does(p: list[float]) -> None:
     for alpha in (0.01, 0.05, 0.3):
@@ -106,19 +96,6 @@ def test_holm_rejects_what_the_step_down_procedure_does(p: list[float]) -> None:
                 break
             rejected.add(i)
         assert {i for i, value in enumerate(significance.holm(p)) if value <= alpha} == rejected
-
-
-def test_comparisons_are_paired_t_tests_corrected_together() -> None:
-    rng = np.random.default_rng(0)
-    scores = {name: 0.7 + 0.02 * i + rng.normal(0, 0.02, 5) for i, name in enumerate(("lora", "cp", "tucker"))}
-    found = significance.compare(scores)
-    assert [(one.first, one.second) for one in found] == [("lora", "cp"), ("lora", "tucker"), ("cp", "tucker")]
-    for one in found:
-        assert one.p == pytest.approx(stats.ttest_rel(scores[one.first], scores[one.second]).pvalue)
-        assert (one.p < 0.05) == (not one.difference.low <= 0 <= one.difference.high)
-    assert [one.adjusted for one in found] == pytest.approx(significance.holm([one.p for one in found]))
-    assert [one.second for one in significance.compare(scores, "lora")] == ["lora", "lora"]
-    assert [one.p for one in significance.compare({"a": [1, 2], "b": [1, 2], "c": [0, 1]})] == [1, 0, 0]
 
 
 def test_mcnemar_is_the_binomial_tail_of_the_examples_one_alone_gets_right() -> None:
@@ -161,38 +138,13 @@ def test_cliques_are_the_largest_runs_without_a_pair_apart(n: int, apart: set[tu
     assert list(significance.runs_together(n, apart)) == largest
 
 
-def test_a_score_at_a_budget_is_between_its_neighbours_and_never_beyond_the_sizes() -> None:
-    scores = np.array([[0.6, 0.62, 0.64], [0.7, 0.74, 0.72], [0.9, 0.88, 0.92]])
-    cost = [100, 1000, 10_000]
-    for size, own in zip(cost, scores, strict=True):
-        assert contrasts.interpolated(cost, scores, size).tolist() == own.tolist()
-    half = contrasts.interpolated(cost[::-1], scores[::-1], np.sqrt(10) * 100)
-    assert half == pytest.approx(scores[:2].mean(0))
-    for outside in (99, 10_001):
-        with pytest.raises(ta.TensorAdaptError, match="100 to 10000; nothing is extrapolated"):
-            contrasts.interpolated(cost, scores, outside)
-
-
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=6))
-def test_the_hypervolume_is_the_area_of_the_boxes(points: list[tuple[int, int]]) -> None:
-    cost, score = 10.0 ** np.array([x for x, _ in points]), np.array([y for _, y in points], float)
-    cells = {(x, y) for a, b in points for x in range(a, 5) for y in range(1, b)}  # up to 10**5, from score 1
-    assert over_tasks.hypervolume(cost, score, (1e5, 1.0)) == pytest.approx(len(cells), abs=1e-9)
-
-
 REFUSED = {
     "one task": (lambda: bootstrap.stratified_bootstrap(bootstrap.iqm, [[1, 2, 3]]), "at least 2 tasks and 3 seeds"),
     "two seeds": (lambda: bootstrap.stratified_bootstrap(bootstrap.iqm, np.ones((3, 2))), "3 seeds"),
     "other tasks": (lambda: bootstrap.improvement([[1.0]], [[1.0], [2.0]]), "1 and 2 tasks"),
     "a nan": (lambda: bootstrap.improvement([[np.nan]], [[1.0]]), "expected finite"),
-    "two seeds of examples": (lambda: bootstrap.two_way_bootstrap(np.ones((2, 5)), np.ones((2, 5))), "3 seeds or more"),
-    "other seeds": (lambda: significance.compare({"a": [1, 2], "b": [1]}), "the same seeds"),
-    "one seed": (lambda: significance.compare({"a": [1], "b": [1]}), "two or more"),
-    "an unknown reference": (lambda: significance.compare({"a": [1, 2], "b": [1, 3]}, "c"), "'c' is none"),
     "other examples": (lambda: significance.mcnemar([1], [1, 0]), "the same"),
     "few blocks": (lambda: significance.ranking({"a": [1], "b": [1], "c": [1]}), "on 5 blocks"),
-    "two of one cost": (lambda: contrasts.interpolated([5, 5], [[1.0], [2.0]], 5), "two sizes have one cost"),
-    "a cost of zero": (lambda: over_tasks.hypervolume([0], [1], (1, 0)), "costs above 0"),
 }
 
 

@@ -7,11 +7,10 @@ After Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from tensoradapt.analysis.statistics.intervals import Floats, Interval
 from tensoradapt.errors import TensorAdaptError
@@ -83,42 +82,6 @@ def stratified_bootstrap(
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     n = sum(data.size for data in given)
     return Interval(float(statistic(*given)), float(low), float(high), n, float(drawn.std(ddof=1)))
-
-
-def two_way_bootstrap(
-    a: ArrayLike,  # (seeds, examples)
-    b: ArrayLike,  # (seeds, examples)
-    confidence: float = 0.95,
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> Interval:
-    """Return a percentile interval for the mean of ``a - b`` where seeds and examples are both drawn anew.
-
-    This is Owen's pigeonhole bootstrap (Annals of Applied Statistics 2007), to set beside ``paired_difference``, which
-    is right for few seeds.
-
-    The pigeonhole bootstrap is conservative; with fewer than three seeds it is refused.
-    """
-    first, second = np.asarray(a, float), np.asarray(b, float)
-    if first.shape != second.shape or first.ndim != 2 or len(first) < 3:
-        raise TensorAdaptError(
-            f"scores have shapes {first.shape} and {second.shape}; expected the same (seeds, examples), with 3 "
-            "seeds or more. Use paired_difference for fewer"
-        )
-    difference = first - second
-    rows, cols = _counts(*difference.shape, draws, seed)
-    parts = [cols[at : at + CHUNK].astype(float) @ difference.T for at in range(0, draws, CHUNK)]
-    means = (rows * np.concatenate(parts)).sum(1) / difference.size
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(difference.mean()), float(low), float(high), len(difference), float(means.std(ddof=1)))
-
-
-@lru_cache(maxsize=1)
-def _counts(seeds: int, examples: int, draws: int, seed: int) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Return how often each seed and example is drawn; the same for all methods on a test set."""
-    rng = np.random.default_rng(seed)
-    rows, cols = (rng.multinomial(n, np.full(n, 1 / n), draws) for n in (seeds, examples))
-    return rows.astype(np.uint16), cols.astype(np.uint16)
 
 
 def _resampled(scores: Floats, draws: int, rng: np.random.Generator) -> Floats:

@@ -11,28 +11,8 @@ import numpy as np
 import scipy  # its stats take half a second to load, and do so when they are first used
 from numpy.typing import ArrayLike
 
-from tensoradapt.analysis.statistics.intervals import Floats, Interval, crossed_p, t_interval
+from tensoradapt.analysis.statistics.intervals import Floats, Interval, crossed_p
 from tensoradapt.errors import TensorAdaptError
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The paired difference of two methods; ``p`` is uncorrected, ``adjusted`` is corrected for all comparisons.
-
-    ``budget``: the parameters at which they are compared, if that was asked; ``over``: what is paired; ``drawn``: the
-    interval of the two-way bootstrap, to set beside; ``seeds_needed``: see there; ``runs``: what it is about.
-    """
-
-    first: str
-    second: str
-    difference: Interval
-    p: float
-    adjusted: float
-    budget: float | None = None
-    over: str = "seeds"
-    drawn: Interval | None = None
-    seeds_needed: int | None = None
-    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,31 +38,6 @@ def holm(p: ArrayLike) -> Floats:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return adjusted
-
-
-def compare(
-    scores: Mapping[str, ArrayLike],  # for each method (seeds,), the same seeds in the same order
-    reference: str | None = None,
-    confidence: float = 0.95,
-) -> list[Comparison]:
-    """Return differences paired over seeds, of every pair of methods or of each method to a reference.
-
-    They have t intervals, paired t tests, and Holm's correction over all of them.
-
-    A pair whose differences are all equal has p 1 where they are 0 and 0 elsewhere. Raises TensorAdaptError for methods
-    with other numbers of seeds, fewer than two, or an unknown reference.
-    """
-    data = {name: np.asarray(values, float) for name, values in scores.items()}
-    if len({values.shape for values in data.values()}) != 1 or min(v.size for v in data.values()) < 2:
-        shapes = ", ".join(f"{name} {values.shape}" for name, values in data.items())
-        raise TensorAdaptError(f"scores have shapes {shapes}; expected the same seeds, two or more, of every method")
-    if reference is not None and reference not in data:
-        raise TensorAdaptError(f"reference {reference!r} is none of the methods: {', '.join(data)}")
-    pairs = [(name, reference) for name in data if name != reference] if reference else list(combinations(data, 2))
-    differences = [data[a] - data[b] for a, b in pairs]
-    p = [paired_p(difference) for difference in differences]
-    rows = zip(pairs, differences, p, holm(p), strict=True)
-    return [Comparison(a, b, t_interval(d, confidence), raw, float(adjusted)) for (a, b), d, raw, adjusted in rows]
 
 
 def paired_p(difference: Floats) -> float:

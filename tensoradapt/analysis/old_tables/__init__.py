@@ -1,1 +1,0 @@
-"""Tables: rows computed from runs."""
