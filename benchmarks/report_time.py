@@ -76,7 +76,7 @@ def _write(root: Path, given: dict[str, Any], n_params: int, level: float, label
 
 def timed(command: tuple[str, ...], root: Path, scratch: Path) -> tuple[float, float]:
     """Wall and processor seconds of one command."""
-    more = ["--out", str(scratch / "report.html")] if command[0] == "report" else ["--csv", str(scratch / "table.csv")]
+    more = ["--out", str(scratch / ("report.html" if command[0] == "report" else "table.csv"))]
     before, begun = os.times(), time.perf_counter()
     arguments = [command[0], str(root), *command[1:], *more]
     subprocess.run([sys.executable, "-m", "tensoradapt.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL)

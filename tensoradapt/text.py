@@ -111,9 +111,10 @@ def count_text(n: int, what: str) -> str:
 
 
 def bytes_text(n_bytes: float) -> str:
-    """Write a number of bytes in the unit that suits it.
+    """Write a number of bytes in the unit that suits it, with three digits.
 
-    >>> bytes_text(300_000), bytes_text(2.5e9)
-    ('0.3 MB', '2.5 GB')
+    >>> bytes_text(300_000), bytes_text(57.3e6), bytes_text(1.18e9)
+    ('0.30 MB', '57.3 MB', '1.18 GB')
     """
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"
+    n, unit = (n_bytes / 1e9, "GB") if n_bytes >= 1e9 else (n_bytes / 1e6, "MB")
+    return f"{n:,.{2 if n < 10 else 1 if n < 100 else 0}f} {unit}"

@@ -122,7 +122,7 @@ def record() -> dict[str, Any]:
 def test_tables_have_what_the_record_has() -> None:
     head, frozen, ours, _ = speed_table.of_steps(record())
     assert dict(zip(head, frozen, strict=True))["instructions"] == "10 M"
-    assert ours[:3] == ("cp n≤1,024", "1,024", "1.10") and ours[-3:] == ("+50", "2.0 MB", "1.25")
+    assert ours[:3] == ("cp n≤1,024", "1,024", "1.10") and ours[-3:] == ("+50", "2.00 MB", "1.25")
     _, once = speed_table.of_setup(record())  # the row without a saving is attached as the other
     assert once[:3] == ("cp n≤1,024", "2", "") and once[-2:] == ("900 B", "")
 

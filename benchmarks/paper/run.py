@@ -10,7 +10,7 @@
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
 against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, and ``long``, more steps of fewer sizes;
 ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in
-this folder: sweeps as any other, so ``tensoradapt results``, ``report`` and ``watch`` read their folders. A file with
+this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and ``report`` read their folders. A file with
 tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """

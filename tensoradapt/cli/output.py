@@ -5,19 +5,38 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import sys
 import textwrap
 
-from tensoradapt.cli.tables import NARROWEST
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import plain
 
+NARROWEST = 20  # columns of a terminal; one with fewer breaks the lines itself
 WIDEST = 100  # columns of an error
 
 
 def show(*texts: object) -> None:
     """Print texts, each from the beginning of a line."""
     print("\n".join(plain(str(text), keep="\n") for text in texts), flush=True)
+
+
+def width() -> int | None:
+    """Return the columns of the terminal, or those that the variable COLUMNS says; None for a file or pipe."""
+    if sys.stdout is None or not (sys.stdout.isatty() or os.environ.get("COLUMNS")):
+        return None
+    return max(NARROWEST, shutil.get_terminal_size().columns)
+
+
+def styled() -> bool:
+    """Say whether the output shows bold text: a terminal that can, unless NO_COLOR is set."""
+    known = os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get("NO_COLOR")
+    return known and sys.stdout is not None and sys.stdout.isatty()
+
+
+def bold(text: str) -> str:
+    """Return a text, in which nothing acts on a terminal, as a terminal prints it bold."""
+    return f"\x1b[1m{plain(text)}\x1b[0m"
 
 
 def complain(text: str) -> None:

@@ -1,164 +1,209 @@
-"""The commands that read a folder of runs: ``tensoradapt watch``, ``results``, ``plot`` and ``report``."""
+"""The commands that read a folder of runs: ``tensoradapt results``, ``plot`` and ``report``."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-from typing import Any
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tensoradapt.cli.options import DEFAULT_OUT, add_selection, path
 from tensoradapt.cli.output import show
 
-FIGURES = "such as frontier (default), ranks or grid, or all; an unknown name is answered with the list of them"
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+OUT = "write the table by each file's ending, .csv, .parquet, .md, .tex or .html, and do not show it"
+FIGURES = "such as frontier (default), differences or curves, or all; an unknown name is answered with the list of them"
 
 
 def add_parsers(commands: Any) -> None:
     """Add the commands to those of a parser (``add_subparsers``)."""
-    p = commands.add_parser("watch", help="show how far the sweeps of a folder are, live; reads only")
-    p.set_defaults(command=watch)
-    p.add_argument("runs", type=path, help="folder of runs")
-    p.add_argument("--once", action="store_true", help="print what there is now and stop")
-    p.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="default: %(default)s")
-
-    p = commands.add_parser("results", help="show the runs of a folder as a table, or write it to a file")
+    p = commands.add_parser(
+        "results",
+        help="show the runs of a folder as a table, or write it to files",
+        description="Shows what the runs say, in a few sentences for each task, and a table of them.",
+    )
     p.set_defaults(command=results)
     p.add_argument("runs", type=path, help="folder of runs")
-    add_selection(p)
-    p.add_argument(
-        "--means", action="store_true", help="a row for each configuration: its mean and interval over seeds"
-    )
-    for kind in ("csv", "parquet", "latex", "markdown"):
-        p.add_argument(f"--{kind}", type=path, metavar="FILE", help=f"write the table as {kind} and do not show it")
-    p.add_argument("--caption", metavar="TEXT", help="of the means in LaTeX and Markdown (default: what they are)")
-    p.add_argument("--label", default="tab:results", help="of the means in LaTeX (default: %(default)s)")
-
+    what = p.add_mutually_exclusive_group()
+    for name, text in (
+        ("means", "a row for each configuration: its mean and interval over seeds"),
+        ("compare", "a row for each configuration: its difference to the reference, with Holm's p"),
+        ("status", "how many runs are finished, failed, running and waiting, and the time left"),
+    ):
+        what.add_argument(f"--{name}", action="store_true", help=text)
+    _add_comparison(p)
+    p.add_argument("--out", type=path, nargs="+", default=(), metavar="FILE", help=OUT)
+    p.add_argument("--caption", metavar="TEXT", help="of the table in .md, .tex and .html")
+    p.add_argument("--label", default="tab:results", help="of the table in .tex (default: %(default)s)")
     _add_plot(commands)
-
     p = commands.add_parser(
         "report",
         help="write a folder of runs as one HTML page",
-        description="One file that needs nothing else: tables that sort, figures, what failed, specification and "
-        "provenance; every number leads back to its runs.",
+        description="One file that needs nothing else: the verdict, figures, tables that sort, what failed, "
+        "specification and provenance; every number leads back to its runs.",
     )
     p.set_defaults(command=report)
     p.add_argument("runs", type=path, help="folder of runs")
     p.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the folder of runs")
-    _add_comparison(p)
+    add_selection(p)
+    _add_reference(p)
 
 
 def _add_plot(commands: Any) -> None:
     p = commands.add_parser(
         "plot",
         help="draw the figures of a folder of runs",
-        description="Writes each figure as PNG and PDF, the CSV behind it and its caption as text; one for each task.",
+        description="Writes each figure as PNG and PDF, the CSV behind it, and its headline and caption as text.",
     )
     p.set_defaults(command=plot)
     p.add_argument("runs", type=path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
     p.add_argument("figures", nargs="*", metavar="FIGURE", default=["frontier"], help=FIGURES)
-    p.add_argument(
-        "--x",
-        default="n_params",
-        metavar="COST",
-        help="of frontiers: n_params, adapter_bytes, peak_memory_bytes, peak_device_bytes, step_seconds_median or "
-        "seconds",
-    )
+    p.add_argument("--x", metavar="COLUMN", help="of frontiers a cost, such as seconds; of curves rank, steps or lr")
     p.add_argument("--out", type=path, metavar="DIR", help="folder for the files (default: that of the runs)")
     p.add_argument("--format", default="png,pdf", metavar="KINDS", help="of pdf, svg and png (default: %(default)s)")
     p.add_argument("--width", metavar="LENGTH", help="of the figures, as 3.3in, 84mm or 8.4cm (default: their own)")
-    p.add_argument("--no-caption", dest="caption", action="store_false", help="leave the text below figures out")
+    switch = argparse.BooleanOptionalAction
+    p.add_argument("--headline", action=switch, default=True, help="what the figure says, above it (default: yes)")
+    p.add_argument("--caption", action=switch, default=False, help="what its marks are, below it (default: no)")
     p.add_argument("--style", metavar="NAME", help="a style sheet of matplotlib, or its file")
     _add_comparison(p)
 
 
 def _add_comparison(p: argparse.ArgumentParser) -> None:
     add_selection(p)
+    _add_reference(p)
+    p.add_argument("--at", metavar="SIZE", help="of the reference: a rank, or budget, size, n_params or auto (default)")
+
+
+def _add_reference(p: argparse.ArgumentParser) -> None:
     p.add_argument("--reference", metavar="METHOD", help="what others are compared with (default: LoRA)")
 
 
-def watch(args: argparse.Namespace) -> int:
-    """Show the folder until nothing is left to run or it is interrupted."""
-    from tensoradapt.sweeps.reports.watch import show
-
-    with contextlib.suppress(KeyboardInterrupt):
-        show(args.runs, args.once, args.every)
-    return 0
-
-
 def results(args: argparse.Namespace) -> int:
-    """Show the table of runs, or write it."""
-    from tensoradapt.sweeps.reports import results as tables
-    from tensoradapt.sweeps.reports.dataframe import write_parquet
+    """Show the table of runs, means, comparisons or states, or write it."""
+    from tensoradapt.cli import views
+    from tensoradapt.sweeps.results import results as read
 
-    if args.means and (args.latex or args.markdown):
-        written = _paper_tables(args)
+    if args.status:
+        return _status(args)
+    runs = read(args.runs, tuning=True, where=args.where, spec=args.spec)
+    if args.out:
+        show(*(_write(runs, args, out) for out in args.out))
+    elif runs.empty:
+        show(f"no run in {args.runs}{' meets ' + ' and '.join(args.where) if args.where else ''}")
     else:
-        written = []
-    if not written or args.csv or args.parquet:
-        rows = (tables.means if args.means else tables.run_rows)(args.runs, args.where, args.spec)
-        files = {tables.write_csv: args.csv, write_parquet: args.parquet}
-        files |= {} if args.means else {tables.write_latex: args.latex, tables.write_markdown: args.markdown}
-        written += [str(write(rows, path)) for write, path in files.items() if path is not None]
-        written = written or [tables.shown(rows)]
-    show(*written)
+        views.print_verdict(runs, args.reference)
+        if args.means:
+            views.print_means(runs)
+        elif args.compare:
+            views.print_comparisons(_compared(runs, args))
+        else:
+            views.print_runs(runs)
     return 0
 
 
-def _paper_tables(args: argparse.Namespace) -> list[str]:
-    """Write the means as tables for a paper and return the paths."""
-    from tensoradapt.files import replace_file
-    from tensoradapt.sweeps.reports import paper_tables
-    from tensoradapt.sweeps.reports.results import select
+def _status(args: argparse.Namespace) -> int:
+    from tensoradapt.analysis.paper import write
+    from tensoradapt.cli import views
+    from tensoradapt.sweeps.status import status
 
-    runs, _ = select(args.runs, args.where, args.spec)
-    table = paper_tables.paper_table(runs)
-    latex = paper_tables.to_latex(table, args.label, args.caption)
-    texts = {args.latex: latex, args.markdown: paper_tables.to_markdown(table, args.caption)}
-    return [str(replace_file(path, text.encode())) for path, text in texts.items() if path is not None]
+    states = status(args.runs, args.spec)
+    if args.out:
+        show(*(write(states, out) for out in args.out))
+    else:
+        views.print_status(states)
+    return 0
+
+
+def _compared(runs: DataFrame, args: argparse.Namespace) -> DataFrame:
+    from tensoradapt.analysis.tables import compare
+
+    return compare(runs, **_comparison(args))
+
+
+def _comparison(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a comparison that were given."""
+    at = int(args.at) if args.at is not None and args.at.isdecimal() else args.at
+    return {key: value for key, value in (("reference", args.reference), ("at", at)) if value is not None}
+
+
+def _write(runs: DataFrame, args: argparse.Namespace, out: Path) -> Path:
+    """Write the table that was asked for; means as those of a paper where people are to read them."""
+    from tensoradapt.analysis.paper import paper, write
+    from tensoradapt.analysis.tables import summarise
+
+    of_paper = out.suffix.lower() not in (".csv", ".parquet")
+    if args.means:
+        table = paper(runs) if of_paper else summarise(runs)
+    else:
+        table = _compared(runs, args) if args.compare else runs
+    return write(table, out, **({} if args.caption is None else {"caption": args.caption}), label=args.label)
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draw the figures and print the paths of their files."""
-    from tensoradapt.analysis.figures import catalogue
-    from tensoradapt.analysis.figures.page import styled
-    from tensoradapt.errors import TensorAdaptError
-    from tensoradapt.sweeps import record
-    from tensoradapt.sweeps.reports.results import select, sweeps
+    """Draw the figures and print the paths of their files; of ``all`` say which the runs do not allow."""
+    from tensoradapt.analysis import plots
+    from tensoradapt.sweeps.results import results as read
 
-    formats, width = _formats(args.format), None if args.width is None else _inches(args.width)
-    runs, failed = select(args.runs, args.where, args.spec)
-    kinds = list(catalogue.CATALOGUE) if "all" in args.figures else args.figures
-    plans = [] if args.where else [sweep.due(args.runs) for sweep in sweeps(args.runs, args.spec)]
-    tasks = {one.path: one.row["task"] for one in failed.values()}
-    totals = record.totals(plans)
-    figures = catalogue.figures(runs, kinds=kinds, cost=args.x, reference=args.reference, totals=totals, failed=tasks)
-    if not figures:
-        raise TensorAdaptError(
-            f"the runs in {args.runs} allow no figure of {' '.join(kinds)}; expected finished runs of that kind: "
-            "`plot RUNS all` draws what there is"
-        )
-    for figure in figures:
-        with styled(args.style):
-            show(*figure.save(args.out or args.runs, formats, width, args.caption))
+    formats, width = [kind.strip() for kind in args.format.split(",")], _inches(args.width)
+    runs = read(args.runs, tuning=True, where=args.where, spec=args.spec)
+    said = plots.allowed(runs) if "all" in args.figures else dict.fromkeys(args.figures)
+    texts = {"headline": args.headline, "caption": args.caption}
+    with _styled(args.style):
+        for name in [name for name, reason in said.items() if reason is None]:
+            how = {**texts, **_options(name, args, several=len(said) > 1)}
+            show(*plots.save(runs, name, args.out or args.runs, formats, width, **how))
+    if left := [f"left out {name}: {reason}" for name, reason in said.items() if reason is not None]:
+        show(*left)
     return 0
 
 
-def _formats(text: str) -> list[str]:
-    """Return the kinds of files that a text such as "pdf,svg" names."""
-    from tensoradapt.analysis.figures.canvas import UNDATED
-    from tensoradapt.checks import one_of
+def _options(name: str, args: argparse.Namespace, several: bool) -> Mapping[str, Any]:
+    """Return the options of a figure that were given; of several figures each takes those that it has."""
+    import inspect
 
-    return list(dict.fromkeys(one_of(list(UNDATED), kind.strip(), "--format") for kind in text.split(",")))
+    from tensoradapt.analysis import plots
+
+    given = _comparison(args) | ({} if args.x is None else {"x": args.x})
+    taken = inspect.signature(plots.figure(name)).parameters
+    return {key: value for key, value in given.items() if key in taken or not several}
+
+
+def _styled(style: str | None) -> AbstractContextManager[Any]:
+    """Return a context in which figures have a style sheet; raise TensorAdaptError for one that there is not."""
+    from matplotlib import pyplot
+
+    from tensoradapt.checks import shown
+    from tensoradapt.errors import TensorAdaptError
+
+    if style is None:
+        return nullcontext()
+    try:
+        context = pyplot.style.context(style)
+        with context:
+            pass
+    except (OSError, ValueError):
+        few = ", ".join(pyplot.style.available[:3])
+        raise TensorAdaptError(
+            f"--style is {shown(style)}; expected a style sheet of matplotlib, such as {few}, or the path of one"
+        ) from None
+    return pyplot.style.context(style)
 
 
 UNITS = {"in": 1.0, "mm": 1 / 25.4, "cm": 1 / 2.54, "pt": 1 / 72}
 WIDTHS = (2.0, 40.0)  # inches
 
 
-def _inches(text: str) -> float:
+def _inches(text: str | None) -> float | None:
     """Return a length such as "8cm" in inches; a number alone is in inches."""
     from tensoradapt.checks import shown
     from tensoradapt.errors import TensorAdaptError
 
+    if text is None:
+        return None
     number = text.strip().lower()
     unit = next((unit for unit in UNITS if number.endswith(unit)), "")
     try:
@@ -175,8 +220,9 @@ def _inches(text: str) -> float:
 
 def report(args: argparse.Namespace) -> int:
     """Write the page and print its path."""
-    from tensoradapt.sweeps.reports.html_report import write_report
+    from tensoradapt.analysis.report import write_report
 
     out = args.out or args.runs / "report.html"
-    show(write_report(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
+    given = {} if args.reference is None else {"reference": args.reference}
+    show(write_report(args.runs, out, where=args.where, spec=args.spec, **given))
     return 0

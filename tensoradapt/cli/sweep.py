@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, path, picked
 from tensoradapt.cli.output import complain, show
-from tensoradapt.cli.tables import method_text, print_table
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import add_options, given_options
 from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
@@ -30,9 +28,6 @@ KEYS: dict[Any, tuple[str, ...]] = {
 }
 # fields of own data that --task gives, and those whose options are of other records
 NO_OPTIONS = ("name", "train", "dataset", "split", "seed", "max_length")
-LOST_RUNS = ("n_at_chance", "n_diverged")
-TITLES = ("method", "rank", "parameters", "test", "95 % interval", "over frozen base", "at chance", "P(frontier)", "lr")
-ORDER = ("method", "test", "95 % interval", "rank", "parameters", *TITLES[5:])  # most important first
 
 
 def add_parsers(commands: Any) -> None:
@@ -41,8 +36,8 @@ def add_parsers(commands: Any) -> None:
         "frontier",
         help="fine-tune a model with several parameterizations and plot the trade-off",
         description="Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one "
-        "folder per run, frontier.csv, frontier.png and frontier.pdf. Stop it at any time: the same command continues "
-        "where it was. `tensoradapt watch` shows its progress.",
+        "folder per run, frontier.csv, .txt, .png and .pdf. Stop it at any time: the same command continues where it "
+        "was.",
     )
     _frontier_options(p)
     p = commands.add_parser(
@@ -117,11 +112,6 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
 
 def frontier(args: argparse.Namespace) -> int:
     """Run a frontier, print its table and return the exit code."""
-    try:
-        import rich  # noqa: F401  # before the runs, as the table needs it after them
-    except ImportError:
-        raise missing_extra("rich", "demo", "tensoradapt frontier") from None
-    from tensoradapt.analysis.old_tables.frontier import table
     from tensoradapt.sweeps.frontier import frontier_spec, run_frontier
 
     given = {key: item for record in KEYS for key, item in given_options(args, record).items()}
@@ -130,14 +120,25 @@ def frontier(args: argparse.Namespace) -> int:
         ended, runs = run_frontier(spec, args.out, say=show, **picked(args, "device", "workers"))
     except KeyboardInterrupt:
         return _stopped(args.out)
-    rows = table(runs) if runs else []
     if runs:
-        print_tables(rows, runs)
+        _print_results(runs)
     _print_failures(ended, args.out, "the same command runs it again")
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     if ended.complete:
-        show(*lost_text(rows), next_text(args.out))
+        _print_next(args.out)
     return 0 if ended.complete else 1
+
+
+def _print_results(source: Any, spec: Path | None = None) -> None:
+    """Print what runs say, and their means."""
+    from tensoradapt.cli import views
+    from tensoradapt.sweeps.results import results
+
+    runs = results(source, spec=spec)
+    show("")
+    views.print_verdict(runs)
+    views.print_means(runs)
+    show("")
 
 
 def _task(args: argparse.Namespace) -> str | dict[str, Any]:
@@ -146,60 +147,6 @@ def _task(args: argparse.Namespace) -> str | dict[str, Any]:
     if said and args.task in registry.names():
         raise TensorAdaptError(f"{min(said)} was given with task {args.task!r}; expected it with own data")
     return {**registry.settings_of(args.task), **said} if said else args.task
-
-
-def frontier_rows(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Return the printed table of a frontier: one row for each configuration and reference."""
-    return [TITLES, *map(_frontier_row, rows)]
-
-
-def _frontier_row(row: dict[str, Any]) -> tuple[str, ...]:
-    def interval(low: str, high: str) -> str:
-        return "" if row[low] is None or row[high] is None else f"{row[low]:.3f} to {row[high]:.3f}"
-
-    gain = row["diff_head"]
-    over_head = interval("diff_head_low", "diff_head_high") or "no interval"
-    at_chance = (row["n_at_chance"] or 0) + (row["n_diverged"] or 0)
-    return (
-        method_text(row),
-        str(row["rank"] or ""),
-        f"{row['n_params']:,}",
-        f"{row['mean']:.3f}",
-        interval("low", "high"),
-        "" if gain is None else f"{gain:+.3f} ({over_head})",
-        f"{at_chance} of {row['n_seeds']}" if at_chance else "",
-        "" if row["p_frontier"] is None else f"{row['p_frontier']:.2f}",
-        "" if row["lr"] is None else f"{row['lr']:g}",
-    )
-
-
-def print_tables(rows: Sequence[dict[str, Any]], runs: Sequence[Any]) -> None:
-    """Print the table of a frontier, and the fewest parameters with which methods are within a margin of LoRA."""
-    on = [i for i, row in enumerate(rows) if row["on_frontier"]]
-    print_table(frontier_rows(rows), ORDER, frontier=on, elsewhere="see frontier.csv")
-    _print_savings(runs)
-
-
-def _print_savings(runs: Sequence[Any]) -> None:
-    from tensoradapt.analysis.old_tables.savings import savings
-
-    rows = [row for row in savings(runs) if row["within"]]
-    if rows:
-        show(f"Within a margin of {rows[0]['reference']} (lower limit of the paired 95 % interval):")
-        titles = ("method", "margin", "size", "parameters", "times fewer", "difference")
-        order = ("method", "times fewer", "margin", "parameters", "difference", "size")
-        print_table([titles, *map(_savings_row, rows)], order, elsewhere="use a wider terminal or a file")
-
-
-def _savings_row(row: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        method_text(row),
-        f"{row['margin']:g}",
-        row["size"],
-        f"{row['n_params']:,}",
-        f"{row['times_fewer']:.3g}",
-        f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})",
-    )
 
 
 def sweep(args: argparse.Namespace) -> int:
@@ -216,35 +163,17 @@ def sweep(args: argparse.Namespace) -> int:
     _print_failures(ended, args.out, "run it again with --retry-failed")
     show(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
     if ended.complete and not args.dry_run:
-        _print_means(args.spec, args.out)
+        _print_results(args.out, args.spec)
+        _print_next(args.out)
     return 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
 
 
-def _print_means(spec: Path, out: Path) -> None:
-    """Print the means of a finished sweep, findings, a warning where most runs are at chance, and what comes next."""
-    from tensoradapt.sweeps.reports import results
-    from tensoradapt.sweeps.reports.findings import findings
-
-    runs, _ = results.select(out, spec=spec)
-    rows = results.means_of(runs)
-    show("", results.shown(rows), "", *findings(runs), *lost_text(rows))
-    show(next_text(out))
-
-
-def next_text(out: Path) -> str:
+def _print_next(out: Path) -> None:
     """Say which commands can be run on a folder of finished runs."""
-    return f"next: `tensoradapt report {out}` writes a page with comparisons, `tensoradapt plot {out} all` every figure"
+    from tensoradapt.cli.tables import show_text
 
-
-def lost_text(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a warning where half of the reported runs or more ended at chance or diverged, else nothing."""
-    lost, n = (sum(sum(row[key] or 0 for key in keys) for row in rows) for keys in (LOST_RUNS, ("n_seeds",)))
-    if 2 * lost < max(n, 1):
-        return []
-    return [
-        f"warning: {lost} of {n} reported runs ended at chance or diverged, so their means compare little; try lower "
-        "learning rates where the training loss rose, larger ones where it hardly fell, or more steps or examples"
-    ]
+    commands = f"`tensoradapt report {out}` writes a page with comparisons, `tensoradapt plot {out} all` every figure"
+    show_text(f"next: {commands}")
 
 
 def _print_failures(ended: Any, out: Path, remedy: str) -> None:

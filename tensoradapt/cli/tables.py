@@ -1,101 +1,135 @@
-"""Tables as commands print them: a terminal gets the columns that fit, a file or pipe all of them. Nothing is cut."""
+"""Tables as commands print them: within the width that a terminal has, whole in a file or pipe."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import textwrap
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from tensoradapt.analysis.names import display
-from tensoradapt.text import plain
+from tensoradapt.analysis.cells import cell_text
+from tensoradapt.cli.output import bold, show, styled, width
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from pandas import DataFrame
 
-NARROWEST = 20  # columns of a terminal; one with fewer breaks the lines itself
 GAP = 2  # cells between two columns
-MAIN = 5  # most important columns: for their sake long texts are folded
-FOLDED = {"method": 18, "rank": 12}  # columns that may be folded, and to how many cells at least
-
-
-def method_text(row: Mapping[str, Any]) -> str:
-    """Return the name that tables give to the method of a row."""
-    return display(str(row["method"]))
+MAIN = 4  # most important columns: for their sake a long name of a method is folded
+FOLDED = 18  # cells that a folded name of a method has at least, where there is room
+SHORTENED = ("rank", "layout", "projections", "model", "over", "note")  # texts that may end early
+SHORTEST = 9  # cells of a shortened text
+TEXTS = (*SHORTENED, "task", "method", "metric", "reference", "optimizer", "status", "size", "id")  # left-aligned
+ONCE = (
+    "task",
+    "model",
+    "metric",
+    "reference",
+    "projections",
+    "scale",
+    "optimizer",
+    "layout",
+)  # not in each row
 
 
 def print_table(
-    rows: Sequence[tuple[str, ...]], order: Sequence[str], *, frontier: Collection[int] = (), elsewhere: str
+    table: DataFrame,
+    columns: Mapping[str, str],
+    order: Sequence[str],
+    *,
+    best: Sequence[bool] = (),
+    said: str = "",
 ) -> None:
-    """Print a table whose first row has the titles, and below it what a terminal has no room for.
+    """Print a table, and below it what its bold rows are and which columns there was no room for.
 
     Args:
-        rows: the titles, which differ, and the rows.
-        order: the titles, most important first; the first two are always there.
-        frontier: numbers, from 0, of the rows to print bold, as they are on the frontier.
-        elsewhere: what to do to see the columns for which there is no room.
+        table: a row for each line.
+        columns: those to print, from left to right, with their titles. An empty column is left out, as is one of
+            ``ONCE`` with one value.
+        order: the columns, most important first. The first two, a name and a number, are always there and whole; the
+            others as long as they fit, texts of ``SHORTENED`` perhaps without their ends.
+        best: which rows to print bold; with a star behind them where nothing can be bold.
+        said: what the bold rows are.
     """
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console()
-    columns = {title: [*map(plain, cells)] for title, *cells in zip(*rows, strict=True)}
-    filled = [title for title in order if any(columns[title])]
-    shown = {title: max(map(cell_len, [title, *cells])) for title, cells in columns.items()}
-    missing: list[str] = []
-    if console.is_terminal:
-        shown = fitting({title: shown[title] for title in filled}, order[:MAIN], max(NARROWEST, console.width))
-        missing = [title for title in filled if title not in shown]
-    console.width = max(console.width, _room_for(shown))
-    _print_columns(console, columns, shown, frontier)
-    if frontier and console.color_system is not None:  # else the terminal shows nothing bold
-        console.print(Text("bold: on the frontier"))
-    if missing:
-        console.print(Text(f"no room for {', '.join(missing)}: {elsewhere}"))
-    console.print()
+    if table.empty:
+        return
+    texts = {key: [cell_text(key, value) for value in table[key]] for key in columns if key in table}
+    texts = {key: cells for key, cells in texts.items() if len({*cells} - {""}) > (key in ONCE)}
+    widths = {key: max(map(cells_of, [columns[key], *cells])) for key, cells in texts.items()}
+    marked = list(best) if any(best) and not all(best) else []
+    starred, room = marked and not styled(), width()
+    order = [key for key in order if key in texts]
+    shown = fitted(widths, order, room - 2 * bool(starred)) if room else widths
+    _print_rows(texts, columns, shown, marked)
+    if marked:
+        show(f"{'*' if starred else 'bold'}: {said}")
+    if gone := [columns[key] for key in order if key not in shown]:
+        show_text(f"no room for {', '.join(gone)}: a wider terminal shows them")
 
 
-def fitting(widths: Mapping[str, int], main: Collection[str], room: int) -> dict[str, int]:
+def fitted(widths: Mapping[str, int], order: Sequence[str], room: int) -> dict[str, int]:
     """Return the columns that there is room for, with their widths: most important first, each if it still fits.
 
-    Where the main columns do not fit whole, there are no others, and long texts are folded.
-
-    >>> widths = {"method": 30, "test": 5, "rank": 4, "over frozen base": 24, "lr": 5}
-    >>> fitting(widths, ["method", "test", "rank"], 60)
-    {'method': 30, 'test': 5, 'rank': 4, 'lr': 5}
-    >>> fitting(widths, ["method", "test", "rank"], 40)
-    {'method': 27, 'test': 5, 'rank': 4}
+    >>> widths = {"method": 30, "mean": 5, "interval": 14, "n_params": 10, "layout": 30, "lr": 5}
+    >>> fitted(widths, list(widths), 70)
+    {'method': 30, 'mean': 5, 'interval': 14, 'n_params': 10}
+    >>> fitted(widths, list(widths), 55)
+    {'method': 20, 'mean': 5, 'interval': 14, 'n_params': 10}
+    >>> fitted(widths, list(widths), 20)
+    {'method': 13, 'mean': 5}
     """
-    mains = {title: width for title, width in widths.items() if title in main}
-    least = widths
-    if _room_for(mains) > room:
-        most = max(1, room - GAP - sum([*mains.values()][1:2]))  # the second column is always there
-        least = mains | {title: min(mains[title], cells, most) for title, cells in FOLDED.items() if title in mains}
-    shown: dict[str, int] = {}
-    for title, width in least.items():
-        if len(shown) < 2 or _room_for({**shown, title: width}) <= room:
-            shown[title] = width
-    for title in (title for title in FOLDED if title in shown):
-        shown[title] += min(widths[title] - shown[title], max(0, room - _room_for(shown)))
+    name, number = order[:2]
+    over = max(0, _room_for({key: widths[key] for key in order[:MAIN]}) - room)
+    least = min(max(min(widths[name], FOLDED), widths[name] - over), room - GAP - widths[number])
+    shown = {name: max(1, least), number: widths[number]}
+    for key in order[2:]:
+        left = room - _room_for(shown) - GAP
+        if widths[key] <= left or (key in SHORTENED and left >= SHORTEST):
+            shown[key] = min(widths[key], left)
+    shown[name] += max(0, min(widths[name] - shown[name], room - _room_for(shown)))
     return shown
+
+
+def cells_of(text: str) -> int:
+    """Return how many cells of a terminal a text takes; characters of Chinese, Japanese and Korean take two."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+
+
+def show_text(*paragraphs: str) -> None:
+    """Print paragraphs in lines that the terminal has room for."""
+    room = width()
+    show(*(textwrap.fill(text, room, break_on_hyphens=False) if room else text for text in paragraphs))
 
 
 def _room_for(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + GAP * (len(widths) - 1)
 
 
-def _print_columns(
-    console: Console, columns: Mapping[str, Sequence[str]], widths: Mapping[str, int], bold: Collection[int]
+def _print_rows(
+    texts: Mapping[str, Sequence[str]], titles: Mapping[str, str], widths: Mapping[str, int], marked: Sequence[bool]
 ) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    shown = {key: widths[key] for key in texts if key in widths}
+    show(*_lines({key: titles[key] for key in shown}, shown))
+    for i in range(len(next(iter(texts.values())))):
+        lines = _lines({key: texts[key][i] for key in shown}, shown)
+        if marked and marked[i]:
+            blank = " " * (_room_for(shown) - cells_of(lines[0]))
+            lines = [bold(line) for line in lines] if styled() else [f"{lines[0]}{blank} *", *lines[1:]]
+        print("\n".join(lines))
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    titles = [title for title in columns if title in widths]
-    for title in titles:
-        table.add_column(title, justify="right", width=widths[title], no_wrap=title not in FOLDED, overflow="fold")
-    table.columns[0].justify = "left"
-    for i, cells in enumerate(zip(*(columns[title] for title in titles), strict=True)):
-        table.add_row(*map(Text, cells), style="bold" if i in bold else None)  # a name is no markup
-    console.print()
-    console.print(table)
+
+def _lines(row: Mapping[str, str], widths: Mapping[str, int]) -> list[str]:
+    """Return the lines of a row, several where a name is folded; other texts that are too long end with two dots."""
+    name = next(key for key in ("method", *row) if key in row)
+    folded = textwrap.wrap(row[name], widths[name]) if cells_of(row[name]) > widths[name] else [row[name]]
+    first = {key: text if key == name else _short(text, widths[key]) for key, text in row.items()}
+    rows = [{**first, name: folded[0]}, *({**dict.fromkeys(row, ""), name: part} for part in folded[1:])]
+    return ["  ".join(_aligned(key, text, widths[key]) for key, text in each.items()).rstrip() for each in rows]
+
+
+def _short(text: str, most: int) -> str:
+    return text if cells_of(text) <= most else f"{text[: most - 2]}.."
+
+
+def _aligned(key: str, text: str, cells: int) -> str:
+    blank = " " * (cells - cells_of(text))
+    return text + blank if key in TEXTS else blank + text

@@ -10,8 +10,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.analysis.figures.frontier_plot import save_frontier
-from tensoradapt.analysis.old_tables.frontier import write_csv
 from tensoradapt.checks import one_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.published import methods
@@ -141,7 +139,7 @@ def run_frontier(
     workers: int | None = None,
     say: Callable[[str], None] = print,
 ) -> tuple[SweepResult, list[Run]]:
-    """Run a frontier; leave frontier.csv, .png and .pdf beside its runs, also when it is interrupted.
+    """Run a frontier; leave frontier.png, .pdf, .csv and .txt beside its runs, also when it is interrupted.
 
     ``workers``: how many runs at once, 1 in this process; default one for each GPU, or each core up to four.
 
@@ -176,9 +174,10 @@ def run_frontier(
 
 
 def draw(configs: Sequence[RunConfig], out: Path) -> list[Run]:
-    """Write the figure and the table of the runs that are finished; return these."""
+    """Draw the runs that are finished, as soon as they allow it; return them."""
+    from tensoradapt.analysis import plots  # slow, as it loads pandas and matplotlib
+
     runs = [read_run(out / config.id) for config in configs if is_finished(out, config.id)]
-    if runs:
-        save_frontier(runs, out / "frontier", total=len(configs))
-        write_csv(runs, out / "frontier.csv")
+    if any(run.row["kind"] == "adapter" for run in runs):
+        plots.save(runs, "frontier", out, formats=("png", "pdf"))
     return runs

@@ -54,7 +54,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     (work / "folder").mkdir(parents=True)
     (work / "file").write_text("x")
     (work / "loop").symlink_to(work / "loop")
-    os.mkfifo(work / "fifo")
+    os.mkfifo(work / "fifo.csv")
     odd = hostile_files.odd_paths(given / "odd")
     for name, data in hostile_files.SPECS.items():
         (given / name).write_bytes(data)
@@ -63,7 +63,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     specs = [*[str(write_spec(given))] * 6, *(str(given / name) for name in hostile_files.SPECS), *odd]
     inputs = {"runs": [*[str(runs)] * 6, *odd], "spec": specs, "model": [*[str(model)] * 3, *odd]}
     inputs["folder"] = [*[str(lora)] * 4, *[str(adapter)] * 4, *odd]
-    names = ["new", "new/er/est", "file", "file/x", "folder", "fifo", "loop", "x" * 300, "a\x00b", "\ud800"]
+    names = ["new.csv", "new/er/t.tex", "file", "file/x.md", "folder", "fifo.csv", "loop", "x" * 300, "a\x00b", "\ud800"]
     outputs = [
         *(str(work / name) for name in [*names, hostile_files.ESCAPE]),
         "",
@@ -169,10 +169,10 @@ ARGUMENTS: dict[str, tuple[list[str], str]] = {
     "an unknown argument that steers a terminal": (["methods", "cp", "\x1b[31m"], r"unrecognized arguments: \x1b[31m"),
     "a name that steers a terminal": ([*TINY, "--method", "\x1b[31m"], r"\x1b[31m"),
     "two hyphens as a value": (["plan", "--model=--", *PLAN], "argument --model: expected a value, and -- is none"),
-    "an empty path": (["results", "runs", "--csv", ""], "argument --csv: '' is no path"),
+    "an empty path": (["results", "runs", "--out", ""], "argument --out: '' is no path"),
     "a path with a null byte": (["results", "a\x00b"], "argument runs: 'a\\x00b' is no path"),
     "a path that no system takes": (["results", "\ud800"], "argument runs: '\\ud800' is no path"),
-    "a path of 5,000 characters": (["watch", "x" * 5000], "File name too long"),
+    "a path of 5,000 characters": (["report", "x" * 5000], "File name too long"),
     "an unknown command of 5,000 characters": (["x" * 5000], "invalid choice: 'xxx"),
     "a model with a null byte": (["plan", "--model", "a\x00b", *PLAN], "unknown model 'a\\x00b'"),
 }
@@ -231,7 +231,7 @@ def test_runs_that_were_edited(name: str, ground: Ground, tmp_path: Path) -> Non
     calls = [
         ["results", runs],
         ["results", runs, "--means"],
-        ["watch", runs, "--once"],
+        ["results", runs, "--status"],
         ["results", runs, "--spec", spec],
     ]
     assert not [wrong for words in calls if (wrong := checked(words))]
@@ -253,12 +253,13 @@ def test_names_that_steer_a_terminal_are_refused_and_written_out(key: str, groun
 @pytest.mark.parametrize(("file", "key"), [("*/result.json", "note"), ("*/error.json", "error")])
 def test_notes_that_steer_a_terminal_are_written_out(file: str, key: str, ground: Ground, tmp_path: Path) -> None:
     runs = edited(ground, tmp_path, file, (key,), hostile_files.ESCAPE)
-    tables = {kind: tmp_path / f"table.{kind}" for kind in ("csv", "latex", "parquet")}
+    tables = [str(tmp_path / f"table.{kind}") for kind in ("csv", "tex", "parquet")]
     calls = [["results", runs], ["results", runs, "--means"], ["report", runs, "--out", str(tmp_path / "page.html")]]
-    calls += [["results", runs, f"--{kind}", str(path)] for kind, path in tables.items()]
+    calls += [["results", runs, "--out", *tables]]
     assert not [wrong for words in calls if (wrong := checked(words))]
-    assert len(call(calls[0]).out.splitlines()) == 1 + 6 + 1  # head, runs, failure
-    assert "\x1b" not in (tmp_path / "table.csv").read_text() + (tmp_path / "table.latex").read_text()
+    verdict, _, table = call(calls[0]).out.partition("\n\n")
+    assert verdict and len([line for line in table.splitlines() if not line.startswith("*:")]) == 1 + 6 + 1
+    assert "\x1b" not in (tmp_path / "table.csv").read_text() + (tmp_path / "table.tex").read_text()
 
 
 DAMAGED = (
@@ -291,8 +292,8 @@ def damage(ground: Ground, file: Path, calls: Sequence[Sequence[str]], every: in
 def damaged_runs(ground: Ground, tmp_path: Path, pattern: str, every: int) -> None:
     runs = hostile_files.runs(tmp_path / "runs")
     r = str(runs)
-    calls = [["results", r], ["results", r, "--means"], ["results", r, "--parquet", str(tmp_path / "t.parquet")]]
-    calls += [["watch", r, "--once"], ["results", r, "--where", "lr<=1", "rank=2", "tuning=no", "--csv", "t.csv"]]
+    calls = [["results", r], ["results", r, "--means"], ["results", r, "--out", str(tmp_path / "t.parquet")]]
+    calls += [["results", r, "--status"], ["results", r, "--where", "lr<=1", "rank=2", "tuning=no", "--out", "t.csv"]]
     calls += [["sweep", str(ground.given / "spec.toml"), "--out", r, "--dry-run"]]
     damage(ground, sorted(runs.glob(pattern))[0], calls, every)
 
@@ -338,13 +339,13 @@ def test_every_damage_to_folders(kind: str, ground: Ground, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in a destructor is lost
-@pytest.mark.parametrize("command", ["plan", "methods", "results", "watch", "sweep", "export"])
+@pytest.mark.parametrize("command", ["plan", "methods", "results", "status", "sweep", "export"])
 def test_ctrl_c_at_any_call_is_one_line(command: str, ground: Ground, tmp_path: Path) -> None:
     words = {
         "plan": [*TINY, *PLAN],
         "methods": "methods",
-        "results": ["results", ground.runs, "--csv", "table.csv"],
-        "watch": ["watch", ground.runs, "--once"],
+        "results": ["results", ground.runs, "--out", "table.csv"],
+        "status": ["results", ground.runs, "--status"],
         "sweep": ["sweep", str(ground.given / "spec.toml"), "--out", "out", "--dry-run"],
         "export": ["export", str(ground.given / "adapter"), "--model", ground.model, "--out", "lora"],
     }[command]
@@ -353,7 +354,7 @@ def test_ctrl_c_at_any_call_is_one_line(command: str, ground: Ground, tmp_path: 
     for at in np.unique(np.geomspace(1, n, 12).astype(int)):
         ended, _ = interrupted(words, int(at))
         assert ended.code in (0, 1) and ended.err.strip().count("\n") == 0, (at, ended)
-        assert "stopped" in ended.err or ended.code == 0 or command == "watch", (at, ended)
+        assert "stopped" in ended.err or ended.code == 0, (at, ended)
         assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -425,6 +426,6 @@ def test_memory_that_does_not_suffice_is_one_error(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_table_takes_no_pipe_s_place(ground: Ground) -> None:
-    ended = call(["results", ground.runs, "--csv", str(ground.work / "fifo")])
-    assert ended.code == 2 and "fifo is a device or pipe" in " ".join(ended.err.split())
-    assert (ground.work / "fifo").is_fifo()
+    ended = call(["results", ground.runs, "--out", str(ground.work / "fifo.csv")])
+    assert ended.code == 2 and "fifo.csv is a device or pipe" in " ".join(ended.err.split())
+    assert (ground.work / "fifo.csv").is_fifo()

@@ -1,188 +1,163 @@
-"""The printed table of a frontier in terminals of several widths: what is shown is whole, the score always is."""
+"""Printed tables at several widths: what is shown is whole, method and score always are, and the best are marked."""
 
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas
 import pytest
 from support.synthetic_runs import write_many
 from support.terminals import BOLD, bare, screen
 
-from tensoradapt.analysis.old_tables.frontier import table
-from tensoradapt.cli.sweep import ORDER, TITLES, frontier_rows
-from tensoradapt.cli.tables import FOLDED, GAP, MAIN, fitting
-from tensoradapt.runs.store import load_runs
+from tensoradapt.analysis.tables import summarise
+from tensoradapt.cli.main import main
+from tensoradapt.cli.tables import GAP, SHORTENED, SHORTEST, cells_of, fitted, print_table
+from tensoradapt.cli.views import COMPARED, COMPARED_ORDER, MEANS, MEANS_ORDER, RUNS, RUNS_ORDER
 
-SCREENS = [("one", 80), ("one", 40), ("three", 100), ("three", 80), ("three", 50), ("three", 40)]
-SCREENS += [("one", 0), ("one", 1), ("one", 7), ("long", 80), ("long", 40), ("long", 20)]
-PRINT = """
-import sys
-from pathlib import Path
-sys.path.append(sys.argv[1])
-from support.terminals import resize
-from tensoradapt.analysis.old_tables.frontier import table
-from tensoradapt.cli.sweep import print_tables
-from tensoradapt.runs.store import load_runs
-names, widths = sys.argv[3::2], sys.argv[4::2]
-stored = {name: load_runs(Path(sys.argv[2], name)) for name in names}
-rows = {name: table(runs) for name, runs in stored.items()}
-for name, columns in zip(names, widths):
-    if sys.stdout.isatty():
-        resize(1, int(columns))
-    print_tables(rows[name], stored[name])
-    print("end", name, columns, flush=True)
-"""
 CURVES = {
     "lora": [(1, 18_432, 0.79), (8, 147_456, 0.82)],
     "cp": [(4, 1_752, 0.75), (16, 7_008, 0.78)],
-    "tucker": [(8, 15_764, 0.9)],
-    "tt": [(16, 14_976, 0.77)],
+    "tucker": [({"layer": 2, "out": 4}, 15_764, 0.85)],
     "vera": [(64, 10_752, 0.5)],
 }
-BONDS = {"tucker": [({"layer": 2, "out": 4}, 15_764, 0.9)]}
 LONG = "block term decomposition of everything with Übergröße and a-name-that-has-no-blank-in-its-middle"
-ROWS = 9
 
 
-@pytest.fixture(scope="module", name="stored")
-def stored_runs(tmp_path_factory):
-    """Folders of runs by name: with one seed, with three, and with a method of a long name."""
+@pytest.fixture(scope="module", name="root")
+def stored_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of runs: with one seed, with three, and with a method of a long name."""
     root = tmp_path_factory.mktemp("runs")
     write_many(root / "one", CURVES, seeds=(0,))
-    write_many(root / "three", CURVES | BONDS, spread=0.002, at_chance=["vera"])
+    write_many(root / "three", CURVES, spread=0.002, at_chance=["vera"])
     write_many(root / "long", {LONG: [(4, 3_000_000, 0.75)], "lora": [(8, 147_456, 0.8)]}, spread=0.002)
     return root
 
 
-def command(stored, *screens):
-    support = Path(__file__).parents[1]
-    return [sys.executable, "-c", PRINT, support, stored, *(str(word) for screen in screens for word in screen)]
+@pytest.fixture(name="printed")
+def printed_lines(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """A function that gives the lines that `results` prints, those of the verdict apart; columns None is a pipe."""
+
+    def lines(folder: str, columns: int | None, *options: str) -> tuple[list[str], list[str]]:
+        if columns is None:
+            monkeypatch.delenv("COLUMNS", raising=False)
+        else:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        assert main(["results", str(root / folder), *options]) == 0
+        verdict, _, table = capsys.readouterr().out.partition("\n\n")
+        assert table, verdict
+        return verdict.splitlines(), table.splitlines()
+
+    return lines
 
 
-@pytest.fixture(scope="module", name="shown")
-def shown_in_terminals(stored):
-    """For a folder and a width the lines of the first table, its titles first, and all lines; of one process."""
-    lines, found = screen(command(stored, *SCREENS)), {}
-    for name, columns in SCREENS:
-        end = lines.index(f"end {name} {columns}")
-        found[name, columns], lines = lines[:end], lines[end + 1 :]
-    return lambda *which: (first_table(found[which]), found[which])
+def cells(line: str) -> list[str]:
+    return re.split(r"\s{2,}", line.removesuffix(" *").strip())
 
 
-def first_table(lines):
-    """The lines from the titles, which are above a rule, to the first empty one."""
-    bares = [*map(bare, lines)]
-    start = next(i for i, line in enumerate(bares) if line.strip("─ ") == "" != line) - 1
-    return lines[start : start + bares[start:].index("")]
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 160])
+@pytest.mark.parametrize("options", [[], ["--means"], ["--compare"]])
+def test_lines_fit_and_method_and_score_are_whole(printed, root: Path, columns: int, options: list[str]) -> None:
+    verdict, lines = printed("three", columns, *options)
+    assert verdict[0].startswith("rte: ") and max(map(len, [*verdict, *lines])) <= columns
+    assert lines[0].startswith("method")
+    scores = summarise(root / "three")["mean"].map(lambda score: f"{score:.3f}")
+    shown = " ".join(lines)
+    assert all(name in shown for name in ("CP (LoRTA)", "LoRA", "Tucker", "VeRA"))
+    if options == ["--means"]:
+        assert all(score in shown for score in scores)
 
 
-def cells(line):
-    return re.split(r"\s{2,}", bare(line).strip())
-
-
-def expected(folder, titles):
-    """The rows of the table with some of its columns, without empty cells."""
-    rows = [dict(zip(TITLES, row, strict=True)) for row in frontier_rows(table(load_runs(folder)))[1:]]
-    return [[row[title] for title in TITLES if title in titles and row[title]] for row in rows]
-
-
-@pytest.mark.parametrize("columns", [80, 100])
-def test_nothing_that_is_shown_is_cut_and_the_main_columns_are_there(shown, stored, columns):
-    lines, everything = shown("three", columns)
-    titles = cells(lines[0])
-    assert set(ORDER[:MAIN]) <= set(titles)
-    assert [cells(line) for line in lines[2 : 2 + ROWS]] == expected(stored / "three", titles)
-    assert all(len(bare(line)) <= columns for line in everything)
-    assert "…" not in "".join(everything)
-    left_out = ", ".join(title for title in ORDER if title not in titles)
-    assert bare(" ".join(map(bare, lines[2 + ROWS :]))) == (
-        f"bold: on the frontier no room for {left_out}: see frontier.csv"
-    )
-
-
-def test_rows_on_the_frontier_alone_are_bold(shown, stored):
-    lines, _ = shown("three", 80)
-    bold = [BOLD in line for line in lines[2 : 2 + ROWS]]
-    assert bold == [bool(row["on_frontier"]) for row in table(load_runs(stored / "three"))]
-    assert 0 < sum(bold) < ROWS
-
-
-def test_what_one_seed_does_not_have_takes_no_room(shown, stored):
-    lines, _ = shown("one", 80)
-    titles = cells(lines[0])
-    assert titles == ["method", "rank", "parameters", "test", "over frozen base", "lr"]
-    assert [cells(line) for line in lines[2 : 2 + ROWS]] == expected(stored / "one", titles)
-    assert "no room" not in "".join(lines)
-
-
-@pytest.mark.parametrize("folder", ["one", "three"])
-def test_method_and_score_remain_at_40_columns(shown, stored, folder):
-    lines, everything = shown(folder, 40)
-    titles = cells(lines[0])
-    assert {"method", "test"} <= set(titles)
-    assert [cells(line) for line in lines[2 : 2 + ROWS]] == expected(stored / folder, titles)
-    assert all(len(bare(line)) <= 40 for line in everything if not line.startswith("Within a margin"))
-    assert "…" not in "".join(everything)
-
-
-@pytest.mark.parametrize(("columns", "main"), [(80, set(ORDER[:MAIN])), (40, {"method", "test"}), (20, {"test"})])
-def test_a_long_name_is_folded_and_whole(shown, stored, columns, main):
-    lines, everything = shown("long", columns)
-    assert main <= set(cells(lines[0])) and all(len(bare(line)) <= columns for line in everything)
-    assert all(any(row[-1] in line for line in lines) for row in expected(stored / "long", {"method", "test"}))
-    # each line of a folded name begins at the left; numbers are to the right of it, by two blanks or more
-    names = "".join(cells(line)[0].replace(" ", "") for line in lines[2:] if not bare(line).startswith(" "))
-    assert LONG.replace(" ", "") in names
-
-
-@pytest.mark.parametrize("columns", [0, 1, 7])
-def test_a_terminal_of_hardly_any_columns_gets_whole_scores(shown, stored, columns):
-    lines, _ = shown("one", columns)
-    assert all(any(row[-1] in line for line in lines) for row in expected(stored / "one", {"method", "test"}))
-
-
-def test_a_pipe_gets_every_column_and_no_styles(stored):
-    printed = subprocess.run(command(stored, ("long", 0)), check=True, capture_output=True, encoding="utf-8")
-    text = printed.stdout
-    lines = text.splitlines()[1:]
-    assert tuple(cells(lines[0])) == TITLES and "\x1b" not in text and "no room" not in text
-    assert [cells(line) for line in lines[2:6]] == expected(stored / "long", TITLES)
-
-
-def test_savings_are_whole_too(shown):
-    _, lines = shown("three", 50)
-    start = next(i for i, line in enumerate(lines) if line.startswith("Within a margin of LoRA "))
-    titles, _, *rows = map(cells, first_table(lines[start:])[:4])
-    assert titles == ["method", "margin", "parameters", "times fewer"]
-    assert rows == [["Tucker", "0.01", "15,764", "9.35"], ["Tucker", "0.02", "15,764", "9.35"]]
-    assert "no room for difference, size: use a wider terminal or a file" in " ".join(map(bare, lines[start:]))
-
-
-def test_columns_fit_at_every_width():
-    widths = {
-        "method": 31,
-        "test": 5,
-        "95 % interval": 14,
-        "rank": 30,
-        "parameters": 11,
-        "over frozen base": 24,
-        "lr": 6,
+def test_means_at_100_columns_are_these(printed) -> None:
+    _, lines = printed("three", 100, "--means")
+    assert cells(lines[0]) == ["method", "size", "parameters", "accuracy", "95 % interval", "seeds", "lost",
+                               "P(frontier)", "lr"]  # fmt: skip
+    assert cells(lines[5]) == ["Tucker", "r=2 4", "15,764", "0.850", "0.850 to 0.850", "3", "1.000", "0.001"]
+    ends = {
+        line.index(count) + len(count) for line, count in zip(lines[2:5], ("1,752", "7,008", "10,752"), strict=True)
     }
-    for room in range(20, 160):
-        found = fitting(widths, ORDER[:MAIN], room)
+    assert len(ends) == 1, "numbers end in one column"
+
+
+def test_what_has_no_room_is_said(printed) -> None:
+    _, lines = printed("three", 60, "--means")
+    left_out = " ".join(lines[lines.index("*: on the frontier") + 1 :])
+    assert left_out == "no room for 95 % interval, seeds, P(frontier), lr: a wider terminal shows them"
+
+
+def test_what_one_seed_does_not_have_takes_no_room(printed) -> None:
+    _, lines = printed("one", 80, "--means")
+    assert cells(lines[0]) == ["method", "size", "parameters", "accuracy", "seeds", "lr"]
+
+
+def test_a_pipe_gets_every_column_and_a_star_in_place_of_bold(printed, root: Path) -> None:
+    _, lines = printed("long", None, "--means")
+    assert LONG in lines[-2] + lines[-3] + lines[-4] and "no room" not in " ".join(lines)
+    _, lines = printed("three", None, "--means")
+    on = [line.endswith(" *") for line in lines[1:-1]]
+    assert on == list(summarise(root / "three")["on_frontier"]) and lines[-1] == "*: on the frontier"
+    assert len({len(line) for line in lines if line.endswith(" *")}) == 1, "stars are in one column"
+
+
+@pytest.mark.parametrize("columns", [20, 40])
+def test_a_long_name_is_folded_and_whole(printed, columns: int) -> None:
+    _, lines = printed("long", columns, "--means")
+    assert all(len(line) <= columns for line in lines)
+    width = lines[0].index("size" if "size" in lines[0] else "accuracy") - GAP
+    names = "".join(line[:width] for line in lines)
+    assert LONG.replace(" ", "") in names.replace(" ", "") and "0.750" in " ".join(lines)
+
+
+def test_a_terminal_shows_the_best_bold_unless_it_is_asked_not_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-m", "tensoradapt.cli.main", "results", str(root / "three"), "--means"]
+    lines = screen(command, 80)
+    start, end = lines.index("") + 2, lines.index("bold: on the frontier")
+    best = [BOLD in line for line in lines[start:end]]
+    assert best == list(summarise(root / "three")["on_frontier"])
+    assert all(cells_of(bare(line)) <= 80 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("environment", "bold"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_bold_is_for_terminals_that_have_it(
+    environment: dict[str, str], bold: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in ({"TERM": "xterm", "COLUMNS": "80"} | environment).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    table = pandas.DataFrame({"method": ["a\x1b[31m", "b"], "mean": [0.5, 0.25]})
+    print_table(table, MEANS, MEANS_ORDER, best=[True, False], said="best")
+    shown = capsys.readouterr().out
+    assert (BOLD in shown) is bold and "\x1b[31m" not in shown and r"\x1b[31m" in shown
+    assert shown.splitlines()[-1] == ("bold: best" if bold else "*: best")
+
+
+@pytest.mark.parametrize("order", [MEANS_ORDER, RUNS_ORDER, COMPARED_ORDER])
+def test_columns_fit_at_every_width(order: Sequence[str]) -> None:
+    widths = {key: 31 if key == "method" else 30 if key in ("size", "layout") else 9 for key in order}
+    for room in range(20, 200):
+        found = fitted(widths, order, room)
         assert sum(found.values()) + GAP * (len(found) - 1) <= room
-        assert {"method", "test"} <= set(found)
-        assert all(found[title] == widths[title] for title in found if title not in FOLDED)
-        assert set(found) <= set(ORDER[:MAIN]) or all(found[title] == widths[title] for title in found)
+        assert list(found)[:2] == list(order[:2]) and found[order[1]] == widths[order[1]]
+        cut = [key for key in found if found[key] < widths[key] and key != "method"]
+        assert all(key in SHORTENED and found[key] >= SHORTEST for key in cut)
+    assert fitted(widths, order, 1000) == widths
 
 
-@pytest.mark.slow
-def test_a_quick_frontier_shows_its_scores_in_80_columns(tmp_path):
-    quick = [sys.executable, "-m", "tensoradapt.cli.main", "frontier", "--quick", "--out", str(tmp_path)]
-    quick += ["--model", "tiny-random-bert", "--task", "planted", "--steps", "4", "--rank", "2"]
-    lines = first_table(screen(quick, 80))
-    assert [cells(line) for line in lines[2:9]] == expected(tmp_path, cells(lines[0]))
-    assert set(cells(lines[0])) >= {"method", "rank", "parameters", "test"} and "…" not in "".join(lines)
+def test_an_order_names_columns_that_there_are() -> None:
+    for order, titles in ((MEANS_ORDER, MEANS), (RUNS_ORDER, RUNS), (COMPARED_ORDER, COMPARED)):
+        assert set(order) <= set(titles)
+
+
+def test_characters_of_two_cells_are_counted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(pandas.DataFrame({"method": ["低秩", "LoRA", "e\u0301"], "mean": [0.5, 0.25, 1]}), MEANS, MEANS_ORDER)
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert {cells_of(line) for line in rows} == {cells_of(first)} == {13}

@@ -33,7 +33,10 @@ GOOD: Mapping[str, tuple[str, ...]] = {
     "projections": ("attention", "mlp", "all", "q", "v"),
     "rank": ("1", "2", "4", "1000000", "2147483648"),
     "budget": ("500", "1000000", "1" + "0" * 30),
-    "figures": ("frontier", "ranks", "grid", "all"),
+    "figures": ("frontier", "curves", "differences", "all"),
+    "x": ("rank", "seconds", "n_params"),
+    "at": ("8", "budget", "auto"),
+    "reference": ("LoRA", "lora", "head"),
     "task": ("planted", "snippets"),
     "where": ("task=planted", "n_params<=5000", "tuning=no", "method=LoRA"),
     "device": ("cpu", "auto", "cuda"),
@@ -66,7 +69,7 @@ class Commands:
                 words += self._given(action)
         if self.rng.random() < 0.03:
             words.insert(int(self.rng.integers(len(words) + 1)), self._one(ODD))
-        return words + {"sweep": ["--dry-run"], "watch": ["--once"]}.get(command, [])
+        return words + (["--dry-run"] if command == "sweep" else [])
 
     def _given(self, action: argparse.Action) -> list[str]:
         if action.nargs == 0:
@@ -87,7 +90,7 @@ class Commands:
         return str(values[int(self.rng.integers(len(values)))])
 
 
-OUTPUTS = ("out", "csv", "parquet", "latex")
+OUTPUTS = ("out",)
 
 
 def names() -> list[str]:

@@ -1,24 +1,23 @@
-"""The table of a folder of runs: every run is in it, conditions hold, and other programs read what is written."""
+"""The table of a folder of runs: every run is a row, conditions hold, and columns have the types of their values."""
 
 from __future__ import annotations
 
-import csv
-import sys
+from pathlib import Path
 
 import pytest
 from support.configs import config_of
+from support.sweeping import TINY, write_spec
 from support.synthetic_runs import write_synthetic
+from support.synthetic_sweep import sweep
 
 import tensoradapt as ta
-from tensoradapt.analysis.old_tables import frontier
-from tensoradapt.cli.main import main
-from tensoradapt.runs.store import load_runs, write_failure
-from tensoradapt.sweeps.reports.dataframe import write_parquet
-from tensoradapt.sweeps.reports.results import COLUMNS, means, run_rows, shown, write_csv, write_latex
+from tensoradapt.analysis.results import RUN
+from tensoradapt.runs.store import write_failure
+from tensoradapt.sweeps.results import results
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     for seed in (0, 1):
         write_synthetic(tmp_path, parameterization="cp", rank=4, n_params=300, seed=seed, accuracy=0.8)
         write_synthetic(tmp_path, parameterization="lora", rank={"head": 2, "dim": 3}, n_params=900, seed=seed)
@@ -27,18 +26,40 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_every_run_is_a_row_in_an_order_that_does_not_change(root):
-    rows = run_rows(root)
-    assert all(tuple(row) == COLUMNS for row in rows)
-    assert [(row["method"], row["seed"], row["status"]) for row in rows] == [
+def test_every_run_is_a_row_in_an_order_that_does_not_change(root: Path) -> None:
+    table = results(root)
+    assert list(table.columns[: len(RUN)]) == list(RUN)
+    assert [tuple(row) for row in table[["method", "seed", "status"]].itertuples(index=False)] == [
         ("CP (LoRTA)", 0, "finished"),
         ("CP (LoRTA)", 1, "finished"),
         ("LoRA", 0, "finished"),
         ("LoRA", 1, "finished"),
         ("VeRA", 0, "failed"),
     ]
-    assert rows[0]["test"] == 0.8 and rows[-1]["note"] == "out of memory: no 5 % left"
-    assert shown(rows).splitlines()[3].split()[4:7] == ["dim=3", "head=2", "900"]
+    assert table["score"][0] == 0.8 and table["note"].iloc[-1] == "out of memory: no 5 % left"
+    assert set(table["rank"].dropna()) == {4, "dim=3 head=2"}
+
+
+def test_a_row_is_what_the_store_has_and_tuning_runs_are_marked(tmp_path: Path) -> None:
+    runs = sweep(tmp_path, ("sst2",))
+    every, reported = results(tmp_path, tuning=True), results(runs)
+    assert (len(every), len(reported)) == (51, 39) and every["tuning"].sum() == 12
+    assert not reported["tuning"].any()
+    by_id = {run.name: run for run in runs}
+    for row in every.itertuples():
+        run = by_id[row.id]
+        assert (row.method, row.task, row.seed) == (run.row["method"], "sst2", run.row["seed"])
+        assert (row.n_params, row.score, row.chance) == (run.row["n_params"], run.row["test"], 0.5)
+        assert row.path == str(run.path)
+    assert len(results(tmp_path, where=["method=lora", "n_params<20000"])) == 3
+    assert results(runs, where="method=lora").equals(results(tmp_path, where="method=lora"))
+
+
+def test_columns_have_the_types_of_their_values(tmp_path: Path) -> None:
+    write_synthetic(tmp_path)
+    table = results(tmp_path)
+    assert {str(table[name].dtype) for name in ("n_params", "seed", "rank", "budget", "steps")} == {"Int64"}
+    assert table["score"].dtype == float and table["tuning"].dtype == bool
 
 
 @pytest.mark.parametrize(
@@ -57,8 +78,8 @@ def test_every_run_is_a_row_in_an_order_that_does_not_change(root):
         (["rank=dim=3 head=2"], {"LoRA"}),
     ],
 )
-def test_conditions_hold_of_what_is_shown(root, where, methods):
-    assert {row["method"] for row in run_rows(root, where)} == methods
+def test_conditions_hold_of_what_is_shown(root: Path, where: list[str], methods: set[str]) -> None:
+    assert set(results(root, where=where)["method"]) == methods
 
 
 @pytest.mark.parametrize(
@@ -67,74 +88,32 @@ def test_conditions_hold_of_what_is_shown(root, where, methods):
         ("lora", "condition 'lora' has none of"),
         ("tsk=rte", "unknown column 'tsk'; did you mean \"task\""),
         ("n_params<=5k", "condition 'n_params<=5k': '5k' is no number; expected one, as n_params is a number"),
-        ("test>0,5", "'0,5' is no number"),
+        ("score>0,5", "'0,5' is no number"),
         ("tuning=maybe", "'maybe' is neither yes nor no; expected one, as in tuning=no"),
         ("status=collapsed", "unknown status 'collapsed'. Valid: finished, at chance, diverged, failed$"),
     ],
 )
-def test_a_condition_that_cannot_be_read_is_refused(root, where, says):
+def test_a_condition_that_cannot_be_read_is_refused(root: Path, where: str, says: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=says):
-        run_rows(root, [where])
+        results(root, where=[where])
 
 
-def test_a_run_at_chance_is_found_by_that_status(root):
+def test_a_run_at_chance_is_found_by_that_status(root: Path) -> None:
     folder = write_synthetic(root, parameterization="tt", status="at chance")
-    assert [row["id"] for row in run_rows(root, ["status=at chance"])] == [folder.name]
+    assert list(results(root, where="status=at chance")["id"]) == [folder.name]
 
 
-def test_csv_and_parquet_hold_the_same_table(root, tmp_path):
-    pandas = pytest.importorskip("pandas", reason="an extra")
-    pytest.importorskip("pyarrow", reason="an extra")
-    rows = run_rows(root)
-    with write_csv(rows, tmp_path / "t.csv").open() as file:
-        read = list(csv.DictReader(file))
-    frame = pandas.read_parquet(write_parquet(rows, tmp_path / "t.parquet"))
-    assert list(frame.columns) == list(COLUMNS) and len(frame) == len(read) == 5
-    assert [row["id"] for row in read] == list(frame["id"]) == [row["id"] for row in rows]
-    assert [float(row["test"] or "nan") for row in read] == pytest.approx(list(frame["test"]), nan_ok=True)
+def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ta.TensorAdaptError, match="runs is 3; expected a list"):
+        results(3)  # type: ignore[arg-type]
+    with pytest.raises(ta.TensorAdaptError, match="does not exist; expected a folder of runs"):
+        results(tmp_path / "absent")
 
 
-def test_latex_is_a_table_whose_special_characters_are_escaped(root, tmp_path):
-    rows = [{**row, "method": "50 % of A_1 & B"} for row in run_rows(root)]
-    lines = write_latex(rows, tmp_path / "t.tex").read_text().splitlines()
-    assert lines[0].startswith(r"\begin{tabular}{l") and lines[-1] == r"\end{tabular}"
-    assert r"50 \% of A\_1 \& B" in lines[4] and all(line.count(" & ") == 11 for line in lines[4:-2])
-
-
-def test_means_are_those_of_the_frontiers_table_task_by_task(root, tmp_path, capsys):
-    pandas = pytest.importorskip("pandas", reason="an extra")
-    for seed, accuracy in ((0, 0.6), (1, 0.7)):
-        write_synthetic(root, task="sst2", n_params=300, seed=seed, accuracy=accuracy)
-    write_synthetic(root, task="sst2", n_params=300, seed=1000, accuracy=0.9, tuning=True)
-    rows = means(root)
-    assert [(row["task"], row["method"], row["n_seeds"]) for row in rows] == [
-        ("rte", "CP (LoRTA)", 2), ("rte", "LoRA", 2), ("sst2", "CP (LoRTA)", 2),
-    ]  # fmt: skip
-    own = [run for run in load_runs(root) if run.row["task"] == "sst2"]
-    assert [{key: row[key] for key in row if key != "task"} for row in rows[2:]] == frontier.table(own)
-    assert rows[2]["mean"] == 0.65 and means(root, ["task=sst2"]) == rows[2:]
-    assert main(["results", str(root), "--means"]) == 0
-    assert capsys.readouterr().out.splitlines()[3].split()[:2] == ["sst2", "CP"]
-    files = {kind: tmp_path / f"t.{kind}" for kind in ("csv", "parquet", "latex")}
-    assert (
-        main(["results", str(root), "--means", *(x for kind, p in files.items() for x in (f"--{kind}", str(p)))]) == 0
-    )
-    read = pandas.read_csv(files["csv"]), pandas.read_parquet(files["parquet"])
-    assert [list(frame["mean"]) for frame in read] == [[row["mean"] for row in rows]] * 2
-    assert files["latex"].read_text().count(r"\\") == 3, "a head, and a row for each method and size"
-
-
-def test_a_missing_extra_is_named(root, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ta.TensorAdaptError, match=r"needs `pandas`.*pip install \"tensoradapt\[results\]\""):
-        write_parquet(run_rows(root), tmp_path / "t.parquet")
-
-
-def test_the_command_shows_or_writes(root, tmp_path, capsys):
-    assert main(["results", str(root), "--where", "method=lora"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    assert main(["results", str(root), "--csv", str(tmp_path / "t.csv")]) == 0
-    assert capsys.readouterr().out.split() == [str(tmp_path / "t.csv")]
-    assert main(["results", str(root), "--csv", "."]) == 2
-    assert capsys.readouterr().err == "error: . is a folder; expected a place for a file: add a name to it\n"
-    assert main(["results", str(tmp_path / "absent")]) == 2
+def test_one_sweep_of_a_folder_has_its_own_names_of_methods(tmp_path: Path) -> None:
+    ta.sweep({**TINY, "rank": 1}, tmp_path, executor="inline", device="cpu", say=lambda _: None)
+    named = write_spec(tmp_path, rank=1, method=[{"method": "lora", "name": "mine"}])
+    ta.sweep(named, tmp_path, executor="inline", device="cpu", say=lambda _: None)
+    assert len(results(tmp_path)) == 2 and list(results(tmp_path, spec=named)["method"]) == ["mine"]
+    with pytest.raises(ta.TensorAdaptError, match=r"has no sweep of .*spec\.toml on record"):
+        results(tmp_path, spec=write_spec(tmp_path, rank=2))

@@ -19,9 +19,9 @@ from tensoradapt.data import models
 from tensoradapt.runs import perform
 from tensoradapt.runs.store import is_finished, load_runs, write_failure, write_run
 from tensoradapt.sweeps.due import cells, due
-from tensoradapt.sweeps.reports.watch import Watch
 from tensoradapt.sweeps.search import study_of
 from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.sweeps.status import status
 
 RATES = {"low": 1e-4, "high": 1e-1}
 SEARCH = {
@@ -254,9 +254,9 @@ def test_the_plan_says_how_many_runs_and_what_is_searched(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_tuning_runs_of_a_search_are_in_no_mean_and_its_runs_can_be_watched(tmp_path):
+def test_tuning_runs_of_a_search_are_in_no_mean_and_its_runs_are_counted(tmp_path):
     sweep(tmp_path)
-    (row,) = Watch(tmp_path).frame().rows
+    (row,) = status(tmp_path).itertuples()
     assert (row.method, row.finished, row.waiting) == ("lora", 5, 0)
     assert sum(run.config["tuning"] for run in load_runs(tmp_path)) == 4
     assert len(points(load_runs(tmp_path), compare=False)) == 1

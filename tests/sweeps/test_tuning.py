@@ -20,10 +20,11 @@ from tensoradapt.runs import perform
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.sweeps import record
+from tensoradapt.sweeps import status as counting
 from tensoradapt.sweeps.due import Due, cells, due, with_head_rates
 from tensoradapt.sweeps.reports.html_report import report
-from tensoradapt.sweeps.reports.watch import Watch, text
 from tensoradapt.sweeps.spec import SweepSpec, read_spec
+from tensoradapt.sweeps.status import status
 
 GRID = {**TINY, "lr": [1e-3, 3e-3, 1e-2]}
 PAPER = {"paper": True}
@@ -343,21 +344,20 @@ def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, m
             with pytest.raises(KeyboardInterrupt):
                 sweep(tmp_path / str(k))
         assert len(done(tmp_path / str(k))) == k
-        frame = Watch(tmp_path / str(k)).frame()
-        assert frame.more == {2: 4, 5: 2, 8: 0}[k] and not frame.over
+        states = status(tmp_path / str(k))
+        assert states.attrs["more"] == {2: 4, 5: 2, 8: 0}[k] and states["waiting"].any()
         page = " ".join(report(tmp_path / str(k)).split())
         counts = {2: "2 of 5, and at most 4 more to tune", 5: "5 of 7, and at most 2 more to tune", 8: "8 of 9<"}[k]
         assert f"runs with a result</dt><dd>{counts}" in page
         assert ("<dd>LoRTA r=1 on planted by 0.1" in page) == (k > 2)
-        assert ("at most 2 more to tune" in text(tmp_path, frame)) == (k == 5)
         with monkeypatch.context() as patched:
             planted(patched)
             assert sweep(tmp_path / str(k)).complete
         assert results(tmp_path / str(k)) == results(tmp_path / "whole")
-        assert Watch(tmp_path / str(k)).frame().over
+        assert not status(tmp_path / str(k))[["running", "waiting"]].any(axis=None)
 
 
-def test_a_run_that_ends_while_a_folder_is_watched_does_not_end_the_sweep(
+def test_a_run_that_ends_while_a_folder_is_counted_does_not_end_the_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = spec(method="lorta", rank=1)
@@ -366,17 +366,17 @@ def test_a_run_that_ends_while_a_folder_is_watched_does_not_end_the_sweep(
     *first, last = now(found, tmp_path / "runs").configs
     for config in first:
         put(tmp_path / "runs", config, peak(lambda _: 0.03)(config))
-    real = Watch._plans
+    real = counting._plans
 
-    def plans(watch: Watch, *how: object) -> object:
-        planned = real(watch, *how)
+    def plans(*how: object) -> object:
+        planned = real(*how)
         put(tmp_path / "runs", last, peak(lambda _: 0.03)(last))
         return planned
 
     with monkeypatch.context() as patched:
-        patched.setattr(Watch, "_plans", plans)
-        frame = Watch(tmp_path / "runs").frame()
-    assert not frame.over and (frame.count("finished"), frame.count("waiting"), frame.more) == (5, 1 + 1, 6)
+        patched.setattr(counting, "_plans", plans)
+        states = status(tmp_path / "runs")
+    assert (states["finished"].sum(), states["waiting"].sum(), states.attrs["more"]) == (5, 1 + 1, 6)
 
 
 def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""What commands print of runs: the verdict, and tables of runs, means, comparisons and states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensoradapt.analysis.cells import interval_text
+from tensoradapt.analysis.facts import named, size
+from tensoradapt.analysis.tables import summarise
+from tensoradapt.analysis.verdict import lines
+from tensoradapt.cli.output import show
+from tensoradapt.cli.tables import print_table, show_text
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.row import SETUP
+from tensoradapt.text import duration_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+WHAT = {key: key for key in ("task", "model", "metric", "method", *SETUP, "size")} | {"n_params": "parameters"}
+MEANS = WHAT | {"mean": "score", "interval": "95 % interval", "n_seeds": "seeds", "n_lost": "lost"}
+MEANS |= {"p_frontier": "P(frontier)", "lr": "lr"}
+RUNS = WHAT | {"lr": "lr", "seed": "seed", "score": "score", "validation": "validation", "status": "status"}
+RUNS |= {"tuning": "tuning", "seconds": "time", "peak_memory_bytes": "memory", "note": "note", "id": "id"}
+COMPARED = WHAT | {"reference": "reference", "difference": "difference", "interval": "95 % interval", "p_holm": "p"}
+COMPARED |= {"decided": "decided", "within": "within", "times_fewer": "times fewer", "seeds_needed": "seeds needed"}
+COMPARED |= {"n_seeds": "seeds", "over": "paired over"}
+STATES = {"task": "task", "method": "method", "finished": "finished", "failed": "failed", "running": "running"}
+STATES |= {"waiting": "waiting", "seconds_left": "left"}
+# columns by their importance; those that are left out here follow, from left to right
+MEANS_ORDER = ("method", "mean", "size", "n_params", "task", "interval", "n_lost", "n_seeds")
+RUNS_ORDER = ("method", "score", "size", "seed", "task", "status", "n_params", "tuning", "lr", "seconds", "id")
+COMPARED_ORDER = ("method", "difference", "size", "p_holm", "task", "interval", "times_fewer", "within", "n_params")
+
+
+def print_verdict(runs: DataFrame, reference: str | None = None) -> None:
+    """Print what runs say, a paragraph for each task; of runs that do not compare, why nothing can be said."""
+    try:
+        said = lines(runs, reference)
+    except TensorAdaptError as error:
+        if reference is not None:
+            raise
+        said = [f"no verdict: {error}"]
+    show_text(*said, "")
+
+
+def print_runs(runs: DataFrame) -> None:
+    """Print a row for each run; the highest score of each task is bold."""
+    reported = runs[~runs["tuning"] & runs["score"].notna()]
+    table = runs.assign(size=_sizes(runs), tuning=runs["tuning"].where(runs["tuning"], None))
+    table["status"] = runs["status"].where(runs["status"] != "finished", None)
+    top = reported.groupby("task", dropna=False)["score"].transform("max") == reported["score"]
+    best = top.reindex(runs.index, fill_value=False)
+    print_table(table, _titled(RUNS, runs, "score"), _ordered(RUNS_ORDER, RUNS), best=best, said="highest score")
+
+
+def print_means(runs: DataFrame) -> None:
+    """Print a row for each configuration and reference; those on the frontier are bold."""
+    means = summarise(runs)
+    table = means.assign(size=_sizes(means), interval=_intervals(means), n_lost=means["n_lost"].replace(0, None))
+    titles = _titled(MEANS, means, "mean")
+    print_table(table, titles, _ordered(MEANS_ORDER, MEANS), best=means["on_frontier"], said="on the frontier")
+
+
+def print_comparisons(gaps: DataFrame) -> None:
+    """Print a row for each comparison; those that are decided to be better, or to be within the margin, are bold."""
+    if gaps.empty:
+        show("nothing to compare: no configuration has the reference at its size and seeds")
+        return
+    others = gaps.assign(method=gaps["reference"], rank=gaps["reference_rank"], budget=None)
+    names = [named(row) for row in others.to_dict("records")]
+    table = gaps.assign(size=_sizes(gaps), interval=_intervals(gaps), reference=names)
+    titles = COMPARED | ({"difference": f"minus {names[0]}"} if len({*names}) == 1 else {})
+    best = gaps["within"] | (gaps["decided"] & (gaps["difference"] > 0))
+    said = f"decided to be better, or within {gaps['margin'].iloc[0]:g} (p after Holm's correction)"
+    print_table(table, titles, _ordered(COMPARED_ORDER, COMPARED), best=best, said=said)
+
+
+def print_status(states: DataFrame) -> None:
+    """Print the counts in a line, and a row for each method on each task."""
+    counts = {what: int(states[what].sum()) for what in ("finished", "failed", "running", "waiting")}
+    others = [f"{n:,} {what}" for what, n in counts.items() if n and what != "finished"]
+    others += [f"at most {states.attrs['more']:,} more to tune"] if states.attrs["more"] else []
+    head = ", ".join([f"{counts['finished']:,} of {sum(counts.values()):,} runs finished", *others])
+    left = states["seconds_left"].sum(min_count=1)
+    show_text(head + (f"; about {duration_text(left)} left" if left > 0 else ""), "")
+    waiting = states["seconds_left"].where(states["seconds_left"] > 0)
+    print_table(states.assign(seconds_left=waiting), STATES, ("method", *STATES))
+    if states.attrs["notes"]:
+        show_text(*states.attrs["notes"])
+
+
+def _sizes(table: DataFrame) -> list[str]:
+    return [size(row) for row in table.to_dict("records")]
+
+
+def _intervals(table: DataFrame) -> list[str]:
+    return [interval_text(row) for row in table.to_dict("records")]
+
+
+def _titled(titles: dict[str, str], table: DataFrame, score: str) -> dict[str, str]:
+    """Return the titles of columns, with the metric as that of the score where there is one metric."""
+    metrics = table["metric"].dropna().unique()
+    return titles | ({score: str(metrics[0]).replace("_", " ")} if len(metrics) == 1 else {})
+
+
+def _ordered(first: tuple[str, ...], every: dict[str, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first, *every)))
