@@ -35,8 +35,8 @@ GROWTH, STEPS, LARGEST = 1.07, 20, 2.0  # until all names are free; and of the n
 STARTS, ROUNDS = 12, 200  # how often stress majorization begins, and its steps
 LEVEL = 1.1  # times a turned arrangement has to be better than one with a part on the very left
 BLUE, ORANGE, GREEN, WINE = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[7]
-Half = tuple[float, float]  # half the width and height of a box
-Box = tuple[float, float, float, float]  # its middle and half sizes
+Half = np.ndarray  # (2,): half the width and height of a box
+Box = np.ndarray  # (4,): its middle and half sizes
 Arrangement = tuple[np.ndarray, Mapping[str, float]]  # places (vertices, 2), and the angles of legs that have one
 
 
@@ -90,8 +90,8 @@ def network(
 
 def size(source: Plan | Network, *, tensor: int = 0, names: bool = True) -> tuple[float, float]:
     """Return the width and height in inches that a drawing needs for names of the usual size."""
-    width, height = _laid(_chosen(source, tensor)[0], names).bounds[2:]
-    return width * _scale(), height * _scale()
+    width, height = 2 * _scale() * _laid(_chosen(source, tensor)[0], names).bounds[2:]
+    return float(width), float(height)
 
 
 def described(source: Plan | Network, *, tensor: int = 0, cut: bool = False) -> str:
@@ -115,13 +115,12 @@ def draw(source: Plan | Network, ax: Axes, *, tensor: int = 0, cut: bool = False
     flag(names, "names")
     chosen, zero, _ = _chosen(source, tensor)
     drawn, colours = _laid(chosen, names), _colours(chosen, cut)
-    left, low, width, height = drawn.bounds
-    box, dpi = ax.get_window_extent(), ax.figure.dpi
-    scale = min(box.width / dpi / width, box.height / dpi / height, LARGEST if names else 1.0)
+    inches = np.array(ax.get_window_extent().size) / ax.figure.dpi
+    scale = min(*inches / drawn.bounds[2:] / 2, LARGEST if names else 1.0)
     stroke = scale if names else 1.0
+    low, high = (drawn.bounds[:2] + sign * inches / scale / 2 for sign in (-1, 1))
     ax.set_axis_off()
-    x, y, wide, high = left + width / 2, low + height / 2, box.width / dpi / scale / 2, box.height / dpi / scale / 2
-    ax.set(xlim=(x - wide, x + wide), ylim=(y - high, y + high), aspect="equal")
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     for label, line in drawn.lines:
         look: dict[str, Any] = {"color": colours[label], "solid_capstyle": "butt", "gid": f"line:{label}", "zorder": 1}
         ax.plot(*line.T, linewidth=(3.0 if cut and label in chosen.cut.crossing else 1.5) * stroke, **look)
@@ -191,7 +190,7 @@ def _scale() -> float:
 def _half(text: str, points: float) -> Half:
     """Return half the width and height of a text in inches."""
     width, height, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=points), False)
-    return width * WIDER / 144, height / 144
+    return np.array([width * WIDER, height]) / 144
 
 
 @dataclass(frozen=True)
@@ -227,8 +226,8 @@ class Graph:
             elif not mode:
                 lines[held[0], held[1]] = label
             legs.setdefault(place, []).extend([label] * mode)
-        halves = [_node_half(factor, names) for factor in network.factors] + [(DOT, DOT)] * len(dots)
-        texts = {label: _half(f"{label}={n}", NAME) if names else (0.0, 0.0) for label, n in network.sizes.items()}
+        halves = [_node_half(factor, names) for factor in network.factors] + [np.full(2, DOT)] * len(dots)
+        texts = {label: _half(f"{label}={n}", NAME) if names else np.zeros(2) for label, n in network.sizes.items()}
         return cls(tuple(dots), lines, [legs.get(i, []) for i in range(len(halves))], halves, texts, sides)
 
     @cached_property
@@ -257,18 +256,15 @@ class Graph:
     def length(self, a: int, b: int, angle: float) -> float:
         """Return the inches that a line needs in a direction, with room for its name."""
         label = self.lines.get((a, b)) or self.lines.get((b, a))
-        between = 2 * _reach(_grown(self.texts[label]), angle) if label and self.texts[label][0] else 0.15
+        between = 2 * _reach(self.texts[label] + PAD, angle) if label and self.texts[label][0] else 0.15
         return _reach(self.halves[a], angle) + _reach(self.halves[b], angle) + 2 * LINE + between
 
 
 def _node_half(factor: Factor, names: bool) -> Half:
     vector = len(factor.labels) == 1
     high = 0.11 if vector else 0.15
-    return max(high, _half(factor.name, SMALL if vector else NODE)[0] + 0.07 if names else 0), high
-
-
-def _grown(half: Half, by: float = PAD) -> Half:
-    return half[0] + by, half[1] + by
+    wide = _half(factor.name, SMALL if vector else NODE)[0] + 0.07 if names else high
+    return np.array([max(high, wide), high])
 
 
 def _way(angle: float) -> np.ndarray:
@@ -277,7 +273,7 @@ def _way(angle: float) -> np.ndarray:
 
 def _reach(half: Half, angle: float) -> float:
     """Return how far the edge of a box is from its middle in a direction."""
-    return float((np.array(half) / np.maximum(np.abs(_way(angle)), 1e-9)).min())
+    return float((half / np.maximum(np.abs(_way(angle)), 1e-9)).min())
 
 
 def _arrangements(graph: Graph, part: list[int]) -> Iterator[Arrangement]:
@@ -345,7 +341,7 @@ def _row(graph: Graph, part: list[int], tree: bool) -> Arrangement:
     left = {*part} - {*chain}
     while left:
         ready = [vertex for vertex in sorted(left) if {*graph.near[vertex]} - left]
-        _place_beside(graph, part, places, vertex := min(ready, key=lambda v: len({*graph.near[v]} & left)))
+        _place_beside(graph, places, vertex := min(ready, key=lambda v: len({*graph.near[v]} & left)))
         left.remove(vertex)
     for vertex in chain:
         legs = graph.legs[vertex]
@@ -359,18 +355,15 @@ def _row(graph: Graph, part: list[int], tree: bool) -> Arrangement:
     return places, ways
 
 
-def _place_beside(graph: Graph, part: Sequence[int], places: np.ndarray, vertex: int) -> None:
-    """Place a vertex above or below its neighbours, where fewest lines cross."""
+def _place_beside(graph: Graph, places: np.ndarray, vertex: int) -> None:
+    """Place a vertex above or below its neighbours, at the first place that is free."""
     near = [other for other in graph.near[vertex] if not np.isnan(places[other, 0])]
     x, high = places[near, 0].mean(), max(graph.length(vertex, other, math.pi / 2) for other in near)
     low, top = places[near, 1].min(), places[near, 1].max()
-    tries: list[tuple[float, int, float]] = []
     for k in (1, -1, 2, -2, 3, -3):
         places[vertex] = x, (top if k > 0 else low) + k * high
-        lines = [places[[*ends]] for ends in graph.inside(part) if not np.isnan(places[[*ends]]).any()]
-        close = np.nanmin(np.hypot(*(np.delete(places, vertex, 0) - places[vertex]).T)) < high / 2
-        tries.append((_crossings(lines) + 9 * close, len(tries), places[vertex, 1]))
-    places[vertex] = x, min(tries)[2]
+        if np.nanmin(np.hypot(*(np.delete(places, vertex, 0) - places[vertex]).T)) > high / 2:
+            return
 
 
 def _paths(graph: Graph, path: list[int], dots: bool) -> list[list[int]]:
@@ -470,10 +463,10 @@ class Drawn:
 
     @property
     def bounds(self) -> Box:
-        """Left, bottom, width and height, with a margin."""
+        """The box around all, with a margin."""
         boxes = np.array([*self.boxes, *self.names.values()])
-        low, high = (boxes[:, :2] - boxes[:, 2:]).min(0) - MARGIN, (boxes[:, :2] + boxes[:, 2:]).max(0) + MARGIN
-        return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+        low, high = (boxes[:, :2] - boxes[:, 2:]).min(0), (boxes[:, :2] + boxes[:, 2:]).max(0)
+        return np.hstack([(low + high) / 2, (high - low) / 2 + MARGIN])
 
     def clashes(self) -> int:
         """Count the overlaps of boxes, and of boxes with lines that do not end in them."""
@@ -499,18 +492,14 @@ def _laid_with(network: Network, names: bool, font: str) -> Drawn:
     whole, low = Drawn(graph.dots, [], [], {}), 0.0
     for part in graph.parts():
         found = _best(graph, part)
-        left, bottom, width, height = found.bounds
-        shift = np.array([-left - width / 2, low - bottom - height])
-        low -= height + LEG / 2
-        boxes |= zip(part, (_moved(box, shift) for box in found.boxes), strict=True)
-        whole.lines += [(label, line + shift) for label, line in found.lines]
-        whole.names |= {label: _moved(box, shift) for label, box in found.names.items()}
+        x, y, _, high = found.bounds
+        shift = np.array([-x, low - y - high, 0, 0])
+        low -= 2 * high + LEG / 2
+        boxes |= zip(part, (box + shift for box in found.boxes), strict=True)
+        whole.lines += [(label, line + shift[:2]) for label, line in found.lines]
+        whole.names |= {label: box + shift for label, box in found.names.items()}
     whole.boxes += [boxes[vertex] for vertex in sorted(boxes)]
     return whole
-
-
-def _moved(box: Box, shift: np.ndarray) -> Box:
-    return float(box[0] + shift[0]), float(box[1] + shift[1]), box[2], box[3]
 
 
 def _best(graph: Graph, part: list[int]) -> Drawn:
@@ -529,15 +518,15 @@ def _best(graph: Graph, part: list[int]) -> Drawn:
 
 def _built(graph: Graph, part: Sequence[int], places: np.ndarray, ways: Mapping[str, float]) -> Drawn:
     """Return a drawing with vertices at these places, and its legs and names."""
-    found = Drawn(graph.dots, [_box(places[vertex], graph.halves[vertex]) for vertex in part], [], {})
+    found = Drawn(graph.dots, [np.hstack([places[vertex], graph.halves[vertex]]) for vertex in part], [], {})
     for a, b in graph.inside(part):
         label = graph.lines[a, b] or graph.dots[b - len(graph.halves)]
         if graph.lines[a, b] and graph.texts[label][0]:
             along = places[b] - places[a]
             angle, inch = math.atan2(along[1], along[0]), along / max(np.hypot(*along), 1e-9)
             near, far = _reach(graph.halves[a], angle), np.hypot(*along) - _reach(graph.halves[b], angle)
-            middle, gap = places[a] + inch * (near + far) / 2, inch * _reach(_grown(graph.texts[label]), angle)
-            found.names[label] = _box(middle, graph.texts[label])
+            middle, gap = places[a] + inch * (near + far) / 2, inch * _reach(graph.texts[label] + PAD, angle)
+            found.names[label] = np.hstack([middle, graph.texts[label]])
             found.lines += [(label, np.stack([places[a], middle - gap])), (label, np.stack([middle + gap, places[b]]))]
         else:
             found.lines.append((label, places[[a, b]]))
@@ -545,18 +534,14 @@ def _built(graph: Graph, part: Sequence[int], places: np.ndarray, ways: Mapping[
         for label, angle in _legs(graph, places, vertex, ways).items():
             way, half = _way(angle), graph.texts[label]
             end = places[vertex] + way * (_reach(graph.halves[vertex], angle) + LEG)
-            beyond = end + way / np.abs(way).max() * np.array(_grown(half, PAD * (half[0] > 0)))
+            beyond = end + way / np.abs(way).max() * (half + PAD * (half[0] > 0))
             found.lines.append((label, np.stack([places[vertex], end])))
-            found.names[label] = _box(beyond, half)
+            found.names[label] = np.hstack([beyond, half])
     for vertex in part:
         label = graph.dots[vertex - len(graph.halves)] if vertex >= len(graph.halves) - len(graph.dots) else ""
         if label and label not in graph.sides:
             found.names[label] = _beside_dot(graph, places, vertex, found, graph.texts[label])
     return found
-
-
-def _box(middle: np.ndarray, half: Half) -> Box:
-    return float(middle[0]), float(middle[1]), *half
 
 
 def _gaps(graph: Graph, places: np.ndarray, vertex: int) -> list[tuple[float, float]]:
@@ -579,7 +564,8 @@ def _beside_dot(graph: Graph, places: np.ndarray, vertex: int, found: Drawn, hal
     """Return the place of the name of a dot that is closest to it and free; of all in use, the last."""
     for reach in (0.05, 0.1, 0.15, 0.2, 0.3):
         for _, middle in _gaps(graph, places, vertex):
-            box = _box(places[vertex] + _way(middle) * (DOT + reach + _reach(half, middle)), half)
+            at = places[vertex] + _way(middle) * (DOT + reach + _reach(half, middle))
+            box = np.hstack([at, half])
             tried = Drawn(found.dots, found.boxes, found.lines, {**found.names, "": box})
             if not tried.clashes():
                 return box
