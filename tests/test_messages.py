@@ -336,7 +336,6 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "path with a null byte": (lambda: ta.load_runs("a\0b"), ["root is 'a\\x00b', and no path", "embedded null byte"]),
     "path with a long name": (lambda: ta.load(make("bert"), "x" * 300), ["path is 'xxx", "has 300 characters"]),
     "runs that are names": (lambda: ta.frontier(["q"]), ["runs[0] is 'q'; expected a tensoradapt.runs.store.Run"]),
-    "margins that are a number": (lambda: ta.savings([], 0.01), ["margins is 0.01; expected a list"]),
     "update that is a range": (
         lambda: ta.compress({SITE.name: range(9)}, [SITE], ": out : in", "cp", 1),
         ["the update of site model.layers.0.self_attn.q_proj is range(0, 9); expected (A, B), or a matrix (out, in)"],

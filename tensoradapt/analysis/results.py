@@ -105,7 +105,7 @@ def frame(runs: Iterable[Run], failures: Iterable[Failure] = ()) -> DataFrame:
 
     rows = [_plain_row(one.row) | {"path": str(one.path)} for one in (*runs, *failures)]
     rows.sort(key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"] or 0))
-    table = pandas.DataFrame(rows, columns=[*COLUMNS, "path"]).rename(columns={"test": "score"})
+    table = pandas.DataFrame(rows, columns=[*COLUMNS, "path"])
     kinds = {**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(FLAGS, "boolean")}
     kinds |= {"rank": "Int64" if all(isinstance(row["rank"], int | None) for row in rows) else "object"}
     kinds["tuning"] = "bool"

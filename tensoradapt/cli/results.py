@@ -220,9 +220,8 @@ def _inches(text: str | None) -> float | None:
 
 def report(args: argparse.Namespace) -> int:
     """Write the page and print its path."""
-    from tensoradapt.analysis.report import write_report
+    from tensoradapt.sweeps.report import report as write_page
 
     out = args.out or args.runs / "report.html"
-    given = {} if args.reference is None else {"reference": args.reference}
-    show(write_report(args.runs, out, where=args.where, spec=args.spec, **given))
+    show(write_page(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
     return 0

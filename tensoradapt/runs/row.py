@@ -1,7 +1,7 @@
 """A run as a flat row: the columns of tables, of conditions such as ``--where`` and of DataFrames.
 
 The columns are the fields of a run's records, as they were when it ran, and what followed from them. Rows are made here
-from the documents of a run's folder; ``analysis.old_tables.frames`` makes them from somebody's DataFrame.
+from the documents of a run's folder.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ COLUMNS = tuple(
     dict.fromkeys(
         (
             *("id", "status", "model", "task", "method", *SETUP, "rank", "budget", "n_params", "lr", "seed", "steps"),
-            *("tuning", "metric", "chance", "validation", "test", "seconds", "peak_memory_bytes", "kind"),
+            *("tuning", "metric", "chance", "validation", "score", "seconds", "peak_memory_bytes", "kind"),
             *("parameterization", "note", *names(AdapterSpec), *names(Training), *names(DataSpec), "n_trained_base"),
             *("metric_low", "metric_high", *MEASURED),
         )
@@ -99,7 +99,7 @@ FLAGS = _typed(("bool",))
 WHOLE = _typed(("int",), "n_params", "n_trained_base", "adapter_bytes", "threads")
 NUMBERS = (
     *WHOLE,
-    *_typed(("float",), "chance", "validation", "test", "metric_low", "metric_high"),
+    *_typed(("float",), "chance", "validation", "score", "metric_low", "metric_high"),
     *("seconds", "step_seconds_median", "peak_memory_bytes", "peak_device_bytes"),
 )
 
@@ -155,7 +155,8 @@ def _reached(result: Mapping[str, Any]) -> Row:
     if missing := [key for key in METRIC if key not in metric]:
         raise TensorAdaptError(f"metric.{missing[0]} is missing")
     scores = checks.optional(score)
-    parts = {part: checks.named(scores, result[part], part).get(metric["name"]) for part in ("validation", "test")}
+    read_as = {"validation": "validation", "score": "test"}
+    parts = {k: checks.named(scores, result[part], part).get(metric["name"]) for k, part in read_as.items()}
     adapter = adapter_cells(read(AdapterSpec, result["adapter"], "adapter")) if result.get("adapter") else {}
     ends = {f"metric_{end}": metric[end] for end in ("low", "high")}
     return {**row, "metric": metric["name"], "chance": metric["chance"], **ends, **parts, **adapter}

@@ -81,7 +81,7 @@ def paths(root: Path) -> list[Path]:
     return sorted(Path(root).glob(f"{FOLDER}/*.json"))
 
 
-def read_all(root: Path, spec: Path | None = None) -> list[Recorded]:
+def read_all(root: Path, spec: Path | Mapping[str, Any] | None = None) -> list[Recorded]:
     """Return the sweeps recorded in a folder of runs, or that of a specification; raise TensorAdaptError without it."""
     if spec is None:
         return [read(path) for path in paths(root)]

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.report import Told, write_page
+from tensoradapt.analysis.page.report import Told, write_page
 from tensoradapt.analysis.results import frame, table_of
 from tensoradapt.analysis.verdict import MARGIN
 from tensoradapt.records import toml_of
 from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Due
+from tensoradapt.sweeps.results import of_sweeps
 from tensoradapt.sweeps.spec import table_of as specification
 
 MADE = ("commit", "python", "platform", "cpu")
@@ -52,10 +53,7 @@ def report(
     root = Path(source)
     loaded, failures, sweeps = load_runs(root), load_failures(root), record.read_all(root, spec)
     plans, runs = [sweep.due(root) for sweep in sweeps], frame(loaded, failures.values())
-    if spec:  # another sweep may have run them under other names
-        own = {config.id: config.method for plan in plans for config in plan.configs}
-        runs = runs[runs["id"].isin(list(own))]
-        runs = runs.assign(method=runs["id"].map(own))
+    runs = of_sweeps(runs, plans) if spec else runs
     made = Counter(_machine(run.provenance) for run in loaded if run.name in set(runs["id"]))
     told = Told(
         failures=failures,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensoradapt.analysis.results import MOST_RUNS, folder, frame, meeting
 from tensoradapt.checks import flag, items, of_kind, place, strings
-from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 from tensoradapt.sweeps import record
-from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.sweeps.due import Due
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,7 +22,7 @@ def results(
     *,
     tuning: bool = False,
     where: Sequence[str] | str = (),
-    spec: Path | str | None = None,
+    spec: Path | str | Mapping[str, Any] | None = None,
 ) -> DataFrame:
     """Return runs as a pandas DataFrame with a row for each run, by task, method, parameters and seed.
 
@@ -36,7 +35,8 @@ def results(
         source: a folder of runs, or runs of ``load_runs``.
         tuning: with the runs that only helped to choose a learning rate, whose ``tuning`` is True.
         where: conditions that all rows meet, such as "task=sst2"; a missing value meets "!=" alone.
-        spec: of a folder, only the runs of this sweep, under the names that it gives to methods.
+        spec: of a folder, only the runs of this sweep, a file or what it holds, under the names that it gives to
+            methods.
 
     Returns:
         The DataFrame.
@@ -48,30 +48,20 @@ def results(
     flag(tuning, "tuning")
     conditions = strings(where, "where")
     if isinstance(source, str | os.PathLike):
-        table = _of_folder(place(source, "source"), None if spec is None else place(spec, "spec"))
+        table = _of_folder(place(source, "source"), place(spec, "spec") if isinstance(spec, str) else spec)
     else:
         table = frame(items(of_kind(Run), source, "runs", most=MOST_RUNS))
     return meeting(table if tuning else table[~table["tuning"]], conditions)
 
 
-def _of_folder(root: Path, spec: Path | None) -> DataFrame:
-    """Return the runs of a folder, or those of one sweep under its own names of methods."""
+def _of_folder(root: Path, spec: Path | Mapping[str, Any] | None) -> DataFrame:
+    """Return the runs of a folder, or those of one sweep."""
     table = folder(root)
-    if spec is None:
-        return table
-    named = {config.id: config.method for one in sweeps(root, spec) for config in one.due(root).configs}
-    own = table[table["id"].isin(named)]
+    return table if spec is None else of_sweeps(table, [one.due(root) for one in record.read_all(root, spec)])
+
+
+def of_sweeps(table: DataFrame, plans: Sequence[Due]) -> DataFrame:
+    """Return the runs of sweeps under the names that these give to methods; another sweep may have run them too."""
+    named = {config.id: config.method for plan in plans for config in plan.configs}
+    own = table[table["id"].isin(list(named))]
     return own.assign(method=own["id"].map(named))
-
-
-def sweeps(root: Path, spec: Path | None = None) -> list[record.Recorded]:
-    """Return the sweeps recorded in a folder, or that of a specification; raises TensorAdaptError if it is missing."""
-    if spec is None:
-        return [record.read(path) for path in record.paths(root)]
-    path = record.place(root, read_spec(spec))
-    if not path.is_file():
-        raise TensorAdaptError(
-            f"{root} has no sweep of {spec} on record; expected the specification as it was run: run it into this "
-            "folder, or leave it out to take the runs of every sweep"
-        )
-    return [record.read(path)]

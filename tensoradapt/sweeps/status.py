@@ -25,7 +25,6 @@ from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Due
-from tensoradapt.sweeps.results import sweeps
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,7 +74,7 @@ def status(folder: Path | str, spec: Path | str | None = None) -> DataFrame:
 def _plans(root: Path, spec: Path | None, ended: Callable[[str], bool]) -> tuple[list[Due], list[str]]:
     """Return the plans of the sweeps, and lines about what is not run or cannot be read now."""
     if spec is not None:
-        plans = [one.due(root, ended) for one in sweeps(root, spec)]
+        plans = [one.due(root, ended) for one in record.read_all(root, spec)]
         return plans, [f"not run: {reason}" for plan in plans for reason in plan.blocked]
     if not (paths := record.paths(root)):
         raise TensorAdaptError(

@@ -115,7 +115,7 @@ def test_what_the_documentation_shows_is_drawn_from_a_table() -> None:
     for path in (path for path in TABLES if "scores" in pd.read_csv(path)):
         table, runs = pd.read_csv(path), draw_figures.read(path)
         assert len(runs) == table["n_seeds"].sum()
-        scores = [run.row["test"] for run in runs]
+        scores = [run.row["score"] for run in runs]
         assert np.average(table["mean"], weights=table["n_seeds"]) == pytest.approx(np.mean(scores), abs=1e-5)
 
 

@@ -130,7 +130,7 @@ def test_other_sizes_are_interpolated_in_the_logarithm_and_never_extrapolated(tm
     runs = write_many(tmp_path, curves, spread=0.02)
     (one,) = compare(runs, at="n_params").itertuples()
     assert one.n_params == 1000  # 10 and 10**6 are beyond what CP ran
-    by = {(run.row["method"], run.row["n_params"], run.row["seed"]): run.row["test"] for run in runs}
+    by = {(run.row["method"], run.row["n_params"], run.row["seed"]): run.row["score"] for run in runs}
     apart = [(by[CP, 100, s] + by[CP, 10_000, s]) / 2 - by["LoRA", 1000, s] for s in range(3)]
     assert one.difference == pytest.approx(np.mean(apart))
     assert one.p == pytest.approx(stats.ttest_1samp(apart, 0).pvalue)

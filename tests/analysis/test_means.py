@@ -37,7 +37,7 @@ def test_runs_of_one_configuration_are_one_row_over_seeds(tmp_path: Path) -> Non
     ]  # fmt: skip
     for row in adapters.itertuples():
         behind = sorted((run for run in runs if run.row["n_params"] == row.n_params), key=lambda run: run.row["seed"])
-        scores = [run.row["test"] for run in behind]
+        scores = [run.row["score"] for run in behind]
         found = t_interval(scores)
         assert (row.mean, row.low, row.high, row.sd) == pytest.approx((found.mean, found.low, found.high, found.sd))
         assert (row.seeds, row.scores, row.lr) == ((0, 1, 2), tuple(scores), 1e-3)

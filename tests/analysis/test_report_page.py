@@ -20,9 +20,9 @@ from support.configs import config_of
 from support.synthetic_runs import write_synthetic
 from support.synthetic_sweep import sweep
 
-from tensoradapt.analysis import svg
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.report import FIGURES, write_page
+from tensoradapt.analysis.page import svg
+from tensoradapt.analysis.page.report import FIGURES, write_page
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.analysis.verdict import compared, sentences

@@ -63,7 +63,18 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     specs = [*[str(write_spec(given))] * 6, *(str(given / name) for name in hostile_files.SPECS), *odd]
     inputs = {"runs": [*[str(runs)] * 6, *odd], "spec": specs, "model": [*[str(model)] * 3, *odd]}
     inputs["folder"] = [*[str(lora)] * 4, *[str(adapter)] * 4, *odd]
-    names = ["new.csv", "new/er/t.tex", "file", "file/x.md", "folder", "fifo.csv", "loop", "x" * 300, "a\x00b", "\ud800"]
+    names = [
+        "new.csv",
+        "new/er/t.tex",
+        "file",
+        "file/x.md",
+        "folder",
+        "fifo.csv",
+        "loop",
+        "x" * 300,
+        "a\x00b",
+        "\ud800",
+    ]
     outputs = [
         *(str(work / name) for name in [*names, hostile_files.ESCAPE]),
         "",

@@ -285,9 +285,9 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
 def test_the_store_and_the_analysis_work_without_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import tensoradapt.runs.store, tensoradapt.analysis, tensoradapt.analysis.old_tables.frontier\n"
+        "import tensoradapt.runs.store, tensoradapt.analysis, tensoradapt.analysis.tables\n"
         "assert 'matplotlib' not in sys.modules\n"
-        "import tensoradapt.analysis.figures.plots\n"
+        "import tensoradapt.analysis.plots\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -12,7 +12,8 @@ from support.configs import config_of
 from support.tasks import answers, preferences
 
 from tensoradapt import tasks
-from tensoradapt.analysis.old_tables.comparable import chance, paired_scores, perfect, score, score_range
+from tensoradapt.analysis.results import frame
+from tensoradapt.analysis.statistics.examples import paired_scores
 from tensoradapt.runs.execute import execute
 from tensoradapt.runs.store import Run, read_run, write_run
 from tensoradapt.tasks import registry
@@ -35,6 +36,11 @@ def ratings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "ratings.jsonl"
 
 
+def score(one: Run) -> float:
+    """The score of a run in tables, which is chance where it diverged."""
+    return float(frame([one])["score"].iloc[0])
+
+
 def test_the_mean_of_the_stored_scores_is_the_score(tmp_path: Path, ratings: str) -> None:
     task, record = registry.resolve(ratings)
     found = [
@@ -46,8 +52,8 @@ def test_the_mean_of_the_stored_scores_is_the_score(tmp_path: Path, ratings: str
     for one in found:
         scores = one.array("scores")
         assert scores.shape == one.labels().shape and scores.mean() == pytest.approx(score(one), abs=1e-12)
-    assert score(found[2]) == chance(found[2])
-    pair = paired_scores([(found[0], found[2])])
+    assert score(found[2]) == found[2].row["chance"]
+    pair = paired_scores([(found[0].path, found[2].path)])
     assert pair is not None and np.array_equal(pair[0][0], found[0].array("scores"))
 
 
@@ -58,11 +64,12 @@ def test_the_same_holds_of_a_task_of_ones_own(module: Any, tmp_path: Path, monke
     adapter = {"adapter": "lora", "layout": (": out : in",), "rank": 2, "model": "tiny"}
     one = run(tmp_path, "adapter", name, 1e-3, **adapter)
     assert one.array("scores").mean() == pytest.approx(score(one), abs=1e-12)
-    assert (score_range(one), perfect(one)) == ((0.0, 1.0), 1.0)
+    assert (one.row["metric_low"], one.row["metric_high"]) == (0.0, 1.0)
 
 
 def test_a_metric_without_examples_stores_none_and_has_open_ends(tmp_path: Path, ratings: str) -> None:
     task, record = registry.resolve({"train": ratings, "metric": "r2"})
     one = run(tmp_path, "head", task.name, 1e-2, own=record)
     assert not one.has("scores") and one.result["metric"]["low"] is None
-    assert score_range(one) == (-np.inf, 1.0) and paired_scores([(one, one)]) is None
+    assert (one.row["metric_low"], one.row["metric_high"]) == (None, 1.0)
+    assert paired_scores([(one.path, one.path)]) is None

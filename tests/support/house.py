@@ -36,7 +36,7 @@ FOLDERS = (
     ("cli",),
 )
 # Within these folders a subfolder imports only from those before it; "" stands for the folder's own files.
-SUBFOLDERS = {"analysis": ("", "statistics", "tables", "plots", "figures"), "sweeps": ("executors", "", "reports")}
+SUBFOLDERS = {"analysis": ("statistics", "", "plots", "page"), "sweeps": ("executors", "")}
 PLACE = {name: line for line, names in enumerate(FOLDERS) for name in names}
 FILES = {
     ".".join(("tensoradapt", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path

@@ -189,7 +189,6 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "plots.ranks": (ta.plots.ranks, {"runs": TABLE, **FIGURE, "rank": "rank"}),
     "plots.contrasts": (ta.plots.contrasts, {"runs": TABLE, **FIGURE, "x": "n_params", "reference": None}),
     "plots.grid": (ta.plots.grid, {"runs": TABLE, **FIGURE, "x": "n_params", "task": "task"}),
-    "savings": (ta.savings, {"runs": [], "margins": (0.01,)}),
     "sweep": (dry_sweep, SWEEP),
     "sweep of a specification": (lambda **spec: dry_sweep(spec), SPEC),
     "sweep on slurm": (lambda **options: dry_sweep(SPEC, executor="slurm", **options), {"slurm": {"time": 60}}),

@@ -120,9 +120,11 @@ def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     runs = load_runs(tmp_path)
     assert sum(run.config["tuning"] for run in runs) == 4
     found = ta.load_runs(tmp_path)
-    from tensoradapt.analysis.old_tables.frontier import points
+    from tensoradapt.analysis.tables import summarise
 
-    assert [(point.method, point.seeds) for point in points(found)] == [("lorta", (0,)), ("lora", (0,))]
+    means = summarise(found)
+    adapters = means[means["kind"] == "adapter"]
+    assert list(zip(adapters["method"], adapters["seeds"], strict=True)) == [("lorta", (0,)), ("lora", (0,))]
 
 
 def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):

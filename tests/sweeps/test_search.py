@@ -14,7 +14,7 @@ from support.sweeping import TINY, done, finish, kill, results, start, started, 
 from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
-from tensoradapt.analysis.old_tables.frontier import points
+from tensoradapt.analysis.tables import summarise
 from tensoradapt.data import models
 from tensoradapt.runs import perform
 from tensoradapt.runs.store import is_finished, load_runs, write_failure, write_run
@@ -259,7 +259,7 @@ def test_tuning_runs_of_a_search_are_in_no_mean_and_its_runs_are_counted(tmp_pat
     (row,) = status(tmp_path).itertuples()
     assert (row.method, row.finished, row.waiting) == ("lora", 5, 0)
     assert sum(run.config["tuning"] for run in load_runs(tmp_path)) == 4
-    assert len(points(load_runs(tmp_path), compare=False)) == 1
+    assert (summarise(tmp_path)["kind"] == "adapter").sum() == 1
 
 
 def test_without_optuna_a_search_is_refused_before_anything_is_run(tmp_path, monkeypatch):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from support.checksums import sum_again
 from support.sweeping import TINY, attempts, break_one, results, started
 
 import tensoradapt as ta
+from tensoradapt.analysis.tables import summarise
 from tensoradapt.runs import execute, perform
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import record, run_sweep
 from tensoradapt.sweeps.messages import STEPS
-from tensoradapt.sweeps.reports.results import means, select
-from tensoradapt.sweeps.reports.results import run_rows as table
 from tensoradapt.sweeps.spec import read_spec
 
 ONE = {**TINY, "method": "lorta", "rank": 1}
@@ -136,7 +136,7 @@ def test_a_result_without_what_it_should_say_is_named(root):
     (root / name / "result.json").write_text("{}")
     sum_again(root / name)
     with pytest.raises(ta.TensorAdaptError, match=rf"{name}/result.json: .*delete the folder .*: \w+ is missing"):
-        table(root)
+        ta.results(root)
 
 
 def test_a_method_that_is_given_another_name_keeps_its_runs(tmp_path):
@@ -146,7 +146,8 @@ def test_a_method_that_is_given_another_name_keeps_its_runs(tmp_path):
     said, swept = sweep(tmp_path, renamed)
     assert swept.complete and set(started(tmp_path).values()) == {1} and len(results(tmp_path)) == 2
     assert "runs of 'mine' are stored as 'lorta': give results, plot and report --spec" in said
-    assert {row["method"] for row in table(tmp_path)} == {"lorta", "mine"}
-    assert [(row["method"], row["n_seeds"]) for row in means(tmp_path, spec=renamed)] == [("mine", 2)]
-    runs, _ = select(tmp_path, ["method=lorta"], ONE)
-    assert [run.config["method"] for run in runs] == ["lorta"] and len(attempts(runs[0].path)) == 2
+    assert set(ta.results(tmp_path)["method"]) == {"lorta", "mine"}
+    (row,) = summarise(ta.results(tmp_path, spec=renamed)).itertuples()
+    assert (row.method, row.n_seeds) == ("mine", 2)
+    (run,) = ta.results(tmp_path, where="method=lorta", spec=ONE).itertuples()
+    assert run.method == "lorta" and len(attempts(Path(run.path))) == 2

@@ -22,7 +22,7 @@ from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps import status as counting
 from tensoradapt.sweeps.due import Due, cells, due, with_head_rates
-from tensoradapt.sweeps.reports.html_report import report
+from tensoradapt.sweeps.report import report
 from tensoradapt.sweeps.spec import SweepSpec, read_spec
 from tensoradapt.sweeps.status import status
 
@@ -346,7 +346,7 @@ def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, m
         assert len(done(tmp_path / str(k))) == k
         states = status(tmp_path / str(k))
         assert states.attrs["more"] == {2: 4, 5: 2, 8: 0}[k] and states["waiting"].any()
-        page = " ".join(report(tmp_path / str(k)).split())
+        page = " ".join(report(tmp_path / str(k), tmp_path / "page.html").read_text().split())
         counts = {2: "2 of 5, and at most 4 more to tune", 5: "5 of 7, and at most 2 more to tune", 8: "8 of 9<"}[k]
         assert f"runs with a result</dt><dd>{counts}" in page
         assert ("<dd>LoRTA r=1 on planted by 0.1" in page) == (k > 2)

@@ -11,7 +11,7 @@ from support.sweeping import TINY
 
 import tensoradapt as ta
 from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.reports.html_report import write_report
+from tensoradapt.sweeps.report import report
 from tensoradapt.tasks import get
 from tensoradapt.training.loss_rise import TIMES, rise
 
@@ -52,7 +52,7 @@ def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> No
     assert "head rate 50 or learning rate 0.001 is too high; try 5, then 0.0001" in notes["adapter"]
     for note in notes.values():
         assert any(note in line for line in said), "the terminal"
-        assert note in write_report(tmp_path, tmp_path / "report.html").read_text(), "the report"
+        assert note in report(tmp_path, tmp_path / "report.html").read_text(), "the report"
 
 
 def test_a_run_with_usual_rates_has_no_note_of_it(tmp_path: Path) -> None:

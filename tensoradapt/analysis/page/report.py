@@ -17,9 +17,10 @@ import numpy as np
 from matplotlib import pyplot
 from pandas import DataFrame, notna
 
-from tensoradapt.analysis import plots, results, svg
+from tensoradapt.analysis import plots, results
 from tensoradapt.analysis.facts import how_chosen, how_unequal, named, reported, size
 from tensoradapt.analysis.names import display, looks
+from tensoradapt.analysis.page import svg
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.analysis.verdict import MARGIN, Compared, compared, lost_of, sentences, times
 from tensoradapt.errors import TensorAdaptError
