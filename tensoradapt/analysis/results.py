@@ -103,7 +103,8 @@ def frame(runs: Iterable[Run], failures: Iterable[Failure] = ()) -> DataFrame:
     """Return runs and failures as a table, by task, method, parameters, seed and rate; see ``RUN``."""
     import pandas
 
-    rows = [_plain_row(one.row) | {"path": str(one.path)} for one in (*runs, *failures)]
+    every: list[Run | Failure] = [*runs, *failures]
+    rows = [_plain_row(one.row) | {"path": str(one.path)} for one in every]
     rows.sort(key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"] or 0))
     table = pandas.DataFrame(rows, columns=[*COLUMNS, "path"])
     kinds = {**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(FLAGS, "boolean")}

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Source = Path | str | Iterable[Run] | Any  # a folder of runs, runs, or a DataFrame with a row for each run
-SAME = ("model", "metric", "parameterization", "projections", "scale", "optimizer", "chance")  # of a configuration
-SAME += ("metric_low", "metric_high", "n_trained")
+SAME = (  # what the runs of a configuration have in common, beside what it is told by
+    *("model", "metric", "parameterization", "projections", "scale", "optimizer", "chance", "metric_low"),
+    *("metric_high", "n_trained"),
+)
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")

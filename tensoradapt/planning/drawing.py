@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 from typing import Any
@@ -26,11 +27,11 @@ def drawing(of: Any) -> str:
     """
     from matplotlib import pyplot, rc_context
 
-    import tensoradapt  # here, as its figures are above plans in the order of imports
-
+    # by name, as figures are above plans in the order of imports
+    plots: Any = importlib.import_module("tensoradapt").plots
     written = io.StringIO()
     with rc_context(SETTINGS), pyplot.ioff():
-        figure: Any = tensoradapt.plots.network(of, caption=False).figure
+        figure = plots.network(of, caption=False).figure
         figure.savefig(written, format="svg", transparent=True)
         pyplot.close(figure)
     svg = COLOUR.sub(_inked, REMOVED.sub("", written.getvalue()))
