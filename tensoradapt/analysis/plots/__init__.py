@@ -12,24 +12,29 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import io
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
 from types import ModuleType
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tensoradapt.analysis.facts import facts
 from tensoradapt.analysis.names import Look, looks, tone
+from tensoradapt.analysis.paper import write
 from tensoradapt.analysis.plots import _help, _parts
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.files import replace_file, replace_files
+from tensoradapt.text import prose
 
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 COLS = ("task", "method", "model")  # what panels can be made of
@@ -49,9 +54,10 @@ class _Frame:
 
 @dataclass(frozen=True)
 class _Panel:
-    """What one axes shows: its title, rows, and options of ``draw``."""
+    """What one axes shows: its title, the data and rows made of them, and options of ``draw``."""
 
     title: str
+    runs: Any
     rows: Any
     options: Mapping[str, Any]
 
@@ -76,7 +82,8 @@ def figure(name: str) -> Callable[..., Any]:
 def allowed(data: Any) -> dict[str, str | None]:
     """Return for each figure of runs None where the data allow it, else in one line why they do not.
 
-    Runs of several tasks are taken as panels. ``tensoradapt plot RUNS all`` says it (docs/sweeps/results.md).
+    Of runs of several tasks, which are panels, it is enough that one task allows it. ``tensoradapt plot
+    RUNS all`` says it (docs/sweeps/results.md).
 
     Args:
         data: a folder of runs, runs, or a DataFrame.
@@ -131,23 +138,36 @@ def save(
     options = {"col": _usual_col(module, runs) if _of_runs(module) else None} | options
     axes = plot(runs, **({"figsize": width, "headline": True} | options))
     drawn = _parts.figure_of(axes if isinstance(axes, Axes) else axes[0])
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    for ending in formats:
-        drawn.savefig(path / f"{name}.{ending}", dpi=200)
+    made = {f"{name}.{ending}": _picture(drawn, ending) for ending in formats}
     pyplot.close(drawn)
-    panels = _panels(module, runs, options.pop("col"), options)
-    pd.concat([panel.rows for panel in panels]).to_csv(path / f"{name}.csv", index=False)
-    (path / f"{name}.txt").write_text(_text(module, runs, panels), encoding="utf-8")
-    return [path / f"{name}.{ending}" for ending in (*formats, "csv", "txt")]
+    panels = _panels(module, runs, options["col"], {k: v for k, v in options.items() if k not in _FRAME})
+    texts = [_text(module, panels)]
+    if options["col"] in ("task", "model"):
+        left = sorted(set(runs[options["col"]].map(str)) - {panel.title for panel in panels})
+        texts += [f"Left out, as their runs do not allow the figure: {', '.join(left)}.\n"] if left else []
+    replace_files({Path(folder) / file: data for file, data in made.items()})
+    rows = pd.concat([panel.rows for panel in panels]).drop(columns="paths", errors="ignore")
+    found = [*(Path(folder) / file for file in made), write(rows, Path(folder) / f"{name}.csv")]
+    return [*found, replace_file(Path(folder) / f"{name}.txt", "\n".join(texts).encode())]
 
 
-def _text(module: ModuleType, runs: Any, panels: Sequence[_Panel]) -> str:
-    """Return what is written beside a picture: the title of the kind of figure, headlines, captions."""
+def _picture(drawn: Figure, ending: str) -> bytes:
+    """Return a figure as a file, equal figures as equal bytes."""
+    data = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "tensoradapt", "pdf.fonttype": 42}):
+        date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
+        drawn.savefig(data, format=ending, dpi=200, metadata=date)
+    return data.getvalue()
+
+
+def _text(module: ModuleType, panels: Sequence[_Panel]) -> str:
+    """Return what is written beside a picture: the title of its kind, headlines, captions, and facts of the runs."""
     said = [(module.__doc__ or "").partition("\n")[0]]
     for panel in panels:
         own = f"{panel.title}: " if panel.title else ""
-        said += [fill(own + module.headline(panel.rows), 100), fill(module.caption(runs, panel.rows), 100)]
+        said += [prose(f"{own}{module.headline(panel.rows)}."), prose(module.caption(panel.runs, panel.rows))]
+        if _of_runs(module):
+            said.append(prose(facts(panel.runs)))
     return "\n\n".join(dict.fromkeys(said)) + "\n"
 
 
@@ -167,8 +187,8 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
         if ax is not None:
             return _into(module, panels[0], ax, frame, options)
         if frame.col is None:
-            return _alone(module, runs, panels[0], frame, options)
-        return _side_by_side(module, runs, panels, frame, options)
+            return _alone(module, panels[0], frame, options)
+        return _side_by_side(module, panels, frame, options)
 
     plot.__name__ = plot.__qualname__ = name
     plot.__doc__ = _help.text(module, takes)
@@ -216,21 +236,31 @@ def _usual_col(module: ModuleType, runs: pd.DataFrame) -> str | None:
 def _panels(module: ModuleType, runs: Any, col: str | None, options: Mapping[str, Any]) -> list[_Panel]:
     """Return what is drawn: one panel, or one for each task, method or model; raise where the runs do not allow it."""
     if not _of_runs(module):
-        return [_Panel("", _call(module.rows, runs, **options), options)]
+        return [_Panel("", runs, _call(module.rows, runs, **options), options)]
     if col is not None and col not in COLS:
         raise TensorAdaptError(f"col is {shown(col)}{did_you_mean(col, COLS)}")
-    if col is None or col == "method":
-        _check_comparable(module, runs, col)
-    if col is None:
-        return [_Panel("", _call(module.rows, runs, **options), options)]
+    if col == "task" or col == "model":
+        return _of_parts(module, runs, col, options)
+    _check_comparable(module, runs, col)
     if col == "method":
         return _of_methods(module, runs, options)
-    parts = [(value, part) for value, part in runs.groupby(col, dropna=False, sort=False)]
-    for _, part in parts:
-        _check_comparable(module, part, col)
-    return [
-        _Panel(str(value), _call(module.rows, part, **options), {**options, "names": False}) for value, part in parts
-    ]
+    return [_Panel("", runs, _call(module.rows, runs, **options), options)]
+
+
+def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Mapping[str, Any]) -> list[_Panel]:
+    """Return a panel for each task or model that allows the figure; raise what is wrong with the first if none does."""
+    found, errors = list[_Panel](), list[TensorAdaptError]()
+    for value, part in runs.groupby(col, dropna=False, sort=False):
+        try:
+            _check_comparable(module, part, col)
+            rows = _call(module.rows, part, **options)
+        except TensorAdaptError as error:
+            errors.append(error)
+            continue
+        found.append(_Panel(str(value), part, rows, {**options, "names": False}))
+    if not found:
+        raise errors[0]
+    return found
 
 
 def _of_methods(module: ModuleType, runs: pd.DataFrame, options: Mapping[str, Any]) -> list[_Panel]:
@@ -239,20 +269,17 @@ def _of_methods(module: ModuleType, runs: pd.DataFrame, options: Mapping[str, An
     whole = _call(module.rows, runs, **options) if "focus" in _options(module.draw) else None
     found = []
     for method, look in looks(runs["method"][adapters]).items():
-        rows = whole
-        if rows is None:
-            rows = _call(module.rows, runs[~adapters | (runs["method"] == method)], **options)
-        found.append(_Panel(look.name, rows, {**options, "names": False, "focus": method}))
+        own = runs if whole is not None else runs[~adapters | (runs["method"] == method)]
+        rows = _call(module.rows, own, **options) if whole is None else whole
+        found.append(_Panel(look.name, own, rows, {**options, "names": False, "focus": method}))
     return found
 
 
 def _check_comparable(module: ModuleType, runs: pd.DataFrame, col: str | None) -> None:
     """Raise TensorAdaptError for runs that do not go into one axes: of several models, metrics or tasks."""
-    for what in ("task", "model", "metric"):
-        if what == "task" and getattr(module, "over_tasks", False):
-            continue
+    for what in ("model",) if getattr(module, "over_tasks", False) else ("task", "model", "metric"):
         values = sorted(map(str, runs[what].unique()))
-        if len(values) > 1 and not (what == "metric" and getattr(module, "over_tasks", False)):
+        if len(values) > 1:
             way = f'give col="{what}" for a panel each, or' if what in COLS and col is None else "give"
             raise TensorAdaptError(
                 f"the runs are of {len(values)} {what}s ({few(values)}), which one panel cannot compare; "
@@ -272,17 +299,15 @@ def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: M
     return ax
 
 
-def _alone(module: ModuleType, runs: Any, panel: _Panel, frame: _Frame, options: Mapping[str, Any]) -> Axes:
+def _alone(module: ModuleType, panel: _Panel, frame: _Frame, options: Mapping[str, Any]) -> Axes:
     drawn, ax = pyplot.subplots(figsize=_size(module, panel.rows, frame.figsize), layout="constrained")
-    caption = module.caption(runs, panel.rows) if frame.caption else ""
+    caption = module.caption(panel.runs, panel.rows) if frame.caption else ""
     _write(drawn, [module.headline(panel.rows)] if frame.headline else [], frame.figsize, caption)
     _call(module.draw, panel.rows, ax, **options)
     return ax
 
 
-def _side_by_side(
-    module: ModuleType, runs: Any, panels: Sequence[_Panel], frame: _Frame, options: Mapping[str, Any]
-) -> Any:
+def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: _Frame, options: Mapping[str, Any]) -> Any:
     """Draw a panel for each task, method or model, with one legend; return their axes (n,)."""
     one_task, shown = frame.col == "method", _shown(module, panels, options) if frame.col != "method" else {}
     across = min(len(panels), getattr(module, "across", 3))
@@ -294,7 +319,7 @@ def _side_by_side(
         shared = {"sharex": axes[0], "sharey": axes[0]} if one_task and axes else {}
         axes.append(drawn.add_subplot(grid[i // across, i % across], **shared))
     said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels if frame.headline]
-    caption = module.caption(runs, panels[0].rows) if frame.caption else ""
+    caption = module.caption(panels[0].runs, panels[0].rows) if frame.caption else ""
     _write(drawn, list(dict.fromkeys(said)), frame.figsize, caption)
     if shown:
         _legend(drawn.add_subplot(grid[down, :]), shown)

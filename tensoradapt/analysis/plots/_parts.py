@@ -28,6 +28,7 @@ from tensoradapt.analysis.names import Look, display, tone
 
 Floats = NDArray[np.float64]
 NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
+SHORT = {"head": "base", "full": "full"}  # names of references in the least of axes
 GREY, PALE, FAINT = 0.42, 0.8, 0.93  # shares of paper: texts and lines of second rank, frames, grids
 
 
@@ -192,7 +193,8 @@ def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
     low, high = ax.get_ylim()
     if line == 1 and (high - row["mean"]) * ax.get_window_extent().height < 13 * _scale(ax) * (high - low):
         line = -1
-    at, name = min(max(row["mean"], low), high), f"{plain(display(row['method']))} {number(row['mean'])}"
+    name = display(row["method"]) if inches(ax) > 2 else SHORT.get(row["kind"], "")
+    at, name = min(max(row["mean"], low), high), f"{plain(name)} {number(row['mean'])}"
     if at == row["mean"]:
         if row["n_seeds"] > 1:
             ax.axhspan(max(row["low"], low), min(row["high"], high), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)

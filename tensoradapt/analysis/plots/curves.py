@@ -31,7 +31,7 @@ from tensoradapt.analysis.plots._parts import (
     plain,
     point,
     rank_text,
-    reference,
+    references,
     score_limits,
     score_name,
     signed,
@@ -156,10 +156,10 @@ def draw(
     if rows["x"].iloc[0] == "lr":
         return _draw_rates(rows, ax, shown, names)
     lines, x = rows[rows["kind"] == "adapter"], rows["x"].iloc[0]
-    _values_axis(ax, sorted(lines["cost"].unique()))
+    values = sorted(lines["cost"].unique())
+    _values_axis(ax, values)
     ax.set_ylim(score_limits(lines))
-    for _, row in rows[rows["kind"] != "adapter"].iterrows():
-        reference(ax, row)
+    references(ax, rows[rows["kind"] != "adapter"])
     ends = {}
     for (method, setting), own, shift, style in _lines(ax, lines, shown):
         look = shown[method]
@@ -171,6 +171,7 @@ def draw(
     bare(ax)
     if names:
         end_names(ax, ends)
+        _values_axis(ax, values)  # for fewer numbers where names made the axes narrower
     return ax
 
 

@@ -91,7 +91,9 @@ def _labels(ax: Axes, rows: pd.DataFrame, shown: Mapping[str, Look], wide: bool,
     """Name methods and sizes in their colours, and part methods by lines."""
     size = "small" if wide else "x-small"
     colours = [tone(0.72, shown[method].colour, ink=True) for method in rows["method"]]
-    ax.set_yticks(rows["y"], [_label(row, row["first"] and not tall) for _, row in rows.iterrows()], fontsize=size)
+    short = _parts.inches(ax) < 2
+    labels = [_label(row, row["first"] and not tall, short) for _, row in rows.iterrows()]
+    ax.set_yticks(rows["y"], labels, fontsize=size)
     for text, colour in zip(ax.get_yticklabels(), colours, strict=True):
         text.set_color(colour)
     for y, method, colour in zip(rows["y"], rows["method"], colours, strict=True):
@@ -162,12 +164,14 @@ def _directions(ax: Axes) -> None:
     """Write what the ends of the axis mean, above the rows."""
     look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "color": tone(_parts.GREY)}
     look |= {"fontsize": "x-small" if _parts.narrow(ax) else "small"}
-    ax.text(0.005, 0.8, r"$\leftarrow$ worse", ha="left", **look)
-    ax.text(0.995, 0.8, r"better $\rightarrow$", ha="right", **look)
+    small = _parts.inches(ax) < 2
+    ax.text(0.005, 0.8, "worse" if small else r"$\leftarrow$ worse", ha="left", **look)
+    ax.text(0.995, 0.8, "better" if small else r"better $\rightarrow$", ha="right", **look)
 
 
-def _label(row: pd.Series, first: bool) -> str:
-    return _parts.plain(f"{display(row['method'])}  {_size(row)}".strip() if first else _size(row))
+def _label(row: pd.Series, first: bool, short: bool) -> str:
+    size = _size(row).partition(",")[0] if short else _size(row)
+    return _parts.plain(f"{display(row['method'])}  {size}".strip() if first else size)
 
 
 def _size(row: pd.Series) -> str:

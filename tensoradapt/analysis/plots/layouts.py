@@ -122,8 +122,10 @@ def _cell(ax: Axes, row: pd.Series, x: int, y: int, inches: float, colour: str) 
 
 def _axes(ax: Axes, layouts: list[str], columns: list[Column]) -> None:
     """Name rows, columns, and above them the sizes."""
-    small = "x-small" if _parts.narrow(ax) else "small"
-    ax.set_yticks(np.arange(len(layouts)) + 0.5, map(_parts.plain, layouts), fontsize=small, family="monospace")
+    tiny = _parts.inches(ax) < 2
+    small = "xx-small" if tiny else "x-small" if _parts.narrow(ax) else "small"
+    family = {} if tiny else {"family": "monospace"}
+    ax.set_yticks(np.arange(len(layouts)) + 0.5, [_parts.plain(text) for text in layouts], fontsize=small, **family)
     names = [_parts.plain(display(name)) for *_, name, _ in columns]
     turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     ax.set_xticks(np.arange(len(columns)) + 0.5, names, fontsize=small, **turned)
@@ -131,7 +133,7 @@ def _axes(ax: Axes, layouts: list[str], columns: list[Column]) -> None:
     for number, text in sizes:
         own = [i for i, column in enumerate(columns) if (column[0], column[3]) == (number, text)]
         look: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": small, "color": tone(_parts.GREY)}
-        ax.text(float(np.mean(own)) + 0.5, -0.1, text, **look)
+        ax.text(float(np.mean(own)) + 0.5, -0.1, text.removeprefix("≤ ") if tiny else text, **look)
         if own[0]:
             ax.axvline(own[0], color=tone(1), lw=6)
     ax.tick_params(length=0)
