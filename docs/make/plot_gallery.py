@@ -31,6 +31,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean  # noqa: E402
 
 EXAMPLES = DOCS / "examples" / "plots"
 FIRST = ("frontier", "differences", "layouts", "curves", "learning")  # others follow by name
+HALF = ("column", "dark")  # variants that stand beside each other
 DPI, INKS = 160, 160  # dots per inch, and colours
 INTRODUCTION = """# Plot gallery
 
@@ -119,10 +120,10 @@ def write(folder: Path, draw: bool = True) -> list[Path]:
 
 def page(every: dict[str, list[Example]]) -> str:
     """Return the page: a card for each figure, then its examples."""
-    lines = [INTRODUCTION, "::::{grid} 2 3 3 4", ":gutter: 2", ""]
+    lines = [INTRODUCTION, "::::{grid} 2 3 3 3", ":gutter: 2", ""]
     for name, (first, *_) in every.items():
         lines += [f":::{{grid-item-card}} {name}", f":img-top: {first.name}.png", f":img-alt: {first.title}"]
-        lines += [":class-img-top: plot-thumbnail", f":link: #{name}", ":link-type: url", "", first.title, ":::", ""]
+        lines += [":class-img-top: plot-thumbnail", f':link: "#{name}"', ":link-type: url", "", first.title, ":::", ""]
     lines += ["::::", ""]
     for name, own in every.items():
         lines += section(name, own)
@@ -132,22 +133,25 @@ def page(every: dict[str, list[Example]]) -> str:
 def section(name: str, own: Sequence[Example]) -> list[str]:
     """Return the part about a figure: its first example as it is, the lines of others folded below their pictures."""
     first, *others = own
-    lines = [f"## {name}", "", f"**{first.title}** {first.text}", "", *_picture(first), *_code(first)]
+    lines = [f"## {name}", "", *_said(first), "```python", first.code, "```", ""]
     lines += [f"Options: {{py:func}}`ta.plots.{name} <tensoradapt.plots.{name}>`.", ""]
-    if others:
+    beside = [one for one in others if one.name.removeprefix(f"{name}-") in HALF]
+    if beside:
         lines += ["::::{grid} 1 1 2 2", ":gutter: 3", ""]
-    for example in others:
-        lines += [":::{grid-item}", f"**{example.title}** {example.text}", "", *_picture(example)]
-        lines += ["```{dropdown} The lines", "~~~python", example.code, "~~~", "```", ":::", ""]
-    return [*lines, "::::", ""] if others else lines
+        for example in beside:
+            lines += [":::{grid-item}", *_folded(example), ":::", ""]
+        lines += ["::::", ""]
+    for example in [one for one in others if one not in beside]:
+        lines += _folded(example)
+    return lines
 
 
-def _picture(example: Example) -> list[str]:
-    return [f"![{example.title}]({example.name}.png)", ""]
+def _said(example: Example) -> list[str]:
+    return [f"**{example.title}** {example.text}", "", f"![{example.title}]({example.name}.png)", ""]
 
 
-def _code(example: Example) -> list[str]:
-    return ["```python", example.code, "```", ""]
+def _folded(example: Example) -> list[str]:
+    return [*_said(example), "```{dropdown} The lines", "~~~python", example.code, "~~~", "```", ""]
 
 
 if __name__ == "__main__":
