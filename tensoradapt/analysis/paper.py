@@ -175,7 +175,8 @@ def _text(value: Any, mixed: bool) -> Any:
     return plain(str(value), "\n") if mixed or isinstance(value, str | Path) else value
 
 
-def _csv(table: DataFrame, caption: str, label: str) -> bytes:
+def csv_of(table: DataFrame, caption: str = "", label: str = "") -> bytes:
+    """Return a table as CSV, with all digits."""
     rows = _values(table).astype(object)
     return csv_bytes(list(rows), rows.where(rows.notna(), None).to_dict("records"))
 
@@ -275,7 +276,7 @@ def _html(table: DataFrame, caption: str, label: str) -> bytes:
 
 
 WRITERS: dict[str, Callable[[DataFrame, str, str], bytes]] = {
-    ".csv": _csv,
+    ".csv": csv_of,
     ".parquet": _parquet,
     ".md": _markdown,
     ".tex": _latex,

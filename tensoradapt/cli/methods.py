@@ -104,12 +104,12 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
     from matplotlib.figure import Figure
 
     import tensoradapt as ta
-    from tensoradapt.analysis.figures.canvas import UNDATED, write
+    from tensoradapt.analysis.plots._files import UNDATED, rendered
     from tensoradapt.analysis.plots.network import described, draw, size
+    from tensoradapt.files import replace_file
 
     if (kind := path.suffix[1:]) not in UNDATED:
         raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
-
     chosen = parameterizations.name_of(name)
     given = (
         usual_arguments(chosen, config) if chosen in parameterizations.names() else arguments_of(published.get(name))
@@ -117,8 +117,7 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
     plan = ta.plan(config, rank=rank, **given)
     figure = Figure(figsize=size(plan))
     draw(plan, figure.add_axes((0, 0, 1, 1)))
-    write(figure, path.with_suffix(""), (kind,))
-    return str(path), prose(described(plan))
+    return str(replace_file(path, rendered(figure, kind))), prose(described(plan))
 
 
 def arguments_of(row: Published) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from tensoradapt.cli.output import show
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from tensoradapt.cli import views
+
 OUT = "write the table by each file's ending, .csv, .parquet, .md, .tex or .html, and do not show it"
 FIGURES = "such as frontier (default), differences or curves, or all; an unknown name is answered with the list of them"
 
@@ -96,12 +98,7 @@ def results(args: argparse.Namespace) -> int:
         show(f"no run in {args.runs}{' meets ' + ' and '.join(args.where) if args.where else ''}")
     else:
         views.print_verdict(runs, args.reference)
-        if args.means:
-            views.print_means(runs)
-        elif args.compare:
-            views.print_comparisons(_compared(runs, args))
-        else:
-            views.print_runs(runs)
+        _view(runs, args).print()
     return 0
 
 
@@ -118,10 +115,21 @@ def _status(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compared(runs: DataFrame, args: argparse.Namespace) -> DataFrame:
-    from tensoradapt.analysis.tables import compare
+def _table(runs: DataFrame, args: argparse.Namespace) -> DataFrame:
+    """Return the table that was asked for."""
+    from tensoradapt.analysis.tables import compare, summarise
 
-    return compare(runs, **_comparison(args))
+    if args.means:
+        return summarise(runs)
+    return compare(runs, **_comparison(args)) if args.compare else runs
+
+
+def _view(runs: DataFrame, args: argparse.Namespace) -> views.View:
+    """Return the table that was asked for as people read it."""
+    from tensoradapt.cli import views
+
+    of = views.of_means if args.means else views.of_comparisons if args.compare else views.of_runs
+    return of(_table(runs, args))
 
 
 def _comparison(args: argparse.Namespace) -> dict[str, Any]:
@@ -131,16 +139,14 @@ def _comparison(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _write(runs: DataFrame, args: argparse.Namespace, out: Path) -> Path:
-    """Write the table that was asked for; means as those of a paper where people are to read them."""
+    """Write the table that was asked for: all of it, or as people read it, and means as in a paper."""
     from tensoradapt.analysis.paper import paper, write
-    from tensoradapt.analysis.tables import summarise
 
-    of_paper = out.suffix.lower() not in (".csv", ".parquet")
-    if args.means:
-        table = paper(runs) if of_paper else summarise(runs)
+    if out.suffix.lower() in (".csv", ".parquet"):
+        table = _table(runs, args)
     else:
-        table = _compared(runs, args) if args.compare else runs
-    return write(table, out, **({} if args.caption is None else {"caption": args.caption}), label=args.label)
+        table = paper(runs) if args.means else _view(runs, args).texts()
+    return write(table, out, caption=args.caption, label=args.label)
 
 
 def plot(args: argparse.Namespace) -> int:

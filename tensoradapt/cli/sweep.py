@@ -131,13 +131,14 @@ def frontier(args: argparse.Namespace) -> int:
 
 def _print_results(source: Any, spec: Path | None = None) -> None:
     """Print what runs say, and their means."""
+    from tensoradapt.analysis.tables import summarise
     from tensoradapt.cli import views
     from tensoradapt.sweeps.results import results
 
     runs = results(source, spec=spec)
     show("")
     views.print_verdict(runs)
-    views.print_means(runs)
+    views.of_means(summarise(runs)).print()
     show("")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tensoradapt.analysis.cells import interval_text
+from tensoradapt.analysis.cells import cell_text, interval_text
 from tensoradapt.analysis.facts import named, size
-from tensoradapt.analysis.tables import summarise
 from tensoradapt.analysis.verdict import lines
-from tensoradapt.cli.output import show
 from tensoradapt.cli.tables import print_table, show_text
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.row import SETUP
@@ -44,36 +44,61 @@ def print_verdict(runs: DataFrame, reference: str | None = None) -> None:
     show_text(*said, "")
 
 
-def print_runs(runs: DataFrame) -> None:
-    """Print a row for each run; the highest score of each task is bold."""
+@dataclass(frozen=True)
+class View:
+    """A table as people read it: the columns with their titles, from left to right, and by their importance.
+
+    ``best``: the rows that are bold; ``said``: what these are.
+    """
+
+    table: DataFrame
+    columns: Mapping[str, str]
+    order: Sequence[str]
+    best: Sequence[bool]
+    said: str
+
+    def print(self) -> None:
+        """Print it in the width of the terminal."""
+        print_table(self.table, self.columns, self.order, best=self.best, said=self.said)
+
+    def texts(self) -> DataFrame:
+        """Return its cells as texts, without empty columns, for a file that people read."""
+        filled = [key for key in self.columns if key in self.table and self.table[key].notna().any()]
+        cells = {key: [cell_text(key, value) for value in self.table[key]] for key in filled}
+        return self.table[filled].assign(**cells).rename(columns=self.columns)
+
+
+def of_runs(runs: DataFrame) -> View:
+    """Return a row for each run; the highest score of each task is bold."""
     reported = runs[~runs["tuning"] & runs["score"].notna()]
     table = runs.assign(size=_sizes(runs), tuning=runs["tuning"].where(runs["tuning"], None))
     table["status"] = runs["status"].where(runs["status"] != "finished", None)
     top = reported.groupby("task", dropna=False)["score"].transform("max") == reported["score"]
-    best = top.reindex(runs.index, fill_value=False)
-    print_table(table, _titled(RUNS, runs, "score"), _ordered(RUNS_ORDER, RUNS), best=best, said="highest score")
+    best = list(top.reindex(runs.index, fill_value=False))
+    return View(table, _titled(RUNS, runs, "score"), _ordered(RUNS_ORDER, RUNS), best, "highest score")
 
 
-def print_means(runs: DataFrame) -> None:
-    """Print a row for each configuration and reference; those on the frontier are bold."""
-    means = summarise(runs)
+def of_means(means: DataFrame) -> View:
+    """Return a row for each configuration and reference; those on the frontier are bold."""
     table = means.assign(size=_sizes(means), interval=_intervals(means), n_lost=means["n_lost"].replace(0, None))
-    titles = _titled(MEANS, means, "mean")
-    print_table(table, titles, _ordered(MEANS_ORDER, MEANS), best=means["on_frontier"], said="on the frontier")
+    titles, best = _titled(MEANS, means, "mean"), list(means["on_frontier"])
+    return View(table, titles, _ordered(MEANS_ORDER, MEANS), best, "on the frontier")
 
 
-def print_comparisons(gaps: DataFrame) -> None:
-    """Print a row for each comparison; those that are decided to be better, or to be within the margin, are bold."""
+def of_comparisons(gaps: DataFrame) -> View:
+    """Return a row for each comparison; those that are decided to be better, or to be within the margin, are bold."""
     if gaps.empty:
-        show("nothing to compare: no configuration has the reference at its size and seeds")
-        return
+        raise TensorAdaptError(
+            "no configuration has a run of the reference to compare with, at its size and with its seeds; expected one "
+            "or more: choose another --reference or --at"
+        )
     others = gaps.assign(method=gaps["reference"], rank=gaps["reference_rank"], budget=None)
     names = [named(row) for row in others.to_dict("records")]
     table = gaps.assign(size=_sizes(gaps), interval=_intervals(gaps), reference=names)
     titles = COMPARED | ({"difference": f"minus {names[0]}"} if len({*names}) == 1 else {})
-    best = gaps["within"] | (gaps["decided"] & (gaps["difference"] > 0))
+    best = list(gaps["within"] | (gaps["decided"] & (gaps["difference"] > 0)))
     said = f"decided to be better, or within {gaps['margin'].iloc[0]:g} (p after Holm's correction)"
-    print_table(table, titles, _ordered(COMPARED_ORDER, COMPARED), best=best, said=said)
+    return View(table, titles, _ordered(COMPARED_ORDER, COMPARED), best, said)
 
 
 def print_status(states: DataFrame) -> None:

@@ -97,6 +97,19 @@ def test_means_for_people_are_the_table_of_a_paper(
     assert "<caption>Ours &amp; best.</caption>" in page
 
 
+def test_other_tables_for_people_have_the_columns_that_are_printed(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.md"
+    assert run("results", root, "--out", out) == run("results", root, "--out", tmp_path / "t.csv") == 0
+    head, sides, *rows = out.read_text().splitlines()
+    assert "| method |" in head and "| accuracy |" in head and len(rows) == 19 and "| 1.5 s |" in rows[0]
+    assert len(head.split("|")) < len((tmp_path / "t.csv").read_text().splitlines()[0].split(",")) / 2
+    assert sides.split("|")[1].strip() == ":--" and "--:" in sides
+    assert run("results", root, "--compare", "--out", out) == 0
+    assert "| minus LoRA r=2 |" in out.read_text().splitlines()[0]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -129,6 +142,9 @@ def test_a_figure_is_written_as_it_was_asked_for(tmp_path: Path, capsys: pytest.
     width = int.from_bytes((tmp_path / "out" / "frontier.png").read_bytes()[16:20])
     assert width == pytest.approx(84 / 25.4 * 200, abs=1)
     assert set(pandas.read_csv(tmp_path / "out" / "differences.csv")["reference"]) == {"vera"}
+    again = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert run("plot", tmp_path / "runs", "frontier", "differences", "--reference", "vera", *how) == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == again
     svg = (tmp_path / "out" / "frontier.svg").read_text()
     assert run("plot", tmp_path / "runs", "--no-headline", *how) == 0
     assert len((tmp_path / "out" / "frontier.svg").read_text()) < len(svg), "the headline is left out"

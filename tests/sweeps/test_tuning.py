@@ -346,10 +346,9 @@ def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, m
         assert len(done(tmp_path / str(k))) == k
         states = status(tmp_path / str(k))
         assert states.attrs["more"] == {2: 4, 5: 2, 8: 0}[k] and states["waiting"].any()
-        page = " ".join(report(tmp_path / str(k), tmp_path / "page.html").read_text().split())
-        counts = {2: "2 of 5, and at most 4 more to tune", 5: "5 of 7, and at most 2 more to tune", 8: "8 of 9<"}[k]
-        assert f"runs with a result</dt><dd>{counts}" in page
-        assert ("<dd>LoRTA r=1 on planted by 0.1" in page) == (k > 2)
+        page = report(tmp_path / str(k), tmp_path / "page.html").read_text()
+        assert {2: "2 of 5<", 5: "5 of 7<", 8: "8 of 9<"}[k] in page
+        assert ("LoRTA r=1 on planted by 0.1" in page) == (k > 2)
         with monkeypatch.context() as patched:
             planted(patched)
             assert sweep(tmp_path / str(k)).complete

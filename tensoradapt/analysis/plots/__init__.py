@@ -29,16 +29,16 @@ from matplotlib.figure import Figure
 
 from tensoradapt.analysis.facts import facts
 from tensoradapt.analysis.names import Look, looks, tone
-from tensoradapt.analysis.paper import write
+from tensoradapt.analysis.paper import csv_of
 from tensoradapt.analysis.plots import _help, _parts
+from tensoradapt.analysis.plots._files import UNDATED, rendered
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
-from tensoradapt.files import replace_file, replace_files
+from tensoradapt.files import replace_files
 from tensoradapt.text import prose
 
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 COLS = ("task", "method", "model")  # what panels can be made of
-FORMATS = ("pdf", "png", "svg")
 PANEL = 7 / 3  # inches of the width of a panel
 
 
@@ -115,6 +115,7 @@ def save(
 ) -> list[Path]:
     """Write a figure as pictures, what is drawn as CSV, and its headline and caption as TXT.
 
+    All files are written or none is, and the same runs give the same bytes.
     ``tensoradapt plot`` does so from a terminal (docs/sweeps/results.md).
 
     Args:
@@ -131,33 +132,30 @@ def save(
     Raises:
         TensorAdaptError: for an unknown figure, format or option, and for data that do not allow the figure.
     """
-    if unknown := [one for one in formats if one not in FORMATS]:
-        raise TensorAdaptError(f"unknown format {shown(unknown[0])}{did_you_mean(unknown[0], FORMATS)}")
+    if unknown := [one for one in formats if one not in UNDATED]:
+        raise TensorAdaptError(f"unknown format {shown(unknown[0])}{did_you_mean(unknown[0], UNDATED)}")
     plot, module = figure(name), _MODULES[name]
     runs = _table(data) if _of_runs(module) else data
     options = {"col": _usual_col(module, runs) if _of_runs(module) else None} | options
     axes = plot(runs, **({"figsize": width, "headline": True} | options))
     drawn = _parts.figure_of(axes if isinstance(axes, Axes) else axes[0])
-    made = {f"{name}.{ending}": _picture(drawn, ending) for ending in formats}
+    contents = {ending: rendered(drawn, ending) for ending in formats}
     pyplot.close(drawn)
     panels = _panels(module, runs, options["col"], {k: v for k, v in options.items() if k not in _FRAME})
+    contents["csv"] = csv_of(pd.concat([panel.rows for panel in panels]).drop(columns="paths", errors="ignore"))
+    contents["txt"] = _texts(module, runs, panels, options["col"]).encode(errors="backslashreplace")
+    paths = {ending: Path(folder) / f"{name}.{ending}" for ending in contents}
+    replace_files({paths[ending]: data for ending, data in contents.items()})
+    return list(paths.values())
+
+
+def _texts(module: ModuleType, runs: Any, panels: Sequence[_Panel], col: str | None) -> str:
+    """Return what is written beside a picture, and which panels are left out."""
     texts = [_text(module, panels)]
-    if options["col"] in ("task", "model"):
-        left = sorted(set(runs[options["col"]].map(str)) - {panel.title for panel in panels})
+    if col in ("task", "model"):
+        left = sorted(set(runs[col].map(str)) - {panel.title for panel in panels})
         texts += [f"Left out, as their runs do not allow the figure: {', '.join(left)}.\n"] if left else []
-    replace_files({Path(folder) / file: data for file, data in made.items()})
-    rows = pd.concat([panel.rows for panel in panels]).drop(columns="paths", errors="ignore")
-    found = [*(Path(folder) / file for file in made), write(rows, Path(folder) / f"{name}.csv")]
-    return [*found, replace_file(Path(folder) / f"{name}.txt", "\n".join(texts).encode())]
-
-
-def _picture(drawn: Figure, ending: str) -> bytes:
-    """Return a figure as a file, equal figures as equal bytes."""
-    data = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "tensoradapt", "pdf.fonttype": 42}):
-        date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
-        drawn.savefig(data, format=ending, dpi=200, metadata=date)
-    return data.getvalue()
+    return "\n".join(texts)
 
 
 def _text(module: ModuleType, panels: Sequence[_Panel]) -> str:
