@@ -28,9 +28,9 @@ import matplotlib.pyplot as plt
 
 import tensoradapt as ta
 from tensoradapt.analysis.figures import canvas, difference_plots
-from tensoradapt.analysis.statistics import significance
 from tensoradapt.analysis.old_tables.comparable import score
 from tensoradapt.analysis.old_tables.frontier import points, references
+from tensoradapt.analysis.statistics import significance
 from tensoradapt.data import models
 from tensoradapt.sweeps.frontier import rate
 

@@ -100,9 +100,8 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
 
     Returns:
         A DataFrame with the columns ``MEANS``. There are ``mean``, ``low``, ``high`` and ``sd`` of the score over
-        ``n_seeds``
-        seeds, of which ``n_lost`` are at chance or diverged; ``scores``, ``seeds``, ``lost``, ``runs`` and ``paths``
-        by seed; ``on_frontier``, whether no other mean is as high at as little cost; and ``p_frontier``, the
+        ``n_seeds`` seeds, of which ``n_lost`` are at chance or diverged; ``scores``, ``seeds``, ``lost``, ``runs`` and
+        ``paths`` by seed; ``on_frontier``, whether no other mean is as high at as little cost; and ``p_frontier``, the
         probability of that given the noise of seeds (NaN for one seed). One seed has no interval.
 
     Raises:

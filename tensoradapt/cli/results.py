@@ -226,15 +226,8 @@ def _inches(text: str | None) -> float | None:
 
 def report(args: argparse.Namespace) -> int:
     """Write the page and print its path."""
-<<<<<<< HEAD
     from tensoradapt.sweeps.report import report as write_page
 
     out = args.out or args.runs / "report.html"
     show(write_page(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
-=======
-    from tensoradapt.sweeps.report import write_report
-
-    out = args.out or args.runs / "report.html"
-    show(write_report(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
->>>>>>> 5ff59f6 (wip5)
     return 0

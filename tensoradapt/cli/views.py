@@ -89,13 +89,8 @@ def of_comparisons(gaps: DataFrame) -> View:
     """Return a row for each comparison; those that are decided to be better, or to be within the margin, are bold."""
     if gaps.empty:
         raise TensorAdaptError(
-<<<<<<< HEAD
             "no configuration has a run of the reference to compare with, at its size and with its seeds; expected one "
             "or more: choose another --reference or --at"
-=======
-            "no configuration has a run of the reference to compare with, at its size and with its seeds; expected one: "
-            "choose another --reference or --at"
->>>>>>> 5ff59f6 (wip5)
         )
     others = gaps.assign(method=gaps["reference"], rank=gaps["reference_rank"], budget=None)
     names = [named(row) for row in others.to_dict("records")]
