@@ -124,7 +124,7 @@ def _axes(ax: Axes, layouts: list[str], columns: list[Column]) -> None:
     """Name rows, columns, and above them the sizes."""
     tiny = _parts.inches(ax) < 2
     small = "xx-small" if tiny else "x-small" if _parts.narrow(ax) else "small"
-    family = {} if tiny else {"family": "monospace"}
+    family: dict[str, Any] = {} if tiny else {"family": "monospace"}
     ax.set_yticks(np.arange(len(layouts)) + 0.5, [_parts.plain(text) for text in layouts], fontsize=small, **family)
     names = [_parts.plain(display(name)) for *_, name, _ in columns]
     turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
