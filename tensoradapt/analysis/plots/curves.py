@@ -200,7 +200,7 @@ def _values_axis(ax: Axes, values: Sequence[float]) -> None:
     ticks: list[float] = []
     for value in values:
         texts = f"{ticks[-1]:,g}{value:,g}" if ticks else ""
-        if not ticks or math.log10(value / ticks[-1]) * decade > 0.1 + 0.04 * len(texts):
+        if not ticks or math.log10(value / ticks[-1]) * decade > 0.12 + 0.055 * len(texts):
             ticks.append(value)
     ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(_power if inches(ax) < LEAST else lambda value, _: f"{value:,g}"))
