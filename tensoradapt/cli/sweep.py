@@ -171,10 +171,8 @@ def sweep(args: argparse.Namespace) -> int:
 
 def _print_next(out: Path) -> None:
     """Say which commands can be run on a folder of finished runs."""
-    from tensoradapt.cli.tables import show_text
-
-    commands = f"`tensoradapt report {out}` writes a page with comparisons, `tensoradapt plot {out} all` every figure"
-    show_text(f"next: {commands}")
+    show(f"next: `tensoradapt report {out}` writes a page with comparisons,")
+    show(f"      `tensoradapt plot {out} all` every figure")
 
 
 def _print_failures(ended: Any, out: Path, remedy: str) -> None:

@@ -24,7 +24,7 @@ def test_a_sweep_prints_its_plan_then_each_run_and_returns_zero(tmp_path, capsys
     assert sum(line.startswith("[") for line in lines) == 4
     end = next(lines[i:] for i, line in enumerate(lines) if line.startswith("4 of 4 runs are finished"))
     assert end[2].startswith("planted: ") and end[4].startswith("method")
-    assert f"tensoradapt report {tmp_path / 'runs'}" in end[-1]
+    assert f"tensoradapt report {tmp_path / 'runs'}" in end[-2]
     assert main(command(tmp_path)) == 0
     assert capsys.readouterr().out.splitlines() == end
 
