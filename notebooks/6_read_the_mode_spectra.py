@@ -101,10 +101,8 @@ shown(spectra)
 def drawn(spectra, tensor):
     """The spectra of a tensor, and the cosines between its layers."""
     _, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", width_ratios=[1.5, 1])
-    ta.spectra_plots.plot_spectra(spectra, axes[0])
-    layers = [str(i) for i in range(spectra.shape["layer"])]
-    ta.spectra_plots.plot_similarity(ta.spectra.similarity(tensor, names, "layer"), layers, axes[1])
-    axes[1].set(xlabel="layer", ylabel="layer")
+    ta.plots.spectra(spectra, axes[0])
+    ta.plots.spectra(tensor, axes[1], names=names, cosines="layer")
     plt.show()
 
 

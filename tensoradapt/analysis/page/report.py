@@ -128,7 +128,7 @@ def _document(title: str, body: str) -> str:
 
 
 def _file(name: str) -> str:
-    return resources.files("tensoradapt.analysis").joinpath(name).read_text(encoding="utf-8")
+    return resources.files("tensoradapt.analysis.page").joinpath(name).read_text(encoding="utf-8")
 
 
 def _text(value: Any) -> str:
