@@ -29,13 +29,13 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.analysis.figures import canvas, styles
+from tensoradapt.analysis.names import COLOURS, MARKERS
 from tensoradapt.data import models
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 RANKS = [1, 4, 16] if FAST else [1, 2, 4, 8, 16, 32, 64, 128]
 
-plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({"font.size": 9, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## Sites
@@ -146,7 +146,7 @@ for layout in LAYOUTS:
 # its rank 1. Tied layouts have adapters of many ranks under it.
 
 # %%
-STYLES = list(zip(styles.COLOURS, styles.MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
+STYLES = list(zip(COLOURS, MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
 
 
 def counts(name, layout):

@@ -29,14 +29,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.analysis.figures import canvas, styles
+from tensoradapt.analysis.names import COLOURS
 from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.data import models
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST = (4, 40) if FAST else (60, 800)
 
-plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({"font.size": 9, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## Data
@@ -130,8 +130,8 @@ def smooth(losses, width=10):
 
 figure, ax = plt.subplots(figsize=(5.6, 3.2), layout="constrained")
 for run, colour, line, label in (
-    (head_only, styles.COLOURS[1], "--", "head alone"),
-    (fitted, styles.COLOURS[0], "-", f"adapter of {plan.n_params:,} and head"),
+    (head_only, COLOURS[1], "--", "head alone"),
+    (fitted, COLOURS[0], "-", f"adapter of {plan.n_params:,} and head"),
 ):
     step = np.arange(1, STEPS + 1)
     ax.plot(step, run.losses, line, color=colour, linewidth=0.7, alpha=0.35)

@@ -27,17 +27,13 @@ import tempfile
 import matplotlib.pyplot as plt
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures import canvas, difference_plots
-from tensoradapt.analysis.old_tables.comparable import score
-from tensoradapt.analysis.old_tables.frontier import points, references
-from tensoradapt.analysis.statistics import significance
 from tensoradapt.data import models
 from tensoradapt.sweeps.frontier import rate
 
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 BUDGETS, SEEDS, STEPS, N_TEST = ([10_000], [0, 1], 2, 40) if FAST else ([2_500, 10_000], [0, 1, 2], 40, 400)
 
-plt.rcParams.update({**canvas.RC, "figure.dpi": 110})
+plt.rcParams.update({"font.size": 9, "figure.dpi": 110})
 
 # %% [markdown]
 # ## The sweep
@@ -83,66 +79,57 @@ assert swept.complete and not swept.failed
 
 # %% [markdown]
 # Each run is a folder of its own. Called again, the sweep finds all of them and has nothing to do. A sweep that was
-# stopped goes on in the same way.
+# stopped goes on in the same way. `ta.results` reads the folder as a DataFrame with a row for each run, which all
+# tables and figures below take.
 
 # %%
 print(ta.sweep(spec, folder, workers=2, say=lines.append))
-runs = ta.load_runs(folder)
+runs = ta.results(folder)
+print(runs[["method", "budget", "n_params", "seed", "validation", "score"]].tail(6).to_string(index=False))
 
 # %% [markdown]
 # ## The frontier
 
 # %%
-ta.plots.frontier(runs)
+ta.plots.frontier(runs, figsize=6.5)
 plt.show()
 
 # %% [markdown]
-# Points are means over seeds, bars are 95 % t intervals, and the line joins the points that no other point beats in
-# both parameters and score. A bar that ends in a triangle goes on outside the axes: with three seeds an interval is
-# 4.3 standard errors wide to either side.
+# Points are means over seeds, bars are 95 % t intervals, ticks are seeds. Filled points, which the pale staircase
+# joins, are those that no other point beats in both parameters and score. A bar that reaches the edge goes on outside
+# the axes: with three seeds an interval is 4.3 standard errors wide to either side.
 #
-# The table has the numbers. `P(frontier)` is the probability that a point is on the frontier, given the noise of all
-# means. A method that is on the line with a probability far from 1 is not known to belong there. (The smallest adapter
-# is always on it: no other has as few parameters.)
+# The table has the numbers. `p_frontier` is the probability that a point is on the frontier, given the noise of all
+# means. A method that is on it with a probability far from 1 is not known to belong there. (The smallest adapter is
+# always on it: no other has as few parameters.)
 
 # %%
-for kind, interval in references(runs).items():
-    print(f"{kind:12s} {'':8s} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})")
-for point in points(runs):
-    interval, over = point.interval, point.vs_head
-    print(
-        f"{point.method:12s} {point.n_params:8,} {interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})",
-        f"over head {over.mean:+.3f} ({over.low:+.3f} to {over.high:+.3f})",
-        f"P(frontier) {point.p_frontier:.2f}{' on it' if point.on_frontier else ''}",
-    )
+means = ta.summarise(runs)
+columns = ["method", "n_params", "mean", "low", "high", "on_frontier", "p_frontier"]
+print(means[columns].round(3).to_string(index=False))
 
 # %% [markdown]
-# "Over head" is paired over seeds and test sentences: both models saw the same ones, so what is hard for both cancels.
-# That is why its interval can be narrower than that of the score itself.
-#
+# `ta.compare` subtracts a reference, here the frozen base with its trained head. Differences are paired over seeds and
+# test sentences: both models saw the same ones, so what is hard for both cancels. That is why an interval can be
+# narrower than that of the score itself. `p_holm` is corrected for the number of comparisons (Holm), and what it leaves
+# below 0.05 is decided.
+
+# %%
+columns = ["method", "n_params", "difference", "low", "high", "p", "p_holm", "decided"]
+print(ta.compare(runs, "head")[columns].round(3).to_string(index=False))
+
+# %% [markdown]
 # ## Which differences hold
 #
-# Two methods at one budget are compared seed by seed, as their heads were drawn and their batches shuffled by the same
-# seed. Every pair is tested, so p values are corrected for their number (Holm).
+# The same against LoRA, at the same budget. A size without LoRA beside it is not compared.
 
 # %%
-budget = 10_000
-scores = {name: [] for name in METHODS}
-for run in sorted(runs, key=lambda run: run.row["seed"]):
-    if run.row["budget"] == budget:
-        scores[run.row["method"]].append(score(run))
-comparisons = significance.compare(scores)
-figure, ax = plt.subplots(figsize=(6.2, 2), layout="constrained")
-difference_plots.forest(comparisons, ax, metric="accuracy")
+ta.plots.differences(runs, reference="LoRA", at="budget", figsize=6.5)
 plt.show()
 
 # %%
-for pair in comparisons:
-    interval = pair.difference
-    verdict = "holds" if pair.adjusted < 0.05 else "is not shown"
-    print(
-        f"{pair.first} - {pair.second}: {interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f}), {verdict}"
-    )
+print(ta.compare(runs, "LoRA", at="budget")[columns].round(3).to_string(index=False))
+print(ta.compare(runs, "Tucker", at="budget")[columns].round(3).to_string(index=False))
 
 # %% [markdown]
 # ## What this says, and what it does not

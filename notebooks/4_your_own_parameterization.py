@@ -32,7 +32,7 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.analysis.figures import canvas, styles
+from tensoradapt.analysis.names import COLOURS, MARKERS
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.data import models
 from tensoradapt.networks.network import Factor, Network
@@ -42,7 +42,7 @@ from tensoradapt.testing import laws
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 EXAMPLES, STEPS, SEEDS = (2, 3, (0, 1)) if FAST else (25, 40, (0, 1, 2))
 
-plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({"font.size": 9, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## Three functions
@@ -134,7 +134,7 @@ except AssertionError as error:
 LAYOUT, RANKS = "layer proj : head dim : model", (1, 2, 4, 8, 16, 32)
 sites = ta.find_sites(models.config(models.MINILM))
 FAMILIES = {"CP": "cp", "Tree": tree, "Tucker": "tucker"}
-STYLES = dict(zip(FAMILIES, zip(styles.COLOURS, styles.MARKERS, ("-", "--", "-."), strict=False), strict=False))
+STYLES = dict(zip(FAMILIES, zip(COLOURS, MARKERS, ("-", "--", "-."), strict=False), strict=False))
 
 figure, ax = plt.subplots(figsize=(4.8, 3.2), layout="constrained")
 for name, family in FAMILIES.items():

@@ -29,7 +29,7 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.analysis.figures import canvas, styles
+from tensoradapt.analysis.names import COLOURS, MARKERS
 from tensoradapt.analysis.statistics.intervals import paired_difference
 from tensoradapt.data import models
 from tensoradapt.runs.execute import batches, predict
@@ -38,7 +38,7 @@ from tensoradapt.sweeps.frontier import rate
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, N_TEST, BUDGETS = (3, 30, [1_000, 3_000]) if FAST else (50, 400, [1_000, 3_000, 9_000, 27_000])
 
-plt.rcParams.update({**canvas.RC, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update({"font.size": 9, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
 # ## The LoRA
@@ -127,7 +127,7 @@ figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), layout="constrained")
 LINES = ("-", "--", "-.", ":")
 for i, (name, results) in enumerate(compressed.items()):
     sizes = np.array([result.n_params for result in results])
-    style = {"color": styles.COLOURS[i], "marker": styles.MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
+    style = {"color": COLOURS[i], "marker": MARKERS[i], "markersize": 5, "linestyle": LINES[i]}
     axes[0].semilogx(sizes, [result.error for result in results], label=name, **style)
     mean = np.array([difference.mean for difference in kept[name]])
     low, high = (np.array([getattr(difference, end) for difference in kept[name]]) for end in ("low", "high"))

@@ -28,7 +28,6 @@ import torch
 
 import tensoradapt as ta
 from tensoradapt import tasks
-from tensoradapt.analysis.figures import canvas
 from tensoradapt.data import models
 from tensoradapt.layers.stored_matrix import stack
 from tensoradapt.runs.execute import batches
@@ -36,7 +35,7 @@ from tensoradapt.runs.execute import batches
 FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
 STEPS, PROJECTIONS = (3, ("q", "v")) if FAST else (50, ("q", "k", "v", "o"))
 
-plt.rcParams.update({**canvas.RC, "figure.dpi": 110})
+plt.rcParams.update({"font.size": 9, "figure.dpi": 110})
 
 # %% [markdown]
 # ## A tensor of known ranks
@@ -98,15 +97,15 @@ shown(spectra)
 
 
 # %%
-def drawn(spectra, tensor):
+def drawn(tensor):
     """The spectra of a tensor, and the cosines between its layers."""
     _, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained", width_ratios=[1.5, 1])
-    ta.plots.spectra(spectra, axes[0])
+    ta.plots.spectra(tensor, axes[0], names=names)
     ta.plots.spectra(tensor, axes[1], names=names, cosines="layer")
     plt.show()
 
 
-drawn(spectra, tensor)
+drawn(tensor)
 
 # %% [markdown]
 # The table and the figure show:
@@ -138,7 +137,7 @@ lora = ta.spectra.spectra(lora_tensor, names)
 shown(lora)
 
 # %%
-drawn(lora, lora_tensor)
+drawn(lora_tensor)
 
 # %% [markdown]
 # A LoRA draws a matrix A for each site, and a site's update lies in the rows of its own A. So the updates of different

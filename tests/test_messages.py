@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas
 import pytest
 import torch
 import transformers
@@ -336,6 +337,10 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "path with a null byte": (lambda: ta.load_runs("a\0b"), ["root is 'a\\x00b', and no path", "embedded null byte"]),
     "path with a long name": (lambda: ta.load(make("bert"), "x" * 300), ["path is 'xxx", "has 300 characters"]),
     "runs that are names": (lambda: ta.frontier(["q"]), ["runs[0] is 'q'; expected a tensoradapt.runs.store.Run"]),
+    "margin below 0": (
+        lambda: ta.compare(pandas.DataFrame({"method": ["lora"], "score": [0.5]}), margin=-1),
+        ["margin is -1; expected a difference in score above 0"],
+    ),
     "update that is a range": (
         lambda: ta.compress({SITE.name: range(9)}, [SITE], ": out : in", "cp", 1),
         ["the update of site model.layers.0.self_attn.q_proj is range(0, 9); expected (A, B), or a matrix (out, in)"],

@@ -15,14 +15,13 @@ from matplotlib.patches import Rectangle
 from PIL import Image  # which matplotlib brings
 
 import tensoradapt as ta
-from tensoradapt.analysis.figures.canvas import rendered
-from tensoradapt.analysis.figures.page import RC
-from tensoradapt.analysis.figures.styles import COLOURS
-from tensoradapt.analysis.plots.network import draw, size
+from tensoradapt.analysis.names import COLOURS
+from tensoradapt.analysis.plots import network
 from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.parameterizations import dense
 
 DPI, INKS = 110, 96  # dots per inch, and colours
+RC: dict[Any, Any] = {"font.size": 9, "text.hinting": "none"}
 BERT = SimpleNamespace(
     model_type="bert", hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072
 )
@@ -88,8 +87,8 @@ def _figure(width: float, height: float) -> Figure:
 def network_figure(plan: ta.Plan, figsize: tuple[float, float] | None = None, **options: Any) -> Figure:
     """The drawing of a plan's tensor, in a figure of its own size or of this one."""
     shown = {name: value for name, value in options.items() if name != "cut"}
-    figure = _figure(*(figsize or size(plan, **shown)))
-    draw(plan, figure.add_axes((0, 0, 1, 1)), **options)
+    figure = _figure(*(figsize or network.size(plan, **shown)))
+    network.draw(plan, figure.add_axes((0, 0, 1, 1)), **options)
     return figure
 
 
@@ -116,8 +115,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 
 def small_png(figure: Figure) -> bytes:
     """A drawing as a PNG of few colours, which is a third as large."""
-    small = io.BytesIO()
-    image = Image.open(io.BytesIO(rendered(figure, "png", DPI)))
+    whole, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(whole, dpi=DPI)
+    image = Image.open(whole)
     image.convert("RGB").quantize(INKS).save(small, "png", optimize=True)
     return small.getvalue()
 

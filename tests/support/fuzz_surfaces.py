@@ -123,7 +123,7 @@ def call_arguments(drawn: dict[str, Any], _: Path) -> None:
 
 HEAVY = (
     *("attach", "use", "merge", "detach", "equal_steps", "model_card", "adapters", "unmerge", "parameter_groups"),
-    *("frontier", "savings"),
+    *("summarise", "frontier", "compare"),
 )
 
 

@@ -144,7 +144,7 @@ TABLE = pandas.DataFrame(
      "task": ["rte"] * 4, "test": [0.5, 0.6, 0.7, 0.8]}
 )  # fmt: skip
 FIGURE = {
-    "ax": Figure().add_subplot(), "y": "test", "method": "method", "seed": "seed", "caption": False, "style": None,
+    "ax": Figure().add_subplot(), "figsize": None, "caption": False, "headline": False, "col": None, "looks": None,
 }  # fmt: skip
 CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "plan": (ta.plan, PLAN),
@@ -183,12 +183,19 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "FactoredTensor": (FactoredTensor, FACTORED),
     "register_task": (ta.register_task, {"task": "mine", "replace": True, **OWN}),
     "load_runs": (ta.load_runs, {"root": "."}),
-    "frontier": (ta.frontier, {"runs": []}),
+    "summarise": (ta.summarise, {"runs": TABLE, "cost": "n_params"}),
+    "frontier": (ta.frontier, {"runs": TABLE, "cost": "n_params"}),
+    "compare": (ta.compare, {"runs": TABLE, "reference": "lora", "at": "auto", "margin": 0.01}),
     "results": (ta.results, {"source": ".", "tuning": False, "where": (), "spec": None}),
-    "plots.frontier": (ta.plots.frontier, {"runs": TABLE, **FIGURE, "x": "n_params", "total": None}),
-    "plots.ranks": (ta.plots.ranks, {"runs": TABLE, **FIGURE, "rank": "rank"}),
-    "plots.contrasts": (ta.plots.contrasts, {"runs": TABLE, **FIGURE, "x": "n_params", "reference": None}),
-    "plots.grid": (ta.plots.grid, {"runs": TABLE, **FIGURE, "x": "n_params", "task": "task"}),
+    "plots.frontier": (
+        ta.plots.frontier,
+        {"data": TABLE, **FIGURE, "x": "n_params", "focus": None, "baseline": ("lora", 8), "names": True},
+    ),
+    "plots.curves": (ta.plots.curves, {"data": TABLE, **FIGURE, "x": "rank", "focus": None, "names": True}),
+    "plots.differences": (
+        ta.plots.differences,
+        {"data": TABLE, **FIGURE, "reference": None, "at": "auto", "margin": 0.01},
+    ),
     "sweep": (dry_sweep, SWEEP),
     "sweep of a specification": (lambda **spec: dry_sweep(spec), SPEC),
     "sweep on slurm": (lambda **options: dry_sweep(SPEC, executor="slurm", **options), {"slurm": {"time": 60}}),
