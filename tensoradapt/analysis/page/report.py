@@ -236,8 +236,7 @@ def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any]) -
         return f'<figure class="soft">No figure of {_text(name)}: {_text(error)}</figure>'
     said = _text(module.headline(rows))
     svgs = "".join(f'<svg class="{kind}" role="img" aria-label="{said}"{drawing}' for kind, drawing in drawings)
-    tall = ' class="tall"' if name == "differences" else ""
-    return f"<figure{tall}><h3>{said}</h3>{svgs}<figcaption>{_text(module.caption(runs, rows))}</figcaption></figure>"
+    return f"<figure><h3>{said}</h3>{svgs}<figcaption>{_text(module.caption(runs, rows))}</figcaption></figure>"
 
 
 def _written(rows: DataFrame) -> DataFrame:
