@@ -6,6 +6,7 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,18 @@ from tensoradapt.analysis.names import display
 from tensoradapt.checks import items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.table import LESS_IS_BETTER, range_of
-from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, STATUSES, WHOLE, Row
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, SETUP, STATUSES, WHOLE, Row
 from tensoradapt.runs.store import Failure, Run, load_failures, load_runs
 from tensoradapt.text import bonds_text, plain
+from tensoradapt.training.options import Training
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
+HELP = {
+    f.name: f.metadata["help"] for record in (AdapterSpec, Training) for f in fields(record) if "help" in f.metadata
+}
 RUN = {  # what a column of runs means; all other columns are fields of the records (docs/reference/fields.md)
     "task": "name of the task",
     "model": "name of the base model",
@@ -27,10 +33,7 @@ RUN = {  # what a column of runs means; all other columns are fields of the reco
     "kind": 'what is trained: "adapter", "head" (frozen base and head) or "full" (full fine-tuning)',
     "method": "name that the run was given; figures and tables show it as its paper writes it",
     "parameterization": "name of the parameterization; missing for a published row",
-    "projections": "projections that are adapted",
-    "scale": "scale of the update",
-    "optimizer": "optimizer",
-    "layout": "layout of tensor modes",
+    **{name: HELP[name] for name in SETUP},
     "rank": "rank, or a text of ranks by bond",
     "budget": "parameters that were asked for",
     "n_params": "trained parameters of the adapter",

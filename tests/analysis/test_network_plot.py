@@ -3,6 +3,7 @@ arms of a hub are equal, chains are straight, and lines cross in no drawing of t
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from transformers import BertConfig, LlamaConfig
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
-from tensoradapt.analysis.figures.canvas import write
+from tensoradapt.analysis.plots._files import rendered
 from tensoradapt.analysis.plots.network import described, draw, size
 from tensoradapt.cli.methods import arguments_of, usual_arguments
 from tensoradapt.networks.layout import Layout
@@ -274,13 +275,12 @@ def test_type_of_another_size_needs_another_figure() -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
-def test_the_same_network_is_the_same_file(kind: str, tmp_path: Path) -> None:
-    from tensoradapt.analysis.plots import network as module
-
+def test_the_same_network_is_the_same_file(kind: str) -> None:
+    module = importlib.import_module("tensoradapt.analysis.plots.network")
     files = []
-    for name in "ab":
+    for _ in range(2):
         module._laid_with.cache_clear()
-        files.append(write(drawn(NETWORKS["kronecker tied"]).figure, tmp_path / name, (kind,))[0].read_bytes())
+        files.append(rendered(drawn(NETWORKS["kronecker tied"]).figure, kind))
     assert files[0] == files[1] and not plt.get_fignums()
 
 
