@@ -22,6 +22,7 @@ from support.texts import faults, shown
 from tensoradapt.analysis import plots
 from tensoradapt.analysis.names import COLOURS, MARKERS, display, looks
 from tensoradapt.analysis.plots._parts import said
+from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import compare, summarise
 from tensoradapt.errors import TensorAdaptError
 
@@ -56,7 +57,7 @@ def allowing(label: str) -> set[str]:
 
 
 def rows_of(name: str, runs: Table, **options: Any) -> Table:
-    return plots._MODULES[name].rows(plots._table(runs), **options)
+    return plots._MODULES[name].rows(table_of(runs), **options)
 
 
 def scene(name: str, runs: Table, kind: str) -> list[Axes]:

@@ -30,6 +30,7 @@ from tensoradapt.analysis.names import Look, looks, tone
 from tensoradapt.analysis.paper import csv_of
 from tensoradapt.analysis.plots import _help, _parts
 from tensoradapt.analysis.plots._files import UNDATED, rendered
+from tensoradapt.analysis.results import table_of
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import replace_files
@@ -92,7 +93,7 @@ def allowed(data: Any) -> dict[str, str | None]:
     Raises:
         TensorAdaptError: for data that are no runs.
     """
-    runs, found = _table(data), dict[str, str | None]()
+    runs, found = table_of(data), dict[str, str | None]()
     for name, module in _MODULES.items():
         if _of_runs(module):
             try:
@@ -133,7 +134,7 @@ def save(
     if unknown := [one for one in formats if one not in UNDATED]:
         raise TensorAdaptError(f"unknown format {shown(unknown[0])}{did_you_mean(unknown[0], UNDATED)}")
     plot, module = figure(name), _MODULES[name]
-    runs = _table(data) if _of_runs(module) else data
+    runs = table_of(data) if _of_runs(module) else data
     options = {"col": _usual_col(module, runs) if _of_runs(module) else None} | options
     axes = plot(runs, **({"figsize": width, "headline": True} | options))
     drawn = _parts.figure_of(axes if isinstance(axes, Axes) else axes[0])
@@ -176,7 +177,7 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
         if unknown := sorted(set(options) - set(takes)):
             valid = (*takes, *_FRAME)
             raise TensorAdaptError(f"{name} has no option {unknown[0]!r}{did_you_mean(unknown[0], valid)}")
-        runs = _table(data) if _of_runs(module) else data
+        runs = table_of(data) if _of_runs(module) else data
         if "looks" in takes and options.get("looks") is None and _of_runs(module):
             options["looks"] = looks(runs["method"])
         panels = _panels(module, runs, frame.col, options)
@@ -210,12 +211,6 @@ def _signature(takes: Mapping[str, inspect.Parameter]) -> inspect.Signature:
 def _of_runs(module: ModuleType) -> bool:
     """Say whether a figure is of a table of runs, and not of a network or an adapter."""
     return hasattr(module, "rows") and next(iter(inspect.signature(module.rows).parameters)) == "runs"
-
-
-def _table(data: Any) -> pd.DataFrame:
-    from tensoradapt.analysis.results import table_of
-
-    return table_of(data)
 
 
 def _call(function: Callable[..., Any], *given: Any, **options: Any) -> Any:

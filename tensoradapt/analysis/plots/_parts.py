@@ -264,7 +264,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     >>> spread([0, 10, 11], 4)
     [0, 8.5, 12.5]
     """
-    groups: list[list[float]] = []  # of places that touch, each less its number of gaps
+    groups: list[list[float]] = []  # places that touch, each less its number of gaps
     for i, at in enumerate(places):
         groups.append([at - i * gap])
         while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
