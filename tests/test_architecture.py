@@ -47,6 +47,8 @@ LAZY = {
 # modules of the package that functions import when they run: they load torch, which a sweep must do without where its
 # runs are finished, or are computed by other processes
 SLOW = {
+    "tensoradapt.analysis",  # its figures load pandas and matplotlib
+    "tensoradapt.layers.stored_matrix",
     "tensoradapt.runs.execute",
     "tensoradapt.training.state",
     "tensoradapt.surgery.attach",

@@ -268,7 +268,7 @@ def _plain(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Pair:
+class Matched:
     """Two configurations on the seeds that both have: their scores by seed, and the folders of their runs.
 
     ``own`` has the columns that a comparison takes over; ``cells`` replaces some of them.
@@ -339,7 +339,7 @@ def reference_of(means: DataFrame, wanted: str | None = None) -> str:
     return wanted if wanted in alike else alike[0]
 
 
-def _pairs(means: Sequence[Row], reference: str, at: int | str) -> Iterator[Pair]:
+def _pairs(means: Sequence[Row], reference: str, at: int | str) -> Iterator[Matched]:
     """Yield the comparisons of one task."""
     others = [row for row in means if row["method"] == reference]
     own = [row for row in means if row["kind"] == "adapter"]
@@ -368,7 +368,7 @@ def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
     return next(iter(of_layout or found), None)
 
 
-def _paired(row: Row, other: Row) -> Iterator[Pair]:
+def _paired(row: Row, other: Row) -> Iterator[Matched]:
     mine, theirs = ({seed: i for i, seed in enumerate(one["seeds"])} for one in (row, other))
     seeds = [seed for seed in row["seeds"] if seed in theirs]
     if not seeds:
@@ -379,10 +379,10 @@ def _paired(row: Row, other: Row) -> Iterator[Pair]:
     scores = np.array([(row["scores"][i], other["scores"][j]) for i, j in at])
     ids = tuple(name for i, j in at for name in (row["runs"][i], other["runs"][j]))
     folders = tuple((Path(a), Path(b)) for a, b in paths) if known else ()
-    yield Pair(row, other, scores[:, 0], scores[:, 1], folders, {"runs": ids})
+    yield Matched(row, other, scores[:, 0], scores[:, 1], folders, {"runs": ids})
 
 
-def _interpolated(means: Sequence[Row], references: Sequence[Row]) -> Iterator[Pair]:
+def _interpolated(means: Sequence[Row], references: Sequence[Row]) -> Iterator[Matched]:
     """Yield each method at each size of the reference within its own sizes."""
     for method in dict.fromkeys(row["method"] for row in means):
         sizes = [row for row in means if row["method"] == method]
@@ -401,7 +401,7 @@ def _beside(sizes: Sequence[Row], n_params: int) -> list[Row]:
     return nearest if len(nearest) == len(set(ends)) else []
 
 
-def _between(sizes: Sequence[Row], other: Row) -> Iterator[Pair]:
+def _between(sizes: Sequence[Row], other: Row) -> Iterator[Matched]:
     """Yield the comparison at a size of the reference, over seeds that the method's nearest sizes share with it."""
     seeds = [seed for seed in other["seeds"] if all(seed in row["seeds"] for row in sizes)]
     if not sizes or len(seeds) < 2:
@@ -412,10 +412,10 @@ def _between(sizes: Sequence[Row], other: Row) -> Iterator[Pair]:
     scores = np.array([np.interp(budget, cost, each) for each in np.array(mine)[np.argsort(cost)].T])
     runs = tuple(name for row in (*sizes, other) for name in row["runs"])
     cells = {"n_params": other["n_params"], "rank": None, "runs": runs}
-    yield Pair(sizes[0], other, scores, np.array(theirs), cells=cells)
+    yield Matched(sizes[0], other, scores, np.array(theirs), cells=cells)
 
 
-def _compared(pair: Pair, margin: float) -> Row:
+def _compared(pair: Matched, margin: float) -> Row:
     """Return a comparison as a row, its p values uncorrected."""
     examples = paired_scores(pair.folders) if pair.folders else None
     found = _difference(pair, examples)
@@ -432,7 +432,7 @@ def _compared(pair: Pair, margin: float) -> Row:
     }
 
 
-def _difference(pair: Pair, examples: tuple[Floats, Floats] | None) -> Interval:
+def _difference(pair: Matched, examples: tuple[Floats, Floats] | None) -> Interval:
     return t_interval(pair.first - pair.second) if examples is None else paired_difference(*examples)
 
 

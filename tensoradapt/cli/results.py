@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -169,8 +170,6 @@ def plot(args: argparse.Namespace) -> int:
 
 def _options(name: str, args: argparse.Namespace, several: bool) -> Mapping[str, Any]:
     """Return the options of a figure that were given; of several figures each takes those that it has."""
-    import inspect
-
     from tensoradapt.analysis import plots
 
     given = _comparison(args) | ({} if args.x is None else {"x": args.x})

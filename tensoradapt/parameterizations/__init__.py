@@ -81,7 +81,7 @@ def advice(parameterization: str | Any) -> str:
     return sentence[0] if sentence else ""
 
 
-@lru_cache(maxsize=4096)  # of every row that is read all names are compared
+@lru_cache(maxsize=4096)  # all names are compared for every row that is read
 def spelling(name: str) -> str:
     """Return a name without what its spellings differ in: case, spaces, hyphens, underscores, parentheses.
 

@@ -17,6 +17,7 @@ from tensoradapt.analysis.plots._parts import GREY, bare, end_names, inches, nar
 from tensoradapt.analysis.statistics.spectra import Spectra, check_mode, similarity
 from tensoradapt.analysis.statistics.spectra import spectra as spectra_of
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.planning.build_plan import plan
 
 SOURCE = "adapter"  # what is drawn: an adapter, its update as an array, or ``Spectra``, in place of runs
 LAYOUT = "layer proj : head dim : model"
@@ -76,7 +77,6 @@ def _stack(adapter: Any, names: Sequence[str] | None, layout: str) -> tuple[Any,
     import torch
 
     from tensoradapt.layers.stored_matrix import stack
-    from tensoradapt.planning.build_plan import plan
 
     groups = plan(adapter.plan.sites, layout=layout, method="dense").groups
     if len(groups) > 1:
