@@ -233,6 +233,33 @@ assert ta.plots.allowed(runs)["seeds"] is None
         tests="its example, which the gallery asks for: `docs/examples/plots/frontier.py` is one",
     ),
     Change(
+        "a column of tables",
+        """
+from pathlib import Path
+from tensoradapt.analysis.results import RUN, frame
+from tensoradapt.analysis.tables import summarise
+from tensoradapt.runs.row import COLUMNS
+from tensoradapt.runs.store import Run
+row = dict.fromkeys(COLUMNS) | {"task": "t", "method": "cp", "kind": "adapter", "status": "finished", "metric": "f1"}
+row |= {"seed": 0, "n_params": 3, "score": 0.5, "seconds": 7200.0, "tuning": False}
+table = frame([Run("a", Path("a"), row)])
+assert table["hours"].tolist() == [2.0] and "hours" in RUN and summarise(table, "hours")["cost"].tolist() == [2.0]
+""",
+        edits={
+            "analysis/results.py": [
+                (
+                    '    "seconds": "time of the run (s)",\n',
+                    '    "seconds": "time of the run (s)",\n    "hours": "time of the run (h)",\n',
+                ),
+                (
+                    '    table["lost"] = table["status"].isin(LOST)\n',
+                    '    table["lost"] = table["status"].isin(LOST)\n    table["hours"] = table["seconds"] / 3600\n',
+                ),
+            ]
+        },
+        tests="`python docs/make/columns_page.py` writes its line of the page of columns",
+    ),
+    Change(
         "a task",
         """
 from tensoradapt import tasks
