@@ -24,7 +24,7 @@ from tensoradapt.analysis.statistics.intervals import (
     t_interval,
 )
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, paired_p, seeds_needed
-from tensoradapt.checks import is_number, is_whole, shown
+from tensoradapt.checks import check_is, is_number, is_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.row import REFERENCES
 from tensoradapt.runs.store import Run
@@ -183,6 +183,7 @@ def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
 
 
 def _check_cost(table: DataFrame, cost: str) -> None:
+    check_is("cost", cost, str)
     if cost not in table:
         raise TensorAdaptError(f"cost is {shown(cost)}{did_you_mean(cost, [*COSTS, *table.columns])}")
     for row in records(table[table["kind"] == "adapter"][list(dict.fromkeys(("id", cost)))]):
@@ -333,6 +334,7 @@ def reference_of(means: DataFrame, wanted: str | None = None) -> str:
         counts = means[means["kind"] == "adapter"]["method"].value_counts()
         usual = [name for name in counts.index if display(name) == "LoRA"]
         return next(iter([*usual, *sorted(counts.index, key=lambda name: (-counts[name], name))]), "")
+    check_is("reference", wanted, str)
     alike = [name for name in names if display(name) == display(REFERENCES.get(wanted, wanted))]
     if not alike:
         raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
@@ -357,7 +359,8 @@ def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
         return references[0]
     budget, rank = _plain(row["budget"]), _plain(row["rank"])
     same_budget = [one for one in references if budget is not None and _plain(one["budget"]) == budget]
-    ranked = {"size": rank if budget is None else None, "auto": LORA_RANK}.get(str(at), at)
+    sizes: dict[int | str, Any] = {"size": rank if budget is None else None, "auto": LORA_RANK}
+    ranked = sizes.get(at, at)
     at_rank = [one for one in references if ranked is not None and _plain(one["rank"]) == ranked]
     found = same_budget if at in AT else []
     if not found and at != "budget":
