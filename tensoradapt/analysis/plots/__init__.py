@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from tensoradapt.analysis.facts import facts
 from tensoradapt.analysis.names import Look, looks, tone
 from tensoradapt.analysis.paper import csv_of
-from tensoradapt.analysis.plots import _help, _parts
+from tensoradapt.analysis.plots import _checks, _help, _parts
 from tensoradapt.analysis.plots._files import UNDATED, rendered
 from tensoradapt.analysis.results import table_of
 from tensoradapt.checks import is_number, shown
@@ -177,9 +177,12 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
         if unknown := sorted(set(options) - set(takes)):
             valid = (*takes, *_FRAME)
             raise TensorAdaptError(f"{name} has no option {unknown[0]!r}{did_you_mean(unknown[0], valid)}")
-        runs = table_of(data) if _of_runs(module) else data
-        if "looks" in takes and options.get("looks") is None and _of_runs(module):
-            options["looks"] = looks(runs["method"])
+        runs = data
+        if _of_runs(module):
+            _checks.check(ax, {**vars(frame), **options})
+            runs = table_of(data)
+        if "looks" in takes and _of_runs(module):
+            options["looks"] = looks(runs["method"]) | dict(options.get("looks") or {})
         panels = _panels(module, runs, frame.col, options)
         if ax is not None:
             return _into(module, panels[0], ax, frame, options)
@@ -280,7 +283,7 @@ def _check_comparable(module: ModuleType, runs: pd.DataFrame, col: str | None) -
 
 def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: Mapping[str, Any]) -> Axes:
     """Draw into axes that somebody has made."""
-    if given := [key for key in ("figsize", "caption", "col") if getattr(frame, key)]:
+    if given := [key for key in ("figsize", "caption", "col") if getattr(frame, key) is not getattr(_Frame, key)]:
         raise TensorAdaptError(f"{given[0]} is for a figure of its own; leave it out, or leave out ax")
     if frame.headline:
         size = "small" if _parts.narrow(ax) else "medium"
