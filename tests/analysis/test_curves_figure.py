@@ -74,7 +74,7 @@ def test_a_mean_stands_at_its_x_and_height(x: str) -> None:
 
 def test_the_headline_names_what_more_rank_is_decided_to_help() -> None:
     rows = curves.rows(grows())
-    assert curves.headline(rows) == "More rank helps CP (+0.103); 1 of 2 is undecided"
+    assert curves.headline(rows) == "A larger rank helps CP (+0.103); 1 of 2 is undecided"
     assert curves.headline(curves.rows(grows(gain=0.0))) == "Nothing is decided between the least and the largest rank"
     one = grows().query("seed == 0")
     assert curves.headline(curves.rows(one)).startswith("Nothing is decided")

@@ -323,15 +323,17 @@ def headline(rows: pd.DataFrame) -> str:
     holds = holm([p for *_, p in changes]) < 0.05
     decided = [change for change, is_so in zip(changes, holds, strict=True) if is_so]
     if not decided:
-        return f"Nothing is decided between the least and the largest {x}"
+        return (
+            f"Nothing is decided between the {'fewest and the most' if x == 'steps' else 'least and the largest'} {x}"
+        )
     decided.sort(key=lambda one: -abs(one[1]))
     said = []
-    for verb, is_up in (("helps", True), ("hurts", False)):
+    for verb, is_up in (("help", True), ("hurt", False)):
         if some := [f"{name} ({signed(gap)})" for name, gap, _ in decided if (gap > 0) == is_up]:
-            said.append(f"{verb} {listed(some, most=3)}")
+            said.append(f"{verb}{'' if x == 'steps' else 's'} {listed(some, most=3)}")
     rest = len(changes) - len(decided)
     left = f"; {rest} of {len(changes)} {'is' if rest == 1 else 'are'} undecided" if rest else ""
-    return f"More {x} {' and '.join(said)}{left}"
+    return f"{'More' if x == 'steps' else 'A larger'} {x} {' and '.join(said)}{left}"
 
 
 def _kept(rows: pd.DataFrame) -> str:
