@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is: workers that each take every core wait for one another
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # pytest sets it in workers, and commands would print for a terminal of that width
 CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=25, **CALM)
 settings.register_profile("ci", max_examples=60, **CALM)

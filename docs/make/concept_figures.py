@@ -16,7 +16,7 @@ from PIL import Image  # which matplotlib brings
 
 import tensoradapt as ta
 from tensoradapt.analysis.names import COLOURS
-from tensoradapt.analysis.plots import network
+from tensoradapt.analysis.plots.network import draw, size
 from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.parameterizations import dense
 
@@ -67,11 +67,11 @@ def orientation() -> Figure:
 def _matrix(ax: Axes, name: Any, transposed: bool, heads: int) -> None:
     """A stored matrix, in stripes of one head each: rows, or columns where the layout transposes it."""
     for head in range(heads):
-        corner, size = (0.0, 1 - (head + 1) / heads), (1.0, 1 / heads)
+        corner, extent = (0.0, 1 - (head + 1) / heads), (1.0, 1 / heads)
         if transposed:
-            corner, size = (head / heads, 0.0), (1 / heads, 1.0)
+            corner, extent = (head / heads, 0.0), (1 / heads, 1.0)
         colour = COLOURS[1] if head == 1 else "#ffffff"
-        ax.add_patch(Rectangle(corner, *size, facecolor=colour, edgecolor="#404040", linewidth=0.8))
+        ax.add_patch(Rectangle(corner, *extent, facecolor=colour, edgecolor="#404040", linewidth=0.8))
     ax.set(xlim=(-0.25, 1.05), ylim=(-0.05, 1.25), aspect="equal")
     ax.set_axis_off()
     ax.text(0.5, 1.06, f"{name}: in", ha="center", fontsize=8, color=COLOURS[0])
@@ -87,8 +87,8 @@ def _figure(width: float, height: float) -> Figure:
 def network_figure(plan: ta.Plan, figsize: tuple[float, float] | None = None, **options: Any) -> Figure:
     """The drawing of a plan's tensor, in a figure of its own size or of this one."""
     shown = {name: value for name, value in options.items() if name != "cut"}
-    figure = _figure(*(figsize or network.size(plan, **shown)))
-    network.draw(plan, figure.add_axes((0, 0, 1, 1)), **options)
+    figure = _figure(*(figsize or size(plan, **shown)))
+    draw(plan, figure.add_axes((0, 0, 1, 1)), **options)
     return figure
 
 

@@ -17,7 +17,7 @@ from tensoradapt.analysis.facts import how_unequal, listed, reported, size
 from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import compare, summarise
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.text import plain, prose
 
@@ -187,9 +187,7 @@ def _parquet(table: DataFrame, caption: str, label: str) -> bytes:
     try:
         rows.to_parquet(data, index=False)
     except ImportError:
-        raise TensorAdaptError(
-            "writing .parquet needs `pyarrow`, which is not installed: run pip install pyarrow, or write .csv"
-        ) from None
+        raise missing_extra("pyarrow", "data", "a Parquet table") from None
     return data.getvalue()
 
 

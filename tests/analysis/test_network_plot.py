@@ -293,7 +293,7 @@ def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert (tmp_path / "lorta.png").stat().st_size > 1000
     assert main(["methods", "--draw", "lorta.png"]) != 0
     assert main(["methods", "lorta", "--draw", "x.bmp"]) != 0
-    assert "x.bmp has no ending of a figure; expected one of .png, .pdf, .svg" in capsys.readouterr().err
+    assert "x.bmp has no ending of a figure; expected one of .pdf, .png, .svg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

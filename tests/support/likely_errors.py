@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pandas
 import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 import tensoradapt as ta
+from tensoradapt.analysis.paper import write
 
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 6, "vocab_size": 50}
 TIED = "layer proj : head dim : model"
@@ -47,9 +49,9 @@ def own_data_without_a_label() -> None:
     ta.register_task("reviews", train="reviews.csv", text="review", label="sentiment")
 
 
-def without_pandas() -> None:
-    with mock.patch.dict(sys.modules, pandas=None):
-        ta.results([])
+def without_pyarrow() -> None:
+    with mock.patch.dict(sys.modules, pyarrow=None, fastparquet=None):
+        write(pandas.DataFrame({"method": ["lora"]}), "table.parquet")
 
 
 LIKELY: dict[str, Callable[[], Any]] = {  # by the heading of its section in docs/errors.md; in a folder of their own
@@ -62,5 +64,5 @@ LIKELY: dict[str, Callable[[], Any]] = {  # by the heading of its section in doc
     "Another base than the adapter was trained on": load_on_another_base,
     "An export of an adapter with a trained head": lambda: ta.export_lora(adapted(), "lora"),
     "A column that the file does not have": own_data_without_a_label,
-    "An extra that is not installed": without_pandas,
+    "An extra that is not installed": without_pyarrow,
 }

@@ -262,7 +262,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     """Return ascending places, moved as little as needed, in squares, to be ``gap`` apart.
 
     >>> spread([0, 10, 11], 4)
-    [0, 8.5, 12.5]
+    [0.0, 8.5, 12.5]
     """
     groups: list[list[float]] = []  # places that touch, each less its number of gaps
     for i, at in enumerate(places):
