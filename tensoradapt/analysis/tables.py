@@ -309,13 +309,17 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     Raises:
         TensorAdaptError: for a reference that no run has, an unknown ``at``, and runs that do not compare.
     """
-    import pandas
-
     if not (at in AT if isinstance(at, str) else is_whole(at, 1)):
         raise TensorAdaptError(f"at is {shown(at)}; expected a rank, or one of {', '.join(AT)}")
     if not is_number(margin, above=0):
         raise TensorAdaptError(f"margin is {shown(margin)}; expected a difference in score above 0, such as 0.01")
-    means = summarise(runs)
+    return compare_means(summarise(runs), reference, at, margin)
+
+
+def compare_means(means: DataFrame, reference: str | None, at: int | str = "auto", margin: float = 0.01) -> DataFrame:
+    """Return what ``compare`` does, from rows of ``summarise``."""
+    import pandas
+
     chosen = reference_of(means, reference)
     rows: list[Row] = []
     for own in _grouped(records(means), ("task",)):

@@ -114,13 +114,14 @@ def _over_base(one: Compared) -> str:
     if len(above) == len(gaps):
         methods = list(dict.fromkeys(map(display, gaps["method"])))
         sizes = " at every size" if len(gaps) > len(methods) else ""
-        return f"{listed(methods, MOST)} {'are' if len(methods) > 1 else 'is'} decided to be above {base}{sizes}."
+        are = "are" if len(methods) > 1 else "is"
+        return f"{listed(methods, MOST)} {are} decided to be above {base}{sizes}{_of_one_seed(gaps)}."
     parts = [
         f"Decided to be above {base}: {_methods(above, gaps)}" if len(above) else f"None is decided to be above {base}",
         f"below it: {_methods(below, gaps)}" if len(below) else "",
         _undecided(gaps, gaps["decided"]),
     ]
-    return "; ".join(filter(None, parts)) + "."
+    return "; ".join(filter(None, parts)) + _of_one_seed(gaps) + "."
 
 
 def _against(one: Compared) -> str:
@@ -142,7 +143,12 @@ def _against(one: Compared) -> str:
         f"decided to be worse{where}: {_methods(worse, gaps)}" if len(worse) else "",
         _undecided(gaps, gaps["decided"] | gaps["within"]),
     ]
-    return "; ".join(filter(None, parts)) + "."
+    return "; ".join(filter(None, parts)) + _of_one_seed(gaps) + "."
+
+
+def _of_one_seed(gaps: DataFrame) -> str:
+    """Say where nothing but the test examples of one seed decides, which tells nothing of other seeds."""
+    return " (over the test examples of one seed)" if (gaps["over"] == "test examples of one seed").all() else ""
 
 
 def _within(one: Compared) -> str:

@@ -10,6 +10,7 @@ import pytest
 from support.synthetic_runs import write_synthetic
 from support.synthetic_sweep import sweep, tuned_apart
 
+from tensoradapt.analysis import plots
 from tensoradapt.analysis.facts import facts, listed, reported
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import table_of
@@ -157,3 +158,13 @@ def test_facts_of_a_table_of_ones_own() -> None:
     assert "Computed in bf16 and fp32. 4 runs, none at chance or diverged." in text
     both = facts(table.assign(threads=[1, 2, 2, 2], status=["at chance", "diverged", "finished", "finished"]))
     assert "Runs used 1 and 2 threads, which changes last digits. Of 4 runs, 1 ended at chance and 1 diverged;" in both
+
+
+def test_the_frontiers_headline_decides_as_the_verdict_does_also_with_one_seed(tmp_path: Path) -> None:
+    write_synthetic(tmp_path, kind="head", accuracy=0.6)
+    write_synthetic(tmp_path, kind="full", accuracy=0.9)
+    write_synthetic(tmp_path, accuracy=0.85, n_params=10)
+    text = verdict(tmp_path)["rte"]
+    assert "is decided to be above the frozen base (0.600) (over the test examples of one seed)" in text
+    said = plots.frontier(tmp_path, headline=True).get_figure(root=True).get_suptitle()
+    assert said.startswith("CP (LoRTA) r=4 keeps 83 % of full fine-tuning's gain with 10")

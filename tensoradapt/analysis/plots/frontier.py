@@ -18,8 +18,7 @@ from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as look_up
 from tensoradapt.analysis.plots import _parts
 from tensoradapt.analysis.results import COSTS
-from tensoradapt.analysis.statistics.significance import holm, paired_p
-from tensoradapt.analysis.tables import summarise
+from tensoradapt.analysis.tables import compare_means, summarise
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.text import count_text
 
@@ -194,8 +193,8 @@ def headline(rows: pd.DataFrame) -> str:
 
     The gain is that of full fine-tuning, or without it of LoRA r=8 (its largest size), over the frozen base. Of the
     configurations on the frontier the smallest is taken, of another method than LoRA where there is one, whose scores
-    are above the frozen base's with p < 0.05, paired over seeds, after Holm's correction over all adapters; then the
-    smallest whose mean keeps 90 %. Shares are of means: whether two configurations differ, ``differences`` says.
+    are decided to be above the frozen base's, as ``compare`` decides; then the smallest whose mean keeps 90 %. Shares
+    are of means: whether two configurations differ, ``differences`` says.
     """
     adapters, best = rows[rows["kind"] == "adapter"], rows[rows["on_frontier"]]
     if best.empty:
@@ -213,7 +212,7 @@ def headline(rows: pd.DataFrame) -> str:
             f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()
         ]
         return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; nothing is decided by it"
-    above = _above(adapters, base.iloc[0])
+    above = _above(rows, base.iloc[0])
     if not (sure := best[above[best.index]]).size:
         return "Nothing is decided: after correction no configuration on the frontier is above the frozen base"
     share = (sure["mean"] - base["mean"].iloc[0]) / gain
@@ -226,13 +225,12 @@ def headline(rows: pd.DataFrame) -> str:
     return said
 
 
-def _above(adapters: pd.DataFrame, base: pd.Series) -> pd.Series:
-    """Return which adapters are decided to be above the frozen base."""
-    scores = pd.Series(base["scores"], base["seeds"])
-    gaps = {i: (pd.Series(row["scores"], row["seeds"]) - scores).dropna() for i, row in adapters.iterrows()}
-    p = pd.Series({i: paired_p(gap.to_numpy()) for i, gap in gaps.items() if len(gap) > 1}, dtype=float)
-    sure = pd.Series(holm(p), p.index) < 0.05 if len(p) else p
-    return pd.Series({i: bool(sure.get(i, False)) and gap.mean() > 0 for i, gap in gaps.items()}, dtype=bool)
+def _above(rows: pd.DataFrame, base: pd.Series) -> pd.Series:
+    """Return which adapters are decided to be above the frozen base, as ``compare`` decides."""
+    adapters = rows[rows["kind"] == "adapter"]
+    paired = [not set(seeds).isdisjoint(base["seeds"]) for seeds in adapters["seeds"]]
+    gaps = compare_means(rows, "head").set_axis(adapters.index[paired])
+    return (gaps["decided"] & (gaps["difference"] > 0)).reindex(adapters.index, fill_value=False)
 
 
 def _name(row: pd.Series) -> str:
