@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.analysis import plots as plots
     from tensoradapt.analysis.statistics import spectra as spectra
     from tensoradapt.analysis.tables import compare as compare
-    from tensoradapt.analysis.tables import frontier as frontier  # type: ignore[no-redef]
+    from tensoradapt.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
     from tensoradapt.analysis.tables import summarise as summarise
     from tensoradapt.compression.compress import compress as compress
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
