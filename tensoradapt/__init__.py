@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.lora.export import export_lora as export_lora
     from tensoradapt.metrics.metric import Metric as Metric
     from tensoradapt.planning.build_plan import plan as plan
+    from tensoradapt.planning.choose import choose as choose
+    from tensoradapt.planning.method_table import methods as methods
     from tensoradapt.planning.plan import Plan as Plan
     from tensoradapt.planning.spec import AdapterSpec as AdapterSpec
     from tensoradapt.runs.store import load_runs as load_runs
@@ -59,6 +61,8 @@ _HOME = {
     "Plan": "tensoradapt.planning.plan",
     "plan": "tensoradapt.planning.build_plan",
     "AdapterSpec": "tensoradapt.planning.spec",
+    "methods": "tensoradapt.planning.method_table",
+    "choose": "tensoradapt.planning.choose",
     "Task": "tensoradapt.tasks.task",
     "register_task": "tensoradapt.tasks.registry",
     "Metric": "tensoradapt.metrics.metric",
@@ -110,7 +114,10 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(_MODULES[name])
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'tensoradapt' has no attribute {name!r}")
+    if name.startswith("__"):  # as importlib and inspect look for
+        raise AttributeError(f"module 'tensoradapt' has no attribute {name!r}")
+    habits = importlib.import_module("tensoradapt.habits")
+    raise habits.no_attribute("tensoradapt", name, habits.PACKAGE, __all__)
 
 
 def __dir__() -> list[str]:

@@ -44,9 +44,23 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     '; did you mean "tucker"? Valid: cp, tucker'
     """
     names = list(valid)
-    close = get_close_matches(name, names, n=1) if isinstance(name, str) else []
-    hint = f'; did you mean "{close[0]}"?' if close else "."
+    near = closest(name, names)
+    hint = f'; did you mean "{near}"?' if near else "."
     return f"{hint} Valid: {few(names)}" if names else f"{hint} There are none"
+
+
+def closest(name: object, valid: Iterable[str]) -> str | None:
+    """Return the valid name that was most likely meant, first one with the same letters; None where none is close.
+
+    >>> closest("loar", ["lotr", "lora"]), closest("LoAR", ["lotr", "lora"]), closest("x", ["lora"])
+    ('lora', 'lora', None)
+    """
+    if not isinstance(name, str):
+        return None
+    by_case = {other.casefold(): other for other in valid}
+    close = get_close_matches(name.casefold(), by_case, n=5)
+    swapped = [other for other in close if sorted(other) == sorted(name.casefold())]
+    return next((by_case[other] for other in (*swapped, *close)), None)
 
 
 def few(names: Sequence[str]) -> str:

@@ -26,22 +26,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", contravariant=True)
 T = TypeVar("T", covariant=True)
+Former = Sequence[str] | Mapping[str, str]  # other names of a field
 _PAIR = re.compile(r"([^-=\s][^=]*)=(.*)", re.DOTALL)  # a key and its value, as a word of a command line
 
 
-def needed(check: Check, help: str, *, listed: bool = False, former: Sequence[str] = ()) -> dict[str, Any]:
+def needed(check: Check, help: str, *, listed: bool = False, former: Former = ()) -> dict[str, Any]:
     """Return the metadata of a field without a default, for ``dataclasses.field(metadata=...)``.
 
     Args:
         check: takes a value and the field's name; returns the value in its normal form, or raises TensorAdaptError.
         help: one line, for the command line and the page of fields.
         listed: whether the field's own value is a list, so that only a list of lists is several values of a sweep.
-        former: names that the field once had, which an error answers with the present one.
+        former: names that the field once had or that other libraries have, which an error answers with the present
+            one; a mapping of them says for each what to do.
     """
-    return {"check": check, "help": help, "listed": listed, "former": tuple(former)}
+    return {"check": check, "help": help, "listed": listed, "former": former}
 
 
-def value(check: Check, help: str, default: Any = None, *, listed: bool = False, former: Sequence[str] = ()) -> Any:
+def value(check: Check, help: str, default: Any = None, *, listed: bool = False, former: Former = ()) -> Any:
     """Declare a field with a default; one whose default is None takes None beside what ``check`` takes."""
     metadata = needed(or_none(check) if default is None else check, help, listed=listed, former=former)
     return (
@@ -113,10 +115,15 @@ def check_known(table: Mapping[str, Any], declared: Iterable[Field[Any]], others
     valid = [*by_name, *others]
     for key in table:
         if key not in valid:
-            now = [f.name for f in by_name.values() if key in f.metadata["former"]]
-            raise TensorAdaptError(
-                f"unknown key {key}" + (f"; it is called {now[0]}" if now else did_you_mean(key, valid))
-            )
+            now = next((f for f in by_name.values() if key in f.metadata["former"]), None)
+            hint = _advice(now, key) if now else did_you_mean(key, valid)
+            raise TensorAdaptError(f"unknown key {key}{hint}")
+
+
+def _advice(now: Field[Any], key: str) -> str:
+    """Return the end of a message about a field's other name."""
+    former: Former = now.metadata["former"]
+    return f"; {former[key]}" if isinstance(former, Mapping) else f"; it is called {now.name}"
 
 
 def changed(record: Any) -> dict[str, Any]:
@@ -382,6 +389,7 @@ def keywords(kind: Any, leave_out: Sequence[str] = ()) -> Callable[[Callable[P, 
         signature = inspect.signature(function)
         own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
         more = [one for one in inspect.signature(kind).parameters.values() if one.name not in leave_out]
+        more = [one.replace(kind=one.KEYWORD_ONLY) for one in more]
         function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
         function.__doc__ = _with_fields(function.__doc__, kind, leave_out)
         return function

@@ -310,7 +310,11 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
             'Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) from tensoradapt.sites.recipe',
         ],
     ),
-    "not a model": (find("bert"), ["no recipe for a str without a model_type", "recipe="]),
+    "not a model": (find(8), ["no recipe for a int without a model_type", "recipe="]),
+    "a model's name": (
+        find("tiny-random-bret"),
+        ["unknown model 'tiny-random-bret'", 'did you mean "tiny-random-bert"?'],
+    ),
     "unknown recipe": (find(recipe="berth"), ["unknown recipe 'berth'", 'did you mean "bert"?']),
     "a config without sizes": (
         find(SimpleNamespace(model_type="bert")),

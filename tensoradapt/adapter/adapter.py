@@ -21,6 +21,7 @@ from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
 from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+from tensoradapt.habits import ADAPTER, no_attribute
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import KINDS, Member, Plan, plan_html, tensor_table
@@ -77,6 +78,11 @@ class Adapter(nn.Module):
             for i, group in enumerate(plan.groups)
             for member in group.members
         }
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ADAPTER:
+            raise no_attribute("an Adapter", name, ADAPTER, ())
+        return super().__getattr__(name)
 
     @property
     def factored(self) -> list[FactoredTensor]:

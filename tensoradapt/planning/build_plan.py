@@ -19,7 +19,7 @@ from tensoradapt.planning.spec import AdapterSpec, by_place, with_defaults
 from tensoradapt.planning.trained_modules import count_trained, with_heads
 from tensoradapt.published.row import Published
 from tensoradapt.records import sugared
-from tensoradapt.sites.find import find_sites
+from tensoradapt.sites.find import config_of, find_sites
 from tensoradapt.sites.site import Site, Sites, row_blocks
 
 
@@ -29,7 +29,8 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     Takes an ``AdapterSpec``, or its fields as arguments; of the first two texts the one with colons is the layout.
 
     Args:
-        sites: from ``find_sites``, or a model or config (its attention, or the targets of the paper).
+        sites: from ``find_sites``, or a model, its config, or its name or folder as on the command line (its attention,
+            or the targets of the paper).
         {fields}
 
     Raises:
@@ -44,7 +45,8 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     >>> made.n_params, len(made.groups), str(made.groups[0].network.layout), made.groups[0].network.layout.shape
     (1008, 1, 'layer proj : head dim : model', (4, 4, 6, 16, 96))
     """
-    request = Request(*with_defaults(spec))
+    _refuse_swapped(sites, spec.method)
+    sites, request = config_of(sites), Request(*with_defaults(spec))
     targets = _sites(sites, request, spec)
     biases = _bias_widths(targets, request.row.biases if request.row and spec.paper else ())
     groups = _groups(request, targets, sum(width for _, width in biases))
@@ -73,6 +75,15 @@ class Request:
     def paper(self) -> str | None:
         """The name of the published adapter whose paper's settings are taken; None where no paper's are."""
         return self.spec.name if self.spec.paper else None
+
+
+def _refuse_swapped(sites: Any, method: Any) -> None:
+    """Raise for a method that stands where the model belongs."""
+    if isinstance(sites, str) and (hasattr(method, "named_modules") or hasattr(method, "model_type")):
+        raise TensorAdaptError(
+            f"the model is {sites!r} and the method a {type(method).__name__}; expected the model first, as in "
+            f"plan(model, {sites!r}, rank=8)"
+        )
 
 
 def _sites(sites: Any, request: Request, asked: AdapterSpec) -> Sequence[Site]:

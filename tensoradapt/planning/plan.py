@@ -13,6 +13,7 @@ from functools import cached_property
 from html import escape
 from typing import Any
 
+from tensoradapt.habits import PLAN, no_attribute
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.drawing import drawing
@@ -83,6 +84,11 @@ class Plan:
     biases: tuple[tuple[str, int], ...] = ()  # shared by all layers: projection and width
     skipped: tuple[tuple[str, str], ...] = ()
     source: str = ""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copies, pickles and notebooks look for methods that a plan lacks
+            raise AttributeError(name)
+        raise no_attribute("a Plan", name, PLAN, dir(self))
 
     @property
     def parameterization(self) -> str:

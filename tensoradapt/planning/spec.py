@@ -28,6 +28,13 @@ STARTS = ("zero", "subtract", "paper", "gradient")
 RULES = ("add", "dora")
 MISMATCH = ("split", "crop", "error")
 DEEPEST = 20  # tables and lists within each other
+PEFT_TARGETS = {
+    **dict.fromkeys(("target_modules", "targets", "target", "modules"), "it is called projections"),
+    **dict.fromkeys(
+        ("layers", "layers_to_transform", "exclude", "exclude_modules", "scope"),
+        "give find_sites(model, layers=..., exclude=..., scope=...) in place of the model",
+    ),
+}
 LAYOUT_EXAMPLE = "a text such as ': out : in', or a list of texts"
 
 
@@ -135,7 +142,7 @@ class AdapterSpec:
     method: Any = value(
         _method,
         "a parameterization or a published adapter, in any spelling, or an object with build, count and oracle",
-        former=("published", "parameterization", "parameterizations"),
+        former=("published", "parameterization", "parameterizations", "peft_type"),
     )
     layout: Any = value(
         _layout,
@@ -146,7 +153,7 @@ class AdapterSpec:
     rank: Any = value(
         _rank,
         "an upper bound, clipped to what modes and bonds can carry except in published adapters, or one for each bond",
-        former=("ranks", "r"),
+        former=("ranks", "r", "lora_rank", "lora_r", "dim"),
     )
     _: KW_ONLY
     paper: bool = value(
@@ -154,19 +161,30 @@ class AdapterSpec:
     )
     budget: int | None = value(checks.whole, "the most trainable parameters, in place of rank", former=("budgets",))
     projections: str | Sequence[str] | None = value(
-        checks.strings, "matrices of a model: attention (default), mlp, experts, all, or names such as q", listed=True
+        checks.strings,
+        "matrices of a model: attention (default), mlp, experts, all, names such as q, or the model's own",
+        listed=True,
+        former=PEFT_TARGETS,
     )
     scale: str | float | None = value(
-        _scale, "matched (default: the first step of LoRA r=8, alpha=16), paper, or a number that multiplies the tensor"
+        _scale,
+        "matched (default: the first step of LoRA r=8, alpha=16), paper, or a number that multiplies the tensor",
+        former={"scaling": "it is called scale", "use_rslora": 'write method="rslora", paper=True'},
     )
-    alpha: float | None = value(checks.number, "the alpha of the scale; by default 16 where matched, else the paper's")
+    alpha: float | None = value(
+        checks.number, "the alpha of the scale; by default 16 where matched, else the paper's", former=("lora_alpha",)
+    )
     start: str | None = value(
         partial(checks.one_of, STARTS),
         "zero (one factor is zero), subtract (the drawn value is held and subtracted), paper (as the source draws) or "
         "gradient (from the gradients of the batches given to attach)",
+        former=("init_lora_weights", "init_weights", "init"),
     )
     rule: str = value(
-        partial(checks.one_of, RULES), "add, or dora (arXiv 2402.09353: each row's length is trained apart)", "add"
+        partial(checks.one_of, RULES),
+        "add, or dora (arXiv 2402.09353: each row's length is trained apart)",
+        "add",
+        former={"use_dora": 'write rule="dora"', "dora": 'write rule="dora"'},
     )
     options: Mapping[str, Any] | None = value(_options, "further arguments of the parameterization's build")
     # ``splits.check_parts`` says what it has to be
@@ -185,9 +203,15 @@ class AdapterSpec:
         "base modules to train in place, by name or pattern; auto is the head of a classifier",
         (AUTO,),
         listed=True,
+        former={
+            **dict.fromkeys(("modules_to_save", "heads", "trainable"), "it is called train"),
+            **dict.fromkeys(("bias", "fan_in_fan_out", "inference_mode", "task_type"), "leave it out"),
+        },
     )
     tasks: Sequence[str] = value(_tasks, "names of the values of a task mode", (), listed=True)
-    dropout: float = value(_dropout, "probability of dropout for the input of the updates", 0.0)
+    dropout: float = value(
+        _dropout, "probability of dropout for the input of the updates", 0.0, former=("lora_dropout",)
+    )
     rank_dropout: float = value(_dropout, "probability of dropout for each component of an update", 0.0)
 
     def __post_init__(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensoradapt.checks import flag, numbers, optional, shown, strings, text
+from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sites import recipe_table, select
 from tensoradapt.sites.from_module_tree import sites_from_tree
@@ -35,7 +37,8 @@ def find_sites(
     A site has to match every selector that is given.
 
     Args:
-        model_or_config: a model on any device, meta included, or its config.
+        model_or_config: a model on any device, meta included, its config, or what ``tensoradapt plan --model`` takes,
+            of which the config is read: the name of a built-in model, a folder, or a name on the hub.
         projections: "attention" (q, k, v, o), "mlp" (experts included), "experts", "all", or names.
         layers: layer numbers; None for all.
         exclude: patterns over site names.
@@ -65,7 +68,7 @@ def find_sites(
     if recipe is not None and not isinstance(recipe, str | Recipe):
         raise TensorAdaptError(f"recipe is {shown(recipe)}; expected its name, or a Recipe")
     layers, scope, blocks = optional(numbers)(layers, "layers"), optional(text)(scope, "scope"), flag(blocks, "blocks")
-    model_or_config = without_adapters(model_or_config)
+    model_or_config = without_adapters(config_of(model_or_config))
     is_model = hasattr(model_or_config, "named_modules")
     if is_model:
         candidates, source = _in_model(model_or_config, recipe, scope, bool(modules))
@@ -91,6 +94,12 @@ def find_sites(
         select.refuse_tied(model_or_config, kept)
         skipped += select.other_modules(model_or_config, {site.key for site in sites}, scope)
     return Sites(tuple(kept), tuple(skipped), source)
+
+
+def config_of(model_or_name: Any) -> Any:
+    """Return the config of a model that is given by its name or folder; anything else as it is."""
+    named = isinstance(model_or_name, str | os.PathLike)
+    return models.config(text(os.fspath(model_or_name), "model")) if named else model_or_name
 
 
 def _in_model(

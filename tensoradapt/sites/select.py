@@ -9,8 +9,10 @@ from typing import Any
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.from_module_tree import why_unnamed
+from tensoradapt.sites.recipe_table import RECIPES
 from tensoradapt.sites.site import Candidate, Site, matches
 
+ALL = ("all", "all-linear")  # the latter as PEFT calls it
 GROUPS = {"attention": {"attention"}, "mlp": {"mlp", "experts"}, "experts": {"experts"}}
 
 
@@ -50,10 +52,12 @@ def named(asked: str | Sequence[str], every: Sequence[Candidate], source: str, w
     wanted: set[str] = set()
     for name in names:
         kinds = GROUPS.get(name, set())
-        hits = {c.site.name for c in every if name in ("all", c.site.coord["proj"]) or c.kind in kinds}
+        hits = {c.site.name for c in every if name in (*ALL, c.site.coord["proj"]) or c.kind in kinds}
+        hits = hits or {c.site.name for c in every if is_called(c.site.module, name)}
         if not hits:
-            valid = [*projs, *groups, "all"]
-            why = why_unnamed(name, every)
+            own = dict.fromkeys(c.site.module.rpartition(".")[2] for c in every)
+            valid = [*projs, *groups, "all", *(leaf for leaf in own if leaf not in projs)]
+            why = why_unnamed(name, every) or elsewhere(name, projs)
             raise TensorAdaptError(f"projection {name!r} matches nothing in {source}{why}{did_you_mean(name, valid)}")
         wanted |= hits
     if not names and not with_modules:
@@ -61,6 +65,20 @@ def named(asked: str | Sequence[str], every: Sequence[Candidate], source: str, w
             f"no projections were asked for; expected some of {', '.join(projs)}, or {', '.join(groups)}, all"
         )
     return wanted
+
+
+def is_called(module: str, name: str) -> bool:
+    """Say whether a module's path ends in a name, such as ``q_proj`` or ``output.dense``."""
+    return f".{module}".endswith(f".{name}")
+
+
+def elsewhere(name: str, projections: Iterable[str]) -> str:
+    """Say what the projection that other model families give a name, such as ``q_proj``, is called here."""
+    paths = ((part.proj, path) for recipe in RECIPES for stack in recipe.every for part in stack.parts
+             for path in part.paths)  # fmt: skip
+    found = [proj for proj, path in paths if is_called(path, name)]
+    here = [proj for proj in dict.fromkeys(found) if proj in projections]
+    return f"; what other models call so is {' and '.join(map(repr, here))} here" if here else ""
 
 
 def layer_numbers(asked: Iterable[int] | None, every: Sequence[Candidate], wanted: set[str]) -> set[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,13 +16,16 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment, origin_of
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import check_is
+from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.layers.weight_change import lengths
 from tensoradapt.layers.wrapper import Wrapped, wrapped
+from tensoradapt.planning.build_plan import plan as plan_of
 from tensoradapt.planning.plan import Plan
+from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.planning.trained_modules import trained_modules, with_heads
+from tensoradapt.records import keywords
 from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
@@ -46,15 +50,17 @@ from tensoradapt.surgery.transaction import Transaction, transaction
 from tensoradapt.surgery.use import choose
 
 
+@keywords(AdapterSpec)
 def attach(
     model: nn.Module,
-    plan: Plan,
-    *,
+    plan: Plan | AdapterSpec | str | None = None,
+    *size: Any,
     seed: int = 0,
     values: Sequence[Mapping[str, Tensor | np.ndarray]] | None = None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     name: str = "default",
+    **settings: Any,
 ) -> Adapter:
     """Wrap the plan's layers, register the adapter at the model's root, and freeze the base but for ``plan.train``.
 
@@ -64,7 +70,9 @@ def attach(
 
     Args:
         model: the base model; it may have other adapters.
-        plan: a plan whose sites are this model's.
+        plan: a plan whose sites are this model's; or what ``plan`` takes after the model, which is planned then: the
+            name of a method, a layout, a rank, the fields below.
+        size: layout and rank, where the plan is a method's name.
         seed: the seed of the factors that are drawn, from 0 to 2**63 - 1.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
             Frozen factors that are drawn from ``seed``, such as VeRA's A and B, may be given too, or alone; given ones
@@ -73,6 +81,7 @@ def attach(
         batches: with ``start="gradient"``, the batches whose gradient is taken.
         loss: ``loss(model, batch)`` for one of them; by default ``model(**batch).loss``.
         name: the adapter's name in the model. It is used alone until ``use`` is called.
+        {fields}
 
     Returns:
         The adapter, whose ``tensors`` hold the factors and ``delta(site)`` is an update (out, in).
@@ -83,11 +92,36 @@ def attach(
             quantised weights where factors come from them, values that do not fit the plan, and more numbers than there
             is free memory for.
     """
-    check_is("plan", plan, Plan)
-    given = None
+    _check_model(model, plan)
+    planned, given = _planned(model, plan, size, settings), None
     if values is not None:
-        plan, given = given_values(plan, values)
-    return attach_with(model, plan, seed, given, batches, loss, name=name)
+        planned, given = given_values(planned, values)
+    return attach_with(model, planned, seed, given, batches, loss, name=name)
+
+
+def _check_model(model: Any, plan: Any) -> None:
+    """Raise TensorAdaptError for a model's name or config, and for arguments in another order."""
+    if isinstance(plan, nn.Module):
+        raise TensorAdaptError("the second argument is a model; expected it first, as in attach(model, plan)")
+    if isinstance(model, str | os.PathLike) or (hasattr(model, "model_type") and not isinstance(model, nn.Module)):
+        raise TensorAdaptError(
+            f"the model is {shown(model)}; expected a module with weights, as "
+            "transformers' AutoModelForSequenceClassification.from_pretrained(name) gives; plan takes a name or a "
+            "config too"
+        )
+    check_is("model", model, nn.Module)
+
+
+def _planned(model: nn.Module, plan: Any, size: Sequence[Any], settings: Mapping[str, Any]) -> Plan:
+    """Return a plan as it is, and plan what was given in its place."""
+    if not isinstance(plan, Plan):
+        return plan_of(model, *(() if plan is None else (plan,)), *size, **settings)
+    if size or settings:
+        raise TensorAdaptError(
+            f"{next(iter(settings), 'another argument')} was given with a plan, which has its settings; expected one "
+            "of them: attach(model, plan), or attach(model, method, ...)"
+        )
+    return plan
 
 
 def attach_with(

@@ -17,7 +17,7 @@ from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.modules import ROOT, without_adapters
 
-SAVE = "save_pretrained"
+SAVE, PRINT = "save_pretrained", "print_trainable_parameters"
 
 
 class Adapters(nn.ModuleDict):
@@ -196,14 +196,21 @@ def _owners(named: Mapping[str, Adapter], names: Iterable[str]) -> dict[str, str
 
 
 def guard_save(model: nn.Module) -> None:
-    """Put ``save_attached`` before the ``save_pretrained`` of a model and of the models inside it."""
+    """Put ``save_attached`` before the ``save_pretrained`` of a model and of the models inside it.
+
+    The model gets PEFT's method ``print_trainable_parameters`` too, unless it has one.
+    """
+    if not hasattr(model, PRINT):
+        setattr(model, PRINT, partial(print_trainable_parameters, model))
     for module in model.modules():
         if hasattr(type(module), SAVE) and SAVE not in vars(module):
             setattr(module, SAVE, partial(save_attached, module))
 
 
 def unguard_save(model: nn.Module) -> None:
-    """Leave ``save_pretrained`` as it was before ``guard_save``."""
+    """Leave ``save_pretrained`` and ``print_trainable_parameters`` as they were before ``guard_save``."""
+    if getattr(vars(model).get(PRINT), "func", None) is print_trainable_parameters:
+        delattr(model, PRINT)
     for module in model.modules():
         if getattr(vars(module).get(SAVE), "func", None) is save_attached:
             delattr(module, SAVE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tensoradapt.data import models
@@ -41,7 +41,7 @@ class Classification(Task):
     pair: bool = False
     source: str = ""
     licence: str = ""
-    load_splits: Load | None = None
+    load_splits: Load | None = field(default=None, repr=False)
     content: str = ""
     kind: ClassVar[str] = "classification"
 

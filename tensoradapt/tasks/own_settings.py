@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.metrics.library import metric_name
 from tensoradapt.records import changed, check_fields, value
+from tensoradapt.tasks import given_rows
 from tensoradapt.tasks.language.preference import BETA
 from tensoradapt.tasks.language.rows import COLUMNS, ROLES
 from tensoradapt.tasks.tables import PARTS, SUFFIXES, is_saved
@@ -58,6 +60,13 @@ def _roles(given: Any, where: str) -> dict[str, str]:
 
 
 def _source(given: Any, where: str) -> str:
+    if given_rows.is_rows(given):
+        return given_rows.written(given, where)
+    if not isinstance(given, str | os.PathLike):
+        raise TensorAdaptError(
+            f"{where} is {checks.shown(given)}; expected a file, such as 'reviews.csv', a folder of pictures, or rows: "
+            "a DataFrame, a datasets.Dataset or a list of dicts"
+        )
     return str(checks.place(given, where))
 
 
@@ -67,7 +76,9 @@ class OwnData:
 
     name: str | None = value(checks.text, "what tables call the task; by default as the file or folder is called")
     train: str | None = value(
-        _source, "a .csv, .tsv, .jsonl, .json or .parquet file, or a folder with a folder of pictures for each class"
+        _source,
+        "a .csv, .tsv, .jsonl, .json or .parquet file, a folder with a folder of pictures for each class, or rows in "
+        "memory (a DataFrame, a datasets.Dataset, a list of dicts), which are kept in the cache",
     )
     validation: str | None = value(_source, "the same, to choose learning rates on; by default drawn from train")
     test: str | None = value(_source, "the same, to report scores of; by default drawn from train")

@@ -37,7 +37,7 @@ def names() -> tuple[str, ...]:
 
 
 @keywords(OwnData, leave_out=("name",))
-def register_task(task: Task | str, *, replace: bool = False, **settings: Any) -> Task:
+def register_task(task: Task | str | None = None, *, replace: bool = False, **settings: Any) -> Task:
     """Register a task by its name, which frontiers and sweeps then take (docs/your-data.md).
 
     Data is read and checked at once. Processes that compute runs read it again, and refuse it if it has changed.
@@ -118,10 +118,12 @@ def _again(name: str, source: Mapping[str, Any]) -> tuple[Task, Record]:
 def _made(task: Any, settings: Mapping[str, Any]) -> tuple[Task, Record]:
     if isinstance(task, str) and ":" not in task:
         return own.build(read(OwnData, {**settings, "name": task}, "register_task"))
-    if settings:
+    if settings and task is not None:
         raise TensorAdaptError(f"{min(settings)} was given with a task that is made; expected a name, then settings")
     if isinstance(task, str):
         return _held(task)
+    if task is None:
+        raise TensorAdaptError('the task has no name; expected one, as in register_task("reviews", train=...)')
     if not isinstance(task, Task):
         raise TensorAdaptError(f"task is {shown(task)}; expected a name with settings, or a tensoradapt.Task")
     return _held(_place_of(task))

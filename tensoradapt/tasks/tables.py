@@ -17,6 +17,7 @@ from tensoradapt.files import open_bytes, reason
 
 PARTS = ("train", "validation", "test")
 HUB_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+GIVEN = "given-rows"  # the folder of files made of rows in memory (given_rows)
 FORMS = "a .csv, .tsv, .jsonl, .json or .parquet file"
 PICTURES = "a folder with a folder of pictures for each class"
 LABEL_NAMES = ("label", "labels", "target", "class", "sentiment", "score", "stars", "rating", "y")
@@ -153,14 +154,18 @@ def is_saved(folder: Path) -> bool:
 
 
 def _from_dataset(where: str, rows: Any) -> Table:
-    """Return the columns of a split; classes that are stored as numbers have their names."""
+    return Table(where, columns_of_dataset(rows), lambda row: f"{where}, row {row + 1}")
+
+
+def columns_of_dataset(rows: Any) -> dict[str, list[Any]]:
+    """Return the columns of a ``datasets.Dataset``; classes that are stored as numbers have their names."""
     columns = {}
     for name, feature in rows.features.items():
         values = list(rows[name])
         if hasattr(feature, "int2str"):
             values = [feature.int2str(value) if value is not None and value >= 0 else None for value in values]
         columns[name] = values
-    return Table(where, columns, lambda row: f"{where}, row {row + 1}")
+    return columns
 
 
 def _csv(path: Path, data: bytes) -> Table:
@@ -203,7 +208,9 @@ def _jsonl(path: Path, data: bytes) -> Table:
             except (ValueError, RecursionError) as error:
                 raise TensorAdaptError(f"{path}, line {number} is no JSON ({error}); expected an object") from None
             lines.append(number)
-    return _objects(path, rows, lambda row: f"{path}, line {lines[row]}")
+    if path.parent.name == GIVEN:  # rows that were given in memory are no file of the user's
+        return _objects("the given rows", rows, lambda row: f"row {lines[row]} of the given rows")
+    return _objects(str(path), rows, lambda row: f"{path}, line {lines[row]}")
 
 
 def _json(path: Path, data: bytes) -> Table:
@@ -211,10 +218,10 @@ def _json(path: Path, data: bytes) -> Table:
     rows = json.loads(data.decode("utf-8-sig"))
     if not isinstance(rows, list):
         raise TensorAdaptError(f"{path} holds a {type(rows).__name__}; expected a list of objects")
-    return _objects(path, rows, lambda row: f"{path}, row {row + 1}")
+    return _objects(str(path), rows, lambda row: f"{path}, row {row + 1}")
 
 
-def _objects(path: Path, rows: Sequence[Any], place: Callable[[int], str]) -> Table:
+def _objects(where: str, rows: Sequence[Any], place: Callable[[int], str]) -> Table:
     """Return the columns of objects; a key that one of them lacks is None there."""
     if odd := [i for i, row in enumerate(rows) if not isinstance(row, dict)]:
         raise TensorAdaptError(f"{place(odd[0])} is a {type(rows[odd[0]]).__name__}; expected an object")
@@ -224,7 +231,7 @@ def _objects(path: Path, rows: Sequence[Any], place: Callable[[int], str]) -> Ta
             raise TensorAdaptError(
                 f"{place(i)} has half a character, {ascii(text)[:40]}; expected whole ones, as in UTF-8"
             )
-    return Table(str(path), {name: [row.get(name) for row in rows] for name in names}, place)
+    return Table(where, {name: [row.get(name) for row in rows] for name in names}, place)
 
 
 def _parquet(path: Path, data: bytes) -> Table:

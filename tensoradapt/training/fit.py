@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import check_arguments, check_is, flag, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.habits import answers_keywords
 from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.options import Training
@@ -43,6 +44,16 @@ class FitResult:
         return f"FitResult({self.status}, {taken}{losses}{note})"
 
 
+@answers_keywords(
+    learning_rate="it is called lr",
+    head_learning_rate="it is called head_lr",
+    epochs="give steps, the number of batches to train on",
+    num_epochs="give steps, the number of batches to train on",
+    max_steps="it is called steps",
+    batch_size="the batches have their size already",
+    max_grad_norm="it is called clip",
+    dtype='it is called precision, such as "bf16"',
+)
 def fit(
     model: nn.Module,
     batches: Iterable[Batch],

@@ -138,11 +138,14 @@ def test_fields_that_exclude_each_other_are_refused_before_there_is_a_model(fiel
 def test_an_unknown_keyword_is_answered_with_the_closest_field_and_a_former_one_with_its_present_name() -> None:
     with pytest.raises(ta.TensorAdaptError, match=r'unknown key rnak; did you mean "rank"\? Valid: method, layout'):
         ta.plan(MODEL, "cp", rnak=2)
-    former = {old: f.name for f in dataclasses.fields(AdapterSpec) for old in f.metadata["former"]}
-    assert {"published", "parameterization", "layouts", "ranks"} <= set(former)
+    former = {
+        old: (f.name, f.metadata["former"]) for f in dataclasses.fields(AdapterSpec) for old in f.metadata["former"]
+    }
+    assert {"published", "parameterization", "layouts", "ranks", "target_modules", "use_dora"} <= set(former)
     assert not set(former) & set(names(AdapterSpec))
-    for old, new in former.items():
-        with pytest.raises(ta.TensorAdaptError, match=f"^unknown key {old}; it is called {new}$"):
+    for old, (new, every) in former.items():
+        says = every[old] if isinstance(every, dict) else f"it is called {new}"
+        with pytest.raises(ta.TensorAdaptError, match=f"^unknown key {old}; {re.escape(says)}$"):
             ta.plan(MODEL, **{old: "cp"})
 
 

@@ -18,11 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2] / "tensoradapt"
 # Each folder imports only from those on the lines above it; folders of one line know nothing of each other.
 FOLDERS = (
-    ("errors", "files", "checks", "text", "records"),
-    ("networks", "metrics"),
+    ("errors", "files", "checks", "text", "records", "habits"),
+    ("networks", "metrics", "data"),
     ("sites",),
     ("parameterizations",),
-    ("data",),
     ("published",),
     ("planning",),
     ("adapter",),

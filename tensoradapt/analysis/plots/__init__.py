@@ -398,3 +398,7 @@ __all__ = ["NAMES", "allowed", "figure", "save", *NAMES]
 
 def __getattr__(name: str) -> Callable[..., Any]:
     raise AttributeError(f"there is no figure {name!r}{did_you_mean(name, NAMES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(NAMES)

@@ -1,0 +1,103 @@
+"""What people type by habit, from other libraries or by guess, and what to type here.
+
+A name that is nowhere is answered with the closest one (``errors.did_you_mean``); these are the names that no
+comparison of letters finds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# names of the package, as in ``ta.list_methods``
+PACKAGE = {
+    **dict.fromkeys(("list_methods", "list_parameterizations", "available_methods"), "ta.methods()"),
+    **dict.fromkeys(("write_report", "make_report", "save_report"), "ta.report(folder)"),
+    **dict.fromkeys(("read_results", "load_results", "runs", "table"), "ta.results(folder)"),
+    **dict.fromkeys(("summarize", "summary"), "ta.summarise(runs)"),
+    **dict.fromkeys(("plot", "figures", "plot_frontier"), "ta.plots.frontier(runs)"),
+    **dict.fromkeys(("train", "Trainer", "finetune"), "ta.fit(model, batches, lr=..., steps=...)"),
+    **dict.fromkeys(("get_peft_model", "inject_adapter", "wrap"), "ta.attach(model, method, rank=8)"),
+    **dict.fromkeys(("LoraConfig", "Config", "TensorConfig"), "ta.AdapterSpec(method, rank=8)"),
+    **dict.fromkeys(("unload", "remove"), "ta.detach(model)"),
+    **dict.fromkeys(("set_adapter", "set_adapters"), "ta.use(model, name)"),
+    **dict.fromkeys(("save", "save_pretrained", "save_adapter"), "adapter.save(folder)"),
+    **dict.fromkeys(("load_adapter", "PeftModel"), "ta.load(model, folder)"),
+    **dict.fromkeys(("export", "to_lora"), "ta.export_lora(model, folder)"),
+    **dict.fromkeys(("run", "run_sweep", "grid"), "ta.sweep(spec, folder)"),
+    **dict.fromkeys(("recommend", "suggest"), "ta.choose(model, budget=...)"),
+}
+# attributes of an adapter, which does not know the model that it is attached to
+ADAPTER = {
+    **dict.fromkeys(("merge", "merge_adapter", "fold"), "ta.merge(model)"),
+    **dict.fromkeys(("unmerge", "unmerge_adapter"), "ta.unmerge(model)"),
+    "merge_and_unload": "ta.merge_and_unload(model)",
+    **dict.fromkeys(("detach", "unload", "remove"), "ta.detach(model)"),
+    **dict.fromkeys(("disable", "disable_adapter"), "with ta.disabled(model): ..."),
+    **dict.fromkeys(("enable", "use", "set_adapter"), "ta.use(model, name)"),
+    **dict.fromkeys(("save_pretrained", "save_to_disk"), "adapter.save(folder)"),
+    **dict.fromkeys(("export", "export_lora", "to_lora"), "ta.export_lora(model, folder)"),
+    **dict.fromkeys(
+        ("print_trainable_parameters", "get_nb_trainable_parameters"), "ta.print_trainable_parameters(model)"
+    ),
+    **dict.fromkeys(("num_params", "count"), "adapter.n_params"),
+    "summary": "print(adapter)",
+    **dict.fromkeys(("fit", "train_on"), "ta.fit(model, batches, lr=..., steps=...)"),
+    **dict.fromkeys(("attach", "inject"), "ta.attach(model, plan)"),
+    **dict.fromkeys(("to_dict", "config", "rank", "method"), "adapter.plan.spec"),
+    **dict.fromkeys(("factors", "weights"), "adapter.tensors[0].factors"),
+    **dict.fromkeys(("reconstruct", "get_delta_weight"), "adapter.delta(site)"),
+    "reduce_rank": "ta.reduce_rank(model, optimizer, rank=...)",
+    "compress": "ta.compress(model, ...)",
+}
+PLAN = {
+    **dict.fromkeys(("attach", "apply", "build"), "ta.attach(model, plan)"),
+    **dict.fromkeys(("summary", "show", "table", "describe"), "print(plan)"),
+    **dict.fromkeys(("to_dict", "to_json", "asdict", "config"), "dataclasses.asdict(plan.spec)"),
+    **dict.fromkeys(("num_parameters", "num_params", "n_parameters", "count", "parameters", "size"), "plan.n_params"),
+    **dict.fromkeys(("draw", "plot"), "ta.plots.network(plan)"),
+    **dict.fromkeys(("layers", "modules", "targets", "target_modules"), "plan.sites"),
+    **dict.fromkeys(("rank", "ranks"), "[group.rank for group in plan.groups]"),
+    **dict.fromkeys(("tensors", "networks", "shapes"), "plan.groups"),
+    **dict.fromkeys(("method", "layout", "budget", "projections"), "plan.spec"),
+}
+
+
+def no_attribute(owner: str, name: str, meant: Mapping[str, str], valid: Iterable[str]) -> AttributeError:
+    """Make the error for an attribute that is missing, which names what to type in its place.
+
+    >>> no_attribute("an Adapter", "merge", ADAPTER, ())
+    AttributeError('an Adapter has no merge; type ta.merge(model)')
+    """
+    public = [one for one in valid if not one.startswith("_")]
+    hint = f"; type {meant[name]}" if name in meant else did_you_mean(name, public)
+    return AttributeError(f"{owner} has no {name}{hint}")
+
+
+def answers_keywords(**meant: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function so that it answers an unknown keyword with the one to type.
+
+    ``meant`` says what to do about words that no comparison of letters finds; others are compared with the names of the
+    function's arguments.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        known = inspect.signature(function).parameters
+
+        @wraps(function)
+        def call(*args: P.args, **given: P.kwargs) -> R:
+            if unknown := [name for name in given if name not in known]:
+                hint = f"; {meant[unknown[0]]}" if unknown[0] in meant else did_you_mean(unknown[0], known)
+                raise TensorAdaptError(f"{function.__name__} takes no {unknown[0]}{hint}")
+            return function(*args, **given)
+
+        return call
+
+    return decorate

@@ -1,0 +1,198 @@
+"""What people type by intuition works, or is answered in one line with what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import datasets
+import pandas
+import pytest
+import torch
+from support.models import make
+
+import tensoradapt as ta
+
+ROWS = [{"text": f"sentence {i}", "label": "good" if i % 2 else "bad"} for i in range(40)]
+FRAME = pandas.DataFrame(ROWS)
+
+
+def adapted() -> tuple[Any, ta.Adapter]:
+    model = make("bert")
+    return model, ta.attach(model, "cp", rank=2)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        lambda model: ta.plan(model, "cp", rank=2),
+        lambda model: ta.plan(model, "cp", 2),
+        lambda model: ta.plan("tiny-random-bert", "cp", rank=2),
+        lambda model: ta.find_sites("tiny-random-bert"),
+        lambda model: ta.attach(model, "lora", rank=2),
+        lambda model: ta.attach(model, "cp", "layer proj : out : in", rank=2),
+        lambda model: ta.attach(model, method="CP (LoRTA)", budget=2_000, seed=1),
+        lambda model: ta.attach(model, ta.AdapterSpec("tucker", rank=2)),
+        lambda model: ta.plan(model, "cp", rank=2, projections=["query", "value"]),
+        lambda model: ta.plan(model, "cp", rank=2, projections="all-linear"),
+        lambda model: ta.methods(),
+        lambda model: ta.methods(model, budget=2_000, kind="published"),
+        lambda model: ta.choose(model, 2_000),
+        lambda model: ta.register_task("from a frame", train=FRAME, replace=True),
+        lambda model: ta.register_task("from a list", train=ROWS, replace=True),
+        lambda model: ta.register_task("from columns", train=FRAME.to_dict("list"), replace=True),
+        lambda model: ta.register_task("from a Dataset", train=datasets.Dataset.from_list(ROWS), replace=True),
+    ],
+)  # fmt: skip
+def test_a_guess_works(typed: Callable[[Any], Any]) -> None:
+    assert typed(make("bert")) is not None
+
+
+def test_methods_of_peft_are_there_or_named(capsys: pytest.CaptureFixture[str]) -> None:
+    model, _ = adapted()
+    before = set(vars(model))
+    model.print_trainable_parameters()
+    assert capsys.readouterr().out.startswith("trainable params: ")
+    ta.detach(model)
+    assert "print_trainable_parameters" in before and "print_trainable_parameters" not in vars(model)
+
+
+def sweep_of(**keys: Any) -> Callable[[], Any]:
+    spec = {
+        "model": "tiny-random-bert",
+        "task": "planted",
+        "method": ["lora"],
+        "rank": 2,
+        "lr": 1e-3,
+        "steps": 2,
+        "seed": 0,
+    }
+    return lambda: ta.sweep({**spec, **keys}, "/nowhere/runs", dry_run=True, say=str)
+
+
+def plan_of(*args: Any, **given: Any) -> Callable[[], Any]:
+    return lambda: ta.plan(make("bert"), *args, **given)
+
+
+ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
+    "plan(r=8)": (plan_of("cp", r=8), "unknown key r; it is called rank"),
+    "plan(rnak=8)": (plan_of("cp", rnak=8), 'did you mean "rank"?'),
+    "plan(target_modules=)": (plan_of("cp", rank=2, target_modules=["q"]), "it is called projections"),
+    "plan(targt_modules=)": (plan_of("cp", rank=2, projection=["q"]), 'did you mean "projections"?'),
+    "plan(lora_alpha=)": (plan_of("cp", rank=2, lora_alpha=8), "it is called alpha"),
+    "plan(modules_to_save=)": (plan_of("cp", rank=2, modules_to_save=["classifier"]), "it is called train"),
+    "plan(use_dora=)": (plan_of("cp", rank=2, use_dora=True), 'write rule="dora"'),
+    "plan(layers=)": (plan_of("cp", rank=2, layers=[0]), "give find_sites(model, layers=..."),
+    "plan(task_type=)": (plan_of("cp", rank=2, task_type="SEQ_CLS"), "leave it out"),
+    "another family's module": (plan_of("cp", rank=2, projections=["q_proj"]), "what other models call so is 'q' here"),
+    "a module misspelled": (plan_of("cp", rank=2, projections=["qeury"]), 'did you mean "query"?'),
+    "a method misspelled": (plan_of("loar", rank=2), 'did you mean "lora"?'),
+    "a built-in model misspelled": (lambda: ta.plan("tiny-random-bret", "cp", 2), 'did you mean "tiny-random-bert"?'),
+    "no size": (plan_of("cp"), "rank=None and budget=None were given"),
+    "the method first": (lambda: ta.plan("cp", make("bert"), rank=2), "expected the model first"),
+    "attach, the method first": (lambda: ta.attach("cp", make("bert")), "expected it first"),  # type: ignore[arg-type]
+    "attach to a name": (lambda: ta.attach("tiny-random-bert", "cp", rank=2), "expected a module with weights"),  # type: ignore[arg-type]
+    "attach(plan, rank=)": (
+        lambda: ta.attach(make("bert"), ta.plan("tiny-random-bert", "cp", rank=2), rank=4),
+        "rank was given with a plan, which has its settings",
+    ),
+    "a task without a name": (lambda: ta.register_task(train=FRAME), 'as in register_task("reviews", train=...)'),
+    "a frame without labels": (lambda: ta.register_task("t", train=FRAME[["text"]]), 'say label = "..."'),
+    "a column misspelled": (lambda: ta.register_task("t", train=FRAME, label="lable"), 'did you mean "label"?'),
+    "no rows": (lambda: ta.register_task("t", train=[]), "has no rows; expected a row for each example"),
+    "rows that are none": (lambda: ta.register_task("t", train=[1]), "row 1 is 1; expected a dict for each row"),
+    "uneven columns": (lambda: ta.register_task("t", train={"text": ["a"], "label": []}), "expected as many in each"),
+    "a Series": (lambda: ta.register_task("t", train=FRAME["text"]), "or rows: a DataFrame"),
+    "parts at once": (
+        lambda: ta.register_task("t", train=datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS))),
+        "expected one, as in train=data['train']",
+    ),
+    "fit(epochs=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], epochs=3), "fit takes no epochs; give steps"),  # type: ignore[call-arg]
+    "fit(learning_rate=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], learning_rate=1), "it is called lr"),  # type: ignore[call-arg]
+    "fit(stpes=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], stpes=1), 'did you mean "steps"?'),  # type: ignore[call-arg]
+    "a sweep's method": (sweep_of(method=["loar"]), 'did you mean "lora"?'),
+    "choose, for what": (lambda: ta.choose("tiny-random-bert", 500, "smalest"), 'did you mean "smallest"?'),
+    "choose, too little": (lambda: ta.choose("tiny-random-bert", 3), "the smallest needs"),
+    "methods of a kind": (lambda: ta.methods(kind="publishd"), 'did you mean "published"?'),
+    "methods over no layout": (lambda: ta.methods(layout="layer out in"), "has 0 colons"),
+}  # fmt: skip
+ATTRIBUTES = {
+    "package": (
+        lambda: ta,
+        {
+            "list_methods": "ta.methods()", "write_report": "ta.report(folder)", "summarize": "ta.summarise(runs)",
+            "train": "ta.fit(", "get_peft_model": "ta.attach(", "LoraConfig": "ta.AdapterSpec(", "attch": '"attach"?',
+        },
+    ),
+    "plan": (
+        lambda: ta.plan("tiny-random-bert", "cp", rank=2),
+        {
+            "attach": "ta.attach(model, plan)", "summary": "print(plan)", "to_dict": "dataclasses.asdict(plan.spec)",
+            "num_parameters": "plan.n_params", "n_parms": '"n_params"?',
+        },
+    ),
+    "adapter": (
+        lambda: adapted()[1],
+        {
+            "merge": "ta.merge(model)", "detach": "ta.detach(model)", "save_pretrained": "adapter.save(folder)",
+            "print_trainable_parameters": "ta.print_trainable_parameters(model)", "unload": "ta.detach(model)",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("guess", ANSWERED)
+def test_a_guess_is_answered_in_one_line(guess: str) -> None:
+    typed, says = ANSWERED[guess]
+    with pytest.raises(ta.TensorAdaptError) as error:
+        typed()
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("of", "name"), [(of, name) for of, (_, names) in ATTRIBUTES.items() for name in names])
+def test_a_missing_attribute_names_the_call(of: str, name: str) -> None:
+    make, says = ATTRIBUTES[of]
+    owner = make()
+    with pytest.raises(AttributeError) as error:
+        getattr(owner, name)
+    assert says[name] in str(error.value) and "\n" not in str(error.value)
+    assert not hasattr(owner, name)
+
+
+def test_what_is_typed_in_place_of_a_missing_name_exists() -> None:
+    from tensoradapt import habits
+
+    for table, owner in ((habits.PACKAGE, ta), (habits.ADAPTER, adapted()[1]), (habits.PLAN, adapted()[1].plan)):
+        assert not [name for name in table if name in dir(owner)]
+        for text in table.values():
+            assert all(hasattr(ta, part.split("(")[0].split(".")[0]) for part in text.split("ta.")[1:])
+
+
+def test_tab_completion_of_plots_shows_the_figures_alone() -> None:
+    from tensoradapt.analysis.plots import NAMES
+
+    assert dir(ta.plots) == sorted(NAMES)
+
+
+def test_rows_in_memory_are_kept_by_their_content(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path))
+    odd = FRAME.assign(when=pandas.Timestamp("2026-01-01"), share=float("nan"))  # neither is used
+    for rows in (ROWS, FRAME, FRAME.to_dict("list"), odd, odd):
+        ta.register_task("kept", train=rows, replace=True)
+    assert len([*(tmp_path / "given-rows").glob("*.jsonl")]) == 2
+
+
+def test_a_sweep_computes_runs_of_rows_in_memory(tmp_path: Any) -> None:
+    spec = {
+        "model": "tiny-random-bert",
+        "method": "lora",
+        "rank": 1,
+        "lr": 1e-3,
+        "steps": 2,
+        "seed": 0,
+        "max_length": 8,
+    }
+    done = ta.sweep(
+        {**spec, "task": {"train": FRAME, "name": "a frame"}}, tmp_path, executor="inline", probe=False, say=str
+    )
+    assert done.complete and set(ta.results(tmp_path)["task"]) == {"a frame"}
