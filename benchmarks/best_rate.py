@@ -33,7 +33,7 @@ from tensoradapt.runs.execute import predict
 from tensoradapt.training.fit import autocast
 
 HERE = Path(__file__).parent
-RECORD, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "figures" / "best_rate.png"
+RECORD, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "results" / "figures" / "best_rate.png"
 BASE, STEP, MOST = 1e-3, 1.8, 12  # rates are BASE * STEP ** k
 SEEDS, RANKS = (2000, 2001), (1, 4, 16, 64)
 SPLIT = {"layout": ": out1 out2 : in1 in2", "split": {"out": (16, 24), "in": (16, 24)}}

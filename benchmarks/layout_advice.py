@@ -7,7 +7,7 @@ LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 80 steps (seed 100); `
 proj by how few directions carry 90 % of the energy. Advised: tie the more compressible one ("layer : out : in", a
 tensor for each projection, or "proj : out : in", a tensor for each layer). The opposite ties the other. CP and
 tensor-train at 20,000 parameters, 60 steps, three seeds, differences paired over seeds and test examples. Writes
-records/layout_advice.csv and the spectra, docs/figures/spectra*.csv, with their figure.
+records/layout_advice.csv and the spectra, docs/results/figures/spectra*.csv, with their figure.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tensoradapt.analysis.statistics import intervals, spectra
 from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
-CSV, FIGURES = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "figures"
+CSV, FIGURES = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "results" / "figures"
 TIED = {"layer": None, "proj": list("qkvo")}  # modes whose slices are compared, with the names of these
 BUDGETS, SEEDS, FAMILIES = (20_000,), (0, 1, 2), ("cp", "tensor_train")
 COLUMNS = ("parameterization", "budget", "layout", "advised", "seed", "n_params", "loss_last", "accuracy")

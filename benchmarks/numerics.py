@@ -1,7 +1,7 @@
 """Merge, export and compress against float64, for every parameterization: ``python benchmarks/numerics.py``.
 
-Writes records/numerics.json and prints the table of docs/numerics.md. The updates of a small BERT's attention have one
-hundredth of the weights' norm. Errors are relative Frobenius norms over all matrices:
+Writes records/numerics.json and prints the table of docs/reference/numerics.md. The updates of a small BERT's attention
+have one hundredth of the weights' norm. Errors are relative Frobenius norms over all matrices:
 
     merge     of the stored sum against W + delta, both in float64; and the share of the update that rounding lost
     export    of B A as stored, multiplied in float64, against delta in float64
@@ -135,7 +135,7 @@ def main() -> None:
 
 
 def table(rows: Mapping[str, Any]) -> list[str]:
-    """The table of docs/numerics.md."""
+    """The table of docs/reference/numerics.md."""
     lines = [
         "| parameterization | merge fp32 | bf16 | fp16 | of the update lost: bf16 | fp16 | export fp32 | bf16 | fp16 |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from tensoradapt.analysis.names import COLOURS
 
-PNG = Path(__file__).parent.parent / "docs" / "figures" / "planted.png"
+PNG = Path(__file__).parent.parent / "docs" / "results" / "figures" / "planted.png"
 TITLES = {"adam": "trained with Adam from the zero start", "als": "decomposed (alternating least squares, SVD)"}
 
 

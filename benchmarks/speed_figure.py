@@ -21,7 +21,7 @@ from tensoradapt.analysis.names import Look, display, looks, tone
 from tensoradapt.analysis.plots import _parts
 
 RECORDS = Path(__file__).parent / "records"
-FIGURES = Path(__file__).parent.parent / "docs" / "figures"
+FIGURES = Path(__file__).parent.parent / "docs" / "results" / "figures"
 TICKS = (1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 6)
 WIDE = 5  # a largest ratio from which ticks would touch: there are fewer of them
 ROW, GAP = 0.17, 1.6  # inches of a row, rows between groups

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from tensoradapt.analysis.names import COLOURS, looks, tone
 from tensoradapt.analysis.plots import _parts
 
-PNG = Path(__file__).parent.parent / "docs" / "figures" / "step_size.png"
+PNG = Path(__file__).parent.parent / "docs" / "results" / "figures" / "step_size.png"
 Row = Mapping[str, str]
 NAMED = (
     *("lora", "lorta", "lotr", "metatt-5d", "vera", "loha", "tenslora-qkv", "tenslora-att_qkv_depth", "tt-lora"),

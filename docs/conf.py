@@ -23,7 +23,10 @@ from sphinx.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-GALLERIES = {"gallery": HERE / "make" / "gallery.py", "plots": HERE / "make" / "plot_gallery.py"}  # folder: its script
+GALLERIES = {
+    "gallery": HERE / "make" / "gallery.py",
+    "gallery/plots": HERE / "make" / "plot_gallery.py",
+}  # folder: its script
 REPOSITORY = "https://github.com/tensoradapt/tensoradapt"  # the one place that names it
 BRANCH = "main"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -10,7 +10,7 @@ MANY = 20  # a message lists up to this many names in full
 
 
 class TensorAdaptError(ValueError):
-    """Raised for every input that tensoradapt refuses, before anything has changed (docs/errors.md).
+    """Raised for every input that tensoradapt refuses, before anything has changed (docs/reference/errors.md).
 
     Args:
         message: what was found, what was expected, what to do. One of more than 600 characters loses its middle.
@@ -93,5 +93,5 @@ def check_installed(package: str, purpose: str) -> None:
     except metadata.PackageNotFoundError:
         raise TensorAdaptError(
             f"{purpose} needs `{package}`, which is not installed: run pip install {package}, and after it "
-            'pip install "peft>=0.21" (docs/trainers.md)'
+            'pip install "peft>=0.21" (docs/guides/trainers.md)'
         ) from None

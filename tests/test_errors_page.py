@@ -1,4 +1,4 @@
-"""docs/errors.md shows the messages as they are raised."""
+"""docs/reference/errors.md shows the messages as they are raised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from support.likely_errors import LIKELY
 
 import tensoradapt as ta
 
-PAGE = (Path(__file__).parents[1] / "docs" / "errors.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "errors.md").read_text()
 SECTION = r"^## ([^\n]+)\n\n```text\n(.*?)\n```\n\n\*\*Cause\.\*\* .*?\n\n\*\*Mend\.\*\* "
 SHOWN = dict(re.findall(SECTION, PAGE, re.MULTILINE | re.DOTALL))
 

@@ -96,5 +96,5 @@ def test_the_record_counts_at_least_500_faults_and_nothing_lost() -> None:
         kills.update(counts["kills"])
         errors.update(counts["errors"])
     assert kills.total() + errors.total() >= 500 and {*kills, *errors} == {"old", "new"}
-    page = (Path(__file__).parents[1] / "docs" / "robustness.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "robustness.md").read_text()
     assert f"{kills.total()} kills and {errors.total()} errors" in page

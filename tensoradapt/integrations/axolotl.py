@@ -1,4 +1,4 @@
-"""The plug-in of Axolotl trains a TensorConfig for ``adapter: tensoradapt``; docs/trainers.md has a complete run."""
+"""The plug-in of Axolotl trains a TensorConfig for ``adapter: tensoradapt``: docs/guides/trainers.md has a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run LLaMA-Factory's command line with a TensorConfig in place of LoRA; docs/trainers.md has a complete run."""
+"""Run LLaMA-Factory's command line with a TensorConfig in place of LoRA; docs/guides/trainers.md has a complete run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plug-in of ms-swift trains a TensorConfig for ``--tuner_type tensoradapt``; a run is in docs/trainers.md."""
+"""The plug-in of ms-swift trains a TensorConfig for ``--tuner_type tensoradapt``: docs/guides/trainers.md has a run."""
 
 from __future__ import annotations
 

@@ -56,10 +56,10 @@ def of_correlation(chance: float, split: Any) -> float:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number by which predictions are judged (docs/your-data.md has one of one's own).
+    """A number by which predictions are judged (docs/start/your-data.md has one of one's own).
 
     Its functions get what a run stores, an array (n, ...) with a row for each example as the task's ``predict``
-    returns it, and the ``Split`` that it is of, with labels (n,), texts and ids. An example: docs/your-data.md.
+    returns it, and the ``Split`` that it is of, with labels (n,), texts and ids. An example: docs/start/your-data.md.
 
     Attributes:
         name: what results and figures call it.

@@ -29,7 +29,7 @@ LAYOUTS = ("layer proj : head dim : model", "layer proj : ff : model")
 
 
 def names() -> tuple[str, ...]:
-    """Return the sorted names of all parameterizations: this folder's and those of plug-ins (docs/start.md)."""
+    """Return the sorted names of all parameterizations: built-in ones and plug-ins' (docs/start/first-run.md)."""
     return tuple(sorted({*_builtin(), *_plugins()}))
 
 

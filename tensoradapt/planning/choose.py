@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 CANDIDATES = 3
-WHICH, SERVING, SEVERAL = "docs/which-method.md", "docs/guides/serving.md", "docs/guides/several-adapters.md"
+WHICH, SERVING, SEVERAL = "docs/start/which-method.md", "docs/guides/serving.md", "docs/guides/several-adapters.md"
 COLUMNS = ["method", "layout", "rank", "n_params", "lora_rank", "why", "page"]
 
 
@@ -68,7 +68,7 @@ PURPOSES: Mapping[str, Sequence[Proposal]] = {
 
 
 def choose(model: Any, budget: int, purpose: str = "smallest") -> DataFrame:
-    """Return the three methods to begin with on a model, for so many parameters and one purpose (docs/which-method.md).
+    """Return the three methods to begin with on a model, for so many parameters and one purpose (docs/start/which-method.md).
 
     Args:
         model: a model, its config, or its name or folder, as for ``plan``; its attention is adapted.

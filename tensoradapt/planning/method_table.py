@@ -38,7 +38,7 @@ def methods(
     kind: str | None = None,
     exports_as_lora: bool = False,
 ) -> DataFrame:
-    """Return every method as a row of a table, with its numbers on a model (docs/methods.md).
+    """Return every method as a row of a table, with its numbers on a model (docs/reference/methods.md).
 
     All adapt the model's attention at equal footing, as ``plan(model, name, rank=rank)`` does.
 

@@ -63,9 +63,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """The work for ``attach``, as ``plan`` decides it. Print it to see every matrix and its slice (docs/start.md).
+    """The work for ``attach``, as ``plan`` decides it. Print it to see every matrix and its slice.
 
-    ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place. Raises nothing by itself.
+    ``n_params`` are adapter numbers; ``n_trained_base`` base numbers trained in place. Raises nothing by itself. An
+    example is in docs/start/first-run.md.
 
     Attributes:
         spec: what was asked for, with the method's settings and the defaults filled in.

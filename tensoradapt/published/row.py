@@ -13,7 +13,7 @@ Splits = Mapping[int, tuple[int, ...]]  # the parts of a width
 
 @dataclass(frozen=True)
 class Published:
-    """One paper's adapter, whose ranks are never clipped; docs/methods.md lists all.
+    """One paper's adapter, whose ranks are never clipped; docs/reference/methods.md lists all.
 
     Nothing is checked here: ``plan`` raises what is wrong with a row.
 

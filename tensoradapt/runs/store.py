@@ -246,7 +246,7 @@ def read_failure(path: Path) -> Failure:
 
 
 def load_runs(root: Path) -> list[Run]:
-    """Read all runs in a folder; folders that hold no run are passed over (docs/sweeps/results.md).
+    """Read all runs in a folder; folders that hold no run are passed over (docs/guides/sweeps/results.md).
 
     Args:
         root: the folder of a sweep or a frontier.

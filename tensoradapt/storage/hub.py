@@ -66,7 +66,7 @@ def push_to_hub(
     license: str | None = None,
     tags: Sequence[str] = (),
 ) -> Any:
-    """Push an adapter, its trained heads and a card to a repository, as one commit (docs/checkpoints.md).
+    """Push an adapter, its trained heads and a card to a repository, as one commit (docs/guides/checkpoints.md).
 
     Args:
         source: the adapter, or a model with one in use.

@@ -28,7 +28,7 @@ from tensoradapt.surgery.transaction import transaction
 
 
 def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
-    """Attach a saved adapter to a base model, with its trained heads (docs/checkpoints.md).
+    """Attach a saved adapter to a base model, with its trained heads (docs/guides/checkpoints.md).
 
     The outputs are those of the saved model, bit for bit.
 
@@ -76,8 +76,8 @@ def from_pretrained(
 ) -> Adapter:
     """Load an adapter from a folder, or from a repository on the hub that ``push_to_hub`` wrote.
 
-    See docs/checkpoints.md. Only adapter.json, adapter.safetensors and trained/model.safetensors are downloaded, all of
-    one commit, into huggingface_hub's cache.
+    See docs/guides/checkpoints.md. Only adapter.json, adapter.safetensors and trained/model.safetensors are downloaded,
+    all of one commit, into huggingface_hub's cache.
 
     Args:
         model: the base model; it may have other adapters.
@@ -114,7 +114,7 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     """Copy saved factors, multipliers and trained heads into the adapter that is attached to a model.
 
     For resuming a training run: parameters stay the same objects, so optimizers, DDP and FSDP2 keep theirs. Under
-    FSDP2 every rank calls it (docs/distributed.md).
+    FSDP2 every rank calls it (docs/guides/distributed.md).
 
     Args:
         model: the model with the adapter, sharded or not.

@@ -66,7 +66,7 @@ def attach(
 
     The output does not change, except with ``start="paper"`` where the paper does not start at zero. Factors have
     torch's default dtype (fp32), on the device of the first adapted weight. On a model on the meta device they have
-    shapes and no values, and nothing is drawn, read or solved (docs/performance.md).
+    shapes and no values, and nothing is drawn, read or solved (docs/results/performance.md).
 
     Args:
         model: the base model; it may have other adapters.

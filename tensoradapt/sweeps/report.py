@@ -31,7 +31,7 @@ def report(
     reference: str | None = None,
     margin: float = MARGIN,
 ) -> Path:
-    """Write a page about runs, whole or not at all; examples are in docs/sweeps/results.md.
+    """Write a page about runs, whole or not at all; examples are in docs/guides/sweeps/results.md.
 
     Args:
         source: a folder of runs, of whose failures and sweeps the page tells too; or runs, or a DataFrame.

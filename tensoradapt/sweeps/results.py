@@ -28,8 +28,8 @@ def results(
 
     Columns are those of ``tensoradapt.analysis.results.RUN`` (task, method, rank, n_params, seed, score and more) and
     all settings of a run (docs/reference/fields.md). ``summarise``, ``compare``, ``frontier`` and ``ta.plots`` take the
-    table as it is, also joined with rows of other experiments (docs/sweeps/results.md). Failed runs of a folder are
-    rows with the status "failed" and no score.
+    table as it is, also joined with rows of other experiments (docs/guides/sweeps/results.md). Failed runs of a folder
+    are rows with the status "failed" and no score.
 
     Args:
         source: a folder of runs, or runs of ``load_runs``.

@@ -81,7 +81,7 @@ def sweep(
 ) -> SweepResult:
     """Print the plan of a specification, then compute every run of it that ``out`` has no finished folder for.
 
-    Stop it at any time: the same call continues where it was, within runs too (docs/sweeps/README.md).
+    Stop it at any time: the same call continues where it was, within runs too (docs/guides/sweeps/README.md).
 
     Args:
         spec: a TOML file, a mapping with its keys, or what ``read_spec`` returns. In a mapping ``model`` may be a model

@@ -201,7 +201,7 @@ class SweepSpec:
     task: tuple[str, ...] = field(
         metadata=needed(
             partial(_several, checks.text),
-            "names of tasks, files of own data, or tables (docs/your-data.md)",
+            "names of tasks, files of own data, or tables (docs/start/your-data.md)",
             listed=True,
         )
     )

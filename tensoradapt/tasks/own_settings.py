@@ -72,7 +72,7 @@ def _source(given: Any, where: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
-    """A task of own data (docs/your-data.md). Raises TensorAdaptError where neither train nor dataset is given."""
+    """A task of own data (docs/start/your-data.md). Raises TensorAdaptError without train and dataset."""
 
     name: str | None = value(checks.text, "what tables call the task; by default as the file or folder is called")
     train: str | None = value(

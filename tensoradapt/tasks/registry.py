@@ -38,7 +38,7 @@ def names() -> tuple[str, ...]:
 
 @keywords(OwnData, leave_out=("name",))
 def register_task(task: Task | str | None = None, *, replace: bool = False, **settings: Any) -> Task:
-    """Register a task by its name, which frontiers and sweeps then take (docs/your-data.md).
+    """Register a task by its name, which frontiers and sweeps then take (docs/start/your-data.md).
 
     Data is read and checked at once. Processes that compute runs read it again, and refuse it if it has changed.
 

@@ -45,7 +45,7 @@ class Task(ABC):
 
     An encoded example is any object with a length, by which batches of similar ones are made: a sequence of tokens, a
     prompt with its answer, a pair of answers. A subclass imports torch in its methods alone, as sweeps are planned
-    without it. An example of a task of one's own: docs/your-data.md; what is wrong raises TensorAdaptError.
+    without it. An example of a task of one's own: docs/start/your-data.md; what is wrong raises TensorAdaptError.
 
     Attributes:
         name: what specifications and results call it.

@@ -74,7 +74,7 @@ def fit(
     progress: bool = True,
     checkpoint: TrainingState | None = None,
 ) -> FitResult:
-    """Train whatever requires gradients with AdamW; leave the model in eval mode (docs/start.md).
+    """Train whatever requires gradients with AdamW; leave the model in eval mode (docs/start/first-run.md).
 
     A loss or gradient that is not finite stops the training before its step: a result ("diverged"), not an error.
 
@@ -214,7 +214,7 @@ def _check_reduce(model: nn.Module, reduce: Mapping[int, int], steps: int, check
 def parameter_groups(
     model: nn.Module, lr: float, head_lr: float | None = None, heads: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Group all parameters that require gradients for an optimizer (docs/distributed.md).
+    """Group all parameters that require gradients for an optimizer (docs/guides/distributed.md).
 
     Args:
         model: a model with an adapter.

@@ -28,8 +28,8 @@ from tensoradapt.errors import TensorAdaptError
 
 pyplot.switch_backend("agg")
 TABLES = {
-    "snippets": ("figures/frontier.csv", None),
-    "all projections": ("figures/frontier-all.csv", None),
+    "snippets": ("results/figures/frontier.csv", None),
+    "all projections": ("results/figures/frontier-all.csv", None),
     "budgets": ("examples/minilm-sweep/means.csv", "sst2"),
     "lost": ("results/glue/means.csv", "cola"),
     "layouts": ("examples/layouts/means.csv", None),
@@ -117,7 +117,7 @@ def test_means_of_a_frontier_stand_at_their_parameters(label: str) -> None:
 
 
 def test_any_cost_is_an_axis_at_its_own_values() -> None:
-    runs = runs_of("figures/frontier.csv").assign(minutes=lambda t: 10 + np.sqrt(t["n_params"]))
+    runs = runs_of("results/figures/frontier.csv").assign(minutes=lambda t: 10 + np.sqrt(t["n_params"]))
     ax = plots.frontier(runs, x="minutes")
     rows = summarise(runs, "minutes")
     assert sorted(line.get_xdata()[0] for line in means(ax)) == sorted(rows["cost"][rows["kind"] == "adapter"])
@@ -125,7 +125,7 @@ def test_any_cost_is_an_axis_at_its_own_values() -> None:
 
 
 def test_the_second_axis_says_how_many_times_fewer() -> None:
-    ax = plots.frontier(runs_of("figures/frontier.csv"))
+    ax = plots.frontier(runs_of("results/figures/frontier.csv"))
     (top,) = ax.child_axes
     n = 147456  # LoRA r=8
     ax.figure.canvas.draw()
@@ -138,7 +138,7 @@ def test_the_second_axis_says_how_many_times_fewer() -> None:
 
 
 def test_filled_is_on_the_frontier_and_lora_is_in_ink() -> None:
-    runs = runs_of("figures/frontier.csv")
+    runs = runs_of("results/figures/frontier.csv")
     on = {said(row): row["on_frontier"] for _, row in summarise(runs).iterrows()}
     for line in means(plots.frontier(runs)):
         assert (to_hex(line.get_markerfacecolor()) != "#ffffff") == on[line.get_gid()]
@@ -147,7 +147,7 @@ def test_filled_is_on_the_frontier_and_lora_is_in_ink() -> None:
 
 
 def test_one_seed_has_no_interval_and_no_second_dot() -> None:
-    runs = runs_of("figures/frontier.csv")
+    runs = runs_of("results/figures/frontier.csv")
     ax = plots.frontier(runs[runs["seed"] == 0])
     kinds = {str(line.get_gid()).split(":")[0] for line in ax.get_lines()}
     assert not kinds & {"bar", "seed"} and "mean" in kinds
@@ -170,7 +170,7 @@ def test_a_lost_run_is_a_cross_on_the_lower_edge() -> None:
 
 
 def test_focus_leaves_one_method_in_colour() -> None:
-    runs = runs_of("figures/frontier.csv")
+    runs = runs_of("results/figures/frontier.csv")
     marks = {line.get_color() for line in means(plots.frontier(runs, focus="LOTR")) if line.get_marker() != "."}
     assert marks == {looks(runs["method"])["lotr"].colour}
     with pytest.raises(TensorAdaptError, match="focus is 'lotra'; did you mean \"lotr\""):
@@ -178,7 +178,7 @@ def test_focus_leaves_one_method_in_colour() -> None:
 
 
 def test_a_forest_shows_what_compare_finds() -> None:
-    runs = runs_of("figures/frontier.csv")
+    runs = runs_of("results/figures/frontier.csv")
     found, ax = compare(runs, at=8, margin=0.02), plots.differences(runs, at=8, margin=0.02)
     marks = means(ax)
     assert sorted(line.get_xdata()[0] for line in marks) == sorted(found["difference"])
@@ -196,16 +196,16 @@ def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
         return plots._MODULES[name].headline(rows_of(name, runs_of(file, task), **options))
 
     kept = "CP (LoRTA) r=1 keeps 45 % of full fine-tuning's gain with 438 parameters, LoRA r=2 91 % with 36,864"
-    assert told("frontier", "figures/frontier.csv") == kept
+    assert told("frontier", "results/figures/frontier.csv") == kept
     assert told("frontier", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided")
     below = "13 of 23 are below LoRA r=8, decided after Holm's correction"
-    assert told("differences", "figures/frontier.csv") == below
+    assert told("differences", "results/figures/frontier.csv") == below
     assert told("differences", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided: none of 21")
     assert told("layouts", "examples/layouts/means.csv").startswith("Nothing is decided")
 
 
 def test_small_multiples_have_one_legend_and_shared_axes() -> None:
-    runs = runs_of("figures/frontier.csv")
+    runs = runs_of("results/figures/frontier.csv")
     axes = plots.frontier(runs, col="method")
     assert len({ax.get_ylim() for ax in axes}) == 1 and not faults(axes[0].figure)
     assert [ax.get_title(loc="left") for ax in axes] == [
@@ -257,7 +257,7 @@ def refused(message: str, *args: Any, name: str = "frontier", **options: Any) ->
 
 
 def test_what_cannot_be_drawn_is_one_line() -> None:
-    runs = runs_of("figures/frontier.csv")
+    runs = runs_of("results/figures/frontier.csv")
     tasks = runs_of("results/glue/means.csv")
     refused("frontier has no option 'baselin'; did you mean \"baseline\"? Valid: x, focus", runs, baselin=None)
     refused(
@@ -281,7 +281,7 @@ def test_what_cannot_be_drawn_is_one_line() -> None:
 
 @pytest.mark.parametrize("only", [{"method": "lotr"}, {"seed": 0}, {"rank": 1}])
 def test_a_table_of_little_is_drawn(only: dict[str, Any]) -> None:
-    runs = runs_of("figures/frontier.csv")
+    runs = runs_of("results/figures/frontier.csv")
     for column, value in only.items():
         runs = runs[runs[column] == value]
     ax = plots.frontier(runs, headline=True, caption=True)
@@ -289,13 +289,13 @@ def test_a_table_of_little_is_drawn(only: dict[str, Any]) -> None:
 
 
 def test_a_table_says_which_figures_it_allows_and_why_not_others() -> None:
-    found = plots.allowed(runs_of("figures/frontier.csv"))
+    found = plots.allowed(runs_of("results/figures/frontier.csv"))
     assert found["frontier"] is None and found["differences"] is None
     assert "no parameterization ran over two layouts at one size" in found["layouts"]
 
 
 def test_a_formula_in_a_name_is_shown_as_its_letters() -> None:
-    runs = runs_of("figures/frontier.csv").replace({"method": {"lotr": "My $x_1$ method", "Tucker": "$"}})
+    runs = runs_of("results/figures/frontier.csv").replace({"method": {"lotr": "My $x_1$ method", "Tucker": "$"}})
     for name in ("frontier", "differences"):
         plots.figure(name)(runs, headline=True).figure.canvas.draw()
     assert r"My \$x_1\$ method r=64" in [text.get_text() for text in plots.frontier(runs).texts]

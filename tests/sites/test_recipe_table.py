@@ -1,4 +1,4 @@
-"""docs/recipes.md says what the table of recipes does."""
+"""docs/guides/recipes.md says what the table of recipes does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tensoradapt.sites.from_module_tree import NAMES
 from tensoradapt.sites.recipe import Recipe
 from tensoradapt.sites.recipe_table import RECIPES
 
-PAGE = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "guides" / "recipes.md").read_text()
 
 
 def row(recipe: Recipe) -> str:

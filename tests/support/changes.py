@@ -311,7 +311,8 @@ assert record["kind"] == "translation" and len(task.load().train) == 28
         "a model family",
         'assert len(ta.find_sites(SimpleNamespace(model_type="novel", **SIZES), ("q", "v"))) == 4',
         edits={"sites/recipe_table.py": [('        ("bert", "roberta",', '        ("bert", "novel", "roberta",')]},
-        tests="its model: `tests/support/models.py`, of pairwise different sizes above 1; its line: `docs/recipes.md`",
+        tests="its model: `tests/support/models.py`, of pairwise different sizes above 1; its line: "
+        "`docs/guides/recipes.md`",
     ),
     Change(
         "a scale",

@@ -38,7 +38,7 @@ from support.page_numbers import (
     times,
 )  # fmt: skip
 
-README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/which-method.md", "docs/results/README.md"
+README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-method.md", "docs/results/README.md"
 WHOLE, SPLIT = "layer proj : out : in", "layer proj : head dim : model"
 LORTA = ("lorta", "r=64")
 

@@ -1,4 +1,4 @@
-"""The ten errors that users are likeliest to meet, each with what raises it; docs/errors.md explains them."""
+"""The ten errors that users are likeliest to meet, each with what raises it; docs/reference/errors.md explains them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def without_pyarrow() -> None:
         write(pandas.DataFrame({"method": ["lora"]}), "table.parquet")
 
 
-LIKELY: dict[str, Callable[[], Any]] = {  # by the heading of its section in docs/errors.md; in a folder of their own
+LIKELY: dict[
+    str, Callable[[], Any]
+] = {  # by the heading of its section in docs/reference/errors.md; in a folder of their own
     "A name that is spelled otherwise": lambda: ta.plan(bert(), TIED, "tuker", rank=2),
     "Neither a rank nor a budget": lambda: ta.plan(bert(), TIED, "cp"),
     "A budget below the smallest adapter": lambda: ta.plan(bert(), TIED, "cp", budget=20),

@@ -43,8 +43,10 @@ def one(path: str, **wanted: str) -> Row:
 
 @cache
 def figure(name: str = "frontier") -> dict[Key, Row]:
-    """The rows of docs/figures/NAME.csv by method and rank, with methods as the page writes them."""
-    return {(row["method"].replace("lotr", "LoTR"), row["rank"]): row for row in rows(f"docs/figures/{name}.csv")}
+    """The rows of docs/results/figures/NAME.csv by method and rank, with methods as the page writes them."""
+    return {
+        (row["method"].replace("lotr", "LoTR"), row["rank"]): row for row in rows(f"docs/results/figures/{name}.csv")
+    }
 
 
 def size(key: Key, name: str = "frontier") -> int:
@@ -105,7 +107,7 @@ def counts(key: Key, name: str = "frontier") -> str:
 
 
 def figure_rows(name: str = "frontier") -> Iterator[str]:
-    """How each row of the table of docs/figures/README.md begins, up to the difference to LoRA r=8."""
+    """How each row of the table of docs/results/figures/README.md begins, up to the difference to LoRA r=8."""
     for (method, rank), row in figure(name).items():
         key = method, rank
         over = [float(row[f"diff_head{end}"] or 0) for end in ("", "_low", "_high")]
@@ -172,7 +174,7 @@ def spread(optimizer: str) -> tuple[float, float, float]:
 
 
 def row_to_take(key: tuple[str, str]) -> str:
-    """The last cells of a row of the first table of docs/which-method.md."""
+    """The last cells of a row of the first table of docs/start/which-method.md."""
     gap, p = gaps()[key]
     return f"{size(key) + HEAD:,} | {mean(key):.3f} | {gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f}) | {p:.3f} |"
 
@@ -227,7 +229,7 @@ def parts(*case: str) -> tuple[str, float, float]:
 
 
 def runs_of_the_figure() -> int:
-    """The runs of docs/figures/frontier.csv, none of which is at chance or diverged."""
+    """The runs of docs/results/figures/frontier.csv, none of which is at chance or diverged."""
     assert not any(int(row[key]) for row in figure().values() for key in ("n_at_chance", "n_diverged"))
     return sum(int(row["n_seeds"]) for row in figure().values())
 

@@ -27,7 +27,7 @@ def attached(parameterization: str = "cp", dtype: torch.dtype = torch.float64, *
 
 
 def sharded(model: nn.Module, **options: Any) -> nn.Module:
-    """As docs/distributed.md says: trained heads and blocks each on their own, the rest with the root."""
+    """As docs/guides/distributed.md says: trained heads and blocks each on their own, the rest with the root."""
     trained = [model.lm_head] if model.lm_head.weight.requires_grad else []
     for part in (*model.model.layers, *trained):
         fully_shard(part, **options)

@@ -214,7 +214,7 @@ def test_a_frontier_takes_them_like_other_own_data(kind: str, model: str) -> Non
 
 
 def test_the_example_of_the_page_runs(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "language-tasks.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "language-tasks.md").read_text()
     code = page.partition("```python\n")[2].partition("```")[0]
     small = {"HuggingFaceTB/SmolLM2-135M-Instruct": model, '"steps": 20': '"steps": 2, "max_length": 96'}
     for text, other in {**small, '"runs/polite")\nprint': '"runs/polite", executor="inline")\nprint'}.items():
@@ -225,7 +225,7 @@ def test_the_example_of_the_page_runs(model: str, capsys: pytest.CaptureFixture[
 
 
 def test_the_specification_of_the_page_is_read() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "your-data.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "start" / "your-data.md").read_text()
     write("pairs.jsonl", compared())
     write("answers.csv", [{"question": row["prompt"], "reply": row["answer"]} for row in answered()])
     Path("spec.toml").write_text(page.partition("## Prompts with answers")[2].partition("```toml\n")[2].split("```")[0])

@@ -149,7 +149,7 @@ def test_another_beta_is_a_task_of_a_module(
     written: Any, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(rows(20), rows(8, 50))
-    page = (Path(__file__).parents[3] / "docs" / "language-tasks.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "guides" / "language-tasks.md").read_text()
     (tmp_path / "my_tasks.py").write_text("# my_tasks" + page.partition("```python\n# my_tasks")[2].partition("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
     task, record = resolve("my_tasks:STRICT")

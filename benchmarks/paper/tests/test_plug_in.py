@@ -1,4 +1,4 @@
-"""The plug-in as a whole: its names are found, and it imports what docs/plugins.md lists and nothing else."""
+"""The plug-in as a whole: its names are found, and it imports what docs/guides/plugins.md lists and nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_models_are_found_by_the_names_of_their_archives() -> None:
 
 
 def test_it_imports_only_what_the_page_of_plug_ins_lists() -> None:
-    page = (HERE.parents[1] / "docs" / "plugins.md").read_text().partition("## What a plug-in may import")[2]
+    page = (HERE.parents[1] / "docs" / "guides" / "plugins.md").read_text().partition("## What a plug-in may import")[2]
     rows = [line for line in page.splitlines() if line.startswith("| ")]
     listed = {name for row in rows for name in re.findall(r"`(tensoradapt\.[\w.]+)`", row)}
     nodes = [node for path in HERE.glob("tensoradapt_paper/**/*.py") for node in ast.walk(ast.parse(path.read_text()))]

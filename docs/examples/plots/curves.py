@@ -7,6 +7,6 @@ import pandas as pd
 
 import tensoradapt as ta
 
-means = pd.read_csv("docs/figures/frontier.csv")
+means = pd.read_csv("docs/results/figures/frontier.csv")
 runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
 ta.plots.curves(runs, x="rank", figsize=7, headline=True)

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 
 import tensoradapt as ta
 
-means = pd.read_csv("docs/figures/frontier.csv")
+means = pd.read_csv("docs/results/figures/frontier.csv")
 runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
 with plt.style.context("dark_background"):
     ta.plots.frontier(runs)

@@ -9,6 +9,6 @@ import pandas as pd
 
 import tensoradapt as ta
 
-means = pd.read_csv("docs/figures/frontier.csv")  # a column has the scores of all seeds
+means = pd.read_csv("docs/results/figures/frontier.csv")  # a column has the scores of all seeds
 runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
 ta.plots.frontier(runs, headline=True)

@@ -62,7 +62,7 @@ class _Panel:
 
 
 def figure(name: str) -> Callable[..., Any]:
-    """Return the function that draws a figure, as ``ta.plots.NAME`` is; examples are in docs/sweeps/results.md.
+    """Return the function that draws a figure, as ``ta.plots.NAME`` is; examples are in docs/guides/sweeps/results.md.
 
     Args:
         name: of the figure, one of ``NAMES``.
@@ -82,7 +82,7 @@ def allowed(data: Any) -> dict[str, str | None]:
     """Return for each figure of runs None where the data allow it, else in one line why they do not.
 
     Of runs of several tasks, which are panels, it is enough that one task allows it. ``tensoradapt plot
-    RUNS all`` says it (docs/sweeps/results.md).
+    RUNS all`` says it (docs/guides/sweeps/results.md).
 
     Args:
         data: a folder of runs, runs, or a DataFrame.
@@ -115,7 +115,7 @@ def save(
     """Write a figure as pictures, what is drawn as CSV, and its headline and caption as TXT.
 
     All files are written or none is, and the same runs give the same bytes.
-    ``tensoradapt plot`` does so from a terminal (docs/sweeps/results.md).
+    ``tensoradapt plot`` does so from a terminal (docs/guides/sweeps/results.md).
 
     Args:
         data: a folder of runs, runs, or a DataFrame.

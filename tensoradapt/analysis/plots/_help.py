@@ -36,7 +36,7 @@ def text(module: ModuleType, options: Iterable[str]) -> str:
         "\n".join(["Args:", *map(_wrapped, lines)]),
         "Returns:\n    The axes, or with ``col`` those of all panels.",
         f"Raises:\n{_wrapped(refused)}",
-        "Examples are in docs/sweeps/results.md.",
+        "Examples are in docs/guides/sweeps/results.md.",
     )
     return "\n\n".join(parts)
 

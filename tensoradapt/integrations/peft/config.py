@@ -65,7 +65,7 @@ else:  # the same fields, and not frozen, as PEFT sets attributes
 
 @dataclass
 class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for type checkers alone
-    """An adapter as ``tensoradapt.plan`` describes it, for ``peft.get_peft_model`` (docs/peft.md).
+    """An adapter as ``tensoradapt.plan`` describes it, for ``peft.get_peft_model`` (docs/guides/peft.md).
 
     Its fields are those of ``AdapterSpec`` (docs/reference/fields.md) but ``projections``, ``train`` and
     ``rank_pattern``, by default with method "cp" and rank 8, and these. Raises TensorAdaptError for what ``plan``

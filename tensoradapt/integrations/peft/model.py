@@ -63,7 +63,7 @@ class BankedAdapter(Adapter):
 
 
 class TensorModel(BaseTuner):
-    """The base model with its targeted layers replaced, as ``peft.get_peft_model`` makes it (docs/peft.md).
+    """The base model with its targeted layers replaced, as ``peft.get_peft_model`` makes it (docs/guides/peft.md).
 
     ``tensoradapt_bank`` holds the adapters by name, each with its ``plan``. Raises TensorAdaptError for what ``plan``
     refuses, with the model unchanged.

@@ -50,7 +50,7 @@ def load() -> Antibodies:
         found = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
         raise TensorAdaptError(
             f"the antibody sequences are not there ({found}); expected a folder with {FOLDER}/ and its files: "
-            "docs/protein.md says where they come from"
+            "docs/guides/protein.md says where they come from"
         )
     return _loaded(folder)
 
