@@ -68,7 +68,9 @@ PURPOSES: Mapping[str, Sequence[Proposal]] = {
 
 
 def choose(model: Any, budget: int, purpose: str = "smallest") -> DataFrame:
-    """Return the three methods to begin with on a model, for so many parameters and one purpose (docs/start/which-method.md).
+    """Return the three methods to begin with on a model, for a purpose and so many parameters.
+
+    Why these: docs/start/which-method.md.
 
     Args:
         model: a model, its config, or its name or folder, as for ``plan``; its attention is adapted.
