@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from importlib import metadata
+from importlib import import_module, metadata
+from typing import Any
 
 LONGEST = 600  # the most characters of a message
 MANY = 20  # a message lists up to this many names in full
@@ -84,6 +85,23 @@ def missing_extra(package: str, extra: str, purpose: str) -> TensorAdaptError:
     return TensorAdaptError(
         f'{purpose} needs `{package}`, which is not installed: run pip install "tensoradapt[{extra}]"'
     )
+
+
+def of_extra(module: str, extra: str, purpose: str, package: str = "") -> Any:
+    """Import a module of an extra; raise TensorAdaptError that names ``package`` and extra where it is not installed.
+
+    ``package`` is what pip calls it, by default as the module.
+    """
+    try:
+        import_module(module.partition(".")[0])
+        return import_module(module)
+    except ImportError:
+        raise missing_extra(package or module, extra, purpose) from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, up to 200 characters; the name of its class where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def check_installed(package: str, purpose: str) -> None:

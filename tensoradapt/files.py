@@ -10,7 +10,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -147,6 +147,20 @@ def sync_folder(path: Path) -> None:
 def reason(error: Exception) -> str:
     """Return the operating system's message, without the path."""
     return str(getattr(error, "strerror", None) or error)
+
+
+@contextlib.contextmanager
+def explained(verb: str, path: Path | str, hint: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Let an OSError, or an error of ``kinds``, say that ``path`` cannot be "read" or "written", and what to do.
+
+    It becomes a TensorAdaptError; one that is raised inside is left as it is.
+    """
+    try:
+        yield
+    except TensorAdaptError:
+        raise
+    except (OSError, *kinds) as error:
+        raise TensorAdaptError(f"{path} cannot be {verb} ({reason(error)}); {hint}") from error
 
 
 def open_bytes(path: Path) -> BinaryIO:

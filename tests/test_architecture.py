@@ -25,7 +25,6 @@ LAZY = {
     "transformers",  # extra demo
     "tokenizers",  # extra demo
     "datasets",  # extra hub
-    "rich",  # extra demo
     "scipy",  # slow: only correlations need its statistics
     "matplotlib",  # slow: only drawing needs it
     "huggingface_hub",  # extra demo
@@ -187,7 +186,7 @@ def test_public_functions_have_real_signatures(name: str) -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = "import sys, tensoradapt; print(sorted(sys.modules))"
     loaded = set(ast.literal_eval(run(code)))
-    assert not loaded & {"torch", "transformers", "matplotlib", "scipy", "hypothesis", "peft", "rich", "pandas"}
+    assert not loaded & {"torch", "transformers", "matplotlib", "scipy", "hypothesis", "peft", "pandas"}
 
 
 def test_runs_are_analysed_and_plotted_without_torch(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
+
+from tqdm import tqdm
 
 from tensoradapt.data import pip_download
 from tensoradapt.data.asset_table import ROWS
@@ -125,10 +127,10 @@ def _download(asset: Asset, cache: Path, archive: Path, progress: bool) -> None:
 
 def _receive(source: IO[bytes], archive: Path, size: int, progress: bool) -> int:
     """Write the bytes to the archive and count them."""
-    with archive.open("wb") as target, _reporter(archive.name, size, progress) as report:
+    bar = tqdm(desc=archive.name, total=size or None, unit="B", unit_scale=True, disable=not progress)
+    with archive.open("wb") as target, bar:
         while chunk := source.read(1 << 18):
-            target.write(chunk)
-            report(len(chunk))
+            bar.update(target.write(chunk))
         return target.tell()
 
 
@@ -137,38 +139,6 @@ def _last_line(log: IO[bytes]) -> str:
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines() or ["no message"]
     return re.sub(r"//[^/@\s]*@", "//", lines[-1])
-
-
-@contextlib.contextmanager
-def _reporter(label: str, size: int, progress: bool) -> Iterator[Callable[[int], None]]:
-    """Yield a callback for the byte count after each chunk."""
-    if not progress:
-        yield lambda count: None
-        return
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-    except ImportError:
-        yield _lines(label, size)
-        return
-    console = Console(stderr=True, force_jupyter=False)  # in a notebook rich asks for ipywidgets by a warning
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(label, total=size or None)
-        yield lambda count: bar.update(task, advance=count)
-
-
-def _lines(label: str, size: int) -> Callable[[int], None]:
-    done, next_line = 0, 0
-
-    def report(count: int) -> None:
-        nonlocal done, next_line
-        done += count
-        if done >= next_line:
-            print(f"{label}: {done / 1e6:.1f} of {size / 1e6:.1f} MB", file=sys.stderr, flush=True)
-            next_line = done + max(size // 10, 1)
-
-    return report
 
 
 def _check_hash(asset: Asset, archive: Path, where: str, advice: str) -> None:

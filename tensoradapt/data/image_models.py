@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.data.models import HeadSpec, check_classifies, config, first_line, from_pretrained, transformers
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.data.models import HeadSpec, check_classifies, config, from_pretrained, transformers
+from tensoradapt.errors import TensorAdaptError, first_line
 
 
 def load(name: str, task: HeadSpec) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import parse_json, read_bounded, reason
+from tensoradapt.files import explained, parse_json, read_bounded
 
 CONFIG = "config.json"
 LARGEST = 2**63 - 1
@@ -28,10 +28,8 @@ def check_config(folder: Path) -> None:
         return
     if not path.is_file():  # a pipe would block
         raise TensorAdaptError(f"{path} is no file; {hint}")
-    try:
+    with explained("read", path, hint):
         data = read_bounded(path, "and no config has as many")
-    except OSError as error:
-        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {hint}") from None
     config = parse_json(data, path, hint, strict=False)  # some models have infinite limits
     if not isinstance(config, dict):
         raise TensorAdaptError(f"{path} is a {type(config).__name__}; {hint}")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from tensoradapt.checks import shown
 from tensoradapt.data import assets
 from tensoradapt.data.model_config import check_config
-from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.errors import TensorAdaptError, did_you_mean, first_line, of_extra
 
 MINILM, TINY = "all-minilm-l6-v2", "tiny-random-bert"
 GROUP = "tensoradapt.models"  # entry points of plug-ins: the name of a model, and a function that returns its folder
@@ -172,10 +172,7 @@ def transformers() -> Any:
     if not os.environ.get(VERBOSE):
         for library in LOUD:
             logging.getLogger(library).setLevel(logging.ERROR)
-    try:
-        import transformers as hf
-    except ImportError:
-        raise missing_extra("transformers", "demo", "loading a model") from None
+    hf = of_extra("transformers", "demo", "loading a model")
     hf.logging.set_verbosity_error()
     hf.utils.logging.disable_progress_bar()
     return hf
@@ -257,8 +254,3 @@ def _unknown(name: str, error: Exception) -> str:
         f"({first_line(error)}).{offline} "
         f"Built in or of plug-ins{did_you_mean(name, names())}"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its class."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -16,7 +16,7 @@ from typing import Any
 
 from tensoradapt.checks import is_whole
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import parse_json, read_bounded, reason
+from tensoradapt.files import explained, parse_json, read_bounded
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 NATIVE = "adapter.json"  # only a folder that adapter.save wrote has this file
@@ -99,13 +99,11 @@ def _setting(config: Mapping[str, Any], pattern: str, module: str, usual: Any) -
 
 
 def _bytes(path: Path) -> bytes:
-    try:
+    wanted = f"expected a LoRA folder as PEFT saves it, with {CONFIG} and {TENSORS}"
+    if (path / NATIVE).is_file():
+        wanted = f"the folder was saved by tensoradapt: load(model, {str(path)!r}) it, and pass the adapter"
+    with explained("read", path / CONFIG, wanted):
         return read_bounded(path / CONFIG, f"and no {CONFIG} has as many; {AGAIN}")
-    except OSError as error:
-        wanted = f"expected a LoRA folder as PEFT saves it, with {CONFIG} and {TENSORS}"
-        if (path / NATIVE).is_file():
-            wanted = f"the folder was saved by tensoradapt: load(model, {str(path)!r}) it, and pass the adapter"
-        raise TensorAdaptError(f"{path / CONFIG} cannot be read ({reason(error)}); {wanted}") from None
 
 
 def _refuse(config: Mapping[str, Any], path: Path) -> None:

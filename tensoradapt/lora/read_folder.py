@@ -18,7 +18,7 @@ from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import parse_json, read_safetensors, reason
+from tensoradapt.files import explained, parse_json, read_safetensors
 from tensoradapt.lora.config import AGAIN, CONFIG, LONGEST, TENSORS, check_cost, rank_of, read_config, scale_of
 from tensoradapt.lora.pair import LoraPair
 
@@ -69,13 +69,9 @@ def _pair(path: Path, module: str, sides: Mapping[str, Tensor], config: Mapping[
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     folder, path = path, path / TENSORS
-    try:
+    pickled = f"{PICKLE} is there, but pickled files run code when read: save with safe_serialization=True"
+    with explained("read", path, pickled if (folder / PICKLE).exists() else AGAIN):
         data = read_safetensors(path, lambda text: _n_bytes(text, path), "its header", "a safetensors file")
-    except OSError as error:
-        hint = f"{PICKLE} is there, but pickled files run code when read: save with safe_serialization=True"
-        raise TensorAdaptError(
-            f"{path} cannot be read ({reason(error)}); {hint if (folder / PICKLE).exists() else AGAIN}"
-        ) from None
     try:
         return parse_tensors(data)
     # overlapping offsets raise in the parser; shapes with a zero reach torch unchecked

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.checks import imported, name_in, shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.errors import TensorAdaptError, did_you_mean, first_line, of_extra
 from tensoradapt.metrics.metric import Metric, none, of_share
 from tensoradapt.metrics.table import TABLE, Floats, checked, range_of
 
@@ -83,8 +83,9 @@ def check_fits(metric: Metric, split: Any, n_labels: int) -> None:
         best, chance = metric.score(perfect, split), metric.chance(metric.score, split, n_labels)
     except Exception as error:
         what = f"labels of {n_labels} classes" if n_labels > 1 else "labels that are numbers"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:150]
-        raise TensorAdaptError(f"metric {metric.name!r} does not fit {what} ({reason}); expected another") from error
+        raise TensorAdaptError(
+            f"metric {metric.name!r} does not fit {what} ({first_line(error)}); expected another"
+        ) from error
     if not (math.isfinite(best) and math.isfinite(chance)):
         raise TensorAdaptError(
             f"metric {metric.name!r} has no finite value for these labels ({best} for a perfect answer, {chance} for a "
@@ -126,14 +127,11 @@ def _imported(where: str) -> Metric:
 
 def _scorer(name: str) -> Metric:
     """Make the record of a scorer of scikit-learn, which is asked about given predictions in place of a model's."""
-    try:
-        from sklearn.metrics import get_scorer, get_scorer_names
-    except ImportError:
-        raise missing_extra("scikit-learn", "data", f"metric {name!r}") from None
-    if name not in get_scorer_names():
-        valid = [*TABLE, *get_scorer_names()]
+    library = of_extra("sklearn.metrics", "data", f"metric {name!r}", "scikit-learn")
+    if name not in (known := library.get_scorer_names()):
+        valid = [*TABLE, *known]
         raise TensorAdaptError(f"unknown metric {name!r}{did_you_mean(name, valid)}")
-    scorer = get_scorer(name)
+    scorer = library.get_scorer(name)
     return _metric(name, lambda scores, labels: scorer(_given(scores), scores, labels))
 
 

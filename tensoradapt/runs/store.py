@@ -24,7 +24,7 @@ import numpy as np
 
 from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, located
-from tensoradapt.files import parse_json, read_bounded, reason, sync_folder, write_synced
+from tensoradapt.files import explained, parse_json, read_bounded, reason, sync_folder, write_synced
 from tensoradapt.records import finite, finite_or_null, plain
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import AGAIN, TITLES, Row, failed_row, row_of, shown_cells
@@ -100,10 +100,8 @@ class Failure:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the object in a run's JSON file; raises TensorAdaptError where it is missing, damaged or changed."""
     again = f"expected a JSON object written by write_run: delete the folder {path.parent} to run it again"
-    try:
+    with explained("read", path, again):
         data = read_bytes(path)
-    except OSError as error:
-        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {again}") from error
     document = parse_json(data, path, again)
     if not isinstance(document, dict):
         raise TensorAdaptError(f"{path} cannot be read (a {type(document).__name__} at its top); {again}")
@@ -126,15 +124,9 @@ def read_bytes(path: Path) -> bytes:
 def read_array(folder: Path, name: str) -> np.ndarray:
     """Return an array of a run's folder; raises TensorAdaptError if it is missing or damaged."""
     path = folder / f"{name}.npy"
-    try:
+    hint = f"expected an array written by write_run: delete the folder {folder} to run it again"
+    with explained("read", path, hint, Exception):  # numpy parses the header as Python, which raises many kinds
         return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
-    except TensorAdaptError:
-        raise
-    except Exception as error:  # numpy parses the header as Python, which raises errors of many kinds
-        raise TensorAdaptError(
-            f"{path} cannot be read ({reason(error)}); expected an array written by write_run: "
-            f"delete the folder {folder} to run it again"
-        ) from error
 
 
 def write_run(
@@ -191,15 +183,11 @@ def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
 def check_writable(root: Path) -> None:
     """Create ``root`` if it is missing; raise TensorAdaptError if no run can be written there. Leaves no file."""
     root = Path(root)
-    try:
+    hint = "choose another path, or remove what is in the way or change its permissions"
+    with explained("written", root, f"expected a folder for runs: {hint}"):
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(suffix=".tmp", prefix=".probe.", dir=root, ignore_cleanup_errors=True) as probe:
             write_synced(Path(probe) / "probe", b"probe")
-    except OSError as error:
-        raise TensorAdaptError(
-            f"{root} cannot be written ({reason(error)}); expected a folder for runs: "
-            "choose another path, or remove what is in the way or change its permissions"
-        ) from error
 
 
 def check_free(root: Path, name: str) -> None:

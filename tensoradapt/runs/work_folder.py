@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.files import parse_json, read_bounded, reason, replace_file
+from tensoradapt.files import explained, parse_json, read_bounded, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.provenance import provenance
 from tensoradapt.runs.store import is_failed, is_finished
@@ -37,6 +37,7 @@ except ImportError:  # not a POSIX system: a run done twice gives the same resul
     fcntl = None  # type: ignore[assignment]
 
 WORK, ATTEMPTS = ".work", "attempts.jsonl"
+FREE = "free space, then run the sweep again"
 # errors of file systems without locks, where runs are computed without one
 WITHOUT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 versions = lru_cache(maxsize=1)(provenance)  # runs git, once in a process
@@ -64,15 +65,10 @@ class Work:
     def config(self) -> tuple[RunConfig, int, list[str]]:
         """Return the run's config, the steps between two saved states of its training, and its trackers."""
         path, again = self.path / "config.json", "delete it, then run the sweep again"
-        try:
+        with explained("read", path, again, TypeError, KeyError, AttributeError):
             record = parse_json(read_bounded(path, again), path, again)
-            config, every, track = (
-                RunConfig.from_dict(record["config"]),
-                record["checkpoint_every"],
-                record.get("track", []),
-            )
-        except (OSError, TypeError, KeyError, AttributeError) as error:
-            raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); {again}") from None
+            config, every = RunConfig.from_dict(record["config"]), record["checkpoint_every"]
+            track = record.get("track", [])
         if config.id != self.name:
             raise TensorAdaptError(f"{path} is the config of run {config.id}; expected that of {self.name}: {again}")
         return config, every, track
@@ -80,15 +76,11 @@ class Work:
     def note(self, event: str, **more: Any) -> None:
         """Add a line to the run's attempts, on disk before the attempt continues."""
         line = {"event": event, "time": round(time.time(), 3), "pid": os.getpid(), **more}
-        try:
-            with (self.path / ATTEMPTS).open("ab+") as file:
-                file.write(b"\n" * _torn(file) + json.dumps(line).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise TensorAdaptError(
-                f"{self.path / ATTEMPTS} cannot be written ({reason(error)}); free space, then run the sweep again"
-            ) from error
+        path = self.path / ATTEMPTS
+        with explained("written", path, FREE), path.open("ab+") as file:
+            file.write(b"\n" * _torn(file) + json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def attempts(self) -> bytes:
         """Return the run's attempts so far, a JSON object on each line."""
@@ -151,22 +143,14 @@ def state_key(name: str) -> Mapping[str, str]:
 def claim(root: Path, name: str) -> Iterator[bool]:
     """Hold the lock of a run in a ``with`` block; the value is False while another process holds it."""
     path = root / f".{name}.lock"
-    with _opened(path) as file:
+    with explained("written", path, f"expected a file for the lock of a run: remove what is in the way, or {FREE}"):
+        file = path.open("a")
+    with file:
         if not _locked(file, path):
             yield False
             return
         yield True
         path.unlink(missing_ok=True)
-
-
-def _opened(path: Path) -> IO[str]:
-    try:
-        return path.open("a")
-    except OSError as error:
-        raise TensorAdaptError(
-            f"{path} cannot be written ({reason(error)}); expected a file for the lock of a run: remove what is in the "
-            "way or free space, then run the sweep again"
-        ) from error
 
 
 def _locked(file: IO[Any], path: Path) -> bool:
@@ -194,15 +178,13 @@ def take_ticket(work: Path, number: int, key: str) -> bool:
 
     Raises TensorAdaptError where nothing can be written.
     """
-    try:
-        with _ticket_path(work, number).open("x") as file:
-            file.write(f"{key}\n")
-    except (FileExistsError, FileNotFoundError):
-        return False
-    except OSError as error:
-        raise TensorAdaptError(
-            f"{_ticket_path(work, number)} cannot be written ({reason(error)}); free space, then run the sweep again"
-        ) from error
+    path = _ticket_path(work, number)
+    with explained("written", path, FREE):
+        try:
+            with path.open("x") as file:
+                file.write(f"{key}\n")
+        except (FileExistsError, FileNotFoundError):
+            return False
     return True
 
 

@@ -9,7 +9,7 @@ from tensoradapt import published
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Origin
 from tensoradapt.checks import check_arguments, optional, shown, text
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError, of_extra
 from tensoradapt.planning.plan import Plan
 from tensoradapt.surgery.registry import attached, registered
 from tensoradapt.text import bonds_text
@@ -86,11 +86,8 @@ def _tags(value: Any, where: str) -> None:
 
 
 def _yaml(front: Mapping[str, Any]) -> str:
-    try:
-        from huggingface_hub import ModelCardData
-    except ImportError:
-        raise missing_extra("huggingface_hub", "demo", "writing a model card") from None
-    return ModelCardData(library_name="tensoradapt", **front).to_yaml(line_break="\n")
+    hf = of_extra("huggingface_hub", "demo", "writing a model card")
+    return str(hf.ModelCardData(library_name="tensoradapt", **front).to_yaml(line_break="\n"))
 
 
 def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator[str]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tensoradapt.adapter.checkpoint import FACTORS, HEADS, JSON
 from tensoradapt.checks import Check, check_arguments, flag, optional, prose, shown, text
-from tensoradapt.errors import TensorAdaptError, located, missing_extra
+from tensoradapt.errors import TensorAdaptError, first_line, located, of_extra
 from tensoradapt.files import LARGEST, PICKLES
 from tensoradapt.storage.card import adapter_of, model_card
 
@@ -182,12 +182,8 @@ def _changes(hf: Any, folder: Path, text: str, there: Sequence[str]) -> list[Any
 
 
 def _huggingface_hub(purpose: str) -> Any:
-    try:
-        import huggingface_hub
-        import huggingface_hub.errors
-    except ImportError:
-        raise missing_extra("huggingface_hub", "demo", purpose) from None
-    return huggingface_hub
+    of_extra("huggingface_hub.errors", "demo", purpose, "huggingface_hub")
+    return of_extra("huggingface_hub", "demo", purpose)
 
 
 @contextmanager
@@ -210,7 +206,7 @@ def _reason(hf: Any, error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
     log_in = "log in with `hf auth login`, or pass token=, as one who may"
     if isinstance(error, errors.HFValidationError):
-        return f"it is no folder here, and no name on the hub, such as me/my-adapter ({_first_line(error)})"
+        return f"it is no folder here, and no name on the hub, such as me/my-adapter ({first_line(error)})"
     if isinstance(error, errors.GatedRepoError):
         return f"its owner asks who wants it. Accept the conditions on its page, and {log_in}"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -218,15 +214,11 @@ def _reason(hf: Any, error: Exception) -> str:
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"the hub has no such repository, or not for you. Check the name; if it is private, {log_in}"
     if status in (401, 403):
-        return f"the hub does not let you ({_first_line(error)}). Check the name, and {log_in}"
+        return f"the hub does not let you ({first_line(error)}). Check the name, and {log_in}"
     if hf.constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set, and it is not in the cache. Unset it, or load the adapter from a folder"
     if status is not None:
-        return f"the hub answered {status} ({_first_line(error)}). Try again later"
+        return f"the hub answered {status} ({first_line(error)}). Try again later"
     if isinstance(error, ValueError):
         return f"huggingface_hub refuses it ({' '.join(str(error).split())[:300]}). Change what it names"
-    return f"the hub was not reached ({type(error).__name__}: {_first_line(error)}). Check the network and HF_ENDPOINT"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:200]
+    return f"the hub was not reached ({type(error).__name__}: {first_line(error)}). Check the network and HF_ENDPOINT"

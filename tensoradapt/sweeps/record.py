@@ -11,7 +11,7 @@ from typing import Any
 
 from tensoradapt.checks import optional, rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.files import parse_json, read_bounded, reason, replace_file
+from tensoradapt.files import explained, parse_json, read_bounded, reason, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import count
 from tensoradapt.runs.store import Run, is_finished, read_run
@@ -43,8 +43,8 @@ def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mappin
 
 def read(path: Path) -> Recorded:
     """Read the record of a sweep; raise TensorAdaptError where it is missing or damaged."""
-    try:
-        again = "run the sweep again, or delete it"
+    again, odd = "run the sweep again, or delete it", (ValueError, KeyError, TypeError, AttributeError)
+    with explained("read", path, f"expected what a sweep leaves: {again}", *odd):
         record = parse_json(read_bounded(path, again), path, again)
         cells = tuple(map(_cell, record["cells"]))
         spec, provenance = read_spec(dict(record["spec"]), own=record["own"]), dict(record["provenance"])
@@ -52,12 +52,6 @@ def read(path: Path) -> Recorded:
         if spec.id != path.stem:
             raise TensorAdaptError(f"{path} was changed: its name is not the hash of its specification; {again}")
         return Recorded(spec, cells, provenance)
-    except TensorAdaptError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TensorAdaptError(
-            f"{path} cannot be read ({reason(error)}); expected what a sweep leaves: run the sweep again, or delete it"
-        ) from error
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:

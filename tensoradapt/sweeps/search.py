@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from tensoradapt.errors import missing_extra
+from tensoradapt.errors import of_extra
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.sweeps.tuning import DIGITS, Outcome, Proposed, TuningCase, at_sizes, config_of, outcome
 
@@ -115,10 +115,7 @@ def study_of(axes: str, seed: int, trials: int, parallel: int, *whose: str) -> S
 
 def _maximising(seed: int) -> Any:
     """Return a study whose sampler takes pending trials to be bad, so that trials which run at once differ."""
-    try:
-        import optuna
-    except ImportError:
-        raise missing_extra("optuna", "optuna", "a table [search]") from None
+    optuna = of_extra("optuna", "optuna", "a table [search]")
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # silence Optuna's log of a new study
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError, first_line, of_extra
 
 T = TypeVar("T")
 UNSET = "TENSORADAPT_DATA is not set"
@@ -26,11 +26,7 @@ def missing(path: Path | None) -> str:
 
 def from_hub(task: str, *name: str) -> Any:
     """Return a data set of the hub by its name and part; raises TensorAdaptError where `datasets` is not installed."""
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise missing_extra("datasets", "hub", f'loading "{task}" online') from None
-    return load_dataset(*name)
+    return of_extra("datasets", "hub", f'loading "{task}" online').load_dataset(*name)
 
 
 def online(load: Callable[[], T], task: str, why_not_local: str, holding: str) -> T:
@@ -41,9 +37,8 @@ def online(load: Callable[[], T], task: str, why_not_local: str, holding: str) -
     try:
         return load()
     except Exception as error:  # the hub client's errors share no base class
-        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
         here = f"set TENSORADAPT_DATA to a folder with {holding}, or " if holding else ""
         raise TensorAdaptError(
-            f'task "{task}" is neither local ({why_not_local}) nor to be had online ({detail}): {here}run '
+            f'task "{task}" is neither local ({why_not_local}) nor to be had online ({first_line(error)}): {here}run '
             'pip install "tensoradapt[hub]" where the hub can be reached'
         ) from error

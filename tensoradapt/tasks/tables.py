@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
-from tensoradapt.files import open_bytes, reason
+from tensoradapt.errors import TensorAdaptError, did_you_mean, first_line, of_extra
+from tensoradapt.files import explained, open_bytes
 
 PARTS = ("train", "validation", "test")
 HUB_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
@@ -53,14 +53,10 @@ def read_file(path: Path) -> Table:
         raise TensorAdaptError(f"{path} is no data that can be read; expected {FORMS}, or {PICTURES}")
     if path.exists() and not path.is_file():  # a device can be without end
         raise TensorAdaptError(f"{path} is no file; expected {FORMS}")
-    try:
+    with explained("read", path, f"expected {FORMS}", ValueError, csv.Error, RecursionError):
         with open_bytes(path) as file:
             data = file.read()
         table = _READERS[path.suffix.lower()](path, data)
-    except TensorAdaptError:
-        raise
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
-        raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); expected {FORMS}") from None
     if not len(table):
         raise TensorAdaptError(f"{path} has no rows; expected a row for each example")
     return table
@@ -77,17 +73,14 @@ def read_dataset(name: str, subset: str | None, parts: Mapping[str, str]) -> dic
             f"{name} is {'a folder without a data set' if folder else 'no file, folder or name on the hub'}; expected "
             f"{FORMS}, {PICTURES}, a folder written by save_to_disk, or a name such as owner/name"
         )
-    try:
-        import datasets
-    except ImportError:
-        raise missing_extra("datasets", "hub", f"reading the data set {name}") from None
+    datasets = of_extra("datasets", "hub", f"reading the data set {name}")
     datasets.disable_progress_bars()
     try:
         loaded = datasets.load_from_disk(name) if folder else datasets.load_dataset(name, subset)
     except Exception as error:  # the errors of the hub's client share no base class
         offline = " HF_HUB_OFFLINE is set, so the hub was not asked." if os.environ.get("HF_HUB_OFFLINE") else ""
         raise TensorAdaptError(
-            f"data set {name} cannot be loaded ({_first_line(error)}).{offline} Expected {FORMS}, a folder written by "
+            f"data set {name} cannot be loaded ({first_line(error)}).{offline} Expected {FORMS}, a folder written by "
             "save_to_disk, or a name on the hub"
         ) from error
     found = loaded if isinstance(loaded, Mapping) else {parts.get("train", "train"): loaded}
@@ -235,17 +228,9 @@ def _objects(where: str, rows: Sequence[Any], place: Callable[[int], str]) -> Ta
 
 
 def _parquet(path: Path, data: bytes) -> Table:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise missing_extra("pyarrow", "data", f"reading {path}") from None
-    columns = parquet.read_table(pyarrow.BufferReader(data)).to_pydict()
+    parquet = of_extra("pyarrow.parquet", "data", f"reading {path}", "pyarrow")
+    columns = parquet.read_table(io.BytesIO(data)).to_pydict()
     return Table(str(path), columns, lambda row: f"{path}, row {row + 1}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 _READERS: Mapping[str, Callable[[Path, bytes], Table]] = {

@@ -450,13 +450,10 @@ def test_the_cache_follows_its_variables_in_order(monkeypatch: pytest.MonkeyPatc
     assert assets.cache_dir() == Path.home() / ".cache" / "tensoradapt"
 
 
-@pytest.mark.parametrize(("progress", "rich"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("progress", [False, True])
 def test_progress_goes_to_stderr_or_nowhere(
-    index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, progress: bool,
-    rich: bool,
-) -> None:  # fmt: skip
-    if not rich:
-        monkeypatch.setitem(sys.modules, "rich.console", None)
+    index: Index, toy: assets.Asset, capsys: pytest.CaptureFixture, progress: bool
+) -> None:
     index.files = {WHEEL: wheel()}
     assets.fetch("toy", progress=progress)
     out, err = capsys.readouterr()
@@ -464,13 +461,13 @@ def test_progress_goes_to_stderr_or_nowhere(
     assert (WHEEL in err.replace("\n", "")) == progress
 
 
-def test_assets_and_tasks_import_without_torch_transformers_and_rich() -> None:
+def test_assets_and_tasks_import_without_torch_and_transformers() -> None:
     package = Path(assets.__file__).parents[1]
     code = (
         "import sys, types\n"
         f"package = types.ModuleType('tensoradapt'); package.__path__ = [{str(package)!r}]\n"
         "sys.modules['tensoradapt'] = package\n"
-        "for name in ('torch', 'transformers', 'rich', 'datasets', 'scipy'): sys.modules[name] = None\n"
+        "for name in ('torch', 'transformers', 'datasets', 'scipy'): sys.modules[name] = None\n"
         "import tensoradapt.data.assets, tensoradapt.tasks\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError, of_extra
 from tensoradapt.runs.perform import perform_all
 from tensoradapt.runs.work_folder import WORK, claim
 from tensoradapt.sweeps.executors.executor import ENDED, WAIT, Executor, Pack, Slots, how_ended
@@ -29,11 +29,7 @@ class RayCluster(Executor):
     }
 
     def __init__(self, root: Path, slots: Slots) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise missing_extra("ray", "ray", "executor ray") from None
-        self._ray: Any = ray
+        self._ray = of_extra("ray", "ray", "executor ray")
         super().__init__(root, slots)
         self._tasks: dict[Any, Pack] = {}  # the runs of each task that was begun
         self._ours = False  # whether Ray was started here

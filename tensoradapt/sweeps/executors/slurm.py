@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError, of_extra
 from tensoradapt.runs.perform import perform_all
 from tensoradapt.runs.store import is_finished
 from tensoradapt.runs.work_folder import ATTEMPTS, WORK, Ticket, close_ticket, latest_ticket, take_ticket
@@ -51,15 +51,11 @@ class Slurm(Executor):
     }
 
     def __init__(self, root: Path, slots: Slots) -> None:
-        try:
-            import submitit
-        except ImportError:
-            raise missing_extra("submitit", "slurm", "executor slurm") from None
+        self._submitit = of_extra("submitit", "slurm", "executor slurm")
         if missing := [name for name in ("sbatch", "squeue", "scancel", "srun") if not shutil.which(name)]:
             raise TensorAdaptError(
                 f"{', '.join(missing)} not found; expected SLURM's commands: run the sweep where jobs are submitted"
             )
-        self._submitit: Any = submitit
         super().__init__(root, slots)
         self._parameters = _parameters(slots.options, slots.workers)
         self._held: dict[str, str] = {}  # the key of each run's job: the job's name and its place in the array

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.data import image_models
-from tensoradapt.errors import TensorAdaptError, missing_extra
+from tensoradapt.errors import TensorAdaptError, of_extra
 from tensoradapt.files import reason
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -46,10 +46,7 @@ def opened(path: Path, data: bytes | None = None) -> Any:
     Raises TensorAdaptError for a file that is no picture, damaged, of more pixels than Pillow takes to be safe, or
     whose greys have more than 8 bits.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise missing_extra("pillow", "vision", f"reading {path}") from None
+    Image, ImageOps = (of_extra(f"PIL.{name}", "vision", f"reading {path}", "pillow") for name in ("Image", "ImageOps"))
     hint = f"expected a picture ({' '.join(SUFFIXES)}): replace or remove it"
     if data is None and path.exists() and not path.is_file():  # a device can be without end
         raise TensorAdaptError(f"{path} is no file; {hint}")
