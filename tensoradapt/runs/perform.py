@@ -18,17 +18,12 @@ from tensoradapt.training.turns import Turns, in_turns, to_end
 MEMORY = "out of memory"
 
 
-def perform(root: Path, name: str, device: str) -> str:
-    """Compute a run that ``Work.prepare`` has prepared.
-
-    Returns "finished", "failed", or "elsewhere" where another process computes it. An error within the run becomes its
-    ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
-    """
-    return perform_all(root, [name], device)[0]
-
-
 def perform_all(root: Path, names: Sequence[str], device: str) -> list[str]:
-    """Compute runs that take turns over one base in memory, each as ``perform`` would, and each ending by itself."""
+    """Compute runs that ``Work.prepare`` has prepared; they take turns over one base in memory.
+
+    Returns of each "finished", "failed", or "elsewhere" where another process computes it. An error within a run
+    becomes its ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
+    """
     root = Path(root)
     done: dict[str, str] = {}
     with ExitStack() as claims:
@@ -64,6 +59,7 @@ def _computed(root: Path, works: Mapping[str, Work], device: str) -> dict[str, s
 
 def _computing(root: Path, work: Work, device: str, base: SharedBase | None = None) -> Turns[str]:
     """Compute a run, pausing after each step if it shares a base; return how it ended, "" if it must run alone."""
+    from tensoradapt.runs.execute import execution
     from tensoradapt.training.state import TrainingState
 
     config, every, track = work.config()
@@ -72,7 +68,7 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
     work.note("started", device=device, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), commit=versions()["commit"])
     try:
         arguments = (config, device, tracking.on_step, checkpoint)
-        parts = execute(*arguments) if base is None else (yield from _execution(*arguments, base))
+        parts = execute(*arguments) if base is None else (yield from execution(*arguments, base))
     except Exception as error:  # a run that fails does not stop the others
         tracking.finish({}, config.training.steps)
         work.note("failed")
@@ -106,12 +102,6 @@ def execute(*arguments: Any) -> dict[str, Any]:
     from tensoradapt.runs.execute import execute as compute
 
     return compute(*arguments)
-
-
-def _execution(*arguments: Any) -> Turns[dict[str, Any]]:
-    from tensoradapt.runs.execute import execution
-
-    return execution(*arguments)
 
 
 def _kind(error: Exception) -> str:

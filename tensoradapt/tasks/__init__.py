@@ -4,10 +4,10 @@ import importlib
 import pkgutil
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.tasks.splits import DataSpec, Split, subsample
+from tensoradapt.tasks.splits import DataSpec, Split
 from tensoradapt.tasks.task import Data, Task
 
-__all__ = ["Data", "DataSpec", "Split", "Task", "get", "load", "names", "subsample"]
+__all__ = ["Data", "DataSpec", "Split", "Task", "get", "load", "names"]
 
 
 def names() -> tuple[str, ...]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensoradapt import checks
-from tensoradapt.errors import TensorAdaptError
 from tensoradapt.records import check_fields, value
 
 if TYPE_CHECKING:
@@ -82,10 +81,8 @@ def joined(first: Split, second: Split) -> Split:
 
 def carve(split: Split, *sizes: int) -> tuple[Split, ...]:
     """Return parts of the given sizes, then the rest, by a hash of the text, so that equal texts stay together."""
-    digests = [hashlib.sha256("\t".join(key).encode()).digest() for key in _keys(split)]
-    order = np.array(sorted(range(len(split)), key=lambda row: (digests[row], row)), dtype=np.int64)
-    parts = np.split(order, np.cumsum(sizes))
-    return tuple(take(split, np.sort(part)) for part in parts)
+    order, _ = _hashed(split)
+    return _cut(split, order, np.cumsum(sizes))
 
 
 def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split, tuple[str, ...]]:
@@ -104,20 +101,6 @@ def disjoint(train: Split, validation: Split, test: Split) -> tuple[Split, Split
     return kept_train, kept_validation, tuple(notes)
 
 
-def subsample(split: Split, n: int | None, seed: int, option: str) -> Split:
-    """Return `n` examples in an order drawn with `seed` (a smaller `n` gives a prefix); None: all in file order.
-
-    Raises TensorAdaptError when `n` is not from 1 to the number there is.
-    """
-    if n is None:
-        return split
-    if not 1 <= n <= len(split):
-        raise TensorAdaptError(
-            f"{option}={n}, expected 1 to {len(split)} (what there is) or None for all: choose fewer"
-        )
-    return take(split, np.random.default_rng(seed).permutation(len(split))[:n])
-
-
 def distinct(split: Split) -> tuple[Split, int]:
     """Return the examples without those whose texts were all there before, and how many these are.
 
@@ -128,8 +111,11 @@ def distinct(split: Split) -> tuple[Split, int]:
 
 
 def at_most(split: Split, n: int | None, seed: int) -> Split:
-    """Return ``n`` examples in an order drawn with ``seed``, or all where there are no more."""
-    return subsample(split, n and min(n, len(split)), seed, "n")
+    """Return ``n`` examples, or all there are, in an order drawn with ``seed``, of which a smaller ``n`` is a prefix.
+
+    None returns all in file order.
+    """
+    return split if n is None else take(split, np.random.default_rng(seed).permutation(len(split))[:n])
 
 
 def _without(split: Split, forbidden: set[tuple[str, ...]]) -> tuple[Split, int]:
@@ -150,14 +136,22 @@ def _key(text: str) -> str:
 
 def divide(split: Split, sizes: Sequence[int], seed: int) -> tuple[Split, ...]:
     """Return parts of at least the given sizes, then the rest, by a hash of seed and text: equal ones stay together."""
-    keys = _keys(split)
-    digests = [hashlib.sha256("\t".join((str(seed), *key)).encode()).digest() for key in keys]
-    order = sorted(range(len(split)), key=lambda row: (digests[row], row))
+    order, digests = _hashed(split, str(seed))
     ends, at = [], 0
     for size in sizes:
         at = min(at + size, len(order))
         while 0 < at < len(order) and digests[order[at]] == digests[order[at - 1]]:
             at += 1
         ends.append(at)
+    return _cut(split, order, ends)
+
+
+def _hashed(split: Split, *salt: str) -> tuple[list[int], list[bytes]]:
+    """Return the rows in the order of a hash of their texts, and these hashes by row."""
+    digests = [hashlib.sha256("\t".join((*salt, *key)).encode()).digest() for key in _keys(split)]
+    return sorted(range(len(split)), key=lambda row: (digests[row], row)), digests
+
+
+def _cut(split: Split, order: Sequence[int], ends: Any) -> tuple[Split, ...]:
     parts = np.split(np.array(order, dtype=np.int64), ends)
     return tuple(take(split, np.sort(part)) for part in parts)

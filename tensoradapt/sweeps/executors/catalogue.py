@@ -10,7 +10,7 @@ from typing import Any
 from tensoradapt.checks import whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sweeps.executors.executor import Executor, Inline, Local, Slots
-from tensoradapt.sweeps.executors.options import check_given, read_options
+from tensoradapt.sweeps.executors.options import read_options
 from tensoradapt.sweeps.executors.ray import RayCluster
 from tensoradapt.sweeps.executors.slurm import Slurm
 
@@ -36,7 +36,6 @@ def slots_for(
     for name, given in asked.items():
         if name not in CLUSTERS:
             raise TypeError(f"{name} is no option of a sweep and no cluster{did_you_mean(name, CLUSTERS)}")
-        check_given(name, given)
         if given and name != executor:
             raise TensorAdaptError(f"options of {name} are given and the executor is {executor!r}; use {name}")
     if executor in CLUSTERS:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tensoradapt.checks import is_number, shown
+from tensoradapt.checks import is_number, shown, strings
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.records import of_words
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Option:
 
 
 def read_options(
-    executor: str, options: Mapping[str, Option], given: Mapping[str, Any] | Iterable[str] | None
+    executor: str, options: Mapping[str, Option], given: Mapping[str, Any] | Sequence[str] | None
 ) -> dict[str, Any]:
     """Return the values of an executor's options, with defaults, from a mapping or texts such as "time=60".
 
@@ -31,16 +32,10 @@ def read_options(
     Raises:
         TensorAdaptError: for an unknown key and a value of the wrong type or too small.
     """
-    pairs = given.items() if isinstance(given, Mapping) else [_pair(executor, text) for text in given or ()]
+    if not isinstance(given, Mapping):
+        given = dict(_pair(executor, word) for word in strings(() if given is None else given, executor))
     defaults = {key: option.default for key, option in options.items() if option.default is not None}
-    return {**defaults, **{key: _value(executor, options, key, value) for key, value in pairs}}
-
-
-def check_given(executor: str, given: Any) -> None:
-    """Raise TensorAdaptError for options that are neither a mapping nor texts."""
-    texts = isinstance(given, list | tuple) and all(isinstance(item, str) for item in given)
-    if not (given is None or texts or isinstance(given, Mapping)):
-        raise TensorAdaptError(f"{executor} is {shown(given)}; expected a mapping, or texts such as ['cpus=2']")
+    return {**defaults, **{key: _value(executor, options, key, value) for key, value in given.items()}}
 
 
 def _pair(executor: str, text: str) -> tuple[str, str]:
@@ -58,22 +53,10 @@ def _value(executor: str, options: Mapping[str, Option], key: str, value: Any) -
         if not isinstance(value, str) or not value:
             raise TensorAdaptError(f"{executor} {key} is {shown(value)}; expected a text")
         return value
-    number = _number(value, option.whole)
-    if number is None or not option.least <= number:
+    number = of_words([value]) if isinstance(value, str) else value
+    if not is_number(number) or number < option.least or (option.whole and number != int(number)):
         kind = "a whole number" if option.whole else "a number"
         raise TensorAdaptError(
             f"{executor} {key} is {shown(value)}; expected {kind} of {option.what}, {option.least} or more"
         )
-    return number
-
-
-def _number(value: Any, whole: bool) -> float | None:
-    """Return the number that a value stands for, or None."""
-    try:
-        number = float(value) if isinstance(value, str) else value
-    except ValueError:
-        return None
-    if not is_number(number):
-        return None
-    number = float(number)
-    return int(number) if number.is_integer() else None if whole else number
+    return int(number) if number == int(number) else float(number)
