@@ -155,11 +155,12 @@ def explained(verb: str, path: Path | str, hint: str, *kinds: type[Exception]) -
 
     It becomes a TensorAdaptError; one that is raised inside is left as it is.
     """
+    caught: tuple[type[Exception], ...] = (OSError, *kinds)
     try:
         yield
     except TensorAdaptError:
         raise
-    except (OSError, *kinds) as error:
+    except caught as error:
         raise TensorAdaptError(f"{path} cannot be {verb} ({reason(error)}); {hint}") from error
 
 

@@ -8,6 +8,7 @@ basis of the side respects, or if the pairs' ranks sum to its width. With both s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -34,10 +35,11 @@ class Core:
         The network over the core is then clipped no further than the one over the stack.
         """
         bases, values, sizes = dict(self.bases), self.values, {}
+        held = Counter(label for factor in network.factors for label in factor.labels)
+        joining = {bond: n for bond, n in network.bonds.items() if held[bond] == 2}
         for mode, basis in self.bases.items():
             factor = next(f for f in network.factors if mode in f.labels)
-            wanted = max((network.bonds[x] for x in factor.labels if _joins_two(network, x)), default=1)
-            bases[mode] = _extended(basis, wanted)
+            bases[mode] = _extended(basis, max((n for bond, n in joining.items() if bond in factor.labels), default=1))
             sizes[mode] = bases[mode].shape[1]
             more = [(0, sizes[mode] - basis.shape[1] if name == mode else 0) for name in self.layout.names]
             values = np.pad(values, more)
@@ -96,10 +98,6 @@ def _projected(update: Update, u: np.ndarray | None, v: np.ndarray | None) -> np
         return left if v is None else left @ v
     b = update.b if u is None else u.T @ update.b
     return b @ (update.a if v is None else update.a @ v)
-
-
-def _joins_two(network: Network, label: str) -> bool:
-    return label in network.bonds and sum(label in factor.labels for factor in network.factors) == 2
 
 
 def _extended(basis: np.ndarray, wanted: int) -> np.ndarray:

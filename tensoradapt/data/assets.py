@@ -85,14 +85,10 @@ def fault(asset: Asset, *, deep: bool = False) -> str:
         _check_hash(asset, archive, str(archive), "replace or remove it")
     except TensorAdaptError as error:
         return str(error)
-    opened = _opened(archive)
-    with opened:
-        changed = [target for member, target in asset.members if _differs(folder / target, opened, member)]
-    return f"{folder / changed[0]} is not as in its archive: delete the folder, it is unpacked again" if changed else ""
-
-
-def _differs(path: Path, archive: Any, member: str) -> bool:
-    return path.is_file() and path.read_bytes() != _content(archive, member)
+    with _opened(archive) as opened:
+        there = [(folder / target, member) for member, target in asset.members if (folder / target).is_file()]
+        changed = [path for path, member in there if path.read_bytes() != _content(opened, member)]
+    return f"{changed[0]} is not as in its archive: delete the folder, it is unpacked again" if changed else ""
 
 
 def _build(asset: Asset, cache: Path, temporary: Path, progress: bool) -> None:

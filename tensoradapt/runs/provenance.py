@@ -9,7 +9,6 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -67,7 +66,7 @@ def provenance() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
         "cpu_count": os.cpu_count(),
-        "packages": dict(_versions()),
+        "packages": {name: found for name in PACKAGES if (found := version(name)) is not None},
         "commit": commit_of(Path(__file__).parents[2]),
         # absolute paths are cut to their last name; URLs stay
         "argv": [re.sub(r"(^|[=,]|:(?!//))(?:[A-Za-z]:)?[/\\](?:[^=,:]*[/\\])?", r"\1", text) for text in sys.argv],
@@ -86,12 +85,6 @@ def peak_memory() -> int:
         if match := re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
             return int(match[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for package in PACKAGES:
-        if (found := version(package)) is not None:
-            yield package, found
 
 
 def _cpu_model() -> str:

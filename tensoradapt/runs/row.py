@@ -15,7 +15,7 @@ from typing import Any
 
 from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
-from tensoradapt.checks import Check, is_number, is_whole, shown
+from tensoradapt.checks import Check, is_number, shown
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json, names, read
@@ -32,7 +32,6 @@ FAILED = "failed"  # the status of a run without a result
 TARGETS = "attention"  # where neither a sweep nor a paper names projections
 GROUPS = {TARGETS: {"q", "k", "v", "o"}}  # projections that a word stands for
 AGAIN = "no run wrote it so; delete the folder to run it again"
-LARGEST = 2**63 - 1
 TITLES = ("run", "task", "method", "size", "seed", "status", "parameters", "score")  # columns of what is shown of runs
 
 
@@ -43,13 +42,6 @@ def words(value: Any, where: str) -> str:
     return value
 
 
-def count(value: Any, where: str) -> Any:
-    """Check a whole number from zero up, and return it."""
-    if not is_whole(value, 0, LARGEST) and not (isinstance(value, float) and value.is_integer() and value >= 0):
-        raise TensorAdaptError(f"{where} is {shown(value)}; expected a whole number from 0 up to 2**63 - 1")
-    return value
-
-
 def score(value: Any, where: str) -> Any:
     """Check a finite number, and return it."""
     if not is_number(value):
@@ -57,6 +49,7 @@ def score(value: Any, where: str) -> Any:
     return value
 
 
+count = partial(checks.whole, least=0, most=2**63 - 1)
 RESULT: Mapping[str, Check] = {
     "status": partial(checks.one_of, STATUSES),
     "note": words,
@@ -179,7 +172,8 @@ def adapter_cells(spec: AdapterSpec) -> Row:
         "rank": spec.rank,
         "projections": projections_text(targets) or None,
         "scale": f"{scale:g}" if is_number(scale) else scale,
-        "layout": layout_text(spec.layout),
+        # several layouts, of which each site takes the first that fits, are one choice
+        "layout": spec.layout and " | ".join(one if isinstance(one, str) else one[0] for one in spec.layout),
         "parameterization": None if published else spec.name,
     }
 
@@ -198,10 +192,3 @@ def projections_text(projections: str | Iterable[str]) -> str:
     """
     given = (projections,) if isinstance(projections, str) else tuple(projections)
     return next((word for word, group in GROUPS.items() if set(given) == group), " ".join(given))
-
-
-def layout_text(layout: str | Iterable[Any] | None) -> str | None:
-    """Return a layout as text; several layouts, of which each site takes the first that fits, are one choice."""
-    if layout is None or isinstance(layout, str):
-        return layout
-    return " | ".join(one if isinstance(one, str) else one[0] for one in layout)

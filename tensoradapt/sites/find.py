@@ -61,10 +61,8 @@ def find_sites(
     >>> len(sites), sites[0].name, (sites[0].out, sites[0].in_), dict(sites[0].inner)
     (8, 'encoder.layer.0.attention.self.query', (96, 96), {'head': 6, 'dim': 16})
     """
-    projections, exclude, modules = (
-        strings(value, name)
-        for value, name in ((projections, "projections"), (exclude, "exclude"), (modules, "modules"))
-    )
+    projections, exclude = strings(projections, "projections"), strings(exclude, "exclude")
+    modules = strings(modules, "modules")
     if recipe is not None and not isinstance(recipe, str | Recipe):
         raise TensorAdaptError(f"recipe is {shown(recipe)}; expected its name, or a Recipe")
     layers, scope, blocks = optional(numbers)(layers, "layers"), optional(text)(scope, "scope"), flag(blocks, "blocks")

@@ -195,7 +195,7 @@ def _expert(layer: Any, matrix: Matrix) -> tuple[str, int | None]:
     return ".".join([*parts[:at], *parts[at + 1 :]]), int(parts[at])
 
 
-def _width(held: Sequence[Matrix]) -> int:
+def _width(held: Sequence[Matrix | Site]) -> int:
     """Return the width of the residual stream: the size that most matrices of a layer have as a side."""
     sides = Counter(side for matrix in held for side in dict.fromkeys((matrix.in_, matrix.out)))
     return max(sides, key=lambda side: sides[side], default=0)
@@ -224,8 +224,7 @@ def why_unnamed(proj: str, every: Sequence[Candidate]) -> str:
     if not sites:
         return ""
     site, own = sites[0], sites[0].coord["proj"]
-    sides = Counter(side for c in every for side in dict.fromkeys((c.site.in_, c.site.out)))
-    width, end = max(sides, key=lambda side: sides[side]), "writes" if proj in ("o", "down") else "reads"
+    width, end = _width([c.site for c in every]), "writes" if proj in ("o", "down") else "reads"
     why = f"it {end} {_across(proj, site)} where most matrices of a layer have a side of {width}"
     if _across(proj, site) == width:
         why = "its layer has several modules of that name"

@@ -13,17 +13,16 @@ from tensoradapt.sites.modules import INPUTS, input_modes, is_list, linear_shape
 from tensoradapt.sites.site import Site
 
 
-def module_sites(model: Any, patterns: str | Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:
+def module_sites(model: Any, patterns: Sequence[str], layers: set[str], projections: set[str]) -> list[Site]:
     """Return a site for each module outside the layers that a pattern names.
 
     Its projection is the last part of its name, or the whole name where another module, or one of the ``projections``
     of the layers, shares that part. Raises TensorAdaptError for a pattern that matches nothing, no layer of a kind that
     can be adapted, or only modules in the ``layers``.
     """
-    asked = [patterns] if isinstance(patterns, str) else list(patterns)
     named = dict(_named(model, ""))
     wanted: dict[str, Any] = {}
-    for pattern in asked:
+    for pattern in patterns:
         wanted |= _matching(pattern, named, layers, type(model).__name__)
     ordered = {name: module for name, module in named.items() if name in wanted}
     ends = {name: name.rpartition(".")[2] for name in ordered}

@@ -112,10 +112,11 @@ def _site(part: Part, stack: Stack, layer: int, module: str, size: Dims, slot: i
     across = math.prod(n for _, n in inner)
     label = part.proj if slot is None else f"{slot}.{part.proj}"
     rows, period = _rows(part, size) if part.fused else (None, None)
+    coords = {"stack": stack.name, "layer": layer, "attn": part.attn, "proj": part.proj, "expert": slot}
     return Site(
         name=f"{module}[{label}]" if part.fused or part.stacked else module,
         module=module,
-        coords=_coords(part, stack, layer, slot),
+        coords=tuple((name, value) for name, value in coords.items() if value is not None),
         out=width if part.writes else across,
         in_=across if part.writes else width,
         inner=inner,
@@ -125,11 +126,6 @@ def _site(part: Part, stack: Stack, layer: int, module: str, size: Dims, slot: i
         parameter=part.parameter,
         slot=slot,
     )
-
-
-def _coords(part: Part, stack: Stack, layer: int, slot: int | None) -> tuple[tuple[str, int | str], ...]:
-    every = {"stack": stack.name, "layer": layer, "attn": part.attn, "proj": part.proj, "expert": slot}
-    return tuple((name, value) for name, value in every.items() if value is not None)
 
 
 def _inner(proj: str, part: Part, size: Dims) -> tuple[tuple[str, int], ...]:

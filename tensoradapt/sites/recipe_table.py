@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
@@ -138,6 +137,8 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("vit", ("vit", "deit"), ("layers.{}", "encoder.layer.{}"), (*shared.VIT_ATTENTION, *shared.VIT_MLP)),
     Recipe("dinov2", ("dinov2",), ("encoder.layer.{}", "layers.{}"), (*shared.VIT_ATTENTION, *shared.DINO_MLP)),
 )
+BY_TYPE = {kind: row for row in RECIPES for kind in row.model_types}
+BY_NAME = {row.name: row for row in RECIPES}
 
 
 def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
@@ -145,29 +146,21 @@ def find(config: Any, recipe: str | Recipe | None = None) -> Recipe:
     if isinstance(recipe, Recipe):
         return recipe
     if recipe is not None:
-        if recipe not in _named():
-            raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, _named())}")
-        return _named()[recipe]
-    kind, by_type = getattr(config, "model_type", None) or "", _by_type()
-    if kind not in by_type:
+        if recipe not in BY_NAME:
+            raise TensorAdaptError(f"unknown recipe {recipe!r}{did_you_mean(recipe, BY_NAME)}")
+        return BY_NAME[recipe]
+    kind = getattr(config, "model_type", None) or ""
+    if kind not in BY_TYPE:
         subject = f"model type {kind!r}" if kind else f"a {type(config).__name__} without a model_type"
         raise TensorAdaptError(
-            f"no recipe for {subject}{did_you_mean(kind, by_type)}. Pass recipe= (one of {few(list(_named()))}) if its "
+            f"no recipe for {subject}{did_you_mean(kind, BY_TYPE)}. Pass recipe= (one of {few(list(BY_NAME))}) if its "
             'modules are named alike, or your own: Recipe("mine", (), ("layers.{}",), (Part("q", ("attn.q",)), ...)) '
             "from tensoradapt.sites.recipe, with the layer's path, and the paths of q, k, v, o, gate, up, down below. "
             "Without one, pass the model itself: its layers are then looked for in its module tree"
         )
-    return by_type[kind]
+    return BY_TYPE[kind]
 
 
 def known(config: Any) -> bool:
     """Say whether there is a recipe for the config's ``model_type``."""
-    return getattr(config, "model_type", None) in _by_type()
-
-
-def _by_type() -> Mapping[str, Recipe]:
-    return {kind: row for row in RECIPES for kind in row.model_types}
-
-
-def _named() -> dict[str, Recipe]:
-    return {row.name: row for row in RECIPES}
+    return getattr(config, "model_type", None) in BY_TYPE

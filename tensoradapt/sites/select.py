@@ -39,12 +39,11 @@ def _holders(every: Sequence[Candidate]) -> dict[str, None]:
     return dict.fromkeys(".".join(path[:i]) for path in parts for i in range(1, len(path) + 1))
 
 
-def named(asked: str | Sequence[str], every: Sequence[Candidate], source: str, with_modules: bool) -> set[str]:
+def named(names: Sequence[str], every: Sequence[Candidate], source: str, with_modules: bool) -> set[str]:
     """Return the names of the sites of the projections and groups asked for.
 
     ``with_modules`` says that modules outside the layers are asked for too, so there may be no projections.
     """
-    names = [asked] if isinstance(asked, str) else list(asked)
     if with_modules and not every:
         return set()
     projs, kinds = dict.fromkeys(str(c.site.coord["proj"]) for c in every), {c.kind for c in every}

@@ -98,15 +98,10 @@ def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Ce
     for size in method.sizes:
         n_params, key, empty = _counted(spec, method, size, model_config)
         if not empty and key is not None and key in seen:
-            (what, value), (_, smaller) = (next(iter(asked.items())) for asked in (size, seen[key]))
-            empty = f"its largest configuration within {what} {_shown(value)} is that of {what} {_shown(smaller)}"
+            empty = f"its largest configuration within {size_text(**size)} is that of {size_text(**seen[key])}"
         if not empty:
             seen[key] = size
         yield Cell(method.name, size, n_params, empty)
-
-
-def _shown(size: Any) -> str:
-    return f"{size:,}" if isinstance(size, int) else str(size)
 
 
 def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:

@@ -21,8 +21,7 @@ from tensoradapt.sweeps.spec import Method, Search, SweepSpec, longest_of
 from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.rates import kind_of
 from tensoradapt.tasks.registry import restore
-from tensoradapt.tasks.splits import DataSpec, Split
-from tensoradapt.tasks.task import Task
+from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.text import align, bytes_text, count_text, duration_text, size_text
 
 
@@ -212,15 +211,12 @@ def data_text(spec: SweepSpec, task: str) -> str:
     counts = ", ".join(f"{len(split):,} {part}" for part, split in parts.items())
     classes = f"classes {', '.join(record['labels'][:5])}" if "labels" in record else ""
     texts = isinstance(chosen, Classification) and data.test.texts is not None
-    over = sum(_longer(chosen, split, spec.model, length) for split in parts.values()) if texts else 0
+    encoded = [chosen.encode(split, spec.model, length + 1) for split in parts.values()] if texts else []
+    over = sum(len(example) > length for examples in encoded for example in examples)
     n = sum(map(len, parts.values()))
     cut = f"{over:,} of {n:,} texts have more than {length} tokens and are cut (max_length)" if over else ""
     seen = chosen.described(spec.model)
     return f"task {task}: " + "; ".join(part for part in (counts, classes, *data.notes, cut, seen) if part)
-
-
-def _longer(task: Task, split: Split, model: str, length: int) -> int:
-    return sum(1 for example in task.encode(split, model, length + 1) if len(example) > length)
 
 
 def cost_text(
@@ -278,12 +274,9 @@ def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[fl
             step, example, rest, stored = _timed(first, device)
         finally:
             torch.set_num_threads(before)
-        n_test, n_validation = (
-            len(data.test),
-            min(first.data.n_validation or len(data.validation), len(data.validation)),
-        )
-        seconds += sum(config.training.steps * step + (n_test + n_validation) * example + rest for config in of_task)
-        n_bytes += sum(JSON_BYTES + 8 * config.training.steps + n_test * stored for config in of_task)
+        n = len(data.test) + len(data.validation)
+        seconds += sum(config.training.steps * step + n * example + rest for config in of_task)
+        n_bytes += sum(JSON_BYTES + 8 * config.training.steps + len(data.test) * stored for config in of_task)
     return seconds / len(configs), n_bytes / len(configs), "by a short probe"
 
 

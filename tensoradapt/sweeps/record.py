@@ -38,7 +38,7 @@ def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mappin
     """Write the record of a sweep, for the report and so that a rerun need not plan; return its path."""
     given = {"spec": table_of(spec), "own": spec.own, "head_rates": spec.head_rates}
     record = {**given, "cells": [asdict(cell) for cell in cells], "provenance": provenance}
-    return replace_file(place(root, spec), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+    return replace_file(path_of(root, spec), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read(path: Path) -> Recorded:
@@ -65,7 +65,7 @@ def _cell(row: Mapping[str, Any]) -> Cell:
     return cell
 
 
-def place(root: Path, spec: SweepSpec) -> Path:
+def path_of(root: Path, spec: SweepSpec) -> Path:
     """Return the path of a sweep's record."""
     return Path(root) / FOLDER / f"{spec.id}.json"
 
@@ -79,7 +79,7 @@ def read_all(root: Path, spec: Path | Mapping[str, Any] | None = None) -> list[R
     """Return the sweeps recorded in a folder of runs, or that of a specification; raise TensorAdaptError without it."""
     if spec is None:
         return [read(path) for path in paths(root)]
-    path = place(root, read_spec(spec))
+    path = path_of(root, read_spec(spec))
     if not path.is_file():
         raise TensorAdaptError(
             f"{root} has no sweep of {spec} on record; expected the specification as it was run: run it into this "

@@ -144,7 +144,7 @@ def sweep(
 def _recorded(spec: SweepSpec, root: Path) -> recorded.Recorded | None:
     """Return the record of the same specification, if its versions are these or every run of it is finished."""
     try:
-        past = recorded.read(recorded.place(root, spec))
+        past = recorded.read(recorded.path_of(root, spec))
         same = all(past.provenance[key] == versions()[key] for key in ("packages", "commit"))
     except (TensorAdaptError, KeyError):  # none yet, or damaged: the sweep is planned again
         return None
@@ -230,12 +230,9 @@ class _Sweep:
             self._known[config.id] = config
             Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
         shared = [config.id for config in new if config.kind != "full"]
-        executor.submit(shared, self._together(len(shared), executor.slots.workers or 1))
+        # so many take turns in one process that no worker is without a run
+        executor.submit(shared, max(1, min(self.spec.pack, math.ceil(len(shared) / (executor.slots.workers or 1)))))
         executor.submit([config.id for config in new if config.kind == "full"])
-
-    def _together(self, n: int, workers: int) -> int:
-        """Return how many of ``n`` runs take turns in one process, so that no worker is without a run."""
-        return max(1, min(self.spec.pack, math.ceil(n / workers)))
 
     def _returned(self, executor: Executor, name: str, how: str) -> None:
         if self.ended(name):

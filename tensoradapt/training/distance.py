@@ -121,7 +121,9 @@ class _Stack:
         grams = {name: self._grams(name, old, step) for name in self.scheme.grams}
         like = next(iter(old.values()))
         weights = like.new_tensor([self.block.weight * tensor.scale**2 for tensor in self.tensors])
-        mask = [] if self.block.mask is None else [self._mask(like)]
+        mask = []
+        if self.block.mask is not None:
+            mask = [like.new_tensor(self.block.mask).reshape([self.network.sizes[mode] for mode in self.index])]
 
         def inner(x: float, y: float) -> float:
             operands = []
@@ -162,9 +164,6 @@ class _Stack:
             if mode in labels:
                 stacked = stacked.narrow(1 + labels.index(mode), 0, n)
         return stacked
-
-    def _mask(self, like: Tensor) -> Tensor:
-        return like.new_tensor(self.block.mask).reshape([self.network.sizes[mode] for mode in self.index])
 
 
 @dataclass(frozen=True)

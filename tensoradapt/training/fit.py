@@ -125,7 +125,11 @@ def training(
     """Return the training of ``fit`` as work that pauses after each step; arguments are checked before the first."""
     _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
     groups = parameter_groups(model, options.lr, options.head_lr, heads)
-    _check_reduce(model, reduce or {}, options.steps, checkpoint)
+    check_schedule(model, reduce or {}, options.steps)
+    if checkpoint and reduce:
+        raise TensorAdaptError(
+            "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
+        )
     stepper = optimizer_of(model, groups, options)
     return _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
 
@@ -201,14 +205,6 @@ def optimizer_of(model: nn.Module, groups: Sequence[Mapping[str, Any]], options:
     if options.precondition is not None:
         preconditioned(adamw, model, options.precondition)
     return equal_steps(adamw, model) if options.optimizer == "equal_steps" else adamw
-
-
-def _check_reduce(model: nn.Module, reduce: Mapping[int, int], steps: int, checkpoint: TrainingState | None) -> None:
-    check_schedule(model, reduce, steps)
-    if checkpoint and reduce:
-        raise TensorAdaptError(
-            "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
-        )
 
 
 def parameter_groups(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import check_arguments, is_number, shown
+from tensoradapt.checks import check_arguments, number
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.gram import axes, normal_matrix
 from tensoradapt.networks.network import Factor, Network
@@ -44,7 +44,7 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     >>> adapter = ta.attach(model, ta.plan(model, "cp", rank=2))
     >>> handle = ta.preconditioned(torch.optim.AdamW(adapter.parameters(), lr=1e-3), model)
     """
-    check_arguments(locals(), optimizer=torch_optimizer, epsilon=_ridge)
+    check_arguments(locals(), optimizer=torch_optimizer, epsilon=number)
     attached = list(adapters(model).values())
     if not attached:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter to precondition; call attach(model, plan) first")
@@ -62,11 +62,6 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
                 tensor.trained[name].grad = gradient
 
     return optimizer.register_step_pre_hook(hook)
-
-
-def _ridge(value: Any, where: str) -> None:
-    if not is_number(value, above=0):
-        raise TensorAdaptError(f"{where} is {shown(value)}; expected a number above 0, such as 1e-6")
 
 
 def divided(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -169,20 +169,13 @@ class TensorModel(BaseTuner):
 
         Without it PEFT would silently drop ``adapter_names``.
         """
-        with self._pass():
-            if adapter_names is None:
-                yield
-                return
-            with mixed(self, adapter_names, list(self.peft_config), kwargs.get("num_beams") or 1):
-                yield
-
-    @contextmanager
-    def _pass(self) -> Iterator[None]:
         adapters = [] if torch.compiler.is_compiling() else [self._adapter(name) for name in self.tensoradapt_bank]
+        beams, known = kwargs.get("num_beams") or 1, list(self.peft_config)
         for adapter in adapters:
             adapter.begin_pass()
         try:
-            yield
+            with mixed(self, adapter_names, known, beams) if adapter_names is not None else nullcontext():
+                yield
         finally:
             for adapter in adapters:
                 adapter.forward_pass.end()

@@ -58,7 +58,7 @@ class Slurm(Executor):
             )
         super().__init__(root, slots)
         self._parameters = _parameters(slots.options, slots.workers)
-        self._held: dict[str, str] = {}  # the key of each run's job: the job's name and its place in the array
+        self._held: dict[str, str] = {}  # the key of each run's job: the job's name and its index in the array
         self._elsewhere: set[str] = set()
         self._open: dict[str, float] = {}  # tickets seen with their submission under way, and when first
         self._troubled: set[str] = set()  # job names with a run that ended without a result: their output is kept
@@ -179,9 +179,9 @@ class Slurm(Executor):
         self._answered = time.monotonic()
         ids = {}
         ours = [line for line in done.stdout.splitlines() if line.startswith(PREFIX)]  # not the names of clusters
-        for name, id_, place in map(str.split, ours):
-            alone = place == "N/A"  # not an array
-            ids[f"{name}_{0 if alone else place}"] = id_ if alone else f"{id_}_{place}"
+        for name, id_, index in map(str.split, ours):
+            alone = index == "N/A"  # not an array
+            ids[f"{name}_{0 if alone else index}"] = id_ if alone else f"{id_}_{index}"
         return ids
 
     def _let_go(self, names: Sequence[str], queue: Mapping[str, str]) -> None:
