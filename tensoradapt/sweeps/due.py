@@ -98,7 +98,7 @@ def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Ce
     for size in method.sizes:
         n_params, key, empty = _counted(spec, method, size, model_config)
         if not empty and key is not None and key in seen:
-            empty = f"its largest configuration within {size_text(**size)} is that of {size_text(**seen[key])}"
+            empty = f"its plan is that of {size_text(**seen[key])}"
         if not empty:
             seen[key] = size
         yield Cell(method.name, size, n_params, empty)

@@ -314,13 +314,13 @@ def test_a_budget_is_the_largest_configuration_within_it_and_what_cannot_be_reac
 def test_budgets_that_buy_the_same_are_one_cell():
     found = spec(rank=None, budget=[41, 42, 82], method="lorta")
     empty = [cell.empty for cell in cells(found, models.config(found.model))]
-    assert empty == ["", "its largest configuration within budget 42 is that of budget 41", ""]
+    assert empty == ["", "its plan is that of n≤41", ""]
 
 
 def test_ranks_that_are_clipped_to_one_another_are_one_cell():
     found = spec(rank=[2, 24, 30], method="randlora", projections="q")
     empty = [cell.empty for cell in cells(found, models.config(found.model))]
-    assert empty == ["", "", "its largest configuration within rank 30 is that of rank 24"]
+    assert empty == ["", "", "its plan is that of r=24"]
 
 
 def finish(root, config, validation):
