@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from reprlib import repr as shown
 from typing import Any
 
-from tensoradapt.checks import is_whole
+from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import explained, parse_json, read_bounded
 

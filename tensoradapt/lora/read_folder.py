@@ -10,13 +10,13 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from reprlib import repr as shown
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import explained, parse_json, read_safetensors
 from tensoradapt.lora.config import AGAIN, CONFIG, LONGEST, TENSORS, check_cost, rank_of, read_config, scale_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import places
+from tensoradapt.tasks import data_folder
 from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.splits import Split, Splits, carve
 
@@ -85,9 +85,9 @@ def load_splits(name: str) -> Splits:
     Raises TensorAdaptError for a file with other columns or labels than expected. When the data is neither local nor
     online, the error names both ways to provide it.
     """
-    folder = places.local(f"glue/{LOCAL_FILES[name].folder}")
+    folder = data_folder.local(f"glue/{LOCAL_FILES[name].folder}")
     missing = [file for file in _files(LOCAL_FILES[name]) if not (folder / file).is_file()] if folder else []
-    where = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
+    where = f"{folder} lacks {', '.join(missing)}" if folder else data_folder.UNSET
     train, validation, test, notes = _local(name, folder) if folder and not missing else _online(name, where)
     return train, validation, test, (*notes, _SST2_NOTE) if name == "sst2" else notes
 
@@ -148,7 +148,7 @@ def _columns_error(path: Path, number: int, row: list[str], local: LocalFiles) -
 
 def _online(name: str, where: str) -> Splits:
     holding = f"glue/{LOCAL_FILES[name].folder}/ holding {', '.join(_files(LOCAL_FILES[name]))}"
-    parts = places.online(lambda: places.from_hub(name, _HUB, name), name, where, holding)
+    parts = data_folder.online(lambda: data_folder.from_hub(name, _HUB, name), name, where, holding)
     full, test = (_from_hub(TASKS[name], LOCAL_FILES[name], parts, part) for part in ("train", "validation"))
     validation, train = carve(full, int(len(full) * _CARVED))
     notes = (f"from {_HUB} online; test is GLUE's validation, whose labels are public; validation is a tenth of train",)

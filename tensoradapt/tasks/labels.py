@@ -84,12 +84,12 @@ def _present(table: Table, column: str) -> Sequence[Any]:
         )
         if blank or gone:
             raise TensorAdaptError(
-                f"{table.place(row)}: the label in column {column!r} is {'missing' if blank else shown(value)}; "
+                f"{table.at(row)}: the label in column {column!r} is {'missing' if blank else shown(value)}; "
                 "expected one for each row: remove the row, or label it"
             )
         if not isinstance(value, str | int | float):
             raise TensorAdaptError(
-                f"{table.place(row)}: the label in column {column!r} is a {type(value).__name__}; expected a word or a "
+                f"{table.at(row)}: the label in column {column!r} is a {type(value).__name__}; expected a word or a "
                 "number"
             )
     return values
@@ -123,7 +123,7 @@ def _classes(
             for row, value in enumerate(table.column(column)):
                 if _word(value) not in given:
                     raise TensorAdaptError(
-                        f"{table.place(row)}: the label is {shown(value)}; expected one of labels: {few(list(given))}"
+                        f"{table.at(row)}: the label is {shown(value)}; expected one of labels: {few(list(given))}"
                     )
         found = dict.fromkeys(given)
     if len(found) < 2:
@@ -141,7 +141,7 @@ def _numbers(table: Table, column: str) -> list[float]:
         number = _number(value)
         if number is None:
             raise TensorAdaptError(
-                f"{table.place(row)}: the label in column {column!r} is {shown(value)}; expected a number, as the task "
+                f"{table.at(row)}: the label in column {column!r} is {shown(value)}; expected a number, as the task "
                 "is a regression"
             )
         numbers.append(number)

@@ -29,12 +29,12 @@ PAIRS = (("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "q
 class Table:
     """Columns of equal length by name.
 
-    ``place(row)`` names a row, counted from 0, in messages; ``notes`` say what was left out.
+    ``at(row)`` names a row, counted from 0, in messages; ``notes`` say what was left out.
     """
 
     where: str
     columns: Mapping[str, Sequence[Any]]
-    place: Callable[[int], str]
+    at: Callable[[int], str]
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ def texts_of(table: Table, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """Return the texts of each row; raises TensorAdaptError for what is no text, and for a row of blank texts."""
     rows = tuple(zip(*(text_column(table, name) for name in names), strict=True))
     if blank := [row for row, values in enumerate(rows) if not any(values)]:
-        raise TensorAdaptError(f"{table.place(blank[0])}: the text is blank; expected one, or no such row")
+        raise TensorAdaptError(f"{table.at(blank[0])}: the text is blank; expected one, or no such row")
     return rows
 
 
@@ -137,7 +137,7 @@ def _text(table: Table, name: str, row: int, value: Any) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     raise TensorAdaptError(
-        f"{table.place(row)}: column {name!r} holds a {type(value).__name__}; expected a text, or another column"
+        f"{table.at(row)}: column {name!r} holds a {type(value).__name__}; expected a text, or another column"
     )
 
 
@@ -214,17 +214,17 @@ def _json(path: Path, data: bytes) -> Table:
     return _objects(str(path), rows, lambda row: f"{path}, row {row + 1}")
 
 
-def _objects(where: str, rows: Sequence[Any], place: Callable[[int], str]) -> Table:
+def _objects(where: str, rows: Sequence[Any], at: Callable[[int], str]) -> Table:
     """Return the columns of objects; a key that one of them lacks is None there."""
     if odd := [i for i, row in enumerate(rows) if not isinstance(row, dict)]:
-        raise TensorAdaptError(f"{place(odd[0])} is a {type(rows[odd[0]]).__name__}; expected an object")
+        raise TensorAdaptError(f"{at(odd[0])} is a {type(rows[odd[0]]).__name__}; expected an object")
     names = dict.fromkeys(name for row in rows for name in row)
     for i, text in ((i, text) for i, row in enumerate(rows) for item in row.items() for text in item):
         if isinstance(text, str) and any("\ud800" <= c <= "\udfff" for c in ("" if text.isascii() else text)):
             raise TensorAdaptError(
-                f"{place(i)} has half a character, {ascii(text)[:40]}; expected whole ones, as in UTF-8"
+                f"{at(i)} has half a character, {ascii(text)[:40]}; expected whole ones, as in UTF-8"
             )
-    return Table(where, {name: [row.get(name) for row in rows] for name in names}, place)
+    return Table(where, {name: [row.get(name) for row in rows] for name in names}, at)
 
 
 def _parquet(path: Path, data: bytes) -> Table:

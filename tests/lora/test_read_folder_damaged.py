@@ -113,7 +113,7 @@ DAMAGED: dict[str, tuple[Change, str]] = {
     "a config of many digits": (config_text('{"r": ' + "9" * 5000 + "}"), "is not JSON"),
     "a config that is no text": (config_text(b"\xff\xfe{}"), "is not JSON .*utf-8"),
     "a config that is a list": (config_text("[]"), "has peft_type 'list'; expected 'LORA'"),
-    "a long method": (config_of(peft_type="x" * 9999), r"peft_type 'xxxx.{0,40}'; expected 'LORA'"),
+    "a long method": (config_of(peft_type="x" * 9999), r"peft_type 'xxxx.{0,110}'; expected 'LORA'"),
     "an unknown setting": (
         config_of(halved_config={"by": 2}),
         r"sets halved_config=\{'by': 2\}, which this version does not know, .* Update tensoradapt; or, .* take it out",

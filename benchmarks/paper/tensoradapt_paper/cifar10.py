@@ -15,7 +15,7 @@ import numpy as np
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import reason
-from tensoradapt.tasks import places
+from tensoradapt.tasks import data_folder
 from tensoradapt.tasks.splits import Split, Splits, carve, take
 from tensoradapt.tasks.vision.pictures import IGNORED, SUFFIXES, Picture, read
 from tensoradapt.tasks.vision.task import Pictures
@@ -38,11 +38,11 @@ def load_part(n_train: int | None = None, n_test: int | None = None) -> Splits:
     Raises TensorAdaptError for an archive that is damaged or holds something else, naming the file in it. When the
     pictures are neither local nor online, the error names both ways to provide them.
     """
-    path = places.local(ARCHIVE)
+    path = data_folder.local(ARCHIVE)
     if path and path.is_file():
         stamp = path.stat()
         return _from_archive(path, stamp.st_mtime_ns, stamp.st_size)
-    return _online("cifar10", places.missing(path), FIRST)
+    return _online("cifar10", data_folder.missing(path), FIRST)
 
 
 def load_all(n_train: int | None = None, n_test: int | None = None) -> Splits:
@@ -160,7 +160,7 @@ def _without_repeats(split: Split, part: str) -> tuple[Split, tuple[str, ...]]:
 
 def _online(name: str, where: str, first: dict[str, int] | None) -> Splits:
     holding = ARCHIVE if name == "cifar10" else ""
-    parts = places.online(lambda: places.from_hub(name, _HUB), name, where, holding)
+    parts = data_folder.online(lambda: data_folder.from_hub(name, _HUB), name, where, holding)
     from datasets import Image
 
     encoded = {part: parts[part].cast_column("img", Image(decode=False)) for part in FIRST}

@@ -97,8 +97,8 @@ def collate(examples: Sequence[Answered], device: str) -> Mapping[str, Tensor]:
 
     batch = padded([row.ids for row in examples], device)
     starts = torch.tensor([row.start for row in examples], device=device)
-    place = torch.arange(batch["input_ids"].shape[1], device=device)
-    answer = (place >= starts[:, None]) & (batch["attention_mask"] == 1)
+    position = torch.arange(batch["input_ids"].shape[1], device=device)
+    answer = (position >= starts[:, None]) & (batch["attention_mask"] == 1)
     return {**batch, "labels": batch["input_ids"].masked_fill(~answer, IGNORED)}
 
 

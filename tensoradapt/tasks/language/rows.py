@@ -62,7 +62,7 @@ def examples(
         fault = f"column {absent!r} is missing" if absent else _fault(names[:needed], texts)
         if fault and (strict or absent):
             raise TensorAdaptError(
-                f"{table.place(row)}: {fault}; expected a text in each, and answers that differ: mend the row, or "
+                f"{table.at(row)}: {fault}; expected a text in each, and answers that differ: mend the row, or "
                 "remove it"
             )
         if fault:

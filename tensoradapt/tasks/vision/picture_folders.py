@@ -17,12 +17,12 @@ NAMED = {"training": "train", "val": "validation", "valid": "validation", "dev":
 NAMED |= {part: part for part in PARTS}
 
 
-def tables_of(places: Mapping[str, str]) -> dict[str, Table]:
+def tables_of(folders: Mapping[str, str]) -> dict[str, Table]:
     """Return a table of paths and classes for each part: the given folders, or those within the one of train.
 
     Raises TensorAdaptError, naming the folder, where it has no classes, or a class no pictures.
     """
-    given = {part: Path(place) for part, place in places.items()}
+    given = {part: Path(folder) for part, folder in folders.items()}
     if files := [path for path in given.values() if not path.is_dir()]:
         raise TensorAdaptError(f"{files[0]} is no folder; expected one with a folder of pictures for each class")
     try:
@@ -86,16 +86,16 @@ def _counted(others: Sequence[Path], folder: Path) -> str:
     return f"{len(others)} file{'s' * (len(others) > 1)} ({named}{', ...' * (len(others) > 3)})"
 
 
-def _shown(name: str) -> bool:
+def _is_seen(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in IGNORED
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and _shown(path.name))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _is_seen(path.name))
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.is_dir() and _shown(path.name))
+    return sorted(path for path in folder.iterdir() if not path.is_dir() and _is_seen(path.name))
 
 
 def _is_picture(path: Path) -> bool:
@@ -108,6 +108,6 @@ def _files_below(folder: Path) -> Iterator[Path]:
     def refused(error: OSError) -> None:
         raise error
 
-    for place, inner, files in os.walk(folder, onerror=refused):
-        inner[:] = filter(_shown, inner)
-        yield from (Path(place, name) for name in files if _shown(name))
+    for below, inner, files in os.walk(folder, onerror=refused):
+        inner[:] = filter(_is_seen, inner)
+        yield from (Path(below, name) for name in files if _is_seen(name))

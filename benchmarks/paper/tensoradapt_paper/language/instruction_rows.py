@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import places
+from tensoradapt.tasks import data_folder
 from tensoradapt.tasks.language.rows import examples
 from tensoradapt.tasks.splits import Split, distinct
 from tensoradapt.tasks.tables import read_dataset, read_file, text_column
@@ -24,13 +24,13 @@ MOST_OPTIONS = 5
 
 def alpaca() -> tuple[Split, tuple[str, ...]]:
     """Return prompts with their answers, and notes on the rows that were left out."""
-    path = places.local(ALPACA)
+    path = data_folder.local(ALPACA)
     if path and path.is_file():
         table = read_file(path)
     else:
         holding = f"{ALPACA}, rows of instruction, input and output"
         online = lambda: read_dataset(HUB, None, {"train": "train"})["train"]  # noqa: E731
-        table = places.online(online, "alpaca", places.missing(path), holding)
+        table = data_folder.online(online, "alpaca", data_folder.missing(path), holding)
     asked = zip(text_column(table, "instruction"), text_column(table, "input"), strict=True)
     prompts = ["\n\n".join(filter(None, texts)) if texts[0] else "" for texts in asked]
     table = replace(table, columns={"prompt": prompts, "answer": table.column("output")})
@@ -43,13 +43,13 @@ def questions(kind: str) -> tuple[Split, tuple[str, ...]]:
 
     The label is the place of the right option.
     """
-    path = places.local(QUESTIONS[kind])
+    path = data_folder.local(QUESTIONS[kind])
     if not path or not path.is_file():
         note = f"{kind} is left out: TENSORADAPT_DATA has no {QUESTIONS[kind]}"
         return Split((), np.zeros(0, np.int64), (), by_prompt=True), (note,)
     table = read_file(path)
     rows = zip(text_column(table, "instruction"), text_column(table, "answer"), strict=True)
-    texts, right = zip(*(_options(*row, table.place(i)) for i, row in enumerate(rows)), strict=True)
+    texts, right = zip(*(_options(*row, table.at(i)) for i, row in enumerate(rows)), strict=True)
     ids = tuple(f"{kind}-{row + 1}" for row in range(len(texts)))
     found, again = distinct(Split(texts, np.array(right, np.int64), ids, by_prompt=True))
     return found, (f"{again} {kind} rows left out: repeated",) if again else ()

@@ -10,7 +10,7 @@ import numpy as np
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import places
+from tensoradapt.tasks import data_folder
 from tensoradapt.tasks.language.preference import Preferences
 from tensoradapt.tasks.language.rows import examples
 from tensoradapt.tasks.splits import Split, Splits, carve, disjoint, take
@@ -28,13 +28,13 @@ def ultrafeedback() -> Splits:
 
     Raises TensorAdaptError naming both ways where neither is there, and the row of a pair that lacks a field.
     """
-    folder = places.local("preference")
+    folder = data_folder.local("preference")
     missing = [file for file in FILES.values() if folder and not (folder / file).is_file()]
     if folder and not missing:
         tables = {part: read_file(folder / file) for part, file in FILES.items()}
         where = f"from {folder.name}: {', '.join(FILES.values())}"
     else:
-        lacking = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
+        lacking = f"{folder} lacks {', '.join(missing)}" if folder else data_folder.UNSET
         where, online = f"from {ULTRAFEEDBACK}", _online("ultrafeedback", ULTRAFEEDBACK, lacking, ("train", "test"))
         tables = {part: _of_messages(table) for part, table in online.items()}
     (train, left_out), (test, more) = (_pairs(tables[part], part=part) for part in ("train", "test"))
@@ -64,7 +64,7 @@ def orca() -> Splits:
 
 def _online(task: str, name: str, where: str, parts: Sequence[str]) -> dict[str, Table]:
     holding = f"preference/ holding {', '.join(FILES.values())}" if task == "ultrafeedback" else ""
-    return places.online(partial(read_dataset, name, None, {part: part for part in parts}), task, where, holding)
+    return data_folder.online(partial(read_dataset, name, None, {part: part for part in parts}), task, where, holding)
 
 
 def _of_messages(table: Table) -> Table:
@@ -78,13 +78,13 @@ def _messages(table: Table, side: str, row: int) -> tuple[str, str]:
     value = table.column(side)[row]
     said = [(one.get("role"), one.get("content")) for one in value] if isinstance(value, list | tuple) else []
     if [role for role, _ in said] != ["user", "assistant"]:
-        raise TensorAdaptError(f"{table.place(row)}: {side} is {shown(value)}; expected a user's message and an answer")
+        raise TensorAdaptError(f"{table.at(row)}: {side} is {shown(value)}; expected a user's message and an answer")
     return said[0][1], said[1][1]
 
 
 def _rows(table: Table, rows: np.ndarray) -> Table:
     columns = {name: [values[row] for row in rows] for name, values in table.columns.items()}
-    return replace(table, columns=columns, place=lambda row: table.place(int(rows[row])))
+    return replace(table, columns=columns, at=lambda row: table.at(int(rows[row])))
 
 
 def _divided(train: Split, test: Split, share: float, notes: Sequence[str]) -> Splits:

@@ -14,7 +14,7 @@ import numpy as np
 from tensoradapt.checks import shown
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import places
+from tensoradapt.tasks import data_folder
 from tensoradapt.tasks.splits import Split, divide, take
 from tensoradapt.tasks.tables import Table, read_file
 from tensoradapt_paper.antiberty import RESIDUES, first_odd
@@ -44,10 +44,10 @@ class Antibodies:
 
 def load() -> Antibodies:
     """The sequences in the folder that ``TENSORADAPT_DATA`` names; raises TensorAdaptError where they are not there."""
-    folder = places.local(FOLDER)
+    folder = data_folder.local(FOLDER)
     missing = [file for file, _ in FILES.values() if folder and not (folder / file).is_file()]
     if not folder or missing:
-        found = f"{folder} lacks {', '.join(missing)}" if folder else places.UNSET
+        found = f"{folder} lacks {', '.join(missing)}" if folder else data_folder.UNSET
         raise TensorAdaptError(
             f"the antibody sequences are not there ({found}); expected a folder with {FOLDER}/ and its files: "
             "docs/guides/protein.md says where they come from"
@@ -79,7 +79,7 @@ def read(path: Path, column: str) -> tuple[Split, list[str]]:
     table = read_file(path)
     texts = [_sequence(table, row, value) for row, value in enumerate(table.column(column))]
     labels = [_label(table, row, value) for row, value in enumerate(table.column("label"))]
-    ids = tuple(f"{path.stem}-{table.place(row).rpartition(' ')[2]}" for row in range(len(table)))
+    ids = tuple(f"{path.stem}-{table.at(row).rpartition(' ')[2]}" for row in range(len(table)))
     split = Split(tuple((text,) for text in texts), np.array(labels, dtype=np.int64), ids)
     return _distinct(split, path.stem)
 
@@ -110,7 +110,7 @@ def _sequence(table: Table, row: int, value: Any) -> str:
     if not text or first_odd(text):
         found = f"the character {first_odd(text)!r}" if text else "no sequence"
         raise TensorAdaptError(
-            f"{table.place(row)}: found {found}; expected a sequence of capital letters, one a residue, X for unknown "
+            f"{table.at(row)}: found {found}; expected a sequence of capital letters, one a residue, X for unknown "
             "ones: correct the row, or remove it"
         )
     return text
@@ -121,7 +121,7 @@ def _label(table: Table, row: int, value: Any) -> int:
         return {0.0: 0, 1.0: 1}[float(value)]
     except (TypeError, ValueError, KeyError):
         raise TensorAdaptError(
-            f"{table.place(row)}: the label is {shown(value) if value else 'missing'}; expected 0 (specific) or 1 "
+            f"{table.at(row)}: the label is {shown(value) if value else 'missing'}; expected 0 (specific) or 1 "
             "(polyreactive): label the row, or remove it"
         ) from None
 
