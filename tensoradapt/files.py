@@ -151,7 +151,7 @@ def reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def explained(verb: str, path: Path | str, hint: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Let an OSError, or an error of ``kinds``, say that ``path`` cannot be "read" or "written", and what to do.
+    """Let an OSError, or an error of ``kinds``, say that a path cannot be "read" or "written", and what to do.
 
     It becomes a TensorAdaptError; one that is raised inside is left as it is.
     """

@@ -73,22 +73,12 @@ def _right(stored: np.ndarray, split: Any) -> Floats:
     return (predicted == labels).astype(float)
 
 
-def _counts(predicted: np.ndarray, labels: np.ndarray) -> tuple[float, float, float, float]:
-    """True positives, false positives, false negatives, true negatives; class 1 is the positive one."""
-    pairs = [(1, 1), (1, 0), (0, 1), (0, 0)]
-    tp, fp, fn, tn = (float(((predicted == p) & (labels == q)).sum()) for p, q in pairs)
-    return tp, fp, fn, tn
-
-
 def _matthews(stored: np.ndarray, split: Any) -> float:
-    tp, fp, fn, tn = _counts(*_two(stored, split))
+    predicted, labels = _two(stored, split)
+    pairs = [(1, 1), (1, 0), (0, 1), (0, 0)]  # true and false positives, false and true negatives
+    tp, fp, fn, tn = (float(((predicted == p) & (labels == q)).sum()) for p, q in pairs)
     product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
     return (tp * tn - fp * fn) / product**0.5 if product else 0.0
-
-
-def _f1(stored: np.ndarray, split: Any) -> float:
-    tp, fp, fn, _ = _counts(*_two(stored, split))
-    return 2 * tp / (2 * tp + fp + fn) if tp else 0.0
 
 
 def _f1_examples(stored: np.ndarray, split: Any) -> Floats:
@@ -186,7 +176,7 @@ TABLE = {
     metric.name: metric
     for metric in (
         averaged("accuracy", _right, noise=of_share),
-        Metric("f1", _f1, _f1_examples, 0.0, 1.0, noise=of_share),
+        averaged("f1", _f1_examples, noise=of_share),
         Metric(  # Matthews' coefficient is Pearson's of two binary variables
             "matthews",
             _matthews,

@@ -24,7 +24,7 @@ import numpy as np
 
 from tensoradapt.checks import place
 from tensoradapt.errors import TensorAdaptError, located
-from tensoradapt.files import explained, parse_json, read_bounded, reason, sync_folder, write_synced
+from tensoradapt.files import explained, parse_json, read_bounded, sync_folder, write_synced
 from tensoradapt.records import finite, finite_or_null, plain
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import AGAIN, TITLES, Row, failed_row, row_of, shown_cells
@@ -162,19 +162,16 @@ def _write_folder(root: Path, name: str, contents: Mapping[str, bytes]) -> Path:
         raise TensorAdaptError(f"run name {name!r} cannot be a folder; expected letters, digits and any of _.=+,- only")
     # a pid alone can repeat: containers that share a disk each count their own
     temp = root / f".{name}.{os.getpid()}.{os.urandom(3).hex()}.tmp"
+    hint = "expected a writable folder with free space: free or choose another, then run it again"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        temp.mkdir()
-        for file, data in contents.items():
-            write_synced(temp / file, data)
-        sync_folder(temp)
-        _publish(temp, root / name)
-        sync_folder(root)
-    except OSError as error:
-        raise TensorAdaptError(
-            f"run {name} cannot be written to {root} ({reason(error)}); expected a writable folder with free space: "
-            "free or choose another, then run it again"
-        ) from error
+        with explained(f"written to {root}", f"run {name}", hint):
+            root.mkdir(parents=True, exist_ok=True)
+            temp.mkdir()
+            for file, data in contents.items():
+                write_synced(temp / file, data)
+            sync_folder(temp)
+            _publish(temp, root / name)
+            sync_folder(root)
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     return root / name

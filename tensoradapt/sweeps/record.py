@@ -11,7 +11,7 @@ from typing import Any
 
 from tensoradapt.checks import optional, rank
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.files import explained, parse_json, read_bounded, reason, replace_file
+from tensoradapt.files import explained, parse_json, read_bounded, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import count
 from tensoradapt.runs.store import Run, is_finished, read_run
@@ -178,12 +178,8 @@ def _short(version: str | None) -> str:
 
 def _set_aside(root: Path, name: str) -> None:
     folder = root / ".stale"
-    try:
+    hint = "expected a folder that can be written: remove what is in the way, or go on with --stale keep"
+    with explained(f"set aside in {folder}", f"run {name}", hint):
         folder.mkdir(exist_ok=True)
         k = next(k for k in range(10**6) if not (folder / f"{name}.{k}").exists())
         (root / name).rename(folder / f"{name}.{k}")
-    except OSError as error:
-        raise TensorAdaptError(
-            f"run {name} cannot be set aside in {folder} ({reason(error)}); expected a folder that can be written: "
-            "remove what is in the way, or go on with --stale keep"
-        ) from error

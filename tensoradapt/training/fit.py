@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import check_arguments, check_is, flag, number, of_kind, optional, shown
+from tensoradapt.checks import Check, check_arguments, check_is, flag, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.habits import answers_keywords
 from tensoradapt.text import count_text, duration_text
@@ -26,6 +26,22 @@ from tensoradapt.training.state import TrainingState, collect, put_back, trained
 from tensoradapt.training.turns import Turns, to_end
 
 Batch = Mapping[str, Tensor]
+
+
+def _batches(value: Any, where: str) -> None:
+    check_is(where, value, Iterable)
+    if getattr(value, "shape", None) == ():  # an array without axes, which looks like an iterable
+        raise TensorAdaptError(f"{where} is {shown(value)}; expected one mapping of tensors for each step")
+
+
+CHECKS: Mapping[str, Check] = {
+    "model": of_kind(nn.Module),
+    "batches": _batches,
+    "loss": optional(of_kind(Callable)),  # type: ignore[arg-type]  # a kind, if no class
+    "on_step": optional(of_kind(Callable)),  # type: ignore[arg-type]
+    "reduce": optional(of_kind(Mapping)),
+    "checkpoint": optional(of_kind(TrainingState)),
+}
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ def training(
     checkpoint: TrainingState | None = None,
 ) -> Turns[FitResult]:
     """Return the training of ``fit`` as work that pauses after each step; arguments are checked before the first."""
-    _check_kinds(model, batches, loss=loss, on_step=on_step, reduce=reduce, checkpoint=checkpoint)
+    check_arguments(locals(), **CHECKS)
     groups = parameter_groups(model, options.lr, options.head_lr, heads)
     check_schedule(model, reduce or {}, options.steps)
     if checkpoint and reduce:
@@ -168,18 +184,6 @@ def _steps(
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
-
-
-def _check_kinds(model: Any, batches: Any, **others: Any) -> None:
-    """Raise TensorAdaptError for arguments of another kind than ``fit`` takes."""
-    kinds: dict[str, Any] = {"loss": Callable, "on_step": Callable, "reduce": Mapping, "checkpoint": TrainingState}
-    check_is("model", model, nn.Module)
-    check_is("batches", batches, Iterable)
-    if getattr(batches, "shape", None) == ():  # an array without axes, which looks like an iterable
-        raise TensorAdaptError(f"batches is {shown(batches)}; expected one mapping of tensors for each step")
-    for what, given in others.items():
-        if given is not None:
-            check_is(what, given, kinds[what])
 
 
 def _loss(
