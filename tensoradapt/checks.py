@@ -223,7 +223,7 @@ def items(check: Check, value: Any, where: str, most: int = MOST) -> list[Any]:
     return found
 
 
-def place(value: Any, where: str) -> Path:
+def as_path(value: Any, where: str) -> Path:
     """Return the path of a file or folder; it need not be there, and the file system must allow it."""
     if not isinstance(value, str | os.PathLike):
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a path, such as 'results/cp'")

@@ -19,7 +19,7 @@ from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
 from tensoradapt.adapter.forward_pass import ForwardPass
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
-from tensoradapt.checks import place
+from tensoradapt.checks import as_path
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.habits import ADAPTER, no_attribute
 from tensoradapt.networks.layout import At
@@ -223,7 +223,7 @@ class Adapter(nn.Module):
         """
         if self.gate.merged:
             raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before saving")
-        path = place(path, "path")
+        path = as_path(path, "path")
         check_filled(self)
         stored = {name: gathered(p) for name, p in self.stored()}
         at = self.attachment

@@ -16,7 +16,7 @@ from torch import nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import Check, anything, check_arguments, check_number, named, optional, place, shown
+from tensoradapt.checks import Check, anything, as_path, check_arguments, check_number, named, optional, shown
 from tensoradapt.checks import seed as check_seed
 from tensoradapt.compression.core import Core, can_be_cut
 from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order
@@ -80,7 +80,7 @@ class Compressed:
 
         To have these checked, save the attached adapter instead.
         """
-        path = place(path, "path")
+        path = as_path(path, "path")
         factors = {f"{i}.{k}": v.float() for i, values in enumerate(_tensors(self.factors)) for k, v in values.items()}
         scales = tuple(1.0 for _ in self.factors)
         checkpoint.write(checkpoint.Checkpoint(self.plan, 0, scales, "", factors, {}), path)

@@ -17,7 +17,7 @@ from torch import nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import items, of_kind, place, shown
+from tensoradapt.checks import as_path, items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.pair import LoraPair, in_double
@@ -48,7 +48,7 @@ def read(source: Any, sites: Any = None) -> TrainedUpdates:
     Raises TensorAdaptError where modules and sites differ, shapes do not fit, or an update is not finite.
     """
     if isinstance(source, str | os.PathLike):
-        trained = _from_folder(place(source, "source"), sites)
+        trained = _from_folder(as_path(source, "source"), sites)
     elif isinstance(source, Adapter):
         trained = _from_adapter(source, sites)
     elif isinstance(source, Mapping):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, optional, place, text
+from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, optional, text
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora.experts import named
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
@@ -114,7 +114,7 @@ def _dtype_name(dtype: str | torch.dtype) -> str:
 
 CHECKS: Mapping[str, Check] = {
     "model": of_kind(nn.Module),
-    "path": place,
+    "path": as_path,
     "adapter": optional(of_kind(Adapter)),
     "round_up": flag,
     "dtype": lambda value, where: one_of(tuple(DTYPES), _dtype_name(value), where),

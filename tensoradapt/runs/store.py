@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.checks import place
+from tensoradapt.checks import as_path
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.files import explained, parse_json, read_bounded, sync_folder, write_synced
 from tensoradapt.records import finite, finite_or_null, plain
@@ -242,7 +242,7 @@ def load_runs(root: Path) -> list[Run]:
     Raises:
         TensorAdaptError: for a missing root or a damaged run.
     """
-    root = place(root, "root")
+    root = as_path(root, "root")
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise TensorAdaptError(f"{root} {found}; expected a folder of runs: run a sweep into it first")

@@ -13,7 +13,7 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
-from tensoradapt.checks import check_arguments, flag, of_kind, optional, place
+from tensoradapt.checks import as_path, check_arguments, flag, of_kind, optional
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.layers.stored_matrix import stored_matrices
 from tensoradapt.planning.plan import Plan
@@ -45,7 +45,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
         TensorAdaptError: with the model untouched, for a missing, damaged or future file, tensors that do not fit the
             plan, and what ``strict`` refuses.
     """
-    check_arguments(locals(), model=of_kind(nn.Module), path=place, strict=flag)
+    check_arguments(locals(), model=of_kind(nn.Module), path=as_path, strict=flag)
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
     saved = checkpoint.read(path, partial(_affordable_heads, model))
@@ -94,7 +94,7 @@ def from_pretrained(
             something else, and a hub that cannot be reached.
     """
     check_arguments(
-        locals(), model=of_kind(nn.Module), source=place, strict=flag, cache_dir=optional(place), **hub.WHERE
+        locals(), model=of_kind(nn.Module), source=as_path, strict=flag, cache_dir=optional(as_path), **hub.WHERE
     )
     if not Path(source).is_dir():
 
@@ -125,7 +125,7 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
         TensorAdaptError: with nothing changed, while merged, for an adapter of another plan or seed, for one whose
             heads another adapter in use has replaced, and for files that ``load`` refuses.
     """
-    adapter, path = attached(model, name), place(path, "path")
+    adapter, path = attached(model, name), as_path(path, "path")
     if adapter.gate.merged:
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before restoring")
     if adapter.attachment.inactive_heads:
@@ -151,7 +151,7 @@ def _computed(plan: Plan) -> list[Any]:
 
 def unattached(path: str | Path) -> Adapter:
     """Return a saved adapter without a model, for what needs its updates alone; trained heads stay in their file."""
-    saved = checkpoint.read(place(path, "path"))
+    saved = checkpoint.read(as_path(path, "path"))
     adapter = Adapter(saved.plan, saved.seed, factors_from_base(saved), saved.scales)
     adapter.restore(saved)
     return adapter

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensoradapt.analysis.results import MOST_RUNS, folder, frame, meeting
-from tensoradapt.checks import flag, items, of_kind, place, strings
+from tensoradapt.checks import as_path, flag, items, of_kind, strings
 from tensoradapt.runs.store import Run
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Due
@@ -48,7 +48,7 @@ def results(
     flag(tuning, "tuning")
     conditions = strings(where, "where")
     if isinstance(source, str | os.PathLike):
-        table = _of_folder(place(source, "source"), place(spec, "spec") if isinstance(spec, str) else spec)
+        table = _of_folder(as_path(source, "source"), as_path(spec, "spec") if isinstance(spec, str) else spec)
     else:
         table = frame(items(of_kind(Run), source, "runs", most=MOST_RUNS))
     return meeting(table if tuning else table[~table["tuning"]], conditions)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.checks import Check, check_arguments, flag, of_kind, one_of, place, text, whole
+from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, text, whole
 from tensoradapt.data.model_objects import with_saved_model
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import store, trackers
@@ -51,7 +51,7 @@ class SweepResult:
 
 
 CHECKS: Mapping[str, Check] = {
-    "out": place,
+    "out": as_path,
     "executor": partial(one_of, tuple(EXECUTORS)),
     "device": text,
     "stale": text,

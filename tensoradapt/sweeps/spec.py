@@ -303,7 +303,7 @@ def read_spec(source: Path | str | Mapping[str, Any], own: Mapping[str, Any] | N
         TensorAdaptError: for a file that cannot be read and, naming the place and key, for a key that is unknown or
             missing, a wrong type, a value out of range or named twice, and two methods of one name.
     """
-    given = source if isinstance(source, Mapping) else _load(checks.place(source, "spec"))
+    given = source if isinstance(source, Mapping) else _load(checks.as_path(source, "spec"))
     table = {key: _with_integers(item) for key, item in given.items() if item is not None}
     _check_known(table, [*SWEEP, *(f for f in OF_METHODS if f.name != "method"), *LR])
     if own is None:

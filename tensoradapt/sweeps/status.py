@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensoradapt.checks import is_number, place
+from tensoradapt.checks import as_path, is_number
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import LARGEST, parse_json, read_bounded
 from tensoradapt.runs.config import RunConfig
@@ -54,13 +54,13 @@ def status(folder: Path | str, spec: Path | str | None = None) -> DataFrame:
     """
     import pandas
 
-    root = place(folder, "folder")
+    root = as_path(folder, "folder")
 
     @cache  # a run that ends meanwhile makes others due, which the plans do not know of
     def end(name: str) -> str:
         return "finished" if is_finished(root, name) else "failed" * is_failed(root, name)
 
-    plans, notes = _plans(root, None if spec is None else place(spec, "spec"), lambda name: bool(end(name)))
+    plans, notes = _plans(root, None if spec is None else as_path(spec, "spec"), lambda name: bool(end(name)))
     configs = {config.id: config for plan in plans for config in plan.configs}
     left = {name: part for name, part in _running(root) if name in configs and not end(name)}
     states = {name: end(name) or ("running" if name in left else "waiting") for name in configs}

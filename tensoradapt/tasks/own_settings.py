@@ -67,7 +67,7 @@ def _source(given: Any, where: str) -> str:
             f"{where} is {checks.shown(given)}; expected a file, such as 'reviews.csv', a folder of pictures, or rows: "
             "a DataFrame, a datasets.Dataset or a list of dicts"
         )
-    return str(checks.place(given, where))
+    return str(checks.as_path(given, where))
 
 
 @dataclass(frozen=True, kw_only=True)

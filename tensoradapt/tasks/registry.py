@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt import tasks
-from tensoradapt.checks import flag, imported, name_in, place, shown, text
+from tensoradapt.checks import as_path, flag, imported, name_in, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.library import check_reported
 from tensoradapt.records import keywords, read
@@ -86,7 +86,7 @@ def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:
         return _installed(_entries()[name])
     if re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name):
         return _free(_held(name))
-    if Path(name).suffix.lower() in SUFFIXES or HUB_NAME.fullmatch(name) or place(name, where).exists():
+    if Path(name).suffix.lower() in SUFFIXES or HUB_NAME.fullmatch(name) or as_path(name, where).exists():
         return _free(own.build(read(OwnData, settings_of(name), where)))
     raise TensorAdaptError(f'unknown task "{name}"{did_you_mean(name, names())}')
 
