@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from tensoradapt.analysis.names import display
 from tensoradapt.text import bytes_text, duration_text, plain
 
@@ -19,7 +21,8 @@ def _change(value: float) -> str:
     return f"{value:+.3f}"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """Return a p value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -44,7 +47,7 @@ OF_COLUMN: Mapping[str, Write] = {
     "reference": lambda value: plain(display(value)),
     **dict.fromkeys(("score", "validation", "chance", "mean", "low", "high", "sd", "p_frontier"), _score),
     "difference": _change,
-    **dict.fromkeys(("p", "p_holm", "p_within", "p_within_holm"), _p),
+    **dict.fromkeys(("p", "p_holm", "p_within", "p_within_holm"), p_text),
     **dict.fromkeys(("seconds", "step_seconds_median"), _seconds),
     "seconds_left": duration_text,
     **dict.fromkeys(("adapter_bytes", "peak_memory_bytes", "peak_device_bytes"), bytes_text),
@@ -55,21 +58,24 @@ OF_COLUMN: Mapping[str, Write] = {
 
 
 def cell_text(column: str, value: Any) -> str:
-    """Return the text of a cell; a missing value has none.
+    """Return the text of a cell; a missing value has none, and a column that is not in ``OF_COLUMN`` four digits.
 
     >>> [cell_text("n_params", 147456), cell_text("mean", 0.8219), cell_text("seconds", 124.2), cell_text("p", 2e-5)]
     ['147,456', '0.822', '124 s', '< 0.001']
     >>> cell_text("peak_memory_bytes", 1.18e9), cell_text("method", "lotr"), cell_text("seed", float("nan"))
     ('1.18 GB', 'LoTR', '')
+    >>> [cell_text("", value) for value in (147456, 0.81234, 3e-5, True, 12345.6)]
+    ['147,456', '0.8123', '3e-05', 'yes', '12,346']
     """
     if missing(value):
         return ""
     if column in OF_COLUMN:
         return OF_COLUMN[column](value)
-    if isinstance(value, bool):
-        return _flag(value)
-    whole = hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer())
-    return _count(value) if whole else f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+    if isinstance(value, bool | np.bool_):
+        return _flag(bool(value))
+    if isinstance(value, float | np.floating):
+        return _count(value) if abs(value) >= 1e4 or float(value).is_integer() else f"{value:.4g}"
+    return _count(value) if hasattr(value, "__index__") else plain(str(value))
 
 
 def missing(value: Any) -> bool:

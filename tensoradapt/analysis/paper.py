@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from pandas import DataFrame, notna
-from pandas.api.types import is_bool
 
+from tensoradapt.analysis.cells import cell_text
 from tensoradapt.analysis.facts import how_unequal, listed, reported, size
 from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.results import table_of
@@ -195,27 +195,9 @@ Cells = tuple[list[str], list[bool], list[list[str]]]  # titles; whether each co
 
 
 def _cells(table: DataFrame) -> Cells:
-    texts = [[cell_text(value) for value in column] for _, column in _values(table).items()]
+    texts = [[cell_text("", value) for value in column] for _, column in _values(table).items()]
     numbers = [all(NUMBER.fullmatch(text.strip("*")) for text in column if text) and any(column) for column in texts]
     return list(map(str, table.columns)), numbers, [list(row) for row in zip(*texts, strict=True)]
-
-
-def cell_text(value: Any) -> str:
-    """Return a value as a cell shows it: separators of thousands, four digits, nothing where it is missing.
-
-    >>> [cell_text(value) for value in (147456, 0.81234, 3e-5, True, None, 12345.6)]
-    ['147,456', '0.8123', '3e-05', 'yes', '', '12,346']
-    """
-    if value is None or not notna(value):
-        return ""
-    if is_bool(value):
-        return "yes" if value else "no"
-    if isinstance(value, int | np.integer):
-        return f"{value:,}"
-    if isinstance(value, float | np.floating):
-        number = float(value)
-        return f"{number:,.0f}" if abs(number) >= 1e4 or number.is_integer() else f"{number:.4g}"
-    return plain(str(value))
 
 
 def _marked(table: DataFrame, escape: Callable[[str], str], bold: str) -> Cells:

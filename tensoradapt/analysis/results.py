@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame, Series
 
 from tensoradapt.analysis.names import display
 from tensoradapt.checks import items, of_kind, shown
@@ -19,9 +22,6 @@ from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, SE
 from tensoradapt.runs.store import Failure, Run, load_failures, load_runs
 from tensoradapt.text import bonds_text, plain
 from tensoradapt.training.options import Training
-
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
 
 HELP = {
     f.name: f.metadata["help"] for record in (AdapterSpec, Training) for f in fields(record) if "help" in f.metadata
@@ -92,24 +92,18 @@ def table_of(source: Path | str | Iterable[Run] | DataFrame) -> DataFrame:
     """
     if isinstance(source, str | os.PathLike):
         source = load_runs(Path(source))
-    table = complete(source if is_frame(source) else frame(items(of_kind(Run), source, "runs", most=MOST_RUNS)))
+    if not isinstance(source, DataFrame):
+        source = frame(items(of_kind(Run), source, "runs", most=MOST_RUNS))
+    table = complete(source)
     return table[table["status"] != FAILED].reset_index(drop=True)
-
-
-def is_frame(value: Any) -> bool:
-    """Return whether a value is a pandas DataFrame."""
-    kinds = type(value).__mro__
-    return any(kind.__name__ == "DataFrame" and kind.__module__.split(".")[0] == "pandas" for kind in kinds)
 
 
 def frame(runs: Iterable[Run], failures: Iterable[Failure] = ()) -> DataFrame:
     """Return runs and failures as a table, by task, method, parameters, seed and rate; see ``RUN``."""
-    import pandas
-
     every: list[Run | Failure] = [*runs, *failures]
     rows = [_plain_row(one.row) | {"path": str(one.path)} for one in every]
     rows.sort(key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"] or 0))
-    table = pandas.DataFrame(rows, columns=[*COLUMNS, "path"])
+    table = DataFrame(rows, columns=[*COLUMNS, "path"])
     kinds = {**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(FLAGS, "boolean")}
     kinds |= {"rank": "Int64" if all(isinstance(row["rank"], int | None) for row in rows) else "object"}
     kinds["tuning"] = "bool"
@@ -157,7 +151,7 @@ def complete(table: DataFrame) -> DataFrame:
     _add_ranges(table)
     if table["seed"].isna().all():
         table["seed"] = table.groupby(list(CONFIGURATION), dropna=False).cumcount()
-    return table.assign(id=table["id"].fillna(_rows_named(table)))
+    return table.assign(id=table["id"].fillna(Series([f"row {i}" for i in table.index], table.index)))
 
 
 def _with_needed(table: DataFrame) -> DataFrame:
@@ -177,22 +171,18 @@ def _with_needed(table: DataFrame) -> DataFrame:
 
 def _rank(value: Any) -> Any:
     """Return a rank as a whole number, or as text where it is by bond; None where it is missing."""
-    import pandas
-
     if isinstance(value, str):
         return int(value) if value.strip().isdigit() else value
-    return None if pandas.isna(value) else int(value) if float(value).is_integer() else value
+    return None if pd.isna(value) else int(value) if float(value).is_integer() else value
 
 
 def _check_scores(table: DataFrame) -> None:
-    import pandas
-
     for i, method in table["method"].items():
         if not isinstance(method, str) or not method.strip():
             raise TensorAdaptError(f"row {i!r} has method {shown(method)}; expected the name of a method")
     diverged = (table["status"] == "diverged") & table["score"].isna()
     scores = table["score"].where(~diverged, table["chance"])
-    numbers = pandas.to_numeric(scores, errors="coerce").astype("float64")
+    numbers = pd.to_numeric(scores, errors="coerce").astype("float64")
     odd = ~numbers.abs().lt(float("inf")) & (table["status"] != FAILED)
     if odd.any():
         value = table["score"].tolist()[odd.tolist().index(True)]
@@ -215,19 +205,13 @@ def _check_directions(table: DataFrame) -> None:
 def _add_ranges(table: DataFrame) -> None:
     """Fill in the range of metrics that are known by their names; scores above 1.5 are taken to be in percent."""
     most = table.groupby("metric")["score"].transform("max").gt(1.5).map({True: 100.0, False: 1.0})
-    ends = {metric: range_of(_known_name(metric)) for metric in table["metric"].unique()}
+    ends = {metric: range_of(_known_name(str(metric))) for metric in table["metric"].unique()}
     for i, name in enumerate(("metric_low", "metric_high")):
         table[name] = table[name].astype("float64").fillna(most * table["metric"].map(lambda m, i=i: ends[m][i]))
 
 
-def _known_name(metric: Any) -> str:
-    return str(metric).replace(" ", "_").removeprefix("test_").lower()
-
-
-def _rows_named(table: DataFrame) -> Series:
-    import pandas
-
-    return pandas.Series([f"row {i}" for i in table.index], table.index)
+def _known_name(metric: str) -> str:
+    return metric.replace(" ", "_").removeprefix("test_").lower()
 
 
 def meeting(table: DataFrame, conditions: Sequence[str]) -> DataFrame:
@@ -261,8 +245,8 @@ def _wanted(text: str, column: str, value: str) -> Any:
                 f"condition {text!r}: {value!r} is neither yes nor no; expected one, as in {column}=no"
             )
         return TRUTHS[value.lower()]
-    if column == "status" and value.lower() not in (*STATUSES, FAILED):
-        valid = (*STATUSES, FAILED)
+    valid = (*STATUSES, FAILED)
+    if column == "status" and value.lower() not in valid:
         raise TensorAdaptError(f"condition {text!r}: unknown status {value!r}{did_you_mean(value, valid)}")
     if column not in (*NUMBERS, "score", "n_trained"):  # a rank may be by bond
         return display(value).lower() if column == "method" else value.lower()

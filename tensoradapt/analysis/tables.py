@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from pandas import DataFrame
 
+from tensoradapt.analysis.facts import size
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import CONFIGURATION, COSTS, RUN, table_of
 from tensoradapt.analysis.statistics.examples import paired_scores
@@ -29,15 +32,13 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.row import REFERENCES
 from tensoradapt.runs.store import Run
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
 Row = dict[str, Any]
 Source = Path | str | Iterable[Run] | Any  # a folder of runs, runs, or a DataFrame with a row for each run
 SAME = (  # what the runs of a configuration have in common, beside what it is told by
     *("model", "metric", "parameterization", "projections", "scale", "optimizer", "chance", "metric_low"),
     *("metric_high", "n_trained"),
 )
+BY_SEED = {"scores": "score", "seeds": "seed", "lost": "lost", "runs": "id", "paths": "path"}  # of which columns
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
@@ -100,17 +101,13 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
             seeds is ``cost``.
 
     Returns:
-        A DataFrame with the columns ``MEANS``. There are ``mean``, ``low``, ``high`` and ``sd`` of the score over
-        ``n_seeds`` seeds, of which ``n_lost`` are at chance or diverged; ``scores``, ``seeds``, ``lost``, ``runs`` and
-        ``paths`` by seed; ``on_frontier``, whether no other mean is as high at as little cost; and ``p_frontier``, the
-        probability of that given the noise of seeds (NaN for one seed). One seed has no interval.
+        A DataFrame with the columns ``MEANS``, which docs/reference/columns.md explains: among them ``mean``, ``low``,
+        ``high`` and ``sd`` of the score over ``n_seeds`` seeds, and ``on_frontier``.
 
     Raises:
         TensorAdaptError: for runs that do not compare (two models or metrics of a task), two runs of one seed or two
             rates in a configuration, and a cost that a run lacks.
     """
-    import pandas
-
     table = reported(runs)
     _check_cost(table, cost)
     rows: list[Row] = []
@@ -118,7 +115,7 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
         _check_task(own)
         of_task = [_mean(group, cost) for group in _grouped(own, CONFIGURATION)]
         rows += _on_frontier(sorted(of_task, key=lambda row: (row["cost"], row["method"], str(row["layout"]))))
-    means = pandas.DataFrame(rows, columns=list(MEANS))
+    means = DataFrame(rows, columns=list(MEANS))
     return means.astype(_kinds(means))
 
 
@@ -138,20 +135,7 @@ def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:
 def _kinds(table: DataFrame) -> dict[str, str]:
     """Return the types of the columns of means and comparisons."""
     whole = ("budget", "n_params", "n_trained", "steps", "n_seeds", "n_lost", "reference_n_params", "seeds_needed")
-    texts = ("task", "model", "metric", "kind", "method", "parameterization", "projections", "scale", "optimizer")
-    others = (
-        *texts,
-        "layout",
-        "rank",
-        "scores",
-        "seeds",
-        "lost",
-        "runs",
-        "paths",
-        "reference",
-        "reference_rank",
-        "over",
-    )
+    others = ("task", "kind", "method", "layout", "rank", *SAME[:6], *BY_SEED, "reference", "reference_rank", "over")
     flags = ("on_frontier", "decided", "within")
     kinds = {**dict.fromkeys(whole, "Int64"), **dict.fromkeys(others, "object"), **dict.fromkeys(flags, "bool")}
     return {name: kinds.get(name, "float64") for name in table}
@@ -200,18 +184,17 @@ def _mean(own: Sequence[Row], cost: str) -> Row:
     _check_configuration(own)
     found = t_interval([row["score"] for row in own])
     costs = [row[cost] for row in own if row[cost] is not None]
-    columns = {"scores": "score", "seeds": "seed", "lost": "lost", "runs": "id", "paths": "path"}
     return {
         **{name: own[0][name] for name in (*CONFIGURATION, *SAME, "lr")},
         **{"cost": statistics.median(costs) if costs else math.nan, "mean": found.mean, "low": found.low},
         **{"high": found.high, "sd": found.sd, "n_seeds": found.n, "n_lost": sum(row["lost"] for row in own)},
-        **{name: tuple(row[column] for row in own) for name, column in columns.items()},
+        **{name: tuple(row[column] for row in own) for name, column in BY_SEED.items()},
     }
 
 
 def _check_configuration(own: Sequence[Row]) -> None:
     """Raise TensorAdaptError if the runs of a configuration have two learning rates or share a seed."""
-    named = f"{own[0]['method']} {size_of(own[0])}".strip()
+    named = f"{own[0]['method']} {size(own[0])}".strip()
     rates = sorted({row["lr"] for row in own if row["lr"] is not None})
     if len(rates) > 1:
         raise TensorAdaptError(
@@ -244,29 +227,17 @@ def _on_frontier(means: list[Row]) -> list[Row]:
     on = non_dominated(cost, mean)
     chances = on_frontier_probability(cost, mean, sd, n)
     for row in means:
-        row |= {
-            "on_frontier": False,
-            "p_frontier": 0.0 if row["kind"] == "adapter" and row["n_seeds"] > 1 else math.nan,
-        }
+        noisy = row["kind"] == "adapter" and row["n_seeds"] > 1
+        row |= {"on_frontier": False, "p_frontier": 0.0 if noisy else math.nan}
     for row, is_on, share in zip(able, on, chances, strict=True):
         row |= {"on_frontier": bool(is_on), "p_frontier": float(share)}
     return means
 
 
-def size_of(row: Mapping[str, Any]) -> str:
-    """Return the size of a configuration as text: its budget, else its rank, else ""."""
-    if is_number(_plain(row["budget"])):
-        return f"≤ {int(row['budget']):,}"
-    rank = _plain(row["rank"])
-    return "" if rank is None else f"r={rank}"
-
-
 def _plain(value: Any) -> Any:
     """Return a cell as a plain Python value; None where it is missing."""
-    import pandas
-
     value = value.item() if hasattr(value, "item") else value
-    return None if pandas.isna(value) else value
+    return None if pd.isna(value) else value
 
 
 @dataclass(frozen=True)
@@ -300,12 +271,9 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
         margin: how much worse counts as "within", in the unit of the score.
 
     Returns:
-        A DataFrame with the columns ``COMPARED``. ``difference`` is the mean with its 95 % interval; ``p`` that of this
-        comparison alone; ``p_holm`` corrected over all comparisons of the task (Holm 1979); ``decided`` is ``p_holm`` <
-        0.05. ``p_within`` is the one-sided p that the configuration is worse by the margin or more, and ``within``
-        says that it is not, after Holm's correction at 2.5 % (a test of non-inferiority; Piaggio et al., JAMA 308,
-        2012). ``seeds_needed``: with how many seeds the same difference and spread would be decided. ``over``: what is
-        paired. p is missing for one seed without scores of test examples.
+        A DataFrame with the columns ``COMPARED``, which docs/reference/columns.md explains. ``p_holm`` is after Holm
+        (1979); ``within`` is a test of non-inferiority (Piaggio et al., JAMA 308, 2012). p is missing for one seed
+        without scores of test examples.
 
     Raises:
         TensorAdaptError: for a reference that no run has, an unknown ``at``, and runs that do not compare.
@@ -319,13 +287,11 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
 
 def compare_means(means: DataFrame, reference: str | None, at: int | str = "auto", margin: float = 0.01) -> DataFrame:
     """Return what ``compare`` does, from rows of ``summarise``."""
-    import pandas
-
     chosen = reference_of(means, reference)
     rows: list[Row] = []
     for own in _grouped(records(means), ("task",)):
         rows += corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at)])
-    found = pandas.DataFrame(rows, columns=list(COMPARED))
+    found = DataFrame(rows, columns=list(COMPARED))
     return found.astype(_kinds(found))
 
 
@@ -426,7 +392,7 @@ def _between(sizes: Sequence[Row], other: Row) -> Iterator[Matched]:
 def _compared(pair: Matched, margin: float) -> Row:
     """Return a comparison as a row, its p values uncorrected."""
     examples = paired_scores(pair.folders) if pair.folders else None
-    found = _difference(pair, examples)
+    found = t_interval(pair.first - pair.second) if examples is None else paired_difference(*examples)
     p, p_within = _p_values(pair.first - pair.second, examples, margin)
     several = "seeds and test examples" if len(pair.first) > 1 else "test examples of one seed"
     row = {**pair.own, **pair.cells}
@@ -438,10 +404,6 @@ def _compared(pair: Matched, margin: float) -> Row:
         **{"difference": found.mean, "low": found.low, "high": found.high, "sd": found.sd, "n_seeds": found.n},
         **{"p": p, "p_within": p_within, "margin": margin, "over": "seeds" if examples is None else several},
     }
-
-
-def _difference(pair: Matched, examples: tuple[Floats, Floats] | None) -> Interval:
-    return t_interval(pair.first - pair.second) if examples is None else paired_difference(*examples)
 
 
 def _p_values(apart: Floats, examples: tuple[Floats, Floats] | None, margin: float) -> tuple[float, float]:

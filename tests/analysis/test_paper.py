@@ -12,7 +12,8 @@ import pytest
 from support.synthetic_runs import write_many, write_synthetic
 from support.synthetic_sweep import sweep
 
-from tensoradapt.analysis.paper import cell_text, paper, write
+from tensoradapt.analysis.cells import cell_text
+from tensoradapt.analysis.paper import paper, write
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import compare, summarise
 from tensoradapt.errors import TensorAdaptError
@@ -140,5 +141,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 
 def test_cells_have_separators_and_four_digits() -> None:
-    shown = [cell_text(value) for value in (22_713_216, 0.123456, np.float64(3), np.bool_(True), pandas.NA, "a\x1b")]
+    shown = [
+        cell_text("", value) for value in (22_713_216, 0.123456, np.float64(3), np.bool_(True), pandas.NA, "a\x1b")
+    ]
     assert shown == ["22,713,216", "0.1235", "3", "yes", "", "a\\x1b"]
