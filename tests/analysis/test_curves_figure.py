@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.text import Text
 from support.synthetic_runs import write_synthetic
 from support.synthetic_sweep import LEVELS, tuned_apart
+from support.texts import faults
 
+from tensoradapt.analysis import plots
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import table_of
 from tensoradapt.errors import TensorAdaptError
 
@@ -55,13 +57,13 @@ def drawn(rows: pd.DataFrame, width: float = 7, **options: object) -> Axes:
 
 
 def marks(ax: Axes, gid: str) -> list[tuple[float, float]]:
-    lines = [line for part in (ax, *ax.child_axes) for line in part.lines if str(line.get_gid()).startswith(gid)]
+    lines = [line for line in ax.lines if str(line.get_gid()).startswith(gid)]
     return sorted(tuple(map(float, xy)) for line in lines for xy in line.get_xydata())
 
 
-@pytest.mark.parametrize("x", ["rank", "steps", "budget"])
+@pytest.mark.parametrize("x", ["rank", "steps", "budget", "seconds"])
 def test_a_mean_stands_at_its_x_and_height(x: str) -> None:
-    runs = grows(x)
+    runs = grows(x) if x != "seconds" else grows("steps").assign(seconds=lambda table: 2.0 * table["steps"])
     rows = curves.rows(runs, x=x)
     assert set(rows["x"]) == {x}
     wanted = runs.groupby(["method", x])["score"].mean()
@@ -94,13 +96,13 @@ def test_sizes_of_a_method_are_lines_of_their_own_over_steps() -> None:
 def test_a_row_of_rates_is_a_run_with_the_mean_over_seeds_of_its_size(tuned: pd.DataFrame) -> None:
     rows = curves.rows(tuned, x="lr")
     assert set(rows["id"]) == set(tuned.loc[tuned["tuning"], "id"])
-    for _, alike in rows.groupby(["method", "panel", "lr"]):
+    for _, alike in rows.groupby(["method", "setting", "lr"]):
         assert set(alike["seed"]) == {1000, 1001}
         assert set(alike["mean"]) == {alike["validation"].mean()}
     kept = rows[rows["chosen"]]
     wanted = {(name, f"r={rank}", BEST[rank]) for name in LEVELS for rank in BEST}
     wanted = wanted - {("lora", "r=1", 1e-3)} | {("lora", "r=1", 1e-2), ("frozen base + head", "", 1e-3)}
-    assert set(zip(kept["method"], kept["panel"], kept["lr"], strict=True)) == wanted
+    assert set(zip(kept["method"], kept["setting"], kept["lr"], strict=True)) == wanted
     ends = "LoRA, LoRTA, MetaTT-4D and VeRA"
     kept_rates = "Rates kept go from 0.001 to 0.01 over 5 methods"
     assert curves.headline(rows) == f"{kept_rates}; the lowest or highest tried for {ends}"
@@ -109,31 +111,21 @@ def test_a_row_of_rates_is_a_run_with_the_mean_over_seeds_of_its_size(tuned: pd.
 
 
 @pytest.mark.parametrize("width", [3.3, 7])
-def test_each_size_has_a_panel_with_its_means_runs_and_rings(tuned: pd.DataFrame, width: float) -> None:
+def test_each_size_is_a_line_or_with_col_a_panel_of_its_means_runs_and_rings(tuned: pd.DataFrame, width: float) -> None:
     rows = curves.rows(tuned, x="lr")
+    kept = rows[rows["chosen"]].drop_duplicates(["method", "setting"])
     ax = drawn(rows, width)
-    assert [part.get_title(loc="left") for part in ax.child_axes] == ["r=1", "r=4", "r=16", "frozen base +\nhead"]
-    assert len({part.get_ylim() for part in ax.child_axes}) == 1
-    for part, panel in zip(ax.child_axes, ("r=1", "r=4", "r=16", ""), strict=True):
-        own = rows[rows["panel"] == panel]
-        assert marks(part, "seed") == sorted(zip(own["lr"], own["validation"], strict=True))
-        kept = own[own["chosen"]].drop_duplicates("method")
-        assert marks(part, "chosen") == sorted(zip(kept["lr"], kept["mean"], strict=True)) != []
-    ax.figure.draw_without_rendering()
-    whole = ax.figure.bbox
-    texts = [text for part in ax.child_axes for text in (part._left_title, *_ticks(part))]
-    boxes = [text.get_window_extent() for text in (*texts, ax.xaxis.label, ax.yaxis.label)] + [
-        ax.legend_.get_window_extent()
-    ]
-    assert all(whole.x0 <= b.x0 and b.x1 <= whole.x1 and whole.y0 <= b.y0 and b.y1 <= whole.y1 for b in boxes)
-    assert not [1 for box, other in combinations(boxes, 2) if box.overlaps(other)]
-
-
-def _ticks(ax: Axes) -> list[Text]:
-    """The numbers of both axes that are shown."""
-    pairs = ((axis, sorted(limits)) for axis, limits in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())))
-    ticks = [tick for axis, (low, high) in pairs for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    return [tick.label1 for tick in ticks if tick.label1.get_visible()]
+    assert not faults(ax.figure)
+    named = {text.get_text() for text in ax.get_legend().get_texts()}
+    sizes = {f"{display(name)} r={rank}" for name in LEVELS for rank in BEST}
+    assert named == {*sizes, "frozen base + head", "rate kept"}
+    panels = plots.curves(tuned, x="lr", figsize=width, col="rank")
+    assert [part.get_title(loc="left") for part in panels] == ["r=1", "r=4", "r=16"]
+    for parts, of in (([ax], rows), *(([part], rows[rows["rank"].isin([rank]) | rows["rank"].isna()])
+                      for part, rank in zip(panels, BEST, strict=True))):  # fmt: skip
+        rings = kept[kept["id"].isin(of["id"])]
+        assert marks(parts[0], "seed") == sorted(zip(of["lr"], of["validation"], strict=True))
+        assert marks(parts[0], "chosen") == sorted(zip(rings["lr"], rings["mean"], strict=True)) != []
 
 
 def test_a_rate_without_a_score_is_a_cross_on_the_edge_and_one_bad_seed_is_hollow(tmp_path: Path) -> None:
@@ -147,7 +139,6 @@ def test_a_rate_without_a_score_is_a_cross_on_the_edge_and_one_bad_seed_is_hollo
     runs.loc[runs["lr"] == rates[2], "validation"] = math.nan
     rows = curves.rows(runs, x="lr")
     ax = drawn(rows)
-    assert not ax.child_axes, "one size needs no panels"
     means = {line.get_xdata()[0]: line for line in ax.lines if str(line.get_gid()).startswith("mean")}
     faces = {lr: line.get_markerfacecolor() for lr, line in means.items() if line.get_marker() != "x"}
     assert list(faces) == list(rates[:2]) and faces[rates[0]] != faces[rates[1]] == "#ffffff"

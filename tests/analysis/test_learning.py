@@ -135,16 +135,6 @@ def test_over_seconds_names_stand_where_lines_end(runs: pd.DataFrame) -> None:
     assert ax.get_xlabel() == "seconds of training"
 
 
-def test_validation_is_a_point_at_the_end_of_training(runs: pd.DataFrame) -> None:
-    rows = learning.rows(runs, x="seconds", y="validation")
-    assert set(rows["cost"]) == {0.5 * STEPS}
-    cp = rows[rows["method"] == "cp"].iloc[0]
-    assert cp["mean"] == pytest.approx(runs.loc[runs["method"] == "cp", "validation"].mean())
-    ax = drawn(rows)
-    assert (0.5 * STEPS, cp["mean"]) in {tuple(line[0]) for line in lines(ax, "mean")}
-    assert ax.get_ylabel() == "validation accuracy"
-
-
 def test_of_several_sizes_that_of_the_middle_is_drawn_or_the_one_asked_for(runs: pd.DataFrame) -> None:
     sizes = pd.concat([runs.assign(rank=r, n_params=runs["n_params"] * r, id=runs["id"] + str(r)) for r in (1, 2, 64)])
     several = sizes[sizes["kind"] == "adapter"]
@@ -175,10 +165,8 @@ def test_names_overlap_no_other_and_are_within_the_figure(runs: pd.DataFrame, x:
 
 REFUSED = {
     "an unknown x": ({"x": "step"}, "x is 'step'; did you mean \"steps\""),
-    "an unknown y": ({"y": "losses"}, "y is 'losses'; did you mean \"loss\""),
     "a rank that is not there": ({"at": 5}, "no adapter has rank 5; expected one of 4, 'middle' or 'all'"),
     "an unknown size": ({"at": "largest"}, "at is 'largest'; expected a rank, 'middle' or 'all'"),
-    "validation over one number of steps": ({"y": "validation"}, "all runs have as many steps, and each stores its"),
 }
 
 
@@ -195,6 +183,8 @@ def test_a_table_without_folders_and_folders_without_losses_are_refused(tmp_path
         TensorAdaptError, match="run row 0 has no path, and losses are in the folders of runs; expected a"
     ):
         learning.rows(own)
+    with pytest.raises(TensorAdaptError, match="no run has step_seconds_median; expected the time of its steps"):
+        learning.rows(own.assign(losses="0.5 0.4"), x="seconds")
     write_synthetic(tmp_path)
     with pytest.raises(
         TensorAdaptError, match=r"none of the 1 runs has losses, as in .*; expected losses\.npy in folders"

@@ -25,7 +25,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tensoradapt.analysis.facts import facts
+from tensoradapt.analysis.facts import facts, size
 from tensoradapt.analysis.names import Look, looks, tone
 from tensoradapt.analysis.paper import csv_of
 from tensoradapt.analysis.plots import _checks, _help, _parts
@@ -37,7 +37,7 @@ from tensoradapt.files import replace_files
 from tensoradapt.text import prose
 
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
-COLS = ("task", "method", "model")  # what panels can be made of
+COLS = ("task", "method", "model", "rank", "budget")  # what panels can be made of
 PANEL = 7 / 3  # inches of the width of a panel
 
 
@@ -233,7 +233,7 @@ def _panels(module: ModuleType, runs: Any, col: str | None, options: Mapping[str
         return [_Panel("", runs, _call(module.rows, runs, **options), options)]
     if col is not None and col not in COLS:
         raise TensorAdaptError(f"col is {shown(col)}{did_you_mean(col, COLS)}")
-    if col == "task" or col == "model":
+    if col is not None and col != "method":
         return _of_parts(module, runs, col, options)
     _check_comparable(module, runs, col)
     if col == "method":
@@ -242,9 +242,15 @@ def _panels(module: ModuleType, runs: Any, col: str | None, options: Mapping[str
 
 
 def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Mapping[str, Any]) -> list[_Panel]:
-    """Return a panel for each task or model that allows the figure; raise what is wrong with the first if none does."""
+    """Return a panel for each task, model or size that allows the figure; raise the first error if none does.
+
+    References and others without a size are in the panels of all sizes.
+    """
     found, errors = list[_Panel](), list[TensorAdaptError]()
-    for value, part in runs.groupby(col, dropna=False, sort=False):
+    sized = col in ("rank", "budget")
+    for value, part in runs.groupby(col, dropna=sized, sort=False):
+        if sized:
+            value, part = size(part.iloc[0], short=True), pd.concat([part, runs[runs[col].isna()]])
         try:
             _check_comparable(module, part, col)
             rows = _call(module.rows, part, **options)
@@ -253,7 +259,7 @@ def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Mapping
             continue
         found.append(_Panel(str(value), part, rows, {**options, "names": False}))
     if not found:
-        raise errors[0]
+        raise next(iter(errors), TensorAdaptError(f"no run has a {col}; expected runs of several, or another col"))
     return found
 
 
@@ -286,9 +292,9 @@ def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: M
     if given := [key for key in ("figsize", "caption", "col") if getattr(frame, key) is not getattr(_Frame, key)]:
         raise TensorAdaptError(f"{given[0]} is for a figure of its own; leave it out, or leave out ax")
     if frame.headline:
-        size = "small" if _parts.narrow(ax) else "medium"
-        text = _parts.wrapped(_parts.figure_of(ax), module.headline(panel.rows), _parts.inches(ax), size)
-        ax.set_title(text, loc="left", fontsize=size)
+        letters = "small" if _parts.narrow(ax) else "medium"
+        text = _parts.wrapped(_parts.figure_of(ax), module.headline(panel.rows), _parts.inches(ax), letters)
+        ax.set_title(text, loc="left", fontsize=letters)
     _call(module.draw, panel.rows, ax, **options)
     return ax
 
@@ -302,7 +308,7 @@ def _alone(module: ModuleType, panel: _Panel, frame: _Frame, options: Mapping[st
 
 
 def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: _Frame, options: Mapping[str, Any]) -> Any:
-    """Draw a panel for each task, method or model, with one legend; return their axes (n,)."""
+    """Draw a panel for each task, method, model or size, with one legend; return their axes (n,)."""
     one_task, shown = frame.col == "method", _shown(module, panels, options) if frame.col != "method" else {}
     across = min(len(panels), getattr(module, "across", 3))
     down = -(-len(panels) // across)

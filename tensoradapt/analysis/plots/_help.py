@@ -13,7 +13,7 @@ ax: axes to draw into; by default those of a new figure.
 figsize: inches of a new figure, as (width, height), or a width, of which the figure chooses its height.
 caption: whether what a reader needs to judge it stands below a new figure.
 headline: whether one sentence stands above, written from what is drawn.
-col: "task", "method" or "model", for a panel of each."""
+col: "task", "method", "model", "rank" or "budget", for a panel of each."""
 RUNS = "a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run"
 SHARED = {
     "looks": "name, colour and marker of each method (``tensoradapt.analysis.names.looks``); by default those of data.",

@@ -24,6 +24,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
 
+from tensoradapt.analysis.facts import size
 from tensoradapt.analysis.names import Look, display, tone
 
 Floats = NDArray[np.float64]
@@ -103,10 +104,7 @@ def rank_text(rank: object) -> str:
     >>> rank_text(8.0), rank_text("layer=2 out=4"), rank_text(None)
     ('r=8', 'r≤4', '')
     """
-    if isinstance(rank, str):
-        sizes = {int(part.rpartition("=")[2]) for part in rank.split() if part.rpartition("=")[2].isdecimal()}
-        return f"r{'=' if len(sizes) == 1 else '≤'}{max(sizes)}" if sizes else ""
-    return "" if rank is None or pd.isna(rank) else f"r={rank:g}"
+    return size({"rank": rank, "budget": None}, short=True)
 
 
 def score_name(rows: pd.DataFrame) -> str:

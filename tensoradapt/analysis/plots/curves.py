@@ -1,10 +1,9 @@
-"""Score against rank, budget, steps or learning rate, a line for each method."""
+"""Score against rank, budget, steps, seconds or learning rate, a line for each method."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import offset_copy
 
 from tensoradapt.analysis.facts import listed, where_tuned
-from tensoradapt.analysis.facts import size as asked
 from tensoradapt.analysis.names import LINES, Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import (
     GREY,
-    NARROW,
     PALE,
     bare,
     end_names,
@@ -41,15 +38,19 @@ from tensoradapt.analysis.tables import summarise
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.text import size_text
 
-X = {"rank": "rank", "budget": "parameters asked for", "steps": "steps of training", "lr": "learning rate"}
+X = {
+    "rank": "rank",
+    "budget": "parameters asked for",
+    "steps": "steps of training",
+    "seconds": "seconds",
+    "lr": "learning rate",
+}
 OTHERS: Mapping[str, Callable[[Any], str]] = {
     "rank": rank_text,
     "budget": lambda n: size_text(None, n),
     "steps": lambda n: f"{n:,} steps",
 }
-PANEL, GAP = 0.95, (0.14, 0.42)  # inches of a panel of rates at least, and shares of it between panels
-HIGH = 1.3  # inches of one of several rows of panels at least
-LEAST = 1.2  # inches of axes below which small rates are written as powers of ten
+GOES_WITH = {"budget": "rank", "seconds": "steps"}  # what follows from an x
 APART = ["method", "rank", "budget"]  # what rates are tuned for, where each size has its own
 
 
@@ -60,12 +61,11 @@ def rows(runs: pd.DataFrame, *, x: str = "rank") -> pd.DataFrame:
     is steps.
 
     With ``x="lr"`` a row is a run that tuned: its validation score, the ``mean`` over the runs of its method, size and
-    rate, ``chosen`` where the reported runs have this rate (those of this size, where sizes were tuned apart), and
-    ``panel``, the size, where sizes were tuned apart.
+    rate, and ``chosen`` where the reported runs have this rate (those of this size, where sizes were tuned apart).
 
     Args:
         runs: of one task.
-        x: "rank", "budget", "steps" or "lr".
+        x: "rank", "budget", "steps", "seconds" or "lr".
 
     Raises:
         TensorAdaptError: for another x, a method without it (as ranks by bond), fewer than two values of it, two
@@ -100,7 +100,7 @@ def settings(means: pd.DataFrame, x: str = "") -> pd.Series:
     """Return what tells the lines of a method apart: its size or its steps, where it has several; x is on the axis."""
     texts = pd.Series("", means.index)
     for name, text in OTHERS.items():
-        if name != x and not (x == "budget" and name == "rank"):
+        if name not in (x, GOES_WITH.get(x)):
             several = means.groupby("method")[name].transform("nunique") > 1
             own = [", " + text(value) if pd.notna(value) else "" for value in means[name]]
             texts = texts.where(~several, texts + own)
@@ -128,11 +128,11 @@ def _rates(runs: pd.DataFrame) -> pd.DataFrame:
         x="lr",
         mean=tried.groupby([*APART, "lr"], dropna=False)["validation"].transform("mean"),
         chosen=[key in kept for key in _keys(tried, keys)],
-        panel=[asked(run, short=True) if apart else "" for _, run in tried.iterrows()],
+        setting=settings(tried),
     )
     shown = ["task", "metric", "metric_low", "metric_high", "kind", *APART, "n_params", "lr", "seed", "validation"]
-    found = found[[*shown, "mean", "chosen", "lost", "status", "panel", "x", "id"]]
-    return found.sort_values(["method", "n_params", "panel", "lr", "seed"], ignore_index=True)
+    found = found[[*shown, "mean", "chosen", "lost", "status", "setting", "x", "id"]]
+    return found.sort_values(["method", "n_params", "setting", "lr", "seed"], ignore_index=True)
 
 
 def _keys(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
@@ -150,27 +150,29 @@ def draw(
     """Draw means with 95 % t intervals, seeds as ticks; hollow: a run at chance or diverged, which is a cross.
 
     Methods of one x stand side by side, a few points apart: x was chosen, so that hides nothing. Rates that are kept
-    have a ring, and sizes that were tuned apart panels within the axes.
+    have a ring.
     """
-    shown = in_focus(looks or looks_of(rows["method"]), focus)
-    if rows["x"].iloc[0] == "lr":
-        return _draw_rates(rows, ax, shown, names)
-    lines, x = rows[rows["kind"] == "adapter"], rows["x"].iloc[0]
-    values = sorted(lines["cost"].unique())
+    shown, x = in_focus(looks or looks_of(rows["method"]), focus), rows["x"].iloc[0]
+    lines = _rate_means(rows) if x == "lr" else rows[rows["kind"] == "adapter"]
+    values, ends = sorted(lines["cost"].unique()), []
     _values_axis(ax, values)
     ax.set_ylim(score_limits(lines))
-    references(ax, rows[rows["kind"] != "adapter"])
-    ends = {}
-    for (method, setting), own, shift, style in _lines(ax, lines, shown):
-        look = shown[method]
-        ax.plot(own["cost"], own["mean"], ls=style, color=look.colour, lw=1.2, transform=moved(ax, shift), gid="line")
+    if x != "lr":
+        references(ax, rows[rows["kind"] != "adapter"])
+    for own, look, shift in _lines(ax, lines, shown):
+        ax.plot(own["cost"], own["mean"], look.line, color=look.colour, lw=1.2, transform=moved(ax, shift), gid="line")
         for _, row in own.iterrows() if look.colour != tone(PALE) else ():  # grey lines are the setting of another
             point(ax, row["cost"], row, look, row["n_lost"] == 0, shift)
-        ends[f"{look.name} {setting}".strip()] = own["mean"].iloc[-1], look.colour
-    ax.set(xlabel=X[x], ylabel=score_name(rows))
+            if row.get("chosen"):
+                _ring(ax, row, look, shift)
+        ends.append((look, own["mean"].iloc[-1]))
+    score = f"validation {rows['metric'].iloc[0]}".replace("_", " ")
+    ax.set(xlabel=X[x], ylabel=plain(score) if x == "lr" else score_name(rows))
     bare(ax)
-    if names:
-        end_names(ax, ends)
+    if names and x == "lr":
+        _legend(ax, [look for look, _ in ends])
+    elif names:
+        end_names(ax, {look.name: (y, look.colour) for look, y in ends})
         _values_axis(ax, values)  # for fewer numbers where names made the axes narrower
     return ax
 
@@ -180,16 +182,15 @@ def in_focus(looks: Mapping[str, Look], focus: str | None) -> dict[str, Look]:
     return {m: k if focus in (None, m) else k._replace(colour=tone(PALE)) for m, k in looks.items()}
 
 
-def _lines(
-    ax: Axes, lines: pd.DataFrame, shown: Mapping[str, Look]
-) -> Iterator[tuple[tuple[str, str], pd.DataFrame, float, Any]]:
-    """Yield each line with how many points it is moved and its dashes; lines of one method have other dashes."""
+def _lines(ax: Axes, lines: pd.DataFrame, shown: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:
+    """Yield each line, its look and how many points it is moved; those of one method have other dashes and names."""
     every = list(lines.groupby(["method", "setting"]))
     step = min(6.0, (8 if narrow(ax) else 24) / len(every))
     for i, ((method, setting), own) in enumerate(every):
-        alike = [other for (other, _), _ in every[:i] if other == method]
-        style = LINES[len(alike) % len(LINES)] if alike else shown[method].line
-        yield (method, setting), own, step * (i - (len(every) - 1) / 2), style
+        look, alike = shown[method], sum(other == method for (other, _), _ in every[:i])
+        style = LINES[alike % len(LINES)] if alike else look.line
+        look = look._replace(name=f"{look.name} {setting}".strip(), line=style)
+        yield own, look._replace(marker="o") if look.marker == "x" else look, step * (i - (len(every) - 1) / 2)
 
 
 def _values_axis(ax: Axes, values: Sequence[float]) -> None:
@@ -203,78 +204,27 @@ def _values_axis(ax: Axes, values: Sequence[float]) -> None:
         if not ticks or math.log10(value / ticks[-1]) * decade > 0.12 + 0.055 * len(texts):
             ticks.append(value)
     ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(_power if inches(ax) < LEAST else lambda value, _: f"{value:,g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
 
 
-def _power(value: float, _: object = None) -> str:
-    """Return a power of ten as such where that is shorter."""
-    exponent = round(math.log10(value))
-    return rf"$10^{{{exponent}}}$" if exponent < -1 and math.isclose(value, 10.0**exponent) else f"{value:,g}"
+def _rate_means(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean of each rate as a row like one of ``summarise``, from its runs with each seed."""
+    means = []
+    for (*_, lr), own in rows.groupby([*APART, "lr"], dropna=False):
+        first, scores = own.iloc[0], own["validation"].astype(float).fillna(-math.inf)
+        lost = own["lost"].to_numpy(bool) | np.isinf(scores)
+        kept = first[["method", "setting", "rank", "n_params", "chosen", "metric_low", "metric_high"]]
+        seeds = {"scores": tuple(scores), "lost": tuple(lost), "n_seeds": len(own), "n_lost": lost.sum()}
+        mean = -math.inf if pd.isna(first["mean"]) else first["mean"]
+        means.append({**kept, **seeds, "cost": lr, "mean": mean, "low": math.nan, "high": math.nan})
+    return pd.DataFrame(means).sort_values("cost")
 
 
-def _draw_rates(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look], names: bool) -> Axes:
-    marks = pd.DataFrame(_mark(own) for _, own in rows.groupby([*APART, "lr"], dropna=False))
-    limits = score_limits(marks)
-    for part, own in _parted(ax, marks):
-        _values_axis(part, sorted(marks["lr"].unique()))
-        part.set_ylim(limits)
-        _rate_lines(part, own, shown)
-        bare(part)
-    ax.set_xlabel(X["lr"], labelpad=20 if ax.child_axes else None)
-    ax.set_ylabel(
-        plain(f"validation {rows['metric'].iloc[0]}".replace("_", " ")), labelpad=38 if ax.child_axes else None
-    )
-    if names:
-        _legend(ax, [shown[method] for method in dict.fromkeys(marks["method"])])
-    return ax
-
-
-def _parted(ax: Axes, marks: pd.DataFrame) -> list[tuple[Axes, pd.DataFrame]]:
-    """Return axes for each size with its marks, within the given axes, or these alone where there is no room."""
-    least = marks.groupby("panel")["n_params"].min()
-    panels = sorted(least.index, key=lambda panel: (not panel, least[panel]))
-    across = min(len(panels), max(1, int(inches(ax) / PANEL)), 4)
-    down = -(-len(panels) // across)
-    across = -(-len(panels) // down)
-    if len(panels) < 2 or ax.get_window_extent().height / ax.figure.dpi / down < (HIGH if down > 1 else PANEL):
-        return [(ax, marks)]
-    ax.set(xticks=[], yticks=[])
-    ax.spines[:].set_visible(False)
-    wide, high = 1 / (across + GAP[0] * (across - 1)), 1 / (down + GAP[1] * (down - 1))
-    parts = []
-    for i, panel in enumerate(panels):
-        x, y = i % across, down - 1 - i // across
-        part = ax.inset_axes((x * (1 + GAP[0]) * wide, y * (1 + GAP[1]) * high, wide, high))
-        own = marks[marks["panel"] == panel]
-        title = panel or ", ".join(display(method) for method in own["method"].unique())
-        part.set_title(fill(plain(title), 14), fontsize="small", color=tone(GREY), loc="left", pad=3)
-        part.tick_params(labelleft=not x, labelsize="small")
-        parts.append((part, own))
-    return parts
-
-
-def _mark(own: pd.DataFrame) -> dict[str, Any]:
-    """Return the mark of a rate, from its runs with each seed."""
-    first, lost = own.iloc[0], own["lost"].to_numpy(bool)
-    scores = np.where(own["validation"].isna(), -math.inf, own["validation"].astype(float))
-    kept = ["method", "rank", "n_params", "lr", "chosen", "panel", "metric_low", "metric_high"]
-    seeds = {"scores": tuple(scores), "lost": tuple(lost | np.isinf(scores)), "n_seeds": len(own)}
-    return {**first[kept], **seeds, "mean": first["mean"], "low": math.nan, "high": math.nan}
-
-
-def _rate_lines(ax: Axes, marks: pd.DataFrame, shown: Mapping[str, Look]) -> None:
-    bottom = ax.get_ylim()[0]
-    size = 9 if narrow(ax) else 11
-    for (method, _), own in marks.groupby(["method", "panel"]):
-        look, own = shown[method], own.sort_values("lr")
-        look = look._replace(marker="o") if look.marker == "x" else look
-        ax.plot(own["lr"], own["mean"], color=look.colour, ls=look.line, lw=1.2, gid="line")
-        for _, row in own.iterrows():
-            row = row if row["mean"] == row["mean"] else row.where(row.index != "mean", -math.inf)
-            point(ax, row["lr"], row, look, not any(row["lost"]))
-            if row["chosen"]:
-                ring: dict[str, Any] = {"mfc": "none", "mec": look.colour, "ms": size, "mew": 1.1, "clip_on": False}
-                ax.plot(row["lr"], max(row["mean"], bottom), "o", zorder=2.8, gid="chosen", **ring)
+def _ring(ax: Axes, row: pd.Series, look: Look, shift: float) -> None:
+    """Draw the ring of a rate that is kept."""
+    ring: dict[str, Any] = {"mfc": "none", "mec": look.colour, "ms": 9 if narrow(ax) else 11, "mew": 1.1}
+    at = row["cost"], max(row["mean"], ax.get_ylim()[0])
+    ax.plot(*at, "o", zorder=2.8, gid="chosen", clip_on=False, transform=moved(ax, shift), **ring)
 
 
 def _legend(ax: Axes, shown: Sequence[Look]) -> None:
@@ -367,10 +317,6 @@ def _at_an_end(own: pd.DataFrame) -> bool:
 
 
 def size(rows: pd.DataFrame, *, width: float = 5.6) -> tuple[float, float]:
-    """Return inches of a new figure."""
-    panels = rows["panel"].nunique() if "panel" in rows else 1
-    if panels < 2:
-        return width, max(2.4, 0.64 * width)
-    width = max(width, 7) if width > NARROW + 1 else width
-    across = max(1, min(4, panels, int((width - (0.7 if width < NARROW + 1 else 2)) / PANEL)))
-    return width, 1.1 + 1.5 * -(-panels // across) + (0.6 if width < NARROW + 1 else 0)
+    """Return inches of a new figure; a legend below narrow axes has two names a line."""
+    lines = len(rows[["method", "setting"]].drop_duplicates()) if "chosen" in rows and width < 4.2 else 0
+    return width, max(2.4, 0.64 * width) + 0.09 * lines

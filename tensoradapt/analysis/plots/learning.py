@@ -1,4 +1,4 @@
-"""Loss of training against steps or seconds, a line for each method; or the validation score that it ended with.
+"""Loss of training against steps or seconds, a line for each method.
 
 Lines are means over seeds of the smoothed loss, thin ones the seeds, pale ones the loss as it was.
 """
@@ -30,55 +30,45 @@ from tensoradapt.analysis.plots._parts import (
     Floats,
     bare,
     end_names,
-    label,
     narrow,
     number,
-    place,
     plain,
-    point,
-    reference,
-    score_limits,
 )
 from tensoradapt.analysis.plots.curves import in_focus, settings
-from tensoradapt.analysis.tables import summarise
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.runs.store import read_array
 
 X = {"steps": "steps", "seconds": "seconds of training"}
-Y = ("loss", "validation")
 SHARE, LEAST = 0.03, 2.0  # standard deviation of the weights of a smoothed loss, as a share of the steps and in steps
 MOST = 300  # points of a line
 SIZE = ["rank", "budget", "n_params"]
 KEPT = ["task", "metric", "kind", "method", *SIZE, "setting", "seed", "id", "status", "note"]
 
 
-def rows(runs: pd.DataFrame, *, x: str = "steps", y: str = "loss", at: str | int = "middle") -> pd.DataFrame:
+def rows(runs: pd.DataFrame, *, x: str = "steps", at: str | int = "middle") -> pd.DataFrame:
     """Return the losses of each run in steps: what the run is, ``step``, ``seconds``, ``loss`` and ``smooth``.
 
     ``smooth`` is the mean of the losses around a step with Gaussian weights, whose standard deviation ``width`` is 3 %
     of the steps, at least 2; ``seconds`` the step times the median time of a step. Of long runs 300 steps are kept.
     Runs that trained nothing, as a frozen base without a head, and runs whose folders have no losses are left out.
 
-    With ``y="validation"`` it is a row for each configuration as ``summarise`` gives it, with the validation score as
-    its score, and ``cost`` in steps or seconds of training: a run stores that score once, at its end.
-
     Args:
         runs: of one task, with the column ``path``, or with a column ``losses``, a text of numbers for each run.
         x: "steps" or "seconds".
-        y: "loss" or "validation".
         at: the size of each method: a rank, "all", or "middle", that nearest to the median number of parameters.
 
     Raises:
-        TensorAdaptError: for another x, y or at, runs without folders or whose folders have no losses, and validation
-            scores against steps where all runs have as many.
+        TensorAdaptError: for another x or at, runs without folders or whose folders have no losses, and for seconds
+            runs without the time of a step.
     """
-    for what, value, valid in (("x", x, X), ("y", y, Y)):
-        if value not in valid:
-            raise TensorAdaptError(f"{what} is {shown(value)}{did_you_mean(value, valid)}")
+    if x not in X:
+        raise TensorAdaptError(f"x is {shown(x)}{did_you_mean(x, X)}")
     chosen = _at(runs[~runs["tuning"]], at)
-    chosen = chosen.assign(setting=settings(chosen))
-    return _losses(chosen).assign(x=x) if y == "loss" else _validation(chosen, x)
+    found = _losses(chosen.assign(setting=settings(chosen))).assign(x=x)
+    if found[_x(found)].isna().all():
+        raise TensorAdaptError("no run has step_seconds_median; expected the time of its steps (s), or x='steps'")
+    return found
 
 
 def _at(runs: pd.DataFrame, at: str | int) -> pd.DataFrame:
@@ -152,21 +142,6 @@ def smoothed(values: Floats, width: float) -> Floats:
     return np.divide(*sums)
 
 
-def _validation(runs: pd.DataFrame, x: str) -> pd.DataFrame:
-    cost = "steps" if x == "steps" else "train_seconds"
-    known = runs["validation"].fillna(runs["chance"])
-    scored = runs.assign(score=known, train_seconds=runs["steps"] * runs["step_seconds_median"])
-    if x == "steps" and runs.loc[runs["kind"] == "adapter", "steps"].nunique() < 2:
-        raise TensorAdaptError(
-            "all runs have as many steps, and each stores its validation score once, at its end; expected runs of two "
-            'numbers of steps, or x="seconds"'
-        )
-    means = summarise(scored, cost)
-    return means.assign(x=x, setting=settings(means, "steps")).sort_values(
-        ["method", "setting", "cost"], ignore_index=True
-    )
-
-
 def draw(
     rows: pd.DataFrame,
     ax: Axes,
@@ -184,12 +159,10 @@ def draw(
     shown = dict(looks or looks_of(rows["method"]))
     shown = {m: k._replace(colour=tone(GREY)) if m in references else k for m, k in shown.items()}
     shown = in_focus(shown, focus)
-    ends = _draw_scores(rows, ax, shown) if "mean" in rows else _draw_losses(rows, ax, shown)
-    ax.set_xlabel(X[rows["x"].iloc[0]])
+    ends = _draw_losses(rows, ax, shown)
+    ax.set(xlabel=X[rows["x"].iloc[0]], ylabel="training loss")
     bare(ax)
-    if names and "mean" in rows:
-        place(ax, [label(ax, *end[:4]) for end in ends])
-    elif names:
+    if names:
         _name(ax, ends, rows["x"].iloc[0] == "steps")
     return ax
 
@@ -219,7 +192,6 @@ def _draw_losses(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> lis
         x, y = _draw_line(ax, own, look, 1 / math.sqrt(len(lines)))
         ends.append((_named(own, f"{look.name} {setting}".strip()), x, y, look.colour, look.line))
     ax.set_xlim(0, 1.02 * rows[_x(rows)].max())
-    ax.set_ylabel("training loss")
     return ends
 
 
@@ -289,31 +261,8 @@ def _named(own: pd.DataFrame, name: str) -> str:
     return f"{name} ({', '.join(lost)})" if lost else name
 
 
-def _draw_scores(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> list[End]:
-    """Draw the score that each configuration ended with, joined where a method ran for several times."""
-    ax.set_ylim(score_limits(rows[rows["kind"] != "head"]))
-    high = rows["cost"].max()
-    ax.set_xlim(0, 1.06 * high)
-    ends = []
-    for (method, setting), own in rows.groupby(["method", "setting"]):
-        look = shown[method]
-        if own["kind"].iloc[0] != "adapter":
-            reference(ax, own.iloc[-1])
-            continue
-        ax.plot(own["cost"], own["mean"], color=look.colour, ls=look.line, lw=1.2, gid="line")
-        for _, row in own.iterrows():
-            point(ax, row["cost"], row, look, row["n_lost"] == 0)
-        ends.append(
-            (f"{look.name} {setting}".strip(), own["cost"].iloc[-1], own["mean"].iloc[-1], look.colour, look.line)
-        )
-    ax.set_ylabel(plain(f"validation {rows['metric'].iloc[0]}".replace("_", " ")))
-    return ends
-
-
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Return what a reader needs to judge the figure."""
-    if "mean" in rows:
-        return "Validation score that runs ended with: means with 95 % t intervals over seeds, which are ticks."
     widths = [f"{width:.2g}" for width in sorted(set(rows["width"]))]
     over = " to ".join(dict.fromkeys((widths[0], widths[-1])))
     how = f"smoothed by Gaussian weights (standard deviation {over} steps)"
@@ -336,10 +285,6 @@ def _lost(rows: pd.DataFrame) -> str:
 
 def headline(rows: pd.DataFrame) -> str:
     """Return the answer in a sentence: whose loss ends lowest, if every seed of it is below those of the next."""
-    return _fastest(rows) if "mean" in rows else _lowest(rows)
-
-
-def _lowest(rows: pd.DataFrame) -> str:
     alive = rows[(rows["status"] != "diverged") & (rows["kind"] == "adapter")]
     last = alive.groupby("id").tail(1)
     found = [
@@ -359,22 +304,6 @@ def _lowest(rows: pd.DataFrame) -> str:
     if len(seeds) > 1 and seeds.max() < next_seeds.min():
         return f"The loss of {name} ends lowest with every seed, at {ends}{lost}"
     return f"Whose loss ends lowest is not decided: that of {name} ends at {ends}{lost}"
-
-
-def _fastest(rows: pd.DataFrame) -> str:
-    adapters = rows[rows["kind"] == "adapter"]
-    best, quick = adapters.loc[adapters["mean"].idxmax()], adapters.loc[adapters["cost"].idxmin()]
-    unit = "s" if rows["x"].iloc[0] == "seconds" else "steps"
-    names = (
-        f"{display(row['method'])} ({number(row['mean'])} after {row['cost']:,.0f} {unit})" for row in (best, quick)
-    )
-    first, second = names
-    same = best.name == quick.name
-    return (
-        f"The best mean and the shortest training is {first}"
-        if same
-        else f"The best mean has {first}, the shortest training {second}"
-    )
 
 
 def size(rows: pd.DataFrame, *, width: float = 5.6) -> tuple[float, float]:
