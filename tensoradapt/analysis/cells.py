@@ -74,7 +74,8 @@ def cell_text(column: str, value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return _flag(bool(value))
     if isinstance(value, float | np.floating):
-        return _count(value) if abs(value) >= 1e4 or float(value).is_integer() else f"{value:.4g}"
+        number = float(value)
+        return _count(number) if abs(number) >= 1e4 or number.is_integer() else f"{number:.4g}"
     return _count(value) if hasattr(value, "__index__") else plain(str(value))
 
 

@@ -94,8 +94,8 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
         taken[method] = _pair(method, colours[method], list(taken.values()))
     found = {method: Look(shown[method], tone(0.42), "x") for method in shown if known(method) in REFERENCES}
     for method, (colour, marker) in taken.items():
-        alike = [look.colour for look in found.values()].count(_ink(colour))
-        found[method] = Look(shown[method], _ink(colour), marker, LINES[alike % len(LINES)])
+        alike = [look.colour for look in found.values()].count(colour_of(colour))
+        found[method] = Look(shown[method], colour_of(colour), marker, LINES[alike % len(LINES)])
     return {method: found[method] for method in shown}
 
 
@@ -140,8 +140,9 @@ def place(method: str) -> int:
     return colour + (colour >= COLOURS.index(BLACK)) + n * (drawn // n % len(MARKERS))  # ink is left out
 
 
-def _ink(colour: int) -> str:
-    return tone(0) if COLOURS[colour] == BLACK else COLOURS[colour]
+def colour_of(i: int) -> str:
+    """Return a colour by its place; black is the ink of the style sheet."""
+    return tone(0) if COLOURS[i] == BLACK else COLOURS[i]
 
 
 def _colours(ordered: Sequence[str]) -> dict[str, int]:

@@ -6,7 +6,6 @@ After Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from textwrap import fill
 from typing import Any
@@ -23,8 +22,8 @@ from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import FAINT, GREY, PALE, bare, inches, narrow, plain
 from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats
-from tensoradapt.analysis.tables import summarise
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.analysis.tables import reference_of, summarise
+from tensoradapt.errors import TensorAdaptError
 
 SEEDS = 3  # fewer give a bootstrap nothing to draw from
 LEVEL = 0.05  # below which an improvement is decided, over all of the figure
@@ -115,15 +114,9 @@ def _perfect(means: pd.DataFrame) -> dict[str, float]:
 
 def _reference(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None) -> str | None:
     """Return the method that others are compared with, as the runs spell it; None where it has no row."""
-    every = sorted(set(runs.loc[runs["kind"] == "adapter", "method"]))
-    sizes = Counter(method for method, _ in gains)
-    wanted = "LoRA" if asked is None else display(asked)
-    found = [method for method in every if display(method) == wanted]
-    if asked is not None and not found:
-        raise TensorAdaptError(f"reference is {asked!r}{did_you_mean(asked, every)}")
-    if asked is None and not any(method in sizes for method in found):
-        return min(sizes, key=lambda method: (-sizes[method], method))
-    return next((method for method in found if method in sizes), None)
+    sizes = pd.DataFrame({"method": [method for method, _ in gains], "kind": "adapter"})
+    found = reference_of(sizes if asked is None else runs[runs["kind"] == "adapter"], asked)
+    return found if found in set(sizes["method"]) else None
 
 
 def _row(key: Key, gains: Mapping[Key, Floats], other: Key | None, n: int) -> dict[str, Any]:

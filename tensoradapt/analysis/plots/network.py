@@ -17,12 +17,11 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb, to_rgba
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.textpath import text_to_path
 
-from tensoradapt.analysis.names import COLOURS
+from tensoradapt.analysis.names import COLOURS, tone
 from tensoradapt.checks import check_is, flag, shown, whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.network import Factor, Network
@@ -83,7 +82,7 @@ def network(
     room = 0.15 * _scale() * len(said) + 0.12 * caption
     made = pyplot.figure(figsize=(width, height + room * (not figsize)))
     share = room / made.get_figheight()
-    look: dict[str, Any] = {"fontsize": NAME * _scale(), "color": _tone(0.44)}
+    look: dict[str, Any] = {"fontsize": NAME * _scale(), "color": tone(0.44)}
     made.text(0.02, share / 2, "\n".join(said), va="center", parse_math=False, gid="caption", **look)
     return draw(source, made.add_axes((0, share, 1, 1 - share)), tensor=tensor, cut=cut, names=names)
 
@@ -159,28 +158,19 @@ def _chosen(source: Plan | Network, tensor: int) -> tuple[Network, str, str]:
 
 def _inks(network: Network, factor: Factor, zero: str, cut: bool) -> tuple[str, str, str]:
     """Return the colours of a factor's face, edge and name."""
-    side = (BLUE if factor.name in network.cut.a else ORANGE) if cut else _tone(0.25)
+    side = (BLUE if factor.name in network.cut.a else ORANGE) if cut else tone(0.25)
     if not factor.trainable:
-        return _tone(0.85), side if cut else _tone(0.66), _tone(0.25)
-    return (_tone(1), side, _tone(0.25)) if factor.name == zero else (side, side, _tone(1))
+        return tone(0.85), side if cut else tone(0.66), tone(0.25)
+    return (tone(1), side, tone(0.25)) if factor.name == zero else (side, side, tone(1))
 
 
 def _colours(network: Network, cut: bool) -> dict[str, str]:
     """Return the colour of each index: red where it is cut, else that of its role."""
-    found = dict.fromkeys(network.sizes, _tone(0.44))
+    found = dict.fromkeys(network.sizes, tone(0.44))
     if cut:
         return found | dict.fromkeys(network.cut.crossing, WINE)
     roles = ((network.layout.index, GREEN), (network.layout.rows, ORANGE), (network.layout.cols, BLUE))
     return found | {mode.name: colour for modes, colour in roles for mode in modes}
-
-
-def _tone(share: float) -> str:
-    """Return the colour of text with a share of that of paper, whatever the style sheet: 0 is ink, 1 paper."""
-    faces = (mpl.rcParams["axes.facecolor"], mpl.rcParams["figure.facecolor"])
-    paper = next((face for face in faces if to_rgba(face)[3] > 0), "white")
-    pairs = zip(to_rgb(mpl.rcParams["text.color"]), to_rgb(paper), strict=True)
-    red, green, blue = ((1 - share) * ink + share * other for ink, other in pairs)
-    return to_hex((red, green, blue))
 
 
 def _scale() -> float:

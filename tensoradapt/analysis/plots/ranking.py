@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from tensoradapt.analysis.cells import p_text
 from tensoradapt.analysis.facts import listed
 from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
@@ -103,7 +104,7 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     n, tasks, least = len(rows), rows["tasks"].iloc[0], rows["least_p"].iloc[0]
     text = (
         f"Mean ranks over {tasks} tasks of each method's mean over its sizes and seeds (Friedman's test that all are "
-        f"equal: p {_p(rows['friedman_p'].iloc[0])}). A bar joins methods that Wilcoxon's signed ranks with Holm's "
+        f"equal: p {p_text(rows['friedman_p'].iloc[0])}). A bar joins methods that Wilcoxon's signed ranks with Holm's "
         "correction do not tell apart (5 %)."
     )
     if least < 0.05:
@@ -126,10 +127,6 @@ def headline(rows: pd.DataFrame) -> str:
     text = f"{first} ranks before {listed(behind)} over {tasks} tasks"
     alike = [display(rows["method"].iloc[at]) for at in sorted(near)]
     return f"{text}; {listed(alike)} {'is' if len(alike) == 1 else 'are'} not told apart from it" if alike else text
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def size(rows: pd.DataFrame, *, width: float = 5) -> tuple[float, float]:

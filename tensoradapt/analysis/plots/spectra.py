@@ -12,14 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from tensoradapt.analysis.names import COLOURS, MARKERS, tone
-from tensoradapt.analysis.plots._parts import GREY, bare, end_names, inches, narrow, plain
+from tensoradapt.analysis.names import COLOURS, MARKERS, colour_of, tone
+from tensoradapt.analysis.plots._parts import GREY, bare, end_names, figure_of, inches, narrow, plain
 from tensoradapt.analysis.statistics.spectra import Spectra, check_mode, similarity
 from tensoradapt.analysis.statistics.spectra import spectra as spectra_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.build_plan import plan
 
-SOURCE = "adapter"  # what is drawn: an adapter, its update as an array, or ``Spectra``, in place of runs
 LAYOUT = "layer proj : head dim : model"
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 LEAST = 1e-8  # the least share of the largest singular value that is drawn
@@ -164,22 +163,14 @@ def _marks(ax: Axes) -> None:
     hollow = Line2D([], [], ls="", marker="s", ms=8, mfc="none", mec=grey, label="90 % of the energy")
     filled = Line2D([], [], ls="", marker="s", ms=4, mfc=grey, mec=grey, label="99 %")
     noise = Line2D([], [], color=grey, lw=1.4, alpha=0.35, label="noise")
-    handles = [hollow, filled, *([noise] if any(len(line.get_path()) > 1 for line in _noise(ax)) else [])]
+    is_seen = any(len(line.get_path()) > 1 for line in ax.lines if line.get_gid() == "noise")
+    handles = [hollow, filled, *([noise] if is_seen else [])]
     look: dict[str, Any] = {"frameon": False, "labelcolor": grey, "handlelength": 1.2, "labelspacing": 0.3}
     ax.legend(handles=handles, loc="best", fontsize="x-small" if narrow(ax) else "small", **look)
 
 
-def _noise(ax: Axes) -> list[Line2D]:
-    return [line for line in ax.lines if line.get_gid() == "noise"]
-
-
 def _style(i: int) -> dict[str, Any]:
-    return {"color": _colour(i), "ls": LINES[i % len(LINES)]}
-
-
-def _colour(i: int) -> str:
-    colour = COLOURS[i % len(COLOURS)]
-    return tone(0) if colour == "#000000" else colour
+    return {"color": colour_of(i % len(COLOURS)), "ls": LINES[i % len(LINES)]}
 
 
 def _draw_cosines(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -205,9 +196,7 @@ def _draw_cosines(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def _write(ax: Axes, matrix: Any) -> None:
     """Write the cosines into their cells, as large as these allow, where that can be read."""
-    whole = ax.get_figure(root=True)
-    assert whole is not None
-    whole.draw_without_rendering()  # a layout engine gives the cells their size only now
+    figure_of(ax).draw_without_rendering()  # a layout engine gives the cells their size only now
     size = min(7.0, 72 * inches(ax) / len(matrix) / WIDTH)
     for (i, j), cosine in np.ndenumerate(matrix if size >= SMALLEST else np.empty((0, 0))):
         text = f"{round(cosine, 2) + 0.0:.2f}"  # no -0.00
