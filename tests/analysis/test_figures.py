@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from support.means import runs_of
-from support.panels import contrast
 from support.texts import faults, shown
 
 from tensoradapt.analysis import plots
-from tensoradapt.analysis.names import COLOURS, MARKERS, display, looks
+from tensoradapt.analysis.names import display, looks
+from tensoradapt.analysis.page.svg import contrast
 from tensoradapt.analysis.plots._parts import said
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import compare, summarise
 from tensoradapt.errors import TensorAdaptError
 
-pyplot.switch_backend("agg")
 TABLES = {
     "snippets": ("results/figures/frontier.csv", None),
     "all projections": ("results/figures/frontier-all.csv", None),
@@ -39,12 +36,6 @@ TABLES = {
 OF_RUNS = [name for name in plots.NAMES if plots._of_runs(plots._MODULES[name])]
 SCENES = ("3.3 in", "7 in", "three", "dark")
 Table = pd.DataFrame
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    yield
-    pyplot.close("all")
 
 
 @cache
@@ -99,21 +90,6 @@ def test_a_figure_is_legible_and_no_two_methods_look_alike(name: str, kind: str)
         headline = plots._MODULES[name].headline(rows_of(name, runs))
         assert headline and not headline.endswith(".") and "\n" not in headline
         pyplot.close("all")
-
-
-@pytest.mark.parametrize("label", ["snippets", "all projections", "budgets", "lost", "layouts"])
-def test_means_of_a_frontier_stand_at_their_parameters(label: str) -> None:
-    runs = runs_of(*TABLES[label])
-    rows = summarise(runs)
-    ax = plots.frontier(runs)
-    found = {(line.get_xdata()[0], line.get_gid()) for line in means(ax) if line.get_gid()}
-    parameters = [(x, float(re.search(r"([\d,]+) parameters", gid)[1].replace(",", ""))) for x, gid in found]
-    assert all(x == n for x, n in parameters)
-    assert sorted(x for x, _ in parameters) == sorted(rows["n_params"][rows["kind"] == "adapter"])
-    low = ax.get_ylim()[0]
-    for line in means(ax):
-        mean = float(re.search(r": (-?[\d.]+) \(", line.get_gid())[1])
-        assert line.get_ydata()[0] == pytest.approx(max(mean, low), abs=6e-5)
 
 
 def test_any_cost_is_an_axis_at_its_own_values() -> None:
@@ -221,17 +197,6 @@ def test_small_multiples_have_one_legend_and_shared_axes() -> None:
         for line in means(ax):
             colours.setdefault(line.get_gid().split(" r=")[0], set()).add(to_hex(line.get_color()))
     assert all(len(own) == 1 for own in colours.values())
-
-
-def test_looks_differ_and_stay() -> None:
-    names = ["lora", "cp", "tucker", "tensor_train", "vera", "lotr", "metatt-4d", "own method"]
-    found = looks(names)
-    assert len({look.colour for look in found.values()}) == 8 == len(COLOURS)
-    assert found == looks(reversed(names)) and found["lora"].colour == "#000000"
-    many = looks([*names, *(f"method {i}" for i in range(60))])
-    assert len({look[1:3] for look in many.values()}) == 68 and set(MARKERS) >= {m.marker for m in many.values()}
-    with pyplot.style.context("dark_background"):
-        assert looks(names)["lora"].colour == "#ffffff"
 
 
 def test_files_of_a_figure_have_its_rows_and_its_sentences(tmp_path: Path) -> None:

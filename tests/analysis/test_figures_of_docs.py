@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 import tensoradapt as ta
@@ -59,13 +58,13 @@ def test_marks_and_the_staircase_stand_where_the_table_says(name: str, width: fl
     for _, row in known[~known["some_lost"]].iterrows():
         assert any(np.isclose(mean, (row["n_params"], row["mean"]), rtol=1e-9).all() for mean in means)
     costs = set(known["n_params"].astype(float))
+    assert {x for x, _ in means} == costs and min(y for _, y in means) >= ax.get_ylim()[0]
     assert {x for x, _ in marks(ax, "seed") + marks(ax, "bar")} <= costs
     best = on_frontier(known)
     steps = marks(ax, "frontier")
     assert [x for x, _ in steps[: len(best)]] == list(best["n_params"].astype(float))
     assert [y for _, y in steps[: len(best)]] == pytest.approx(list(best["mean"]))
     assert not steps or steps[-1][0] == ax.get_xlim()[1]
-    pyplot.close(ax.figure)
 
 
 def test_what_the_documentation_shows_is_drawn_from_a_table() -> None:

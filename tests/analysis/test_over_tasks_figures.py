@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from itertools import combinations
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot
-from matplotlib.axes import Axes
 from scipy import stats
+from support.drawings import drawn, lines
+from support.texts import faults, shown
 
 from tensoradapt.analysis.results import table_of
 from tensoradapt.errors import TensorAdaptError
@@ -21,12 +20,6 @@ aggregates, ranking = (
 )
 LEVELS = {"lora": 0.70, "cp": 0.74, "metatt-4d": 0.701, "vera": 0.6}
 SEEDS = range(4)
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    yield
-    pyplot.close("all")
 
 
 def made(tasks: int = 5, levels: Mapping[str, float] = LEVELS, noise: float = 0.01) -> pd.DataFrame:
@@ -41,11 +34,6 @@ def made(tasks: int = 5, levels: Mapping[str, float] = LEVELS, noise: float = 0.
         for seed in SEEDS
     ]
     return table_of(pd.DataFrame(rows))
-
-
-def drawn(module: object, rows: pd.DataFrame, width: float = 7) -> Axes:
-    _, ax = pyplot.subplots(figsize=module.size(rows, width=width), layout="constrained")  # type: ignore[attr-defined]
-    return module.draw(rows, ax)  # type: ignore[attr-defined]
 
 
 def gains(runs: pd.DataFrame, method: str, rank: int) -> np.ndarray:
@@ -101,7 +89,7 @@ def test_a_method_that_lacks_a_task_or_seeds_has_no_row_and_the_reference_may_be
 def test_marks_stand_at_their_means() -> None:
     rows = aggregates.rows(made())
     ax = drawn(aggregates, rows)
-    at = [tuple(line.get_xydata()[0]) for line in ax.lines if str(line.get_gid()).startswith("mean")]
+    at = [tuple(line[0]) for line in lines(ax, "mean")]
     assert at == list(zip(rows["iqm"], range(8), strict=True))
     bars = [tuple(line.get_xdata()) for line in ax.lines if line.get_gid() == "bar"]
     assert bars == list(zip(rows["low"], rows["high"], strict=True))
@@ -121,7 +109,7 @@ def test_ranks_are_means_over_tasks_and_cliques_join_what_is_not_told_apart() ->
     )
     assert ranking.headline(rows).startswith("CP ranks before ") and ranking.headline(rows).endswith("over 9 tasks")
     ax = drawn(ranking, rows)
-    at = [tuple(line.get_xydata()[0]) for line in ax.lines if str(line.get_gid()).startswith("mean")]
+    at = [tuple(line[0]) for line in lines(ax, "mean")]
     assert at == list(zip(rows["rank"], range(4), strict=True))
     (bar,) = [line for line in ax.lines if line.get_gid() == "clique"]
     assert list(bar.get_ydata()) == [0.7, 2.3]
@@ -137,15 +125,10 @@ def test_few_tasks_decide_nothing_and_the_caption_says_so() -> None:
 @pytest.mark.parametrize("width", [3.3, 7])
 @pytest.mark.parametrize("module", [aggregates, ranking])
 def test_no_text_overlaps_or_is_cut(module: object, width: float) -> None:
-    rows = module.rows(made(tasks=9))  # type: ignore[attr-defined]
-    ax = drawn(module, rows, width)
-    ax.figure.draw_without_rendering()
-    whole = ax.figure.bbox
-    boxes = [text.get_window_extent() for text in (*ax.texts, *ax.get_yticklabels(), ax.xaxis.label)]
-    assert all(whole.x0 <= b.x0 and b.x1 <= whole.x1 and whole.y0 <= b.y0 and b.y1 <= whole.y1 for b in boxes)
-    assert not [1 for box, other in combinations(boxes, 2) if box.overlaps(other)]
+    ax = drawn(module, module.rows(made(tasks=9)), width)  # type: ignore[attr-defined, arg-type]
+    assert not faults(ax.figure)
     bars = [line.get_window_extent() for line in ax.lines if line.get_gid() == "clique"]
-    assert not [1 for bar in bars for box in boxes if bar.overlaps(box)]
+    assert not [text for text in shown(ax) for bar in bars if bar.overlaps(text.get_window_extent())]
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {

@@ -10,15 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from support.drawings import drawn, lines
 from support.models import make, perturb
-from support.panels import contrast
+from support.texts import faults
 
 import tensoradapt as ta
+from tensoradapt.analysis.page.svg import contrast
 from tensoradapt.analysis.statistics.spectra import Spectra, advice, similarity, spectra
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import stack
@@ -322,16 +320,6 @@ def test_what_is_refused_says_what_was_found_and_expected(call, message: str) ->
         call()
 
 
-def axes(width: float = 5.6) -> Axes:
-    found = Figure(figsize=(width, 3.6), layout="constrained")
-    FigureCanvasAgg(found)
-    return found.subplots()
-
-
-def drawn(ax: Axes, gid: str) -> list[np.ndarray]:
-    return [np.asarray(line.get_xydata(), float) for line in ax.get_lines() if line.get_gid() == gid]
-
-
 def cosines(matrix: np.ndarray, labels: Sequence[str] | None = None) -> pd.DataFrame:
     """The rows of slices with these cosines."""
     return drawing._pairs(matrix, "proj", labels)
@@ -373,22 +361,22 @@ def test_an_adapter_is_its_updates_stacked_over_layers_and_projections() -> None
 
 def test_the_singular_values_and_ranks_are_drawn_where_they_are() -> None:
     found = stack_with_one_layer_direction()
-    ax = drawing.draw(drawing.rows(found), axes())
+    ax = drawn(drawing, drawing.rows(found))
     assert (ax.get_yscale(), ax.get_xlabel()) == ("log", "index / size of the mode")
     for i, (mode, values) in enumerate(found.values.items()):
         n, above = found.shape[mode], found.noise_rank[mode]
         curve = np.stack([np.arange(1, n + 1) / n, values / values[0]], axis=1)
-        np.testing.assert_allclose(drawn(ax, "signal")[i], curve[:above])
-        np.testing.assert_allclose(drawn(ax, "noise")[i], curve[above - 1 :])
+        np.testing.assert_allclose(lines(ax, "signal")[i], curve[:above])
+        np.testing.assert_allclose(lines(ax, "noise")[i], curve[above - 1 :])
         for energy in (0.9, 0.99):
-            np.testing.assert_allclose(drawn(ax, f"{energy:g}")[i], curve[[found.rank_for(energy)[mode] - 1]])
+            np.testing.assert_allclose(lines(ax, f"{energy:g}")[i], curve[[found.rank_for(energy)[mode] - 1]])
     assert drawing.headline(drawing.rows(found)) == (
         "1 of 8 directions of layer keeps 90 % of the update, the fewest of the 4 modes"
     )
 
 
 def test_modes_are_told_apart_without_colour() -> None:
-    ax = drawing.draw(drawing.rows(np.random.default_rng(0).random((2, 3, 4, 5, 6)), names=STACK), axes())
+    ax = drawn(drawing, drawing.rows(np.random.default_rng(0).random((2, 3, 4, 5, 6)), names=STACK))
     assert {text.get_text() for text in ax.texts} == {f"{mode} ({size})" for size, mode in enumerate(STACK, 2)}
     lines = [line for line in ax.get_lines() if line.get_gid() == "noise"]
     assert (
@@ -398,7 +386,7 @@ def test_modes_are_told_apart_without_colour() -> None:
 
 
 def test_where_both_ranks_are_equal_the_small_filled_mark_is_within_the_large_hollow_one() -> None:
-    ax = drawing.draw(drawing.rows(np.diag([1.0, 0, 0]), names=("out", "in")), axes())
+    ax = drawn(drawing, drawing.rows(np.diag([1.0, 0, 0]), names=("out", "in")))
     hollow, filled = ([line for line in ax.get_lines() if line.get_gid() == gid] for gid in ("0.9", "0.99"))
     for a, b in zip(hollow, filled, strict=True):
         assert (a.get_markersize(), a.get_markerfacecolor()) == (2 * b.get_markersize(), "none")
@@ -407,29 +395,29 @@ def test_where_both_ranks_are_equal_the_small_filled_mark_is_within_the_large_ho
 
 def test_a_zero_tensor_is_drawn_as_words() -> None:
     table = drawing.rows(np.zeros((3, 4)), names=("a", "b"))
-    assert [text.get_text() for text in drawing.draw(table, axes()).texts] == ["every entry is zero"]
+    assert [text.get_text() for text in drawn(drawing, table).texts] == ["every entry is zero"]
     assert drawing.headline(table) == "Every entry of the update is zero"
 
 
 def test_cosines_are_written_into_few_cells_and_names_thinned_for_many() -> None:
-    ax = drawing.draw(cosines(np.array([[1, -0.001], [-0.001, 1]]), ["q", "v"]), axes())
+    ax = drawn(drawing, cosines(np.array([[1, -0.001], [-0.001, 1]]), ["q", "v"]))
     assert [text.get_text() for text in ax.texts] == ["1.00", "0.00", "0.00", "1.00"]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["q", "v"]
     assert ax.images[0].get_clim() == (-1, 1)
-    many = drawing.draw(cosines(np.eye(40)), axes())
+    many = drawn(drawing, cosines(np.eye(40)))
     assert len(many.texts) == 0
     assert [text.get_text() for text in many.get_yticklabels()][:3] == ["0", "3", "6"]
 
 
 def test_grey_print_keeps_the_order_of_the_cosines() -> None:
-    cells = drawing.draw(cosines(np.eye(2)), axes()).images[0]
+    cells = drawn(drawing, cosines(np.eye(2))).images[0]
     grey = cells.get_cmap()(np.linspace(0, 1, 50))[:, :3] @ [0.299, 0.587, 0.114]
     assert (np.diff(grey) > 0).all()
 
 
 def test_numbers_stand_out_from_their_cells() -> None:
     values = np.linspace(-1, 1, 8)
-    ax = drawing.draw(cosines(np.diag(values)), axes())
+    ax = drawn(drawing, cosines(np.diag(values)))
     for text in ax.texts:
         row, column = (round(place) for place in text.get_position()[::-1])
         assert contrast(text.get_color(), ax.images[0].to_rgba(np.diag(values)[row, column])) > 4.5
@@ -440,17 +428,8 @@ def test_numbers_stand_out_from_their_cells() -> None:
 def test_nothing_on_a_figure_overlaps_or_is_cut_off(mode: str | None, width: float) -> None:
     tensor = np.random.default_rng(0).standard_normal((24, 7, 12, 2, 3))
     labels = [f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")] if mode == "proj" else None
-    ax = drawing.draw(drawing.rows(tensor, names=STACK, cosines=mode, labels=labels), axes(width))
-    found = ax.figure
-    found.draw_without_rendering()
-    tight = found.get_tightbbox()
-    assert min(tight.x0, tight.y0) >= 0
-    assert tight.x1 <= found.get_figwidth()
-    assert tight.y1 <= found.get_figheight()
+    found = drawn(drawing, drawing.rows(tensor, names=STACK, cosines=mode, labels=labels), width).figure
+    assert not faults(found, turned=True)
     parts = [part.get_tightbbox() for part in found.axes]
     assert len(parts) == 1 + (mode is not None)
     assert [pair for pair in itertools.combinations(parts, 2) if Bbox.overlaps(*pair)] == []
-    ticks = [Text.get_window_extent(text) for text in ax.get_xticklabels()]
-    assert [pair for pair in itertools.pairwise(ticks) if Bbox.overlaps(*pair)] == []
-    names = [Text.get_window_extent(text) for text in ax.texts]
-    assert [pair for pair in itertools.combinations(names, 2) if Bbox.overlaps(*pair)] == []

@@ -57,25 +57,6 @@ def tuned_apart(root: Path, ranks: tuple[int, ...] = (1, 4, 16), head: bool = Tr
     return load_runs(root)
 
 
-def layouts(
-    root: Path, budgets: tuple[int, ...] = (2_000, 7_000, 20_000), seeds: tuple[int, ...] = (0, 1, 2)
-) -> list[Run]:
-    """Runs of parameterizations over layouts at budgets; LoRA and the first layout have the largest budget alone."""
-    for i, layout in enumerate(LAYOUTS):
-        for j, name in enumerate(("lora", "cp", "tucker", "tensor_train")):
-            label = f"{name} over {layout}"
-            same = {"parameterization": name, "rank": None, "layout": [layout], "named": label}
-            for k, budget in enumerate((2_000, 7_000, 20_000)):
-                if k < 2 and (name == "lora" or i == 0):
-                    continue
-                for seed in seeds:
-                    accuracy = 0.75 + 0.02 * k + 0.01 * i - 0.005 * j + 0.002 * seed
-                    write_synthetic(root, n_params=budget - 9 * i - j, budget=budget, seed=seed, accuracy=accuracy,
-                                    n_test=1000, **same)  # fmt: skip
-    return load_runs(root)
-
-
-LAYOUTS = (": out : in", "layer : out : in", "(layer proj) : out : in", "layer proj : head dim : model")
 LEVELS = {"lora": 0.70, "lorta": 0.74, "metatt-4d": 0.72, "vera": 0.6}
 
 
