@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.adapter.adapter import Adapter as Adapter
     from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
     from tensoradapt.analysis import plots as plots
+    from tensoradapt.analysis.paper import paper_table as paper_table
     from tensoradapt.analysis.statistics import spectra as spectra
     from tensoradapt.analysis.tables import compare as compare
     from tensoradapt.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
     from tensoradapt.lora.export import export_lora as export_lora
     from tensoradapt.metrics.metric import Metric as Metric
+    from tensoradapt.networks.network import Factor as Factor
+    from tensoradapt.networks.network import Network as Network
     from tensoradapt.planning.build_plan import plan as plan
     from tensoradapt.planning.choose import choose as choose
     from tensoradapt.planning.method_table import methods as methods
@@ -47,6 +50,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.sweeps.report import report as report
     from tensoradapt.sweeps.results import results as results
     from tensoradapt.sweeps.run_sweep import sweep as sweep
+    from tensoradapt.tasks.registry import load_task as load_task
     from tensoradapt.tasks.registry import register_task as register_task
     from tensoradapt.tasks.task import Task as Task
     from tensoradapt.training.equal_steps import equal_steps as equal_steps
@@ -65,9 +69,12 @@ _HOME = {
     "choose": "tensoradapt.planning.choose",
     "Task": "tensoradapt.tasks.task",
     "register_task": "tensoradapt.tasks.registry",
+    "load_task": "tensoradapt.tasks.registry",
     "Metric": "tensoradapt.metrics.metric",
     "sweep": "tensoradapt.sweeps.run_sweep",
     "find_sites": "tensoradapt.sites.find",
+    "Network": "tensoradapt.networks.network",
+    "Factor": "tensoradapt.networks.network",
     "FactoredTensor": "tensoradapt.adapter.factored",
     "Adapter": "tensoradapt.adapter.adapter",
     "adapters": "tensoradapt.surgery.registry",
@@ -98,6 +105,7 @@ _HOME = {
     "summarise": "tensoradapt.analysis.tables",
     "compare": "tensoradapt.analysis.tables",
     "frontier": "tensoradapt.analysis.tables",
+    "paper_table": "tensoradapt.analysis.paper",
 }
 _MODULES = {
     "parameterizations": "tensoradapt.parameterizations",

@@ -17,6 +17,7 @@ from tensoradapt.analysis.facts import how_unequal, listed, reported, size
 from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import compare, summarise
+from tensoradapt.checks import check_arguments, optional, place, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.text import plain, prose
@@ -71,6 +72,36 @@ def paper(source: Any) -> DataFrame:
     table = table[["Method", "Size", "Parameters", *means.sort_values("task")["column"].unique()]]
     table.attrs["caption"] = _caption(runs, bool(best))
     return table if table["Size"].any() else table.drop(columns="Size")
+
+
+def paper_table(
+    source: Any, path: Path | str | None = None, *, caption: str | None = None, label: str = "tab:results"
+) -> DataFrame:
+    """Return the table of a paper, and write it where a path is given (docs/sweeps/results.md).
+
+    Means over seeds ± half of the 95 % t interval, of methods and sizes (rows) on tasks (columns), as texts: in percent
+    where the metric has both ends. What is decided to be the best of its group, after Holm's correction, is in ``**``,
+    which a file shows as bold. A dagger: a run was lost.
+
+    Args:
+        source: a folder of runs, runs, or a DataFrame with a row for each run.
+        path: ends with .tex (for the package booktabs), .md, .html, .csv or .parquet; replaced whole, or not at all.
+        caption: of .tex, .md and .html; by default of how many seeds the means are, and what methods do not have in
+            common.
+        label: of .tex.
+
+    Returns:
+        A DataFrame with the columns Method, Size (where there are sizes), Parameters and one for each task.
+
+    Raises:
+        TensorAdaptError: where there is no reported run or runs do not compare, and for a path with another ending or
+            that cannot be written, and a caption or label that is no line of text.
+    """
+    check_arguments(locals(), path=optional(place), caption=optional(text), label=text)
+    table = paper(source)
+    if path is not None:
+        write(table, path, caption=caption, label=label)
+    return table
 
 
 def _check_once(means: DataFrame, keys: Sequence[str]) -> None:

@@ -28,13 +28,21 @@ Paper = tuple[Draws, float]
 
 @dataclass(frozen=True)
 class Factor:
-    """One small array whose axes are named by modes and bonds.
+    """One small array whose axes are named by modes and bonds; an example is in CONTRIBUTING.md.
 
-    ``init`` is "zero" for exactly one factor. ``paper`` is the paper's draw (with its bound, standard deviation, value
-    or gain), used with ``scale="paper"``; the factor that ``start="zero"`` zeroes has one only if the paper does not
-    start at zero. ``source="base"``: the parameterization's ``decompose`` makes the values from the base weights;
-    "given": a frozen factor whose values were given and are stored; "draw": the entries of a frozen factor are a pure
-    function of (seed, name, row, column). ``rate`` multiplies the learning rate.
+    Nothing is raised here: the ``Network`` that holds it checks its labels.
+
+    Attributes:
+        name: of the factor, such as that of its mode.
+        labels: the name of each axis, a mode of the layout or a bond.
+        init: "zero" for exactly one factor of a network, "normal" for the others.
+        paper: the paper's draw, with its bound, standard deviation, value or gain, used with ``scale="paper"``. The
+            factor that ``start="zero"`` zeroes has one only if the paper does not start at zero.
+        trainable: whether it is trained.
+        source: "draw": the entries of a frozen factor are a pure function of (seed, name, row, column); "base": the
+            parameterization's ``decompose`` makes the values from the base weights; "given": a frozen factor whose
+            values were given and are stored.
+        rate: what multiplies the learning rate.
     """
 
     name: str
@@ -58,9 +66,18 @@ class Cut:
 
 @dataclass(frozen=True)
 class Network:
-    """Factors and bonds over a layout. The paper's multiplier is alpha / divisor, with ``alpha`` by default.
+    """Factors and bonds over a layout, which ``build`` of a parameterization returns (CONTRIBUTING.md).
 
-    ``derived`` bonds follow from the others and the layout, so a rank does not name them.
+    Raises TensorAdaptError for a mode that no factor has, a label that is neither mode nor bond, a bond that joins
+    fewer than two factors, and any number but one of factors that start at zero.
+
+    Attributes:
+        layout: what ``build`` was given.
+        factors: their product, summed over bonds, is the tensor.
+        bonds: the size of each bond, by name: "r", or "r_" and a name where there are several.
+        alpha: the paper's multiplier is alpha / divisor; this is its default.
+        divisor: of the paper's multiplier.
+        derived: bonds that follow from the others and the layout, so that a rank does not name them.
     """
 
     layout: Layout

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt import tasks
-from tensoradapt.checks import as_path, flag, imported, name_in, shown, text
+from tensoradapt.checks import as_path, flag, imported, name_in, shown, text, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.library import check_reported
 from tensoradapt.records import keywords, read
 from tensoradapt.tasks import own
 from tensoradapt.tasks.own_settings import OwnData
 from tensoradapt.tasks.own_settings import settings_of as settings_of
+from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.tasks.tables import HUB_NAME, SUFFIXES
 from tensoradapt.tasks.task import Data, Task
 
@@ -65,6 +66,32 @@ def register_task(task: Task | str | None = None, *, replace: bool = False, **se
         raise TensorAdaptError(f"task name {made.name!r} is registered already; give another, or replace=True")
     _REGISTERED[made.name] = made, record
     return made
+
+
+def load_task(name: str, *, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Data:
+    """Load the splits of a task: one that is built in, installed or registered, or a file of own data.
+
+    Neither number moves an example between splits. Those that are built in are fetched on first use.
+
+    Args:
+        name: of the task, such as "snippets"; or a file, as in docs/your-data.md.
+        n_train: the most training examples, drawn with ``seed``; all by default.
+        n_test: the most test examples, which do not depend on ``seed``.
+        seed: of the choice of training examples.
+
+    Returns:
+        ``train``, ``validation`` and ``test``, each with ``texts`` (a tuple of one or two for each example), ``labels``
+        (n,) and ``ids``; ``task``, a ``Task``, which loads models and makes batches; ``chance``, the score of the best
+        constant answer on ``test``.
+
+    Raises:
+        TensorAdaptError: for an unknown name, numbers below 1 and data that cannot be loaded.
+
+    >>> data = load_task("planted", n_train=100)
+    >>> len(data.train), data.task.n_labels
+    (100, 2)
+    """
+    return resolve(name, "name")[0].load(None, DataSpec(n_train, None, n_test), whole(seed, "seed", 0))
 
 
 def resolve(value: Any, where: str = "task") -> tuple[Task, Record]:

@@ -12,6 +12,7 @@ import pytest
 from support.synthetic_runs import write_many, write_synthetic
 from support.synthetic_sweep import sweep
 
+import tensoradapt as ta
 from tensoradapt.analysis.cells import cell_text
 from tensoradapt.analysis.paper import paper, write
 from tensoradapt.analysis.results import table_of
@@ -34,6 +35,15 @@ def test_the_pages_tables_are_those_of_their_records(name: str, tmp_path: Path) 
 def rows_of(text: str) -> list[str]:
     """The lines of a table without marks of bold, which scores of test examples decide too."""
     return [line.replace("**", "") for line in text.splitlines() if line.startswith("|")]
+
+
+def test_the_public_function_gives_the_table_and_writes_it(tmp_path: Path) -> None:
+    runs = table_of(write_many(tmp_path / "runs", CURVES))
+    table = ta.paper_table(runs, tmp_path / "table.tex", caption="Ours.", label="tab:ours")
+    pandas.testing.assert_frame_equal(table, paper(runs))
+    assert (tmp_path / "table.tex").read_bytes() == write(
+        table, tmp_path / "again.tex", caption="Ours.", label="tab:ours"
+    ).read_bytes()
 
 
 def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path: Path) -> None:

@@ -182,9 +182,11 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "parameter_groups": (ta.parameter_groups, {"model": MODEL, "lr": 1e-3, "head_lr": None, "heads": ()}),
     "FactoredTensor": (FactoredTensor, FACTORED),
     "register_task": (ta.register_task, {"task": "mine", "replace": True, **OWN}),
+    "load_task": (ta.load_task, {"name": "data.csv", "n_train": 4, "n_test": 4, "seed": 0}),
     "load_runs": (ta.load_runs, {"root": "."}),
     "summarise": (ta.summarise, {"runs": TABLE, "cost": "n_params"}),
     "frontier": (ta.frontier, {"runs": TABLE, "cost": "n_params"}),
+    "paper_table": (ta.paper_table, {"source": TABLE, "path": "table.tex", "caption": None, "label": "tab:results"}),
     "compare": (ta.compare, {"runs": TABLE, "reference": "lora", "at": "auto", "margin": 0.01}),
     "results": (ta.results, {"source": ".", "tuning": False, "where": (), "spec": None}),
     "plots.frontier": (

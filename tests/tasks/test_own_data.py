@@ -210,6 +210,16 @@ def test_a_run_is_computed_from_its_config_alone_and_refuses_data_that_has_chang
         execute(run, "cpu")
 
 
+def test_a_task_is_loaded_by_its_name_or_file() -> None:
+    file = write("texts.csv", rows())
+    task = ta.register_task("mine", train=file)
+    named, filed = ta.load_task("mine", n_train=3, n_test=2), ta.load_task(file, n_train=3, n_test=2)
+    assert named.task is task and len(named.train) == 3 and len(named.test) == 2
+    assert named.train.texts == filed.train.texts and named.train.ids == filed.train.ids
+    with pytest.raises(ta.TensorAdaptError, match=r'unknown task "mime"; did you mean "mine"'):
+        ta.load_task("mime")
+
+
 def test_a_task_of_a_module_is_registered_under_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "TASK", answers.TASKS["answers"], raising=False)
     made = ta.register_task(answers.TASKS["answers"])
