@@ -17,7 +17,7 @@ from tensoradapt.analysis.facts import how_unequal, listed, reported, size
 from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import compare, summarise
-from tensoradapt.checks import check_arguments, optional, place, text
+from tensoradapt.checks import as_path, check_arguments, optional, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.text import plain, prose
@@ -97,7 +97,7 @@ def paper_table(
         TensorAdaptError: where there is no reported run or runs do not compare, and for a path with another ending or
             that cannot be written, and a caption or label that is no line of text.
     """
-    check_arguments(locals(), path=optional(place), caption=optional(text), label=text)
+    check_arguments(locals(), path=optional(as_path), caption=optional(text), label=text)
     table = paper(source)
     if path is not None:
         write(table, path, caption=caption, label=label)
