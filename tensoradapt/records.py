@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from tensoradapt.checks import Check, shown
 from tensoradapt.checks import optional as or_none
-from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, located
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -113,10 +113,12 @@ def check_known(table: Mapping[str, Any], declared: Iterable[Field[Any]], others
     """Raise TensorAdaptError for a key that no field has, with the name that it has now, or the closest."""
     by_name = {f.name: f for f in declared}
     valid = [*by_name, *others]
+    former = {name: f for f in by_name.values() for name in f.metadata["former"]}
     for key in table:
         if key not in valid:
-            now = next((f for f in by_name.values() if key in f.metadata["former"]), None)
-            hint = _advice(now, key) if now else did_you_mean(key, valid)
+            near = closest(key, [*valid, *former])
+            meant = former[near].name if near in former else near
+            hint = _advice(former[key], key) if key in former else did_you_mean(meant, valid)
             raise TensorAdaptError(f"unknown key {key}{hint}")
 
 
@@ -293,10 +295,12 @@ def add_options(parser: argparse._ActionsContainer, kind: Any, leave_out: Sequen
             option = "--" + f.name.replace("_", "-")
             text = f.metadata["help"].replace("%", "%%")
             if f.default is False:
-                parser.add_argument(option, action="store_true", help=text, default=argparse.SUPPRESS)
+                added = parser.add_argument(option, action="store_true", help=text, default=argparse.SUPPRESS)
             else:
                 n = "*" if f.metadata["listed"] else "+"  # ``--train`` alone is an empty list
-                parser.add_argument(option, nargs=n, help=text, default=argparse.SUPPRESS, metavar=_metavar(f.name))
+                metavar = _metavar(f.name)
+                added = parser.add_argument(option, nargs=n, help=text, default=argparse.SUPPRESS, metavar=metavar)
+            added.former = f.metadata["former"]  # type: ignore[attr-defined]  # what an unknown option may have meant
 
 
 def _metavar(name: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from tensoradapt.checks import shown
 from tensoradapt.data import assets
 from tensoradapt.data.model_config import check_config
-from tensoradapt.errors import TensorAdaptError, did_you_mean, first_line, of_extra
+from tensoradapt.data.model_names import check_name, hub_fault, is_folder
+from tensoradapt.errors import TensorAdaptError, first_line, of_extra
 
 MINILM, TINY = "all-minilm-l6-v2", "tiny-random-bert"
 GROUP = "tensoradapt.models"  # entry points of plug-ins: the name of a model, and a function that returns its folder
@@ -142,6 +143,7 @@ def encoder(name: str) -> Encode:
 
 def config(name: str) -> Any:
     """Return the config of a named model, for planning without its weights."""
+    check_name(name, names())  # before transformers is loaded, which takes seconds
     hf = transformers()
     return hf.BertConfig(**TINY_SIZES) if name == TINY else from_pretrained(hf.AutoConfig, name)
 
@@ -195,25 +197,20 @@ def _labels(task: HeadSpec) -> dict[str, Any]:
 
 def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     """Call ``kind.from_pretrained`` with a name; raise TensorAdaptError where that fails."""
-    if _is_folder(name):
+    check_name(name, names())
+    if is_folder(name):
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
     where = _located(name)
+    if where == name and not is_folder(name) and hub_fault():
+        options["local_files_only"] = True  # of what was fetched before
     try:
         return kind.from_pretrained(where, **options)
     except Exception as error:  # a broken config raises whatever reads it
         if "memory" in type(error).__name__.lower():
             raise
         raise TensorAdaptError(_unknown(name, error)) from error
-
-
-def _is_folder(name: str) -> bool:
-    """Return whether a name is that of a folder; one that no path can have is none."""
-    try:
-        return Path(name).is_dir()
-    except OSError:
-        return False
 
 
 def _located(name: str) -> str | Path:
@@ -246,11 +243,10 @@ def _folder_of(entry: EntryPoint) -> Path:
 
 
 def _unknown(name: str, error: Exception) -> str:
-    if _is_folder(name):
+    if is_folder(name):
+        if not (Path(name) / UNPACKED).exists():
+            return f"folder {name} holds no {UNPACKED}; expected a model's folder, as save_pretrained writes it"
         return f"folder {name} does not hold a model that transformers can load ({first_line(error)})"
-    offline = " HF_HUB_OFFLINE is set, so the hub was not asked." if os.environ.get("HF_HUB_OFFLINE") else ""
-    return (
-        f"unknown model {name!r}: not built in, no such folder, and not loaded from the hub "
-        f"({first_line(error)}).{offline} "
-        f"Built in or of plug-ins{did_you_mean(name, names())}"
-    )
+    if wrong := hub_fault():
+        return f"unknown model {name!r}: no such folder, not fetched before, and {wrong}"
+    return f"unknown model {name!r}: no such folder, and not loaded from the hub ({first_line(error)})"

@@ -19,7 +19,7 @@ from typing import Any
 
 from tensoradapt import checks
 from tensoradapt.checks import Check, shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean, located
+from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.spec import AdapterSpec, with_defaults
@@ -53,7 +53,13 @@ MOST_PACKED = 1000  # runs in one process
 # what is searched, and the keys that would fix it
 FIXED = {"lr": ("lr",), "head_lr": ("head_lr",), "scale": ("scale",), "rank": SIZES, "budget": SIZES}
 _IN_TABLES = "its keys stand at the top, or in the table of a method"
+_STEPS = "a run has steps, the same for every method: epochs * examples / batch"
+_PRECISION = 'write precision = "bf16"'
 MOVED = {  # keys that no field is called, or has been called by another form
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "num_train_epochs"), _STEPS),
+    **dict.fromkeys(("bf16", "fp16"), _PRECISION),
+    "warmup_steps": "warmup is a share of the steps: warmup_steps / steps",
+    "n_seeds": "the seeds themselves are listed: seed = [0, 1, 2]",
     "tasks": "the tasks of a sweep are called task, and each run sets those of its adapter",
     "train": "each run trains the head of its task, so leave it out; task names the tasks",
     "layouts": 'it is called layout, and several are a list of lists, such as layout = [[": out : in"], ...]',
@@ -339,8 +345,13 @@ def _with_integers(item: Any) -> Any:
 
 
 def _check_known(table: Mapping[str, Any], declared: Sequence[Any]) -> None:
-    if odd := [key for key in table if key in MOVED and key not in {f.name for f in declared}]:
-        raise TensorAdaptError(f"unknown key {odd[0]}; {MOVED[odd[0]]}")
+    names = {f.name for f in declared}
+    moved = [key for key in MOVED if key not in names]
+    others = [name for f in declared for name in (f.name, *f.metadata["former"])]
+    for key in table:
+        near = key if key in moved or key in others else closest(key, [*others, *moved])
+        if near in moved:
+            raise TensorAdaptError(f"unknown key {key}; {'' if key == near else f'{near}: '}{MOVED[near]}")
     check_known(table, declared)
 
 
@@ -569,6 +580,8 @@ def _tuning(table: Any, spec: SweepSpec) -> Tuning:
     Raises TensorAdaptError for settings that contradict each other or the grids, and for a tuning seed that is
     reported.
     """
+    if isinstance(table, Mapping) and (odd := [f.name for f in (*OF_METHODS, *LR) if f.name in table]):
+        raise TensorAdaptError(f"tuning: unknown key {odd[0]}; it stands at the top, or in the table of a method")
     asked = read(Tuning, table, "tuning")
     grids = [method for method in spec.methods if len(method.lr) > 1]
     seeds = asked.seed if grids or "seed" in table else asked.seed[:1]

@@ -25,8 +25,15 @@ class DataSpec:
     n_train: int | None = value(checks.whole, "the most examples to train on; by default all")
     n_validation: int | None = value(checks.whole, "the most examples to choose rates on; by default all")
     n_test: int | None = value(checks.whole, "the most examples to report scores of; by default all")
-    batch: int = value(checks.whole, "examples in a batch", 32)
-    max_length: int = value(checks.whole, "the most tokens of an example; of a longer text the rest is cut off", 64)
+    batch: int = value(
+        checks.whole, "examples in a batch", 32, former=("batch_size", "bs", "per_device_train_batch_size")
+    )
+    max_length: int = value(
+        checks.whole,
+        "the most tokens of an example; of a longer text the rest is cut off",
+        64,
+        former=("max_len", "max_seq_len", "max_seq_length"),
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

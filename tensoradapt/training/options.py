@@ -49,23 +49,30 @@ class Training:
     """
 
     lr: float = field(
-        metadata=needed(_held, "learning rate of all but the heads", former=("learning_rate", "learning_rates"))
+        metadata=needed(
+            _held, "learning rate of all but the heads", former=("learning_rate", "learning_rates", "adapter_lr")
+        )
     )
-    steps: int = field(metadata=needed(checks.whole, "number of optimizer steps"))
+    steps: int = field(
+        metadata=needed(checks.whole, "number of optimizer steps", former=("max_steps", "n_steps", "num_steps"))
+    )
     head_lr: float | None = value(
-        _held, "learning rate of the heads, such as the classifier; by default lr", former=("head_learning_rate",)
+        _held,
+        "learning rate of the heads, such as the classifier; by default lr",
+        former=("head_learning_rate", "classifier_lr"),
     )
     optimizer: str = value(
         partial(checks.one_of, OPTIMIZERS), "adamw, or equal_steps: its steps rescaled by equal_steps", "adamw"
     )
-    warmup: float = value(_warmup, "share of the steps in which the rates rise", 0.1)
-    clip: float = value(_held, "largest norm of the gradients", 1.0)
+    warmup: float = value(_warmup, "share of the steps in which the rates rise", 0.1, former=("warmup_ratio",))
+    clip: float = value(_held, "largest norm of the gradients", 1.0, former=("max_grad_norm", "gradient_clip"))
     weight_decay: float = value(_from_zero, "weight decay of AdamW", 0.0)
     precondition: float | None = value(_held, "epsilon of preconditioned; by default plain gradients")
     precision: str = value(
         partial(checks.one_of, PRECISIONS),
         "fp32, or bf16: the model computes in bfloat16, its parameters stay fp32",
         "fp32",
+        former=("dtype", "torch_dtype", "mixed_precision"),
     )
 
     def __post_init__(self) -> None:

@@ -158,7 +158,7 @@ def test_the_name_of_a_method_is_no_part_of_a_runs_meaning():
         ({"seed": 1000}, "tuning.seed has 1000, which is one of seed"),
         ({"steps": None}, "steps is missing; expected number of optimizer steps"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1"),
-        ({"method": "lorat"}, r"method\[0\]: unknown method 'lorat'; did you mean \"lora\""),
+        ({"method": "lorra"}, r"method\[0\]: unknown method 'lorra'; did you mean \"lora\""),
         ({"method": None}, "the sweep has no methods; expected method or reference"),
         ({"method": []}, r"method is \[\]; expected a name, or a list"),
         ({"method": ["lora", "lora"]}, "method names 'lora' twice"),
