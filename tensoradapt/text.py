@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
 
 Rank = int | Mapping[str, int]
 LINES, COLUMNS = 24, 100  # a screen, for repr
+FOLDED = 14  # characters that a column of texts has at least, if it is as wide
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -28,11 +31,55 @@ def prose(text: str) -> str:
     return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
 
 
-def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return the lines of a table, each column as wide as its widest cell; a cell is one line."""
+def align(rows: Sequence[tuple[str, ...]], room: int | None = None) -> list[str]:
+    """Return the lines of a table, each column as wide as its widest cell; a cell is one line.
+
+    Args:
+        rows: the cells; the first row is the head.
+        room: the characters that a line may have: the widest texts are folded, numbers never. Where that is not enough,
+            each row is written as lines, one for each cell, behind the column's title.
+
+    >>> align([("name", "n", "what it is"), ("cp", "1,752", "one factor for each mode")], 30)
+    ['name  n      what it is', 'cp    1,752  one factor for', '             each mode']
+    >>> align([("name", "n"), ("a long name", "123,456,789")], 15)
+    ['name: a long', '  name', 'n: 123,456,789']
+    """
     rows = [tuple(map(plain, row)) for row in rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    shown = widths if room is None else _narrowed(rows, widths, room)
+    if room is not None and not shown:
+        return _in_blocks(rows, room)
+    lines = []
+    for row in rows:
+        cells = [_folded(cell, width) for cell, width in zip(row, shown, strict=True)]
+        for parts in itertools.zip_longest(*cells, fillvalue=""):
+            lines.append("  ".join(map(str.ljust, parts, shown)).rstrip())
+    return lines
+
+
+def _narrowed(rows: Sequence[tuple[str, ...]], widths: Sequence[int], room: int) -> list[int]:
+    """Return widths that fit, taken from the widest columns of texts; an empty list where there are none."""
+    shown = list(widths)
+    texts = [i for i, column in enumerate(zip(*rows[1:], strict=True)) if any(re.search("[a-z]", c) for c in column)]
+    while sum(shown) + 2 * (len(shown) - 1) > room:
+        wide = [i for i in texts if shown[i] > FOLDED]
+        if not wide:
+            return []
+        shown[max(wide, key=lambda i: shown[i])] -= 1
+    return shown
+
+
+def _folded(text: str, width: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False) if len(text) > width else [text]
+
+
+def _in_blocks(rows: Sequence[tuple[str, ...]], room: int) -> list[str]:
+    head, *others = rows
+    lines = []
+    for row in others:
+        texts = [f"{title}: {cell}" if title else cell for title, cell in zip(head, row, strict=True) if cell]
+        lines += [*(line for text in texts for line in _folded(text, room, "  ")), ""]
+    return lines[:-1]
 
 
 def cut(line: str) -> str:

@@ -6,42 +6,63 @@ import argparse
 from typing import Any
 
 from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, path, picked
-from tensoradapt.cli.output import show
+from tensoradapt.cli.output import show, show_json, show_text, width
+from tensoradapt.cli.parser import add_command
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.records import add_options, given_options, read
+from tensoradapt.published import methods
+from tensoradapt.records import add_options, given_options, names, read
+from tensoradapt.sweeps.spec import RANKLESS
+from tensoradapt.text import align
+
+OPTIONS = names(AdapterSpec)
+ADAPTER = {  # the options of ``plan`` by the titles of its help
+    "method and size": ("method", "layout", "rank", "budget", "paper", "rank_pattern", "options", "on_mismatch"),
+    "matrices": ("projections", "train", "tasks"),
+}
+ADAPTER["scale and training"] = tuple(n for n in OPTIONS if n != "split" and n not in sum(ADAPTER.values(), ()))
 
 
 def add_parsers(commands: Any) -> None:
     """Add the commands to those of a parser (``add_subparsers``)."""
-    p = commands.add_parser("plan", help="print what an adapter would be, without building it")
-    p.set_defaults(command=plan)
-    p.add_argument(
+    brief = "print what an adapter would be, without building it"
+    p = add_command(commands, "plan", plan, brief, "--method NAME --rank R [options]")
+    p.add_argument_group("model").add_argument(
         "--model",
         default=DEFAULT_MODEL,
         help="a built-in model, a folder, or a hub name; only its config is read (default: %(default)s)",
     )
-    add_options(p, AdapterSpec, leave_out=("split",))
+    for title, given in ADAPTER.items():
+        add_options(p.add_argument_group(title), AdapterSpec, leave_out=[n for n in OPTIONS if n not in given])
 
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "compress",
-        help="turn a trained LoRA folder into another adapter, and state the error",
-        description="Decomposes the updates of a LoRA folder as PEFT saves it. Prints the parameters, the true "
+        compress,
+        "turn a trained LoRA folder into another adapter, and state the error",
+        "LORA_FOLDER --model NAME --method NAME [options]",
+        "Decomposes the updates of a LoRA folder as PEFT saves it. Prints the parameters, the true "
         "relative error and how it was reached; with --out it writes an adapter to load.",
     )
     _compress_options(p)
 
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "export",
-        help="turn a saved adapter into a LoRA folder that PEFT and servers load",
-        description="Writes adapter_config.json and adapter_model.safetensors, exactly unless --rank is given. "
+        export,
+        "turn a saved adapter into a LoRA folder that PEFT and servers load",
+        "ADAPTER_FOLDER --model NAME --out DIR [options]",
+        "Writes adapter_config.json and adapter_model.safetensors, exactly unless --rank is given. "
         "Prints rank and errors of every module, and the --max-lora-rank that vLLM needs. No weights are read.",
     )
     _export_options(p)
 
 
-def _compress_options(p: argparse.ArgumentParser) -> None:
-    p.set_defaults(command=compress)
-    p.add_argument("folder", type=path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors")
+def _compress_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder", type=path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors"
+    )
+    p = parser.add_argument_group("what it becomes")
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
     p.add_argument("--method", required=True, metavar="NAME", help="such as cp, tucker or tensor_train")
     add_layout(p)
@@ -54,9 +75,9 @@ def _compress_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", type=path, metavar="DIR", help="where to save the adapter")
 
 
-def _export_options(p: argparse.ArgumentParser) -> None:
-    p.set_defaults(command=export)
-    p.add_argument("folder", type=path, metavar="ADAPTER_FOLDER", help="as adapter.save wrote it")
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=path, metavar="ADAPTER_FOLDER", help="as adapter.save wrote it")
+    p = parser.add_argument_group("model and folder")
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
     p.add_argument("--out", type=path, required=True, metavar="DIR", help="a new folder, or an earlier export")
     p.add_argument(
@@ -64,6 +85,7 @@ def _export_options(p: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="the model's class, such as BertForSequenceClassification (default: the config's)",
     )
+    p = parser.add_argument_group("what is exported")
     p.add_argument("--rank", type=int, metavar="R", help="at most this rank, by truncation")
     p.add_argument("--round-up", action="store_true", help="zero-pad to the next rank that vLLM supports")
     p.add_argument("--dtype", default="float32", help="float32, float16, bfloat16 or float64 (default: %(default)s)")
@@ -79,18 +101,42 @@ def _export_options(p: argparse.ArgumentParser) -> None:
 
 def plan(args: argparse.Namespace) -> int:
     """Print a plan."""
-    import tensoradapt as ta
+    from tensoradapt.cli.documents import plan_document
     from tensoradapt.data import models
+    from tensoradapt.planning.build_plan import build_plan
+    from tensoradapt.planning.plan import plan_text
 
-    show(ta.plan(models.config(args.model), read(AdapterSpec, given_options(args, AdapterSpec))))
+    spec = read(AdapterSpec, given_options(args, AdapterSpec))
+    _check_size(spec)
+    planned = build_plan(models.config(args.model), spec)
+    if args.json:
+        show_json({"model": args.model, **plan_document(planned)})
+    else:
+        show(plan_text(planned, room=width()))
     return 0
+
+
+def _check_size(spec: AdapterSpec) -> None:
+    """Raise TensorAdaptError for a method that is missing, or takes a size and has none, in the words of options."""
+    if spec.method is None:
+        raise TensorAdaptError("a method is missing; give --method, as in --method cp; tensoradapt methods lists all")
+    if spec.rank is None and spec.budget is None and _takes_size(spec.method, spec.paper):
+        raise TensorAdaptError(f"{spec.name} needs a size; give --rank or --budget, as in --rank 8")
+
+
+def _takes_size(method: Any, paper: bool = False) -> bool:
+    name, row = methods.find(method, paper)
+    return (row.parameterization if row else name) not in RANKLESS
 
 
 def compress(args: argparse.Namespace) -> int:
     """Compress, print the report, save."""
+    from tensoradapt.cli.documents import compressed_document
     from tensoradapt.compression.compress import compress as compressed
     from tensoradapt.data import models
 
+    if args.rank is args.max_error is args.budget is None and _takes_size(args.method):
+        raise TensorAdaptError(f"{args.method} needs a size; give --rank, --max-error or --budget, as in --rank 8")
     result = compressed(
         args.folder,
         models.config(args.model),
@@ -99,15 +145,20 @@ def compress(args: argparse.Namespace) -> int:
         args.rank,
         **picked(args, "max_error", "budget", "seed", "order"),
     )
-    show(result)
     if args.out:
         result.save(args.out)
+    if args.json:
+        show_json({**compressed_document(result), "saved": args.out})
+        return 0
+    show_text(*str(result).splitlines())
+    if args.out:
         show(f"saved in {args.out}; tensoradapt.load(model, {str(args.out)!r}, strict=False) attaches it")
     return 0
 
 
 def export(args: argparse.Namespace) -> int:
     """Export and print the report."""
+    from tensoradapt.cli.documents import export_document
     from tensoradapt.data import models
     from tensoradapt.lora.export import export_lora
     from tensoradapt.storage.load import unattached
@@ -119,5 +170,9 @@ def export(args: argparse.Namespace) -> int:
         heads="leave" if args.leave_heads else "refuse",
         **picked(args, "rank", "round_up", "dtype", "task", "task_type", "prefix", "target", "base_model"),
     )
-    show(report)
+    if args.json:
+        show_json(export_document(report))
+    else:
+        show_text(*report.lines(), "")
+        show(*align(report.rows(), width()))
     return 0

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tensoradapt import __version__
-from tensoradapt.cli.options import path
-from tensoradapt.cli.output import show
+from tensoradapt.cli.options import newest_runs, path
+from tensoradapt.cli.output import show, show_json, width
+from tensoradapt.cli.parser import add_command
 from tensoradapt.data.asset_table import ROWS
 from tensoradapt.data.assets import cache_dir, fault
 from tensoradapt.errors import TensorAdaptError, few
@@ -25,6 +26,7 @@ from tensoradapt.runs.provenance import Requirement, requirements
 from tensoradapt.text import align
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
+HEAD = ("state", "check", "found")
 PROBE, LITTLE = 2**16, 2**30  # bytes that must find room; bytes of free space below which one is told
 EXTRAS = {
     "demo": "pretrained models and their tokenizers; the command frontier",
@@ -56,14 +58,24 @@ class Finding(NamedTuple):
 
 def add_parsers(commands: Any) -> None:
     """Add the command to those of a parser (``add_subparsers``)."""
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "doctor",
-        help="check versions, device, threads, disk, locks and caches, and say what mends each problem",
-        description="Prints a line for each thing that is checked. Exit code 0: nothing is broken; 1: something is.",
+        doctor,
+        "check versions, device, threads, disk, locks and caches, and say what mends each problem",
+        "[RUNS ...] [options]",
+        "Prints a line for each thing that is checked. Exit code 0: nothing is broken; 1: something is.",
     )
-    p.set_defaults(command=doctor)
-    p.add_argument("runs", nargs="*", type=path, metavar="RUNS", help="folders of runs, to look for runs left behind")
-    p.add_argument("--deep", action="store_true", help="also compare fetched models and data with their archives")
+    p.add_argument(
+        "runs",
+        nargs="*",
+        type=path,
+        metavar="RUNS",
+        help="folders of runs, to look for runs left behind (default: the newest in ./runs)",
+    )
+    p.add_argument_group("what is checked").add_argument(
+        "--deep", action="store_true", help="also compare fetched models and data with their archives"
+    )
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -73,10 +85,15 @@ def doctor(args: argparse.Namespace) -> int:
             f"{missing[0]} is no folder; expected a folder of runs: leave it out or run a sweep first"
         )
     found = [*_versions(), *_extras(), *_devices(), *_disk(), *_caches(args.deep)]
-    found += [finding for folder in args.runs for finding in _runs(folder)]
+    folders = args.runs or [folder for folder in (newest_runs(),) if folder]
+    found += [finding for folder in folders for finding in _runs(folder)]
     broken = sum(finding.state == BROKEN for finding in found)
+    if args.json:
+        package = {"version": __version__, "folder": Path(__file__).parents[1]}
+        show_json({**package, "broken": broken, "checks": [finding._asdict() for finding in found]})
+        return 1 if broken else 0
     end = f"{broken} of {len(found)} checks found something broken" if broken else "nothing is broken"
-    show(f"tensoradapt {__version__} in {Path(__file__).parents[1]}", *align(found), end)
+    show(f"tensoradapt {__version__} in {Path(__file__).parents[1]}", *align([HEAD, *found], width()), end)
     return 1 if broken else 0
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from tensoradapt import __version__
 from tensoradapt.checks import shown
 from tensoradapt.cli import doctor
-from tensoradapt.cli.output import block, complain, drop_output, flush, one_line, write_out_what_lacks
+from tensoradapt.cli.output import block, complain, drop_output, flush, write_out_what_lacks
+from tensoradapt.cli.parser import Top, add_shared, words_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import reason
 
@@ -24,13 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = False
     try:
         write_out_what_lacks()
-        args = parser(argv).parse_args(argv)
-        debug = args.debug
-        if args.verbose:
-            os.environ["TENSORADAPT_VERBOSE"] = "1"
         try:
+            args = parser(argv).parse_args(argv)
+            debug = args.debug
+            if args.verbose:
+                os.environ["TENSORADAPT_VERBOSE"] = "1"
             return args.command(args)
-        finally:
+        finally:  # help is printed, and a broken pipe met, as well where the parser exits
             flush()
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         drop_output()
@@ -56,42 +56,34 @@ def error_text(error: Exception) -> str:
     return str(error)
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, whatever was given."""
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse the arguments; ``--option=--``, which argparse reads as an empty list for every option, is refused."""
-        for word in sys.argv[1:] if args is None else args:
-            if word.startswith("--") and word.endswith("=--"):
-                self.error(f"argument {word[:-3]}: expected a value, and -- is none")
-        return super().parse_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Print usage and error, and exit with code 2."""
-        self.exit(2, f"{self.format_usage()}{self.prog}: error: {one_line(message)}\n")
-
-
-def parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+def parser(argv: Sequence[str] | None = None) -> Top:
     """Return the parser of all commands, or of ``doctor`` alone if ``argv`` calls it: it must run without packages."""
-    first = (sys.argv[1:] if argv is None else argv)[:1]
-    top = Parser(prog="tensoradapt", description="Tensor-decomposition adapters for transformers.")
+    top = Top(
+        prog="tensoradapt",
+        usage="%(prog)s COMMAND [options]",
+        description="Tensor-decomposition adapters for transformers.",
+    )
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for group in [] if first == ["doctor"] else _groups():
-        group.add_parsers(commands)
-    doctor.add_parsers(commands)
-    for command in commands.choices.values():
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        command.add_argument("-v", "--verbose", action="store_true", help="show the warnings of libraries too")
+    for title, module in _groups(words_of(argv)[:1]):
+        before = set(top.commands.choices)
+        module.add_parsers(top.commands)
+        top.sections.setdefault(title, []).extend(name for name in top.commands.choices if name not in before)
+    for command in top.commands.choices.values():
+        add_shared(command)
     return top
 
 
-def _groups() -> Sequence[Any]:
+def _groups(first: Sequence[str]) -> Sequence[tuple[str, Any]]:
+    """Return the modules of commands, each with what its commands are for."""
+    others: list[tuple[str, Any]] = [("help with the installation", doctor)]
+    if first == ["doctor"]:
+        return others
     try:
         from tensoradapt.cli import adapters, methods, results, sweep
     except ImportError as error:
         raise TensorAdaptError(f"the commands cannot be loaded ({error}): run tensoradapt doctor") from None
-    return sweep, results, adapters, methods
+    runs = [("make runs", sweep), ("read runs", results)]
+    return [*runs, ("plan and convert adapters", methods), ("plan and convert adapters", adapters), *others]
 
 
 if __name__ == "__main__":

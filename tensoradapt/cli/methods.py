@@ -5,20 +5,34 @@ from __future__ import annotations
 import argparse
 import inspect
 import math
-import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import parameterizations, published
-from tensoradapt.cli.options import DEFAULT_MODEL
-from tensoradapt.cli.output import show
+from tensoradapt import checks, parameterizations, published
+from tensoradapt.checks import shown
+from tensoradapt.cli.methods_table import (
+    BERT_BASE,
+    KINDS,
+    SIZES,
+    Row,
+    arguments_of,
+    counted,
+    first_paragraph,
+    formula,
+    methods_table,
+    of_layout,
+    unmarked,
+    usual_arguments,
+)
+from tensoradapt.cli.options import DEFAULT_MODEL, path
+from tensoradapt.cli.output import complain, heading, show, show_json, show_text, width
+from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.networks.layout import near_equal
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.published.row import Published
-from tensoradapt.text import align, bonds_text, prose
+from tensoradapt.published import methods as known_methods
+from tensoradapt.text import align, bonds_text, prose, size_text
 
 HEAD = """# Methods
 
@@ -32,45 +46,172 @@ PAPER = (
     "zero. With `paper=True` it takes targets, scale, alpha and trained modules from the paper too, as below.",
 )
 
+FILTERS = ("kind", "layout", "exports_as_lora", "budget")
+
 
 def add_parsers(commands: Any) -> None:
     """Add the command to those of a parser (``add_subparsers``)."""
-    p = commands.add_parser("methods", help="list parameterizations and published adapters, or show one in full")
-    p.set_defaults(command=methods)
-    p.add_argument("name", nargs="?", metavar="NAME", help="one of them: formula, factors, parameters, diagram")
-    p.add_argument(
-        "--model",
-        help="count at this model's sizes: a built-in model, a folder, or a hub name (of NAME: "
-        f"{DEFAULT_MODEL}; all: not counted)",
+    p = add_command(
+        commands,
+        "methods",
+        methods,
+        "list parameterizations and published adapters, or show one in full",
+        "[NAME] [options]",
+        "Lists all methods with their formulas, or, with any option of counting, their parameters at the sizes of a "
+        "model. NAME: formula, factors, parameters and diagram of one.",
     )
-    p.add_argument("--rank", type=int, default=8, help="the rank to count at (default: %(default)s)")
-    p.add_argument("--draw", metavar="FILE", type=Path, help="draw the network of NAME too: a PNG, PDF or SVG file")
-    p.add_argument("--markdown", action="store_true", help="as docs/reference/methods.md")
+    p.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
+    counting = p.add_argument_group("counting")
+    counting.add_argument(
+        "--model", help=f"count at the sizes of a built-in model, a folder, or a hub name (default: {SIZES})"
+    )
+    size = counting.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, help="the rank to count at (default: 8)")
+    size.add_argument(
+        "--budget", type=int, metavar="N", help="only those with at most N parameters; at the largest rank"
+    )
+    which = p.add_argument_group("which methods")
+    which.add_argument("--kind", help=f"{' or '.join(KINDS)} (default: both)")
+    which.add_argument("--layout", metavar="LAYOUT", help='those over it, such as "layer : out : in"')
+    which.add_argument(
+        "--exports-as-lora", action="store_true", help="those whose updates have a rank that LoRA servers take"
+    )
+    more = p.add_argument_group("files and pages")
+    more.add_argument("--draw", metavar="FILE", type=path, help="draw the network of NAME too: a PNG, PDF or SVG file")
+    more.add_argument("--markdown", action="store_true", help="print the page docs/reference/methods.md")
 
 
 def methods(args: argparse.Namespace) -> int:
     """Print all methods, one in full, their counts at a model's sizes, or the page docs/reference/methods.md."""
-    from tensoradapt.data import models
-
+    _check_together(args)
+    rank = 8 if args.rank is None else args.rank
     if args.markdown:
         print(methods_page(), end="")
     elif args.name is not None:
-        config = models.config(args.model or DEFAULT_MODEL)
-        show(*in_full(args.name, config, args.model or DEFAULT_MODEL, args.rank))
-        if args.draw is not None:
-            show(*_drawing(args.name, config, args.rank, args.draw))
-    elif args.draw is not None:
+        _print_one(args, rank)
+    else:
+        _print_list(args, rank)
+    return 0
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Raise TensorAdaptError for options that say nothing together."""
+    if args.kind not in (None, *KINDS):
+        raise TensorAdaptError(f"--kind is {shown(args.kind)}{did_you_mean(args.kind, KINDS)}")
+    if args.draw is not None and args.name is None:
         raise TensorAdaptError(
             f"--draw {args.draw} was given without a method; name one, as in: methods cp --draw FILE"
         )
-    elif args.model is not None:
-        counted = map(_counted(models.config(args.model), args.rank), published.ROWS)
-        show(*align([("name", f"parameters at rank {args.rank}"), *counted]))
+    for name in ("rank", "budget"):
+        if (n := getattr(args, name)) is not None:
+            checks.whole(n, f"--{name}")
+    given = [f"--{name.replace('_', '-')}" for name in FILTERS if getattr(args, name)]
+    if given and (args.name is not None or args.markdown):
+        raise TensorAdaptError(f"{given[0]} chooses among all methods; leave {args.name or '--markdown'} out")
+    if args.markdown and args.json:
+        raise TensorAdaptError("--markdown and --json were given; expected one of them")
+
+
+def _print_one(args: argparse.Namespace, rank: int) -> None:
+    from tensoradapt.data import models
+
+    model = args.model or DEFAULT_MODEL
+    config = models.config(model)
+    if args.json:
+        rows = [row for row in methods_table() if row["name"] in _meant(args.name)]
+        show_json({"model": model, "methods": list(counted(rows, config, rank=rank))})
     else:
-        chosen = [(name, _what(name)) for name in parameterizations.names()]
-        show("Parameterizations; tensoradapt methods NAME shows one in full\n", *align(chosen))
-        show("\nPublished adapters", published.LETTERS, *map(_described, published.ROWS))
-    return 0
+        lines = [line for text in in_full(args.name, config, model, rank) for line in text.split("\n")]
+        show(*lines)
+    if args.draw is not None:
+        path, said = _drawing(args.name, config, rank, args.draw)
+        (complain if args.json else show)(f"{path}\n{said}")
+
+
+def _print_list(args: argparse.Namespace, rank: int) -> None:
+    """Print the methods that were asked for, with their counts where an option asks for them."""
+    rows = methods_table(args.kind)
+    rows = rows if args.layout is None else of_layout(rows, args.layout)
+    size = {"rank": None if args.budget else rank, "budget": args.budget}
+    if counting := any(getattr(args, name) is not None for name in ("model", "rank", "budget", "layout")):
+        rows = list(counted(rows, _config(args.model), layout=args.layout, **size))
+    elif args.exports_as_lora:
+        rows = list(counted(rows, BERT_BASE, rank=rank))
+    if args.exports_as_lora:
+        rows = [row for row in rows if 0 < row.get("lora_rank", 0) <= _most_of_servers()]
+    left = {row["name"]: row.pop("fault") for row in rows if "fault" in row}
+    rows = [row for row in rows if not counting or "n_params" in row]
+    if args.json:
+        at = {"model": args.model or SIZES, **size} if counting else {}
+        show_json({**at, "methods": rows, "left_out": left})
+        return
+    _print_tables(sorted(rows, key=lambda row: row.get("n_params", 0)), args, size if counting else {})
+    if left:
+        show_text("", f"left out, as they are not defined there: {', '.join(left)} (methods NAME says why)")
+
+
+def _config(model: str | None) -> Any:
+    from tensoradapt.data import models
+
+    return BERT_BASE if model is None else models.config(model)
+
+
+def _most_of_servers() -> int:
+    from tensoradapt.lora.export import VLLM_RANKS
+
+    return VLLM_RANKS[-1]
+
+
+def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[str, Any]) -> None:
+    """Print a table for each kind of methods."""
+    if not rows:
+        show_text("no method is of this kind; leave an option out, or raise the budget")
+        return
+    if size:
+        at = f"at most {size['budget']:,} parameters" if size["budget"] else f"rank {size['rank']}"
+        show_text(f"{at}, counted at {args.model or SIZES}; published adapters over the matrices of their papers", "")
+    for kind, title in zip(KINDS, ("Parameterizations", "Published adapters"), strict=True):
+        if found := [row for row in rows if row["kind"] == kind]:
+            heading(title)
+            texts = _counted_texts(found) if size else _formula_texts(found)
+            show(*align(texts, width()), "")
+    letters = [] if size or args.kind == KINDS[0] else [f"Letters: {published.LETTERS}.", ""]
+    show_text(*letters, "tensoradapt methods NAME shows one in full; --model NAME or --budget N counts parameters.")
+
+
+def _formula_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    if rows[0]["kind"] == KINDS[0]:
+        return [("name", "parameters", "choose it"), *((row["name"], row["formula"], _when(row)) for row in rows)]
+    cells = [(r["name"], r["parameterization"], "; ".join(r["layout"]), r["formula"], r["source"]) for r in rows]
+    return [("name", "is a", "over", "parameters", "source"), *cells]
+
+
+def _counted_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    head = ("name", "parameters", "rank", "LoRA rank", "choose it" if rows[0]["kind"] == KINDS[0] else "source")
+    cells = [
+        (
+            row["name"],
+            f"{row['n_params']:,}" + (f" ({row['tasks']} tasks)" if "tasks" in row else ""),
+            size_text(row["rank"], short=True),
+            f"{row['lora_rank']:,}",
+            row["source"] or _when(row),
+        )
+        for row in rows
+    ]
+    return [head, *cells]
+
+
+def _when(row: Row) -> str:
+    return str(row["when"]).removeprefix("Choose it ")
+
+
+def _meant(name: str) -> set[str]:
+    """Return the names of the parameterization and of the published adapter that a spelling stands for."""
+    row, chosen = published.named(name), parameterizations.name_of(name)
+    found = {chosen} & {*parameterizations.names()} | ({row.name} if row else set())
+    if not found:
+        raise TensorAdaptError(f"unknown method {name!r}{did_you_mean(name, known_methods.names())}")
+    return found
 
 
 def spelled(method: str) -> str:
@@ -80,20 +221,13 @@ def spelled(method: str) -> str:
     return row.name if row and name not in parameterizations.names() else name
 
 
-def _what(name: str) -> str:
-    """Return a parameterization's advice, or else what it is."""
-    factoring = parameterizations.get(name)
-    return parameterizations.advice(factoring) or _first(factoring)
-
-
 def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
     """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
     row, chosen = published.named(name), parameterizations.name_of(name)
     if chosen in parameterizations.names():
         yield from _parameterization(chosen, config, model, rank)
     elif row is None:
-        valid = [*parameterizations.names(), *published.names()]
-        raise TensorAdaptError(f"unknown method {name!r}{did_you_mean(name, valid)}")
+        _meant(name)
     if row is not None:
         yield f"{_described(row)}\n"
         yield from _planned(config, model, rank, **arguments_of(row))
@@ -120,40 +254,19 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
     return str(replace_file(path, rendered(figure, kind))), prose(described(plan))
 
 
-def arguments_of(row: Published) -> dict[str, Any]:
-    """Return the arguments of ``plan`` for a published adapter, with two tasks where it is for several."""
-    tasks = ("a", "b") if any("task" in text for text in row.layout) else ()
-    return {"method": row.name, "paper": True, "tasks": tasks}
-
-
-def usual_arguments(name: str, config: Any) -> dict[str, Any]:
-    """Return the arguments of ``plan`` for a parameterization over its usual layouts, split by a model's widths."""
-    layouts, parts = parameterizations.layouts_of(name), getattr(parameterizations.get(name), "parts", (2,))[-1]
-    widths = {width: near_equal(width, parts) for width in _widths(config)}
-    split = dict.fromkeys(("out", "in"), widths) if any(re.search(r"[*0-9]", text) for text in layouts) else None
-    return {"method": name, "split": split}
-
-
 def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
     factoring = parameterizations.get(name)
     layouts = parameterizations.layouts_of(factoring)
     options = list(inspect.signature(factoring.build).parameters)[2:]
     rows = [row.name for row in published.ROWS if row.parameterization == name]
-    yield from (f"{name}: {getattr(factoring, 'label', name)}\n", inspect.getdoc(factoring) or "", "")
+    yield from (f"{name}: {getattr(factoring, 'label', name)}\n", unmarked(inspect.getdoc(factoring) or ""), "")
     yield f"usual layouts: {'; '.join(layouts)}"
     if factoring.count.__doc__:
-        yield f"parameters: {_formula(factoring)}"
+        yield f"parameters: {unmarked(formula(factoring))}."
     yield from [f"options: {', '.join(options)}"] * bool(options)
     yield from textwrap.wrap(f"published adapters: {', '.join(rows)}", 100, subsequent_indent="  ") * bool(rows)
     yield ""
     yield from _planned(config, model, rank, **usual_arguments(name, config))
-
-
-def _widths(config: Any) -> set[int]:
-    """Return the widths of a model's attention matrices."""
-    from tensoradapt.sites.find import find_sites
-
-    return {width for site in find_sites(config) for width in (site.out, site.in_)}
 
 
 def _planned(config: Any, model: str, rank: int, **arguments: Any) -> Iterator[str]:
@@ -252,21 +365,6 @@ def _described(row: Any) -> str:
     return "\n".join(lines + [f"  {row.note}"] * bool(row.note))
 
 
-def _counted(config: Any, rank: int) -> Callable[[Any], tuple[str, str]]:
-    """Return a function that gives a published row's name, and its count at a model's sizes or why it has none."""
-    import tensoradapt as ta
-
-    def count(row: Any) -> tuple[str, str]:
-        given = arguments_of(row)
-        try:
-            n_params = ta.plan(config, rank=rank, **given).n_params
-        except TensorAdaptError as error:
-            return row.name, f"- ({error})"
-        return row.name, f"{n_params:,}" + (" (2 tasks)" if given["tasks"] else "")
-
-    return count
-
-
 def methods_page() -> str:
     """Return the page in Markdown: parameterizations with their options, published adapters with formula and source."""
     return HEAD + "\n".join([*_parameterization_rows(), "", *_published_rows()]) + "\n"
@@ -279,8 +377,8 @@ def _parameterization_rows() -> list[str]:
         factoring = parameterizations.get(name)
         options = list(inspect.signature(factoring.build).parameters)[2:]
         shown = ", ".join(f"`{option}`" for option in options)
-        what, when = _first(factoring), parameterizations.advice(factoring)
-        lines.append(f"| `{name}` | {what} | {when} | {shown} | {_formula(factoring)} |")
+        what, when = _cell(factoring), parameterizations.advice(factoring)
+        lines.append(f"| `{name}` | {what} | {when} | {shown} | {formula(factoring)}. |")
     return lines
 
 
@@ -296,11 +394,6 @@ def _published_rows() -> list[str]:
     return lines
 
 
-def _formula(factoring: Any) -> str:
-    """Return the count of parameters in words, as the docstring of ``count`` begins with it."""
-    return _first(factoring.count).removeprefix("Return ")
-
-
-def _first(of: object) -> str:
-    """Return the first paragraph of a docstring, on one line."""
-    return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")
+def _cell(of: object) -> str:
+    """Return the first paragraph of a docstring as a cell of a table in Markdown."""
+    return first_paragraph(of).replace("|", "\\|")

@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.checks import shown
+from tensoradapt.cli.output import complain
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.text import plain
 
-DEFAULT_OUT = Path("runs") / "frontier"
+RUNS = Path("runs")  # where commands leave folders of runs, unless they are told another place
+DEFAULT_OUT = RUNS / "frontier"
+OF_RUNS = ("sweeps/*.json", "[!.]*/result.json", "[!.]*/error.json")  # files by which a folder of runs is known
 DEFAULT_MODEL = "all-minilm-l6-v2"
 
 
@@ -24,7 +29,37 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def add_layout(p: argparse.ArgumentParser) -> None:
+def add_runs(p: argparse.ArgumentParser) -> None:
+    """Add the folder of runs."""
+    p.add_argument("runs", nargs="?", type=path, metavar="RUNS", help="folder of runs (default: the newest in ./runs)")
+
+
+def runs_folder(given: Path | None) -> Path:
+    """Return the folder of runs that was given, or else the newest one, and say on stderr which that is.
+
+    Raises TensorAdaptError where there is none.
+    """
+    if given is not None:
+        return given
+    if (found := newest_runs()) is None:
+        raise TensorAdaptError(
+            f"no folder of runs was named, and there is none in ./{RUNS}; expected one: name it, or make one with "
+            "tensoradapt frontier"
+        )
+    complain(f"reading {plain(str(found))}, the newest folder of runs in ./{RUNS}")
+    return found
+
+
+def newest_runs() -> Path | None:
+    """Return the folder of runs in ./runs that was last written to, which may be ./runs itself; None without one."""
+    try:
+        found = [folder for folder in (RUNS, *RUNS.glob("[!.]*")) if any(any(folder.glob(kind)) for kind in OF_RUNS)]
+        return max(found, key=lambda folder: folder.stat().st_mtime_ns, default=None)
+    except OSError:  # a folder that cannot be read, or is gone meanwhile
+        return None
+
+
+def add_layout(p: Any) -> None:
     """Add ``--layout``."""
     p.add_argument("--layout", nargs="+", metavar="LAYOUT", help='such as "layer proj : head dim : model"')
 
@@ -36,12 +71,14 @@ def add_projections(p: argparse.ArgumentParser, default: Sequence[str] | None) -
     )
 
 
-def add_selection(p: argparse.ArgumentParser) -> None:
-    """Add the options that choose runs of a folder."""
+def add_selection(parser: argparse.ArgumentParser) -> Any:
+    """Add the options that choose runs of a folder, and return their group."""
+    p = parser.add_argument_group("which runs, and what they are compared with")
     p.add_argument(
         "--where", nargs="+", default=(), metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false'
     )
     p.add_argument("--spec", type=path, metavar="FILE", help="only the runs of this sweep")
+    return p
 
 
 def picked(args: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import math
 import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import plain
@@ -19,6 +23,36 @@ WIDEST = 100  # columns of an error
 def show(*texts: object) -> None:
     """Print texts, each from the beginning of a line."""
     print("\n".join(plain(str(text), keep="\n") for text in texts), flush=True)
+
+
+def show_text(*paragraphs: str) -> None:
+    """Print paragraphs in lines that the terminal has room for."""
+    room = width()
+    show(*(textwrap.fill(text, room, break_on_hyphens=False) if room else text for text in paragraphs))
+
+
+def show_json(document: Any) -> None:
+    """Print a document as JSON; numbers that it has no word for are null."""
+    print(json.dumps(in_json(document), indent=2), flush=True)
+
+
+def in_json(value: Any) -> Any:
+    """Return a value in JSON's types: numbers of numpy as Python's, what is missing or not finite as None.
+
+    >>> in_json({"n": 3, "lr": float("nan"), "sizes": (1, 2), "rank": None})
+    {'n': 3, 'lr': None, 'sizes': [1, 2], 'rank': None}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): in_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [in_json(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, bool | int | str | None):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return None if type(value).__name__ in ("NAType", "NaTType") else str(value)
 
 
 def width() -> int | None:
@@ -37,6 +71,11 @@ def styled() -> bool:
 def bold(text: str) -> str:
     """Return a text, in which nothing acts on a terminal, as a terminal prints it bold."""
     return f"\x1b[1m{plain(text)}\x1b[0m"
+
+
+def heading(text: str) -> None:
+    """Print the title of a table, bold where the output shows it."""
+    print(bold(text) if styled() else plain(text))
 
 
 def complain(text: str) -> None:

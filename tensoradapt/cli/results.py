@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensoradapt.cli.options import DEFAULT_OUT, add_selection, path
-from tensoradapt.cli.output import show
+from tensoradapt.checks import shown
+from tensoradapt.cli.options import add_runs, add_selection, path, runs_folder
+from tensoradapt.cli.output import show, show_json, show_text
+from tensoradapt.cli.parser import add_command
+from tensoradapt.errors import TensorAdaptError, closest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,14 +26,16 @@ FIGURES = "such as frontier (default), differences or curves, or all; an unknown
 
 def add_parsers(commands: Any) -> None:
     """Add the commands to those of a parser (``add_subparsers``)."""
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "results",
-        help="show the runs of a folder as a table, or write it to files",
-        description="Shows what the runs say, in a few sentences for each task, and a table of them.",
+        results,
+        "show the runs of a folder as a table, or write it to files",
+        "[RUNS] [options]",
+        "Shows what the runs say, in a few sentences for each task, and a table of them.",
     )
-    p.set_defaults(command=results)
-    p.add_argument("runs", type=path, help="folder of runs")
-    what = p.add_mutually_exclusive_group()
+    add_runs(p)
+    what = p.add_argument_group("which table (default: a row for each run)").add_mutually_exclusive_group()
     for name, text in (
         ("means", "a row for each configuration: its mean and interval over seeds"),
         ("compare", "a row for each configuration: its difference to the reference, with Holm's p"),
@@ -38,50 +43,63 @@ def add_parsers(commands: Any) -> None:
     ):
         what.add_argument(f"--{name}", action="store_true", help=text)
     _add_comparison(p)
-    p.add_argument("--out", type=path, nargs="+", default=(), metavar="FILE", help=OUT)
-    p.add_argument("--caption", metavar="TEXT", help="of the table in .md, .tex and .html")
-    p.add_argument("--label", default="tab:results", help="of the table in .tex (default: %(default)s)")
+    files = p.add_argument_group("files")
+    files.add_argument("--out", type=path, nargs="+", default=(), metavar="FILE", help=OUT)
+    files.add_argument("--caption", metavar="TEXT", help="of the table in .md, .tex and .html")
+    files.add_argument("--label", default="tab:results", help="of the table in .tex (default: %(default)s)")
     _add_plot(commands)
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "report",
-        help="write a folder of runs as one HTML page",
-        description="One file that needs nothing else: the verdict, figures, tables that sort, what failed, "
+        report,
+        "write a folder of runs as one HTML page",
+        "[RUNS] [options]",
+        "One file that needs nothing else: the verdict, figures, tables that sort, what failed, "
         "specification and provenance; every number leads back to its runs.",
     )
-    p.set_defaults(command=report)
-    p.add_argument("runs", type=path, help="folder of runs")
-    p.add_argument("--out", type=path, metavar="FILE", help="default: report.html in the folder of runs")
-    add_selection(p)
-    _add_reference(p)
+    add_runs(p)
+    p.add_argument_group("files").add_argument(
+        "--out", type=path, metavar="FILE", help="default: report.html in the folder of runs"
+    )
+    _add_reference(add_selection(p))
 
 
 def _add_plot(commands: Any) -> None:
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "plot",
-        help="draw the figures of a folder of runs",
-        description="Writes each figure as PNG and PDF, the CSV behind it, and its headline and caption as text.",
+        plot,
+        "draw the figures of a folder of runs",
+        "[RUNS] [FIGURE ...] [options]",
+        "Writes each figure as PNG and PDF, the CSV behind it, and its headline and caption as text.",
     )
-    p.set_defaults(command=plot)
-    p.add_argument("runs", type=path, nargs="?", default=DEFAULT_OUT, help="folder of runs (default: %(default)s)")
-    p.add_argument("figures", nargs="*", metavar="FIGURE", default=["frontier"], help=FIGURES)
-    p.add_argument("--x", metavar="COLUMN", help="of frontiers a cost, such as seconds; of curves rank, steps or lr")
-    p.add_argument("--out", type=path, metavar="DIR", help="folder for the files (default: that of the runs)")
-    p.add_argument("--format", default="png,pdf", metavar="KINDS", help="of pdf, svg and png (default: %(default)s)")
-    p.add_argument("--width", metavar="LENGTH", help="of the figures, as 3.3in, 84mm or 8.4cm (default: their own)")
-    switch = argparse.BooleanOptionalAction
-    p.add_argument("--headline", action=switch, default=True, help="what the figure says, above it (default: yes)")
-    p.add_argument("--caption", action=switch, default=False, help="what its marks are, below it (default: no)")
-    p.add_argument("--style", metavar="NAME", help="a style sheet of matplotlib, or its file")
+    add_runs(p)
+    p.add_argument("figures", nargs="*", metavar="FIGURE", default=[], help=FIGURES)
     _add_comparison(p)
+    group = p.add_argument_group("figures and files")
+    group.add_argument(
+        "--x", metavar="COLUMN", help="of frontiers a cost, such as seconds; of curves rank, steps or lr"
+    )
+    group.add_argument("--out", type=path, metavar="DIR", help="folder for the files (default: that of the runs)")
+    group.add_argument(
+        "--format", default="png,pdf", metavar="KINDS", help="of pdf, svg and png (default: %(default)s)"
+    )
+    group.add_argument("--width", metavar="LENGTH", help="of the figures, as 3.3in, 84mm or 8.4cm (default: their own)")
+    switch = argparse.BooleanOptionalAction
+    group.add_argument("--headline", action=switch, default=True, help="what the figure says, above it (default: yes)")
+    group.add_argument("--caption", action=switch, default=False, help="what its marks are, below it (default: no)")
+    group.add_argument("--style", metavar="NAME", help="a style sheet of matplotlib, or its file")
 
 
 def _add_comparison(p: argparse.ArgumentParser) -> None:
-    add_selection(p)
-    _add_reference(p)
-    p.add_argument("--at", metavar="SIZE", help="of the reference: a rank, or budget, size, n_params or auto (default)")
+    group = add_selection(p)
+    _add_reference(group)
+    group.add_argument(
+        "--at", metavar="SIZE", help="of the reference: a rank, or budget, size, n_params or auto (default)"
+    )
 
 
-def _add_reference(p: argparse.ArgumentParser) -> None:
+def _add_reference(p: Any) -> None:
     p.add_argument("--reference", metavar="METHOD", help="what others are compared with (default: LoRA)")
 
 
@@ -90,17 +108,26 @@ def results(args: argparse.Namespace) -> int:
     from tensoradapt.cli import views
     from tensoradapt.sweeps.results import results as read
 
+    args.runs = runs_folder(args.runs)
     if args.status:
         return _status(args)
     runs = read(args.runs, tuning=True, where=args.where, spec=args.spec)
     if args.out:
-        show(*(_write(runs, args, out) for out in args.out))
+        _print_files([_write(runs, args, out) for out in args.out], args)
+    elif args.json:
+        verdict = [] if runs.empty else views.verdict(runs, args.reference)
+        rows = [] if runs.empty else _table(runs, args).to_dict("records")
+        show_json({"folder": args.runs, "verdict": verdict, "rows": rows})
     elif runs.empty:
-        show(f"no run in {args.runs}{' meets ' + ' and '.join(args.where) if args.where else ''}")
+        show(_no_run(args))
     else:
         views.print_verdict(runs, args.reference)
         _view(runs, args).print()
     return 0
+
+
+def _no_run(args: argparse.Namespace) -> str:
+    return f"no run in {args.runs}{' meets ' + ' and '.join(args.where) if args.where else ''}"
 
 
 def _status(args: argparse.Namespace) -> int:
@@ -110,10 +137,20 @@ def _status(args: argparse.Namespace) -> int:
 
     states = status(args.runs, args.spec)
     if args.out:
-        show(*(write(states, out) for out in args.out))
+        _print_files([write(states, out) for out in args.out], args)
+    elif args.json:
+        show_json({"folder": args.runs, **states.attrs, "rows": states.to_dict("records")})
     else:
         views.print_status(states)
     return 0
+
+
+def _print_files(files: Sequence[Path], args: argparse.Namespace, **more: Any) -> None:
+    """Print the paths of files that were written."""
+    if args.json:
+        show_json({"folder": args.runs, "files": files, **more})
+    else:
+        show(*files)
 
 
 def _table(runs: DataFrame, args: argparse.Namespace) -> DataFrame:
@@ -155,17 +192,41 @@ def plot(args: argparse.Namespace) -> int:
     from tensoradapt.analysis import plots
     from tensoradapt.sweeps.results import results as read
 
+    _place_words(args)
     formats, width = [kind.strip() for kind in args.format.split(",")], _inches(args.width)
     runs = read(args.runs, tuning=True, where=args.where, spec=args.spec)
+    if runs.empty:
+        raise TensorAdaptError(f"{_no_run(args)}; expected the folder of a sweep or frontier")
     said = plots.allowed(runs) if "all" in args.figures else dict.fromkeys(args.figures)
     texts = {"headline": args.headline, "caption": args.caption}
+    files: list[Path] = []
     with _styled(args.style):
         for name in [name for name, reason in said.items() if reason is None]:
             how = {**texts, **_options(name, args, several=len(said) > 1)}
-            show(*plots.save(runs, name, args.out or args.runs, formats, width, **how))
-    if left := [f"left out {name}: {reason}" for name, reason in said.items() if reason is not None]:
-        show(*left)
+            files += plots.save(runs, name, args.out or args.runs, formats, width, **how)
+            if not args.json:
+                show(*files[-len(formats) - 2 :])
+    left = {name: reason for name, reason in said.items() if reason is not None}
+    if args.json:
+        _print_files(files, args, left_out=left)
+    else:
+        show_text(*(f"left out {name}: {reason}" for name, reason in left.items()))
     return 0
+
+
+def _place_words(args: argparse.Namespace) -> None:
+    """Tell the folder of runs from the names of figures: the first word is a figure where no folder has its name."""
+    from tensoradapt.analysis import plots
+
+    known = (*plots.NAMES, "all")
+    if args.runs is not None and not args.runs.exists():
+        word = str(args.runs)
+        if word in known:
+            args.runs, args.figures = None, [word, *args.figures]
+        elif not args.figures and (near := closest(word, known)):
+            raise TensorAdaptError(f"{shown(word)} is no folder of runs and no figure; did you mean {near}?")
+    args.runs = runs_folder(args.runs)
+    args.figures = args.figures or ["frontier"]
 
 
 def _options(name: str, args: argparse.Namespace, several: bool) -> Mapping[str, Any]:
@@ -180,9 +241,6 @@ def _options(name: str, args: argparse.Namespace, several: bool) -> Mapping[str,
 def _styled(style: str | None) -> AbstractContextManager[Any]:
     """Return a context in which figures have a style sheet; raise TensorAdaptError for one that there is not."""
     from matplotlib import pyplot
-
-    from tensoradapt.checks import shown
-    from tensoradapt.errors import TensorAdaptError
 
     if style is None:
         return nullcontext()
@@ -204,9 +262,6 @@ WIDTHS = (2.0, 40.0)  # inches
 
 def _inches(text: str | None) -> float | None:
     """Return a length such as "8cm" in inches; a number alone is in inches."""
-    from tensoradapt.checks import shown
-    from tensoradapt.errors import TensorAdaptError
-
     if text is None:
         return None
     number = text.strip().lower()
@@ -227,6 +282,8 @@ def report(args: argparse.Namespace) -> int:
     """Write the page and print its path."""
     from tensoradapt.sweeps.report import report as write_page
 
+    args.runs = runs_folder(args.runs)
     out = args.out or args.runs / "report.html"
-    show(write_page(args.runs, out, where=args.where, spec=args.spec, reference=args.reference))
+    page = write_page(args.runs, out, where=args.where, spec=args.spec, reference=args.reference)
+    _print_files([page], args)
     return 0

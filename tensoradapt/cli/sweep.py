@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, path, picked
-from tensoradapt.cli.output import complain, show
+from tensoradapt.cli.options import DEFAULT_MODEL, DEFAULT_OUT, RUNS, path, picked
+from tensoradapt.cli.output import complain, show, show_json
+from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import add_options, given_options
@@ -26,31 +28,48 @@ KEYS: dict[Any, tuple[str, ...]] = {
     Training: (),
     DataSpec: (),
 }
+KEYS_TEXT = (
+    "keys of a specification, here and below (docs/guides/sweeps/specification.md): they replace those of the size; "
+    "several values of one setting are each run"
+)
+TITLES = {
+    SweepSpec: ("sweep", KEYS_TEXT),
+    AdapterSpec: ("adapters",),
+    Training: ("training",),
+    DataSpec: ("examples",),
+}
 # fields of own data that --task gives, and those whose options are of other records
 NO_OPTIONS = ("name", "train", "dataset", "split", "seed", "max_length")
 
 
 def add_parsers(commands: Any) -> None:
     """Add both commands to those of a parser (``add_subparsers``)."""
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "frontier",
-        help="fine-tune a model with several parameterizations and plot the trade-off",
-        description="Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one "
+        frontier,
+        "fine-tune a model with several parameterizations and plot the trade-off",
+        "[options]",
+        "Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one "
         "folder per run, frontier.csv, .txt, .png and .pdf. Stop it at any time: the same command continues where it "
         "was.",
     )
     _frontier_options(p)
-    p = commands.add_parser(
+    p = add_command(
+        commands,
         "sweep",
-        help="run the sweep of a TOML file; stop it at any time, the same command continues",
-        description="Prints the whole plan, then runs what is missing; leaves a folder for each run. Exit code 0: "
+        sweep,
+        "run the sweep of a TOML file; stop it at any time, the same command continues",
+        "SPEC [options]",
+        "Prints the whole plan, then runs what is missing; leaves a folder for each run. Exit code 0: "
         "every run has a result; 1: stopped, or some failed; 2: bad input.",
     )
     _sweep_options(p)
 
 
-def _frontier_options(p: argparse.ArgumentParser) -> None:
-    p.set_defaults(command=frontier, size="default")
+def _frontier_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(size="default")
+    p = parser.add_argument_group("what is run, and where")
     size = p.add_mutually_exclusive_group()
     for name, text in (
         ("quick", "few sizes, 60 steps, one seed: about 3 minutes"),
@@ -72,20 +91,22 @@ def _frontier_options(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or each core up to four)"
     )
-    add_options(p.add_argument_group("own data", "what docs/start/your-data.md says"), OwnData, leave_out=NO_OPTIONS)
-    of_all = p.add_argument_group(
-        "keys of a specification",
-        "replace those of the size (docs/guides/sweeps/specification.md); several values of --method, --rank, "
-        "--budget, --seed and other single settings are each run",
+    add_options(
+        parser.add_argument_group("own data", "what docs/start/your-data.md says"), OwnData, leave_out=NO_OPTIONS
     )
     for record, left_out in KEYS.items():
-        add_options(of_all, record, leave_out=left_out)
+        add_options(parser.add_argument_group(*TITLES[record]), record, leave_out=left_out)
 
 
-def _sweep_options(p: argparse.ArgumentParser) -> None:
-    p.set_defaults(command=sweep)
-    p.add_argument("spec", type=path, help="what to run, in TOML")
-    p.add_argument("--out", type=path, required=True, metavar="DIR", help="folder of runs, new or to continue in")
+def _sweep_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", type=path, metavar="SPEC", help="what to run, in TOML")
+    p = parser.add_argument_group("where it is run")
+    p.add_argument(
+        "--out",
+        type=path,
+        metavar="DIR",
+        help="folder of runs, new or to go on in (default: runs/NAME for NAME.toml)",
+    )
     p.add_argument("--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or one)")
     p.add_argument(
         "--executor", default="local", help=f"{', '.join(EXECUTORS)} (default: %(default)s, a process for each worker)"
@@ -94,6 +115,7 @@ def _sweep_options(p: argparse.ArgumentParser) -> None:
         options = ", ".join(EXECUTORS[name].OPTIONS)
         p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help=f"what each run asks for: {options}")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
+    p = parser.add_argument_group("what is run")
     p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
     p.add_argument(
         "--no-probe", dest="probe", action="store_false", help="leave out the short runs that tell time and disk"
@@ -117,9 +139,12 @@ def frontier(args: argparse.Namespace) -> int:
     given = {key: item for record in KEYS for key, item in given_options(args, record).items()}
     spec = frontier_spec(args.size, **{**given, "model": args.model, "task": _task(args)})
     try:
-        ended, runs = run_frontier(spec, args.out, say=show, **picked(args, "device", "workers"))
+        ended, runs = run_frontier(spec, args.out, say=_progress(args), **picked(args, "device", "workers"))
     except KeyboardInterrupt:
         return _stopped(args.out)
+    if args.json:
+        show_json(_document(ended, args.out, runs))
+        return 0 if ended.complete else 1
     if runs:
         _print_results(runs)
     _print_failures(ended, args.out, "the same command runs it again")
@@ -155,10 +180,16 @@ def sweep(args: argparse.Namespace) -> int:
     from tensoradapt.sweeps.run_sweep import sweep as run
 
     names = ("executor", "workers", "device", "stale", "retry_failed", "checkpoint_every", "track", "dry_run", "probe")
+    args.out = args.out or RUNS / args.spec.stem
     try:
-        ended = run(args.spec, args.out, say=show, **picked(args, *names, *CLUSTERS))
+        ended = run(args.spec, args.out, say=_progress(args), **picked(args, *names, *CLUSTERS))
     except KeyboardInterrupt:
         return _stopped(args.out)
+    code = 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
+    if args.json:
+        done = ended.complete and not args.dry_run
+        show_json(_document(ended, args.out, args.out if done else None, args.spec))
+        return code
     for reason in ended.blocked:
         show(f"not run: {reason}")
     _print_failures(ended, args.out, "run it again with --retry-failed")
@@ -166,7 +197,22 @@ def sweep(args: argparse.Namespace) -> int:
     if ended.complete and not args.dry_run:
         _print_results(args.out, args.spec)
         _print_next(args.out)
-    return 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
+    return code
+
+
+def _progress(args: argparse.Namespace) -> Callable[..., None]:
+    """Return what prints how a sweep goes on: on stdout, or on stderr where a document is to be there."""
+    return (lambda *texts: complain("\n".join(map(str, texts)))) if args.json else show
+
+
+def _document(ended: Any, out: Path, source: Any, spec: Path | None = None) -> dict[str, Any]:
+    """Return what ``--json`` prints at the end: how many runs ended, and their means where there are any."""
+    from tensoradapt.analysis.tables import summarise
+    from tensoradapt.sweeps.results import results
+
+    means = summarise(results(source, spec=spec)).to_dict("records") if source else []
+    counts = {"finished": ended.finished, "total": ended.total, "complete": ended.complete}
+    return {"folder": out, **counts, "failed": ended.failed, "blocked": ended.blocked, "means": means}
 
 
 def _print_next(out: Path) -> None:

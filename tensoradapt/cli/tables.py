@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tensoradapt.analysis.cells import cell_text
-from tensoradapt.cli.output import bold, show, styled, width
+from tensoradapt.cli.output import bold, show, show_text, styled, width
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -92,12 +92,6 @@ def fitted(widths: Mapping[str, int], order: Sequence[str], room: int) -> dict[s
 def cells_of(text: str) -> int:
     """Return how many cells of a terminal a text takes; characters of Chinese, Japanese and Korean take two."""
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
-
-
-def show_text(*paragraphs: str) -> None:
-    """Print paragraphs in lines that the terminal has room for."""
-    room = width()
-    show(*(textwrap.fill(text, room, break_on_hyphens=False) if room else text for text in paragraphs))
 
 
 def _room_for(widths: Mapping[str, int]) -> int:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from tensoradapt.analysis.cells import cell_text, interval_text
 from tensoradapt.analysis.facts import named, size
 from tensoradapt.analysis.verdict import lines
-from tensoradapt.cli.tables import print_table, show_text
+from tensoradapt.cli.output import show_text
+from tensoradapt.cli.tables import print_table
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.row import SETUP
 from tensoradapt.text import duration_text
@@ -33,15 +34,19 @@ RUNS_ORDER = ("method", "score", "size", "seed", "task", "status", "n_params", "
 COMPARED_ORDER = ("method", "difference", "size", "p_holm", "task", "interval", "times_fewer", "within", "n_params")
 
 
-def print_verdict(runs: DataFrame, reference: str | None = None) -> None:
-    """Print what runs say, a paragraph for each task; of runs that do not compare, why nothing can be said."""
+def verdict(runs: DataFrame, reference: str | None = None) -> list[str]:
+    """Return what runs say, a paragraph for each task; of runs that do not compare, why nothing can be said."""
     try:
-        said = lines(runs, reference)
+        return list(lines(runs, reference))
     except TensorAdaptError as error:
         if reference is not None:
             raise
-        said = [f"no verdict: {error}"]
-    show_text(*said, "")
+        return [f"no verdict: {error}"]
+
+
+def print_verdict(runs: DataFrame, reference: str | None = None) -> None:
+    """Print the verdict, and an empty line below it."""
+    show_text(*verdict(runs, reference), "")
 
 
 @dataclass(frozen=True)

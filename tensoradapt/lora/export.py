@@ -90,8 +90,9 @@ class LoraExport:
         """Whether nothing was truncated."""
         return not any(module.truncation for module in self.modules)
 
-    def __str__(self) -> str:
-        lines = [
+    def lines(self) -> list[str]:
+        """Return what is said of the whole folder."""
+        return [
             f"LoRA of {len(self.modules)} modules in {self.path}: r = lora_alpha = {self.rank}, {self.dtype}, "
             f"{'exact but for rounding' if self.exact else 'truncated'}",
             f"{self.n_bytes_native:,} bytes native, {self.n_bytes:,} exported "
@@ -103,9 +104,14 @@ class LoraExport:
             *([WITHOUT_HEAD.format(self.held_as)] if self.held_as else ()),
             *([self.readers] if self.readers else ()),
         ]
-        rows = [("module", "rank", "truncation error", "rounding error")]
-        rows += [(m.module, str(m.rank), f"{m.truncation:.3g}", f"{m.rounding:.3g}") for m in self.modules]
-        return "\n".join([*lines, "", *align(rows)])
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the table of modules, its head first."""
+        rows: list[tuple[str, ...]] = [("module", "rank", "truncation error", "rounding error")]
+        return rows + [(m.module, str(m.rank), f"{m.truncation:.3g}", f"{m.rounding:.3g}") for m in self.modules]
+
+    def __str__(self) -> str:
+        return "\n".join([*self.lines(), "", *align(self.rows())])
 
 
 def _dtype_name(dtype: str | torch.dtype) -> str:

@@ -6,6 +6,7 @@ Everything that shapes decide is checked when planning, before anything is alloc
 from __future__ import annotations
 
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -169,10 +170,17 @@ def _origin(plan: Plan) -> str:
     return " and ".join(text for kind, text in (("base", "from the weights"), ("given", "given")) if kind in sources)
 
 
-def plan_text(plan: Plan, most: int | None = None) -> str:
-    """Return the plan as a text table, one line per projection (layers are folded), with ``most`` kinds of tensors."""
-    tables = ["", *tensor_table(plan.groups, most), "", *_sites(plan), "", *_ways(plan), *_skipped(plan)]
-    return "\n".join([*_head(plan), *tables])
+def plan_text(plan: Plan, most: int | None = None, room: int | None = None) -> str:
+    """Return the plan as a text table, one line per projection (layers are folded).
+
+    Args:
+        plan: the plan.
+        most: how many kinds of tensors are shown; by default all.
+        room: the characters of a line; by default as many as it takes.
+    """
+    head = [part for line in _head(plan) for part in (textwrap.wrap(line, room) if room else [line])]
+    sites, ways = align(_sites(plan), room), align(_ways(plan), room)
+    return "\n".join([*head, "", *tensor_table(plan.groups, most, room), "", *sites, "", *ways, *_skipped(plan, room)])
 
 
 def plan_html(plan: Plan) -> str:
@@ -239,10 +247,10 @@ def _tied(group: Group) -> tuple[Any, ...]:
     return str(layout), tuple(coord for coord in group.members[0].site.coords if coord[0] not in index)
 
 
-def tensor_table(groups: Iterable[Group], most: int | None = None) -> list[str]:
+def tensor_table(groups: Iterable[Group], most: int | None = None, room: int | None = None) -> list[str]:
     """Return the lines of a table of tensors, with at most so many kinds of them."""
     rows, left = _tensor_rows(groups, most)
-    return [*align(rows), *filter(None, [left])]
+    return [*align(rows, room), *filter(None, [left])]
 
 
 def _tensor_rows(groups: Iterable[Group], most: int | None) -> tuple[list[tuple[str, ...]], str]:
@@ -260,7 +268,7 @@ def _sizes_text(layout: Layout) -> str:
     return " x ".join(map(str, layout.shape))
 
 
-def _sites(plan: Plan) -> list[str]:
+def _sites(plan: Plan) -> list[tuple[str, ...]]:
     """Return the rows of a table of the sites; layers of a projection that read alike are one row."""
     folded: dict[tuple[str, ...], list[Any]] = {}
     for number, group in enumerate(plan.groups):
@@ -279,17 +287,17 @@ def _sites(plan: Plan) -> list[str]:
         layers = {layer for layer, _, _ in places} - {None}  # a module outside the layers has none
         slices = " ".join(filter(None, (at, *_joint([joint for _, _, joint in places]))))
         rows.append((name, size, slices, *others, _ranges(layers) or "-", tensor))
-    return align(rows)
+    return rows
 
 
-def _ways(plan: Plan) -> list[str]:
+def _ways(plan: Plan) -> list[tuple[str, ...]]:
     """Return a table of how a linear layer's products are computed in training, for each shape and rank."""
     kinds = {(m.site.out, m.site.in_, group.network.cut.rank) for group in plan.groups for m in group.members}
     rows: list[tuple[str, ...]] = [("out x in", "R", "from tokens", "a linear layer's products in training (fp32)")]
     for out, in_, rank in sorted(kinds):
         found = regimes(rank, (out, in_))
         rows += [(f"{out} x {in_}", str(rank), f"{tokens:,}", str(way)) for tokens, way in found]
-    return align(rows)
+    return rows
 
 
 def _over_layers(layout: Layout) -> set[str]:
@@ -324,7 +332,8 @@ def _ranges(numbers: Iterable[Any]) -> str:
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def _skipped(plan: Plan) -> list[str]:
+def _skipped(plan: Plan, room: int | None = None) -> list[str]:
     folded = Counter((_folded(name), why) for name, why in plan.skipped if name not in plan.train)
-    rows = [(f"  {name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
-    return ["", "skipped:", *align(rows)] if rows else []
+    rows = [(f"{name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
+    lines = align([("module", "why"), *rows], room and room - 2)[1:]
+    return ["", "skipped:", *(f"  {line}" for line in lines)] if rows else []

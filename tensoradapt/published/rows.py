@@ -36,8 +36,8 @@ _LORETTA_CORES: Splits = {384: (8, 8, 6, 8), 768: (8, 8, 12, 8), 1024: (4, 8, 8,
 _KRONECKER: Splits = {384: (16, 24), 768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
 _BLOCKS_NOTE = "defined where the MLP's width is a multiple of the model's"
 _METATT_NOTE = (
-    "the paper's start is not confirmed (ze-id-id-id, as recalled, suggests a first core of zero and identities "
-    "after it); here the last core is zero, the first orthogonal, those between identities"
+    "the last core starts at zero, the first is orthogonal, those between are identities; the paper's own start is not "
+    "confirmed"
 )
 _LOHA = "Hyeon-Woo et al., arXiv 2108.06098; as in PEFT, whose ranks above o i / 2(o + i) are not expressible"
 _SPLIT_NOTE = "widths 384, 768, 1024 and 4096; others with split="

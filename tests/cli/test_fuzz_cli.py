@@ -177,14 +177,14 @@ def test_configs_that_are_none(name: str, tmp_path: Path) -> None:
 
 ARGUMENTS: dict[str, tuple[list[str], str]] = {
     "a value of 5,000 characters": (["methods", "--rank", "x" * 5000], "invalid int value: 'xxx"),
-    "an unknown argument that steers a terminal": (["methods", "cp", "\x1b[31m"], r"unrecognized arguments: \x1b[31m"),
+    "an unknown argument that steers a terminal": (["methods", "cp", "\x1b[31m"], r"unexpected argument '\x1b[31m'"),
     "a name that steers a terminal": ([*TINY, "--method", "\x1b[31m"], r"\x1b[31m"),
     "two hyphens as a value": (["plan", "--model=--", *PLAN], "argument --model: expected a value, and -- is none"),
     "an empty path": (["results", "runs", "--out", ""], "argument --out: '' is no path"),
-    "a path with a null byte": (["results", "a\x00b"], "argument runs: 'a\\x00b' is no path"),
-    "a path that no system takes": (["results", "\ud800"], "argument runs: '\\ud800' is no path"),
+    "a path with a null byte": (["results", "a\x00b"], "argument RUNS: 'a\\x00b' is no path"),
+    "a path that no system takes": (["results", "\ud800"], "argument RUNS: '\\ud800' is no path"),
     "a path of 5,000 characters": (["report", "x" * 5000], "and no path can be that"),
-    "an unknown command of 5,000 characters": (["x" * 5000], "invalid choice: 'xxx"),
+    "an unknown command of 5,000 characters": (["x" * 5000], "unknown command 'xxx"),
     "a model with a null byte": (["plan", "--model", "a\x00b", *PLAN], "unknown model 'a\\x00b'"),
 }
 
@@ -354,7 +354,7 @@ def test_every_damage_to_folders(kind: str, ground: Ground, tmp_path: Path) -> N
 def test_ctrl_c_at_any_call_is_one_line(command: str, ground: Ground, tmp_path: Path) -> None:
     words = {
         "plan": [*TINY, *PLAN],
-        "methods": "methods",
+        "methods": ["methods"],
         "results": ["results", ground.runs, "--out", "table.csv"],
         "status": ["results", ground.runs, "--status"],
         "sweep": ["sweep", str(ground.given / "spec.toml"), "--out", "out", "--dry-run"],
@@ -431,7 +431,7 @@ def test_memory_that_does_not_suffice_is_one_error(monkeypatch: pytest.MonkeyPat
         raise MemoryError
 
     monkeypatch.setattr("tensoradapt.cli.methods.methods_page", greedy)
-    monkeypatch.setattr("tensoradapt.cli.methods._described", greedy)
+    monkeypatch.setattr("tensoradapt.cli.methods.methods_table", greedy)
     ended = call(["methods"])
     assert ended.code == 2 and ended.err.startswith("error: the memory does not suffice")
 

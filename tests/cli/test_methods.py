@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import pytest
 
@@ -10,7 +12,9 @@ import tensoradapt as ta
 from tensoradapt import parameterizations
 from tensoradapt.cli.main import main
 from tensoradapt.cli.methods import diagram, methods_page
+from tensoradapt.cli.methods_table import BERT_BASE, KINDS
 from tensoradapt.data import models
+from tensoradapt.lora.export import VLLM_RANKS
 
 MODEL = "tiny-random-bert"
 SPLIT = {"kronecker", "loretta", "quanta", "tt_matrix"}  # whose layouts need a split
@@ -28,7 +32,7 @@ def test_the_list_and_the_page_have_the_advice_of_each_file(capsys: pytest.Captu
     for name in advised:
         text = parameterizations.advice(name)
         assert text.startswith("Choose it ") and text in " ".join((parameterizations.get(name).__doc__ or "").split())
-        assert re.search(rf"^{name} +{re.escape(text)}$", shown, re.MULTILINE)
+        assert re.search(rf"^{name} .* {re.escape(text.removeprefix('Choose it '))}$", shown, re.MULTILINE)
         assert text in page
     assert len({parameterizations.advice(name) for name in advised}) == len(advised)
     assert "\ndense " in shown
@@ -76,3 +80,76 @@ def test_a_diagram_has_a_mark_at_each_bond_of_each_factor(name: str) -> None:
         assert all(
             f"{label}={network.sizes[label]}" in rows[factor.name] for label in factor.labels if label not in column
         )
+
+
+def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+    return json.loads(printed(capsys, *words, "--json"))["methods"]
+
+
+def test_texts_have_no_marks_and_no_notes_on_how_they_came_to_be(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    texts = [printed(capsys), printed(capsys, "--json"), *(printed(capsys, name, "--model", MODEL) for name in NAMES)]
+    assert not [odd for text in texts for odd in ("`", ":math:", "recalled", "not confirmed (") if odd in text]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_shown_alone(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {"parameterization": set(NAMES), "published": set(ta.published.names())}[kind]
+    assert {row["name"] for row in listed(capsys, "--kind", kind)} == names
+    assert {row["kind"] for row in listed(capsys)} == set(KINDS)
+
+
+def test_a_budget_leaves_the_methods_that_fit_at_their_largest_rank(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in listed(capsys, "--budget", "20000", "--kind", "parameterization")}
+    assert "cp" in rows and "dense" not in rows and all(row["n_params"] <= 20_000 for row in rows.values())
+    assert rows["cp"]["n_params"] == ta.plan(BERT_BASE, "cp", budget=20_000).n_params
+    one_more = rows["cp"]["rank"] + 1
+    assert ta.plan(BERT_BASE, "cp", rank=one_more).n_params > 20_000
+    shown = printed(capsys, "--budget", "20000").splitlines()
+    assert shown[0].startswith("at most 20,000 parameters, counted at 12 layers, 768 wide")
+    assert [line.split()[1] for line in shown if line.startswith("cp ")] == [f"{rows['cp']['n_params']:,}"]
+
+
+def test_a_layout_leaves_the_methods_over_it(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = listed(capsys, "--layout", "layer  :  out : in")
+    assert [row["name"] for row in rows if row["kind"] == "published"] == ["tenslora-depth", "tenslora-cp-depth"]
+    counts = {row["name"]: row["n_params"] for row in rows if row["kind"] == "parameterization"}
+    assert counts["cp"] == ta.plan(BERT_BASE, "cp", layout="layer : out : in", rank=8).n_params
+
+
+def test_what_exports_as_lora_has_a_rank_that_servers_take(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row["lora_rank"] for row in listed(capsys, "--exports-as-lora")}
+    assert rows["cp"] == rows["lora"] == 8 and rows["loha"] == 64 and max(rows.values()) <= VLLM_RANKS[-1]
+    assert not {"dense", "quanta", "randlora"} & set(rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--kind", "publisehd"], 'did you mean "published"?'),
+        (["--layout", "layer : out"], "expected exactly two"),
+        (["--budget", "0"], "--budget is 0; expected a whole number"),
+        (["--rank", "0"], "--rank is 0; expected a whole number"),
+        (["cp", "--budget", "9"], "--budget chooses among all methods; leave cp out"),
+        (["--draw", "x.png"], "name one, as in: methods cp --draw FILE"),
+        (["--markdown", "--json"], "expected one of them"),
+    ],
+)
+def test_what_cannot_be_listed_is_one_error(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", *words]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
+@pytest.mark.parametrize("words", [[], ["--budget", "20000"], ["--kind", "published"]])
+def test_tables_fit_the_terminal_and_no_number_is_cut(
+    columns: int, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    shown = printed(capsys, *words)
+    assert max(map(len, shown.splitlines())) <= columns
+    if words[:1] == ["--budget"]:
+        counts = {f"{row['n_params']:,}" for row in listed(capsys, *words)}
+        assert counts <= set(shown.split())

@@ -71,5 +71,7 @@ def test_a_hub_that_is_switched_off_is_not_asked(asked: list[str], monkeypatch: 
 
 
 def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(TensorAdaptError, match="holds no config[.]json; expected a model's folder, as save_pretrained"):
+    with pytest.raises(
+        TensorAdaptError, match=r"holds no config[.]json; expected a model's folder, as save_pretrained"
+    ):
         models.config(str(tmp_path))

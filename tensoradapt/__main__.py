@@ -1,0 +1,7 @@
+"""``python -m tensoradapt`` is the command line."""
+
+import sys
+
+from tensoradapt.cli.main import main
+
+sys.exit(main())

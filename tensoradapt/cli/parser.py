@@ -1,0 +1,116 @@
+"""The parser of commands: help in groups, errors of one line, and the word that was meant where one is unknown."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from tensoradapt.cli.output import NARROWEST, one_line
+from tensoradapt.errors import closest, did_you_mean
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, whatever was given."""
+
+    brief = ""  # what a command does, in a line
+
+    def error(self, message: str) -> NoReturn:
+        """Print usage and error, and exit with code 2."""
+        self.exit(2, f"{self.format_usage()}{self.prog}: error: {one_line(message)}\n")
+
+    def refuse(self, word: str) -> NoReturn:
+        """Say that an argument is unknown, and which option was meant."""
+        given = word.split("=")[0]
+        if not given.startswith("-"):
+            self.error(f"unexpected argument {word!r}")
+        options = {option for action in self._actions for option in action.option_strings}
+        former = {
+            f"--{name.replace('_', '-')}": action.option_strings[0]
+            for action in self._actions
+            for name in getattr(action, "former", ())
+        }
+        near = closest(given, [*options, *former])
+        hint = former.get(near or "", near)
+        self.error(
+            f"unknown option {given}" + (f"; did you mean {hint}?" if hint else f": {self.prog} --help lists all")
+        )
+
+
+class Top(Parser):
+    """The parser of all commands. ``sections``: their names, by what they are for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # commands are of the plain class, whose help is that of argparse
+        self.commands = self.add_subparsers(prog=self.prog, metavar="COMMAND", parser_class=Parser)
+        self.sections: dict[str, list[str]] = {}
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments; ``--option=--``, which argparse reads as an empty list for every option, is refused."""
+        words = words_of(args)
+        for word in words:
+            if word.startswith("--") and word.endswith("=--"):
+                self.error(f"argument {word[:-3]}: expected a value, and -- is none")
+        names = self.commands.choices
+        if not words:
+            self.print_help()
+            self.exit()
+        if not words[0].startswith("-") and words[0] not in names:
+            self.error(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")
+        found, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            names.get(words[0], self).refuse(next((w for w in unknown if w.startswith("-")), unknown[0]))
+        if not hasattr(found, "command"):
+            self.error(f"a command is missing; expected one of {', '.join(names)}")
+        return found
+
+    def format_help(self) -> str:
+        """Return the commands by what they are for, each with what it does."""
+        names = self.commands.choices
+        room = max(NARROWEST, min(100, shutil.get_terminal_size().columns - 2))
+        first = max(map(len, names)) + 4
+        lines = [self.format_usage().rstrip(), "", *textwrap.wrap(self.description or "", room)]
+        for title, commands in self.sections.items():
+            lines += ["", f"{title}:"]
+            for name in commands:
+                start = f"  {name}".ljust(first)
+                lines += textwrap.wrap(names[name].brief, room, initial_indent=start, subsequent_indent=" " * first)
+        return "\n".join([*lines, "", "tensoradapt COMMAND --help has the options of a command."]) + "\n"
+
+
+def add_command(commands: Any, name: str, run: Command, brief: str, usage: str, description: str = "") -> Parser:
+    """Add a command and return its parser.
+
+    Args:
+        commands: what ``add_subparsers`` returned.
+        name: what is typed.
+        run: takes the arguments and returns the exit code.
+        brief: a line for the list of commands.
+        usage: its arguments as the first line of its help has them.
+        description: more for its own help; by default the brief.
+    """
+    text = description or f"{brief[0].upper()}{brief[1:]}."
+    p: Parser = commands.add_parser(name, help=brief, description=text, usage=f"%(prog)s {usage}", add_help=False)
+    p.brief = brief
+    p.set_defaults(command=run)
+    return p
+
+
+def add_shared(p: Parser) -> None:
+    """Add the options that every command has, as the last of its help."""
+    group = p.add_argument_group("options of every command")
+    group.add_argument("--json", action="store_true", help="print one JSON document, and nothing else, on stdout")
+    group.add_argument("-v", "--verbose", action="store_true", help="show the warnings of libraries too")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    group.add_argument("-h", "--help", action="help", help="show this help and stop")
+
+
+def words_of(argv: Sequence[str] | None) -> list[str]:
+    """Return the arguments that were given, or those of the process."""
+    return sys.argv[1:] if argv is None else list(argv)

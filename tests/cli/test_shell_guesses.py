@@ -1,0 +1,86 @@
+"""What one types at a shell by intuition: it works, or one line says what to type."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import fuzz_cli
+
+from tensoradapt.cli.main import main
+
+PLAN = "plan --model tiny-random-bert"
+METHOD = f"{PLAN} --method cp --rank 2"
+
+
+def said(words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What a command that is bad input prints, on one line."""
+    try:
+        code = main(words.split())
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else -1
+    shown = capsys.readouterr()
+    assert code == 2 and not shown.out and "Traceback" not in shown.err
+    return " ".join(shown.err.split())
+
+
+def test_the_bare_command_prints_help_and_returns_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    shown = capsys.readouterr()
+    assert stop.value.code == 0 and shown.out.startswith("usage: tensoradapt COMMAND") and not shown.err
+    assert all(f"\n  {name} " in shown.out for name in fuzz_cli.names())
+
+
+def test_the_package_runs_as_a_module() -> None:
+    ended = subprocess.run([sys.executable, "-m", "tensoradapt"], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0 and ended.stdout.startswith("usage: tensoradapt COMMAND")
+
+
+@pytest.mark.parametrize("name", fuzz_cli.names())
+def test_a_command_with_one_letter_wrong_is_recognised(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for typed in (name[0] + name[2] + name[1] + name[3:], name[:-1], name + "x"):
+        assert f"error: unknown command '{typed}'; did you mean \"{name}\"?" in said(typed, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("polt", 'did you mean "plot"?'),
+        (f"{PLAN} --method cp", "cp needs a size; give --rank or --budget"),
+        (f"{PLAN} --rank 2", "a method is missing; give --method"),
+        (f"{PLAN} --method loar --rank 2", "unknown method 'loar'; did you mean \"lora\"?"),
+        ("plan --model my-modle --method cp --rank 2", 'no such folder, and not built in; did you mean "my-model"?'),
+        ("plan --model my-model --method cp --rank 2", "folder my-model holds no config.json"),
+        (f"{METHOD} --modle x", "unknown option --modle; did you mean --model?"),
+        (f"{PLAN} --parameterisation cp --rank 2", "unknown option --parameterisation; did you mean --method?"),
+        (f"{PLAN} --parameterization cp --rank 2", "unknown option --parameterization; did you mean --method?"),
+        (f"{METHOD} --xyz=3", "unknown option --xyz: tensoradapt plan --help lists all"),
+        ("plan more --method cp --rank 2", "unexpected argument 'more'"),
+        ("frontier --batch-size 8", "did you mean --batch?"),
+        ("frontier --learning-rate 1e-3", "did you mean --lr?"),
+        ("results --menas", "did you mean --means?"),
+        ("results", "no folder of runs was named, and there is none in ./runs"),
+        ("plot frontir", "'frontir' is no folder of runs and no figure; did you mean frontier?"),
+        ("results nothing", "nothing does not exist; expected a folder of runs"),
+        ("--hlep", "unknown option --hlep; did you mean --help?"),
+        ("--", "unknown option --"),
+    ],
+)
+def test_other_guesses_are_told_what_to_type(
+    words: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my-model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert says in said(words, capsys)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["methods"], ["methods", "--json"]])
+def test_a_pipe_that_closes_early_is_no_error(words: list[str]) -> None:
+    command = [sys.executable, "-m", "tensoradapt", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(120) in (0, 1)
