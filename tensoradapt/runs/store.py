@@ -49,21 +49,12 @@ class Run:
     measurements: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def has(self, array: str) -> bool:
-        """Return whether the run stored an array of this name."""
-        return (self.path / f"{array}.npy").is_file()
-
     def array(self, name: str) -> np.ndarray:
-        """Return the array ``name``, read from disk; raises TensorAdaptError if it is missing or damaged."""
+        """Return an array, read from disk: predictions (n_test, n_labels) and labels (n_test,) of the test set, losses.
+
+        Raises TensorAdaptError if it is missing or damaged.
+        """
         return read_array(self.path, name)
-
-    def predictions(self) -> np.ndarray:
-        """Return the logits on the test set, (n_test, n_labels)."""
-        return self.array("predictions")
-
-    def labels(self) -> np.ndarray:
-        """Return the true labels of the test set, (n_test,)."""
-        return self.array("labels")
 
     def __repr__(self) -> str:
         _, _, method, size, seed, status, _, score = shown_cells(self.row)

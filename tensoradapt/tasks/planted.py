@@ -42,19 +42,20 @@ def load_splits(n_train: int | None = None, n_test: int | None = None) -> Splits
 def label(data: Data, logits_of: Callable[[np.ndarray], np.ndarray]) -> Data:
     """Label the planted data: 1 where the teacher's margin is above its median on train, so that train is balanced.
 
-    `logits_of` maps tokens (n, 12) to logits (n, 2). Raises TensorAdaptError for another shape, for logits that are
-    not finite, and for a teacher that gives every row of train the same margin.
+    `logits_of` maps tokens (n, 12) to logits (n, 2). Raises TensorAdaptError for a teacher that gives every row of
+    train the same margin, or none that is finite.
     """
-    splits = [data.train, data.validation, data.test]
-    margins = [_margins(split, logits_of) for split in splits]
-    if np.ptp(margins[0]) == 0:
+    tokens = [split.tokens for split in data.parts if split.tokens is not None]
+    margins = [np.diff(logits_of(rows).astype(np.float64), axis=1)[:, 0] for rows in tokens]
+    if not np.ptp(margins[0]) > 0:
         raise TensorAdaptError(
             f"the teacher gives all {len(data.train)} train rows the same margin {margins[0][0]:.6g}, "
             "expected margins that differ: plant a larger delta"
         )
     middle = np.median(margins[0])
     train, validation, test = (
-        replace(split, labels=(margin > middle).astype(np.int64)) for split, margin in zip(splits, margins, strict=True)
+        replace(split, labels=(margin > middle).astype(np.int64))
+        for split, margin in zip(data.parts, margins, strict=True)
     )
     notes = tuple(note for note in data.notes if note not in _NOTES)
     return Data(data.task, train, validation, test, chance=data.task.chance(test), notes=notes)
@@ -65,18 +66,6 @@ def _draw(name: str, stream: int, n: int) -> Split:
     tokens[:, 0] = CLS
     ids = tuple(f"{name}-{row}" for row in range(n))
     return Split(texts=None, labels=np.full(n, UNLABELLED, dtype=np.int64), ids=ids, tokens=tokens.astype(np.int64))
-
-
-def _margins(split: Split, logits_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    if split.tokens is None:
-        raise TensorAdaptError('found a task with texts, expected tokens: label the data of load("planted")')
-    logits = np.asarray(logits_of(split.tokens), dtype=np.float64)
-    if logits.shape != (len(split), 2) or not np.isfinite(logits).all():
-        raise TensorAdaptError(
-            f"the teacher gave logits of shape {logits.shape}, finite: {bool(np.isfinite(logits).all())}, "
-            f"expected finite logits of shape {(len(split), 2)}: return one row of two per row of tokens"
-        )
-    return logits[:, 1] - logits[:, 0]
 
 
 def _teacher(model_name: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -32,7 +32,7 @@ def at_budgets(root: Path, seeds: tuple[int, ...] = (0, 1, 2), **changes: object
 def right(root: Path, method: str, budget: int) -> np.ndarray:
     runs = sorted(load_runs(root), key=lambda run: run.row["seed"])
     chosen = [run for run in runs if (run.row["method"], run.row["budget"]) == (method, budget)]
-    return np.array([run.predictions().argmax(1) == run.labels() for run in chosen], float)
+    return np.array([run.array("predictions").argmax(1) == run.array("labels") for run in chosen], float)
 
 
 def scored(**levels: tuple[float, ...]) -> pd.DataFrame:

@@ -97,9 +97,9 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert run.config == {**CONFIG, "seed": 4, "own": {"layers": [1, 2]}}
     assert run.result == {**RESULT, "test": {"accuracy": None}}
     assert (run.measurements, run.provenance) == ({"seconds": 2.5}, {"python": "3"})
-    assert run.predictions().dtype == np.float32
-    np.testing.assert_array_equal(run.predictions(), predictions)
-    np.testing.assert_array_equal(run.labels(), np.arange(5))
+    assert run.array("predictions").dtype == np.float32
+    np.testing.assert_array_equal(run.array("predictions"), predictions)
+    np.testing.assert_array_equal(run.array("labels"), np.arange(5))
 
 
 def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
@@ -247,9 +247,9 @@ def test_a_damaged_array_is_named_when_it_is_read(tmp_path: Path) -> None:
     (path / "predictions.npy").write_bytes(b"\x80\x04garbage")
     (path / "labels.npy").unlink()
     (run,) = store.load_runs(tmp_path)
-    for read in (run.predictions, run.labels):
+    for name in ("predictions", "labels"):
         with pytest.raises(TensorAdaptError, match=rf"npy (cannot be read|was changed) .* delete the folder {path}"):
-            read()
+            run.array(name)
 
 
 def test_a_missing_root_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> None:
@@ -303,9 +303,9 @@ def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> Non
         (folder / name).write_text(text)
     np.save(folder / "labels.npy", np.array([9]))
     with pytest.raises(TensorAdaptError, match=r"labels.npy was changed after its run ended"):
-        store.load_runs(tmp_path)[0].labels()
+        store.load_runs(tmp_path)[0].array("labels")
     sum_again(folder)
-    assert list(store.load_runs(tmp_path)[0].labels()) == [9]
+    assert list(store.load_runs(tmp_path)[0].array("labels")) == [9]
     (folder / SUMS).unlink()
     with pytest.raises(TensorAdaptError, match=f"{SUMS} cannot be read .*; expected a JSON object .*delete the folder"):
         store.load_runs(tmp_path)
@@ -364,7 +364,7 @@ def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path
     path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
     sum_again(tmp_path / "x")
     with pytest.raises(TensorAdaptError, match=r"labels.npy cannot be read"):
-        store.load_runs(tmp_path)[0].labels()
+        store.load_runs(tmp_path)[0].array("labels")
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:

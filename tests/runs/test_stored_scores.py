@@ -51,7 +51,7 @@ def test_the_mean_of_the_stored_scores_is_the_score(tmp_path: Path, ratings: str
     assert [one.result["status"] == "diverged" for one in found] == [False, False, True]
     for one in found:
         scores = one.array("scores")
-        assert scores.shape == one.labels().shape and scores.mean() == pytest.approx(score(one), abs=1e-12)
+        assert scores.shape == one.array("labels").shape and scores.mean() == pytest.approx(score(one), abs=1e-12)
     assert score(found[2]) == found[2].row["chance"]
     pair = paired_scores([(found[0].path, found[2].path)])
     assert pair is not None and np.array_equal(pair[0][0], found[0].array("scores"))
@@ -70,6 +70,6 @@ def test_the_same_holds_of_a_task_of_ones_own(module: Any, tmp_path: Path, monke
 def test_a_metric_without_examples_stores_none_and_has_open_ends(tmp_path: Path, ratings: str) -> None:
     task, record = registry.resolve({"train": ratings, "metric": "r2"})
     one = run(tmp_path, "head", task.name, 1e-2, own=record)
-    assert not one.has("scores") and one.result["metric"]["low"] is None
+    assert not (one.path / "scores.npy").exists() and one.result["metric"]["low"] is None
     assert (one.row["metric_low"], one.row["metric_high"]) == (None, 1.0)
     assert paired_scores([(one.path, one.path)]) is None

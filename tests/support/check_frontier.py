@@ -18,7 +18,7 @@ def main(out: Path) -> None:
     expected = [method.name for method in quick.methods for _ in method.adapters]
     assert found == sorted(expected), found
     for run in runs:
-        scores, labels = run.predictions(), run.labels()
+        scores, labels = run.array("predictions"), run.array("labels")
         assert scores.shape == (run.row["n_test"], 2) and np.isfinite(scores).all()
         accuracy = float((scores.argmax(1) == labels).mean())
         assert abs(accuracy - run.result["test"]["accuracy"]) < 1e-9, (run.name, accuracy)

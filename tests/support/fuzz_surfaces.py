@@ -224,7 +224,7 @@ def call_runs(drawn: dict[str, Any], folder: Path) -> None:
         run = read_run(path.parent)
         if len(drawn["data"]) % 16 == 0:
             assert ta.results(folder / "runs") is not None
-        assert run.predictions() is not None
+        assert run.array("predictions") is not None
 
 
 # specifications

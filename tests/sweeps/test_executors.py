@@ -34,7 +34,7 @@ def test_a_sweep_leaves_a_folder_for_each_run_with_one_attempt(tmp_path):
     for run in runs:
         assert run.row["method"] in ("lora", "lorta") and run.result["n_params"] > 0
         assert [a["event"] for a in attempts(run.path)] == ["started", "finished"]
-        accuracy = float((run.predictions().argmax(1) == run.labels()).mean())
+        accuracy = float((run.array("predictions").argmax(1) == run.array("labels")).mean())
         assert accuracy == pytest.approx(run.result["test"]["accuracy"])
     assert not list((tmp_path / ".work").iterdir()), "work was left behind"
 

@@ -52,7 +52,7 @@ def test_two_methods_learn_the_colours_of_pictures_and_leave_results(model: Any)
     counts = set()
     for run in load_runs(Path("runs")):
         assert run.result["test"]["accuracy"] == 1.0 and run.result["metric"]["chance"] == 0.5
-        assert run.predictions().shape == (10, 2) and np.array_equal(run.labels(), test.labels)
+        assert run.array("predictions").shape == (10, 2) and np.array_equal(run.array("labels"), test.labels)
         # DINOv2 classifies by its class token and the mean of its patches
         assert run.result["n_trained_base"] == 2 * 24 * (2 if model is dinov2 else 1) + 2
         counts.add(run.result["n_params"])

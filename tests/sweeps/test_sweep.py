@@ -65,7 +65,7 @@ def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
         "frontier.txt",
     }
     for one in runs:
-        accuracy = float((one.predictions().argmax(1) == one.labels()).mean())
+        accuracy = float((one.array("predictions").argmax(1) == one.array("labels")).mean())
         assert accuracy == pytest.approx(one.result["test"]["accuracy"])
         assert one.result["n_train"] == 64 and one.measurements["seconds"] > 0
     named = [line.split(",")[4] for line in (tmp_path / "frontier.csv").read_text().splitlines()]

@@ -80,8 +80,8 @@ def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
     ended = sweep("runs", model=MODEL, task="cifar10", n_train=200, n_test=100, **sizes)
     assert ended.complete
     for run in load_runs(Path("runs")):
-        hits = (run.predictions().argmax(1) == run.labels()).sum()
-        assert len(run.labels()) == 100 and run.result["metric"]["chance"] >= 0.1
+        hits = (run.array("predictions").argmax(1) == run.array("labels")).sum()
+        assert len(run.array("labels")) == 100 and run.result["metric"]["chance"] >= 0.1
         assert binomtest(int(hits), 100).proportion_ci(0.95).low > run.result["metric"]["chance"], run.result
 
 
