@@ -16,7 +16,7 @@ from pandas import DataFrame, Series
 from tensoradapt.analysis.names import display
 from tensoradapt.checks import items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.metrics.table import LESS_IS_BETTER, range_of
+from tensoradapt.metrics.library import LESS_IS_BETTER, range_of
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, SETUP, STATUSES, WHOLE, Row
 from tensoradapt.runs.store import Failure, Run, load_failures, load_runs

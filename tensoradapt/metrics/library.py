@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,18 @@ import numpy as np
 from tensoradapt.checks import imported, name_in, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, first_line, of_extra
 from tensoradapt.metrics.metric import Metric, none, of_share
-from tensoradapt.metrics.table import TABLE, Floats, checked, range_of
+from tensoradapt.metrics.table import TABLE, Floats, checked
 
 Judge = Callable[[Floats, np.ndarray], float]  # called with scores, (n, n_labels) or (n,), and labels
+
+RANGES = dict.fromkeys(("reward_accuracy", "average_precision", "precision", "recall", "jaccard"), (0.0, 1.0))
+RANGES |= dict.fromkeys(("balanced_accuracy", "top_k_accuracy"), (0.0, 1.0))
+RANGES |= dict.fromkeys(("r2", "explained_variance", "d2_absolute_error_score"), (-math.inf, 1.0))
+RANGES |= {"matthews_corrcoef": (-1.0, 1.0)} | {name: (metric.low, metric.high) for name, metric in TABLE.items()}
+AVERAGED = re.compile(r"(_(micro|macro|weighted|samples|ovr|ovo))+$")  # how names of scikit-learn end
+LESS_IS_BETTER = re.compile(
+    r"(?:^|[\W_])(?:loss|perplexity|ppl|error|nll|mse|rmse|mae|wer|cer)(?:$|[\W_])", re.IGNORECASE
+)
 
 
 def resolve(metric: str | Metric) -> Metric:
@@ -96,6 +106,16 @@ def check_fits(metric: Metric, split: Any, n_labels: int) -> None:
             f"metric {metric.name!r} is {best:.4g} for a perfect answer and {chance:.4g} for a constant one; expected "
             "more than that: of an error take the negative, such as neg_mean_squared_error"
         )
+
+
+def range_of(name: str) -> tuple[float, float]:
+    """Return the least and the largest value of a metric that is known by its name alone; infinite where it is not.
+
+    >>> range_of("f1_macro"), range_of("neg_log_loss"), range_of("GLUE")
+    ((0.0, 1.0), (-inf, 0.0), (-inf, inf))
+    """
+    ends = (-math.inf, 0.0 if name.startswith("neg_") else math.inf)
+    return RANGES.get(AVERAGED.sub("", name), ends)
 
 
 def _noise(chance: float, split: Any) -> float:

@@ -1,4 +1,4 @@
-"""Metrics by name: of classes, of numbers and of two classes by their margin; and the ranges of usual ones.
+"""Metrics by name: of classes, of numbers and of two classes by their margin.
 
 Their examples are influence functions (Hampel, Journal of the American Statistical Association 1974; of Spearman's
 correlation Croux and Dehon, Statistical Methods and Applications 2010, here with ties; of the area under the ROC curve
@@ -8,7 +8,6 @@ DeLong, DeLong and Clarke-Pearson, Biometrics 1988).
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from typing import Any
 
@@ -189,21 +188,3 @@ TABLE = {
         *map(_of_numbers, ("pearson", "spearman", "kendall")),
     )
 }
-RANGES = dict.fromkeys(("reward_accuracy", "average_precision", "precision", "recall", "jaccard"), (0.0, 1.0))
-RANGES |= dict.fromkeys(("balanced_accuracy", "top_k_accuracy"), (0.0, 1.0))
-RANGES |= dict.fromkeys(("r2", "explained_variance", "d2_absolute_error_score"), (-math.inf, 1.0))
-RANGES |= {"matthews_corrcoef": (-1.0, 1.0)} | {name: (metric.low, metric.high) for name, metric in TABLE.items()}
-AVERAGED = re.compile(r"(_(micro|macro|weighted|samples|ovr|ovo))+$")  # how names of scikit-learn end
-LESS_IS_BETTER = re.compile(
-    r"(?:^|[\W_])(?:loss|perplexity|ppl|error|nll|mse|rmse|mae|wer|cer)(?:$|[\W_])", re.IGNORECASE
-)
-
-
-def range_of(name: str) -> tuple[float, float]:
-    """Return the least and the largest value of a metric that is known by its name alone; infinite where it is not.
-
-    >>> range_of("f1_macro"), range_of("neg_log_loss"), range_of("GLUE")
-    ((0.0, 1.0), (-inf, 0.0), (-inf, inf))
-    """
-    ends = (-math.inf, 0.0 if name.startswith("neg_") else math.inf)
-    return RANGES.get(AVERAGED.sub("", name), ends)

@@ -15,9 +15,9 @@ from sklearn.metrics import get_scorer_names
 import tensoradapt as ta
 from tensoradapt import tasks
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.metrics.library import check_fits, check_reported, metric_name, resolve
+from tensoradapt.metrics.library import check_fits, check_reported, metric_name, range_of, resolve
 from tensoradapt.metrics.metric import Metric, always, averaged, of_correlation, of_share
-from tensoradapt.metrics.table import TABLE, range_of
+from tensoradapt.metrics.table import TABLE
 from tensoradapt.tasks.splits import Split
 
 

@@ -145,7 +145,8 @@ assert read_spec({**SWEEP, "floor": 0.1}).method[0].training["floor"] == 0.1
         "a metric",
         """
 import numpy as np
-from tensoradapt.metrics.table import TABLE, range_of
+from tensoradapt.metrics.library import range_of
+from tensoradapt.metrics.table import TABLE
 stored, labels = np.array([[0.1, 0.9], [0.8, 0.2]]), SimpleNamespace(labels=np.array([1, 1]))
 assert TABLE["misses"].score(stored, labels) == 0.5 and range_of("misses") == (0, 1)
 assert list(TABLE["misses"].examples(stored, labels)) == [0, 1]

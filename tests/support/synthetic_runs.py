@@ -10,7 +10,8 @@ from unittest.mock import patch
 import numpy as np
 from support.configs import config_of
 
-from tensoradapt.metrics.table import TABLE, range_of
+from tensoradapt.metrics.library import range_of
+from tensoradapt.metrics.table import TABLE
 from tensoradapt.records import as_json
 from tensoradapt.runs.store import Run, load_runs, write_run
 
