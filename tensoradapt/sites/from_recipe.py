@@ -54,7 +54,8 @@ def sites_in(model: str, names: Iterable[str], config: Any, row: Recipe, scope: 
 
 def _stacks(config: Any, row: Recipe) -> list[tuple[Stack, Any]]:
     """Return the stacks that the config has, with their configs."""
-    stacks = [(stack, inner) for stack in row.every if (inner := stack.config_in(config)) is not None]
+    inner = [getattr(config, stack.config, None) if stack.config else config for stack in row.every]
+    stacks = [(stack, own) for stack, own in zip(row.every, inner, strict=True) if own is not None]
     if not stacks:
         raise TensorAdaptError(
             f"the config ({type(config).__name__}) has none of {', '.join(stack.config for stack in row.every)}; "
@@ -65,7 +66,7 @@ def _stacks(config: Any, row: Recipe) -> list[tuple[Stack, Any]]:
 
 def _wanted(stack: Stack, config: Any, size: Dims) -> list[tuple[Part, int]]:
     """Return part and layer of every projection, in model order."""
-    return [(part, n) for n in range(size.layers) for part in stack.parts if part.when(config, n)]
+    return [(part, n) for n in range(size.layers) for part in stack.parts if not part.when or part.when(config, n)]
 
 
 def _paths(model: str, names: set[str], stack: Stack, wanted: Sequence[tuple[Part, int]], scope: str | None) -> Paths:

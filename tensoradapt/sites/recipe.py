@@ -16,11 +16,6 @@ ATTENTION = ("q", "k", "v", "o")
 WRITES = ("o", "down")
 
 
-def always(config: Any, layer: int) -> bool:
-    """Say that every layer of every config has a part: the default of ``Part.when``."""
-    return True
-
-
 @dataclass(frozen=True)
 class Part:
     """One projection of a layer.
@@ -38,7 +33,7 @@ class Part:
     parameter: str = "weight"
     stacked: bool = False
     width: str = "ff"
-    when: Callable[[Any, int], bool] = always  # the layers of a config that have it
+    when: Callable[[Any, int], bool] | None = None  # the layers of a config that have it; None: all
 
     @property
     def kind(self) -> Kind:
@@ -81,10 +76,6 @@ class Stack:
     prefix: str = ""
     config: str = ""
     sizes: tuple[tuple[str, str], ...] = ()
-
-    def config_in(self, config: Any) -> Any:
-        """Return the stack's config within a model's config; None if there is none."""
-        return getattr(config, self.config, None) if self.config else config
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,6 @@ class Sites(Sequence[Site]):
     sites: tuple[Site, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     source: str = ""
-
-    def __iter__(self) -> Iterator[Site]:
-        return iter(self.sites)
 
     def __len__(self) -> int:
         return len(self.sites)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import TracebackType
 
 import torch.distributed as dist
 from tqdm import tqdm
@@ -29,9 +28,7 @@ class ProgressBar:
         self.bar = tqdm(total=self.steps, desc="fit", dynamic_ncols=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
 
     def __call__(self, step: int, loss: float) -> None:
