@@ -18,7 +18,7 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_failed, is_finished
 from tensoradapt.sweeps import search, tuning
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
-from tensoradapt.sweeps.tuning import Proposed, TuningCase, config_of
+from tensoradapt.sweeps.tuning import Proposed, TuningCase
 from tensoradapt.tasks.rates import head_rate
 from tensoradapt.tasks.registry import restore
 from tensoradapt.text import size_text
@@ -107,7 +107,7 @@ def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Ce
 def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:
     if method.kind != "adapter":
         return (0 if method.kind == "head" else None), None, ""
-    config = config_of(spec, method, spec.task[0], size, lr=1.0)  # the plan does not depend on the rate
+    config = spec.config(method, spec.task[0], size, lr=1.0)  # the plan does not depend on the rate
     try:
         with located(f"method {method.name}"):
             plan = build_plan(model_config, config.to_plan())

@@ -17,7 +17,7 @@ from typing import Any
 
 from tensoradapt.errors import of_extra
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.sweeps.tuning import DIGITS, Outcome, Proposed, TuningCase, at_sizes, config_of, outcome
+from tensoradapt.sweeps.tuning import DIGITS, Outcome, Proposed, TuningCase, at_sizes, outcome
 
 STARTUP = 5  # random trials; Optuna's 10 would be most of a search that trains a model in each
 
@@ -57,7 +57,7 @@ def _axes(case: TuningCase) -> dict[str, Any]:
 
 
 def _proposed(case: TuningCase, values: Mapping[str, Any]) -> RunConfig:
-    config = config_of(case.spec, case.method, case.task, values.get("size", case.middle), values["lr"])
+    config = case.spec.config(case.method, case.task, values.get("size", case.middle), values["lr"])
     if "head_lr" in values:
         config = replace(config, training=replace(config.training, head_lr=values["head_lr"]))
     if "scale" in values and config.adapter:

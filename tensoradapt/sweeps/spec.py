@@ -37,7 +37,7 @@ from tensoradapt.records import (
     value,
     values_of,
 )
-from tensoradapt.runs.config import REFERENCES
+from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.row import TARGETS
 from tensoradapt.tasks.registry import resolve
 from tensoradapt.tasks.splits import DataSpec
@@ -257,6 +257,24 @@ class SweepSpec:
         """Return the rates of a method on a task: its grid, or for the head on a frozen base the grid of heads."""
         head = None if method.own_lr else self.head_lr(method, task)
         return (head,) if head else method.lr
+
+    def config(self, method: Method, task: str, size: Size, lr: float) -> RunConfig:
+        """Return a tuning run of a method on a task, with the first of the tuning seeds."""
+        own = self.own.get(task, {})
+        length = longest_of(own)
+        head_lr = lr if method.kind == "head" else self.head_lr(method, task)
+        return RunConfig(
+            model=self.model,
+            task=task,
+            training=Training(**{**method.training, "lr": lr, "head_lr": head_lr}),
+            kind=method.kind,
+            adapter=method.at(size),
+            data=replace(method.data, max_length=length) if length else method.data,
+            seed=self.tuning.seed[0],
+            own=own,
+            tuning=True,
+            method=method.name,
+        )
 
     @property
     def id(self) -> str:

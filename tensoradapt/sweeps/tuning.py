@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.store import is_finished, read_run
-from tensoradapt.sweeps.spec import Method, Size, SweepSpec, longest_of
+from tensoradapt.sweeps.spec import Method, Size, SweepSpec
 from tensoradapt.text import size_text
-from tensoradapt.training.options import HELD, Training
+from tensoradapt.training.options import HELD
 
 Outcome = tuple[str, float | None]  # the name of one of Optuna's states, and the score
 DIGITS = 4  # a proposed number has so many, so that it can be written down, and platforms agree on it
@@ -59,25 +59,6 @@ class Proposed:
     extended: tuple[tuple[Size, tuple[float, ...]], ...] = ()
 
 
-def config_of(spec: SweepSpec, method: Method, task: str, size: Size, lr: float) -> RunConfig:
-    """Return a tuning run of a method, with the first of the tuning seeds."""
-    own = spec.own.get(task, {})
-    head_lr = lr if method.kind == "head" else spec.head_lr(method, task)
-    length = longest_of(own)
-    return RunConfig(
-        model=spec.model,
-        task=task,
-        training=Training(**{**method.training, "lr": lr, "head_lr": head_lr}),
-        kind=method.kind,
-        adapter=method.at(size),
-        data=replace(method.data, max_length=length) if length else method.data,
-        seed=spec.tuning.seed[0],
-        own=own,
-        tuning=True,
-        method=method.name,
-    )
-
-
 def at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]:
     """Return a configuration at each of some sizes."""
     if config.adapter is None:
@@ -118,7 +99,7 @@ def propose(case: TuningCase) -> Proposed:
     """Tune a method at each of its sizes, or at its middle one for all; a single rate is not tuned."""
     spec, (first, *others) = case.spec, case.spec.rates_of(case.method, case.task)
     if not others:
-        return Proposed((), 0, at_sizes(config_of(spec, case.method, case.task, case.middle, first), case.sizes))
+        return Proposed((), 0, at_sizes(spec.config(case.method, case.task, case.middle, first), case.sizes))
     if spec.tuning.at == "method":
         tuned = _grid(case, case.middle)
         return replace(tuned, reported=tuple(one for best in tuned.reported for one in at_sizes(best, case.sizes)))
@@ -138,7 +119,7 @@ def _grid(case: TuningCase, size: Size) -> Proposed:
     spec, grid = case.spec, sorted(case.spec.rates_of(case.method, case.task))
     added: tuple[float, ...] = ()
     while True:
-        firsts = [config_of(spec, case.method, case.task, size, lr) for lr in sorted((*grid, *added))]
+        firsts = [spec.config(case.method, case.task, size, lr) for lr in sorted((*grid, *added))]
         runs = tuple(run for first in firsts for run in _seeded(case, first))
         found = Proposed(runs, len(runs), extended=((size, added),) if added else ())
         left = spec.tuning.extend - len(added)
