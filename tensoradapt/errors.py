@@ -64,11 +64,12 @@ def closest(name: object, valid: Iterable[str]) -> str | None:
     return next((by_case[other] for other in (*swapped, *close)), None)
 
 
-def few(names: Sequence[str]) -> str:
-    """List all names, or of many the first five and how many more there are."""
-    if len(names) <= MANY:
+def few(names: Sequence[str], most: int = MANY) -> str:
+    """List all names, or of more than ``most`` the first five at most and how many more there are."""
+    if len(names) <= most:
         return ", ".join(names)
-    return f"{', '.join(names[:5])} and {len(names) - 5} more"
+    first = min(most, 5)
+    return f"{', '.join(names[:first])} and {len(names) - first} more"
 
 
 @contextmanager

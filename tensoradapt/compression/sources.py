@@ -18,7 +18,7 @@ from torch import nn
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import as_path, items, of_kind, shown
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.pair import LoraPair, in_double
 from tensoradapt.lora.read_folder import read_lora
@@ -149,14 +149,11 @@ def _matched(sites: Sequence[Site], pairs: Mapping[str, LoraPair], path: Path) -
     extra = sorted(set(pairs) - set(name_of.values()))
     if alone or extra:
         raise TensorAdaptError(
-            f"{path} and the sites are not the same: sites without a LoRA module: {_some(alone)}; LoRA modules without "
-            f"a site: {_some(extra)}. Ask find_sites for the projections and layers that were trained"
+            f"{path} and the sites are not the same: sites without a LoRA module: {few(alone, 3) or 'none'}; LoRA "
+            f"modules without a site: {few(extra, 3) or 'none'}. Ask find_sites for the projections and layers that "
+            "were trained"
         )
     return {module: pairs[name] for module, name in name_of.items()}
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}" if names else "none"
 
 
 def _check_covered(sites: Sequence[Site], pairs: Mapping[str, LoraPair], path: Path) -> None:
@@ -218,8 +215,8 @@ def _check_names(sites: Sequence[str], names: Sequence[str], what: str) -> None:
     alone, extra = [n for n in sites if n not in set(names)], [n for n in names if n not in set(sites)]
     if alone or extra:
         raise TensorAdaptError(
-            f"{what} and the sites are not the same: sites without an update: {_some(alone)}; updates without a site: "
-            f"{_some(extra)}"
+            f"{what} and the sites are not the same: sites without an update: {few(alone, 3) or 'none'}; updates "
+            f"without a site: {few(extra, 3) or 'none'}"
         )
 
 

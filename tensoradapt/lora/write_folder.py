@@ -16,7 +16,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor
 
 from tensoradapt.checks import one_of, shown
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.files import reason, replace_files
 from tensoradapt.lora.config import CONFIG, TENSORS
 from tensoradapt.lora.read_folder import PREFIX
@@ -56,9 +56,8 @@ def check_folder(path: Path) -> None:
     except OSError as error:
         raise TensorAdaptError(f"{path} is no folder to export to ({reason(error)}); choose another path") from None
     if names and not _is_export(path / CONFIG):
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise TensorAdaptError(
-            f"{path} holds {', '.join(names[:3])}{more}; expected a new or empty folder, or an earlier export, which "
+            f"{path} holds {few(names, 3)}; expected a new or empty folder, or an earlier export, which "
             "is replaced. Choose another path, or remove them"
         )
 

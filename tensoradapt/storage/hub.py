@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from tensoradapt.adapter.checkpoint import FACTORS, HEADS, JSON
 from tensoradapt.checks import Check, check_arguments, flag, optional, prose, shown, text
-from tensoradapt.errors import TensorAdaptError, first_line, located, of_extra
+from tensoradapt.errors import TensorAdaptError, few, first_line, located, of_extra
 from tensoradapt.files import LARGEST, PICKLES
 from tensoradapt.storage.card import adapter_of, model_card
 
@@ -156,20 +156,16 @@ def _instead(repo_id: str, names: Sequence[str]) -> str:
     elif any(Path(name).suffix in PICKLES for name in names):
         what = "it holds pickled files, which can run code when they are read. Expected one that push_to_hub wrote"
     else:
-        what = f"expected one that push_to_hub wrote, and it holds {_some(names)}. Check its name and the revision"
+        held = few(sorted(names), LISTED) or "no files"
+        what = f"expected one that push_to_hub wrote, and it holds {held}. Check its name and the revision"
     return f"{repo_id} has no {JSON}: {what}"
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{', '.join(sorted(names)[:LISTED])}{more}" if names else "no files"
 
 
 def _check_repository(repo_id: str, names: Sequence[str]) -> None:
     if JSON not in names and (others := [name for name in names if name not in BARE]):
         raise TensorAdaptError(
-            f"{repo_id} holds {_some(others)}, and no adapter; expected a new or empty repository, or an earlier push, "
-            "which is replaced. Choose another repo_id"
+            f"{repo_id} holds {few(sorted(others), LISTED)}, and no adapter; expected a new or empty repository, or an "
+            "earlier push, which is replaced. Choose another repo_id"
         )
 
 
