@@ -11,7 +11,8 @@ from typing import Any
 from peft import PeftModel
 from transformers import TrainerCallback
 
-from tensoradapt.errors import TensorAdaptError, check_installed, did_you_mean
+from tensoradapt.checks import one_of
+from tensoradapt.errors import TensorAdaptError, check_installed
 from tensoradapt.integrations.peft.config import TensorConfig  # registers the method too
 
 COMMANDS = ("train", "export", "chat", "api")
@@ -34,9 +35,7 @@ def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
             that the config says otherwise, and when a run would train anything but the config's adapter.
     """
     check_installed("llamafactory", __name__)
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
-    if command not in COMMANDS:
-        raise TensorAdaptError(f"the command is {command!r}{did_you_mean(command, COMMANDS)}")
+    command = one_of(COMMANDS, sys.argv[1] if len(sys.argv) > 1 else "", "the command")
     if os.environ.get("USE_RAY", "").lower() in ("1", "true", "y"):
         raise TensorAdaptError(
             "USE_RAY is set, and Ray's workers know nothing of the config: they would train LoRA. Unset it; on several "

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.checks import optional, rank
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.checks import one_of, optional, rank
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import explained, parse_json, read_bounded, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import count
@@ -131,8 +131,7 @@ def settle(
     Raises:
         TensorAdaptError: with "error", where a run differs; for another word; and where a run cannot be moved.
     """
-    if how not in CHOICES:
-        raise TensorAdaptError(f"stale is {how!r}{did_you_mean(how, CHOICES)}")
+    one_of(CHOICES, how, "stale")
     runs = [(config, read_run(root / config.id)) for config in configs if is_finished(root, config.id)]
     _say_renamed(runs, say)
     differing = {run.name: differences(run.provenance, now) for _, run in runs}

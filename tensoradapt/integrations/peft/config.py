@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from peft.config import PeftConfig
 from peft.utils import PeftType
 
-from tensoradapt.checks import check_whole
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.checks import check_whole, one_of
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json, check_keys
 
@@ -117,8 +117,7 @@ class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for typ
 
     def _check(self) -> None:
         check_whole("seed", self.seed, 0, 2**63 - 1)
-        if self.bias not in BIASES:
-            raise TensorAdaptError(f"bias is {self.bias!r}{did_you_mean(self.bias, BIASES)}")
+        one_of(BIASES, self.bias, "bias")
         if self.start == "gradient":
             raise TensorAdaptError(
                 'start="gradient" needs batches of data, which no PEFT config can hold; attach the adapter with '

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensoradapt.checks import whole
+from tensoradapt.checks import one_of, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sweeps.executors.executor import Executor, Inline, Local, Slots
 from tensoradapt.sweeps.executors.options import read_options
@@ -27,8 +27,7 @@ def slots_for(
     ``asked``: the options of each cluster. Raises TensorAdaptError for an unknown executor, a missing device, and
     numbers and options out of range.
     """
-    if executor not in EXECUTORS:
-        raise TensorAdaptError(f"executor is {executor!r}{did_you_mean(executor, EXECUTORS)}")
+    one_of(tuple(EXECUTORS), executor, "executor")
     if workers is not None:
         workers = whole(workers, "workers")
     if executor == "inline" and workers not in (None, 1):
@@ -51,22 +50,17 @@ def slots_for(
 
 def _on_cluster(executor: str, workers: int | None, device: str, options: Mapping[str, Any]) -> Slots:
     """Return the slots of a cluster; this machine need not have the devices of its nodes."""
-    _check_device(device)
+    one_of(DEVICES, device, "device")
     if device == "cuda" and not options["gpus"]:
         raise TensorAdaptError(f"device is 'cuda' and no GPU is asked for; expected --{executor} gpus=1, or device cpu")
     on = "cuda" if options["gpus"] and device != "cpu" else "cpu"
     return Slots(workers, options["cpus"], on, (), options)
 
 
-def _check_device(device: str) -> None:
-    if device not in DEVICES:
-        raise TensorAdaptError(f"device is {device!r}{did_you_mean(device, DEVICES)}")
-
-
 def _gpus(device: str) -> list[str]:
     """Return the GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
     device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d{1,4}", device) else (device, "", "")
-    _check_device(device)
+    one_of(DEVICES, device, "device")
     if device == "cpu":
         return []
     import torch
