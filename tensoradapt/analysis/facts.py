@@ -8,6 +8,7 @@ from typing import Any
 from pandas import DataFrame, notna
 
 from tensoradapt.analysis.names import display, displayed
+from tensoradapt.analysis.results import CONFIGURATION
 from tensoradapt.runs.row import SETUP
 from tensoradapt.text import count_text, plain, size_text
 
@@ -17,16 +18,12 @@ LOST = {"at chance": "ended at chance", "diverged": "diverged"}  # statuses in a
 NAMES = {"projections": "Targets", "scale": "Scales", "optimizer": "Optimizers", "layout": "Layouts"}
 
 
-def facts(runs: DataFrame, total: int | None = None, failed: int = 0) -> str:
+def facts(runs: DataFrame) -> str:
     """Return what a reader needs to judge means of these runs, in a paragraph.
 
     It says model, task, metric, seeds, learning rates and how they were chosen, what methods do not have in common,
-    precision and threads where they are not the usual ones, and which runs are lost or missing.
-
-    Args:
-        runs: a row for each run (``results``), with those that tuned, from which it follows how rates were chosen.
-        total: how many runs there will be; None where that is not known.
-        failed: how many runs failed; these have no row.
+    precision and threads where they are not the usual ones, and which runs are lost. ``runs`` has a row for each run,
+    with those that tuned, from which it follows how rates were chosen.
     """
     shown = reported(runs)
     about = " on ".join(", ".join(map(str, own)) for name in ("model", "task") if (own := _values(shown, name)))
@@ -37,7 +34,6 @@ def facts(runs: DataFrame, total: int | None = None, failed: int = 0) -> str:
         how_unequal(shown),
         _how_computed(shown),
         _how_lost(shown),
-        how_partial(runs, total, failed),
     )
     return " ".join(filter(None, sentences))
 
@@ -94,8 +90,7 @@ def _values(runs: DataFrame, column: str) -> list[Any]:
 
 
 def _seeds(runs: DataFrame) -> str:
-    keys = ["task", "kind", "method", "layout", "rank", "budget", "n_params", "steps"]
-    counts = sorted(set(runs.groupby(keys, dropna=False).size()))
+    counts = sorted(set(runs.groupby([*CONFIGURATION], dropna=False).size()))
     if counts == [1]:
         return "of one seed, so without intervals"
     return f"over {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds (means with 95 % t intervals)"
@@ -209,11 +204,3 @@ def _how_lost(runs: DataFrame) -> str:
     if said:
         return f"Of {count_text(len(runs), 'run')}, {listed(said)}; means count them."
     return f"{len(runs)} runs, none at chance or diverged." if len(runs) > 1 else ""
-
-
-def how_partial(runs: DataFrame, total: int | None, failed: int = 0) -> str:
-    """Say how many of ``total`` runs are finished and how many failed; return "" where none is missing."""
-    tuned = ", tuning included" if runs["tuning"].any() else ""
-    if total is not None and len(runs) + failed < total:
-        return f"Partial: {len(runs)} of {total} runs finished{f', {failed} failed' if failed else ''}{tuned}."
-    return f"{count_text(failed, 'run')} failed{tuned}." if failed else ""

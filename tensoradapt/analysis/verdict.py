@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pandas import NA, DataFrame
@@ -72,25 +71,22 @@ def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Comp
     return Compared(task, runs, base, fixed, paired, reference, margin)
 
 
-def verdict(source: Any, reference: str | None = None, margin: float = MARGIN) -> dict[str, str]:
-    """Return one to three sentences for each task, by its name.
+def lines(source: Any, reference: str | None = None) -> list[str]:
+    """Return the verdict of ``sentences`` as a paragraph for each task, which begins with its name.
+
+    Args and errors: those of ``compared``.
+    """
+    told = [(one.task, " ".join(sentences(one))) for one in compared(source, reference)]
+    return [f"{task}: {said}" if task else said for task, said in told]
+
+
+def sentences(one: Compared) -> Iterator[str]:
+    """Yield one to three sentences of a task.
 
     They say which methods are decided to be above the frozen base; which are decided to lose less than the margin on
     the reference, with how many times fewer parameters; what is undecided and how many more seeds that would take; and
     which runs are lost, and why. Decided: p < 0.05 after Holm's correction over all comparisons of the task.
-
-    Args and errors: those of ``compared``.
     """
-    return {one.task: " ".join(sentences(one)) for one in compared(source, reference, margin)}
-
-
-def lines(source: Path | Any, reference: str | None = None, margin: float = MARGIN) -> list[str]:
-    """Return the verdict as a paragraph for each task, which begins with its name; args as ``verdict``."""
-    return [f"{task}: {said}" if task else said for task, said in verdict(source, reference, margin).items()]
-
-
-def sentences(one: Compared) -> Iterator[str]:
-    """Yield the sentences of a task."""
     adapters = one.runs[one.runs["kind"] == "adapter"]
     if adapters.empty:
         yield "No adapter was run, so there is nothing to compare."

@@ -15,7 +15,7 @@ from tensoradapt.analysis.facts import facts, listed, reported
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import table_of
 from tensoradapt.analysis.tables import compare
-from tensoradapt.analysis.verdict import compared, lines, sentences, times, verdict
+from tensoradapt.analysis.verdict import compared, lines, sentences, times
 from tensoradapt.errors import TensorAdaptError
 
 LEVELS = {("LoRA", 8, 8000): 0.90, ("CP", 2, 200): 0.90, ("VeRA", 4, 400): 0.70, ("frozen base + head", None, 0): 0.60}
@@ -34,8 +34,8 @@ def runs(levels: dict = LEVELS, seeds: int = 3, spread: float = 1e-4, **same: ob
 
 
 def said(table: pandas.DataFrame, **options: object) -> str:
-    (text,) = verdict(table, **options).values()
-    return text
+    (one,) = compared(table, **options)
+    return " ".join(sentences(one))
 
 
 def test_it_says_what_is_above_the_base_and_what_is_within_the_reference() -> None:
@@ -96,12 +96,12 @@ def test_a_task_without_base_or_reference_says_so() -> None:
         table[~table["method"].isin(["CP", "VeRA"])]
     )
     both = pandas.concat([table, runs({("CP", 2, 200): 0.9, ("VeRA", 4, 400): 0.8}).assign(task="sst2")])
-    assert "There is no run of LoRA to compare with, so methods are not told apart." in verdict(both)["sst2"]
+    assert "There is no run of LoRA to compare with, so methods are not told apart." in lines(both)[1]
     apart = table.assign(seed=table["seed"] + 10 * (table["method"] == "LoRA"))
     assert "No other adapter shares a seed with LoRA" in said(apart)
     assert said(table[table["method"] == "frozen base + head"]) == "No adapter was run, so there is nothing to compare."
     with pytest.raises(TensorAdaptError, match="reference is 'lorAs'"):
-        verdict(table, "lorAs")
+        lines(table, "lorAs")
 
 
 def test_lost_runs_are_named_with_the_reason() -> None:
@@ -138,12 +138,12 @@ def test_each_task_has_its_own_comparisons(tmp_path: Path) -> None:
 
 def test_facts_say_how_rates_were_chosen_and_what_is_unequal(tmp_path: Path) -> None:
     sweep(tmp_path / "a", tasks=("sst2",))
-    text = facts(table_of(tmp_path / "a"), total=100, failed=1)
+    text = facts(table_of(tmp_path / "a"))
     assert text.startswith(
         "tiny-model on sst2: test accuracy over 3 seeds (means with 95 % t intervals). Learning rates"
     )
     assert "chosen on validation among 0.001, 0.003, 0.01 for each method at its middle size (seed 1000): 0.003" in text
-    assert text.endswith("Partial: 51 of 100 runs finished, 1 failed, tuning included.")
+    assert text.endswith("runs, none at chance or diverged.")
     assert "chosen" not in facts(reported(table_of(tmp_path / "a"))), "runs that tuned may have been left out"
     tuned_apart(tmp_path / "b")
     text = facts(table_of(tmp_path / "b"))
@@ -164,7 +164,7 @@ def test_the_frontiers_headline_decides_as_the_verdict_does_also_with_one_seed(t
     write_synthetic(tmp_path, kind="head", accuracy=0.6)
     write_synthetic(tmp_path, kind="full", accuracy=0.9)
     write_synthetic(tmp_path, accuracy=0.85, n_params=10)
-    text = verdict(tmp_path)["rte"]
+    text = said(tmp_path)
     assert "is decided to be above the frozen base (0.600) (over the test examples of one seed)" in text
-    said = plots.frontier(tmp_path, headline=True).get_figure(root=True).get_suptitle()
-    assert said.startswith("CP (LoRTA) r=4 keeps 83 % of full fine-tuning's gain with 10")
+    headline = plots.frontier(tmp_path, headline=True).get_figure(root=True).get_suptitle()
+    assert headline.startswith("CP (LoRTA) r=4 keeps 83 % of full fine-tuning's gain with 10")

@@ -149,22 +149,15 @@ def save(
 
 
 def _texts(module: ModuleType, runs: Any, panels: Sequence[_Panel], col: str | None) -> str:
-    """Return what is written beside a picture, and which panels are left out."""
-    texts = [_text(module, panels)]
-    if col in ("task", "model"):
-        left = sorted(set(runs[col].map(str)) - {panel.title for panel in panels})
-        texts += [f"Left out, as their runs do not allow the figure: {', '.join(left)}.\n"] if left else []
-    return "\n".join(texts)
-
-
-def _text(module: ModuleType, panels: Sequence[_Panel]) -> str:
-    """Return what is written beside a picture: the title of its kind, headlines, captions, and facts of the runs."""
+    """Return what is written beside a picture: its kind, headlines, captions, facts of the runs, what is left out."""
     said = [(module.__doc__ or "").partition("\n")[0]]
     for panel in panels:
         own = f"{panel.title}: " if panel.title else ""
         said += [prose(f"{own}{module.headline(panel.rows)}."), prose(module.caption(panel.runs, panel.rows))]
         if _of_runs(module):
             said.append(prose(facts(panel.runs)))
+    if col in ("task", "model") and (left := sorted({*runs[col].map(str)} - {panel.title for panel in panels})):
+        said.append(f"Left out, as their runs do not allow the figure: {', '.join(left)}.")
     return "\n\n".join(dict.fromkeys(said)) + "\n"
 
 

@@ -153,18 +153,18 @@ def moved(ax: Axes, shift: float) -> Transform:
     return offset_copy(ax.transData, figure_of(ax), shift, units="points")
 
 
-def score_limits(rows: pd.DataFrame, least: float = 0.02) -> tuple[float, float]:
+def score_limits(rows: pd.DataFrame) -> tuple[float, float]:
     """Return limits of y that hold the seeds that are not lost, within the metric's own.
 
     Intervals may be cut, as those of three seeds can be many times as long as all else; a mean that counts lost seeds
-    may be below (``point``). ``least``: the least height, as a share of the metric's range.
+    may be below (``point``). The least height is 2 % of the metric's range.
     """
     values, lost = (np.concatenate([np.asarray(each) for each in rows[name]]) for name in ("scores", "lost"))
     values = values[~lost.astype(bool)] if not lost.all() else values
     bottom, top = (float(rows[name].astype(float).dropna().head(1).sum()) for name in ("metric_low", "metric_high"))
     whole = top - bottom if 0 < top - bottom < math.inf else 0.0
     low, high = values.min(), values.max()
-    pad = max(0.08 * (high - low), (least * whole - (high - low)) / 2) or 0.05 * abs(high) or 0.05
+    pad = max(0.08 * (high - low), (0.02 * whole - (high - low)) / 2) or 0.05 * abs(high) or 0.05
     if not whole:
         return float(low - pad), float(high + pad)
     return float(max(low - pad, bottom - 0.02 * whole)), float(min(high + pad, top + 0.02 * whole))
