@@ -258,7 +258,10 @@ def _latex(table: DataFrame, caption: str, label: str) -> bytes:
 
     titles, numbers, rows = _marked(table, escape, r"\textbf{{{}}}")
     of = list(map(group, table["Size"])) if "Size" in table else [""] * len(rows)
-    body = [line for i, row in enumerate(rows) for line in _latex_row(row, rule=i > 0 and of[i] != of[i - 1])]
+    body = []
+    for i, row in enumerate(rows):
+        body += [r"\midrule"] if i > 0 and of[i] != of[i - 1] else []
+        body.append(" & ".join(row) + r" \\")
     lines = [
         *(r"\begin{table}", r"\centering", *([rf"\caption{{{escape(plain(caption))}}}"] if caption else [])),
         *(rf"\label{{{label}}}", rf"\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numbers)}}}", r"\toprule"),
@@ -266,10 +269,6 @@ def _latex(table: DataFrame, caption: str, label: str) -> bytes:
         *(r"\bottomrule", r"\end{tabular}", r"\end{table}"),
     ]
     return ("\n".join(lines) + "\n").encode()
-
-
-def _latex_row(row: Sequence[str], rule: bool) -> list[str]:
-    return [*([r"\midrule"] if rule else []), " & ".join(row) + r" \\"]
 
 
 def _html(table: DataFrame, caption: str, label: str) -> bytes:

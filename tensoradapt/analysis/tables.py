@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pandas import DataFrame
 
 from tensoradapt.analysis.facts import size
@@ -38,7 +37,13 @@ SAME = (  # what the runs of a configuration have in common, beside what it is t
     *("model", "metric", "parameterization", "projections", "scale", "optimizer", "chance", "metric_low"),
     *("metric_high", "n_trained"),
 )
-BY_SEED = {"scores": "score", "seeds": "seed", "lost": "lost", "runs": "id", "paths": "path"}  # of which columns
+BY_SEED = {
+    "scores": "score",
+    "seeds": "seed",
+    "lost": "lost",
+    "runs": "id",
+    "paths": "path",
+}  # by seed
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
@@ -234,12 +239,6 @@ def _on_frontier(means: list[Row]) -> list[Row]:
     return means
 
 
-def _plain(value: Any) -> Any:
-    """Return a cell as a plain Python value; None where it is missing."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if pd.isna(value) else value
-
-
 @dataclass(frozen=True)
 class Matched:
     """Two configurations on the seeds that both have: their scores by seed, and the folders of their runs.
@@ -328,11 +327,11 @@ def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
     """Return the row of the reference that a row is compared with; of several over other layouts that of its own."""
     if references and references[0]["kind"] != "adapter":
         return references[0]
-    budget, rank = _plain(row["budget"]), _plain(row["rank"])
-    same_budget = [one for one in references if budget is not None and _plain(one["budget"]) == budget]
+    budget, rank = row["budget"], row["rank"]
+    same_budget = [one for one in references if budget is not None and one["budget"] == budget]
     sizes: dict[int | str, Any] = {"size": rank if budget is None else None, "auto": LORA_RANK}
     ranked = sizes.get(at, at)
-    at_rank = [one for one in references if ranked is not None and _plain(one["rank"]) == ranked]
+    at_rank = [one for one in references if ranked is not None and one["rank"] == ranked]
     found = same_budget if at in AT else []
     if not found and at != "budget":
         found = at_rank
@@ -398,7 +397,7 @@ def _compared(pair: Matched, margin: float) -> Row:
     row = {**pair.own, **pair.cells}
     return {
         **{name: row[name] for name in COMPARED if name in row and name not in ("low", "high", "sd")},
-        **{"reference": pair.other["method"], "reference_rank": _plain(pair.other["rank"])},
+        **{"reference": pair.other["method"], "reference_rank": pair.other["rank"]},
         **{"reference_n_params": pair.other["n_params"]},
         **{"times_fewer": pair.other["n_params"] / row["n_params"] if row["n_params"] else math.nan},
         **{"difference": found.mean, "low": found.low, "high": found.high, "sd": found.sd, "n_seeds": found.n},

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from tensoradapt.analysis.names import Look
-from tensoradapt.checks import check_is, flag, is_whole, shown
+from tensoradapt.checks import check_is, flag, is_whole, optional, shown, text
 from tensoradapt.errors import TensorAdaptError
 
 
@@ -19,15 +19,6 @@ def check(ax: Any, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if name in CHECKS:
             CHECKS[name](value, name)
-
-
-def _text(value: Any, name: str) -> None:
-    check_is(name, value, str)
-
-
-def _text_or_none(value: Any, name: str) -> None:
-    if value is not None:
-        check_is(name, value, str)
 
 
 def _looks(value: Any, name: str) -> None:
@@ -44,6 +35,6 @@ def _baseline(value: Any, name: str) -> None:
 
 
 CHECKS: Mapping[str, Callable[[Any, str], object]] = {
-    **{"caption": flag, "headline": flag, "names": flag, "x": _text, "y": _text},
-    **{"col": _text_or_none, "focus": _text_or_none, "looks": _looks, "baseline": _baseline},
+    **{"caption": flag, "headline": flag, "names": flag, "x": text, "col": optional(text)},
+    **{"focus": optional(text), "looks": _looks, "baseline": _baseline},
 }

@@ -6,7 +6,7 @@ Sizes and gaps are points, colours follow the style sheet in force, and every me
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from statistics import fmean
 from textwrap import fill
@@ -25,7 +25,7 @@ from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
 
 from tensoradapt.analysis.facts import size
-from tensoradapt.analysis.names import Look, display, tone
+from tensoradapt.analysis.names import LINES, Look, display, tone
 
 Floats = NDArray[np.float64]
 NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
@@ -107,10 +107,10 @@ def rank_text(rank: object) -> str:
     return size({"rank": rank, "budget": None}, short=True)
 
 
-def score_name(rows: pd.DataFrame) -> str:
+def score_name(rows: pd.DataFrame, of: str = "test") -> str:
     """Return what an axis of scores is called."""
     metric = rows["metric"].iloc[0]
-    return "test score" if pd.isna(metric) else plain(f"test {metric}".replace("_", " "))
+    return f"{of} score" if pd.isna(metric) else plain(f"{of} {metric}".replace("_", " "))
 
 
 def said(row: pd.Series) -> str:
@@ -269,6 +269,30 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
             groups[-2:] = [groups[-2] + groups[-1]]
     means = [fmean(group) for group in groups for _ in group]
     return [mean + i * gap for i, mean in enumerate(means)]
+
+
+def lines(ax: Axes, rows: pd.DataFrame, shown: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:
+    """Yield the rows of each method and setting, the line's look, and how many points right it may stand of others.
+
+    Lines of one method have other dashes, and names with their setting.
+    """
+    every = list(rows.groupby(["method", "setting"]))
+    step = min(6.0, (8 if narrow(ax) else 24) / len(every))
+    for i, ((method, setting), own) in enumerate(every):
+        look, alike = shown[method], sum(other == method for (other, _), _ in every[:i])
+        style = LINES[alike % len(LINES)] if alike else look.line
+        look = look._replace(name=f"{look.name} {setting}".strip(), line=style)
+        yield own, look._replace(marker="o") if look.marker == "x" else look, step * (i - (len(every) - 1) / 2)
+
+
+def legend(ax: Axes, handles: Sequence[Line2D], below: bool) -> None:
+    """Name lines right of the axes, or below their numbers and name."""
+    look: dict[str, Any] = {"frameon": False, "handlelength": 1.6, "borderaxespad": 0, "fontsize": "small"}
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.03, 1)}
+    if below:
+        points = offset_copy(ax.transAxes, figure_of(ax), 0, -40, units="points")
+        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": points, "ncols": 2}
+    ax.legend(handles=handles, **look, **where)
 
 
 def handles(looks: Iterable[Look]) -> list[Line2D]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from matplotlib.transforms import offset_copy
 
 from tensoradapt.analysis.facts import listed, where_tuned
-from tensoradapt.analysis.names import LINES, Look, display, tone
+from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import (
     GREY,
@@ -23,9 +22,10 @@ from tensoradapt.analysis.plots._parts import (
     end_names,
     handles,
     inches,
+    legend,
+    lines,
     moved,
     narrow,
-    plain,
     point,
     rank_text,
     references,
@@ -153,24 +153,24 @@ def draw(
     have a ring.
     """
     shown, x = in_focus(looks or looks_of(rows["method"]), focus), rows["x"].iloc[0]
-    lines = _rate_means(rows) if x == "lr" else rows[rows["kind"] == "adapter"]
-    values, ends = sorted(lines["cost"].unique()), []
+    means = _rate_means(rows) if x == "lr" else rows[rows["kind"] == "adapter"]
+    values, ends = sorted(means["cost"].unique()), []
     _values_axis(ax, values)
-    ax.set_ylim(score_limits(lines))
+    ax.set_ylim(score_limits(means))
     if x != "lr":
         references(ax, rows[rows["kind"] != "adapter"])
-    for own, look, shift in _lines(ax, lines, shown):
+    for own, look, shift in lines(ax, means, shown):
         ax.plot(own["cost"], own["mean"], look.line, color=look.colour, lw=1.2, transform=moved(ax, shift), gid="line")
         for _, row in own.iterrows() if look.colour != tone(PALE) else ():  # grey lines are the setting of another
             point(ax, row["cost"], row, look, row["n_lost"] == 0, shift)
             if row.get("chosen"):
                 _ring(ax, row, look, shift)
         ends.append((look, own["mean"].iloc[-1]))
-    score = f"validation {rows['metric'].iloc[0]}".replace("_", " ")
-    ax.set(xlabel=X[x], ylabel=plain(score) if x == "lr" else score_name(rows))
+    ax.set(xlabel=X[x], ylabel=score_name(rows, "validation" if x == "lr" else "test"))
     bare(ax)
     if names and x == "lr":
-        _legend(ax, [look for look, _ in ends])
+        ring = Line2D([], [], ls="", marker="o", mfc="none", mec=tone(GREY), ms=9, label="rate kept")
+        legend(ax, [*handles(look for look, _ in ends), ring], below=narrow(ax))
     elif names:
         end_names(ax, {look.name: (y, look.colour) for look, y in ends})
         _values_axis(ax, values)  # for fewer numbers where names made the axes narrower
@@ -180,17 +180,6 @@ def draw(
 def in_focus(looks: Mapping[str, Look], focus: str | None) -> dict[str, Look]:
     """Return the looks of methods, where one is in focus those of the others in grey."""
     return {m: k if focus in (None, m) else k._replace(colour=tone(PALE)) for m, k in looks.items()}
-
-
-def _lines(ax: Axes, lines: pd.DataFrame, shown: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:
-    """Yield each line, its look and how many points it is moved; those of one method have other dashes and names."""
-    every = list(lines.groupby(["method", "setting"]))
-    step = min(6.0, (8 if narrow(ax) else 24) / len(every))
-    for i, ((method, setting), own) in enumerate(every):
-        look, alike = shown[method], sum(other == method for (other, _), _ in every[:i])
-        style = LINES[alike % len(LINES)] if alike else look.line
-        look = look._replace(name=f"{look.name} {setting}".strip(), line=style)
-        yield own, look._replace(marker="o") if look.marker == "x" else look, step * (i - (len(every) - 1) / 2)
 
 
 def _values_axis(ax: Axes, values: Sequence[float]) -> None:
@@ -225,18 +214,6 @@ def _ring(ax: Axes, row: pd.Series, look: Look, shift: float) -> None:
     ring: dict[str, Any] = {"mfc": "none", "mec": look.colour, "ms": 9 if narrow(ax) else 11, "mew": 1.1}
     at = row["cost"], max(row["mean"], ax.get_ylim()[0])
     ax.plot(*at, "o", zorder=2.8, gid="chosen", clip_on=False, transform=moved(ax, shift), **ring)
-
-
-def _legend(ax: Axes, shown: Sequence[Look]) -> None:
-    """Name the methods and the ring, right of the axes or below narrow ones."""
-    below = narrow(ax)
-    ring = Line2D([], [], ls="", marker="o", mfc="none", mec=tone(GREY), ms=9, label="rate kept")
-    look: dict[str, Any] = {"frameon": False, "handlelength": 1.6, "borderaxespad": 0, "fontsize": "small"}
-    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.03, 1)}
-    if below:
-        points = offset_copy(ax.transAxes, ax.get_figure(root=True), 0, -40, units="points")
-        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": points, "ncols": 2}
-    ax.legend(handles=[*handles(shown), ring], **look, **where)
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
@@ -318,5 +295,5 @@ def _at_an_end(own: pd.DataFrame) -> bool:
 
 def size(rows: pd.DataFrame, *, width: float = 5.6) -> tuple[float, float]:
     """Return inches of a new figure; a legend below narrow axes has two names a line."""
-    lines = len(rows[["method", "setting"]].drop_duplicates()) if "chosen" in rows and width < 4.2 else 0
-    return width, max(2.4, 0.64 * width) + 0.09 * lines
+    named = len(rows[["method", "setting"]].drop_duplicates()) if "chosen" in rows and width < 4.2 else 0
+    return width, max(2.4, 0.64 * width) + 0.09 * named

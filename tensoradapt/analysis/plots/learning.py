@@ -6,7 +6,6 @@ Lines are means over seeds of the smoothed loss, thin ones the seeds, pale ones 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-from matplotlib.transforms import offset_copy
 
 from tensoradapt.analysis.facts import listed
-from tensoradapt.analysis.names import LINES, Look, display, tone
+from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import (
     GREY,
@@ -30,6 +28,8 @@ from tensoradapt.analysis.plots._parts import (
     Floats,
     bare,
     end_names,
+    legend,
+    lines,
     narrow,
     number,
     plain,
@@ -182,15 +182,9 @@ def _draw_losses(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> lis
         pad = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
         ax.set_ylim(low - pad, high + pad)
     ends = []
-    lines = rows.groupby(["method", "setting"])
-    drawn = Counter[str]()
-    for (method, setting), own in lines:
-        look = shown[method]
-        if drawn[method]:  # lines of one method have other dashes
-            look = look._replace(line=LINES[drawn[method] % len(LINES)])
-        drawn[method] += 1
-        x, y = _draw_line(ax, own, look, 1 / math.sqrt(len(lines)))
-        ends.append((_named(own, f"{look.name} {setting}".strip()), x, y, look.colour, look.line))
+    pale = rows.groupby(["method", "setting"]).ngroups ** -0.5
+    for own, look, _ in lines(ax, rows, shown):
+        ends.append((_named(own, look.name), *_draw_line(ax, own, look, pale), look.colour, look.line))
     ax.set_xlim(0, 1.02 * rows[_x(rows)].max())
     return ends
 
@@ -224,11 +218,8 @@ def _name(ax: Axes, ends: Sequence[End], together: bool) -> None:
     texts = {text: (y, colour) for text, _, y, colour, _ in ends}
     room = ax.get_window_extent().height / ax.figure.dpi * 72
     if 11 * sum(len(text) // (15 if narrow(ax) else 26) + 1 for text in texts) > room:
-        lines = [Line2D([], [], color=colour, ls=ls, label=plain(text)) for text, _, _, colour, ls in ends]
-        look: dict[str, Any] = {"frameon": False, "fontsize": "x-small", "handlelength": 1.8}
-        points = offset_copy(ax.transAxes, ax.get_figure(root=True), 0, -34, units="points")
-        where: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": points}
-        ax.legend(handles=lines, ncols=1 if narrow(ax) else 2, **look, **where)
+        drawn = [Line2D([], [], color=colour, ls=ls, label=plain(text)) for text, _, _, colour, ls in ends]
+        legend(ax, drawn, below=True)
         return
     before = len(ax.texts)
     end_names(ax, texts)
