@@ -37,18 +37,12 @@ from tensoradapt.files import replace_files
 from tensoradapt.text import prose
 
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
+Options = Mapping[str, Any]
 COLS = ("task", "method", "model", "rank", "budget")  # what panels can be made of
 PANEL = 7 / 3  # inches of the width of a panel
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """The options that every figure has: size, texts and panels."""
-
-    figsize: Any = None
-    caption: bool = False
-    headline: bool = False
-    col: str | None = None
+_FRAME: Options = {"figsize": None, "caption": False, "headline": False, "col": None}  # of every figure
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class _Panel:
     title: str
     runs: Any
     rows: Any
-    options: Mapping[str, Any]
+    options: Options
 
 
 def figure(name: str) -> Callable[..., Any]:
@@ -166,20 +160,20 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
     takes = _options(module.rows) | _options(module.draw)
 
     def plot(data: Any, ax: Axes | None = None, **options: Any) -> Any:
-        frame = _Frame(**{key: options.pop(key) for key in _FRAME if key in options})
+        frame = {key: options.pop(key, usual) for key, usual in _FRAME.items()}
         if unknown := sorted(set(options) - set(takes)):
             valid = (*takes, *_FRAME)
             raise TensorAdaptError(f"{name} has no option {unknown[0]!r}{did_you_mean(unknown[0], valid)}")
         runs = data
         if _of_runs(module):
-            _checks.check(ax, {**vars(frame), **options})
+            _checks.check(ax, {**frame, **options})
             runs = table_of(data)
         if "looks" in takes and _of_runs(module):
             options["looks"] = looks(runs["method"]) | dict(options.get("looks") or {})
-        panels = _panels(module, runs, frame.col, options)
+        panels = _panels(module, runs, frame["col"], options)
         if ax is not None:
             return _into(module, panels[0], ax, frame, options)
-        if frame.col is None:
+        if frame["col"] is None:
             return _alone(module, panels[0], frame, options)
         return _side_by_side(module, panels, frame, options)
 
@@ -187,9 +181,6 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
     plot.__doc__ = _help.text(module, takes)
     plot.__signature__ = _signature(takes)  # type: ignore[attr-defined]
     return plot
-
-
-_FRAME = tuple(_Frame.__dataclass_fields__)
 
 
 def _options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -200,7 +191,7 @@ def _options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def _signature(takes: Mapping[str, inspect.Parameter]) -> inspect.Signature:
     either, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     first = [inspect.Parameter("data", either), inspect.Parameter("ax", either, default=None)]
-    frame = [inspect.Parameter(key, named, default=getattr(_Frame, key)) for key in _FRAME]
+    frame = [inspect.Parameter(key, named, default=usual) for key, usual in _FRAME.items()]
     return inspect.Signature([*first, *frame, *takes.values()])
 
 
@@ -220,7 +211,7 @@ def _usual_col(module: ModuleType, runs: pd.DataFrame) -> str | None:
     return "task" if several else None
 
 
-def _panels(module: ModuleType, runs: Any, col: str | None, options: Mapping[str, Any]) -> list[_Panel]:
+def _panels(module: ModuleType, runs: Any, col: str | None, options: Options) -> list[_Panel]:
     """Return what is drawn: one panel, or one for each task, method or model; raise where the runs do not allow it."""
     if not _of_runs(module):
         return [_Panel("", runs, _call(module.rows, runs, **options), options)]
@@ -234,7 +225,7 @@ def _panels(module: ModuleType, runs: Any, col: str | None, options: Mapping[str
     return [_Panel("", runs, _call(module.rows, runs, **options), options)]
 
 
-def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Mapping[str, Any]) -> list[_Panel]:
+def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Options) -> list[_Panel]:
     """Return a panel for each task, model or size that allows the figure; raise the first error if none does.
 
     References and others without a size are in the panels of all sizes.
@@ -256,7 +247,7 @@ def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Mapping
     return found
 
 
-def _of_methods(module: ModuleType, runs: pd.DataFrame, options: Mapping[str, Any]) -> list[_Panel]:
+def _of_methods(module: ModuleType, runs: pd.DataFrame, options: Options) -> list[_Panel]:
     """Return a panel for each method: the whole figure with the others in grey where it can, else its runs alone."""
     adapters = runs["kind"] == "adapter"
     whole = _call(module.rows, runs, **options) if "focus" in _options(module.draw) else None
@@ -280,11 +271,11 @@ def _check_comparable(module: ModuleType, runs: pd.DataFrame, col: str | None) -
             )
 
 
-def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: Mapping[str, Any]) -> Axes:
+def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: Options, options: Options) -> Axes:
     """Draw into axes that somebody has made."""
-    if given := [key for key in ("figsize", "caption", "col") if getattr(frame, key) is not getattr(_Frame, key)]:
+    if given := [key for key in ("figsize", "caption", "col") if frame[key] is not _FRAME[key]]:
         raise TensorAdaptError(f"{given[0]} is for a figure of its own; leave it out, or leave out ax")
-    if frame.headline:
+    if frame["headline"]:
         letters = "small" if _parts.narrow(ax) else "medium"
         text = _parts.wrapped(_parts.figure_of(ax), module.headline(panel.rows), _parts.inches(ax), letters)
         ax.set_title(text, loc="left", fontsize=letters)
@@ -292,28 +283,28 @@ def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: _Frame, options: M
     return ax
 
 
-def _alone(module: ModuleType, panel: _Panel, frame: _Frame, options: Mapping[str, Any]) -> Axes:
-    drawn, ax = pyplot.subplots(figsize=_size(module, panel.rows, frame.figsize), layout="constrained")
-    caption = module.caption(panel.runs, panel.rows) if frame.caption else ""
-    _write(drawn, [module.headline(panel.rows)] if frame.headline else [], frame.figsize, caption)
+def _alone(module: ModuleType, panel: _Panel, frame: Options, options: Options) -> Axes:
+    drawn, ax = pyplot.subplots(figsize=_size(module, panel.rows, frame["figsize"]), layout="constrained")
+    caption = module.caption(panel.runs, panel.rows) if frame["caption"] else ""
+    _write(drawn, [module.headline(panel.rows)] if frame["headline"] else [], frame["figsize"], caption)
     _call(module.draw, panel.rows, ax, **options)
     return ax
 
 
-def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: _Frame, options: Mapping[str, Any]) -> Any:
+def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: Options, options: Options) -> Any:
     """Draw a panel for each task, method, model or size, with one legend; return their axes (n,)."""
-    one_task, shown = frame.col == "method", _shown(module, panels, options) if frame.col != "method" else {}
+    one_task, shown = frame["col"] == "method", _shown(module, panels, options) if frame["col"] != "method" else {}
     across = min(len(panels), getattr(module, "across", 3))
     down = -(-len(panels) // across)
-    drawn = pyplot.figure(figsize=_panels_size(module, panels, frame.figsize, across, down), layout="constrained")
+    drawn = pyplot.figure(figsize=_panels_size(module, panels, frame["figsize"], across, down), layout="constrained")
     grid = drawn.add_gridspec(down + bool(shown), across, height_ratios=[1] * down + [0.01] * bool(shown))
     axes: list[Axes] = []
     for i in range(len(panels)):
         shared = {"sharex": axes[0], "sharey": axes[0]} if one_task and axes else {}
         axes.append(drawn.add_subplot(grid[i // across, i % across], **shared))
-    said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels if frame.headline]
-    caption = module.caption(panels[0].runs, panels[0].rows) if frame.caption else ""
-    _write(drawn, list(dict.fromkeys(said)), frame.figsize, caption)
+    said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels if frame["headline"]]
+    caption = module.caption(panels[0].runs, panels[0].rows) if frame["caption"] else ""
+    _write(drawn, list(dict.fromkeys(said)), frame["figsize"], caption)
     if shown:
         _legend(drawn.add_subplot(grid[down, :]), shown)
     for ax, panel in zip(axes, panels, strict=True):
@@ -336,7 +327,7 @@ def _panels_size(
     return width, 0.3 + high * down
 
 
-def _shown(module: ModuleType, panels: Sequence[_Panel], options: Mapping[str, Any]) -> dict[str, Look]:
+def _shown(module: ModuleType, panels: Sequence[_Panel], options: Options) -> dict[str, Look]:
     """Return the looks of the methods that any panel shows, for a legend; none where panels name them."""
     found = options.get("looks") or {} if "names" in _options(module.draw) else {}
     drawn = {method for panel in panels for method in panel.rows["method"][panel.rows["kind"] == "adapter"]}
