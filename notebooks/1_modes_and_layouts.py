@@ -22,19 +22,14 @@
 # most of it runs without the weights.
 
 # %%
-import os
-
 import matplotlib.pyplot as plt
 import torch
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.analysis.names import COLOURS, MARKERS
-from tensoradapt.data import models
 
-FAST = bool(os.environ.get("TENSORADAPT_FAST"))  # a smaller size, for tests
-RANKS = [1, 4, 16] if FAST else [1, 2, 4, 8, 16, 32, 64, 128]
+MODEL = "all-minilm-l6-v2"  # built in: fetched once; the folder or hub name of a model of your own does as well
 
+plt.style.use("tableau-colorblind10")
 plt.rcParams.update({"font.size": 9, "figure.dpi": 110, "axes.spines.top": False, "axes.spines.right": False})
 
 # %% [markdown]
@@ -44,7 +39,8 @@ plt.rcParams.update({"font.size": 9, "figure.dpi": 110, "axes.spines.top": False
 # a query matrix are also `head` times `dim`, which the site knows from the model's config.
 
 # %%
-config = models.config(models.MINILM)
+task = ta.load_task("snippets").task  # sentences of film reviews
+config = task.base(MODEL)
 sites = ta.find_sites(config)
 print(len(sites), "sites; the first one:")
 print(sites[0].name, f"({sites[0].out} x {sites[0].in_})", dict(sites[0].coords), dict(sites[0].inner))
@@ -92,7 +88,7 @@ print(ta.plan(sites, layout="layer proj : head dim : model", method="cp", rank=8
 # other layers have the same pattern.
 
 # %%
-model = models.load(models.MINILM, tasks.get("snippets"))
+model = task.model(MODEL)
 adapter = ta.attach(model, ta.plan(model, layout="layer proj : head dim : model", method="cp", rank=8))
 factors = adapter.tensors[0].factors
 PLACE = "bert.encoder.layer.0.attention."
@@ -146,7 +142,8 @@ for layout in LAYOUTS:
 # its rank 1. Tied layouts have adapters of many ranks under it.
 
 # %%
-STYLES = list(zip(COLOURS, MARKERS, ("-", "--", "-.", ":", "-", "--"), strict=False))
+RANKS = [1, 2, 4, 8, 16, 32, 64, 128]
+STYLES = list(zip("so^DvP", ("-", "--", "-.", ":", "-", "--"), strict=True))  # markers and lines
 
 
 def counts(name, layout):
@@ -163,8 +160,8 @@ def counts(name, layout):
 figure, axes = plt.subplots(1, 3, figsize=(8.2, 3.5), layout="constrained", sharey=True)
 smallest = ta.plan(sites, layout=": out : in", method="lora", rank=1).n_params
 for ax, name in zip(axes, ["cp", "tensor_train", "tucker"], strict=True):
-    for layout, (colour, marker, line) in zip(LAYOUTS, STYLES, strict=False):
-        ax.loglog(*counts(name, layout), line, color=colour, marker=marker, markersize=4, linewidth=1.2, label=layout)
+    for layout, (marker, line) in zip(LAYOUTS, STYLES, strict=True):
+        ax.loglog(*counts(name, layout), line, marker=marker, markersize=4, linewidth=1.2, label=layout)
     ax.axhline(smallest, color="#555555", linewidth=1, linestyle=(0, (4, 3)))
     ax.set(title=ta.parameterizations.get(name).label, xlabel="rank (upper bound)")
     ax.set_xticks(RANKS[::3], RANKS[::3])

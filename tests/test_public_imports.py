@@ -1,0 +1,74 @@
+"""What readers are shown imports public names alone: the README, the notebooks and the examples."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from support.public import MODULES, members
+
+import tensoradapt as ta
+
+ROOT = Path(__file__).parents[1]
+SHOWN = [
+    ROOT / "README.md",
+    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+    *sorted(path for path in (ROOT / "docs" / "examples").rglob("*.py") if path.parent.name != "trainers"),
+]
+
+
+def blocks(path: Path) -> list[str]:
+    """The Python code of a script, a notebook, or a page; of doctests without what they print."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        return [text]
+    if path.suffix == ".ipynb":
+        return [cell.source for cell in nbformat.reads(text, 4).cells if cell.cell_type == "code"]
+    found = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [
+        "".join(example.source for example in doctest.DocTestParser().get_examples(code)) if ">>>" in code else code
+        for code in found
+    ]
+
+
+def inner_names(code: str) -> Iterator[str]:
+    """What a piece of code imports of the package, or reads from ``ta``, that is no public name."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (
+                one.name for one in node.names if one.name.startswith("tensoradapt.") and one.name not in MODULES
+            )
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tensoradapt":
+            yield from (f"{node.module}.{one.name}" for one in node.names if not is_public(node.module, one.name))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ta":
+            yield from () if is_public("tensoradapt", node.attr) else (f"ta.{node.attr}",)
+
+
+def is_public(module: str | None, name: str) -> bool:
+    if module == "tensoradapt":
+        return name in (*ta.__all__, "__version__") or f"tensoradapt.{name}" in MODULES
+    return module in MODULES and name in members(MODULES[module])
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_readers_are_shown_imports_public_names_alone(path: Path) -> None:
+    code = blocks(path)
+    assert any("tensoradapt" in block for block in code)
+    assert not [name for block in code for name in inner_names(block)]
+
+
+def test_inner_names_are_seen() -> None:
+    code = """
+import tensoradapt as ta, tensoradapt.runs.store, tensoradapt.integrations.peft
+from tensoradapt import tasks, plots, testing
+from tensoradapt.testing import laws, LAWS
+from tensoradapt.data import models
+ta.plots.frontier(ta.results("runs"), ta.data)
+"""
+    inner = ["tensoradapt.runs.store", "tensoradapt.tasks", "tensoradapt.testing.LAWS", "tensoradapt.data.models"]
+    assert sorted(inner_names(code)) == sorted([*inner, "ta.data"])
