@@ -20,7 +20,7 @@ install)
   "$folder/bin/pip" install --quiet --no-deps -e .
   ;;
 test)
-  "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|pandas|tensorly|opt_einsum|safetensors|tqdm|transformers|peft)=='
+  "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|pandas|tensorly|opt_einsum|safetensors|tqdm|shtab|transformers|peft)=='
   "$folder/bin/python" -m pytest -n 2 "${core[@]/#/tests/}" "${core[@]/#/--cov=tensoradapt.}" \
     --ignore tests/layers/test_quantised.py --cov-report=term:skip-covered --cov-fail-under=95
   ;;

@@ -41,6 +41,7 @@ LAZY = {
     "wandb",  # extra wandb
     "swift",  # ms-swift, which no extra installs
     "llamafactory",  # no extra installs it
+    "shtab",  # only the command completion needs it
     "pip",  # not installed everywhere; used in a process of its own
 }
 # modules of the package that functions import when they run: they load torch, which a sweep must do without where its

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from tensoradapt import __version__
 from tensoradapt.cli.options import newest_runs, path
-from tensoradapt.cli.output import show, show_json, width
+from tensoradapt.cli.output import show, show_json, show_text, width
 from tensoradapt.cli.parser import add_command
 from tensoradapt.data.asset_table import ROWS
 from tensoradapt.data.assets import cache_dir, fault
@@ -93,7 +93,8 @@ def doctor(args: argparse.Namespace) -> int:
         show_json({**package, "broken": broken, "checks": [finding._asdict() for finding in found]})
         return 1 if broken else 0
     end = f"{broken} of {len(found)} checks found something broken" if broken else "nothing is broken"
-    show(f"tensoradapt {__version__} in {Path(__file__).parents[1]}", *align([HEAD, *found], width()), end)
+    show_text(f"tensoradapt {__version__} in {Path(__file__).parents[1]}")
+    show(*align([HEAD, *found], width()), end)
     return 1 if broken else 0
 
 

@@ -75,15 +75,16 @@ def parser(argv: Sequence[str] | None = None) -> Top:
 
 def _groups(first: Sequence[str]) -> Sequence[tuple[str, Any]]:
     """Return the modules of commands, each with what its commands are for."""
-    others: list[tuple[str, Any]] = [("help with the installation", doctor)]
+    others: list[tuple[str, Any]] = [("installation", doctor)]
     if first == ["doctor"]:
         return others
     try:
-        from tensoradapt.cli import adapters, methods, results, sweep
+        from tensoradapt.cli import adapters, completion, methods, results, sweep
     except ImportError as error:
         raise TensorAdaptError(f"the commands cannot be loaded ({error}): run tensoradapt doctor") from None
     runs = [("make runs", sweep), ("read runs", results)]
-    return [*runs, ("plan and convert adapters", methods), ("plan and convert adapters", adapters), *others]
+    one = [("plan and convert adapters", methods), ("plan and convert adapters", adapters)]
+    return [*runs, *one, *others, (others[0][0], completion)]
 
 
 if __name__ == "__main__":

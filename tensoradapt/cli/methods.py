@@ -121,8 +121,7 @@ def _print_one(args: argparse.Namespace, rank: int) -> None:
         rows = [row for row in methods_table() if row["name"] in _meant(args.name)]
         show_json({"model": model, "methods": list(counted(rows, config, rank=rank))})
     else:
-        lines = [line for text in in_full(args.name, config, model, rank) for line in text.split("\n")]
-        show(*lines)
+        show(*in_full(args.name, config, model, rank))
     if args.draw is not None:
         path, said = _drawing(args.name, config, rank, args.draw)
         (complain if args.json else show)(f"{path}\n{said}")
@@ -229,7 +228,7 @@ def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
     elif row is None:
         _meant(name)
     if row is not None:
-        yield f"{_described(row)}\n"
+        yield from _folded(f"{_described(row)}\n")
         yield from _planned(config, model, rank, **arguments_of(row))
 
 
@@ -259,12 +258,15 @@ def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator
     layouts = parameterizations.layouts_of(factoring)
     options = list(inspect.signature(factoring.build).parameters)[2:]
     rows = [row.name for row in published.ROWS if row.parameterization == name]
-    yield from (f"{name}: {getattr(factoring, 'label', name)}\n", unmarked(inspect.getdoc(factoring) or ""), "")
-    yield f"usual layouts: {'; '.join(layouts)}"
+    yield from (
+        f"{name}: {getattr(factoring, 'label', name)}\n",
+        *_folded(unmarked(inspect.getdoc(factoring) or "")),
+        "",
+    )
+    texts = {"usual layouts": "; ".join(layouts), "options": ", ".join(options), "published adapters": ", ".join(rows)}
     if factoring.count.__doc__:
-        yield f"parameters: {unmarked(formula(factoring))}."
-    yield from [f"options: {', '.join(options)}"] * bool(options)
-    yield from textwrap.wrap(f"published adapters: {', '.join(rows)}", 100, subsequent_indent="  ") * bool(rows)
+        texts = {"parameters": f"{unmarked(formula(factoring))}.", **texts}
+    yield from (line for title, text in texts.items() if text for line in _folded(f"{title}: {text}"))
     yield ""
     yield from _planned(config, model, rank, **usual_arguments(name, config))
 
@@ -276,16 +278,15 @@ def _planned(config: Any, model: str, rank: int, **arguments: Any) -> Iterator[s
     try:
         planned = ta.plan(config, rank=rank, **arguments)
     except TensorAdaptError as error:
-        yield f"{model}, rank {rank}: {error}"
+        yield from _folded(f"{model}, rank {rank}: {error}")
         return
     network = planned.groups[0].network
     tensors = f"{len(planned.groups)} tensors; the first is" if len(planned.groups) > 1 else "one tensor,"
     ranks = f", ranks {bonds_text(planned.groups[0].rank)}" if planned.groups[0].rank else ""
     head = f"{model}, rank {rank}: {planned.n_params:,} parameters in {tensors}"
-    yield f"{head} over {str(network.layout)!r} {network.layout.shape}{ranks}\n"
-    yield from align(
-        [("factor", "axes, in this order", "numbers", "starts", ""), *map(_factor(network), network.factors)]
-    )
+    yield from _folded(f"{head} over {str(network.layout)!r} {network.layout.shape}{ranks}\n")
+    rows = [("factor", "axes, in this order", "numbers", "starts", ""), *map(_factor(network), network.factors)]
+    yield from align(rows, width())
     yield f"\n{diagram(network)}\n"
 
 
@@ -353,6 +354,12 @@ def _passing(network: Network, i: int) -> str:
 
 def _width(network: Network, bond: str) -> int:
     return len(f"  {bond}={network.bonds[bond]} ")
+
+
+def _folded(text: str) -> list[str]:
+    """Return the lines of a text, folded at the width of the terminal."""
+    room = width() or 120
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, room, break_on_hyphens=False) or [line]]
 
 
 def _described(row: Any) -> str:

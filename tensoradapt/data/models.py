@@ -204,7 +204,7 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
     options = {**options, "trust_remote_code": False}
     where = _located(name)
     if where == name and not is_folder(name) and hub_fault():
-        options["local_files_only"] = True  # of what was fetched before
+        options["local_files_only"] = True  # what was fetched before
     try:
         return kind.from_pretrained(where, **options)
     except Exception as error:  # a broken config raises whatever reads it

@@ -44,8 +44,8 @@ FILES = {
 
 
 def folder_of(module: str) -> str:
-    """The folder of the package that a module is in, or the module itself at the root."""
-    return module.split(".")[1] if "." in module else ""
+    """The folder of the package that a module is in, or the module itself at the root; ``__main__`` is the cli's."""
+    return module.split(".")[1].replace("__main__", "cli") if "." in module else ""
 
 
 @cache
@@ -186,8 +186,8 @@ def first_lines(*nodes: ast.AST) -> list[str]:
 
 
 def folders() -> Counter[str]:
-    """Python files in each folder, ``__init__`` aside."""
-    return Counter(str(path.parent.relative_to(ROOT)) for path in FILES.values() if path.name != "__init__.py")
+    """Python files in each folder, ``__init__`` and ``__main__`` aside."""
+    return Counter(str(path.parent.relative_to(ROOT)) for path in FILES.values() if not path.name.startswith("__"))
 
 
 def report() -> Iterator[str]:
