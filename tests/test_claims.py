@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.claim_table import CLAIMS, EXEMPT, INDEX, README, RESULTS, WHICH
+from support.claim_table import CLAIMS, EXEMPT, INDEX, README, RESULTS, TABLES, WHICH
 from support.page_numbers import ROOT, differences, figure_rows, gaps, generated, size, within
 
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
@@ -33,7 +33,7 @@ def test_a_page_says_what_its_file_does(page: str, text: str, numbers: Callable[
     assert text.format(*numbers()) in prose(page)
 
 
-@pytest.mark.parametrize("page", [README, INDEX, WHICH, RESULTS])
+@pytest.mark.parametrize("page", [README, INDEX, WHICH, RESULTS, TABLES])
 def test_every_number_of_a_page_is_computed_again_or_exempt(page: str) -> None:
     text = prose(page)
     for known in (*said(page), *EXEMPT[page]):
@@ -57,9 +57,9 @@ def test_every_interval_of_results_with_four_digits_is_a_row_of_differences(page
     assert not [span for span in found if tuple(sorted(map(float, span))) not in rows]
 
 
-@pytest.mark.parametrize("name", ["claim", "steps", "everything"])
-def test_the_tables_over_all_families_are_those_of_the_files(name: str) -> None:
-    there, made = generated(name, (ROOT / RESULTS).read_text())
+@pytest.mark.parametrize("name", ["tiles", "claim", "steps", "everything"])
+def test_the_parts_over_all_families_are_those_of_the_files(name: str) -> None:
+    there, made = generated(name, (ROOT / (RESULTS if name == "tiles" else TABLES)).read_text())
     assert there == made
 
 

@@ -18,6 +18,12 @@ NO_PROSE = re.compile(r" {4}| *(\||#|<|>|:::)")  # code, tables, headings, HTML,
 WHOLE = re.compile(r"`[^`]*`|\$[^$]+\$|!\[[^\]]*\]\([^)]*\)|\]\([^)]*\)")  # code, formulas, pictures, targets of links
 
 
+HISTORY = re.compile(
+    r"\b(was mended|were mended|found on the way|other work|turned out|we found|used to be|since 0\.\d|first version)\b"
+)
+MANUAL = [page for page in PAGES if page != "CHANGELOG.md" and not page.startswith("docs/results/")]
+
+
 def too_wide(text: str) -> list[str]:
     """Return the lines of prose that are wider than 120 characters and could be broken."""
     lines = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE).splitlines()
@@ -35,3 +41,8 @@ def test_only_prose_that_can_be_broken_is_too_wide() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_lines_of_prose_are_at_most_120_wide(page: str) -> None:
     assert too_wide((ROOT / page).read_text()) == []
+
+
+@pytest.mark.parametrize("page", MANUAL)
+def test_a_page_of_the_manual_says_what_holds_not_how_it_was_found(page: str) -> None:
+    assert HISTORY.findall(" ".join((ROOT / page).read_text().split())) == []

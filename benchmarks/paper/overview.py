@@ -1,4 +1,4 @@
-"""The tables of docs/results/README.md over all families.
+"""The tiles of docs/results/README.md and the tables of docs/results/tables.md over all families.
 
     python benchmarks/paper/overview.py
 
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import report
+from tiles import tiles
 
 from tensoradapt.analysis.names import display
 from tensoradapt.files import replace_file
@@ -101,15 +102,21 @@ def steps(folder: Path) -> str:
     return "\n".join(lines)
 
 
+PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything}  # by their marks
+PAGES = ("README.md", "tables.md")
+
+
 def fill(page: Path) -> None:
-    """Write the tables over all families between the marks of a page."""
+    """Write the tiles and tables whose marks a page has between them."""
     text = page.read_text()
-    for name, table in (("claim", claim), ("steps", steps), ("everything", everything)):
+    for name, made in PARTS.items():
         begin, end = BEGIN.format(name), END.format(name)
-        head, rest = text.split(begin)
-        text = f"{head}{begin}\n\n{table(page.parent)}\n\n{end}{rest.split(end)[1]}"
+        if begin in text:
+            head, rest = text.split(begin)
+            text = f"{head}{begin}\n\n{made(page.parent)}\n\n{end}{rest.split(end)[1]}"
     replace_file(page, text.encode())
 
 
 if __name__ == "__main__":
-    fill(report.RESULTS / "README.md")
+    for name in PAGES:
+        fill(report.RESULTS / name)

@@ -1,4 +1,4 @@
-"""The scripts of docs/guides/peft.md, trainer.md and trl.md run as they are, but for models on the hub."""
+"""The scripts of docs/guides/peft.md and trainers.md run as they are, but for models on the hub."""
 
 from __future__ import annotations
 

@@ -235,6 +235,6 @@ def runs_of_the_figure() -> int:
 
 
 def generated(name: str, page: str) -> tuple[str, str]:
-    """The table of a name on a page of docs/results, as it stands there and as its files make it."""
+    """The part of a name on a page of docs/results, as it stands there and as its files make it."""
     there = page.split(overview.BEGIN.format(name))[1].split(overview.END.format(name))[0].strip()
-    return there, getattr(overview, name)(ROOT / "docs" / "results")
+    return there, overview.PARTS[name](ROOT / "docs" / "results")

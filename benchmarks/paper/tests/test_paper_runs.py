@@ -112,7 +112,7 @@ def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Pat
     command()
     command("--report")
     page = tmp_path / "results" / "README.md"
-    marks = [mark.format(name) for name in ("claim", "steps", "everything") for mark in (overview.BEGIN, overview.END)]
+    marks = [mark.format(name) for name in overview.PARTS for mark in (overview.BEGIN, overview.END)]
     page.write_text("\n".join(["before", *marks, "after"]))
     overview.fill(page)
     text = page.read_text()
